@@ -1,0 +1,46 @@
+"""Where in a language model's hidden states can you read that its answer is wrong?
+
+The public names, in the order of the way through the house:
+data -> answer -> judge -> locate -> capture -> map -> figure.  Nothing heavy is imported until it is used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+_ROOM_OF = {
+    "Example": "records",
+    "Task": "records",
+    "Answer": "records",
+    "Verdict": "records",
+    "Span": "records",
+    "Judgement": "records",
+    "ProbemapError": "records",
+    "POSITIONS": "positions",
+    "resolve": "positions",
+    "TASKS": "data",
+    "load_examples": "data",
+    "load_task": "data",
+    "judge": "judge",
+    "locate": "locate",
+    "load_model": "model",
+    "generate_answers": "generate",
+    "capture": "capture",
+    "ActivationStore": "activations",
+    "ProbeMap": "map",
+    "fit_map": "map",
+    "plot_map": "figure",
+}
+
+__all__ = sorted([*_ROOM_OF, "__version__"])
+__version__ = version("probemap")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'probemap' has no attribute {name!r}")
+    return getattr(import_module(f"probemap.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

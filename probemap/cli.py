@@ -1,0 +1,305 @@
+"""The command line: one verb, one library call.  Printing and exit status, no logic.
+
+Data goes to stdout, talk to stderr.  Exit status: 0 fine, 1 what the user can mend, 2 usage.
+"""
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from probemap.records import ProbemapError
+
+app = typer.Typer(
+    name="probemap",
+    help="Where in a language model's hidden states can you read that its answer is wrong?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[str, typer.Argument(help="A built-in task or a .jsonl, .csv or .parquet file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Out = Annotated[Path, typer.Option("--out", help="The run folder, made if it is not there.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="Hub id, local folder, .gguf file, or an alias (smollm2-135m).")
+]
+Revision = Annotated[str | None, typer.Option(help="Of the hub: a branch, tag or commit.")]
+N = Annotated[int | None, typer.Option("--n", help="Draw this many questions; default: all.")]
+Seed = Annotated[int, typer.Option(help="Of the draw, of sampling and of the folds.")]
+Prompt = Annotated[str | None, typer.Option(help="Prompt template: {question}, {context}, {choices}.")]
+Frame = Annotated[
+    Literal["auto", "chat", "qa", "none"],
+    typer.Option(help="Around the prompt: the chat template, `Q: … A:`, or nothing."),
+]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Default: as the task says.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Answers per batch.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
+Locator = Annotated[
+    Literal["auto", "names", "numbers", "model", "none"],
+    typer.Option(help="How the exact answer is found; auto follows the task."),
+]
+Positions = Annotated[
+    str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")
+]
+StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
+Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
+C = Annotated[float, typer.Option("--c", min=1e-12, help="Inverse strength of the L2 penalty.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def _talk() -> Iterator[Any]:
+    """A `Talk` with a progress bar on stderr."""
+    from probemap.pipeline import Talk
+
+    columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr) as bar:
+        rows: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in rows:
+                rows[what] = bar.add_task(what, total=total)
+            bar.update(rows[what], completed=done)
+
+        yield Talk(lambda text: _say(text), progress)
+
+
+def _say(text: str) -> None:
+    from probemap.terminal import printable
+
+    for line in text.split("\n"):
+        stderr.print(printable(line), markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example:  probemap run cities --model smollm2-135m --out RUN")
+def run(
+    data: Data,
+    model: ModelName,
+    out: Out,
+    revision: Revision = None,
+    n: N = None,
+    seed: Seed = 0,
+    prompt: Prompt = None,
+    frame: Frame = "auto",
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 32,
+    temperature: Temperature = 0.0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    locator: Locator = "auto",
+    positions: Positions = None,
+    store_dtype: StoreDtype = "float32",
+    folds: Folds = 5,
+    c: C = 1.0,
+    redo: Redo = False,
+) -> None:
+    """Questions to picture: answer, judge, capture, map and plot, going on where it stopped."""
+    from probemap import pipeline
+
+    with _talk() as talk:
+        made = pipeline.run_all(
+            data,
+            pipeline.Loader(model, revision, device, dtype),
+            out,
+            pipeline.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
+            pipeline.Capturing(positions, batch_size, store_dtype),
+            pipeline.Probing(folds, c, seed),
+            locator=locator,
+            redo=redo,
+            talk=talk,
+        )
+    _show(made)
+    _say(f"the picture: {made.path / 'map.png'} and {made.path / 'map.svg'}")
+
+
+@app.command(epilog="Example:  probemap demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("demo"),
+    redo: Redo = False,
+) -> None:
+    """A real model, 500 real questions, the picture: `probemap run` with everything chosen."""
+    from probemap.pipeline import DEMO_DATA, DEMO_MODEL, DEMO_N
+
+    run(DEMO_DATA, DEMO_MODEL, out, n=DEMO_N, redo=redo)
+
+
+@app.command(epilog="Example:  probemap answer questions.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --out RUN")
+def answer(
+    data: Data,
+    model: ModelName,
+    out: Out,
+    revision: Revision = None,
+    n: N = None,
+    seed: Seed = 0,
+    prompt: Prompt = None,
+    frame: Frame = "auto",
+    max_new_tokens: MaxNewTokens = None,
+    batch_size: BatchSize = 32,
+    temperature: Temperature = 0.0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    redo: Redo = False,
+) -> None:
+    """The model answers; writes RUN/answers.jsonl."""
+    from probemap import pipeline
+
+    with _talk() as talk:
+        pipeline.answer(
+            data,
+            pipeline.Loader(model, revision, device, dtype),
+            out,
+            pipeline.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
+            redo=redo,
+            talk=talk,
+        )
+
+
+@app.command(epilog="Example:  probemap judge RUN --locator model")
+def judge(folder: RunFolder, locator: Locator = "auto", redo: Redo = False) -> None:
+    """Verdicts and exact answers; writes RUN/verdicts.jsonl, which you may edit."""
+    from probemap import pipeline
+
+    with _talk() as talk:
+        pipeline.judge(_open(folder), locator=locator, redo=redo, talk=talk)
+
+
+@app.command(epilog="Example:  probemap capture RUN --positions last_q,exact_answer_last,-8..-1")
+def capture(
+    folder: RunFolder,
+    positions: Positions = None,
+    batch_size: BatchSize = 32,
+    store_dtype: StoreDtype = "float32",
+    device: Device = "auto",
+    dtype: Annotated[str | None, typer.Option(help="Of the weights; default: as it answered.")] = None,
+    redo: Redo = False,
+) -> None:
+    """Hidden states at the named positions, at every layer; writes RUN/activations."""
+    from probemap import pipeline
+
+    opened = _open(folder)
+    with _talk() as talk:
+        pipeline.capture(
+            opened,
+            pipeline.Capturing(positions, batch_size, store_dtype),
+            loader=pipeline.loader_of(opened, device, dtype),
+            redo=redo,
+            talk=talk,
+        )
+
+
+@app.command("map", epilog="Example:  probemap map RUN --c 0.1 --redo")
+def map_(folder: RunFolder, folds: Folds = 5, c: C = 1.0, seed: Seed = 0, redo: Redo = False) -> None:
+    """One probe per (layer, position) cell; writes RUN/map.json and RUN/map.csv."""
+    from probemap import pipeline
+
+    with _talk() as talk:
+        pipeline.make_map(_open(folder), pipeline.Probing(folds, c, seed), redo=redo, talk=talk)
+
+
+@app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")
+def plot(
+    folder: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf.")] = None,
+    cmap: Annotated[str, typer.Option(help="A matplotlib colour map.")] = "Blues",
+) -> None:
+    """The picture; writes RUN/map.png and RUN/map.svg, or the file you name."""
+    from probemap import pipeline
+
+    with _talk() as talk:
+        for path in pipeline.plot(_open(folder), out=out, cmap=cmap, talk=talk):
+            stdout.print(str(path), markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example:  probemap show RUN")
+def show(folder: RunFolder) -> None:
+    """The map in the terminal: cells, best cells, counts, what was left out and why."""
+    _show(_open(folder))
+
+
+def _show(opened: Any) -> None:
+    from probemap import pipeline, terminal
+
+    with _talk() as talk:
+        probe_map = pipeline.read_map(opened, talk)
+    terminal.print_to(stdout, terminal.show(probe_map, opened.judgements()))
+
+
+@app.command(epilog="Example:  probemap inspect RUN city-Vienna")
+def inspect(
+    folder: RunFolder,
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the first.")] = None,
+) -> None:
+    """One answer, token by token, with the position names under the tokens."""
+    from probemap import pipeline, terminal
+
+    example, said, judgement = pipeline.one_answer(_open(folder), id_)
+    width = shutil.get_terminal_size((100, 24)).columns
+    terminal.print_to(stdout, terminal.inspect(example, said, judgement, width=width))
+
+
+@app.command(epilog="Example:  probemap tasks")
+def tasks() -> None:
+    """The built-in tasks."""
+    from probemap.data import TASKS
+
+    for name, line in TASKS.items():
+        task = line.load()
+        stdout.print(f"{name:<12} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+
+
+@app.command(epilog="Example:  probemap positions")
+def positions() -> None:
+    """The named token positions."""
+    from probemap.positions import POSITIONS
+
+    for name, position in POSITIONS.items():
+        stdout.print(f"{name:<26} {position.meaning}", soft_wrap=True)
+    stdout.print(f"{'-1, -2, …':<26} counted from the answer's last token; missing if it lies in the prompt")
+
+
+def _open(folder: Path) -> Any:
+    from probemap.run import Run
+
+    return Run.open(folder)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend becomes a message and exit status 1."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except ProbemapError as error:
+        _say(f"error: {error}")
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on from here")
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder's rights"
+        _say(f"error: {error.strerror}{where}\nhint: {hint}; the same command goes on where it stopped")
+    else:
+        return
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The model answers: batched generation that keeps ids, text, character offsets and log-probabilities.
+
+Token ids are never made twice: what is kept is what the model saw and produced.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+from probemap.model import Frame, Model, Prompt, make_prompt
+from probemap.records import Answer, Example, Task
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of similar length, the longest first.
+
+    The longest come first so that a batch that does not fit memory fails at once.  What is batched with what
+    is a function of the lengths alone, so a resumed run makes the same batches.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def generate_answers(
+    model: Model,
+    prompts: Sequence[tuple[str, Prompt]],
+    *,
+    frame: Frame,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    temperature: float = 0.0,
+    seed: int = 0,
+    skip_batches: int = 0,
+) -> Iterator[list[Answer]]:
+    """Answer (id, prompt) pairs, one batch of similar lengths at a time.
+
+    An answer ends with the model's end-of-turn or end-of-text token; in the ``qa`` frame also with a line break.
+
+    Parameters
+    ----------
+    temperature: 0 is greedy; above 0 each token is drawn from the whole distribution at that temperature.
+    seed: of the draws; batch `b` draws with ``seed + b``, so that a resumed run draws the same.
+    skip_batches: leave out this many batches of the plan, which an earlier run finished.
+    """
+    ends = model.end_ids()
+    breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
+    plan = batches([len(p.token_ids) for _, p in prompts], batch_size)
+    for number, rows in enumerate(plan[skip_batches:], start=skip_batches):
+        chosen = [prompts[i] for i in rows]
+        produced, logprobs = _generate(
+            model,
+            [p.token_ids for _, p in chosen],
+            stop_ids=sorted(ends | breaks),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed + number,
+        )
+        yield [
+            _answer(model, i, prompt, ids, logs, ends, breaks)
+            for (i, prompt), ids, logs in zip(chosen, produced, logprobs, strict=True)
+        ]
+
+
+class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
+    """Notes the log-probability of each chosen token, holding one step's logits at a time.
+
+    A processor sees step t's logits before the token is chosen and the choice one step later, as the last id.
+    """
+
+    def __init__(self) -> None:
+        self.pending: torch.Tensor | None = None
+        self.chosen: list[torch.Tensor] = []
+
+    def note(self, ids: torch.Tensor) -> None:
+        if self.pending is not None:
+            self.chosen.append(self.pending.gather(1, ids[:, -1:]).squeeze(1))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.note(input_ids)
+        self.pending = scores.float().log_softmax(-1)
+        return scores
+
+
+def _generate(
+    model: Model,
+    prompts: list[tuple[int, ...]],
+    *,
+    stop_ids: list[int],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Produced ids and their log-probabilities, each row up to and with its first stop id."""
+    width = max(map(len, prompts))
+    pad = model.tokenizer.pad_token_id
+    pad = stop_ids[0] if pad is None else pad
+    # Padding may be the end token itself, so the mask comes from the lengths, never from the ids.
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    noted = _ChosenLogprobs()
+    draw = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        eos_token_id=stop_ids,
+        pad_token_id=pad,
+        **draw,
+    )
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        sequences = model.network.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([noted]),
+        )
+    noted.note(sequences)
+    logs = torch.stack(noted.chosen, 1).tolist()
+    stops = set(stop_ids)
+    produced = []
+    for row in sequences[:, width:].tolist():
+        stop = next((i + 1 for i, token in enumerate(row) if token in stops), len(row))
+        produced.append(row[:stop])
+    return produced, [row[: len(kept)] for row, kept in zip(logs, produced, strict=True)]
+
+
+def _answer(
+    model: Model,
+    id_: str,
+    prompt: Prompt,
+    produced: list[int],
+    logprobs: list[float],
+    ends: frozenset[int],
+    breaks: frozenset[int],
+) -> Answer:
+    spoken = produced[:-1] if produced and produced[-1] in ends else produced
+    text, offsets = decode_with_offsets(model.tokenizer, spoken)
+    offsets += [(len(text), len(text))] * (len(produced) - len(spoken))
+    return Answer(
+        id_,
+        prompt.text,
+        text,
+        (*prompt.token_ids, *produced),
+        len(prompt.token_ids),
+        (*prompt.offsets, *offsets),
+        tuple(logprobs),
+        stopped=bool(produced) and produced[-1] in ends | breaks,
+    )
+
+
+def decode_with_offsets(tokenizer: object, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """The text of `ids`, and for each id the characters (start, stop) that it holds a byte of.
+
+    Works for any tokenizer, byte-level or with byte fallback: each prefix is decoded and compared with the
+    whole.  A character completes at the first prefix that shows it; a prefix that differs from the text after
+    its complete characters (a replacement mark) holds the beginning of the next one.
+    """
+    decode = tokenizer.decode  # type: ignore[attr-defined]
+    text: str = decode(ids, clean_up_tokenization_spaces=False)
+    offsets: list[tuple[int, int]] = []
+    complete = 0
+    for count in range(1, len(ids) + 1):
+        prefix: str = decode(ids[:count], clean_up_tokenization_spaces=False)
+        start = complete
+        while complete < min(len(prefix), len(text)) and prefix[complete] == text[complete]:
+            complete += 1
+        torn = len(prefix) > complete
+        offsets.append((start, min(complete + torn, len(text))))
+    return text, offsets
+
+
+EXTRACTION = Task(
+    "exact answers",
+    (),
+    "open",
+    prompt="Question: {question}\nText: {context}\nCopy from the text only the words that answer the question.",
+    shots=(
+        (
+            "Question: Who wrote Hamlet?\nText: The play was written by William Shakespeare around 1600.\n"
+            "Copy from the text only the words that answer the question.",
+            "William Shakespeare",
+        ),
+        (
+            "Question: When did it open?\nText: I am sorry, but I do not know that.\n"
+            "Copy from the text only the words that answer the question.",
+            "NO ANSWER",
+        ),
+    ),
+    max_new_tokens=24,
+)
+"""How a model is asked for the exact answer.  It sees question and text, never the accepted answers."""
+
+
+def ask_exact_answers(
+    model: Model, pairs: Sequence[tuple[str, str]], *, frame: Frame, batch_size: int = 32
+) -> dict[tuple[str, str], str | None]:
+    """Ask a model to copy the exact answer out of each (question, text); None where it says there is none.
+
+    The copy is not trusted: `locate.locator_from_extracts` accepts it only where it stands in the text.
+    """
+    examples = [Example(str(i), q, ("",), context=text) for i, (q, text) in enumerate(pairs)]
+    prompts = [(e.id, make_prompt(model, EXTRACTION, e, frame)) for e in examples]
+    extracts: dict[tuple[str, str], str | None] = {}
+    for batch in generate_answers(
+        model, prompts, frame=frame, max_new_tokens=EXTRACTION.max_new_tokens, batch_size=batch_size
+    ):
+        for answer in batch:
+            said = answer.text.strip()
+            extracts[pairs[int(answer.id)]] = None if not said or "NO ANSWER" in said.upper() else said
+    return extracts

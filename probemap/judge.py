@@ -1,0 +1,113 @@
+"""Right, wrong, or undecided: verdicts on answers, by rules on the text.
+
+A judge is ``(Task, Example, str) -> Verdict``.  An answer is judged by what it asserts: negations and
+refusals never count as correct, and what cannot be decided is an outcome of its own, kept and counted.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+
+from probemap.mentions import (
+    Groups,
+    asserted_name,
+    asserted_number,
+    find_names,
+    is_negated,
+    is_refusal,
+)
+from probemap.mentions import same_name as _same_name
+from probemap.records import Answer, Example, Kind, Task, Verdict
+
+Judge = Callable[[Task, Example, str], Verdict]
+
+ACCEPTED = Verdict(True, "names an accepted answer")
+OTHER = Verdict(False, "names another answer")
+NEGATED = Verdict(False, "negates the accepted answer")
+NONE = Verdict(False, "names no possible answer")
+LACKS = Verdict(False, "lacks every accepted answer")
+EMPTY = Verdict(None, "empty")
+REFUSES = Verdict(None, "refusal")
+SEVERAL = Verdict(None, "several answers, none chosen")
+CUT_OFF = Verdict(None, "cut off before an answer")
+
+
+def possible_answers(task: Task, example: Example) -> Groups:
+    """The closed set that this example's answer comes from: its own choices, or the task's."""
+    return [(choice,) for choice in example.choices] if example.choices else task.possible
+
+
+def is_accepted(example: Example, spellings: Groups, group: int) -> bool:
+    """True if one of the group's spellings is an accepted answer."""
+    return any(_same_name(name, gold) for name in spellings[group] for gold in example.answers)
+
+
+def judge_names(task: Task, example: Example, text: str) -> Verdict:
+    """By the first possible answer that the text asserts."""
+    groups = possible_answers(task, example)
+    mention = asserted_name(text, groups)
+    if mention is not None:
+        return ACCEPTED if is_accepted(example, groups, int(mention.value)) else OTHER
+    mentions = find_names(text, groups)
+    if any(is_negated(text, m) and is_accepted(example, groups, int(m.value)) for m in mentions):
+        return NEGATED
+    if len({m.value for m in mentions}) > 1:
+        return SEVERAL
+    return REFUSES if is_refusal(text) else NONE
+
+
+def as_number(text: str) -> Decimal | None:
+    """``"1,200"`` -> 1200; None if the text is no number."""
+    try:
+        value = Decimal(text.replace(",", "").replace("−", "-").strip())
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
+
+
+def judge_numbers(task: Task, example: Example, text: str) -> Verdict:
+    """By the number that the text gives as its result; 7.0 equals 7."""
+    mention = asserted_number(example.question, text)
+    if mention is None:
+        return REFUSES if is_refusal(text) else NONE
+    return ACCEPTED if mention.value in {as_number(a) for a in example.answers} else OTHER
+
+
+def judge_open(task: Task, example: Example, text: str) -> Verdict:
+    """By whether an accepted answer stands in the text as whole words and is not negated."""
+    mentions = find_names(text, [example.answers])
+    if any(not is_negated(text, m) for m in mentions):
+        return ACCEPTED
+    if mentions:
+        return NEGATED
+    return REFUSES if is_refusal(text) else LACKS
+
+
+JUDGES: dict[Kind, Judge] = {"names": judge_names, "numbers": judge_numbers, "open": judge_open}
+"""Kind of task -> judge."""
+
+
+def judge(task: Task, example: Example, answer: Answer) -> Verdict:
+    """The verdict on one answer.
+
+    An answer that was cut off at the token limit is undecided unless it had asserted something whole by
+    then: what comes after the cut could still have named the answer, or changed its last word.
+    """
+    if not answer.text.strip():
+        return EMPTY
+    verdict = JUDGES[task.kind](task, example, answer.text)
+    if answer.stopped:
+        return verdict
+    if verdict in (NONE, LACKS, SEVERAL) or asserts_at_cut(task, example, answer):
+        return CUT_OFF
+    return verdict
+
+
+def asserts_at_cut(task: Task, example: Example, answer: Answer) -> bool:
+    """True if what a cut-off answer asserts reaches its very end, so that its last word may be torn."""
+    if answer.stopped or task.kind == "open":
+        return False
+    if task.kind == "numbers":
+        mention = asserted_number(example.question, answer.text)
+    else:
+        mention = asserted_name(answer.text, possible_answers(task, example))
+    return mention is not None and mention.stop == len(answer.text)

@@ -1,0 +1,102 @@
+"""Where the exact answer is: from the question and the model's text alone, never from the gold answer.
+
+A locator is ``(question, text, possible) -> (start, stop) | None``: characters of `text`.  It is handed
+neither the accepted answers nor the verdict, so *where* we probe cannot depend on whether the answer was
+right.  `possible` is the closed set that answers come from, empty where there is none.
+"""
+
+from collections.abc import Callable
+
+from probemap.judge import possible_answers
+from probemap.mentions import Groups, asserted_name, asserted_number, fold
+from probemap.records import Answer, Example, Span, Task
+
+Locator = Callable[[str, str, Groups], tuple[int, int] | None]
+
+
+def locate_name(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
+    """The first possible answer that the text asserts."""
+    mention = asserted_name(text, possible)
+    return None if mention is None else (mention.start, mention.stop)
+
+
+def locate_number(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
+    """The number that the text gives as its result."""
+    mention = asserted_number(question, text)
+    return None if mention is None else (mention.start, mention.stop)
+
+
+def locate_nothing(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
+    """No exact answer: the map then has no exact-answer columns."""
+    return None
+
+
+LOCATORS: dict[str, Locator] = {
+    "names": locate_name,
+    "numbers": locate_number,
+    "none": locate_nothing,
+}
+"""Name -> locator.  A task of kind ``names`` or ``numbers`` uses the one of its name; for open questions a model can
+be asked, see `generate.ask_exact_answers`."""
+
+
+def locator_from_extracts(extracts: dict[tuple[str, str], str | None]) -> Locator:
+    """A locator from what a model copied out of each (question, text); a copy that differs finds nothing."""
+
+    def locate_extract(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
+        extract = extracts.get((question, text))
+        return None if extract is None else find_words(text, extract)
+
+    return locate_extract
+
+
+def find_words(text: str, words: str) -> tuple[int, int] | None:
+    """The first place where `words` stand in `text` as whole words, case and accents aside."""
+    words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
+    haystack, origin = fold(text)
+    needle = fold(words)[0]
+    at = haystack.find(needle) if needle else -1
+    while at >= 0:
+        end = at + len(needle)
+        if not (_joins(haystack, at) or _joins(haystack, end)):
+            return origin[at], origin[end - 1] + 1
+        at = haystack.find(needle, at + 1)
+    return None
+
+
+def _joins(text: str, at: int) -> bool:
+    """True if the characters on both sides of `at` belong to one word."""
+    return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
+
+
+def locate(
+    task: Task, example: Example, answer: Answer, locator: Locator | None = None
+) -> tuple[Span | None, str]:
+    """The exact answer's tokens inside one answer, or None and why not.
+
+    A span that reaches the end of an answer cut off at the token limit is refused: its last word may be torn.
+    """
+    find = LOCATORS.get(task.kind, locate_nothing) if locator is None else locator
+    found = find(example.question, answer.text, possible_answers(task, example))
+    if found is None:
+        return None, "empty answer" if not answer.text.strip() else "no exact answer found"
+    start, stop = found
+    if not answer.stopped and stop == len(answer.text):
+        return None, "cut off inside the exact answer"
+    return token_span(answer, start, stop), ""
+
+
+def token_span(answer: Answer, start: int, stop: int) -> Span:
+    """The produced tokens that hold a byte of the characters ``answer.text[start:stop]``.
+
+    Decoding them gives the exact answer whole, multi-byte characters split across tokens included, with at
+    most the rest of the first and the last token around it.
+    """
+    if not 0 <= start < stop <= len(answer.text):
+        raise ValueError(f"no characters {start}:{stop} in an answer of {len(answer.text)}")
+    held = [
+        i
+        for i, (first, end) in enumerate(answer.offsets[answer.n_prompt :], answer.n_prompt)
+        if first < stop and end > start
+    ]
+    return Span(held[0], held[-1] + 1, answer.text[start:stop])

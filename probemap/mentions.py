@@ -1,0 +1,196 @@
+"""What a text asserts: names and numbers found in it as whole words, without the negated ones.
+
+Judging and locating both stand on this, so that the verdict and the exact answer speak of the same words.
+Knows neither accepted answers nor verdicts.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
+
+Groups = Sequence[Sequence[str]]
+"""Possible answers, each a group of spellings."""
+
+
+@dataclass(frozen=True)
+class Mention:
+    """Characters ``text[start:stop]`` that name something."""
+
+    start: int
+    stop: int
+    value: int | Decimal
+    """Which group of spellings (int), or which number (Decimal)."""
+
+
+def fold(text: str) -> tuple[str, list[int]]:
+    """Lower case without accents, and for each folded character the index that it comes from."""
+    folded: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        for piece in unicodedata.normalize("NFKD", char).casefold():
+            if not unicodedata.combining(piece):
+                folded.append("'" if piece in "’‘`" else piece)
+                origin.append(index)
+    return "".join(folded), origin
+
+
+def same_name(one: str, other: str) -> bool:
+    """True if both are spellings of the same words: case, accents, articles and punctuation aside."""
+    return _words(one) == _words(other)
+
+
+def _words(name: str) -> str:
+    words = re.findall(r"\w+|[^\w\s.,'\-]", fold(name)[0])
+    return " ".join(words[1:] if len(words) > 1 and words[0] in {"the", "a", "an"} else words)
+
+
+def _pattern(name: str) -> str:
+    """A regular expression for one spelling over folded text, up to the end of its last word."""
+    name = re.sub(r"^(?:the|an?)\s+(?=\w)", "", fold(name.strip())[0])
+    pieces = []
+    for piece in re.findall(r"\w+|[\s\-]+|[.,']|[^\w\s.,'\-]", name.strip(" .,'")):
+        if re.fullmatch(r"[\s\-]+", piece):
+            pieces.append(r"[\s\-]+")
+        elif piece in ".,'":
+            pieces.append(r"[.,']?")
+        else:
+            pieces.append(re.escape(piece))
+    return "".join(pieces) + (r"(?!\w)" if re.search(r"\w[ .,']*$", name) else "")
+
+
+@lru_cache(maxsize=4096)
+def _matcher(groups: tuple[tuple[str, ...], ...]) -> tuple[re.Pattern[str], list[tuple[int, str]]]:
+    spellings = [(g, name) for g, names in enumerate(groups) for name in names if _words(name)]
+    spellings.sort(key=lambda entry: -len(entry[1]))  # "Guinea-Bissau" before "Guinea"
+    names = "|".join(f"({_pattern(name)})" for _, name in spellings)
+    return re.compile(rf"(?<!\w)(?:{names})" if names else r"(?!)"), spellings
+
+
+def find_names(text: str, groups: Groups) -> list[Mention]:
+    """Every mention of one of `groups`, in the order of the text, the longest spelling first.
+
+    A spelling in capitals of at most four letters ("US") must stand in capitals.
+    """
+    folded, origin = fold(text)
+    pattern, spellings = _matcher(tuple(tuple(g) for g in groups))
+    found = []
+    for match in pattern.finditer(folded):
+        if match.lastindex is None or match.start() == match.end():
+            continue
+        group, name = spellings[match.lastindex - 1]
+        start, stop = origin[match.start()], origin[match.end() - 1] + 1
+        if name.isupper() and len(name) <= 4 and not text[start:stop].isupper():
+            continue
+        found.append(Mention(start, stop, group))
+    return found
+
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
+_WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
+_WORD_VALUE |= {f"{ten}-{unit}": _WORD_VALUE[ten] + _WORD_VALUE[unit] for ten in _TENS for unit in _UNITS[1:10]}
+_NUMBER = re.compile(
+    r"(?<![\w.,])(?:(?<![\w)\s])[-−]|(?<=[=(:]\s)[-−]|(?<=is\s)[-−]|^[-−])?"
+    r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\d|st\b|nd\b|rd\b|th\b)"
+    r"|\b(?:" + "|".join(sorted(_WORD_VALUE, key=len, reverse=True)) + r")\b",
+    re.IGNORECASE,
+)
+
+
+def find_numbers(text: str) -> list[Mention]:
+    """Every number in the text, written in digits (1,200 and 3.5 too) or, below a hundred, in words."""
+    found = []
+    for match in _NUMBER.finditer(text):
+        written = match[0].casefold()
+        value = _WORD_VALUE.get(written)
+        digits = written.replace(",", "").replace("−", "-")
+        found.append(Mention(*match.span(), Decimal(digits if value is None else value)))
+    return found
+
+
+_NEGATION = re.compile(
+    r"(?:\b(?:not(?! only)|never|neither|nor|no longer|without|except|rather than|instead of|other than|"
+    r"unlike|outside|cannot)|n['’]t)\b(?:[^\S\n]+[\w'’-]+){0,4}[^\S\n]*[\"'“(*]*$",
+    re.IGNORECASE,
+)
+
+
+def is_negated(text: str, mention: Mention) -> bool:
+    """True if "not", "never", "n't", "rather than", … stands up to four words before it in its clause."""
+    return _NEGATION.search(text[max(0, mention.start - 120) : mention.start]) is not None
+
+
+_ENUMERATION = re.compile(r"\W*(?:or|and|nor|&|/|and/or)\W*(?:the\s+)?", re.IGNORECASE)
+_ENUMERATES = re.compile(r"\b(?:either|both|between|neither|whether)\W+(?:the\s+)?$", re.IGNORECASE)
+
+
+def _enumerated(text: str, mentions: list[Mention]) -> set[Mention]:
+    """Mentions that are listed beside another one ("either A or B", "A or B", "both A and B")."""
+    listed: set[Mention] = set()
+    for one, other in pairwise(mentions):
+        joint = text[one.stop : other.start]
+        chooses = re.search(r"\bor\b|/", joint) or _ENUMERATES.search(text[: one.start])
+        if one.value != other.value and chooses and _ENUMERATION.fullmatch(joint):
+            listed |= {one, other}
+    return listed
+
+
+def asserted_name(text: str, groups: Groups) -> Mention | None:
+    """The first possible answer that the text names and neither negates nor merely lists, or None."""
+    mentions = find_names(text, groups)
+    listed = _enumerated(text, mentions)
+    return next((m for m in mentions if m not in listed and not is_negated(text, m)), None)
+
+
+_RESULT_BEFORE = re.compile(
+    r"(?:=|≈|\b(?:is|are|be|equals?|gives?|gets?|makes?|leaves|answer|result|sum|total|product|difference)\b:?|"
+    r"\bequal to\b|####|\\boxed\{)(?:\s+(?:us|to|about|approximately|exactly|only|just|simply|of))?\s*[$*`]*$",
+    re.IGNORECASE,
+)
+_OPERATOR_AFTER = re.compile(
+    r"\s*(?:[+*/×÷=^−-]\s*(?:\d|$)|x\s*\d|[+*×÷=]|\b(?:plus|minus|times|multiplied|divided|added|subtracted|"
+    r"more than|less than)\b)",
+    re.IGNORECASE,
+)
+
+
+def asserted_number(question: str, text: str) -> Mention | None:
+    """The number that the text gives as its result, or None.
+
+    In this order: the last number that follows "=", "is", "equals", "####", … and is no operand; the last
+    number that is no operand and does not stand in the question; the only number in the text.
+    """
+    asked = {m.value for m in find_numbers(question)}
+    numbers = [
+        m for m in find_numbers(text) if not is_negated(text, m) and not _OPERATOR_AFTER.match(text, m.stop)
+    ]
+    results = [m for m in numbers if _RESULT_BEFORE.search(text[max(0, m.start - 60) : m.start])]
+    if results:
+        return results[-1]
+    new = [m for m in numbers if m.value not in asked]
+    if new:
+        return new[-1]
+    return numbers[0] if len({m.value for m in find_numbers(text)}) == 1 and numbers else None
+
+
+_REFUSAL = re.compile(
+    r"\b(?:I\s+(?:do\s?n['’o]t|don['’]t|cannot|can['’]t|could\s?n['’]t)\s+"
+    r"(?:know|answer|determine|provide|find|say|tell|have (?:any |enough |the )?information)|"
+    r"I['’]?\s?a?m\s+(?:not\s+(?:sure|aware|able|certain)|unable|sorry|afraid)|"
+    r"(?:it\s+is|it['’]s)\s+(?:impossible|not\s+possible)\s+to\s+(?:say|know|determine|answer|tell)|"
+    r"as\s+an\s+AI|there\s+is\s+no\s+(?:answer|information)|no\s+one\s+knows|unknown)\b",
+    re.IGNORECASE,
+)
+
+
+def is_refusal(text: str) -> bool:
+    """True if the text declines to answer ("I don't know", "I'm sorry, but I cannot …")."""
+    return _REFUSAL.search(text) is not None

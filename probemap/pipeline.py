@@ -1,0 +1,506 @@
+"""The steps wired together on a run folder: answer → judge → capture → map → plot.
+
+Each step reads what the steps before it left in the folder, so that each can be run again, replaced, or fed by
+another tool.  A step that is done is left alone; one that was interrupted goes on where it stopped.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from probemap.data import fingerprint, load_task
+from probemap.judge import judge as judge_answer
+from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts
+from probemap.mentions import fold
+from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
+from probemap.records import Answer, DataError, Example, Judgement, RunError, Task
+from probemap.run import Run, again
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.activations import ActivationStore
+    from probemap.map import ProbeMap
+    from probemap.model import Model
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is counted, done, total)."""
+
+DEMO_DATA, DEMO_MODEL, DEMO_N = "cities", "smollm2-135m", 500
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Where a step tells what it does; silent by default."""
+
+    tell: Callable[[str], None] = lambda text: None
+    progress: Progress = lambda what, done, total: None
+
+
+SILENT = Talk()
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How to load a model; `run_all` loads it once for all steps, and only if one needs it."""
+
+    name: str
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self, cache: dict["Loader", "Model"]) -> "Model":
+        from probemap.model import load_model
+
+        if self not in cache:
+            cache[self] = load_model(self.name, revision=self.revision, device=self.device, dtype=self.dtype)
+        return cache[self]
+
+
+Models = dict[Loader, "Model"]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Options of the answer step."""
+
+    n: int | None = None
+    seed: int = 0
+    prompt: str | None = None
+    """Replaces the task's prompt template."""
+    frame: Literal["auto", "chat", "qa", "none"] = "auto"
+    max_new_tokens: int | None = None
+    """None: as the task says."""
+    batch_size: int = 32
+    temperature: float = 0.0
+
+
+def answer(
+    data: str | Path,
+    loader: Loader,
+    out: str | Path,
+    options: Answering = Answering(),
+    *,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> Run:
+    """Put the questions to the model; writes ``task.json`` and ``answers.jsonl``.
+
+    Raises
+    ------
+    DataError, ModelError, RunError
+    """
+    task = load_task(data, n=options.n, seed=options.seed)
+    if options.prompt is not None:
+        task = replace(task, prompt=options.prompt)
+    if options.max_new_tokens is not None:
+        task = replace(task, max_new_tokens=options.max_new_tokens)
+    run = Run(out)
+    with (
+        run.locked(),
+        run.making(
+            "answer",
+            options={
+                "data": str(data),
+                "model": loader.name,
+                "revision": loader.revision,
+                "dtype": loader.dtype,
+                "n": options.n,
+                "seed": options.seed,
+                "prompt": task.prompt,
+                "frame": options.frame,
+                "max_new_tokens": task.max_new_tokens,
+                "batch_size": options.batch_size,
+                "temperature": options.temperature,
+            },
+            inputs={"questions": fingerprint(task)},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed,
+    ):
+        if needed:
+            _answer(run, task, loader, options, talk, {} if models is None else models)
+    return run
+
+
+def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk, models: Models) -> None:
+    from probemap.generate import batches, generate_answers
+    from probemap.model import check_lengths, frame_of, make_prompt
+
+    model = loader.load(models)
+    before = run.step("answer")["facts"].get("revision", model.revision)
+    if before != model.revision:
+        raise RunError(
+            f"{run.path} was begun with other weights of {loader.name} ({before[:12]}, now {model.revision[:12]})",
+            "load the same weights, or start a new run folder",
+        )
+    frame = frame_of(model, options.frame)
+    if options.frame == "auto" and frame == "qa":
+        talk.tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
+    prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
+    check_lengths(model, prompts, task.max_new_tokens)
+    run.write_task(task)
+    run.note(
+        "answer",
+        {"model": model.label, "revision": model.revision, "dtype": model.dtype, "frame": frame},
+    )
+    sizes = [len(b) for b in batches([len(p.token_ids) for _, p in prompts], options.batch_size)]
+    begun = run.begun_answers(sizes)
+    done = sum(sizes[:begun])
+    if done:
+        talk.tell(f"{done} of {len(prompts)} answers are there already")
+    for batch in generate_answers(
+        model,
+        prompts,
+        frame=frame,
+        max_new_tokens=task.max_new_tokens,
+        batch_size=options.batch_size,
+        temperature=options.temperature,
+        seed=options.seed,
+        skip_batches=begun,
+    ):
+        run.append_answers(batch)
+        done += len(batch)
+        talk.progress("answers", done, len(prompts))
+
+
+def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loader:
+    """The model that answered, with another dtype if one is given."""
+    made = run.step("answer")["options"]
+    return Loader(made["model"], made["revision"], device, dtype or made["dtype"])
+
+
+LocatorName = Literal["auto", "names", "numbers", "model", "none"]
+
+
+def judge(
+    run: Run,
+    *,
+    locator: LocatorName = "auto",
+    loader: Loader | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Verdicts and exact answers; writes ``verdicts.jsonl``.
+
+    Parameters
+    ----------
+    locator: ``auto`` follows the task: its closed set, its numbers, or for open questions the model that
+        answered is asked to copy the exact answer out of question and text.
+    loader: of the model to ask; None is the one that answered.
+    """
+    with run.locked():
+        task = run.task()
+        chosen = locator if locator != "auto" else "model" if task.kind == "open" else task.kind
+        with run.making(
+            "judge",
+            options={"locator": chosen},
+            inputs={name: run.sha256(name) for name in ("task.json", "answers.jsonl")},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            answers = _answers(run, task)
+            find = _locator(chosen, run, task, answers, loader, models, talk)
+            judgements = []
+            for example, said in zip(task.examples, answers, strict=True):
+                span, no_span = locate(task, example, said, find)
+                judgements.append(Judgement(said.id, judge_answer(task, example, said), span, no_span))
+            run.write_judgements(judgements)
+            if all(j.span is None for j in judgements):
+                talk.tell(
+                    f"no exact answer was found in any of {len(judgements)} answers: the map will have no "
+                    "exact_answer columns\nhint: try --locator model, or look at answers with `probemap inspect`"
+                )
+
+
+def _locator(
+    name: str,
+    run: Run,
+    task: Task,
+    answers: list[Answer],
+    loader: Loader | None,
+    models: Models | None,
+    talk: Talk,
+) -> Locator:
+    if name != "model":
+        return LOCATORS[name]
+    from probemap.generate import ask_exact_answers
+    from probemap.model import frame_of
+
+    model = (loader or loader_of(run)).load({} if models is None else models)
+    pairs = [(e.question, a.text) for e, a in zip(task.examples, answers, strict=True)]
+    talk.tell(f"{model.label} is asked for the exact answer in {len(pairs)} texts")
+    return locator_from_extracts(ask_exact_answers(model, pairs, frame=frame_of(model)))
+
+
+def _answers(run: Run, task: Task) -> list[Answer]:
+    """One answer per question, in the order of the questions."""
+    by_id = run.answers()
+    if missing := [e.id for e in task.examples if e.id not in by_id]:
+        raise RunError(
+            f"{len(missing)} questions have no answer, first {missing[0]!r}",
+            f"{again('answer', run.path)} asks them again",
+        )
+    return [by_id[e.id] for e in task.examples]
+
+
+def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
+    """Task, answers and judgements of a run, all in the order of the questions.
+
+    Raises
+    ------
+    RunError: one of them is missing, damaged, or speaks of other answers.
+    """
+    task = run.task()
+    answers = _answers(run, task)
+    judgements = run.judgements()
+    if [j.id for j in judgements] != [a.id for a in answers]:
+        raise RunError(
+            f"{run.path / 'verdicts.jsonl'} does not hold one line per question, in their order",
+            f"{again('judge', run.path)} makes it again",
+        )
+    for said, made in zip(answers, judgements, strict=True):
+        if made.span and not said.n_prompt <= made.span.start < made.span.stop <= len(said.token_ids):
+            raise RunError(
+                f"verdicts.jsonl: the exact answer of {made.id!r} lies outside of its answer",
+                "mend its start and stop, or set span to null",
+            )
+    return task, answers, judgements
+
+
+@dataclass(frozen=True)
+class Capturing:
+    """Options of the capture step."""
+
+    positions: str | None = None
+    """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
+    batch_size: int = 32
+    store_dtype: str = "float32"
+
+
+def capture(
+    run: Run,
+    options: Capturing = Capturing(),
+    *,
+    loader: Loader | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Hidden states at the named positions; writes ``activations/``.
+
+    Parameters
+    ----------
+    loader: of the model; None is the one that answered.
+    """
+    with run.locked():
+        _, answers, judgements = read_answers(run)
+        positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)
+        indices = _indices(answers, judgements, positions)
+        loader = loader or loader_of(run)
+        with run.making(
+            "capture",
+            options={
+                "positions": list(positions),
+                "batch_size": options.batch_size,
+                "store_dtype": options.store_dtype,
+                "dtype": loader.dtype,
+            },
+            inputs={"the probed tokens": digest(answers, indices)},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if needed:
+                model = loader.load({} if models is None else models)
+                _capture(run, model, answers, indices, positions, options, talk)
+
+
+def _indices(answers: list[Answer], judgements: list[Judgement], positions: tuple[str, ...]) -> Indices:
+    return token_indices(answers, [j.span for j in judgements], positions)
+
+
+def _capture(
+    run: Run,
+    model: "Model",
+    answers: list[Answer],
+    indices: Indices,
+    positions: tuple[str, ...],
+    options: Capturing,
+    talk: Talk,
+) -> None:
+    from probemap.activations import ActivationStore
+    from probemap.capture import capture as fill_store
+    from probemap.capture import layout_for
+
+    answered = run.step("answer")["facts"]["revision"]
+    if model.revision != answered:
+        raise RunError(
+            f"the answers came from other weights of {model.label} ({answered[:12]}, now {model.revision[:12]})",
+            "load the same weights, or start a new run folder",
+        )
+    layout = layout_for(model, answers, indices, positions, options.store_dtype)
+    store = ActivationStore.create(run.path / "activations", layout)
+    if begun := layout.n_shards - len(store.missing_shards()):
+        talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
+    fill_store(
+        model,
+        answers,
+        indices,
+        store,
+        batch_size=options.batch_size,
+        progress=lambda done, total: talk.progress("hidden states", done, total),
+    )
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Options of the map step."""
+
+    folds: int = 5
+    c: float = 1.0
+    seed: int = 0
+
+
+def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk: Talk = SILENT) -> None:
+    """One probe per cell; writes ``map.json`` and ``map.csv``.
+
+    Raises
+    ------
+    RunError: the states were captured for other answers or exact answers than the folder now holds.
+    MapError: the verdicts allow no map.
+    """
+    from probemap.map import fit_map
+
+    with run.locked():
+        task, answers, judgements = read_answers(run)
+        store = _store(run, answers, judgements)
+        with run.making(
+            "map",
+            options={"folds": options.folds, "c": options.c, "seed": options.seed},
+            inputs=_map_inputs(run),
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            facts = run.step("answer")["facts"]
+            made = fit_map(
+                store,
+                [j.verdict.correct for j in judgements],
+                groups=[" ".join(fold(e.question + e.context)[0].split()) for e in task.examples],
+                folds=options.folds,
+                c=options.c,
+                seed=options.seed,
+                attrs={
+                    "model": facts["model"],
+                    "revision": facts["revision"],
+                    "task": task.name,
+                    "site": store.layout.site,
+                    "locator": run.step("judge")["options"]["locator"],
+                },
+                progress=lambda done, total: talk.progress("layers", done, total),
+            )
+            run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
+            run.write("map.json", made.to_json())
+
+
+def _store(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "ActivationStore":
+    """The run's states, if they belong to these answers and exact answers."""
+    from probemap.activations import ActivationStore
+
+    store = ActivationStore.open(run.path / "activations")
+    indices = _indices(answers, judgements, store.layout.positions)
+    if store.layout.made_from != digest(answers, indices):
+        raise RunError(
+            "the states were captured for other answers or exact answers than the folder now holds",
+            f"{again('capture', run.path)} captures them again and keeps the old ones",
+        )
+    return store
+
+
+def _map_inputs(run: Run) -> dict[str, str]:
+    from probemap.activations import ActivationStore
+
+    return {
+        "verdicts.jsonl": run.sha256("verdicts.jsonl"),
+        "activations": ActivationStore.open(run.path / "activations").contents(),
+    }
+
+
+def read_map(run: Run, talk: Talk = SILENT) -> "ProbeMap":
+    """The run's map; says so if verdicts or states have changed since it was made."""
+    from probemap.map import ProbeMap
+
+    probe_map = ProbeMap.load(run.path / "map.json")
+    made = run.step("map").get("inputs", {})
+    if changed := [name for name, now in _map_inputs(run).items() if made.get(name) != now]:
+        talk.tell(
+            f"map.json was made before {' and '.join(changed)} changed\n"
+            f"hint: {again('map', run.path)} makes it again and keeps the old one"
+        )
+    return probe_map
+
+
+def plot(run: Run, *, out: Path | None = None, cmap: str = "Blues", talk: Talk = SILENT) -> list[Path]:
+    """Draw the map; writes ``map.png`` and ``map.svg``, or `out` alone.
+
+    Raises
+    ------
+    DataError: `out` is no .png, .svg or .pdf, or there is no such colour map.
+    """
+    from matplotlib import colormaps
+
+    from probemap.figure import plot_map, save_picture
+
+    paths = [run.path / "map.png", run.path / "map.svg"] if out is None else [out]
+    if unknown := [p for p in paths if p.suffix not in (".png", ".svg", ".pdf")]:
+        raise DataError(f"{unknown[0]} is no .png, .svg or .pdf", "choose one of these endings")
+    if cmap not in colormaps:
+        raise DataError(f"there is no colour map {cmap!r}", "Blues is the default, cividis another")
+    axes = plot_map(read_map(run, talk), cmap=cmap)
+    for path in paths:
+        save_picture(axes, path)
+    return paths
+
+
+def run_all(
+    data: str | Path,
+    loader: Loader,
+    out: str | Path,
+    answering: Answering = Answering(),
+    capturing: Capturing = Capturing(),
+    probing: Probing = Probing(),
+    *,
+    locator: LocatorName = "auto",
+    redo: bool = False,
+    talk: Talk = SILENT,
+) -> Run:
+    """All five steps, each left alone where it is done; the model is loaded once, and only if needed."""
+    models: Models = {}
+    run = answer(data, loader, out, answering, redo=redo, talk=talk, models=models)
+    judge(run, locator=locator, loader=loader, redo=redo, talk=talk, models=models)
+    capture(run, capturing, loader=loader, redo=redo, talk=talk, models=models)
+    models.clear()  # the probes need the memory
+    make_map(run, probing, redo=redo, talk=talk)
+    plot(run, talk=talk)
+    return run
+
+
+def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judgement]:
+    """One question with its answer and judgement; the first if no id is given.
+
+    Raises
+    ------
+    RunError: no such id.
+    """
+    task, answers, judgements = read_answers(run)
+    ids = [e.id for e in task.examples]
+    if id_ is not None and id_ not in ids:
+        raise RunError(
+            f"there is no answer {id_!r}", f"ids are those of {run.path / 'task.json'}, e.g. {ids[0]!r}"
+        )
+    row = 0 if id_ is None else ids.index(id_)
+    return task.examples[row], answers[row], judgements[row]

@@ -1,0 +1,303 @@
+"""The run folder: what each step made, from what, and whether that still holds.
+
+::
+
+    RUN/run.json          what made each file: versions, model, options, hash of each step's input
+    RUN/task.json         the questions, and how they are asked and judged
+    RUN/answers.jsonl     what the model said, one line per answer        (answer)
+    RUN/verdicts.jsonl    right or wrong, and the exact answer            (judge)
+    RUN/activations/      hidden states, one shard per block of answers   (capture)
+    RUN/map.json, .csv    one AUC per cell                                (map)
+    RUN/map.png, .svg     the picture                                     (plot)
+    RUN/earlier/          what a step made before it was made again
+
+A step never replaces what other options or another input made: it says what changed and names the command that
+makes it again; what was there goes to ``earlier/``.  Nothing is deleted.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+
+from probemap.records import Answer, Judgement, RunError, Task
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "answer": ("task.json", "answers.jsonl"),
+    "judge": ("verdicts.jsonl",),
+    "capture": ("activations",),
+    "map": ("map.json", "map.csv"),
+    "plot": ("map.png", "map.svg"),
+}
+"""Step -> the files that it makes."""
+
+_PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
+_T = TypeVar("_T")
+_TASK, _ANSWER, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Answer), TypeAdapter(Judgement)
+
+
+class Run:
+    """One run folder."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """An existing run folder.
+
+        Raises
+        ------
+        RunError: there is none.
+        """
+        run = cls(path)
+        if not (run.path / "run.json").is_file():
+            raise RunError(
+                f"{path} is not a run folder (it holds no run.json)",
+                "`probemap run DATA --model MODEL --out RUN` makes one",
+            )
+        return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process that would write to it.
+
+        Raises
+        ------
+        RunError: another process holds it.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file", "give a folder for the run")
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "run.json").exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise RunError(f"{self.path} holds other files and is no run folder", "give a new folder")
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise RunError(f"another probemap is at work in {self.path}", "wait for it to end") from None
+
+    # what made what
+
+    def log(self) -> dict[str, Any]:
+        """The content of run.json."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return {"steps": {}}
+        try:
+            log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            log["steps"].items()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RunError(f"{path} is damaged", "restore it, or start a new run folder") from None
+        return log
+
+    def step(self, name: str) -> dict[str, Any]:
+        """What run.json says of a step; empty if it was never begun."""
+        found: dict[str, Any] = self.log()["steps"].get(name, {})
+        return found
+
+    def is_done(self, name: str) -> bool:
+        return bool(self.step(name).get("done")) and all((self.path / output).exists() for output in OUTPUTS[name])
+
+    @contextmanager
+    def making(
+        self,
+        name: str,
+        *,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        redo: bool,
+        tell: Callable[[str], None],
+    ) -> Iterator[bool]:
+        """Run a step's body; yields False if it is done already, with these very options and inputs.
+
+        What an earlier, unfinished attempt with the same options and inputs left is kept for the body to go on
+        from.  Finishing the body records the step as done.
+
+        Raises
+        ------
+        RunError: it was made, or begun, with other options or from another input, and `redo` is False.
+        """
+        made = self.step(name)
+        wanted = {"options": json.loads(json.dumps(options)), "inputs": dict(inputs)}
+        changed = _changes(made, wanted) if made else []
+        if changed and not redo:
+            raise RunError(
+                f"{self.path / OUTPUTS[name][-1]} was made otherwise: {'; '.join(changed)}",
+                f"{again(name, self.path)} makes it again and keeps the old one under {self.path / 'earlier'}; "
+                "or use a new run folder",
+            )
+        if changed or (redo and made):
+            self._set_aside(name, tell)
+        elif self.is_done(name):
+            yield False
+            return
+        facts = {} if changed or redo else made.get("facts", {})
+        self._record(name, {**wanted, "done": False, "facts": facts})
+        started = time.monotonic()
+        yield True
+        seconds = round(time.monotonic() - started, 1)
+        self._record(name, {**self.step(name), "done": True, "seconds": seconds})
+
+    def note(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Add facts to a step that is being made, e.g. which model it found."""
+        self._record(name, {**self.step(name), "facts": dict(facts)})
+
+    def _record(self, name: str, entry: dict[str, Any]) -> None:
+        log = self.log()
+        log["versions"] = {p: version(p) for p in _PACKAGES} | {"python": platform.python_version()}
+        log["steps"][name] = entry
+        self.write("run.json", json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+
+    def _set_aside(self, name: str, tell: Callable[[str], None]) -> None:
+        there = [o for o in OUTPUTS[name] if (self.path / o).exists()]
+        if not there:
+            return
+        earlier = self.path / "earlier"
+        earlier.mkdir(exist_ok=True)
+        folder = earlier / f"{len(list(earlier.iterdir())) + 1:03d}-{name}"
+        folder.mkdir()
+        (folder / "step.json").write_text(json.dumps(self.step(name), indent=1), encoding="utf-8")
+        for output in there:
+            (self.path / output).rename(folder / output)
+        tell(f"{', '.join(there)} moved to {folder}")
+
+    # files
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file whole or not at all: a temporary file, flushed to disk, then renamed."""
+        path = self.path / name
+        part = path.with_name(f".{name}.part")
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(path)
+
+    def sha256(self, name: str) -> str:
+        """Of a file in the folder; empty if it is not there."""
+        path = self.path / name
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+    def write_task(self, task: Task) -> None:
+        self.write("task.json", _TASK.dump_json(task, indent=1) + b"\n")
+
+    def task(self) -> Task:
+        """The questions of the run.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        try:
+            return _TASK.validate_json(self._existing("task.json", "answer").read_bytes())
+        except ValidationError as error:
+            raise RunError(f"{self.path / 'task.json'} is damaged: {_first(error)}", _MEND) from None
+
+    def answers(self) -> dict[str, Answer]:
+        """Id -> answer, in the order of the file.
+
+        Raises
+        ------
+        RunError: missing, incomplete or damaged.
+        """
+        path = self._existing("answers.jsonl", "answer")
+        return {a.id: a for a in _lines(path, _ANSWER)}
+
+    def begun_answers(self, whole: Sequence[int]) -> int:
+        """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
+        path = self.path / "answers.jsonl"
+        if not path.exists():
+            return 0
+        lines = path.read_bytes().split(b"\n")
+        complete = len(lines) - 1  # after the last line break there is nothing, or a torn line
+        count = rows = 0
+        while count < len(whole) and rows + whole[count] <= complete:
+            rows += whole[count]
+            count += 1
+        kept = b"".join(line + b"\n" for line in lines[:rows])
+        if len(kept) != path.stat().st_size:
+            self.write("answers.jsonl", kept)
+        return count
+
+    def append_answers(self, answers: Iterable[Answer]) -> None:
+        """Add one batch to the end of answers.jsonl and flush it to disk."""
+        with (self.path / "answers.jsonl").open("ab") as file:
+            file.write(b"".join(_ANSWER.dump_json(a) + b"\n" for a in answers))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_judgements(self, judgements: Iterable[Judgement]) -> None:
+        self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(j) + b"\n" for j in judgements))
+
+    def judgements(self) -> list[Judgement]:
+        """Verdicts and exact answers, in the order of the task's questions.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
+
+    def _existing(self, name: str, step: str) -> Path:
+        path = self.path / name
+        if not path.is_file() or not self.step(step).get("done"):
+            raise RunError(
+                f"{path} is not there yet, or not whole", f"{again(step, self.path, redo=False)} makes it"
+            )
+        return path
+
+
+_MEND = "restore the file, or make it again with --redo"
+
+
+def again(step: str, path: Path, redo: bool = True) -> str:
+    """The command that makes a step's files (again)."""
+    flag = " --redo" if redo else ""
+    if step == "answer":
+        return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
+    return f"`probemap {step} {path}{flag}`"
+
+
+def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    changes = []
+    for key, now in wanted["options"].items():
+        before = made["options"].get(key)
+        if before != now:
+            changes.append(f"{key} was {_brief(before)}, now {_brief(now)}")
+    changes += [
+        f"its input changed ({key})" for key, now in wanted["inputs"].items() if made["inputs"].get(key) != now
+    ]
+    return changes
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:
+    rows = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(kind.validate_json(line))
+            except ValidationError as error:
+                raise RunError(f"{path}, line {number} is damaged: {_first(error)}", _MEND) from None
+    return rows
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint, without the value: it may be long."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -1,0 +1,168 @@
+"""The map and an answer as text for a terminal: coloured where there is colour, readable where there is none."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.style import Style
+from rich.text import Text
+
+from probemap.map import ProbeMap
+from probemap.positions import DEFAULT_POSITIONS, positions_of
+from probemap.records import Answer, Example, Judgement
+
+# matplotlib's Blues at eleven even steps, so that the terminal looks like the picture.
+_BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()
+
+
+def printable(text: str) -> str:
+    """Text with control characters, line breaks and direction marks written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def map_text(probe_map: ProbeMap) -> Text:
+    """Layers × positions as numbers on coloured cells; `·` where there are too few answers to say."""
+    heads = [name.split("_") if not name.startswith("-") else [name] for name in probe_map.positions]
+    deepest = max(map(len, heads))
+    widths = [max(3, *map(len, head)) + 1 for head in heads]
+    text = Text(no_wrap=True, overflow="ignore")
+    for line in range(deepest):
+        cells = [head[line - deepest + len(head)] if line >= deepest - len(head) else "" for head in heads]
+        label = "layer" if line == deepest - 1 else ""
+        text.append(f"{label:<6}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)) + "\n")
+    for layer, row in zip(probe_map.layers, probe_map.auc.values, strict=True):
+        text.append(f"{layer:<6}")
+        for value, width in zip(row, widths, strict=True):
+            known = value == value
+            shown = f"{value:.2f}".removeprefix("0") if known else "·"
+            text.append(f"{shown:>{width}}", style=_shade(value) if known else "dim")
+        text.append("\n")
+    counts = [str(int(n)) for n in probe_map.data["n"].values]
+    text.append(f"{'n':<6}" + "".join(f"{c:>{w}}" for c, w in zip(counts, widths, strict=True)))
+    return text
+
+
+def _shade(value: float) -> Style:
+    step = round((min(max(value, 0.5), 1.0) - 0.5) * 20)
+    return Style(bgcolor=_BLUES[step], color="#000000" if step < 6 else "#ffffff")
+
+
+def show(probe_map: ProbeMap, judgements: Sequence[Judgement]) -> RenderableType:
+    """All that a reader of the map needs: cells, best cells, counts, and what was left out and why."""
+    attrs = probe_map.data.attrs
+    decided, right = int(attrs["decided"]), int(attrs["right"])
+    facts = Text()
+    facts.append(
+        f"{printable(str(attrs.get('model', 'states')))} on {printable(str(attrs.get('task', 'answers')))}",
+        "bold",
+    )
+    facts.append(
+        f"\n{attrs['answers']} answers: {right} right, {decided - right} wrong "
+        f"({100 * right / decided:.1f} % of the decided ones are right)"
+    )
+    undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
+    facts.append(f"\nundecided, left out: {_counts(undecided)}")
+    unplaced = Counter(j.no_span for j in judgements if j.span is None)
+    facts.append(f"\nwithout an exact answer: {_counts(unplaced)}")
+    best = Text("highest cells (AUC, 95 % interval, n):")
+    for cell in probe_map.best(5):
+        best.append(
+            f"\n  layer {cell.layer:<3} {cell.position:<26} {cell.auc:.3f} "
+            f"[{cell.low:.3f}, {cell.high:.3f}]  n = {cell.n}"
+        )
+    best.append(
+        "\nThe highest of many cells is an optimum: chosen and measured on the same answers, it is too high.",
+        "dim",
+    )
+    return Group(facts, Text(), map_text(probe_map), Text(), best)
+
+
+def _counts(reasons: Counter[str]) -> str:
+    total = sum(reasons.values())
+    told = "; ".join(f"{count} {printable(reason)}" for reason, count in reasons.most_common())
+    return f"{total} ({told})" if total else "none"
+
+
+def inspect(
+    example: Example,
+    answer: Answer,
+    judgement: Judgement,
+    *,
+    positions: Sequence[str] = DEFAULT_POSITIONS,
+    width: int = 100,
+    prompt_tokens: int = 4,
+) -> RenderableType:
+    """One answer token by token, with the names of the positions under the tokens that they mean.
+
+    Parameters
+    ----------
+    width: of the terminal, in characters.
+    prompt_tokens: how many of the prompt's last tokens to show before the answer.
+    """
+    verdict = judgement.verdict
+    word = {True: "right", False: "wrong", None: "undecided"}[verdict.correct]
+    head = Text()
+    head.append(f"{printable(answer.id)}\n", "bold")
+    head.append(f"question      {printable(example.question)}\n")
+    head.append(f"accepted      {printable(', '.join(example.answers))}\n")
+    head.append(f"answer        {printable(answer.text)}\n")
+    head.append(f"verdict       {word}: {printable(verdict.reason)}\n")
+    span = judgement.span
+    place = (
+        f"{printable(span.text)}  (tokens {span.start} to {span.stop - 1})"
+        if span
+        else f"none: {judgement.no_span}"
+    )
+    head.append(f"exact answer  {place}\n")
+    head.append(
+        f"tokens        {len(answer.token_ids)}, the first {answer.n_prompt} of them the prompt; "
+        f"{'ended by the model' if answer.stopped else 'cut off at the token limit'}\n"
+    )
+    return Group(head, *_token_rows(answer, judgement, positions, width, prompt_tokens))
+
+
+def _token_rows(
+    answer: Answer, judgement: Judgement, positions: Sequence[str], width: int, prompt_tokens: int
+) -> Iterator[Text]:
+    named = positions_of(positions, answer, judgement.span)
+    shown = range(max(0, answer.n_prompt - prompt_tokens), len(answer.token_ids))
+    cells = [_token_cell(answer, judgement, i, named.get(i, [])) for i in shown]
+    row: list[list[tuple[str, str]]] = []
+    used = 0
+    for cell in cells:
+        wide = max(len(line) for line, _ in cell) + 1
+        if row and used + wide > width:
+            yield _join(row)
+            row, used = [], 0
+        row.append(cell)
+        used += wide
+    if row:
+        yield _join(row)
+
+
+def _token_cell(answer: Answer, judgement: Judgement, index: int, names: list[str]) -> list[tuple[str, str]]:
+    """Lines of one token: its text, its index, the names under it."""
+    start, stop = answer.offsets[index]
+    text = (answer.prompt if index < answer.n_prompt else answer.text)[start:stop]
+    piece = printable(text).replace(" ", "␣") if text else "∅"
+    span = judgement.span
+    exact = span is not None and span.start <= index < span.stop
+    style = "bold reverse" if exact else "dim" if index < answer.n_prompt else "bold"
+    return [(piece, style), (str(index), "dim"), *((name, "cyan") for name in names)]
+
+
+def _join(row: list[list[tuple[str, str]]]) -> Text:
+    text = Text(no_wrap=True, overflow="ignore")
+    for line in range(max(map(len, row))):
+        for cell in row:
+            wide = max(len(content) for content, _ in cell) + 1
+            content, style = cell[line] if line < len(cell) else ("", "")
+            text.append(content, style)
+            text.append(" " * (wide - len(content)))
+        text.append("\n")
+    return text
+
+
+def print_to(console: Console, what: RenderableType) -> None:
+    """Print without wrapping, cropping or reading markup into the user's text."""
+    console.print(what, soft_wrap=True, markup=False, highlight=False)
