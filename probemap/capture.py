@@ -27,7 +27,7 @@ def find_blocks(network: Any) -> list[torch.nn.Module]:
     ModelError: no such list; names what was found.
     """
     n_layers = int(network.config.get_text_config().num_hidden_layers)
-    lists: dict[str, torch.nn.ModuleList] = {
+    lists: dict[str, Any] = {
         name: module for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)
     }
     fitting = [module for module in lists.values() if len(module) == n_layers]
@@ -40,7 +40,7 @@ def find_blocks(network: Any) -> list[torch.nn.Module]:
     return list(max(fitting, key=_size))
 
 
-def _size(module: torch.nn.Module) -> int:
+def _size(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
@@ -92,9 +92,7 @@ def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices) -> 
     probed.columns = tokens.to(model.device)
     with torch.inference_mode(), probed.hooked():
         # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
-        model.network.base_model(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
-        )
+        model.network.base_model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False)
     states: States = torch.stack(probed.states, dim=1).cpu().numpy()
     if states.shape[1] != len(probed.blocks):
         raise ModelError(f"{states.shape[1]} states came from {len(probed.blocks)} blocks")

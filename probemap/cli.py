@@ -50,13 +50,14 @@ Locator = Annotated[
     Literal["auto", "names", "numbers", "model", "none"],
     typer.Option(help="How the exact answer is found; auto follows the task."),
 ]
-Positions = Annotated[
-    str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")
-]
+Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
 C = Annotated[float, typer.Option("--c", min=1e-12, help="Inverse strength of the L2 penalty.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -138,7 +139,7 @@ def demo(
     run(DEMO_DATA, DEMO_MODEL, out, n=DEMO_N, redo=redo)
 
 
-@app.command(epilog="Example:  probemap answer questions.jsonl --model Qwen/Qwen2.5-0.5B-Instruct --out RUN")
+@app.command(epilog="Example:  probemap answer rows.jsonl --model smollm2-135m --out RUN")
 def answer(
     data: Data,
     model: ModelName,
@@ -291,10 +292,10 @@ def main() -> None:
         _say("stopped; the same command goes on from here")
         sys.exit(130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM):
+        if error.errno not in _FULL | _FORBIDDEN:
             raise
         where = f": {error.filename}" if error.filename else ""
-        hint = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the folder's rights"
+        hint = "free some space" if error.errno in _FULL else "check the folder's rights"
         _say(f"error: {error.strerror}{where}\nhint: {hint}; the same command goes on where it stopped")
     else:
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from probemap.judge import as_number
-from probemap.mentions import same_name
+from probemap.mentions import ADJECTIVE, same_name
 from probemap.records import DataError, Example, Kind, Task
 
 GEONAMES = "GeoNames (https://www.geonames.org), CC BY 4.0"
@@ -27,22 +27,21 @@ def _rows(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
-def _countries() -> dict[str, tuple[str, ...]]:
-    """Country -> its accepted names, the usual one first."""
-    return {
-        row["country"]: (row["country"], *filter(None, row["other_names"].split(";")))
-        for row in _rows("countries.csv")
-    }
+def _split(cell: str) -> list[str]:
+    return cell.split(";") if cell else []
 
 
 def _cities() -> Task:
-    names = _countries()
+    countries = _rows("countries.csv")
+    names = {row["country"]: (row["country"], *_split(row["other_names"])) for row in countries}
     examples = tuple(
         Example(f"city-{row['city']}", f"In which country is the city of {row['city']}?", names[row["country"]])
         for row in _rows("cities.csv")
     )
-    possible = tuple(names.values())
-    return Task("cities", examples, "names", possible=possible, max_new_tokens=24, source=GEONAMES)
+    possible = tuple(
+        (*names[row["country"]], *(word + ADJECTIVE for word in _split(row["adjectives"]))) for row in countries
+    )
+    return Task("cities", examples, "names", possible=possible, max_new_tokens=28, source=GEONAMES)
 
 
 def _arithmetic() -> Task:
@@ -79,9 +78,7 @@ def _compare() -> Task:
             continue
         question = f"Which has more inhabitants, {one} or {other}?"
         larger = one if many > few else other
-        pairs[frozenset({one, other})] = Example(
-            f"compare-{len(pairs):03d}", question, (larger,), choices=(one, other)
-        )
+        pairs[frozenset({one, other})] = Example(f"compare-{len(pairs):03d}", question, (larger,), choices=(one, other))
     shots = tuple(
         (
             f"Which has more inhabitants, {a} or {b}?",
@@ -200,7 +197,7 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
         ) from None
     try:
         rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a Parquet file ({error})", "write it again") from None
     return rows
 

@@ -115,9 +115,7 @@ def _caption(probe_map: ProbeMap) -> str:
     decided, right = attrs["decided"], attrs["right"]
     lines.append(f"{decided} of {attrs['answers']} answers decided, {100 * right / decided:.0f} % right")
     for best in probe_map.best():
-        lines.append(
-            f"highest: layer {best.layer}, {best.position}, {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]"
-        )
+        lines.append(f"highest: layer {best.layer}, {best.position}, {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]")
     # A dollar sign would start mathematics.
     return "\n".join(line.replace("$", r"\$") for line in lines)
 

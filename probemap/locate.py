@@ -41,7 +41,7 @@ be asked, see `generate.ask_exact_answers`."""
 
 
 def locator_from_extracts(extracts: dict[tuple[str, str], str | None]) -> Locator:
-    """A locator from what a model copied out of each (question, text); a copy that differs finds nothing."""
+    """A locator from what a model copied out of each (question, text); others find nothing."""
 
     def locate_extract(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
         extract = extracts.get((question, text))
@@ -69,9 +69,7 @@ def _joins(text: str, at: int) -> bool:
     return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
 
 
-def locate(
-    task: Task, example: Example, answer: Answer, locator: Locator | None = None
-) -> tuple[Span | None, str]:
+def locate(task: Task, example: Example, answer: Answer, locator: Locator | None = None) -> tuple[Span | None, str]:
     """The exact answer's tokens inside one answer, or None and why not.
 
     A span that reaches the end of an answer cut off at the token limit is refused: its last word may be torn.

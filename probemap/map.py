@@ -82,9 +82,7 @@ class ProbeMap:
         content = self.data.to_dict()
         for name in _VALUES:
             values = content["data_vars"][name]["data"]
-            content["data_vars"][name]["data"] = [
-                [None if np.isnan(v) else float(v) for v in row] for row in values
-            ]
+            content["data_vars"][name]["data"] = [[None if np.isnan(v) else float(v) for v in row] for row in values]
         content["attrs"]["schema"] = SCHEMA
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -167,8 +165,9 @@ def fit_map(
             "take questions that this model answers right between 20 % and 80 % of the time",
         )
     kept = np.flatnonzero(decided)
-    keys = [i if groups is None else groups[i] for i in kept.tolist()]
-    group = np.unique([str(key) for key in keys], return_inverse=True)[1].astype(np.int64)
+    group = np.arange(len(kept))
+    if groups is not None:
+        group = np.unique([str(groups[i]) for i in kept.tolist()], return_inverse=True)[1]
     fold = assign_folds(labels, group, folds, seed)
     make_probe = partial(logistic_probe, c) if probe is None else (lambda: probe)
 
@@ -180,9 +179,7 @@ def fit_map(
             present = ~np.isnan(states[:, :, 0])
             if layer == 0:
                 counts = np.stack([present.sum(0), (present & labels[:, None]).sum(0)], axis=1)
-            cells = pool(
-                delayed(_fit_cell)(states[:, j], labels, fold, group, make_probe) for j in range(len(names))
-            )
+            cells = pool(delayed(_fit_cell)(states[:, j], labels, fold, group, make_probe) for j in range(len(names)))
             results.append(list(cells))
             progress(layer + 1, n_layers)
     values = np.array(results)

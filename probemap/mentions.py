@@ -24,6 +24,8 @@ class Mention:
     stop: int
     value: int | Decimal
     """Which group of spellings (int), or which number (Decimal)."""
+    is_adjective: bool = False
+    """True if the name stands as an adjective before a kind of place, see ADJECTIVE."""
 
 
 def fold(text: str) -> tuple[str, list[int]]:
@@ -48,8 +50,19 @@ def _words(name: str) -> str:
     return " ".join(words[1:] if len(words) > 1 and words[0] in {"the", "a", "an"} else words)
 
 
+ADJECTIVE = " …"
+"""Ends a spelling that counts only where a kind of place follows: "Malaysian …" in "the Malaysian state"."""
+
+_PLACE = (
+    r"(?=\s+(?:state|province|region|city|town|island|territory|department|prefecture|county|district|capital|"
+    r"municipality|oblast|governorate|mainland|republic)s?\b)"
+)
+
+
 def _pattern(name: str) -> str:
     """A regular expression for one spelling over folded text, up to the end of its last word."""
+    if name.endswith(ADJECTIVE):
+        return _pattern(name.removesuffix(ADJECTIVE)) + _PLACE
     name = re.sub(r"^(?:the|an?)\s+(?=\w)", "", fold(name.strip())[0])
     pieces = []
     for piece in re.findall(r"\w+|[\s\-]+|[.,']|[^\w\s.,'\-]", name.strip(" .,'")):
@@ -85,7 +98,7 @@ def find_names(text: str, groups: Groups) -> list[Mention]:
         start, stop = origin[match.start()], origin[match.end() - 1] + 1
         if name.isupper() and len(name) <= 4 and not text[start:stop].isupper():
             continue
-        found.append(Mention(start, stop, group))
+        found.append(Mention(start, stop, group, name.endswith(ADJECTIVE)))
     return found
 
 
@@ -143,16 +156,31 @@ def _enumerated(text: str, mentions: list[Mention]) -> set[Mention]:
     return listed
 
 
+_COMPARED = re.compile(r"\b(?:than|compared (?:to|with)|versus|vs\.?|unlike)\s+(?:the\s+|that of\s+)*$", re.IGNORECASE)
+
+
+def is_compared(text: str, mention: Mention) -> bool:
+    """True if the mention is what something else is compared with ("more people than Libya")."""
+    return _COMPARED.search(text[max(0, mention.start - 40) : mention.start]) is not None
+
+
 def asserted_name(text: str, groups: Groups) -> Mention | None:
-    """The first possible answer that the text names and neither negates nor merely lists, or None."""
+    """The first possible answer that the text names and neither negates, lists nor compares with, or None.
+
+    Where it stands as an adjective first and by its name later ("the Canadian province of Quebec, Canada"), the name.
+    """
     mentions = find_names(text, groups)
     listed = _enumerated(text, mentions)
-    return next((m for m in mentions if m not in listed and not is_negated(text, m)), None)
+    asserted = [m for m in mentions if not (m in listed or is_negated(text, m) or is_compared(text, m))]
+    if not asserted:
+        return None
+    first = asserted[0]
+    return next((m for m in asserted if m.value == first.value and not m.is_adjective), first)
 
 
 _RESULT_BEFORE = re.compile(
-    r"(?:=|≈|\b(?:is|are|be|equals?|gives?|gets?|makes?|leaves|answer|result|sum|total|product|difference)\b:?|"
-    r"\bequal to\b|####|\\boxed\{)(?:\s+(?:us|to|about|approximately|exactly|only|just|simply|of))?\s*[$*`]*$",
+    r"(?:=|≈|\b(?:is|are|be|equals?|gives?|gets?|makes?|leaves|answer|result)\b:?|"
+    r"\bequal to\b|####|\\boxed\{)(?:\s+(?:us|to|about|approximately|exactly|only|just|simply))?\s*[$*`]*$",
     re.IGNORECASE,
 )
 _OPERATOR_AFTER = re.compile(
@@ -169,9 +197,7 @@ def asserted_number(question: str, text: str) -> Mention | None:
     number that is no operand and does not stand in the question; the only number in the text.
     """
     asked = {m.value for m in find_numbers(question)}
-    numbers = [
-        m for m in find_numbers(text) if not is_negated(text, m) and not _OPERATOR_AFTER.match(text, m.stop)
-    ]
+    numbers = [m for m in find_numbers(text) if not is_negated(text, m) and not _OPERATOR_AFTER.match(text, m.stop)]
     results = [m for m in numbers if _RESULT_BEFORE.search(text[max(0, m.start - 60) : m.start])]
     if results:
         return results[-1]

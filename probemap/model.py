@@ -102,9 +102,7 @@ class Model:
         return frozenset(i for i, text in enumerate(texts) if "\n" in text) - self.end_ids()
 
 
-def load_model(
-    name: str | Path, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
-) -> Model:
+def load_model(name: str | Path, *, revision: str | None = None, device: str = "auto", dtype: str = "auto") -> Model:
     """Load a model by alias, GGUF file, local folder or hub id.
 
     A GGUF file is dequantised to float32 once and cached as a safetensors folder under the user's cache

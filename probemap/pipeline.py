@@ -499,8 +499,6 @@ def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judge
     task, answers, judgements = read_answers(run)
     ids = [e.id for e in task.examples]
     if id_ is not None and id_ not in ids:
-        raise RunError(
-            f"there is no answer {id_!r}", f"ids are those of {run.path / 'task.json'}, e.g. {ids[0]!r}"
-        )
+        raise RunError(f"there is no answer {id_!r}", f"ids are those of {run.path / 'task.json'}, e.g. {ids[0]!r}")
     row = 0 if id_ is None else ids.index(id_)
     return task.examples[row], answers[row], judgements[row]

@@ -130,14 +130,15 @@ class Run:
         """
         made = self.step(name)
         wanted = {"options": json.loads(json.dumps(options)), "inputs": dict(inputs)}
-        changed = _changes(made, wanted) if made else []
+        begun = any((self.path / output).exists() for output in OUTPUTS[name])
+        changed = _changes(made, wanted) if made and begun else []
         if changed and not redo:
             raise RunError(
                 f"{self.path / OUTPUTS[name][-1]} was made otherwise: {'; '.join(changed)}",
                 f"{again(name, self.path)} makes it again and keeps the old one under {self.path / 'earlier'}; "
                 "or use a new run folder",
             )
-        if changed or (redo and made):
+        if changed or (redo and begun):
             self._set_aside(name, tell)
         elif self.is_done(name):
             yield False
@@ -251,9 +252,7 @@ class Run:
     def _existing(self, name: str, step: str) -> Path:
         path = self.path / name
         if not path.is_file() or not self.step(step).get("done"):
-            raise RunError(
-                f"{path} is not there yet, or not whole", f"{again(step, self.path, redo=False)} makes it"
-            )
+            raise RunError(f"{path} is not there yet, or not whole", f"{again(step, self.path, redo=False)} makes it")
         return path
 
 
@@ -274,9 +273,7 @@ def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
         before = made["options"].get(key)
         if before != now:
             changes.append(f"{key} was {_brief(before)}, now {_brief(now)}")
-    changes += [
-        f"its input changed ({key})" for key, now in wanted["inputs"].items() if made["inputs"].get(key) != now
-    ]
+    changes += [f"its input changed ({key})" for key, now in wanted["inputs"].items() if made["inputs"].get(key) != now]
     return changes
 
 

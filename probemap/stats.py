@@ -61,9 +61,7 @@ def auc(scores: Floats, correct: npt.NDArray[np.bool_]) -> Auc:
     return Auc(value, influence)
 
 
-def interval(
-    value: float, variance: float, n_right: int, n_wrong: int, level: float = 0.95
-) -> tuple[float, float]:
+def interval(value: float, variance: float, n_right: int, n_wrong: int, level: float = 0.95) -> tuple[float, float]:
     """A two-sided interval for an AUC, inside [0, 1].
 
     On the logit scale, where the estimate is closer to normal.  With no variance to go by (perfect separation)

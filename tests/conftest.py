@@ -1,0 +1,147 @@
+"""Small real things to test on: two tokenizers trained here, tiny random models, one tiny task."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from probemap.model import Model, load_model
+from probemap.records import Answer
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+TEXTS = [
+    "In which country is the city of Vienna? Vienna is in Austria. Paris is in France.",
+    "Zürich liegt in der Schweiz; Ñuñoa está en Chile; 東京 is Tokyo, Japan 🗼.",
+    "What is 7 + 5? 7 + 5 = 12. The answer is 12, not 13. Q: A: user assistant",
+]
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_level_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """Byte-level BPE, as in GPT-2, Llama 3, Qwen and SmolLM2: any byte is a token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|im_start|>", "<|im_end|>"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def byte_fallback_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """SentencePiece-style BPE, as in Llama 2, Mistral and Gemma: ▁ for space, bytes for unknown characters."""
+    specials = ["<unk>", "<bos>", "<eos>", *(f"<0x{i:02X}>" for i in range(256))]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    trainer = trainers.BpeTrainer(vocab_size=520, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator([TEXTS[0], TEXTS[2]], trainer)
+    # Trained as special tokens so that they exist; at work they are plain pieces of the vocabulary.
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = [t for t in content["added_tokens"] if not t["content"].startswith("<0x")]
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
+    )
+
+
+TOKENIZERS = {"byte-level": byte_level_tokenizer, "byte-fallback": byte_fallback_tokenizer}
+
+
+def save_tiny_model(folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, seed: int = 0) -> Path:
+    """A random Llama of four layers, width 32, saved as any model is."""
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = transformers.LlamaForCausalLM(config)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny chat model on disk, byte-level tokenizer."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-chat", byte_level_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny base model on disk: byte fallback, no chat template, no padding token."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-base", byte_fallback_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def chat_model(chat_folder: Path) -> Model:
+    return load_model(chat_folder)
+
+
+@pytest.fixture(scope="session")
+def base_model(base_folder: Path) -> Model:
+    return load_model(base_folder)
+
+
+@pytest.fixture(scope="session")
+def smollm() -> Model:
+    """The demo's real model, from the installed package."""
+    return load_model("smollm2-135m")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """48 questions whose tiny-model answers can be judged: any text either holds an 'a' or not."""
+    path = tmp_path / "questions.jsonl"
+    rows = [
+        {"id": f"q{i}", "question": f"What is {i} + {i % 7}?" + " Say it." * (i % 5), "answers": [str(i + i % 7)]}
+        for i in range(48)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def make_answer(text: str, tokens: list[str], prompt: list[str], *, stopped: bool = True, id_: str = "a") -> Answer:
+    """An answer whose tokens are given as strings; an empty last one is the token that ended it."""
+    assert "".join(tokens) == text
+    offsets, at = [], 0
+    for piece in prompt:
+        offsets.append((at, at + len(piece)))
+        at += len(piece)
+    at = 0
+    for piece in tokens:
+        offsets.append((at, at + len(piece)))
+        at += len(piece)
+    n = len(prompt) + len(tokens)
+    return Answer(
+        id_, "".join(prompt), text, tuple(range(n)), len(prompt), tuple(offsets), (-0.5,) * len(tokens), stopped
+    )

@@ -1,0 +1,76 @@
+"""Characters to tokens and back, for two kinds of tokenizer, on text that splits characters across tokens."""
+
+import pytest
+from conftest import TOKENIZERS, make_answer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probemap.generate import decode_with_offsets
+from probemap.locate import token_span
+from probemap.records import Answer
+
+BUILT = {name: build() for name, build in TOKENIZERS.items()}
+KINDS = pytest.mark.parametrize("kind", TOKENIZERS)
+TEXT = st.text(st.sampled_from("ab zZü東京🗼é́Ñ. \n\t'’1,0क्षि") | st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def answer_of(kind: str, ids: list[int]) -> Answer:
+    text, offsets = decode_with_offsets(BUILT[kind], ids)
+    return Answer("a", "", text, tuple(ids), 0, tuple(offsets), (-1.0,) * len(ids), True)
+
+
+def ids_of(kind: str, text: str) -> list[int]:
+    return list(BUILT[kind](text, add_special_tokens=False)["input_ids"])
+
+
+@KINDS
+@given(text=TEXT, data=st.data())
+def test_the_span_s_tokens_decode_to_the_exact_answer_whole(kind: str, text: str, data: st.DataObject) -> None:
+    answer = answer_of(kind, ids_of(kind, text))
+    if not answer.text:
+        return
+    start = data.draw(st.integers(0, len(answer.text) - 1))
+    stop = data.draw(st.integers(start + 1, len(answer.text)))
+    span = token_span(answer, start, stop)
+    decoded = BUILT[kind].decode(answer.token_ids[span.start : span.stop], clean_up_tokenization_spaces=False)
+    assert answer.text[start:stop] in decoded
+    # As few tokens as hold it: without the first or the last one it is no longer whole.
+    for ids in (answer.token_ids[span.start + 1 : span.stop], answer.token_ids[span.start : span.stop - 1]):
+        shorter = answer_of(kind, list(ids))
+        assert len(shorter.text.replace("\ufffd", "")) < len(decoded.replace("\ufffd", "")) or not ids
+
+
+@KINDS
+@given(ids=st.lists(st.integers(0, 399), max_size=25))
+def test_any_ids_have_ordered_offsets_inside_the_text(kind: str, ids: list[int]) -> None:
+    text, offsets = decode_with_offsets(BUILT[kind], ids)
+    assert len(offsets) == len(ids)
+    assert all(0 <= a <= b <= len(text) for a, b in offsets)
+    assert [a for a, _ in offsets] == sorted(a for a, _ in offsets)
+    assert not ids or max(b for _, b in offsets) == len(text), "every character belongs to a token"
+
+
+def test_a_character_of_several_tokens_belongs_to_all_of_them() -> None:
+    for kind in TOKENIZERS:
+        ids = ids_of(kind, "in 東")
+        answer = answer_of(kind, ids)
+        assert answer.text == "in 東"
+        span = token_span(answer, 3, 4)
+        assert span.stop - span.start >= 2, "東 is three bytes, unknown to both vocabularies"
+        assert span.stop == len(ids)
+        assert BUILT[kind].decode(list(answer.token_ids[span.start : span.stop])).strip() == "東"
+
+
+def test_a_token_that_ends_inside_the_next_character_counts_for_both() -> None:
+    # offsets as decode_with_offsets gives them: token 1 holds "é" and the first byte of "東"
+    answer = Answer("a", "", "xé東", (0, 1, 2), 0, ((0, 1), (1, 3), (2, 3)), (-1.0,) * 3, True)
+    assert (token_span(answer, 2, 3).start, token_span(answer, 2, 3).stop) == (1, 3)
+    assert (token_span(answer, 1, 2).start, token_span(answer, 1, 2).stop) == (1, 2)
+
+
+def test_leading_spaces_and_split_words() -> None:
+    answer = make_answer("It is in Austria.", ["It", " is", " in", " Aus", "tria", "."], ["Q"])
+    assert (token_span(answer, 9, 16).start, token_span(answer, 9, 16).stop) == (4, 6)
+    assert (token_span(answer, 9, 10).start, token_span(answer, 9, 10).stop) == (4, 5)
+    with pytest.raises(ValueError, match="no characters 9:99 in an answer of 17"):
+        token_span(answer, 9, 99)

@@ -1,0 +1,179 @@
+"""The captured states are those of the named tokens at the named layers, in any batch and padding."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import byte_level_tokenizer
+
+from probemap.activations import ActivationStore
+from probemap.capture import capture, find_blocks, hidden_states, layout_for
+from probemap.data import load_task
+from probemap.generate import generate_answers
+from probemap.model import Model, make_prompt
+from probemap.positions import token_indices
+from probemap.records import Answer, ModelError, StoreError
+
+NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
+
+
+def some_answers(model: Model, n: int = 9) -> list[Answer]:
+    draw = np.random.default_rng(0)
+    size = len(model.tokenizer)
+    made = []
+    for i in range(n):
+        prompt, said = int(draw.integers(3, 30)), int(draw.integers(3, 12))
+        ids = tuple(int(t) for t in draw.integers(5, size, prompt + said))
+        made.append(Answer(f"a{i}", "", "", ids, prompt, ((0, 0),) * len(ids), (-1.0,) * said, True))
+    return made
+
+
+def tiny(kind: str) -> Model:
+    tokenizer = byte_level_tokenizer()
+    common = {"vocab_size": len(tokenizer), "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 1}
+    made: dict[str, Callable[[], Any]] = {
+        "llama": lambda: transformers.LlamaConfig(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
+        ),
+        "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=128, **common),
+        "gemma3": lambda: transformers.Gemma3TextConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            sliding_window=8,
+            **common,
+        ),
+        "gpt_neox": lambda: transformers.GPTNeoXConfig(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
+        ),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = transformers.AutoModelForCausalLM.from_config(made[kind]()).eval()
+    return Model(kind, "r", network, tokenizer)
+
+
+KINDS = ["llama", "gpt2", "gemma3", "gpt_neox"]
+
+
+def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, rows))
+    pads = [[1] * (width - len(r)) for r in rows]
+    ids = torch.tensor([[*p, *r] for p, r in zip(pads, rows, strict=True)])
+    ones = [[1] * len(r) for r in rows]
+    masks = [[0] * len(p) for p in pads]
+    mask = torch.tensor([[*p, *r] for p, r in zip(masks, ones, strict=True)])
+    return ids, mask
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hooks_give_the_model_s_own_hidden_states_before_the_final_norm(kind: str) -> None:
+    model = tiny(kind)
+    answers = some_answers(model)
+    indices = token_indices(answers, [None] * len(answers), NAMES)
+    got = hidden_states(model, answers, indices)
+    assert got.shape == (9, 3, 5, 32)
+    assert got.dtype == np.float32
+    for row, answer in enumerate(answers):
+        with torch.inference_mode():
+            own = model.network(torch.tensor([answer.token_ids]), output_hidden_states=True).hidden_states
+        for column, index in enumerate(indices[row]):
+            if index < 0:
+                assert np.isnan(got[row, :, column]).all()
+                continue
+            for layer in range(2):  # own[0] is the embedding, own[-1] is after the final norm
+                np.testing.assert_allclose(got[row, layer, column], own[layer + 1][0, index], atol=2e-5)
+            assert not np.allclose(got[row, 2, column], own[3][0, index], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shift_by_one_token_is_seen(kind: str) -> None:
+    """The canary: were any index off by one, the states would differ by far more than the tolerance."""
+    model = tiny(kind)
+    answers = some_answers(model)
+    indices = token_indices(answers, [None] * len(answers), ("-2",))
+    right = hidden_states(model, answers, indices)
+    for shift in (-1, 1):
+        wrong = hidden_states(model, answers, indices + np.int32(shift))
+        assert (np.abs(right - wrong).max(axis=(1, 2, 3)) > 1e-2).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_of_one_batch_of_many_and_left_padding_agree(kind: str) -> None:
+    model = tiny(kind)
+    answers = some_answers(model)
+    indices = token_indices(answers, [None] * len(answers), NAMES)
+    many = hidden_states(model, answers, indices)
+    single = np.concatenate([hidden_states(model, [a], indices[i : i + 1]) for i, a in enumerate(answers)])
+    np.testing.assert_allclose(many, single, atol=2e-5)
+
+    ids, mask = left_padded([a.token_ids for a in answers])
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    seen: list[torch.Tensor] = []
+    handles = [
+        block.register_forward_hook(lambda m, i, o: seen.append(o[0] if isinstance(o, tuple) else o))
+        for block in find_blocks(model.network)
+    ]
+    with torch.inference_mode():
+        model.network(ids, attention_mask=mask, position_ids=places)
+    for handle in handles:
+        handle.remove()
+    for row, answer in enumerate(answers):
+        shift = ids.shape[1] - len(answer.token_ids)
+        for column, index in enumerate(indices[row]):
+            if index >= 0:
+                left = np.stack([states[row, shift + index].numpy() for states in seen])
+                np.testing.assert_allclose(many[row, :, column], left, atol=2e-5)
+
+
+def test_the_real_model_s_states_agree_between_batches_of_1_and_32(smollm: Model) -> None:
+    task = load_task("cities", n=32, seed=2)
+    prompts = [(e.id, make_prompt(smollm, task, e, "chat")) for e in task.examples]
+    answers = [a for b in generate_answers(smollm, prompts, frame="chat", max_new_tokens=12, batch_size=32) for a in b]
+    indices = token_indices(answers, [None] * 32, ("last_q", "-8", "-1"))
+    many = hidden_states(smollm, answers, indices)
+    single = np.concatenate([hidden_states(smollm, [a], indices[i : i + 1]) for i, a in enumerate(answers)])
+    scale = np.nanmax(np.abs(single), axis=-1, keepdims=True)
+    assert np.nanmax(np.abs(many - single) / np.maximum(scale, 1)) < 1e-4
+
+
+def test_a_store_is_filled_shard_by_shard_and_resumed(chat_model: Model, tmp_path: object) -> None:
+    answers = some_answers(chat_model, 10)
+    indices = token_indices(answers, [None] * 10, NAMES)
+    layout = replace(layout_for(chat_model, answers, indices, NAMES), shard_rows=4)
+    store = ActivationStore.create(f"{tmp_path}/store", layout)
+    capture(chat_model, answers, indices, store, batch_size=3)
+    whole = np.stack([store.read_layer(k) for k in range(4)], axis=1)
+    np.testing.assert_allclose(whole, hidden_states(chat_model, answers, indices), atol=2e-5)
+
+    (store.path / "commits" / "00001.json").unlink()
+    asked: list[int] = []
+    capture(chat_model, answers, indices, store, batch_size=3, progress=lambda done, total: asked.append(done))
+    assert asked == [9, 10], "only the four answers of shard 1 were captured again, in batches of 3 and 1"
+    np.testing.assert_array_equal(np.stack([store.read_layer(k) for k in range(4)], axis=1), whole)
+
+
+def test_a_state_that_is_not_finite_stops_with_answer_layer_and_hint(chat_folder: object) -> None:
+    from probemap.model import load_model
+
+    model = load_model(str(chat_folder))
+    with torch.no_grad():
+        model.network.model.layers[2].mlp.down_proj.weight.fill_(float("inf"))
+    answers = some_answers(model, 2)
+    indices = token_indices(answers, [None] * 2, ("-1",))
+    with pytest.raises(StoreError, match=r"answer 'a0' at layer 2 is not finite in float32\nhint: load the model"):
+        hidden_states(model, answers, indices)
+
+
+def test_a_model_without_blocks_says_what_was_found() -> None:
+    network = tiny("llama").network
+    network.config.num_hidden_layers = 7
+    with pytest.raises(ModelError, match=r"LlamaForCausalLM has no list of 7 blocks; .* found: model.layers \(3\)"):
+        find_blocks(network)

@@ -1,0 +1,300 @@
+"""The command line: help, messages, exit status; stdout for data, stderr for talk."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import byte_level_tokenizer, save_tiny_model
+
+from probemap.cli import main
+
+VERBS = ["run", "demo", "answer", "judge", "capture", "map", "plot", "show", "inspect", "tasks", "positions"]
+
+
+@dataclass
+class Done:
+    stdout: str
+    stderr: str
+
+
+def probemap(*words: object, code: int = 0) -> Done:
+    """Run the command line in this process; anything but the expected exit status fails."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["probemap", *map(str, words)])
+        patch.setenv("COLUMNS", "200")
+        try:
+            main()
+            status: object = 0
+        except SystemExit as end:
+            status = end.code or 0
+    assert status == code, out.getvalue() + err.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run with a tiny model whose answers are right or wrong by chance."""
+    folder = tmp_path_factory.mktemp("cli")
+    model = save_tiny_model(folder / "model", byte_level_tokenizer())
+    rows = [{"id": f"q{i}", "question": f"Say {i}?" + " Now." * (i % 3), "answers": ["x"]} for i in range(60)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    probemap("answer", folder / "rows.jsonl", "--model", model, "--out", folder / "RUN", "--max-new-tokens", 10)
+    # The tiny model speaks noise; the verdicts are written here, as a person may edit them.
+    probemap("judge", folder / "RUN", "--locator", "none")
+    path = folder / "RUN" / "verdicts.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for i, line in enumerate(lines):
+        line["verdict"] = {"correct": None if i == 5 else i % 2 == 0, "reason": "by hand"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    probemap("capture", folder / "RUN")
+    probemap("map", folder / "RUN")
+    probemap("plot", folder / "RUN")
+    return folder
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_s_help_ends_in_an_example(verb: str) -> None:
+    last = probemap(verb, "--help").stdout.strip().splitlines()[-1]
+    assert last.strip().startswith(f"Example:  probemap {verb}")
+
+
+def test_help_names_every_verb_and_answers_in_a_blink() -> None:
+    shown = probemap("--help").stdout
+    assert [verb for verb in VERBS if not re.search(rf"^\W*{verb}\b", shown, re.MULTILINE)] == []
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "probemap.cli", "--help"], capture_output=True, check=True)
+    after = os.times()
+    assert after.children_user - before.children_user < 1.0, "seconds of processor time"
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import probemap.cli, sys; print(*sys.modules)"], capture_output=True, text=True
+    ).stdout.split()
+    heavy = {"torch", "transformers", "matplotlib", "sklearn", "xarray", "zarr", "pandas", "scipy", "numpy"}
+    assert heavy & set(loaded) == set()
+
+
+def test_tasks_and_positions_say_what_there_is() -> None:
+    tasks = probemap("tasks").stdout
+    assert re.search(r"^cities +\d{3} questions  In which country", tasks, re.MULTILINE)
+    assert len(tasks.splitlines()) == 3
+    positions = probemap("positions").stdout.splitlines()
+    assert len(positions) == 8
+    assert positions[0].split()[0] == "last_q"
+
+
+def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None:
+    shown = probemap("show", made / "RUN").stdout
+    assert "60 answers: 30 right, 29 wrong (50.8 % of the decided ones are right)" in shown
+    assert "undecided, left out: 1 (1 by hand)" in shown
+    assert "without an exact answer: 60 (60 no exact answer found)" in shown
+    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if re.match(r"\d+ |n ", line)}
+    content = json.loads((made / "RUN" / "map.json").read_text())
+    expected = content["data_vars"]["auc"]["data"]
+    for layer in range(4):
+        assert rows[str(layer)] == ["·" if v is None else f"{v:.2f}".removeprefix("0") for v in expected[layer]]
+    assert rows["n"] == [str(n) for n in content["data_vars"]["n"]["data"]]
+    assert rows["n"][:3] == ["59", "59", "59"]
+    assert "\x1b" not in shown
+    assert "highest cells" in shown
+
+
+def test_inspect_shows_tokens_with_their_positions_below(made: Path) -> None:
+    shown = probemap("inspect", made / "RUN", "q3").stdout
+    assert "question      Say 3?" in shown
+    row = next(i for i, line in enumerate(shown.splitlines()) if "last_q" in line)
+    lines = shown.splitlines()
+    at = lines[row].index("last_q")
+    answer = next(
+        a for a in map(json.loads, (made / "RUN" / "answers.jsonl").read_text().splitlines()) if a["id"] == "q3"
+    )
+    assert lines[row - 1][at:].split()[0] == str(answer["n_prompt"] - 1)
+    assert "\x1b" not in shown
+    assert (
+        "there is no answer 'nobody'\nhint: ids are those of"
+        in probemap("inspect", made / "RUN", "nobody", code=1).stderr
+    )
+
+
+def test_plot_prints_its_paths_and_refuses_what_it_cannot_draw(made: Path) -> None:
+    out = made / "other.pdf"
+    assert probemap("plot", made / "RUN", "--out", out).stdout.strip() == str(out)
+    assert out.read_bytes().startswith(b"%PDF")
+    assert "x.gif is no .png, .svg or .pdf" in probemap("plot", made / "RUN", "--out", "x.gif", code=1).stderr
+    assert "there is no colour map 'Bluess'" in probemap("plot", made / "RUN", "--cmap", "Bluess", code=1).stderr
+
+
+def test_running_again_does_nothing_and_changes_nothing(made: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (made / "RUN").rglob("*") if p.is_file() and p.name != ".lock"}
+    for verb in ("capture", "map"):
+        probemap(verb, made / "RUN")
+    assert {p: p.stat().st_mtime_ns for p in (made / "RUN").rglob("*") if p.is_file() and p.name != ".lock"} == before
+
+
+def test_run_json_tells_what_made_each_file(made: Path) -> None:
+    log = json.loads((made / "RUN" / "run.json").read_text())
+    assert {"probemap", "torch", "transformers", "python"} <= set(log["versions"])
+    assert set(log["steps"]) == {"answer", "judge", "capture", "map"}
+    assert log["steps"]["answer"]["facts"]["frame"] == "chat"
+    assert len(log["steps"]["answer"]["facts"]["revision"]) == 64
+    assert log["steps"]["map"]["options"] == {"c": 1.0, "folds": 5, "seed": 0}
+    assert all(step["done"] for step in log["steps"].values())
+
+
+def copy(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "RUN", tmp_path / "RUN"))
+
+
+def test_other_options_are_refused_with_the_command_and_redo_keeps_the_old(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    old = (run / "map.json").read_text()
+    refused = probemap("map", run, "--c", "0.5", code=1).stderr
+    assert "map.csv was made otherwise: c was 1.0, now 0.5" in refused
+    assert f"hint: `probemap map {run} --redo` makes it again" in refused
+    assert (run / "map.json").read_text() == old
+    told = probemap("map", run, "--c", "0.5", "--redo").stderr
+    assert f"map.json, map.csv moved to {run}/earlier/001-map" in told
+    assert (run / "earlier" / "001-map" / "map.json").read_text() == old
+    assert json.loads((run / "map.json").read_text())["attrs"]["c"] == 0.5
+
+
+def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    verdicts = (run / "verdicts.jsonl").read_text()
+    (run / "verdicts.jsonl").write_text(verdicts.replace("by hand", "by another hand"))
+    assert "map.json was made before verdicts.jsonl changed" in probemap("show", run).stderr
+    refused = probemap("map", run, code=1).stderr
+    assert "its input changed (verdicts.jsonl)" in refused
+    assert "--redo` makes it again" in refused
+    # another exact answer: the states belong to other tokens now
+    lines = [json.loads(line) for line in verdicts.splitlines()]
+    said = json.loads((run / "answers.jsonl").read_text().splitlines()[0])
+    line = next(x for x in lines if x["id"] == said["id"])
+    line["span"] = {"start": said["n_prompt"], "stop": said["n_prompt"] + 1, "text": "x"}
+    (run / "verdicts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert "the states were captured for other answers or exact answers" in probemap("map", run, code=1).stderr
+    assert "its input changed (the probed tokens)" in probemap("capture", run, code=1).stderr
+    line["span"]["stop"] = 9999
+    (run / "verdicts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert f"the exact answer of '{said['id']}' lies outside of its answer" in probemap("map", run, code=1).stderr
+
+
+def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    shard = run / "activations" / "states" / "c" / "0" / "0" / "0" / "0"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 4
+    shard.write_bytes(content)
+    told = probemap("map", run, "--c", "2", "--redo", code=1).stderr
+    assert "c/0/0/0/0 is damaged" in told
+    assert "hint: `probemap capture RUN --redo`" in told
+    answers = (run / "answers.jsonl").read_text()
+    (run / "answers.jsonl").write_text(answers[:-40])
+    assert "answers.jsonl, line 60 is damaged" in probemap("inspect", run, code=1).stderr
+    (run / "run.json").write_text("{")
+    assert "run.json is damaged" in probemap("map", run, code=1).stderr
+    assert "is not a run folder" in probemap("show", tmp_path, code=1).stderr
+
+
+def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: Path) -> None:
+    rows, model = made / "rows.jsonl", made / "model"
+    out = tmp_path / "RUN"
+    told = probemap("run", rows, "--model", "no/such-model", "--out", out, code=1).stderr
+    assert "model 'no/such-model' could not be loaded" in told
+    assert "hint: give a hub id, a folder" in told
+    assert (
+        "there is no model folder ./nothing"
+        in probemap("run", rows, "--model", "./nothing", "--out", out, code=1).stderr
+    )
+    (tmp_path / "x.gguf").write_bytes(b"nonsense")
+    assert (
+        "x.gguf is not the GGUF file"
+        in probemap("run", rows, "--model", tmp_path / "x.gguf", "--out", out, code=1).stderr
+    )
+    assert (
+        "there is no file nothing.jsonl"
+        in probemap("run", "nothing.jsonl", "--model", model, "--out", out, code=1).stderr
+    )
+    assert "Missing option '--model'" in probemap("run", rows, "--out", out, code=2).stderr
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"id": "long", "question": "word " * 500, "answers": "x"}))
+    told = probemap("run", long, "--model", model, "--out", tmp_path / "R2", code=1).stderr
+    assert re.search(r"1 questions do not fit the window of model, 256 tokens .*: 'long' \(\d+ tokens\)", told)
+    told = probemap("run", rows, "--model", model, "--out", tmp_path / "R3", "--prompt", "{answer}", code=1).stderr
+    assert "the prompt '{answer}' has an unknown field {answer}" in told
+    assert (
+        "holds other files and is no run folder"
+        in probemap("run", rows, "--model", model, "--out", made, code=1).stderr
+    )
+
+
+def test_a_model_without_chat_template_is_asked_as_q_and_a(base_folder: Path, made: Path, tmp_path: Path) -> None:
+    words = ("answer", made / "rows.jsonl", "--model", base_folder, "--max-new-tokens", 4)
+    told = probemap(*words, "--out", tmp_path / "RUN").stderr
+    assert "has no chat template: questions are asked as `Q: … A:`" in told
+    assert (
+        "has no chat template\nhint: use --frame qa"
+        in probemap(*words, "--frame", "chat", "--out", tmp_path / "R2", code=1).stderr
+    )
+
+
+def test_one_class_and_no_exact_answer_get_their_messages(made: Path, tmp_path: Path) -> None:
+    words = ("run", made / "rows.jsonl", "--model", made / "model", "--max-new-tokens", 10, "--locator", "none")
+    told = probemap(*words, "--out", tmp_path / "RUN", code=1).stderr
+    assert "no exact answer was found in any of 60 answers: the map will have no exact_answer columns" in told
+    assert re.search(r"(all \d+ decided answers are wrong|no answer is decided): a map needs right and wrong", told)
+
+
+def test_two_processes_do_not_share_a_folder(made: Path, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    run = copy(made, tmp_path)
+    with FileLock(run / ".lock"):
+        assert "another probemap is at work in" in probemap("map", run, code=1).stderr
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
+    """A limit on file size stands in for a full disk: writes fail half way with an error from the system."""
+    words = ["answer", made / "rows.jsonl", "--model", made / "model", "--max-new-tokens", 10, "--batch-size", 8]
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        f"sys.argv = ['probemap', *{[*map(str, words), '--out', str(tmp_path / 'RUN')]!r}];"
+        "from probemap.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(r"error: File too large.*\nhint: .*the same command goes on where it stopped", done.stderr)
+    assert "Traceback" not in done.stderr
+    kept = (tmp_path / "RUN" / "answers.jsonl").read_bytes()
+    probemap(*words, "--out", tmp_path / "RUN")
+    probemap(*words, "--out", tmp_path / "WHOLE")
+    whole = (tmp_path / "WHOLE" / "answers.jsonl").read_bytes()
+    assert (tmp_path / "RUN" / "answers.jsonl").read_bytes() == whole
+    assert 0 < len(kept) < len(whole)
+
+
+def test_hostile_text_reaches_neither_terminal_nor_picture(made: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "id": f"\x1b[31m{i}",
+            "question": f"[bold]\x1b]0;title\x07 \u202e$x$ <script> {i}",
+            "answers": ["[/red]\x9b1m"],
+        }
+        for i in range(4)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    words = ("--model", made / "model", "--out", tmp_path / "RUN", "--max-new-tokens", 3)
+    probemap("answer", tmp_path / "rows.jsonl", *words)
+    probemap("judge", tmp_path / "RUN", "--locator", "none")
+    shown = probemap("inspect", tmp_path / "RUN").stdout
+    assert not set("\x1b\x07\x9b\u202e") & set(shown)
+    assert r"[bold]\x1b]0;title\x07 \u202e$x$ <script> 0" in shown
+    assert r"[/red]\x9b1m" in shown

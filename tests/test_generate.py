@@ -1,0 +1,116 @@
+"""What is kept is what the model saw and produced, the same in any batch."""
+
+import pytest
+import torch
+
+from probemap.data import load_task
+from probemap.generate import ask_exact_answers, batches, generate_answers
+from probemap.model import Frame, Model, make_prompt
+from probemap.records import Answer, Example, Task
+
+TASK = Task(
+    "t",
+    tuple(Example(f"q{i}", f"What is {i}?" + " Please say" * (i % 4), (str(i),)) for i in range(11)),
+    "numbers",
+    shots=(("What is 0?", "0"),),
+)
+
+
+def answers(
+    model: Model, frame: Frame, batch_size: int, task: Task = TASK, tokens: int = 12, **kw: float
+) -> dict[str, Answer]:
+    prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
+    found = generate_answers(
+        model,
+        prompts,
+        frame=frame,
+        max_new_tokens=tokens,
+        batch_size=batch_size,
+        **kw,  # type: ignore[arg-type]
+    )
+    return {a.id: a for batch in found for a in batch}
+
+
+def test_batches_are_made_of_similar_lengths_the_longest_first() -> None:
+    assert batches([3, 9, 3, 5, 9], 2) == [[1, 4], [3, 0], [2]]
+    assert batches([], 4) == []
+
+
+@pytest.mark.parametrize(("frame", "which"), [("chat", "chat_model"), ("qa", "base_model"), ("none", "chat_model")])
+def test_any_batch_size_gives_the_same_answers(frame: Frame, which: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(which)
+    one, many = answers(model, frame, 1), answers(model, frame, 8)
+    assert {i: a.token_ids for i, a in one.items()} == {i: a.token_ids for i, a in many.items()}
+    for i, answer in one.items():
+        assert answer.logprobs == pytest.approx(many[i].logprobs, abs=1e-4)
+
+
+def test_greedy_ids_and_logprobs_are_those_of_one_teacher_forced_pass(chat_model: Model) -> None:
+    for answer in answers(chat_model, "chat", 4).values():
+        with torch.inference_mode():
+            logits = chat_model.network(torch.tensor([answer.token_ids])).logits[0].log_softmax(-1)
+        before = logits[answer.n_prompt - 1 : -1]
+        assert before.argmax(-1).tolist() == list(answer.produced_ids)
+        expected = before.gather(1, torch.tensor(answer.produced_ids)[:, None]).squeeze(1)
+        assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_sampling_is_seeded_and_leaves_the_global_generator_alone(chat_model: Model) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = answers(chat_model, "chat", 4, temperature=1.0, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert first == answers(chat_model, "chat", 4, temperature=1.0, seed=1)
+    assert first != answers(chat_model, "chat", 4, temperature=1.0, seed=2)
+
+
+def test_a_resumed_plan_gives_the_remaining_batches(chat_model: Model) -> None:
+    prompts = [(e.id, make_prompt(chat_model, TASK, e, "chat")) for e in TASK.examples]
+    whole = list(generate_answers(chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0))
+    rest = list(
+        generate_answers(
+            chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0, skip_batches=1
+        )
+    )
+    assert rest == whole[1:]
+    assert len(whole) == 3
+
+
+def test_prompts_carry_template_shots_and_one_beginning(chat_model: Model, base_model: Model) -> None:
+    example = TASK.examples[0]
+    chat = make_prompt(chat_model, TASK, example, "chat")
+    assert chat.text == (
+        "<|im_start|>user\nWhat is 0?<|im_end|>\n<|im_start|>assistant\n0<|im_end|>\n"
+        "<|im_start|>user\nWhat is 0?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert chat.token_ids.count(chat_model.tokenizer.bos_token_id) == 4
+    assert "".join(chat.text[a:b] for a, b in chat.offsets) == chat.text
+    qa = make_prompt(base_model, TASK, example, "qa")
+    assert qa.text == "Q: What is 0?\nA: 0\n\nQ: What is 0?\nA:"
+    assert qa.token_ids.count(base_model.tokenizer.bos_token_id) <= 1
+
+
+def test_the_end_token_is_kept_in_the_ids_and_left_out_of_the_text(smollm: Model) -> None:
+    task = load_task("cities", n=6, seed=3)
+    ended = [a for a in answers(smollm, "chat", 6, task, tokens=40).values() if a.stopped]
+    assert ended
+    for answer in ended:
+        assert answer.token_ids[-1] == smollm.tokenizer.eos_token_id
+        assert answer.offsets[-1] == (len(answer.text), len(answer.text))
+        assert "<|im_end|>" not in answer.text
+        assert answer.text == smollm.tokenizer.decode(answer.produced_ids[:-1])
+        assert len(answer.logprobs) == len(answer.produced_ids) == len(answer.token_ids) - answer.n_prompt
+
+
+def test_the_real_model_answers_alike_in_batches_of_1_and_32(smollm: Model) -> None:
+    task = load_task("cities", n=32, seed=1)
+    one, many = (answers(smollm, "chat", size, task, tokens=16) for size in (1, 32))
+    assert {i: a.token_ids for i, a in one.items()} == {i: a.token_ids for i, a in many.items()}
+
+
+def test_a_model_can_be_asked_for_the_exact_answer(smollm: Model) -> None:
+    pairs = [("In which country is Vienna?", "Vienna is the capital of Austria.")]
+    found = ask_exact_answers(smollm, pairs, frame="chat")
+    assert list(found) == pairs
+    assert "Austria" in str(found[pairs[0]])
