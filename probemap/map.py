@@ -3,18 +3,16 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from joblib import Parallel, delayed
 
 from probemap.activations import ActivationStore
 from probemap.positions import DEFAULT_POSITIONS
-from probemap.probe import assign_folds, logistic_probe, out_of_fold_scores
+from probemap.probe import assign_folds, out_of_fold_scores
 from probemap.records import MapError
 from probemap.stats import auc, interval
 
@@ -124,7 +122,6 @@ def fit_map(
     c: float = 1.0,
     probe: Any = None,
     seed: int = 0,
-    jobs: int = -1,
     attrs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeMap:
@@ -139,9 +136,9 @@ def fit_map(
     positions: names of the third axis of an array; a store brings its own.
     folds: number of folds, stratified by `correct` and grouped.
     c: inverse strength of the L2 penalty, as scikit-learn's ``C``.
-    probe: a scikit-learn classifier with ``decision_function``; None is a standardised logistic regression.
+    probe: a scikit-learn classifier with ``decision_function``, given the states unscaled; None is a logistic
+        regression on standardised states.
     seed: of the folds.
-    jobs: processes; -1 takes every core.
     attrs: where it all comes from; kept in the map's ``attrs``.
     progress: called with (layers done, layers).
 
@@ -169,22 +166,19 @@ def fit_map(
     if groups is not None:
         group = np.unique([str(groups[i]) for i in kept.tolist()], return_inverse=True)[1]
     fold = assign_folds(labels, group, folds, seed)
-    make_probe = partial(logistic_probe, c) if probe is None else (lambda: probe)
 
-    results: list[list[tuple[float, float, float]]] = []
-    counts = np.zeros((len(names), 2), dtype=np.int64)
-    with Parallel(n_jobs=jobs, max_nbytes=None) as pool:
-        for layer in range(n_layers):
-            states = read(layer)[decided]
+    results = np.full((n_layers, len(names), len(_VALUES)), np.nan)
+    counts = np.zeros((len(names), len(_COUNTS)), dtype=np.int64)
+    for layer in range(n_layers):
+        states = read(layer)[decided]
+        for column in range(len(names)):
+            results[layer, column] = _fit_cell(states[:, column], labels, fold, group, c, probe)
+        if layer == 0:
             present = ~np.isnan(states[:, :, 0])
-            if layer == 0:
-                counts = np.stack([present.sum(0), (present & labels[:, None]).sum(0)], axis=1)
-            cells = pool(delayed(_fit_cell)(states[:, j], labels, fold, group, make_probe) for j in range(len(names)))
-            results.append(list(cells))
-            progress(layer + 1, n_layers)
-    values = np.array(results)
+            counts[:] = np.stack([present.sum(0), (present & labels[:, None]).sum(0)], axis=1)
+        progress(layer + 1, n_layers)
     data = xr.Dataset(
-        {name: (("layer", "position"), values[:, :, k]) for k, name in enumerate(_VALUES)}
+        {name: (("layer", "position"), results[:, :, k]) for k, name in enumerate(_VALUES)}
         | {name: (("position",), counts[:, k]) for k, name in enumerate(_COUNTS)},
         coords={"layer": np.arange(n_layers), "position": list(names)},
         attrs={
@@ -222,10 +216,11 @@ def _fit_cell(
     correct: npt.NDArray[np.bool_],
     fold: npt.NDArray[np.int64],
     group: npt.NDArray[np.int64],
-    make_probe: Callable[[], Any],
+    c: float,
+    probe: Any,
 ) -> tuple[float, float, float]:
     """(auc, low, high) of one cell, NaN if there are too few answers to say."""
-    scores = out_of_fold_scores(states, correct, fold, make_probe)
+    scores = out_of_fold_scores(states, correct, fold, c=c, probe=probe)
     if scores is None:
         return float("nan"), float("nan"), float("nan")
     scored = ~np.isnan(scores)

@@ -1,34 +1,26 @@
 """One linear probe per cell, judged out of fold.
 
-An L2-regularised logistic regression on standardised states, the scaling learnt inside each fold; any
-scikit-learn classifier with ``decision_function`` can take its place.
+An L2-regularised logistic regression on standardised states, the scaling learnt inside each fold, all folds of a cell
+solved at once; any scikit-learn classifier with ``decision_function`` can take its place, fold by fold.
 """
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from probemap.records import MapError
+from probemap.solver import fit_logistic
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 MIN_PER_CLASS = 10
 """Fewer right or fewer wrong answers than this in a column: too few to say, no value is given."""
-
-
-def logistic_probe(c: float = 1.0) -> Any:
-    """Standardise, then logistic regression with penalty ``|w|² / (2c)``, run to convergence."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000))
 
 
 def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
@@ -56,36 +48,59 @@ def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
 
 
 def out_of_fold_scores(
-    states: npt.NDArray[np.float32],
-    correct: Bools,
-    fold: Ints,
-    make_probe: Callable[[], Any] = logistic_probe,
+    states: npt.NDArray[np.float32], correct: Bools, fold: Ints, *, c: float = 1.0, probe: Any = None
 ) -> npt.NDArray[np.float64] | None:
     """Each answer's score from the probe that was fitted without its fold.
 
     Parameters
     ----------
     states: (n, d), NaN rows where the position is missing.
+    c: inverse strength of the L2 penalty, as scikit-learn's ``C``.
+    probe: a scikit-learn classifier instead; it sees the states unscaled.
 
     Returns
     -------
     (n,) float64 decision values, higher means "right", NaN where the position is missing; None if there are
-    too few right or wrong answers to say.
+    too few right or wrong answers to say, in all or in some fold's training rows.
+
+    Raises
+    ------
+    MapError: a fit did not converge.
     """
     present = ~np.isnan(states[:, 0])
-    right, wrong = present & correct, present & ~correct
-    if min(right.sum(), wrong.sum()) < MIN_PER_CLASS:
+    x, right, part = states[present].astype(np.float64), correct[present], fold[present]
+    if min(right.sum(), (~right).sum()) < MIN_PER_CLASS:
+        return None
+    parts = np.unique(part)
+    training = part[None, :] != parts[:, None]
+    if not ((training & right).any(1) & (training & ~right).any(1)).all():
         return None
     scores = np.full(len(correct), np.nan)
-    probe = make_probe()
-    for number in np.unique(fold):
-        train, test = present & (fold != number), present & (fold == number)
-        if not test.any():
-            continue
-        if len(np.unique(correct[train])) < 2:
-            return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
-            fitted = clone(probe).fit(states[train].astype(np.float64), correct[train])
-        scores[test] = fitted.decision_function(states[test].astype(np.float64))
+    fitted = _logistic(x, right, training, c) if probe is None else _by_fold(x, right, training, probe)
+    scores[present] = fitted[np.searchsorted(parts, part), np.arange(len(part))]
     return scores
+
+
+def _logistic(x: npt.NDArray[np.float64], right: Bools, training: Bools, c: float) -> npt.NDArray[np.float64]:
+    """(folds, n): the score of every row by each fold's probe."""
+    # All in torch: numpy's matrix products bring their own threads, which fight torch's for the cores.
+    rows, t = torch.from_numpy(x), torch.from_numpy(training)
+    spread, mean = torch.std_mean(rows, dim=0, correction=0)
+    z = (rows - mean) / torch.where(spread > 0, spread, 1)
+    # StandardScaler's deviations over each fold's training rows, by sums of squares.
+    weight = t.double() / t.sum(1, keepdim=True)
+    scale = (weight @ (z * z) - (weight @ z) ** 2).clamp(min=0).sqrt()
+    fits = fit_logistic(
+        z.float(),
+        torch.from_numpy(right).expand(t.shape),
+        t,
+        torch.where(scale > 1e-6, scale, 0),
+        torch.full((len(t),), c),
+    )
+    if not bool(fits.converged.all()):
+        raise MapError(f"a probe did not converge at c = {c:g}", "give a smaller --c")
+    return fits.scores.double().numpy()
+
+
+def _by_fold(x: npt.NDArray[np.float64], right: Bools, training: Bools, probe: Any) -> npt.NDArray[np.float64]:
+    return np.stack([clone(probe).fit(x[rows], right[rows]).decision_function(x) for rows in training])

@@ -9,6 +9,7 @@ they count "Lao people" as Laos and take no number from working that is cut off.
 import json
 from pathlib import Path
 
+import numpy as np
 from conftest import make_answer
 from scipy.stats import fisher_exact
 
@@ -47,4 +48,4 @@ def test_locating_is_as_good_for_wrong_answers_as_for_right_ones() -> None:
         if correct is not None:
             table[correct][mine == theirs] += 1
     assert min(map(sum, table)) >= 30
-    assert fisher_exact(table).pvalue > 0.05, table
+    assert fisher_exact(np.array(table)).pvalue > 0.05, table

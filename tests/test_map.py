@@ -30,7 +30,7 @@ def planted(n: int = 240, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_planted_cell_is_found_and_the_others_are_noise() -> None:
     states, correct = planted()
-    made = fit_map(states, correct, positions=NAMES, jobs=1)
+    made = fit_map(states, correct, positions=NAMES)
     best = made.best()[0]
     assert (best.layer, best.position, best.n) == (1, "exact_answer_last", 240)
     truth = 0.9615  # Φ(2.5 / √2)
@@ -42,7 +42,7 @@ def test_the_planted_cell_is_found_and_the_others_are_noise() -> None:
 
 def test_a_cell_equals_scikit_learn_with_the_same_folds() -> None:
     states, correct = planted()
-    made = fit_map(states, correct, positions=NAMES, seed=3, jobs=1)
+    made = fit_map(states, correct, positions=NAMES, seed=3)
     fold = assign_folds(correct, np.arange(240), 5, 3)
     scores = np.zeros(240)
     for k in range(5):
@@ -57,7 +57,7 @@ def test_a_cell_equals_scikit_learn_with_the_same_folds() -> None:
 def test_shuffled_labels_leave_the_map_at_one_half() -> None:
     states, correct = planted()
     shuffled = np.random.default_rng(9).permutation(correct)
-    made = fit_map(states, shuffled, positions=NAMES, jobs=1)
+    made = fit_map(states, shuffled, positions=NAMES)
     assert abs(float(made.auc.mean()) - 0.5) < 0.05
     assert float(made.auc.max()) < 0.65
 
@@ -66,7 +66,7 @@ def test_missing_positions_and_undecided_answers_lower_n() -> None:
     states, correct = planted()
     states[:30, :, 2] = np.nan
     verdicts = [None if i >= 230 else bool(c) for i, c in enumerate(correct)]
-    made = fit_map(states, verdicts, positions=NAMES, jobs=1)
+    made = fit_map(states, verdicts, positions=NAMES)
     assert made.data["n"].values.tolist() == [230, 230, 200]
     assert made.data["n_right"].values.tolist() == [
         int(correct[:230].sum()),
@@ -80,11 +80,11 @@ def test_too_few_answers_to_say_give_no_value() -> None:
     states, correct = planted()
     keep = np.flatnonzero(correct)[:9]
     states[~np.isin(np.arange(240), np.concatenate([keep, np.flatnonzero(~correct)])), :, 0] = np.nan
-    made = fit_map(states, correct, positions=NAMES, jobs=1)
+    made = fit_map(states, correct, positions=NAMES)
     assert np.isnan(made.auc.sel(position="last_q").values).all()
     assert not np.isnan(made.auc.sel(position="-1").values).any()
     states[:, :, 2] = np.nan
-    made = fit_map(states, correct, positions=NAMES, jobs=1)
+    made = fit_map(states, correct, positions=NAMES)
     assert int(made.data["n"].sel(position="-1")) == 0
     assert np.isnan(made.auc.sel(position="-1").values).all()
 
@@ -97,7 +97,7 @@ def test_questions_asked_twice_stay_in_one_fold() -> None:
     assert set(fold) == set(range(5))
     # Each question has its own random point: memorising it would give 1.0.
     states = np.repeat(np.random.default_rng(1).normal(size=(60, 1, 3, 20)), 2, axis=0)
-    made = fit_map(states, correct, groups=[f"q{g}" for g in groups], positions=NAMES, jobs=1)
+    made = fit_map(states, correct, groups=[f"q{g}" for g in groups], positions=NAMES)
     assert float(made.auc.max()) < 0.7
 
 
@@ -117,7 +117,7 @@ def test_questions_asked_twice_stay_in_one_fold() -> None:
 def test_labels_that_allow_no_map(correct: list[bool | None], message: str) -> None:
     states = np.random.default_rng(0).normal(size=(40, 2, 3, 4))
     with pytest.raises(MapError) as raised:
-        fit_map(states, correct, positions=NAMES, jobs=1)
+        fit_map(states, correct, positions=NAMES)
     assert message in str(raised.value)
 
 
@@ -131,7 +131,7 @@ def test_states_of_another_shape_are_refused() -> None:
 def test_saved_maps_come_back_and_others_can_read_them(tmp_path: Path) -> None:
     states, correct = planted()
     states[:, :, 0] = np.nan
-    made = fit_map(states, correct, positions=NAMES, jobs=1, attrs={"model": "m", "task": "t"})
+    made = fit_map(states, correct, positions=NAMES, attrs={"model": "m", "task": "t"})
     made.save(tmp_path / "map.json")
     again = ProbeMap.load(tmp_path / "map.json")
     xr.testing.assert_identical(again.data.drop_attrs(), made.data.drop_attrs())
