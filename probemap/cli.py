@@ -66,7 +66,7 @@ stderr = Console(stderr=True, highlight=False)
 @contextmanager
 def _talk() -> Iterator[Any]:
     """A `Talk` with a progress bar on stderr."""
-    from probemap.pipeline import Talk
+    from probemap.options import Talk
 
     columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr) as bar:
@@ -110,16 +110,16 @@ def run(
     redo: Redo = False,
 ) -> None:
     """Questions to picture: answer, judge, capture, map and plot, going on where it stopped."""
-    from probemap import pipeline
+    from probemap import options, pipeline
 
     with _talk() as talk:
         made = pipeline.run_all(
             data,
-            pipeline.Loader(model, revision, device, dtype),
+            options.Loader(model, revision, device, dtype),
             out,
-            pipeline.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
-            pipeline.Capturing(positions, batch_size, store_dtype),
-            pipeline.Probing(folds, c, seed),
+            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
+            options.Capturing(positions, batch_size, store_dtype),
+            options.Probing(folds, c, seed),
             locator=locator,
             redo=redo,
             talk=talk,
@@ -134,7 +134,7 @@ def demo(
     redo: Redo = False,
 ) -> None:
     """A real model, 500 real questions, the picture: `probemap run` with everything chosen."""
-    from probemap.pipeline import DEMO_DATA, DEMO_MODEL, DEMO_N
+    from probemap.options import DEMO_DATA, DEMO_MODEL, DEMO_N
 
     run(DEMO_DATA, DEMO_MODEL, out, n=DEMO_N, redo=redo)
 
@@ -157,14 +157,14 @@ def answer(
     redo: Redo = False,
 ) -> None:
     """The model answers; writes RUN/answers.jsonl."""
-    from probemap import pipeline
+    from probemap import options, pipeline
 
     with _talk() as talk:
         pipeline.answer(
             data,
-            pipeline.Loader(model, revision, device, dtype),
+            options.Loader(model, revision, device, dtype),
             out,
-            pipeline.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
+            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
             redo=redo,
             talk=talk,
         )
@@ -190,13 +190,13 @@ def capture(
     redo: Redo = False,
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
-    from probemap import pipeline
+    from probemap import options, pipeline
 
     opened = _open(folder)
     with _talk() as talk:
         pipeline.capture(
             opened,
-            pipeline.Capturing(positions, batch_size, store_dtype),
+            options.Capturing(positions, batch_size, store_dtype),
             loader=pipeline.loader_of(opened, device, dtype),
             redo=redo,
             talk=talk,
@@ -206,10 +206,10 @@ def capture(
 @app.command("map", epilog="Example:  probemap map RUN --c 0.1 --redo")
 def map_(folder: RunFolder, folds: Folds = 5, c: C = 1.0, seed: Seed = 0, redo: Redo = False) -> None:
     """One probe per (layer, position) cell; writes RUN/map.json and RUN/map.csv."""
-    from probemap import pipeline
+    from probemap import options, pipeline
 
     with _talk() as talk:
-        pipeline.make_map(_open(folder), pipeline.Probing(folds, c, seed), redo=redo, talk=talk)
+        pipeline.make_map(_open(folder), options.Probing(folds, c, seed), redo=redo, talk=talk)
 
 
 @app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")
@@ -233,10 +233,9 @@ def show(folder: RunFolder) -> None:
 
 
 def _show(opened: Any) -> None:
-    from probemap import pipeline, terminal
+    from probemap import contents, terminal
 
-    with _talk() as talk:
-        probe_map = pipeline.read_map(opened, talk)
+    probe_map = contents.read_map(opened, _say)
     terminal.print_to(stdout, terminal.show(probe_map, opened.judgements()))
 
 
@@ -246,9 +245,9 @@ def inspect(
     id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the first.")] = None,
 ) -> None:
     """One answer, token by token, with the position names under the tokens."""
-    from probemap import pipeline, terminal
+    from probemap import contents, terminal
 
-    example, said, judgement = pipeline.one_answer(_open(folder), id_)
+    example, said, judgement = contents.one_answer(_open(folder), id_)
     width = shutil.get_terminal_size((100, 24)).columns
     terminal.print_to(stdout, terminal.inspect(example, said, judgement, width=width))
 

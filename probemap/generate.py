@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from probemap.model import Frame, Model, Prompt, make_prompt
+from probemap.model import Model
+from probemap.prompt import Frame, Prompt, make_prompt
 from probemap.records import Answer, Example, Task
 
 

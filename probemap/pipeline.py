@@ -4,74 +4,22 @@ Each step reads what the steps before it left in the folder, so that each can be
 another tool.  A step that is done is left alone; one that was interrupted goes on where it stopped.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from probemap.contents import answers_of, map_inputs, read_answers, read_map, states_of
 from probemap.data import fingerprint, load_task
 from probemap.judge import judge as judge_answer
 from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts
 from probemap.mentions import fold
+from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
-from probemap.records import Answer, DataError, Example, Judgement, RunError, Task
-from probemap.run import Run, again
+from probemap.records import Answer, DataError, Judgement, RunError, Task
+from probemap.run import Run
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
-    from probemap.activations import ActivationStore
-    from probemap.map import ProbeMap
     from probemap.model import Model
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is counted, done, total)."""
-
-DEMO_DATA, DEMO_MODEL, DEMO_N = "cities", "smollm2-135m", 500
-
-
-@dataclass(frozen=True)
-class Talk:
-    """Where a step tells what it does; silent by default."""
-
-    tell: Callable[[str], None] = lambda text: None
-    progress: Progress = lambda what, done, total: None
-
-
-SILENT = Talk()
-
-
-@dataclass(frozen=True)
-class Loader:
-    """How to load a model; `run_all` loads it once for all steps, and only if one needs it."""
-
-    name: str
-    revision: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-
-    def load(self, cache: dict["Loader", "Model"]) -> "Model":
-        from probemap.model import load_model
-
-        if self not in cache:
-            cache[self] = load_model(self.name, revision=self.revision, device=self.device, dtype=self.dtype)
-        return cache[self]
-
-
-Models = dict[Loader, "Model"]
-
-
-@dataclass(frozen=True)
-class Answering:
-    """Options of the answer step."""
-
-    n: int | None = None
-    seed: int = 0
-    prompt: str | None = None
-    """Replaces the task's prompt template."""
-    frame: Literal["auto", "chat", "qa", "none"] = "auto"
-    max_new_tokens: int | None = None
-    """None: as the task says."""
-    batch_size: int = 32
-    temperature: float = 0.0
 
 
 def answer(
@@ -125,7 +73,7 @@ def answer(
 
 def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk, models: Models) -> None:
     from probemap.generate import batches, generate_answers
-    from probemap.model import check_lengths, frame_of, make_prompt
+    from probemap.prompt import check_lengths, frame_of, make_prompt
 
     model = loader.load(models)
     before = run.step("answer")["facts"].get("revision", model.revision)
@@ -170,9 +118,6 @@ def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loade
     return Loader(made["model"], made["revision"], device, dtype or made["dtype"])
 
 
-LocatorName = Literal["auto", "names", "numbers", "model", "none"]
-
-
 def judge(
     run: Run,
     *,
@@ -202,7 +147,7 @@ def judge(
         ) as needed:
             if not needed:
                 return
-            answers = _answers(run, task)
+            answers = answers_of(run, task)
             find = _locator(chosen, run, task, answers, loader, models, talk)
             judgements = []
             for example, said in zip(task.examples, answers, strict=True):
@@ -228,57 +173,12 @@ def _locator(
     if name != "model":
         return LOCATORS[name]
     from probemap.generate import ask_exact_answers
-    from probemap.model import frame_of
+    from probemap.prompt import frame_of
 
     model = (loader or loader_of(run)).load({} if models is None else models)
     pairs = [(e.question, a.text) for e, a in zip(task.examples, answers, strict=True)]
     talk.tell(f"{model.label} is asked for the exact answer in {len(pairs)} texts")
     return locator_from_extracts(ask_exact_answers(model, pairs, frame=frame_of(model)))
-
-
-def _answers(run: Run, task: Task) -> list[Answer]:
-    """One answer per question, in the order of the questions."""
-    by_id = run.answers()
-    if missing := [e.id for e in task.examples if e.id not in by_id]:
-        raise RunError(
-            f"{len(missing)} questions have no answer, first {missing[0]!r}",
-            f"{again('answer', run.path)} asks them again",
-        )
-    return [by_id[e.id] for e in task.examples]
-
-
-def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
-    """Task, answers and judgements of a run, all in the order of the questions.
-
-    Raises
-    ------
-    RunError: one of them is missing, damaged, or speaks of other answers.
-    """
-    task = run.task()
-    answers = _answers(run, task)
-    judgements = run.judgements()
-    if [j.id for j in judgements] != [a.id for a in answers]:
-        raise RunError(
-            f"{run.path / 'verdicts.jsonl'} does not hold one line per question, in their order",
-            f"{again('judge', run.path)} makes it again",
-        )
-    for said, made in zip(answers, judgements, strict=True):
-        if made.span and not said.n_prompt <= made.span.start < made.span.stop <= len(said.token_ids):
-            raise RunError(
-                f"verdicts.jsonl: the exact answer of {made.id!r} lies outside of its answer",
-                "mend its start and stop, or set span to null",
-            )
-    return task, answers, judgements
-
-
-@dataclass(frozen=True)
-class Capturing:
-    """Options of the capture step."""
-
-    positions: str | None = None
-    """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
-    batch_size: int = 32
-    store_dtype: str = "float32"
 
 
 def capture(
@@ -299,7 +199,7 @@ def capture(
     with run.locked():
         _, answers, judgements = read_answers(run)
         positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)
-        indices = _indices(answers, judgements, positions)
+        indices = token_indices(answers, [j.span for j in judgements], positions)
         loader = loader or loader_of(run)
         with run.making(
             "capture",
@@ -316,10 +216,6 @@ def capture(
             if needed:
                 model = loader.load({} if models is None else models)
                 _capture(run, model, answers, indices, positions, options, talk)
-
-
-def _indices(answers: list[Answer], judgements: list[Judgement], positions: tuple[str, ...]) -> Indices:
-    return token_indices(answers, [j.span for j in judgements], positions)
 
 
 def _capture(
@@ -355,15 +251,6 @@ def _capture(
     )
 
 
-@dataclass(frozen=True)
-class Probing:
-    """Options of the map step."""
-
-    folds: int = 5
-    c: float = 1.0
-    seed: int = 0
-
-
 def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk: Talk = SILENT) -> None:
     """One probe per cell; writes ``map.json`` and ``map.csv``.
 
@@ -376,11 +263,11 @@ def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk
 
     with run.locked():
         task, answers, judgements = read_answers(run)
-        store = _store(run, answers, judgements)
+        store = states_of(run, answers, judgements)
         with run.making(
             "map",
             options={"folds": options.folds, "c": options.c, "seed": options.seed},
-            inputs=_map_inputs(run),
+            inputs=map_inputs(run),
             redo=redo,
             tell=talk.tell,
         ) as needed:
@@ -407,43 +294,6 @@ def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk
             run.write("map.json", made.to_json())
 
 
-def _store(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "ActivationStore":
-    """The run's states, if they belong to these answers and exact answers."""
-    from probemap.activations import ActivationStore
-
-    store = ActivationStore.open(run.path / "activations")
-    indices = _indices(answers, judgements, store.layout.positions)
-    if store.layout.made_from != digest(answers, indices):
-        raise RunError(
-            "the states were captured for other answers or exact answers than the folder now holds",
-            f"{again('capture', run.path)} captures them again and keeps the old ones",
-        )
-    return store
-
-
-def _map_inputs(run: Run) -> dict[str, str]:
-    from probemap.activations import ActivationStore
-
-    return {
-        "verdicts.jsonl": run.sha256("verdicts.jsonl"),
-        "activations": ActivationStore.open(run.path / "activations").contents(),
-    }
-
-
-def read_map(run: Run, talk: Talk = SILENT) -> "ProbeMap":
-    """The run's map; says so if verdicts or states have changed since it was made."""
-    from probemap.map import ProbeMap
-
-    probe_map = ProbeMap.load(run.path / "map.json")
-    made = run.step("map").get("inputs", {})
-    if changed := [name for name, now in _map_inputs(run).items() if made.get(name) != now]:
-        talk.tell(
-            f"map.json was made before {' and '.join(changed)} changed\n"
-            f"hint: {again('map', run.path)} makes it again and keeps the old one"
-        )
-    return probe_map
-
-
 def plot(run: Run, *, out: Path | None = None, cmap: str = "Blues", talk: Talk = SILENT) -> list[Path]:
     """Draw the map; writes ``map.png`` and ``map.svg``, or `out` alone.
 
@@ -460,7 +310,7 @@ def plot(run: Run, *, out: Path | None = None, cmap: str = "Blues", talk: Talk =
         raise DataError(f"{unknown[0]} is no .png, .svg or .pdf", "choose one of these endings")
     if cmap not in colormaps:
         raise DataError(f"there is no colour map {cmap!r}", "Blues is the default, cividis another")
-    axes = plot_map(read_map(run, talk), cmap=cmap)
+    axes = plot_map(read_map(run, talk.tell), cmap=cmap)
     for path in paths:
         save_picture(axes, path)
     return paths
@@ -487,18 +337,3 @@ def run_all(
     make_map(run, probing, redo=redo, talk=talk)
     plot(run, talk=talk)
     return run
-
-
-def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judgement]:
-    """One question with its answer and judgement; the first if no id is given.
-
-    Raises
-    ------
-    RunError: no such id.
-    """
-    task, answers, judgements = read_answers(run)
-    ids = [e.id for e in task.examples]
-    if id_ is not None and id_ not in ids:
-        raise RunError(f"there is no answer {id_!r}", f"ids are those of {run.path / 'task.json'}, e.g. {ids[0]!r}")
-    row = 0 if id_ is None else ids.index(id_)
-    return task.examples[row], answers[row], judgements[row]

@@ -14,8 +14,9 @@ from probemap.activations import ActivationStore
 from probemap.capture import capture, find_blocks, hidden_states, layout_for
 from probemap.data import load_task
 from probemap.generate import generate_answers
-from probemap.model import Model, make_prompt
+from probemap.model import Model
 from probemap.positions import token_indices
+from probemap.prompt import make_prompt
 from probemap.records import Answer, ModelError, StoreError
 
 NAMES = ("last_q", "first_answer", "-3", "-1", "-20")

@@ -5,7 +5,8 @@ import torch
 
 from probemap.data import load_task
 from probemap.generate import ask_exact_answers, batches, generate_answers
-from probemap.model import Frame, Model, make_prompt
+from probemap.model import Model
+from probemap.prompt import Frame, make_prompt
 from probemap.records import Answer, Example, Task
 
 TASK = Task(

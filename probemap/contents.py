@@ -1,0 +1,100 @@
+"""What a run folder holds, read and checked: do answers, verdicts, states and map still belong together?"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from probemap.positions import digest, token_indices
+from probemap.records import Answer, Example, Judgement, RunError, Task
+from probemap.run import Run, again
+
+if TYPE_CHECKING:
+    from probemap.activations import ActivationStore
+    from probemap.map import ProbeMap
+
+
+def answers_of(run: Run, task: Task) -> list[Answer]:
+    """One answer per question, in the order of the questions."""
+    by_id = run.answers()
+    if missing := [e.id for e in task.examples if e.id not in by_id]:
+        raise RunError(
+            f"{len(missing)} questions have no answer, first {missing[0]!r}",
+            f"{again('answer', run.path)} asks them again",
+        )
+    return [by_id[e.id] for e in task.examples]
+
+
+def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
+    """Task, answers and judgements of a run, all in the order of the questions.
+
+    Raises
+    ------
+    RunError: one of them is missing, damaged, or speaks of other answers.
+    """
+    task = run.task()
+    answers = answers_of(run, task)
+    judgements = run.judgements()
+    if [j.id for j in judgements] != [a.id for a in answers]:
+        raise RunError(
+            f"{run.path / 'verdicts.jsonl'} does not hold one line per question, in their order",
+            f"{again('judge', run.path)} makes it again",
+        )
+    for said, made in zip(answers, judgements, strict=True):
+        if made.span and not said.n_prompt <= made.span.start < made.span.stop <= len(said.token_ids):
+            raise RunError(
+                f"verdicts.jsonl: the exact answer of {made.id!r} lies outside of its answer",
+                "mend its start and stop, or set span to null",
+            )
+    return task, answers, judgements
+
+
+def states_of(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "ActivationStore":
+    """The run's states, if they belong to these answers and exact answers."""
+    from probemap.activations import ActivationStore
+
+    store = ActivationStore.open(run.path / "activations")
+    indices = token_indices(answers, [j.span for j in judgements], store.layout.positions)
+    if store.layout.made_from != digest(answers, indices):
+        raise RunError(
+            "the states were captured for other answers or exact answers than the folder now holds",
+            f"{again('capture', run.path)} captures them again and keeps the old ones",
+        )
+    return store
+
+
+def map_inputs(run: Run) -> dict[str, str]:
+    """What a map is made from, as hashes."""
+    from probemap.activations import ActivationStore
+
+    return {
+        "verdicts.jsonl": run.sha256("verdicts.jsonl"),
+        "activations": ActivationStore.open(run.path / "activations").contents(),
+    }
+
+
+def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "ProbeMap":
+    """The run's map; says so if verdicts or states have changed since it was made."""
+    from probemap.map import ProbeMap
+
+    probe_map = ProbeMap.load(run.path / "map.json")
+    made = run.step("map").get("inputs", {})
+    if changed := [name for name, now in map_inputs(run).items() if made.get(name) != now]:
+        tell(
+            f"map.json was made before {' and '.join(changed)} changed\n"
+            f"hint: {again('map', run.path)} makes it again and keeps the old one"
+        )
+    return probe_map
+
+
+def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judgement]:
+    """One question with its answer and judgement; the first if no id is given.
+
+    Raises
+    ------
+    RunError: no such id.
+    """
+    task, answers, judgements = read_answers(run)
+    ids = [e.id for e in task.examples]
+    if id_ is not None and id_ not in ids:
+        raise RunError(f"there is no answer {id_!r}", f"ids are those of {run.path / 'task.json'}, e.g. {ids[0]!r}")
+    row = 0 if id_ is None else ids.index(id_)
+    return task.examples[row], answers[row], judgements[row]

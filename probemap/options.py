@@ -1,0 +1,81 @@
+"""What each step can be told, and what it tells while it works."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.model import Model
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is counted, done, total)."""
+
+DEMO_DATA, DEMO_MODEL, DEMO_N = "cities", "smollm2-135m", 500
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Where a step tells what it does; silent by default."""
+
+    tell: Callable[[str], None] = lambda text: None
+    progress: Progress = lambda what, done, total: None
+
+
+SILENT = Talk()
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How to load a model; `run_all` loads it once for all steps, and only if one needs it."""
+
+    name: str
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self, cache: dict["Loader", "Model"]) -> "Model":
+        from probemap.model import load_model
+
+        if self not in cache:
+            cache[self] = load_model(self.name, revision=self.revision, device=self.device, dtype=self.dtype)
+        return cache[self]
+
+
+Models = dict[Loader, "Model"]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Options of the answer step."""
+
+    n: int | None = None
+    seed: int = 0
+    prompt: str | None = None
+    """Replaces the task's prompt template."""
+    frame: Literal["auto", "chat", "qa", "none"] = "auto"
+    max_new_tokens: int | None = None
+    """None: as the task says."""
+    batch_size: int = 32
+    temperature: float = 0.0
+
+
+LocatorName = Literal["auto", "names", "numbers", "model", "none"]
+
+
+@dataclass(frozen=True)
+class Capturing:
+    """Options of the capture step."""
+
+    positions: str | None = None
+    """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
+    batch_size: int = 32
+    store_dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Options of the map step."""
+
+    folds: int = 5
+    c: float = 1.0
+    seed: int = 0

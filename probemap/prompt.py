@@ -1,0 +1,105 @@
+"""How a question is put to a model: template, worked examples, frame, and whether it fits."""
+
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from probemap.model import Model
+from probemap.records import DataError, Example, ModelError, Task
+
+Frame = Literal["chat", "qa", "none"]
+"""What stands around a prompt: the model's chat template, ``Q: … A:``, or nothing."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text as the model sees it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    """For each token its characters in `text`; (0, 0) for one that stands for none."""
+
+
+def frame_of(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto") -> Frame:
+    """What stands around the prompts: ``auto`` is the chat template where the model has one, else ``Q: … A:``.
+
+    Raises
+    ------
+    ModelError: ``chat`` is asked of a model without a chat template.
+    """
+    if frame == "auto":
+        return "chat" if model.has_chat_template else "qa"
+    if frame == "chat" and not model.has_chat_template:
+        raise ModelError(f"{model.label} has no chat template", "use --frame qa (Q: … A:) or --frame none")
+    return frame
+
+
+_FIELDS = {"question", "context", "choices"}
+
+
+def fill(template: str, example: Example) -> str:
+    """The prompt template with an example's question, context and choices.
+
+    Raises
+    ------
+    DataError: a field that does not exist, or unbalanced braces.
+    """
+    try:
+        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise DataError(
+            f"the prompt {template!r} cannot be read: {error}", "write literal braces twice: {{ }}"
+        ) from None
+    if unknown := sorted(set(named) - _FIELDS):
+        raise DataError(
+            f"the prompt {template!r} has an unknown field {{{unknown[0]}}}",
+            "fields are {question}, {context} and {choices}",
+        )
+    return template.format(question=example.question, context=example.context, choices=", ".join(example.choices))
+
+
+def make_prompt(model: Model, task: Task, example: Example, frame: Frame) -> Prompt:
+    """The example as the model will see it, tokenised once.
+
+    ``chat``: the worked examples as earlier turns, the question as the last one, and the generation prompt.
+    ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template.
+    """
+    asked = fill(task.prompt, example)
+    if frame == "chat":
+        turns = [
+            {"role": role, "content": content}
+            for shot in task.shots
+            for role, content in zip(("user", "assistant"), shot, strict=True)
+        ]
+        text = model.tokenizer.apply_chat_template(
+            [*turns, {"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
+        )
+    elif frame == "qa":
+        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {asked}\nA:"
+    else:
+        text = asked
+    # A chat template writes its own beginning-of-text token; adding another would shift every state.
+    encoded = model.tokenizer(text, add_special_tokens=frame != "chat", return_offsets_mapping=True, verbose=False)
+    return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
+
+
+def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:
+    """Refuse prompts that do not fit the model's window together with their answers.
+
+    Raises
+    ------
+    DataError: names up to five of the ids that are too long.
+    """
+    if model.window is None:
+        return
+    room = model.window - max_new_tokens
+    long = [(i, len(p.token_ids)) for i, p in prompts if len(p.token_ids) > room]
+    if long:
+        shown = ", ".join(f"{i!r} ({n} tokens)" for i, n in long[:5])
+        raise DataError(
+            f"{len(long)} questions do not fit the window of {model.label}, {model.window} tokens with "
+            f"{max_new_tokens} kept for the answer: {shown}",
+            "shorten or leave out these questions, or lower --max-new-tokens",
+        )
