@@ -269,7 +269,8 @@ def positions() -> None:
 
     for name, position in POSITIONS.items():
         stdout.print(f"{name:<26} {position.meaning}", soft_wrap=True)
-    stdout.print(f"{'-1, -2, …':<26} counted from the answer's last token; missing if it lies in the prompt")
+    last = "counted from the answer's last token; missing if it lies in the prompt"
+    stdout.print(f"{'-1, -2, …':<26} {last}", soft_wrap=True)
 
 
 def _open(folder: Path) -> Any:

@@ -5,6 +5,7 @@ Knows nothing of models.  A built-in task is a line in TASKS and a function of a
 
 import csv
 import hashlib
+import io
 import json
 import random
 from collections import Counter
@@ -163,27 +164,25 @@ def _from_file(path: Path) -> Task:
     return Task(path.stem, examples, kind, possible=possible, prompt=prompt, source=str(path.name))
 
 
-def _read_jsonl(path: Path) -> Iterable[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        try:
-            yield from (_parse(line, f"{path}, line {i}") for i, line in enumerate(lines, 1) if line.strip())
-        except UnicodeDecodeError:
-            raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
-
-
-def _parse(line: str, where: str) -> Any:
+def _text(path: Path) -> str:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg})", "one object per line") from None
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+
+
+def _read_jsonl(path: Path) -> Iterable[Mapping[str, Any]]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{path}, line {number}: not JSON ({error.msg})", "one object per line") from None
 
 
 def _read_csv(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from csv.DictReader(lines, strict=True)
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+        yield from csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file ({error})", "check its quotes") from None
 

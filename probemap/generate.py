@@ -172,40 +172,36 @@ def decode_with_offsets(tokenizer: object, ids: Sequence[int]) -> tuple[str, lis
     return text, offsets
 
 
-EXTRACTION = Task(
+_SHOWN = (
+    ("Who wrote Hamlet?", "Hamlet was written by William Shakespeare around 1600.", "William Shakespeare"),
+    ("When did it open?", "I am sorry, but I do not know when it opened.", "NO ANSWER"),
+    ("Which planet is the largest?", "The largest planet of the solar system is Jupiter.", "Jupiter"),
+    ("In which year did it end?", "It began in 1914 and came to an end in 1918.", "1918"),
+)
+_EXTRACTION = Task(
     "exact answers",
     (),
     "open",
-    prompt="Question: {question}\nText: {context}\nCopy from the text only the words that answer the question.",
-    shots=(
-        (
-            "Question: Who wrote Hamlet?\nText: The play was written by William Shakespeare around 1600.\n"
-            "Copy from the text only the words that answer the question.",
-            "William Shakespeare",
-        ),
-        (
-            "Question: When did it open?\nText: I am sorry, but I do not know that.\n"
-            "Copy from the text only the words that answer the question.",
-            "NO ANSWER",
-        ),
-    ),
+    prompt="Question: {question}\nLong answer: {context}\nShort answer:",
+    shots=tuple((f"Question: {q}\nLong answer: {said}\nShort answer:", exact) for q, said, exact in _SHOWN),
     max_new_tokens=24,
 )
-"""How a model is asked for the exact answer.  It sees question and text, never the accepted answers."""
 
 
 def ask_exact_answers(
-    model: Model, pairs: Sequence[tuple[str, str]], *, frame: Frame, batch_size: int = 32
+    model: Model, pairs: Sequence[tuple[str, str]], *, batch_size: int = 16
 ) -> dict[tuple[str, str], str | None]:
     """Ask a model to copy the exact answer out of each (question, text); None where it says there is none.
 
-    The copy is not trusted: `locate.locator_from_extracts` accepts it only where it stands in the text.
+    It sees question and text, never the accepted answers.  Worked examples in the ``qa`` frame, chat model or not:
+    small chat models would rather talk.  The copy is not trusted: `locate.locator_from_extracts` accepts it only where
+    it stands in the text.
     """
-    examples = [Example(str(i), q, ("",), context=text) for i, (q, text) in enumerate(pairs)]
-    prompts = [(e.id, make_prompt(model, EXTRACTION, e, frame)) for e in examples]
+    examples = [Example(str(i), q, ("",), context=" ".join(text.split())) for i, (q, text) in enumerate(pairs)]
+    prompts = [(e.id, make_prompt(model, _EXTRACTION, e, "qa")) for e in examples]
     extracts: dict[tuple[str, str], str | None] = {}
     for batch in generate_answers(
-        model, prompts, frame=frame, max_new_tokens=EXTRACTION.max_new_tokens, batch_size=batch_size
+        model, prompts, frame="qa", max_new_tokens=_EXTRACTION.max_new_tokens, batch_size=batch_size
     ):
         for answer in batch:
             said = answer.text.strip()

@@ -173,12 +173,11 @@ def _locator(
     if name != "model":
         return LOCATORS[name]
     from probemap.generate import ask_exact_answers
-    from probemap.prompt import frame_of
 
     model = (loader or loader_of(run)).load({} if models is None else models)
     pairs = [(e.question, a.text) for e, a in zip(task.examples, answers, strict=True)]
     talk.tell(f"{model.label} is asked for the exact answer in {len(pairs)} texts")
-    return locator_from_extracts(ask_exact_answers(model, pairs, frame=frame_of(model)))
+    return locator_from_extracts(ask_exact_answers(model, pairs))
 
 
 def capture(

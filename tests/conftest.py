@@ -2,18 +2,24 @@
 
 import json
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from probemap.model import Model, load_model
 from probemap.records import Answer
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# These machines are shared: how fast an example comes says nothing about the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 TEXTS = [
     "In which country is the city of Vienna? Vienna is in Austria. Paris is in France.",
@@ -116,18 +122,6 @@ def base_model(base_folder: Path) -> Model:
 def smollm() -> Model:
     """The demo's real model, from the installed package."""
     return load_model("smollm2-135m")
-
-
-@pytest.fixture
-def questions(tmp_path: Path) -> Path:
-    """48 questions whose tiny-model answers can be judged: any text either holds an 'a' or not."""
-    path = tmp_path / "questions.jsonl"
-    rows = [
-        {"id": f"q{i}", "question": f"What is {i} + {i % 7}?" + " Say it." * (i % 5), "answers": [str(i + i % 7)]}
-        for i in range(48)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def make_answer(text: str, tokens: list[str], prompt: list[str], *, stopped: bool = True, id_: str = "a") -> Answer:

@@ -5,6 +5,7 @@ import torch
 
 from probemap.data import load_task
 from probemap.generate import ask_exact_answers, batches, generate_answers
+from probemap.locate import locator_from_extracts
 from probemap.model import Model
 from probemap.prompt import Frame, make_prompt
 from probemap.records import Answer, Example, Task
@@ -111,7 +112,13 @@ def test_the_real_model_answers_alike_in_batches_of_1_and_32(smollm: Model) -> N
 
 
 def test_a_model_can_be_asked_for_the_exact_answer(smollm: Model) -> None:
-    pairs = [("In which country is Vienna?", "Vienna is the capital of Austria.")]
-    found = ask_exact_answers(smollm, pairs, frame="chat")
-    assert list(found) == pairs
-    assert "Austria" in str(found[pairs[0]])
+    """The small model copies well enough from plain sentences, and what it makes up is not taken for a copy."""
+    pairs = [
+        ("In which country is Vienna?", "Vienna is the\ncapital of Austria."),
+        ("Who painted the Mona Lisa?", "The Mona Lisa was painted by Leonardo da Vinci in Florence."),
+        ("Who wrote Emma?", "I do not know who wrote it."),
+    ]
+    find = locator_from_extracts(ask_exact_answers(smollm, pairs))
+    found = [find(question, text, []) for question, text in pairs]
+    copied = [text[span[0] : span[1]] if span else None for (_, text), span in zip(pairs, found, strict=True)]
+    assert copied == ["Austria", "Leonardo da Vinci", None]
