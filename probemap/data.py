@@ -66,11 +66,9 @@ def _arithmetic() -> Task:
 
 def _compare() -> Task:
     """Pairs of countries, one with at least twice the inhabitants of the other, in drawn order."""
-    sizes = [
-        (row["country"], float(row["population_millions"]))
-        for row in _rows("countries.csv")
-        if row["population_millions"]
-    ]
+    countries = [row for row in _rows("countries.csv") if row["population_millions"]]
+    sizes = [(row["country"], float(row["population_millions"])) for row in countries]
+    possible = tuple((row["country"], *_split(row["other_names"]), *_split(row["adjectives"])) for row in countries)
     draw = random.Random(0)
     pairs: dict[frozenset[str], Example] = {}
     while len(pairs) < 600:
@@ -90,7 +88,9 @@ def _compare() -> Task:
             ("Japan", "Malta", "Japan", "Malta"),
         )
     )
-    return Task("compare", tuple(pairs.values()), "names", shots=shots, max_new_tokens=32, source=GEONAMES)
+    return Task(
+        "compare", tuple(pairs.values()), "names", possible=possible, shots=shots, max_new_tokens=32, source=GEONAMES
+    )
 
 
 @dataclass(frozen=True)

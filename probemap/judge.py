@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 
 from probemap.mentions import (
     Groups,
+    announces_result,
     asserted_name,
     asserted_number,
     find_names,
@@ -32,8 +33,14 @@ CUT_OFF = Verdict(None, "cut off before an answer")
 
 
 def possible_answers(task: Task, example: Example) -> Groups:
-    """The closed set that this example's answer comes from: its own choices, or the task's."""
-    return [(choice,) for choice in example.choices] if example.choices else task.possible
+    """The closed set that this example's answer comes from: its own choices, or the task's.
+
+    A choice that the task knows has all the spellings that the task gives it.
+    """
+    if not example.choices:
+        return task.possible
+    known = {names[0]: names for names in task.possible}
+    return [known.get(choice, (choice,)) for choice in example.choices]
 
 
 def is_accepted(example: Example, spellings: Groups, group: int) -> bool:
@@ -97,16 +104,18 @@ def judge(task: Task, example: Example, answer: Answer) -> Verdict:
     verdict = JUDGES[task.kind](task, example, answer.text)
     if answer.stopped:
         return verdict
-    if verdict in (NONE, LACKS, SEVERAL) or asserts_at_cut(task, example, answer):
+    if verdict in (NONE, LACKS, SEVERAL) or is_cut_inside(task, example, answer):
         return CUT_OFF
     return verdict
 
 
-def asserts_at_cut(task: Task, example: Example, answer: Answer) -> bool:
-    """True if what a cut-off answer asserts reaches its very end, so that its last word may be torn."""
+def is_cut_inside(task: Task, example: Example, answer: Answer) -> bool:
+    """True if an answer was cut off where its assertion may go on: inside its last word, or before a result."""
     if answer.stopped or task.kind == "open":
         return False
     if task.kind == "numbers":
+        if announces_result(answer.text):
+            return True
         mention = asserted_number(example.question, answer.text)
     else:
         mention = asserted_name(answer.text, possible_answers(task, example))

@@ -7,7 +7,7 @@ right.  `possible` is the closed set that answers come from, empty where there i
 
 from collections.abc import Callable
 
-from probemap.judge import possible_answers
+from probemap.judge import is_cut_inside, possible_answers
 from probemap.mentions import Groups, asserted_name, asserted_number, fold
 from probemap.records import Answer, Example, Span, Task
 
@@ -74,6 +74,8 @@ def locate(task: Task, example: Example, answer: Answer, locator: Locator | None
 
     A span that reaches the end of an answer cut off at the token limit is refused: its last word may be torn.
     """
+    if is_cut_inside(task, example, answer):
+        return None, "cut off inside the exact answer"
     find = LOCATORS.get(task.kind, locate_nothing) if locator is None else locator
     found = find(example.question, answer.text, possible_answers(task, example))
     if found is None:

@@ -180,7 +180,7 @@ def asserted_name(text: str, groups: Groups) -> Mention | None:
 
 _RESULT_BEFORE = re.compile(
     r"(?:=|≈|\b(?:is|are|be|equals?|gives?|gets?|makes?|leaves|answer|result)\b:?|"
-    r"\bequal to\b|####|\\boxed\{)(?:\s+(?:us|to|about|approximately|exactly|only|just|simply))?\s*[$*`]*$",
+    r"\bequal to\b|####|\\boxed\{)(?:\s+(?:us|you|to|about|approximately|exactly|only|just|simply))?\s*[$*`]*$",
     re.IGNORECASE,
 )
 _OPERATOR_AFTER = re.compile(
@@ -205,6 +205,11 @@ def asserted_number(question: str, text: str) -> Mention | None:
     if new:
         return new[-1]
     return numbers[0] if len({m.value for m in find_numbers(text)}) == 1 and numbers else None
+
+
+def announces_result(text: str) -> bool:
+    """True if the text ends where a number must follow ("which gives us", "46 + 92 =")."""
+    return _RESULT_BEFORE.search(text.rstrip()[-60:]) is not None
 
 
 _REFUSAL = re.compile(

@@ -1,6 +1,7 @@
-"""Verdicts and exact answers against 120 real answers of SmolLM2-135M-Instruct (Q4_1), labelled by hand.
+"""Verdicts and exact answers against 179 real answers of SmolLM2-135M-Instruct (Q4_1), labelled by hand.
 
-``labelled_answers.jsonl``: 40 answers of each built-in task, drawn at random.  ``correct``: right, wrong, or null
+``labelled_answers.jsonl``: 40 answers of each built-in task, drawn at random, and a second round of 20 each, drawn after
+the rules had been mended on the first (and which mended them again).  ``correct``: right, wrong, or null
 where the answer is cut off before it says anything; ``exact``: the words that name one of the possible answers (a
 country, a number, one of the two) and are given as the answer, or null.  The labels are a reader's, not the rules':
 they count "Lao people" as Laos and take no number from working that is cut off.
@@ -35,11 +36,11 @@ def outcomes() -> list[tuple[bool | None, str | None, bool | None, str | None]]:
 
 def test_verdicts_and_exact_answers_agree_with_a_reader() -> None:
     rows = outcomes()
-    assert len(rows) == 120
+    assert len(rows) == 179
     verdicts = [mine == theirs for theirs, _, mine, _ in rows]
     exact = [mine == theirs for _, theirs, _, mine in rows]
-    assert sum(verdicts) / 120 >= 0.98, [r for r, good in zip(ROWS, verdicts, strict=True) if not good]
-    assert sum(exact) / 120 >= 0.95, [r for r, good in zip(ROWS, exact, strict=True) if not good]
+    assert sum(verdicts) / len(rows) >= 0.98, [r for r, good in zip(ROWS, verdicts, strict=True) if not good]
+    assert sum(exact) / len(rows) >= 0.95, [r for r, good in zip(ROWS, exact, strict=True) if not good]
 
 
 def test_locating_is_as_good_for_wrong_answers_as_for_right_ones() -> None:
