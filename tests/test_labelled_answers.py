@@ -4,7 +4,7 @@
 after the rules had been mended on the first (and which mended them again; one row was dropped, its question being
 ambiguous).  ``correct``: right, wrong, or null where the answer is cut off before it says anything; ``exact``: the
 words that name one of the possible answers (a country, a number, one of the two) and are given as the answer, or null.
-The labels are a reader's, not the rules': they count "Lao people" as Laos and take no number from working that is cut off.
+The labels are a reader's, not the rules': they count "Lao people" as Laos and take no number from working that is cut.
 """
 
 import json
