@@ -102,6 +102,7 @@ class ActivationStore:
             dimension_names=("answer", "layer", "position", "d"),
             overwrite=True,
         )
+        _sync(path / "states" / "zarr.json")
         _write_durably(path / "layout.json", json.dumps(asdict(layout), indent=1).encode())
         return cls(path, layout)
 
@@ -196,11 +197,7 @@ class ActivationStore:
         return self._read((slice(None), layer))
 
     def _read(self, index: tuple[Any, ...]) -> States:
-        if missing := self.missing_shards():
-            raise StoreError(
-                f"{self.path}: {len(missing)} of {self.layout.n_shards} shards are not there yet",
-                "`probemap capture RUN` goes on where it stopped",
-            )
+        self._check_whole()
         for shard in range(self.layout.n_shards):
             # zarr reads a lost file as fill values, silently.
             if not self._shard_file(shard).is_file():
@@ -211,6 +208,13 @@ class ActivationStore:
             damaged = [k for k, sound in self.verify() if not sound]
             where = ", ".join(str(self._shard_file(k)) for k in damaged) or str(self.path)
             raise StoreError(f"{where} is damaged ({str(error)[:100]})", _AGAIN) from None
+
+    def _check_whole(self) -> None:
+        if missing := self.missing_shards():
+            raise StoreError(
+                f"{self.path}: {len(missing)} of {self.layout.n_shards} shards are not there yet",
+                "`probemap capture RUN` goes on where it stopped",
+            )
 
     def verify(self) -> Iterator[tuple[int, bool]]:
         """For each shard, whether its marker is there and its file still has the bytes that were committed."""
@@ -229,6 +233,7 @@ class ActivationStore:
         ------
         StoreError: a marker is missing or damaged.
         """
+        self._check_whole()
         digest = hashlib.sha256(json.dumps(asdict(self.layout), sort_keys=True).encode())
         for shard in range(self.layout.n_shards):
             try:

@@ -35,7 +35,7 @@ ModelName = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Of the hub: a branch, tag or commit.")]
 N = Annotated[int | None, typer.Option("--n", help="Draw this many questions; default: all.")]
-Seed = Annotated[int, typer.Option(help="Of the draw, of sampling and of the folds.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draw, of sampling and of the folds.")]
 Prompt = Annotated[str | None, typer.Option(help="Prompt template: {question}, {context}, {choices}.")]
 Frame = Annotated[
     Literal["auto", "chat", "qa", "none"],
@@ -53,11 +53,11 @@ Locator = Annotated[
 Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
-C = Annotated[float, typer.Option("--c", min=1e-12, help="Inverse strength of the L2 penalty.")]
+C = Annotated[float, typer.Option("--c", min=1e-9, max=1e6, help="Inverse strength of the L2 penalty.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -295,7 +295,7 @@ def main() -> None:
         if error.errno not in _FULL | _FORBIDDEN:
             raise
         where = f": {error.filename}" if error.filename else ""
-        hint = "free some space" if error.errno in _FULL else "check the folder's rights"
+        hint = "free some space" if error.errno in _FULL else "check the folder and its rights"
         _say(f"error: {error.strerror}{where}\nhint: {hint}; the same command goes on where it stopped")
     else:
         return

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from probemap.positions import digest, token_indices
-from probemap.records import Answer, Example, Judgement, RunError, Task
+from probemap.records import Answer, Example, Judgement, RunError, StoreError, Task
 from probemap.run import Run, again
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
     task = run.task()
     answers = answers_of(run, task)
     judgements = run.judgements()
+    judged = run.step("judge")["inputs"]
+    if changed := [name for name, before in judged.items() if run.sha256(name) != before]:
+        raise RunError(
+            f"{' and '.join(changed)} changed since the verdicts were made",
+            f"{again('judge', run.path)} makes them again and keeps the old ones",
+        )
     if [j.id for j in judgements] != [a.id for a in answers]:
         raise RunError(
             f"{run.path / 'verdicts.jsonl'} does not hold one line per question, in their order",
@@ -77,7 +83,12 @@ def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "Prob
 
     probe_map = ProbeMap.load(run.path / "map.json")
     made = run.step("map").get("inputs", {})
-    if changed := [name for name, now in map_inputs(run).items() if made.get(name) != now]:
+    try:
+        now = map_inputs(run)
+    except StoreError as error:
+        tell(f"whether map.json is up to date cannot be told: {error.problem}")
+        return probe_map
+    if changed := [name for name, value in now.items() if made.get(name) != value]:
         tell(
             f"map.json was made before {' and '.join(changed)} changed\n"
             f"hint: {again('map', run.path)} makes it again and keeps the old one"

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -248,9 +249,14 @@ def _strings(value: Any, where: str, field: str) -> tuple[str, ...]:
     for one in values:
         if one is None or (isinstance(one, str) and not one.strip()):
             continue
-        if isinstance(one, bool) or not isinstance(one, str | int | float):
+        if (
+            isinstance(one, bool)
+            or not isinstance(one, str | int | float)
+            or one in (math.inf, -math.inf)
+            or one != one
+        ):
             raise DataError(f"{where}: {field} holds {one!r}", "texts or numbers are expected")
-        texts.append(f"{one:g}" if isinstance(one, float) else str(one).strip())
+        texts.append(str(int(one)) if isinstance(one, float) and one.is_integer() else str(one).strip())
     return tuple(texts)
 
 

@@ -111,7 +111,7 @@ def _caption(probe_map: ProbeMap) -> str:
     attrs = probe_map.data.attrs
     lines = []
     if "model" in attrs:
-        lines.append(f"{attrs['model']}, {attrs['task']}")
+        lines.append(", ".join(str(attrs[k]) for k in ("model", "task") if k in attrs))
     decided, right = attrs["decided"], attrs["right"]
     lines.append(f"{decided} of {attrs['answers']} answers decided, {100 * right / decided:.0f} % right")
     for best in probe_map.best():

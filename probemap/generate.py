@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from probemap.model import Model
-from probemap.prompt import Frame, Prompt, make_prompt
+from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
 from probemap.records import Answer, Example, Task
 
 
@@ -199,6 +199,7 @@ def ask_exact_answers(
     """
     examples = [Example(str(i), q, ("",), context=" ".join(text.split())) for i, (q, text) in enumerate(pairs)]
     prompts = [(e.id, make_prompt(model, _EXTRACTION, e, "qa")) for e in examples]
+    check_lengths(model, prompts, _EXTRACTION.max_new_tokens)
     extracts: dict[tuple[str, str], str | None] = {}
     for batch in generate_answers(
         model, prompts, frame="qa", max_new_tokens=_EXTRACTION.max_new_tokens, batch_size=batch_size

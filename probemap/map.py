@@ -12,7 +12,7 @@ import xarray as xr
 
 from probemap.activations import ActivationStore
 from probemap.positions import DEFAULT_POSITIONS
-from probemap.probe import assign_folds, out_of_fold_scores
+from probemap.probe import MIN_PER_CLASS, assign_folds, out_of_fold_scores
 from probemap.records import MapError
 from probemap.stats import auc, interval
 
@@ -149,6 +149,8 @@ def fit_map(
     read, n, n_layers, names = _reader(activations, positions)
     if len(correct) != n:
         raise MapError(f"{len(correct)} verdicts for {n} answers", "one verdict per answer, None if undecided")
+    if strange := [v for v in correct if v is not None and v not in (True, False)]:
+        raise MapError(f"a verdict is {strange[0]!r}", "verdicts are True, False, or None if undecided")
     decided = np.array([verdict is not None for verdict in correct], dtype=bool)
     labels = np.array([bool(verdict) for verdict in correct])[decided]
     if labels.all() or not labels.any():
@@ -177,6 +179,11 @@ def fit_map(
             present = ~np.isnan(states[:, :, 0])
             counts[:] = np.stack([present.sum(0), (present & labels[:, None]).sum(0)], axis=1)
         progress(layer + 1, n_layers)
+    if np.isnan(results).all():
+        raise MapError(
+            f"no column has {MIN_PER_CLASS} right and {MIN_PER_CLASS} wrong answers: too few to say anything",
+            "ask more questions",
+        )
     data = xr.Dataset(
         {name: (("layer", "position"), results[:, :, k]) for k, name in enumerate(_VALUES)}
         | {name: (("position",), counts[:, k]) for k, name in enumerate(_COUNTS)},

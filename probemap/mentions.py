@@ -109,24 +109,46 @@ _UNITS = (
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
 _WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
-_WORD_VALUE |= {f"{ten}-{unit}": _WORD_VALUE[ten] + _WORD_VALUE[unit] for ten in _TENS for unit in _UNITS[1:10]}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_WORD = "|".join([*_WORD_VALUE, *_SCALES])
 _NUMBER = re.compile(
-    r"(?<![\w.,])(?:(?<![\w)\s])[-−]|(?<=[=(:]\s)[-−]|(?<=is\s)[-−]|^[-−])?"
-    r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\d|st\b|nd\b|rd\b|th\b)"
-    r"|\b(?:" + "|".join(sorted(_WORD_VALUE, key=len, reverse=True)) + r")\b",
+    r"(?<![\w.,])(?P<digits>"
+    r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[\u00a0\u202f]\d{3})+|\d{1,3}(?: \d{3}){2,}|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?!\d|st\b|nd\b|rd\b|th\b)(?:\s+(?P<scale>hundred|thousand|million|billion|trillion)\b)?"
+    rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
     re.IGNORECASE,
 )
 
 
 def find_numbers(text: str) -> list[Mention]:
-    """Every number in the text, written in digits (1,200 and 3.5 too) or, below a hundred, in words."""
+    """Every number in the text, in digits (1,200, 3.5, -2, 1.2 million) or in words."""
     found = []
     for match in _NUMBER.finditer(text):
-        written = match[0].casefold()
-        value = _WORD_VALUE.get(written)
-        digits = written.replace(",", "").replace("−", "-")
-        found.append(Mention(*match.span(), Decimal(digits if value is None else value)))
+        start = match.start()
+        if match["words"]:
+            value = Decimal(_in_words(match["words"]))
+        else:
+            value = Decimal(re.sub(r"[^\d.]", "", match["digits"])) * _SCALES.get((match["scale"] or "").lower(), 1)
+            before = text[: start - 1].rstrip()[-1:]
+            # A minus is a sign unless it stands between operands or inside a word ("1990-1995", "F-16").
+            minus = text[max(0, start - 1) : start] in ("-", "−")
+            if minus and not (before.isdigit() or before == ")" or text[max(0, start - 2) : start - 1].isalnum()):
+                start, value = start - 1, -value
+        found.append(Mention(start, match.end(), value))
     return found
+
+
+def _in_words(words: str) -> int:
+    """``one hundred and twenty-five thousand`` -> 125000."""
+    total = current = 0
+    for word in re.findall(r"[a-z]+", words.lower()):
+        if word == "hundred":
+            current *= 100
+        elif word in _SCALES:
+            total, current = total + current * _SCALES[word], 0
+        else:
+            current += _WORD_VALUE.get(word, 0)
+    return total + current
 
 
 _NEGATION = re.compile(
@@ -184,7 +206,7 @@ _RESULT_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _OPERATOR_AFTER = re.compile(
-    r"\s*(?:[+*/×÷=^−-]\s*(?:\d|$)|x\s*\d|[+*×÷=]|\b(?:plus|minus|times|multiplied|divided|added|subtracted|"
+    r"\s*(?:[+*/×÷=^−-]\s*(?:\d|$)|x\s*\d|[+×÷=]|\*(?!\*)|\b(?:plus|minus|times|multiplied|divided|added|subtracted|"
     r"more than|less than)\b)",
     re.IGNORECASE,
 )
@@ -201,7 +223,7 @@ def asserted_number(question: str, text: str) -> Mention | None:
     results = [m for m in numbers if _RESULT_BEFORE.search(text[max(0, m.start - 60) : m.start])]
     if results:
         return results[-1]
-    new = [m for m in numbers if m.value not in asked]
+    new = [m for m in numbers if m.value not in asked and text[m.start : m.stop].lower() != "one"]
     if new:
         return new[-1]
     return numbers[0] if len({m.value for m in find_numbers(text)}) == 1 and numbers else None

@@ -118,7 +118,8 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str = "
         network = transformers.AutoModelForCausalLM.from_pretrained(
             place, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        network.eval().to(device)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise ModelError(
             f"model {name!r} could not be loaded: {reason}",
@@ -127,7 +128,6 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str = "
     # Files of a model may ask for penalties or sampling; what is greedy here must be greedy.
     ends = network.generation_config.eos_token_id
     network.generation_config = transformers.GenerationConfig(eos_token_id=ends)
-    network.eval().to(device)
     commit = getattr(network.config, "_commit_hash", None)
     return Model(label, known or commit or _hash_folder(Path(place)), network, tokenizer)
 

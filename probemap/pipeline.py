@@ -76,12 +76,13 @@ def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk
     from probemap.prompt import check_lengths, frame_of, make_prompt
 
     model = loader.load(models)
-    before = run.step("answer")["facts"].get("revision", model.revision)
-    if before != model.revision:
-        raise RunError(
-            f"{run.path} was begun with other weights of {loader.name} ({before[:12]}, now {model.revision[:12]})",
-            "load the same weights, or start a new run folder",
-        )
+    begun_with = run.step("answer")["facts"]
+    for what, now in (("revision", model.revision), ("dtype", model.dtype)):
+        if (before := begun_with.get(what, now)) != now:
+            raise RunError(
+                f"{run.path} was begun with other weights of {loader.name} ({what} {before[:12]}, now {now[:12]})",
+                "load the same weights, or start a new run folder",
+            )
     frame = frame_of(model, options.frame)
     if options.frame == "auto" and frame == "qa":
         talk.tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
@@ -115,7 +116,7 @@ def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk
 def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loader:
     """The model that answered, with another dtype if one is given."""
     made = run.step("answer")["options"]
-    return Loader(made["model"], made["revision"], device, dtype or made["dtype"])
+    return Loader(made["model"], made["revision"], device, dtype or run.step("answer")["facts"]["dtype"])
 
 
 def judge(

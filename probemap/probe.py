@@ -65,9 +65,15 @@ def out_of_fold_scores(
 
     Raises
     ------
-    MapError: a fit did not converge.
+    MapError: a fit did not converge, or a state is partly NaN or infinite.
     """
     present = ~np.isnan(states[:, 0])
+    bad = present & ~np.isfinite(states).all(axis=1)
+    if bad.any():
+        raise MapError(
+            f"row {int(np.flatnonzero(bad)[0])} holds values that are not finite",
+            "a missing position is NaN in all of its values; everything else must be finite",
+        )
     x, right, part = states[present].astype(np.float64), correct[present], fold[present]
     if min(right.sum(), (~right).sum()) < MIN_PER_CLASS:
         return None
@@ -90,13 +96,16 @@ def _logistic(x: npt.NDArray[np.float64], right: Bools, training: Bools, c: floa
     # StandardScaler's deviations over each fold's training rows, by sums of squares.
     weight = t.double() / t.sum(1, keepdim=True)
     scale = (weight @ (z * z) - (weight @ z) ** 2).clamp(min=0).sqrt()
-    fits = fit_logistic(
-        z.float(),
-        torch.from_numpy(right).expand(t.shape),
-        t,
-        torch.where(scale > 1e-6, scale, 0),
-        torch.full((len(t),), c),
-    )
+    try:
+        fits = fit_logistic(
+            z.float(),
+            torch.from_numpy(right).expand(t.shape),
+            t,
+            torch.where(scale > 1e-6, scale, 0),
+            torch.full((len(t),), c),
+        )
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise MapError(f"a probe cannot be computed at c = {c:g}", "give a smaller --c") from None
     if not bool(fits.converged.all()):
         raise MapError(f"a probe did not converge at c = {c:g}", "give a smaller --c")
     return fits.scores.double().numpy()

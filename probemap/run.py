@@ -40,6 +40,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 """Step -> the files that it makes."""
 
+_BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits/00000.json",)}
+"""Step -> what shows that it has made something; where it is not said, any of its outputs."""
+
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
 _T = TypeVar("_T")
 _TASK, _ANSWER, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Answer), TypeAdapter(Judgement)
@@ -78,7 +81,7 @@ class Run:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file", "give a folder for the run")
         self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / "run.json").exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+        if not (self.path / "run.json").exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
             raise RunError(f"{self.path} holds other files and is no run folder", "give a new folder")
         lock = FileLock(self.path / ".lock")
         try:
@@ -130,7 +133,7 @@ class Run:
         """
         made = self.step(name)
         wanted = {"options": json.loads(json.dumps(options)), "inputs": dict(inputs)}
-        begun = any((self.path / output).exists() for output in OUTPUTS[name])
+        begun = any((self.path / output).exists() for output in _BEGUN.get(name, OUTPUTS[name]))
         changed = _changes(made, wanted) if made and begun else []
         if changed and not redo:
             raise RunError(
@@ -138,12 +141,12 @@ class Run:
                 f"{again(name, self.path)} makes it again and keeps the old one under {self.path / 'earlier'}; "
                 "or use a new run folder",
             )
-        if changed or (redo and begun):
+        if changed or (redo and self.is_done(name)):
             self._set_aside(name, tell)
         elif self.is_done(name):
             yield False
             return
-        facts = {} if changed or redo else made.get("facts", {})
+        facts = made.get("facts", {}) if begun and not changed and not made.get("done") else {}
         self._record(name, {**wanted, "done": False, "facts": facts})
         started = time.monotonic()
         yield True
@@ -166,7 +169,8 @@ class Run:
             return
         earlier = self.path / "earlier"
         earlier.mkdir(exist_ok=True)
-        folder = earlier / f"{len(list(earlier.iterdir())) + 1:03d}-{name}"
+        taken = [int(p.name[:3]) for p in earlier.iterdir() if p.name[:3].isdigit()]
+        folder = earlier / f"{max(taken, default=0) + 1:03d}-{name}"
         folder.mkdir()
         (folder / "step.json").write_text(json.dumps(self.step(name), indent=1), encoding="utf-8")
         for output in there:

@@ -68,6 +68,8 @@ def interval(value: float, variance: float, n_right: int, n_wrong: int, level: f
     the end inside is that of an exact binomial interval for min(n_right, n_wrong) successes in as many trials.
     """
     z = float(norm.ppf(0.5 + level / 2))
+    if variance <= 0 and 0 < value < 1:  # every score is the same: nothing is known
+        return 0.0, 1.0
     if variance <= 0 or not 0 < value < 1:
         edge = ((1 - level) / 2) ** (1 / min(n_right, n_wrong))
         return (edge, 1.0) if value >= 0.5 else (0.0, 1 - edge)

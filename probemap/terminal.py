@@ -109,7 +109,9 @@ def inspect(
     head.append(f"verdict       {word}: {printable(verdict.reason)}\n")
     span = judgement.span
     place = (
-        f"{printable(span.text)}  (tokens {span.start} to {span.stop - 1})" if span else f"none: {judgement.no_span}"
+        f"{printable(span.text)}  (tokens {span.start} to {span.stop - 1})"
+        if span
+        else f"none: {printable(judgement.no_span)}"
     )
     head.append(f"exact answer  {place}\n")
     head.append(

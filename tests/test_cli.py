@@ -186,6 +186,31 @@ def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
     assert f"the exact answer of '{said['id']}' lies outside of its answer" in probemap("map", run, code=1).stderr
 
 
+def test_new_answers_need_new_verdicts(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    words = (made / "rows.jsonl", "--model", made / "model", "--out", run, "--max-new-tokens", 10)
+    probemap("answer", *words, "--temperature", 1, "--redo")
+    for verb in ("capture", "map"):
+        told = probemap(verb, run, code=1).stderr
+        assert "answers.jsonl changed since the verdicts were made" in told
+        assert f"`probemap judge {run} --redo` makes them again" in told
+
+
+def test_a_map_is_shown_without_its_states(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    shutil.rmtree(run / "activations")
+    assert "whether map.json is up to date cannot be told" in probemap("show", run).stderr
+
+
+def test_earlier_results_never_collide(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    for _ in range(2):
+        probemap("map", run, "--redo")
+    shutil.rmtree(run / "earlier" / "001-map")
+    probemap("map", run, "--redo")
+    assert sorted(p.name for p in (run / "earlier").iterdir()) == ["002-map", "003-map"]
+
+
 def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     shard = run / "activations" / "states" / "c" / "0" / "0" / "0" / "0"
@@ -223,6 +248,9 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
         in probemap("run", "nothing.jsonl", "--model", model, "--out", out, code=1).stderr
     )
     assert "Missing option '--model'" in probemap("run", rows, "--out", out, code=2).stderr
+    told = probemap("run", rows, "--model", model, "--out", out, "--device", "nonsense", code=1).stderr
+    assert "model" in told
+    assert "could not be loaded" in told
     long = tmp_path / "long.jsonl"
     long.write_text(json.dumps({"id": "long", "question": "word " * 500, "answers": "x"}))
     told = probemap("run", long, "--model", model, "--out", tmp_path / "R2", code=1).stderr

@@ -105,7 +105,7 @@ def test_the_three_formats_give_the_same_task(tmp_path: Path, ending: str) -> No
         ([["7"], ["1,200"], ["-3.5"]] * 4, "numbers", 0),
         ([["positive"], ["negative"]] * 6, "names", 2),
         ([[f"name {i}"] for i in range(12)], "open", 0),
-        ([[7], [8.5]] * 6, "numbers", 0),
+        ([[7], [8.5], [1234567.0], [12345.678]] * 6, "numbers", 0),
         ([["Paris", "City of Paris"], ["Rome"]] * 6, "names", 2),
     ],
 )
@@ -160,6 +160,14 @@ def test_other_bad_requests() -> None:
         load_task("nothing.jsonl")
     with pytest.raises(DataError, match="9999 questions were asked for; compare has 600"):
         load_task("compare", n=9999)
+
+
+def test_numbers_keep_all_their_digits(tmp_path: Path) -> None:
+    rows = [{"question": "q?", "answers": [1234567.0, 12345.678, 7]}]
+    assert load_task(write(tmp_path / "t.jsonl", rows)).examples[0].answers == ("1234567", "12345.678", "7")
+    (tmp_path / "t.jsonl").write_text('{"question": "q?", "answers": [NaN]}')
+    with pytest.raises(DataError, match="answers holds nan"):
+        load_task(tmp_path / "t.jsonl")
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

@@ -121,6 +121,23 @@ def test_labels_that_allow_no_map(correct: list[bool | None], message: str) -> N
     assert message in str(raised.value)
 
 
+def test_values_that_are_neither_states_nor_verdicts_are_refused() -> None:
+    states, correct = planted()
+    with pytest.raises(MapError, match="a verdict is nan"):
+        fit_map(states, [float("nan"), *map(bool, correct[1:])], positions=NAMES)  # type: ignore[list-item]
+    states[7, 0, 0, 3] = np.inf
+    with pytest.raises(MapError, match="row 7 holds values that are not finite"):
+        fit_map(states, correct, positions=NAMES)
+    few = np.arange(240) < 7
+    with pytest.raises(MapError, match="no column has 10 right and 10 wrong answers"):
+        fit_map(planted()[0], few, positions=NAMES)
+
+
+def test_constant_states_say_nothing() -> None:
+    made = fit_map(np.zeros((100, 1, 1, 4)), np.arange(100) % 2 == 0, positions=("-1",))
+    assert (made.best()[0].auc, made.best()[0].low, made.best()[0].high) == (0.5, 0.0, 1.0)
+
+
 def test_states_of_another_shape_are_refused() -> None:
     with pytest.raises(MapError, match=r"states of shape \(4, 5\)\nhint: the shape is \(n, n_layers"):
         fit_map(np.zeros((4, 5)), [True] * 4)

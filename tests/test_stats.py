@@ -54,4 +54,5 @@ def test_perfect_separation_is_not_certainty() -> None:
     low, high = interval(1.0, 0.0, 12, 40)
     assert high == 1.0
     assert low == pytest.approx(0.025 ** (1 / 12))
+    assert interval(0.5, 0.0, 12, 40) == (0.0, 1.0), "all scores are the same: nothing is known"
     assert interval(0.0, 0.0, 12, 40) == pytest.approx((0.0, 1 - low))
