@@ -216,7 +216,12 @@ class Run:
         RunError: missing, incomplete or damaged.
         """
         path = self._existing("answers.jsonl", "answer")
-        return {a.id: a for a in _lines(path, _ANSWER)}
+        found: dict[str, Answer] = {}
+        for number, said in enumerate(_lines(path, _ANSWER), start=1):
+            if problem := "its id stands twice" if said.id in found else _misfit(said):
+                raise RunError(f"{path}, line {number} does not hold together: {problem}", _MEND)
+            found[said.id] = said
+        return found
 
     def begun_answers(self, whole: Sequence[int]) -> int:
         """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
@@ -269,6 +274,20 @@ def again(step: str, path: Path, redo: bool = True) -> str:
     if step == "answer":
         return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
     return f"`probemap {step} {path}{flag}`"
+
+
+def _misfit(said: Answer) -> str:
+    """What is wrong with an answer that somebody else wrote or edited; empty if nothing is."""
+    produced = said.offsets[said.n_prompt :]
+    if not 0 < said.n_prompt <= len(said.token_ids):
+        return f"n_prompt is {said.n_prompt} of {len(said.token_ids)} token_ids"
+    if len(said.offsets) != len(said.token_ids) or len(said.logprobs) != len(produced):
+        return "offsets, logprobs and token_ids have different lengths"
+    if any(not 0 <= a <= b <= len(said.text) for a, b in produced) or max((b for _, b in produced), default=0) != len(
+        said.text
+    ):
+        return "offsets do not cover the text"
+    return ""
 
 
 def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.style import Style
 from rich.text import Text
@@ -130,7 +131,7 @@ def _token_rows(
     row: list[list[tuple[str, str]]] = []
     used = 0
     for cell in cells:
-        wide = max(len(line) for line, _ in cell) + 1
+        wide = max(cell_len(line) for line, _ in cell) + 1
         if row and used + wide > width:
             yield _join(row)
             row, used = [], 0
@@ -155,10 +156,10 @@ def _join(row: list[list[tuple[str, str]]]) -> Text:
     text = Text(no_wrap=True, overflow="ignore")
     for line in range(max(map(len, row))):
         for cell in row:
-            wide = max(len(content) for content, _ in cell) + 1
+            wide = max(cell_len(content) for content, _ in cell) + 1
             content, style = cell[line] if line < len(cell) else ("", "")
             text.append(content, style)
-            text.append(" " * (wide - len(content)))
+            text.append(" " * (wide - cell_len(content)))
         text.append("\n")
     return text
 

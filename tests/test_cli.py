@@ -223,6 +223,17 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     answers = (run / "answers.jsonl").read_text()
     (run / "answers.jsonl").write_text(answers[:-40])
     assert "answers.jsonl, line 60 is damaged" in probemap("inspect", run, code=1).stderr
+    lines = answers.splitlines()
+    for edit, problem in (
+        ({"text": "another text"}, "offsets do not cover the text"),
+        ({"logprobs": []}, "offsets, logprobs and token_ids have different lengths"),
+        ({"n_prompt": 0}, "n_prompt is 0 of"),
+        ({"id": json.loads(lines[0])["id"]}, "its id stands twice"),
+    ):
+        edited = json.dumps(json.loads(lines[1]) | edit)
+        (run / "answers.jsonl").write_text("\n".join([lines[0], edited, *lines[2:]]) + "\n")
+        told = probemap("inspect", run, code=1).stderr
+        assert f"answers.jsonl, line 2 does not hold together: {problem}" in told
     (run / "run.json").write_text("{")
     assert "run.json is damaged" in probemap("map", run, code=1).stderr
     assert "is not a run folder" in probemap("show", tmp_path, code=1).stderr
