@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import byte_level_tokenizer
-from transformers import AutoModelForCausalLM
+from conftest import byte_level_tokenizer, save_tiny_model
+from transformers import GenerationConfig
+
+from probemap.map import ProbeMap
+from probemap.options import Answering, Loader
+from probemap.pipeline import answer
 
 STEPS = ("answer", "judge", "capture", "map", "plot")
 
@@ -38,29 +42,29 @@ main()
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A run whose map has values: a tiny model that says "yes" or "no" to 120 questions."""
+    """A run whose map has values: a tiny model says noise to 160 questions, and half of it is made right."""
     folder = tmp_path_factory.mktemp("kill")
     tokenizer = byte_level_tokenizer()
-    yes, no, end = (tokenizer.convert_tokens_to_ids(t) for t in ("y", "n", "<|im_end|>"))
-    from conftest import save_tiny_model
-
     save_tiny_model(folder / "model", tokenizer, seed=3)
-    network = AutoModelForCausalLM.from_pretrained(folder / "model")
-    with torch.no_grad():  # only these tokens can win, and the end is likely
-        head = network.lm_head.weight
-        kept = head[[yes, no, end]].clone()
-        head.zero_()
-        head[[yes, no, end]] = kept * 20
-    network.config.tie_word_embeddings = False
-    network.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    # Any of every seventh token ends an answer, so that most answers end.
+    ends = GenerationConfig(eos_token_id=[1, *range(2, len(tokenizer), 7)])
+    ends.save_pretrained(folder / "model")
     draw = np.random.default_rng(0)
-    rows = [
-        {"question": "".join(draw.choice(list("abcdefgh ?"), 12)), "answers": [str(draw.choice(["y", "n"]))]}
-        for _ in range(120)
-    ]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return [str(folder / "rows.jsonl"), "--model", str(folder / "model"), "--max-new-tokens", "6", "--batch-size", "16"]
+    questions = ["".join(draw.choice(list("abcdefgh ?"), 12)) for _ in range(160)]
+    rows = folder / "rows.jsonl"
+    words = [str(rows), "--model", str(folder / "model"), "--max-new-tokens", "8", "--batch-size", "16"]
+    words += ["--temperature", "1"]
+    # What it says is noise; it is asked once, so that every other answer can be made the right one of two choices.
+    rows.write_text("".join(json.dumps({"question": q, "answers": ["x"], "choices": ["x"]}) + "\n" for q in questions))
+    loader = Loader(str(folder / "model"))
+    asked = answer(rows, loader, folder / "asked", Answering(max_new_tokens=8, batch_size=16, temperature=1.0))
+    said = asked.answers()
+    with rows.open("w") as file:
+        for i, question in enumerate(questions):
+            word = max(re.findall(r"[a-z]+", said[f"row-{i + 1}"].text), key=len, default="none")
+            gold = word if i % 2 else "otherwise"
+            file.write(json.dumps({"question": question, "answers": [gold], "choices": [word, "otherwise"]}) + "\n")
+    return words
 
 
 def run(words: list[str], out: Path, kill: tuple[str, str, int] | None = None) -> int:
@@ -84,6 +88,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "RUN"
     assert run(words, out) == 0
+    assert not np.isnan(ProbeMap.load(out / "map.json").auc.sel(position=["last_q", "exact_answer_last"]).values).any()
     return out
 
 
