@@ -207,7 +207,7 @@ def capture(
                 "positions": list(positions),
                 "batch_size": options.batch_size,
                 "store_dtype": options.store_dtype,
-                "dtype": loader.dtype,
+                "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
             },
             inputs={"the probed tokens": digest(answers, indices)},
             redo=redo,

@@ -131,6 +131,15 @@ def test_plot_prints_its_paths_and_refuses_what_it_cannot_draw(made: Path) -> No
     assert "there is no colour map 'Bluess'" in probemap("plot", made / "RUN", "--cmap", "Bluess", code=1).stderr
 
 
+def test_verbs_after_run_find_their_steps_done(made: Path, tmp_path: Path) -> None:
+    words = ("--model", made / "model", "--out", tmp_path / "RUN", "--max-new-tokens", 10, "--locator", "none")
+    probemap("run", made / "rows.jsonl", *words, code=1)  # noise answers make no map; the states are there
+    store = tmp_path / "RUN" / "activations"
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*")}
+    probemap("capture", tmp_path / "RUN")
+    assert {p: p.stat().st_mtime_ns for p in store.rglob("*")} == before
+
+
 def test_running_again_does_nothing_and_changes_nothing(made: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in (made / "RUN").rglob("*") if p.is_file() and p.name != ".lock"}
     for verb in ("capture", "map"):
