@@ -15,8 +15,8 @@ from probemap.mentions import (
     find_names,
     is_negated,
     is_refusal,
+    same_name,
 )
-from probemap.mentions import same_name as _same_name
 from probemap.records import Answer, Example, Kind, Task, Verdict
 
 Judge = Callable[[Task, Example, str], Verdict]
@@ -45,7 +45,7 @@ def possible_answers(task: Task, example: Example) -> Groups:
 
 def is_accepted(example: Example, spellings: Groups, group: int) -> bool:
     """True if one of the group's spellings is an accepted answer."""
-    return any(_same_name(name, gold) for name in spellings[group] for gold in example.answers)
+    return any(same_name(name, gold) for name in spellings[group] for gold in example.answers)
 
 
 def judge_names(task: Task, example: Example, text: str) -> Verdict:

@@ -76,13 +76,7 @@ def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk
     from probemap.prompt import check_lengths, frame_of, make_prompt
 
     model = loader.load(models)
-    begun_with = run.step("answer")["facts"]
-    for what, now in (("revision", model.revision), ("dtype", model.dtype)):
-        if (before := begun_with.get(what, now)) != now:
-            raise RunError(
-                f"{run.path} was begun with other weights of {loader.name} ({what} {before[:12]}, now {now[:12]})",
-                "load the same weights, or start a new run folder",
-            )
+    _check_weights(run, model, ("revision", "dtype"))
     frame = frame_of(model, options.frame)
     if options.frame == "auto" and frame == "qa":
         talk.tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
@@ -111,6 +105,19 @@ def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk
         run.append_answers(batch)
         done += len(batch)
         talk.progress("answers", done, len(prompts))
+
+
+def _check_weights(run: Run, model: "Model", facts: tuple[str, ...]) -> None:
+    """Refuse a model that is not the one whose answers, or whose first answers, the folder holds."""
+    answered = run.step("answer")["facts"]
+    for what in facts:
+        now = str(getattr(model, what))
+        if (before := answered.get(what, now)) != now:
+            raise RunError(
+                f"the answers in {run.path} came from other weights of {model.label} "
+                f"({what} {before[:12]}, now {now[:12]})",
+                "load the same weights, or start a new run folder",
+            )
 
 
 def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loader:
@@ -231,12 +238,7 @@ def _capture(
     from probemap.capture import capture as fill_store
     from probemap.capture import layout_for
 
-    answered = run.step("answer")["facts"]["revision"]
-    if model.revision != answered:
-        raise RunError(
-            f"the answers came from other weights of {model.label} ({answered[:12]}, now {model.revision[:12]})",
-            "load the same weights, or start a new run folder",
-        )
+    _check_weights(run, model, ("revision",))
     layout = layout_for(model, answers, indices, positions, options.store_dtype)
     store = ActivationStore.create(run.path / "activations", layout)
     if begun := layout.n_shards - len(store.missing_shards()):

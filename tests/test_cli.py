@@ -220,6 +220,16 @@ def test_earlier_results_never_collide(made: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (run / "earlier").iterdir()) == ["002-map", "003-map"]
 
 
+def test_other_weights_than_those_that_answered_are_refused(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    log = json.loads((run / "run.json").read_text())
+    log["steps"]["answer"]["facts"]["revision"] = "0" * 64
+    (run / "run.json").write_text(json.dumps(log))
+    told = probemap("capture", run, "--redo", code=1).stderr
+    assert "came from other weights of model (revision 000000000000, now" in told
+    assert "hint: load the same weights, or start a new run folder" in told
+
+
 def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     shard = run / "activations" / "states" / "c" / "0" / "0" / "0" / "0"

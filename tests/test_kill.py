@@ -18,8 +18,6 @@ from probemap.map import ProbeMap
 from probemap.options import Answering, Loader
 from probemap.pipeline import answer
 
-STEPS = ("answer", "judge", "capture", "map", "plot")
-
 # Runs the command line, and dies by SIGKILL at the Nth call of one function.
 DIE = """
 import importlib, os, signal, sys
@@ -99,7 +97,7 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("probemap.run", "Run.write_judgements", 1),
         ("probemap.capture", "hidden_states", 5),
         ("probemap.activations", "_write_durably", 2),
-        ("probemap.probe", "assign_folds", 1),
+        ("probemap.map", "assign_folds", 1),
         ("probemap.map", "ProbeMap.to_json", 1),
         ("probemap.figure", "save_picture", 2),
     ],
@@ -108,8 +106,6 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_in_a_step_and_started_again(
     words: list[str], whole: Path, tmp_path: Path, kill: tuple[str, str, int]
 ) -> None:
-    if kill[1] == "assign_folds":
-        kill = ("probemap.map", "assign_folds", 1)
     assert run(words, tmp_path / "RUN", kill) == -signal.SIGKILL
     assert run(words, tmp_path / "RUN") == 0
     assert contents(tmp_path / "RUN") == contents(whole)
