@@ -1,8 +1,12 @@
-"""The map: one AUC per (layer, position) cell, with its interval and the answers that it rests on."""
+"""The map: one AUC per (layer, position) cell, with what is known about it.
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+Everything that a map says is computed here from the scores that it keeps: the fitting is done in `fit`.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.activations import ActivationStore
-from probemap.positions import DEFAULT_POSITIONS
-from probemap.probe import MIN_PER_CLASS, assign_folds, out_of_fold_scores
 from probemap.records import MapError
-from probemap.stats import auc, interval
+from probemap.stats import (
+    Aucs,
+    Difference,
+    Floats,
+    aucs,
+    by_group,
+    difference,
+    interval,
+    not_distinguishable,
+    simultaneous_quantile,
+)
 
-SCHEMA = 1
-_VALUES = ("auc", "low", "high")
+SCHEMA = 2
+LEVEL = 0.95
+SCORES = ("repeat", "answer", "layer", "position")
+_VALUES = ("auc", "low", "high", "band_low", "band_high")
 _COUNTS = ("n", "n_right")
 
 
@@ -34,13 +47,32 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class HonestBest:
+    """The best cell, chosen inside and judged outside: for each part of the answers, the cell that was best on the rest."""
+
+    auc: float
+    low: float
+    high: float
+    n: int
+    """Answers that were judged."""
+    chosen: tuple[tuple[int, str], ...]
+    """(layer, position) that each part chose."""
+
+
+@dataclass(frozen=True)
 class ProbeMap:
-    """One AUC per cell, labelled by layer and position."""
+    """One AUC per cell, labelled by layer and position, with the scores that it comes from."""
 
     data: xr.Dataset
-    """``auc``, ``low``, ``high`` over (layer, position), float64, NaN where there are too few answers to say;
-    ``n``, ``n_right`` over (position), int64: the decided answers that have the position, and the right ones.
-    ``attrs``: where it comes from (model, task, counts, options)."""
+    """``auc``; ``low``, ``high`` (95 % interval of the cell); ``band_low``, ``band_high`` (95 % for all cells at once):
+    over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position):
+    the answers that are judged, and the right ones.  ``strength``: the median c chosen; ``converged``;
+    ``noise``: by which part the variance of placement values is too small, see `probe.noise_share`.
+    ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``
+    (answer); ``fold`` (repeat, answer).  ``inner`` (repeat, part, layer, position): the AUC inside the training rows
+    of each part.  ``floor`` (shuffle): the highest AUC of the whole map under each shuffling of the labels.
+    With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position), ``gain``, ``gain_low``,
+    ``gain_high`` (layer, position), ``best_baseline`` (position).  ``attrs``: where it comes from."""
 
     @property
     def auc(self) -> xr.DataArray:
@@ -63,30 +95,132 @@ class ProbeMap:
         """The cells with the highest AUC, highest first; ties by layer, then position.
 
         The highest of many cells is an optimum, not an estimate: chosen and measured on the same answers, it
-        is too high by up to a few hundredths.
+        is too high by up to a few hundredths.  `honest_best` is the estimate.
         """
         flat = self.auc.values.ravel()
         known = [i for i in np.argsort(-flat, kind="stable") if not np.isnan(flat[i])]
         width = len(self.positions)
         return [self.cell(self.layers[i // width], self.positions[i % width]) for i in known[:count]]
 
-    def to_frame(self) -> Any:
-        """A pandas.DataFrame with the columns layer, position, auc, low, high, n, n_right; one row per cell."""
-        frame = self.data.to_dataframe(dim_order=["layer", "position"]).reset_index()
-        return frame[["layer", "position", *_VALUES, *_COUNTS]]
+    def honest_best(self) -> HonestBest | None:
+        """What the best cell is worth on answers that did not choose it; None if the map was made without.
 
-    def to_json(self) -> str:
-        """The map as JSON: ``xarray.Dataset.to_dict`` with null for NaN."""
-        content = self.data.to_dict()
-        for name in _VALUES:
-            values = content["data_vars"][name]["data"]
-            content["data_vars"][name]["data"] = [[None if np.isnan(v) else float(v) for v in row] for row in values]
-        content["attrs"]["schema"] = SCHEMA
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        Each part of the answers (a fold, or those held out) is judged by the cell that was best on all others, best by
+        folds inside them (nested cross-validation; Varma & Simon 2006, BMC Bioinformatics 7:91).  Only answers of one
+        part are compared with each other.
+        """
+        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
+            return None
+        scores, inner = self.data["scores"].values, self.data["inner"].values
+        fold, correct = self.data["fold"].values, self.data["correct"].values
+        parts = self.data["part"].values
+        noise = self.data["noise"].values
+        total, count, judged = None, 0, np.zeros(len(correct), bool)
+        chosen: list[tuple[int, str]] = []
+        inflation: list[float] = []
+        for repeat in range(len(scores)):
+            mine = np.full((len(correct), 1), np.nan)
+            for k, number in enumerate(parts):
+                flat = np.nan_to_num(inner[repeat, k].ravel(), nan=-1)
+                layer, column = divmod(int(flat.argmax()), len(self.positions))
+                chosen.append((self.layers[layer], self.positions[column]))
+                inflation.append(1 + float(noise[layer, column]))
+                rows = fold[repeat] == number
+                mine[rows, 0] = scores[repeat, rows, layer, column]
+            known = ~np.isnan(mine[:, 0])
+            made = _spread(aucs(mine[known], correct[known], fold[repeat][known]), known)
+            judged |= known
+            if not np.isnan(made.value[0]):
+                total = made if total is None else Aucs(total.value + made.value, total.influence + made.influence)
+                count += 1
+        if total is None:
+            return None
+        value, influence = float(total.value[0]) / count, by_group(total.influence / count, self._groups)
+        variance = float((influence**2).sum() * np.mean(inflation))
+        low, high = interval(value, variance, *self._classes(judged), LEVEL)
+        return HonestBest(value, low, high, int(judged.sum()), tuple(chosen))
+
+    def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
+        """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
+        value, influence = self._joint
+        stays = not_distinguishable(value, influence, level, int(self.data.attrs["seed"]))
+        return self.auc.copy(data=stays.reshape(self.auc.shape)).astype(bool)
+
+    def compare(self, one: tuple[int, str], other: tuple[int, str]) -> Difference:
+        """AUC of cell `one` minus that of `other`, (layer, position) each, on the same answers."""
+        value, influence = self._joint
+        a, b = (self._number(*cell) for cell in (one, other))
+        return difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
+
+    def compare_columns(self, one: Sequence[str], other: Sequence[str]) -> Difference:
+        """Mean AUC of the columns `one` minus that of the columns `other`, over all layers."""
+        value, influence = self._joint
+        weight = np.zeros(self.auc.shape)
+        for names, sign in ((one, 1.0), (other, -1.0)):
+            columns = [self.positions.index(name) for name in names]
+            known = np.zeros(self.auc.shape, bool)
+            known[:, columns] = ~np.isnan(self.auc.values[:, columns])
+            weight[known] += sign / known.sum()
+        flat = weight.ravel()
+        return difference(float(np.nansum(value * flat)), influence @ flat)
+
+    def difference(self, other: "ProbeMap") -> xr.Dataset:
+        """This map minus another of the same answers, cell by cell, on the answers that both have.
+
+        Returns
+        -------
+        ``difference``, ``low``, ``high``, ``p`` over the (layer, position) that both have; ``band_low``, ``band_high``
+        hold all cells at once; ``n`` over (position).
+
+        Raises
+        ------
+        MapError: no answers, or no cells, in common; or the answers carry other verdicts.
+        """
+        ids, mine, theirs = np.intersect1d(self.data["answer"].values, other.data["answer"].values, return_indices=True)
+        layers = [layer for layer in self.layers if layer in other.layers]
+        positions = [p for p in self.positions if p in other.positions]
+        if not len(ids) or not layers or not positions:
+            raise MapError("the maps have no answers or no cells in common", "compare maps of the same questions")
+        one = self.data.isel(answer=mine).sel(layer=layers, position=positions)
+        two = other.data.isel(answer=theirs).sel(layer=layers, position=positions)
+        if not np.array_equal(one["correct"].values, two["correct"].values):
+            raise MapError(
+                "the same answers carry other verdicts in the two maps",
+                "compare maps of one run's answers and verdicts",
+            )
+        both = ~(one["scores"].isnull().any("repeat") | two["scores"].isnull().any("repeat")).values
+        (a, infl_a), (b, infl_b) = (cell_aucs(part, both) for part in (one, two))
+        groups = one["group"].values
+        value, influence = a - b, by_group(infl_a - infl_b, groups)
+        rows = [difference(v, i) for v, i in zip(value, influence.T, strict=True)]
+        half = simultaneous_quantile(influence, LEVEL, int(self.data.attrs["seed"])) * np.sqrt((influence**2).sum(0))
+        shape = (len(layers), len(positions))
+        columns = {
+            "difference": value,
+            "low": np.array([r.low for r in rows]),
+            "high": np.array([r.high for r in rows]),
+            "p": np.array([r.p for r in rows]),
+            "band_low": value - half,
+            "band_high": value + half,
+        }
+        data = {name: (("layer", "position"), values.reshape(shape)) for name, values in columns.items()}
+        counts = both.any(axis=1).sum(axis=0)
+        return xr.Dataset(data | {"n": (("position",), counts)}, coords={"layer": layers, "position": positions})
+
+    def to_frame(self) -> Any:
+        """A pandas.DataFrame, one row per cell: layer, position, auc, its interval and band, n, n_right, and the gain
+        over the best baseline where there are baselines."""
+        names = [*_VALUES, *(name for name in ("gain", "gain_low", "gain_high") if name in self.data), *_COUNTS]
+        frame = self.data[names].to_dataframe(dim_order=["layer", "position"]).reset_index()
+        return frame[["layer", "position", *names]]
+
+    def to_bytes(self) -> bytes:
+        """The map as netCDF 3, which xarray, and any netCDF reader, opens; the same map gives the same bytes."""
+        return bytes(self.data.to_netcdf(engine="scipy"))
 
     def save(self, path: str | Path) -> None:
-        """Write `to_json` to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write `to_bytes` to a file."""
+        Path(path).write_bytes(self.to_bytes())
 
     @classmethod
     def load(cls, path: str | Path) -> "ProbeMap":
@@ -97,141 +231,134 @@ class ProbeMap:
         MapError: no such file, or not a map.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-            if content["attrs"]["schema"] != SCHEMA:
-                raise MapError(
-                    f"{path} has schema {content['attrs']['schema']}, expected {SCHEMA}", "make the map again"
-                )
-            data = xr.Dataset.from_dict(content)
-            for name in _VALUES:
-                data[name] = data[name].astype(np.float64)
-            return cls(data.transpose("layer", "position"))
+            data = xr.load_dataset(io.BytesIO(Path(path).read_bytes()), engine="scipy")
+            if int(data.attrs["schema"]) != SCHEMA:
+                raise MapError(f"{path} has schema {data.attrs['schema']}, expected {SCHEMA}", "make the map again")
+            data.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in data.attrs.items()}
+            if data["scores"].dims != SCORES or data["auc"].dims != SCORES[2:]:
+                raise MapError(f"{path} holds arrays of other dimensions", "make the map again")
+            return cls(data)
         except FileNotFoundError:
             raise MapError(f"there is no map {path}", "`probemap map RUN` makes it") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise MapError(f"{path} is not a map ({error})", "`probemap map RUN` makes it again") from None
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+            raise MapError(
+                f"{path} is not a map ({str(error).splitlines()[0]})", "`probemap map RUN` makes it again"
+            ) from None
+
+    @property
+    def chance(self) -> "xr.DataArray":
+        """(layer, position) bool: better than chance, all cells considered at once (the band lies above 0.5)."""
+        return self.data["band_low"] > 0.5
+
+    @cached_property
+    def _groups(self) -> npt.NDArray[np.int64]:
+        return self.data["group"].values.astype(np.int64)
+
+    @cached_property
+    def _joint(self) -> tuple[Floats, Floats]:
+        """AUCs (cells,) and influences (groups, cells), cells in the order of ``auc.ravel()``."""
+        value, influence = cell_aucs(self.data)
+        return value, by_group(influence, self._groups)
+
+    def _number(self, layer: int, position: str) -> int:
+        return self.layers.index(layer) * len(self.positions) + self.positions.index(position)
+
+    def _classes(self, rows: npt.NDArray[np.bool_]) -> tuple[int, int]:
+        correct = self.data["correct"].values[rows]
+        return int(correct.sum()), int((~correct).sum())
 
 
-def fit_map(
-    activations: ActivationStore | npt.ArrayLike,
-    correct: Sequence[bool | None] | npt.NDArray[np.bool_],
-    *,
-    groups: Sequence[Any] | None = None,
-    positions: Sequence[str] | None = None,
-    folds: int = 5,
-    c: float = 1.0,
-    probe: Any = None,
-    seed: int = 0,
-    attrs: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> ProbeMap:
-    """Fit one probe per (layer, position) cell and judge it out of fold.
+def _spread(made: Aucs, rows: npt.NDArray[np.bool_]) -> Aucs:
+    """Influences of some answers as influences of all: the others have none."""
+    influence = np.zeros((len(rows), made.influence.shape[1]))
+    influence[rows] = made.influence
+    return Aucs(made.value, influence)
+
+
+def cell_aucs(data: xr.Dataset, usable: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
+    """AUCs (cells,) and influences (answers, cells) of all cells, averaged over repeats.
 
     Parameters
     ----------
-    activations: a store of captured states, or an array (n, n_layers, n_positions, d), NaN where an answer lacks
-        the position.
-    correct: (n,) True, False or None; None (undecided) is left out.
-    groups: (n,) what must not be split between folds, e.g. the question; None puts each answer on its own.
-    positions: names of the third axis of an array; a store brings its own.
-    folds: number of folds, stratified by `correct` and grouped.
-    c: inverse strength of the L2 penalty, as scikit-learn's ``C``.
-    probe: a scikit-learn classifier with ``decision_function``, given the states unscaled; None is a logistic
-        regression on standardised states.
-    seed: of the folds.
-    attrs: where it all comes from; kept in the map's ``attrs``.
-    progress: called with (layers done, layers).
-
-    Raises
-    ------
-    MapError: labels of another length, one class only, or fewer of a class than folds.
+    usable: (answer, layer, position): score only these.
     """
-    read, n, n_layers, names = _reader(activations, positions)
-    if len(correct) != n:
-        raise MapError(f"{len(correct)} verdicts for {n} answers", "one verdict per answer, None if undecided")
-    if strange := [v for v in correct if v is not None and v not in (True, False)]:
-        raise MapError(f"a verdict is {strange[0]!r}", "verdicts are True, False, or None if undecided")
-    decided = np.array([verdict is not None for verdict in correct], dtype=bool)
-    labels = np.array([bool(verdict) for verdict in correct])[decided]
-    if labels.all() or not labels.any():
-        which = (
-            "no answer is decided"
-            if not len(labels)
-            else (f"all {len(labels)} decided answers are {'right' if labels.all() else 'wrong'}")
-        )
-        raise MapError(
-            f"{which}: a map needs right and wrong answers",
-            "take questions that this model answers right between 20 % and 80 % of the time",
-        )
-    kept = np.flatnonzero(decided)
-    group = np.arange(len(kept))
-    if groups is not None:
-        group = np.unique([str(groups[i]) for i in kept.tolist()], return_inverse=True)[1]
-    fold = assign_folds(labels, group, folds, seed)
-
-    results = np.full((n_layers, len(names), len(_VALUES)), np.nan)
-    counts = np.zeros((len(names), len(_COUNTS)), dtype=np.int64)
-    for layer in range(n_layers):
-        states = read(layer)[decided]
-        for column in range(len(names)):
-            results[layer, column] = _fit_cell(states[:, column], labels, fold, group, c, probe)
-        if layer == 0:
-            present = ~np.isnan(states[:, :, 0])
-            counts[:] = np.stack([present.sum(0), (present & labels[:, None]).sum(0)], axis=1)
-        progress(layer + 1, n_layers)
-    if np.isnan(results).all():
-        raise MapError(
-            f"no column has {MIN_PER_CLASS} right and {MIN_PER_CLASS} wrong answers: too few to say anything",
-            "ask more questions",
-        )
-    data = xr.Dataset(
-        {name: (("layer", "position"), results[:, :, k]) for k, name in enumerate(_VALUES)}
-        | {name: (("position",), counts[:, k]) for k, name in enumerate(_COUNTS)},
-        coords={"layer": np.arange(n_layers), "position": list(names)},
-        attrs={
-            **(attrs or {}),
-            "answers": n,
-            "decided": len(labels),
-            "right": int(labels.sum()),
-            "folds": folds,
-            "c": c,
-            "seed": seed,
-            "level": 0.95,
-        },
-    )
-    return ProbeMap(data)
+    scores, correct, fold = data["scores"].values, data["correct"].values, data["fold"].values
+    n_repeats, n, n_layers, n_positions = scores.shape
+    value, influence = np.full((n_layers, n_positions), np.nan), np.zeros((n, n_layers, n_positions))
+    for column in range(n_positions):
+        known = ~np.isnan(scores[:, :, :, column])
+        if usable is not None:
+            known &= usable[None, :, :, column]
+        layers = known.any(axis=(0, 1))
+        if not layers.any():
+            continue
+        rows = known[:, :, layers].any(axis=(0, 2))
+        made = [
+            _spread(aucs(scores[r][rows][:, layers, column], correct[rows], fold[r][rows]), rows)
+            for r in range(n_repeats)
+        ]
+        value[layers, column] = np.mean([m.value for m in made], axis=0)
+        influence[:, layers, column] = np.mean([m.influence for m in made], axis=0)
+    influence[:, np.isnan(value)] = 0
+    # Answers that judge one fold's probe train the others': see `probe.noise_share`.
+    influence *= np.sqrt(1 + np.nan_to_num(data["noise"].values))
+    return value.ravel(), influence.reshape(n, -1)
 
 
-def _reader(
-    activations: ActivationStore | npt.ArrayLike, positions: Sequence[str] | None
-) -> tuple[Callable[[int], npt.NDArray[np.float32]], int, int, tuple[str, ...]]:
-    if isinstance(activations, ActivationStore):
-        layout = activations.layout
-        return activations.read_layer, layout.n, layout.n_layers, layout.positions
-    array = np.asarray(activations)
-    if array.ndim != 4:
-        raise MapError(f"states of shape {array.shape}", "the shape is (n, n_layers, n_positions, d)")
-    default = DEFAULT_POSITIONS if array.shape[2] == len(DEFAULT_POSITIONS) else range(array.shape[2])
-    names = tuple(str(p) for p in (default if positions is None else positions))
-    if len(names) != array.shape[2]:
-        raise MapError(f"{len(names)} position names for {array.shape[2]} positions")
-    return lambda layer: np.asarray(array[:, layer], np.float32), array.shape[0], array.shape[1], names
-
-
-def _fit_cell(
-    states: npt.NDArray[np.float32],
+def map_from_scores(
+    scores: npt.NDArray[np.float32],
     correct: npt.NDArray[np.bool_],
     fold: npt.NDArray[np.int64],
     group: npt.NDArray[np.int64],
-    c: float,
-    probe: Any,
-) -> tuple[float, float, float]:
-    """(auc, low, high) of one cell, NaN if there are too few answers to say."""
-    scores = out_of_fold_scores(states, correct, fold, c=c, probe=probe)
-    if scores is None:
-        return float("nan"), float("nan"), float("nan")
-    scored = ~np.isnan(scores)
-    right = correct[scored]
-    estimate = auc(scores[scored], right)
-    low, high = interval(estimate.value, estimate.variance(group[scored]), int(right.sum()), int((~right).sum()))
-    return estimate.value, low, high
+    noise: npt.NDArray[np.float64],
+    *,
+    answers: Sequence[str],
+    layers: Sequence[int],
+    positions: Sequence[str],
+    attrs: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+) -> ProbeMap:
+    """A map from out-of-fold scores, whoever made them.
+
+    Parameters
+    ----------
+    scores: (n_repeats, n, n_layers, n_positions), NaN where missing or not judged; the same rows in every layer.
+    correct, group: (n,); fold: (n_repeats, n).
+    noise: (n_layers, n_positions), see `probe.noise_share`.
+    extra: more variables for the map's data set.
+    """
+    data = xr.Dataset(
+        {
+            "scores": (SCORES, scores),
+            "correct": (("answer",), correct),
+            "group": (("answer",), group.astype(np.int32)),
+            "fold": (("repeat", "answer"), fold.astype(np.int32)),
+            "noise": (SCORES[2:], noise),
+            **(extra or {}),
+        },
+        coords={
+            "answer": np.array(list(answers), object),
+            "layer": np.array(list(layers), np.int32),
+            "position": np.array(list(positions), object),
+        },
+        attrs={**attrs, "schema": SCHEMA, "level": LEVEL},
+    )
+    value, influence = cell_aucs(data)
+    influence = by_group(influence, group)
+    quantile = simultaneous_quantile(influence, LEVEL, int(attrs["seed"]))
+    judged = ~np.isnan(scores).all(axis=(0, 2))
+    n, n_right = judged.sum(0), (judged & correct[:, None]).sum(0)
+    found = np.full((len(value), 5), np.nan)
+    for k, (v, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):
+        column = k % len(positions)
+        counts = int(n_right[column]), int(n[column] - n_right[column])
+        found[k] = (
+            v,
+            *interval(v, variance, *counts, LEVEL),
+            *interval(v, variance, *counts, LEVEL, quantile=quantile),
+        )
+    shape = (len(layers), len(positions))
+    for k, name in enumerate(_VALUES):
+        data[name] = (("layer", "position"), found[:, k].reshape(shape))
+    data["n"], data["n_right"] = (("position",), n.astype(np.int32)), (("position",), n_right.astype(np.int32))
+    return ProbeMap(data)

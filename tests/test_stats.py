@@ -4,38 +4,98 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from probemap.stats import auc, interval
+from probemap.stats import (
+    auc_values,
+    aucs,
+    by_group,
+    difference,
+    interval,
+    not_distinguishable,
+    simultaneous_quantile,
+)
+
+
+def one(scores: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    """(AUC, its variance)."""
+    made = aucs(scores[:, None], correct)
+    return float(made.value[0]), float((made.influence**2).sum())
 
 
 def test_a_case_worked_by_hand() -> None:
     # right answers 3, 2, 1; wrong ones 2, 0.  Pairs: 3 beats both, 2 ties and beats, 1 loses and beats.
-    estimate = auc(np.array([3.0, 2, 1, 2, 0]), np.array([True, True, True, False, False]))
-    assert estimate.value == pytest.approx((2 + 1.5 + 1) / 6)
+    value, variance = one(np.array([3.0, 2, 1, 2, 0]), np.array([True, True, True, False, False]))
+    assert value == pytest.approx((2 + 1.5 + 1) / 6)
     # placements of right answers 1, .75, .5 (variance 1/16), of wrong ones .5, 1 (variance 1/8)
-    assert estimate.variance() == pytest.approx((1 / 16) / 3 + (1 / 8) / 2)
+    assert variance == pytest.approx((1 / 16) / 3 + (1 / 8) / 2)
 
 
-@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
-def test_ties_count_half_as_in_scikit_learn(rows: list[tuple[int, bool]]) -> None:
-    scores = np.array([s for s, _ in rows], dtype=float)
-    correct = np.array([c for _, c in rows])
+def test_strata_are_compared_within_only() -> None:
+    # stratum 0: right 1 against wrong 0; stratum 1: right 10, 30 against wrong 20: one pair of two is won.
+    scores = np.array([[1.0], [0], [10], [30], [20]])
+    correct = np.array([True, False, True, True, False])
+    strata = np.array([0, 0, 1, 1, 1])
+    made = aucs(scores, correct, strata)
+    assert made.value[0] == pytest.approx(2 / 3), "two of three pairs"
+    # n_s V - n_s A: right answers 1 - 2/3, 0 - 2/3, 1 - 2/3; wrong ones 1 - 2/3, 2 (1/2 - 2/3), all over 3 pairs
+    expected = np.array([1 / 3, 1 / 3 * np.sqrt(4 / 3), -2 / 3, 1 / 3, -1 / 3 * np.sqrt(4 / 3)]) / 3
+    expected[[0, 2, 3]] *= np.sqrt(3 / 2)
+    expected[[1, 4]] *= np.sqrt(2) / np.sqrt(4 / 3)
+    np.testing.assert_allclose(made.influence[:, 0], expected)
+    assert auc_values(scores, correct[:, None], strata)[0] == pytest.approx(2 / 3)
+    alone = aucs(scores, correct, np.array([0, 1, 2, 3, 4]))
+    assert np.isnan(alone.value[0])
+    assert not alone.influence.any()
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.integers(0, 1)), min_size=2, max_size=40))
+def test_ties_count_half_as_in_scikit_learn(rows: list[tuple[int, bool, int]]) -> None:
+    scores = np.array([s for s, _, _ in rows], dtype=float)
+    correct = np.array([c for _, c, _ in rows])
+    strata = np.array([k for _, _, k in rows])
+    whole = aucs(scores[:, None], correct).value[0]
     if correct.all() or not correct.any():
-        with pytest.raises(ValueError, match="right and wrong"):
-            auc(scores, correct)
+        assert np.isnan(whole)
         return
-    assert auc(scores, correct).value == pytest.approx(roc_auc_score(correct, scores))
+    assert whole == pytest.approx(roc_auc_score(correct, scores))
+    parts, pairs = 0.0, 0
+    for k in (0, 1):
+        mine = correct[strata == k]
+        if mine.any() and not mine.all():
+            weight = int(mine.sum() * (~mine).sum())
+            parts += weight * roc_auc_score(mine, scores[strata == k])
+            pairs += weight
+    split = aucs(scores[:, None], correct, strata).value[0]
+    assert split == pytest.approx(parts / pairs) if pairs else np.isnan(split)
+    labels = np.stack([correct, ~correct], axis=1)
+    both = auc_values(np.stack([scores, scores], axis=1), labels, strata)
+    assert np.allclose(both, [split, 1 - split], equal_nan=True)
 
 
 def test_asking_each_question_twice_does_not_halve_the_variance() -> None:
     draw = np.random.default_rng(0)
     correct = draw.random(300) < 0.5
     scores = draw.normal(size=300) + correct
-    once = auc(scores, correct).variance()
-    twice = auc(np.tile(scores, 2), np.tile(correct, 2))
-    assert twice.variance() == pytest.approx(once / 2, rel=0.01), "taken as independent answers"
-    assert twice.variance(np.tile(np.arange(300), 2)) == pytest.approx(once, rel=0.01), "as one draw per question"
+    once = one(scores, correct)[1]
+    twice = aucs(np.tile(scores, 2)[:, None], np.tile(correct, 2)).influence
+    assert (twice**2).sum() == pytest.approx(once / 2, rel=0.01), "taken as independent answers"
+    grouped = by_group(twice, np.tile(np.arange(300), 2))
+    assert (grouped**2).sum() == pytest.approx(once, rel=0.01), "as one draw per question"
+
+
+def test_the_covariance_of_two_aucs_is_delong_s() -> None:
+    # By the definition: sample covariances of the placement values, S10 / m + S01 / n.
+    draw = np.random.default_rng(3)
+    correct = draw.random(60) < 0.4
+    scores = draw.normal(size=(60, 2)) + correct[:, None]
+    scores[:, 1] += scores[:, 0]
+    made = aucs(scores, correct)
+    right, wrong = scores[correct], scores[~correct]
+    wins = (right[:, None, :] > wrong[None, :, :]).astype(float)
+    s10, s01 = np.cov(wins.mean(1).T), np.cov(wins.mean(0).T)
+    np.testing.assert_allclose(made.influence.T @ made.influence, s10 / len(right) + s01 / len(wrong))
 
 
 def test_95_percent_intervals_cover_the_truth() -> None:
@@ -44,8 +104,8 @@ def test_95_percent_intervals_cover_the_truth() -> None:
     hits = 0
     for _ in range(1000):
         correct = draw.random(200) < 0.4
-        estimate = auc(draw.normal(size=200) + 1.5 * correct, correct)
-        low, high = interval(estimate.value, estimate.variance(), int(correct.sum()), int((~correct).sum()))
+        value, variance = one(draw.normal(size=200) + 1.5 * correct, correct)
+        low, high = interval(value, variance, int(correct.sum()), int((~correct).sum()))
         hits += low <= truth <= high
     assert 0.93 <= hits / 1000 <= 0.97
 
@@ -56,3 +116,45 @@ def test_perfect_separation_is_not_certainty() -> None:
     assert low == pytest.approx(0.025 ** (1 / 12))
     assert interval(0.5, 0.0, 12, 40) == (0.0, 1.0), "all scores are the same: nothing is known"
     assert interval(0.0, 0.0, 12, 40) == pytest.approx((0.0, 1 - low))
+
+
+def test_the_simultaneous_quantile_of_independent_cells_is_known() -> None:
+    # 20 independent normal cells: P(all |z| < q) = (2 Φ(q) - 1)^20 = 0.95.
+    influence = np.eye(20)
+    expected = norm.ppf((0.95 ** (1 / 20) + 1) / 2)
+    assert simultaneous_quantile(influence) == pytest.approx(expected, abs=0.08)
+    # twenty times the same cell is one cell
+    same = np.random.default_rng(0).normal(size=(300, 1)) @ np.ones((1, 20))
+    assert simultaneous_quantile(same) == pytest.approx(1.96, abs=0.08)
+    assert simultaneous_quantile(np.zeros((5, 3))) == pytest.approx(1.96, abs=1e-3), "no variance anywhere"
+
+
+def test_a_difference_by_hand() -> None:
+    made = difference(0.1, np.array([0.03, -0.04]))
+    assert (made.low, made.high) == pytest.approx((0.1 - 1.96 * 0.05, 0.1 + 1.96 * 0.05), abs=1e-5)
+    assert made.p == pytest.approx(0.0455, abs=1e-4), "two standard errors"
+    assert difference(0.0, np.zeros(3)).p == 1.0
+    assert difference(0.2, np.zeros(3)).p == 0.0
+
+
+def test_the_set_of_the_best_holds_the_best_and_drops_the_far() -> None:
+    draw = np.random.default_rng(0)
+    correct = np.arange(400) % 2 == 0
+    held, dropped = 0, 0
+    for _ in range(200):
+        noise = draw.normal(size=(400, 1))
+        # truths: two cells equally best, one close, one far
+        scores = noise + 0.5 * draw.normal(size=(400, 4)) + correct[:, None] * np.array([1.5, 1.5, 1.4, 0.5])
+        made = aucs(scores, correct)
+        stays = not_distinguishable(made.value, made.influence)
+        held += bool(stays[0])
+        dropped += not stays[3]
+        assert stays[int(np.argmax(made.value))]
+    assert held / 200 >= 0.93
+    assert dropped / 200 > 0.99
+
+
+def test_twins_and_unknown_cells() -> None:
+    influence = np.random.default_rng(0).normal(size=(50, 1)) * np.ones((1, 3)) * 0.01
+    stays = not_distinguishable(np.array([0.7, 0.7, np.nan]), influence)
+    assert stays.tolist() == [True, True, False]

@@ -1,0 +1,109 @@
+"""What the map adds to its baselines: every baseline scored on the rows of every column, and the difference."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from probemap.baselines import Baseline, baseline_scores
+from probemap.map import LEVEL, ProbeMap, cell_aucs
+from probemap.records import MapError
+from probemap.stats import Aucs, aucs, by_group, difference, interval
+
+Floats = npt.NDArray[np.float64]
+
+
+def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequence[str]) -> ProbeMap:
+    """The map with its baselines, and the gain of each cell over the best of them, on the very same answers.
+
+    A baseline is scored in a column only if it has a value for every answer of that column, by a probe of its own with
+    the map's folds.  The best baseline of a column is the one with the highest AUC there: chosen after the fact, so the
+    gain is, if anything, too small.
+
+    Parameters
+    ----------
+    ids: (n,) the answers that the baselines' values belong to.
+
+    Raises
+    ------
+    MapError: an answer of the map has no line in `ids`.
+    """
+    data = probe_map.data
+    row_of = {name: row for row, name in enumerate(ids)}
+    names = [str(name) for name in data["answer"].values]
+    if missing := [name for name in names if name not in row_of]:
+        raise MapError(f"the baselines have no value for {missing[0]!r}", "give one value per answer of the map")
+    rows = np.array([row_of[name] for name in names])
+    groups = data["group"].values.astype(np.int64)
+    auc, influence = cell_aucs(data)
+    shape = (len(probe_map.layers), len(probe_map.positions))
+    auc, influence = auc.reshape(shape), influence.reshape(-1, *shape)
+
+    table = np.full((3, len(baselines), shape[1]), np.nan)
+    gain = np.full((3, *shape), np.nan)
+    best = np.full(shape[1], "", object)
+    known: dict[tuple[str, bytes], Aucs | None] = {}
+    for column in range(shape[1]):
+        judged = ~np.isnan(data["scores"].values[:, :, :, column]).all(axis=(0, 2))
+        if not judged.any():
+            continue
+        top: Aucs | None = None
+        for k, baseline in enumerate(baselines):
+            key = (baseline.name, judged.tobytes())
+            if key not in known:
+                known[key] = _baseline_auc(probe_map, baseline, rows, judged)
+            made = known[key]
+            if made is None:
+                continue
+            variance = float((by_group(made.influence, groups) ** 2).sum())
+            right = int(data["correct"].values[judged].sum())
+            value = float(made.value[0])
+            table[:, k, column] = value, *interval(value, variance, right, int(judged.sum()) - right, LEVEL)
+            if top is None or value > top.value[0]:
+                top, best[column] = made, baseline.name
+        if top is None:
+            continue
+        for layer in np.flatnonzero(~np.isnan(auc[:, column])):
+            minus = by_group(influence[:, [layer], column] - top.influence, groups)[:, 0]
+            made_gain = difference(float(auc[layer, column] - top.value[0]), minus, LEVEL)
+            gain[:, layer, column] = made_gain.value, made_gain.low, made_gain.high
+    extra = {f"baseline_{name}": (("baseline", "position"), table[k]) for k, name in enumerate(("auc", "low", "high"))}
+    extra |= {name: (("layer", "position"), gain[k]) for k, name in enumerate(("gain", "gain_low", "gain_high"))}
+    return ProbeMap(
+        data.assign({**extra, "best_baseline": (("position",), best)}).assign_coords(
+            baseline=np.array([baseline.name for baseline in baselines], object)
+        )
+    )
+
+
+def _baseline_auc(
+    probe_map: ProbeMap, baseline: Baseline, rows: npt.NDArray[np.int64], judged: npt.NDArray[np.bool_]
+) -> Aucs | None:
+    """The baseline on a column's answers, averaged over repeats, influences over all answers; None if it lacks some."""
+    data = probe_map.data
+    correct = data["correct"].values
+    values = [baseline.values[int(i)] for i in rows]
+    # Probes of a column may also be trained on answers that are not judged: those that are held out are judged only.
+    trained = judged | (data["fold"].values[0] >= 0) if probe_map.data.attrs["held_out"] else judged
+    usable = trained & np.array([v is not None and v == v for v in values])
+    if (judged & ~usable).any():
+        return None
+    inside = Baseline(
+        baseline.name,
+        baseline.meaning,
+        [values[i] for i in np.flatnonzero(usable)]
+        if isinstance(baseline.values, list)
+        else np.array([values[i] for i in np.flatnonzero(usable)], float),
+    )
+    value, influence = 0.0, np.zeros((len(correct), 1))
+    folds = data["fold"].values.astype(np.int64)
+    for fold in folds:
+        scores = np.full(len(correct), np.nan)
+        scores[usable] = baseline_scores(inside, correct[usable], fold[usable])
+        known = judged & ~np.isnan(scores)
+        made = aucs(scores[known][:, None], correct[known], fold[known])
+        if np.isnan(made.value[0]):
+            return None
+        value += float(made.value[0]) / len(folds)
+        influence[known] += made.influence / len(folds)
+    return Aucs(np.array([value]), influence)
