@@ -1,4 +1,4 @@
-"""p(True): the model is asked whether its own answer is true (Kadavath et al. 2022, arXiv 2207.05221, section 3).
+"""p(True): the model is asked whether its own answer is true (Kadavath et al. 2022, arXiv 2207.05221).
 
 What is read is not what it would say but how likely each of the two letters is as the next token.
 """
