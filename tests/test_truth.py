@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers.processors import TemplateProcessing
 
 from probemap.model import Model
 from probemap.records import DataError, Example, ModelError
@@ -67,6 +68,26 @@ def test_it_is_the_probability_computed_one_at_a_time(
     assert got == pytest.approx(expected, abs=1e-5)
     assert np.ptp(got) > 1e-3, "the texts differ, and so do the values"
     assert told == [(min(i + batch_size, 5), 5) for i in range(0, 5, batch_size)]
+
+
+@pytest.mark.parametrize("which", ["chat_model", "base_model"])
+def test_a_beginning_is_written_once(which: str, request: pytest.FixtureRequest) -> None:
+    """A tokenizer that adds a beginning of text adds it to plain text, not to a chat template, which has its own."""
+    model: Model = request.getfixturevalue(which)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model.tokenizer.name_or_path)
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
+    )
+    assert tokenizer("7")["input_ids"][0] == tokenizer.bos_token_id
+    got = ask_truth(replace(model, tokenizer=tokenizer), PAIRS)
+    plain = ask_truth(model, PAIRS)
+    if which == "chat_model":
+        assert got.tolist() == plain.tolist()
+    else:
+        expected = [by_hand(model, f"{bos}{truth_question(*pair)} (", False) for pair in PAIRS]
+        assert got == pytest.approx(expected, abs=1e-5)
+        assert np.abs(got - plain).max() > 1e-4
 
 
 def test_nothing_asked_is_nothing_answered(base_model: Model) -> None:
