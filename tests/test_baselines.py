@@ -1,0 +1,252 @@
+"""What needs no hidden states: the values against hand-computed ones, and scores that saw nothing of their fold."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import make_answer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from probemap.baselines import MEANINGS, Baseline, baseline_scores, baselines
+from probemap.records import Answer, Example, Judgement, MapError, RunError, Span, Task, Verdict
+
+TASK = Task(
+    "t",
+    (
+        Example("a", "Where is Quito?", ("Ecuador",)),
+        Example("b", "And Ñuñoa?", ("Chile",), context="A map."),
+        Example("c", "And Lima?", ("Peru",)),
+        Example("d", "", ("Peru",)),
+    ),
+    "names",
+)
+PROMPT = ["Where", " is", "?"]
+
+
+def said(tokens: list[str], logprobs: list[float], id_: str, *, stopped: bool = True) -> Answer:
+    answer = make_answer("".join(tokens), tokens, PROMPT, stopped=stopped, id_=id_)
+    return replace(answer, logprobs=tuple(logprobs))
+
+
+ANSWERS = [
+    said(["In", " San", " José", ".", ""], [-1.0, -0.5, -0.25, -2.0, -9.0], "a"),
+    said(["In", " Chi", "le"], [-3.0, -0.5, -1.5], "b", stopped=False),
+    said([""], [-4.0], "c"),
+    said(["No", "\n"], [-0.5, -0.75], "d"),
+]
+RIGHT = Verdict(True, "names an accepted answer")
+JUDGEMENTS = [
+    Judgement("a", RIGHT, Span(4, 6, "San José")),
+    Judgement("b", RIGHT, Span(4, 6, "Chile")),
+    Judgement("c", Verdict(None, "empty"), None, "empty"),
+    Judgement("d", Verdict(None, "refusal"), None, "refusal"),
+]
+NAN = float("nan")
+
+
+def test_every_value_is_the_one_worked_by_hand() -> None:
+    made = {b.name: b for b in baselines(TASK, ANSWERS, JUDGEMENTS, np.array([0.1, 0.2, 0.3, 0.4]))}
+    expected: dict[str, list[float]] = {
+        # The end's -9 and -4 count nowhere; the line break that ended "d" is one of its characters.
+        "logprob_mean": [-3.75 / 4, -5 / 3, NAN, -0.625],
+        "logprob_min": [-2.0, -3.0, NAN, -0.75],
+        "logprob_max": [-0.25, -0.5, NAN, -0.5],
+        # Token 4 is the second produced one: three tokens are the prompt.
+        "exact_logprob_mean": [-0.375, -1.0, NAN, NAN],
+        "exact_logprob_min": [-0.5, -1.5, NAN, NAN],
+        "exact_logprob_max": [-0.25, -0.5, NAN, NAN],
+        "answer_length": [4, 3, 0, 2],
+        "question_length": [15, 10, 9, 0],
+        "p_true": [0.1, 0.2, 0.3, 0.4],
+    }
+    for name, values in expected.items():
+        got = made[name].values
+        assert isinstance(got, np.ndarray)
+        assert got.dtype == np.float64
+        assert got == pytest.approx(values, nan_ok=True), name
+    assert made["question_words"].values == ["Where is Quito?", "A map.\nAnd Ñuñoa?", "And Lima?", ""]
+    assert made["exact_answer_words"].values == ["san jose", "chile", None, None]
+    assert [(b.name, b.meaning) for b in made.values()] == list(MEANINGS.items())
+
+
+def test_without_p_true_there_is_no_such_baseline() -> None:
+    names = [b.name for b in baselines(TASK, ANSWERS, JUDGEMENTS)]
+    assert names == [name for name in MEANINGS if name != "p_true"]
+    assert [len(b.values) for b in baselines(TASK, [], [])] == [0] * 10
+
+
+def test_the_verdict_changes_no_value() -> None:
+    other = [replace(j, verdict=Verdict(False, "names another answer")) for j in JUDGEMENTS]
+    for one, two in zip(baselines(TASK, ANSWERS, JUDGEMENTS), baselines(TASK, ANSWERS, other), strict=True):
+        np.testing.assert_array_equal(one.values, two.values)
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    with pytest.raises(RunError, match="the judgements do not belong to the answers"):
+        baselines(TASK, ANSWERS, JUDGEMENTS[::-1])
+    with pytest.raises(RunError, match=r"there are 3 values of p\(True\) for 4 answers"):
+        baselines(TASK, ANSWERS, JUDGEMENTS, np.zeros(3))
+    with pytest.raises(RunError, match="answer 'd' belongs to no question of the task t"):
+        baselines(replace(TASK, examples=TASK.examples[:3]), ANSWERS, JUDGEMENTS)
+
+
+# --- scores ---
+
+
+def folds_of(n: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.arange(n, dtype=np.int64) % 5
+
+
+def test_the_words_of_the_exact_answer_decide() -> None:
+    draw = np.random.default_rng(0)
+    countries = ["france", "japan", "peru", "chile", "côte d ivoire", "new zealand"]
+    which = draw.integers(6, size=300)
+    texts: list[str | None] = [countries[i] for i in which]
+    correct = which < 3
+    scores = baseline_scores(Baseline("exact_answer_words", "", texts), correct, folds_of(300))
+    assert roc_auc_score(correct, scores) == 1.0
+    noisy = correct ^ (draw.random(300) < 0.1)
+    scores = baseline_scores(Baseline("exact_answer_words", "", texts), noisy, folds_of(300))
+    assert 0.86 < roc_auc_score(noisy, scores) < 0.94, "a tenth of the verdicts is turned over"
+
+
+def test_the_words_of_the_exact_answer_say_nothing() -> None:
+    draw = np.random.default_rng(1)
+    texts: list[str | None] = [f"land {i}" for i in draw.integers(6, size=2000)]
+    correct = draw.random(2000) < 0.4
+    scores = baseline_scores(Baseline("exact_answer_words", "", texts), correct, folds_of(2000))
+    assert 0.45 < roc_auc_score(correct, scores) < 0.55
+
+
+def test_words_are_whole_lower_case_and_counted_once() -> None:
+    texts: list[str | None] = ["X y", "x", "x x X", "y", "Y-z", "y"] * 5
+    correct = np.array([True, True, True, False, False, False] * 5)
+    fold = np.repeat(np.arange(5), 6).astype(np.int64)
+    scores = baseline_scores(Baseline("question_words", "", texts), correct, fold)
+    # Columns x, y, z; every fold's training rows are four times these six.
+    table = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 1, 0]])
+    probe = LogisticRegression(C=1.0, tol=1e-8).fit(np.tile(table, (4, 1)), np.tile(correct[:6], 4))
+    assert scores == pytest.approx(np.tile(probe.decision_function(table), 5), abs=1e-3)
+    assert scores[1] == scores[2], "x and x x X are the same words"
+
+
+def test_a_word_of_one_fold_alone_gives_nothing() -> None:
+    """A word that marks the right answers of one fold is learnt by the others' probes and useless in its own."""
+    draw = np.random.default_rng(2)
+    correct, fold = draw.random(200) < 0.5, folds_of(200)
+    plain: list[str | None] = [f"land {i}" for i in draw.integers(4, size=200)]
+    marked: list[str | None]
+    marked = [f"{t} secret secret" if f == 3 and c else t for t, f, c in zip(plain, fold, correct, strict=True)]
+    before = baseline_scores(Baseline("question_words", "", plain), correct, fold)
+    after = baseline_scores(Baseline("question_words", "", marked), correct, fold)
+    assert after[fold == 3].tolist() == before[fold == 3].tolist()
+    assert not np.allclose(after[fold != 3], before[fold != 3])
+
+
+def test_a_label_in_the_own_fold_changes_no_score_there() -> None:
+    draw = np.random.default_rng(3)
+    correct, fold = draw.random(100) < 0.5, folds_of(100)
+    turned = np.where(fold == 2, ~correct, correct)
+    values = draw.normal(size=100)
+    texts: list[str | None] = [f"land {i}" for i in draw.integers(4, size=100)]
+    for baseline in (Baseline("logprob_mean", "", values), Baseline("question_words", "", texts)):
+        one, two = baseline_scores(baseline, correct, fold), baseline_scores(baseline, turned, fold)
+        assert one[fold == 2].tolist() == two[fold == 2].tolist()
+        assert not np.allclose(one[fold != 2], two[fold != 2])
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_direction_of_a_number_is_learnt(sign: float) -> None:
+    draw = np.random.default_rng(4)
+    correct = draw.random(500) < 0.5
+    values = sign * (draw.normal(size=500) + 1.5 * correct)
+    scores = baseline_scores(Baseline("logprob_mean", "", values), correct, folds_of(500))
+    assert roc_auc_score(correct, scores) == pytest.approx(0.8555, abs=0.03)  # Φ(1.5 / √2)
+    assert roc_auc_score(correct, scores) == pytest.approx(roc_auc_score(correct, sign * values), abs=0.005)
+
+
+def test_a_number_s_scores_do_not_depend_on_its_scale() -> None:
+    draw = np.random.default_rng(5)
+    correct = draw.random(80) < 0.5
+    values = draw.normal(size=80) + correct
+    one = baseline_scores(Baseline("question_length", "", values), correct, folds_of(80))
+    two = baseline_scores(Baseline("question_length", "", 1000 * values + 5000), correct, folds_of(80))
+    assert two == pytest.approx(one, abs=1e-6)
+    fold = folds_of(80)
+    training = values[fold != 0]
+    z = (values - training.mean()) / training.std()
+    probe = LogisticRegression(C=1.0).fit(z[fold != 0, None], correct[fold != 0])
+    assert one[fold == 0] == pytest.approx(probe.decision_function(z[fold == 0, None]), abs=1e-6)
+
+
+def test_missing_rows_have_no_score_and_teach_nothing() -> None:
+    draw = np.random.default_rng(6)
+    correct, fold = draw.random(60) < 0.5, folds_of(60)
+    absent = draw.random(60) < 0.3
+    values = draw.normal(size=60)
+    texts: list[str | None] = [f"land {i}" for i in draw.integers(4, size=60)]
+    pairs = [
+        (Baseline("logprob_min", "", np.where(absent, NAN, values)), Baseline("logprob_min", "", values[~absent])),
+        (
+            Baseline("exact_answer_words", "", [None if a else t for t, a in zip(texts, absent, strict=True)]),
+            Baseline("exact_answer_words", "", [t for t, a in zip(texts, absent, strict=True) if not a]),
+        ),
+    ]
+    for holed, kept in pairs:
+        scores = baseline_scores(holed, correct, fold)
+        assert np.isnan(scores).tolist() == absent.tolist()
+        assert scores[~absent].tolist() == baseline_scores(kept, correct[~absent], fold[~absent]).tolist()
+
+
+def test_a_fold_without_two_of_each_class_to_learn_from_has_no_score() -> None:
+    # Right answers: two in fold 0, one in fold 1, none in fold 2.
+    correct = np.array([True, True, False, False, True, False, False, False, False])
+    fold = np.repeat(np.arange(3), [4, 3, 2]).astype(np.int64)
+    values = np.arange(9.0)
+    texts: list[str | None] = [str(i) for i in range(9)]
+    for baseline in (Baseline("answer_length", "", values), Baseline("question_words", "", texts)):
+        scores = baseline_scores(baseline, correct, fold)
+        assert np.isnan(scores).tolist() == [True] * 4 + [False] * 5, "outside of fold 0 one answer is right"
+        assert np.isnan(baseline_scores(baseline, np.ones(9, dtype=np.bool_), fold)).all()
+        assert np.isnan(baseline_scores(baseline, np.zeros(9, dtype=np.bool_), fold)).all()
+    alone = np.where(np.arange(9) == 4, 1.0, NAN)
+    assert np.isnan(baseline_scores(Baseline("p_true", "", alone), correct, fold)).all()
+    nothing: list[str | None] = [None] * 9
+    assert np.isnan(baseline_scores(Baseline("exact_answer_words", "", nothing), correct, fold)).all()
+
+
+def test_texts_without_words_say_nothing_and_break_nothing() -> None:
+    draw = np.random.default_rng(7)
+    correct, fold = draw.random(50) < 0.5, folds_of(50)
+    texts: list[str | None] = ["", "?!", " \n", "…", "-"] * 10
+    scores = baseline_scores(Baseline("question_words", "", texts), correct, fold)
+    assert scores.tolist() == [0.0] * 50
+    assert roc_auc_score(correct, scores) == 0.5
+    # Words in one fold only: its own probe has none to learn from, the others learn nothing for their wordless rows.
+    some: list[str | None] = [f"land {i}" if f == 1 else "" for i, f in enumerate(fold)]
+    scores = baseline_scores(Baseline("question_words", "", some), correct, fold)
+    assert scores[fold == 1].tolist() == [0.0] * 10
+    assert [len(set(scores[fold == f].tolist())) for f in range(5)] == [1] * 5
+
+
+def test_one_letter_of_any_script_makes_a_word() -> None:
+    texts: list[str | None] = ["京", "5", "b", "é"] * 5
+    correct = np.array([True, True, False, False] * 5)
+    fold = np.repeat(np.arange(5), 4).astype(np.int64)
+    assert roc_auc_score(correct, baseline_scores(Baseline("question_words", "", texts), correct, fold)) == 1.0
+
+
+def test_a_constant_number_gives_one_score_per_fold() -> None:
+    correct = np.array([True, False, True, False] * 5)
+    fold = np.repeat(np.arange(5), 4).astype(np.int64)
+    scores = baseline_scores(Baseline("answer_length", "", np.full(20, 28.0)), correct, fold)
+    assert scores == pytest.approx(np.zeros(20), abs=1e-9), "half of the training rows are right: even odds"
+
+
+def test_values_that_do_not_fit_are_refused() -> None:
+    correct, fold = np.array([True, False] * 5), folds_of(10)
+    with pytest.raises(MapError, match="p_true has 9 values for 10 verdicts and 10 folds"):
+        baseline_scores(Baseline("p_true", "", np.zeros(9)), correct, fold)
+    with pytest.raises(MapError, match="p_true holds infinite values"):
+        baseline_scores(Baseline("p_true", "", np.array([-np.inf, *np.zeros(9)])), correct, fold)

@@ -1,0 +1,184 @@
+"""p(True) is the model's own probability of one letter against the other, the same in any batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from tokenizers.processors import TemplateProcessing
+
+from probemap.model import Model
+from probemap.records import DataError, Example, ModelError
+from probemap.truth import ask_truth, truth_question
+
+PAIRS = [
+    (Example("v", "In which country is Vienna?", ("Austria",)), "Vienna is in Austria."),
+    (Example("p", "In which country is Paris?", ("France",)), "Austria"),
+    (Example("b", "What is {a} + {}?", ("12",)), "{b} is { not } {{12}}"),
+    (Example("e", "What is 7?", ("7",)), ""),
+    (Example("c", "Which?", ("7",), choices=("7", "12"), context="7 + 5 = 12."), "東京 🗼"),
+]
+TAIL = "\nIs the proposed answer:\n (A) True\n (B) False\nThe proposed answer is:"
+
+
+LETTERS = {"tiny-chat": ("A", "B"), "SmolLM2-135M-Instruct.Q4_1": ("A", "B"), "tiny-base": ("A", "<0x42>")}
+"""The letters' tokens; one of them is a byte in the base model's small vocabulary."""
+
+
+def by_hand(model: Model, text: str, special: bool) -> float:
+    """P(A) / (P(A) + P(B)) from the whole forward pass over one text, all logits computed."""
+    tokens = model.tokenizer
+    ids = tokens(text, add_special_tokens=special)["input_ids"]
+    with torch.inference_mode():
+        probabilities = model.network(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+    a, b = (probabilities[tokens.convert_tokens_to_ids(letter)].item() for letter in LETTERS[model.label])
+    return float(a / (a + b))
+
+
+def test_the_question_holds_context_choices_and_braces_as_they_are() -> None:
+    assert truth_question(*PAIRS[4]) == (
+        f"7 + 5 = 12.\n\nQuestion: Which?\nChoices: 7, 12\nProposed answer: 東京 🗼{TAIL}"
+    )
+    assert (
+        truth_question(*PAIRS[2])
+        == f"Question: What is {{a}} + {{}}?\nProposed answer: {{b}} is {{ not }} {{{{12}}}}{TAIL}"
+    )
+    assert (
+        truth_question(PAIRS[0][0], "\n Austria \n")
+        == f"Question: In which country is Vienna?\nProposed answer: Austria{TAIL}"
+    )
+
+
+@pytest.mark.parametrize("which", ["chat_model", "base_model"])
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_it_is_the_probability_computed_one_at_a_time(
+    which: str, batch_size: int, request: pytest.FixtureRequest
+) -> None:
+    model: Model = request.getfixturevalue(which)
+    expected = []
+    for example, answer in PAIRS:
+        text = truth_question(example, answer)
+        if which == "chat_model":
+            text = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        expected.append(by_hand(model, f"{text} (", which == "base_model"))
+    told: list[tuple[int, int]] = []
+    got = ask_truth(model, PAIRS, batch_size=batch_size, progress=lambda done, total: told.append((done, total)))
+    assert got.dtype == np.float64
+    assert got == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(got) > 1e-3, "the texts differ, and so do the values"
+    assert told == [(min(i + batch_size, 5), 5) for i in range(0, 5, batch_size)]
+
+
+@pytest.mark.parametrize("which", ["chat_model", "base_model"])
+def test_a_beginning_is_written_once(which: str, request: pytest.FixtureRequest) -> None:
+    """A tokenizer that adds a beginning of text adds it to plain text, not to a chat template, which has its own."""
+    model: Model = request.getfixturevalue(which)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model.tokenizer.name_or_path)
+    bos = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
+    )
+    assert tokenizer("7")["input_ids"][0] == tokenizer.bos_token_id
+    got = ask_truth(replace(model, tokenizer=tokenizer), PAIRS)
+    plain = ask_truth(model, PAIRS)
+    if which == "chat_model":
+        assert got.tolist() == plain.tolist()
+    else:
+        expected = [by_hand(model, f"{bos}{truth_question(*pair)} (", False) for pair in PAIRS]
+        assert got == pytest.approx(expected, abs=1e-5)
+        assert np.abs(got - plain).max() > 1e-4
+
+
+def test_nothing_asked_is_nothing_answered(base_model: Model) -> None:
+    assert ask_truth(base_model, []).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (transformers.Gemma2Config, {"final_logit_softcapping": 0.5, "head_dim": 8}),
+        (transformers.GraniteConfig, {"logits_scaling": 7.0}),
+        (transformers.CohereConfig, {"logit_scale": 3.0}),
+    ],
+)
+def test_what_a_model_does_to_its_logits_is_done(
+    config: type[transformers.PretrainedConfig], options: dict[str, float], base_model: Model
+) -> None:
+    """Soft-capping and scaling come after the output embeddings, and change the ratio of two tokens."""
+    made = config(
+        vocab_size=len(base_model.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        pad_token_id=0,
+        **options,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = transformers.AutoModelForCausalLM.from_config(made).eval()
+    model = replace(base_model, network=network)
+    expected = [by_hand(model, f"{truth_question(*pair)} (", True) for pair in PAIRS]
+    assert ask_truth(model, PAIRS) == pytest.approx(expected, abs=1e-5)
+    assert all(abs(value - 0.5) > 1e-4 for value in expected)
+
+
+def test_a_vocabulary_that_joins_bracket_and_letter_is_asked_one_token_earlier(chat_model: Model) -> None:
+    """Where " (A" is one token the model never sees " (" before a letter, so both are compared after the colon."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(chat_model.tokenizer.name_or_path)
+    tokenizer.chat_template = None
+    tokenizer.add_tokens([" (A", " (B"])
+    network = transformers.AutoModelForCausalLM.from_pretrained(chat_model.tokenizer.name_or_path).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model = replace(chat_model, tokenizer=tokenizer, network=network)
+    ids = tokenizer(truth_question(*PAIRS[0]))["input_ids"]
+    with torch.inference_mode():
+        logits = network(torch.tensor([ids])).logits[0, -1].double()
+    a, b = (logits[tokenizer.convert_tokens_to_ids(letter)].exp().item() for letter in (" (A", " (B"))
+    assert ask_truth(model, PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
+    tokenizer.add_tokens(["wer is: (B"])
+    with pytest.raises(ModelError, match="does not tell A from B by one token"):
+        ask_truth(model, PAIRS[:1])
+
+
+def test_what_does_not_fit_is_refused_and_not_cut(base_model: Model) -> None:
+    long = (Example("long", "What is " + "7 + " * 150 + "7?", ("1",)), "12")
+    with pytest.raises(DataError, match=r"1 questions do not fit the window of tiny-base, 256 tokens .* 'long' \("):
+        ask_truth(base_model, [PAIRS[0], long])
+
+
+def test_logits_that_are_not_finite_are_an_error(base_model: Model) -> None:
+    network = transformers.AutoModelForCausalLM.from_pretrained(base_model.tokenizer.name_or_path).eval()
+    with torch.no_grad():
+        network.get_output_embeddings().weight[base_model.tokenizer.convert_tokens_to_ids("A")] = torch.nan
+    with pytest.raises(ModelError, match="not finite in float32"):
+        ask_truth(replace(base_model, network=network), PAIRS)
+
+
+def test_the_model_is_left_as_it_was(base_model: Model) -> None:
+    ask_truth(base_model, PAIRS)
+    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    with torch.inference_mode():
+        assert base_model.network(ids).logits.shape[:2] == (2, 3)
+
+
+def test_the_real_model_is_asked_with_the_letter_next(smollm: Model) -> None:
+    """It is too small to know what is true (its values do not order these pairs), but it does answer each one."""
+    capitals = [("Vienna", "Austria"), ("Paris", "France"), ("Rome", "Italy"), ("Tokyo", "Japan"), ("Cairo", "Egypt")]
+    examples = [Example(city, f"In which country is the city of {city}?", (country,)) for city, country in capitals]
+    pairs = [(e, said) for e in examples for said in (f"{e.id} is in {e.answers[0]}.", "Peru")]
+    values = ask_truth(smollm, pairs)
+    system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    for pair, value in zip(pairs, values, strict=True):
+        text = f"{system}<|im_start|>user\n{truth_question(*pair)}<|im_end|>\n<|im_start|>assistant\n ("
+        assert value == pytest.approx(by_hand(smollm, text, False), abs=1e-5)
+    assert ((values > 0.2) & (values < 0.8)).all()
+    assert np.ptp(values) > 0.02
+    reply = smollm.tokenizer(text + "A)", add_special_tokens=False)["input_ids"][-3:]
+    assert smollm.tokenizer.convert_ids_to_tokens(reply) == ["Ġ(", "A", ")"]
