@@ -1,6 +1,7 @@
 """Each site is the module that it is called after, in blocks of every usual build; other blocks are refused."""
 
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from test_capture import KINDS, some_answers, tiny
 from probemap.activations import ActivationStore, States
 from probemap.capture import capture, hidden_states, layout_for
 from probemap.model import Model
+from probemap.options import SiteName
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
 from probemap.sites import SITES, find_taps
@@ -31,19 +33,20 @@ def probed(model: Model) -> tuple[list[Answer], Indices]:
     return answers, token_indices(answers, [None] * 5, ("last_q", "-1"))
 
 
-def by_hand(model: Model, answer: Answer, module_name: str, is_input: bool) -> torch.Tensor:
-    """What the named module takes or gives for one answer alone: (tokens, width)."""
-    kept: list[torch.Tensor] = []
+def by_hand(model: Model, answer: Answer, taken: dict[str, bool]) -> dict[str, torch.Tensor]:
+    """What each named module takes (True) or gives (False) for one answer alone: name -> (tokens, width)."""
+    kept: dict[str, torch.Tensor] = {}
 
-    def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        value = inputs if is_input else output
-        kept.append(value[0] if isinstance(value, tuple) else value)
+    def keep(name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        value = inputs if taken[name] else output
+        kept[name] = (value[0] if isinstance(value, tuple) else value).reshape(len(answer.token_ids), -1)
 
-    handle = model.network.get_submodule(module_name).register_forward_hook(keep)
+    handles = [model.network.get_submodule(n).register_forward_hook(partial(keep, n)) for n in taken]
     with torch.inference_mode():
         model.network(torch.tensor([answer.token_ids]), use_cache=False)
-    handle.remove()
-    return kept[0].reshape(len(answer.token_ids), -1)
+    for handle in handles:
+        handle.remove()
+    return kept
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -52,15 +55,14 @@ def test_a_site_is_the_module_of_that_name(kind: str, site: str) -> None:
     model = tiny(kind)
     answers, indices = probed(model)
     got = hidden_states(model, answers, indices, site)
-    width = WIDTH.get(kind, 48) if site == "mlp_hidden" else 32
-    assert got.shape == (5, 3, 2, width)
+    assert got.shape == (5, 3, 2, WIDTH.get(kind, 48) if site == "mlp_hidden" else 32)
     blocks, attention, mlp, projection = NAMES[kind]
     inside = {"resid": "", "attn_out": attention, "mlp_out": mlp, "mlp_hidden": projection}[site]
+    names = [f"{blocks}.{layer}.{inside}".rstrip(".") for layer in range(3)]
     for row, answer in enumerate(answers):
-        for layer in range(3):
-            name = f"{blocks}.{layer}.{inside}".rstrip(".")
-            expected = by_hand(model, answer, name, site == "mlp_hidden")[indices[row]]
-            np.testing.assert_allclose(got[row, layer], expected, atol=2e-5)
+        expected = by_hand(model, answer, dict.fromkeys(names, site == "mlp_hidden"))
+        for layer, name in enumerate(names):
+            np.testing.assert_allclose(got[row, layer], expected[name][indices[row]], atol=2e-5)
 
 
 def every_site(model: Model) -> dict[str, States]:
@@ -118,6 +120,10 @@ def test_experts_have_an_output_though_no_single_projection() -> None:
     states = {site: hidden_states(model, *probed(model), site) for site in ("resid", "attn_out", "mlp_out")}
     parts = states["resid"][:, 0] + states["attn_out"][:, 1] + states["mlp_out"][:, 1]
     np.testing.assert_allclose(states["resid"][:, 1], parts, atol=1e-5)
+
+
+def test_the_options_name_the_sites() -> None:
+    assert get_args(SiteName) == tuple(SITES)
 
 
 def test_an_unknown_site_is_told_with_those_there_are() -> None:
