@@ -1,12 +1,13 @@
 """Hidden states at the probed positions, in one teacher-forced pass over the ids that were produced.
 
-Hooks sit on the blocks themselves: the library's own last hidden state is taken after the final norm, which is
-another quantity.  Batches are padded on the right, where padding cannot shift positions (left padding without
-position ids is silently wrong for learned positions).
+Hooks sit on the blocks themselves, or on the modules inside that a site means: the library's own last hidden state
+is taken after the final norm, which is another quantity.  Batches are padded on the right, where padding cannot
+shift positions (left padding without position ids is silently wrong for learned positions).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,62 +18,57 @@ from probemap.generate import batches
 from probemap.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, StoreError
+from probemap.sites import Tap, find_taps
 
-
-def find_blocks(network: Any) -> list[torch.nn.Module]:
-    """The model's blocks in order: its largest list of modules that has one entry per layer.
-
-    Raises
-    ------
-    ModelError: no such list; names what was found.
-    """
-    n_layers = int(network.config.get_text_config().num_hidden_layers)
-    lists: dict[str, Any] = {
-        name: module for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)
-    }
-    fitting = [module for module in lists.values() if len(module) == n_layers]
-    if not fitting:
-        found = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
-        raise ModelError(
-            f"{type(network).__name__} has no list of {n_layers} blocks; lists of modules found: {found}",
-            "only decoder models of the usual build are supported",
-        )
-    return list(max(fitting, key=_size))
-
-
-def _size(module: Any) -> int:
-    return sum(p.numel() for p in module.parameters())
+_HINT = "this model computes its states in another way than the supported ones; try --site resid"
 
 
 class _Probed:
-    """Hooks on every block that keep the states of the probed tokens only."""
+    """Hooks on every tap that keep the states of the probed tokens only."""
 
-    def __init__(self, blocks: list[torch.nn.Module]) -> None:
-        self.blocks = blocks
-        self.rows = torch.empty(0)
-        self.columns = torch.empty(0)
-        self.states: list[torch.Tensor] = []
+    def __init__(self, taps: Sequence[Tap], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]) -> None:
+        self.taps = taps
+        self.rows, self.columns = rows, columns
+        self.shape = shape
+        self.states: list[list[torch.Tensor]] = [[] for _ in taps]
 
-    def _keep(self, block: torch.nn.Module, inputs: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        self.states.append(hidden[self.rows, self.columns].float())
+    def _keep(self, layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        tap = self.taps[layer]
+        value = inputs if tap.takes_input else output
+        hidden = value[0] if isinstance(value, tuple) else value
+        if hidden.shape not in ((*self.shape, tap.d), (self.shape[0] * self.shape[1], tap.d)):
+            raise ModelError(
+                f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {(*self.shape, tap.d)}", _HINT
+            )
+        # Some MLPs see all tokens of a batch in one row (OPT's).
+        hidden = hidden.reshape(*self.shape, tap.d)
+        self.states[layer].append(hidden[self.rows, self.columns].float())
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        handles = [block.register_forward_hook(self._keep) for block in self.blocks]
+        handles = [tap.module.register_forward_hook(partial(self._keep, layer)) for layer, tap in enumerate(self.taps)]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
+    def stacked(self) -> torch.Tensor:
+        """(rows, layers, positions, d); every module must have been called once."""
+        for layer, (tap, kept) in enumerate(zip(self.taps, self.states, strict=True)):
+            if len(kept) != 1:
+                name = type(tap.module).__name__
+                raise ModelError(f"{name} at block {layer} was called {len(kept)} times, expected once", _HINT)
+        return torch.stack([kept[0] for kept in self.states], dim=1)
 
-def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices) -> States:
-    """The residual stream after every block at the given tokens, from one right-padded batch.
+
+def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices, site: str = "resid") -> States:
+    """What every block holds at `site` and the given tokens, from one right-padded batch.
 
     Parameters
     ----------
     indices: (len(answers), n_positions), -1 where a position is missing.
+    site: one of `sites.SITES`.
 
     Returns
     -------
@@ -80,22 +76,20 @@ def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices) -> 
 
     Raises
     ------
+    ModelError: the model does not show where `site` is, or does not compute it once per block.
     StoreError: a state is not finite; names answer and layer.
     """
     width = max(len(a.token_ids) for a in answers)
     pad = model.tokenizer.pad_token_id or 0
     ids = torch.tensor([[*a.token_ids, *[pad] * (width - len(a.token_ids))] for a in answers])
     mask = torch.tensor([[1] * len(a.token_ids) + [0] * (width - len(a.token_ids)) for a in answers])
-    probed = _Probed(find_blocks(model.network))
-    tokens = torch.from_numpy(indices.astype(np.int64)).clamp(min=0)
-    probed.rows = torch.arange(len(answers))[:, None].to(model.device)
-    probed.columns = tokens.to(model.device)
+    rows = torch.arange(len(answers))[:, None].to(model.device)
+    columns = torch.from_numpy(indices.astype(np.int64)).clamp(min=0).to(model.device)
+    probed = _Probed(find_taps(model.network, site), rows, columns, (len(answers), width))
     with torch.inference_mode(), probed.hooked():
         # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
         model.network.base_model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False)
-    states: States = torch.stack(probed.states, dim=1).cpu().numpy()
-    if states.shape[1] != len(probed.blocks):
-        raise ModelError(f"{states.shape[1]} states came from {len(probed.blocks)} blocks")
+    states: States = probed.stacked().cpu().numpy()
     present = indices >= 0
     bad = ~np.isfinite(states).all(axis=(2, 3), where=present[:, None, :, None])
     if bad.any():
@@ -114,16 +108,22 @@ def layout_for(
     indices: Indices,
     positions: Sequence[str],
     store_dtype: str = "float32",
+    site: str = "resid",
 ) -> Layout:
-    """The layout of a store for these answers and positions."""
-    d = int(model.network.config.get_text_config().hidden_size)
+    """The layout of a store for these answers, positions and site.
+
+    Raises
+    ------
+    ModelError: the model does not show where `site` is.
+    """
+    d = find_taps(model.network, site)[0].d
     rows = shard_rows_for(len(answers), model.n_layers, len(positions), d, np.dtype(store_dtype).itemsize)
     return Layout(
         len(answers),
         model.n_layers,
         tuple(positions),
         d,
-        "resid",
+        site,
         store_dtype,
         rows,
         digest(answers, indices),
@@ -141,11 +141,12 @@ def capture(
 ) -> None:
     """Fill the store's missing shards, one at a time; a shard that is there is left alone.
 
-    Batches are formed inside a shard, from its answers' lengths alone, so a resumed capture computes the very
-    same bytes.  Memory stays near one shard.
+    Reads the site that the store's layout names.  Batches are formed inside a shard, from its answers' lengths
+    alone, so a resumed capture computes the very same bytes.  Memory stays near one shard.
 
     Raises
     ------
+    ModelError: the model does not show where that site is, or does not compute it once per block.
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
     layout = store.layout
@@ -156,7 +157,7 @@ def capture(
         inside, where = answers[rows], indices[rows]
         states = np.empty((len(inside), layout.n_layers, len(layout.positions), layout.d), np.float32)
         for batch in batches([len(a.token_ids) for a in inside], batch_size):
-            states[batch] = hidden_states(model, [inside[i] for i in batch], where[batch])
+            states[batch] = hidden_states(model, [inside[i] for i in batch], where[batch], layout.site)
             done += len(batch)
             progress(done, layout.n)
         store.write_shard(shard, states)

@@ -47,11 +47,21 @@ Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
 Locator = Annotated[
-    Literal["auto", "names", "numbers", "model", "none"],
-    typer.Option(help="How the exact answer is found; auto follows the task."),
+    Literal["auto", "names", "numbers", "model", "none", "paper"],
+    typer.Option(
+        help="How the exact answer is found; auto follows the task. With paper the place depends on whether the "
+        "answer was right: for comparison only."
+    ),
 ]
 Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
+Site = Annotated[
+    Literal["resid", "attn_out", "mlp_out", "mlp_hidden"],
+    typer.Option(
+        help="Read in each block: the residual stream after it, the output of its attention or MLP, or the input of "
+        "the MLP's last projection."
+    ),
+]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
 C = Annotated[float, typer.Option("--c", min=1e-9, max=1e6, help="Inverse strength of the L2 penalty.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
@@ -105,6 +115,7 @@ def run(
     locator: Locator = "auto",
     positions: Positions = None,
     store_dtype: StoreDtype = "float32",
+    site: Site = "resid",
     folds: Folds = 5,
     c: C = 1.0,
     redo: Redo = False,
@@ -118,7 +129,7 @@ def run(
             options.Loader(model, revision, device, dtype),
             out,
             options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
-            options.Capturing(positions, batch_size, store_dtype),
+            options.Capturing(positions, batch_size, store_dtype, site),
             options.Probing(folds, c, seed),
             locator=locator,
             redo=redo,
@@ -185,6 +196,7 @@ def capture(
     positions: Positions = None,
     batch_size: BatchSize = 32,
     store_dtype: StoreDtype = "float32",
+    site: Site = "resid",
     device: Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default: as it answered.")] = None,
     redo: Redo = False,
@@ -196,7 +208,7 @@ def capture(
     with _talk() as talk:
         pipeline.capture(
             opened,
-            options.Capturing(positions, batch_size, store_dtype),
+            options.Capturing(positions, batch_size, store_dtype, site),
             loader=pipeline.loader_of(opened, device, dtype),
             redo=redo,
             talk=talk,

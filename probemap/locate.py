@@ -3,6 +3,8 @@
 A locator is ``(question, text, possible) -> (start, stop) | None``: characters of `text`.  It is handed
 neither the accepted answers nor the verdict, so *where* we probe cannot depend on whether the answer was
 right.  `possible` is the closed set that answers come from, empty where there is none.
+
+The one exception is `paper_locator`, which exists for comparison only.
 """
 
 from collections.abc import Callable
@@ -48,6 +50,28 @@ def locator_from_extracts(extracts: dict[tuple[str, str], str | None]) -> Locato
         return None if extract is None else find_words(text, extract)
 
     return locate_extract
+
+
+def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:
+    """NOT FOR FINDINGS: a locator for this example alone that KNOWS THE GOLD ANSWER and whether the answer was right.
+
+    WHERE we probe then depends on WHETHER THE ANSWER WAS RIGHT: in a right answer it is the first place where the
+    gold answer stands, be it an operand, negated or said in passing; in a wrong one it is what `ordinary` finds, by
+    other rules.  A probe can tell right from wrong answers by that difference alone.  It exists for comparison with
+    maps that were made this way (Orgad et al. 2024, arXiv 2410.02707, as its published code does it).
+
+    Parameters
+    ----------
+    correct: the verdict.  True: the accepted answer that stands first in the text, at the same place the one listed
+        first; whole words, case and accents aside (the published code takes any part of a word).  A right answer
+        where none stands so (seventeen for 17), a wrong one and an undecided one go to `ordinary`.
+    """
+
+    def locate_gold(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
+        places = [place for gold in example.answers if (place := find_words(text, gold))] if correct else []
+        return min(places, key=lambda place: place[0]) if places else ordinary(question, text, possible)
+
+    return locate_gold
 
 
 def find_words(text: str, words: str) -> tuple[int, int] | None:

@@ -59,7 +59,8 @@ class Answering:
     temperature: float = 0.0
 
 
-LocatorName = Literal["auto", "names", "numbers", "model", "none"]
+LocatorName = Literal["auto", "names", "numbers", "model", "none", "paper"]
+SiteName = Literal["resid", "attn_out", "mlp_out", "mlp_hidden"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Capturing:
     """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
     batch_size: int = 32
     store_dtype: str = "float32"
+    site: SiteName = "resid"
+    """Where in each block, see `sites.SITES`."""
 
 
 @dataclass(frozen=True)

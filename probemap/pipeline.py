@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from probemap.contents import answers_of, map_inputs, read_answers, read_map, states_of
 from probemap.data import fingerprint, load_task
 from probemap.judge import judge as judge_answer
-from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts
+from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
 from probemap.mentions import fold
 from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
@@ -140,12 +140,14 @@ def judge(
     Parameters
     ----------
     locator: ``auto`` follows the task: its closed set, its numbers, or for open questions the model that
-        answered is asked to copy the exact answer out of question and text.
+        answered is asked to copy the exact answer out of question and text.  ``paper`` makes the place depend on
+        the verdict and is for comparison only, see `locate.paper_locator`; where it has no say it is ``auto``.
     loader: of the model to ask; None is the one that answered.
     """
     with run.locked():
         task = run.task()
-        chosen = locator if locator != "auto" else "model" if task.kind == "open" else task.kind
+        ordinary = "model" if task.kind == "open" else task.kind
+        chosen = ordinary if locator == "auto" else locator
         with run.making(
             "judge",
             options={"locator": chosen},
@@ -156,11 +158,13 @@ def judge(
             if not needed:
                 return
             answers = answers_of(run, task)
-            find = _locator(chosen, run, task, answers, loader, models, talk)
+            find = _locator(ordinary if chosen == "paper" else chosen, run, task, answers, loader, models, talk)
             judgements = []
             for example, said in zip(task.examples, answers, strict=True):
-                span, no_span = locate(task, example, said, find)
-                judgements.append(Judgement(said.id, judge_answer(task, example, said), span, no_span))
+                verdict = judge_answer(task, example, said)
+                here = paper_locator(example, verdict.correct, find) if chosen == "paper" else find
+                span, no_span = locate(task, example, said, here)
+                judgements.append(Judgement(said.id, verdict, span, no_span))
             run.write_judgements(judgements)
             if all(j.span is None for j in judgements):
                 talk.tell(
@@ -214,6 +218,7 @@ def capture(
                 "positions": list(positions),
                 "batch_size": options.batch_size,
                 "store_dtype": options.store_dtype,
+                "site": options.site,
                 "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
             },
             inputs={"the probed tokens": digest(answers, indices)},
@@ -239,7 +244,7 @@ def _capture(
     from probemap.capture import layout_for
 
     _check_weights(run, model, ("revision",))
-    layout = layout_for(model, answers, indices, positions, options.store_dtype)
+    layout = layout_for(model, answers, indices, positions, options.store_dtype, options.site)
     store = ActivationStore.create(run.path / "activations", layout)
     if begun := layout.n_shards - len(store.missing_shards()):
         talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")

@@ -43,6 +43,9 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 _BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits/00000.json",)}
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
+_UNRECORDED = {"site": "resid"}
+"""Option -> what a step did that was made before there was this option."""
+
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
 _T = TypeVar("_T")
 _TASK, _ANSWER, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Answer), TypeAdapter(Judgement)
@@ -293,7 +296,7 @@ def _misfit(said: Answer) -> str:
 def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     changes = []
     for key, now in wanted["options"].items():
-        before = made["options"].get(key)
+        before = made["options"].get(key, _UNRECORDED.get(key))
         if before != now:
             changes.append(f"{key} was {_brief(before)}, now {_brief(now)}")
     changes += [f"its input changed ({key})" for key, now in wanted["inputs"].items() if made["inputs"].get(key) != now]

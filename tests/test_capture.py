@@ -11,13 +11,14 @@ import transformers
 from conftest import byte_level_tokenizer
 
 from probemap.activations import ActivationStore
-from probemap.capture import capture, find_blocks, hidden_states, layout_for
+from probemap.capture import capture, hidden_states, layout_for
 from probemap.data import load_task
 from probemap.generate import generate_answers
 from probemap.model import Model
 from probemap.positions import token_indices
 from probemap.prompt import make_prompt
 from probemap.records import Answer, ModelError, StoreError
+from probemap.sites import find_blocks
 
 NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
 
@@ -54,6 +55,29 @@ def tiny(kind: str) -> Model:
         "gpt_neox": lambda: transformers.GPTNeoXConfig(
             hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
         ),
+        "opt": lambda: transformers.OPTConfig(
+            hidden_size=32,
+            ffn_dim=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            word_embed_proj_dim=32,
+            max_position_embeddings=128,
+            **common,
+        ),
+        "phi3": lambda: transformers.Phi3Config(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
+        ),
+        "mixtral": lambda: transformers.MixtralConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            num_local_experts=4,
+            **common,
+        ),
+        "bloom": lambda: transformers.BloomConfig(hidden_size=32, n_layer=3, n_head=4, **common),
+        "mamba": lambda: transformers.MambaConfig(hidden_size=32, num_hidden_layers=3, **common),
     }
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -61,7 +85,7 @@ def tiny(kind: str) -> Model:
     return Model(kind, "r", network, tokenizer)
 
 
-KINDS = ["llama", "gpt2", "gemma3", "gpt_neox"]
+KINDS = ["llama", "gpt2", "gemma3", "gpt_neox", "opt", "phi3"]
 
 
 def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -157,6 +157,56 @@ def test_run_json_tells_what_made_each_file(made: Path) -> None:
     assert all(step["done"] for step in log["steps"].values())
 
 
+def test_another_site_is_another_capture_and_named_in_the_map(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    refused = probemap("capture", run, "--site", "mlp_out", code=1).stderr
+    assert 'activations was made otherwise: site was "resid", now "mlp_out"' in refused
+    probemap("capture", run, "--site", "mlp_out", "--redo")
+    assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
+    probemap("map", run, "--redo")
+    assert json.loads((run / "map.json").read_text())["attrs"]["site"] == "mlp_out"
+    assert "'nonsense' is not one of" in probemap("capture", run, "--site", "nonsense", code=2).stderr
+
+
+def test_states_from_before_there_were_sites_are_those_of_the_residual_stream(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    log = json.loads((run / "run.json").read_text())
+    assert log["steps"]["capture"]["options"].pop("site") == "resid"
+    (run / "run.json").write_text(json.dumps(log))
+    before = (run / "run.json").read_bytes()
+    probemap("capture", run)
+    assert (run / "run.json").read_bytes() == before
+    assert 'site was "resid", now "attn_out"' in probemap("capture", run, "--site", "attn_out", code=1).stderr
+
+
+def test_run_takes_the_paper_s_site_and_place(made: Path, tmp_path: Path) -> None:
+    """The tiny model speaks noise: the choices are taken from what it said, the accepted answers here and there."""
+    said = {a["id"]: a["text"] for a in map(json.loads, (made / "RUN" / "answers.jsonl").read_text().splitlines())}
+    rows: list[dict[str, object]] = []
+    words: dict[str, list[str]] = {}
+    for row in map(json.loads, (made / "rows.jsonl").read_text().splitlines()):
+        found = [*dict.fromkeys(re.findall(r"(?<!\w)[A-Za-z]{2,}(?!\w)", said[row["id"]].lower()))]
+        if len(found) < 2:
+            continue
+        words[row["id"]] = found[:2]
+        # Of the two accepted answers only the later one is a choice, so that an ordinary locator takes that.
+        right = len(rows) % 2
+        rows.append(row | {"choices": [found[1], "xyz"], "answers": found[:2] if right else ["xyz"]})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    options = ("--model", made / "model", "--max-new-tokens", 10, "--prompt", "{question}", "--folds", 2)
+    run = tmp_path / "RUN"
+    probemap("run", tmp_path / "rows.jsonl", *options, "--out", run, "--locator", "paper", "--site", "mlp_out")
+    counts = {True: 0, False: 0}
+    for judged in map(json.loads, (run / "verdicts.jsonl").read_text().splitlines()):
+        if judged["span"] and judged["verdict"]["correct"] is not None:
+            first, second = words[judged["id"]]
+            assert judged["span"]["text"].lower() == (first if judged["verdict"]["correct"] else second)
+            counts[judged["verdict"]["correct"]] += 1
+    assert min(counts.values()) > 2
+    attrs = json.loads((run / "map.json").read_text())["attrs"]
+    assert (attrs["site"], attrs["locator"]) == ("mlp_out", "paper")
+
+
 def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "RUN", tmp_path / "RUN"))
 

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from probemap.data import load_task
 from probemap.judge import judge
-from probemap.locate import find_words, locate
+from probemap.locate import LOCATORS, find_words, locate, paper_locator
 from probemap.mentions import asserted_number, find_names, fold
-from probemap.records import Example, Task
+from probemap.records import Example, Kind, Task
 
 CITIES = load_task("cities")
 COUNTRIES = CITIES.possible
@@ -175,6 +175,46 @@ def test_location_does_not_see_the_gold_answer_or_the_verdict() -> None:
     text = "It is in Spain, not France; I mean Italy."
     found = {verdict_and_exact(CITIES, country(gold), text)[1] for gold in ("Spain", "France", "Italy", "Peru")}
     assert found == {"Spain"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "text", "ordinary", "paper"),
+    [
+        ("names", ("France",), "It is not in France's east; it is in France.", (37, 43), (13, 19)),
+        ("names", ("Italy",), "Unlike Italy, France is not, but Italy is.", (14, 20), (14, 20)),
+        ("names", ("Italy",), "Paris, not Spain: in Italy, yes, Italy.", (21, 26), (21, 26)),
+        ("names", ("Ivory Coast",), "In Côte d’Ivoire, the Ivory Coast.", (3, 16), (22, 33)),
+        ("names", ("Ivory Coast",), "In Côte d’Ivoire.", (3, 16), (3, 16)),
+        ("names", ("Ivory Coast", "Côte d'Ivoire"), "COTE D'IVOIRE, the Ivory Coast", (0, 13), (0, 13)),
+        ("names", ("France",), "It is not in France, it is in Spain.", (30, 35), (30, 35)),
+        ("names", ("France",), "France or Spain", None, None),
+        ("numbers", ("7",), "7 + 0 = 7", (8, 9), (0, 1)),
+        ("numbers", ("7",), "17 - 10 = 7", (10, 11), (10, 11)),
+        ("numbers", ("17",), "It is seventeen.", (6, 15), (6, 15)),
+        ("numbers", ("7",), "7 + 0 = 8", (8, 9), (8, 9)),
+    ],
+)
+def test_the_paper_s_locator_takes_the_gold_answer_s_first_place_in_right_answers_only(
+    kind: Kind, gold: tuple[str, ...], text: str, ordinary: tuple[int, int] | None, paper: tuple[int, int] | None
+) -> None:
+    task = CITIES if kind == "names" else Task("sums", (), "numbers")
+    example = Example("x", "What is it?", gold)
+    find = LOCATORS[kind]
+    said = judge(task, example, make_answer(text, list(text), ["?"]))
+    here = paper_locator(example, said.correct, find)
+    assert find(example.question, text, task.possible) == ordinary
+    assert here(example.question, text, task.possible) == paper
+
+
+def test_the_paper_s_locator_prefers_the_earliest_then_the_first_listed_answer() -> None:
+    def place(*gold: str) -> tuple[int, int] | None:
+        here = paper_locator(Example("x", "?", gold), True, LOCATORS["none"])
+        return here("?", "Mark Twain, born Clemens", [])
+
+    assert place("Clemens", "Mark Twain") == (0, 10)
+    assert place("Mark", "Mark Twain") == (0, 4)
+    assert place("Mark Twain", "Mark") == (0, 10)
+    assert place("Marc", "Twai") is None, "no part of a word"
 
 
 def test_a_model_s_extract_counts_only_where_it_stands_in_the_text() -> None:

@@ -1,0 +1,137 @@
+"""Where in a block states are read: the blocks of a model, and the module behind each site.
+
+Found by structure, so that no list of models has to be kept.  The attention is the module that directly holds query
+layers and a projection back to the width of the residual stream.  The MLP is the block's other child with weight
+matrices; in OPT's blocks its two layers lie bare on the block.  What does not look like that is refused: a state from
+the wrong place would make a map like any other.
+"""
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from probemap.records import ModelError
+
+SITES: dict[str, str] = {
+    "resid": "the residual stream after the block",
+    "attn_out": "what the block's attention returns, before any norm or scale that the block puts on it",
+    "mlp_out": "what the block's MLP returns, before any norm or scale that the block puts on it",
+    "mlp_hidden": "the input of the MLP's last projection; as wide as the MLP is inside",
+}
+"""Name -> what is read there, once per block."""
+
+_QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
+"""Names of the layers that make queries, keys or values: q_proj, Wqkv, query_key_value, c_attn, kv_a_proj, …"""
+
+_HINT = "--site resid can be read from every model"
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One block's module, and what of its call is a state."""
+
+    module: torch.nn.Module
+    takes_input: bool
+    """True: the state is the module's input; False: its output, the first if there are several."""
+    d: int
+    """Width of the state."""
+
+
+def find_taps(network: Any, site: str) -> list[Tap]:
+    """Where the states of `site` are read, one tap per block, in order.
+
+    Raises
+    ------
+    ModelError: there is no such site, or the blocks do not show where it is; names what was found.
+    """
+    if site not in SITES:
+        raise ModelError(f"there is no site {site!r}", f"the sites are {', '.join(SITES)}")
+    d = int(network.config.get_text_config().hidden_size)
+    taps = [_tap(block, site, d) for block in find_blocks(network)]
+    if len(widths := {tap.d for tap in taps}) > 1:
+        raise ModelError(f"{site} is not equally wide in all blocks: {', '.join(map(str, sorted(widths)))}", _HINT)
+    return taps
+
+
+def find_blocks(network: Any) -> list[torch.nn.Module]:
+    """The model's blocks in order: its largest list of modules that has one entry per layer.
+
+    Raises
+    ------
+    ModelError: no such list; names what was found.
+    """
+    n_layers = int(network.config.get_text_config().num_hidden_layers)
+    lists: dict[str, Any] = {
+        name: module for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)
+    }
+    fitting = [module for module in lists.values() if len(module) == n_layers]
+    if not fitting:
+        found = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
+        raise ModelError(
+            f"{type(network).__name__} has no list of {n_layers} blocks; lists of modules found: {found}",
+            "only decoder models of the usual build are supported",
+        )
+    return list(max(fitting, key=_size))
+
+
+def _size(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _tap(block: torch.nn.Module, site: str, d: int) -> Tap:
+    if site == "resid":
+        return Tap(block, False, d)
+    attentions = [module for module in block.modules() if _is_attention(module, d)]
+    if len(attentions) != 1:
+        raise _unclear(block, site, f"{len(attentions)} modules with query layers and a projection to width {d}")
+    (attention,) = attentions
+    if site == "attn_out":
+        return Tap(_without_residual(block, site, attention), False, d)
+
+    rest = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
+    bare = bool(rest) and all(_features(child) for child in rest)
+    if not bare and len(rest) != 1:
+        raise _unclear(block, site, f"{len(rest)} modules with weight matrices beside the attention")
+    if site == "mlp_out" and not bare:
+        return Tap(_without_residual(block, site, rest[0]), False, d)
+    layers = [(child, shape) for child in (rest if bare else rest[0].children()) if (shape := _features(child))]
+    back = [(child, shape[0]) for child, shape in layers if shape[1] == d]
+    if len(layers) < 2 or not back:
+        raise _unclear(block, site, f"{len(layers)} layers in the MLP, {len(back)} of them to width {d}")
+    projection, width = back[-1]
+    return Tap(projection, False, d) if site == "mlp_out" else Tap(projection, True, width)
+
+
+def _features(module: Any) -> tuple[int, int] | None:
+    """Width of input and output of a linear layer (torch's, or the Conv1D of GPT-2); None for other modules."""
+    if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None:
+        inside, outside = module.weight.shape
+        return int(inside), int(outside)
+    widths = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    return (widths[0], widths[1]) if isinstance(widths[0], int) and isinstance(widths[1], int) else None
+
+
+def _is_attention(module: torch.nn.Module, d: int) -> bool:
+    layers = [(name, shape) for name, child in module.named_children() if (shape := _features(child))]
+    projects = any(shape[1] == d for name, shape in layers if not _QUERY.search(name))
+    return projects and any(_QUERY.search(name) for name, _ in layers)
+
+
+def _has_matrices(module: torch.nn.Module) -> bool:
+    """True for what mixes the widths, unlike norms and dropout: packed weights of linear layers count as well."""
+    return any(p.ndim > 1 for p in module.parameters()) or any(_features(m) for m in module.modules())
+
+
+def _without_residual(block: torch.nn.Module, site: str, module: torch.nn.Module) -> torch.nn.Module:
+    """The module, unless it is handed the residual stream to add it itself (Bloom, MPT): its output is then a sum."""
+    if "residual" in inspect.signature(module.forward).parameters:
+        raise _unclear(block, site, f"{type(module).__name__}, which adds the residual stream to its output")
+    return module
+
+
+def _unclear(block: torch.nn.Module, site: str, found: str) -> ModelError:
+    children = ", ".join(f"{name} ({type(child).__name__})" for name, child in block.named_children())
+    return ModelError(f"{type(block).__name__} does not show {site}: found {found}; it holds {children}", _HINT)

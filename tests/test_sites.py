@@ -1,0 +1,153 @@
+"""Each site is the module that it is called after, in blocks of every usual build; other blocks are refused."""
+
+from functools import partial
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from test_capture import KINDS, some_answers, tiny
+
+from probemap.activations import ActivationStore, States
+from probemap.capture import capture, hidden_states, layout_for
+from probemap.model import Model
+from probemap.options import SiteName
+from probemap.positions import Indices, token_indices
+from probemap.records import Answer, ModelError
+from probemap.sites import SITES, find_taps
+
+# Written down by hand from each model's source: blocks, attention, MLP, last projection of the MLP.
+NAMES = {
+    "llama": ("model.layers", "self_attn", "mlp", "mlp.down_proj"),
+    "gpt2": ("transformer.h", "attn", "mlp", "mlp.c_proj"),
+    "gemma3": ("model.layers", "self_attn", "mlp", "mlp.down_proj"),
+    "gpt_neox": ("gpt_neox.layers", "attention", "mlp", "mlp.dense_4h_to_h"),
+    "opt": ("model.decoder.layers", "self_attn", "fc2", "fc2"),
+    "phi3": ("model.layers", "self_attn", "mlp", "mlp.down_proj"),
+}
+WIDTH = {"gpt2": 128}
+
+
+def probed(model: Model) -> tuple[list[Answer], Indices]:
+    answers = some_answers(model, 5)
+    return answers, token_indices(answers, [None] * 5, ("last_q", "-1"))
+
+
+def by_hand(model: Model, answer: Answer, taken: dict[str, bool]) -> dict[str, torch.Tensor]:
+    """What each named module takes (True) or gives (False) for one answer alone: name -> (tokens, width)."""
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        value = inputs if taken[name] else output
+        kept[name] = (value[0] if isinstance(value, tuple) else value).reshape(len(answer.token_ids), -1)
+
+    handles = [model.network.get_submodule(n).register_forward_hook(partial(keep, n)) for n in taken]
+    with torch.inference_mode():
+        model.network(torch.tensor([answer.token_ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return kept
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_site_is_the_module_of_that_name(kind: str, site: str) -> None:
+    model = tiny(kind)
+    answers, indices = probed(model)
+    got = hidden_states(model, answers, indices, site)
+    assert got.shape == (5, 3, 2, WIDTH.get(kind, 48) if site == "mlp_hidden" else 32)
+    blocks, attention, mlp, projection = NAMES[kind]
+    inside = {"resid": "", "attn_out": attention, "mlp_out": mlp, "mlp_hidden": projection}[site]
+    names = [f"{blocks}.{layer}.{inside}".rstrip(".") for layer in range(3)]
+    for row, answer in enumerate(answers):
+        expected = by_hand(model, answer, dict.fromkeys(names, site == "mlp_hidden"))
+        for layer, name in enumerate(names):
+            np.testing.assert_allclose(got[row, layer], expected[name][indices[row]], atol=2e-5)
+
+
+def every_site(model: Model) -> dict[str, States]:
+    answers, indices = probed(model)
+    return {site: hidden_states(model, answers, indices, site) for site in SITES}
+
+
+def test_a_block_adds_attention_and_mlp_to_what_comes_in() -> None:
+    states = every_site(tiny("llama"))
+    resid = states["resid"]
+    for layer in (1, 2):
+        parts = resid[:, layer - 1] + states["attn_out"][:, layer] + states["mlp_out"][:, layer]
+        np.testing.assert_allclose(resid[:, layer], parts, atol=1e-5)
+        assert np.abs(states["attn_out"][:, layer]).max() > 1e-3
+        assert np.abs(states["mlp_out"][:, layer]).max() > 1e-4
+
+
+def test_the_last_projection_makes_the_mlp_s_output_of_its_hidden_units() -> None:
+    model = tiny("llama")
+    states = every_site(model)
+    for layer in range(3):
+        weight = model.network.model.layers[layer].mlp.down_proj.weight.detach().numpy()
+        made = states["mlp_hidden"][:, layer] @ weight.T
+        np.testing.assert_allclose(states["mlp_out"][:, layer], made, atol=1e-5)
+
+
+def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: object) -> None:
+    model = tiny("gpt2")
+    answers, indices = probed(model)
+    layout = layout_for(model, answers, indices, ("last_q", "-1"), site="mlp_hidden")
+    assert (layout.site, layout.d) == ("mlp_hidden", 128)
+    store = ActivationStore.create(f"{tmp_path}/store", layout)
+    capture(model, answers, indices, store)
+    whole = np.stack([store.read_layer(k) for k in range(3)], axis=1)
+    np.testing.assert_allclose(whole, hidden_states(model, answers, indices, "mlp_hidden"), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "site", "problem"),
+    [
+        ("mixtral", "mlp_hidden", r"found 0 layers in the MLP, 0 of them to width 32; it holds self_attn"),
+        ("bloom", "attn_out", r"found BloomAttention, which adds the residual stream to its output"),
+        ("bloom", "mlp_out", r"found BloomMLP, which adds the residual stream to its output"),
+        ("mamba", "attn_out", r"found 0 modules with query layers .*; it holds norm \(MambaRMSNorm\), mixer"),
+        ("mamba", "mlp_out", r"found 0 modules with query layers"),
+    ],
+)
+def test_blocks_of_another_build_are_refused(kind: str, site: str, problem: str) -> None:
+    with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: --site resid can be read"):
+        find_taps(tiny(kind).network, site)
+
+
+def test_experts_have_an_output_though_no_single_projection() -> None:
+    model = tiny("mixtral")
+    states = {site: hidden_states(model, *probed(model), site) for site in ("resid", "attn_out", "mlp_out")}
+    parts = states["resid"][:, 0] + states["attn_out"][:, 1] + states["mlp_out"][:, 1]
+    np.testing.assert_allclose(states["resid"][:, 1], parts, atol=1e-5)
+
+
+def test_the_options_name_the_sites() -> None:
+    assert get_args(SiteName) == tuple(SITES)
+
+
+def test_an_unknown_site_is_told_with_those_there_are() -> None:
+    with pytest.raises(ModelError, match=r"no site 'mlp'\nhint: the sites are resid, attn_out, mlp_out, mlp_hidden"):
+        find_taps(tiny("llama").network, "mlp")
+
+
+def test_blocks_of_unequal_width_are_refused() -> None:
+    network = tiny("llama").network
+    network.model.layers[1].mlp.up_proj = torch.nn.Linear(32, 40)
+    network.model.layers[1].mlp.gate_proj = torch.nn.Linear(32, 40)
+    network.model.layers[1].mlp.down_proj = torch.nn.Linear(40, 32)
+    with pytest.raises(ModelError, match="mlp_hidden is not equally wide in all blocks: 40, 48"):
+        find_taps(network, "mlp_hidden")
+
+
+def test_a_module_that_is_called_twice_or_gives_another_shape_is_refused() -> None:
+    model = tiny("llama")
+    layers = model.network.model.layers
+    own = layers[2].mlp
+    layers[2].mlp = layers[1].mlp
+    with pytest.raises(ModelError, match="LlamaMLP at block 1 was called 2 times, expected once"):
+        hidden_states(model, *probed(model), "mlp_out")
+    layers[2].mlp = own
+    own.down_proj = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.Linear(32, 40))
+    with pytest.raises(ModelError, match=r"the states at block 2 have shape \(5, \d+, 40\), expected \(5, \d+, 32\)"):
+        hidden_states(model, *probed(model), "mlp_out")
