@@ -1,8 +1,8 @@
 """Do the intervals hold?  Simulated maps with known truth: ``python benchmarks/coverage.py [MAPS]``.
 
 States of right and wrong answers are Gaussian with the same covariance, so the true AUC of any linear probe w is
-Φ(wᵀδ / √(2 wᵀΣw)).  The truth of a cell is the mean over its folds' probes, weighted as the cell's AUC weighs them: what
-these very probes would reach on endless new answers.  Cells share a latent state, as layers of a model do.
+Φ(wᵀδ / √(2 wᵀΣw)).  The truth of a cell is the mean over its folds' probes, weighted as the cell's AUC weighs them:
+what these very probes would reach on endless new answers.  Cells share a latent state, as layers of a model do.
 """
 
 import os
@@ -82,8 +82,8 @@ def one_map(job: tuple[int, float, int]) -> dict[str, float]:
 
 def main(maps: int) -> None:
     lines = [
-        f"Each row {maps} simulated maps of {LAYERS} × {POSITIONS} cells, d = {WIDTH}, five folds, C = 1.  In brackets: "
-        "the standard error of the simulation.",
+        f"Each row {maps} simulated maps of {LAYERS} × {POSITIONS} cells, d = {WIDTH}, five folds, C = 1.  In "
+        "brackets: the standard error of the simulation.",
         "",
         f"Machine: {platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}, numpy {np.__version__}.",
         "",

@@ -28,7 +28,10 @@ _ROOM_OF = {
     "capture": "capture",
     "ActivationStore": "activations",
     "ProbeMap": "map",
-    "fit_map": "map",
+    "fit_map": "fit",
+    "fit_logistic": "solver",
+    "baselines": "baselines",
+    "with_baselines": "gain",
     "plot_map": "figure",
 }
 

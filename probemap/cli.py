@@ -63,7 +63,19 @@ Site = Annotated[
     ),
 ]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
-C = Annotated[float, typer.Option("--c", min=1e-9, max=1e6, help="Inverse strength of the L2 penalty.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Do it again with other folds, and average.")]
+C = Annotated[str, typer.Option("--c", help="Inverse strength of the L2 penalty: 0.1, several as 0.01,1,100, or auto.")]
+Permutations = Annotated[
+    int, typer.Option(min=0, help="Shuffle the labels so often: what the highest cell is by luck.")
+]
+CommonRows = Annotated[
+    bool, typer.Option("--common-rows", help="Score every column on the answers with all positions.")
+]
+Baselines = Annotated[bool, typer.Option(help="Score what needs no hidden states on the same answers, and the gain.")]
+Protocol = Annotated[
+    Literal["probemap", "paper"],
+    typer.Option(help="paper: as the research code does it, for comparison; with run also its locator and mlp_out."),
+]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -117,10 +129,15 @@ def run(
     store_dtype: StoreDtype = "float32",
     site: Site = "resid",
     folds: Folds = 5,
-    c: C = 1.0,
+    repeats: Repeats = 1,
+    c: C = "1",
+    permutations: Permutations = 0,
+    common_rows: CommonRows = False,
+    baselines: Baselines = True,
+    protocol: Protocol = "probemap",
     redo: Redo = False,
 ) -> None:
-    """Questions to picture: answer, judge, capture, map and plot, going on where it stopped."""
+    """Questions to picture: answer, judge, capture, p-true, map and plot, going on where it stopped."""
     from probemap import options, pipeline
 
     with _talk() as talk:
@@ -130,7 +147,7 @@ def run(
             out,
             options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
             options.Capturing(positions, batch_size, store_dtype, site),
-            options.Probing(folds, c, seed),
+            options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol),
             locator=locator,
             redo=redo,
             talk=talk,
@@ -215,13 +232,42 @@ def capture(
         )
 
 
-@app.command("map", epilog="Example:  probemap map RUN --c 0.1 --redo")
-def map_(folder: RunFolder, folds: Folds = 5, c: C = 1.0, seed: Seed = 0, redo: Redo = False) -> None:
-    """One probe per (layer, position) cell; writes RUN/map.json and RUN/map.csv."""
+@app.command("p-true", epilog="Example:  probemap p-true RUN")
+def p_true(
+    folder: RunFolder,
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+    redo: Redo = False,
+) -> None:
+    """The model is asked whether its own answers are true; writes RUN/p_true.jsonl, a baseline of the map."""
+    from probemap import pipeline
+
+    opened = _open(folder)
+    with _talk() as talk:
+        loader = pipeline.loader_of(opened, device)
+        pipeline.ask_p_true(opened, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
+
+
+@app.command("map", epilog="Example:  probemap map RUN --c auto --permutations 100 --redo")
+def map_(
+    folder: RunFolder,
+    folds: Folds = 5,
+    repeats: Repeats = 1,
+    c: C = "1",
+    permutations: Permutations = 0,
+    common_rows: CommonRows = False,
+    baselines: Baselines = True,
+    seed: Seed = 0,
+    device: Device = "auto",
+    protocol: Protocol = "probemap",
+    redo: Redo = False,
+) -> None:
+    """One probe per (layer, position) cell, and its baselines; writes RUN/map.nc and RUN/map.csv."""
     from probemap import options, pipeline
 
     with _talk() as talk:
-        pipeline.make_map(_open(folder), options.Probing(folds, c, seed), redo=redo, talk=talk)
+        probing = options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol)
+        pipeline.make_map(_open(folder), probing, redo=redo, talk=talk)
 
 
 @app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")

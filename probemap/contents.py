@@ -67,12 +67,31 @@ def states_of(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "
     return store
 
 
-def map_inputs(run: Run) -> dict[str, str]:
+def read_p_true(run: Run, answers: list[Answer]) -> list[float] | None:
+    """p(True) of the answers, in their order; None if the model was not asked.
+
+    Raises
+    ------
+    RunError: damaged, or it speaks of other answers.
+    """
+    if not run.is_done("p-true"):
+        return None
+    rows = run.p_true()
+    if [row.id for row in rows] != [a.id for a in answers]:
+        raise RunError(
+            f"{run.path / 'p_true.jsonl'} does not hold one line per answer, in their order",
+            f"{again('p-true', run.path)} makes it again",
+        )
+    return [row.p_true for row in rows]
+
+
+def map_inputs(run: Run, baselines: bool) -> dict[str, str]:
     """What a map is made from, as hashes."""
     from probemap.activations import ActivationStore
 
     return {
         "verdicts.jsonl": run.sha256("verdicts.jsonl"),
+        **({"p_true.jsonl": run.sha256("p_true.jsonl")} if baselines else {}),
         "activations": ActivationStore.open(run.path / "activations").contents(),
     }
 
@@ -81,16 +100,17 @@ def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "Prob
     """The run's map; says so if verdicts or states have changed since it was made."""
     from probemap.map import ProbeMap
 
-    probe_map = ProbeMap.load(run.path / "map.json")
-    made = run.step("map").get("inputs", {})
+    probe_map = ProbeMap.load(run.path / "map.nc")
+    step = run.step("map")
+    made = step.get("inputs", {})
     try:
-        now = map_inputs(run)
+        now = map_inputs(run, bool(step.get("options", {}).get("baselines")))
     except StoreError as error:
-        tell(f"whether map.json is up to date cannot be told: {error.problem}")
+        tell(f"whether map.nc is up to date cannot be told: {error.problem}")
         return probe_map
     if changed := [name for name, value in now.items() if made.get(name) != value]:
         tell(
-            f"map.json was made before {' and '.join(changed)} changed\n"
+            f"map.nc was made before {' and '.join(changed)} changed\n"
             f"hint: {again('map', run.path)} makes it again and keeps the old one"
         )
     return probe_map

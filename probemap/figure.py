@@ -107,7 +107,7 @@ def _draw(probe_map: ProbeMap, ax: Axes | None, cmap: str) -> Axes:
 
 
 def _caption(probe_map: ProbeMap) -> str:
-    """Model and task; answers used and accuracy; the best cell."""
+    """Model and task; answers used and accuracy; the best cell; the label of a protocol that is for comparison only."""
     attrs = probe_map.data.attrs
     lines = []
     if "model" in attrs:
@@ -116,6 +116,10 @@ def _caption(probe_map: ProbeMap) -> str:
     lines.append(f"{decided} of {attrs['answers']} answers decided, {100 * right / decided:.0f} % right")
     for best in probe_map.best():
         lines.append(f"highest: layer {best.layer}, {best.position}, {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]")
+    if honest := probe_map.honest_best():
+        lines.append(f"best cell, judged apart: {honest.auc:.2f} [{honest.low:.2f}, {honest.high:.2f}]")
+    if label := attrs.get("protocol"):
+        lines.append(str(label))
     # A dollar sign would start mathematics.
     return "\n".join(line.replace("$", r"\$") for line in lines)
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ def fit_map(
     positions: Sequence[str] | None = None,
     folds: int = 5,
     repeats: int = 1,
-    c: float | Literal["auto"] | Sequence[float] = 1.0,
+    c: float | str | Sequence[float] = 1.0,
     held_out: float | npt.ArrayLike | None = None,
     probe: Any = None,
     permutations: int = 0,
@@ -56,8 +56,8 @@ def fit_map(
     positions: of an array, the names of its positions; of a store, which positions to fit.
     folds: number of folds, stratified by `correct` and grouped.
     repeats: how often to do it all again with other folds; the values are averaged.
-    c: inverse strength of the L2 penalty, as scikit-learn's ``C``; several (``"auto"``: 1e-4 to 100): each fold chooses
-        its own in each cell, by folds inside its training rows.
+    c: inverse strength of the L2 penalty, as scikit-learn's ``C``; of several (``"auto"``: 1e-4 to 100) each fold
+        chooses its own in each cell, by folds inside its training rows.
     held_out: judge on these answers alone, (n,) bool or a share of the groups drawn by `seed`; the folds then
         lie inside the others.  None: every answer is judged once per repeat, by the probe fitted without its fold.
     probe: a scikit-learn classifier with ``decision_function``, given the states unscaled, the slow way; None is a
@@ -158,7 +158,7 @@ def fit_map(
             "right": int(labels.sum()),
             "folds": folds,
             "repeats": repeats,
-            "c": c if isinstance(c, str) else ", ".join(f"{value:g}" for value in strengths),
+            "c": "auto" if c == "auto" else ", ".join(f"{value:g}" for value in strengths),
             "probe": "" if probe is None else " ".join(repr(probe).split()),
             "held_out": int(apart.sum()),
             "common_rows": int(common_rows),
@@ -248,8 +248,8 @@ def _decided(correct: Sequence[bool | None] | Bools, n: int) -> tuple[Ints, Bool
         raise MapError(f"{len(correct)} verdicts for {n} answers", "one verdict per answer, None if undecided")
     if strange := [v for v in correct if v is not None and v not in (True, False)]:
         raise MapError(f"a verdict is {strange[0]!r}", "verdicts are True, False, or None if undecided")
-    kept = np.flatnonzero([verdict is not None for verdict in correct])
-    labels = np.array([bool(correct[i]) for i in kept], bool)
+    kept = np.flatnonzero([verdict is not None for verdict in correct]).astype(np.int64)
+    labels = np.array([bool(correct[i]) for i in kept.tolist()], np.bool_)
     if labels.all() or not labels.any():
         which = (
             "no answer is decided"
@@ -296,11 +296,13 @@ def _folds(labels: Bools, group: Ints, folds: int, seed: int, apart: Bools) -> I
 
 
 def _strengths(c: float | str | Sequence[float]) -> tuple[float, ...]:
-    if isinstance(c, str):
-        if c != "auto":
-            raise MapError(f"c is {c!r}", "give a number, several numbers, or auto")
+    if c == "auto":
         return AUTO_STRENGTHS
-    values = tuple(sorted(float(v) for v in ([c] if isinstance(c, float | int) else c)))
+    try:
+        several = c.split(",") if isinstance(c, str) else [c] if isinstance(c, float | int) else c
+        values = tuple(sorted(float(v) for v in several))
+    except ValueError:
+        raise MapError(f"c is {c!r}", "give a number, several numbers with commas, or auto") from None
     if not values or not all(0 < v < np.inf for v in values):
         raise MapError(f"c is {c!r}", "strengths are numbers above 0")
     return values

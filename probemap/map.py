@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class HonestBest:
-    """The best cell, chosen inside and judged outside: for each part of the answers, the cell that was best on the rest."""
+    """The best cell, chosen inside, judged outside: each part of the answers by the cell that is best on the rest."""
 
     auc: float
     low: float

@@ -80,5 +80,13 @@ class Probing:
     """Options of the map step."""
 
     folds: int = 5
-    c: float = 1.0
+    repeats: int = 1
+    c: str = "1"
+    """A number, several with commas, or ``auto``."""
+    permutations: int = 0
+    common_rows: bool = False
+    baselines: bool = True
     seed: int = 0
+    device: str = "auto"
+    protocol: Literal["probemap", "paper"] = "probemap"
+    """``paper``: as the research code does it, see `paper`; of the other options only the seed counts."""

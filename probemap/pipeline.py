@@ -1,24 +1,28 @@
-"""The steps wired together on a run folder: answer → judge → capture → map → plot.
+"""The steps wired together on a run folder: answer → judge → capture → p-true → map → plot.
 
 Each step reads what the steps before it left in the folder, so that each can be run again, replaced, or fed by
 another tool.  A step that is done is left alone; one that was interrupted goes on where it stopped.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probemap.contents import answers_of, map_inputs, read_answers, read_map, states_of
+import numpy as np
+
+from probemap.contents import answers_of, map_inputs, read_answers, read_map, read_p_true, states_of
 from probemap.data import fingerprint, load_task
 from probemap.judge import judge as judge_answer
 from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
 from probemap.mentions import fold
 from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
-from probemap.records import Answer, DataError, Judgement, RunError, Task
-from probemap.run import Run
+from probemap.records import Answer, Belief, DataError, Judgement, RunError, Task
+from probemap.run import Run, again
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.activations import ActivationStore
+    from probemap.map import ProbeMap
     from probemap.model import Model
 
 
@@ -258,47 +262,125 @@ def _capture(
     )
 
 
+def ask_p_true(
+    run: Run,
+    *,
+    loader: Loader | None = None,
+    batch_size: int = 32,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Ask the model whether its own answers are true; writes ``p_true.jsonl``, a baseline of the map.
+
+    Parameters
+    ----------
+    loader: of the model; None is the one that answered.
+    """
+    with run.locked():
+        task = run.task()
+        answers = answers_of(run, task)
+        with run.making(
+            "p-true",
+            options={},
+            inputs={name: run.sha256(name) for name in ("task.json", "answers.jsonl")},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            from probemap.truth import ask_truth
+
+            model = (loader or loader_of(run)).load({} if models is None else models)
+            _check_weights(run, model, ("revision",))
+            found = ask_truth(
+                model,
+                [(e, a.text) for e, a in zip(task.examples, answers, strict=True)],
+                batch_size=batch_size,
+                progress=lambda done, total: talk.progress("p(True)", done, total),
+            )
+            run.write_p_true([Belief(a.id, float(p)) for a, p in zip(answers, found, strict=True)])
+
+
 def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk: Talk = SILENT) -> None:
-    """One probe per cell; writes ``map.json`` and ``map.csv``.
+    """One probe per cell, and its baselines; writes ``map.nc`` and ``map.csv``.
 
     Raises
     ------
     RunError: the states were captured for other answers or exact answers than the folder now holds.
     MapError: the verdicts allow no map.
     """
-    from probemap.map import fit_map
-
     with run.locked():
         task, answers, judgements = read_answers(run)
         store = states_of(run, answers, judgements)
+        recorded = asdict(options)
+        del recorded["device"]  # where it is computed decides nothing
         with run.making(
             "map",
-            options={"folds": options.folds, "c": options.c, "seed": options.seed},
-            inputs=map_inputs(run),
+            options=recorded,
+            inputs=map_inputs(run, options.baselines),
             redo=redo,
             tell=talk.tell,
         ) as needed:
-            if not needed:
-                return
-            facts = run.step("answer")["facts"]
-            made = fit_map(
-                store,
-                [j.verdict.correct for j in judgements],
-                groups=[" ".join(fold(e.question + e.context)[0].split()) for e in task.examples],
-                folds=options.folds,
-                c=options.c,
-                seed=options.seed,
-                attrs={
-                    "model": facts["model"],
-                    "revision": facts["revision"],
-                    "task": task.name,
-                    "site": store.layout.site,
-                    "locator": run.step("judge")["options"]["locator"],
-                },
-                progress=lambda done, total: talk.progress("layers", done, total),
-            )
-            run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
-            run.write("map.json", made.to_json())
+            if needed:
+                made = _map(run, task, answers, judgements, store, options, talk)
+                run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
+                run.write("map.nc", made.to_bytes())
+
+
+def _map(
+    run: Run,
+    task: Task,
+    answers: list[Answer],
+    judgements: list[Judgement],
+    store: "ActivationStore",
+    options: Probing,
+    talk: Talk,
+) -> "ProbeMap":
+    from probemap.baselines import baselines
+    from probemap.fit import fit_map
+    from probemap.gain import with_baselines
+    from probemap.paper import fit_paper_map
+
+    facts, ids = run.step("answer")["facts"], [a.id for a in answers]
+    correct = [j.verdict.correct for j in judgements]
+    attrs = {
+        "model": facts["model"],
+        "revision": facts["revision"],
+        "task": task.name,
+        "site": store.layout.site,
+        "locator": run.step("judge")["options"]["locator"],
+    }
+
+    def progress(done: int, total: int) -> None:
+        talk.progress("layers", done, total)
+
+    if options.protocol == "paper":
+        located = [j.span is not None for j in judgements]
+        made = fit_paper_map(store, correct, located, seed=options.seed, ids=ids, attrs=attrs, progress=progress)
+    else:
+        made = fit_map(
+            store,
+            correct,
+            groups=[" ".join(fold(e.question + e.context)[0].split()) for e in task.examples],
+            folds=options.folds,
+            repeats=options.repeats,
+            c=options.c,
+            permutations=options.permutations,
+            common_rows=options.common_rows,
+            device=options.device,
+            seed=options.seed,
+            ids=ids,
+            attrs=attrs,
+            progress=progress,
+        )
+    if not options.baselines:
+        return made
+    p_true = read_p_true(run, answers)
+    if p_true is None:
+        talk.tell(f"p(True) is not among the baselines: {again('p-true', run.path, redo=False)} asks the model")
+    known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
+    return with_baselines(made, known, ids)
 
 
 def plot(run: Run, *, out: Path | None = None, cmap: str = "Blues", talk: Talk = SILENT) -> list[Path]:
@@ -335,11 +417,19 @@ def run_all(
     redo: bool = False,
     talk: Talk = SILENT,
 ) -> Run:
-    """All five steps, each left alone where it is done; the model is loaded once, and only if needed."""
+    """All steps, each left alone where it is done; the model is loaded once, and only if needed.
+
+    The paper's protocol also decides where it probes and what it reads, unless something else is asked for.
+    """
     models: Models = {}
+    if probing.protocol == "paper":
+        locator = "paper" if locator == "auto" else locator
+        capturing = replace(capturing, site="mlp_out") if capturing.site == "resid" else capturing
     run = answer(data, loader, out, answering, redo=redo, talk=talk, models=models)
     judge(run, locator=locator, loader=loader, redo=redo, talk=talk, models=models)
     capture(run, capturing, loader=loader, redo=redo, talk=talk, models=models)
+    if probing.baselines:
+        ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, talk=talk, models=models)
     models.clear()  # the probes need the memory
     make_map(run, probing, redo=redo, talk=talk)
     plot(run, talk=talk)

@@ -103,7 +103,7 @@ class CellScores:
     """(n,): decision values, higher means "right", from the probe fitted without the answer's fold; NaN where the
     position is missing, or where the answer is not judged."""
     inner: Floats
-    """(n_parts,): AUC inside the training rows of each part, by folds of their own; NaN if the plan has no inner ones."""
+    """(n_parts,): AUC inside the training rows of each part, by folds of their own; NaN if the plan has none."""
     strength: Floats
     """(n_parts,): the strength that each part chose."""
     noise: float
@@ -155,7 +155,8 @@ def score_cell(states: npt.NDArray[np.float32], correct: Bools, plan: Plan, shuf
         sure = bool(fits.converged.all())
         values = fits.scores.reshape(len(sets), len(strengths), -1).cpu().numpy()
     else:
-        values = _one_by_one(states[present].astype(np.float64), right, training, plan.probe)[:, None, :]
+        scored, sure = _one_by_one(states[present], right, training, plan.probe)
+        values = scored[:, None, :]
     inner = np.full((n_parts, len(strengths)), np.nan)
     if plan.inner:
         inner = np.stack([_inner_aucs(values, sets, part, right, k) for k in plan.parts])
@@ -262,6 +263,11 @@ class _Design:
         return auc_values(mine.T, labels[:, judged].T, part[judged])
 
 
-def _one_by_one(x: Floats, right: Bools, training: Bools, probe: Any) -> npt.NDArray[np.float64]:
-    """(n_sets, n)."""
-    return np.stack([clone(probe).fit(x[rows], right[rows]).decision_function(x) for rows in training])
+def _one_by_one(
+    x: npt.NDArray[np.float32], right: Bools, training: Bools, probe: Any
+) -> tuple[npt.NDArray[np.float64], bool]:
+    """Scores (n_sets, n), and whether no fit stopped at its limit of steps."""
+    fitted = [clone(probe).fit(x[rows], right[rows]) for rows in training]
+    steps = [(getattr(f, "n_iter_", 0), getattr(f, "max_iter", getattr(f, "max_iter_", None))) for f in fitted]
+    sure = all(limit is None or int(np.max(taken)) < limit for taken, limit in steps)
+    return np.stack([f.decision_function(x) for f in fitted]).astype(np.float64), sure

@@ -133,6 +133,15 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Belief:
+    """One line of ``p_true.jsonl``: how likely the model holds its own answer for true."""
+
+    id: str
+    p_true: float
+    """Between 0 and 1."""
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One line of ``verdicts.jsonl``: verdict and exact answer of one answer."""
 

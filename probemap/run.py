@@ -7,7 +7,8 @@
     RUN/answers.jsonl     what the model said, one line per answer        (answer)
     RUN/verdicts.jsonl    right or wrong, and the exact answer            (judge)
     RUN/activations/      hidden states, one shard per block of answers   (capture)
-    RUN/map.json, .csv    one AUC per cell                                (map)
+    RUN/p_true.jsonl      how likely the model holds its answers for true (p-true)
+    RUN/map.nc, .csv      one AUC per cell                                (map)
     RUN/map.png, .svg     the picture                                     (plot)
     RUN/earlier/          what a step made before it was made again
 
@@ -29,13 +30,14 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from probemap.records import Answer, Judgement, RunError, Task
+from probemap.records import Answer, Belief, Judgement, RunError, Task
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "answer": ("task.json", "answers.jsonl"),
     "judge": ("verdicts.jsonl",),
     "capture": ("activations",),
-    "map": ("map.json", "map.csv"),
+    "p-true": ("p_true.jsonl",),
+    "map": ("map.nc", "map.csv"),
     "plot": ("map.png", "map.svg"),
 }
 """Step -> the files that it makes."""
@@ -49,6 +51,7 @@ _UNRECORDED = {"site": "resid"}
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
 _T = TypeVar("_T")
 _TASK, _ANSWER, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Answer), TypeAdapter(Judgement)
+_BELIEF = TypeAdapter(Belief)
 
 
 class Run:
@@ -260,6 +263,18 @@ class Run:
         RunError: missing or damaged.
         """
         return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
+
+    def write_p_true(self, beliefs: Iterable[Belief]) -> None:
+        self.write("p_true.jsonl", b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
+
+    def p_true(self) -> list[Belief]:
+        """p(True) of every answer.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        return _lines(self._existing("p_true.jsonl", "p-true"), _BELIEF)
 
     def _existing(self, name: str, step: str) -> Path:
         path = self.path / name

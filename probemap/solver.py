@@ -4,15 +4,15 @@ Problem k minimises, over coefficients w and a free intercept b,
 
     J = c_k Σ_i t_ik [log(1 + exp f_i) - y_ik f_i] + ½ Σ_j (s_kj w_j)²,      f = X w + b,
 
-where t_ik is 1 for a training row and 0 for one that is left out or missing, and s_k scales the penalty of each feature:
-with s_k the standard deviations over the training rows this is logistic regression on standardised features, as
-``StandardScaler`` and ``LogisticRegression(C=c_k)`` would fit it, without a copy of X per problem.
+where t_ik is 1 for a training row and 0 for one that is left out or missing, and s_k scales the penalty of each
+feature: with s_k the standard deviations over the training rows this is logistic regression on standardised features,
+as ``StandardScaler`` and ``LogisticRegression(C=c_k)`` would fit it, without a copy of X per problem.
 
-All problems descend together by nonlinear conjugate gradients (Polak & Ribière 1969, restarted where they ascend), whose
-step costs two products with X for all problems at once.  What makes the steps few is the preconditioner: problems of
-the same strength c differ in folds and labels, but share, nearly, one Hessian.  So one Cholesky factor per strength, of
-the Hessian at their mean weights, serves them all; with fewer rows than features it is taken in the space of the rows
-(Woodbury).  Problems that have arrived leave the batch; the few that have not after `MAX_STEPS` go to `newton`.
+All problems descend together by nonlinear conjugate gradients (Polak & Ribière 1969, restarted where they ascend),
+whose step costs two products with X for all problems at once.  What makes the steps few is the preconditioner: problems
+of the same strength c differ in folds and labels, but share, nearly, one Hessian.  So one Cholesky factor per strength,
+of the Hessian at their mean weights, serves them all; with fewer rows than features it is taken in the space of the
+rows (Woodbury).  Problems that have arrived leave the batch; the few that have not after `MAX_STEPS` go to `newton`.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -64,7 +64,7 @@ def fit_logistic(
     scores, converged = _descend(x, space, problems, len(strengths))
     if not bool(converged.all()):
         left = torch.nonzero(~converged).squeeze(1)
-        for k in left.split(_newton_batch(x, int(training[left].sum(1).max()))):
+        for k in torch.split(left, _newton_batch(x, int(training[left].sum(1).max()))):
             scores[k], converged[k] = solve_by_newton(x, targets[k], training[k], scale[k], c[k])
     return Fits(scores, converged)
 
@@ -139,7 +139,7 @@ def _descend(
     for step in range(MAX_STEPS):
         if step in _REFRESH:
             curvature = here.weight * (here.f.sigmoid() * (1 - here.f.sigmoid()))
-            for k in here.group[moved[:, 0] > _REFRESH_ABOVE].unique().tolist():
+            for k in sorted(set(here.group[moved[:, 0] > _REFRESH_ABOVE].tolist())):
                 factors[k] = space.factor(curvature[here.group == k].mean(0))
                 here.size[here.group == k] = torch.inf
         z, z_b, z_f = _precondition(x, space, factors, here)
@@ -163,7 +163,7 @@ def _precondition(
     x: torch.Tensor, space: "_Features | _Rows", factors: "list[_Factor]", here: _Problems
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """M⁻¹ g: its coefficients, its intercept, and its scores."""
-    groups = here.group.unique().tolist()
+    groups = sorted(set(here.group.tolist()))
     if len(groups) == 1:
         z, lift = space.solve(factors[groups[0]], here.g, here.level)
     else:
@@ -290,6 +290,7 @@ def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
     extra = matrix.diagonal().mean() * torch.finfo(matrix.dtype).eps * 8
     for _ in range(12):
         matrix.diagonal().add_(extra)
+        lower: torch.Tensor
         lower, failed = torch.linalg.cholesky_ex(matrix)
         if int(failed) == 0:
             return lower

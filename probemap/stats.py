@@ -1,8 +1,8 @@
 """AUC and its uncertainty, from placement values: one cell, or all cells of a map jointly.
 
-Sources: DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837) for the covariance of AUCs measured on the same answers;
-Sun & Xu 2014 (IEEE SPL 21:1389) for placement values from ranks; Obuchowski 1997 (Biometrics 53:567) for clustered
-data; Pepe 2003, section 5.2, for intervals on the logit scale; van der Vaart & Wellner 1996, chapter 2.9, and
+Sources: DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837) for the covariance of AUCs measured on the same
+answers; Sun & Xu 2014 (IEEE SPL 21:1389) for placement values from ranks; Obuchowski 1997 (Biometrics 53:567) for
+clustered data; Pepe 2003, section 5.2, for intervals on the logit scale; van der Vaart & Wellner 1996, chapter 2.9, and
 Chernozhukov, Chetverikov & Kato 2013 (Ann. Statist. 41:2786) for the multiplier bootstrap of a maximum; Hsu 1984
 (Ann. Statist. 12:1136) and Hansen, Lunde & Nason 2011 (Econometrica 79:453) for the set that holds the best.
 """
@@ -45,7 +45,7 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
         probes have no common scale.  None compares all.
 
     For right answer i of stratum s, which holds m_s right and n_s wrong ones, the placement value V_i is the share of
-    the stratum's wrong answers that score below (ties half); for wrong answer j, V_j is the share of right answers above.
+    the stratum's wrong answers that score below (ties half); for wrong answer j, V_j is the share of right ones above.
     With N = Σ m_s n_s pairs the value is A = Σ_i n_s V_i / N, and the influences are n_s (V_i - A) / N and
     m_s (V_j - A) / N, scaled by sqrt(m / (m - 1)) of their class so that, with one stratum, the sum of squares is
     DeLong's unbiased variance S10 / m + S01 / n.
@@ -82,7 +82,9 @@ def auc_values(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints) -
         ranks = (rankdata(scores[rows], axis=0) * correct[rows]).sum(0)
         above += ranks - right * (right + 1) / 2
         pairs += right * (rows.sum() - right)
-    return np.divide(above, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    values = np.full(len(pairs), np.nan)
+    values[pairs > 0] = above[pairs > 0] / pairs[pairs > 0]
+    return values
 
 
 def by_group(influence: Floats, groups: Ints | None) -> Floats:

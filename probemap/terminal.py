@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.style import Style
@@ -49,7 +50,7 @@ def _shade(value: float) -> Style:
 
 
 def show(probe_map: ProbeMap, judgements: Sequence[Judgement]) -> RenderableType:
-    """All that a reader of the map needs: cells, best cells, counts, and what was left out and why."""
+    """All that a reader of the map needs: cells, what is sure about them, baselines, counts, and what was left out."""
     attrs = probe_map.data.attrs
     decided, right = int(attrs["decided"]), int(attrs["right"])
     facts = Text()
@@ -57,6 +58,8 @@ def show(probe_map: ProbeMap, judgements: Sequence[Judgement]) -> RenderableType
         f"{printable(str(attrs.get('model', 'states')))} on {printable(str(attrs.get('task', 'answers')))}",
         "bold",
     )
+    if label := attrs.get("protocol"):
+        facts.append(f"\n{printable(str(label))}", "bold")
     facts.append(
         f"\n{attrs['answers']} answers: {right} right, {decided - right} wrong "
         f"({100 * right / decided:.1f} % of the decided ones are right)"
@@ -65,23 +68,88 @@ def show(probe_map: ProbeMap, judgements: Sequence[Judgement]) -> RenderableType
     facts.append(f"\nundecided, left out: {_counts(undecided)}")
     unplaced = Counter(j.no_span for j in judgements if j.span is None)
     facts.append(f"\nwithout an exact answer: {_counts(unplaced)}")
-    best = Text("highest cells (AUC, 95 % interval, n):")
+    if attrs["held_out"]:
+        facts.append(f"\njudged on {attrs['held_out']} answers that were held out")
+    parts: list[RenderableType] = [facts, Text(), map_text(probe_map), Text(), _highest(probe_map)]
+    if "gain" in probe_map.data:
+        parts += [Text(), _baselines(probe_map)]
+    return Group(*parts)
+
+
+def _highest(probe_map: ProbeMap) -> Text:
+    """The highest cells, and what can be said of them and of the map."""
+    text = Text("highest cells (AUC, 95 % interval, n):")
     for cell in probe_map.best(5):
-        best.append(
+        text.append(
             f"\n  layer {cell.layer:<3} {cell.position:<26} {cell.auc:.3f} "
             f"[{cell.low:.3f}, {cell.high:.3f}]  n = {cell.n}"
         )
-    best.append(
-        "\nThe highest of many cells is an optimum: chosen and measured on the same answers, it is too high.",
-        "dim",
+    text.append(
+        "\nThe highest of many cells is an optimum: chosen and measured on the same answers, it is too high.", "dim"
     )
-    return Group(facts, Text(), map_text(probe_map), Text(), best)
+    if honest := probe_map.honest_best():
+        places = Counter(f"layer {layer}, {position}" for layer, position in honest.chosen)
+        text.append(
+            f"\nbest cell, chosen on some answers and judged on others: {honest.auc:.3f} "
+            f"[{honest.low:.3f}, {honest.high:.3f}]\n  chosen: {_counted(places)}"
+        )
+    known = int(probe_map.auc.notnull().sum())
+    same = int(probe_map.indistinguishable().sum())
+    text.append(f"\nnot distinguishable from the best cell: {same} of {known} cells")
+    above = int(probe_map.chance.sum())
+    text.append(
+        f"\nbetter than chance, all cells considered at once: {above} of {known} cells"
+        if above
+        else "\nNo cell is better than chance, all cells considered at once: there is nothing to see."
+    )
+    if "floor" in probe_map.data:
+        floor = probe_map.data["floor"].values
+        highest = probe_map.best()[0].auc
+        beyond = int((floor >= highest).sum())
+        text.append(
+            f"\nhighest cell of the map with shuffled labels, {len(floor)} times: median {np.median(floor):.3f}, "
+            f"95 % below {np.quantile(floor, 0.95):.3f}; {beyond} of {len(floor)} reach {highest:.3f}"
+        )
+    few = [p for p, empty in zip(probe_map.positions, probe_map.auc.isnull().all("layer").values, strict=True) if empty]
+    if few:
+        text.append(f"\ntoo few answers to say: {', '.join(map(printable, few))}")
+    if loose := int((~probe_map.data["converged"]).sum()):
+        text.append(f"\nprobes that did not converge: in {loose} of {known} cells")
+    return text
+
+
+_SHOWN_BASELINES = 5
+
+
+def _baselines(probe_map: ProbeMap) -> Text:
+    """The best baselines of the column of the highest cell, and the gain over the best of each column."""
+    data, best = probe_map.data, probe_map.best()[0]
+    column = data.sel(position=best.position)
+    order = [i for i in np.argsort(-column["baseline_auc"].values) if not np.isnan(column["baseline_auc"].values[i])]
+    text = Text(f"what needs no hidden states, on the answers of {best.position} (AUC, 95 % interval):")
+    for i in order[:_SHOWN_BASELINES]:
+        row = column.isel(baseline=i)
+        text.append(
+            f"\n  {row['baseline'].values!s:<26} {float(row['baseline_auc']):.3f} "
+            f"[{float(row['baseline_low']):.3f}, {float(row['baseline_high']):.3f}]"
+        )
+    gain = column.sel(layer=best.layer)
+    text.append(
+        f"\ngain of the highest cell over the best of them: {float(gain['gain']):+.3f} "
+        f"[{float(gain['gain_low']):+.3f}, {float(gain['gain_high']):+.3f}]"
+    )
+    above = int((data["gain_low"] > 0).sum())
+    text.append(f"\ncells whose gain over the best baseline of their column is above 0: {above}, each taken alone")
+    return text
 
 
 def _counts(reasons: Counter[str]) -> str:
     total = sum(reasons.values())
-    told = "; ".join(f"{count} {printable(reason)}" for reason, count in reasons.most_common())
-    return f"{total} ({told})" if total else "none"
+    return f"{total} ({_counted(reasons)})" if total else "none"
+
+
+def _counted(things: Counter[str]) -> str:
+    return "; ".join(f"{count} {printable(thing)}" for thing, count in things.most_common())
 
 
 def inspect(
