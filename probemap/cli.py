@@ -263,11 +263,11 @@ def map_(
     redo: Redo = False,
 ) -> None:
     """One probe per (layer, position) cell, and its baselines; writes RUN/map.nc and RUN/map.csv."""
-    from probemap import options, pipeline
+    from probemap import analysis, options
 
     with _talk() as talk:
         probing = options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol)
-        pipeline.make_map(_open(folder), probing, redo=redo, talk=talk)
+        analysis.make_map(_open(folder), probing, redo=redo, talk=talk)
 
 
 @app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")
@@ -277,10 +277,10 @@ def plot(
     cmap: Annotated[str, typer.Option(help="A matplotlib colour map.")] = "Blues",
 ) -> None:
     """The picture; writes RUN/map.png and RUN/map.svg, or the file you name."""
-    from probemap import pipeline
+    from probemap import analysis
 
     with _talk() as talk:
-        for path in pipeline.plot(_open(folder), out=out, cmap=cmap, talk=talk):
+        for path in analysis.plot(_open(folder), out=out, cmap=cmap, talk=talk):
             stdout.print(str(path), markup=False, soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ def fit_map(
     activations: Any,
     correct: Sequence[bool | None] | Bools,
     *,
-    groups: Sequence[Any] | None = None,
+    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     present: npt.ArrayLike | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
@@ -84,11 +84,15 @@ def fit_map(
         group = np.unique([str(groups[i]) for i in kept.tolist()], return_inverse=True)[1]
     apart = _held_out(held_out, kept, source.n, group, seed)
     strengths = _strengths(c)
+    # Leaving out both of two folds leaves nothing to learn from.
+    can_nest = folds > 2 or bool(apart.any())
+    if len(strengths) > 1 and not can_nest:
+        raise MapError("choosing among strengths needs folds inside folds, and there are 2", "give 3 folds or more")
     plans = [
         Plan(
             _folds(labels, group, folds, seed + repeat, apart),
             strengths,
-            nested or len(strengths) > 1,
+            can_nest and (nested or len(strengths) > 1),
             probe,
             _device(device),
         )

@@ -21,7 +21,7 @@ import torch
 
 from probemap.newton import solve_by_newton
 
-TOLERANCE = 2e-3
+TOLERANCE = 1e-3
 """A problem has arrived when its last step, and the Newton step that the preconditioner foretells, move no training
 row's score by more than this (relative to scores above 1)."""
 

@@ -11,12 +11,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 
 from probemap.cli import main
+from probemap.map import ProbeMap
 
-VERBS = ["run", "demo", "answer", "judge", "capture", "map", "plot", "show", "inspect", "tasks", "positions"]
+VERBS = ["run", "demo", "answer", "judge", "capture", "p-true", "map", "plot", "show", "inspect", "tasks", "positions"]
 
 
 @dataclass
@@ -56,7 +58,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         line["verdict"] = {"correct": None if i == 5 else i % 2 == 0, "reason": "by hand"}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     probemap("capture", folder / "RUN")
-    probemap("map", folder / "RUN")
+    assert "p(True) is not among the baselines: `probemap p-true" in probemap("map", folder / "RUN").stderr
+    probemap("p-true", folder / "RUN")
+    probemap("map", folder / "RUN", "--redo")
+    shutil.rmtree(folder / "RUN" / "earlier")
     probemap("plot", folder / "RUN")
     return folder
 
@@ -96,14 +101,27 @@ def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None
     assert "undecided, left out: 1 (1 by hand)" in shown
     assert "without an exact answer: 60 (60 no exact answer found)" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if re.match(r"\d+ |n ", line)}
-    content = json.loads((made / "RUN" / "map.json").read_text())
-    expected = content["data_vars"]["auc"]["data"]
+    content = ProbeMap.load(made / "RUN" / "map.nc")
     for layer in range(4):
-        assert rows[str(layer)] == ["·" if v is None else f"{v:.2f}".removeprefix("0") for v in expected[layer]]
-    assert rows["n"] == [str(n) for n in content["data_vars"]["n"]["data"]]
+        expected = content.auc.values[layer]
+        assert rows[str(layer)] == ["·" if np.isnan(v) else f"{v:.2f}".removeprefix("0") for v in expected]
+    assert rows["n"] == [str(n) for n in content.data["n"].values]
     assert rows["n"][:3] == ["59", "59", "59"]
     assert "\x1b" not in shown
-    assert "highest cells" in shown
+    honest, best = content.honest_best(), content.best()[0]
+    assert honest is not None
+    known = int(content.auc.notnull().sum())
+    for line in (
+        f"  layer {best.layer:<3} {best.position:<26} {best.auc:.3f} [{best.low:.3f}, {best.high:.3f}]  n = {best.n}",
+        f"judged on others: {honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]",
+        f"not distinguishable from the best cell: {int(content.indistinguishable().sum())} of {known} cells",
+        "too few answers to say: exact_answer_before_first, exact_answer_first, exact_answer_last",
+        f"what needs no hidden states, on the answers of {best.position} (AUC, 95 % interval):",
+    ):
+        assert line in shown, line
+    gain = content.data.sel(layer=best.layer, position=best.position)
+    assert f"gain of the highest cell over the best of them: {float(gain['gain']):+.3f}" in shown
+    assert "p_true" in content.data["baseline"].values
 
 
 def test_inspect_shows_tokens_with_their_positions_below(made: Path) -> None:
@@ -150,7 +168,7 @@ def test_running_again_does_nothing_and_changes_nothing(made: Path) -> None:
 def test_run_json_tells_what_made_each_file(made: Path) -> None:
     log = json.loads((made / "RUN" / "run.json").read_text())
     assert {"probemap", "torch", "transformers", "python"} <= set(log["versions"])
-    assert set(log["steps"]) == {"answer", "judge", "capture", "map"}
+    assert set(log["steps"]) == {"answer", "judge", "capture", "p-true", "map"}
     assert log["steps"]["answer"]["facts"]["frame"] == "chat"
     assert len(log["steps"]["answer"]["facts"]["revision"]) == 64
     assert log["steps"]["map"]["options"] == {"c": 1.0, "folds": 5, "seed": 0}
@@ -164,7 +182,7 @@ def test_another_site_is_another_capture_and_named_in_the_map(made: Path, tmp_pa
     probemap("capture", run, "--site", "mlp_out", "--redo")
     assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
     probemap("map", run, "--redo")
-    assert json.loads((run / "map.json").read_text())["attrs"]["site"] == "mlp_out"
+    assert ProbeMap.load(run / "map.nc").data.attrs["site"] == "mlp_out"
     assert "'nonsense' is not one of" in probemap("capture", run, "--site", "nonsense", code=2).stderr
 
 
@@ -203,7 +221,7 @@ def test_run_takes_the_paper_s_site_and_place(made: Path, tmp_path: Path) -> Non
             assert judged["span"]["text"].lower() == (first if judged["verdict"]["correct"] else second)
             counts[judged["verdict"]["correct"]] += 1
     assert min(counts.values()) > 2
-    attrs = json.loads((run / "map.json").read_text())["attrs"]
+    attrs = ProbeMap.load(run / "map.nc").data.attrs
     assert (attrs["site"], attrs["locator"]) == ("mlp_out", "paper")
 
 
@@ -213,22 +231,22 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 def test_other_options_are_refused_with_the_command_and_redo_keeps_the_old(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
-    old = (run / "map.json").read_text()
+    old = (run / "map.nc").read_bytes()
     refused = probemap("map", run, "--c", "0.5", code=1).stderr
-    assert "map.csv was made otherwise: c was 1.0, now 0.5" in refused
+    assert 'map.csv was made otherwise: c was "1", now "0.5"' in refused
     assert f"hint: `probemap map {run} --redo` makes it again" in refused
-    assert (run / "map.json").read_text() == old
+    assert (run / "map.nc").read_bytes() == old
     told = probemap("map", run, "--c", "0.5", "--redo").stderr
-    assert f"map.json, map.csv moved to {run}/earlier/001-map" in told
-    assert (run / "earlier" / "001-map" / "map.json").read_text() == old
-    assert json.loads((run / "map.json").read_text())["attrs"]["c"] == 0.5
+    assert f"map.nc, map.csv moved to {run}/earlier/001-map" in told
+    assert (run / "earlier" / "001-map" / "map.nc").read_bytes() == old
+    assert ProbeMap.load(run / "map.nc").data.attrs["c"] == "0.5"
 
 
 def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     verdicts = (run / "verdicts.jsonl").read_text()
     (run / "verdicts.jsonl").write_text(verdicts.replace("by hand", "by another hand"))
-    assert "map.json was made before verdicts.jsonl changed" in probemap("show", run).stderr
+    assert "map.nc was made before verdicts.jsonl changed" in probemap("show", run).stderr
     refused = probemap("map", run, code=1).stderr
     assert "its input changed (verdicts.jsonl)" in refused
     assert "--redo` makes it again" in refused
@@ -258,7 +276,7 @@ def test_new_answers_need_new_verdicts(made: Path, tmp_path: Path) -> None:
 def test_a_map_is_shown_without_its_states(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     shutil.rmtree(run / "activations")
-    assert "whether map.json is up to date cannot be told" in probemap("show", run).stderr
+    assert "whether map.nc is up to date cannot be told" in probemap("show", run).stderr
 
 
 def test_earlier_results_never_collide(made: Path, tmp_path: Path) -> None:

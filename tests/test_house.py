@@ -126,5 +126,18 @@ def test_the_command_line_reference_is_up_to_date() -> None:
 
 def test_every_verb_is_in_the_reference() -> None:
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    for verb in ("run", "demo", "answer", "judge", "capture", "map", "plot", "show", "inspect", "tasks", "positions"):
+    for verb in (
+        "run",
+        "demo",
+        "answer",
+        "judge",
+        "capture",
+        "p-true",
+        "map",
+        "plot",
+        "show",
+        "inspect",
+        "tasks",
+        "positions",
+    ):
         assert f"## `probemap {verb}`" in reference

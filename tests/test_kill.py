@@ -72,7 +72,7 @@ def run(words: list[str], out: Path, kill: tuple[str, str, int] | None = None) -
     return done.returncode
 
 
-MADE = ("task.json", "answers.jsonl", "verdicts.jsonl", "map.json", "map.csv", "map.png", "map.svg")
+MADE = ("task.json", "answers.jsonl", "verdicts.jsonl", "p_true.jsonl", "map.nc", "map.csv", "map.png", "map.svg")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -86,7 +86,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "RUN"
     assert run(words, out) == 0
-    assert not np.isnan(ProbeMap.load(out / "map.json").auc.sel(position=["last_q", "exact_answer_last"]).values).any()
+    assert not np.isnan(ProbeMap.load(out / "map.nc").auc.sel(position=["last_q", "exact_answer_last"]).values).any()
     return out
 
 
@@ -97,8 +97,9 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("probemap.run", "Run.write_judgements", 1),
         ("probemap.capture", "hidden_states", 5),
         ("probemap.activations", "_write_durably", 2),
-        ("probemap.map", "assign_folds", 1),
-        ("probemap.map", "ProbeMap.to_json", 1),
+        ("probemap.truth", "_next_logits", 2),
+        ("probemap.fit", "assign_folds", 1),
+        ("probemap.map", "ProbeMap.to_bytes", 1),
         ("probemap.figure", "save_picture", 2),
     ],
     ids=lambda kill: kill[1],

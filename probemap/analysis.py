@@ -1,0 +1,120 @@
+"""The steps that need no model: from states and verdicts to the map, and from the map to its picture."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probemap.contents import map_inputs, read_answers, read_map, read_p_true, states_of
+from probemap.mentions import fold
+from probemap.options import SILENT, Probing, Talk
+from probemap.records import Answer, DataError, Judgement, Task
+from probemap.run import Run, again
+
+if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
+    from probemap.activations import ActivationStore
+    from probemap.map import ProbeMap
+
+
+def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk: Talk = SILENT) -> None:
+    """One probe per cell, and its baselines; writes ``map.nc`` and ``map.csv``.
+
+    Raises
+    ------
+    RunError: the states were captured for other answers or exact answers than the folder now holds.
+    MapError: the verdicts allow no map.
+    """
+    with run.locked():
+        task, answers, judgements = read_answers(run)
+        store = states_of(run, answers, judgements)
+        recorded = asdict(options)
+        del recorded["device"]  # where it is computed decides nothing
+        with run.making(
+            "map",
+            options=recorded,
+            inputs=map_inputs(run, options.baselines),
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if needed:
+                made = _map(run, task, answers, judgements, store, options, talk)
+                run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
+                run.write("map.nc", made.to_bytes())
+
+
+def _map(
+    run: Run,
+    task: Task,
+    answers: list[Answer],
+    judgements: list[Judgement],
+    store: "ActivationStore",
+    options: Probing,
+    talk: Talk,
+) -> "ProbeMap":
+    from probemap.baselines import baselines
+    from probemap.fit import fit_map
+    from probemap.gain import with_baselines
+    from probemap.paper import fit_paper_map
+
+    facts, ids = run.step("answer")["facts"], [a.id for a in answers]
+    correct = [j.verdict.correct for j in judgements]
+    attrs = {
+        "model": facts["model"],
+        "revision": facts["revision"],
+        "task": task.name,
+        "site": store.layout.site,
+        "locator": run.step("judge")["options"]["locator"],
+    }
+
+    def progress(done: int, total: int) -> None:
+        talk.progress("layers", done, total)
+
+    if options.protocol == "paper":
+        located = [j.span is not None for j in judgements]
+        made = fit_paper_map(store, correct, located, seed=options.seed, ids=ids, attrs=attrs, progress=progress)
+    else:
+        made = fit_map(
+            store,
+            correct,
+            groups=[" ".join(fold(e.question + e.context)[0].split()) for e in task.examples],
+            folds=options.folds,
+            repeats=options.repeats,
+            c=options.c,
+            permutations=options.permutations,
+            common_rows=options.common_rows,
+            device=options.device,
+            seed=options.seed,
+            ids=ids,
+            attrs=attrs,
+            progress=progress,
+        )
+    if not options.baselines:
+        return made
+    p_true = read_p_true(run, answers)
+    if p_true is None:
+        talk.tell(f"p(True) is not among the baselines: {again('p-true', run.path, redo=False)} asks the model")
+    known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
+    return with_baselines(made, known, ids)
+
+
+def plot(run: Run, *, out: Path | None = None, cmap: str = "Blues", talk: Talk = SILENT) -> list[Path]:
+    """Draw the map; writes ``map.png`` and ``map.svg``, or `out` alone.
+
+    Raises
+    ------
+    DataError: `out` is no .png, .svg or .pdf, or there is no such colour map.
+    """
+    from matplotlib import colormaps
+
+    from probemap.figure import plot_map, save_picture
+
+    paths = [run.path / "map.png", run.path / "map.svg"] if out is None else [out]
+    if unknown := [p for p in paths if p.suffix not in (".png", ".svg", ".pdf")]:
+        raise DataError(f"{unknown[0]} is no .png, .svg or .pdf", "choose one of these endings")
+    if cmap not in colormaps:
+        raise DataError(f"there is no colour map {cmap!r}", "Blues is the default, cividis another")
+    axes = plot_map(read_map(run, talk.tell), cmap=cmap)
+    for path in paths:
+        save_picture(axes, path)
+    return paths

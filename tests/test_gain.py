@@ -1,0 +1,83 @@
+"""Baselines beside the map: on the same answers, with the gain, and never where a value is lacking."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from probemap.baselines import Baseline
+from probemap.fit import fit_map
+from probemap.gain import with_baselines
+from probemap.map import ProbeMap
+from probemap.records import MapError
+
+NAMES = ("last_q", "exact_answer_last")
+IDS = [f"q{i}" for i in range(300)]
+
+
+def made() -> tuple[ProbeMap, np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    correct = draw.random(300) < 0.4
+    states = draw.normal(size=(300, 2, 2, 5)).astype(np.float32)
+    states[:, 1, 1, 0] += 2.5 * correct
+    states[:40, :, 1] = np.nan
+    return fit_map(states, correct, positions=NAMES, ids=IDS), correct, states
+
+
+def test_gain_is_the_difference_to_the_best_baseline_of_the_column() -> None:
+    probe_map, correct, _ = made()
+    draw = np.random.default_rng(1)
+    good, poor = draw.normal(size=300) + 1.0 * correct, draw.normal(size=300)
+    partly = np.where(np.arange(300) < 40, np.nan, draw.normal(size=300) + 1.5 * correct)
+    known = [Baseline("good", "", good), Baseline("poor", "", -poor), Baseline("partly", "", partly)]
+    data = with_baselines(probe_map, known, IDS).data
+    assert data["best_baseline"].values.tolist() == ["good", "partly"]
+    column = data["baseline_auc"].sel(baseline="partly").values
+    assert np.isnan(column[0]), "it lacks a value for forty answers of this column"
+    fold = probe_map.data["fold"].values[0]
+    rows = np.arange(300) >= 40
+    pairs = [(rows & (fold == k) & correct).sum() * (rows & (fold == k) & ~correct).sum() for k in range(5)]
+    parts = [roc_auc_score(correct[rows & (fold == k)], partly[rows & (fold == k)]) for k in range(5)]
+    assert column[1] == pytest.approx(np.average(parts, weights=pairs))
+    gain = data.sel(layer=1, position="exact_answer_last")
+    assert float(gain["gain"]) == pytest.approx(float(gain["auc"]) - column[1])
+    assert 0 < float(gain["gain_low"]) < float(gain["gain"]) < float(gain["gain_high"])
+    noise = data.sel(layer=0, position="last_q")
+    assert float(noise["gain_high"]) < 0, "a probe on noise is worse than the good baseline"
+    assert float(data["baseline_low"].sel(baseline="poor", position="last_q")) < 0.5
+
+
+def test_a_baseline_s_direction_is_learnt_not_assumed() -> None:
+    probe_map, correct, _ = made()
+    length = np.random.default_rng(2).normal(size=300) - 2.0 * correct
+    data = with_baselines(probe_map, [Baseline("length", "", length)], IDS).data
+    assert float(data["baseline_auc"].sel(baseline="length", position="last_q")) > 0.85
+
+
+def test_words_are_a_baseline_too_and_lines_are_found_by_id() -> None:
+    probe_map, correct, _ = made()
+    words: list[str | None] = [("Austria" if c else "France") if i % 10 else "Chad" for i, c in enumerate(correct)]
+    data = with_baselines(probe_map, [Baseline("words", "", words)], IDS).data
+    assert float(data["baseline_auc"].sel(baseline="words", position="last_q")) > 0.9
+    turned = with_baselines(probe_map, [Baseline("words", "", words[::-1])], IDS[::-1]).data
+    np.testing.assert_array_equal(turned["baseline_auc"].values, data["baseline_auc"].values)
+    with pytest.raises(MapError, match="the baselines have no value for 'q299'"):
+        with_baselines(probe_map, [Baseline("words", "", words[:-1])], IDS[:-1])
+
+
+def test_a_map_with_baselines_is_saved_whole(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    probe_map, correct, states = made()
+    full = with_baselines(probe_map, [Baseline("good", "", np.random.default_rng(1).normal(size=300) + correct)], IDS)
+    full.save(tmp_path / "map.nc")
+    again = ProbeMap.load(tmp_path / "map.nc")
+    assert again.data.equals(full.data)
+    assert "gain_low" in again.to_frame()
+    held = fit_map(states, correct, positions=NAMES, ids=IDS, held_out=0.3)
+    judged = with_baselines(held, [Baseline("good", "", np.random.default_rng(1).normal(size=300) + correct)], IDS)
+    assert float(judged.data["baseline_auc"].sel(position="last_q").item()) > 0.6
+
+
+def test_no_baseline_with_a_value_leaves_the_gain_unknown() -> None:
+    probe_map, _, _ = made()
+    data = with_baselines(probe_map, [Baseline("none", "", np.full(300, np.nan))], IDS).data
+    assert data["gain"].isnull().all()
+    assert data["best_baseline"].values.tolist() == ["", ""]
