@@ -66,6 +66,7 @@ def one_map(job: tuple[int, float, int]) -> dict[str, float]:
     honest = made.honest_best()
     assert honest is not None
     chosen = [by_fold[k, layer, made.positions.index(position)] for k, (layer, position) in enumerate(honest.chosen)]
+    stays = made.indistinguishable().values
     honest_truth = float(np.array(chosen) @ pairs / pairs.sum())
     return {
         "per-cell": float(((data.low <= truth) & (truth <= data.high)).mean()),
@@ -75,8 +76,8 @@ def one_map(job: tuple[int, float, int]) -> dict[str, float]:
         "naive best minus its truth": best.auc - float(truth[best.layer, made.positions.index(best.position)]),
         "honest best minus its truth": honest.auc - honest_truth,
         "honest interval": float(honest.low <= honest_truth <= honest.high),
-        "holds the best": float(made.indistinguishable().values.ravel()[int(truth.argmax())]),
-        "size of the set": float(made.indistinguishable().sum()),
+        "holds the best": float(stays.ravel()[int(truth.argmax())]),
+        "size of the set": float(stays.sum()),
     }
 
 

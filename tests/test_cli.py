@@ -171,7 +171,8 @@ def test_run_json_tells_what_made_each_file(made: Path) -> None:
     assert set(log["steps"]) == {"answer", "judge", "capture", "p-true", "map"}
     assert log["steps"]["answer"]["facts"]["frame"] == "chat"
     assert len(log["steps"]["answer"]["facts"]["revision"]) == 64
-    assert log["steps"]["map"]["options"] == {"c": 1.0, "folds": 5, "seed": 0}
+    options = {"c": "1", "folds": 5, "repeats": 1, "seed": 0, "permutations": 0, "common_rows": False}
+    assert log["steps"]["map"]["options"] == {**options, "baselines": True, "protocol": "probemap"}
     assert all(step["done"] for step in log["steps"].values())
 
 
