@@ -1,50 +1,146 @@
-"""What the demo shows, in numbers: ``python benchmarks/demo_facts.py demo``.
+"""What the demo shows, in numbers: ``python benchmarks/demo_facts.py demo``; writes ``benchmarks/results/demo.md``.
 
-Exact-answer columns against trailing ones; the map under shuffled labels; whether the exact answers' tokens decode to
-them.
+Columns against each other, with intervals; one strength against strengths chosen inside; baselines and gain; the floor
+under shuffled labels; whether the exact answers' tokens decode to them.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from probemap.activations import ActivationStore
-from probemap.contents import read_answers, read_map
-from probemap.map import fit_map
+from probemap.baselines import baselines
+from probemap.contents import read_answers, read_p_true
+from probemap.fit import fit_map
+from probemap.gain import with_baselines
+from probemap.map import Cell, ProbeMap
+from probemap.mentions import fold
 from probemap.model import load_model
 from probemap.run import Run
+
+EXACT = ["exact_answer_first", "exact_answer_last", "exact_answer_after_last"]
+TRAILING = [str(i) for i in range(-8, 0)]
+PERMUTATIONS = 100
+
+
+def span(low: float, high: float) -> str:
+    return f"[{low:.3f}, {high:.3f}]"
+
+
+def cell(it: Cell) -> str:
+    return f"layer {it.layer}, {it.position}: {it.auc:.3f} {span(it.low, it.high)}, n = {it.n}"
+
+
+def best(made: ProbeMap) -> list[str]:
+    honest = made.honest_best()
+    assert honest is not None
+    return [
+        f"- mean of the map {np.nanmean(made.auc.values):.3f}; highest cell {cell(made.best()[0])}",
+        f"- best cell chosen on some answers and judged on others: {honest.auc:.3f} {span(honest.low, honest.high)}",
+        f"- cells not distinguishable from the best: {int(made.indistinguishable().sum())}; better than chance, all "
+        f"considered at once: {int(made.chance.sum())} of {made.auc.size}",
+    ]
+
+
+def columns(made: ProbeMap) -> list[str]:
+    lines = []
+    for names, one, others, other in (
+        ("exact-answer columns", EXACT, "trailing ones", TRAILING),
+        ("exact-answer columns", EXACT, "last_q", ["last_q"]),
+        ("exact_answer_before_first", ["exact_answer_before_first"], "exact_answer_last", ["exact_answer_last"]),
+    ):
+        gap = made.compare_columns(one, other)
+        lines.append(f"- {names} minus {others}, mean over layers: {gap.value:+.3f} {span(gap.low, gap.high)}")
+    return lines
+
+
+def baseline_table(made: ProbeMap) -> list[str]:
+    shown = ["last_q", "exact_answer_last", "-1"]
+    lines = ["", "| baseline | " + " | ".join(shown) + " |", "| --- |" + " --- |" * len(shown)]
+    for name in made.data["baseline"].values:
+        row = made.data.sel(baseline=name, position=shown)
+        cells = [
+            "no value on some answers" if np.isnan(v) else f"{v:.3f} {span(low, high)}"
+            for v, low, high in zip(
+                row.baseline_auc.values, row.baseline_low.values, row.baseline_high.values, strict=True
+            )
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def gains(made: ProbeMap) -> list[str]:
+    lines = [
+        "| column | best baseline | highest gain | at layer | layers with a gain above 0 |",
+        "| --- |" * 1 + " --- |" * 4,
+    ]
+    for position in made.positions:
+        column = made.data.sel(position=position)
+        top = int(np.nanargmax(column.gain.values))
+        at = column.isel(layer=top)
+        lines.append(
+            f"| {position} | {column.best_baseline.item()} | {at.gain.item():+.3f} "
+            f"{span(at.gain_low.item(), at.gain_high.item())} | {at.layer.item()} | "
+            f"{int((column.gain_low > 0).sum())} of {len(made.layers)} |"
+        )
+    return [*lines, ""]
 
 
 def main(folder: str) -> None:
     run = Run.open(folder)
-    _, answers, judgements = read_answers(run)
-    made = read_map(run)
-    exact = [p for p in made.positions if p in ("exact_answer_first", "exact_answer_last", "exact_answer_after_last")]
-    trailing = [p for p in made.positions if p.startswith("-")]
-    for name, columns in (("exact-answer", exact), ("trailing", trailing), ("last_q", ["last_q"])):
-        values = made.auc.sel(position=columns).values
-        print(f"{name:<13} mean {np.nanmean(values):.3f}, highest {np.nanmax(values):.3f}  ({', '.join(columns)})")
-    best = made.best()[0]
-    print(f"highest cell  {best}")
+    task, answers, judgements = read_answers(run)
+    verdicts, ids = [j.verdict.correct for j in judgements], [a.id for a in answers]
+    store = ActivationStore.open(run.path / "activations")
+    groups = [" ".join(fold(e.question + e.context)[0].split()) for e in task.examples]
+    p_true = read_p_true(run, answers)
+    known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
 
+    one = fit_map(store, verdicts, groups=groups, permutations=PERMUTATIONS, ids=ids)
+    one = with_baselines(one, known, ids)
+    auto = fit_map(store, verdicts, groups=groups, c="auto", ids=ids)
+    change = auto.difference(one)
+    floor = one.data["floor"].values
+    lines = [
+        "# The demo in numbers",
+        "",
+        f"{run.step('answer')['facts']['model']} on {task.name}: {len(answers)} answers, "
+        f"{one.data.attrs['decided']} decided, {one.data.attrs['right']} of them right.  Intervals are 95 %, each "
+        "taken alone.",
+        "",
+        "## C = 1",
+        "",
+        *best(one),
+        *columns(one),
+        f"- {PERMUTATIONS} times shuffled: highest cell of the map, median {np.median(floor):.3f}, 95 % below "
+        f"{np.quantile(floor, 0.95):.3f}, highest {floor.max():.3f}",
+        "",
+        '## c = "auto"',
+        "",
+        *best(auto),
+        f"- against C = 1: mean change {float(change.difference.mean()):+.4f}; better in "
+        f"{int((change.low > 0).sum())} cells, worse in {int((change.high < 0).sum())}, each taken alone; all "
+        f"considered at once better in {int((change.band_low > 0).sum())}, worse in "
+        f"{int((change.band_high < 0).sum())}",
+        "- strengths chosen, median over folds: "
+        + ", ".join(f"{c:g} in {int((auto.data.strength == c).sum())}" for c in np.unique(auto.data.strength.values)),
+        "",
+        "## What needs no hidden states",
+        *baseline_table(one),
+        "## What the map adds to it",
+        "",
+        *gains(one),
+    ]
     tokenizer = load_model(run.step("answer")["options"]["model"]).tokenizer
     located = [(a, j.span) for a, j in zip(answers, judgements, strict=True) if j.span]
     whole = sum(
         s.text in tokenizer.decode(a.token_ids[s.start : s.stop], clean_up_tokenization_spaces=False)
         for a, s in located
     )
-    print(f"exact answers whose tokens decode to them: {whole} of {len(located)}")
-
-    verdicts = [j.verdict.correct for j in judgements]
-    decided = [i for i, v in enumerate(verdicts) if v is not None]
-    store = ActivationStore.open(run.path / "activations")
-    for seed in range(3):
-        shuffled = list(verdicts)
-        order = np.random.default_rng(seed).permutation(decided)
-        for i, other in zip(decided, order, strict=True):
-            shuffled[i] = verdicts[other]
-        noise = fit_map(store, shuffled).auc.values
-        print(f"shuffled labels {seed}: mean {noise.mean():.3f}, from {noise.min():.3f} to {noise.max():.3f}")
+    lines += [f"Exact answers whose tokens decode to them: {whole} of {len(located)}."]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    Path(__file__).parent.joinpath("results", "demo.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ def fit_map(
     has = _presence(present, source, kept)
     n_layers, n_positions = len(source.layers), len(source.positions)
     n_parts = len(plans[0].parts)
+    seen = np.zeros((len(kept), n_positions), bool)
     scores = np.full((repeats, len(kept), n_layers, n_positions), np.nan, np.float32)
     inner = np.full((repeats, n_parts, n_layers, n_positions), np.nan, np.float32)
     strength = np.full((n_layers, n_positions), np.nan)
@@ -115,6 +116,8 @@ def fit_map(
                 states[~has] = np.nan
             if common_rows:
                 states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
+
+            seen |= ~np.isnan(states[:, :, 0])
 
             def judge(column: int, states: States = states, layer: int = layer) -> list[CellScores | None]:
                 return [_cell(source, states, column, layer, labels, kept, plan, shuffles) for plan in plans]
@@ -168,6 +171,7 @@ def fit_map(
             "common_rows": int(common_rows),
             "seed": seed,
         },
+        present=seen,
         extra=extra,
     )
 

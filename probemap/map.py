@@ -65,12 +65,15 @@ class ProbeMap:
 
     data: xr.Dataset
     """``auc``; ``low``, ``high`` (95 % interval of the cell); ``band_low``, ``band_high`` (95 % for all cells at once):
-    over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position):
-    the answers that are judged, and the right ones.  ``strength``: the median c chosen; ``converged``;
-    ``noise``: by which part the variance of placement values is too small, see `probe.noise_share`.
+    over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position): the
+    answers that are judged (of a column with too few: that have the position), and the right ones.  ``strength``: the
+    median c chosen; ``converged``; ``noise``: by which part the variance of placement values is too small, see
+    `probe.noise_share`.
+
     ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``
     (answer); ``fold`` (repeat, answer).  ``inner`` (repeat, part, layer, position): the AUC inside the training rows
     of each part.  ``floor`` (shuffle): the highest AUC of the whole map under each shuffling of the labels.
+
     With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position), ``gain``, ``gain_low``,
     ``gain_high`` (layer, position), ``best_baseline`` (position).  ``attrs``: where it comes from."""
 
@@ -316,6 +319,7 @@ def map_from_scores(
     layers: Sequence[int],
     positions: Sequence[str],
     attrs: Mapping[str, Any],
+    present: npt.NDArray[np.bool_] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> ProbeMap:
     """A map from out-of-fold scores, whoever made them.
@@ -325,6 +329,7 @@ def map_from_scores(
     scores: (n_repeats, n, n_layers, n_positions), NaN where missing or not judged; the same rows in every layer.
     correct, group: (n,); fold: (n_repeats, n).
     noise: (n_layers, n_positions), see `probe.noise_share`.
+    present: (n, n_positions), which answers have which position, for the columns without scores.
     extra: more variables for the map's data set.
     """
     data = xr.Dataset(
@@ -346,7 +351,9 @@ def map_from_scores(
     value, influence = cell_aucs(data)
     influence = by_group(influence, group)
     quantile = simultaneous_quantile(influence, LEVEL, int(attrs["seed"]))
-    judged = ~np.isnan(scores).all(axis=(0, 2))
+    judged: npt.NDArray[np.bool_] = np.asarray(~np.isnan(scores).all(axis=(0, 2)))
+    if present is not None:  # a column with too few answers still says how few
+        judged[:, ~judged.any(axis=0)] = present[:, ~judged.any(axis=0)]
     n, n_right = judged.sum(0), (judged & correct[:, None]).sum(0)
     found = np.full((len(value), 5), np.nan)
     for k, (v, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):

@@ -110,9 +110,10 @@ def _highest(probe_map: ProbeMap) -> Text:
             f"\nhighest cell of the map with shuffled labels, {len(floor)} times: median {np.median(floor):.3f}, "
             f"95 % below {np.quantile(floor, 0.95):.3f}; {beyond} of {len(floor)} reach {highest:.3f}"
         )
-    few = [p for p, empty in zip(probe_map.positions, probe_map.auc.isnull().all("layer").values, strict=True) if empty]
-    if few:
-        text.append(f"\ntoo few answers to say: {', '.join(map(printable, few))}")
+    few = probe_map.data.sel(position=probe_map.auc.isnull().all("layer").values)
+    columns = zip(few["position"].values, few["n"].values, few["n_right"].values, strict=True)
+    if told := [f"{printable(str(name))} ({right} right, {n - right} wrong)" for name, n, right in columns]:
+        text.append(f"\ntoo few answers to say: {', '.join(told)}")
     if loose := int((~probe_map.data["converged"]).sum()):
         text.append(f"\nprobes that did not converge: in {loose} of {known} cells")
     return text

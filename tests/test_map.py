@@ -88,6 +88,7 @@ def test_too_few_answers_to_say_give_no_value() -> None:
     made = fit_map(states, correct, positions=NAMES)
     assert np.isnan(made.auc.sel(position="last_q").values).all()
     assert not np.isnan(made.auc.sel(position="-1").values).any()
+    assert (int(made.data["n_right"][0]), int(made.data["n"][0])) == (9, 9 + int((~correct).sum())), "how few"
     states[:, :, 2] = np.nan
     made = fit_map(states, correct, positions=NAMES)
     assert int(made.data["n"].sel(position="-1")) == 0
