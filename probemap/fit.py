@@ -10,15 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.activations import ActivationStore
 from probemap.map import ProbeMap, map_from_scores
-from probemap.positions import DEFAULT_POSITIONS
 from probemap.probe import AUTO_STRENGTHS, HELD_OUT, MIN_PER_CLASS, CellScores, Plan, assign_folds, score_cell
 from probemap.records import MapError
+from probemap.source import States, states_from
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-States = npt.NDArray[np.float32]
 
 
 def fit_map(
@@ -75,7 +73,7 @@ def fit_map(
     ------
     MapError: labels of another length, one class only, fewer of a class than folds, states that are not finite.
     """
-    source = _source(activations, layers, positions)
+    source = states_from(activations, layers, positions)
     kept, labels = _decided(correct, source.n)
     group = np.arange(len(kept))
     if groups is not None:
@@ -100,61 +98,23 @@ def fit_map(
     ]
     shuffles = _shuffles(labels, group, permutations, seed)
     has = _presence(present, source, kept)
-    n_layers, n_positions = len(source.layers), len(source.positions)
-    n_parts = len(plans[0].parts)
-    seen = np.zeros((len(kept), n_positions), bool)
-    scores = np.full((repeats, len(kept), n_layers, n_positions), np.nan, np.float32)
-    inner = np.full((repeats, n_parts, n_layers, n_positions), np.nan, np.float32)
-    strength = np.full((n_layers, n_positions), np.nan)
-    converged = np.ones((n_layers, n_positions), bool)
-    noise = np.full((n_layers, n_positions), np.nan)
-    floor = np.full((permutations, n_layers, n_positions), np.nan)
+    grid = _Grid.empty(source, plans, len(kept), permutations)
     with _Cores(plans[0].device) as cores:
         for row, layer in enumerate(source.layers):
-            states = source.read(layer)[kept]
-            if has is not None:
-                states[~has] = np.nan
-            if common_rows:
-                states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
-
-            seen |= ~np.isnan(states[:, :, 0])
-
-            def judge(column: int, states: States = states, layer: int = layer) -> list[CellScores | None]:
-                return [_cell(source, states, column, layer, labels, kept, plan, shuffles) for plan in plans]
-
-            for column, cells in enumerate(cores.map(judge, range(n_positions))):
-                made = [cell for cell in cells if cell is not None]
-                if len(made) < repeats:
-                    continue
-                scores[:, :, row, column] = [cell.scores for cell in made]
-                inner[:, :, row, column] = [cell.inner for cell in made]
-                noise[row, column] = np.mean([cell.noise for cell in made])
-                strength[row, column] = np.median([cell.strength for cell in made])
-                converged[row, column] = all(cell.converged for cell in made)
-                floor[:, row, column] = np.mean([cell.shuffled for cell in made], axis=0)
-            progress(row + 1, n_layers)
-    if np.isnan(scores).all():
+            # The layer's states live inside this call alone: the next layer is read when they are gone.
+            grid.put(row, *_judge_layer(source, layer, kept, has, common_rows, labels, plans, shuffles, cores))
+            progress(row + 1, len(source.layers))
+    if np.isnan(grid.scores).all():
         raise MapError(
             f"no column has {MIN_PER_CLASS} right and {MIN_PER_CLASS} wrong answers: too few to say anything",
             "ask more questions",
         )
-    extra: dict[str, Any] = {
-        "strength": (("layer", "position"), strength),
-        "converged": (("layer", "position"), converged),
-    }
-    if plans[0].inner:
-        extra |= {
-            "inner": (("repeat", "part", "layer", "position"), inner),
-            "part": (("part",), np.array(plans[0].parts, np.int32)),
-        }
-    if permutations:
-        extra["floor"] = (("shuffle",), np.nanmax(floor, axis=(1, 2)))
     return map_from_scores(
-        scores,
+        grid.scores,
         labels,
         np.stack([plan.fold for plan in plans]),
         group,
-        noise,
+        grid.noise,
         answers=[str(ids[i]) if ids is not None else str(i) for i in kept.tolist()],
         layers=source.layers,
         positions=source.positions,
@@ -171,83 +131,96 @@ def fit_map(
             "common_rows": int(common_rows),
             "seed": seed,
         },
-        present=seen,
-        extra=extra,
+        present=grid.seen,
+        extra=grid.variables(plans[0]),
     )
 
 
-def _cell(
-    source: "_Source",
-    states: States,
-    column: int,
-    layer: int,
-    labels: Bools,
-    kept: Ints,
-    plan: Plan,
-    shuffles: Bools,
-) -> CellScores | None:
-    """`score_cell`, with the cell's name in what it complains of."""
-    mine = np.ascontiguousarray(states[:, column])
-    broken = ~np.isfinite(mine).all(axis=1) & ~np.isnan(mine[:, 0])
-    if broken.any():
-        row = int(kept[np.flatnonzero(broken)[0]])
-        raise MapError(
-            f"the state of answer {row} at layer {layer}, {source.positions[column]}, holds values that are not finite",
-            "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
-        )
-    return score_cell(mine, labels, plan, shuffles)
-
-
 @dataclass(frozen=True)
-class _Source:
-    """States, one layer at a time."""
+class _Grid:
+    """What the cells gave, over (…, layer, position)."""
 
-    n: int
-    layers: list[int]
-    positions: list[str]
-    read: Callable[[int], States]
-    """layer -> a fresh float32 array (n, n_positions, d)."""
+    scores: npt.NDArray[np.float32]
+    inner: npt.NDArray[np.float32]
+    strength: npt.NDArray[np.float64]
+    converged: Bools
+    noise: npt.NDArray[np.float64]
+    floor: npt.NDArray[np.float64]
+    seen: Bools
+    """(n, n_positions): which answers have which position."""
+
+    @classmethod
+    def empty(cls, source: States, plans: Sequence[Plan], n: int, permutations: int) -> "_Grid":
+        cells = (len(source.layers), len(source.positions))
+        return cls(
+            np.full((len(plans), n, *cells), np.nan, np.float32),
+            np.full((len(plans), len(plans[0].parts), *cells), np.nan, np.float32),
+            np.full(cells, np.nan),
+            np.ones(cells, np.bool_),
+            np.full(cells, np.nan),
+            np.full((permutations, *cells), np.nan),
+            np.zeros((n, cells[1]), np.bool_),
+        )
+
+    def put(self, row: int, columns: Sequence[Sequence[CellScores | None]], seen: Bools) -> None:
+        """One layer: for each position the cell under each plan, None where there are too few answers to say."""
+        self.seen[:] |= seen
+        for column, cells in enumerate(columns):
+            made = [cell for cell in cells if cell is not None]
+            if len(made) < len(cells):
+                continue
+            self.scores[:, :, row, column] = [cell.scores for cell in made]
+            self.inner[:, :, row, column] = [cell.inner for cell in made]
+            self.strength[row, column] = np.median([cell.strength for cell in made])
+            self.converged[row, column] = all(cell.converged for cell in made)
+            self.noise[row, column] = np.mean([cell.noise for cell in made])
+            self.floor[:, row, column] = np.mean([cell.shuffled for cell in made], axis=0)
+
+    def variables(self, plan: Plan) -> dict[str, Any]:
+        """What a map holds besides scores and noise."""
+        made: dict[str, Any] = {
+            "strength": (("layer", "position"), self.strength),
+            "converged": (("layer", "position"), self.converged),
+        }
+        if plan.inner:
+            made["inner"] = (("repeat", "part", "layer", "position"), self.inner)
+            made["part"] = (("part",), np.array(plan.parts, np.int32))
+        if len(self.floor):
+            made["floor"] = (("shuffle",), np.nanmax(self.floor, axis=(1, 2)))
+        return made
 
 
-def _source(activations: Any, layers: Sequence[int] | None, positions: Sequence[str] | None) -> _Source:
-    if isinstance(activations, ActivationStore):
-        return _stored(activations, layers, positions)
-    array = activations if hasattr(activations, "shape") else np.asarray(activations)
-    if len(array.shape) != 4:
-        raise MapError(f"states of shape {tuple(array.shape)}", "the shape is (n, n_layers, n_positions, d)")
-    n, n_layers, n_positions, d = map(int, array.shape)
-    if not n or not n_layers or not n_positions or not d:
-        raise MapError(f"states of shape {tuple(array.shape)} are empty", "the shape is (n, n_layers, n_positions, d)")
-    default = DEFAULT_POSITIONS if n_positions == len(DEFAULT_POSITIONS) else range(n_positions)
-    names = [str(p) for p in (default if positions is None else positions)]
-    if len(names) != n_positions:
-        raise MapError(f"{len(names)} position names for {n_positions} positions")
-    numbers = list(range(n_layers)) if layers is None else [int(layer) for layer in layers]
-    if len(numbers) != n_layers:
-        raise MapError(f"{len(numbers)} layer numbers for {n_layers} layers")
-    for what, labels in (("layer", numbers), ("position", names)):
-        if len(set(labels)) != len(labels):
-            raise MapError(f"a {what} is named twice: {labels}", f"name each {what} once")
+def _judge_layer(
+    source: States,
+    layer: int,
+    kept: Ints,
+    has: Bools | None,
+    common_rows: bool,
+    labels: Bools,
+    plans: Sequence[Plan],
+    shuffles: Bools,
+    cores: "_Cores",
+) -> tuple[list[list[CellScores | None]], Bools]:
+    """(for each position the cell under each plan, which answers have which position)."""
+    states = source.read(layer)
+    states = states if len(kept) == source.n else states[kept]
+    if has is not None:
+        states[~has] = np.nan
+    if common_rows:
+        states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
 
-    def read(layer: int) -> States:
-        part = array[:, numbers.index(layer)]
-        if isinstance(part, torch.Tensor):
-            part = part.detach().float().cpu().numpy()
-        return np.array(part, np.float32)
+    def judge(column: int) -> list[CellScores | None]:
+        mine = np.ascontiguousarray(states[:, column])
+        broken = ~np.isfinite(mine).all(axis=1) & ~np.isnan(mine).all(axis=1)
+        if broken.any():
+            raise MapError(
+                f"the state of answer {int(kept[np.flatnonzero(broken)[0]])} at layer {layer}, "
+                f"{source.positions[column]}, holds values that are not finite",
+                "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
+            )
+        return [score_cell(mine, labels, plan, shuffles) for plan in plans]
 
-    return _Source(n, numbers, names, read)
-
-
-def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Sequence[str] | None) -> _Source:
-    layout = store.layout
-    numbers = list(range(layout.n_layers)) if layers is None else [int(layer) for layer in layers]
-    names = list(layout.positions) if positions is None else [str(p) for p in positions]
-    if strange := [k for k in numbers if not 0 <= k < layout.n_layers]:
-        raise MapError(f"there is no layer {strange[0]}", f"the store holds layers 0 to {layout.n_layers - 1}")
-    if unknown := [p for p in names if p not in layout.positions]:
-        raise MapError(f"there is no position {unknown[0]!r}", f"the store holds {', '.join(layout.positions)}")
-    columns = [layout.positions.index(p) for p in names]
-    return _Source(layout.n, numbers, names, lambda layer: store.read_layer(layer)[:, columns])
+    return list(cores.map(judge, range(len(source.positions)))), ~np.isnan(states[:, :, 0])
 
 
 def _decided(correct: Sequence[bool | None] | Bools, n: int) -> tuple[Ints, Bools]:
@@ -330,7 +303,7 @@ def _shuffles(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
     return made
 
 
-def _presence(present: npt.ArrayLike | None, source: _Source, kept: Ints) -> Bools | None:
+def _presence(present: npt.ArrayLike | None, source: States, kept: Ints) -> Bools | None:
     if present is None:
         return None
     has = np.asarray(present)

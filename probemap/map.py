@@ -65,9 +65,9 @@ class ProbeMap:
 
     data: xr.Dataset
     """``auc``; ``low``, ``high`` (95 % interval of the cell); ``band_low``, ``band_high`` (95 % for all cells at once):
-    over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position): the
-    answers that are judged (of a column with too few: that have the position), and the right ones.  ``strength``: the
-    median c chosen; ``converged``; ``noise``: by which part the variance of placement values is too small, see
+    over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position):
+    the answers that are judged (of a column with too few: that have the position), and the right ones.  ``strength``:
+    the median c chosen; ``converged``; ``noise``: by which part the variance of placement values is too small, see
     `probe.noise_share`.
 
     ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``

@@ -134,6 +134,10 @@ def test_values_that_are_neither_states_nor_verdicts_are_refused() -> None:
     states[7, 0, 0, 3] = np.inf
     with pytest.raises(MapError, match=r"the state of answer 7 at layer 0, last_q, holds values that are not finite"):
         fit_map(states, correct, positions=NAMES)
+    states[7, 0, 0] = np.nan
+    states[7, 0, 0, 3] = 1.0
+    with pytest.raises(MapError, match=r"the state of answer 7 at layer 0, last_q, holds values that are not finite"):
+        fit_map(states, correct, positions=NAMES)
     few = np.arange(240) < 7
     with pytest.raises(MapError, match="no column has 10 right and 10 wrong answers"):
         fit_map(planted()[0], few, positions=NAMES)
