@@ -1,0 +1,52 @@
+"""What the page on reading a map says is so: its code prints what the page shows, and what it names exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from probemap.baselines import MEANINGS
+from probemap.cli import app
+from probemap.map import ProbeMap
+from probemap.probe import MIN_PER_CLASS
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "reading.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+
+def test_the_page_s_python_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(code, "reading.md", "exec"), {})  # the page is ours
+    printed = capsys.readouterr().out
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
+    # Another processor may round otherwise.
+    numbers = [[float(number) for number in NUMBER.findall(text)] for text in (printed, shown)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=0.011)
+
+
+def test_the_page_names_what_there_is() -> None:
+    assert "`exact_answer_words`" in PAGE
+    assert "exact_answer_words" in MEANINGS
+    assert f"fewer than {MIN_PER_CLASS} right or {MIN_PER_CLASS} wrong" in PAGE
+    for name in ("honest_best", "indistinguishable", "compare", "difference"):
+        assert f"`{name}`" in PAGE
+        assert hasattr(ProbeMap, name)
+    options = {o for p in get_command(app).commands["map"].params for o in p.opts}  # type: ignore[attr-defined]
+    assert set(re.findall(r"--[a-z][\w-]+", PAGE)) <= options
+    for picture in re.findall(r'src="([^"]+)"', PAGE):
+        assert (DOCS / picture).stat().st_size < 200_000
+
+
+def test_the_page_s_text_repeats_its_table() -> None:
+    table = re.findall(r"^\| ([^|-]+?) \| ([^|]+?) \| ([^|]+?) \|$", PAGE, re.MULTILINE)
+    cells = {what: (real, noise) for what, real, noise in table}
+    text = re.sub(r"^\|.*\n", "", PAGE, flags=re.MULTILINE)
+    for what in ("cells better than chance, by the band", "best cell, chosen inside, judged outside"):
+        assert all(value.split(" (")[0] in text for value in cells[what])
+    assert cells["cells not distinguishable from the best"][0] in text
+    assert cells["cells whose own interval lies above 0.5"][1] in text
+    assert cells["the highest cell's own 95 % interval"][1] in text
+    assert cells["lowest, mean, highest cell"][1].split(", ")[0] in text
