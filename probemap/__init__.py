@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
+# A function that is named as its room is imported from there: `from probemap.judge import judge`.
 _ROOM_OF = {
     "Example": "records",
     "Task": "records",
@@ -21,16 +22,12 @@ _ROOM_OF = {
     "TASKS": "data",
     "load_examples": "data",
     "load_task": "data",
-    "judge": "judge",
-    "locate": "locate",
     "load_model": "model",
     "generate_answers": "generate",
-    "capture": "capture",
     "ActivationStore": "activations",
     "ProbeMap": "map",
     "fit_map": "fit",
     "fit_logistic": "solver",
-    "baselines": "baselines",
     "with_baselines": "gain",
     "plot_map": "figure",
 }

@@ -104,8 +104,8 @@ def _spoken_logprobs(answer: Answer) -> tuple[float, ...]:
     return answer.logprobs[:-1] if answer.stopped and start == stop else answer.logprobs
 
 
-def baseline_scores(baseline: Baseline, correct: Bools, fold: Ints) -> Floats:
-    """Each answer's score from a logistic regression that was fitted without its fold.
+def scores_by_set(baseline: Baseline, correct: Bools, training: Bools) -> Floats:
+    """Every answer's score from logistic regressions that were each fitted on one set of training rows.
 
     A number is standardised, and whether high or low means "right" is learnt in training, never assumed.  A text is
     the set of its words, those of the training rows; a word never seen in training says nothing.
@@ -113,20 +113,21 @@ def baseline_scores(baseline: Baseline, correct: Bools, fold: Ints) -> Floats:
     Parameters
     ----------
     correct: (n,) the verdicts.
-    fold: (n,) as from `probe.assign_folds`.
+    training: (n_sets, n), the rows to fit on; those that lack the baseline are left out.
 
     Returns
     -------
-    (n,) float64 decision values, higher means "right"; NaN where the answer lacks the baseline, or where fewer than
-    MIN_TRAINING right or wrong answers that have it lie outside of its fold.
+    (n_sets, n) float64 decision values, higher means "right"; NaN where the answer lacks the baseline, and in a set
+    with fewer than MIN_TRAINING right or wrong answers that have it.
 
     Raises
     ------
-    MapError: another number of values, verdicts or folds, or a value is infinite.
+    MapError: another number of values, verdicts or rows, or a value is infinite.
     """
-    if not len(baseline.values) == len(correct) == len(fold):
+    if not len(baseline.values) == len(correct) == training.shape[1]:
         raise MapError(
-            f"{baseline.name} has {len(baseline.values)} values for {len(correct)} verdicts and {len(fold)} folds",
+            f"{baseline.name} has {len(baseline.values)} values for {len(correct)} verdicts and {training.shape[1]} "
+            "folds",
             "give those of the judged answers only",
         )
     if isinstance(baseline.values, list):
@@ -137,12 +138,18 @@ def baseline_scores(baseline: Baseline, correct: Bools, fold: Ints) -> Floats:
         fit, given, present = _by_number, baseline.values, ~np.isnan(baseline.values)
         if np.isinf(baseline.values).any():
             raise MapError(f"{baseline.name} holds infinite values", "what is missing is NaN; the rest must be finite")
-    scores = np.full(len(correct), np.nan)
-    for part in np.unique(fold[present]):
-        training, test = present & (fold != part), present & (fold == part)
-        if min(correct[training].sum(), (~correct[training]).sum()) >= MIN_TRAINING:
-            scores[test] = fit(given[training], correct[training], given[test])
+    scores = np.full(training.shape, np.nan)
+    for row, rows in zip(scores, training & present, strict=True):
+        if min(correct[rows].sum(), (~correct[rows]).sum()) >= MIN_TRAINING:
+            row[present] = fit(given[rows], correct[rows], given[present])
     return scores
+
+
+def baseline_scores(baseline: Baseline, correct: Bools, fold: Ints) -> Floats:
+    """Each answer's score, (n,), from the probe fitted without its fold; see `scores_by_set`."""
+    parts = np.unique(fold)
+    scores = scores_by_set(baseline, correct, np.stack([fold != part for part in parts]))
+    return np.asarray(scores[np.searchsorted(parts, fold), np.arange(len(fold))], np.float64)
 
 
 def _by_number(training: Floats, correct: Bools, test: Floats) -> Floats:

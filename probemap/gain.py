@@ -1,12 +1,14 @@
 """What the map adds to its baselines: every baseline scored on the rows of every column, and the difference."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from probemap.baselines import Baseline, baseline_scores
+from probemap.baselines import Baseline, scores_by_set
 from probemap.map import LEVEL, ProbeMap, cell_aucs
+from probemap.probe import Plan, noise_share
 from probemap.records import MapError
 from probemap.stats import Aucs, aucs, by_group, difference, interval
 
@@ -28,7 +30,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
     ------
     MapError: an answer of the map has no line in `ids`.
     """
-    data = probe_map.data
+    data = probe_map.data.drop_dims("baseline", errors="ignore")
     row_of = {name: row for row, name in enumerate(ids)}
     names = [str(name) for name in data["answer"].values]
     if missing := [name for name in names if name not in row_of]:
@@ -44,14 +46,14 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
     best = np.full(shape[1], "", object)
     known: dict[tuple[str, bytes], Aucs | None] = {}
     for column in range(shape[1]):
-        judged = ~np.isnan(data["scores"].values[:, :, :, column]).all(axis=(0, 2))
+        judged = _judged(probe_map, column)
         if not judged.any():
             continue
         top: Aucs | None = None
         for k, baseline in enumerate(baselines):
-            key = (baseline.name, judged.tobytes())
+            key = (baseline.name, data["present"].values[:, column].tobytes())
             if key not in known:
-                known[key] = _baseline_auc(probe_map, baseline, rows, judged)
+                known[key] = _baseline_auc(probe_map, baseline, rows, column)
             made = known[key]
             if made is None:
                 continue
@@ -76,34 +78,40 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
     )
 
 
-def _baseline_auc(
-    probe_map: ProbeMap, baseline: Baseline, rows: npt.NDArray[np.int64], judged: npt.NDArray[np.bool_]
-) -> Aucs | None:
-    """The baseline on a column's answers, averaged over repeats, influences over all answers; None if it lacks some."""
+def _baseline_auc(probe_map: ProbeMap, baseline: Baseline, rows: npt.NDArray[np.int64], column: int) -> Aucs | None:
+    """The baseline on a column's answers, averaged over repeats, influences over all answers; None if it lacks some.
+
+    Judged as a cell is, on the same rows with the same folds, its variance widened in the same way.
+    """
     data = probe_map.data
-    correct = data["correct"].values
-    values = [baseline.values[int(i)] for i in rows]
-    # Probes of a column may also be trained on answers that are not judged: those that are held out are judged only.
-    trained = judged | (data["fold"].values[0] >= 0) if probe_map.data.attrs["held_out"] else judged
-    usable = trained & np.array([v is not None and v == v for v in values])
-    if (judged & ~usable).any():
+    has, judged = data["present"].values[:, column], _judged(probe_map, column)
+    mine = [baseline.values[int(i)] for i in rows]
+    known = np.array([v is not None and v == v for v in mine])
+    if (judged & ~known).any():
         return None
-    inside = Baseline(
-        baseline.name,
-        baseline.meaning,
-        [values[i] for i in np.flatnonzero(usable)]
-        if isinstance(baseline.values, list)
-        else np.array([values[i] for i in np.flatnonzero(usable)], float),
-    )
-    value, influence = 0.0, np.zeros((len(correct), 1))
-    folds = data["fold"].values.astype(np.int64)
+    usable = np.flatnonzero(has & known)
+    picked = [mine[i] for i in usable]
+    values = picked if isinstance(baseline.values, list) else np.array(picked, np.float64)
+    inside, correct = replace(baseline, values=values), data["correct"].values[usable]
+    value, influence = 0.0, np.zeros((len(mine), 1))
+    folds = data["fold"].values.astype(np.int64)[:, usable]
     for fold in folds:
-        scores = np.full(len(correct), np.nan)
-        scores[usable] = baseline_scores(inside, correct[usable], fold[usable])
-        known = judged & ~np.isnan(scores)
-        made = aucs(scores[known][:, None], correct[known], fold[known])
+        plan = Plan(fold, inner="inner" in data)
+        sets = plan.left_out()
+        scores = scores_by_set(inside, correct, np.stack([~np.isin(fold, list(out)) for out in sets]))
+        if np.isnan(scores).any():
+            return None
+        noise = noise_share(scores[:, None], sets, fold, correct, plan, np.zeros(len(plan.parts), np.int64))
+        here = np.isin(fold, plan.parts)
+        mine_only = scores[np.searchsorted(plan.parts, fold[here]), np.flatnonzero(here)]
+        made = aucs(mine_only[:, None], correct[here], fold[here])
         if np.isnan(made.value[0]):
             return None
         value += float(made.value[0]) / len(folds)
-        influence[known] += made.influence / len(folds)
+        influence[usable[here]] += made.influence * np.sqrt(1 + noise) / len(folds)
     return Aucs(np.array([value]), influence)
+
+
+def _judged(probe_map: ProbeMap, column: int) -> npt.NDArray[np.bool_]:
+    """(answers,): which are judged in a column."""
+    return np.asarray(~np.isnan(probe_map.data["scores"].values[:, :, :, column]).all(axis=(0, 2)))

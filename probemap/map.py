@@ -71,8 +71,8 @@ class ProbeMap:
     `probe.noise_share`.
 
     ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``
-    (answer); ``fold`` (repeat, answer).  ``inner`` (repeat, part, layer, position): the AUC inside the training rows
-    of each part.  ``floor`` (shuffle): the highest AUC of the whole map under each shuffling of the labels.
+    (answer); ``present`` (answer, position), also where an answer is not judged; ``fold`` (repeat, answer).
+    ``inner`` (repeat, part, layer, position): the AUC inside the training rows of each part.  ``floor`` (shuffle): the highest AUC of the whole map under each shuffling of the labels.
 
     With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position), ``gain``, ``gain_low``,
     ``gain_high`` (layer, position), ``best_baseline`` (position).  ``attrs``: where it comes from."""
@@ -150,7 +150,10 @@ class ProbeMap:
         return self.auc.copy(data=stays.reshape(self.auc.shape)).astype(bool)
 
     def compare(self, one: tuple[int, str], other: tuple[int, str]) -> Difference:
-        """AUC of cell `one` minus that of `other`, (layer, position) each, on the same answers."""
+        """AUC of cell `one` minus that of `other`, (layer, position) each.
+
+        Each on the answers of its own column, which largely are the same: ``common_rows`` makes them so.
+        """
         value, influence = self._joint
         a, b = (self._number(*cell) for cell in (one, other))
         return difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
@@ -319,7 +322,7 @@ def map_from_scores(
     layers: Sequence[int],
     positions: Sequence[str],
     attrs: Mapping[str, Any],
-    present: npt.NDArray[np.bool_] | None = None,
+    present: npt.NDArray[np.bool_],
     extra: Mapping[str, Any] | None = None,
 ) -> ProbeMap:
     """A map from out-of-fold scores, whoever made them.
@@ -329,7 +332,7 @@ def map_from_scores(
     scores: (n_repeats, n, n_layers, n_positions), NaN where missing or not judged; the same rows in every layer.
     correct, group: (n,); fold: (n_repeats, n).
     noise: (n_layers, n_positions), see `probe.noise_share`.
-    present: (n, n_positions), which answers have which position, for the columns without scores.
+    present: (n, n_positions), which answers have which position.
     extra: more variables for the map's data set.
     """
     data = xr.Dataset(
@@ -339,6 +342,7 @@ def map_from_scores(
             "group": (("answer",), group.astype(np.int32)),
             "fold": (("repeat", "answer"), fold.astype(np.int32)),
             "noise": (SCORES[2:], noise),
+            "present": (("answer", "position"), present),
             **(extra or {}),
         },
         coords={
@@ -352,8 +356,8 @@ def map_from_scores(
     influence = by_group(influence, group)
     quantile = simultaneous_quantile(influence, LEVEL, int(attrs["seed"]))
     judged: npt.NDArray[np.bool_] = np.asarray(~np.isnan(scores).all(axis=(0, 2)))
-    if present is not None:  # a column with too few answers still says how few
-        judged[:, ~judged.any(axis=0)] = present[:, ~judged.any(axis=0)]
+    # A column with too few answers still says how few.
+    judged[:, ~judged.any(axis=0)] = present[:, ~judged.any(axis=0)]
     n, n_right = judged.sum(0), (judged & correct[:, None]).sum(0)
     found = np.full((len(value), 5), np.nan)
     for k, (v, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):

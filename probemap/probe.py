@@ -162,7 +162,7 @@ def score_cell(states: npt.NDArray[np.float32], correct: Bools, plan: Plan, shuf
         typical = float(np.median(np.array(strengths)[choice]))
         floor[usable] = design.floor(labels[usable], plan, part, typical)
     picked = inner[np.arange(n_parts), choice]
-    noise = noise_share(values, sets, part, right, plan, choice) if plan.inner else float(plan.parts != [HELD_OUT])
+    noise = noise_share(values, sets, part, right, plan, choice)
     return CellScores(scores, picked, np.array(strengths)[choice], noise, sure, floor)
 
 
@@ -192,12 +192,14 @@ def noise_share(
     the fold's own.  The deviation of the summed AUC from that of these very probes is then Σ_k w_k · e_k, with variance
     K (K-1)² δ² + 2 K (K-1) e²; the placement values of one part, given its probe, account for K (K-1)² δ² + K (K-1) e².
     The true variance is therefore 1 + ρ times theirs, with ρ = e² / ((K-1) δ² + e²), the share that is returned: 1 on
-    noise, near 0 where the probe is sure.  It shows in how far probes agree on answers that trained neither: two that
-    leave out k and j, and k and j', have K - 2 folds each and K - 3 in common, so that 1 - their correlation is
-    a = e² / ((K-2)² δ² + (K-2) e²).  Without coupling (held-out answers only) there is nothing to add: 0.
+    noise (and where the plan has no inner sets), near 0 where the probe is sure.  It shows in how far probes agree on
+    answers that trained neither: two that leave out k and j, and k and j', have K - 2 folds each and K - 3 in common, so
+    that 1 - their correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without coupling (held-out answers only) there is nothing to add: 0.
     """
     if plan.parts == [HELD_OUT]:
         return 0.0
+    if not plan.inner:
+        return 1.0
     folds = len(plan.parts)
     own = total = 0.0
     for row, k in enumerate(plan.parts):
