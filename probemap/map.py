@@ -71,8 +71,9 @@ class ProbeMap:
     `probe.noise_share`.
 
     ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``
-    (answer); ``present`` (answer, position), also where an answer is not judged; ``fold`` (repeat, answer).
-    ``inner`` (repeat, part, layer, position): the AUC inside the training rows of each part.  ``floor`` (shuffle): the highest AUC of the whole map under each shuffling of the labels.
+    (answer); ``present`` (answer, position), also where an answer is not judged; ``fold`` (repeat, answer).  ``inner``
+    (repeat, part, layer, position): the AUC inside the training rows of each part.  ``floor`` (shuffle): the highest
+    AUC of the whole map under each shuffling of the labels.
 
     With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position), ``gain``, ``gain_low``,
     ``gain_high`` (layer, position), ``best_baseline`` (position).  ``attrs``: where it comes from."""

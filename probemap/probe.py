@@ -192,9 +192,11 @@ def noise_share(
     the fold's own.  The deviation of the summed AUC from that of these very probes is then Σ_k w_k · e_k, with variance
     K (K-1)² δ² + 2 K (K-1) e²; the placement values of one part, given its probe, account for K (K-1)² δ² + K (K-1) e².
     The true variance is therefore 1 + ρ times theirs, with ρ = e² / ((K-1) δ² + e²), the share that is returned: 1 on
-    noise (and where the plan has no inner sets), near 0 where the probe is sure.  It shows in how far probes agree on
-    answers that trained neither: two that leave out k and j, and k and j', have K - 2 folds each and K - 3 in common, so
-    that 1 - their correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without coupling (held-out answers only) there is nothing to add: 0.
+    noise (and where the plan has no inner sets), near 0 where the probe is sure.
+
+    It shows in how far probes agree on answers that trained neither: two that leave out k and j, and k and j', have
+    K - 2 folds each and K - 3 in common, so that 1 - their correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without
+    coupling (held-out answers only) there is nothing to add: 0.
     """
     if plan.parts == [HELD_OUT]:
         return 0.0
