@@ -274,12 +274,12 @@ def table(folder: Path, d: int, decay: float, repeats: int, rate: tuple[float, f
 
 
 MEMORY = """
-import resource, sys, threading
+import sys, threading
 import numpy as np
 import probemap, probemap.fit, sklearn.linear_model, xarray
 peak = 0
-def own():
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+def own(name="RssAnon"):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 def watch():
     global peak
     while not stop.wait(0.01):
@@ -292,7 +292,8 @@ if sys.argv[2] != "0":
     probemap.fit_map(states, np.load(sys.argv[3]))
 stop.set()
 thread.join()
-print(max(peak, own()) / 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# Not ru_maxrss: a child inherits its parent's.
+print(max(peak, own()) / 1024, own("VmHWM") / 1024)
 """
 
 
