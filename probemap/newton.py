@@ -10,7 +10,7 @@ corrections of the gradient, so rounding in a factor costs a step, not accuracy.
 import torch
 
 MAX_STEPS = 60
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 """A problem stands still when its last step moved no training row's score by more than this (relative to scores above
 1).  Newton's method converges quadratically: the error that is left is of the order of its square."""
 

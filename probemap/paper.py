@@ -23,6 +23,7 @@ from sklearn.model_selection import train_test_split
 from probemap.activations import ActivationStore
 from probemap.fit import fit_map
 from probemap.map import ProbeMap
+from probemap.source import States, states_from
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
 """Stands on every output of a map that was made so."""
@@ -44,11 +45,22 @@ class PaperProbe(BaseEstimator):  # type: ignore[misc]
         return -wrong
 
 
-def paper_split(correct: Sequence[bool | None], seed: int) -> npt.NDArray[np.bool_]:
-    """(n,): which answers the protocol judges on; undecided ones are in neither part."""
+def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to fit on and rows to judge, in the split's order; undecided answers are in neither."""
     decided = np.flatnonzero([verdict is not None for verdict in correct])
-    _, test = train_test_split(decided, test_size=0.2, random_state=seed)
-    return np.isin(np.arange(len(correct)), test)
+    train, test = train_test_split(decided, test_size=0.2, random_state=seed)
+    return train, test
+
+
+class _InOrder:
+    """States with their answers in another order, as an array (n, n_layers, n_positions, d)."""
+
+    def __init__(self, source: States, order: npt.NDArray[np.int64], d: int) -> None:
+        self.source, self.order = source, order
+        self.shape = (len(order), len(source.layers), len(source.positions), d)
+
+    def __getitem__(self, at: tuple[slice, int]) -> npt.NDArray[np.float32]:
+        return self.source.read(self.source.layers[at[1]])[self.order]
 
 
 def fit_paper_map(
@@ -69,20 +81,25 @@ def fit_paper_map(
     located: (n,): which answers have an exact answer; the others are dropped after the split.
     The rest, and the errors raised: as for `fit.fit_map`.
     """
-    n_positions = len(store.layout.positions) if isinstance(store, ActivationStore) else store.shape[2]
+    source = states_from(store, None, positions)
+    d = store.layout.d if isinstance(store, ActivationStore) else store.shape[3]
+    train, test = paper_split(correct, seed)
+    # lbfgs stops early on unscaled states, and then the order of the rows decides where: the split's own.
+    order = np.concatenate([train, test])
     with warnings.catch_warnings():
         # That lbfgs stopped at 100 steps is part of the protocol; the map notes it cell by cell.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return fit_map(
-            store,
-            correct,
-            present=np.repeat(np.asarray(located, bool)[:, None], n_positions, axis=1),
-            positions=positions,
-            held_out=paper_split(correct, seed),
+            _InOrder(source, order, d),
+            [correct[i] for i in order.tolist()],
+            present=np.repeat(np.asarray(located, bool)[order, None], len(source.positions), axis=1),
+            layers=source.layers,
+            positions=source.positions,
+            held_out=np.arange(len(order)) >= len(train),
             probe=PaperProbe(seed),
             nested=False,
             seed=seed,
-            ids=ids,
+            ids=[str(i) if ids is None else ids[i] for i in order.tolist()],
             attrs={**(attrs or {}), "protocol": LABEL},
             progress=progress,
         )

@@ -22,8 +22,8 @@ import torch
 from probemap.newton import solve_by_newton
 
 TOLERANCE = 1e-3
-"""A problem has arrived when its last step, and the Newton step that the preconditioner foretells, move no training
-row's score by more than this (relative to scores above 1)."""
+"""A problem has arrived when its last step, and the Newton step that the preconditioner foretells, move no row's
+score by more than this (relative to scores above 1)."""
 
 MAX_STEPS = 150
 _REFRESH = (5, 16, 48, 96)
@@ -146,8 +146,8 @@ def _descend(
         here = _turn(here, z, z_b, z_f)
         here, length = _line_search(here)
         here.g, here.before = _gradient(x, here), here.g
-        step_size = torch.maximum((length * here.way_f).abs(), z_f.abs()) / (1 + here.f.abs())
-        moved = (step_size * (here.weight > 0)).amax(1, keepdim=True)
+        # All rows, left-out ones too: a row unlike those that were trained on can move long after they stand still.
+        moved = (torch.maximum((length * here.way_f).abs(), z_f.abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
         arrived = moved[:, 0] < TOLERANCE
         if bool(arrived.any()):
             done = here.number[arrived]
