@@ -188,12 +188,12 @@ def floor(problem: Problem) -> Floor:
     steps, moved = 0, 0.0
     plain = solver._precondition
 
-    def counted(x: Any, space: Any, factors: Any, here: Any) -> Any:
+    def counted(space: Any, factors: Any, here: Any) -> Any:
         nonlocal steps, moved
-        (n, d), m = x.shape, len(here.g)
+        (n, d), m = space.x.shape, len(here.g)
         groups = len(set(here.group.tolist()))
         steps, moved = steps + 1, moved + 4 * (2 * n * d + groups * min(n, d) ** 2 + 8 * m * d + 6 * m * n)
-        return plain(x, space, factors, here)
+        return plain(space, factors, here)
 
     aten = torch.ops.aten
     custom = {aten.linalg_cholesky_ex.default: _cholesky_flop, aten.cholesky_solve.default: _solve_flop}

@@ -79,16 +79,13 @@ def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices, sit
     ModelError: the model does not show where `site` is, or does not compute it once per block.
     StoreError: a state is not finite; names answer and layer.
     """
-    width = max(len(a.token_ids) for a in answers)
-    pad = model.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[*a.token_ids, *[pad] * (width - len(a.token_ids))] for a in answers])
-    mask = torch.tensor([[1] * len(a.token_ids) + [0] * (width - len(a.token_ids)) for a in answers])
+    ids, mask = model.right_padded([a.token_ids for a in answers])
     rows = torch.arange(len(answers))[:, None].to(model.device)
     columns = torch.from_numpy(indices.astype(np.int64)).clamp(min=0).to(model.device)
-    probed = _Probed(find_taps(model.network, site), rows, columns, (len(answers), width))
+    probed = _Probed(find_taps(model.network, site), rows, columns, (ids.shape[0], ids.shape[1]))
     with torch.inference_mode(), probed.hooked():
         # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
-        model.network.base_model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False)
+        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     states: States = probed.stacked().cpu().numpy()
     present = indices >= 0
     bad = ~np.isfinite(states).all(axis=(2, 3), where=present[:, None, :, None])

@@ -85,6 +85,11 @@ def read_p_true(run: Run, answers: list[Answer]) -> list[float] | None:
     return [row.p_true for row in rows]
 
 
+def answer_inputs(run: Run) -> dict[str, str]:
+    """Questions and answers, which verdicts and p(True) are made from, as hashes."""
+    return {name: run.sha256(name) for name in ("task.json", "answers.jsonl")}
+
+
 def map_inputs(run: Run, baselines: bool) -> dict[str, str]:
     """What a map is made from, as hashes."""
     from probemap.activations import ActivationStore

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from probemap.baselines import Baseline, scores_by_set
-from probemap.map import LEVEL, ProbeMap, cell_aucs
+from probemap.map import LEVEL, ProbeMap, cell_aucs, judged_rows
 from probemap.probe import Plan, noise_share
 from probemap.records import MapError
 from probemap.stats import Aucs, aucs, by_group, difference, interval
 
-Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 
 def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequence[str]) -> ProbeMap:
@@ -44,16 +46,17 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
     table = np.full((3, len(baselines), shape[1]), np.nan)
     gain = np.full((3, *shape), np.nan)
     best = np.full(shape[1], "", object)
+    judged_everywhere = judged_rows(data["scores"].values)
     known: dict[tuple[str, bytes], Aucs | None] = {}
     for column in range(shape[1]):
-        judged = _judged(probe_map, column)
+        judged = judged_everywhere[:, column]
         if not judged.any():
             continue
         top: Aucs | None = None
         for k, baseline in enumerate(baselines):
             key = (baseline.name, data["present"].values[:, column].tobytes())
             if key not in known:
-                known[key] = _baseline_auc(probe_map, baseline, rows, column)
+                known[key] = _baseline_auc(data, baseline, rows, data["present"].values[:, column], judged)
             made = known[key]
             if made is None:
                 continue
@@ -78,13 +81,16 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
     )
 
 
-def _baseline_auc(probe_map: ProbeMap, baseline: Baseline, rows: npt.NDArray[np.int64], column: int) -> Aucs | None:
+def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, has: Bools, judged: Bools) -> Aucs | None:
     """The baseline on a column's answers, averaged over repeats, influences over all answers; None if it lacks some.
 
     Judged as a cell is, on the same rows with the same folds, its variance widened in the same way.
+
+    Parameters
+    ----------
+    rows: (answers,) where the baseline's values for the map's answers are.
+    has, judged: (answers,) which have the column's position, and which it is judged on.
     """
-    data = probe_map.data
-    has, judged = data["present"].values[:, column], _judged(probe_map, column)
     mine = [baseline.values[int(i)] for i in rows]
     known = np.array([v is not None and v == v for v in mine])
     if (judged & ~known).any():
@@ -110,8 +116,3 @@ def _baseline_auc(probe_map: ProbeMap, baseline: Baseline, rows: npt.NDArray[np.
         value += float(made.value[0]) / len(folds)
         influence[usable[here]] += made.influence * np.sqrt(1 + noise) / len(folds)
     return Aucs(np.array([value]), influence)
-
-
-def _judged(probe_map: ProbeMap, column: int) -> npt.NDArray[np.bool_]:
-    """(answers,): which are judged in a column."""
-    return np.asarray(~np.isnan(probe_map.data["scores"].values[:, :, :, column]).all(axis=(0, 2)))

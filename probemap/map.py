@@ -312,6 +312,11 @@ def cell_aucs(data: xr.Dataset, usable: npt.NDArray[np.bool_] | None = None) -> 
     return value.ravel(), influence.reshape(n, -1)
 
 
+def judged_rows(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """(n, n_positions): which answers a column is judged on, from scores (n_repeats, n, n_layers, n_positions)."""
+    return np.asarray(~np.isnan(scores).all(axis=(0, 2)), np.bool_)
+
+
 def map_from_scores(
     scores: npt.NDArray[np.float32],
     correct: npt.NDArray[np.bool_],
@@ -356,7 +361,7 @@ def map_from_scores(
     value, influence = cell_aucs(data)
     influence = by_group(influence, group)
     quantile = simultaneous_quantile(influence, LEVEL, int(attrs["seed"]))
-    judged: npt.NDArray[np.bool_] = np.asarray(~np.isnan(scores).all(axis=(0, 2)))
+    judged = judged_rows(scores)
     # A column with too few answers still says how few.
     judged[:, ~judged.any(axis=0)] = present[:, ~judged.any(axis=0)]
     n, n_right = judged.sum(0), (judged & correct[:, None]).sum(0)

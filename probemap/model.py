@@ -5,7 +5,7 @@ One of the three rooms that know transformers (with `generate` and `capture`).
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,6 +74,14 @@ class Model:
     @property
     def n_layers(self) -> int:
         return int(self.network.config.get_text_config().num_hidden_layers)
+
+    def right_padded(self, token_ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(ids, attention mask), each (len(token_ids), the longest), on the model's device: padding shifts nothing."""
+        width = max(map(len, token_ids))
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in token_ids])
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in token_ids])
+        return ids.to(self.device), mask.to(self.device)
 
     def end_ids(self) -> frozenset[int]:
         """Ids that end a turn or a text: the tokenizer's and the generation configuration's."""

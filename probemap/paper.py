@@ -55,9 +55,9 @@ def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[
 class _InOrder:
     """States with their answers in another order, as an array (n, n_layers, n_positions, d)."""
 
-    def __init__(self, source: States, order: npt.NDArray[np.int64], d: int) -> None:
+    def __init__(self, source: States, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order
-        self.shape = (len(order), len(source.layers), len(source.positions), d)
+        self.shape = (len(order), len(source.layers), len(source.positions), source.d)
 
     def __getitem__(self, at: tuple[slice, int]) -> npt.NDArray[np.float32]:
         return self.source.read(self.source.layers[at[1]])[self.order]
@@ -82,7 +82,6 @@ def fit_paper_map(
     The rest, and the errors raised: as for `fit.fit_map`.
     """
     source = states_from(store, None, positions)
-    d = store.layout.d if isinstance(store, ActivationStore) else store.shape[3]
     train, test = paper_split(correct, seed)
     # lbfgs stops early on unscaled states, and then the order of the rows decides where: the split's own.
     order = np.concatenate([train, test])
@@ -90,7 +89,7 @@ def fit_paper_map(
         # That lbfgs stopped at 100 steps is part of the protocol; the map notes it cell by cell.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return fit_map(
-            _InOrder(source, order, d),
+            _InOrder(source, order),
             [correct[i] for i in order.tolist()],
             present=np.repeat(np.asarray(located, bool)[order, None], len(source.positions), axis=1),
             layers=source.layers,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probemap.analysis import make_map, plot
-from probemap.contents import answers_of, read_answers
+from probemap.contents import answer_inputs, answers_of, read_answers
 from probemap.data import fingerprint, load_task
 from probemap.judge import judge as judge_answer
 from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
@@ -151,7 +151,7 @@ def judge(
         with run.making(
             "judge",
             options={"locator": chosen},
-            inputs={name: run.sha256(name) for name in ("task.json", "answers.jsonl")},
+            inputs=answer_inputs(run),
             redo=redo,
             tell=talk.tell,
         ) as needed:
@@ -279,7 +279,7 @@ def ask_p_true(
         with run.making(
             "p-true",
             options={},
-            inputs={name: run.sha256(name) for name in ("task.json", "answers.jsonl")},
+            inputs=answer_inputs(run),
             redo=redo,
             tell=talk.tell,
         ) as needed:

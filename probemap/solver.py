@@ -142,10 +142,10 @@ def _descend(
             for k in sorted(set(here.group[moved[:, 0] > _REFRESH_ABOVE].tolist())):
                 factors[k] = space.factor(curvature[here.group == k].mean(0))
                 here.size[here.group == k] = torch.inf
-        z, z_b, z_f = _precondition(x, space, factors, here)
+        z, z_b, z_f = _precondition(space, factors, here)
         here = _turn(here, z, z_b, z_f)
-        here, length = _line_search(here)
-        here.g, here.before = _gradient(x, here), here.g
+        here, length, pull = _line_search(here)
+        here.g, here.before = (pull @ x) * (here.ridge > 0) + here.ridge * here.w, here.g
         # All rows, left-out ones too: a row unlike those that were trained on can move long after they stand still.
         moved = (torch.maximum((length * here.way_f).abs(), z_f.abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
         arrived = moved[:, 0] < TOLERANCE
@@ -160,7 +160,7 @@ def _descend(
 
 
 def _precondition(
-    x: torch.Tensor, space: "_Features | _Rows", factors: "list[_Factor]", here: _Problems
+    space: "_Features | _Rows", factors: "list[_Factor]", here: _Problems
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """M⁻¹ g: its coefficients, its intercept, and its scores."""
     groups = sorted(set(here.group.tolist()))
@@ -187,10 +187,14 @@ def _turn(here: _Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor
     return replace(here, way=way, way_b=way_b, way_f=way_f, size=size.clamp(min=tiny), before_b=here.level)
 
 
-def _line_search(here: _Problems) -> tuple[_Problems, torch.Tensor]:
+def _line_search(here: _Problems) -> tuple[_Problems, torch.Tensor, torch.Tensor]:
     """Go along the direction until its slope is a quarter of what it was: Newton's method in one dimension, bracketed.
 
     Scores are linear in the length, so this needs no product with X.
+
+    Returns
+    -------
+    The problems there, the lengths (m, 1), and the gradient with respect to f there (m, n).
     """
     bend, tilt = _dot(here.ridge * here.way, here.way), _dot(here.ridge * here.way, here.w)
     slope = _dot(here.way, here.g) + here.way_b * here.level
@@ -211,12 +215,7 @@ def _line_search(here: _Problems) -> tuple[_Problems, torch.Tensor]:
         f = torch.addcmul(here.f, length, here.way_f)
         pull = here.weight * (f.sigmoid() - here.y)
     w, b = torch.addcmul(here.w, length, here.way), here.b + length * here.way_b
-    return replace(here, w=w, b=b, f=f, level=pull.sum(1, keepdim=True)), length
-
-
-def _gradient(x: torch.Tensor, here: _Problems) -> torch.Tensor:
-    pull = here.weight * (here.f.sigmoid() - here.y)
-    return (pull @ x) * (here.ridge > 0) + here.ridge * here.w
+    return replace(here, w=w, b=b, f=f, level=pull.sum(1, keepdim=True)), length, pull
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

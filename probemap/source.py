@@ -22,6 +22,7 @@ class States:
     n: int
     layers: list[int]
     positions: list[str]
+    d: int
     read: Callable[[int], Layer]
     """layer -> a fresh float32 array (n, n_positions, d)."""
 
@@ -58,7 +59,7 @@ def states_from(activations: Any, layers: Sequence[int] | None, positions: Seque
             part = part.detach().float().cpu().numpy()
         return np.array(part, np.float32)
 
-    return States(n, numbers, names, read)
+    return States(n, numbers, names, d, read)
 
 
 def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Sequence[str] | None) -> States:
@@ -70,4 +71,4 @@ def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Seq
     if unknown := [p for p in names if p not in layout.positions]:
         raise MapError(f"there is no position {unknown[0]!r}", f"the store holds {', '.join(layout.positions)}")
     columns = [layout.positions.index(p) for p in names]
-    return States(layout.n, numbers, names, lambda layer: store.read_layer(layer)[:, columns])
+    return States(layout.n, numbers, names, layout.d, lambda layer: store.read_layer(layer)[:, columns])

@@ -103,15 +103,10 @@ def _before_the_letter(model: Model, example: Example, answer: str, frame: Frame
 
 def _next_logits(model: Model, token_ids: Sequence[tuple[int, ...]]) -> torch.Tensor:
     """(len(token_ids), vocabulary): the model's own logits of the token after each text."""
-    width = max(map(len, token_ids))
-    pad = model.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in token_ids])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in token_ids])
+    ids, mask = model.right_padded(token_ids)
     last = torch.tensor([len(row) - 1 for row in token_ids]).to(model.device)
     with torch.inference_mode(), _head_sees_only(model.network, last):
-        logits: torch.Tensor = model.network(
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
-        ).logits
+        logits: torch.Tensor = model.network(input_ids=ids, attention_mask=mask, use_cache=False).logits
     if logits.shape[:2] != (len(token_ids), 1):
         raise ModelError(
             f"the logits of {type(model.network).__name__} do not come from its output embeddings",
