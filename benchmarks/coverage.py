@@ -17,7 +17,7 @@ from scipy.stats import norm
 
 from probemap.fit import fit_map
 from probemap.map import ProbeMap
-from probemap.probe import Plan, _Design
+from probemap.probe import Plan, _Designs
 
 LAYERS, POSITIONS, WIDTH = 5, 4, 12
 GRADES = np.linspace(0.0, 1.0, LAYERS * POSITIONS)  # from a cell of pure noise to the best cell
@@ -41,13 +41,13 @@ def true_aucs(states: np.ndarray, made: ProbeMap, shift: np.ndarray) -> np.ndarr
     plan = Plan(fold, inner=False)
     truth = np.empty((len(numbers), LAYERS, POSITIONS))
     training = np.stack([fold != k for k in numbers])
+    every = np.arange(len(plan.parts))
     for layer in range(LAYERS):
+        x = np.ascontiguousarray(states[:, layer].swapaxes(0, 1))
+        fits = _Designs(x, training, "cpu").fit(correct[None], 0 * every, every, np.ones((POSITIONS, len(every))))
         for column in range(POSITIONS):
-            x = states[:, layer, column]
-            design = _Design(x, training, "cpu")
-            fits = design.fit(correct[None], np.zeros(len(plan.parts), int), np.arange(len(plan.parts)), [1.0] * 5)
-            rows = np.c_[x, np.ones(len(x))]
-            w = np.linalg.lstsq(rows, fits.scores.numpy().T.astype(float), rcond=None)[0][:-1]
+            rows = np.c_[x[column], np.ones(len(correct))]
+            w = np.linalg.lstsq(rows, fits.scores[column].numpy().T.astype(float), rcond=None)[0][:-1]
             truth[:, layer, column] = norm.cdf((shift[layer, column] @ w) / np.sqrt(2 * (w**2).sum(0)))
     return truth
 

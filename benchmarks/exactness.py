@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 
 from probemap.activations import ActivationStore
 from probemap.contents import read_answers
-from probemap.probe import Plan, assign_folds, score_cell
+from probemap.probe import Plan, assign_folds, score_cells
 from probemap.run import Run
 from probemap.stats import aucs
 
@@ -106,11 +106,11 @@ def compare(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, parts: li
     """One cell at all strengths; of our five folds those in `parts` are compared."""
     present = ~np.isnan(states[:, 0])
     none = np.empty((0, len(correct)), bool)
-    made = [score_cell(states, correct, Plan(fold, (c,), inner=False), none) for c in STRENGTHS]
-    if any(cell is None for cell in made):
+    made = [score_cells(states[None], correct, Plan(fold, (c,), inner=False), none) for c in STRENGTHS]
+    if any(cells is None for cells in made):
         return []
     right, part, x = correct[present], fold[present], states[present]
-    ours = np.stack([cell.scores[present] for cell in made if cell is not None]).astype(np.float64)
+    ours = np.stack([cells[0].scores[present] for cells in made if cells is not None]).astype(np.float64)
     theirs, default = np.full(ours.shape, np.nan), np.full(ours.shape, np.nan)
     bounds = np.zeros((len(STRENGTHS), len(parts)))
     for column, k in enumerate(parts):
@@ -140,11 +140,11 @@ def compare(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, parts: li
             correlations(ours, i),
             errors(i),
             float(bounds[i].max()),
-            bool(cell is not None and cell.converged),
+            bool(cells is not None and cells[0].converged),
             abs(default_auc[i] - their_auc[i]),
             correlations(default, i),
         )
-        for i, (c, cell) in enumerate(zip(STRENGTHS, made, strict=True))
+        for i, (c, cells) in enumerate(zip(STRENGTHS, made, strict=True))
     ]
 
 
@@ -211,7 +211,7 @@ def table_row(name: str, cells: list[Compared]) -> str:
 def main(folder: str | None, every: int) -> None:
     check_rotation()
     lines = [
-        "Out-of-fold decision values of `probemap.probe.score_cell` against StandardScaler and LogisticRegression in "
+        "Out-of-fold decision values of `probemap.probe.score_cells` against StandardScaler and LogisticRegression in "
         "float64, run to convergence on the same folds (in the space of the training rows where these are fewer than "
         "the features: an L2 penalty does not see a rotation; asserted on a small case).  |ΔAUC| is that of the AUC "
         "within folds; correlations are within a fold; a score's error is relative to the largest score of its fold.  "

@@ -29,11 +29,11 @@ from states import synthetic
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
-from probemap import solver
-from probemap.fit import _Cores, _shuffles, fit_map
-from probemap.probe import AUTO_STRENGTHS, _Design, assign_folds
+from probemap.fit import _COMPANY, _Cores, _shuffles, fit_map
+from probemap.probe import AUTO_STRENGTHS, _Designs, assign_folds
+from probemap.space import Space
 
-N, LAYERS, POSITIONS, FOLDS, SHUFFLES, TIMED = 1000, 2, 4, 5, 100, 20
+N, LAYERS, POSITIONS, FOLDS, SHUFFLES, TIMED = 1000, 1, 12, 5, 100, 20
 DEFAULT = {"tol": 1e-4, "max_iter": 100}
 TOLERANCES, SAME = (1e-5, 1e-6, 1e-7, 1e-8), 0.9999
 """scikit-learn is at the same optimum with the first tolerance whose scores correlate so well with the converged."""
@@ -74,20 +74,22 @@ def ours_map(problem: Problem, permutations: int) -> None:
     fit_map(problem.states, problem.correct, nested=False, c=problem.strengths[0], permutations=permutations)
 
 
-def ours_cell(problem: Problem, layer: int, column: int, labels: np.ndarray) -> np.ndarray:
-    """(label sets, strengths, n): out-of-fold scores of one cell, as `score_cell` makes them."""
+def ours_cells(problem: Problem, cells: list[tuple[int, int]], labels: np.ndarray) -> np.ndarray:
+    """(cells, label sets, strengths, n): out-of-fold scores, as `score_cells` makes them."""
     training = np.stack([problem.fold != k for k in range(FOLDS)])
-    design = _Design(np.ascontiguousarray(problem.states[:, layer, column]), training, "cpu")
+    states = np.stack([problem.states[:, layer, column] for layer, column in cells])
+    design = _Designs(states, training, "cpu")
     label, k, strength = (i.ravel() for i in np.indices((len(labels), FOLDS, len(problem.strengths))))
-    fits = design.fit(labels, label, k, np.array(problem.strengths)[strength])
-    scores = fits.scores.numpy().reshape(len(labels), FOLDS, len(problem.strengths), N)
-    return scores[:, problem.fold, :, np.arange(N)].transpose(1, 2, 0)
+    fits = design.fit(labels, label, k, np.tile(np.array(problem.strengths)[strength], (len(cells), 1)))
+    scores = fits.scores.numpy().reshape(len(cells), len(labels), FOLDS, len(problem.strengths), N)
+    return scores[:, :, problem.fold, :, np.arange(N)].transpose(1, 2, 3, 0)
 
 
 def ours_grid(problem: Problem) -> None:
-    """The plain grid, without choosing: all strengths of a cell at once, cells side by side as in `fit_map`."""
+    """The plain grid, without choosing: all strengths of a cell at once, cells in company as in `fit_map`."""
     with _Cores("cpu") as cores:
-        list(cores.map(lambda i: ours_cell(problem, *problem.cells[i], problem.labels), range(len(problem.cells))))
+        some = [problem.cells[i : i + _COMPANY] for i in range(0, len(problem.cells), _COMPANY)]
+        list(cores.map(lambda cells: ours_cells(problem, cells, problem.labels), some))
 
 
 # Theirs.
@@ -136,7 +138,7 @@ def correlations(problem: Problem) -> tuple[list[float], dict[str, Any]]:
                 for j, (f, _) in enumerate(reference(train, y[~out], test, problem.strengths)):
                     best[i, j, out] = f
         # Ours in the company that it is timed in: all label sets share a factor.
-        ours = lowest(ours_cell(problem, 0, 0, problem.labels)[: len(labels)])
+        ours = lowest(ours_cells(problem, [(0, 0)], problem.labels)[0, : len(labels)])
         default = lowest(their_cell(problem, 0, 0, labels, DEFAULT))
         for tol in TOLERANCES:
             options = {"tol": tol, "max_iter": 10_000}
@@ -169,8 +171,8 @@ def _cholesky_flop(a: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> 
     return a[-1] ** 3 // 3
 
 
-def _solve_flop(b: Any, lower: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return 2 * lower[-1] ** 2 * b[-1]
+def _solve_flop(lower: Any, b: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return lower[-1] ** 2 * b[-1]
 
 
 @dataclass
@@ -183,27 +185,30 @@ class Floor:
 
 
 def floor(problem: Problem) -> Floor:
-    """Counted on the first cell: all products, factors and solves; and bytes as if every step read X twice, its factor
-    once, and read or wrote each of its tensors once (eight with a row per problem and d columns, six with n)."""
+    """Counted on the first cell: all products, factors and solves; and bytes as if every step read X twice (or the
+    kernel once), its factors once, and read or wrote each of its tensors once (eight with a row per problem and a
+    column per unknown, six with one per row)."""
     steps, moved = 0, 0.0
-    plain = solver._precondition
+    plain = Space.precondition
 
     def counted(space: Any, factors: Any, here: Any) -> Any:
         nonlocal steps, moved
-        (n, d), m = space.x.shape, len(here.g)
-        groups = len(set(here.group.tolist()))
-        steps, moved = steps + 1, moved + 4 * (2 * n * d + groups * min(n, d) ** 2 + 8 * m * d + 6 * m * n)
+        (_, n, d), m = space.x.shape, len(here.g)
+        k = min(n, d)
+        # Unknowns are features, with two products with X, or rows, with one product with the kernel.
+        read = 2 * n * d if n > d else n * n
+        steps, moved = steps + 1, moved + 4 * (read + len(here.groups) * k**2 + 8 * m * k + 6 * m * n)
         return plain(space, factors, here)
 
     aten = torch.ops.aten
-    custom = {aten.linalg_cholesky_ex.default: _cholesky_flop, aten.cholesky_solve.default: _solve_flop}
-    solver._precondition = counted
+    custom = {aten.linalg_cholesky_ex.default: _cholesky_flop, aten.linalg_solve_triangular.default: _solve_flop}
+    Space.precondition = counted
     try:
         # The counter knows packets of operators, not their overloads.
         with FlopCounterMode(display=False, custom_mapping={k.overloadpacket: f for k, f in custom.items()}) as counter:
-            ours_cell(problem, 0, 0, problem.labels)
+            ours_cells(problem, [(0, 0)], problem.labels)
     finally:
-        solver._precondition = plain
+        Space.precondition = plain
     return Floor(counter.get_total_flops(), moved, steps)
 
 
@@ -247,7 +252,7 @@ def table(folder: Path, d: int, decay: float, repeats: int, rate: tuple[float, f
         ):
             # Warm: workers started, modules imported, states in the page cache.
             parallel(joblib.delayed(their_cell)(problem, 0, 0, problem.labels[:1], DEFAULT) for _ in range(cores))
-            ours_cell(problem, 0, 0, problem.labels[:1])
+            ours_cells(problem, [(0, 0)], problem.labels[:1])
             times = np.array(
                 [
                     [

@@ -1,9 +1,10 @@
 """From states to map: reading them layer by layer, fitting all cells, on as many cores as there are."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ import numpy.typing as npt
 import torch
 
 from probemap.map import ProbeMap, map_from_scores
-from probemap.probe import AUTO_STRENGTHS, HELD_OUT, MIN_PER_CLASS, CellScores, Plan, assign_folds, score_cell
+from probemap.probe import AUTO_STRENGTHS, HELD_OUT, MIN_PER_CLASS, CellScores, Plan, assign_folds, score_cells
 from probemap.records import MapError
 from probemap.source import States, states_from
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+
+_COMPANY = 4
+"""Cells that are solved together: their operations are fewer and larger; more would only take memory."""
 
 
 def fit_map(
@@ -209,18 +213,39 @@ def _judge_layer(
     if common_rows:
         states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
 
-    def judge(column: int) -> list[CellScores | None]:
-        mine = np.ascontiguousarray(states[:, column])
-        broken = ~np.isfinite(mine).all(axis=1) & ~np.isnan(mine).all(axis=1)
+    seen = ~np.isnan(states[:, :, 0])
+    for column, name in enumerate(source.positions):
+        broken = seen[:, column] & ~np.isfinite(states[:, column]).all(axis=1)
+        broken |= ~seen[:, column] & ~np.isnan(states[:, column]).all(axis=1)
         if broken.any():
             raise MapError(
-                f"the state of answer {int(kept[np.flatnonzero(broken)[0]])} at layer {layer}, "
-                f"{source.positions[column]}, holds values that are not finite",
+                f"the state of answer {int(kept[np.flatnonzero(broken)[0]])} at layer {layer}, {name}, "
+                "holds values that are not finite",
                 "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
             )
-        return [score_cell(mine, labels, plan, shuffles) for plan in plans]
 
-    return list(cores.map(judge, range(len(source.positions)))), ~np.isnan(states[:, :, 0])
+    def judge(columns: list[int]) -> list[list[CellScores] | None]:
+        mine = np.ascontiguousarray(states[:, columns].swapaxes(0, 1))
+        return [score_cells(mine, labels, plan, shuffles) for plan in plans]
+
+    judged: dict[int, list[CellScores | None]] = {}
+    together = _together(seen, cores.workers)
+    for columns, by_plan in zip(together, cores.map(judge, together), strict=True):
+        for i, column in enumerate(columns):
+            judged[column] = [None if made is None else made[i] for made in by_plan]
+    return [judged[column] for column in range(len(source.positions))], seen
+
+
+def _together(seen: Bools, workers: int) -> list[list[int]]:
+    """Columns to solve in company: of the same answers, at most `_COMPANY`, and as much for each worker."""
+    same: dict[bytes, list[int]] = {}
+    for column in range(seen.shape[1]):
+        same.setdefault(seen[:, column].tobytes(), []).append(column)
+    made = []
+    for columns in same.values():
+        parts = ceil(len(columns) / (_COMPANY * workers)) * workers
+        made += [part.tolist() for part in np.array_split(columns, min(parts, len(columns)))]
+    return sorted(made, key=len, reverse=True)  # the longest first, so that no worker waits long at the end
 
 
 def _decided(correct: Sequence[bool | None] | Bools, n: int) -> tuple[Ints, Bools]:
@@ -338,8 +363,8 @@ class _Cores:
             self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
         return self
 
-    def map(self, function: Callable[[int], Any], cells: range) -> Any:
-        return self.pool.map(function, cells) if self.workers > 1 else map(function, cells)
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Any:
+        return self.pool.map(function, items) if self.workers > 1 else map(function, items)
 
     def __exit__(self, *error: object) -> None:
         if self.workers > 1:

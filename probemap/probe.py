@@ -7,7 +7,7 @@ its place, one fit after the other.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -36,7 +36,7 @@ HELD_OUT = -1
 """The fold number of answers that are judged but never trained on."""
 
 _BATCH_NUMBERS = 2e7
-"""Of a batch of problems: problems × (rows + features), so that the solver's dozen copies stay near 1 GB."""
+"""Of a batch of problems: cells × problems × (rows + features), so that the solver's dozen copies stay near 1 GB."""
 
 
 def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
@@ -116,12 +116,14 @@ class CellScores:
     """(n_label_sets,): the AUC for each shuffled label set."""
 
 
-def score_cell(states: npt.NDArray[np.float32], correct: Bools, plan: Plan, shuffled: Bools) -> CellScores | None:
-    """Fit and judge the probes of one cell.
+def score_cells(
+    states: npt.NDArray[np.float32], correct: Bools, plan: Plan, shuffled: Bools
+) -> list[CellScores] | None:
+    """Fit and judge the probes of a few cells in which the same answers have the position.
 
     Parameters
     ----------
-    states: (n, d), finite, or NaN rows where the position is missing.
+    states: (cells, n, d), finite, or NaN rows where the position is missing, the same in all cells.
     correct: (n,).
     shuffled: (n_label_sets, n): labels to judge instead, for the floor; may be empty.
 
@@ -129,7 +131,7 @@ def score_cell(states: npt.NDArray[np.float32], correct: Bools, plan: Plan, shuf
     -------
     None if there are too few right or wrong answers to say: fewer than `MIN_PER_CLASS`, or none in some training set.
     """
-    present = ~np.isnan(states[:, 0])
+    present = ~np.isnan(states[0, :, 0])
     right, part = correct[present], plan.fold[present]
     sets = plan.left_out()
     training = np.stack([~np.isin(part, list(out)) for out in sets])
@@ -137,36 +139,40 @@ def score_cell(states: npt.NDArray[np.float32], correct: Bools, plan: Plan, shuf
         return None
     if not ((training & right).any(1) & (training & ~right).any(1)).all():
         return None
-    labels = shuffled[:, present]
-    # A label set without both classes in some training set is no draw of the floor.
-    usable = np.array([bool((training & y).any(1).all() and (training & ~y).any(1).all()) for y in labels], bool)
-    sure, strengths, n_parts = True, (plan.strengths if plan.probe is None else (1.0,)), len(plan.parts)
-    if plan.probe is None:
-        design = _Design(states[present], training, plan.device)
-        every = np.repeat(np.arange(len(sets)), len(strengths))
-        fits = design.fit(right[None, :], np.zeros(len(every), np.int64), every, np.tile(strengths, len(sets)))
-        sure = bool(fits.converged.all())
-        values = fits.scores.reshape(len(sets), len(strengths), -1).cpu().numpy()
-    else:
-        scored, sure = _one_by_one(states[present], right, training, plan.probe)
-        values = scored[:, None, :]
-    inner = np.full((n_parts, len(strengths)), np.nan)
+    here = states if present.all() else np.ascontiguousarray(states[:, present])
+    if plan.probe is not None:
+        fitted = [_one_by_one(cell, right, training, plan.probe) for cell in here]
+        none = np.full(len(shuffled), np.nan)
+        return [_judge(values[:, None], sure, plan, present, right, none) for values, sure in fitted]
+    design = _Designs(here, training, plan.device)
+    every, strengths = np.repeat(np.arange(len(sets)), len(plan.strengths)), np.tile(plan.strengths, len(sets))
+    fits = design.fit(right[None, :], np.zeros_like(every), every, np.tile(strengths, (len(here), 1)))
+    values = fits.scores.reshape(len(here), len(sets), len(plan.strengths), -1).cpu().numpy()
+    sure = fits.converged.all(1).tolist()
+    none = np.empty(0)
+    made = [_judge(cell, ok, plan, present, right, none) for cell, ok in zip(values, sure, strict=True)]
+    typical = np.array([np.median(cell.strength) for cell in made])
+    floors = design.floor(shuffled[:, present], plan, part, typical)
+    return [replace(cell, shuffled=floor) for cell, floor in zip(made, floors, strict=True)]
+
+
+def _judge(
+    values: npt.NDArray[np.floating], sure: bool, plan: Plan, present: Bools, right: Bools, shuffled: Floats
+) -> CellScores:
+    """One cell, given the scores of all its probes, (n_sets, n_strengths, n_present)."""
+    part, sets, n_parts = plan.fold[present], plan.left_out(), len(plan.parts)
+    inner = np.full((n_parts, values.shape[1]), np.nan)
     if plan.inner:
         inner = np.stack([_inner_aucs(values, sets, part, right, k) for k in plan.parts])
-    known = np.nan_to_num(inner, nan=-1)
-    choice = known.argmax(1)  # of equals the smallest strength
-    scores = np.full(len(correct), np.nan, np.float32)
+    choice = np.nan_to_num(inner, nan=-1).argmax(1)  # of equals the smallest strength
     here = np.full(len(part), np.nan, np.float32)
     for row, k in enumerate(plan.parts):
         here[part == k] = values[row, choice[row], part == k]
+    scores = np.full(len(present), np.nan, np.float32)
     scores[present] = here
-    floor = np.full(len(labels), np.nan)
-    if usable.any() and plan.probe is None:
-        typical = float(np.median(np.array(strengths)[choice]))
-        floor[usable] = design.floor(labels[usable], plan, part, typical)
     picked = inner[np.arange(n_parts), choice]
-    noise = noise_share(values, sets, part, right, plan, choice)
-    return CellScores(scores, picked, np.array(strengths)[choice], noise, sure, floor)
+    strength = np.array(plan.strengths if plan.probe is None else (1.0,))[choice]
+    return CellScores(scores, picked, strength, noise_share(values, sets, part, right, plan, choice), sure, shuffled)
 
 
 def _inner_aucs(
@@ -221,43 +227,73 @@ def noise_share(
     return float(a * (folds - 2) ** 2 / ((folds - 1) * (1 - (folds - 2) * a) + a * (folds - 2) ** 2))
 
 
-class _Design:
-    """One cell's states, standardised once, with the deviations over each training set."""
+class _Designs:
+    """The states of a few cells, standardised once, with the deviations over each training set."""
 
     def __init__(self, states: npt.NDArray[np.float32], training: Bools, device: str) -> None:
         # All in torch: numpy's matrix products bring their own threads, which fight torch's for the cores.
-        x = torch.from_numpy(states).to(device).double()
-        self.training = torch.from_numpy(training).to(device)
-        spread, mean = torch.std_mean(x, dim=0, correction=0)
-        z = (x - mean) / torch.where(spread > 0, spread, 1)
-        # StandardScaler's deviations over each set's training rows, by sums of squares.
-        weight = self.training.double() / self.training.sum(1, keepdim=True)
-        scale = (weight @ (z * z) - (weight @ z) ** 2).clamp(min=0).sqrt()
-        self.scale = torch.where(scale > 1e-6, scale, 0).float()
-        self.x = z.float()
+        x = torch.from_numpy(states).to(device)
+        self.x, self.training = torch.empty_like(x), torch.from_numpy(training).to(device)
+        self.scale = x.new_empty(len(x), len(training), x.shape[2])
+        for one, z, scale in zip(x, self.x, self.scale, strict=True):
+            # float32 loses nothing here: near the mean a difference of float32 is exact, what is left of the mean is
+            # taken away once more, and after division by a power of two near the largest no square overflows.
+            largest = one.abs().amax(0)
+            torch.mul(
+                one, torch.ldexp(torch.ones_like(largest), -torch.frexp(largest).exponent.clamp(-126, 126)), out=z
+            )
+            z -= z.mean(0)
+            z -= z.mean(0)
+            spread = z.square().mean(0).sqrt()
+            z /= torch.where(spread > 0, spread, 1)
+            scale[:] = _deviations(z, self.training)
 
     def fit(self, labels: Bools, label: Ints, training: Ints, strength: npt.ArrayLike) -> Fits:
-        """Problem i: label set ``label[i]``, training set ``training[i]``, ``strength[i]``."""
+        """In every cell problem i: label set ``label[i]``, training set ``training[i]``, ``strength[cell, i]``."""
         y = torch.from_numpy(labels).to(self.x.device)
         c = torch.as_tensor(np.asarray(strength, np.float32), device=self.x.device)
-        size = max(1, int(_BATCH_NUMBERS / sum(self.x.shape)))
+        cells, n, d = self.x.shape
+        size = max(1, int(_BATCH_NUMBERS / (cells * (n + d))))
         made = [
-            fit_logistic(self.x, y[label[i : i + size]], self.training[rows], self.scale[rows], c[i : i + size])
-            for i in range(0, len(label), size)
-            for rows in [training[i : i + size]]
+            fit_logistic(self.x, y[label[some]], self.training[rows], self.scale[:, rows], c[:, some])
+            for some in (slice(i, i + size) for i in range(0, len(label), size))
+            for rows in [training[some]]
         ]
-        return Fits(torch.cat([m.scores for m in made]), torch.cat([m.converged for m in made]))
+        return Fits(torch.cat([m.scores for m in made], 1), torch.cat([m.converged for m in made], 1))
 
-    def floor(self, labels: Bools, plan: Plan, part: Ints, strength: float) -> Floats:
-        """(n_label_sets,): the AUC of each label set, judged as the real labels are."""
+    def floor(self, labels: Bools, plan: Plan, part: Ints, strength: Floats) -> Floats:
+        """(cells, n_label_sets): the AUC of each label set, judged as the real labels are, at ``strength[cell]``; NaN
+        for a label set without both classes in some training set: it is no draw of the floor."""
         n_parts = len(plan.parts)
+        training = self.training[:n_parts].cpu().numpy()
+        some = np.array([bool(((training & y).any(1) & (training & ~y).any(1)).all()) for y in labels], bool)
+        made = np.full((len(self.x), len(labels)), np.nan)
+        if not some.any():
+            return made
+        labels = labels[some]
         which, sets = np.divmod(np.arange(len(labels) * n_parts), n_parts)
-        fits = self.fit(labels, which, sets, np.full(len(which), strength))
-        scores = fits.scores.reshape(len(labels), n_parts, -1).cpu().numpy()
+        fits = self.fit(labels, which, sets, np.repeat(strength[:, None], len(which), axis=1))
+        scores = fits.scores.cpu().numpy().reshape(len(self.x), len(labels), n_parts, -1)
         judged = np.isin(part, plan.parts)
         row = np.searchsorted(plan.parts, part[judged])
-        mine = scores[:, row, np.flatnonzero(judged)]
-        return auc_values(mine.T, labels[:, judged].T, part[judged])
+        for cell, mine in zip(made, scores[:, :, row, np.flatnonzero(judged)], strict=True):
+            cell[some] = auc_values(mine.T, labels[:, judged].T, part[judged])
+        return made
+
+
+def _deviations(x: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
+    """(n_sets, d): the standard deviation over each set's training rows, as StandardScaler's; 0 for a constant."""
+
+    def variances(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = training.to(z.dtype) / training.sum(1, keepdim=True)
+        mean, square = weight @ z, weight @ z.square()
+        return square - mean**2, square
+
+    variance, square = variances(x)
+    # A feature can be constant in all rows but those left out: where that is near, float32 does not do.
+    if len(close := torch.nonzero((variance < 0.01 * square).any(0)).squeeze(1)):
+        variance[:, close] = variances(x[:, close].double())[0].to(x.dtype)
+    return torch.where(variance > 1e-12, variance, 0).sqrt()
 
 
 def _one_by_one(

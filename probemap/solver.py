@@ -1,4 +1,4 @@
-"""Many L2-regularised logistic regressions that share one design matrix, solved together with matrix products.
+"""Many L2-regularised logistic regressions on a few design matrices, solved together with matrix products.
 
 Problem k minimises, over coefficients w and a free intercept b,
 
@@ -8,25 +8,27 @@ where t_ik is 1 for a training row and 0 for one that is left out or missing, an
 feature: with s_k the standard deviations over the training rows this is logistic regression on standardised features,
 as ``StandardScaler`` and ``LogisticRegression(C=c_k)`` would fit it, without a copy of X per problem.
 
-All problems descend together by nonlinear conjugate gradients (Polak & Ribière 1969, restarted where they ascend),
-whose step costs two products with X for all problems at once.  What makes the steps few is the preconditioner: problems
-of the same strength c differ in folds and labels, but share, nearly, one Hessian.  So one Cholesky factor per strength,
-of the Hessian at their mean weights, serves them all; with fewer rows than features it is taken in the space of the
-rows (Woodbury).  Problems that have arrived leave the batch; the few that have not after `MAX_STEPS` go to `newton`.
+All problems, of several design matrices, descend together by nonlinear conjugate gradients (Polak & Ribière 1969,
+restarted where they ascend): a step costs a few matrix products.  What makes the steps few is the preconditioner:
+problems of the same strength c differ in folds and labels, but share, nearly, one Hessian.  So one Cholesky factor per
+design and strength, of the Hessian at their mean weights, serves them all.  The unknowns are the coefficients, or, with
+fewer rows than features, one number per row; `space` has both.  Problems that have arrived leave the batch; the few
+that have not after `MAX_STEPS` go to `newton`.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 
 from probemap.newton import solve_by_newton
+from probemap.space import FeatureSpace, Problems, RowSpace, Space
 
 TOLERANCE = 1e-3
 """A problem has arrived when its last step, and the Newton step that the preconditioner foretells, move no row's
 score by more than this (relative to scores above 1)."""
 
-MAX_STEPS = 150
-_REFRESH = (5, 16, 48, 96)
+MAX_STEPS = 200
+_REFRESH = (5, 16, 48, 96, 144)
 _REFRESH_ABOVE = 0.03  # a problem that moves less than this is nearly there with the factor that it has
 
 
@@ -43,29 +45,41 @@ class Fits:
 def fit_logistic(
     x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, scale: torch.Tensor, c: torch.Tensor
 ) -> Fits:
-    """Solve m problems on one design matrix: m = folds × strengths × label sets, or whatever is asked.
+    """Solve m problems on each of a few design matrices: m = folds × strengths × label sets, or whatever is asked.
 
     Parameters
     ----------
-    x: (n, d) float32 or float64, centred and of order one (the intercept is not penalised, but rounding is relative);
-        the device of x is where all is computed.
+    x: (designs, n, d) float32 or float64, each centred and of order one (the intercept is not penalised, but rounding
+        is relative); the device of x is where all is computed.  Designs do not touch each other: they are solved in
+        company because that takes fewer, larger operations.
     targets: (m, n) bool, y.
     training: (m, n) bool, t; at least one row of each class per problem.
-    scale: (m, d), s; 0 drops a feature (a constant has no spread).
-    c: (m,), inverse strength of the penalty.
+    scale: (designs, m, d), s; 0 drops a feature (a constant has no spread).
+    c: (designs, m), inverse strength of the penalty.
 
     Against scikit-learn run to convergence, scores agree to about `TOLERANCE` relative to the largest.
     """
+    designs, m = c.shape
+    strengths, which = torch.unique(c, return_inverse=True)
+    group, order = torch.sort(
+        (which + len(strengths) * torch.arange(designs, device=x.device)[:, None]).flatten(), stable=True
+    )
+    group = torch.unique_consecutive(group, return_inverse=True)[1]
+    design, problem = order // m, order % m
     ridge = scale.to(x.dtype) ** 2
-    strengths, group = torch.unique(c, return_inverse=True)
-    weight = training.to(x.dtype) * c.to(x.dtype)[:, None]
-    problems = _start(x, targets.to(x.dtype), weight, ridge, group)
-    space = (_Rows if x.shape[0] <= x.shape[1] else _Features)(x, ridge.mean(0))
-    scores, converged = _descend(x, space, problems, len(strengths))
-    if not bool(converged.all()):
-        left = torch.nonzero(~converged).squeeze(1)
-        for k in torch.split(left, _newton_batch(x, int(training[left].sum(1).max()))):
-            scores[k], converged[k] = solve_by_newton(x, targets[k], training[k], scale[k], c[k])
+    weight = training[problem].to(x.dtype) * c.flatten()[order, None].to(x.dtype)
+    space = (RowSpace if x.shape[1] <= x.shape[2] else FeatureSpace)(x, ridge)
+    here = space.start(group, design, targets[problem].to(x.dtype), weight, ridge.flatten(0, 1)[order])
+    made, arrived = _descend(space, here)
+    scores, converged = torch.empty_like(made), torch.empty_like(arrived)
+    scores[order], converged[order] = made, arrived
+    scores, converged = scores.view(designs, m, -1), converged.view(designs, m)
+    for k in range(designs):
+        if bool(converged[k].all()):
+            continue
+        left = torch.nonzero(~converged[k]).squeeze(1)
+        for i in torch.split(left, _newton_batch(x[k], int(training[left].sum(1).max()))):
+            scores[k, i], converged[k, i] = solve_by_newton(x[k], targets[i], training[i], scale[k, i], c[k, i])
     return Fits(scores, converged)
 
 
@@ -75,223 +89,88 @@ def _newton_batch(x: torch.Tensor, rows: int) -> int:
     return max(1, int(2e8 / (numbers * x.element_size())))
 
 
-@dataclass
-class _Problems:
-    """The problems that are still on their way: the rows of every tensor are problems."""
-
-    number: torch.Tensor
-    """(m,): which problem this is."""
-    group: torch.Tensor
-    """(m,): which strength it has."""
-    y: torch.Tensor
-    weight: torch.Tensor
-    """(m, n): c t."""
-    ridge: torch.Tensor
-    """(m, d): s²; 0 where a feature is dropped."""
-    w: torch.Tensor
-    b: torch.Tensor
-    """(m, 1)."""
-    f: torch.Tensor
-    g: torch.Tensor
-    """(m, d): the gradient with respect to w."""
-    level: torch.Tensor
-    """(m, 1): the gradient with respect to b."""
-    way: torch.Tensor
-    """(m, d): the last direction, with `way_b` and its scores `way_f`."""
-    way_b: torch.Tensor
-    way_f: torch.Tensor
-    size: torch.Tensor
-    """(m, 1): gᵀ M⁻¹ g where the last direction was chosen; infinite before the first."""
-    before: torch.Tensor
-    """(m, d): g there, with `before_b`."""
-    before_b: torch.Tensor
-
-    def take(self, rows: torch.Tensor) -> "_Problems":
-        return _Problems(**{part.name: getattr(self, part.name)[rows] for part in fields(self)})
-
-
-def _start(
-    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, ridge: torch.Tensor, group: torch.Tensor
-) -> _Problems:
-    """At w = 0 and the intercept that fits the class sizes."""
-    m = len(y)
-    b = ((weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)).logit()
-    f = b.expand(y.shape).clone()
-    pull = weight * (f.sigmoid() - y)
-    g = (pull @ x) * (ridge > 0)
-    zero, one = torch.zeros_like(g), torch.zeros_like(b)
-    level, infinite = pull.sum(1, keepdim=True), torch.full_like(b, torch.inf)
-    number = torch.arange(m, device=x.device)
-    return _Problems(
-        number, group, y, weight, ridge, zero, b, f, g, level, zero, one, torch.zeros_like(f), infinite, g, level
-    )
-
-
-def _descend(
-    x: torch.Tensor, space: "_Features | _Rows", all_: _Problems, n_groups: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _descend(space: Space, here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
     """(scores (m, n), converged (m,))."""
-    scores, converged = torch.empty_like(all_.f), torch.zeros(len(all_.f), dtype=torch.bool, device=x.device)
-    here = all_
-    curvature = here.weight * (here.f.sigmoid() * (1 - here.f.sigmoid()))
-    factors = [space.even_factor(curvature[here.group == k].mean()) for k in range(n_groups)]
+    scores, converged = torch.empty_like(here.f), torch.zeros(len(here.f), dtype=torch.bool, device=here.f.device)
+    curvature = here.curvature()
+    factors = [space.even_factor(int(here.design[rows.start]), curvature[rows].mean()) for _, rows in here.groups]
     moved = torch.ones_like(here.b)
-    for step in range(MAX_STEPS):
-        if step in _REFRESH:
-            curvature = here.weight * (here.f.sigmoid() * (1 - here.f.sigmoid()))
-            for k in sorted(set(here.group[moved[:, 0] > _REFRESH_ABOVE].tolist())):
-                factors[k] = space.factor(curvature[here.group == k].mean(0))
-                here.size[here.group == k] = torch.inf
-        z, z_b, z_f = _precondition(space, factors, here)
-        here = _turn(here, z, z_b, z_f)
-        here, length, pull = _line_search(here)
-        here.g, here.before = (pull @ x) * (here.ridge > 0) + here.ridge * here.w, here.g
+    for number in range(MAX_STEPS):
+        if number in _REFRESH:
+            moving = moved[:, 0] > _REFRESH_ABOVE
+            if number > _REFRESH[0]:
+                space.settle(here, moving, TOLERANCE)
+            curvature = here.curvature()
+            for k, rows in here.groups:
+                if bool(moving[rows].any()):
+                    factors[k] = space.factor(int(here.design[rows.start]), curvature[rows].mean(0))
+                    here.size[rows] = torch.inf
+        z, z_b = space.precondition(factors, here)
+        z_f = space.scores(here, z)
+        _turn(space, here, z, z_b, z_f)
+        step = _line_search(space, here)
         # All rows, left-out ones too: a row unlike those that were trained on can move long after they stand still.
-        moved = (torch.maximum((length * here.way_f).abs(), z_f.abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
-        arrived = moved[:, 0] < TOLERANCE
-        if bool(arrived.any()):
+        moved = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
+        still = moved[:, 0] < TOLERANCE
+        if bool(still.all()) or (number % space.settle_every == 0 and bool(still.any())):
+            arrived = space.settle(here, still, TOLERANCE)
             done = here.number[arrived]
             scores[done], converged[done] = here.f[arrived], True
             if bool(arrived.all()):
                 return scores, converged
-            here, moved = here.take(~arrived), moved[~arrived]
+            if bool(arrived.any()):
+                here, moved = here.take(~arrived), moved[~arrived]
     scores[here.number] = here.f
     return scores, converged
 
 
-def _precondition(
-    space: "_Features | _Rows", factors: "list[_Factor]", here: _Problems
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """M⁻¹ g: its coefficients, its intercept, and its scores."""
-    groups = sorted(set(here.group.tolist()))
-    if len(groups) == 1:
-        z, lift = space.solve(factors[groups[0]], here.g, here.level)
-    else:
-        z, lift = torch.empty_like(here.g), torch.empty_like(here.level)
-        for k in groups:
-            rows = torch.nonzero(here.group == k).squeeze(1)
-            z[rows], lift[rows] = space.solve(factors[k], here.g[rows], here.level[rows])
-    z *= here.ridge > 0
-    return z, lift, z @ space.transposed + lift
-
-
-def _turn(here: _Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> _Problems:
+def _turn(space: Space, here: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
     """The next direction, -M⁻¹ g + β × the last one (β of Polak and Ribière, not below 0)."""
-    size = _dot(z, here.g) + z_b * here.level
-    beta = ((size - _dot(z, here.before) - z_b * here.before_b) / here.size).clamp(min=0)
+    partner = space.partner(z, z_f)
+    size = _dot(partner, here.g) + z_b * here.level
+    beta = ((size - _dot(partner, here.before) - z_b * here.before_level) / here.size).clamp(min=0)
     way, way_b, way_f = beta * here.way - z, beta * here.way_b - z_b, beta * here.way_f - z_f
-    ascends = _dot(way, here.g) + way_b * here.level >= 0
+    ascends = _dot(space.partner(way, way_f), here.g) + way_b * here.level >= 0
     if bool(ascends.any()):
         way, way_b, way_f = (torch.where(ascends, -new, old) for new, old in ((z, way), (z_b, way_b), (z_f, way_f)))
-    tiny = torch.finfo(size.dtype).tiny
-    return replace(here, way=way, way_b=way_b, way_f=way_f, size=size.clamp(min=tiny), before_b=here.level)
+    here.way, here.way_b, here.way_f = way, way_b, way_f
+    here.size = size.clamp(min=torch.finfo(size.dtype).tiny)
+    here.before, here.before_level = here.g, here.level
 
 
-def _line_search(here: _Problems) -> tuple[_Problems, torch.Tensor, torch.Tensor]:
+def _line_search(space: Space, here: Problems) -> torch.Tensor:
     """Go along the direction until its slope is a quarter of what it was: Newton's method in one dimension, bracketed.
 
     Scores are linear in the length, so this needs no product with X.
 
     Returns
     -------
-    The problems there, the lengths (m, 1), and the gradient with respect to f there (m, n).
+    How far that moved the scores, (m, n).
     """
-    bend, tilt = _dot(here.ridge * here.way, here.way), _dot(here.ridge * here.way, here.w)
-    slope = _dot(here.way, here.g) + here.way_b * here.level
+    partner = space.partner(here.way, here.way_f)
+    bend, tilt = (_dot(partner, space.penalised(here, u)) for u in (here.way, here.u))
+    slope = _dot(partner, here.g) + here.way_b * here.level
     length, low, high = torch.ones_like(slope), torch.zeros_like(slope), torch.full_like(slope, torch.inf)
-    for _ in range(8):
-        f = torch.addcmul(here.f, length, here.way_f)
-        p = f.sigmoid()
+    start, along = here.f, here.way_f + here.way_b
+    for trial in range(9):
+        here.f = torch.addcmul(start, length, along)
+        p = here.f.sigmoid()
         pull = here.weight * (p - here.y)
-        now = _dot(pull, here.way_f) + tilt + length * bend
-        if bool((now.abs() <= 0.25 * slope.abs()).all()):
+        now = _dot(pull, along) + tilt + length * bend
+        enough = now.abs() <= 0.25 * slope.abs()
+        if trial == 8 or bool(enough.all()):
             break
-        second = _dot(here.weight * (p * (1 - p)), here.way_f * here.way_f) + bend
+        second = _dot(here.weight * (p * (1 - p)), along * along) + bend
         low, high = torch.where(now < 0, length, low), torch.where(now < 0, high, length)
         newton = length - now / second.clamp(min=torch.finfo(second.dtype).tiny)
         middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
-        length = torch.where((newton > low) & (newton < high), newton, middle)
-    else:
-        f = torch.addcmul(here.f, length, here.way_f)
-        pull = here.weight * (f.sigmoid() - here.y)
-    w, b = torch.addcmul(here.w, length, here.way), here.b + length * here.way_b
-    return replace(here, w=w, b=b, f=f, level=pull.sum(1, keepdim=True)), length, pull
+        # Each stops for itself: a problem's way does not depend on the company that it is solved in.
+        length = torch.where(enough, length, torch.where((newton > low) & (newton < high), newton, middle))
+    here.u, here.b = torch.addcmul(here.u, length, here.way), here.b + length * here.way_b
+    space.look(here, pull)
+    return length * along
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(m, 1): of each row."""
     return (a * b).sum(1, keepdim=True)
-
-
-_Factor = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-class _Features:
-    """The preconditioner Xᵀ V X + S² (with its intercept), by a Cholesky factor in the space of the features."""
-
-    def __init__(self, x: torch.Tensor, ridge: torch.Tensor) -> None:
-        self.x, self.transposed = x, x.T.contiguous()
-        self.ridge = torch.where(ridge > 0, ridge, 1)
-        self.gram = self.transposed @ x
-
-    def even_factor(self, weight: torch.Tensor) -> _Factor:
-        """With the same weight for every row."""
-        return self._factor(self.gram * weight, self.x.mean(0), weight * len(self.x))
-
-    def factor(self, weight: torch.Tensor) -> _Factor:
-        """With a weight per row, (n,)."""
-        total = weight.sum()
-        return self._factor(self.transposed @ (weight[:, None] * self.x), (weight @ self.x) / total, total)
-
-    def _factor(self, gram: torch.Tensor, mean: torch.Tensor, total: torch.Tensor) -> _Factor:
-        # Eliminating the intercept centres the features by their weighted means.
-        gram -= total * torch.outer(mean, mean)
-        gram.diagonal().add_(self.ridge)
-        return _cholesky(gram), mean, total
-
-    def solve(self, factor: _Factor, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coefficients and intercept of M⁻¹ (g, level)."""
-        lower, mean, total = factor
-        z = torch.cholesky_solve((g - level * mean).T, lower).T
-        return z, level / total - (z @ mean)[:, None]
-
-
-class _Rows:
-    """The same preconditioner in the space of the rows: S⁻² - S⁻² Xᵀ (V⁻¹ + K)⁻¹ X S⁻², with K = X S⁻² Xᵀ."""
-
-    def __init__(self, x: torch.Tensor, ridge: torch.Tensor) -> None:
-        self.x, self.transposed = x, x.T.contiguous()
-        self.inverse = torch.where(ridge > 0, 1 / ridge, 0)
-        self.kernel = (x * self.inverse) @ self.transposed
-
-    def even_factor(self, weight: torch.Tensor) -> _Factor:
-        return self.factor(weight.expand(len(self.x)))
-
-    def factor(self, weight: torch.Tensor) -> _Factor:
-        # (V⁻¹ + K)⁻¹ = V½ (I + V½ K V½)⁻¹ V½
-        root = weight.sqrt()
-        inner = root[:, None] * self.kernel * root
-        inner.diagonal().add_(1)
-        lower = _cholesky(inner)
-        ones = root * torch.cholesky_solve(root[:, None], lower)[:, 0]
-        return lower, root, ones
-
-    def solve(self, factor: _Factor, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lower, root, ones = factor
-        scaled = g * self.inverse
-        inner = (scaled @ self.transposed) * root
-        q = torch.cholesky_solve(inner.T, lower).T * root
-        lift = (level - q.sum(1, keepdim=True)) / ones.sum()
-        return scaled - ((q + lift * ones) @ self.x) * self.inverse, lift
-
-
-def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """The lower factor of a matrix that rounding may have made indefinite: it only steers, so a little is added."""
-    extra = matrix.diagonal().mean() * torch.finfo(matrix.dtype).eps * 8
-    for _ in range(12):
-        matrix.diagonal().add_(extra)
-        lower: torch.Tensor
-        lower, failed = torch.linalg.cholesky_ex(matrix)
-        if int(failed) == 0:
-            return lower
-        extra = extra * 10
-    raise torch.linalg.LinAlgError("no Cholesky factor: the states are not finite")  # type: ignore[attr-defined]

@@ -285,20 +285,20 @@ def test_the_floor_is_the_highest_cell_under_shuffled_labels() -> None:
 
     labels = _shuffles(correct, np.arange(240), 40, 0)[0]
     plan_fold = made.data["fold"].values[0]
-    from probemap.probe import Plan, score_cell
+    from probemap.probe import Plan, score_cells
     from probemap.stats import auc_values
 
     highest = 0.0
     for layer in range(3):
         for column in range(3):
-            cell = score_cell(
-                states[:, layer, column],
+            cells = score_cells(
+                states[None, :, layer, column],
                 labels,
                 Plan(plan_fold.astype(np.int64), inner=False),
                 np.empty((0, 240), bool),
             )
-            assert cell is not None
-            value = auc_values(cell.scores[:, None], labels[:, None], plan_fold.astype(np.int64))[0]
+            assert cells is not None
+            value = auc_values(cells[0].scores[:, None], labels[:, None], plan_fold.astype(np.int64))[0]
             highest = max(highest, float(value))
     assert floor[0] == pytest.approx(highest, abs=2e-3)
 

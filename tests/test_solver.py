@@ -7,11 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap import newton, solver
-from probemap.probe import Plan, _Design, score_cell
+from probemap import newton, solver, space
+from probemap.probe import CellScores, Plan, _Designs, score_cells
 from probemap.solver import fit_logistic
-
-NOTHING = np.empty((0, 0), bool)
 
 
 def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,8 +22,13 @@ def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.n
     return (states + 1000 * draw.normal(size=d)).astype(np.float32), correct, draw.integers(0, 5, n)
 
 
+def score_cell(states: np.ndarray, correct: np.ndarray, plan: Plan) -> CellScores | None:
+    made = score_cells(states[None], correct, plan, np.empty((0, len(correct)), bool))
+    return None if made is None else made[0]
+
+
 def scores_of(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, c: float = 1.0) -> np.ndarray:
-    made = score_cell(states, correct, Plan(fold, (c,), inner=False), NOTHING.reshape(0, len(correct)))
+    made = score_cell(states, correct, Plan(fold, (c,), inner=False))
     assert made is not None
     assert made.converged
     return made.scores
@@ -47,6 +50,14 @@ def test_out_of_fold_scores_are_scikit_learn_s(n: int, d: int, c: float) -> None
     mine, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
     assert np.abs(mine - theirs).max() < 1e-2 * np.abs(theirs).max()
     assert np.corrcoef(mine, theirs)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("c", [1e-2, 1.0, 100.0])
+def test_many_problems_on_few_rows_settle_at_the_same_scores(monkeypatch: pytest.MonkeyPatch, c: float) -> None:
+    monkeypatch.setattr(space, "_FEW", 0)  # as if they were many
+    states, correct, fold = problem(120, 300)
+    mine, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
+    assert np.abs(mine - theirs).max() < 1e-2 * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize(("n", "d"), [(120, 300), (200, 60)])
@@ -83,39 +94,56 @@ def test_two_hundred_random_problems_agree_with_newton_s_method() -> None:
         training[:, :4] = True
         c = torch.tensor([0.001, 0.1, 1.0, 30.0])
         scale = torch.ones(4, d)
-        mine = fit_logistic(x, y, training, scale, c)
+        mine = fit_logistic(x[None], y, training, scale[None], c[None])
         exact, converged = newton.solve_by_newton(x.double(), y, training, scale.double(), c.double())
         assert bool(mine.converged.all() & converged.all())
-        worst = max(worst, float(((mine.scores - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
+        worst = max(worst, float(((mine.scores[0] - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
     assert worst < 1e-2
 
 
 def test_strengths_labels_and_folds_solved_together_are_those_solved_alone() -> None:
     states, correct, fold = problem(150, 60)
     training = np.stack([fold != k for k in range(5)])
-    design = _Design(states, training, "cpu")
+    design = _Designs(states[None], training, "cpu")
     labels = np.stack([correct, ~correct, np.random.default_rng(1).permutation(correct)])
     label, sets = np.repeat(np.arange(3), 10), np.tile(np.repeat(np.arange(5), 2), 3)
     strength = np.tile([0.01, 1.0], 15)
-    together = design.fit(labels, label, sets, strength).scores.numpy()
+    together = design.fit(labels, label, sets, strength[None]).scores.numpy()[0]
     for i in (0, 7, 13, 29):
-        alone = design.fit(labels, label[i : i + 1], sets[i : i + 1], strength[i : i + 1]).scores.numpy()[0]
+        alone = design.fit(labels, label[i : i + 1], sets[i : i + 1], strength[None, i : i + 1]).scores.numpy()[0, 0]
         assert np.abs(together[i] - alone).max() < 5e-3 * np.abs(alone).max()
     np.testing.assert_allclose(together[:10], -together[10:20], atol=2e-2), "the other way round"
+
+
+@pytest.mark.parametrize(("n", "d"), [(150, 60), (100, 240)])
+def test_cells_solved_in_company_are_those_solved_alone(n: int, d: int) -> None:
+    cells = [problem(n, d, seed) for seed in range(3)]
+    states, correct, fold = np.stack([cell[0] for cell in cells]), cells[0][1], cells[0][2]
+    plan, shuffled = Plan(fold, (0.01, 1.0)), np.random.default_rng(1).permuted(np.tile(correct, (4, 1)), axis=1)
+    together = score_cells(states, correct, plan, shuffled)
+    assert together is not None
+    for one, cell in zip(states, together, strict=True):
+        alone = score_cells(one[None], correct, plan, shuffled)
+        assert alone is not None
+        assert np.abs(cell.scores - alone[0].scores).max() < 1e-3 * np.abs(cell.scores).max()
+        # one pair of answers that change places is 1 / 480 of an AUC
+        np.testing.assert_allclose(cell.inner, alone[0].inner, atol=3e-3)
+        np.testing.assert_allclose(cell.shuffled, alone[0].shuffled, atol=3e-3)
+        np.testing.assert_array_equal(cell.strength, alone[0].strength)
 
 
 def test_one_problem_by_hand() -> None:
     # Two points at ±1 of opposite classes: by symmetry b = 0, and w minimises 2c log(1 + exp(-w)) + w²/2.
     x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     fits = fit_logistic(
-        x,
+        x[None],
         torch.tensor([[False, True]]),
         torch.tensor([[True, True]]),
-        torch.ones(1, 1, dtype=torch.float64),
-        torch.tensor([3.0], dtype=torch.float64),
+        torch.ones(1, 1, 1, dtype=torch.float64),
+        torch.tensor([[3.0]], dtype=torch.float64),
     )
-    w = float(fits.scores[0, 1])
-    assert float(fits.scores[0, 0]) == pytest.approx(-w)
+    w = float(fits.scores[0, 0, 1])
+    assert float(fits.scores[0, 0, 0]) == pytest.approx(-w)
     assert w == pytest.approx(2 * 3.0 / (1 + np.exp(w)), rel=2e-3), "the gradient is zero"
     assert bool(fits.converged.all())
 
@@ -128,8 +156,10 @@ def test_left_out_rows_do_not_touch_the_fit() -> None:
     assert np.corrcoef(one[fold == 0], two[fold == 0])[0, 1] < 0.99, "their own scores change"
     kept = []
     for some in (states, changed):
-        design = _Design(some, (fold != 0)[None], "cpu")
-        kept.append(design.fit(correct[None], np.zeros(1, int), np.zeros(1, int), [1.0]).scores.numpy()[0, fold != 0])
+        design = _Designs(some[None], (fold != 0)[None], "cpu")
+        kept.append(
+            design.fit(correct[None], np.zeros(1, int), np.zeros(1, int), [[1.0]]).scores.numpy()[0, 0, fold != 0]
+        )
     np.testing.assert_allclose(kept[0], kept[1], atol=2e-2)
 
 
@@ -154,7 +184,7 @@ def test_any_classifier_can_be_the_probe() -> None:
 
     states, correct, fold = problem(200, 10)
     plan = Plan(fold, inner=False, probe=LinearDiscriminantAnalysis())
-    made = score_cell(states, correct, plan, np.empty((0, 200), bool))
+    made = score_cell(states, correct, plan)
     assert made is not None
     expected = LinearDiscriminantAnalysis().fit(states[fold != 2], correct[fold != 2])
     np.testing.assert_allclose(
@@ -165,15 +195,13 @@ def test_any_classifier_can_be_the_probe() -> None:
 def test_a_classifier_that_stops_at_its_limit_is_flagged() -> None:
     states, correct, fold = problem(200, 40)
     with pytest.warns(UserWarning, match="failed to converge"):
-        made = score_cell(
-            states, correct, Plan(fold, inner=False, probe=LogisticRegression(max_iter=3)), np.empty((0, 200), bool)
-        )
+        made = score_cell(states, correct, Plan(fold, inner=False, probe=LogisticRegression(max_iter=3)))
     assert made is not None
     assert not made.converged
 
 
 def test_a_fold_whose_training_rows_have_one_class_gives_no_scores() -> None:
     states, _, _ = problem(60, 5)
-    correct, none = np.arange(60) < 12, np.empty((0, 60), bool)
-    assert score_cell(states, correct, Plan((~correct).astype(np.int64), inner=False), none) is None
-    assert score_cell(states, np.arange(60) < 9, Plan(np.arange(60) % 5), none) is None
+    correct = np.arange(60) < 12
+    assert score_cell(states, correct, Plan((~correct).astype(np.int64), inner=False)) is None
+    assert score_cell(states, np.arange(60) < 9, Plan(np.arange(60) % 5)) is None
