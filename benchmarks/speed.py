@@ -29,7 +29,7 @@ from states import synthetic
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
-from probemap.fit import _COMPANY, _Cores, _shuffles, fit_map
+from probemap.fit import _Cores, _shuffles, _together, fit_map
 from probemap.probe import AUTO_STRENGTHS, _Designs, assign_folds
 from probemap.space import Space
 
@@ -88,8 +88,8 @@ def ours_cells(problem: Problem, cells: list[tuple[int, int]], labels: np.ndarra
 def ours_grid(problem: Problem) -> None:
     """The plain grid, without choosing: all strengths of a cell at once, cells in company as in `fit_map`."""
     with _Cores("cpu") as cores:
-        some = [problem.cells[i : i + _COMPANY] for i in range(0, len(problem.cells), _COMPANY)]
-        list(cores.map(lambda cells: ours_cells(problem, cells, problem.labels), some))
+        together = _together(np.ones((1, len(problem.cells)), bool), cores.workers)
+        list(cores.map(lambda some: ours_cells(problem, [problem.cells[i] for i in some], problem.labels), together))
 
 
 # Theirs.

@@ -29,6 +29,7 @@ score by more than this (relative to scores above 1)."""
 
 MAX_STEPS = 200
 _REFRESH = (5, 16, 48, 96, 144)
+_EXACT_FROM = 48  # most have arrived by then
 _REFRESH_ABOVE = 0.03  # a problem that moves less than this is nearly there with the factor that it has
 
 
@@ -98,8 +99,8 @@ def _descend(space: Space, here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
     for number in range(MAX_STEPS):
         if number in _REFRESH:
             moving = moved[:, 0] > _REFRESH_ABOVE
-            if number > _REFRESH[0]:
-                space.settle(here, moving, TOLERANCE)
+            if number == _EXACT_FROM:
+                space.settle(here, TOLERANCE, for_good=True)
             curvature = here.curvature()
             for k, rows in here.groups:
                 if bool(moving[rows].any()):
@@ -112,8 +113,8 @@ def _descend(space: Space, here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
         # All rows, left-out ones too: a row unlike those that were trained on can move long after they stand still.
         moved = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
         still = moved[:, 0] < TOLERANCE
-        if bool(still.all()) or (number % space.settle_every == 0 and bool(still.any())):
-            arrived = space.settle(here, still, TOLERANCE)
+        if number % space.settle_every == 0 or bool(still.all()):
+            arrived = space.settle(here, TOLERANCE) & still
             done = here.number[arrived]
             scores[done], converged[done] = here.f[arrived], True
             if bool(arrived.all()):

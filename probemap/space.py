@@ -6,8 +6,8 @@ penalty S² are the means of the problems that share it.
 
 - `FeatureSpace`: u is w, g the gradient Xᵀ pull + s² w, paired with w; M = Xᵀ V X + S².
 - `RowSpace`: u is α of w = s⁻² Xᵀ α, exact for an L2 penalty, with scores X s⁻² Xᵀ α.  All problems of a design share
-  one kernel K = X S⁻² Xᵀ: at first their scores change by K Δα at each step, and by how much K_k α differs is added
-  later (`settle`).  g is α + pull, paired with the scores of a direction; M = I + V K.
+  one kernel K = X S⁻² Xᵀ: their scores change by K Δα at each step, and by how much K_k α differs is added now and then
+  (`settle`).  g is α + pull, paired with the scores of a direction; M = I + V K.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,6 @@ Factor = tuple[torch.Tensor, ...]
 """A Cholesky factor of M, and what goes with it."""
 
 _LEAST_WEIGHT = 1e-3  # of a row in M, relative to their mean: in the space of the rows M⁻¹ divides by its root
-
-_FEW = 64  # problems per design: so many products with X cost little more than reading it
 
 
 @dataclass
@@ -96,7 +94,7 @@ class Space:
     x: torch.Tensor
     unknowns: int
     settle_every: int
-    """Steps; how often it pays to settle the problems that stand still."""
+    """Steps; how often it pays to settle."""
 
     def start(
         self,
@@ -147,8 +145,8 @@ class Space:
         """(m, n): of unknowns (m, unknowns), without intercept."""
         raise NotImplementedError
 
-    def settle(self, here: Problems, which: torch.Tensor, tolerance: float) -> torch.Tensor:
-        """Give these problems, (m,) bool, their exact scores; which of them that moved by less than tolerance."""
+    def settle(self, here: Problems, tolerance: float, for_good: bool = False) -> torch.Tensor:
+        """Give the problems their exact scores, from now on if it is for good; whose moved by less, (m,) bool."""
         raise NotImplementedError
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
@@ -192,8 +190,8 @@ class FeatureSpace(Space):
     def scores(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
         return _each(here.designs, lambda k, rows: u[rows] @ self.x[k].T)
 
-    def settle(self, here: Problems, which: torch.Tensor, tolerance: float) -> torch.Tensor:
-        return which  # they are exact
+    def settle(self, here: Problems, tolerance: float, for_good: bool = False) -> torch.Tensor:
+        return torch.ones_like(here.b[:, 0], dtype=torch.bool)  # they are exact
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
         x, total = self.x[design], weight.sum()
@@ -218,10 +216,10 @@ class FeatureSpace(Space):
 class RowSpace(Space):
     """Unknowns α, (m, n).  ridge is (designs, m, d).
 
-    Few problems settle once, together, and have exact scores from then on, which cost two products with X per step.
-    Many settle when they stand still: descending to rest and settling, again and again, multiplies the error of the
-    scores by (K - K_k) (V⁻¹ + K)⁻¹ each time.  K takes the middle between the largest and the smallest s⁻² of the
-    problems, which keeps that below 1.
+    Settling now and then, without stopping for it, costs less than exact scores of every direction: a product with K
+    against two with X.  Each time the error of the scores is multiplied by about (K - K_k) (V⁻¹ + K)⁻¹, which stays
+    below 1 because K takes the middle between the largest and the smallest s⁻² of the problems.  But it disturbs the
+    conjugacy of the directions, on which hard problems live: these need exact scores in the end.
     """
 
     settle_every = 4
@@ -246,27 +244,24 @@ class RowSpace(Space):
 
     def scores(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
         if self.exact:
-            return self._exact_scores(here.designs, u, here.ridge)
+            return self._exact_scores(here, u)
         return _each(here.designs, lambda k, rows: u[rows] @ self.kernel[k])
 
-    def settle(self, here: Problems, which: torch.Tensor, tolerance: float) -> torch.Tensor:
+    def settle(self, here: Problems, tolerance: float, for_good: bool = False) -> torch.Tensor:
         if self.exact:
-            return which
-        if len(here.u) <= _FEW * len(self.x):
-            self.exact, which = True, torch.ones_like(which)
-        rows = torch.nonzero(which).squeeze(1)
-        if not len(rows):
-            return which
-        f = self._exact_scores(_runs(here.design[rows]), here.u[rows], here.ridge[rows]) + here.b[rows]
-        still = which.clone()
-        still[rows] = ((f - here.f[rows]).abs() / (1 + f.abs())).amax(1) < tolerance
-        here.f[rows], here.size[rows] = f, torch.inf
+            return torch.ones_like(here.b[:, 0], dtype=torch.bool)
+        self.exact = for_good
+        f = self._exact_scores(here, here.u) + here.b
+        moved = ((f - here.f).abs() / (1 + f.abs())).amax(1)
+        here.f = f
         self.look(here, here.pull())
-        return still & (not self.exact)
+        if for_good:  # a direction's scores so far were those of the shared kernel
+            here.size = torch.full_like(here.size, torch.inf)
+        return moved < tolerance
 
-    def _exact_scores(self, designs: list[tuple[int, slice]], u: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
-        inverse = _inverse(ridge)
-        return _each(designs, lambda k, rows: (u[rows] @ self.x[k] * inverse[rows]) @ self.x[k].T)
+    def _exact_scores(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
+        inverse = _inverse(here.ridge)
+        return _each(here.designs, lambda k, rows: (u[rows] @ self.x[k] * inverse[rows]) @ self.x[k].T)
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
         # (I + V K)⁻¹ = V½ (I + V½ K V½)⁻¹ V⁻½: small results of large numbers without a difference of large numbers.

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap import newton, solver, space
+from probemap import newton, solver
 from probemap.probe import CellScores, Plan, _Designs, score_cells
 from probemap.solver import fit_logistic
 
@@ -52,11 +52,20 @@ def test_out_of_fold_scores_are_scikit_learn_s(n: int, d: int, c: float) -> None
     assert np.corrcoef(mine, theirs)[0, 1] > 0.9999
 
 
-@pytest.mark.parametrize("c", [1e-2, 1.0, 100.0])
-def test_many_problems_on_few_rows_settle_at_the_same_scores(monkeypatch: pytest.MonkeyPatch, c: float) -> None:
-    monkeypatch.setattr(space, "_FEW", 0)  # as if they were many
+@pytest.mark.parametrize("exact_from", [5, 1000])
+def test_rows_settle_at_the_same_scores_early_and_late(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
+    monkeypatch.setattr(solver, "_EXACT_FROM", exact_from)
+    left = []
+    monkeypatch.setattr(
+        solver, "solve_by_newton", lambda *args: (left.append(len(args[1])), newton.solve_by_newton(*args))[1]
+    )
     states, correct, fold = problem(120, 300)
-    mine, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
+    for c in (1e-2, 1.0):
+        mine, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
+        assert np.abs(mine - theirs).max() < 1e-2 * np.abs(theirs).max()
+    assert left == [], "nothing is left for Newton's method"
+    states[fold == 3, 7] *= 20  # now the training sets differ much in the spread of a feature
+    mine, theirs = scores_of(states, correct, fold), scikit_learn(states, correct, fold, 1.0)
     assert np.abs(mine - theirs).max() < 1e-2 * np.abs(theirs).max()
 
 
