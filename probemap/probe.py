@@ -247,6 +247,10 @@ class _Designs:
             spread = z.square().mean(0).sqrt()
             z /= torch.where(spread > 0, spread, 1)
             scale[:] = _deviations(z, self.training)
+        if bool(((self.scale > 0) & (self.scale < 0.01)).any()):
+            # A feature that hardly varies in some training set stands there far from its overall mean, and its weight
+            # is a small difference of large numbers.
+            self.x = self.x.double()
 
     def fit(self, labels: Bools, label: Ints, training: Ints, strength: npt.ArrayLike) -> Fits:
         """In every cell problem i: label set ``label[i]``, training set ``training[i]``, ``strength[cell, i]``."""

@@ -11,7 +11,7 @@ as ``StandardScaler`` and ``LogisticRegression(C=c_k)`` would fit it, without a 
 All problems, of several design matrices, descend together by nonlinear conjugate gradients (Polak & Ribière 1969,
 restarted where they ascend): a step costs a few matrix products.  What makes the steps few is the preconditioner:
 problems of the same strength c differ in folds and labels, but share, nearly, one Hessian.  So one Cholesky factor per
-design and strength, of the Hessian at their mean weights, serves them all.  The unknowns are the coefficients, or, with
+cell and strength, of the Hessian at their mean weights, serves them all.  The unknowns are the coefficients, or, with
 fewer rows than features, one number per row; `space` has both.  Problems that have arrived leave the batch; the few
 that have not after `MAX_STEPS` go to `newton`.
 """
@@ -30,6 +30,7 @@ score by more than this (relative to scores above 1)."""
 MAX_STEPS = 200
 _REFRESH = (5, 16, 48, 96, 144)
 _EXACT_FROM = 48  # most have arrived by then
+_ALIKE = 4.0  # up to this ratio of penalties problems share a preconditioner
 _REFRESH_ABOVE = 0.03  # a problem that moves less than this is nearly there with the factor that it has
 
 
@@ -46,42 +47,71 @@ class Fits:
 def fit_logistic(
     x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, scale: torch.Tensor, c: torch.Tensor
 ) -> Fits:
-    """Solve m problems on each of a few design matrices: m = folds × strengths × label sets, or whatever is asked.
+    """Solve m problems in each of a few cells: m = folds × strengths × label sets, or whatever is asked.
 
     Parameters
     ----------
-    x: (designs, n, d) float32 or float64, each centred and of order one (the intercept is not penalised, but rounding
-        is relative); the device of x is where all is computed.  Designs do not touch each other: they are solved in
-        company because that takes fewer, larger operations.
+    x: (cells, n, d) float32 or float64, each centred and of order one (the intercept is not penalised, but rounding is
+        relative); the device of x is where all is computed.  Cells do not touch each other: they are solved in company
+        because that takes fewer, larger operations.
     targets: (m, n) bool, y.
     training: (m, n) bool, t; at least one row of each class per problem.
-    scale: (designs, m, d), s; 0 drops a feature (a constant has no spread).
-    c: (designs, m), inverse strength of the penalty.
+    scale: (cells, m, d), s; 0 drops a feature (a constant has no spread).
+    c: (cells, m), inverse strength of the penalty.
 
     Against scikit-learn run to convergence, scores agree to about `TOLERANCE` relative to the largest.
     """
-    designs, m = c.shape
-    strengths, which = torch.unique(c, return_inverse=True)
-    group, order = torch.sort(
-        (which + len(strengths) * torch.arange(designs, device=x.device)[:, None]).flatten(), stable=True
-    )
-    group = torch.unique_consecutive(group, return_inverse=True)[1]
-    design, problem = order // m, order % m
+    cells, m = c.shape
     ridge = scale.to(x.dtype) ** 2
-    weight = training[problem].to(x.dtype) * c.flatten()[order, None].to(x.dtype)
-    space = (RowSpace if x.shape[1] <= x.shape[2] else FeatureSpace)(x, ridge)
-    here = space.start(group, design, targets[problem].to(x.dtype), weight, ridge.flatten(0, 1)[order])
+    weight = training.to(x.dtype)
+    strengths, strength = torch.unique(c, return_inverse=True)
+    cell = torch.arange(cells, device=x.device).repeat_interleave(m)
+    alike = torch.stack([_alike(each) for each in ridge]).flatten()
+    design = torch.unique(cell * m + alike, return_inverse=True)[1]
+    # Sorted, so that problems with one factor, and those with one design, stand together.
+    group, order = torch.sort(design * len(strengths) + strength.flatten(), stable=True)
+    cell, problem, design = cell[order], order % m, design[order]
+    group = torch.unique_consecutive(group, return_inverse=True)[1]
+    sorted_ridge = ridge.flatten(0, 1)[order]
+    firsts = [int(torch.nonzero(design == k)[0]) for k in range(int(design.max()) + 1)]
+    space = (RowSpace if x.shape[1] <= x.shape[2] else FeatureSpace)(
+        [x[int(cell[first])] for first in firsts], [sorted_ridge[design == k] for k in range(len(firsts))]
+    )
+    here = space.start(
+        group,
+        design,
+        targets[problem].to(x.dtype),
+        weight[problem] * c.flatten()[order, None].to(x.dtype),
+        sorted_ridge,
+    )
     made, arrived = _descend(space, here)
     scores, converged = torch.empty_like(made), torch.empty_like(arrived)
     scores[order], converged[order] = made, arrived
-    scores, converged = scores.view(designs, m, -1), converged.view(designs, m)
-    for k in range(designs):
+    scores, converged = scores.view(cells, m, -1), converged.view(cells, m)
+    for k in range(cells):
         if bool(converged[k].all()):
             continue
         left = torch.nonzero(~converged[k]).squeeze(1)
         for i in torch.split(left, _newton_batch(x[k], int(training[left].sum(1).max()))):
             scores[k, i], converged[k, i] = solve_by_newton(x[k], targets[i], training[i], scale[k, i], c[k, i])
     return Fits(scores, converged)
+
+
+def _alike(ridge: torch.Tensor) -> torch.Tensor:
+    """(m,): the number of each problem's company, given their penalties (m, d).
+
+    A preconditioner with the mean penalty of a company hides a feature that it penalises far more than the problem
+    does: the descent would take a long way for a short one, and stop.  Within a company penalties are near those of its
+    first member.
+    """
+    made = torch.full((len(ridge),), -1, device=ridge.device)
+    number = 0
+    while bool((made < 0).any()):
+        first = ridge[int(torch.nonzero(made < 0)[0])]
+        near = ((ridge <= _ALIKE * first) & (first <= _ALIKE * ridge)).all(1)
+        made[near & (made < 0)] = number
+        number += 1
+    return made
 
 
 def _newton_batch(x: torch.Tensor, rows: int) -> int:

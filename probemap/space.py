@@ -30,7 +30,7 @@ class Problems:
     group: torch.Tensor
     """(m,): which preconditioner it shares: that of its design and its strength."""
     design: torch.Tensor
-    """(m,): which design matrix it has."""
+    """(m,): which design it has: a matrix, and nearly a penalty."""
     y: torch.Tensor
     weight: torch.Tensor
     """(m, n): c t."""
@@ -89,9 +89,10 @@ def _each(runs: list[tuple[int, slice]], product: Callable[[int, slice], torch.T
 
 
 class Space:
-    """What both spaces have.  x is (designs, n, d)."""
+    """What both spaces have."""
 
-    x: torch.Tensor
+    x: list[torch.Tensor]
+    """Per design (n, d)."""
     unknowns: int
     settle_every: int
     """Steps; how often it pays to settle."""
@@ -155,7 +156,7 @@ class Space:
 
     def even_factor(self, design: int, weight: torch.Tensor) -> Factor:
         """Of the preconditioner with one weight for all rows."""
-        return self.factor(design, weight.expand(self.x.shape[1]))
+        return self.factor(design, weight.expand(len(self.x[design])))
 
     def solve(self, factor: Factor, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Unknowns and intercept of M⁻¹ (g, level)."""
@@ -163,15 +164,14 @@ class Space:
 
 
 class FeatureSpace(Space):
-    """Unknowns w, (m, d).  ridge is (designs, m, d)."""
+    """Unknowns w, (m, d).  ridge is s² per design, (its problems, d)."""
 
     settle_every = 1
 
-    def __init__(self, x: torch.Tensor, ridge: torch.Tensor) -> None:
-        self.x, self.unknowns = x, x.shape[2]
-        self.dropping = bool((ridge == 0).any())
-        mean = ridge.mean(1)
-        self.ridge = torch.where(mean > 0, mean, 1)
+    def __init__(self, x: list[torch.Tensor], ridge: list[torch.Tensor]) -> None:
+        self.x, self.unknowns = x, x[0].shape[1]
+        self.dropping = any(bool((one == 0).any()) for one in ridge)
+        self.ridge = [torch.where((mean := one.mean(0)) > 0, mean, 1) for one in ridge]
         self.gram = [_symmetric_product(one.T, one) for one in x]
 
     def gradient(self, here: Problems, pull: torch.Tensor) -> torch.Tensor:
@@ -214,7 +214,7 @@ class FeatureSpace(Space):
 
 
 class RowSpace(Space):
-    """Unknowns α, (m, n).  ridge is (designs, m, d).
+    """Unknowns α, (m, n).  ridge is s² per design, (its problems, d).
 
     Settling now and then, without stopping for it, costs less than exact scores of every direction: a product with K
     against two with X.  Each time the error of the scores is multiplied by about (K - K_k) (V⁻¹ + K)⁻¹, which stays
@@ -224,10 +224,10 @@ class RowSpace(Space):
 
     settle_every = 4
 
-    def __init__(self, x: torch.Tensor, ridge: torch.Tensor) -> None:
-        self.x, self.unknowns, self.exact = x, x.shape[1], False
-        inverse = _inverse(ridge)
-        middle = (inverse.amax(1) + inverse.amin(1)) / 2
+    def __init__(self, x: list[torch.Tensor], ridge: list[torch.Tensor]) -> None:
+        self.x, self.unknowns, self.exact = x, len(x[0]), False
+        inverse = [_inverse(one) for one in ridge]
+        middle = [(one.amax(0) + one.amin(0)) / 2 for one in inverse]
         self.kernel = [_symmetric_product(one * scale, one.T) for one, scale in zip(x, middle, strict=True)]
 
     def gradient(self, here: Problems, pull: torch.Tensor) -> torch.Tensor:
