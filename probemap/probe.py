@@ -35,6 +35,8 @@ AUTO_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 HELD_OUT = -1
 """The fold number of answers that are judged but never trained on."""
 
+_NOISE_LIMIT = 1.5  # of an estimated share of 1; higher ones are chance
+
 _BATCH_NUMBERS = 2e7
 """Of a batch of problems: cells × problems × (rows + features), so that the solver's dozen copies stay near 1 GB."""
 
@@ -110,7 +112,7 @@ class CellScores:
     strength: Floats
     """(n_parts,): the strength that each part chose."""
     noise: float
-    """Share of the scores' variance that comes from the probe's own error, 0 to 1; see `noise_share`."""
+    """Share of the scores' variance that comes from the probe's own error, estimated; see `noise_share`."""
     converged: bool
     shuffled: Floats
     """(n_label_sets,): the AUC for each shuffled label set."""
@@ -205,7 +207,8 @@ def noise_share(
 
     It shows in how far probes agree on answers that trained neither: two that leave out k and j, and k and j', have
     K - 2 folds each and K - 3 in common, so that 1 - their correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without
-    coupling (held-out answers only) there is nothing to add: 0.
+    coupling (held-out answers only) there is nothing to add: 0.  It is an estimate, and on noise comes out above 1 as
+    often as below; cut off there, intervals would be too short on average, so it may go to 1.5.
     """
     if plan.parts == [HELD_OUT]:
         return 0.0
@@ -223,8 +226,8 @@ def noise_share(
                 total += float((centred**2).mean(0).sum())
                 # What is left of each after the mean of all: the unbiased variance between probes.
                 own += float(centred.var(axis=0, ddof=1).sum())
-    a = min(max(own / total, 0.0), 1 / (folds - 2)) if total > 0 else 1 / (folds - 2)
-    return float(a * (folds - 2) ** 2 / ((folds - 1) * (1 - (folds - 2) * a) + a * (folds - 2) ** 2))
+    a = own / total if total > 0 else 1 / (folds - 2)
+    return float(min(a * (folds - 2) ** 2 / (folds - 1 - (folds - 2) * a), _NOISE_LIMIT))
 
 
 class _Designs:
