@@ -312,12 +312,16 @@ def inspect(
 
 @app.command(epilog="Example:  probemap tasks")
 def tasks() -> None:
-    """The built-in tasks."""
+    """The built-in tasks, and the published data sets that are known by name."""
     from probemap.data import TASKS
+    from probemap.published import PUBLISHED
 
     for name, line in TASKS.items():
         task = line.load()
-        stdout.print(f"{name:<12} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+        stdout.print(f"{name:<17} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+    for name, published in PUBLISHED.items():
+        where = "file only" if published.hub is None else published.hub.repository
+        stdout.print(f"{name:<17} {published.meaning}  ({where}; {published.task.source})", soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap positions")
