@@ -72,7 +72,8 @@ def answer(
 
 
 def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk, models: Models) -> None:
-    from probemap.generate import batches, generate_answers
+    from probemap.batching import batches
+    from probemap.generate import generate_answers
     from probemap.prompt import check_lengths, frame_of, make_prompt
 
     model = loader.load(models)
