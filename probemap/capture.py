@@ -21,7 +21,10 @@ from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, StoreError
 from probemap.sites import Tap, find_taps
 
-_HINT = "this model computes its states in another way than the supported ones; try --site resid"
+_HINT = (
+    "this model computes its states in another way than the supported ones: name the module inside a block, as in "
+    "--site attn_out=self_attn, or take --site resid"
+)
 
 
 class _Probed:
@@ -100,6 +103,23 @@ def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices, sit
     return states
 
 
+def check_site(model: Model, site: str) -> int:
+    """The width of the states at `site`, after a pass over two tokens: every block shows it once, and as wide.
+
+    Raises
+    ------
+    ModelError: the model does not show where `site` is, or does not compute it once per block and token.
+    """
+    taps = find_taps(model.network, site)
+    ids, mask = model.right_padded([tuple(sorted(model.end_ids()))[:1] * 2])
+    here = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+    probed = _Probed(taps, here, here, (1, 2))
+    with torch.inference_mode(), probed.hooked():
+        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    probed.stacked()
+    return taps[0].d
+
+
 def layout_for(
     model: Model,
     answers: Sequence[Answer],
@@ -112,9 +132,9 @@ def layout_for(
 
     Raises
     ------
-    ModelError: the model does not show where `site` is.
+    ModelError: as `check_site`.
     """
-    d = find_taps(model.network, site)[0].d
+    d = check_site(model, site)
     rows = shard_rows_for(len(answers), model.n_layers, len(positions), d, np.dtype(store_dtype).itemsize)
     return Layout(
         len(answers),

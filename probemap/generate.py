@@ -45,7 +45,7 @@ def generate_answers(
     """
     ends = model.end_ids()
     breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
-    plan = batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, max_tokens)
+    plan = answer_batches(prompts, max_new_tokens, batch_size, max_tokens)
     for number, rows in enumerate(plan[skip_batches:], start=skip_batches):
 
         def ask(some: list[int], number: int = number) -> tuple[list[list[int]], list[list[float]]]:
@@ -65,6 +65,13 @@ def generate_answers(
             for i, ids, logs in zip(some, *made, strict=True):
                 batch.append(_answer(model, *prompts[i], ids, logs, ends, breaks))
         yield batch
+
+
+def answer_batches(
+    prompts: Sequence[tuple[str, Prompt]], max_new_tokens: int, batch_size: int, max_tokens: int | None
+) -> list[list[int]]:
+    """The plan of `generate_answers`: which prompts are asked together, in order."""
+    return batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, max_tokens)
 
 
 def out_of_memory(model: Model, id_: str, tokens: int) -> ModelError:
