@@ -110,7 +110,7 @@ def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: obj
     ],
 )
 def test_blocks_of_another_build_are_refused(kind: str, site: str, problem: str) -> None:
-    with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: name the module inside a block"):
+    with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: name the module"):
         find_taps(tiny(kind).network, site)
 
 
