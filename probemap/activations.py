@@ -9,7 +9,7 @@ after shard K is on disk.  A shard exists if and only if its marker exists; one 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -145,12 +145,13 @@ class ActivationStore:
         """Shards that are not committed yet."""
         return [k for k in range(self.layout.n_shards) if not self._marker(k).exists()]
 
-    def write_shard(self, shard: int, states: States) -> None:
+    def write_shard(self, shard: int, states: States, left_out: Sequence[str] = ()) -> None:
         """Write one whole shard and commit it: data to disk first, then the marker.
 
         Parameters
         ----------
         states: float32, (rows of the shard, n_layers, n_positions, d); NaN where a position is missing.
+        left_out: answers of which there are no states though they have the positions; kept in the marker.
 
         Raises
         ------
@@ -175,6 +176,7 @@ class ActivationStore:
             "rows": [rows.start, rows.stop],
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
             "largest": largest,
+            **({"left_out": list(left_out)} if left_out else {}),
         }
         _write_durably(self._marker(shard), json.dumps(marker).encode())
 

@@ -14,13 +14,17 @@ import numpy as np
 import torch
 
 from probemap.activations import ActivationStore, Layout, States, shard_rows_for
-from probemap.generate import batches
+from probemap.batching import batches, in_halves
+from probemap.generate import out_of_memory
 from probemap.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, StoreError
 from probemap.sites import Tap, find_taps
 
-_HINT = "this model computes its states in another way than the supported ones; try --site resid"
+_HINT = (
+    "this model computes its states in another way than the supported ones: name the module inside a block, as in "
+    "--site attn_out=self_attn, or take --site resid"
+)
 
 
 class _Probed:
@@ -99,6 +103,23 @@ def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices, sit
     return states
 
 
+def check_site(model: Model, site: str) -> int:
+    """The width of the states at `site`, after a pass over two tokens: every block shows it once, and as wide.
+
+    Raises
+    ------
+    ModelError: the model does not show where `site` is, or does not compute it once per block and token.
+    """
+    taps = find_taps(model.network, site)
+    ids, mask = model.right_padded([tuple(sorted(model.end_ids()))[:1] * 2])
+    here = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+    probed = _Probed(taps, here, here, (1, 2))
+    with torch.inference_mode(), probed.hooked():
+        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    probed.stacked()
+    return taps[0].d
+
+
 def layout_for(
     model: Model,
     answers: Sequence[Answer],
@@ -111,9 +132,9 @@ def layout_for(
 
     Raises
     ------
-    ModelError: the model does not show where `site` is.
+    ModelError: as `check_site`.
     """
-    d = find_taps(model.network, site)[0].d
+    d = check_site(model, site)
     rows = shard_rows_for(len(answers), model.n_layers, len(positions), d, np.dtype(store_dtype).itemsize)
     return Layout(
         len(answers),
@@ -134,12 +155,22 @@ def capture(
     store: ActivationStore,
     *,
     batch_size: int = 32,
+    max_tokens: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Fill the store's missing shards, one at a time; a shard that is there is left alone.
 
     Reads the site that the store's layout names.  Batches are formed inside a shard, from its answers' lengths
     alone, so a resumed capture computes the very same bytes.  Memory stays near one shard.
+
+    A batch that does not fit the memory is halved, and its states then differ by rounding.  An answer that does not
+    fit even alone has no states: its positions are missing, and the shard's marker names it.
+
+    Parameters
+    ----------
+    max_tokens: of a batch, as for `batching.batches`.
+    tell: told of batches that are halved and answers that are left out.
 
     Raises
     ------
@@ -152,9 +183,19 @@ def capture(
     for shard in missing:
         rows = layout.rows(shard)
         inside, where = answers[rows], indices[rows]
-        states = np.empty((len(inside), layout.n_layers, len(layout.positions), layout.d), np.float32)
-        for batch in batches([len(a.token_ids) for a in inside], batch_size):
-            states[batch] = hidden_states(model, [inside[i] for i in batch], where[batch], layout.site)
+        states = np.full((len(inside), layout.n_layers, len(layout.positions), layout.d), np.nan, np.float32)
+        left_out = []
+        for batch in batches([len(a.token_ids) for a in inside], batch_size, max_tokens):
+
+            def read(some: list[int], inside: Sequence[Answer] = inside, where: Indices = where) -> States:
+                return hidden_states(model, [inside[i] for i in some], where[some], layout.site)
+
+            for some, made in in_halves(batch, read, tell):
+                if made is None:
+                    left_out += [inside[i].id for i in some]
+                    tell(f"{out_of_memory(model, inside[some[0]].id, len(inside[some[0]].token_ids))}; left out")
+                else:
+                    states[some] = made
             done += len(batch)
             progress(done, layout.n)
-        store.write_shard(shard, states)
+        store.write_shard(shard, states, left_out)

@@ -43,6 +43,9 @@ Frame = Annotated[
 ]
 MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Default: as the task says.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Answers per batch.")]
+BatchTokens = Annotated[
+    int | None, typer.Option(min=1, help="Tokens per batch, padding included; default: as many as --batch-size makes.")
+]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
@@ -56,10 +59,10 @@ Locator = Annotated[
 Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
 Site = Annotated[
-    Literal["resid", "attn_out", "mlp_out", "mlp_hidden"],
+    str,
     typer.Option(
-        help="Read in each block: the residual stream after it, the output of its attention or MLP, or the input of "
-        "the MLP's last projection."
+        help="Read in each block: resid (the residual stream after it), attn_out, mlp_out (what its attention or MLP "
+        "returns), mlp_hidden (the input of the MLP's last projection); or NAME=PATH, the module PATH inside a block."
     ),
 ]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
@@ -121,6 +124,7 @@ def run(
     frame: Frame = "auto",
     max_new_tokens: MaxNewTokens = None,
     batch_size: BatchSize = 32,
+    batch_tokens: BatchTokens = None,
     temperature: Temperature = 0.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -145,8 +149,8 @@ def run(
             data,
             options.Loader(model, revision, device, dtype),
             out,
-            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
-            options.Capturing(positions, batch_size, store_dtype, site),
+            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens),
+            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens),
             options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol),
             locator=locator,
             redo=redo,
@@ -179,6 +183,7 @@ def answer(
     frame: Frame = "auto",
     max_new_tokens: MaxNewTokens = None,
     batch_size: BatchSize = 32,
+    batch_tokens: BatchTokens = None,
     temperature: Temperature = 0.0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -192,7 +197,7 @@ def answer(
             data,
             options.Loader(model, revision, device, dtype),
             out,
-            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature),
+            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens),
             redo=redo,
             talk=talk,
         )
@@ -212,6 +217,7 @@ def capture(
     folder: RunFolder,
     positions: Positions = None,
     batch_size: BatchSize = 32,
+    batch_tokens: BatchTokens = None,
     store_dtype: StoreDtype = "float32",
     site: Site = "resid",
     device: Device = "auto",
@@ -225,7 +231,7 @@ def capture(
     with _talk() as talk:
         pipeline.capture(
             opened,
-            options.Capturing(positions, batch_size, store_dtype, site),
+            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens),
             loader=pipeline.loader_of(opened, device, dtype),
             redo=redo,
             talk=talk,
@@ -312,12 +318,16 @@ def inspect(
 
 @app.command(epilog="Example:  probemap tasks")
 def tasks() -> None:
-    """The built-in tasks."""
+    """The built-in tasks, and the published data sets that are known by name."""
     from probemap.data import TASKS
+    from probemap.published import PUBLISHED
 
     for name, line in TASKS.items():
         task = line.load()
-        stdout.print(f"{name:<12} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+        stdout.print(f"{name:<17} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+    for name, published in PUBLISHED.items():
+        where = "file only" if published.hub is None else published.hub.repository
+        stdout.print(f"{name:<17} {published.meaning}  ({where}; {published.task.source})", soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap positions")

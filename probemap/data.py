@@ -1,4 +1,4 @@
-"""Questions in: the built-in tasks, and files that users bring (JSONL, CSV, Parquet).
+"""Questions in: built-in tasks, published data sets by name, and files that users bring (JSONL, CSV, Parquet).
 
 Knows nothing of models.  A built-in task is a line in TASKS and a function of about fifteen lines.
 """
@@ -18,12 +18,13 @@ from typing import Any
 
 from probemap.judge import as_number
 from probemap.mentions import ADJECTIVE, same_name
+from probemap.published import PUBLISHED, adapted, from_hub
 from probemap.records import DataError, Example, Kind, Task
 
 GEONAMES = "GeoNames (https://www.geonames.org), CC BY 4.0"
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+def _table(name: str) -> list[dict[str, str]]:
     """A table that ships with the package, its comment lines skipped."""
     text = files("probemap").joinpath("tasks", name).read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
@@ -34,11 +35,11 @@ def _split(cell: str) -> list[str]:
 
 
 def _cities() -> Task:
-    countries = _rows("countries.csv")
+    countries = _table("countries.csv")
     names = {row["country"]: (row["country"], *_split(row["other_names"])) for row in countries}
     examples = tuple(
         Example(f"city-{row['city']}", f"In which country is the city of {row['city']}?", names[row["country"]])
-        for row in _rows("cities.csv")
+        for row in _table("cities.csv")
     )
     possible = tuple(
         (*names[row["country"]], *(word + ADJECTIVE for word in _split(row["adjectives"]))) for row in countries
@@ -67,7 +68,7 @@ def _arithmetic() -> Task:
 
 def _compare() -> Task:
     """Pairs of countries, one with at least twice the inhabitants of the other, in drawn order."""
-    countries = [row for row in _rows("countries.csv") if row["population_millions"]]
+    countries = [row for row in _table("countries.csv") if row["population_millions"]]
     sizes = [(row["country"], float(row["population_millions"])) for row in countries]
     possible = tuple((row["country"], *_split(row["other_names"]), *_split(row["adjectives"])) for row in countries)
     draw = random.Random(0)
@@ -116,7 +117,10 @@ def load_examples(source: str | Path, *, n: int | None = None, seed: int = 0) ->
 
 
 def load_task(source: str | Path, *, n: int | None = None, seed: int = 0) -> Task:
-    """A built-in task by name, or a task made from a JSONL, CSV or Parquet file.
+    """A task by name, or made from a JSONL, CSV or Parquet file.
+
+    ``cities`` is built in (`TASKS`); ``triviaqa`` is a published data set (`published.PUBLISHED`), downloaded from the
+    hub; ``triviaqa:rows.jsonl`` is the same from a file with its publisher's rows; ``rows.jsonl`` is your own file.
 
     A file has one row per question with the fields ``question`` and ``answers`` (a list, or one string) and
     optionally ``id``, ``choices`` (a list) and ``context``; in a CSV a list is written as JSON.  How it is
@@ -132,7 +136,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0) -> Tas
     ------
     DataError: no such task or file, an empty or unreadable file, a bad row, duplicate ids, `n` too large.
     """
-    task = TASKS[str(source)].load() if str(source) in TASKS else _from_file(Path(source))
+    task = _load(str(source))
     if n is None:
         return task
     if not 0 < n <= len(task.examples):
@@ -144,18 +148,30 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0) -> Tas
     return replace(task, examples=tuple(task.examples[i] for i in drawn))
 
 
-def _from_file(path: Path) -> Task:
+def _load(source: str) -> Task:
+    name, colon, file = source.partition(":")
+    if source in TASKS:
+        return TASKS[source].load()
+    if name in PUBLISHED:
+        return adapted(name, _rows_of(Path(file))) if colon else from_hub(name)
+    return _from_file(Path(source))
+
+
+def _rows_of(path: Path) -> Iterable[Mapping[str, Any]]:
     if not path.is_file():
         raise DataError(
-            f"there is no file {path} and no built-in task of that name",
-            f"built-in tasks are {', '.join(TASKS)}; files are .jsonl, .csv or .parquet",
+            f"there is no file {path} and no task of that name",
+            f"tasks are {', '.join([*TASKS, *PUBLISHED])}; files are .jsonl, .csv or .parquet",
         )
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path} is no .jsonl, .csv or .parquet file", "convert it to one of these")
+    return readers[path.suffix.lower()](path)
+
+
+def _from_file(path: Path) -> Task:
     examples = tuple(
-        _example(row, f"{path}, row {number}", number)
-        for number, row in enumerate(readers[path.suffix.lower()](path), start=1)
+        _example(row, f"{path}, row {number}", number) for number, row in enumerate(_rows_of(path), start=1)
     )
     if not examples:
         raise DataError(f"{path} holds no questions", "one row per question: question, answers")

@@ -3,24 +3,15 @@
 Token ids are never made twice: what is kept is what the model saw and produced.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from probemap.batching import batches, in_halves
 from probemap.model import Model
 from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
-from probemap.records import Answer, Example, Task
-
-
-def batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches of similar length, the longest first.
-
-    The longest come first so that a batch that does not fit memory fails at once.  What is batched with what
-    is a function of the lengths alone, so a resumed run makes the same batches.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+from probemap.records import Answer, Example, ModelError, Task
 
 
 def generate_answers(
@@ -30,9 +21,11 @@ def generate_answers(
     frame: Frame,
     max_new_tokens: int,
     batch_size: int = 32,
+    max_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
     skip_batches: int = 0,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
     """Answer (id, prompt) pairs, one batch of similar lengths at a time.
 
@@ -40,27 +33,52 @@ def generate_answers(
 
     Parameters
     ----------
+    max_tokens: of a batch, as for `batching.batches`, each row counted with its `max_new_tokens`.
     temperature: 0 is greedy; above 0 each token is drawn from the whole distribution at that temperature.
     seed: of the draws; batch `b` draws with ``seed + b``, so that a resumed run draws the same.
     skip_batches: leave out this many batches of the plan, which an earlier run finished.
+    tell: told when a batch does not fit the memory and is halved; what was batched with what then differs.
+
+    Raises
+    ------
+    ModelError: one question alone does not fit the memory.
     """
     ends = model.end_ids()
     breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
-    plan = batches([len(p.token_ids) for _, p in prompts], batch_size)
+    plan = answer_batches(prompts, max_new_tokens, batch_size, max_tokens)
     for number, rows in enumerate(plan[skip_batches:], start=skip_batches):
-        chosen = [prompts[i] for i in rows]
-        produced, logprobs = _generate(
-            model,
-            [p.token_ids for _, p in chosen],
-            stop_ids=sorted(ends | breaks),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed + number,
-        )
-        yield [
-            _answer(model, i, prompt, ids, logs, ends, breaks)
-            for (i, prompt), ids, logs in zip(chosen, produced, logprobs, strict=True)
-        ]
+
+        def ask(some: list[int], number: int = number) -> tuple[list[list[int]], list[list[float]]]:
+            return _generate(
+                model,
+                [prompts[i][1].token_ids for i in some],
+                stop_ids=sorted(ends | breaks),
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed + number,
+            )
+
+        batch: list[Answer] = []
+        for some, made in in_halves(rows, ask, tell):
+            if made is None:
+                raise out_of_memory(model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens)
+            for i, ids, logs in zip(some, *made, strict=True):
+                batch.append(_answer(model, *prompts[i], ids, logs, ends, breaks))
+        yield batch
+
+
+def answer_batches(
+    prompts: Sequence[tuple[str, Prompt]], max_new_tokens: int, batch_size: int, max_tokens: int | None
+) -> list[list[int]]:
+    """The plan of `generate_answers`: which prompts are asked together, in order."""
+    return batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, max_tokens)
+
+
+def out_of_memory(model: Model, id_: str, tokens: int) -> ModelError:
+    return ModelError(
+        f"{id_!r} alone, {tokens} tokens, does not fit the memory of {model.device} beside {model.label}",
+        "take --dtype bfloat16, --device cpu, a smaller model, or leave this question out",
+    )
 
 
 class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]

@@ -10,9 +10,12 @@ from decimal import Decimal, InvalidOperation
 from probemap.mentions import (
     Groups,
     announces_result,
+    asserted_choice,
     asserted_name,
     asserted_number,
+    date_spellings,
     find_names,
+    find_numbers,
     is_negated,
     is_refusal,
     same_name,
@@ -62,6 +65,16 @@ def judge_names(task: Task, example: Example, text: str) -> Verdict:
     return REFUSES if is_refusal(text) else NONE
 
 
+def judge_choices(task: Task, example: Example, text: str) -> Verdict:
+    """By the first lettered choice that the text asserts, by letter or by words."""
+    mention = asserted_choice(text, example.choices)
+    if mention is not None:
+        return ACCEPTED if is_accepted(example, [(c,) for c in example.choices], int(mention.value)) else OTHER
+    if len({m.value for m in find_names(text, [(c,) for c in example.choices])}) > 1:
+        return SEVERAL
+    return REFUSES if is_refusal(text) else NONE
+
+
 def as_number(text: str) -> Decimal | None:
     """``"1,200"`` -> 1200; None if the text is no number."""
     try:
@@ -80,8 +93,13 @@ def judge_numbers(task: Task, example: Example, text: str) -> Verdict:
 
 
 def judge_open(task: Task, example: Example, text: str) -> Verdict:
-    """By whether an accepted answer stands in the text as whole words and is not negated."""
-    mentions = find_names(text, [example.answers])
+    """By whether an accepted answer stands in the text as whole words and is not negated.
+
+    A date counts in any usual spelling, a number in digits or words.
+    """
+    spellings = [spelling for answer in example.answers for spelling in (answer, *date_spellings(answer))]
+    numbers = {as_number(answer) for answer in example.answers} - {None}
+    mentions = [*find_names(text, [spellings]), *(m for m in find_numbers(text) if m.value in numbers)]
     if any(not is_negated(text, m) for m in mentions):
         return ACCEPTED
     if mentions:
@@ -89,7 +107,12 @@ def judge_open(task: Task, example: Example, text: str) -> Verdict:
     return REFUSES if is_refusal(text) else LACKS
 
 
-JUDGES: dict[Kind, Judge] = {"names": judge_names, "numbers": judge_numbers, "open": judge_open}
+JUDGES: dict[Kind, Judge] = {
+    "names": judge_names,
+    "numbers": judge_numbers,
+    "choices": judge_choices,
+    "open": judge_open,
+}
 """Kind of task -> judge."""
 
 
@@ -117,6 +140,8 @@ def is_cut_inside(task: Task, example: Example, answer: Answer) -> bool:
         if announces_result(answer.text):
             return True
         mention = asserted_number(example.question, answer.text)
+    elif task.kind == "choices":
+        mention = asserted_choice(answer.text, example.choices)
     else:
         mention = asserted_name(answer.text, possible_answers(task, example))
     return mention is not None and mention.stop == len(answer.text)

@@ -10,7 +10,7 @@ The one exception is `paper_locator`, which exists for comparison only.
 from collections.abc import Callable
 
 from probemap.judge import is_cut_inside, possible_answers
-from probemap.mentions import Groups, asserted_name, asserted_number, fold
+from probemap.mentions import Groups, asserted_choice, asserted_name, asserted_number, fold
 from probemap.records import Answer, Example, Span, Task
 
 Locator = Callable[[str, str, Groups], tuple[int, int] | None]
@@ -28,6 +28,12 @@ def locate_number(question: str, text: str, possible: Groups) -> tuple[int, int]
     return None if mention is None else (mention.start, mention.stop)
 
 
+def locate_choice(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
+    """The first lettered choice that the text asserts, letter and words."""
+    mention = asserted_choice(text, [names[0] for names in possible])
+    return None if mention is None else (mention.start, mention.stop)
+
+
 def locate_nothing(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
     """No exact answer: the map then has no exact-answer columns."""
     return None
@@ -36,6 +42,7 @@ def locate_nothing(question: str, text: str, possible: Groups) -> tuple[int, int
 LOCATORS: dict[str, Locator] = {
     "names": locate_name,
     "numbers": locate_number,
+    "choices": locate_choice,
     "none": locate_nothing,
 }
 """Name -> locator.  A task of kind ``names`` or ``numbers`` uses the one of its name; for open questions a model can

@@ -29,12 +29,15 @@ class Mention:
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Lower case without accents, and for each folded character the index that it comes from."""
+    """Lower case without accents and asterisks, and for each folded character the index that it comes from.
+
+    Asterisks set words in bold, and stand between words of one name ("**Mark** Twain").
+    """
     folded: list[str] = []
     origin: list[int] = []
     for index, char in enumerate(text):
         for piece in unicodedata.normalize("NFKD", char).casefold():
-            if not unicodedata.combining(piece):
+            if not unicodedata.combining(piece) and piece != "*":
                 folded.append("'" if piece in "’‘`" else piece)
                 origin.append(index)
     return "".join(folded), origin
@@ -100,6 +103,38 @@ def find_names(text: str, groups: Groups) -> list[Mention]:
             continue
         found.append(Mention(start, stop, group, name.endswith(ADJECTIVE)))
     return found
+
+
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+_DATE = re.compile(
+    rf"(?P<m1>{'|'.join(_MONTHS)})\s+(?P<d1>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y1>\d{{4}})"
+    rf"|(?:the\s+)?(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<m2>{'|'.join(_MONTHS)}),?\s+(?P<y2>\d{{4}})"
+    r"|(?P<y3>\d{4})-(?P<m3>\d{2})-(?P<d3>\d{2})",
+    re.IGNORECASE,
+)
+
+
+def date_spellings(text: str) -> tuple[str, ...]:
+    """Other spellings of a text that is a date ("July 4, 1776": "4 July 1776", "1776-07-04", …); else none."""
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        return ()
+    year, month, day = (match[part + "1"] or match[part + "2"] or match[part + "3"] for part in "ymd")
+    number = int(month) if month.isdigit() else [m.casefold() for m in _MONTHS].index(month.casefold()) + 1
+    if not 1 <= number <= 12:
+        return ()
+    name, day = _MONTHS[number - 1], int(day)
+    ordinal = f"{day}{'th' if 10 < day < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
+    return (
+        *(f"{name} {d}, {year}" for d in (day, ordinal)),
+        *(f"{name} {d} {year}" for d in (day, ordinal)),
+        *(f"{d} {of}{name} {year}" for d in (day, ordinal) for of in ("", "of ")),
+        *(f"{d} {of}{name}, {year}" for d in (day, ordinal) for of in ("", "of ")),
+        f"{year}-{number:02d}-{day:02d}",
+    )
 
 
 _UNITS = (
@@ -198,6 +233,42 @@ def asserted_name(text: str, groups: Groups) -> Mention | None:
         return None
     first = asserted[0]
     return next((m for m in asserted if m.value == first.value and not m.is_adjective), first)
+
+
+_LETTER = re.compile(
+    r"(?:^|\b(?i:answer|option|choice|letter)\b(?:\s+(?:is|would be))?:?)[\s(\[*\"'`]*([A-Z])"
+    r"(?=[)\].:,*\"'`]|\s*(?:$|[-–—]))|\b(?i:option|choice|letter)\s+([A-Z])\b",
+    re.MULTILINE,
+)
+_LETTER_BEFORE = re.compile(r"\b([A-Z])\s?[)\].:*\"'`–—-]{1,4}\s*$")
+_ANNOUNCED = re.compile(r"\banswer\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
+
+
+def asserted_choice(text: str, choices: Sequence[str]) -> Mention | None:
+    """The first choice that the text asserts, by its letter ("B", "(B)", "The answer is B.") or its words, or None.
+
+    A letter with its own words right behind it is one mention of both; with those of another choice it is none.  One
+    that the text announces ("The answer is …") comes before others: a model may repeat all choices first.
+    """
+    names = find_names(text, [(choice,) for choice in choices])
+    listed = _enumerated(text, names)
+    found = []
+    for match in _LETTER.finditer(text):
+        group = 1 if match[1] else 2
+        if (number := ord(match[group]) - ord("A")) < len(choices):
+            found.append(Mention(match.start(group), match.end(group), number))
+    for name in names:
+        before = _LETTER_BEFORE.search(text[: name.start])
+        if before is None or (number := ord(before[1]) - ord("A")) >= len(choices):
+            found.append(name)
+            continue
+        found = [m for m in found if m.start != before.start(1)]
+        if number == name.value:
+            found.append(Mention(before.start(1), name.stop, name.value))
+            listed |= {found[-1]} if name in listed else set()
+    asserted = [m for m in found if not (m in listed or is_negated(text, m) or is_compared(text, m))]
+    announced = [m for m in asserted if _ANNOUNCED.search(text[: m.start])]
+    return min(announced or asserted, key=lambda m: m.start, default=None)
 
 
 _RESULT_BEFORE = re.compile(

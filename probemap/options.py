@@ -57,10 +57,11 @@ class Answering:
     """None: as the task says."""
     batch_size: int = 32
     temperature: float = 0.0
+    batch_tokens: int | None = None
+    """Tokens per batch, padding included; None: no limit but `batch_size`."""
 
 
 LocatorName = Literal["auto", "names", "numbers", "model", "none", "paper"]
-SiteName = Literal["resid", "attn_out", "mlp_out", "mlp_hidden"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ class Capturing:
     """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
     batch_size: int = 32
     store_dtype: str = "float32"
-    site: SiteName = "resid"
-    """Where in each block, see `sites.SITES`."""
+    site: str = "resid"
+    """Where in each block, see `sites.find_taps`."""
+    batch_tokens: int | None = None
+    """Tokens per batch, padding included; None: no limit but `batch_size`."""
 
 
 @dataclass(frozen=True)

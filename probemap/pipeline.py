@@ -59,6 +59,7 @@ def answer(
                 "frame": options.frame,
                 "max_new_tokens": task.max_new_tokens,
                 "batch_size": options.batch_size,
+                "batch_tokens": options.batch_tokens,
                 "temperature": options.temperature,
             },
             inputs={"questions": fingerprint(task)},
@@ -72,7 +73,7 @@ def answer(
 
 
 def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk, models: Models) -> None:
-    from probemap.generate import batches, generate_answers
+    from probemap.generate import answer_batches, generate_answers
     from probemap.prompt import check_lengths, frame_of, make_prompt
 
     model = loader.load(models)
@@ -87,7 +88,8 @@ def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk
         "answer",
         {"model": model.label, "revision": model.revision, "dtype": model.dtype, "frame": frame},
     )
-    sizes = [len(b) for b in batches([len(p.token_ids) for _, p in prompts], options.batch_size)]
+    plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
+    sizes = [len(batch) for batch in plan]
     begun = run.begun_answers(sizes)
     done = sum(sizes[:begun])
     if done:
@@ -98,9 +100,11 @@ def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk
         frame=frame,
         max_new_tokens=task.max_new_tokens,
         batch_size=options.batch_size,
+        max_tokens=options.batch_tokens,
         temperature=options.temperature,
         seed=options.seed,
         skip_batches=begun,
+        tell=talk.tell,
     ):
         run.append_answers(batch)
         done += len(batch)
@@ -217,6 +221,7 @@ def capture(
             options={
                 "positions": list(positions),
                 "batch_size": options.batch_size,
+                "batch_tokens": options.batch_tokens,
                 "store_dtype": options.store_dtype,
                 "site": options.site,
                 "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
@@ -254,7 +259,9 @@ def _capture(
         indices,
         store,
         batch_size=options.batch_size,
+        max_tokens=options.batch_tokens,
         progress=lambda done, total: talk.progress("hidden states", done, total),
+        tell=talk.tell,
     )
 
 

@@ -3,6 +3,7 @@
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Literal
 
 from probemap.model import Model
@@ -36,7 +37,7 @@ def frame_of(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto"
     return frame
 
 
-_FIELDS = {"question", "context", "choices"}
+_FIELDS = {"question", "context", "choices", "letters"}
 
 
 def fill(template: str, example: Example) -> str:
@@ -55,9 +56,16 @@ def fill(template: str, example: Example) -> str:
     if unknown := sorted(set(named) - _FIELDS):
         raise DataError(
             f"the prompt {template!r} has an unknown field {{{unknown[0]}}}",
-            "fields are {question}, {context} and {choices}",
+            "fields are {question}, {context}, {choices} and {letters}",
         )
-    return template.format(question=example.question, context=example.context, choices=", ".join(example.choices))
+    return template.format(
+        question=example.question,
+        context=example.context,
+        choices=", ".join(example.choices),
+        letters="\n".join(
+            f"{letter}) {choice}" for letter, choice in zip(ascii_uppercase, example.choices, strict=False)
+        ),
+    )
 
 
 def make_prompt(model: Model, task: Task, example: Example, frame: Frame) -> Prompt:

@@ -7,7 +7,7 @@ Knows nothing of models, files or arrays.  Axis letters used in every docstring 
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["names", "numbers", "open"]
+Kind = Literal["names", "numbers", "choices", "open"]
 """How a task's answers are judged and located, see :class:`Task`."""
 
 
@@ -69,11 +69,13 @@ class Task:
     examples: tuple[Example, ...]
     kind: Kind
     """``names``: the answer is one of a closed set (`possible`, or each example's `choices`);
-    ``numbers``: the answer is a number; ``open``: anything, accepted by alias."""
+    ``numbers``: the answer is a number; ``choices``: one of the example's lettered `choices`, by letter or by words;
+    ``open``: anything, accepted by alias."""
     possible: tuple[tuple[str, ...], ...] = ()
     """For ``names``: every possible answer as a group of spellings, the preferred one first."""
     prompt: str = "{question}"
-    """What is put to the model; fields ``{question}``, ``{context}``, ``{choices}``."""
+    """What is put to the model; fields ``{question}``, ``{context}``, ``{choices}`` ("Rome, Paris") and ``{letters}``
+    (a line per choice, "A) Rome")."""
     shots: tuple[tuple[str, str], ...] = ()
     """Worked examples shown before each question: (what is asked, what is answered)."""
     max_new_tokens: int = 64

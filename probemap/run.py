@@ -45,7 +45,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 _BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits/00000.json",)}
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
-_UNRECORDED = {"site": "resid"}
+_UNRECORDED = {"site": "resid", "batch_tokens": None}
 """Option -> what a step did that was made before there was this option."""
 
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")

@@ -26,7 +26,10 @@ SITES: dict[str, str] = {
 _QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
 """Names of the layers that make queries, keys or values: q_proj, Wqkv, query_key_value, c_attn, kv_a_proj, …"""
 
-_HINT = "--site resid can be read from every model"
+_HINT = (
+    "name the module inside a block, as in --site attn_out=self_attn (its output) or "
+    "--site mlp_hidden=mlp.down_proj:in (its input); --site resid can be read from every model"
+)
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,38 @@ class Tap:
 def find_taps(network: Any, site: str) -> list[Tap]:
     """Where the states of `site` are read, one tap per block, in order.
 
+    Parameters
+    ----------
+    site: one of `SITES`, found by structure, or ``NAME=PATH``: the module at PATH inside every block, its output, or
+        with ``PATH:in`` its input.
+
     Raises
     ------
     ModelError: there is no such site, or the blocks do not show where it is; names what was found.
     """
-    if site not in SITES:
+    name, named, path = site.partition("=")
+    if name not in SITES:
         raise ModelError(f"there is no site {site!r}", f"the sites are {', '.join(SITES)}")
     d = int(network.config.get_text_config().hidden_size)
-    taps = [_tap(block, site, d) for block in find_blocks(network)]
+    taps = [_named(block, path, d) if named else _tap(block, site, d) for block in find_blocks(network)]
     if len(widths := {tap.d for tap in taps}) > 1:
         raise ModelError(f"{site} is not equally wide in all blocks: {', '.join(map(str, sorted(widths)))}", _HINT)
     return taps
+
+
+def _named(block: torch.nn.Module, path: str, d: int) -> Tap:
+    path, _, side = path.partition(":")
+    try:
+        module = block.get_submodule(path)
+    except AttributeError:
+        names = [name for name, _ in block.named_modules() if name]
+        raise ModelError(
+            f"{type(block).__name__} holds no module {path!r}", f"its modules are {', '.join(names[:40])}"
+        ) from None
+    if side not in ("", "in"):
+        raise ModelError(f"{path}:{side} is neither the output nor the input of a module", f"{path}, or {path}:in")
+    inside, outside = _features(module) or (d, d)
+    return Tap(module, True, inside) if side else Tap(module, False, outside)
 
 
 def find_blocks(network: Any) -> list[torch.nn.Module]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.generate import batches
+from probemap.batching import batches
 from probemap.model import Model
 from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
 from probemap.records import Example, ModelError, Task

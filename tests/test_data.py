@@ -155,7 +155,7 @@ def test_bad_files_get_a_message_that_names_the_row(tmp_path: Path, name: str, c
 
 def test_other_bad_requests() -> None:
     with pytest.raises(
-        DataError, match=r"no file nothing\.jsonl and no built-in task .*\nhint: built-in tasks are cities"
+        DataError, match=r"no file nothing\.jsonl and no task of that name\nhint: tasks are cities, .*triviaqa"
     ):
         load_task("nothing.jsonl")
     with pytest.raises(DataError, match="9999 questions were asked for; compare has 600"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from probemap.data import load_task
-from probemap.generate import ask_exact_answers, batches, generate_answers
+from probemap.generate import ask_exact_answers, generate_answers
 from probemap.locate import locator_from_extracts
 from probemap.model import Model
 from probemap.prompt import Frame, make_prompt
@@ -31,11 +31,6 @@ def answers(
         **kw,  # type: ignore[arg-type]
     )
     return {a.id: a for batch in found for a in batch}
-
-
-def test_batches_are_made_of_similar_lengths_the_longest_first() -> None:
-    assert batches([3, 9, 3, 5, 9], 2) == [[1, 4], [3, 0], [2]]
-    assert batches([], 4) == []
 
 
 @pytest.mark.parametrize(("frame", "which"), [("chat", "chat_model"), ("qa", "base_model"), ("none", "chat_model")])

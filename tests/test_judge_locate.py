@@ -155,6 +155,61 @@ def test_open_questions_by_alias(text: str, verdict: str) -> None:
     assert verdict_and_exact(Task("open", (), "open"), example, text) == (verdict, None)
 
 
+@pytest.mark.parametrize(
+    ("gold", "text", "verdict"),
+    [
+        ("July 4, 1776", "It was signed on the 4th of July, 1776.", "right: names an accepted answer"),
+        ("4 July 1776", "On July 4th, 1776.", "right: names an accepted answer"),
+        ("1776-07-04", "4 July 1776", "right: names an accepted answer"),
+        ("July 4, 1776", "1776-07-04", "right: names an accepted answer"),
+        ("July 4, 1776", "July 5, 1776", "wrong: lacks every accepted answer"),
+        ("July 4, 1776", "in July 1776", "wrong: lacks every accepted answer"),
+        ("July 4, 1776", "not on 4 July 1776", "wrong: negates the accepted answer"),
+        ("1776-13-04", "13 April 1776", "wrong: lacks every accepted answer"),
+        ("3", "There are three of them.", "right: names an accepted answer"),
+        ("three", "3.", "wrong: lacks every accepted answer"),
+        ("3,000", "about 3000 people", "right: names an accepted answer"),
+        ("12", "in 1912, 120 of them", "wrong: lacks every accepted answer"),
+        ("5", "There are not five.", "wrong: negates the accepted answer"),
+        ("Mark Twain", "```\nMark Twain\n```", "right: names an accepted answer"),
+        ("Mark Twain", "It was **Mark** Twain.", "right: names an accepted answer"),
+        ("Mark Twain", "The answer is not Mark Twain.", "wrong: negates the accepted answer"),
+    ],
+)
+def test_dates_numbers_and_markdown_in_open_answers(gold: str, text: str, verdict: str) -> None:
+    task = Task("open", (), "open")
+    assert verdict_and_exact(task, Example("x", "q?", (gold,)), text)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "exact"),
+    [
+        ("B", "right: names an accepted answer", "B"),
+        ("(B)", "right: names an accepted answer", "B"),
+        ("B) Paris", "right: names an accepted answer", "B) Paris"),
+        ("**B. Paris**", "right: names an accepted answer", "B. Paris"),
+        ("The correct answer is (B) Paris, because …", "right: names an accepted answer", "B) Paris"),
+        ("The answer is:\nB", "right: names an accepted answer", "B"),
+        ("Answer: C", "wrong: names another answer", "C"),
+        ("Option B is right.", "right: names an accepted answer", "B"),
+        ("I think it is Paris.", "right: names an accepted answer", "Paris"),
+        ("It is not A) Rome but B) Paris.", "right: names an accepted answer", "B) Paris"),
+        ("A) Rome\nB) Paris\nC) A plant\nThe answer is B", "right: names an accepted answer", "B"),
+        ("The answer is A plant.", "wrong: names another answer", "plant"),
+        ("A river runs through it.", "wrong: names no possible answer", None),
+        ("B) Rome", "wrong: names no possible answer", None),
+        ("Either Rome or Paris.", "undecided: several answers, none chosen", None),
+        ("Not B.", "wrong: names no possible answer", None),
+        ("I don't know.", "undecided: refusal", None),
+        ("E) none", "wrong: names no possible answer", None),
+    ],
+)
+def test_lettered_choices(text: str, verdict: str, exact: str | None) -> None:
+    task = Task("choices", (), "choices")
+    example = Example("x", "What is the capital of France?", ("Paris",), ("Rome", "Paris", "A plant"))
+    assert verdict_and_exact(task, example, text) == (verdict, exact)
+
+
 def test_what_is_cut_off_is_undecided_unless_it_was_said_whole() -> None:
     france = country("France")
     assert verdict_and_exact(CITIES, france, "It is in a region", stopped=False) == (

@@ -1,7 +1,7 @@
 """Each site is the module that it is called after, in blocks of every usual build; other blocks are refused."""
 
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +9,8 @@ import torch
 from test_capture import KINDS, some_answers, tiny
 
 from probemap.activations import ActivationStore, States
-from probemap.capture import capture, hidden_states, layout_for
+from probemap.capture import capture, check_site, hidden_states, layout_for
 from probemap.model import Model
-from probemap.options import SiteName
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
 from probemap.sites import SITES, find_taps
@@ -111,7 +110,7 @@ def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: obj
     ],
 )
 def test_blocks_of_another_build_are_refused(kind: str, site: str, problem: str) -> None:
-    with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: --site resid can be read"):
+    with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: name the module"):
         find_taps(tiny(kind).network, site)
 
 
@@ -122,8 +121,50 @@ def test_experts_have_an_output_though_no_single_projection() -> None:
     np.testing.assert_allclose(states["resid"][:, 1], parts, atol=1e-5)
 
 
-def test_the_options_name_the_sites() -> None:
-    assert get_args(SiteName) == tuple(SITES)
+@pytest.mark.parametrize(
+    ("site", "named", "width"),
+    [
+        ("attn_out", "attn_out=self_attn", 32),
+        ("mlp_out", "mlp_out=mlp", 32),
+        ("mlp_hidden", "mlp_hidden=mlp.down_proj:in", 48),
+        ("mlp_hidden", "mlp_hidden=mlp.up_proj", None),
+    ],
+)
+def test_a_module_can_be_named(site: str, named: str, width: int | None) -> None:
+    model = tiny("llama")
+    answers, indices = probed(model)
+    got = hidden_states(model, answers, indices, named)
+    assert check_site(model, named) == got.shape[-1] == (width or 48)
+    same = np.array_equal(got, hidden_states(model, answers, indices, site), equal_nan=True)
+    assert same == (width is not None), "the module of that name, or another"
+
+
+@pytest.mark.parametrize(
+    ("site", "problem"),
+    [
+        ("attn_out=mixer", r"LlamaDecoderLayer holds no module 'mixer'\nhint: its modules are self_attn, "),
+        ("attn_out=self_attn:out", "self_attn:out is neither the output nor the input"),
+        ("mlp_out=input_layernorm:in:in", "input_layernorm:in:in is neither"),
+        ("heads=self_attn", "there is no site 'heads=self_attn'\nhint: the sites are resid, attn_out"),
+        ("attn_out=self_attn.q_norm", "holds no module 'self_attn.q_norm'"),
+    ],
+)
+def test_a_name_that_is_none_is_told_with_those_there_are(site: str, problem: str) -> None:
+    with pytest.raises(ModelError, match=problem):
+        check_site(tiny("llama"), site)
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_pass_over_two_tokens_shows_the_width(kind: str, site: str) -> None:
+    assert check_site(tiny(kind), site) == (WIDTH.get(kind, 48) if site == "mlp_hidden" else 32)
+
+
+def test_a_module_of_another_width_is_refused_before_anything_is_read() -> None:
+    model = tiny("llama")
+    model.network.model.layers[1].mlp.forward = lambda x: x[..., :7]
+    with pytest.raises(ModelError, match=r"the states at block 1 have shape \(1, 2, 7\), expected \(1, 2, 32\)"):
+        check_site(model, "mlp_out=mlp")
 
 
 def test_an_unknown_site_is_told_with_those_there_are() -> None:

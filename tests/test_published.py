@@ -1,0 +1,229 @@
+"""Every published data set is read from rows as its publisher spells them: hub rows, and the research code's files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probemap.data import load_task
+from probemap.judge import JUDGES
+from probemap.prompt import fill
+from probemap.published import PUBLISHED, adapted
+from probemap.records import DataError
+
+CHOICES = {"text": ["Lead", "Gold", "Tin"], "label": ["1", "2", "3"]}
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "triviaqa": [
+        {
+            "question_id": "tc_1",
+            "question": "Which metal is Au?",
+            "answer": {"value": "Gold", "aliases": ["Aurum", "Gold"]},
+        },
+        {"id": "x2", "question": "Which metal is Sn?", "answers": ["Tin", "Stannum"]},
+    ],
+    "nq-open": [{"question": "which metal is au", "answer": ["gold", "Gold"]}],
+    "popqa": [{"id": 7, "question": "What is Au?", "possible_answers": '["gold", "aurum"]'}],
+    "hotpotqa": [{"id": "h", "question": "Which metal is Au?", "answer": "gold"}],
+    "hotpotqa-context": [
+        {
+            "id": "h",
+            "question": "Which metal is Au?",
+            "answer": "gold",
+            "context": {"title": ["Au", "Tin"], "sentences": [["Au is ", "gold."], ["Tin is Sn."]]},
+        }
+    ],
+    "squad": [
+        {"id": "s", "question": "What is Au?", "context": "Au is gold.", "answers": {"text": ["gold", "gold"]}},
+        {"id": "t", "question": "What is Pb?", "context": "Au is gold.", "answers": {"text": []}},
+    ],
+    "gsm8k": [{"question": "How many are 3 and 1,005?", "answer": "3 + 1005 = <<3+1005=1008>>1008\n#### 1,008"}],
+    "math": [
+        {"unique_id": "a/1", "problem": "What is $1+1$?", "answer": "2"},
+        {"unique_id": "a/2", "problem": "What is $x$?", "answer": "\\frac{1}{2}"},
+        {"problem": "What is $2+1$?", "solution": "It is $\\boxed{3}$."},
+    ],
+    "answerable-math": [
+        {"id": "9", "question": " How many are left? ", "answer": "[23.0]", "answerable": "True"},
+        {"id": "10", "question": "How many were there?", "answer": "", "answerable": "False"},
+    ],
+    "truthfulqa": [
+        {"question": "What is Au?", "mc1_targets": {"choices": ["gold", "lead", "tin"], "labels": [1, 0, 0]}}
+    ],
+    "imdb": [{"text": "Fine film.<br />Go.", "label": 1}, {"text": "Dull film.", "label": 0}],
+    "sst2": [
+        {"idx": 4, "sentence": "a fine film", "label": 1},
+        {"idx": 5, "sentence": "no label here", "label": -1},
+        {"id": "r", "review": "a dull film", "answers": ["negative"]},
+    ],
+    "mnli": [
+        {"pairID": "p", "premise": "It rains.", "hypothesis": "It is dry.", "label": 2},
+        {"pairID": "q", "premise": "It rains.", "hypothesis": "It pours.", "label": -1},
+        {"Question": 'For the statement "It rains", does …?', "Answer": "neutral"},
+    ],
+    "winogrande": [
+        {"sentence": "Ann thanked Eve because _ helped.", "option1": "Ann", "option2": "Eve", "answer": "2"},
+        {"sentence": "Ann saw Eve because _ looked.", "option1": "Ann", "option2": "Eve", "answer": ""},
+        {"Question": "Ann thanked Eve because _ helped. Who …?", "Answer": "Eve", "Wrong_Answer": "Ann"},
+    ],
+    "winobias": [
+        {
+            "sentence": "The cook hired the clerk because he was busy.",
+            "answer": "cook",
+            "incorrect_answer": "clerk",
+            "q_instruct": "Who does the pronoun 'he' refer to?",
+        }
+    ],
+    "boolq": [{"question": "is au gold", "answer": True, "passage": "Au is gold."}],
+    "arc": [{"id": "a", "question": "Which metal is Au?", "choices": CHOICES, "answerKey": "2"}],
+    "mmlu": [
+        {
+            "question": "Which metal is Au?",
+            "choices": ["Lead", "Gold", "Tin", "Iron"],
+            "answer": 1,
+            "subject": "chemistry",
+        }
+    ],
+    "sciq": [
+        {
+            "question": "Which metal is Au?",
+            "distractor1": "Lead",
+            "distractor2": "Tin",
+            "distractor3": "Iron",
+            "correct_answer": "Gold",
+        }
+    ],
+    "movies": [{"Question": "Who acted as X in the movie 'Y'?", "Answer": "Z"}],
+}
+
+EXPECTED: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {
+    "triviaqa": [("tc_1", "Which metal is Au?", ("Gold", "Aurum")), ("x2", "Which metal is Sn?", ("Tin", "Stannum"))],
+    "nq-open": [("nq-open-1", "Which metal is au?", ("gold", "Gold"))],
+    "popqa": [("7", "What is Au?", ("gold", "aurum"))],
+    "hotpotqa": [("h", "Which metal is Au?", ("gold",))],
+    "hotpotqa-context": [("h", "Which metal is Au?", ("gold",))],
+    "squad": [("s", "What is Au?", ("gold",))],
+    "gsm8k": [("gsm8k-1", "How many are 3 and 1,005?", ("1008",))],
+    "math": [("a/1", "What is $1+1$?", ("2",)), ("math-3", "What is $2+1$?", ("3",))],
+    "answerable-math": [("9", "How many are left?", ("23",))],
+    "truthfulqa": [("truthfulqa-1", "What is Au?", ("gold",))],
+    "imdb": [("imdb-1", "Fine film.\nGo.", ("positive",)), ("imdb-2", "Dull film.", ("negative",))],
+    "sst2": [("4", "a fine film", ("positive",)), ("r", "a dull film", ("negative",))],
+    "mnli": [
+        (
+            "p",
+            'For the statement "It rains.", does the hypothesis "It is dry." represent entailment, contradiction, '
+            "or neutrality?",
+            ("contradiction",),
+        ),
+        ("mnli-3", 'For the statement "It rains", does …?', ("neutral",)),
+    ],
+    "winogrande": [
+        ("winogrande-1", "Ann thanked Eve because _ helped. What does the blank refer to in the sentence?", ("Eve",)),
+        ("winogrande-3", "Ann thanked Eve because _ helped. Who …?", ("Eve",)),
+    ],
+    "winobias": [
+        (
+            "winobias-1",
+            "The cook hired the clerk because he was busy. Who does the pronoun 'he' refer to?",
+            ("cook",),
+        )
+    ],
+    "boolq": [("boolq-1", "Is au gold?", ("yes",))],
+    "arc": [("a", "Which metal is Au?", ("Gold",))],
+    "mmlu": [("mmlu-1", "Which metal is Au?", ("Gold",))],
+    "sciq": [("sciq-1", "Which metal is Au?", ("Gold",))],
+    "movies": [("movies-1", "Who acted as X in the movie 'Y'?", ("Z",))],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_rows_become_examples(name: str) -> None:
+    task = adapted(name, ROWS[name])
+    assert [(e.id, e.question, e.answers) for e in task.examples] == EXPECTED[name]
+    for example in task.examples:
+        asked = fill(task.prompt, example)
+        assert example.question in asked
+        right = JUDGES[task.kind](task, example, f"{example.answers[0]}.")
+        assert right.correct is True, "the preferred answer, said plainly, is right"
+        for wrong in set(example.choices) - set(example.answers):
+            assert JUDGES[task.kind](task, example, f"{wrong}.").correct is False
+
+
+def test_a_choice_is_right_by_letter_and_by_words_and_stands_in_a_drawn_place() -> None:
+    rows = [{**ROWS["truthfulqa"][0], "question": f"What is {i}?"} for i in range(60)]
+    task = adapted("truthfulqa", rows)
+    places = [e.choices.index("gold") for e in task.examples]
+    assert {places.count(i) > 8 for i in range(3)} == {True}, "published with the right choice first"
+    example = task.examples[0]
+    letter = "ABC"[places[0]]
+    assert f"{letter}) gold" in fill(task.prompt, example)
+    for said in (letter, f"({letter})", f"The answer is {letter}.", f"{letter}) gold", "It is gold."):
+        assert JUDGES["choices"](task, example, said).correct is True, said
+    other = "ABC"[places[0] - 1]
+    assert JUDGES["choices"](task, example, f"{other}.").correct is False
+    assert (
+        JUDGES["choices"](task, example, f"{other}) gold").correct is None
+        or not JUDGES["choices"](task, example, f"{other}) gold").correct
+    )
+
+
+def test_the_same_rows_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS["gsm8k"]))
+    task = load_task(f"gsm8k:{path}")
+    assert (task.name, task.kind, task.examples[0].answers) == ("gsm8k", "numbers", ("1008",))
+    assert task.source == "GSM8K (Cobbe et al. 2021), MIT"
+
+
+def test_a_question_that_stands_twice_is_taken_once() -> None:
+    rows = [{"question": q, "answers": ["Gold"]} for q in ("What is Au?", "what is  AU?", "What is Sn?")]
+    assert [e.question for e in adapted("triviaqa", rows).examples] == ["What is Au?", "What is Sn?"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_rows_of_something_else_are_refused(name: str) -> None:
+    for row in ({"colour": "red"}, {}, {"question": 3, "answer": None}, "text", None):
+        with pytest.raises(DataError, match=rf"row 1 is none of {name}|no row of {name} can be asked"):
+            adapted(name, [row])  # type: ignore[list-item]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(PUBLISHED)), st.data())
+def test_a_damaged_row_never_ends_in_a_traceback(name: str, data: st.DataObject) -> None:
+    row = dict(ROWS[name][0])
+    for field in data.draw(st.lists(st.sampled_from(sorted(row)), min_size=1, max_size=3)):
+        row[field] = data.draw(_JSON)
+    try:
+        task = adapted(name, [row])
+    except DataError as error:
+        assert "hint:" in str(error)
+    else:
+        assert all(e.question.strip() and all(e.answers) for e in task.examples)
+
+
+def test_the_hub_is_asked_for_repository_config_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def load_dataset(repository: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
+        asked.append((repository, config, split))
+        return ROWS["arc"]
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load_task("arc").examples[0].answers == ("Gold",)
+    assert asked == [("allenai/ai2_arc", "ARC-Challenge", "test")]
+
+
+def test_a_data_set_that_is_no_hub_s_says_where_its_file_comes_from() -> None:
+    with pytest.raises(DataError, match=r"movies is published as a file.*\n?.*LLMsKnow.*movies:FILE"):
+        load_task("movies")
