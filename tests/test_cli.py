@@ -89,7 +89,8 @@ def test_help_names_every_verb_and_answers_in_a_blink() -> None:
 def test_tasks_and_positions_say_what_there_is() -> None:
     tasks = probemap("tasks").stdout
     assert re.search(r"^cities +\d{3} questions  In which country", tasks, re.MULTILINE)
-    assert len(tasks.splitlines()) == 3
+    assert re.search(r"^triviaqa +trivia, .*mandarjoshi/trivia_qa; TriviaQA .*Apache-2.0\)$", tasks, re.MULTILINE)
+    assert len(tasks.splitlines()) == 23
     positions = probemap("positions").stdout.splitlines()
     assert len(positions) == 8
     assert positions[0].split()[0] == "last_q"
@@ -184,7 +185,9 @@ def test_another_site_is_another_capture_and_named_in_the_map(made: Path, tmp_pa
     assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
     probemap("map", run, "--redo")
     assert ProbeMap.load(run / "map.nc").data.attrs["site"] == "mlp_out"
-    assert "'nonsense' is not one of" in probemap("capture", run, "--site", "nonsense", code=2).stderr
+    refused = probemap("capture", run, "--site", "nonsense", "--redo", code=1).stderr
+    assert "there is no site 'nonsense'" in refused, "and nothing is set aside"
+    assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
 
 
 def test_states_from_before_there_were_sites_are_those_of_the_residual_stream(made: Path, tmp_path: Path) -> None:

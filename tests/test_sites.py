@@ -11,6 +11,7 @@ from test_capture import KINDS, some_answers, tiny
 from probemap.activations import ActivationStore, States
 from probemap.capture import capture, check_site, hidden_states, layout_for
 from probemap.model import Model
+from probemap.options import SITE_NAMES
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
 from probemap.sites import SITES, find_taps
@@ -165,6 +166,10 @@ def test_a_module_of_another_width_is_refused_before_anything_is_read() -> None:
     model.network.model.layers[1].mlp.forward = lambda x: x[..., :7]
     with pytest.raises(ModelError, match=r"the states at block 1 have shape \(1, 2, 7\), expected \(1, 2, 32\)"):
         check_site(model, "mlp_out=mlp")
+
+
+def test_the_options_name_the_sites() -> None:
+    assert tuple(SITES) == SITE_NAMES
 
 
 def test_an_unknown_site_is_told_with_those_there_are() -> None:
