@@ -67,10 +67,11 @@ def judge_names(task: Task, example: Example, text: str) -> Verdict:
 
 def judge_choices(task: Task, example: Example, text: str) -> Verdict:
     """By the first lettered choice that the text asserts, by letter or by words."""
-    mention = asserted_choice(text, example.choices)
+    groups = possible_answers(task, example)
+    mention = asserted_choice(text, groups)
     if mention is not None:
-        return ACCEPTED if is_accepted(example, [(c,) for c in example.choices], int(mention.value)) else OTHER
-    if len({m.value for m in find_names(text, [(c,) for c in example.choices])}) > 1:
+        return ACCEPTED if is_accepted(example, groups, int(mention.value)) else OTHER
+    if len({m.value for m in find_names(text, groups)}) > 1:
         return SEVERAL
     return REFUSES if is_refusal(text) else NONE
 
@@ -140,8 +141,7 @@ def is_cut_inside(task: Task, example: Example, answer: Answer) -> bool:
         if announces_result(answer.text):
             return True
         mention = asserted_number(example.question, answer.text)
-    elif task.kind == "choices":
-        mention = asserted_choice(answer.text, example.choices)
     else:
-        mention = asserted_name(answer.text, possible_answers(task, example))
+        asserted = asserted_choice if task.kind == "choices" else asserted_name
+        mention = asserted(answer.text, possible_answers(task, example))
     return mention is not None and mention.stop == len(answer.text)

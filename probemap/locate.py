@@ -30,7 +30,7 @@ def locate_number(question: str, text: str, possible: Groups) -> tuple[int, int]
 
 def locate_choice(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
     """The first lettered choice that the text asserts, letter and words."""
-    mention = asserted_choice(text, [names[0] for names in possible])
+    mention = asserted_choice(text, possible)
     return None if mention is None else (mention.start, mention.stop)
 
 

@@ -244,22 +244,22 @@ _LETTER_BEFORE = re.compile(r"\b([A-Z])\s?[)\].:*\"'`–—-]{1,4}\s*$")
 _ANNOUNCED = re.compile(r"\banswer\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
 
 
-def asserted_choice(text: str, choices: Sequence[str]) -> Mention | None:
+def asserted_choice(text: str, groups: Groups) -> Mention | None:
     """The first choice that the text asserts, by its letter ("B", "(B)", "The answer is B.") or its words, or None.
 
     A letter with its own words right behind it is one mention of both; with those of another choice it is none.  One
     that the text announces ("The answer is …") comes before others: a model may repeat all choices first.
     """
-    names = find_names(text, [(choice,) for choice in choices])
+    names = find_names(text, groups)
     listed = _enumerated(text, names)
     found = []
     for match in _LETTER.finditer(text):
         group = 1 if match[1] else 2
-        if (number := ord(match[group]) - ord("A")) < len(choices):
+        if (number := ord(match[group]) - ord("A")) < len(groups):
             found.append(Mention(match.start(group), match.end(group), number))
     for name in names:
         before = _LETTER_BEFORE.search(text[: name.start])
-        if before is None or (number := ord(before[1]) - ord("A")) >= len(choices):
+        if before is None or (number := ord(before[1]) - ord("A")) >= len(groups):
             found.append(name)
             continue
         found = [m for m in found if m.start != before.start(1)]
