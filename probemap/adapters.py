@@ -9,6 +9,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from probemap.judge import as_number
@@ -34,51 +35,54 @@ def _id(row: Row, *fields: str) -> str:
     return next((str(row[field]) for field in fields if row.get(field) not in (None, "")), "")
 
 
+def _accepted(row: Row, field: str) -> Any:
+    """The answers as probemap's own files spell them, or as this publisher does."""
+    return row.get("answers") or row[field]
+
+
+def _written_out(question: Any) -> str:
+    """A question that was typed into a search box: lower case, no question mark."""
+    text = _text(question)
+    return f"{text[:1].upper()}{text[1:].rstrip('?')}?"
+
+
 def trivia(row: Row) -> Example | None:
-    answer = row.get("answers") or row["answer"]
+    answer = _accepted(row, "answer")
     names = answer if isinstance(answer, list) else [answer["value"], *answer["aliases"]]
     return Example(_id(row, "id", "question_id"), _text(row["question"]), _texts(names))
 
 
 def nq(row: Row) -> Example | None:
-    question = _text(row["question"])
-    return Example(
-        _id(row, "id"),
-        f"{question[:1].upper()}{question[1:].rstrip('?')}?",
-        _texts(row.get("answers") or row["answer"]),
-    )
+    return Example(_id(row, "id"), _written_out(row["question"]), _texts(_accepted(row, "answer")))
 
 
 def popqa(row: Row) -> Example | None:
-    return Example(_id(row, "id"), _text(row["question"]), _texts(row.get("answers") or row["possible_answers"]))
+    return Example(_id(row, "id"), _text(row["question"]), _texts(_accepted(row, "possible_answers")))
 
 
-def hotpot(row: Row) -> Example | None:
+def hotpot(row: Row) -> Example:
     return Example(_id(row, "id"), _text(row["question"]), (_text(row["answer"]),))
 
 
 def hotpot_with_context(row: Row) -> Example | None:
     pages = zip(row["context"]["title"], row["context"]["sentences"], strict=True)
     context = "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pages)
-    return Example(_id(row, "id"), _text(row["question"]), (_text(row["answer"]),), context=context)
+    return replace(hotpot(row), context=context)
 
 
 def squad(row: Row) -> Example | None:
     found = row["answers"]["text"]
-    return (
-        Example(_id(row, "id"), _text(row["question"]), _texts(found), context=_text(row["context"])) if found else None
-    )
+    if not found:
+        return None
+    return Example(_id(row, "id"), _text(row["question"]), _texts(found), context=_text(row["context"]))
 
 
 def _number(row: Row, value: str) -> Example | None:
     number = as_number(value.strip().strip("$"))
-    return (
-        None
-        if number is None
-        else Example(
-            _id(row, "id", "unique_id"), _text(row.get("question") or row["problem"]), (f"{number.normalize():f}",)
-        )
-    )
+    if number is None:
+        return None
+    question = _text(row.get("question") or row["problem"])
+    return Example(_id(row, "id", "unique_id"), question, (f"{number.normalize():f}",))
 
 
 def gsm8k(row: Row) -> Example | None:
@@ -88,8 +92,7 @@ def gsm8k(row: Row) -> Example | None:
 def math(row: Row) -> Example | None:
     answer = row.get("answer")
     if answer is None:  # older releases have the solution only
-        answer = re.findall(r"\\boxed\{([^{}]*)\}", row["solution"])[-1:] or [""]
-        answer = answer[0]
+        answer = ["", *re.findall(r"\\boxed\{([^{}]*)\}", row["solution"])][-1]
     return _number(row, str(answer))
 
 
@@ -164,11 +167,8 @@ def winobias(row: Row) -> Example | None:
 
 
 def boolq(row: Row) -> Example | None:
-    question = _text(row["question"])
     answer = "yes" if row["answer"] in (True, "true", "True") else "no"
-    return Example(
-        "", f"{question[:1].upper()}{question[1:].rstrip('?')}?", (answer,), ("yes", "no"), _text(row["passage"])
-    )
+    return Example("", _written_out(row["question"]), (answer,), ("yes", "no"), _text(row["passage"]))
 
 
 def movies(row: Row) -> Example | None:
