@@ -61,9 +61,6 @@ class Answering:
     """Tokens per batch, padding included; None: no limit but `batch_size`."""
 
 
-SITE_NAMES = ("resid", "attn_out", "mlp_out", "mlp_hidden")
-"""Of `sites.SITES`, which is not imported here: torch takes seconds."""
-
 LocatorName = Literal["auto", "names", "numbers", "model", "none", "paper"]
 
 

@@ -13,10 +13,11 @@ from probemap.contents import answer_inputs, answers_of, read_answers
 from probemap.data import fingerprint, load_task
 from probemap.judge import judge as judge_answer
 from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
-from probemap.options import SILENT, SITE_NAMES, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
+from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
-from probemap.records import Answer, Belief, Judgement, ModelError, RunError, Task
+from probemap.records import Answer, Belief, Judgement, RunError, Task
 from probemap.run import Run
+from probemap.sites import module_path
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
     from probemap.model import Model
@@ -211,8 +212,7 @@ def capture(
     ----------
     loader: of the model; None is the one that answered.
     """
-    if options.site.partition("=")[0] not in SITE_NAMES:
-        raise ModelError(f"there is no site {options.site!r}", f"the sites are {', '.join(SITE_NAMES)}")
+    module_path(options.site)  # a name that is none is refused before anything is set aside
     with run.locked():
         _, answers, judgements = read_answers(run)
         positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)

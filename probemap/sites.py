@@ -9,11 +9,12 @@ the wrong place would make a map like any other.
 import inspect
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from probemap.records import ModelError
+
+if TYPE_CHECKING:  # torch loads in seconds; the names of the sites are wanted without it
+    import torch
 
 SITES: dict[str, str] = {
     "resid": "the residual stream after the block",
@@ -36,11 +37,24 @@ _HINT = (
 class Tap:
     """One block's module, and what of its call is a state."""
 
-    module: torch.nn.Module
+    module: "torch.nn.Module"
     takes_input: bool
     """True: the state is the module's input; False: its output, the first if there are several."""
     d: int
     """Width of the state."""
+
+
+def module_path(site: str) -> str | None:
+    """What follows ``NAME=`` in a site; None if it is a name alone.
+
+    Raises
+    ------
+    ModelError: there is no site of that name.
+    """
+    name, named, path = site.partition("=")
+    if name not in SITES:
+        raise ModelError(f"there is no site {site!r}", f"the sites are {', '.join(SITES)}")
+    return path if named else None
 
 
 def find_taps(network: Any, site: str) -> list[Tap]:
@@ -55,17 +69,15 @@ def find_taps(network: Any, site: str) -> list[Tap]:
     ------
     ModelError: there is no such site, or the blocks do not show where it is; names what was found.
     """
-    name, named, path = site.partition("=")
-    if name not in SITES:
-        raise ModelError(f"there is no site {site!r}", f"the sites are {', '.join(SITES)}")
+    path = module_path(site)
     d = int(network.config.get_text_config().hidden_size)
-    taps = [_named(block, path, d) if named else _tap(block, site, d) for block in find_blocks(network)]
+    taps = [_tap(block, site, d) if path is None else _named(block, path, d) for block in find_blocks(network)]
     if len(widths := {tap.d for tap in taps}) > 1:
         raise ModelError(f"{site} is not equally wide in all blocks: {', '.join(map(str, sorted(widths)))}", _HINT)
     return taps
 
 
-def _named(block: torch.nn.Module, path: str, d: int) -> Tap:
+def _named(block: "torch.nn.Module", path: str, d: int) -> Tap:
     path, _, side = path.partition(":")
     try:
         module = block.get_submodule(path)
@@ -80,13 +92,15 @@ def _named(block: torch.nn.Module, path: str, d: int) -> Tap:
     return Tap(module, True, inside) if side else Tap(module, False, outside)
 
 
-def find_blocks(network: Any) -> list[torch.nn.Module]:
+def find_blocks(network: Any) -> "list[torch.nn.Module]":
     """The model's blocks in order: its largest list of modules that has one entry per layer.
 
     Raises
     ------
     ModelError: no such list; names what was found.
     """
+    import torch
+
     n_layers = int(network.config.get_text_config().num_hidden_layers)
     lists: dict[str, Any] = {
         name: module for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)
@@ -105,7 +119,7 @@ def _size(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _tap(block: torch.nn.Module, site: str, d: int) -> Tap:
+def _tap(block: "torch.nn.Module", site: str, d: int) -> Tap:
     if site == "resid":
         return Tap(block, False, d)
     attentions = [module for module in block.modules() if _is_attention(module, d)]
@@ -138,24 +152,24 @@ def _features(module: Any) -> tuple[int, int] | None:
     return (widths[0], widths[1]) if isinstance(widths[0], int) and isinstance(widths[1], int) else None
 
 
-def _is_attention(module: torch.nn.Module, d: int) -> bool:
+def _is_attention(module: "torch.nn.Module", d: int) -> bool:
     layers = [(name, shape) for name, child in module.named_children() if (shape := _features(child))]
     projects = any(shape[1] == d for name, shape in layers if not _QUERY.search(name))
     return projects and any(_QUERY.search(name) for name, _ in layers)
 
 
-def _has_matrices(module: torch.nn.Module) -> bool:
+def _has_matrices(module: "torch.nn.Module") -> bool:
     """True for what mixes the widths, unlike norms and dropout: packed weights of linear layers count as well."""
     return any(p.ndim > 1 for p in module.parameters()) or any(_features(m) for m in module.modules())
 
 
-def _without_residual(block: torch.nn.Module, site: str, module: torch.nn.Module) -> torch.nn.Module:
+def _without_residual(block: "torch.nn.Module", site: str, module: "torch.nn.Module") -> "torch.nn.Module":
     """The module, unless it is handed the residual stream to add it itself (Bloom, MPT): its output is then a sum."""
     if "residual" in inspect.signature(module.forward).parameters:
         raise _unclear(block, site, f"{type(module).__name__}, which adds the residual stream to its output")
     return module
 
 
-def _unclear(block: torch.nn.Module, site: str, found: str) -> ModelError:
+def _unclear(block: "torch.nn.Module", site: str, found: str) -> ModelError:
     children = ", ".join(f"{name} ({type(child).__name__})" for name, child in block.named_children())
     return ModelError(f"{type(block).__name__} does not show {site}: found {found}; it holds {children}", _HINT)

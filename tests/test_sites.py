@@ -1,5 +1,6 @@
 """Each site is the module that it is called after, in blocks of every usual build; other blocks are refused."""
 
+import re
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,8 @@ from test_capture import KINDS, some_answers, tiny
 
 from probemap.activations import ActivationStore, States
 from probemap.capture import capture, check_site, hidden_states, layout_for
+from probemap.cli import Site
 from probemap.model import Model
-from probemap.options import SITE_NAMES
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
 from probemap.sites import SITES, find_taps
@@ -169,7 +170,8 @@ def test_a_module_of_another_width_is_refused_before_anything_is_read() -> None:
 
 
 def test_the_options_name_the_sites() -> None:
-    assert tuple(SITES) == SITE_NAMES
+    (option,) = Site.__metadata__
+    assert [word for word in re.findall(r"[a-z_]+", option.help) if word in SITES] == list(SITES)
 
 
 def test_an_unknown_site_is_told_with_those_there_are() -> None:
