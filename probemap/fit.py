@@ -214,18 +214,17 @@ def _judge_layer(
         states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
 
     seen = ~np.isnan(states[:, :, 0])
-    for column, name in enumerate(source.positions):
-        broken = seen[:, column] & ~np.isfinite(states[:, column]).all(axis=1)
-        broken |= ~seen[:, column] & ~np.isnan(states[:, column]).all(axis=1)
-        if broken.any():
-            raise MapError(
-                f"the state of answer {int(kept[np.flatnonzero(broken)[0]])} at layer {layer}, {name}, "
-                "holds values that are not finite",
-                "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
-            )
 
     def judge(columns: list[int]) -> list[list[CellScores] | None]:
         mine = np.ascontiguousarray(states[:, columns].swapaxes(0, 1))
+        broken = np.argwhere(~np.isfinite(mine).all(axis=2) & ~np.isnan(mine).all(axis=2))
+        if len(broken):
+            i, row = broken[0].tolist()
+            raise MapError(
+                f"the state of answer {int(kept[row])} at layer {layer}, {source.positions[columns[i]]}, "
+                "holds values that are not finite",
+                "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
+            )
         return [score_cells(mine, labels, plan, shuffles) for plan in plans]
 
     judged: dict[int, list[CellScores | None]] = {}
