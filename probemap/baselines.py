@@ -145,13 +145,6 @@ def scores_by_set(baseline: Baseline, correct: Bools, training: Bools) -> Floats
     return scores
 
 
-def baseline_scores(baseline: Baseline, correct: Bools, fold: Ints) -> Floats:
-    """Each answer's score, (n,), from the probe fitted without its fold; see `scores_by_set`."""
-    parts = np.unique(fold)
-    scores = scores_by_set(baseline, correct, np.stack([fold != part for part in parts]))
-    return np.asarray(scores[np.searchsorted(parts, fold), np.arange(len(fold))], np.float64)
-
-
 def _by_number(training: Floats, correct: Bools, test: Floats) -> Floats:
     """The scores of `test`, on the scale that the training rows have."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(training[:, None], correct)

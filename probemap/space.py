@@ -139,8 +139,8 @@ class Space:
         raise NotImplementedError
 
     def allowed(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
-        """(m, unknowns): without those of dropped features."""
-        raise NotImplementedError
+        """(m, unknowns): without those of dropped features, if the unknowns are features."""
+        return u
 
     def scores(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
         """(m, n): of unknowns (m, unknowns), without intercept."""
@@ -238,9 +238,6 @@ class RowSpace(Space):
 
     def partner(self, u: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return scores
-
-    def allowed(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
-        return u
 
     def scores(self, here: Problems, u: torch.Tensor) -> torch.Tensor:
         if self.exact:

@@ -8,7 +8,7 @@ from conftest import make_answer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from probemap.baselines import MEANINGS, Baseline, baseline_scores, baselines
+from probemap.baselines import MEANINGS, Baseline, baselines, scores_by_set
 from probemap.records import Answer, Example, Judgement, MapError, RunError, Span, Task, Verdict
 
 TASK = Task(
@@ -92,6 +92,13 @@ def test_what_does_not_belong_together_is_refused() -> None:
 
 
 # --- scores ---
+
+
+def baseline_scores(baseline: Baseline, correct: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Each answer's score, (n,), from the probe fitted without its fold."""
+    parts = np.unique(fold)
+    scores = scores_by_set(baseline, correct, np.stack([fold != part for part in parts]))
+    return np.asarray(scores[np.searchsorted(parts, fold), np.arange(len(fold))], np.float64)
 
 
 def folds_of(n: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
