@@ -8,7 +8,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from probemap.baselines import Baseline, scores_by_set
-from probemap.map import LEVEL, ProbeMap, cell_aucs, judged_rows
+from probemap.cells import LEVEL, cell_aucs, judged_rows
+from probemap.map import ProbeMap
 from probemap.probe import Plan, noise_share
 from probemap.records import MapError
 from probemap.stats import Aucs, aucs, by_group, difference, interval

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from probemap.cells import LEVEL, HonestBest, cell_aucs, honest_best, judged_rows
 from probemap.records import MapError
 from probemap.stats import (
-    Aucs,
     Difference,
     Floats,
-    aucs,
     by_group,
     difference,
     interval,
@@ -28,7 +27,6 @@ from probemap.stats import (
 )
 
 SCHEMA = 2
-LEVEL = 0.95
 SCORES = ("repeat", "answer", "layer", "position")
 _VALUES = ("auc", "low", "high", "band_low", "band_high")
 _COUNTS = ("n", "n_right")
@@ -44,19 +42,6 @@ class Cell:
     low: float
     high: float
     n: int
-
-
-@dataclass(frozen=True)
-class HonestBest:
-    """The best cell, chosen inside, judged outside: each part of the answers by the cell that is best on the rest."""
-
-    auc: float
-    low: float
-    high: float
-    n: int
-    """Answers that were judged."""
-    chosen: tuple[tuple[int, str], ...]
-    """(layer, position) that each part chose."""
 
 
 @dataclass(frozen=True)
@@ -111,38 +96,10 @@ class ProbeMap:
 
         Each part of the answers (a fold, or those held out) is judged by the cell that was best on all others, best by
         folds inside them (nested cross-validation; Varma & Simon 2006, BMC Bioinformatics 7:91).  Only answers of one
-        part are compared with each other.
+        part are compared with each other.  The interval's variance is DeLong's, and more: for the noise share of the
+        chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `indistinguishable` were equal.
         """
-        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
-            return None
-        scores, inner = self.data["scores"].values, self.data["inner"].values
-        fold, correct = self.data["fold"].values, self.data["correct"].values
-        parts = self.data["part"].values
-        noise = self.data["noise"].values
-        total, count, judged = None, 0, np.zeros(len(correct), bool)
-        chosen: list[tuple[int, str]] = []
-        inflation: list[float] = []
-        for repeat in range(len(scores)):
-            mine = np.full((len(correct), 1), np.nan)
-            for k, number in enumerate(parts):
-                flat = np.nan_to_num(inner[repeat, k].ravel(), nan=-1)
-                layer, column = divmod(int(flat.argmax()), len(self.positions))
-                chosen.append((self.layers[layer], self.positions[column]))
-                inflation.append(1 + float(noise[layer, column]))
-                rows = fold[repeat] == number
-                mine[rows, 0] = scores[repeat, rows, layer, column]
-            known = ~np.isnan(mine[:, 0])
-            made = _spread(aucs(mine[known], correct[known], fold[repeat][known]), known)
-            judged |= known
-            if not np.isnan(made.value[0]):
-                total = made if total is None else Aucs(total.value + made.value, total.influence + made.influence)
-                count += 1
-        if total is None:
-            return None
-        value, influence = float(total.value[0]) / count, by_group(total.influence / count, self._groups)
-        variance = float((influence**2).sum() * np.mean(inflation))
-        low, high = interval(value, variance, *self._classes(judged), LEVEL)
-        return HonestBest(value, low, high, int(judged.sum()), tuple(chosen))
+        return honest_best(self.data, self.indistinguishable().values.ravel())
 
     def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
         """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
@@ -269,52 +226,6 @@ class ProbeMap:
 
     def _number(self, layer: int, position: str) -> int:
         return self.layers.index(layer) * len(self.positions) + self.positions.index(position)
-
-    def _classes(self, rows: npt.NDArray[np.bool_]) -> tuple[int, int]:
-        correct = self.data["correct"].values[rows]
-        return int(correct.sum()), int((~correct).sum())
-
-
-def _spread(made: Aucs, rows: npt.NDArray[np.bool_]) -> Aucs:
-    """Influences of some answers as influences of all: the others have none."""
-    influence = np.zeros((len(rows), made.influence.shape[1]))
-    influence[rows] = made.influence
-    return Aucs(made.value, influence)
-
-
-def cell_aucs(data: xr.Dataset, usable: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
-    """AUCs (cells,) and influences (answers, cells) of all cells, averaged over repeats.
-
-    Parameters
-    ----------
-    usable: (answer, layer, position): score only these.
-    """
-    scores, correct, fold = data["scores"].values, data["correct"].values, data["fold"].values
-    n_repeats, n, n_layers, n_positions = scores.shape
-    value, influence = np.full((n_layers, n_positions), np.nan), np.zeros((n, n_layers, n_positions))
-    for column in range(n_positions):
-        known = ~np.isnan(scores[:, :, :, column])
-        if usable is not None:
-            known &= usable[None, :, :, column]
-        layers = known.any(axis=(0, 1))
-        if not layers.any():
-            continue
-        rows = known[:, :, layers].any(axis=(0, 2))
-        made = [
-            _spread(aucs(scores[r][rows][:, layers, column], correct[rows], fold[r][rows]), rows)
-            for r in range(n_repeats)
-        ]
-        value[layers, column] = np.mean([m.value for m in made], axis=0)
-        influence[:, layers, column] = np.mean([m.influence for m in made], axis=0)
-    influence[:, np.isnan(value)] = 0
-    # Answers that judge one fold's probe train the others': see `probe.noise_share`.
-    influence *= np.sqrt(1 + np.nan_to_num(data["noise"].values))
-    return value.ravel(), influence.reshape(n, -1)
-
-
-def judged_rows(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(n, n_positions): which answers a column is judged on, from scores (n_repeats, n, n_layers, n_positions)."""
-    return np.asarray(~np.isnan(scores).all(axis=(0, 2)), np.bool_)
 
 
 def map_from_scores(

@@ -7,6 +7,7 @@ Chernozhukov, Chetverikov & Kato 2013 (Ann. Statist. 41:2786) for the multiplier
 (Ann. Statist. 12:1136) and Hansen, Lunde & Nason 2011 (Econometrica 79:453) for the set that holds the best.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -191,3 +192,31 @@ def not_distinguishable(value: Floats, influence: Floats, level: float = 0.95, s
         largest = ((chance[:, other] - chance[:, [k]]) / error[other]).max(1)
         stays[cell] = bool(((a[other] - a[k]) / error[other]).max() <= np.quantile(largest, level))
     return stays
+
+
+def choice_coupling(influences: Sequence[Floats], weights: Sequence[float], seed: int = 0) -> float:
+    """What choosing adds to the variance of nested cross-validation, as a share of that of cells named before.
+
+    The answers that judge one part's cell choose the others' cells.  A cell that by luck is high in part k is judged
+    there, and then chosen, by all other parts; so their errors move together, and the variance is more than the sum
+    of the parts' own.  By how much depends on how close the best cells are; here all of them are equally good, the
+    least favourable case, and each part chooses the one whose summed deviation in the other parts is largest
+    (multiplier bootstrap).
+
+    Parameters
+    ----------
+    influences: for each part (n_groups, m), the influences of its answers on its AUC in each cell.
+    weights: the part's share in the summed AUC.
+
+    Returns
+    -------
+    0 or more; 0 if there is one part, which has no say in its own choice, or nothing to choose from.
+    """
+    draw = np.random.default_rng(seed)
+    luck = [w * (draw.standard_normal((DRAWS, len(i))) @ i) for w, i in zip(weights, influences, strict=True)]
+    if len(luck) < 2 or luck[0].shape[1] < 2:
+        return 0.0
+    total, one_by_one = np.sum(luck, axis=0), np.arange(DRAWS)
+    error = np.sum([part[one_by_one, (total - part).argmax(1)] for part in luck], axis=0)
+    alone = float(np.sum([part.var(axis=0).mean() for part in luck]))
+    return max(float(error.var()) / alone - 1, 0.0) if alone > 0 else 0.0

@@ -11,6 +11,7 @@ from probemap.stats import (
     auc_values,
     aucs,
     by_group,
+    choice_coupling,
     difference,
     interval,
     not_distinguishable,
@@ -158,3 +159,22 @@ def test_twins_and_unknown_cells() -> None:
     influence = np.random.default_rng(0).normal(size=(50, 1)) * np.ones((1, 3)) * 0.01
     stays = not_distinguishable(np.array([0.7, 0.7, np.nan]), influence)
     assert stays.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(("m", "largest"), [(2, 1 / np.sqrt(np.pi)), (3, 3 / (2 * np.sqrt(np.pi))), (50, 2.249)])
+def test_choosing_couples_two_parts_as_much_as_theory_says(m: int, largest: float) -> None:
+    # m independent cells of variance 1.  Each part is judged in the cell that is highest in the other.  Same cell
+    # (1 of m): the product of both errors is on average E[max]².  Different cells: each error is that of a cell that
+    # is not the highest, -E[max] / (m - 1) on average.  Together E[max]² / (m - 1).
+    draw = np.random.default_rng(0)
+    parts = [np.linalg.qr(draw.normal(size=(400, m)))[0] for _ in range(2)]
+    assert choice_coupling(parts, [0.5, 0.5]) == pytest.approx(largest**2 / (m - 1), abs=0.09)
+
+
+def test_nothing_is_coupled_where_nothing_is_chosen() -> None:
+    draw = np.random.default_rng(0)
+    cell = draw.normal(size=(50, 1))
+    assert choice_coupling([cell, cell], [0.5, 0.5]) == 0, "one cell"
+    assert choice_coupling([draw.normal(size=(50, 4))], [1.0]) == 0, "one part, held out"
+    twins = np.repeat(cell, 3, axis=1)
+    assert choice_coupling([twins, twins], [0.5, 0.5]) == pytest.approx(0, abs=0.1), "twins"
