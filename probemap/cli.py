@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from probemap import flags
 from probemap.records import ProbemapError
 
 app = typer.Typer(
@@ -26,60 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Data = Annotated[str, typer.Argument(help="A built-in task or a .jsonl, .csv or .parquet file.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-Out = Annotated[Path, typer.Option("--out", help="The run folder, made if it is not there.")]
-ModelName = Annotated[
-    str, typer.Option("--model", help="Hub id, local folder, .gguf file, or an alias (smollm2-135m).")
-]
-Revision = Annotated[str | None, typer.Option(help="Of the hub: a branch, tag or commit.")]
-N = Annotated[int | None, typer.Option("--n", help="Draw this many questions; default: all.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draw, of sampling and of the folds.")]
-Prompt = Annotated[str | None, typer.Option(help="Prompt template: {question}, {context}, {choices}.")]
-Frame = Annotated[
-    Literal["auto", "chat", "qa", "none"],
-    typer.Option(help="Around the prompt: the chat template, `Q: … A:`, or nothing."),
-]
-MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Default: as the task says.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Answers per batch.")]
-BatchTokens = Annotated[
-    int | None, typer.Option(min=1, help="Tokens per batch, padding included; default: as many as --batch-size makes.")
-]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
-Locator = Annotated[
-    Literal["auto", "names", "numbers", "model", "none", "paper"],
-    typer.Option(
-        help="How the exact answer is found; auto follows the task. With paper the place depends on whether the "
-        "answer was right: for comparison only."
-    ),
-]
-Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
-StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
-Site = Annotated[
-    str,
-    typer.Option(
-        help="Read in each block: resid (the residual stream after it), attn_out, mlp_out (what its attention or MLP "
-        "returns), mlp_hidden (the input of the MLP's last projection); or NAME=PATH, the module PATH inside a block."
-    ),
-]
-Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
-Repeats = Annotated[int, typer.Option(min=1, help="Do it again with other folds, and average.")]
-C = Annotated[str, typer.Option("--c", help="Inverse strength of the L2 penalty: 0.1, several as 0.01,1,100, or auto.")]
-Permutations = Annotated[
-    int, typer.Option(min=0, help="Shuffle the labels so often: what the highest cell is by luck.")
-]
-CommonRows = Annotated[
-    bool, typer.Option("--common-rows", help="Score every column on the answers with all positions.")
-]
-Baselines = Annotated[bool, typer.Option(help="Score what needs no hidden states on the same answers, and the gain.")]
-Protocol = Annotated[
-    Literal["probemap", "paper"],
-    typer.Option(help="paper: as the research code does it, for comparison; with run also its locator and mlp_out."),
-]
-Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
@@ -114,32 +61,36 @@ def _say(text: str) -> None:
 
 @app.command(epilog="Example:  probemap run cities --model smollm2-135m --out RUN")
 def run(
-    data: Data,
-    model: ModelName,
-    out: Out,
-    revision: Revision = None,
-    n: N = None,
-    seed: Seed = 0,
-    prompt: Prompt = None,
-    frame: Frame = "auto",
-    max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = 32,
-    batch_tokens: BatchTokens = None,
-    temperature: Temperature = 0.0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    locator: Locator = "auto",
-    positions: Positions = None,
-    store_dtype: StoreDtype = "float32",
-    site: Site = "resid",
-    folds: Folds = 5,
-    repeats: Repeats = 1,
-    c: C = "1",
-    permutations: Permutations = 0,
-    common_rows: CommonRows = False,
-    baselines: Baselines = True,
-    protocol: Protocol = "probemap",
-    redo: Redo = False,
+    data: flags.Data,
+    model: flags.ModelName,
+    out: flags.Out,
+    revision: flags.Revision = None,
+    n: flags.N = None,
+    seed: flags.Seed = 0,
+    prompt: flags.Prompt = None,
+    frame: flags.Frame = "auto",
+    max_new_tokens: flags.MaxNewTokens = None,
+    batch_size: flags.BatchSize = 32,
+    batch_tokens: flags.BatchTokens = None,
+    temperature: flags.Temperature = 0.0,
+    answers: flags.Answers = None,
+    endpoint: flags.Url = None,
+    served_name: flags.ServedName = "",
+    in_flight: flags.InFlight = 16,
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
+    locator: flags.Locator = "auto",
+    positions: flags.Positions = None,
+    store_dtype: flags.StoreDtype = "float32",
+    site: flags.Site = "resid",
+    folds: flags.Folds = 5,
+    repeats: flags.Repeats = 1,
+    c: flags.C = "1",
+    permutations: flags.Permutations = 0,
+    common_rows: flags.CommonRows = False,
+    baselines: flags.Baselines = True,
+    protocol: flags.Protocol = "probemap",
+    redo: flags.Redo = False,
 ) -> None:
     """Questions to picture: answer, judge, capture, p-true, map and plot, going on where it stopped."""
     from probemap import options, pipeline
@@ -149,7 +100,18 @@ def run(
             data,
             options.Loader(model, revision, device, dtype),
             out,
-            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens),
+            options.Answering(
+                n,
+                seed,
+                prompt,
+                frame,
+                max_new_tokens,
+                batch_size,
+                temperature,
+                batch_tokens,
+                answers,
+                options.Endpoint(endpoint, served_name, in_flight) if endpoint else None,
+            ),
             options.Capturing(positions, batch_size, store_dtype, site, batch_tokens),
             options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol),
             locator=locator,
@@ -163,7 +125,7 @@ def run(
 @app.command(epilog="Example:  probemap demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("demo"),
-    redo: Redo = False,
+    redo: flags.Redo = False,
 ) -> None:
     """A real model, 500 real questions, the picture: `probemap run` with everything chosen."""
     from probemap.options import DEMO_DATA, DEMO_MODEL, DEMO_N
@@ -173,21 +135,25 @@ def demo(
 
 @app.command(epilog="Example:  probemap answer rows.jsonl --model smollm2-135m --out RUN")
 def answer(
-    data: Data,
-    model: ModelName,
-    out: Out,
-    revision: Revision = None,
-    n: N = None,
-    seed: Seed = 0,
-    prompt: Prompt = None,
-    frame: Frame = "auto",
-    max_new_tokens: MaxNewTokens = None,
-    batch_size: BatchSize = 32,
-    batch_tokens: BatchTokens = None,
-    temperature: Temperature = 0.0,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    redo: Redo = False,
+    data: flags.Data,
+    model: flags.ModelName,
+    out: flags.Out,
+    revision: flags.Revision = None,
+    n: flags.N = None,
+    seed: flags.Seed = 0,
+    prompt: flags.Prompt = None,
+    frame: flags.Frame = "auto",
+    max_new_tokens: flags.MaxNewTokens = None,
+    batch_size: flags.BatchSize = 32,
+    batch_tokens: flags.BatchTokens = None,
+    temperature: flags.Temperature = 0.0,
+    answers: flags.Answers = None,
+    endpoint: flags.Url = None,
+    served_name: flags.ServedName = "",
+    in_flight: flags.InFlight = 16,
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
+    redo: flags.Redo = False,
 ) -> None:
     """The model answers; writes RUN/answers.jsonl."""
     from probemap import options, pipeline
@@ -197,14 +163,25 @@ def answer(
             data,
             options.Loader(model, revision, device, dtype),
             out,
-            options.Answering(n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens),
+            options.Answering(
+                n,
+                seed,
+                prompt,
+                frame,
+                max_new_tokens,
+                batch_size,
+                temperature,
+                batch_tokens,
+                answers,
+                options.Endpoint(endpoint, served_name, in_flight) if endpoint else None,
+            ),
             redo=redo,
             talk=talk,
         )
 
 
 @app.command(epilog="Example:  probemap judge RUN --locator model")
-def judge(folder: RunFolder, locator: Locator = "auto", redo: Redo = False) -> None:
+def judge(folder: flags.RunFolder, locator: flags.Locator = "auto", redo: flags.Redo = False) -> None:
     """Verdicts and exact answers; writes RUN/verdicts.jsonl, which you may edit."""
     from probemap import pipeline
 
@@ -214,15 +191,15 @@ def judge(folder: RunFolder, locator: Locator = "auto", redo: Redo = False) -> N
 
 @app.command(epilog="Example:  probemap capture RUN --positions last_q,exact_answer_last,-8..-1")
 def capture(
-    folder: RunFolder,
-    positions: Positions = None,
-    batch_size: BatchSize = 32,
-    batch_tokens: BatchTokens = None,
-    store_dtype: StoreDtype = "float32",
-    site: Site = "resid",
-    device: Device = "auto",
+    folder: flags.RunFolder,
+    positions: flags.Positions = None,
+    batch_size: flags.BatchSize = 32,
+    batch_tokens: flags.BatchTokens = None,
+    store_dtype: flags.StoreDtype = "float32",
+    site: flags.Site = "resid",
+    device: flags.Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default: as it answered.")] = None,
-    redo: Redo = False,
+    redo: flags.Redo = False,
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
     from probemap import options, pipeline
@@ -240,10 +217,10 @@ def capture(
 
 @app.command("p-true", epilog="Example:  probemap p-true RUN")
 def p_true(
-    folder: RunFolder,
-    batch_size: BatchSize = 32,
-    device: Device = "auto",
-    redo: Redo = False,
+    folder: flags.RunFolder,
+    batch_size: flags.BatchSize = 32,
+    device: flags.Device = "auto",
+    redo: flags.Redo = False,
 ) -> None:
     """The model is asked whether its own answers are true; writes RUN/p_true.jsonl, a baseline of the map."""
     from probemap import pipeline
@@ -256,17 +233,17 @@ def p_true(
 
 @app.command("map", epilog="Example:  probemap map RUN --c auto --permutations 100 --redo")
 def map_(
-    folder: RunFolder,
-    folds: Folds = 5,
-    repeats: Repeats = 1,
-    c: C = "1",
-    permutations: Permutations = 0,
-    common_rows: CommonRows = False,
-    baselines: Baselines = True,
-    seed: Seed = 0,
-    device: Device = "auto",
-    protocol: Protocol = "probemap",
-    redo: Redo = False,
+    folder: flags.RunFolder,
+    folds: flags.Folds = 5,
+    repeats: flags.Repeats = 1,
+    c: flags.C = "1",
+    permutations: flags.Permutations = 0,
+    common_rows: flags.CommonRows = False,
+    baselines: flags.Baselines = True,
+    seed: flags.Seed = 0,
+    device: flags.Device = "auto",
+    protocol: flags.Protocol = "probemap",
+    redo: flags.Redo = False,
 ) -> None:
     """One probe per (layer, position) cell, and its baselines; writes RUN/map.nc and RUN/map.csv."""
     from probemap import analysis, options
@@ -278,7 +255,7 @@ def map_(
 
 @app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")
 def plot(
-    folder: RunFolder,
+    folder: flags.RunFolder,
     out: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf.")] = None,
     cmap: Annotated[str, typer.Option(help="A matplotlib colour map.")] = "Blues",
 ) -> None:
@@ -291,7 +268,7 @@ def plot(
 
 
 @app.command(epilog="Example:  probemap show RUN")
-def show(folder: RunFolder) -> None:
+def show(folder: flags.RunFolder) -> None:
     """The map in the terminal: cells, best cells, counts, what was left out and why."""
     _show(_open(folder))
 
@@ -305,7 +282,7 @@ def _show(opened: Any) -> None:
 
 @app.command(epilog="Example:  probemap inspect RUN city-Vienna")
 def inspect(
-    folder: RunFolder,
+    folder: flags.RunFolder,
     id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the first.")] = None,
 ) -> None:
     """One answer, token by token, with the position names under the tokens."""

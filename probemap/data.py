@@ -116,7 +116,7 @@ def load_examples(source: str | Path, *, n: int | None = None, seed: int = 0) ->
     return load_task(source, n=n, seed=seed).examples
 
 
-def load_task(source: str | Path, *, n: int | None = None, seed: int = 0) -> Task:
+def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, gold: bool = True) -> Task:
     """A task by name, or made from a JSONL, CSV or Parquet file.
 
     ``cities`` is built in (`TASKS`); ``triviaqa`` is a published data set (`published.PUBLISHED`), downloaded from the
@@ -131,12 +131,13 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0) -> Tas
     ----------
     n: draw this many questions without replacement, kept in their order; None takes all.
     seed: of that draw.
+    gold: False lets rows of your own file do without ``answers``: the verdicts come from elsewhere.
 
     Raises
     ------
     DataError: no such task or file, an empty or unreadable file, a bad row, duplicate ids, `n` too large.
     """
-    task = _load(str(source))
+    task = _load(str(source), gold)
     if n is None:
         return task
     if not 0 < n <= len(task.examples):
@@ -148,30 +149,38 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0) -> Tas
     return replace(task, examples=tuple(task.examples[i] for i in drawn))
 
 
-def _load(source: str) -> Task:
+def _load(source: str, gold: bool) -> Task:
     name, colon, file = source.partition(":")
     if source in TASKS:
         return TASKS[source].load()
     if name in PUBLISHED:
-        return adapted(name, _rows_of(Path(file))) if colon else from_hub(name)
-    return _from_file(Path(source))
-
-
-def _rows_of(path: Path) -> Iterable[Mapping[str, Any]]:
-    if not path.is_file():
+        return adapted(name, rows_of(Path(file))) if colon else from_hub(name)
+    if not Path(source).is_file():
         raise DataError(
-            f"there is no file {path} and no task of that name",
+            f"there is no file {source} and no task of that name",
             f"tasks are {', '.join([*TASKS, *PUBLISHED])}; files are .jsonl, .csv or .parquet",
         )
+    return _from_file(Path(source), gold)
+
+
+def rows_of(path: Path) -> Iterable[Any]:
+    """The rows of a JSONL, CSV or Parquet file, unchecked.
+
+    Raises
+    ------
+    DataError: no such file, or not readable as what its name says.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}", "check the path")
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path} is no .jsonl, .csv or .parquet file", "convert it to one of these")
     return readers[path.suffix.lower()](path)
 
 
-def _from_file(path: Path) -> Task:
+def _from_file(path: Path, gold: bool) -> Task:
     examples = tuple(
-        _example(row, f"{path}, row {number}", number) for number, row in enumerate(_rows_of(path), start=1)
+        _example(row, f"{path}, row {number}", number, gold) for number, row in enumerate(rows_of(path), start=1)
     )
     if not examples:
         raise DataError(f"{path} holds no questions", "one row per question: question, answers")
@@ -218,7 +227,7 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
     return rows
 
 
-def _example(row: Any, where: str, number: int) -> Example:
+def _example(row: Any, where: str, number: int, gold: bool) -> Example:
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: expected an object, got {type(row).__name__}", "one object per row")
     row = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
@@ -229,13 +238,13 @@ def _example(row: Any, where: str, number: int) -> Example:
             "each row needs a text field 'question'",
         )
     answers = _strings(row.get("answers", row.get("answer")), where, "answers")
-    if not answers:
+    if gold and not answers:
         raise DataError(
             f"{where}: no answers to {question[:60]!r}",
             "each row needs 'answers': a string or a list of them",
         )
     choices = _strings(row.get("choices"), where, "choices")
-    if choices and not any(same_name(c, a) for c in choices for a in answers):
+    if choices and answers and not any(same_name(c, a) for c in choices for a in answers):
         raise DataError(
             f"{where}: none of the answers {list(answers)} is among the choices {list(choices)}",
             "spell one answer as its choice",
@@ -294,6 +303,8 @@ def _kind(examples: tuple[Example, ...]) -> tuple[Kind, tuple[tuple[str, ...], .
     """
     if all(e.choices for e in examples):
         return "names", ()
+    if not all(e.answers for e in examples):
+        return "open", ()
     if all(as_number(a) is not None for e in examples for a in e.answers):
         return "numbers", ()
     labels = sorted({e.answers for e in examples})

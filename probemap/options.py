@@ -45,6 +45,18 @@ Models = dict[Loader, "Model"]
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A server that speaks OpenAI's protocol."""
+
+    url: str
+    """Its base, e.g. ``http://127.0.0.1:8000/v1``."""
+    served: str = ""
+    """What the server calls the model; empty: the only one that it serves."""
+    in_flight: int = 16
+    """Requests at once."""
+
+
+@dataclass(frozen=True)
 class Answering:
     """Options of the answer step."""
 
@@ -59,6 +71,10 @@ class Answering:
     temperature: float = 0.0
     batch_tokens: int | None = None
     """Tokens per batch, padding included; None: no limit but `batch_size`."""
+    answers: str | None = None
+    """A file of answers that exist already, see `given.read_replies`; None: they are made."""
+    endpoint: Endpoint | None = None
+    """The server that answers; None: the model here."""
 
 
 LocatorName = Literal["auto", "names", "numbers", "model", "none", "paper"]

@@ -4,6 +4,7 @@ Each step reads what the steps before it left in the folder, so that each can be
 another tool.  A step that is done is left alone; one that was interrupted goes on where it stopped.
 """
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING
 from probemap.analysis import make_map, plot
 from probemap.contents import answer_inputs, answers_of, read_answers
 from probemap.data import fingerprint, load_task
+from probemap.given import read_replies
 from probemap.judge import judge as judge_answer
 from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
 from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
-from probemap.records import Answer, Belief, Judgement, RunError, Task
+from probemap.records import Answer, Belief, Judgement, Reply, RunError, Task
 from probemap.run import Run
 from probemap.sites import module_path
 
@@ -39,11 +41,19 @@ def answer(
     ------
     DataError, ModelError, RunError
     """
-    task = load_task(data, n=options.n, seed=options.seed)
+    task = load_task(data, n=options.n, seed=options.seed, gold=options.answers is None)
     if options.prompt is not None:
         task = replace(task, prompt=options.prompt)
     if options.max_new_tokens is not None:
         task = replace(task, max_new_tokens=options.max_new_tokens)
+    replies, inputs = None, {"questions": fingerprint(task)}
+    if options.answers is not None:
+        if options.endpoint is not None:
+            raise RunError("answers come from a file or from a server, not from both", "give --answers or --endpoint")
+        replies, others = read_replies(Path(options.answers), task)
+        inputs["answers"] = hashlib.sha256(Path(options.answers).read_bytes()).hexdigest()
+        if others:
+            talk.tell(f"{others} rows of {options.answers} belong to none of the {len(replies)} questions")
     run = Run(out)
     with (
         run.locked(),
@@ -62,54 +72,47 @@ def answer(
                 "batch_size": options.batch_size,
                 "batch_tokens": options.batch_tokens,
                 "temperature": options.temperature,
+                "answers": options.answers,
+                "endpoint": options.endpoint and options.endpoint.url,
+                "served": options.endpoint and options.endpoint.served,
             },
-            inputs={"questions": fingerprint(task)},
+            inputs=inputs,
             redo=redo,
             tell=talk.tell,
         ) as needed,
     ):
         if needed:
-            _answer(run, task, loader, options, talk, {} if models is None else models)
+            _answer(run, task, loader, options, replies, talk, {} if models is None else models)
     return run
 
 
-def _answer(run: Run, task: Task, loader: Loader, options: Answering, talk: Talk, models: Models) -> None:
-    from probemap.generate import answer_batches, generate_answers
-    from probemap.prompt import check_lengths, frame_of, make_prompt
+def _answer(
+    run: Run,
+    task: Task,
+    loader: Loader,
+    options: Answering,
+    replies: list[Reply] | None,
+    talk: Talk,
+    models: Models,
+) -> None:
+    from probemap.engines import engine
 
     model = loader.load(models)
     _check_weights(run, model, ("revision", "dtype"))
-    frame = frame_of(model, options.frame)
-    if options.frame == "auto" and frame == "qa":
-        talk.tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
-    prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
-    check_lengths(model, prompts, task.max_new_tokens)
+    found = engine(model, task, options, replies, talk.tell)
     run.write_task(task)
     run.note(
         "answer",
-        {"model": model.label, "revision": model.revision, "dtype": model.dtype, "frame": frame},
+        {"model": model.label, "revision": model.revision, "dtype": model.dtype, "frame": found.frame},
     )
-    plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
-    sizes = [len(batch) for batch in plan]
-    begun = run.begun_answers(sizes)
-    done = sum(sizes[:begun])
+    begun = run.begun_answers(found.sizes)
+    done = sum(found.sizes[:begun])
     if done:
-        talk.tell(f"{done} of {len(prompts)} answers are there already")
-    for batch in generate_answers(
-        model,
-        prompts,
-        frame=frame,
-        max_new_tokens=task.max_new_tokens,
-        batch_size=options.batch_size,
-        max_tokens=options.batch_tokens,
-        temperature=options.temperature,
-        seed=options.seed,
-        skip_batches=begun,
-        tell=talk.tell,
-    ):
+        talk.tell(f"{done} of {len(task.examples)} answers are there already")
+    for batch in found.answers(begun):
         run.append_answers(batch)
         done += len(batch)
-        talk.progress("answers", done, len(prompts))
+        talk.progress("answers", done, len(task.examples))
 
 
 def _check_weights(run: Run, model: "Model", facts: tuple[str, ...]) -> None:
@@ -166,7 +169,7 @@ def judge(
             find = _locator(ordinary if chosen == "paper" else chosen, run, task, answers, loader, models, talk)
             judgements = []
             for example, said in zip(task.examples, answers, strict=True):
-                verdict = judge_answer(task, example, said)
+                verdict = said.verdict or judge_answer(task, example, said)
                 here = paper_locator(example, verdict.correct, find) if chosen == "paper" else find
                 span, no_span = locate(task, example, said, here)
                 judgements.append(Judgement(said.id, verdict, span, no_span))

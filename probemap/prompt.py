@@ -37,6 +37,9 @@ def frame_of(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto"
     return frame
 
 
+Turn = dict[str, str]
+"""``role`` and ``content``, as chat templates and servers take it."""
+
 _FIELDS = {"question", "context", "choices", "letters"}
 
 
@@ -68,29 +71,46 @@ def fill(template: str, example: Example) -> str:
     )
 
 
+def turns(task: Task, example: Example) -> tuple[Turn, ...]:
+    """The example as a conversation: the worked examples as earlier turns, the question as the last one."""
+    asked = fill(task.prompt, example)
+    said = [text for shot in task.shots for text in shot] + [asked]
+    return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said))
+
+
 def make_prompt(model: Model, task: Task, example: Example, frame: Frame) -> Prompt:
     """The example as the model will see it, tokenised once.
 
-    ``chat``: the worked examples as earlier turns, the question as the last one, and the generation prompt.
+    ``chat``: the conversation of `turns` in the model's template, and the generation prompt.
     ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template.
     """
-    asked = fill(task.prompt, example)
     if frame == "chat":
-        turns = [
-            {"role": role, "content": content}
-            for shot in task.shots
-            for role, content in zip(("user", "assistant"), shot, strict=True)
-        ]
-        text = model.tokenizer.apply_chat_template(
-            [*turns, {"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True
-        )
+        text = model.tokenizer.apply_chat_template(turns(task, example), tokenize=False, add_generation_prompt=True)
     elif frame == "qa":
-        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {asked}\nA:"
+        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {fill(task.prompt, example)}\nA:"
     else:
-        text = asked
+        text = fill(task.prompt, example)
     # A chat template writes its own beginning-of-text token; adding another would shift every state.
     encoded = model.tokenizer(text, add_special_tokens=frame != "chat", return_offsets_mapping=True, verbose=False)
     return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
+
+
+def prompt_as_given(model: Model, text: str) -> Prompt:
+    """A prompt that somebody else put to the model, template included, tokenised once."""
+    # Who writes out the beginning of the text has no other added.
+    begins = model.tokenizer.bos_token
+    add = not (begins and text.startswith(begins))
+    encoded = model.tokenizer(text, add_special_tokens=add, return_offsets_mapping=True, verbose=False)
+    return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
+
+
+def turn_end(model: Model) -> int | None:
+    """The id that the chat template writes after an answer, to end the turn; None if it writes none."""
+    said = "Zanzibar"
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": said}]
+    text = model.tokenizer.apply_chat_template(turns, tokenize=False)
+    after = model.tokenizer(text[text.rindex(said) + len(said) :], add_special_tokens=False)["input_ids"]
+    return next((i for i in after if i in model.end_ids()), None)
 
 
 def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:

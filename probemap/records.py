@@ -54,7 +54,7 @@ class Example:
     """Unique within a task."""
     question: str
     answers: tuple[str, ...]
-    """Accepted answers, the preferred spelling first; never empty."""
+    """Accepted answers, the preferred spelling first; empty only where verdicts come with the answers."""
     choices: tuple[str, ...] = ()
     """The closed set that the answer comes from, if the question has one of its own."""
     context: str = ""
@@ -85,6 +85,31 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Is the answer right?"""
+
+    correct: bool | None
+    """None: undecided.  Undecided answers are dropped from the map and counted, never guessed."""
+    reason: str
+    """Why, in words that can be counted, e.g. ``names another answer``."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A text that somebody else produced for a question: another engine, or you, long ago."""
+
+    id: str
+    """The example's id."""
+    text: str
+    stopped: bool = True
+    """False if it was cut off."""
+    prompt: str | None = None
+    """What the model saw, template included; None: what probemap would have put to it."""
+    verdict: Verdict | None = None
+    """None: to be judged."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """What the model said: the very token ids that it saw and produced, prompt first."""
 
@@ -106,20 +131,12 @@ class Answer:
     """Natural-log probability of each produced token, given all before it, at temperature 1."""
     stopped: bool
     """True if the model ended its answer; False if it was cut off at the token limit."""
+    verdict: Verdict | None = None
+    """Given with the answer by who made it; None: to be judged."""
 
     @property
     def produced_ids(self) -> tuple[int, ...]:
         return self.token_ids[self.n_prompt :]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Is the answer right?"""
-
-    correct: bool | None
-    """None: undecided.  Undecided answers are dropped from the map and counted, never guessed."""
-    reason: str
-    """Why, in words that can be counted, e.g. ``names another answer``."""
 
 
 @dataclass(frozen=True)

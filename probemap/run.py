@@ -45,8 +45,8 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 _BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits/00000.json",)}
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
-_UNRECORDED = {"site": "resid", "batch_tokens": None}
-"""Option -> what a step did that was made before there was this option."""
+_UNRECORDED = {"site": "resid"}
+"""Option -> what a step did that was made before there was this option; where it is not said, None."""
 
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
 _T = TypeVar("_T")

@@ -3,15 +3,14 @@
 What is read is not what it would say but how likely each of the two letters is as the next token.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from probemap.batching import batches
+from probemap.logits import logits_at, not_finite
 from probemap.model import Model
 from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
 from probemap.records import Example, ModelError, Task
@@ -64,14 +63,12 @@ def ask_truth(
     values = np.empty(len(asked))
     done = 0
     for rows in batches([len(p.token_ids) for p, _, _ in asked], batch_size):
-        logits = _next_logits(model, [asked[i][0].token_ids for i in rows])
+        texts = [asked[i][0].token_ids for i in rows]
+        logits = logits_at(model, texts, range(len(texts)), [len(text) - 1 for text in texts])
         letters = torch.tensor([asked[i][1:] for i in rows]).to(logits.device)
         a, b = logits.gather(1, letters).double().unbind(1)
         if not bool((a - b).isfinite().all()):
-            raise ModelError(
-                f"{model.label} gives logits that are not finite in {model.dtype}",
-                "load the model with --dtype float32",
-            )
+            raise not_finite(model)
         values[rows] = torch.sigmoid(a - b).cpu().numpy()  # the softmax over the two letters
         done += len(rows)
         progress(done, len(asked))
@@ -99,35 +96,3 @@ def _before_the_letter(model: Model, example: Example, answer: str, frame: Frame
         )
     offsets = tuple((a, b) for a, b in encoded[0]["offset_mapping"][:-1])
     return Prompt(text, tuple(true[:-1]), offsets), true[-1], false[-1]
-
-
-def _next_logits(model: Model, token_ids: Sequence[tuple[int, ...]]) -> torch.Tensor:
-    """(len(token_ids), vocabulary): the model's own logits of the token after each text."""
-    ids, mask = model.right_padded(token_ids)
-    last = torch.tensor([len(row) - 1 for row in token_ids]).to(model.device)
-    with torch.inference_mode(), _head_sees_only(model.network, last):
-        logits: torch.Tensor = model.network(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    if logits.shape[:2] != (len(token_ids), 1):
-        raise ModelError(
-            f"the logits of {type(model.network).__name__} do not come from its output embeddings",
-            "only decoder models of the usual build are supported",
-        )
-    return logits[:, 0]
-
-
-@contextmanager
-def _head_sees_only(network: Any, last: torch.Tensor) -> Iterator[None]:
-    """Hand only the states at the tokens `last`, (rows,), to the output embeddings.
-
-    Logits at every token would be the batch's largest tensor by far.  What a model does after its embeddings
-    (soft-capping in Gemma, scaling in Granite and Cohere) still is its own doing.
-    """
-
-    def keep(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0][torch.arange(len(last)).to(last.device), last][:, None], *inputs[1:])
-
-    handle = network.get_output_embeddings().register_forward_pre_hook(keep)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -11,7 +11,7 @@ from test_capture import KINDS, some_answers, tiny
 
 from probemap.activations import ActivationStore, States
 from probemap.capture import capture, check_site, hidden_states, layout_for
-from probemap.cli import Site
+from probemap.flags import Site
 from probemap.model import Model
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError

@@ -1,0 +1,143 @@
+"""Who answers: the model here, a server, or a file of answers that you already have.
+
+Each engine has a plan, how many answers come at a time, so that what was interrupted goes on at a whole batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, TypeVar
+
+from probemap.endpoint import Asked, ask_endpoint
+from probemap.generate import answer_batches, generate_answers
+from probemap.model import Model
+from probemap.options import Answering, Endpoint
+from probemap.prompt import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
+from probemap.records import Answer, Reply, Task
+from probemap.replay import replay
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Answers to come."""
+
+    frame: Frame | Literal["given"]
+    """What stands around the prompts; ``given``: some came with their answers."""
+    sizes: list[int]
+    """Answers per batch."""
+    answers: Callable[[int], Iterator[list[Answer]]]
+    """The batches from number `skip` on."""
+
+
+def engine(
+    model: Model, task: Task, options: Answering, replies: Sequence[Reply] | None, tell: Callable[[str], None]
+) -> Engine:
+    """The engine that the options ask for.
+
+    Parameters
+    ----------
+    replies: answers from elsewhere, one per question, in their order; None: they are yet to be made.
+
+    Raises
+    ------
+    DataError, ModelError
+    """
+    frame = frame_of(model, options.frame)
+    if options.frame == "auto" and frame == "qa":
+        tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
+    if replies is not None:
+        return _given(model, task, options, frame, replies, tell)
+    prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
+    check_lengths(model, prompts, task.max_new_tokens)
+    if options.endpoint is not None:
+        return _served(model, task, options, frame, prompts, options.endpoint, tell)
+    return _local(model, task, options, frame, prompts, tell)
+
+
+def _local(
+    model: Model,
+    task: Task,
+    options: Answering,
+    frame: Frame,
+    prompts: Sequence[tuple[str, Prompt]],
+    tell: Callable[[str], None],
+) -> Engine:
+    plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
+
+    def answers(skip: int) -> Iterator[list[Answer]]:
+        return generate_answers(
+            model,
+            prompts,
+            frame=frame,
+            max_new_tokens=task.max_new_tokens,
+            batch_size=options.batch_size,
+            max_tokens=options.batch_tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+            skip_batches=skip,
+            tell=tell,
+        )
+
+    return Engine(frame, [len(batch) for batch in plan], answers)
+
+
+def _served(
+    model: Model,
+    task: Task,
+    options: Answering,
+    frame: Frame,
+    prompts: Sequence[tuple[str, Prompt]],
+    endpoint: Endpoint,
+    tell: Callable[[str], None],
+) -> Engine:
+    asked = [Asked(id_, p, turns(task, e)) for (id_, p), e in zip(prompts, task.examples, strict=True)]
+    sizes = [len(batch) for batch in _slices(asked, options.batch_size)]
+
+    def answers(skip: int) -> Iterator[list[Answer]]:
+        begun = sum(sizes[:skip])
+        coming = ask_endpoint(
+            endpoint,
+            asked[begun:],
+            frame=frame,
+            max_new_tokens=task.max_new_tokens,
+            temperature=options.temperature,
+            seed=options.seed + begun,
+            tell=tell,
+        )
+        pairs = zip((one.prompt for one in asked[begun:]), coming, strict=True)
+        for size in sizes[skip:]:
+            yield replay(
+                model, list(islice(pairs, size)), chat=frame == "chat", max_tokens=options.batch_tokens, tell=tell
+            )
+
+    return Engine(frame, sizes, answers)
+
+
+def _given(
+    model: Model,
+    task: Task,
+    options: Answering,
+    frame: Frame,
+    replies: Sequence[Reply],
+    tell: Callable[[str], None],
+) -> Engine:
+    prompts = [
+        make_prompt(model, task, example, frame) if reply.prompt is None else prompt_as_given(model, reply.prompt)
+        for example, reply in zip(task.examples, replies, strict=True)
+    ]
+    came = any(reply.prompt is not None for reply in replies)
+    # A prompt that came along has the model's own template, if there is one.
+    chat = model.has_chat_template if came else frame == "chat"
+    batches = _slices(list(zip(prompts, replies, strict=True)), options.batch_size)
+
+    def answers(skip: int) -> Iterator[list[Answer]]:
+        for batch in batches[skip:]:
+            yield replay(model, batch, chat=chat, max_tokens=options.batch_tokens, tell=tell)
+
+    return Engine("given" if came else frame, [len(batch) for batch in batches], answers)
+
+
+def _slices(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,72 @@
+"""What the command line's options are called, and what their help says."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Data = Annotated[str, typer.Argument(help="A built-in task or a .jsonl, .csv or .parquet file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Out = Annotated[Path, typer.Option("--out", help="The run folder, made if it is not there.")]
+ModelName = Annotated[
+    str, typer.Option("--model", help="Hub id, local folder, .gguf file, or an alias (smollm2-135m).")
+]
+Revision = Annotated[str | None, typer.Option(help="Of the hub: a branch, tag or commit.")]
+N = Annotated[int | None, typer.Option("--n", help="Draw this many questions; default: all.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the draw, of sampling and of the folds.")]
+Prompt = Annotated[str | None, typer.Option(help="Prompt template: {question}, {context}, {choices}.")]
+Frame = Annotated[
+    Literal["auto", "chat", "qa", "none"],
+    typer.Option(help="Around the prompt: the chat template, `Q: … A:`, or nothing."),
+]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Default: as the task says.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Answers per batch.")]
+BatchTokens = Annotated[
+    int | None, typer.Option(min=1, help="Tokens per batch, padding included; default: as many as --batch-size makes.")
+]
+Answers = Annotated[
+    str | None,
+    typer.Option(
+        help="A file of answers that you already have: text, and id or question; optionally prompt, correct, stopped."
+    ),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--endpoint", help="Base URL of an OpenAI-compatible server of the same model, which answers."),
+]
+ServedName = Annotated[str, typer.Option(help="What that server calls the model; default: the only one it serves.")]
+InFlight = Annotated[int, typer.Option(min=1, help="Requests to the server at once.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
+Locator = Annotated[
+    Literal["auto", "names", "numbers", "model", "none", "paper"],
+    typer.Option(
+        help="How the exact answer is found; auto follows the task. With paper the place depends on whether the "
+        "answer was right: for comparison only."
+    ),
+]
+Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
+StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
+Site = Annotated[
+    str,
+    typer.Option(
+        help="Read in each block: resid (the residual stream after it), attn_out, mlp_out (what its attention or MLP "
+        "returns), mlp_hidden (the input of the MLP's last projection); or NAME=PATH, the module PATH inside a block."
+    ),
+]
+Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Do it again with other folds, and average.")]
+C = Annotated[str, typer.Option("--c", help="Inverse strength of the L2 penalty: 0.1, several as 0.01,1,100, or auto.")]
+Permutations = Annotated[
+    int, typer.Option(min=0, help="Shuffle the labels so often: what the highest cell is by luck.")
+]
+CommonRows = Annotated[
+    bool, typer.Option("--common-rows", help="Score every column on the answers with all positions.")
+]
+Baselines = Annotated[bool, typer.Option(help="Score what needs no hidden states on the same answers, and the gain.")]
+Protocol = Annotated[
+    Literal["probemap", "paper"],
+    typer.Option(help="paper: as the research code does it, for comparison; with run also its locator and mlp_out."),
+]
+Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
