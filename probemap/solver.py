@@ -28,9 +28,10 @@ TOLERANCE = 1e-3
 score by more than this (relative to scores above 1)."""
 
 MAX_STEPS = 200
-_REFRESH = (5, 16, 48, 96, 144)
-_EXACT_FROM = 48  # most have arrived by then
+_REFRESH = (5, 17, 49, 97, 145)
+_EXACT_FROM = 49  # most have arrived by then
 _ALIKE = 4.0  # up to this ratio of penalties problems share a preconditioner
+_BRIEF = 20  # steps; who takes longer goes slowly, and has as much farther to go behind a step of the same length
 _REFRESH_ABOVE = 0.03  # a problem that moves less than this is nearly there with the factor that it has
 
 
@@ -93,7 +94,11 @@ def fit_logistic(
             continue
         left = torch.nonzero(~converged[k]).squeeze(1)
         for i in torch.split(left, _newton_batch(x[k], int(training[left].sum(1).max()))):
-            scores[k, i], converged[k, i] = solve_by_newton(x[k], targets[i], training[i], scale[k, i], c[k, i])
+            # In float64: what float32 rounds away may be why they have not arrived.
+            found, sure = solve_by_newton(
+                x[k].double(), targets[i], training[i], scale[k, i].double(), c[k, i].double()
+            )
+            scores[k, i], converged[k, i] = found.to(x.dtype), sure
     return Fits(scores, converged)
 
 
@@ -117,7 +122,7 @@ def _alike(ridge: torch.Tensor) -> torch.Tensor:
 def _newton_batch(x: torch.Tensor, rows: int) -> int:
     """Problems per call of Newton's method, so that its copies of X and of the kernels stay near 200 MB."""
     numbers = x.shape[0] * x.shape[1] * 3 + min(rows, x.shape[1]) ** 2 * 3
-    return max(1, int(2e8 / (numbers * x.element_size())))
+    return max(1, int(2e8 / (numbers * 8)))
 
 
 def _descend(space: Space, here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
@@ -142,15 +147,16 @@ def _descend(space: Space, here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
         step = _line_search(space, here)
         # All rows, left-out ones too: a row unlike those that were trained on can move long after they stand still.
         moved = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
-        still = moved[:, 0] < TOLERANCE
+        still = moved[:, 0] < TOLERANCE * min(1.0, _BRIEF / (number + 1))
         if number % space.settle_every == 0 or bool(still.all()):
             arrived = space.settle(here, TOLERANCE) & still
             done = here.number[arrived]
             scores[done], converged[done] = here.f[arrived], True
-            if bool(arrived.all()):
+            goes_on = ~arrived & moved[:, 0].isfinite()  # a step out of all numbers: left to Newton's method
+            if not bool(goes_on.any()):
                 return scores, converged
-            if bool(arrived.any()):
-                here, moved = here.take(~arrived), moved[~arrived]
+            if not bool(goes_on.all()):
+                here, moved = here.take(goes_on), moved[goes_on]
     scores[here.number] = here.f
     return scores, converged
 

@@ -2,7 +2,8 @@
 
 A space says what the descent in `solver` has to know of its unknowns u: the scores that they give, the gradient in a
 form g and what to pair with g (a pairing is a slope of J), and a preconditioner M near the Hessian, whose weights V and
-penalty S² are the means of the problems that share it.
+penalty S² are the means of the problems that share it.  Rows unlike all others, which nothing else holds, each problem
+gets with its own weights (`Space.precondition`).
 
 - `FeatureSpace`: u is w, g the gradient Xᵀ pull + s² w, paired with w; M = Xᵀ V X + S².
 - `RowSpace`: u is α of w = s⁻² Xᵀ α, exact for an L2 penalty, with scores X s⁻² Xᵀ α.  All problems of a design share
@@ -15,10 +16,28 @@ from dataclasses import dataclass, field, fields
 
 import torch
 
-Factor = tuple[torch.Tensor, ...]
+Core = tuple[torch.Tensor, ...]
 """A Cholesky factor of M, and what goes with it."""
 
+_UNLIKE = 2.0  # a row is unlike the others if its square, in the metric of the penalty, is so many times the median
+_MOST_UNLIKE = 64  # rows
+_OWN_WEIGHT = 1e-3  # of an unlike row, relative to that in M: below it is lost in the rounding of M⁻¹
 _LEAST_WEIGHT = 1e-3  # of a row in M, relative to their mean: in the space of the rows M⁻¹ divides by its root
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A preconditioner M, ready to be solved with."""
+
+    core: Core
+    rows: torch.Tensor
+    """(k,): the design's rows that are unlike all others, with their weights in M, `weight`, (k,)."""
+    weight: torch.Tensor
+    answer: torch.Tensor
+    """(k, unknowns): M⁻¹ of a pull at each of these rows, with its intercept, `lift`, (k, 1)."""
+    lift: torch.Tensor
+    leverage: torch.Tensor
+    """(k, k): the scores of `answer` at these rows, float64."""
 
 
 @dataclass
@@ -93,6 +112,8 @@ class Space:
 
     x: list[torch.Tensor]
     """Per design (n, d)."""
+    unlike: list[torch.Tensor]
+    """Per design the numbers of the rows that are unlike all others."""
     unknowns: int
     settle_every: int
     """Steps; how often it pays to settle."""
@@ -121,10 +142,44 @@ class Space:
 
     def precondition(self, factors: list[Factor], here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
         """M⁻¹ of the gradient: its unknowns and its intercept."""
-        made = [self.solve(factors[k], here.g[rows], here.level[rows]) for k, rows in here.groups]
+        made = [self._solve_with_own_weights(factors[k], here, rows) for k, rows in here.groups]
         if len(made) == 1:
             return self.allowed(here, made[0][0]), made[0][1]
         return self.allowed(here, torch.cat([z for z, _ in made])), torch.cat([lift for _, lift in made])
+
+    def _solve_with_own_weights(self, factor: Factor, here: Problems, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """M⁻¹ of the gradient, with each problem's own weights at the unlike rows.
+
+        M has the mean weights W of its problems at the time it was made.  A problem that leaves an unlike row out, or
+        has since become sure of it, holds it with less, V, and a descent by M alone would hardly move along that row:
+        it would look like arrived.  The Hessian with V at these rows U is M - Uᵀ (W - V) U, whose inverse adds
+        M⁻¹ Uᵀ a, (I - (W - V) G) a = (W - V) U M⁻¹ g, G = U M⁻¹ Uᵀ (Woodbury 1950).
+        """
+        z, lift = self.solve(factor.core, here.g[rows], here.level[rows])
+        if not len(factor.rows):
+            return z, lift
+        p = here.f[rows][:, factor.rows].sigmoid()
+        own = torch.maximum(here.weight[rows][:, factor.rows] * (p * (1 - p)), _OWN_WEIGHT * factor.weight)
+        less = (factor.weight - own).double()
+        scores = self.scores_at(int(here.design[rows.start]), z, factor.rows) + lift
+        one = torch.eye(len(factor.rows), dtype=less.dtype, device=less.device)
+        a = torch.linalg.solve(one - less[:, :, None] * factor.leverage, less * scores)
+        a = a.to(z.dtype)
+        return z + a @ factor.answer, lift + a @ factor.lift
+
+    def _factor(self, design: int, core: Core, weight: torch.Tensor) -> Factor:
+        rows = self.unlike[design]
+        answer, lift = self.solve(core, self.pulls(design, rows), torch.ones_like(weight[rows])[:, None])
+        leverage = self.scores_at(design, answer, rows) + lift
+        return Factor(core, rows, weight[rows], answer, lift, (leverage + leverage.T).double() / 2)
+
+    def pulls(self, design: int, rows: torch.Tensor) -> torch.Tensor:
+        """(k, unknowns): g of a pull of 1 at each of these rows."""
+        raise NotImplementedError
+
+    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """(m, k): the scores of unknowns (m, unknowns) at these rows, as M knows them, without intercept."""
+        raise NotImplementedError
 
     def gradient(self, here: Problems, pull: torch.Tensor) -> torch.Tensor:
         """(m, unknowns): g."""
@@ -158,7 +213,7 @@ class Space:
         """Of the preconditioner with one weight for all rows."""
         return self.factor(design, weight.expand(len(self.x[design])))
 
-    def solve(self, factor: Factor, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def solve(self, core: Core, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Unknowns and intercept of M⁻¹ (g, level)."""
         raise NotImplementedError
 
@@ -172,6 +227,7 @@ class FeatureSpace(Space):
         self.x, self.unknowns = x, x[0].shape[1]
         self.dropping = any(bool((one == 0).any()) for one in ridge)
         self.ridge = [torch.where((mean := one.mean(0)) > 0, mean, 1) for one in ridge]
+        self.unlike = [_unlike((one.square() / scale).sum(1)) for one, scale in zip(x, self.ridge, strict=True)]
         self.gram = [_symmetric_product(one.T, one) for one in x]
 
     def gradient(self, here: Problems, pull: torch.Tensor) -> torch.Tensor:
@@ -194,23 +250,30 @@ class FeatureSpace(Space):
         return torch.ones_like(here.b[:, 0], dtype=torch.bool)  # they are exact
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
-        x, total = self.x[design], weight.sum()
-        return self._factor(design, _symmetric_product(x.T * weight, x), (weight @ x) / total, total)
+        x = self.x[design]
+        return self._centred(design, _symmetric_product(x.T * weight, x), (weight @ x) / weight.sum(), weight)
 
     def even_factor(self, design: int, weight: torch.Tensor) -> Factor:
         x = self.x[design]
-        return self._factor(design, self.gram[design] * weight, x.mean(0), weight * len(x))
+        return self._centred(design, self.gram[design] * weight, x.mean(0), weight.expand(len(x)))
 
-    def _factor(self, design: int, gram: torch.Tensor, mean: torch.Tensor, total: torch.Tensor) -> Factor:
+    def _centred(self, design: int, gram: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor) -> Factor:
         # Eliminating the intercept centres the features by their weighted means.
+        total = weight.sum()
         gram.addr_(mean, mean * total, alpha=-1)
         gram.diagonal().add_(self.ridge[design])
-        return _cholesky(gram), mean, total
+        return self._factor(design, (_cholesky(gram), mean, total), weight)
 
-    def solve(self, factor: Factor, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lower, mean, total = factor
+    def solve(self, core: Core, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lower, mean, total = core
         z = _solve(lower, g - level * mean)
         return z, level / total - (z @ mean)[:, None]
+
+    def pulls(self, design: int, rows: torch.Tensor) -> torch.Tensor:
+        return self.x[design][rows]
+
+    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return u @ self.x[design][rows].T
 
 
 class RowSpace(Space):
@@ -229,6 +292,7 @@ class RowSpace(Space):
         inverse = [_inverse(one) for one in ridge]
         middle = [(one.amax(0) + one.amin(0)) / 2 for one in inverse]
         self.kernel = [_symmetric_product(one * scale, one.T) for one, scale in zip(x, middle, strict=True)]
+        self.unlike = [_unlike(one.diagonal()) for one in self.kernel]
 
     def gradient(self, here: Problems, pull: torch.Tensor) -> torch.Tensor:
         return pull + here.u
@@ -267,14 +331,28 @@ class RowSpace(Space):
         inner.diagonal().add_(1)
         lower = _cholesky(inner)
         ones = root * _solve(lower, root[None])[0]
-        return lower, root, ones, ones.sum()
+        return self._factor(design, (lower, root, ones, ones.sum()), root.square())
 
-    def solve(self, factor: Factor, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lower, root, ones, total = factor
+    def solve(self, core: Core, g: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lower, root, ones, total = core
         z = _solve(lower, g / root) * root
         # The unknowns add up to zero at the optimum (no pull on the intercept), and may on the way: X is centred.
         lift = z.sum(1, keepdim=True) / total
         return z - lift * ones, lift
+
+    def pulls(self, design: int, rows: torch.Tensor) -> torch.Tensor:
+        made = self.x[design].new_zeros(len(rows), self.unknowns)
+        made[torch.arange(len(rows), device=rows.device), rows] = 1
+        return made
+
+    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return u @ self.kernel[design][:, rows]
+
+
+def _unlike(square: torch.Tensor) -> torch.Tensor:
+    """The rows whose square stands out, the most unlike first."""
+    most = square.topk(min(_MOST_UNLIKE, len(square)))
+    return most.indices[most.values > _UNLIKE * square.median()]
 
 
 def _inverse(ridge: torch.Tensor) -> torch.Tensor:
