@@ -1,15 +1,16 @@
 """The store of captured states: one zarr array, one shard per block of answers, one marker per shard.
 
-Layout of the folder: ``states`` (n, n_layers, n_positions, d), sharded (B, n_layers, n_positions, d) with inner
+Layout of the place: ``states`` (n, n_layers, n_positions, d), sharded (B, n_layers, n_positions, d) with inner
 chunks (B, 1, 1, d) and a CRC-32C each, so that one cell is read without the rest; ``commits/K.json``, written
 after shard K is on disk.  A shard exists if and only if its marker exists; one writer owns one whole shard
-(zarr's partial shard writes read and rewrite, and lose data when interrupted).
+(zarr's partial shard writes read and rewrite, and lose data when interrupted).  A store at a URL leaves a pointer,
+``where.json``, in the local folder, and lies below the URL in a folder called after its layout: another layout never
+meets it.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from probemap.places import Folder, Place, Remote
 from probemap.records import StoreError
 
 States = npt.NDArray[np.float32]
@@ -29,6 +31,7 @@ SHARD_BYTES = 64 * 2**20
 
 _FLOAT16_LIMIT = 6e4
 _AGAIN = "`probemap capture RUN --redo` captures the states again"
+_REPAIR = "`probemap verify RUN --repair` captures again what is broken, and nothing else"
 
 
 @dataclass(frozen=True)
@@ -69,42 +72,41 @@ class ActivationStore:
     NaN in a state means that the answer has no token at that position.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.path = path
+    def __init__(self, place: Place, layout: Layout) -> None:
+        self.place = place
         self.layout = layout
 
     @classmethod
-    def create(cls, path: str | Path, layout: Layout) -> "ActivationStore":
+    def create(cls, path: str | Path, layout: Layout, url: str | None = None) -> "ActivationStore":
         """Make an empty store, or reopen one with this very layout to go on writing.
+
+        Several processes may do so at once, to write different shards.
+
+        Parameters
+        ----------
+        path: a local folder.
+        url: where the states go instead, as fsspec names it (``s3://bucket/folder``); the folder then holds a pointer.
 
         Raises
         ------
-        StoreError: there is a store with another layout.
+        StoreError: there is a store with another layout, or the URL cannot be written to.
         """
-        path = Path(path)
-        if (path / "layout.json").exists():
-            store = cls.open(path)
-            if store.layout != layout:
-                raise StoreError(f"{path} holds states of another layout", _AGAIN)
-            return store
         if layout.dtype not in ("float32", "float16"):
             raise StoreError(f"states are stored as float32 or float16, not {layout.dtype}")
-        (path / "commits").mkdir(parents=True, exist_ok=True)
-        rows, tail = layout.shard_rows, (layout.n_layers, len(layout.positions), layout.d)
-        zarr.create_array(
-            str(path / "states"),
-            shape=(layout.n, *tail),
-            chunks=(rows, 1, 1, layout.d),
-            shards=(rows, *tail),
-            dtype=layout.dtype,
-            fill_value=float("nan"),
-            compressors=Crc32cCodec(),
-            dimension_names=("answer", "layer", "position", "d"),
-            overwrite=True,
-        )
-        _sync(path / "states" / "zarr.json")
-        _write_durably(path / "layout.json", json.dumps(asdict(layout), indent=1).encode())
-        return cls(path, layout)
+        local = Folder(Path(path))
+        description = json.dumps(asdict(layout), indent=1).encode()
+        with local.beginning():
+            if "layout.json" in local.names("") or "where.json" in local.names(""):
+                store = cls.open(path)
+                if store.layout != layout:
+                    raise StoreError(f"{path} holds states of another layout", _AGAIN)
+                return store
+            place: Place = local if url is None else _below(url, description)
+            _new_array(place, layout)
+            place.write("layout.json", description)
+            if url is not None:
+                local.write("where.json", json.dumps({"url": str(place)}).encode())
+        return cls(place, layout)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
@@ -114,36 +116,36 @@ class ActivationStore:
         ------
         StoreError: there is none, or its description is damaged.
         """
-        path = Path(path)
+        place: Place = Folder(Path(path))
         try:
-            fields = json.loads((path / "layout.json").read_bytes())
+            if (Path(path) / "where.json").exists():
+                place = Remote(json.loads(place.read("where.json"))["url"])
+            fields = json.loads(place.read("layout.json"))
             layout = Layout(**{**fields, "positions": tuple(fields["positions"])})
         except FileNotFoundError:
-            raise StoreError(f"{path} holds no captured states", "`probemap capture RUN` makes them") from None
+            raise StoreError(f"{place} holds no captured states", "`probemap capture RUN` makes them") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path / 'layout.json'} is damaged ({error})", _AGAIN) from None
-        return cls(path, layout)
+            raise StoreError(f"{place}/layout.json is damaged ({error})", _AGAIN) from None
+        return cls(place, layout)
 
     @cached_property
     def _array(self) -> Any:
         try:
-            array = zarr.open_array(str(self.path / "states"), mode="r+")
+            with self.place.speaking():
+                array = zarr.open_array(self.place.zarr("states"), mode="r+")
+        except StoreError:
+            raise
         except Exception as error:  # zarr raises many kinds for one cause: its metadata cannot be read
-            raise StoreError(f"{self.path / 'states'} cannot be opened ({error})", _AGAIN) from None
+            raise StoreError(f"{self.place}/states cannot be opened ({error})", _AGAIN) from None
         expected = (self.layout.n, self.layout.n_layers, len(self.layout.positions), self.layout.d)
         if array.shape != expected:
-            raise StoreError(f"{self.path} has shape {array.shape}, expected {expected}", _AGAIN)
+            raise StoreError(f"{self.place} has shape {array.shape}, expected {expected}", _AGAIN)
         return array
-
-    def _shard_file(self, shard: int) -> Path:
-        return self.path / "states" / "c" / str(shard) / "0" / "0" / "0"
-
-    def _marker(self, shard: int) -> Path:
-        return self.path / "commits" / f"{shard:05d}.json"
 
     def missing_shards(self) -> list[int]:
         """Shards that are not committed yet."""
-        return [k for k in range(self.layout.n_shards) if not self._marker(k).exists()]
+        there = self.place.names("commits")
+        return [k for k in range(self.layout.n_shards) if _marker(k) not in there]
 
     def write_shard(self, shard: int, states: States, left_out: Sequence[str] = ()) -> None:
         """Write one whole shard and commit it: data to disk first, then the marker.
@@ -166,19 +168,18 @@ class ActivationStore:
                 f"float16 holds values up to 65504; a state of {largest:.0f} was captured",
                 "capture again with --store-dtype float32",
             )
-        self._array[rows] = states.astype(self.layout.dtype)
-        file = self._shard_file(shard)
-        _sync(file)
-        for folder in list(file.parents)[:5]:
-            _sync(folder)
+        with self.place.speaking():
+            self._array[rows] = states.astype(self.layout.dtype)
+        self.place.keep(_shard(shard))
         marker = {
             "shard": shard,
             "rows": [rows.start, rows.stop],
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "sha256": _sha256(self.place.read(_shard(shard))),
             "largest": largest,
+            "description": self._description(),
             **({"left_out": list(left_out)} if left_out else {}),
         }
-        _write_durably(self._marker(shard), json.dumps(marker).encode())
+        self.place.write(_marker(shard), json.dumps({**marker, "check": _check(marker)}).encode())
 
     def read(self, layer: int, position: str) -> States:
         """One cell of all answers: float32 (n, d), NaN rows where the position is missing.
@@ -200,33 +201,55 @@ class ActivationStore:
 
     def _read(self, index: tuple[Any, ...]) -> States:
         self._check_whole()
+        there = self.place.names("states")
         for shard in range(self.layout.n_shards):
             # zarr reads a lost file as fill values, silently.
-            if not self._shard_file(shard).is_file():
-                raise StoreError(f"{self._shard_file(shard)} is lost", _AGAIN)
+            if _shard(shard) not in there:
+                raise StoreError(f"{self.place}/{_shard(shard)} is lost", _REPAIR)
         try:
             return np.asarray(self._array[index], dtype=np.float32)
         except (ValueError, OSError, RuntimeError, IndexError) as error:
-            damaged = [k for k, sound in self.verify() if not sound]
-            where = ", ".join(str(self._shard_file(k)) for k in damaged) or str(self.path)
-            raise StoreError(f"{where} is damaged ({str(error)[:100]})", _AGAIN) from None
+            where = ", ".join(f"{self.place}/{_shard(k)}" for k in self.faults()) or str(self.place)
+            raise StoreError(f"{where} is damaged ({str(error)[:100]})", _REPAIR) from None
 
     def _check_whole(self) -> None:
         if missing := self.missing_shards():
             raise StoreError(
-                f"{self.path}: {len(missing)} of {self.layout.n_shards} shards are not there yet",
+                f"{self.place}: {len(missing)} of {self.layout.n_shards} shards are not there yet",
                 "`probemap capture RUN` goes on where it stopped",
             )
 
-    def verify(self) -> Iterator[tuple[int, bool]]:
-        """For each shard, whether its marker is there and its file still has the bytes that were committed."""
+    def faults(self) -> dict[int, str]:
+        """Shards that are not what was committed, and why: ``missing``, ``lost``, ``changed`` or ``marker changed``.
+
+        Raises
+        ------
+        StoreError: the descriptions of the whole store, ``layout.json`` or zarr's, have changed.
+        """
+        found: dict[int, str] = {}
+        missing, described = set(self.missing_shards()), self._description()
+        told: set[str] = set()
         for shard in range(self.layout.n_shards):
-            try:
-                marker = json.loads(self._marker(shard).read_bytes())
-                actual = hashlib.sha256(self._shard_file(shard).read_bytes()).hexdigest()
-                yield shard, marker["sha256"] == actual
-            except (OSError, ValueError, KeyError, TypeError):
-                yield shard, False
+            if shard in missing:
+                found[shard] = "missing"
+            elif (marker := self._committed(shard)) is None:
+                found[shard] = "marker changed"
+            else:
+                told.add(str(marker["description"]))
+                try:
+                    if _sha256(self.place.read(_shard(shard))) != marker["sha256"]:
+                        found[shard] = "changed"
+                except FileNotFoundError:
+                    found[shard] = "lost"
+        if told and told != {described}:
+            raise StoreError(f"{self.place}: layout.json or states/zarr.json has changed", _AGAIN)
+        return found
+
+    def set_aside(self, shard: int) -> None:
+        """Make a shard missing: what there was of it goes to ``aside``, for it to be captured again."""
+        taken = len(self.place.names("aside"))
+        for name, what in ((_marker(shard), "json"), (_shard(shard), "shard")):
+            self.place.move(name, f"aside/{shard:05d}-{taken:05d}.{what}")
 
     def contents(self) -> str:
         """SHA-256 over what the store holds, from its markers: what a map was made from.
@@ -238,25 +261,62 @@ class ActivationStore:
         self._check_whole()
         digest = hashlib.sha256(json.dumps(asdict(self.layout), sort_keys=True).encode())
         for shard in range(self.layout.n_shards):
-            try:
-                digest.update(json.loads(self._marker(shard).read_bytes())["sha256"].encode())
-            except (OSError, ValueError, KeyError, TypeError):
-                raise StoreError(f"{self._marker(shard)} is missing or damaged", _AGAIN) from None
+            if (marker := self._committed(shard)) is None:
+                raise StoreError(f"{self.place}/{_marker(shard)} is damaged", _REPAIR)
+            digest.update(str(marker["sha256"]).encode())
         return digest.hexdigest()
 
+    def _committed(self, shard: int) -> dict[str, Any] | None:
+        """A shard's marker, as it was written; None if it is not that any more."""
+        content = self.place.read(_marker(shard))
+        try:
+            marker: dict[str, Any] = json.loads(content)
+            check = marker.pop("check")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+        whole = json.dumps({**marker, "check": check}).encode() == content
+        return marker if whole and check == _check(marker) else None
 
-def _sync(path: Path) -> None:
-    """Flush a file or folder to disk: zarr renames atomically but never syncs."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _description(self) -> str:
+        """SHA-256 over what describes all shards."""
+        return _sha256(self.place.read("layout.json") + self.place.read("states/zarr.json"))
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    _sync(part)
-    part.replace(path)
-    _sync(path.parent)
+def _below(url: str, description: bytes) -> Remote:
+    """The place of one layout below a URL."""
+    return Remote(f"{url.rstrip('/')}/{_sha256(description)[:16]}")
+
+
+def _new_array(place: Place, layout: Layout) -> None:
+    rows, tail = layout.shard_rows, (layout.n_layers, len(layout.positions), layout.d)
+    with place.speaking():
+        if isinstance(place, Remote) and "states/zarr.json" in place.names("states"):
+            return  # begun by another, with this very layout
+        zarr.create_array(
+            place.zarr("states"),
+            shape=(layout.n, *tail),
+            chunks=(rows, 1, 1, layout.d),
+            shards=(rows, *tail),
+            dtype=layout.dtype,
+            fill_value=float("nan"),
+            compressors=Crc32cCodec(),
+            dimension_names=("answer", "layer", "position", "d"),
+            overwrite=isinstance(place, Folder),
+        )
+    place.keep("states/zarr.json")
+
+
+def _shard(shard: int) -> str:
+    return f"states/c/{shard}/0/0/0"
+
+
+def _marker(shard: int) -> str:
+    return f"commits/{shard:05d}.json"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check(marker: dict[str, Any]) -> str:
+    return _sha256(json.dumps(marker).encode())

@@ -19,6 +19,7 @@ from probemap.generate import out_of_memory
 from probemap.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, StoreError
+from probemap.shares import Share
 from probemap.sites import Tap, find_taps
 
 _HINT = (
@@ -156,6 +157,7 @@ def capture(
     *,
     batch_size: int = 32,
     max_tokens: int | None = None,
+    share: Share | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -170,6 +172,7 @@ def capture(
     Parameters
     ----------
     max_tokens: of a batch, as for `batching.batches`.
+    share: fill the shards of this share alone; others fill the rest.
     tell: told of batches that are halved and answers that are left out.
 
     Raises
@@ -178,8 +181,11 @@ def capture(
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
     layout = store.layout
-    missing = store.missing_shards()
-    done = layout.n - sum(layout.rows(k).stop - layout.rows(k).start for k in missing)
+    mine = list(range(layout.n_shards)) if share is None else share.of(list(range(layout.n_shards)))
+    sizes = {shard: layout.rows(shard).stop - layout.rows(shard).start for shard in mine}
+    missing = [shard for shard in store.missing_shards() if shard in sizes]
+    total = sum(sizes.values())
+    done = total - sum(sizes[shard] for shard in missing)
     for shard in missing:
         rows = layout.rows(shard)
         inside, where = answers[rows], indices[rows]
@@ -197,5 +203,5 @@ def capture(
                 else:
                     states[some] = made
             done += len(batch)
-            progress(done, layout.n)
+            progress(done, total)
         store.write_shard(shard, states, left_out)

@@ -83,6 +83,7 @@ def run(
     positions: flags.Positions = None,
     store_dtype: flags.StoreDtype = "float32",
     site: flags.Site = "resid",
+    store: flags.Store = None,
     folds: flags.Folds = 5,
     repeats: flags.Repeats = 1,
     c: flags.C = "1",
@@ -112,7 +113,7 @@ def run(
                 answers,
                 options.Endpoint(endpoint, served_name, in_flight) if endpoint else None,
             ),
-            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens),
+            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
             options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol),
             locator=locator,
             redo=redo,
@@ -197,22 +198,41 @@ def capture(
     batch_tokens: flags.BatchTokens = None,
     store_dtype: flags.StoreDtype = "float32",
     site: flags.Site = "resid",
+    store: flags.Store = None,
+    shard: flags.Shard = None,
     device: flags.Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default: as it answered.")] = None,
     redo: flags.Redo = False,
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
-    from probemap import options, pipeline
+    from probemap import capturing, contents, options, shares
 
     opened = _open(folder)
     with _talk() as talk:
-        pipeline.capture(
+        capturing.capture(
             opened,
-            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens),
-            loader=pipeline.loader_of(opened, device, dtype),
+            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
+            share=shares.parse_share(shard) if shard else None,
+            loader=contents.loader_of(opened, device, dtype),
             redo=redo,
             talk=talk,
         )
+
+
+@app.command(epilog="Example:  probemap verify RUN --repair")
+def verify(
+    folder: flags.RunFolder,
+    repair: Annotated[bool, typer.Option("--repair", help="Capture broken shards again, and nothing else.")] = False,
+    device: flags.Device = "auto",
+) -> None:
+    """Are the captured states what was written, bit by bit?  Exit status 1 if they are not, and stay so."""
+    from probemap import capturing, terminal
+
+    with _talk() as talk:
+        found = capturing.verify(_open(folder), repair=repair, device=device, talk=talk)
+    terminal.print_to(stdout, terminal.faults(found, repair))
+    if found and not repair:
+        sys.exit(1)
 
 
 @app.command("p-true", epilog="Example:  probemap p-true RUN")
@@ -223,11 +243,11 @@ def p_true(
     redo: flags.Redo = False,
 ) -> None:
     """The model is asked whether its own answers are true; writes RUN/p_true.jsonl, a baseline of the map."""
-    from probemap import pipeline
+    from probemap import contents, pipeline
 
     opened = _open(folder)
     with _talk() as talk:
-        loader = pipeline.loader_of(opened, device)
+        loader = contents.loader_of(opened, device)
         pipeline.ask_p_true(opened, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
 
 

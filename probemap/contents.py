@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from probemap.options import Loader
 from probemap.positions import digest, token_indices
 from probemap.records import Answer, Example, Judgement, RunError, StoreError, Task
 from probemap.run import Run, again
@@ -10,6 +11,7 @@ from probemap.run import Run, again
 if TYPE_CHECKING:
     from probemap.activations import ActivationStore
     from probemap.map import ProbeMap
+    from probemap.model import Model
 
 
 def answers_of(run: Run, task: Task) -> list[Answer]:
@@ -134,3 +136,22 @@ def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judge
         raise RunError(f"there is no answer {id_!r}", f"ids are those of {run.path / 'task.json'}, e.g. {ids[0]!r}")
     row = 0 if id_ is None else ids.index(id_)
     return task.examples[row], answers[row], judgements[row]
+
+
+def check_weights(run: Run, model: "Model", facts: tuple[str, ...]) -> None:
+    """Refuse a model that is not the one whose answers, or whose first answers, the folder holds."""
+    answered = run.step("answer")["facts"]
+    for what in facts:
+        now = str(getattr(model, what))
+        if (before := answered.get(what, now)) != now:
+            raise RunError(
+                f"the answers in {run.path} came from other weights of {model.label} "
+                f"({what} {before[:12]}, now {now[:12]})",
+                "load the same weights, or start a new run folder",
+            )
+
+
+def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loader:
+    """The model that answered, with another dtype if one is given."""
+    made = run.step("answer")["options"]
+    return Loader(made["model"], made["revision"], device, dtype or run.step("answer")["facts"]["dtype"])

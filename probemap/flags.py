@@ -48,6 +48,16 @@ Locator = Annotated[
 ]
 Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
+Store = Annotated[
+    str | None,
+    typer.Option(help="Put the states below this URL (s3://bucket/folder, …), not into RUN; needs its fsspec package."),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        help="Capture share i/n alone, as 2/8, others the rest; auto: as a SLURM array's or torchrun's variables say."
+    ),
+]
 Site = Annotated[
     str,
     typer.Option(

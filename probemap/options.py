@@ -92,6 +92,8 @@ class Capturing:
     """Where in each block, see `sites.find_taps`."""
     batch_tokens: int | None = None
     """Tokens per batch, padding included; None: no limit but `batch_size`."""
+    store: str | None = None
+    """A URL of any file system that fsspec knows, below which the states go; None: the run folder."""
 
 
 @dataclass(frozen=True)

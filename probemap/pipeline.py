@@ -7,22 +7,17 @@ another tool.  A step that is done is left alone; one that was interrupted goes 
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from probemap.analysis import make_map, plot
-from probemap.contents import answer_inputs, answers_of, read_answers
+from probemap.capturing import capture
+from probemap.contents import answer_inputs, answers_of, check_weights, loader_of
 from probemap.data import fingerprint, load_task
 from probemap.given import read_replies
 from probemap.judge import judge as judge_answer
 from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
 from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
-from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
 from probemap.records import Answer, Belief, Judgement, Reply, RunError, Task
 from probemap.run import Run
-from probemap.sites import module_path
-
-if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
-    from probemap.model import Model
 
 
 def answer(
@@ -98,7 +93,7 @@ def _answer(
     from probemap.engines import engine
 
     model = loader.load(models)
-    _check_weights(run, model, ("revision", "dtype"))
+    check_weights(run, model, ("revision", "dtype"))
     found = engine(model, task, options, replies, talk.tell)
     run.write_task(task)
     run.note(
@@ -113,25 +108,6 @@ def _answer(
         run.append_answers(batch)
         done += len(batch)
         talk.progress("answers", done, len(task.examples))
-
-
-def _check_weights(run: Run, model: "Model", facts: tuple[str, ...]) -> None:
-    """Refuse a model that is not the one whose answers, or whose first answers, the folder holds."""
-    answered = run.step("answer")["facts"]
-    for what in facts:
-        now = str(getattr(model, what))
-        if (before := answered.get(what, now)) != now:
-            raise RunError(
-                f"the answers in {run.path} came from other weights of {model.label} "
-                f"({what} {before[:12]}, now {now[:12]})",
-                "load the same weights, or start a new run folder",
-            )
-
-
-def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loader:
-    """The model that answered, with another dtype if one is given."""
-    made = run.step("answer")["options"]
-    return Loader(made["model"], made["revision"], device, dtype or run.step("answer")["facts"]["dtype"])
 
 
 def judge(
@@ -200,76 +176,6 @@ def _locator(
     return locator_from_extracts(ask_exact_answers(model, pairs))
 
 
-def capture(
-    run: Run,
-    options: Capturing = Capturing(),
-    *,
-    loader: Loader | None = None,
-    redo: bool = False,
-    talk: Talk = SILENT,
-    models: Models | None = None,
-) -> None:
-    """Hidden states at the named positions; writes ``activations/``.
-
-    Parameters
-    ----------
-    loader: of the model; None is the one that answered.
-    """
-    module_path(options.site)  # a name that is none is refused before anything is set aside
-    with run.locked():
-        _, answers, judgements = read_answers(run)
-        positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)
-        indices = token_indices(answers, [j.span for j in judgements], positions)
-        loader = loader or loader_of(run)
-        with run.making(
-            "capture",
-            options={
-                "positions": list(positions),
-                "batch_size": options.batch_size,
-                "batch_tokens": options.batch_tokens,
-                "store_dtype": options.store_dtype,
-                "site": options.site,
-                "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
-            },
-            inputs={"the probed tokens": digest(answers, indices)},
-            redo=redo,
-            tell=talk.tell,
-        ) as needed:
-            if needed:
-                model = loader.load({} if models is None else models)
-                _capture(run, model, answers, indices, positions, options, talk)
-
-
-def _capture(
-    run: Run,
-    model: "Model",
-    answers: list[Answer],
-    indices: Indices,
-    positions: tuple[str, ...],
-    options: Capturing,
-    talk: Talk,
-) -> None:
-    from probemap.activations import ActivationStore
-    from probemap.capture import capture as fill_store
-    from probemap.capture import layout_for
-
-    _check_weights(run, model, ("revision",))
-    layout = layout_for(model, answers, indices, positions, options.store_dtype, options.site)
-    store = ActivationStore.create(run.path / "activations", layout)
-    if begun := layout.n_shards - len(store.missing_shards()):
-        talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
-    fill_store(
-        model,
-        answers,
-        indices,
-        store,
-        batch_size=options.batch_size,
-        max_tokens=options.batch_tokens,
-        progress=lambda done, total: talk.progress("hidden states", done, total),
-        tell=talk.tell,
-    )
-
-
 def ask_p_true(
     run: Run,
     *,
@@ -300,7 +206,7 @@ def ask_p_true(
             from probemap.truth import ask_truth
 
             model = (loader or loader_of(run)).load({} if models is None else models)
-            _check_weights(run, model, ("revision",))
+            check_weights(run, model, ("revision",))
             found = ask_truth(
                 model,
                 [(e, a.text) for e, a in zip(task.examples, answers, strict=True)],

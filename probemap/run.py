@@ -42,7 +42,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 }
 """Step -> the files that it makes."""
 
-_BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits/00000.json",)}
+_BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits", "activations/where.json")}
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
 _UNRECORDED = {"site": "resid"}
@@ -77,8 +77,12 @@ class Run:
         return run
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait: float = 0) -> Iterator[None]:
         """Hold the folder against a second process that would write to it.
+
+        Parameters
+        ----------
+        wait: so many seconds for another process.
 
         Raises
         ------
@@ -91,7 +95,7 @@ class Run:
             raise RunError(f"{self.path} holds other files and is no run folder", "give a new folder")
         lock = FileLock(self.path / ".lock")
         try:
-            with lock.acquire(timeout=0):
+            with lock.acquire(timeout=wait):
                 yield
         except Timeout:
             raise RunError(f"another probemap is at work in {self.path}", "wait for it to end") from None
@@ -128,10 +132,25 @@ class Run:
         redo: bool,
         tell: Callable[[str], None],
     ) -> Iterator[bool]:
-        """Run a step's body; yields False if it is done already, with these very options and inputs.
+        """Run a step's body: `begin`, and `finish` where it ends well; yields False if there is nothing to do."""
+        needed = self.begin(name, options=options, inputs=inputs, redo=redo, tell=tell)
+        started = time.monotonic()
+        yield needed
+        if needed:
+            self.finish(name, time.monotonic() - started)
 
-        What an earlier, unfinished attempt with the same options and inputs left is kept for the body to go on
-        from.  Finishing the body records the step as done.
+    def begin(
+        self,
+        name: str,
+        *,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        redo: bool,
+        tell: Callable[[str], None],
+    ) -> bool:
+        """Record that a step is being made; False if it is done already, with these very options and inputs.
+
+        What an earlier, unfinished attempt with the same options and inputs left is kept to go on from.
 
         Raises
         ------
@@ -150,14 +169,14 @@ class Run:
         if changed or (redo and self.is_done(name)):
             self._set_aside(name, tell)
         elif self.is_done(name):
-            yield False
-            return
+            return False
         facts = made.get("facts", {}) if begun and not changed and not made.get("done") else {}
         self._record(name, {**wanted, "done": False, "facts": facts})
-        started = time.monotonic()
-        yield True
-        seconds = round(time.monotonic() - started, 1)
-        self._record(name, {**self.step(name), "done": True, "seconds": seconds})
+        return True
+
+    def finish(self, name: str, seconds: float) -> None:
+        """Record that a step is done."""
+        self._record(name, {**self.step(name), "done": True, "seconds": round(seconds, 1)})
 
     def note(self, name: str, facts: Mapping[str, Any]) -> None:
         """Add facts to a step that is being made, e.g. which model it found."""

@@ -1,7 +1,7 @@
 """The map and an answer as text for a terminal: coloured where there is colour, readable where there is none."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from rich.cells import cell_len
@@ -189,6 +189,15 @@ def inspect(
         f"{'ended by the model' if answer.stopped else 'cut off at the token limit'}\n"
     )
     return Group(head, *_token_rows(answer, judgement, positions, width, prompt_tokens))
+
+
+def faults(found: Mapping[int, str], repaired: bool) -> Text:
+    """Which shards of states are not what was written, and what was done about it."""
+    if not found:
+        return Text("the states are what was written, bit by bit")
+    lines = [f"shard {shard}: {what}" for shard, what in sorted(found.items())]
+    end = "all captured again; what was broken lies in `aside`" if repaired else "--repair captures them again"
+    return Text("\n".join([*lines, end]))
 
 
 def _token_rows(

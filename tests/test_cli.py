@@ -310,7 +310,7 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     shard.write_bytes(content)
     told = probemap("map", run, "--c", "2", "--redo", code=1).stderr
     assert "c/0/0/0/0 is damaged" in told
-    assert "hint: `probemap capture RUN --redo`" in told
+    assert "hint: `probemap verify RUN --repair`" in told
     answers = (run / "answers.jsonl").read_text()
     (run / "answers.jsonl").write_text(answers[:-40])
     assert "answers.jsonl, line 60 is damaged" in probemap("inspect", run, code=1).stderr

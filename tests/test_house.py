@@ -132,6 +132,7 @@ def test_every_verb_is_in_the_reference() -> None:
         "answer",
         "judge",
         "capture",
+        "verify",
         "p-true",
         "map",
         "plot",

@@ -1,0 +1,166 @@
+"""The capture step on a run folder: by one process, in shares by many, and again where shards are broken."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from probemap.contents import check_weights, loader_of, read_answers
+from probemap.options import SILENT, Capturing, Loader, Models, Talk
+from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
+from probemap.records import Answer, RunError
+from probemap.run import Run, again
+from probemap.shares import Share
+from probemap.sites import module_path
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.activations import ActivationStore
+    from probemap.model import Model
+
+_WAIT = 600.0  # seconds, for the others of many processes, each of which holds the folder for a moment
+
+
+def capture(
+    run: Run,
+    options: Capturing = Capturing(),
+    *,
+    share: Share | None = None,
+    loader: Loader | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Hidden states at the named positions; writes ``activations/``.
+
+    Parameters
+    ----------
+    share: capture these shards alone; other processes, on this machine or another, capture the rest at the same time.
+        Whoever is last marks the step as done.
+    loader: of the model; None is the one that answered.
+    """
+    module_path(options.site)  # a name that is none is refused before anything is set aside
+    if share is not None and redo:
+        raise RunError(
+            "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
+        )
+    loader = loader or loader_of(run)
+    with run.locked(0 if share is None else _WAIT):
+        job = _capture_job(run, options)
+        wanted: dict[str, Any] = {
+            "options": {
+                "positions": list(job.positions),
+                "batch_size": options.batch_size,
+                "batch_tokens": options.batch_tokens,
+                "store_dtype": options.store_dtype,
+                "site": options.site,
+                "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
+                "store": options.store,
+            },
+            "inputs": {"the probed tokens": digest(job.answers, job.indices)},
+        }
+        if share is None:
+            with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
+                if needed:
+                    model = loader.load({} if models is None else models)
+                    _capture(model, job, _store(run, model, job, options, talk), options, None, talk)
+            return
+        if not run.begin("capture", **wanted, redo=False, tell=talk.tell):
+            return
+    started = time.monotonic()
+    model = loader.load({} if models is None else models)
+    store = _store(run, model, job, options, talk)
+    _capture(model, job, store, options, share, talk)
+    if not store.missing_shards():
+        with run.locked(_WAIT):
+            run.finish("capture", time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is captured."""
+
+    answers: list[Answer]
+    positions: tuple[str, ...]
+    indices: Indices
+
+
+def _capture_job(run: Run, options: Capturing) -> _Job:
+    _, answers, judgements = read_answers(run)
+    positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)
+    return _Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
+
+
+def _store(run: Run, model: "Model", job: _Job, options: Capturing, talk: Talk) -> "ActivationStore":
+    from probemap.activations import ActivationStore
+    from probemap.capture import layout_for
+
+    check_weights(run, model, ("revision",))
+    layout = layout_for(model, job.answers, job.indices, job.positions, options.store_dtype, options.site)
+    store = ActivationStore.create(run.path / "activations", layout, options.store)
+    if begun := layout.n_shards - len(store.missing_shards()):
+        talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
+    return store
+
+
+def _capture(
+    model: "Model", job: _Job, store: "ActivationStore", options: Capturing, share: Share | None, talk: Talk
+) -> None:
+    from probemap.capture import capture as fill_store
+
+    fill_store(
+        model,
+        job.answers,
+        job.indices,
+        store,
+        batch_size=options.batch_size,
+        max_tokens=options.batch_tokens,
+        share=share,
+        progress=lambda done, total: talk.progress("hidden states", done, total),
+        tell=talk.tell,
+    )
+
+
+def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk = SILENT) -> dict[int, str]:
+    """Are the captured states what was committed, bit by bit?
+
+    Parameters
+    ----------
+    repair: set broken shards aside and capture them again, and nothing else.
+
+    Returns
+    -------
+    The shards that are not, and why, as `ActivationStore.faults`; before the repair.
+
+    Raises
+    ------
+    StoreError: what describes the whole store has changed.
+    RunError: answers or exact answers are not those that were captured.
+    """
+    from probemap.activations import ActivationStore
+
+    with run.locked():
+        store = ActivationStore.open(run.path / "activations")
+        found = store.faults()
+        if not repair or not found:
+            return found
+        made = run.step("capture")["options"]
+        options = Capturing(
+            ",".join(made["positions"]),
+            made["batch_size"],
+            made["store_dtype"],
+            made["site"],
+            made["batch_tokens"],
+            made["store"],
+        )
+        job = _capture_job(run, options)
+        if digest(job.answers, job.indices) != store.layout.made_from:
+            raise RunError(
+                "the states were captured for other answers or exact answers than the folder now holds",
+                f"{again('capture', run.path)} captures them again and keeps the old ones",
+            )
+        model = loader_of(run, device, made["dtype"]).load({})
+        check_weights(run, model, ("revision",))
+        for shard, what in found.items():
+            if what != "missing":
+                store.set_aside(shard)
+        _capture(model, job, store, options, None, talk)
+        return found

@@ -1,0 +1,221 @@
+"""The capture step: in shares that know nothing of each other, in a bucket, and again where bits have changed."""
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from probemap import activations
+from probemap.activations import ActivationStore
+from probemap.capturing import capture, verify
+from probemap.cli import app
+from probemap.options import Answering, Capturing, Loader
+from probemap.pipeline import answer, judge
+from probemap.records import RunError, StoreError
+from probemap.run import Run
+from probemap.shares import Share, parse_share
+
+
+@pytest.fixture(scope="module")
+def judged(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with answers and verdicts, to be copied."""
+    folder = tmp_path_factory.mktemp("judged")
+    rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]
+    (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = answer(folder / "q.jsonl", Loader(str(chat_folder)), folder / "run", Answering(max_new_tokens=6))
+    judge(run, locator="none")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(activations, "SHARD_BYTES", 4 * 15 * 32 * 4 * 5)  # five answers each: five shards
+    return Run(shutil.copytree(judged, tmp_path / "run"))
+
+
+def store_of(run: Run) -> ActivationStore:
+    return ActivationStore.open(run.path / "activations")
+
+
+# --- shares ---
+
+
+@given(st.integers(1, 40), st.integers(1, 9))
+def test_shares_hold_every_shard_once_and_differ_by_one_at_most(shards: int, count: int) -> None:
+    parts = [Share(number, count).of(list(range(shards))) for number in range(1, count + 1)]
+    assert sorted(k for part in parts for k in part) == list(range(shards))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_launcher_says_which_share_it_is() -> None:
+    assert parse_share("2/8") == Share(2, 8)
+    array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
+    assert parse_share("auto", {**array, "SLURM_ARRAY_TASK_STEP": "2"}) == Share(3, 4)
+    assert parse_share("auto", {"RANK": "0", "WORLD_SIZE": "2"}) == Share(1, 2)
+    with pytest.raises(RunError, match="no launcher says which shard this is"):
+        parse_share("auto", {})
+    for wrong in ("0/8", "9/8", "2", "a/b", "-1/2", ""):
+        with pytest.raises(RunError, match=f"the shard '{wrong}' is none"):
+            parse_share(wrong)
+
+
+def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged: Path, tmp_path: Path) -> None:
+    alone = Run(shutil.copytree(judged, tmp_path / "alone"))
+    capture(alone)
+    assert store_of(alone).layout.n_shards == 5
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda number: capture(run, share=Share(number, 3)), (3, 1, 2)))
+    assert run.is_done("capture")
+    assert store_of(run).contents() == store_of(alone).contents()
+    capture(run, share=Share(2, 3))  # nothing is left to do
+
+
+def test_a_share_leaves_the_rest_undone(run: Run) -> None:
+    capture(run, share=Share(2, 3))
+    assert store_of(run).missing_shards() == [0, 2, 3]
+    assert not run.is_done("capture")
+    with pytest.raises(StoreError, match="3 of 5 shards are not there yet"):
+        store_of(run).contents()
+    capture(run)  # alone, it does the rest
+    assert run.is_done("capture")
+    assert store_of(run).faults() == {}
+
+
+def test_a_share_cannot_set_aside_what_others_make(run: Run) -> None:
+    with pytest.raises(RunError, match="other shards have made\nhint: redo without --shard"):
+        capture(run, share=Share(1, 2), redo=True)
+    capture(run, share=Share(1, 2))
+    with pytest.raises(RunError, match='site was "resid", now "mlp_out"'):
+        capture(run, Capturing(site="mlp_out"), share=Share(2, 2))
+
+
+# --- verify ---
+
+
+def test_every_changed_bit_is_found_and_only_broken_shards_are_captured_again(run: Run) -> None:
+    capture(run)
+    place = run.path / "activations"
+    before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    whole = store_of(run).contents()
+    draw = random.Random(0)
+    for path in [p for p in before if "commits" in p.parts] + [p for p in before if "c" in p.parts]:
+        shard = int(path.stem) if "commits" in path.parts else int(path.relative_to(place).parts[2])
+        content = bytearray(before[path])
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+        assert list(verify(run)) == [shard]
+        path.write_bytes(before[path])
+    broken = [place / "states" / "c" / str(k) / "0" / "0" / "0" for k in (1, 3)]
+    broken[0].write_bytes(b"\0" * 100)
+    broken[1].unlink()
+    (place / "commits" / "00004.json").write_text("{}")
+    assert verify(run) == {1: "changed", 3: "lost", 4: "marker changed"}
+    assert verify(run, repair=True) == {1: "changed", 3: "lost", 4: "marker changed"}
+    assert verify(run) == {}
+    assert store_of(run).contents() == whole
+    assert {p: p.read_bytes() for p in before} == before, "the very bytes"
+    assert sorted(p.read_bytes() for p in (place / "aside").glob("*.shard"))[0] == b"\0" * 100, "nothing is deleted"
+
+
+@pytest.mark.parametrize("name", ["layout.json", "states/zarr.json"])
+def test_a_changed_description_is_told(run: Run, name: str) -> None:
+    capture(run)
+    path = run.path / "activations" / name
+    path.write_text(path.read_text().replace('"site": "resid"', '"site": "mesid"').replace('"answer"', '"answes"'))
+    with pytest.raises(StoreError, match=r"layout.json or states/zarr.json has changed"):
+        verify(run)
+
+
+def test_the_command_line_tells_what_is_broken(run: Run) -> None:
+    capture(run)
+    call = CliRunner().invoke(app, ["verify", str(run.path)])
+    assert (call.exit_code, call.stdout) == (0, "the states are what was written, bit by bit\n")
+    (run.path / "activations" / "states" / "c" / "2" / "0" / "0" / "0").unlink()
+    call = CliRunner().invoke(app, ["verify", str(run.path)])
+    assert (call.exit_code, call.stdout) == (1, "shard 2: lost\n--repair captures them again\n")
+    call = CliRunner().invoke(app, ["verify", str(run.path), "--repair"])
+    assert (call.exit_code, call.stdout) == (
+        0,
+        "shard 2: lost\nall captured again; what was broken lies in `aside`\n",
+    )
+
+
+# --- a bucket ---
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An S3-compatible server on this machine, with an empty bucket."""
+    import fsspec
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch, (tmp_path_factory.mktemp("s3") / "log").open("w") as log:
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+        for _ in range(120):
+            try:
+                fsspec.filesystem("s3").mkdir("states")
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield "s3://states"
+        server.kill()
+        server.wait()
+
+
+def test_a_bucket_holds_the_states_that_a_folder_would(run: Run, judged: Path, tmp_path: Path, bucket: str) -> None:
+    alone = Run(shutil.copytree(judged, tmp_path / "alone"))
+    capture(alone)
+    options = Capturing(store=f"{bucket}/mine")
+    capture(run, options, share=Share(1, 2))
+    capture(run, options, share=Share(2, 2))
+    local = {p.name for p in (run.path / "activations").iterdir() if not p.name.startswith(".")}
+    assert local == {"where.json"}
+    there, here = store_of(run), store_of(alone)
+    assert str(there.place).startswith("s3://states/mine/")
+    assert there.contents() == here.contents()
+    for layer in range(4):
+        assert there.read_layer(layer).tobytes() == here.read_layer(layer).tobytes()
+    files = there.place.names("states")
+    shard = next(name for name in sorted(files) if "/c/1/" in name)
+    content = bytearray(there.place.read(shard))
+    content[100] ^= 1
+    there.place.write(shard, bytes(content))
+    assert verify(run) == {1: "changed"}
+    assert verify(run, repair=True) == {1: "changed"}
+    assert store_of(run).faults() == {}
+    assert there.place.read(shard) == here.place.read(shard)
+
+
+def test_another_layout_never_meets_the_first(run: Run, bucket: str) -> None:
+    capture(run, Capturing(store=f"{bucket}/two"))
+    first = store_of(run)
+    capture(run, Capturing(store=f"{bucket}/two", positions="-1"), redo=True)
+    assert store_of(run).layout.positions == ("-1",)
+    assert first.faults() == {}, "what was there is there"
+
+
+def test_a_bucket_that_refuses_is_told_and_costs_nothing(run: Run, bucket: str) -> None:
+    with pytest.raises(StoreError, match=r"s3://nowhere/x/\w+: .*(\n|.)*hint: check the address, the credentials"):
+        capture(run, Capturing(store="s3://nowhere/x"))
+    capture(run, Capturing(store=f"{bucket}/after"))
+    assert store_of(run).faults() == {}
+    with pytest.raises(StoreError, match=r"nosuch://x/\w+ cannot be reached: Protocol not known: nosuch"):
+        ActivationStore.create(run.path / "other", store_of(run).layout, "nosuch://x")
