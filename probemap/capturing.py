@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from probemap.contents import check_weights, loader_of, read_answers
+from probemap.contents import check_weights, loader_of, read_answers, states_of
 from probemap.options import SILENT, Capturing, Loader, Models, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
-from probemap.records import Answer, RunError
+from probemap.records import Answer, RunError, StoreError
 from probemap.run import Run, again
 from probemap.shares import Share
 from probemap.sites import module_path
@@ -164,3 +164,66 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
                 store.set_aside(shard)
         _capture(model, job, store, options, None, talk)
         return found
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far captured states are from those of a pass of their own, in float32, one answer at a time."""
+
+    n: int
+    """Answers that were compared."""
+    largest: float
+    """The largest distance of two states, relative to the norm of the one that was computed alone."""
+    typical: float
+    """The median of these distances."""
+    answer: str
+    """Where the largest is, with `layer` and `position`."""
+    layer: int
+    position: str
+
+
+def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: Talk = SILENT) -> Parity:
+    """Capture a few answers once more, each alone and in float32, and compare.
+
+    What differs is rounding: of padding and batching, of a smaller dtype of the weights or of the store.  A distance
+    near 1 is an error.
+
+    Parameters
+    ----------
+    n: answers, drawn by `seed`.
+
+    Raises
+    ------
+    RunError, StoreError: there are no captured states, or they belong to other answers.
+    """
+    import numpy as np
+
+    from probemap.capture import hidden_states
+
+    _, answers, judgements = read_answers(run)
+    store = states_of(run, answers, judgements)
+    indices = token_indices(answers, [j.span for j in judgements], store.layout.positions)
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(answers))[:n])
+    model = loader_of(run, device, "float32").load({})
+    check_weights(run, model, ("revision",))
+    alone = []
+    for done, i in enumerate(drawn.tolist(), start=1):
+        alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site)[0])
+        talk.progress("answers", done, len(drawn))
+    there = np.stack([store.read_layer(layer)[drawn] for layer in range(store.layout.n_layers)], axis=1)
+    expected = np.stack(alone)
+    distance = np.linalg.norm(there - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+    if (np.isnan(expected) & ~np.isnan(there)).any():
+        raise StoreError(
+            "there are states at positions that the answers do not have",
+            f"{again('capture', run.path)} makes them again",
+        )
+    row, layer, column = np.unravel_index(int(np.nanargmax(distance)), distance.shape)
+    return Parity(
+        len(drawn),
+        float(np.nanmax(distance)),
+        float(np.nanmedian(distance)),
+        answers[int(drawn[row])].id,
+        int(layer),
+        store.layout.positions[int(column)],
+    )

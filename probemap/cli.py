@@ -235,6 +235,21 @@ def verify(
         sys.exit(1)
 
 
+@app.command(epilog="Example:  probemap check RUN --n 32")
+def check(
+    folder: flags.RunFolder,
+    n: Annotated[int, typer.Option("--n", min=1, help="Answers, drawn by --seed.")] = 16,
+    seed: flags.Seed = 0,
+    device: flags.Device = "auto",
+) -> None:
+    """Do captured states depend on the batch?  A few answers again, each alone and in float32, and the difference."""
+    from probemap import capturing, terminal
+
+    with _talk() as talk:
+        found = capturing.check(_open(folder), n=n, seed=seed, device=device, talk=talk)
+    terminal.print_to(stdout, terminal.parity(found))
+
+
 @app.command("p-true", epilog="Example:  probemap p-true RUN")
 def p_true(
     folder: flags.RunFolder,

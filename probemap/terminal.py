@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.style import Style
 from rich.text import Text
 
+from probemap.capturing import Parity
 from probemap.map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS, positions_of
 from probemap.records import Answer, Example, Judgement
@@ -198,6 +199,14 @@ def faults(found: Mapping[int, str], repaired: bool) -> Text:
     lines = [f"shard {shard}: {what}" for shard, what in sorted(found.items())]
     end = "all captured again; what was broken lies in `aside`" if repaired else "--repair captures them again"
     return Text("\n".join([*lines, end]))
+
+
+def parity(found: Parity) -> Text:
+    """How far captured states are from those of a pass of their own."""
+    return Text(
+        f"{found.n} answers, each alone and in float32: states differ by {found.typical:.1e} of their norm (median), "
+        f"at most {found.largest:.1e} ({found.answer}, layer {found.layer}, {found.position})"
+    )
 
 
 def _token_rows(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +20,9 @@ from typer.testing import CliRunner
 
 from probemap import activations
 from probemap.activations import ActivationStore
-from probemap.capturing import capture, verify
+from probemap.capturing import capture, check, verify
 from probemap.cli import app
+from probemap.contents import answers_of
 from probemap.options import Answering, Capturing, Loader
 from probemap.pipeline import answer, judge
 from probemap.records import RunError, StoreError
@@ -150,6 +152,33 @@ def test_the_command_line_tells_what_is_broken(run: Run) -> None:
         0,
         "shard 2: lost\nall captured again; what was broken lies in `aside`\n",
     )
+
+
+# --- check ---
+
+
+def test_what_batches_and_dtypes_change_is_told_and_what_does_not_belong_is_found(run: Run) -> None:
+    capture(run)
+    same = check(run, n=8)
+    assert same.n == 8
+    assert 0 <= same.typical <= same.largest < 1e-5
+    store = store_of(run)
+    rows = store.layout.rows(2)
+    states = np.stack([store.read_layer(layer)[rows] for layer in range(4)], axis=1)
+    row, column = np.argwhere(~np.isnan(states[:, 3, :, 0]))[0]
+    states[row, 3, column] *= 2
+    store.write_shard(2, states)
+    other = check(run, n=24)
+    assert other.largest == pytest.approx(1, abs=1e-4)
+    assert (other.answer, other.layer) == (answers_of(run, run.task())[rows.start + row].id, 3)
+    assert other.position == store.layout.positions[column]
+    told = CliRunner().invoke(app, ["check", str(run.path), "--n", "24"]).stdout
+    assert f"at most 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
+
+
+def test_float16_costs_what_float16_costs(run: Run) -> None:
+    capture(run, Capturing(store_dtype="float16"))
+    assert 1e-5 < check(run).largest < 2e-3
 
 
 # --- a bucket ---

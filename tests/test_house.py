@@ -133,6 +133,7 @@ def test_every_verb_is_in_the_reference() -> None:
         "judge",
         "capture",
         "verify",
+        "check",
         "p-true",
         "map",
         "plot",
