@@ -110,7 +110,14 @@ def _only_model(client: Any, url: str) -> str:
 def _chat(client: Any, one: Asked, draw: dict[str, Any]) -> tuple[Reply, int | None]:
     made = client.chat.completions.create(messages=list(one.turns), **draw)
     choice = made.choices[0]
-    return Reply(one.id, choice.message.content or "", choice.finish_reason == "stop"), _counted(made)
+    # Servers take the reasoning out of the text (vLLM, SGLang: `reasoning_content` or `reasoning`); the model wrote it.
+    thought = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
+    text = choice.message.content or ""
+    if isinstance(thought, str) and thought:
+        opening = "" if one.prompt.text.rstrip().endswith("<think>") else "<think>\n"
+        closing = "\n</think>\n\n" if text or choice.finish_reason == "stop" else ""
+        text = f"{opening}{thought.strip()}{closing}{text.lstrip()}"
+    return Reply(one.id, text, choice.finish_reason == "stop"), _counted(made)
 
 
 def _complete(client: Any, one: Asked, draw: dict[str, Any], frame: Frame) -> tuple[Reply, int | None]:

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from probemap.batching import batches, in_halves
 from probemap.model import Model
 from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
+from probemap.reasoning import reasoning_tokens
 from probemap.records import Answer, Example, ModelError, Task
 
 
@@ -166,6 +167,7 @@ def _answer(
         (*prompt.offsets, *offsets),
         tuple(logprobs),
         stopped=bool(produced) and produced[-1] in ends | breaks,
+        n_reasoning=reasoning_tokens(prompt.text, text, offsets),
     )
 
 

@@ -120,11 +120,13 @@ JUDGES: dict[Kind, Judge] = {
 def judge(task: Task, example: Example, answer: Answer) -> Verdict:
     """The verdict on one answer.
 
-    An answer that was cut off at the token limit is undecided unless it had asserted something whole by
-    then: what comes after the cut could still have named the answer, or changed its last word.
+    A thinking model's reasoning has no say.  An answer that was cut off at the token limit is undecided unless it had
+    asserted something whole by then: what comes after the cut could still have named the answer, or changed its last
+    word.
     """
+    answer = answer.proper
     if not answer.text.strip():
-        return EMPTY
+        return EMPTY if answer.stopped else CUT_OFF
     verdict = JUDGES[task.kind](task, example, answer.text)
     if answer.stopped:
         return verdict
@@ -135,6 +137,7 @@ def judge(task: Task, example: Example, answer: Answer) -> Verdict:
 
 def is_cut_inside(task: Task, example: Example, answer: Answer) -> bool:
     """True if an answer was cut off where its assertion may go on: inside its last word, or before a result."""
+    answer = answer.proper
     if answer.stopped or task.kind == "open":
         return False
     if task.kind == "numbers":

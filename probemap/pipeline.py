@@ -171,7 +171,7 @@ def _locator(
     from probemap.generate import ask_exact_answers
 
     model = (loader or loader_of(run)).load({} if models is None else models)
-    pairs = [(e.question, a.text) for e, a in zip(task.examples, answers, strict=True)]
+    pairs = [(e.question, a.proper.text) for e, a in zip(task.examples, answers, strict=True)]
     talk.tell(f"{model.label} is asked for the exact answer in {len(pairs)} texts")
     return locator_from_extracts(ask_exact_answers(model, pairs))
 
@@ -209,7 +209,7 @@ def ask_p_true(
             check_weights(run, model, ("revision",))
             found = ask_truth(
                 model,
-                [(e, a.text) for e, a in zip(task.examples, answers, strict=True)],
+                [(e, a.proper.text) for e, a in zip(task.examples, answers, strict=True)],
                 batch_size=batch_size,
                 progress=lambda done, total: talk.progress("p(True)", done, total),
             )

@@ -21,35 +21,48 @@ class Position:
 
     meaning: str
     """One line for ``probemap positions``."""
-    index: Callable[[int, Span | None], int | None]
-    """(number of prompt tokens, exact answer) -> index into ``Answer.token_ids``, or None."""
+    index: Callable[[Answer, Span | None], int | None]
+    """(answer, exact answer) -> index into ``Answer.token_ids``, or None."""
 
 
 POSITIONS: dict[str, Position] = {
     "last_q": Position(
         "the last token before the answer: the prompt's last, template included",
-        lambda n_prompt, span: n_prompt - 1,
+        lambda answer, span: answer.n_prompt - 1,
     ),
-    "first_answer": Position("the first token that the model produced", lambda n_prompt, span: n_prompt),
-    "second_answer": Position("the second token that the model produced", lambda n_prompt, span: n_prompt + 1),
+    "first_answer": Position(
+        "the answer's first token, behind a thinking model's reasoning", lambda answer, span: answer.proper.n_prompt
+    ),
+    "second_answer": Position("the answer's second token", lambda answer, span: answer.proper.n_prompt + 1),
     "exact_answer_before_first": Position(
         "the token before the exact answer (the prompt's last if the answer begins with it)",
-        lambda n_prompt, span: None if span is None else span.start - 1,
+        lambda answer, span: None if span is None else span.start - 1,
     ),
     "exact_answer_first": Position(
-        "the exact answer's first token", lambda n_prompt, span: None if span is None else span.start
+        "the exact answer's first token", lambda answer, span: None if span is None else span.start
     ),
     "exact_answer_last": Position(
-        "the exact answer's last token", lambda n_prompt, span: None if span is None else span.stop - 1
+        "the exact answer's last token", lambda answer, span: None if span is None else span.stop - 1
     ),
     "exact_answer_after_last": Position(
-        "the token after the exact answer", lambda n_prompt, span: None if span is None else span.stop
+        "the token after the exact answer", lambda answer, span: None if span is None else span.stop
+    ),
+    "first_reasoning": Position(
+        "the first token of a thinking model's reasoning",
+        lambda answer, span: answer.n_prompt if answer.n_reasoning else None,
+    ),
+    "last_reasoning": Position(
+        "the last token of a thinking model's reasoning",
+        lambda answer, span: answer.proper.n_prompt - 1 if answer.n_reasoning else None,
     ),
 }
 """Name -> rule.  Besides these, any negative integer counts from the end: ``-1`` is the last produced
 token, the token that ended the answer (if one came) included."""
 
-DEFAULT_POSITIONS: tuple[str, ...] = (*POSITIONS, *(str(i) for i in range(-8, 0)))
+DEFAULT_POSITIONS: tuple[str, ...] = (
+    *(name for name in POSITIONS if not name.endswith("_reasoning")),
+    *(str(i) for i in range(-8, 0)),
+)
 """The fifteen columns of the paper's open-question panels, in their order."""
 
 _FROM_END = re.compile(r"-[1-9]\d*")
@@ -90,7 +103,7 @@ def check_position(name: str) -> None:
 def resolve(name: str, answer: Answer, span: Span | None) -> int | None:
     """The index into ``answer.token_ids`` that `name` means for this answer, or None if it has none.
 
-    A position counted from the end that would lie in the prompt is missing.
+    A position counted from the end that would lie in the prompt, or in the reasoning, is missing.
 
     Raises
     ------
@@ -98,10 +111,10 @@ def resolve(name: str, answer: Answer, span: Span | None) -> int | None:
     """
     check_position(name)
     if name in POSITIONS:
-        index = POSITIONS[name].index(answer.n_prompt, span)
+        index = POSITIONS[name].index(answer, span)
     else:
         index = len(answer.token_ids) + int(name)
-        index = index if index >= answer.n_prompt else None
+        index = index if index >= answer.proper.n_prompt else None
     return index if index is not None and 0 <= index < len(answer.token_ids) else None
 
 

@@ -4,7 +4,7 @@ Knows nothing of models, files or arrays.  Axis letters used in every docstring 
 ``n`` answers, ``n_layers``, ``n_positions``, ``d`` width of the hidden states.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
@@ -133,6 +133,31 @@ class Answer:
     """True if the model ended its answer; False if it was cut off at the token limit."""
     verdict: Verdict | None = None
     """Given with the answer by who made it; None: to be judged."""
+    n_reasoning: int = 0
+    """How many of the produced tokens, from the first on, are a thinking model's reasoning."""
+
+    @property
+    def proper(self) -> "Answer":
+        """The answer behind its reasoning, which counts as part of the prompt; the same token ids."""
+        if not self.n_reasoning:
+            return self
+        begins = self.n_prompt + self.n_reasoning
+        cut = self.offsets[begins][0] if begins < len(self.offsets) else len(self.text)
+        before = len(self.prompt)
+        reasoning = tuple((before + a, before + min(b, cut)) for a, b in self.offsets[self.n_prompt : begins])
+        return replace(
+            self,
+            prompt=self.prompt + self.text[:cut],
+            text=self.text[cut:],
+            n_prompt=begins,
+            offsets=(
+                *self.offsets[: self.n_prompt],
+                *reasoning,
+                *((a - cut, b - cut) for a, b in self.offsets[begins:]),
+            ),
+            logprobs=self.logprobs[self.n_reasoning :],
+            n_reasoning=0,
+        )
 
     @property
     def produced_ids(self) -> tuple[int, ...]:

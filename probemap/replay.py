@@ -14,6 +14,7 @@ from probemap.generate import decode_with_offsets, out_of_memory
 from probemap.logits import logits_at, not_finite
 from probemap.model import Model
 from probemap.prompt import Prompt, turn_end
+from probemap.reasoning import reasoning_tokens
 from probemap.records import Answer, DataError, Reply
 
 
@@ -90,6 +91,7 @@ def _tokenised(model: Model, prompt: Prompt, reply: Reply, chat: bool, end: int 
         (),
         stopped,
         reply.verdict,
+        reasoning_tokens(prompt.text, decoded, offsets),
     )
 
 

@@ -318,6 +318,8 @@ def _misfit(said: Answer) -> str:
     produced = said.offsets[said.n_prompt :]
     if not 0 < said.n_prompt <= len(said.token_ids):
         return f"n_prompt is {said.n_prompt} of {len(said.token_ids)} token_ids"
+    if not 0 <= said.n_reasoning <= len(produced):
+        return f"n_reasoning is {said.n_reasoning} of {len(produced)} produced tokens"
     if len(said.offsets) != len(said.token_ids) or len(said.logprobs) != len(produced):
         return "offsets, logprobs and token_ids have different lengths"
     if any(not 0 <= a <= b <= len(said.text) for a, b in produced) or max((b for _, b in produced), default=0) != len(

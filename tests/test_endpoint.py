@@ -132,8 +132,8 @@ class Client:
     def __init__(self, tokens: int | None, models: list[str]) -> None:
         self.asked: list[dict[str, Any]] = []
         usage = SimpleNamespace(prompt_tokens=tokens)
-        message = SimpleNamespace(content="Paris")
-        choice = SimpleNamespace(message=message, text=" Paris", finish_reason="length")
+        self.message = SimpleNamespace(content="Paris")
+        choice = SimpleNamespace(message=self.message, text=" Paris", finish_reason="length")
 
         def create(**wanted: Any) -> Any:
             self.asked.append(wanted)
@@ -172,6 +172,15 @@ def test_another_template_on_the_server_is_told_once(chat_model: Model, monkeypa
     assert client.asked[0]["messages"][-1]["role"] == "user"
     (message,) = told
     assert "the server counts 7 tokens in the prompt of 'city-" in message
+
+
+def test_reasoning_that_a_server_took_out_is_put_back(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(None, ["only"])
+    client.message.reasoning_content = "Seine, so\nParis"
+    replies = ask(client, chat_model, monkeypatch, "chat")
+    assert replies[0].text == "<think>\nSeine, so\nParis\n</think>\n\nParis"
+    client.message.content = None  # cut off before it answered
+    assert ask(client, chat_model, monkeypatch, "chat")[0].text == "<think>\nSeine, so\nParis"
 
 
 def test_several_models_want_a_name(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,90 @@
+"""A thinking model's reasoning has no say: verdicts, exact answers and positions are those of the answer proper."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import make_answer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probemap.baselines import baselines
+from probemap.judge import CUT_OFF, judge
+from probemap.locate import locate
+from probemap.positions import resolve
+from probemap.reasoning import reasoning_tokens
+from probemap.records import Answer, Example, Judgement, Task
+
+TOKENS = ["<think>", "Rome", ",", " Spain", "?", "</think>", "\n\n", "It", " is", " Italy", "."]
+EXAMPLE = Example("a", "Where is the Colosseum?", ("Italy",))
+TASK = Task("t", (EXAMPLE,), "names", possible=(("Italy",), ("Spain",)))
+
+
+def thought(tokens: list[str], stopped: bool = True, prompt: str = "Q") -> Answer:
+    made = make_answer("".join(tokens), tokens, [prompt], stopped=stopped)
+    return replace(made, n_reasoning=reasoning_tokens(made.prompt, made.text, made.offsets[1:]))
+
+
+def test_the_answer_proper_is_judged_and_located() -> None:
+    answer = thought([*TOKENS, ""])
+    assert answer.n_reasoning == 7
+    assert answer.proper.text == "It is Italy."
+    assert judge(TASK, EXAMPLE, answer).correct is True, "Spain was only thought of"
+    span, _ = locate(TASK, EXAMPLE, answer)
+    assert span is not None
+    assert (span.start, span.stop, span.text) == (10, 11, "Italy")
+    at = {name: resolve(name, answer, span) for name in ("last_q", "first_answer", "second_answer", "-1", "-5", "-6")}
+    assert at == {"last_q": 0, "first_answer": 8, "second_answer": 9, "-1": 12, "-5": 8, "-6": None}
+    assert resolve("first_reasoning", answer, span) == 1
+    assert resolve("last_reasoning", answer, span) == 7
+    (words,) = [b for b in baselines(TASK, [answer], [judgement(answer)]) if b.name == "answer_length"]
+    assert list(words.values) == [4]
+
+
+def judgement(answer: Answer) -> Judgement:
+    return Judgement(answer.id, judge(TASK, EXAMPLE, answer), locate(TASK, EXAMPLE, answer)[0])
+
+
+def test_reasoning_without_an_end_is_an_answer_that_was_cut_off() -> None:
+    answer = thought(TOKENS[:5], stopped=False)
+    assert (answer.n_reasoning, answer.proper.text) == (5, "")
+    assert judge(TASK, EXAMPLE, answer) == CUT_OFF
+    assert locate(TASK, EXAMPLE, answer) == (None, "empty answer")
+    assert [resolve(name, answer, None) for name in ("first_answer", "-1", "last_q")] == [None, None, 0]
+
+
+def test_a_template_may_open_the_block() -> None:
+    assert thought(TOKENS[1:], prompt="Q<think>\n").n_reasoning == 6
+    assert thought(TOKENS[1:]).n_reasoning == 0, "a closing alone is text"
+    assert thought(TOKENS[7:], prompt="Q<think>\n\n</think>\n\n").n_reasoning == 0, "thinking was turned off"
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["[THINK]", "x", "[/THINK]", "It"],
+        ["<|channel|>", "analysis", "x", "<|channel|>", "final", "<|message|>", "It"],
+        ["<think>", "a</think>b", "</think>", "It"],
+    ],
+)
+def test_other_blocks(tokens: list[str]) -> None:
+    assert thought(tokens).proper.text == "It"
+
+
+def test_a_token_that_begins_in_white_space_belongs_to_the_answer() -> None:
+    answer = thought(["<think>", "</think>", "\n\nIt", " is"])
+    assert answer.n_reasoning == 2
+    assert answer.proper.text == "\n\nIt is"
+
+
+@given(st.lists(st.sampled_from([*TOKENS, "é", " "]), max_size=12), st.booleans())
+def test_nothing_is_lost_or_moved(tokens: list[str], opened: bool) -> None:
+    answer = thought(["<think>", *tokens] if opened else tokens)
+    proper = answer.proper
+    assert proper.prompt + proper.text == answer.prompt + answer.text
+    assert proper.token_ids == answer.token_ids
+    assert len(proper.logprobs) == len(proper.token_ids) - proper.n_prompt
+    for i, (a, b) in enumerate(proper.offsets):
+        was = answer.offsets[i]
+        before = (answer.prompt if i < answer.n_prompt else answer.text)[was[0] : was[1]]
+        assert (proper.prompt if i < proper.n_prompt else proper.text)[a:b] == before
+    assert proper.proper is proper
