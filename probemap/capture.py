@@ -18,6 +18,7 @@ from probemap.batching import batches, in_halves
 from probemap.generate import out_of_memory
 from probemap.model import Model
 from probemap.positions import Indices, digest
+from probemap.prefix import Prefix, shared_prefix
 from probemap.records import Answer, ModelError, StoreError
 from probemap.shares import Share
 from probemap.sites import Tap, find_taps
@@ -67,13 +68,16 @@ class _Probed:
         return torch.stack([kept[0] for kept in self.states], dim=1)
 
 
-def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices, site: str = "resid") -> States:
+def hidden_states(
+    model: Model, answers: Sequence[Answer], indices: Indices, site: str = "resid", prefix: Prefix | None = None
+) -> States:
     """What every block holds at `site` and the given tokens, from one right-padded batch.
 
     Parameters
     ----------
     indices: (len(answers), n_positions), -1 where a position is missing.
     site: one of `sites.SITES`.
+    prefix: what all answers begin with, as `prefix.shared_prefix` made it; None computes it along with the rest.
 
     Returns
     -------
@@ -84,13 +88,18 @@ def hidden_states(model: Model, answers: Sequence[Answer], indices: Indices, sit
     ModelError: the model does not show where `site` is, or does not compute it once per block.
     StoreError: a state is not finite; names answer and layer.
     """
-    ids, mask = model.right_padded([a.token_ids for a in answers])
+    before = 0 if prefix is None else prefix.length
+    ids, mask = model.right_padded([a.token_ids[before:] for a in answers])
     rows = torch.arange(len(answers))[:, None].to(model.device)
-    columns = torch.from_numpy(indices.astype(np.int64)).clamp(min=0).to(model.device)
+    columns = (torch.from_numpy(indices.astype(np.int64)) - before).clamp(min=0).to(model.device)
+    shared: dict[str, Any] = {"use_cache": False}
+    if prefix is not None:
+        mask = torch.cat([mask.new_ones(len(answers), before), mask], dim=1)
+        shared = {"past_key_values": prefix.rows(len(answers)), "use_cache": True}
     probed = _Probed(find_taps(model.network, site), rows, columns, (ids.shape[0], ids.shape[1]))
     with torch.inference_mode(), probed.hooked():
         # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
-        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        model.network.base_model(input_ids=ids, attention_mask=mask, **shared)
     states: States = probed.stacked().cpu().numpy()
     present = indices >= 0
     bad = ~np.isfinite(states).all(axis=(2, 3), where=present[:, None, :, None])
@@ -181,6 +190,7 @@ def capture(
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
     layout = store.layout
+    prefix = _trusted_prefix(model, answers, indices, layout.site)
     mine = list(range(layout.n_shards)) if share is None else share.of(list(range(layout.n_shards)))
     sizes = {shard: layout.rows(shard).stop - layout.rows(shard).start for shard in mine}
     missing = [shard for shard in store.missing_shards() if shard in sizes]
@@ -194,7 +204,7 @@ def capture(
         for batch in batches([len(a.token_ids) for a in inside], batch_size, max_tokens):
 
             def read(some: list[int], inside: Sequence[Answer] = inside, where: Indices = where) -> States:
-                return hidden_states(model, [inside[i] for i in some], where[some], layout.site)
+                return hidden_states(model, [inside[i] for i in some], where[some], layout.site, prefix)
 
             for some, made in in_halves(batch, read, tell):
                 if made is None:
@@ -205,3 +215,18 @@ def capture(
             done += len(batch)
             progress(done, total)
         store.write_shard(shard, states, left_out)
+
+
+def _trusted_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str) -> Prefix | None:
+    """The shared beginning, if states behind it are what they are without it: tried on the first answer."""
+    prefix = shared_prefix(model, answers)
+    if prefix is None or (indices[0] < 0).all():
+        return None
+    whole = hidden_states(model, answers[:1], indices[:1], site)
+    try:
+        apart = hidden_states(model, answers[:1], indices[:1], site, prefix)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot go on from keys and values
+        return None
+    error = np.nanmax(np.linalg.norm(whole - apart, axis=-1) / np.linalg.norm(whole, axis=-1))
+    # Rounding grows along the layers; an error of positions or masks is of the order of 1.
+    return prefix if error < min(0.05, 1e3 * float(torch.finfo(model.network.dtype).eps)) else None

@@ -16,6 +16,7 @@ from probemap.data import load_task
 from probemap.generate import generate_answers
 from probemap.model import Model
 from probemap.positions import token_indices
+from probemap.prefix import Prefix, shared_prefix
 from probemap.prompt import make_prompt
 from probemap.records import Answer, ModelError, StoreError
 from probemap.sites import find_blocks
@@ -167,6 +168,72 @@ def test_the_real_model_s_states_agree_between_batches_of_1_and_32(smollm: Model
     single = np.concatenate([hidden_states(smollm, [a], indices[i : i + 1]) for i, a in enumerate(answers)])
     scale = np.nanmax(np.abs(single), axis=-1, keepdims=True)
     assert np.nanmax(np.abs(many - single) / np.maximum(scale, 1)) < 1e-4
+
+
+def with_head(answers: Sequence[Answer], length: int = 25) -> list[Answer]:
+    """The answers behind a beginning that they share."""
+    head = tuple(range(10, 10 + length))
+    return [replace(a, token_ids=head + a.token_ids, n_prompt=a.n_prompt + length) for a in answers]
+
+
+def another_beginning(model: Model, answers: Sequence[Answer]) -> Prefix:
+    """A prefix as long, of other tokens."""
+    swapped = [replace(a, token_ids=a.token_ids[:25][::-1] + a.token_ids[25:]) for a in answers]
+    found = shared_prefix(model, swapped)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "mixtral", "bloom"])
+def test_a_shared_beginning_computed_once_changes_nothing(kind: str) -> None:
+    model = tiny(kind)
+    answers = with_head(some_answers(model))
+    indices = token_indices(answers, [None] * len(answers), NAMES)
+    prefix = shared_prefix(model, answers)
+    assert prefix is not None
+    assert prefix.length == 25
+    plain = hidden_states(model, answers, indices)
+    for _ in range(2):  # a pass leaves the prefix as it was
+        np.testing.assert_allclose(hidden_states(model, answers, indices, prefix=prefix), plain, atol=2e-5)
+    other = another_beginning(model, answers)
+    assert np.nanmax(np.abs(hidden_states(model, answers, indices, prefix=other) - plain)) > 1e-4, "the canary"
+
+
+def test_a_beginning_is_shared_only_where_it_can_be(chat_model: Model) -> None:
+    answers = some_answers(chat_model)
+    assert shared_prefix(chat_model, answers) is None, "nothing in common"
+    assert shared_prefix(chat_model, with_head(answers, 5)) is None, "too short"
+    assert shared_prefix(chat_model, with_head(answers)[:1]) is None, "one answer"
+    assert shared_prefix(tiny("mamba"), with_head(answers)) is None, "no keys and values"
+    same = [replace(a, token_ids=(7,) * 12, n_prompt=10) for a in answers]
+    prefix = shared_prefix(chat_model, same)
+    assert prefix is not None
+    assert prefix.length == 9, "the prompt's last token may be probed"
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_beginning_that_gives_other_states_is_not_used(
+    chat_model: Model, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    answers = with_head(some_answers(chat_model))
+    indices = token_indices(answers, [None] * len(answers), NAMES)
+    plain = hidden_states(chat_model, answers, indices)
+    handed = another_beginning(chat_model, answers) if wrong else shared_prefix(chat_model, answers)
+    monkeypatch.setattr("probemap.capture.shared_prefix", lambda model, answers: handed)
+    lengths: list[int] = []
+    forward = chat_model.network.base_model.forward
+
+    def counted(*args: Any, **kw: Any) -> Any:
+        lengths.append(kw["input_ids"].shape[1])
+        return forward(*args, **kw)
+
+    monkeypatch.setattr(chat_model.network.base_model, "forward", counted)
+    store = ActivationStore.create(f"{tmp_path}/store", layout_for(chat_model, answers, indices, NAMES))
+    capture(chat_model, answers, indices, store)
+    stored = np.stack([store.read_layer(layer) for layer in range(4)], axis=1)
+    np.testing.assert_allclose(stored, plain, atol=2e-5)
+    longest = max(len(a.token_ids) for a in answers)
+    assert lengths[-1] == (longest if wrong else longest - 25)
 
 
 def test_a_store_is_filled_shard_by_shard_and_resumed(chat_model: Model, tmp_path: object) -> None:

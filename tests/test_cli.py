@@ -92,7 +92,7 @@ def test_tasks_and_positions_say_what_there_is() -> None:
     assert re.search(r"^triviaqa +trivia, .*mandarjoshi/trivia_qa; TriviaQA .*Apache-2.0\)$", tasks, re.MULTILINE)
     assert len(tasks.splitlines()) == 23
     positions = probemap("positions").stdout.splitlines()
-    assert len(positions) == 8
+    assert len(positions) == 10
     assert positions[0].split()[0] == "last_q"
 
 
