@@ -48,7 +48,9 @@ class _Probed:
             )
         # Some MLPs see all tokens of a batch in one row (OPT's).
         hidden = hidden.reshape(*self.shape, tap.d)
-        self.states[layer].append(hidden[self.rows, self.columns].float())
+        # A model may be spread over devices.
+        rows, columns = self.rows.to(hidden.device), self.columns.to(hidden.device)
+        self.states[layer].append(hidden[rows, columns].float())
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
@@ -65,7 +67,7 @@ class _Probed:
             if len(kept) != 1:
                 name = type(tap.module).__name__
                 raise ModelError(f"{name} at block {layer} was called {len(kept)} times, expected once", _HINT)
-        return torch.stack([kept[0] for kept in self.states], dim=1)
+        return torch.stack([kept[0].to(self.rows.device) for kept in self.states], dim=1)
 
 
 def hidden_states(

@@ -79,6 +79,8 @@ def run(
     in_flight: flags.InFlight = 16,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    quantize: flags.Quantize = None,
+    max_memory: flags.MaxMemory = None,
     locator: flags.Locator = "auto",
     positions: flags.Positions = None,
     store_dtype: flags.StoreDtype = "float32",
@@ -99,7 +101,7 @@ def run(
     with _talk() as talk:
         made = pipeline.run_all(
             data,
-            options.Loader(model, revision, device, dtype),
+            options.Loader(model, revision, device, dtype, quantize, max_memory),
             out,
             options.Answering(
                 n,
@@ -114,7 +116,17 @@ def run(
                 options.Endpoint(endpoint, served_name, in_flight) if endpoint else None,
             ),
             options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
-            options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol),
+            options.Probing(
+                folds,
+                repeats,
+                c,
+                permutations,
+                common_rows,
+                baselines,
+                seed,
+                "auto" if device == "spread" else device,
+                protocol,
+            ),
             locator=locator,
             redo=redo,
             talk=talk,
@@ -154,6 +166,8 @@ def answer(
     in_flight: flags.InFlight = 16,
     device: flags.Device = "auto",
     dtype: flags.Dtype = "auto",
+    quantize: flags.Quantize = None,
+    max_memory: flags.MaxMemory = None,
     redo: flags.Redo = False,
 ) -> None:
     """The model answers; writes RUN/answers.jsonl."""
@@ -162,7 +176,7 @@ def answer(
     with _talk() as talk:
         pipeline.answer(
             data,
-            options.Loader(model, revision, device, dtype),
+            options.Loader(model, revision, device, dtype, quantize, max_memory),
             out,
             options.Answering(
                 n,
@@ -202,6 +216,7 @@ def capture(
     shard: flags.Shard = None,
     device: flags.Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default: as it answered.")] = None,
+    max_memory: flags.MaxMemory = None,
     redo: flags.Redo = False,
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
@@ -213,7 +228,7 @@ def capture(
             opened,
             options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
             share=shares.parse_share(shard) if shard else None,
-            loader=contents.loader_of(opened, device, dtype),
+            loader=contents.loader_of(opened, device, dtype, max_memory),
             redo=redo,
             talk=talk,
         )

@@ -151,7 +151,7 @@ def check_weights(run: Run, model: "Model", facts: tuple[str, ...]) -> None:
             )
 
 
-def loader_of(run: Run, device: str = "auto", dtype: str | None = None) -> Loader:
+def loader_of(run: Run, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
     """The model that answered, with another dtype if one is given."""
-    made = run.step("answer")["options"]
-    return Loader(made["model"], made["revision"], device, dtype or run.step("answer")["facts"]["dtype"])
+    made, facts = run.step("answer")["options"], run.step("answer")["facts"]
+    return Loader(made["model"], made["revision"], device, dtype or facts["dtype"], made.get("quantize"), max_memory)

@@ -37,7 +37,11 @@ Url = Annotated[
 ServedName = Annotated[str, typer.Option(help="What that server calls the model; default: the only one it serves.")]
 InFlight = Annotated[int, typer.Option(min=1, help="Requests to the server at once.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …; or spread, a model's blocks over all GPUs.")]
+MaxMemory = Annotated[str | None, typer.Option(help="Of each GPU with --device spread, as 20GiB.")]
+Quantize = Annotated[
+    Literal["4bit", "8bit"] | None, typer.Option(help="Load the weights in fewer bits (needs bitsandbytes).")
+]
 Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
 Locator = Annotated[
     Literal["auto", "names", "numbers", "model", "none", "paper"],

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -96,7 +96,15 @@ class Model:
         return frozenset(i for i, text in enumerate(texts) if "\n" in text) - self.end_ids()
 
 
-def load_model(name: str | Path, *, revision: str | None = None, device: str = "auto", dtype: str = "auto") -> Model:
+def load_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: Literal["4bit", "8bit"] | None = None,
+    max_memory: str | None = None,
+) -> Model:
     """Load a model by alias, GGUF file, local folder or hub id.
 
     A GGUF file is dequantised to float32 once and cached as a safetensors folder under the user's cache
@@ -106,8 +114,12 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str = "
 
     Parameters
     ----------
-    device: ``auto`` takes CUDA where there is one, else the CPU.
+    device: ``auto`` takes CUDA where there is one, else the CPU; under torchrun the one of this process.  ``spread``
+        lays the blocks over all GPUs, and what does not fit into the CPU's memory (accelerate's device map).
     dtype: ``auto`` is float32 on the CPU and the model's own dtype elsewhere; or ``float32``, ``bfloat16``.
+    quantize: weights in fewer bits as they are loaded (bitsandbytes, where it is installed); what answers then is the
+        quantised model.
+    max_memory: of each device, as ``20GiB``, with ``spread``.
 
     Raises
     ------
@@ -115,29 +127,53 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str = "
     """
     name = str(name)
     place, label, known = _find(name)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    spread = device == "spread"
+    if device in ("auto", "spread"):
+        device = _own_gpu() if torch.cuda.is_available() else "cpu"
+    if max_memory is not None and not spread:
+        raise ModelError("a limit of memory is for a model that is spread over devices", "add --device spread")
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ModelError(f"dtype {dtype!r} is none of auto, float32, bfloat16, float16")
     torch_dtype: Any = getattr(torch, "float32" if dtype == "auto" and device == "cpu" else dtype, "auto")
     options: dict[str, Any] = {"revision": revision} if revision else {}
+    placed: dict[str, Any] = {}
+    if spread:
+        placed = {"device_map": "auto", "max_memory": max_memory and _each_device(max_memory)}
+    if quantize:
+        how = transformers.BitsAndBytesConfig(load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit")
+        placed = {"device_map": {"": device}, **placed, "quantization_config": how}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
         network = transformers.AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options
+            place, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options, **placed
         )
-        network.eval().to(device)
+        network.eval()
+        if not placed:
+            network.to(device)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0][:300]
         raise ModelError(
             f"model {name!r} could not be loaded: {reason}",
-            f"give a hub id, a folder with config.json and safetensors, a .gguf file, or {', '.join(ALIASES)}",
+            "quantising needs bitsandbytes: pip install 'probemap[quantized]'"
+            if quantize
+            else f"give a hub id, a folder with config.json and safetensors, a .gguf file, or {', '.join(ALIASES)}",
         ) from None
     # Files of a model may ask for penalties or sampling; what is greedy here must be greedy.
     ends = network.generation_config.eos_token_id
     network.generation_config = transformers.GenerationConfig(eos_token_id=ends)
     commit = getattr(network.config, "_commit_hash", None)
     return Model(label, known or commit or _hash_folder(Path(place)), network, tokenizer)
+
+
+def _own_gpu() -> str:
+    """torchrun gives each process on a machine a number of its own."""
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+def _each_device(limit: str) -> dict[int | str, str]:
+    """accelerate's limits: the same for every GPU, or for the CPU's memory where there is none."""
+    gpus: dict[int | str, str] = dict.fromkeys(range(torch.cuda.device_count()), limit)
+    return gpus or {"cpu": limit}
 
 
 def _find(name: str) -> tuple[str, str, str]:

@@ -32,12 +32,23 @@ class Loader:
     revision: str | None = None
     device: str = "auto"
     dtype: str = "auto"
+    quantize: Literal["4bit", "8bit"] | None = None
+    """Weights in fewer bits as they are loaded, by bitsandbytes."""
+    max_memory: str | None = None
+    """Of each device, as ``20GiB``, where `device` is ``spread``."""
 
     def load(self, cache: dict["Loader", "Model"]) -> "Model":
         from probemap.model import load_model
 
         if self not in cache:
-            cache[self] = load_model(self.name, revision=self.revision, device=self.device, dtype=self.dtype)
+            cache[self] = load_model(
+                self.name,
+                revision=self.revision,
+                device=self.device,
+                dtype=self.dtype,
+                quantize=self.quantize,
+                max_memory=self.max_memory,
+            )
         return cache[self]
 
 

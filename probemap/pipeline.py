@@ -59,6 +59,7 @@ def answer(
                 "model": loader.name,
                 "revision": loader.revision,
                 "dtype": loader.dtype,
+                "quantize": loader.quantize,
                 "n": options.n,
                 "seed": options.seed,
                 "prompt": task.prompt,

@@ -1,0 +1,43 @@
+"""How a model is placed: on one device, over several, in fewer bits."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_capture import NAMES, some_answers
+
+from probemap.capture import hidden_states
+from probemap.contents import loader_of
+from probemap.model import Model, load_model
+from probemap.options import Answering, Loader
+from probemap.pipeline import answer
+from probemap.positions import token_indices
+from probemap.records import ModelError
+
+
+def test_a_model_that_is_spread_has_the_same_states(chat_folder: Path, chat_model: Model) -> None:
+    spread = load_model(chat_folder, device="spread", max_memory="2GiB")
+    answers = some_answers(chat_model)
+    indices = token_indices(answers, [None] * len(answers), NAMES)
+    np.testing.assert_array_equal(hidden_states(spread, answers, indices), hidden_states(chat_model, answers, indices))
+
+
+def test_a_limit_of_memory_is_for_a_model_that_is_spread(chat_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"a limit of memory(.|\n)*hint: add --device spread"):
+        load_model(chat_folder, max_memory="2GiB")
+    with pytest.raises(ModelError, match=r"could not be loaded: .*bananas"):
+        load_model(chat_folder, device="spread", max_memory="bananas")
+
+
+def test_fewer_bits_need_the_library_that_makes_them(chat_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"bitsandbytes(.|\n)*hint: quantising needs bitsandbytes: pip install"):
+        load_model(chat_folder, quantize="4bit")
+
+
+def test_the_model_that_answered_is_loaded_as_it_answered(chat_folder: Path, tmp_path: Path) -> None:
+    run = answer(
+        "cities", Loader(str(chat_folder), dtype="bfloat16"), tmp_path / "run", Answering(n=2, max_new_tokens=2)
+    )
+    assert run.step("answer")["options"]["quantize"] is None
+    again = loader_of(run, "spread", max_memory="1GiB")
+    assert again == Loader(str(chat_folder), None, "spread", "bfloat16", None, "1GiB")
