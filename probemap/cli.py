@@ -98,23 +98,14 @@ def run(
     """Questions to picture: answer, judge, capture, p-true, map and plot, going on where it stopped."""
     from probemap import options, pipeline
 
+    asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
+    server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
     with _talk() as talk:
         made = pipeline.run_all(
             data,
             options.Loader(model, revision, device, dtype, quantize, max_memory),
             out,
-            options.Answering(
-                n,
-                seed,
-                prompt,
-                frame,
-                max_new_tokens,
-                batch_size,
-                temperature,
-                batch_tokens,
-                answers,
-                options.Endpoint(endpoint, served_name, in_flight) if endpoint else None,
-            ),
+            options.Answering(*asked, answers, server),
             options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
             options.Probing(
                 folds,
@@ -173,23 +164,14 @@ def answer(
     """The model answers; writes RUN/answers.jsonl."""
     from probemap import options, pipeline
 
+    asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
+    server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
     with _talk() as talk:
         pipeline.answer(
             data,
             options.Loader(model, revision, device, dtype, quantize, max_memory),
             out,
-            options.Answering(
-                n,
-                seed,
-                prompt,
-                frame,
-                max_new_tokens,
-                batch_size,
-                temperature,
-                batch_tokens,
-                answers,
-                options.Endpoint(endpoint, served_name, in_flight) if endpoint else None,
-            ),
+            options.Answering(*asked, answers, server),
             redo=redo,
             talk=talk,
         )
