@@ -68,8 +68,6 @@ def honest_best(data: xr.Dataset, equals: Bools) -> HonestBest | None:
     data: of a `ProbeMap`.
     equals: (cells,), those among which the choice may fall by luck.
     """
-    if "inner" not in data or bool(data["inner"].isnull().all()):
-        return None
     scores, inner = data["scores"].values, data["inner"].values
     fold, correct, group = data["fold"].values, data["correct"].values, data["group"].values.astype(np.int64)
     noise, layers, positions = data["noise"].values, data["layer"].values, data["position"].values

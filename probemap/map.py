@@ -99,6 +99,8 @@ class ProbeMap:
         part are compared with each other.  The interval's variance is DeLong's, and more: for the noise share of the
         chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `indistinguishable` were equal.
         """
+        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
+            return None
         return honest_best(self.data, self.indistinguishable().values.ravel())
 
     def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
