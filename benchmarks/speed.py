@@ -193,7 +193,7 @@ def floor(problem: Problem) -> Floor:
 
     def counted(space: Any, factors: Any, here: Any) -> Any:
         nonlocal steps, moved
-        (_, n, d), m = space.x.shape, len(here.g)
+        (n, d), m = space.x[0].shape, len(here.g)
         k = min(n, d)
         # Unknowns are features, with two products with X, or rows, with one product with the kernel.
         read = 2 * n * d if n > d else n * n
