@@ -31,7 +31,7 @@ MAX_STEPS = 200
 _REFRESH = (5, 17, 49, 97, 145)
 _EXACT_FROM = 49  # most have arrived by then
 _ALIKE = 4.0  # up to this ratio of penalties problems share a preconditioner
-_BRIEF = 20  # steps; who takes longer goes slowly, and has as much farther to go behind a step of the same length
+_BRIEF = 40  # steps; who takes longer goes slowly, and has as much farther to go behind a step of the same length
 _REFRESH_ABOVE = 0.03  # a problem that moves less than this is nearly there with the factor that it has
 
 

@@ -19,7 +19,7 @@ import torch
 Core = tuple[torch.Tensor, ...]
 """A Cholesky factor of M, and what goes with it."""
 
-_UNLIKE = 2.0  # a row is unlike the others if its square, in the metric of the penalty, is so many times the median
+_UNLIKE = 4.0  # a row is unlike the others if its square, in the metric of the penalty, is so many times the median
 _MOST_UNLIKE = 64  # rows
 _OWN_WEIGHT = 1e-3  # of an unlike row, relative to that in M: below it is lost in the rounding of M⁻¹
 _LEAST_WEIGHT = 1e-3  # of a row in M, relative to their mean: in the space of the rows M⁻¹ divides by its root
