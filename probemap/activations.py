@@ -52,6 +52,12 @@ class Layout:
     """Answers per shard."""
     made_from: str
     """SHA-256 over the token ids and indices that the states belong to."""
+    layers: tuple[int, ...] = ()
+    """The numbers of the layers, if they are not 0 to n_layers - 1."""
+
+    @property
+    def layer_numbers(self) -> list[int]:
+        return list(self.layers or range(self.n_layers))
 
     @property
     def n_shards(self) -> int:
@@ -121,7 +127,8 @@ class ActivationStore:
             if (Path(path) / "where.json").exists():
                 place = Remote(json.loads(place.read("where.json"))["url"])
             fields = json.loads(place.read("layout.json"))
-            layout = Layout(**{**fields, "positions": tuple(fields["positions"])})
+            lists = {name: tuple(fields.get(name, ())) for name in ("positions", "layers")}
+            layout = Layout(**{**fields, **lists})
         except FileNotFoundError:
             raise StoreError(f"{place} holds no captured states", "`probemap capture RUN` makes them") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -188,7 +195,7 @@ class ActivationStore:
         ------
         StoreError: a shard is missing or damaged; the message names it.
         """
-        return self._read((slice(None), layer, self.layout.positions.index(position)))
+        return self._read((slice(None), self._row(layer), self.layout.positions.index(position)))
 
     def read_layer(self, layer: int) -> States:
         """One layer of all answers: float32 (n, n_positions, d), NaN where a position is missing.
@@ -197,7 +204,10 @@ class ActivationStore:
         ------
         StoreError: a shard is missing or damaged; the message names it.
         """
-        return self._read((slice(None), layer))
+        return self._read((slice(None), self._row(layer)))
+
+    def _row(self, layer: int) -> int:
+        return self.layout.layer_numbers.index(layer)
 
     def _read(self, index: tuple[Any, ...]) -> States:
         self._check_whole()

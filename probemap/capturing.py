@@ -1,7 +1,9 @@
 """The capture step on a run folder: by one process, in shares by many, and again where shards are broken."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probemap.contents import check_weights, loader_of, read_answers, states_of
@@ -119,6 +121,57 @@ def _capture(
     )
 
 
+def import_states(
+    run: Run,
+    folder: Path,
+    ids: Sequence[int],
+    *,
+    positions: str | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+) -> None:
+    """Take hidden states that vLLM extracted, instead of capturing them; writes ``activations/``.
+
+    Parameters
+    ----------
+    folder: of vLLM's safetensors files, one per answer, matched by their tokens.
+    ids: vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order.
+
+    Raises
+    ------
+    StoreError: files that are missing or damaged, or other layers.
+    """
+    from probemap.activations import ActivationStore
+    from probemap.vllm_states import fill, layout_of, read_folder
+
+    with run.locked():
+        job = _capture_job(run, Capturing(positions))
+        with run.making(
+            "capture",
+            options={"positions": list(job.positions), "vllm": str(folder), "vllm_layers": list(ids)},
+            inputs={"the probed tokens": digest(job.answers, job.indices)},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            found = read_folder(folder)
+            layout = layout_of(found, ids, job.answers, job.indices, job.positions)
+            store = ActivationStore.create(run.path / "activations", layout)
+            lacking = fill(
+                store,
+                found,
+                job.answers,
+                job.indices,
+                lambda done, total: talk.progress("hidden states", done, total),
+            )
+            if lacking:
+                talk.tell(
+                    f"{lacking} probed tokens lie behind what vLLM wrote (it leaves out the last token): "
+                    "their positions are missing"
+                )
+
+
 def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk = SILENT) -> dict[int, str]:
     """Are the captured states what was committed, bit by bit?
 
@@ -143,6 +196,8 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
         if not repair or not found:
             return found
         made = run.step("capture")["options"]
+        if "vllm" in made:
+            raise RunError("these states came from vLLM's files", "import them again with --redo")
         options = Capturing(
             ",".join(made["positions"]),
             made["batch_size"],
@@ -208,9 +263,9 @@ def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: T
     check_weights(run, model, ("revision",))
     alone = []
     for done, i in enumerate(drawn.tolist(), start=1):
-        alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site)[0])
+        alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site)[0][store.layout.layer_numbers])
         talk.progress("answers", done, len(drawn))
-    there = np.stack([store.read_layer(layer)[drawn] for layer in range(store.layout.n_layers)], axis=1)
+    there = np.stack([store.read_layer(layer)[drawn] for layer in store.layout.layer_numbers], axis=1)
     expected = np.stack(alone)
     distance = np.linalg.norm(there - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
     if (np.isnan(expected) & ~np.isnan(there)).any():
@@ -224,6 +279,6 @@ def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: T
         float(np.nanmax(distance)),
         float(np.nanmedian(distance)),
         answers[int(drawn[row])].id,
-        int(layer),
+        store.layout.layer_numbers[int(layer)],
         store.layout.positions[int(column)],
     )

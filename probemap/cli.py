@@ -216,6 +216,22 @@ def capture(
         )
 
 
+@app.command("import-states", epilog="Example:  probemap import-states RUN EXTRACTED --layers 1,8,16,24")
+def import_states(
+    folder: flags.RunFolder,
+    extracted: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the .safetensors files that vLLM wrote.")],
+    layers: Annotated[str, typer.Option(help="vLLM's eagle_aux_hidden_state_layer_ids, in its order, with commas.")],
+    positions: flags.Positions = None,
+    redo: flags.Redo = False,
+) -> None:
+    """Take hidden states that vLLM extracted while it answered; writes RUN/activations."""
+    from probemap import capturing
+
+    with _talk() as talk:
+        ids = flags.whole_numbers(layers)
+        capturing.import_states(_open(folder), extracted, ids, positions=positions, redo=redo, talk=talk)
+
+
 @app.command(epilog="Example:  probemap verify RUN --repair")
 def verify(
     folder: flags.RunFolder,

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from probemap.records import DataError
+
 Data = Annotated[str, typer.Argument(help="A built-in task or a .jsonl, .csv or .parquet file.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder, made if it is not there.")]
@@ -84,3 +86,16 @@ Protocol = Annotated[
     typer.Option(help="paper: as the research code does it, for comparison; with run also its locator and mlp_out."),
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
+
+
+def whole_numbers(text: str) -> list[int]:
+    """``1,8,16`` as numbers.
+
+    Raises
+    ------
+    DataError: something else.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"{text!r} are no whole numbers", "write them with commas: 1,8,16") from None

@@ -64,10 +64,11 @@ def states_from(activations: Any, layers: Sequence[int] | None, positions: Seque
 
 def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Sequence[str] | None) -> States:
     layout = store.layout
-    numbers = list(range(layout.n_layers)) if layers is None else [int(layer) for layer in layers]
+    numbers = layout.layer_numbers if layers is None else [int(layer) for layer in layers]
     names = list(layout.positions) if positions is None else [str(p) for p in positions]
-    if strange := [k for k in numbers if not 0 <= k < layout.n_layers]:
-        raise MapError(f"there is no layer {strange[0]}", f"the store holds layers 0 to {layout.n_layers - 1}")
+    if strange := [k for k in numbers if k not in layout.layer_numbers]:
+        there = f"0 to {layout.n_layers - 1}" if not layout.layers else ", ".join(map(str, layout.layers))
+        raise MapError(f"there is no layer {strange[0]}", f"the store holds layers {there}")
     if unknown := [p for p in names if p not in layout.positions]:
         raise MapError(f"there is no position {unknown[0]!r}", f"the store holds {', '.join(layout.positions)}")
     columns = [layout.positions.index(p) for p in names]

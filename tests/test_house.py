@@ -134,6 +134,7 @@ def test_every_verb_is_in_the_reference() -> None:
         "capture",
         "verify",
         "check",
+        "import-states",
         "p-true",
         "map",
         "plot",
