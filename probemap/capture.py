@@ -192,10 +192,10 @@ def capture(
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
     layout = store.layout
-    prefix = _trusted_prefix(model, answers, indices, layout.site)
     mine = list(range(layout.n_shards)) if share is None else share.of(list(range(layout.n_shards)))
     sizes = {shard: layout.rows(shard).stop - layout.rows(shard).start for shard in mine}
     missing = [shard for shard in store.missing_shards() if shard in sizes]
+    prefix = _trusted_prefix(model, answers, indices, layout.site) if missing else None
     total = sum(sizes.values())
     done = total - sum(sizes[shard] for shard in missing)
     for shard in missing:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probemap.contents import check_weights, loader_of, read_answers, states_of
+from probemap.contents import check_states, check_weights, loader_of, read_answers, states_of
 from probemap.options import SILENT, Capturing, Loader, Models, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
 from probemap.records import Answer, RunError, StoreError
@@ -45,6 +45,13 @@ def capture(
             "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
         )
     loader = loader or loader_of(run)
+
+    def fill() -> "ActivationStore":
+        model = loader.load({} if models is None else models)
+        store = _store(run, model, job, options, talk)
+        _capture(model, job, store, options, share, talk)
+        return store
+
     with run.locked(0 if share is None else _WAIT):
         job = _capture_job(run, options)
         wanted: dict[str, Any] = {
@@ -62,15 +69,12 @@ def capture(
         if share is None:
             with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
                 if needed:
-                    model = loader.load({} if models is None else models)
-                    _capture(model, job, _store(run, model, job, options, talk), options, None, talk)
+                    fill()
             return
         if not run.begin("capture", **wanted, redo=False, tell=talk.tell):
             return
     started = time.monotonic()
-    model = loader.load({} if models is None else models)
-    store = _store(run, model, job, options, talk)
-    _capture(model, job, store, options, share, talk)
+    store = fill()
     if not store.missing_shards():
         with run.locked(_WAIT):
             run.finish("capture", time.monotonic() - started)
@@ -207,11 +211,7 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
             made["store"],
         )
         job = _capture_job(run, options)
-        if digest(job.answers, job.indices) != store.layout.made_from:
-            raise RunError(
-                "the states were captured for other answers or exact answers than the folder now holds",
-                f"{again('capture', run.path)} captures them again and keeps the old ones",
-            )
+        check_states(run, store, job.answers, job.indices)
         model = loader_of(run, device, made["dtype"]).load({})
         check_weights(run, model, ("revision",))
         for shard, what in found.items():

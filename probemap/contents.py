@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from probemap.options import Loader
-from probemap.positions import digest, token_indices
+from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Example, Judgement, RunError, StoreError, Task
 from probemap.run import Run, again
 
@@ -60,13 +60,17 @@ def states_of(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "
     from probemap.activations import ActivationStore
 
     store = ActivationStore.open(run.path / "activations")
-    indices = token_indices(answers, [j.span for j in judgements], store.layout.positions)
+    check_states(run, store, answers, token_indices(answers, [j.span for j in judgements], store.layout.positions))
+    return store
+
+
+def check_states(run: Run, store: "ActivationStore", answers: list[Answer], indices: Indices) -> None:
+    """Refuse states that were captured for other answers, or at other tokens."""
     if store.layout.made_from != digest(answers, indices):
         raise RunError(
             "the states were captured for other answers or exact answers than the folder now holds",
             f"{again('capture', run.path)} captures them again and keeps the old ones",
         )
-    return store
 
 
 def read_p_true(run: Run, answers: list[Answer]) -> list[float] | None:

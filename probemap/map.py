@@ -17,6 +17,7 @@ import xarray as xr
 from probemap.cells import LEVEL, HonestBest, cell_aucs, honest_best, judged_rows
 from probemap.records import MapError
 from probemap.stats import (
+    Bools,
     Difference,
     Floats,
     by_group,
@@ -101,12 +102,11 @@ class ProbeMap:
         """
         if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
             return None
-        return honest_best(self.data, self.indistinguishable().values.ravel())
+        return honest_best(self.data, self._stays)
 
     def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
         """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
-        value, influence = self._joint
-        stays = not_distinguishable(value, influence, level, int(self.data.attrs["seed"]))
+        stays = self._stays if level == LEVEL else self._which_stay(level)
         return self.auc.copy(data=stays.reshape(self.auc.shape)).astype(bool)
 
     def compare(self, one: tuple[int, str], other: tuple[int, str]) -> Difference:
@@ -225,6 +225,14 @@ class ProbeMap:
         """AUCs (cells,) and influences (groups, cells), cells in the order of ``auc.ravel()``."""
         value, influence = cell_aucs(self.data)
         return value, by_group(influence, self._groups)
+
+    @cached_property
+    def _stays(self) -> Bools:
+        """(cells,) of `indistinguishable` at `LEVEL`: seconds of work that picture and terminal share."""
+        return self._which_stay(LEVEL)
+
+    def _which_stay(self, level: float) -> Bools:
+        return not_distinguishable(*self._joint, level, int(self.data.attrs["seed"]))
 
     def _number(self, layer: int, position: str) -> int:
         return self.layers.index(layer) * len(self.positions) + self.positions.index(position)

@@ -137,11 +137,16 @@ class Answer:
     """How many of the produced tokens, from the first on, are a thinking model's reasoning."""
 
     @property
+    def begins(self) -> int:
+        """Index into `token_ids` of the answer's first token, behind prompt and reasoning."""
+        return self.n_prompt + self.n_reasoning
+
+    @property
     def proper(self) -> "Answer":
         """The answer behind its reasoning, which counts as part of the prompt; the same token ids."""
         if not self.n_reasoning:
             return self
-        begins = self.n_prompt + self.n_reasoning
+        begins = self.begins
         cut = self.offsets[begins][0] if begins < len(self.offsets) else len(self.text)
         before = len(self.prompt)
         reasoning = tuple((before + a, before + min(b, cut)) for a, b in self.offsets[self.n_prompt : begins])

@@ -7,6 +7,7 @@ that enters block k, which is the `resid` of block k - 1 here.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,14 @@ class Extracted:
     n_layers: int
     d: int
 
+    @cached_property
+    def _lengths(self) -> list[int]:
+        """Of the token ids, the longest first."""
+        return sorted({len(ids) for ids in self.path_of}, reverse=True)
+
     def find(self, answer: Answer) -> Path | None:
         """The file of an answer's tokens, or of as many of them as vLLM wrote (all but the last, as a rule)."""
-        for length in sorted({len(ids) for ids in self.path_of}, reverse=True):
+        for length in self._lengths:
             if answer.n_prompt <= length <= len(answer.token_ids) and (
                 path := self.path_of.get(answer.token_ids[:length])
             ):
