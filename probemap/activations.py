@@ -66,10 +66,16 @@ class Layout:
     def rows(self, shard: int) -> slice:
         return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.n))
 
+    def size(self, shard: int) -> int:
+        """How many answers a shard holds."""
+        return min(self.shard_rows, self.n - shard * self.shard_rows)
 
-def shard_rows_for(n: int, n_layers: int, n_positions: int, d: int, itemsize: int) -> int:
-    """Answers per shard so that a shard has about SHARD_BYTES."""
-    return max(1, min(n, SHARD_BYTES // (n_layers * n_positions * d * itemsize)))
+
+def shard_rows_for(
+    n: int, n_layers: int, n_positions: int, d: int, itemsize: int, shard_bytes: int | None = None
+) -> int:
+    """Answers per shard so that a shard has about `shard_bytes`; None: SHARD_BYTES."""
+    return max(1, min(n, (shard_bytes or SHARD_BYTES) // (n_layers * n_positions * d * itemsize)))
 
 
 class ActivationStore:

@@ -8,7 +8,7 @@ import numpy as np
 
 from probemap.contents import map_inputs, read_answers, read_map, read_p_true, states_of
 from probemap.mentions import fold
-from probemap.options import SILENT, Probing, Talk
+from probemap.options import SILENT, Probing, Ray, Talk
 from probemap.records import Answer, DataError, Judgement, Task
 from probemap.run import Run, again
 
@@ -17,8 +17,14 @@ if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.map import ProbeMap
 
 
-def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk: Talk = SILENT) -> None:
+def make_map(
+    run: Run, options: Probing = Probing(), *, ray: Ray | None = None, redo: bool = False, talk: Talk = SILENT
+) -> None:
     """One probe per cell, and its baselines; writes ``map.nc`` and ``map.csv``.
+
+    Parameters
+    ----------
+    ray: the workers that share the layers; None: all is done here.
 
     Raises
     ------
@@ -38,7 +44,7 @@ def make_map(run: Run, options: Probing = Probing(), *, redo: bool = False, talk
             tell=talk.tell,
         ) as needed:
             if needed:
-                made = _map(run, task, answers, judgements, store, options, talk)
+                made = _map(run, task, answers, judgements, store, options, ray, talk)
                 run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
                 run.write("map.nc", made.to_bytes())
 
@@ -50,6 +56,7 @@ def _map(
     judgements: list[Judgement],
     store: "ActivationStore",
     options: Probing,
+    ray: Ray | None,
     talk: Talk,
 ) -> "ProbeMap":
     from probemap.baselines import baselines
@@ -84,6 +91,7 @@ def _map(
             permutations=options.permutations,
             common_rows=options.common_rows,
             device=options.device,
+            ray=ray,
             seed=options.seed,
             ids=ids,
             attrs=attrs,

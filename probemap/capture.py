@@ -5,9 +5,10 @@ is taken after the final norm, which is another quantity.  Batches are padded on
 shift positions (left padding without position ids is silently wrong for learned positions).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,7 @@ from probemap.model import Model
 from probemap.positions import Indices, digest
 from probemap.prefix import Prefix, shared_prefix
 from probemap.records import Answer, ModelError, StoreError
-from probemap.shares import Share
-from probemap.sites import Tap, find_taps
+from probemap.sites import Tap, find_taps, parse_layers
 
 _HINT = (
     "this model computes its states in another way than the supported ones: name the module inside a block, as in "
@@ -32,11 +32,13 @@ _HINT = (
 class _Probed:
     """Hooks on every tap that keep the states of the probed tokens only."""
 
-    def __init__(self, taps: Sequence[Tap], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]) -> None:
+    def __init__(
+        self, taps: Mapping[int, Tap], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]
+    ) -> None:
         self.taps = taps
         self.rows, self.columns = rows, columns
         self.shape = shape
-        self.states: list[list[torch.Tensor]] = [[] for _ in taps]
+        self.states: dict[int, list[torch.Tensor]] = {layer: [] for layer in taps}
 
     def _keep(self, layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         tap = self.taps[layer]
@@ -54,7 +56,7 @@ class _Probed:
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        handles = [tap.module.register_forward_hook(partial(self._keep, layer)) for layer, tap in enumerate(self.taps)]
+        handles = [tap.module.register_forward_hook(partial(self._keep, k)) for k, tap in self.taps.items()]
         try:
             yield
         finally:
@@ -63,15 +65,20 @@ class _Probed:
 
     def stacked(self) -> torch.Tensor:
         """(rows, layers, positions, d); every module must have been called once."""
-        for layer, (tap, kept) in enumerate(zip(self.taps, self.states, strict=True)):
+        for layer, kept in self.states.items():
             if len(kept) != 1:
-                name = type(tap.module).__name__
+                name = type(self.taps[layer].module).__name__
                 raise ModelError(f"{name} at block {layer} was called {len(kept)} times, expected once", _HINT)
-        return torch.stack([kept[0].to(self.rows.device) for kept in self.states], dim=1)
+        return torch.stack([kept[0].to(self.rows.device) for kept in self.states.values()], dim=1)
 
 
 def hidden_states(
-    model: Model, answers: Sequence[Answer], indices: Indices, site: str = "resid", prefix: Prefix | None = None
+    model: Model,
+    answers: Sequence[Answer],
+    indices: Indices,
+    site: str = "resid",
+    prefix: Prefix | None = None,
+    layers: Sequence[int] | None = None,
 ) -> States:
     """What every block holds at `site` and the given tokens, from one right-padded batch.
 
@@ -80,6 +87,7 @@ def hidden_states(
     indices: (len(answers), n_positions), -1 where a position is missing.
     site: one of `sites.SITES`.
     prefix: what all answers begin with, as `prefix.shared_prefix` made it; None computes it along with the rest.
+    layers: the numbers of the blocks to read; None: all.
 
     Returns
     -------
@@ -98,7 +106,9 @@ def hidden_states(
     if prefix is not None:
         mask = torch.cat([mask.new_ones(len(answers), before), mask], dim=1)
         shared = {"past_key_values": prefix.rows(len(answers)), "use_cache": True}
-    probed = _Probed(find_taps(model.network, site), rows, columns, (ids.shape[0], ids.shape[1]))
+    taps = find_taps(model.network, site)
+    wanted = range(len(taps)) if layers is None else layers
+    probed = _Probed({k: taps[k] for k in wanted}, rows, columns, (ids.shape[0], ids.shape[1]))
     with torch.inference_mode(), probed.hooked():
         # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
         model.network.base_model(input_ids=ids, attention_mask=mask, **shared)
@@ -106,7 +116,7 @@ def hidden_states(
     present = indices >= 0
     bad = ~np.isfinite(states).all(axis=(2, 3), where=present[:, None, :, None])
     if bad.any():
-        row, layer = map(int, np.argwhere(bad)[0])
+        row, layer = int(np.argwhere(bad)[0][0]), wanted[int(np.argwhere(bad)[0][1])]
         raise StoreError(
             f"the hidden state of answer {answers[row].id!r} at layer {layer} is not finite in {model.dtype}",
             "load the model with --dtype float32 (float16 overflows on many models)",
@@ -125,7 +135,7 @@ def check_site(model: Model, site: str) -> int:
     taps = find_taps(model.network, site)
     ids, mask = model.right_padded([tuple(sorted(model.end_ids()))[:1] * 2])
     here = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-    probed = _Probed(taps, here, here, (1, 2))
+    probed = _Probed(dict(enumerate(taps)), here, here, (1, 2))
     with torch.inference_mode(), probed.hooked():
         model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     probed.stacked()
@@ -139,24 +149,29 @@ def layout_for(
     positions: Sequence[str],
     store_dtype: str = "float32",
     site: str = "resid",
+    shard_bytes: int | None = None,
+    layers: str | None = None,
 ) -> Layout:
-    """The layout of a store for these answers, positions and site.
+    """The layout of a store for these answers, positions, site and layers (as for `sites.parse_layers`).
 
     Raises
     ------
     ModelError: as `check_site`.
     """
     d = check_site(model, site)
-    rows = shard_rows_for(len(answers), model.n_layers, len(positions), d, np.dtype(store_dtype).itemsize)
+    numbers = None if layers is None else parse_layers(layers, model.n_layers)
+    n_layers = len(numbers or range(model.n_layers))
+    rows = shard_rows_for(len(answers), n_layers, len(positions), d, np.dtype(store_dtype).itemsize, shard_bytes)
     return Layout(
         len(answers),
-        model.n_layers,
+        n_layers,
         tuple(positions),
         d,
         site,
         store_dtype,
         rows,
         digest(answers, indices),
+        tuple(numbers or ()),
     )
 
 
@@ -168,7 +183,7 @@ def capture(
     *,
     batch_size: int = 32,
     max_tokens: int | None = None,
-    share: Share | None = None,
+    shards: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> None:
@@ -183,7 +198,7 @@ def capture(
     Parameters
     ----------
     max_tokens: of a batch, as for `batching.batches`.
-    share: fill the shards of this share alone; others fill the rest.
+    shards: fill these alone; others fill the rest.  None: all.
     tell: told of batches that are halved and answers that are left out.
 
     Raises
@@ -191,32 +206,75 @@ def capture(
     ModelError: the model does not show where that site is, or does not compute it once per block.
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
+    fill(store, Reader(model, answers, indices, store.layout, batch_size, max_tokens, tell), shards, progress)
+
+
+def fill(
+    store: ActivationStore,
+    reader: "Reader",
+    shards: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Write the store's missing shards, or those of `shards` that are missing, as `capture` does."""
     layout = store.layout
-    mine = list(range(layout.n_shards)) if share is None else share.of(list(range(layout.n_shards)))
-    sizes = {shard: layout.rows(shard).stop - layout.rows(shard).start for shard in mine}
+    wanted = range(layout.n_shards) if shards is None else shards
+    sizes = {shard: layout.size(shard) for shard in wanted}
     missing = [shard for shard in store.missing_shards() if shard in sizes]
-    prefix = _trusted_prefix(model, answers, indices, layout.site) if missing else None
     total = sum(sizes.values())
     done = total - sum(sizes[shard] for shard in missing)
+
+    def read(inside: int) -> None:
+        progress(done + inside, total)
+
     for shard in missing:
-        rows = layout.rows(shard)
-        inside, where = answers[rows], indices[rows]
-        states = np.full((len(inside), layout.n_layers, len(layout.positions), layout.d), np.nan, np.float32)
+        store.write_shard(shard, *reader.read(shard, read))
+        done += sizes[shard]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads what belongs into whole shards, by default the states at the layout's site."""
+
+    model: Model
+    answers: Sequence[Answer]
+    indices: Indices
+    layout: Layout
+    batch_size: int = 32
+    max_tokens: int | None = None
+    tell: Callable[[str], None] = lambda text: None
+
+    def read(self, shard: int, progress: Callable[[int], None] = lambda done: None) -> tuple[States, list[str]]:
+        """(rows, n_layers, n_positions, d), and the answers that did not fit the memory; `progress` counts answers."""
+        layout, rows = self.layout, self.layout.rows(shard)
+        answers = self.answers[rows]
+        states = np.full((len(answers), layout.n_layers, len(layout.positions), layout.d), np.nan, np.float32)
         left_out = []
-        for batch in batches([len(a.token_ids) for a in inside], batch_size, max_tokens):
+        done = 0
 
-            def read(some: list[int], inside: Sequence[Answer] = inside, where: Indices = where) -> States:
-                return hidden_states(model, [inside[i] for i in some], where[some], layout.site, prefix)
+        def read(some: list[int]) -> States:
+            return self.look([rows.start + i for i in some])
 
-            for some, made in in_halves(batch, read, tell):
+        for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.max_tokens):
+            for some, made in in_halves(batch, read, self.tell):
                 if made is None:
-                    left_out += [inside[i].id for i in some]
-                    tell(f"{out_of_memory(model, inside[some[0]].id, len(inside[some[0]].token_ids))}; left out")
+                    one = answers[some[0]]
+                    left_out.append(one.id)
+                    self.tell(f"{out_of_memory(self.model, one.id, len(one.token_ids))}; left out")
                 else:
                     states[some] = made
             done += len(batch)
-            progress(done, total)
-        store.write_shard(shard, states, left_out)
+            progress(done)
+        return states, left_out
+
+    def look(self, some: list[int]) -> States:
+        """(len(some), n_layers, n_positions, d) of the answers of these numbers, from one batch."""
+        answers = [self.answers[i] for i in some]
+        layout = self.layout
+        return hidden_states(self.model, answers, self.indices[some], layout.site, self._prefix, layout.layer_numbers)
+
+    @cached_property
+    def _prefix(self) -> Prefix | None:
+        return _trusted_prefix(self.model, self.answers, self.indices, self.layout.site)
 
 
 def _trusted_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str) -> Prefix | None:

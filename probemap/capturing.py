@@ -1,13 +1,16 @@
 """The capture step on a run folder: by one process, in shares by many, and again where shards are broken."""
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probemap.contents import check_states, check_weights, loader_of, read_answers, states_of
-from probemap.options import SILENT, Capturing, Loader, Models, Talk
+from probemap.crew import crew
+from probemap.options import SILENT, Capturing, Loader, Models, Ray, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
 from probemap.records import Answer, RunError, StoreError
 from probemap.run import Run, again
@@ -15,7 +18,8 @@ from probemap.shares import Share
 from probemap.sites import module_path
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
-    from probemap.activations import ActivationStore
+    from probemap.activations import ActivationStore, Layout
+    from probemap.capture import Reader
     from probemap.model import Model
 
 _WAIT = 600.0  # seconds, for the others of many processes, each of which holds the folder for a moment
@@ -26,6 +30,7 @@ def capture(
     options: Capturing = Capturing(),
     *,
     share: Share | None = None,
+    ray: Ray | None = None,
     loader: Loader | None = None,
     redo: bool = False,
     talk: Talk = SILENT,
@@ -37,6 +42,7 @@ def capture(
     ----------
     share: capture these shards alone; other processes, on this machine or another, capture the rest at the same time.
         Whoever is last marks the step as done.
+    ray: the workers that share the shards; None: all is done here.
     loader: of the model; None is the one that answered.
     """
     module_path(options.site)  # a name that is none is refused before anything is set aside
@@ -44,14 +50,9 @@ def capture(
         raise RunError(
             "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
         )
+    if share is not None and ray is not None:
+        raise RunError("--shard splits the work, and so does --engine ray", "give one of them")
     loader = loader or loader_of(run)
-
-    def fill() -> "ActivationStore":
-        model = loader.load({} if models is None else models)
-        store = _store(run, model, job, options, talk)
-        _capture(model, job, store, options, share, talk)
-        return store
-
     with run.locked(0 if share is None else _WAIT):
         job = _capture_job(run, options)
         wanted: dict[str, Any] = {
@@ -63,18 +64,24 @@ def capture(
                 "site": options.site,
                 "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
                 "store": options.store,
+                "layers": options.layers,
             },
             "inputs": {"the probed tokens": digest(job.answers, job.indices)},
         }
+        # Workers elsewhere load a model of their own, and have nobody to talk to.
+        mine = ({}, SILENT) if ray else ({} if models is None else models, talk)
+        same = wanted["options"]["dtype"] == run.step("answer")["facts"]["dtype"]
+        make = partial(_shards_of, loader, job, options, run, same, *mine)
         if share is None:
             with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
                 if needed:
-                    fill()
+                    _fill(run, make, options, ray, None, talk)
+                    shutil.rmtree(run.during, ignore_errors=True)  # all that it held is in the store
             return
         if not run.begin("capture", **wanted, redo=False, tell=talk.tell):
             return
     started = time.monotonic()
-    store = fill()
+    store = _fill(run, make, options, None, share, talk)
     if not store.missing_shards():
         with run.locked(_WAIT):
             run.finish("capture", time.monotonic() - started)
@@ -95,34 +102,103 @@ def _capture_job(run: Run, options: Capturing) -> _Job:
     return _Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
 
 
-def _store(run: Run, model: "Model", job: _Job, options: Capturing, talk: Talk) -> "ActivationStore":
+@dataclass(frozen=True)
+class _Plan:
+    """Whose states are captured, and how they are laid out."""
+
+    label: str
+    revision: str
+    dtype: str
+    layout: "Layout"
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """Captures shards of states; a `crew.Worker` whose pieces are shards."""
+
+    model: "Model"
+    job: _Job
+    options: Capturing
+    folder: Path
+    during: Path | None
+    """Of states that were taken while this very model answered."""
+    talk: Talk
+
+    def plan(self) -> _Plan:
+        return _Plan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
+
+    def each(self, shards: Sequence[int]) -> Iterator[int]:
+        """The shards' numbers, each when it is committed."""
+        from probemap.activations import ActivationStore
+        from probemap.capture import fill
+
+        layout = self._reader.layout
+        store = ActivationStore.create(self.folder, layout, self.options.store)
+        done = layout.n - sum(map(layout.size, shards))
+
+        def read(inside: int, _: int) -> None:
+            self.talk.progress("hidden states", done + inside, layout.n)
+
+        for shard in shards:
+            fill(store, self._reader, [shard], read)
+            done += layout.size(shard)
+            yield shard
+
+    @cached_property
+    def _reader(self) -> "Reader":
+        from probemap.capture import Reader, layout_for
+        from probemap.during import Remembered
+
+        job, options = self.job, self.options
+        layout = layout_for(
+            self.model,
+            job.answers,
+            job.indices,
+            job.positions,
+            options.store_dtype,
+            options.site,
+            options.shard_bytes,
+            options.layers,
+        )
+        sizes = options.batch_size, options.batch_tokens
+        if self.during is not None and self.during.exists():
+            return Remembered(
+                self.model, job.answers, job.indices, layout, *sizes, tell=self.talk.tell, folder=self.during
+            )
+        return Reader(self.model, job.answers, job.indices, layout, *sizes, self.talk.tell)
+
+
+def _shards_of(
+    loader: Loader, job: _Job, options: Capturing, run: Run, same: bool, models: Models, talk: Talk
+) -> _Shards:
+    during = run.during if same else None
+    return _Shards(loader.load(models), job, options, run.path / "activations", during, talk)
+
+
+def _fill(
+    run: Run, make: Callable[[], _Shards], options: Capturing, ray: Ray | None, share: Share | None, talk: Talk
+) -> "ActivationStore":
     from probemap.activations import ActivationStore
-    from probemap.capture import layout_for
 
-    check_weights(run, model, ("revision",))
-    layout = layout_for(model, job.answers, job.indices, job.positions, options.store_dtype, options.site)
-    store = ActivationStore.create(run.path / "activations", layout, options.store)
-    if begun := layout.n_shards - len(store.missing_shards()):
-        talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
+    with crew(make, ray) as workers:
+        plan = workers.plan()
+        check_weights(run, plan, ("revision",))
+        layout = plan.layout
+        store = ActivationStore.create(run.path / "activations", layout, options.store)
+        missing = store.missing_shards()
+        if begun := layout.n_shards - len(missing):
+            talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
+        mine = missing if share is None else share.of(missing)
+        done = layout.n - sum(map(layout.size, mine))
+        for shard in workers.each(mine):
+            done += layout.size(shard)
+            talk.progress("hidden states", done, layout.n)
+    if lost := set(mine) & set(store.missing_shards()):
+        raise RunError(
+            f"workers captured {len(lost)} shards that are not in {store.place}",
+            "they see another disk: put the run folder where all machines see it, or the states below a --store URL",
+        )
     return store
-
-
-def _capture(
-    model: "Model", job: _Job, store: "ActivationStore", options: Capturing, share: Share | None, talk: Talk
-) -> None:
-    from probemap.capture import capture as fill_store
-
-    fill_store(
-        model,
-        job.answers,
-        job.indices,
-        store,
-        batch_size=options.batch_size,
-        max_tokens=options.batch_tokens,
-        share=share,
-        progress=lambda done, total: talk.progress("hidden states", done, total),
-        tell=talk.tell,
-    )
 
 
 def import_states(
@@ -209,6 +285,7 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
             made["site"],
             made["batch_tokens"],
             made["store"],
+            made.get("layers"),
         )
         job = _capture_job(run, options)
         check_states(run, store, job.answers, job.indices)
@@ -217,7 +294,12 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
         for shard, what in found.items():
             if what != "missing":
                 store.set_aside(shard)
-        _capture(model, job, store, options, None, talk)
+        from probemap.capture import Reader, fill
+
+        reader = Reader(
+            model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, talk.tell
+        )
+        fill(store, reader, progress=lambda done, total: talk.progress("hidden states", done, total))
         return found
 
 
@@ -262,10 +344,11 @@ def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: T
     model = loader_of(run, device, "float32").load({})
     check_weights(run, model, ("revision",))
     alone = []
+    numbers = store.layout.layer_numbers
     for done, i in enumerate(drawn.tolist(), start=1):
-        alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site)[0][store.layout.layer_numbers])
+        alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site, layers=numbers)[0])
         talk.progress("answers", done, len(drawn))
-    there = np.stack([store.read_layer(layer)[drawn] for layer in store.layout.layer_numbers], axis=1)
+    there = np.stack([store.read_layer(layer)[drawn] for layer in numbers], axis=1)
     expected = np.stack(alone)
     distance = np.linalg.norm(there - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
     if (np.isnan(expected) & ~np.isnan(there)).any():

@@ -5,19 +5,18 @@ Data goes to stdout, talk to stderr.  Exit status: 0 fine, 1 what the user can m
 
 import errno
 import os
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from probemap import flags
-from probemap.records import ProbemapError
+from probemap import flags, views
+from probemap.console import opened, say, stdout, talking
+from probemap.records import ProbemapError, RunError
+
+if TYPE_CHECKING:  # --help answers in a blink
+    from probemap.options import Ray
 
 app = typer.Typer(
     name="probemap",
@@ -30,33 +29,6 @@ app = typer.Typer(
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
-
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
-
-
-@contextmanager
-def _talk() -> Iterator[Any]:
-    """A `Talk` with a progress bar on stderr."""
-    from probemap.options import Talk
-
-    columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr) as bar:
-        rows: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in rows:
-                rows[what] = bar.add_task(what, total=total)
-            bar.update(rows[what], completed=done)
-
-        yield Talk(lambda text: _say(text), progress)
-
-
-def _say(text: str) -> None:
-    from probemap.terminal import printable
-
-    for line in text.split("\n"):
-        stderr.print(printable(line), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap run cities --model smollm2-135m --out RUN")
@@ -86,6 +58,8 @@ def run(
     store_dtype: flags.StoreDtype = "float32",
     site: flags.Site = "resid",
     store: flags.Store = None,
+    layers: flags.Layers = None,
+    one_pass: flags.OnePass = False,
     folds: flags.Folds = 5,
     repeats: flags.Repeats = 1,
     c: flags.C = "1",
@@ -93,6 +67,9 @@ def run(
     common_rows: flags.CommonRows = False,
     baselines: flags.Baselines = True,
     protocol: flags.Protocol = "probemap",
+    engine: flags.Engine = "local",
+    workers: flags.Workers = 1,
+    gpus_per_worker: flags.GpusPerWorker = 0.0,
     redo: flags.Redo = False,
 ) -> None:
     """Questions to picture: answer, judge, capture, p-true, map and plot, going on where it stopped."""
@@ -100,13 +77,15 @@ def run(
 
     asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
     server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
-    with _talk() as talk:
+    capturing = options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store, layers)
+    with talking() as talk:
         made = pipeline.run_all(
             data,
             options.Loader(model, revision, device, dtype, quantize, max_memory),
             out,
-            options.Answering(*asked, answers, server),
-            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
+            options.Answering(*asked, answers, server, capturing if one_pass else None),
+            options.Judging(locator),
+            capturing,
             options.Probing(
                 folds,
                 repeats,
@@ -118,12 +97,12 @@ def run(
                 "auto" if device == "spread" else device,
                 protocol,
             ),
-            locator=locator,
+            ray=_ray(engine, workers, gpus_per_worker),
             redo=redo,
             talk=talk,
         )
-    _show(made)
-    _say(f"the picture: {made.path / 'map.png'} and {made.path / 'map.svg'}")
+    views.show_map(made)
+    say(f"the picture: {made.path / 'map.png'} and {made.path / 'map.svg'}")
 
 
 @app.command(epilog="Example:  probemap demo --out demo")
@@ -159,6 +138,9 @@ def answer(
     dtype: flags.Dtype = "auto",
     quantize: flags.Quantize = None,
     max_memory: flags.MaxMemory = None,
+    engine: flags.Engine = "local",
+    workers: flags.Workers = 1,
+    gpus_per_worker: flags.GpusPerWorker = 0.0,
     redo: flags.Redo = False,
 ) -> None:
     """The model answers; writes RUN/answers.jsonl."""
@@ -166,24 +148,35 @@ def answer(
 
     asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
     server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
-    with _talk() as talk:
+    with talking() as talk:
         pipeline.answer(
             data,
             options.Loader(model, revision, device, dtype, quantize, max_memory),
             out,
             options.Answering(*asked, answers, server),
+            ray=_ray(engine, workers, gpus_per_worker),
             redo=redo,
             talk=talk,
         )
 
 
-@app.command(epilog="Example:  probemap judge RUN --locator model")
-def judge(folder: flags.RunFolder, locator: flags.Locator = "auto", redo: flags.Redo = False) -> None:
+@app.command(epilog="Example:  probemap judge RUN --judge model --endpoint URL")
+def judge(
+    folder: flags.RunFolder,
+    locator: flags.Locator = "auto",
+    judge: flags.Judge = "rules",
+    endpoint: flags.JudgeUrl = None,
+    served_name: flags.ServedName = "",
+    in_flight: flags.InFlight = 16,
+    decided: flags.Decided = None,
+    redo: flags.Redo = False,
+) -> None:
     """Verdicts and exact answers; writes RUN/verdicts.jsonl, which you may edit."""
-    from probemap import pipeline
+    from probemap import judging, options
 
-    with _talk() as talk:
-        pipeline.judge(_open(folder), locator=locator, redo=redo, talk=talk)
+    server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
+    with talking() as talk:
+        judging.judge(opened(folder), options.Judging(locator, judge, server, decided), redo=redo, talk=talk)
 
 
 @app.command(epilog="Example:  probemap capture RUN --positions last_q,exact_answer_last,-8..-1")
@@ -195,22 +188,27 @@ def capture(
     store_dtype: flags.StoreDtype = "float32",
     site: flags.Site = "resid",
     store: flags.Store = None,
+    layers: flags.Layers = None,
     shard: flags.Shard = None,
     device: flags.Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="Of the weights; default: as it answered.")] = None,
     max_memory: flags.MaxMemory = None,
+    engine: flags.Engine = "local",
+    workers: flags.Workers = 1,
+    gpus_per_worker: flags.GpusPerWorker = 0.0,
     redo: flags.Redo = False,
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
     from probemap import capturing, contents, options, shares
 
-    opened = _open(folder)
-    with _talk() as talk:
+    made = opened(folder)
+    with talking() as talk:
         capturing.capture(
-            opened,
-            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store),
+            made,
+            options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store, layers),
             share=shares.parse_share(shard) if shard else None,
-            loader=contents.loader_of(opened, device, dtype, max_memory),
+            ray=_ray(engine, workers, gpus_per_worker),
+            loader=contents.loader_of(made, device, dtype, max_memory),
             redo=redo,
             talk=talk,
         )
@@ -227,40 +225,34 @@ def import_states(
     """Take hidden states that vLLM extracted while it answered; writes RUN/activations."""
     from probemap import capturing
 
-    with _talk() as talk:
+    with talking() as talk:
         ids = flags.whole_numbers(layers)
-        capturing.import_states(_open(folder), extracted, ids, positions=positions, redo=redo, talk=talk)
+        capturing.import_states(opened(folder), extracted, ids, positions=positions, redo=redo, talk=talk)
 
 
-@app.command(epilog="Example:  probemap verify RUN --repair")
-def verify(
+@app.command(epilog="Example:  probemap attention RUN")
+def attention(
     folder: flags.RunFolder,
-    repair: Annotated[bool, typer.Option("--repair", help="Capture broken shards again, and nothing else.")] = False,
+    positions: flags.Positions = None,
+    batch_size: flags.BatchSize = 8,
+    batch_tokens: flags.BatchTokens = None,
     device: flags.Device = "auto",
+    redo: flags.Redo = False,
 ) -> None:
-    """Are the captured states what was written, bit by bit?  Exit status 1 if they are not, and stay so."""
-    from probemap import capturing, terminal
+    """How much attention each position receives, at every layer; writes RUN/attention."""
+    from probemap import attending, contents
 
-    with _talk() as talk:
-        found = capturing.verify(_open(folder), repair=repair, device=device, talk=talk)
-    terminal.print_to(stdout, terminal.faults(found, repair))
-    if found and not repair:
-        sys.exit(1)
-
-
-@app.command(epilog="Example:  probemap check RUN --n 32")
-def check(
-    folder: flags.RunFolder,
-    n: Annotated[int, typer.Option("--n", min=1, help="Answers, drawn by --seed.")] = 16,
-    seed: flags.Seed = 0,
-    device: flags.Device = "auto",
-) -> None:
-    """Do captured states depend on the batch?  A few answers again, each alone and in float32, and the difference."""
-    from probemap import capturing, terminal
-
-    with _talk() as talk:
-        found = capturing.check(_open(folder), n=n, seed=seed, device=device, talk=talk)
-    terminal.print_to(stdout, terminal.parity(found))
+    made = opened(folder)
+    with talking() as talk:
+        attending.attend(
+            made,
+            positions,
+            batch_size=batch_size,
+            batch_tokens=batch_tokens,
+            loader=contents.loader_of(made, device),
+            redo=redo,
+            talk=talk,
+        )
 
 
 @app.command("p-true", epilog="Example:  probemap p-true RUN")
@@ -273,10 +265,10 @@ def p_true(
     """The model is asked whether its own answers are true; writes RUN/p_true.jsonl, a baseline of the map."""
     from probemap import contents, pipeline
 
-    opened = _open(folder)
-    with _talk() as talk:
-        loader = contents.loader_of(opened, device)
-        pipeline.ask_p_true(opened, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
+    made = opened(folder)
+    with talking() as talk:
+        loader = contents.loader_of(made, device)
+        pipeline.ask_p_true(made, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
 
 
 @app.command("map", epilog="Example:  probemap map RUN --c auto --permutations 100 --redo")
@@ -291,14 +283,18 @@ def map_(
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
     protocol: flags.Protocol = "probemap",
+    engine: flags.Engine = "local",
+    workers: flags.Workers = 1,
+    gpus_per_worker: flags.GpusPerWorker = 0.0,
     redo: flags.Redo = False,
 ) -> None:
     """One probe per (layer, position) cell, and its baselines; writes RUN/map.nc and RUN/map.csv."""
     from probemap import analysis, options
 
-    with _talk() as talk:
+    with talking() as talk:
         probing = options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol)
-        analysis.make_map(_open(folder), probing, redo=redo, talk=talk)
+        crew = _ray(engine, workers, gpus_per_worker)
+        analysis.make_map(opened(folder), probing, ray=crew, redo=redo, talk=talk)
 
 
 @app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")
@@ -310,66 +306,22 @@ def plot(
     """The picture; writes RUN/map.png and RUN/map.svg, or the file you name."""
     from probemap import analysis
 
-    with _talk() as talk:
-        for path in analysis.plot(_open(folder), out=out, cmap=cmap, talk=talk):
+    with talking() as talk:
+        for path in analysis.plot(opened(folder), out=out, cmap=cmap, talk=talk):
             stdout.print(str(path), markup=False, soft_wrap=True)
 
 
-@app.command(epilog="Example:  probemap show RUN")
-def show(folder: flags.RunFolder) -> None:
-    """The map in the terminal: cells, best cells, counts, what was left out and why."""
-    _show(_open(folder))
+app.add_typer(views.app)
 
 
-def _show(opened: Any) -> None:
-    from probemap import contents, terminal
+def _ray(engine: str, workers: int, gpus_per_worker: float) -> "Ray | None":
+    from probemap.options import Ray
 
-    probe_map = contents.read_map(opened, _say)
-    terminal.print_to(stdout, terminal.show(probe_map, opened.judgements()))
-
-
-@app.command(epilog="Example:  probemap inspect RUN city-Vienna")
-def inspect(
-    folder: flags.RunFolder,
-    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the first.")] = None,
-) -> None:
-    """One answer, token by token, with the position names under the tokens."""
-    from probemap import contents, terminal
-
-    example, said, judgement = contents.one_answer(_open(folder), id_)
-    width = shutil.get_terminal_size((100, 24)).columns
-    terminal.print_to(stdout, terminal.inspect(example, said, judgement, width=width))
-
-
-@app.command(epilog="Example:  probemap tasks")
-def tasks() -> None:
-    """The built-in tasks, and the published data sets that are known by name."""
-    from probemap.data import TASKS
-    from probemap.published import PUBLISHED
-
-    for name, line in TASKS.items():
-        task = line.load()
-        stdout.print(f"{name:<17} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
-    for name, published in PUBLISHED.items():
-        where = "file only" if published.hub is None else published.hub.repository
-        stdout.print(f"{name:<17} {published.meaning}  ({where}; {published.task.source})", soft_wrap=True)
-
-
-@app.command(epilog="Example:  probemap positions")
-def positions() -> None:
-    """The named token positions."""
-    from probemap.positions import POSITIONS
-
-    for name, position in POSITIONS.items():
-        stdout.print(f"{name:<26} {position.meaning}", soft_wrap=True)
-    last = "counted from the answer's last token; missing if it lies in the prompt"
-    stdout.print(f"{'-1, -2, …':<26} {last}", soft_wrap=True)
-
-
-def _open(folder: Path) -> Any:
-    from probemap.run import Run
-
-    return Run.open(folder)
+    if engine == "ray":
+        return Ray(workers, gpus_per_worker)
+    if workers > 1 or gpus_per_worker:
+        raise RunError("--workers and --gpus-per-worker are Ray's", "add --engine ray")
+    return None
 
 
 def main() -> None:
@@ -380,16 +332,16 @@ def main() -> None:
     try:
         app()
     except ProbemapError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from here")
+        say("stopped; the same command goes on from here")
         sys.exit(130)
     except OSError as error:
         if error.errno not in _FULL | _FORBIDDEN:
             raise
         where = f": {error.filename}" if error.filename else ""
         hint = "free some space" if error.errno in _FULL else "check the folder and its rights"
-        _say(f"error: {error.strerror}{where}\nhint: {hint}; the same command goes on where it stopped")
+        say(f"error: {error.strerror}{where}\nhint: {hint}; the same command goes on where it stopped")
     else:
         return
     sys.exit(1)

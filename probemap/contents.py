@@ -1,7 +1,7 @@
 """What a run folder holds, read and checked: do answers, verdicts, states and map still belong together?"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from probemap.options import Loader
 from probemap.positions import Indices, digest, token_indices
@@ -11,7 +11,6 @@ from probemap.run import Run, again
 if TYPE_CHECKING:
     from probemap.activations import ActivationStore
     from probemap.map import ProbeMap
-    from probemap.model import Model
 
 
 def answers_of(run: Run, task: Task) -> list[Answer]:
@@ -142,7 +141,18 @@ def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judge
     return task.examples[row], answers[row], judgements[row]
 
 
-def check_weights(run: Run, model: "Model", facts: tuple[str, ...]) -> None:
+class Weights(Protocol):
+    """What says which weights these are: a model, or who has loaded one."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+def check_weights(run: Run, model: Weights, facts: tuple[Literal["revision", "dtype"], ...]) -> None:
     """Refuse a model that is not the one whose answers, or whose first answers, the folder holds."""
     answered = run.step("answer")["facts"]
     for what in facts:

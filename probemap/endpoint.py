@@ -23,8 +23,8 @@ class Asked:
     """One question as a server is asked it."""
 
     id: str
-    prompt: Prompt
-    """As the local model's tokenizer makes it."""
+    prompt: Prompt | None
+    """As the local model's tokenizer makes it; None, in the ``chat`` frame: no model here."""
     turns: tuple[Turn, ...]
     """The same as a conversation, for a server that puts its own template around it."""
 
@@ -75,7 +75,7 @@ def ask_endpoint(
         try:
             warned = False
             for one, (reply, counted) in zip(asked, pool.map(ask, range(len(asked))), strict=True):
-                here = len(one.prompt.token_ids)
+                here = len(one.prompt.token_ids) if one.prompt else counted
                 if counted is not None and counted != here and not warned:
                     warned = True
                     tell(
@@ -114,13 +114,14 @@ def _chat(client: Any, one: Asked, draw: dict[str, Any]) -> tuple[Reply, int | N
     thought = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
     text = choice.message.content or ""
     if isinstance(thought, str) and thought:
-        opening = "" if one.prompt.text.rstrip().endswith("<think>") else "<think>\n"
+        opening = "" if one.prompt and one.prompt.text.rstrip().endswith("<think>") else "<think>\n"
         closing = "\n</think>\n\n" if text or choice.finish_reason == "stop" else ""
         text = f"{opening}{thought.strip()}{closing}{text.lstrip()}"
     return Reply(one.id, text, choice.finish_reason == "stop"), _counted(made)
 
 
 def _complete(client: Any, one: Asked, draw: dict[str, Any], frame: Frame) -> tuple[Reply, int | None]:
+    assert one.prompt is not None
     stop = {"stop": ["\n"]} if frame == "qa" else {}
     made = client.completions.create(prompt=one.prompt.text, **stop, **draw)
     choice = made.choices[0]

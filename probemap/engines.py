@@ -6,12 +6,15 @@ Each engine has a plan, how many answers come at a time, so that what was interr
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Literal, TypeVar
 
+from probemap.during import Spool
 from probemap.endpoint import Asked, ask_endpoint
-from probemap.generate import answer_batches, generate_answers
+from probemap.generate import Watching, answer_batches, generate_answers
 from probemap.model import Model
 from probemap.options import Answering, Endpoint
+from probemap.positions import DEFAULT_POSITIONS, parse_positions
 from probemap.prompt import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
 from probemap.records import Answer, Reply, Task
 from probemap.replay import replay
@@ -20,25 +23,49 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Answers to come."""
+class Plan:
+    """Who answers, and how many answers come at a time."""
 
+    label: str
+    revision: str
+    dtype: str
     frame: Frame | Literal["given"]
     """What stands around the prompts; ``given``: some came with their answers."""
     sizes: list[int]
     """Answers per batch."""
-    answers: Callable[[int], Iterator[list[Answer]]]
-    """The batches from number `skip` on."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Answers to come; a `crew.Worker` whose pieces are batches."""
+
+    model: Model
+    frame: Frame | Literal["given"]
+    sizes: list[int]
+    answers: Callable[[Sequence[int]], Iterator[list[Answer]]]
+    """The batches of these numbers, which follow one another."""
+
+    def plan(self) -> Plan:
+        return Plan(self.model.label, self.model.revision, self.model.dtype, self.frame, self.sizes)
+
+    def each(self, batches: Sequence[int]) -> Iterator[list[Answer]]:
+        return self.answers(batches) if batches else iter(())
 
 
 def engine(
-    model: Model, task: Task, options: Answering, replies: Sequence[Reply] | None, tell: Callable[[str], None]
+    model: Model,
+    task: Task,
+    options: Answering,
+    replies: Sequence[Reply] | None,
+    tell: Callable[[str], None],
+    folder: Path,
 ) -> Engine:
     """The engine that the options ask for.
 
     Parameters
     ----------
     replies: answers from elsewhere, one per question, in their order; None: they are yet to be made.
+    folder: for the states that are taken along, if they are.
 
     Raises
     ------
@@ -53,7 +80,7 @@ def engine(
     check_lengths(model, prompts, task.max_new_tokens)
     if options.endpoint is not None:
         return _served(model, task, options, frame, prompts, options.endpoint, tell)
-    return _local(model, task, options, frame, prompts, tell)
+    return _local(model, task, options, frame, prompts, tell, folder)
 
 
 def _local(
@@ -63,10 +90,18 @@ def _local(
     frame: Frame,
     prompts: Sequence[tuple[str, Prompt]],
     tell: Callable[[str], None],
+    folder: Path,
 ) -> Engine:
+    watching = None
+    if (wanted := options.during) is not None and task.kind == "open":
+        tell("where the exact answer is, a model is asked later: the states are captured in a second pass")
+    elif wanted is not None:
+        positions = parse_positions(wanted.positions) if wanted.positions else DEFAULT_POSITIONS
+        spool = Spool(folder, model, task, positions, wanted.site, wanted.layers)
+        watching = Watching(spool.watch, spool.write)
     plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
 
-    def answers(skip: int) -> Iterator[list[Answer]]:
+    def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
         return generate_answers(
             model,
             prompts,
@@ -76,11 +111,12 @@ def _local(
             max_tokens=options.batch_tokens,
             temperature=options.temperature,
             seed=options.seed,
-            skip_batches=skip,
+            numbers=batches,
+            watching=watching,
             tell=tell,
         )
 
-    return Engine(frame, [len(batch) for batch in plan], answers)
+    return Engine(model, frame, [len(batch) for batch in plan], answers)
 
 
 def _served(
@@ -95,24 +131,25 @@ def _served(
     asked = [Asked(id_, p, turns(task, e)) for (id_, p), e in zip(prompts, task.examples, strict=True)]
     sizes = [len(batch) for batch in _slices(asked, options.batch_size)]
 
-    def answers(skip: int) -> Iterator[list[Answer]]:
-        begun = sum(sizes[:skip])
+    def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
+        begun = sum(sizes[: batches[0]])
+        rows = slice(begun, begun + sum(sizes[k] for k in batches))
         coming = ask_endpoint(
             endpoint,
-            asked[begun:],
+            asked[rows],
             frame=frame,
             max_new_tokens=task.max_new_tokens,
             temperature=options.temperature,
             seed=options.seed + begun,
             tell=tell,
         )
-        pairs = zip((one.prompt for one in asked[begun:]), coming, strict=True)
-        for size in sizes[skip:]:
+        pairs = zip((prompt for _, prompt in prompts[rows]), coming, strict=True)
+        for k in batches:
             yield replay(
-                model, list(islice(pairs, size)), chat=frame == "chat", max_tokens=options.batch_tokens, tell=tell
+                model, list(islice(pairs, sizes[k])), chat=frame == "chat", max_tokens=options.batch_tokens, tell=tell
             )
 
-    return Engine(frame, sizes, answers)
+    return Engine(model, frame, sizes, answers)
 
 
 def _given(
@@ -130,13 +167,13 @@ def _given(
     came = any(reply.prompt is not None for reply in replies)
     # A prompt that came along has the model's own template, if there is one.
     chat = model.has_chat_template if came else frame == "chat"
-    batches = _slices(list(zip(prompts, replies, strict=True)), options.batch_size)
+    pairs = _slices(list(zip(prompts, replies, strict=True)), options.batch_size)
 
-    def answers(skip: int) -> Iterator[list[Answer]]:
-        for batch in batches[skip:]:
-            yield replay(model, batch, chat=chat, max_tokens=options.batch_tokens, tell=tell)
+    def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
+        for k in batches:
+            yield replay(model, pairs[k], chat=chat, max_tokens=options.batch_tokens, tell=tell)
 
-    return Engine("given" if came else frame, [len(batch) for batch in batches], answers)
+    return Engine(model, "given" if came else frame, [len(batch) for batch in pairs], answers)
 
 
 def _slices(items: Sequence[_T], size: int) -> list[Sequence[_T]]:

@@ -1,9 +1,10 @@
 """From states to map: reading them layer by layer, fitting all cells, on as many cores as there are."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probemap.crew import crew
 from probemap.map import ProbeMap, map_from_scores
+from probemap.options import Ray
 from probemap.probe import AUTO_STRENGTHS, HELD_OUT, MIN_PER_CLASS, CellScores, Plan, assign_folds, score_cells
 from probemap.records import MapError
 from probemap.source import States, states_from
@@ -40,6 +43,7 @@ def fit_map(
     common_rows: bool = False,
     nested: bool = True,
     device: str = "auto",
+    ray: Ray | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
     attrs: Mapping[str, Any] | None = None,
@@ -68,6 +72,7 @@ def fit_map(
     common_rows: score every column on the answers that have all positions.
     nested: also judge inside each training part, which `ProbeMap.honest_best` needs.
     device: ``auto`` takes CUDA where there is one, else all cores of the CPU.
+    ray: the workers that share the layers; None: all is done here.
     seed: of folds, shuffles and draws.
     ids: (n,) names of the answers; None numbers them.
     attrs: where it all comes from; kept in the map's ``attrs``.
@@ -96,17 +101,17 @@ def fit_map(
             strengths,
             can_nest and (nested or len(strengths) > 1),
             probe,
-            _device(device),
+            device,
         )
         for repeat in range(repeats)
     ]
     shuffles = _shuffles(labels, group, permutations, seed)
     has = _presence(present, source, kept)
     grid = _Grid.empty(source, plans, len(kept), permutations)
-    with _Cores(plans[0].device) as cores:
-        for row, layer in enumerate(source.layers):
-            # The layer's states live inside this call alone: the next layer is read when they are gone.
-            grid.put(row, *_judge_layer(source, layer, kept, has, common_rows, labels, plans, shuffles, cores))
+    layer_by_layer = partial(_Layers, source, kept, has, common_rows, labels, plans, shuffles)
+    with crew(layer_by_layer, ray) as workers:
+        for row, made in enumerate(workers.each(range(len(source.layers)))):
+            grid.put(row, *made)
             progress(row + 1, len(source.layers))
     if np.isnan(grid.scores).all():
         raise MapError(
@@ -194,45 +199,57 @@ class _Grid:
         return made
 
 
-def _judge_layer(
-    source: States,
-    layer: int,
-    kept: Ints,
-    has: Bools | None,
-    common_rows: bool,
-    labels: Bools,
-    plans: Sequence[Plan],
-    shuffles: Bools,
-    cores: "_Cores",
-) -> tuple[list[list[CellScores | None]], Bools]:
-    """(for each position the cell under each plan, which answers have which position)."""
-    states = source.read(layer)
-    states = states if len(kept) == source.n else states[kept]
-    if has is not None:
-        states[~has] = np.nan
-    if common_rows:
-        states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
+@dataclass(frozen=True)
+class _Layers:
+    """Fits the cells of a layer at a time; a `crew.Worker` whose pieces are the rows of the map."""
 
-    seen = ~np.isnan(states[:, :, 0])
+    source: States
+    kept: Ints
+    has: Bools | None
+    common_rows: bool
+    labels: Bools
+    plans: Sequence[Plan]
+    shuffles: Bools
 
-    def judge(columns: list[int]) -> list[list[CellScores] | None]:
-        mine = np.ascontiguousarray(states[:, columns].swapaxes(0, 1))
-        broken = np.argwhere(~np.isfinite(mine).all(axis=2) & ~np.isnan(mine).all(axis=2))
-        if len(broken):
-            i, row = broken[0].tolist()
-            raise MapError(
-                f"the state of answer {int(kept[row])} at layer {layer}, {source.positions[columns[i]]}, "
-                "holds values that are not finite",
-                "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
-            )
-        return [score_cells(mine, labels, plan, shuffles) for plan in plans]
+    def plan(self) -> None:
+        pass
 
-    judged: dict[int, list[CellScores | None]] = {}
-    together = _together(seen, cores.workers)
-    for columns, by_plan in zip(together, cores.map(judge, together), strict=True):
-        for i, column in enumerate(columns):
-            judged[column] = [None if made is None else made[i] for made in by_plan]
-    return [judged[column] for column in range(len(source.positions))], seen
+    def each(self, rows: Sequence[int]) -> Iterator[tuple[list[list[CellScores | None]], Bools]]:
+        """(for each position the cell under each plan, which answers have which position)."""
+        plans = [replace(plan, device=_device(plan.device)) for plan in self.plans]
+        with _Cores(plans[0].device) as cores:
+            for row in rows:
+                # The layer's states live inside this call alone: the next layer is read when they are gone.
+                yield self._judge(self.source.layers[row], plans, cores)
+
+    def _judge(self, layer: int, plans: Sequence[Plan], cores: "_Cores") -> tuple[list[list[CellScores | None]], Bools]:
+        states = self.source.read(layer)
+        states = states if len(self.kept) == self.source.n else states[self.kept]
+        if self.has is not None:
+            states[~self.has] = np.nan
+        if self.common_rows:
+            states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
+
+        seen = ~np.isnan(states[:, :, 0])
+
+        def judge(columns: list[int]) -> list[list[CellScores] | None]:
+            mine = np.ascontiguousarray(states[:, columns].swapaxes(0, 1))
+            broken = np.argwhere(~np.isfinite(mine).all(axis=2) & ~np.isnan(mine).all(axis=2))
+            if len(broken):
+                i, row = broken[0].tolist()
+                raise MapError(
+                    f"the state of answer {int(self.kept[row])} at layer {layer}, {self.source.positions[columns[i]]}, "
+                    "holds values that are not finite",
+                    "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
+                )
+            return [score_cells(mine, self.labels, plan, self.shuffles) for plan in plans]
+
+        judged: dict[int, list[CellScores | None]] = {}
+        together = _together(seen, cores.workers)
+        for columns, by_plan in zip(together, cores.map(judge, together), strict=True):
+            for i, column in enumerate(columns):
+                judged[column] = [None if made is None else made[i] for made in by_plan]
+        return [judged[column] for column in range(len(self.source.positions))], seen
 
 
 def _together(seen: Bools, workers: int) -> list[list[int]]:

@@ -46,18 +46,42 @@ Quantize = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(help="Of the weights: auto, float32, bfloat16, float16.")]
 Locator = Annotated[
-    Literal["auto", "names", "numbers", "model", "none", "paper"],
+    Literal["auto", "names", "numbers", "choices", "model", "none", "paper"],
     typer.Option(
         help="How the exact answer is found; auto follows the task. With paper the place depends on whether the "
         "answer was right: for comparison only."
     ),
 ]
+Judge = Annotated[
+    Literal["rules", "model"],
+    typer.Option(help="Who says right or wrong; a model says yes or no, and the rules are compared with it."),
+]
+JudgeUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        help="Base URL of an OpenAI-compatible server whose model judges or locates; default: the one that answered.",
+    ),
+]
+Decided = Annotated[
+    str | None,
+    typer.Option(help="A file of your own decisions, e.g. RUN/disagreements.jsonl as you edited it: id, correct, …"),
+]
 Positions = Annotated[str | None, typer.Option(help="e.g. last_q,exact_answer_first,-8..-1; default: all fifteen.")]
+Layers = Annotated[str | None, typer.Option(help="e.g. 0,8,16 or 0..31:4, every fourth; default: all.")]
 StoreDtype = Annotated[Literal["float32", "float16"], typer.Option(help="Of the stored states.")]
+OnePass = Annotated[
+    bool, typer.Option("--one-pass", help="Take the states while the model answers, not in a second pass.")
+]
 Store = Annotated[
     str | None,
     typer.Option(help="Put the states below this URL (s3://bucket/folder, …), not into RUN; needs its fsspec package."),
 ]
+Engine = Annotated[
+    Literal["local", "ray"], typer.Option(help="Who does the work: this process, or Ray's workers (needs ray).")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Of Ray, each with a model of its own.")]
+GpusPerWorker = Annotated[float, typer.Option(min=0, help="0: none; 0.5: two workers share one; 2: spread over two.")]
 Shard = Annotated[
     str | None,
     typer.Option(
@@ -67,8 +91,9 @@ Shard = Annotated[
 Site = Annotated[
     str,
     typer.Option(
-        help="Read in each block: resid (the residual stream after it), attn_out, mlp_out (what its attention or MLP "
-        "returns), mlp_hidden (the input of the MLP's last projection); or NAME=PATH, the module PATH inside a block."
+        help="Read in each block: resid (the residual stream after it), attn_out (what its attention returns), heads "
+        "(what each attention head returns), mlp_out (what its MLP returns), mlp_hidden (the input of the MLP's last "
+        "projection); or NAME=PATH, the module PATH inside a block."
     ),
 ]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]

@@ -4,15 +4,47 @@ Token ids are never made twice: what is kept is what the model saw and produced.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from probemap.batching import batches, in_halves
 from probemap.model import Model
-from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
+from probemap.prompt import Frame, Prompt
 from probemap.reasoning import reasoning_tokens
-from probemap.records import Answer, Example, ModelError, Task
+from probemap.records import Answer, ModelError
+
+_NEVER = 2**31 - 1
+"""An id that no token has: none at all would be the model's own end."""
+
+
+class Watch(Protocol):
+    """Looks on while a batch is generated."""
+
+    def hooked(self) -> AbstractContextManager[None]: ...
+    def states(self) -> npt.NDArray[np.float32]:
+        """(rows, passes, …), the first pass that over the prompts."""
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Has a look at every batch."""
+
+    watch: Callable[[int], Watch]
+    """Of so many rows."""
+    keep: Callable[[int, list[Answer], list[npt.NDArray[np.float32]]], None]
+    """Called with the number of a batch, its answers, and what was seen of each."""
 
 
 def generate_answers(
@@ -25,7 +57,8 @@ def generate_answers(
     max_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
-    skip_batches: int = 0,
+    numbers: Sequence[int] | None = None,
+    watching: Watching | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
     """Answer (id, prompt) pairs, one batch of similar lengths at a time.
@@ -37,7 +70,8 @@ def generate_answers(
     max_tokens: of a batch, as for `batching.batches`, each row counted with its `max_new_tokens`.
     temperature: 0 is greedy; above 0 each token is drawn from the whole distribution at that temperature.
     seed: of the draws; batch `b` draws with ``seed + b``, so that a resumed run draws the same.
-    skip_batches: leave out this many batches of the plan, which an earlier run finished.
+    numbers: of the batches of the plan to answer; None: all.
+    watching: looks on; each batch then takes one pass more, over its last tokens.
     tell: told when a batch does not fit the memory and is halved; what was batched with what then differs.
 
     Raises
@@ -47,9 +81,9 @@ def generate_answers(
     ends = model.end_ids()
     breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
     plan = answer_batches(prompts, max_new_tokens, batch_size, max_tokens)
-    for number, rows in enumerate(plan[skip_batches:], start=skip_batches):
+    for number in range(len(plan)) if numbers is None else numbers:
 
-        def ask(some: list[int], number: int = number) -> tuple[list[list[int]], list[list[float]]]:
+        def ask(some: list[int], number: int = number) -> _Made:
             return _generate(
                 model,
                 [prompts[i][1].token_ids for i in some],
@@ -57,14 +91,19 @@ def generate_answers(
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=seed + number,
+                watch=watching.watch(len(some)) if watching else None,
             )
 
         batch: list[Answer] = []
-        for some, made in in_halves(rows, ask, tell):
+        seen: list[npt.NDArray[np.float32]] = []
+        for some, made in in_halves(plan[number], ask, tell):
             if made is None:
                 raise out_of_memory(model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens)
-            for i, ids, logs in zip(some, *made, strict=True):
+            for i, ids, logs in zip(some, made.ids, made.logprobs, strict=True):
                 batch.append(_answer(model, *prompts[i], ids, logs, ends, breaks))
+            seen += [] if made.seen is None else list(made.seen)
+        if watching:
+            watching.keep(number, batch, seen)
         yield batch
 
 
@@ -102,6 +141,23 @@ class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
         return scores
 
 
+class _OnceMore(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row one pass after its stop id, so that the model has also read that."""
+
+    def __init__(self, stop_ids: list[int], width: int) -> None:
+        self.stop_ids, self.width = torch.tensor(stop_ids), width
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
+        return torch.isin(input_ids[:, self.width : -1], self.stop_ids.to(input_ids.device)).any(1)
+
+
+@dataclass(frozen=True)
+class _Made:
+    ids: list[list[int]]
+    logprobs: list[list[float]]
+    seen: npt.NDArray[np.float32] | None
+
+
 def _generate(
     model: Model,
     prompts: list[tuple[int, ...]],
@@ -110,7 +166,8 @@ def _generate(
     max_new_tokens: int,
     temperature: float,
     seed: int,
-) -> tuple[list[list[int]], list[list[float]]]:
+    watch: Watch | None = None,
+) -> _Made:
     """Produced ids and their log-probabilities, each row up to and with its first stop id."""
     width = max(map(len, prompts))
     pad = model.tokenizer.pad_token_id
@@ -121,29 +178,31 @@ def _generate(
     noted = _ChosenLogprobs()
     draw = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
     config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens + bool(watch),
         do_sample=temperature > 0,
-        eos_token_id=stop_ids,
+        eos_token_id=[_NEVER] if watch else stop_ids,
         pad_token_id=pad,
         **draw,
     )
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.inference_mode(), torch.random.fork_rng(devices):
+    with torch.inference_mode(), torch.random.fork_rng(devices), watch.hooked() if watch else nullcontext():
         torch.manual_seed(seed)
         sequences = model.network.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList([noted]),
+            stopping_criteria=StoppingCriteriaList([_OnceMore(stop_ids, width)]) if watch else None,
         )
     noted.note(sequences)
     logs = torch.stack(noted.chosen, 1).tolist()
     stops = set(stop_ids)
     produced = []
-    for row in sequences[:, width:].tolist():
+    for row in sequences[:, width : width + max_new_tokens].tolist():
         stop = next((i + 1 for i, token in enumerate(row) if token in stops), len(row))
         produced.append(row[:stop])
-    return produced, [row[: len(kept)] for row, kept in zip(logs, produced, strict=True)]
+    chosen = [row[: len(kept)] for row, kept in zip(logs, produced, strict=True)]
+    return _Made(produced, chosen, watch.states() if watch else None)
 
 
 def _answer(
@@ -190,41 +249,3 @@ def decode_with_offsets(tokenizer: object, ids: Sequence[int]) -> tuple[str, lis
         torn = len(prefix) > complete
         offsets.append((start, min(complete + torn, len(text))))
     return text, offsets
-
-
-_SHOWN = (
-    ("Who wrote Hamlet?", "Hamlet was written by William Shakespeare around 1600.", "William Shakespeare"),
-    ("When did it open?", "I am sorry, but I do not know when it opened.", "NO ANSWER"),
-    ("Which planet is the largest?", "The largest planet of the solar system is Jupiter.", "Jupiter"),
-    ("In which year did it end?", "It began in 1914 and came to an end in 1918.", "1918"),
-)
-_EXTRACTION = Task(
-    "exact answers",
-    (),
-    "open",
-    prompt="Question: {question}\nLong answer: {context}\nShort answer:",
-    shots=tuple((f"Question: {q}\nLong answer: {said}\nShort answer:", exact) for q, said, exact in _SHOWN),
-    max_new_tokens=24,
-)
-
-
-def ask_exact_answers(
-    model: Model, pairs: Sequence[tuple[str, str]], *, batch_size: int = 16
-) -> dict[tuple[str, str], str | None]:
-    """Ask a model to copy the exact answer out of each (question, text); None where it says there is none.
-
-    It sees question and text, never the accepted answers.  Worked examples in the ``qa`` frame, chat model or not:
-    small chat models would rather talk.  The copy is not trusted: `locate.locator_from_extracts` accepts it only where
-    it stands in the text.
-    """
-    examples = [Example(str(i), q, ("",), context=" ".join(text.split())) for i, (q, text) in enumerate(pairs)]
-    prompts = [(e.id, make_prompt(model, _EXTRACTION, e, "qa")) for e in examples]
-    check_lengths(model, prompts, _EXTRACTION.max_new_tokens)
-    extracts: dict[tuple[str, str], str | None] = {}
-    for batch in generate_answers(
-        model, prompts, frame="qa", max_new_tokens=_EXTRACTION.max_new_tokens, batch_size=batch_size
-    ):
-        for answer in batch:
-            said = answer.text.strip()
-            extracts[pairs[int(answer.id)]] = None if not said or "NO ANSWER" in said.upper() else said
-    return extracts

@@ -2,11 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probemap.data import rows_of
 from probemap.records import DataError, Reply, Task, Verdict
+
+DECIDED = {True: "right, as decided", False: "wrong, as decided", None: "undecided, as decided"}
+"""Reason of a verdict that a person gave."""
 
 GIVEN = {True: "right, as given", False: "wrong, as given", None: "undecided, as given"}
 """Reason of a verdict that came with the answer."""
@@ -74,6 +78,40 @@ def _reply(row: Mapping[str, Any], id_: str, where: str) -> Reply:
         verdict = Verdict(correct, GIVEN[correct])
     stopped = _truth(row.get("stopped"), f"{where}: stopped")
     return Reply(id_, text, stopped is not False, prompt or None, verdict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided of an answer."""
+
+    verdict: Verdict
+    exact_answer: str | None
+    """As it stands in the answer; empty: there is none; None: nothing was decided."""
+
+
+def read_decisions(path: Path, task: Task) -> dict[str, Decision]:
+    """Id -> decision, from a file with one row per answer: ``id``, ``correct`` (true, false or null for undecided) and
+    optionally ``exact_answer`` (null: there is none); other fields are for the reader.
+
+    Raises
+    ------
+    DataError: no such file, a bad row, an id that is none of the questions' or stands twice.
+    """
+    ids = {e.id for e in task.examples}
+    found: dict[str, Decision] = {}
+    for number, row in enumerate(rows_of(path), start=1):
+        where = f"{path}, row {number}"
+        if not isinstance(row, Mapping) or "id" not in row or "correct" not in row:
+            raise DataError(f"{where}: no id or no correct", "each row needs 'id' and 'correct'")
+        id_ = str(row["id"])
+        if id_ not in ids or id_ in found:
+            problem = "a second decision on" if id_ in found else "none of the questions is"
+            raise DataError(f"{where}: {problem} {id_!r}", "one row per answer, under its question's id")
+        correct, exact = _truth(row["correct"], f"{where}: correct"), row.get("exact_answer")
+        if not isinstance(exact, str | None):
+            raise DataError(f"{where}: exact_answer is {type(exact).__name__}", "write a text, or null for none")
+        found[id_] = Decision(Verdict(correct, DECIDED[correct]), (exact or "") if "exact_answer" in row else None)
+    return found
 
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False, "": None, "null": None, "none": None}

@@ -46,17 +46,7 @@ LOCATORS: dict[str, Locator] = {
     "none": locate_nothing,
 }
 """Name -> locator.  A task of kind ``names`` or ``numbers`` uses the one of its name; for open questions a model can
-be asked, see `generate.ask_exact_answers`."""
-
-
-def locator_from_extracts(extracts: dict[tuple[str, str], str | None]) -> Locator:
-    """A locator from what a model copied out of each (question, text); others find nothing."""
-
-    def locate_extract(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
-        extract = extracts.get((question, text))
-        return None if extract is None else find_words(text, extract)
-
-    return locate_extract
+be asked, see `assess.extraction`."""
 
 
 def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:

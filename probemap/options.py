@@ -68,6 +68,34 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
+class Ray:
+    """Workers that share the work, on this machine or on the cluster that RAY_ADDRESS names."""
+
+    workers: int = 1
+    gpus_per_worker: float = 0.0
+
+
+@dataclass(frozen=True)
+class Capturing:
+    """Options of the capture step."""
+
+    positions: str | None = None
+    """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
+    batch_size: int = 32
+    store_dtype: str = "float32"
+    site: str = "resid"
+    """Where in each block, see `sites.find_taps`."""
+    batch_tokens: int | None = None
+    """Tokens per batch, padding included; None: no limit but `batch_size`."""
+    store: str | None = None
+    """A URL of any file system that fsspec knows, below which the states go; None: the run folder."""
+    layers: str | None = None
+    """Which, as for `sites.parse_layers`; None: all."""
+    shard_bytes: int | None = None
+    """About how large a shard is: what is captured, and lost, as a whole.  None: `activations.SHARD_BYTES`."""
+
+
+@dataclass(frozen=True)
 class Answering:
     """Options of the answer step."""
 
@@ -86,25 +114,27 @@ class Answering:
     """A file of answers that exist already, see `given.read_replies`; None: they are made."""
     endpoint: Endpoint | None = None
     """The server that answers; None: the model here."""
+    during: Capturing | None = None
+    """What of the states is taken along, see `during`; None: nothing."""
 
 
-LocatorName = Literal["auto", "names", "numbers", "model", "none", "paper"]
+LocatorName = Literal["auto", "names", "numbers", "choices", "model", "none", "paper"]
 
 
 @dataclass(frozen=True)
-class Capturing:
-    """Options of the capture step."""
+class Judging:
+    """Options of the judge step."""
 
-    positions: str | None = None
-    """As for `positions.parse_positions`; None takes DEFAULT_POSITIONS."""
-    batch_size: int = 32
-    store_dtype: str = "float32"
-    site: str = "resid"
-    """Where in each block, see `sites.find_taps`."""
-    batch_tokens: int | None = None
-    """Tokens per batch, padding included; None: no limit but `batch_size`."""
-    store: str | None = None
-    """A URL of any file system that fsspec knows, below which the states go; None: the run folder."""
+    locator: LocatorName = "auto"
+    """How the exact answer is found.  ``auto`` follows the task: its closed set, its numbers, its letters, or for open
+    questions a model is asked to copy the exact answer out of question and text.  ``paper`` makes the place depend on
+    the verdict and is for comparison only, see `locate.paper_locator`; where it has no say it is ``auto``."""
+    judge: Literal["rules", "model"] = "rules"
+    """Who says right or wrong; see `judge` and `assess`."""
+    endpoint: Endpoint | None = None
+    """The server whose model is asked; None: the model that answered."""
+    decided: str | None = None
+    """A file of verdicts and exact answers that a person has decided, see `given.read_decisions`."""
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,25 @@ another tool.  A step that is done is left alone; one that was interrupted goes 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probemap.analysis import make_map, plot
 from probemap.capturing import capture
 from probemap.contents import answer_inputs, answers_of, check_weights, loader_of
+from probemap.crew import crew
 from probemap.data import fingerprint, load_task
 from probemap.given import read_replies
-from probemap.judge import judge as judge_answer
-from probemap.locate import LOCATORS, Locator, locate, locator_from_extracts, paper_locator
-from probemap.options import SILENT, Answering, Capturing, Loader, LocatorName, Models, Probing, Talk
-from probemap.records import Answer, Belief, Judgement, Reply, RunError, Task
+from probemap.judging import judge
+from probemap.options import SILENT, Answering, Capturing, Judging, Loader, Models, Probing, Ray, Talk
+from probemap.records import Belief, Reply, RunError, Task
 from probemap.run import Run
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.engines import Engine
 
 
 def answer(
@@ -26,11 +32,16 @@ def answer(
     out: str | Path,
     options: Answering = Answering(),
     *,
+    ray: Ray | None = None,
     redo: bool = False,
     talk: Talk = SILENT,
     models: Models | None = None,
 ) -> Run:
     """Put the questions to the model; writes ``task.json`` and ``answers.jsonl``.
+
+    Parameters
+    ----------
+    ray: the workers that share the batches; None: all is done here.
 
     Raises
     ------
@@ -49,6 +60,10 @@ def answer(
         inputs["answers"] = hashlib.sha256(Path(options.answers).read_bytes()).hexdigest()
         if others:
             talk.tell(f"{others} rows of {options.answers} belong to none of the {len(replies)} questions")
+    if ray is not None and options.endpoint is not None:
+        raise RunError("a server answers, not Ray's workers", "leave --engine ray to `probemap capture`")
+    if options.during is not None and (options.answers is not None or options.endpoint is not None):
+        raise RunError("the model here does not answer: there are no states to take", "leave --one-pass out")
     run = Run(out)
     with (
         run.locked(),
@@ -78,103 +93,46 @@ def answer(
         ) as needed,
     ):
         if needed:
-            _answer(run, task, loader, options, replies, talk, {} if models is None else models)
+            # Workers elsewhere load a model of their own, and have nobody to talk to.
+            mine = ({}, SILENT) if ray else ({} if models is None else models, talk)
+            _answer(run, task, partial(_engine, loader, task, options, replies, run.during, *mine), ray, talk)
     return run
 
 
 def _answer(
     run: Run,
     task: Task,
+    make: Callable[[], "Engine"],
+    ray: Ray | None,
+    talk: Talk,
+) -> None:
+    with crew(make, ray) as workers:
+        plan = workers.plan()
+        check_weights(run, plan, ("revision", "dtype"))
+        run.write_task(task)
+        run.note("answer", {"model": plan.label, "revision": plan.revision, "dtype": plan.dtype, "frame": plan.frame})
+        begun = run.begun_answers(plan.sizes)
+        done = sum(plan.sizes[:begun])
+        if done:
+            talk.tell(f"{done} of {len(task.examples)} answers are there already")
+        for batch in workers.each(range(begun, len(plan.sizes))):
+            run.append_answers(batch)
+            done += len(batch)
+            talk.progress("answers", done, len(task.examples))
+
+
+def _engine(
     loader: Loader,
+    task: Task,
     options: Answering,
     replies: list[Reply] | None,
-    talk: Talk,
+    during: Path,
     models: Models,
-) -> None:
+    talk: Talk,
+) -> "Engine":
     from probemap.engines import engine
 
-    model = loader.load(models)
-    check_weights(run, model, ("revision", "dtype"))
-    found = engine(model, task, options, replies, talk.tell)
-    run.write_task(task)
-    run.note(
-        "answer",
-        {"model": model.label, "revision": model.revision, "dtype": model.dtype, "frame": found.frame},
-    )
-    begun = run.begun_answers(found.sizes)
-    done = sum(found.sizes[:begun])
-    if done:
-        talk.tell(f"{done} of {len(task.examples)} answers are there already")
-    for batch in found.answers(begun):
-        run.append_answers(batch)
-        done += len(batch)
-        talk.progress("answers", done, len(task.examples))
-
-
-def judge(
-    run: Run,
-    *,
-    locator: LocatorName = "auto",
-    loader: Loader | None = None,
-    redo: bool = False,
-    talk: Talk = SILENT,
-    models: Models | None = None,
-) -> None:
-    """Verdicts and exact answers; writes ``verdicts.jsonl``.
-
-    Parameters
-    ----------
-    locator: ``auto`` follows the task: its closed set, its numbers, or for open questions the model that
-        answered is asked to copy the exact answer out of question and text.  ``paper`` makes the place depend on
-        the verdict and is for comparison only, see `locate.paper_locator`; where it has no say it is ``auto``.
-    loader: of the model to ask; None is the one that answered.
-    """
-    with run.locked():
-        task = run.task()
-        ordinary = "model" if task.kind == "open" else task.kind
-        chosen = ordinary if locator == "auto" else locator
-        with run.making(
-            "judge",
-            options={"locator": chosen},
-            inputs=answer_inputs(run),
-            redo=redo,
-            tell=talk.tell,
-        ) as needed:
-            if not needed:
-                return
-            answers = answers_of(run, task)
-            find = _locator(ordinary if chosen == "paper" else chosen, run, task, answers, loader, models, talk)
-            judgements = []
-            for example, said in zip(task.examples, answers, strict=True):
-                verdict = said.verdict or judge_answer(task, example, said)
-                here = paper_locator(example, verdict.correct, find) if chosen == "paper" else find
-                span, no_span = locate(task, example, said, here)
-                judgements.append(Judgement(said.id, verdict, span, no_span))
-            run.write_judgements(judgements)
-            if all(j.span is None for j in judgements):
-                talk.tell(
-                    f"no exact answer was found in any of {len(judgements)} answers: the map will have no "
-                    "exact_answer columns\nhint: try --locator model, or look at answers with `probemap inspect`"
-                )
-
-
-def _locator(
-    name: str,
-    run: Run,
-    task: Task,
-    answers: list[Answer],
-    loader: Loader | None,
-    models: Models | None,
-    talk: Talk,
-) -> Locator:
-    if name != "model":
-        return LOCATORS[name]
-    from probemap.generate import ask_exact_answers
-
-    model = (loader or loader_of(run)).load({} if models is None else models)
-    pairs = [(e.question, a.proper.text) for e, a in zip(task.examples, answers, strict=True)]
-    talk.tell(f"{model.label} is asked for the exact answer in {len(pairs)} texts")
-    return locator_from_extracts(ask_exact_answers(model, pairs))
+    return engine(loader.load(models), task, options, replies, talk.tell, during)
 
 
 def ask_p_true(
@@ -222,10 +180,11 @@ def run_all(
     loader: Loader,
     out: str | Path,
     answering: Answering = Answering(),
+    judging: Judging = Judging(),
     capturing: Capturing = Capturing(),
     probing: Probing = Probing(),
     *,
-    locator: LocatorName = "auto",
+    ray: Ray | None = None,
     redo: bool = False,
     talk: Talk = SILENT,
 ) -> Run:
@@ -235,14 +194,14 @@ def run_all(
     """
     models: Models = {}
     if probing.protocol == "paper":
-        locator = "paper" if locator == "auto" else locator
+        judging = replace(judging, locator="paper") if judging.locator == "auto" else judging
         capturing = replace(capturing, site="mlp_out") if capturing.site == "resid" else capturing
-    run = answer(data, loader, out, answering, redo=redo, talk=talk, models=models)
-    judge(run, locator=locator, loader=loader, redo=redo, talk=talk, models=models)
-    capture(run, capturing, loader=loader, redo=redo, talk=talk, models=models)
+    run = answer(data, loader, out, answering, ray=ray, redo=redo, talk=talk, models=models)
+    judge(run, judging, loader=loader, redo=redo, talk=talk, models=models)
+    capture(run, capturing, ray=ray, loader=loader, redo=redo, talk=talk, models=models)
     if probing.baselines:
         ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, talk=talk, models=models)
     models.clear()  # the probes need the memory
-    make_map(run, probing, redo=redo, talk=talk)
+    make_map(run, probing, ray=ray, redo=redo, talk=talk)
     plot(run, talk=talk)
     return run

@@ -191,6 +191,17 @@ class Belief:
 
 
 @dataclass(frozen=True)
+class Opinion:
+    """One line of ``opinions.jsonl``: what a model that judges or locates was asked, and what it said."""
+
+    who: str
+    about: str
+    """What it was asked for, with a mark of the worked examples that it was shown."""
+    asked: str
+    said: str
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One line of ``verdicts.jsonl``: verdict and exact answer of one answer."""
 

@@ -6,7 +6,11 @@
     RUN/task.json         the questions, and how they are asked and judged
     RUN/answers.jsonl     what the model said, one line per answer        (answer)
     RUN/verdicts.jsonl    right or wrong, and the exact answer            (judge)
+    RUN/opinions.jsonl    what a model that judges or locates has said
+    RUN/disagreements.jsonl  where it differs from the rules, for you to decide
     RUN/activations/      hidden states, one shard per block of answers   (capture)
+    RUN/attention/        how much attention each position receives       (attention)
+    RUN/during/           states taken while it answered, until the capture step has them
     RUN/p_true.jsonl      how likely the model holds its answers for true (p-true)
     RUN/map.nc, .csv      one AUC per cell                                (map)
     RUN/map.png, .svg     the picture                                     (plot)
@@ -30,28 +34,36 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from probemap.records import Answer, Belief, Judgement, RunError, Task
+from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "answer": ("task.json", "answers.jsonl"),
     "judge": ("verdicts.jsonl",),
     "capture": ("activations",),
+    "attention": ("attention",),
     "p-true": ("p_true.jsonl",),
     "map": ("map.nc", "map.csv"),
     "plot": ("map.png", "map.svg"),
 }
 """Step -> the files that it makes."""
 
-_BEGUN = {"answer": ("answers.jsonl",), "capture": ("activations/commits", "activations/where.json")}
+_BEGUN = {
+    "answer": ("answers.jsonl",),
+    "capture": ("activations/commits", "activations/where.json"),
+    "attention": ("attention/commits",),
+}
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
-_UNRECORDED = {"site": "resid"}
+_BESIDE = {"judge": ("disagreements.jsonl",)}
+"""Step -> files that it makes under some options, and that go aside with the others."""
+
+_UNRECORDED = {"site": "resid", "judge": "rules"}
 """Option -> what a step did that was made before there was this option; where it is not said, None."""
 
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
 _T = TypeVar("_T")
 _TASK, _ANSWER, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Answer), TypeAdapter(Judgement)
-_BELIEF = TypeAdapter(Belief)
+_BELIEF, _OPINION = TypeAdapter(Belief), TypeAdapter(Opinion)
 
 
 class Run:
@@ -75,6 +87,11 @@ class Run:
                 "`probemap run DATA --model MODEL --out RUN` makes one",
             )
         return run
+
+    @property
+    def during(self) -> Path:
+        """Where states lie that were taken while the model answered, until they are captured."""
+        return self.path / "during"
 
     @contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
@@ -189,7 +206,7 @@ class Run:
         self.write("run.json", json.dumps(log, indent=1, ensure_ascii=False) + "\n")
 
     def _set_aside(self, name: str, tell: Callable[[str], None]) -> None:
-        there = [o for o in OUTPUTS[name] if (self.path / o).exists()]
+        there = [o for o in (*OUTPUTS[name], *_BESIDE.get(name, ())) if (self.path / o).exists()]
         if not there:
             return
         earlier = self.path / "earlier"
@@ -266,10 +283,31 @@ class Run:
 
     def append_answers(self, answers: Iterable[Answer]) -> None:
         """Add one batch to the end of answers.jsonl and flush it to disk."""
-        with (self.path / "answers.jsonl").open("ab") as file:
-            file.write(b"".join(_ANSWER.dump_json(a) + b"\n" for a in answers))
+        self._append("answers.jsonl", b"".join(_ANSWER.dump_json(a) + b"\n" for a in answers))
+
+    def _append(self, name: str, content: bytes) -> None:
+        with (self.path / name).open("ab") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+    def opinions(self) -> list[Opinion]:
+        """What models have said when they were asked to judge or to locate; cuts off a torn last line.
+
+        Raises
+        ------
+        RunError: damaged.
+        """
+        path = self.path / "opinions.jsonl"
+        if not path.exists():
+            return []
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            self.write("opinions.jsonl", whole + b"\n" if whole else b"")
+        return _lines(path, _OPINION)
+
+    def append_opinions(self, opinions: Iterable[Opinion]) -> None:
+        self._append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
 
     def write_judgements(self, judgements: Iterable[Judgement]) -> None:
         self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(j) + b"\n" for j in judgements))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # torch loads in seconds; the names of the sites are wanted w
 SITES: dict[str, str] = {
     "resid": "the residual stream after the block",
     "attn_out": "what the block's attention returns, before any norm or scale that the block puts on it",
+    "heads": "what each head of the block's attention returns, one beside the next: the input of its last projection",
     "mlp_out": "what the block's MLP returns, before any norm or scale that the block puts on it",
     "mlp_hidden": "the input of the MLP's last projection; as wide as the MLP is inside",
 }
@@ -55,6 +56,25 @@ def module_path(site: str) -> str | None:
     if name not in SITES:
         raise ModelError(f"there is no site {site!r}", f"the sites are {', '.join(SITES)}")
     return path if named else None
+
+
+def parse_layers(text: str, n_layers: int) -> list[int]:
+    """``0,8,-1`` (the last) or ``0..31:4`` (every fourth) as numbers of layers, in their order.
+
+    Raises
+    ------
+    ModelError: something else, or a layer that there is not.
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?\s*", part)
+        if match is None:
+            raise ModelError(f"the layers {text!r} cannot be read", "write 0,8,16, or 0..31:4 for every fourth")
+        first, last = (int(k) if int(k) >= 0 else n_layers + int(k) for k in (match[1], match[2] or match[1]))
+        if not 0 <= first <= last < n_layers or match[3] == "0":
+            raise ModelError(f"there are no layers {part.strip()!r}", f"this model has layers 0 to {n_layers - 1}")
+        found.update(range(first, last + 1, int(match[3] or 1)))
+    return sorted(found)
 
 
 def find_taps(network: Any, site: str) -> list[Tap]:
@@ -122,12 +142,12 @@ def _size(module: Any) -> int:
 def _tap(block: "torch.nn.Module", site: str, d: int) -> Tap:
     if site == "resid":
         return Tap(block, False, d)
-    attentions = [module for module in block.modules() if _is_attention(module, d)]
-    if len(attentions) != 1:
-        raise _unclear(block, site, f"{len(attentions)} modules with query layers and a projection to width {d}")
-    (attention,) = attentions
+    attention = _attention(block, site, d)
     if site == "attn_out":
         return Tap(_without_residual(block, site, attention), False, d)
+    if site == "heads":
+        projection, width = _back(attention, d)[-1]
+        return Tap(projection, True, width)
 
     rest = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
     bare = bool(rest) and all(_features(child) for child in rest)
@@ -143,6 +163,24 @@ def _tap(block: "torch.nn.Module", site: str, d: int) -> Tap:
     return Tap(projection, False, d) if site == "mlp_out" else Tap(projection, True, width)
 
 
+def find_attentions(network: Any) -> "list[torch.nn.Module]":
+    """The attention of every block, in order.
+
+    Raises
+    ------
+    ModelError: the blocks do not show where it is.
+    """
+    d = int(network.config.get_text_config().hidden_size)
+    return [_attention(block, "attention", d) for block in find_blocks(network)]
+
+
+def _attention(block: "torch.nn.Module", site: str, d: int) -> "torch.nn.Module":
+    attentions = [module for module in block.modules() if _is_attention(module, d)]
+    if len(attentions) != 1:
+        raise _unclear(block, site, f"{len(attentions)} modules with query layers and a projection to width {d}")
+    return attentions[0]
+
+
 def _features(module: Any) -> tuple[int, int] | None:
     """Width of input and output of a linear layer (torch's, or the Conv1D of GPT-2); None for other modules."""
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None:
@@ -153,9 +191,14 @@ def _features(module: Any) -> tuple[int, int] | None:
 
 
 def _is_attention(module: "torch.nn.Module", d: int) -> bool:
-    layers = [(name, shape) for name, child in module.named_children() if (shape := _features(child))]
-    projects = any(shape[1] == d for name, shape in layers if not _QUERY.search(name))
-    return projects and any(_QUERY.search(name) for name, _ in layers)
+    asks = any(_QUERY.search(name) for name, child in module.named_children() if _features(child))
+    return asks and bool(_back(module, d))
+
+
+def _back(attention: "torch.nn.Module", d: int) -> "list[tuple[torch.nn.Module, int]]":
+    """An attention's projections to the width of the residual stream, each with the width of its input."""
+    layers = [(name, child, _features(child)) for name, child in attention.named_children()]
+    return [(child, shape[0]) for name, child, shape in layers if shape and shape[1] == d and not _QUERY.search(name)]
 
 
 def _has_matrices(module: "torch.nn.Module") -> bool:

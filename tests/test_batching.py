@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from families import some_answers
 from hypothesis import given
 from hypothesis import strategies as st
-from test_capture import some_answers
 
 from probemap import capture as room
 from probemap.activations import ActivationStore

@@ -1,14 +1,13 @@
 """The captured states are those of the named tokens at the named layers, in any batch and padding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import transformers
-from conftest import byte_level_tokenizer
+from families import SUPPORTED, some_answers, tiny
 
 from probemap.activations import ActivationStore
 from probemap.capture import capture, hidden_states, layout_for
@@ -24,71 +23,6 @@ from probemap.sites import find_blocks
 NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
 
 
-def some_answers(model: Model, n: int = 9) -> list[Answer]:
-    draw = np.random.default_rng(0)
-    size = len(model.tokenizer)
-    made = []
-    for i in range(n):
-        prompt, said = int(draw.integers(3, 30)), int(draw.integers(3, 12))
-        ids = tuple(int(t) for t in draw.integers(5, size, prompt + said))
-        made.append(Answer(f"a{i}", "", "", ids, prompt, ((0, 0),) * len(ids), (-1.0,) * said, True))
-    return made
-
-
-def tiny(kind: str) -> Model:
-    tokenizer = byte_level_tokenizer()
-    common = {"vocab_size": len(tokenizer), "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 1}
-    made: dict[str, Callable[[], Any]] = {
-        "llama": lambda: transformers.LlamaConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
-        ),
-        "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=128, **common),
-        "gemma3": lambda: transformers.Gemma3TextConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=8,
-            sliding_window=8,
-            **common,
-        ),
-        "gpt_neox": lambda: transformers.GPTNeoXConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
-        ),
-        "opt": lambda: transformers.OPTConfig(
-            hidden_size=32,
-            ffn_dim=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            word_embed_proj_dim=32,
-            max_position_embeddings=128,
-            **common,
-        ),
-        "phi3": lambda: transformers.Phi3Config(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, **common
-        ),
-        "mixtral": lambda: transformers.MixtralConfig(
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            num_local_experts=4,
-            **common,
-        ),
-        "bloom": lambda: transformers.BloomConfig(hidden_size=32, n_layer=3, n_head=4, **common),
-        "mamba": lambda: transformers.MambaConfig(hidden_size=32, num_hidden_layers=3, **common),
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        network = transformers.AutoModelForCausalLM.from_config(made[kind]()).eval()
-    return Model(kind, "r", network, tokenizer)
-
-
-KINDS = ["llama", "gpt2", "gemma3", "gpt_neox", "opt", "phi3"]
-
-
 def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     width = max(map(len, rows))
     pads = [[1] * (width - len(r)) for r in rows]
@@ -99,7 +33,7 @@ def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tens
     return ids, mask
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SUPPORTED)
 def test_hooks_give_the_model_s_own_hidden_states_before_the_final_norm(kind: str) -> None:
     model = tiny(kind)
     answers = some_answers(model)
@@ -119,7 +53,7 @@ def test_hooks_give_the_model_s_own_hidden_states_before_the_final_norm(kind: st
             assert not np.allclose(got[row, 2, column], own[3][0, index], atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SUPPORTED)
 def test_a_shift_by_one_token_is_seen(kind: str) -> None:
     """The canary: were any index off by one, the states would differ by far more than the tolerance."""
     model = tiny(kind)
@@ -131,7 +65,7 @@ def test_a_shift_by_one_token_is_seen(kind: str) -> None:
         assert (np.abs(right - wrong).max(axis=(1, 2, 3)) > 1e-2).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SUPPORTED)
 def test_batch_of_one_batch_of_many_and_left_padding_agree(kind: str) -> None:
     model = tiny(kind)
     answers = some_answers(model)
@@ -184,7 +118,7 @@ def another_beginning(model: Model, answers: Sequence[Answer]) -> Prefix:
     return found
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "mixtral", "bloom"])
+@pytest.mark.parametrize("kind", [*SUPPORTED, "bloom"])
 def test_a_shared_beginning_computed_once_changes_nothing(kind: str) -> None:
     model = tiny(kind)
     answers = with_head(some_answers(model))

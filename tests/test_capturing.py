@@ -23,8 +23,9 @@ from probemap.activations import ActivationStore
 from probemap.capturing import capture, check, verify
 from probemap.cli import app
 from probemap.contents import answers_of
-from probemap.options import Answering, Capturing, Loader
-from probemap.pipeline import answer, judge
+from probemap.judging import judge
+from probemap.options import Answering, Capturing, Judging, Loader
+from probemap.pipeline import answer
 from probemap.records import RunError, StoreError
 from probemap.run import Run
 from probemap.shares import Share, parse_share
@@ -37,7 +38,7 @@ def judged(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = answer(folder / "q.jsonl", Loader(str(chat_folder)), folder / "run", Answering(max_new_tokens=6))
-    judge(run, locator="none")
+    judge(run, Judging("none"))
     return folder / "run"
 
 

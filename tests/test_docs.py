@@ -50,3 +50,36 @@ def test_the_page_s_text_repeats_its_table() -> None:
     assert cells["cells whose own interval lies above 0.5"][1] in text
     assert cells["the highest cell's own 95 % interval"][1] in text
     assert cells["lowest, mean, highest cell"][1].split(", ")[0] in text
+
+
+SCALE = (DOCS / "scale.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_size_calculates_right() -> None:
+    table = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", SCALE, re.MULTILINE))
+    values = [float(value.split()[0].replace(",", "")) for what, value in table.items() if value[0].isdigit()]
+    weights, answers, layers, d = 70e9, 100_000, 80, 8192
+    tokens, said = answers * (150 + 60), answers * 60
+    operations = 2 * weights * tokens
+    whole = answers * layers * 15 * d * 4
+    expected = [
+        tokens,
+        operations,
+        operations / (4 * 400e12) / 3600,
+        said,
+        said / 2000 / 3600,
+        whole / 1e12,
+        whole / 2 / 1e12,
+        answers * 20 * 5 * d * 2 / 1e12,
+        answers * 5 * d * 4 / 1e9,
+    ]
+    assert values == pytest.approx(expected, rel=0.06)
+
+
+def test_the_commands_on_size_are_verbs_with_these_options() -> None:
+    verbs = get_command(app).commands  # type: ignore[attr-defined]
+    found = re.findall(r"probemap ([a-z-]+) ([^\n\"]*)", "\n".join(re.findall(r"```sh\n(.*?)```", SCALE, re.DOTALL)))
+    assert len(found) >= 5
+    for verb, rest in found:
+        options = {o for p in verbs[verb].params for o in p.opts}
+        assert set(re.findall(r"--[a-z][\w-]+", rest)) <= options

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from conftest import make_answer
 
+from probemap.assess import assessor_here, extraction, extracts_locator
 from probemap.data import load_task
-from probemap.generate import ask_exact_answers, generate_answers
-from probemap.locate import locator_from_extracts
+from probemap.generate import generate_answers
 from probemap.model import Model
 from probemap.prompt import Frame, make_prompt
 from probemap.records import Answer, Example, Task
@@ -67,7 +68,7 @@ def test_a_resumed_plan_gives_the_remaining_batches(chat_model: Model) -> None:
     whole = list(generate_answers(chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0))
     rest = list(
         generate_answers(
-            chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0, skip_batches=1
+            chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0, numbers=[1, 2]
         )
     )
     assert rest == whole[1:]
@@ -113,7 +114,10 @@ def test_a_model_can_be_asked_for_the_exact_answer(smollm: Model) -> None:
         ("Who painted the Mona Lisa?", "The Mona Lisa was painted by Leonardo da Vinci in Florence."),
         ("Who wrote Emma?", "I do not know who wrote it."),
     ]
-    find = locator_from_extracts(ask_exact_answers(smollm, pairs))
+    examples = [Example(str(i), question, ("",)) for i, (question, _) in enumerate(pairs)]
+    said = [make_answer(text, [text], ["?"], id_=e.id) for e, (_, text) in zip(examples, pairs, strict=True)]
+    (batch,) = assessor_here(smollm).ask(extraction(examples, said))
+    find = extracts_locator({pairs[int(id_)]: reply for id_, reply in batch})
     found = [find(question, text, []) for question, text in pairs]
     copied = [text[span[0] : span[1]] if span else None for (_, text), span in zip(pairs, found, strict=True)]
     assert copied == ["Austria", "Leonardo da Vinci", None]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from probemap.data import load_task
 from probemap.given import read_replies
-from probemap.options import Answering, Loader
-from probemap.pipeline import answer, judge
+from probemap.judging import judge
+from probemap.options import Answering, Judging, Loader
+from probemap.pipeline import answer
 from probemap.records import DataError, Example, Reply, RunError, Task, Verdict
 
 TASK = Task(
@@ -93,7 +94,7 @@ def test_given_verdicts_count_and_need_no_accepted_answers(tmp_path: Path, chat_
         answer(questions, loader, tmp_path / "run", options)
     rows(texts, {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain", "correct": False})
     run = answer(questions, loader, tmp_path / "run", options)
-    judge(run, locator="none")
+    judge(run, Judging("none"))
     assert [j.verdict for j in run.judgements()] == [
         Verdict(True, "right, as given"),
         Verdict(False, "wrong, as given"),
@@ -105,7 +106,7 @@ def test_a_changed_file_is_another_input(tmp_path: Path, chat_folder: Path) -> N
     texts = rows(tmp_path / "f.jsonl", {"id": "a", "text": "Italy"})
     loader, options = Loader(str(chat_folder)), Answering(answers=str(texts))
     run = answer(questions, loader, tmp_path / "run", options)
-    judge(run, locator="none")
+    judge(run, Judging("none"))
     assert run.judgements()[0].verdict.reason == "names an accepted answer", "without a verdict it is judged"
     rows(texts, {"id": "a", "text": "Spain"})
     with pytest.raises(RunError, match=r"its input changed \(answers\)"):

@@ -135,6 +135,7 @@ def test_every_verb_is_in_the_reference() -> None:
         "verify",
         "check",
         "import-states",
+        "attention",
         "p-true",
         "map",
         "plot",

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_capture import NAMES, some_answers
+from families import some_answers
+from test_capture import NAMES
 
 from probemap.capture import hidden_states
 from probemap.contents import loader_of

@@ -6,9 +6,10 @@ import pytest
 
 from probemap.contents import read_answers
 from probemap.data import TASKS
+from probemap.judging import judge
 from probemap.model import Model
 from probemap.options import Answering, Loader, Talk
-from probemap.pipeline import answer, judge
+from probemap.pipeline import answer
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from test_capture import KINDS, some_answers, tiny
+from families import some_answers, tiny
 
 from probemap.activations import ActivationStore, States
 from probemap.capture import capture, check_site, hidden_states, layout_for
@@ -15,18 +15,25 @@ from probemap.flags import Site
 from probemap.model import Model
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
-from probemap.sites import SITES, find_taps
+from probemap.sites import SITES, find_taps, parse_layers
 
 # Written down by hand from each model's source: blocks, attention, MLP, last projection of the MLP.
 NAMES = {
-    "llama": ("model.layers", "self_attn", "mlp", "mlp.down_proj"),
-    "gpt2": ("transformer.h", "attn", "mlp", "mlp.c_proj"),
-    "gemma3": ("model.layers", "self_attn", "mlp", "mlp.down_proj"),
-    "gpt_neox": ("gpt_neox.layers", "attention", "mlp", "mlp.dense_4h_to_h"),
-    "opt": ("model.decoder.layers", "self_attn", "fc2", "fc2"),
-    "phi3": ("model.layers", "self_attn", "mlp", "mlp.down_proj"),
+    "llama": ("model.layers", "self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj"),
+    "gpt2": ("transformer.h", "attn", "attn.c_proj", "mlp", "mlp.c_proj"),
+    "gemma3": ("model.layers", "self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj"),
+    "gpt_neox": ("gpt_neox.layers", "attention", "attention.dense", "mlp", "mlp.dense_4h_to_h"),
+    "opt": ("model.decoder.layers", "self_attn", "self_attn.out_proj", "fc2", "fc2"),
+    "phi3": ("model.layers", "self_attn", "self_attn.o_proj", "mlp", "mlp.down_proj"),
+    "falcon": ("transformer.h", "self_attention", "self_attention.dense", "mlp", "mlp.dense_4h_to_h"),
 }
-WIDTH = {"gpt2": 128}
+INPUTS = ("heads", "mlp_hidden")
+KINDS = list(NAMES)
+
+
+def width(kind: str, site: str) -> int:
+    """Inside the MLP 48, or four times the model's width."""
+    return (128 if kind in ("gpt2", "falcon") else 48) if site == "mlp_hidden" else 32
 
 
 def probed(model: Model) -> tuple[list[Answer], Indices]:
@@ -40,7 +47,8 @@ def by_hand(model: Model, answer: Answer, taken: dict[str, bool]) -> dict[str, t
 
     def keep(name: str, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         value = inputs if taken[name] else output
-        kept[name] = (value[0] if isinstance(value, tuple) else value).reshape(len(answer.token_ids), -1)
+        # Falcon adds to what its MLP returns in place.
+        kept[name] = (value[0] if isinstance(value, tuple) else value).reshape(len(answer.token_ids), -1).clone()
 
     handles = [model.network.get_submodule(n).register_forward_hook(partial(keep, n)) for n in taken]
     with torch.inference_mode():
@@ -56,12 +64,12 @@ def test_a_site_is_the_module_of_that_name(kind: str, site: str) -> None:
     model = tiny(kind)
     answers, indices = probed(model)
     got = hidden_states(model, answers, indices, site)
-    assert got.shape == (5, 3, 2, WIDTH.get(kind, 48) if site == "mlp_hidden" else 32)
-    blocks, attention, mlp, projection = NAMES[kind]
-    inside = {"resid": "", "attn_out": attention, "mlp_out": mlp, "mlp_hidden": projection}[site]
+    assert got.shape == (5, 3, 2, width(kind, site))
+    blocks, *modules = NAMES[kind]
+    inside = dict(zip(SITES, ("", *modules), strict=True))[site]
     names = [f"{blocks}.{layer}.{inside}".rstrip(".") for layer in range(3)]
     for row, answer in enumerate(answers):
-        expected = by_hand(model, answer, dict.fromkeys(names, site == "mlp_hidden"))
+        expected = by_hand(model, answer, dict.fromkeys(names, site in INPUTS))
         for layer, name in enumerate(names):
             np.testing.assert_allclose(got[row, layer], expected[name][indices[row]], atol=2e-5)
 
@@ -88,6 +96,16 @@ def test_the_last_projection_makes_the_mlp_s_output_of_its_hidden_units() -> Non
         weight = model.network.model.layers[layer].mlp.down_proj.weight.detach().numpy()
         made = states["mlp_hidden"][:, layer] @ weight.T
         np.testing.assert_allclose(states["mlp_out"][:, layer], made, atol=1e-5)
+
+
+def test_heads_together_make_the_attention_s_output() -> None:
+    model = tiny("llama")
+    states = every_site(model)
+    for layer in range(3):
+        weight = model.network.model.layers[layer].self_attn.o_proj.weight.detach().numpy()
+        parts = [states["heads"][:, layer, :, 8 * h : 8 * h + 8] @ weight[:, 8 * h : 8 * h + 8].T for h in range(4)]
+        np.testing.assert_allclose(states["attn_out"][:, layer], sum(parts), atol=1e-5)
+        assert all(np.abs(part).max() > 1e-4 for part in parts)
 
 
 def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: object) -> None:
@@ -147,7 +165,7 @@ def test_a_module_can_be_named(site: str, named: str, width: int | None) -> None
         ("attn_out=mixer", r"LlamaDecoderLayer holds no module 'mixer'\nhint: its modules are self_attn, "),
         ("attn_out=self_attn:out", "self_attn:out is neither the output nor the input"),
         ("mlp_out=input_layernorm:in:in", "input_layernorm:in:in is neither"),
-        ("heads=self_attn", "there is no site 'heads=self_attn'\nhint: the sites are resid, attn_out"),
+        ("head=self_attn", "there is no site 'head=self_attn'\nhint: the sites are resid, attn_out"),
         ("attn_out=self_attn.q_norm", "holds no module 'self_attn.q_norm'"),
     ],
 )
@@ -159,7 +177,7 @@ def test_a_name_that_is_none_is_told_with_those_there_are(site: str, problem: st
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_pass_over_two_tokens_shows_the_width(kind: str, site: str) -> None:
-    assert check_site(tiny(kind), site) == (WIDTH.get(kind, 48) if site == "mlp_hidden" else 32)
+    assert check_site(tiny(kind), site) == width(kind, site)
 
 
 def test_a_module_of_another_width_is_refused_before_anything_is_read() -> None:
@@ -175,7 +193,9 @@ def test_the_options_name_the_sites() -> None:
 
 
 def test_an_unknown_site_is_told_with_those_there_are() -> None:
-    with pytest.raises(ModelError, match=r"no site 'mlp'\nhint: the sites are resid, attn_out, mlp_out, mlp_hidden"):
+    with pytest.raises(
+        ModelError, match=r"no site 'mlp'\nhint: the sites are resid, attn_out, heads, mlp_out, mlp_hidden"
+    ):
         find_taps(tiny("llama").network, "mlp")
 
 
@@ -199,3 +219,40 @@ def test_a_module_that_is_called_twice_or_gives_another_shape_is_refused() -> No
     own.down_proj = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.Linear(32, 40))
     with pytest.raises(ModelError, match=r"the states at block 2 have shape \(5, \d+, 40\), expected \(5, \d+, 32\)"):
         hidden_states(model, *probed(model), "mlp_out")
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0", [0]), ("8,0,-1", [0, 8, 31]), ("0..31:8", [0, 8, 16, 24]), ("-3..-1, 2", [2, 29, 30, 31]), ("5..5", [5])],
+)
+def test_layers_are_named_by_number_or_range(text: str, numbers: list[int]) -> None:
+    assert parse_layers(text, 32) == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("32", "there are no layers '32'\nhint: this model has layers 0 to 31"),
+        ("0,-33", "there are no layers '-33'"),
+        ("4..2", "there are no layers '4..2'"),
+        ("0..4:0", "there are no layers '0..4:0'"),
+        ("all", "the layers 'all' cannot be read\nhint: write 0,8,16"),
+        ("", "the layers '' cannot be read"),
+        ("1.5", "the layers '1.5' cannot be read"),
+    ],
+)
+def test_layers_that_are_none_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(problem)):
+        parse_layers(text, 32)
+
+
+def test_some_layers_are_those_of_all(tmp_path: object) -> None:
+    model = tiny("llama")
+    answers, indices = probed(model)
+    layout = layout_for(model, answers, indices, ("last_q", "-1"), layers="0,-1")
+    assert (layout.n_layers, layout.layer_numbers) == (2, [0, 2])
+    store = ActivationStore.create(f"{tmp_path}/store", layout)
+    capture(model, answers, indices, store)
+    everything = hidden_states(model, answers, indices)
+    for layer in (0, 2):
+        np.testing.assert_allclose(store.read_layer(layer), everything[:, layer], atol=2e-5)

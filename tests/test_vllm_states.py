@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from probemap.activations import ActivationStore
 from probemap.capturing import capture, check, import_states
 from probemap.contents import answers_of
+from probemap.judging import judge
 from probemap.model import Model
-from probemap.options import Answering, Capturing, Loader, Talk
-from probemap.pipeline import answer, judge
+from probemap.options import Answering, Capturing, Judging, Loader, Talk
+from probemap.pipeline import answer
 from probemap.records import Answer, StoreError
 from probemap.run import Run
 
@@ -23,7 +24,7 @@ def run(chat_folder: Path, tmp_path: Path) -> Run:
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(8)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", Answering(max_new_tokens=6))
-    judge(made, locator="none")
+    judge(made, Judging("none"))
     return made
 
 

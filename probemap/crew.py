@@ -1,0 +1,170 @@
+"""Work in numbered pieces, done here or by a crew: Ray's workers, on this machine or on a cluster.
+
+What a piece is and what is made of it is the worker's affair.  Nothing is kept here: what was made lies in a run folder
+or a store, so whoever starts again asks for the missing pieces alone, with as many workers as there are then.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from probemap.options import Ray
+from probemap.records import ProbemapError, RunError
+
+_Plan = TypeVar("_Plan", covariant=True)
+_Made = TypeVar("_Made", covariant=True)
+
+_LIVES = 3
+"""How often a worker, and a piece, is started anew after a worker died: what kills it every time must end."""
+
+
+class Worker(Protocol[_Plan, _Made]):
+    """Does pieces of one work; made once by each process, with whatever it has to load."""
+
+    def plan(self) -> _Plan:
+        """What it knows before the first piece, e.g. which model it has loaded."""
+
+    def each(self, pieces: Sequence[int]) -> Iterator[_Made]:
+        """What comes of the pieces, in their order."""
+
+
+@contextmanager
+def crew(make: Callable[[], Worker[_Plan, _Made]], ray: Ray | None) -> Iterator[Worker[_Plan, _Made]]:
+    """One worker here, or with `ray` many that look like one.
+
+    Parameters
+    ----------
+    make: makes a worker; under Ray it is sent to other processes, with all that it holds.
+
+    Raises
+    ------
+    RunError: Ray is not installed, or has no room for so many workers; a worker dies again and again.
+    """
+    if ray is None:
+        yield make()
+        return
+    library = _ray()
+    started = not library.is_initialized()
+    if started:
+        # Who reaches the dashboard can run code; and nothing is reported to anyone.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        library.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    hired = None
+    try:
+        hired = _Crew(library, make, ray)
+        yield hired
+    finally:
+        if hired:
+            hired.dismiss()
+        if started:
+            library.shutdown()
+
+
+class _Crew:
+    """Workers in Ray's actors."""
+
+    def __init__(self, library: Any, make: Callable[[], Worker[Any, Any]], ray: Ray) -> None:
+        from torch import get_num_threads
+
+        self._ray = library
+        # How many threads add up a sum decides its last bits: so many here and there make the same bytes.
+        threads = {"env_vars": {"OMP_NUM_THREADS": str(get_num_threads())}}
+        actor = library.remote(
+            num_cpus=_cpus_each(library.cluster_resources(), ray),
+            num_gpus=ray.gpus_per_worker,
+            max_restarts=_LIVES,
+            max_task_retries=_LIVES,
+            runtime_env=threads,
+        )(_Member)
+        # In a list it is sent as a reference: who has made a worker already need not read it again.
+        self._make = [library.put(make)]
+        self._members = [actor.remote(str(Path.cwd())) for _ in range(ray.workers)]
+
+    def plan(self) -> Any:
+        return self._got(self._members[0].plan.remote(self._make))
+
+    def each(self, pieces: Sequence[int]) -> Iterator[Any]:
+        waiting, free = deque(pieces), list(self._members)
+        running: dict[Any, tuple[Any, int]] = {}
+        made: dict[int, Any] = {}
+        for piece in pieces:
+            while piece not in made:
+                while free and waiting:
+                    member, number = free.pop(), waiting.popleft()
+                    running[member.piece.remote(self._make, number)] = (member, number)
+                (ended,), _ = self._ray.wait(list(running), num_returns=1)
+                member, number = running.pop(ended)
+                made[number] = self._got(ended)
+                free.append(member)
+            yield made.pop(piece)
+
+    def dismiss(self) -> None:
+        for member in self._members:
+            self._ray.kill(member)
+
+    def _got(self, promised: Any) -> Any:
+        try:
+            return self._ray.get(promised)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ProbemapError):
+                raise error.cause from None
+            raise
+        except self._ray.exceptions.RayActorError:
+            raise RunError(
+                f"a worker died {_LIVES + 1} times over one piece of work",
+                "it may be out of memory: take fewer --workers or smaller batches; the same command goes on",
+            ) from None
+
+
+class _Member:
+    """What runs in an actor."""
+
+    def __init__(self, folder: str) -> None:
+        with suppress(OSError):  # another machine need not have it
+            os.chdir(folder)
+        self._worker: Worker[Any, Any] | None = None
+
+    def _made(self, make: list[Any]) -> Worker[Any, Any]:
+        # Not when the actor starts: what goes wrong then is told as an actor's death.
+        if self._worker is None:
+            self._worker = _ray().get(make[0])()
+        return self._worker
+
+    def plan(self, make: list[Any]) -> Any:
+        return self._made(make).plan()
+
+    def piece(self, make: list[Any], number: int) -> Any:
+        return next(iter(self._made(make).each([number])))
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise RunError("--engine ray needs Ray, which is not installed", "pip install 'probemap[ray]'") from None
+    return ray
+
+
+def _cpus_each(there: dict[str, float], ray: Ray) -> float:
+    """CPUs for each worker: all that there are, evenly, or one beside a GPU.
+
+    Raises
+    ------
+    RunError: so many workers will never be placed; Ray would wait for ever.
+    """
+    gpus, cpus = there.get("GPU", 0.0), there.get("CPU", 0.0)
+    if ray.workers * ray.gpus_per_worker > gpus:
+        raise RunError(
+            f"{ray.workers} workers with {ray.gpus_per_worker:g} GPUs each, and Ray has {gpus:g} GPUs",
+            "take fewer --workers or another --gpus-per-worker, or add machines first",
+        )
+    if ray.workers > cpus:
+        raise RunError(
+            f"{ray.workers} workers with a CPU each, and Ray has {cpus:g} CPUs",
+            "take fewer --workers, or add machines first",
+        )
+    return 1.0 if ray.gpus_per_worker else float(cpus // ray.workers)

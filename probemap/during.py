@@ -1,0 +1,140 @@
+"""Hidden states taken while the model answers, so that capturing needs no second pass over those answers.
+
+Rules can say where the exact answer is as soon as an answer is there (`locate`), so that the states of the probed
+tokens alone are kept, one file per batch.  What else the capture step asks for it captures itself.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from probemap.activations import States
+from probemap.capture import Reader
+from probemap.locate import LOCATORS, locate
+from probemap.model import Model
+from probemap.positions import Indices, digest, token_indices
+from probemap.records import Answer, Task
+from probemap.sites import find_taps, parse_layers
+
+
+class Watch:
+    """Hooks that keep, at every forward pass of a generation, the states of each row's last token."""
+
+    def __init__(self, model: Model, site: str, layers: str | None, rows: int) -> None:
+        taps = find_taps(model.network, site)
+        numbers = range(len(taps)) if layers is None else parse_layers(layers, len(taps))
+        self._taps = [taps[k] for k in numbers]
+        self._rows = rows
+        self._kept: list[list[torch.Tensor]] = [[] for _ in self._taps]
+
+    def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        tap = self._taps[number]
+        value = inputs if tap.takes_input else output
+        hidden = value[0] if isinstance(value, tuple) else value
+        self._kept[number].append(hidden.reshape(self._rows, -1, tap.d)[:, -1].float().cpu())
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        handles = [tap.module.register_forward_hook(partial(self._keep, i)) for i, tap in enumerate(self._taps)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def states(self) -> States:
+        """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from
+        1; pass 0 the prompt's last one."""
+        made: States = torch.stack([torch.stack(kept, 1) for kept in self._kept], 2).numpy()
+        return made
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Takes the states of a run's answers, and keeps them until they are captured."""
+
+    folder: Path
+    model: Model
+    task: Task
+    positions: tuple[str, ...]
+    site: str
+    layers: str | None
+
+    def watch(self, rows: int) -> Watch:
+        """For a batch of so many rows."""
+        return Watch(self.model, self.site, self.layers, rows)
+
+    def write(self, number: int, answers: Sequence[Answer], seen: Sequence[States]) -> None:
+        """Keep a batch.
+
+        Parameters
+        ----------
+        seen: of each answer (passes, n_layers, d), as `Watch.states`, up to the answer's last token or beyond.
+        """
+        examples = {e.id: e for e in self.task.examples}
+        find = LOCATORS[self.task.kind]
+        spans = [locate(self.task, examples[a.id], a, find)[0] for a in answers]
+        indices = token_indices(answers, spans, self.positions)
+        kept = np.stack(
+            [
+                states[np.maximum(row - (answer.n_prompt - 1), 0)].swapaxes(0, 1)
+                for answer, states, row in zip(answers, seen, indices, strict=True)
+            ]
+        )
+        kept[np.broadcast_to((indices < 0)[:, None, :], kept.shape[:3])] = np.nan
+        numbers = range(self.model.n_layers) if self.layers is None else parse_layers(self.layers, self.model.n_layers)
+        said = {"site": self.site, "layers": list(numbers), "rows": _marks(answers, indices)}
+        self.folder.mkdir(exist_ok=True)
+        part = self.folder / f".{number:06d}.part"
+        # safetensors writes the memory as it lies, whatever the axes say.
+        save_file({"states": np.ascontiguousarray(kept)}, part, {"taken": json.dumps(said)})
+        part.replace(self.folder / f"{number:06d}.safetensors")
+
+
+@dataclass(frozen=True)
+class Remembered(Reader):
+    """Reads states that were taken while the model answered, and captures the others; a `capture.Reader`."""
+
+    folder: Path = Path()
+    """Of a `Spool`."""
+
+    def look(self, some: list[int]) -> States:
+        marks = _marks([self.answers[i] for i in some], self.indices[some])
+        there = {i: self._taken[mark] for i, mark in zip(some, marks, strict=True) if mark in self._taken}
+        missing = [i for i in some if i not in there]
+        layout = self.layout
+        states = np.empty((len(some), layout.n_layers, len(layout.positions), layout.d), np.float32)
+        if missing:
+            states[[some.index(i) for i in missing]] = super().look(missing)
+        for i, (file, row) in there.items():
+            with safe_open(file, framework="numpy") as content:
+                states[some.index(i)] = content.get_slice("states")[row]
+        return states
+
+    @cached_property
+    def _taken(self) -> Mapping[str, tuple[Path, int]]:
+        """Mark of an answer -> file and row of its states."""
+        found = {}
+        for file in sorted(self.folder.glob("*.safetensors")):
+            try:
+                with safe_open(file, framework="numpy") as content:
+                    said = json.loads(content.metadata()["taken"])
+            except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+                continue  # what cannot be read is captured
+            if (said["site"], said["layers"]) == (self.layout.site, self.layout.layer_numbers):
+                found.update({mark: (file, row) for row, mark in enumerate(said["rows"])})
+        return found
+
+
+def _marks(answers: Sequence[Answer], indices: Indices) -> list[str]:
+    """For each answer what its states depend on, as a hash."""
+    return [digest([answer], indices[[row]]) for row, answer in enumerate(answers)]

@@ -1,0 +1,239 @@
+"""The judge step on a run folder: verdicts and exact answers, by rules, by a model that is asked, or by hand."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probemap.contents import answer_inputs, answers_of, loader_of
+from probemap.given import Decision, read_decisions
+from probemap.judge import judge as judge_by_rules
+from probemap.locate import LOCATORS, Locator, find_words, locate, paper_locator, token_span
+from probemap.options import SILENT, Judging, Loader, Models, Talk
+from probemap.records import Answer, DataError, Judgement, RunError, Span, Task, Verdict
+from probemap.run import Run
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; the rules do not need them
+    from probemap.assess import Assessor
+
+
+def judge(
+    run: Run,
+    options: Judging = Judging(),
+    *,
+    loader: Loader | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Verdicts and exact answers; writes ``verdicts.jsonl``.
+
+    Where a model is asked, what it says is kept in ``opinions.jsonl`` and not asked for again; where it differs from
+    the rules, ``disagreements.jsonl`` shows both, for a person to decide and to judge again from that file.
+
+    Parameters
+    ----------
+    loader: of the model to ask, where no server is named; None is the one that answered.
+
+    Raises
+    ------
+    DataError, ModelError, RunError
+    """
+    with run.locked():
+        task = run.task()
+        ordinary = "model" if task.kind == "open" else task.kind
+        locator = ordinary if options.locator == "auto" else options.locator
+        copied = (ordinary if locator == "paper" else locator) == "model"
+        if options.endpoint is not None and not copied and options.judge == "rules":
+            raise RunError("a server is named, but rules judge and locate", "add --judge model or --locator model")
+        decisions: dict[str, Decision] = {}
+        digest = None
+        if options.decided is not None:
+            decisions = read_decisions(Path(options.decided), task)
+            digest = hashlib.sha256(Path(options.decided).read_bytes()).hexdigest()
+        with run.making(
+            "judge",
+            options={
+                "locator": locator,
+                "judge": options.judge,
+                "endpoint": options.endpoint and options.endpoint.url,
+                "served": options.endpoint and options.endpoint.served,
+                "decided": digest,
+            },
+            inputs=answer_inputs(run),
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            answers = answers_of(run, task)
+            verdicts = [a.verdict or judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
+            find = LOCATORS["none" if copied else ordinary if locator == "paper" else locator]
+            judgements = _judgements(task, answers, verdicts, find, locator == "paper")
+            if copied or options.judge == "model":
+                assessor = _assessor(run, options, loader, models, talk)
+                rules = _judgements(task, answers, verdicts, LOCATORS["none" if task.kind == "open" else task.kind])
+                if options.judge == "model":
+                    verdicts = _asked_verdicts(run, assessor, task, answers, talk)
+                if copied:
+                    find = _asked_locator(run, assessor, task, answers, talk)
+                judgements = _judgements(task, answers, verdicts, find, locator == "paper")
+                differ = _disagreements(task, answers, rules, judgements, options.judge == "model", copied)
+                run.write("disagreements.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in differ))
+                _tell_agreement(run, assessor.who, rules, judgements, options.judge == "model", len(differ), talk)
+            pairs = zip(answers, judgements, strict=True)
+            judgements = [_decide(a, j, decisions[a.id]) if a.id in decisions else j for a, j in pairs]
+            run.write_judgements(judgements)
+            if all(j.span is None for j in judgements):
+                talk.tell(
+                    f"no exact answer was found in any of {len(judgements)} answers: the map will have no "
+                    "exact_answer columns\nhint: try --locator model, or look at answers with `probemap inspect`"
+                )
+
+
+def _judgements(
+    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: Locator, paper: bool = False
+) -> list[Judgement]:
+    made = []
+    for example, said, verdict in zip(task.examples, answers, verdicts, strict=True):
+        here = paper_locator(example, verdict.correct, find) if paper else find
+        made.append(Judgement(said.id, verdict, *locate(task, example, said, here)))
+    return made
+
+
+def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models | None, talk: Talk) -> "Assessor":
+    from probemap.assess import assessor_at, assessor_here
+
+    if options.endpoint is not None:
+        return assessor_at(options.endpoint, tell=talk.tell)
+    model = (loader or loader_of(run)).load({} if models is None else models)
+    return assessor_here(model, tell=talk.tell)
+
+
+def _asked(run: Run, assessor: "Assessor", asked: Task, talk: Talk) -> dict[str, str]:
+    """Id -> what the assessor says; opinions that the folder holds are not asked for again."""
+    from probemap.assess import opinions, replies
+
+    known, missing = run.opinions(), 0
+    for batch in opinions(assessor, asked, known):
+        if not missing:
+            talk.tell(f"{assessor.who} is asked for {asked.name} in {len(asked.examples)} texts")
+        run.append_opinions(batch)
+        known += batch
+        missing += len(batch)
+        talk.progress(asked.name, missing, len(asked.examples))
+    return replies(assessor, asked, known)
+
+
+def _asked_verdicts(run: Run, assessor: "Assessor", task: Task, answers: Sequence[Answer], talk: Talk) -> list[Verdict]:
+    from probemap.assess import judgement, verdict_from
+
+    said = _asked(run, assessor, judgement(task.examples, answers), talk)
+    return [verdict_from(said.get(a.id), a) for a in answers]
+
+
+def _asked_locator(run: Run, assessor: "Assessor", task: Task, answers: Sequence[Answer], talk: Talk) -> Locator:
+    from probemap.assess import extraction, extracts_locator
+
+    said = _asked(run, assessor, extraction(task.examples, answers), talk)
+    pairs = zip(task.examples, answers, strict=True)
+    return extracts_locator({(e.question, a.proper.text): said[a.id] for e, a in pairs})
+
+
+def _disagreements(
+    task: Task,
+    answers: Sequence[Answer],
+    rules: Sequence[Judgement],
+    model: Sequence[Judgement],
+    verdicts: bool,
+    places: bool,
+) -> list[dict[str, Any]]:
+    """Where rules and model differ, each as a row in which a person may decide."""
+
+    def opinion(made: Judgement) -> dict[str, Any]:
+        return {**_decision(made), "reason": made.verdict.reason}
+
+    places = places and task.kind != "open"  # for open questions the rules name no place
+    return [
+        {
+            "id": said.id,
+            "question": example.question,
+            "accepted": list(example.answers),
+            "answer": said.proper.text,
+            "rules": opinion(by_rules),
+            "model": opinion(by_model),
+            **_decision(by_model),
+        }
+        for example, said, by_rules, by_model in zip(task.examples, answers, rules, model, strict=True)
+        if (verdicts and by_rules.verdict.correct != by_model.verdict.correct)
+        or (places and _place(by_rules) != _place(by_model))
+    ]
+
+
+def _decision(made: Judgement) -> dict[str, Any]:
+    return {"correct": made.verdict.correct, "exact_answer": made.span.text if made.span else None}
+
+
+def _place(made: Judgement) -> tuple[int, int] | None:
+    return (made.span.start, made.span.stop) if made.span else None
+
+
+def _tell_agreement(
+    run: Run,
+    who: str,
+    rules: Sequence[Judgement],
+    model: Sequence[Judgement],
+    verdicts: bool,
+    differ: int,
+    talk: Talk,
+) -> None:
+    if verdicts:
+        pairs = [(str(a.verdict.correct), str(b.verdict.correct)) for a, b in zip(rules, model, strict=True)]
+        same = sum(a == b for a, b in pairs)
+        kappa = _kappa(pairs)
+        run.note("judge", {"who": who, "same_verdicts": same, "kappa": kappa})
+        beyond = "" if kappa is None else f", Cohen's kappa {kappa:.2f}"
+        talk.tell(f"{who} and the rules give the same verdict on {same} of {len(pairs)} answers{beyond}")
+    if differ:
+        file = run.path / "disagreements.jsonl"
+        talk.tell(
+            f"they differ on {differ} answers, see {file}\nhint: decide there (`correct`, `exact_answer`), then run "
+            f"the same command with --decided {file} --redo"
+        )
+
+
+def _kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """Agreement beyond chance (Cohen 1960); None where one verdict is all there is."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({verdict for pair in pairs for verdict in pair}) < 2:
+        return None
+    one, other = zip(*pairs, strict=True)
+    return float(cohen_kappa_score(one, other))
+
+
+def _decide(answer: Answer, made: Judgement, decision: Decision) -> Judgement:
+    """The judgement with what a person decided.
+
+    Raises
+    ------
+    DataError: the exact answer does not stand in the answer.
+    """
+    span, why = made.span, made.no_span
+    if decision.exact_answer is not None and decision.exact_answer != (made.span.text if made.span else ""):
+        span, why = _span(answer, decision.exact_answer), "" if decision.exact_answer else "none, as decided"
+    return Judgement(made.id, decision.verdict, span, why)
+
+
+def _span(answer: Answer, words: str) -> Span | None:
+    if not words:
+        return None
+    proper = answer.proper
+    place = find_words(proper.text, words)
+    if place is None:
+        raise DataError(
+            f"the exact answer {words[:60]!r} does not stand in the answer of {answer.id!r}",
+            "copy it as it stands there, or write null",
+        )
+    return token_span(proper, *place)

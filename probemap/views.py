@@ -1,0 +1,97 @@
+"""The verbs that look: at a map, an answer, what was captured, and what there is to choose from."""
+
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from probemap import flags
+from probemap.console import opened, say, stdout, talking
+
+if TYPE_CHECKING:  # --help answers in a blink
+    from probemap.run import Run
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example:  probemap show RUN")
+def show(folder: flags.RunFolder) -> None:
+    """The map in the terminal: cells, best cells, counts, what was left out and why."""
+    show_map(opened(folder))
+
+
+def show_map(run: "Run") -> None:
+    from probemap import contents, terminal
+
+    probe_map = contents.read_map(run, say)
+    terminal.print_to(stdout, terminal.show(probe_map, run.judgements()))
+
+
+@app.command(epilog="Example:  probemap inspect RUN city-Vienna")
+def inspect(
+    folder: flags.RunFolder,
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the first.")] = None,
+) -> None:
+    """One answer, token by token, with the position names under the tokens."""
+    from probemap import contents, terminal
+
+    example, said, judgement = contents.one_answer(opened(folder), id_)
+    width = shutil.get_terminal_size((100, 24)).columns
+    terminal.print_to(stdout, terminal.inspect(example, said, judgement, width=width))
+
+
+@app.command(epilog="Example:  probemap tasks")
+def tasks() -> None:
+    """The built-in tasks, and the published data sets that are known by name."""
+    from probemap.data import TASKS
+    from probemap.published import PUBLISHED
+
+    for name, line in TASKS.items():
+        task = line.load()
+        stdout.print(f"{name:<17} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+    for name, published in PUBLISHED.items():
+        where = "file only" if published.hub is None else published.hub.repository
+        stdout.print(f"{name:<17} {published.meaning}  ({where}; {published.task.source})", soft_wrap=True)
+
+
+@app.command(epilog="Example:  probemap positions")
+def positions() -> None:
+    """The named token positions."""
+    from probemap.positions import POSITIONS
+
+    for name, position in POSITIONS.items():
+        stdout.print(f"{name:<26} {position.meaning}", soft_wrap=True)
+    last = "counted from the answer's last token; missing if it lies in the prompt"
+    stdout.print(f"{'-1, -2, …':<26} {last}", soft_wrap=True)
+
+
+@app.command(epilog="Example:  probemap verify RUN --repair")
+def verify(
+    folder: flags.RunFolder,
+    repair: Annotated[bool, typer.Option("--repair", help="Capture broken shards again, and nothing else.")] = False,
+    device: flags.Device = "auto",
+) -> None:
+    """Are the captured states what was written, bit by bit?  Exit status 1 if they are not, and stay so."""
+    from probemap import capturing, terminal
+
+    with talking() as talk:
+        found = capturing.verify(opened(folder), repair=repair, device=device, talk=talk)
+    terminal.print_to(stdout, terminal.faults(found, repair))
+    if found and not repair:
+        sys.exit(1)
+
+
+@app.command(epilog="Example:  probemap check RUN --n 32")
+def check(
+    folder: flags.RunFolder,
+    n: Annotated[int, typer.Option("--n", min=1, help="Answers, drawn by --seed.")] = 16,
+    seed: flags.Seed = 0,
+    device: flags.Device = "auto",
+) -> None:
+    """Do captured states depend on the batch?  A few answers again, each alone and in float32, and the difference."""
+    from probemap import capturing, terminal
+
+    with talking() as talk:
+        found = capturing.check(opened(folder), n=n, seed=seed, device=device, talk=talk)
+    terminal.print_to(stdout, terminal.parity(found))

@@ -1,0 +1,180 @@
+"""States taken while the model answers are those of a second pass."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from families import SUPPORTED, tiny
+from typer.testing import CliRunner
+
+from probemap import activations, capture
+from probemap.activations import ActivationStore, States
+from probemap.capture import hidden_states
+from probemap.capturing import capture as capture_step
+from probemap.cli import app
+from probemap.during import Watch
+from probemap.generate import Watching, generate_answers
+from probemap.judging import judge
+from probemap.model import Model
+from probemap.options import Answering, Capturing, Endpoint, Judging, Loader, Talk
+from probemap.pipeline import answer
+from probemap.prompt import Prompt
+from probemap.records import Answer, ModelError, RunError
+from probemap.run import Run
+
+
+def prompts(model: Model, n: int = 12) -> list[tuple[str, Prompt]]:
+    """Of many lengths, random tokens."""
+    draw = np.random.default_rng(0)
+    size = len(model.tokenizer)
+    rows = [tuple(int(t) for t in draw.integers(5, size, int(draw.integers(2, 30)))) for _ in range(n)]
+    return [(f"q{i}", Prompt("", ids, ((0, 0),) * len(ids))) for i, ids in enumerate(rows)]
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
+    model = tiny(family)
+    seen: dict[str, tuple[Answer, States]] = {}
+
+    def keep(number: int, answers: list[Answer], states: list[States]) -> None:
+        seen.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
+
+    options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
+    watching = Watching(lambda rows: Watch(model, "resid", None, rows), keep)
+    watched = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
+    alone = [a for b in generate_answers(model, prompts(model), **options) for a in b]
+    assert [a.token_ids for a in watched] == [a.token_ids for a in alone], "to look on changes nothing"
+    assert np.allclose(
+        np.concatenate([a.logprobs for a in watched]), np.concatenate([a.logprobs for a in alone]), atol=1e-5
+    )
+    assert len({a.stopped for a in watched}) == 2, "some ended, some were cut off"
+    for said, states in seen.values():
+        tokens = range(said.n_prompt - 1, len(said.token_ids))
+        again = hidden_states(model, [said], np.array([tokens], np.int32))[0]
+        np.testing.assert_allclose(states[: len(tokens)].swapaxes(0, 1), again, atol=2e-5)
+
+
+ROWS = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]
+FEW = Capturing("last_q,first_answer,-2,-1", layers="0,2..3")
+OPTIONS = Answering(max_new_tokens=6, batch_size=5, temperature=1.0)
+
+
+def ask(folder: Path, model: Path, **options: Any) -> Run:
+    folder.mkdir()
+    (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    run = answer(folder / "q.jsonl", Loader(str(model)), folder / "run", Answering(**{**vars(OPTIONS), **options}))
+    judge(run, Judging("numbers"))
+    return run
+
+
+def states_of(run: Run) -> States:
+    store = ActivationStore.open(run.path / "activations")
+    return np.stack([store.read_layer(layer) for layer in store.layout.layer_numbers], axis=1)
+
+
+@pytest.fixture
+def second_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many answers each batch of a second pass held."""
+    asked: list[int] = []
+    real = hidden_states
+
+    def counted(model: Any, answers: Any, *rest: Any) -> States:
+        asked.append(len(answers))
+        return real(model, answers, *rest)
+
+    monkeypatch.setattr(capture, "hidden_states", counted)
+    monkeypatch.setattr(activations, "SHARD_BYTES", 3 * 4 * 32 * 4 * 7)  # seven answers to a shard
+    return asked
+
+
+@pytest.fixture
+def asked_once(chat_folder: Path, tmp_path: Path) -> Run:
+    return ask(tmp_path / "one", chat_folder, during=FEW)
+
+
+def test_one_pass_fills_the_store_of_two(
+    asked_once: Run, chat_folder: Path, tmp_path: Path, second_passes: list[int]
+) -> None:
+    capture_step(asked_once, FEW)
+    assert second_passes == []
+    assert not asked_once.during.exists(), "it is in the store"
+    two = ask(tmp_path / "two", chat_folder)
+    assert not two.during.exists()
+    capture_step(two, FEW)
+    assert sum(second_passes) >= 24
+    ids = [[a.token_ids for a in run.answers().values()] for run in (asked_once, two)]
+    assert ids[0] == ids[1]
+    one, other = states_of(asked_once), states_of(two)
+    assert one.shape == (24, 3, 4, 32)
+    np.testing.assert_array_equal(np.isnan(one), np.isnan(other))
+    distance = np.linalg.norm(one - other, axis=-1) / np.linalg.norm(other, axis=-1)
+    assert np.nanmax(distance) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [Capturing("last_q,-3", layers="0,2..3"), Capturing(FEW.positions), Capturing(FEW.positions, site="mlp_out")],
+)
+def test_what_was_not_taken_is_captured(asked_once: Run, otherwise: Capturing, second_passes: list[int]) -> None:
+    capture_step(asked_once, otherwise)
+    assert sum(second_passes) >= 24
+    assert not np.isnan(states_of(asked_once)[:, :, 0]).any()
+
+
+def test_what_cannot_be_read_is_captured(asked_once: Run, second_passes: list[int]) -> None:
+    files = sorted(asked_once.during.iterdir())
+    assert len(files) == 5
+    files[0].write_bytes(b"no tensors")
+    whole = files[1].read_bytes()
+    files[1].write_bytes(whole[:-7])
+    capture_step(asked_once, FEW)
+    assert sum(second_passes) == 10
+    assert not np.isnan(states_of(asked_once)[:, :, 0]).any()
+
+
+def test_an_edited_answer_is_captured(asked_once: Run, second_passes: list[int]) -> None:
+    """What was taken belongs to tokens, not to names."""
+    lines = (asked_once.path / "answers.jsonl").read_text().splitlines()
+    row = json.loads(lines[3])
+    row["token_ids"][2] += 1
+    lines[3] = json.dumps(row)
+    (asked_once.path / "answers.jsonl").write_text("\n".join(lines) + "\n")
+    judge(asked_once, Judging("numbers"), redo=True)
+    capture_step(asked_once, FEW)
+    assert second_passes == [1]
+
+
+def test_an_open_question_is_captured_afterwards(chat_folder: Path, tmp_path: Path) -> None:
+    rows = [{"id": f"q{i}", "question": "Who?", "answers": ["Ann"]} for i in range(3)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told: list[str] = []
+    options = Answering(max_new_tokens=3, during=FEW)
+    run = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", options, talk=Talk(told.append))
+    assert told == ["where the exact answer is, a model is asked later: the states are captured in a second pass"]
+    assert not run.during.exists()
+
+
+def test_states_that_nobody_computes_here_are_not_promised(chat_folder: Path, tmp_path: Path) -> None:
+    options = Answering(endpoint=Endpoint("http://x/v1"), during=FEW)
+    with pytest.raises(RunError, match="the model here does not answer: there are no states to take"):
+        answer("cities", Loader(str(chat_folder)), tmp_path / "run", options)
+    wrong = Answering(n=4, during=Capturing(layers="0..9"))
+    with pytest.raises(ModelError, match=r"there are no layers '0\.\.9'\nhint: this model has layers 0 to 3"):
+        answer("cities", Loader(str(chat_folder)), tmp_path / "run", wrong)
+
+
+def test_the_command_line_makes_a_map_in_one_pass(chat_folder: Path, tmp_path: Path, second_passes: list[int]) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    command = ["answer", str(folder / "q.jsonl"), "--model", str(chat_folder), "--out", str(folder / "run")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    shutil.rmtree(folder / "run")
+    command = ["run", *command[1:], "--max-new-tokens", "6", "--one-pass", "--no-baselines"]
+    made = CliRunner().invoke(app, command)
+    assert "a map needs right and wrong answers" in str(made.exception), "the random model is never right"
+    assert second_passes == []
+    assert ActivationStore.open(folder / "run" / "activations").missing_shards() == []

@@ -1,0 +1,241 @@
+"""A model as judge and locator: its opinions kept, compared with the rules, and overruled by a person."""
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import make_answer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from probemap import endpoint
+from probemap.assess import extracts_locator, judgement, verdict_from
+from probemap.contents import loader_of
+from probemap.given import read_decisions
+from probemap.judging import judge
+from probemap.model import Model
+from probemap.options import Answering, Endpoint, Judging, Loader, Talk
+from probemap.pipeline import answer
+from probemap.prompt import fill
+from probemap.records import DataError, Example, RunError, Task
+from probemap.run import Run
+
+ROWS = [
+    ("vienna", "Where is Vienna?", ["Austria"], "Vienna lies in Austria."),
+    ("lima", "Where is Lima?", ["Peru"], "Lima? That must be Chile."),
+    ("rome", "Where is Rome?", ["Italy"], "In the land of pasta."),
+    ("oslo", "Where is Oslo?", ["Norway"], "Norway, I should think."),
+    ("bern", "Where is Bern?", ["Switzerland"], ""),
+]
+SERVER = Endpoint("http://judge/v1", "judge")
+
+
+@pytest.fixture
+def run(chat_folder: Path, tmp_path: Path) -> Run:
+    """Five answers that somebody gave to open questions."""
+    rows = [{"id": i, "question": q, "answers": gold} for i, q, gold, _ in ROWS]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, _, _, t in ROWS))
+    given = Answering(answers=str(tmp_path / "a.jsonl"))
+    return answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", given)
+
+
+class Judge:
+    """A server whose model knows Rome and doubts Oslo, and copies the country it reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        monkeypatch.setattr(endpoint, "_client", lambda openai, url: self.client())
+
+    def client(self) -> Any:
+        completions = SimpleNamespace(create=self.create)
+        return SimpleNamespace(chat=SimpleNamespace(completions=completions))
+
+    def create(self, messages: list[dict[str, str]], **draw: Any) -> Any:
+        assert draw["temperature"] == 0.0
+        asked = messages[-1]["content"]
+        self.asked.append(asked)
+        message = SimpleNamespace(content=self.reply(asked))
+        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop")], usage=None)
+
+    def reply(self, asked: str) -> str:
+        if "Accepted answers" in asked:
+            return {"Rome": "Yes.", "Vienna": "yes", "Oslo": "I doubt it.", "Lima": "No, that is Peru."}[
+                asked.split("Where is ")[1].split("?")[0]
+            ]
+        country = next((c for c in ("Austria", "Chile", "Norway") if c in asked), "NO ANSWER")
+        return f"<think>\nhm\n</think>\n\n{country}"
+
+
+BOTH = Judging("model", "model", SERVER)
+
+
+def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, told = Judge(monkeypatch), list[str]()
+    judge(run, BOTH, talk=Talk(told.append))
+    made = {j.id: j for j in run.judgements()}
+    assert {i: (j.verdict.correct, j.verdict.reason) for i, j in made.items()} == {
+        "vienna": (True, "the judge says yes"),
+        "lima": (False, "the judge says no"),
+        "rome": (True, "the judge says yes"),
+        "oslo": (None, "the judge says neither yes nor no"),
+        "bern": (None, "empty"),
+    }
+    assert {i: j.span and j.span.text for i, j in made.items()} == {
+        "vienna": "Austria",
+        "lima": "Chile",
+        "rome": None,
+        "oslo": "Norway",
+        "bern": None,
+    }
+    rows = [json.loads(line) for line in (run.path / "disagreements.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["rules"]["correct"], r["model"]["correct"], r["correct"]) for r in rows] == [
+        ("rome", False, True, True),
+        ("oslo", True, None, None),
+    ]
+    assert rows[1]["rules"]["reason"] == "names an accepted answer"
+    assert (rows[1]["answer"], rows[1]["accepted"], rows[1]["exact_answer"]) == (ROWS[3][3], ["Norway"], "Norway")
+    file = run.path / "disagreements.jsonl"
+    assert told == [
+        "judge at http://judge/v1 is asked for verdicts in 4 texts",
+        "judge at http://judge/v1 is asked for exact answers in 5 texts",
+        "judge at http://judge/v1 and the rules give the same verdict on 3 of 5 answers, Cohen's kappa 0.41",
+        f"they differ on 2 answers, see {file}\nhint: decide there (`correct`, `exact_answer`), then run the same "
+        f"command with --decided {file} --redo",
+    ]
+
+    rows[0] |= {"correct": False, "exact_answer": "land of pasta"}
+    rows[1] |= {"correct": True}
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = len(server.asked)
+    judge(run, replace(BOTH, decided=str(file)), redo=True)
+    decided = {j.id: j for j in run.judgements()}
+    assert len(server.asked) == asked, "what was said is not asked for again"
+    assert [decided[i].verdict.reason for i in ("rome", "oslo")] == ["wrong, as decided", "right, as decided"]
+    assert [decided[i].span.text for i in ("rome", "oslo")] == ["land of pasta", "Norway"]  # type: ignore[union-attr]
+    assert {i: decided[i] for i in ("vienna", "lima", "bern")} == {i: made[i] for i in ("vienna", "lima", "bern")}
+    kept = run.path / "earlier" / "001-judge" / "disagreements.jsonl"
+    assert json.loads(kept.read_text().splitlines()[0])["exact_answer"] == "land of pasta"
+
+
+def test_opinions_outlive_a_kill_but_for_a_torn_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Judge(monkeypatch)
+    judge(run, Judging("none", "model", SERVER))
+    file = run.path / "opinions.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-9])
+    (run.path / "verdicts.jsonl").unlink()
+    before = len(server.asked)
+    judge(run, Judging("none", "model", SERVER))
+    assert len(server.asked) == before + 1
+    assert file.read_bytes() == whole
+    file.write_bytes(b'{"who": 1}\n')
+    with pytest.raises(RunError, match=r"opinions\.jsonl, line 1 is damaged"):
+        judge(run, Judging("none", "model", SERVER), redo=True)
+
+
+def test_the_model_that_answered_can_be_asked_as_well(run: Run, chat_model: Model) -> None:
+    told: list[str] = []
+    network = copy.deepcopy(chat_model.network)
+    network.config.max_position_embeddings = 2048  # room for the worked examples
+    loader = loader_of(run)
+    judge(run, Judging("none", "model"), models={loader: replace(chat_model, network=network)}, talk=Talk(told.append))
+    assert told[0].startswith("tiny-chat ")
+    assert told[0].endswith("is asked for verdicts in 4 texts")
+    assert len(run.opinions()) == 4
+
+
+def test_a_server_without_a_question_to_ask_it_is_refused(run: Run) -> None:
+    with pytest.raises(RunError, match="rules judge and locate\nhint: add --judge model or --locator model"):
+        judge(run, Judging("none", endpoint=SERVER))
+
+
+# --- what is asked, and what is read from a reply ---
+
+
+@pytest.mark.parametrize(
+    ("said", "correct"),
+    [
+        ("yes", True),
+        (" Yes, it is.", True),
+        ("**No**", False),
+        ("no.", False),
+        ("Nobody knows", None),
+        ("yesterday", None),
+        ("The answer is yes", None),
+        ("", None),
+    ],
+)
+def test_a_judge_s_first_word_is_its_verdict(said: str, correct: bool | None) -> None:
+    answer = make_answer("Rome", ["Rome"], ["?"])
+    assert verdict_from(said, answer).correct is correct
+
+
+def test_an_answer_cut_off_is_undecided_unless_it_is_right_already() -> None:
+    answer = make_answer("Ro", ["Ro"], ["?"], stopped=False)
+    assert [verdict_from(said, answer).correct for said in ("yes", "no", None)] == [True, None, None]
+
+
+@given(st.text())
+def test_an_answer_cannot_leave_its_marks(text: str) -> None:
+    answer = make_answer(text, [text], ["?"])
+    example = Example("a", "Who?", ("Ann",))
+    task = judgement([example], [answer])
+    if not text.strip():
+        assert task.examples == ()
+        return
+    asked = fill(task.prompt, task.examples[0])
+    assert asked.count("<<<") == asked.count(">>>") == 1
+    assert asked.count("\n") == 4
+
+
+def test_a_copy_counts_only_where_it_stands_in_the_text() -> None:
+    find = extracts_locator({("q", "It is Rome."): "Rome.", ("q", "Rome it is."): "Roma", ("q", "x"): "no answer"})
+    texts = ("It is Rome.", "Rome it is.", "x", "unasked")
+    assert [find("q", text, []) for text in texts] == [(6, 10), None, None, None]
+
+
+# --- decisions ---
+
+TASK = Task("t", tuple(Example(i, q, tuple(gold)) for i, q, gold, _ in ROWS), "open")
+
+
+def decisions(folder: Path, *rows: Any) -> Callable[[], Any]:
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return lambda: read_decisions(folder / "d.jsonl", TASK)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": "rome"}], "row 1: no id or no correct"),
+        ([{"id": "paris", "correct": True}], "row 1: none of the questions is 'paris'"),
+        ([{"id": "rome", "correct": True}] * 2, "row 2: a second decision on 'rome'"),
+        ([{"id": "rome", "correct": "perhaps"}], "row 1: correct is 'perhaps'"),
+        ([{"id": "rome", "correct": None, "exact_answer": 7}], "row 1: exact_answer is int"),
+    ],
+)
+def test_bad_decisions_are_refused(rows: list[Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        decisions(tmp_path, *rows)()
+
+
+def test_an_exact_answer_must_stand_in_the_answer(run: Run, tmp_path: Path) -> None:
+    decisions(tmp_path, {"id": "lima", "correct": False, "exact_answer": "Bolivia"})
+    with pytest.raises(DataError, match="'Bolivia' does not stand in the answer of 'lima'\nhint: copy it"):
+        judge(run, Judging("none", decided=str(tmp_path / "d.jsonl")))
+    decisions(tmp_path, {"id": "lima", "correct": None, "exact_answer": "Chile"}, {"id": "oslo", "correct": False})
+    judge(run, Judging("none", decided=str(tmp_path / "d.jsonl")))
+    made = {j.id: j for j in run.judgements()}
+    assert made["lima"].span is not None
+    assert made["lima"].span.text == "Chile"
+    assert made["lima"].verdict.reason == "undecided, as decided"
+    assert (made["oslo"].verdict.correct, made["oslo"].span) == (False, None)
+    assert made["vienna"].verdict.reason == "names an accepted answer"
