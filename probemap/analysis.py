@@ -1,5 +1,6 @@
 """The steps that need no model: from states and verdicts to the map, and from the map to its picture."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def make_map(
 def _map(
     run: Run,
     task: Task,
-    answers: list[Answer],
+    answers: Sequence[Answer],
     judgements: list[Judgement],
     store: "ActivationStore",
     options: Probing,

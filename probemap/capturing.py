@@ -1,19 +1,19 @@
-"""The capture step on a run folder: by one process, in shares by many, and again where shards are broken."""
+"""The capture step on a run folder: by one process, in shares by many, by Ray's workers, or from vLLM's files."""
 
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probemap.contents import check_states, check_weights, loader_of, read_answers, states_of
+from probemap.contents import check_weights, loader_of, read_answers
 from probemap.crew import crew
 from probemap.options import SILENT, Capturing, Loader, Models, Ray, Talk
 from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
-from probemap.records import Answer, RunError, StoreError
-from probemap.run import Run, again
+from probemap.records import Answer, RunError
+from probemap.run import Run
 from probemap.shares import Share
 from probemap.sites import module_path
 
@@ -54,7 +54,7 @@ def capture(
         raise RunError("--shard splits the work, and so does --engine ray", "give one of them")
     loader = loader or loader_of(run)
     with run.locked(0 if share is None else _WAIT):
-        job = _capture_job(run, options)
+        job = capture_job(run, options)
         wanted: dict[str, Any] = {
             "options": {
                 "positions": list(job.positions),
@@ -68,7 +68,9 @@ def capture(
             },
             "inputs": {"the probed tokens": digest(job.answers, job.indices)},
         }
-        # Workers elsewhere load a model of their own, and have nobody to talk to.
+        if ray is not None:  # workers elsewhere need not see the file
+            job = replace(job, answers=list(job.answers))
+        # They load a model of their own, and have nobody to talk to.
         mine = ({}, SILENT) if ray else ({} if models is None else models, talk)
         same = wanted["options"]["dtype"] == run.step("answer")["facts"]["dtype"]
         make = partial(_shards_of, loader, job, options, run, same, *mine)
@@ -88,18 +90,19 @@ def capture(
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """What is captured."""
 
-    answers: list[Answer]
+    answers: Sequence[Answer]
     positions: tuple[str, ...]
     indices: Indices
 
 
-def _capture_job(run: Run, options: Capturing) -> _Job:
+def capture_job(run: Run, options: Capturing) -> Job:
+    """The run's answers, and which of their tokens are probed."""
     _, answers, judgements = read_answers(run)
     positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)
-    return _Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
+    return Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class _Shards:
     """Captures shards of states; a `crew.Worker` whose pieces are shards."""
 
     model: "Model"
-    job: _Job
+    job: Job
     options: Capturing
     folder: Path
     during: Path | None
@@ -169,7 +172,7 @@ class _Shards:
 
 
 def _shards_of(
-    loader: Loader, job: _Job, options: Capturing, run: Run, same: bool, models: Models, talk: Talk
+    loader: Loader, job: Job, options: Capturing, run: Run, same: bool, models: Models, talk: Talk
 ) -> _Shards:
     during = run.during if same else None
     return _Shards(loader.load(models), job, options, run.path / "activations", during, talk)
@@ -225,7 +228,7 @@ def import_states(
     from probemap.vllm_states import fill, layout_of, read_folder
 
     with run.locked():
-        job = _capture_job(run, Capturing(positions))
+        job = capture_job(run, Capturing(positions))
         with run.making(
             "capture",
             options={"positions": list(job.positions), "vllm": str(folder), "vllm_layers": list(ids)},
@@ -250,118 +253,3 @@ def import_states(
                     f"{lacking} probed tokens lie behind what vLLM wrote (it leaves out the last token): "
                     "their positions are missing"
                 )
-
-
-def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk = SILENT) -> dict[int, str]:
-    """Are the captured states what was committed, bit by bit?
-
-    Parameters
-    ----------
-    repair: set broken shards aside and capture them again, and nothing else.
-
-    Returns
-    -------
-    The shards that are not, and why, as `ActivationStore.faults`; before the repair.
-
-    Raises
-    ------
-    StoreError: what describes the whole store has changed.
-    RunError: answers or exact answers are not those that were captured.
-    """
-    from probemap.activations import ActivationStore
-
-    with run.locked():
-        store = ActivationStore.open(run.path / "activations")
-        found = store.faults()
-        if not repair or not found:
-            return found
-        made = run.step("capture")["options"]
-        if "vllm" in made:
-            raise RunError("these states came from vLLM's files", "import them again with --redo")
-        options = Capturing(
-            ",".join(made["positions"]),
-            made["batch_size"],
-            made["store_dtype"],
-            made["site"],
-            made["batch_tokens"],
-            made["store"],
-            made.get("layers"),
-        )
-        job = _capture_job(run, options)
-        check_states(run, store, job.answers, job.indices)
-        model = loader_of(run, device, made["dtype"]).load({})
-        check_weights(run, model, ("revision",))
-        for shard, what in found.items():
-            if what != "missing":
-                store.set_aside(shard)
-        from probemap.capture import Reader, fill
-
-        reader = Reader(
-            model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, talk.tell
-        )
-        fill(store, reader, progress=lambda done, total: talk.progress("hidden states", done, total))
-        return found
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far captured states are from those of a pass of their own, in float32, one answer at a time."""
-
-    n: int
-    """Answers that were compared."""
-    largest: float
-    """The largest distance of two states, relative to the norm of the one that was computed alone."""
-    typical: float
-    """The median of these distances."""
-    answer: str
-    """Where the largest is, with `layer` and `position`."""
-    layer: int
-    position: str
-
-
-def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: Talk = SILENT) -> Parity:
-    """Capture a few answers once more, each alone and in float32, and compare.
-
-    What differs is rounding: of padding and batching, of a smaller dtype of the weights or of the store.  A distance
-    near 1 is an error.
-
-    Parameters
-    ----------
-    n: answers, drawn by `seed`.
-
-    Raises
-    ------
-    RunError, StoreError: there are no captured states, or they belong to other answers.
-    """
-    import numpy as np
-
-    from probemap.capture import hidden_states
-
-    _, answers, judgements = read_answers(run)
-    store = states_of(run, answers, judgements)
-    indices = token_indices(answers, [j.span for j in judgements], store.layout.positions)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(answers))[:n])
-    model = loader_of(run, device, "float32").load({})
-    check_weights(run, model, ("revision",))
-    alone = []
-    numbers = store.layout.layer_numbers
-    for done, i in enumerate(drawn.tolist(), start=1):
-        alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site, layers=numbers)[0])
-        talk.progress("answers", done, len(drawn))
-    there = np.stack([store.read_layer(layer)[drawn] for layer in numbers], axis=1)
-    expected = np.stack(alone)
-    distance = np.linalg.norm(there - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
-    if (np.isnan(expected) & ~np.isnan(there)).any():
-        raise StoreError(
-            "there are states at positions that the answers do not have",
-            f"{again('capture', run.path)} makes them again",
-        )
-    row, layer, column = np.unravel_index(int(np.nanargmax(distance)), distance.shape)
-    return Parity(
-        len(drawn),
-        float(np.nanmax(distance)),
-        float(np.nanmedian(distance)),
-        answers[int(drawn[row])].id,
-        store.layout.layer_numbers[int(layer)],
-        store.layout.positions[int(column)],
-    )

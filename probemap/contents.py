@@ -1,8 +1,9 @@
 """What a run folder holds, read and checked: do answers, verdicts, states and map still belong together?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from probemap.answers import AnswerFile
 from probemap.options import Loader
 from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Example, Judgement, RunError, StoreError, Task
@@ -13,18 +14,19 @@ if TYPE_CHECKING:
     from probemap.map import ProbeMap
 
 
-def answers_of(run: Run, task: Task) -> list[Answer]:
+def answers_of(run: Run, task: Task) -> AnswerFile:
     """One answer per question, in the order of the questions."""
-    by_id = run.answers()
-    if missing := [e.id for e in task.examples if e.id not in by_id]:
+    answers = run.answers()
+    there = set(answers.ids)
+    if missing := [e.id for e in task.examples if e.id not in there]:
         raise RunError(
             f"{len(missing)} questions have no answer, first {missing[0]!r}",
             f"{again('answer', run.path)} asks them again",
         )
-    return [by_id[e.id] for e in task.examples]
+    return answers.in_order([e.id for e in task.examples])
 
 
-def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
+def read_answers(run: Run) -> tuple[Task, AnswerFile, list[Judgement]]:
     """Task, answers and judgements of a run, all in the order of the questions.
 
     Raises
@@ -40,7 +42,7 @@ def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
             f"{' and '.join(changed)} changed since the verdicts were made",
             f"{again('judge', run.path)} makes them again and keeps the old ones",
         )
-    if [j.id for j in judgements] != [a.id for a in answers]:
+    if [j.id for j in judgements] != answers.ids:
         raise RunError(
             f"{run.path / 'verdicts.jsonl'} does not hold one line per question, in their order",
             f"{again('judge', run.path)} makes it again",
@@ -54,7 +56,7 @@ def read_answers(run: Run) -> tuple[Task, list[Answer], list[Judgement]]:
     return task, answers, judgements
 
 
-def states_of(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "ActivationStore":
+def states_of(run: Run, answers: Sequence[Answer], judgements: list[Judgement]) -> "ActivationStore":
     """The run's states, if they belong to these answers and exact answers."""
     from probemap.activations import ActivationStore
 
@@ -63,7 +65,7 @@ def states_of(run: Run, answers: list[Answer], judgements: list[Judgement]) -> "
     return store
 
 
-def check_states(run: Run, store: "ActivationStore", answers: list[Answer], indices: Indices) -> None:
+def check_states(run: Run, store: "ActivationStore", answers: Sequence[Answer], indices: Indices) -> None:
     """Refuse states that were captured for other answers, or at other tokens."""
     if store.layout.made_from != digest(answers, indices):
         raise RunError(
@@ -72,7 +74,7 @@ def check_states(run: Run, store: "ActivationStore", answers: list[Answer], indi
         )
 
 
-def read_p_true(run: Run, answers: list[Answer]) -> list[float] | None:
+def read_p_true(run: Run, answers: Sequence[Answer]) -> list[float] | None:
     """p(True) of the answers, in their order; None if the model was not asked.
 
     Raises

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,19 +70,14 @@ def judge(
                 return
             answers = answers_of(run, task)
             verdicts = [a.verdict or judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
-            find = LOCATORS["none" if copied else ordinary if locator == "paper" else locator]
-            judgements = _judgements(task, answers, verdicts, find, locator == "paper")
-            if copied or options.judge == "model":
+            paper = locator == "paper"
+            find = None if copied else LOCATORS[ordinary if paper else locator]
+            if find is not None and options.judge == "rules":
+                judgements = _judgements(task, answers, verdicts, find, paper)
+            else:
                 assessor = _assessor(run, options, loader, models, talk)
-                rules = _judgements(task, answers, verdicts, LOCATORS["none" if task.kind == "open" else task.kind])
-                if options.judge == "model":
-                    verdicts = _asked_verdicts(run, assessor, task, answers, talk)
-                if copied:
-                    find = _asked_locator(run, assessor, task, answers, talk)
-                judgements = _judgements(task, answers, verdicts, find, locator == "paper")
-                differ = _disagreements(task, answers, rules, judgements, options.judge == "model", copied)
-                run.write("disagreements.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in differ))
-                _tell_agreement(run, assessor.who, rules, judgements, options.judge == "model", len(differ), talk)
+                asked = _Asked(run, task, answers, assessor, talk)
+                judgements = asked.judgements(verdicts, find, options.judge == "model", paper)
             pairs = zip(answers, judgements, strict=True)
             judgements = [_decide(a, j, decisions[a.id]) if a.id in decisions else j for a, j in pairs]
             run.write_judgements(judgements)
@@ -111,34 +107,62 @@ def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models 
     return assessor_here(model, tell=talk.tell)
 
 
-def _asked(run: Run, assessor: "Assessor", asked: Task, talk: Talk) -> dict[str, str]:
-    """Id -> what the assessor says; opinions that the folder holds are not asked for again."""
-    from probemap.assess import opinions, replies
+@dataclass(frozen=True)
+class _Asked:
+    """A model that is asked about the answers of a run."""
 
-    known, missing = run.opinions(), 0
-    for batch in opinions(assessor, asked, known):
-        if not missing:
-            talk.tell(f"{assessor.who} is asked for {asked.name} in {len(asked.examples)} texts")
-        run.append_opinions(batch)
-        known += batch
-        missing += len(batch)
-        talk.progress(asked.name, missing, len(asked.examples))
-    return replies(assessor, asked, known)
+    run: Run
+    task: Task
+    answers: Sequence[Answer]
+    assessor: "Assessor"
+    talk: Talk
 
+    def judgements(self, verdicts: list[Verdict], find: Locator | None, judges: bool, paper: bool) -> list[Judgement]:
+        """What the model says, and the rules where it is not asked; writes and tells where the two differ.
 
-def _asked_verdicts(run: Run, assessor: "Assessor", task: Task, answers: Sequence[Answer], talk: Talk) -> list[Verdict]:
-    from probemap.assess import judgement, verdict_from
+        Parameters
+        ----------
+        verdicts: by the rules.
+        find: None: the model locates.
+        judges: the model judges.
+        """
+        rules = _judgements(
+            self.task, self.answers, verdicts, LOCATORS["none" if self.task.kind == "open" else self.task.kind]
+        )
+        made = _judgements(
+            self.task, self.answers, self._verdicts() if judges else verdicts, find or self._locator(), paper
+        )
+        differ = _disagreements(self.task, self.answers, rules, made, judges, find is None)
+        self.run.write("disagreements.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in differ))
+        _tell_agreement(self.run, self.assessor.who, rules, made, judges, len(differ), self.talk)
+        return made
 
-    said = _asked(run, assessor, judgement(task.examples, answers), talk)
-    return [verdict_from(said.get(a.id), a) for a in answers]
+    def _verdicts(self) -> list[Verdict]:
+        from probemap.assess import judgement, verdict_from
 
+        said = self._replies(judgement(self.task.examples, self.answers))
+        return [verdict_from(said.get(a.id), a) for a in self.answers]
 
-def _asked_locator(run: Run, assessor: "Assessor", task: Task, answers: Sequence[Answer], talk: Talk) -> Locator:
-    from probemap.assess import extraction, extracts_locator
+    def _locator(self) -> Locator:
+        from probemap.assess import extraction, extracts_locator
 
-    said = _asked(run, assessor, extraction(task.examples, answers), talk)
-    pairs = zip(task.examples, answers, strict=True)
-    return extracts_locator({(e.question, a.proper.text): said[a.id] for e, a in pairs})
+        said = self._replies(extraction(self.task.examples, self.answers))
+        pairs = zip(self.task.examples, self.answers, strict=True)
+        return extracts_locator({(e.question, a.proper.text): said[a.id] for e, a in pairs})
+
+    def _replies(self, asked: Task) -> dict[str, str]:
+        """Id -> what the model says; opinions that the folder holds are not asked for again."""
+        from probemap.assess import opinions, replies
+
+        known, new = self.run.opinions(), 0
+        for batch in opinions(self.assessor, asked, known):
+            if not new:
+                self.talk.tell(f"{self.assessor.who} is asked for {asked.name} in {len(asked.examples)} texts")
+            self.run.append_opinions(batch)
+            known += batch
+            new += len(batch)
+            self.talk.progress(asked.name, new, len(asked.examples))
+        return replies(self.assessor, asked, known)
 
 
 def _disagreements(

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from functools import reduce
 from typing import Any
 
 import torch
@@ -36,14 +36,20 @@ def shared_prefix(model: Model, answers: Sequence[Answer]) -> Prefix | None:
 
     None if that is too short to be worth it, or the model keeps no keys and values that can be shared.
     """
-    rows = [answer.token_ids[: answer.n_prompt - 1] for answer in answers]
-    length = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
+    shared: tuple[int, ...] = reduce(_common, (answer.token_ids[: answer.n_prompt - 1] for answer in answers))
+    length = len(shared)
     if len(answers) < 2 or length < LEAST:
         return None
-    ids = torch.tensor([rows[0][:length]], device=model.device)
+    ids = torch.tensor([shared], device=model.device)
     with torch.inference_mode():
         made = model.network.base_model(input_ids=ids, use_cache=True)
     cache: Any = getattr(made, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave") or cache.get_seq_length() != length:
         return None
     return Prefix(length, cache)
+
+
+def _common(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    """What both begin with."""
+    differs = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return one[: next(differs, min(len(one), len(other)))]

@@ -34,6 +34,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
+from probemap.answers import ANSWER, MEND, AnswerFile, first
 from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
@@ -62,7 +63,7 @@ _UNRECORDED = {"site": "resid", "judge": "rules"}
 
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
 _T = TypeVar("_T")
-_TASK, _ANSWER, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Answer), TypeAdapter(Judgement)
+_TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)
 _BELIEF, _OPINION = TypeAdapter(Belief), TypeAdapter(Opinion)
 
 
@@ -248,22 +249,16 @@ class Run:
         try:
             return _TASK.validate_json(self._existing("task.json", "answer").read_bytes())
         except ValidationError as error:
-            raise RunError(f"{self.path / 'task.json'} is damaged: {_first(error)}", _MEND) from None
+            raise RunError(f"{self.path / 'task.json'} is damaged: {first(error)}", MEND) from None
 
-    def answers(self) -> dict[str, Answer]:
-        """Id -> answer, in the order of the file.
+    def answers(self) -> AnswerFile:
+        """What the model said, in the order of the file.
 
         Raises
         ------
         RunError: missing, incomplete or damaged.
         """
-        path = self._existing("answers.jsonl", "answer")
-        found: dict[str, Answer] = {}
-        for number, said in enumerate(_lines(path, _ANSWER), start=1):
-            if problem := "its id stands twice" if said.id in found else _misfit(said):
-                raise RunError(f"{path}, line {number} does not hold together: {problem}", _MEND)
-            found[said.id] = said
-        return found
+        return AnswerFile.read(self._existing("answers.jsonl", "answer"))
 
     def begun_answers(self, whole: Sequence[int]) -> int:
         """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
@@ -283,7 +278,7 @@ class Run:
 
     def append_answers(self, answers: Iterable[Answer]) -> None:
         """Add one batch to the end of answers.jsonl and flush it to disk."""
-        self._append("answers.jsonl", b"".join(_ANSWER.dump_json(a) + b"\n" for a in answers))
+        self._append("answers.jsonl", b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
 
     def _append(self, name: str, content: bytes) -> None:
         with (self.path / name).open("ab") as file:
@@ -340,31 +335,12 @@ class Run:
         return path
 
 
-_MEND = "restore the file, or make it again with --redo"
-
-
 def again(step: str, path: Path, redo: bool = True) -> str:
     """The command that makes a step's files (again)."""
     flag = " --redo" if redo else ""
     if step == "answer":
         return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
     return f"`probemap {step} {path}{flag}`"
-
-
-def _misfit(said: Answer) -> str:
-    """What is wrong with an answer that somebody else wrote or edited; empty if nothing is."""
-    produced = said.offsets[said.n_prompt :]
-    if not 0 < said.n_prompt <= len(said.token_ids):
-        return f"n_prompt is {said.n_prompt} of {len(said.token_ids)} token_ids"
-    if not 0 <= said.n_reasoning <= len(produced):
-        return f"n_reasoning is {said.n_reasoning} of {len(produced)} produced tokens"
-    if len(said.offsets) != len(said.token_ids) or len(said.logprobs) != len(produced):
-        return "offsets, logprobs and token_ids have different lengths"
-    if any(not 0 <= a <= b <= len(said.text) for a, b in produced) or max((b for _, b in produced), default=0) != len(
-        said.text
-    ):
-        return "offsets do not cover the text"
-    return ""
 
 
 def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -389,12 +365,5 @@ def _lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:
             try:
                 rows.append(kind.validate_json(line))
             except ValidationError as error:
-                raise RunError(f"{path}, line {number} is damaged: {_first(error)}", _MEND) from None
+                raise RunError(f"{path}, line {number} is damaged: {first(error)}", MEND) from None
     return rows
-
-
-def _first(error: ValidationError) -> str:
-    """The first complaint, without the value: it may be long."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.style import Style
 from rich.text import Text
 
-from probemap.capturing import Parity
+from probemap.checking import Parity
 from probemap.map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS, positions_of
 from probemap.records import Answer, Example, Judgement
@@ -27,7 +27,8 @@ def map_text(probe_map: ProbeMap) -> Text:
     """Layers × positions as numbers on coloured cells; `·` where there are too few answers to say."""
     heads = [name.split("_") if not name.startswith("-") else [name] for name in probe_map.positions]
     deepest = max(map(len, heads))
-    widths = [max(3, *map(len, head)) + 1 for head in heads]
+    counts = [str(int(n)) for n in probe_map.data["n"].values]
+    widths = [max(3, len(n), *map(len, head)) + 1 for head, n in zip(heads, counts, strict=True)]
     text = Text(no_wrap=True, overflow="ignore")
     for line in range(deepest):
         cells = [head[line - deepest + len(head)] if line >= deepest - len(head) else "" for head in heads]
@@ -40,7 +41,6 @@ def map_text(probe_map: ProbeMap) -> Text:
             shown = f"{value:.2f}".removeprefix("0") if known else "·"
             text.append(f"{shown:>{width}}", style=_shade(value) if known else "dim")
         text.append("\n")
-    counts = [str(int(n)) for n in probe_map.data["n"].values]
     text.append(f"{'n':<6}" + "".join(f"{c:>{w}}" for c, w in zip(counts, widths, strict=True)))
     return text
 

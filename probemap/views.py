@@ -73,10 +73,10 @@ def verify(
     device: flags.Device = "auto",
 ) -> None:
     """Are the captured states what was written, bit by bit?  Exit status 1 if they are not, and stay so."""
-    from probemap import capturing, terminal
+    from probemap import checking, terminal
 
     with talking() as talk:
-        found = capturing.verify(opened(folder), repair=repair, device=device, talk=talk)
+        found = checking.verify(opened(folder), repair=repair, device=device, talk=talk)
     terminal.print_to(stdout, terminal.faults(found, repair))
     if found and not repair:
         sys.exit(1)
@@ -90,8 +90,8 @@ def check(
     device: flags.Device = "auto",
 ) -> None:
     """Do captured states depend on the batch?  A few answers again, each alone and in float32, and the difference."""
-    from probemap import capturing, terminal
+    from probemap import checking, terminal
 
     with talking() as talk:
-        found = capturing.check(opened(folder), n=n, seed=seed, device=device, talk=talk)
+        found = checking.check(opened(folder), n=n, seed=seed, device=device, talk=talk)
     terminal.print_to(stdout, terminal.parity(found))

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from probemap import activations
 from probemap.activations import ActivationStore
-from probemap.capturing import capture, check, verify
+from probemap.capturing import capture
+from probemap.checking import check, verify
 from probemap.cli import app
 from probemap.contents import answers_of
 from probemap.judging import judge

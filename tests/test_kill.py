@@ -56,7 +56,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     rows.write_text("".join(json.dumps({"question": q, "answers": ["x"], "choices": ["x"]}) + "\n" for q in questions))
     loader = Loader(str(folder / "model"))
     asked = answer(rows, loader, folder / "asked", Answering(max_new_tokens=8, batch_size=16, temperature=1.0))
-    said = asked.answers()
+    said = {answer.id: answer for answer in asked.answers()}
     with rows.open("w") as file:
         for i, question in enumerate(questions):
             word = max(re.findall(r"[a-z]+", said[f"row-{i + 1}"].text), key=len, default="none")

@@ -1,6 +1,7 @@
 """States that vLLM wrote: found by their tokens, put under the right layer, and compared with the model's own."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from probemap.activations import ActivationStore
-from probemap.capturing import capture, check, import_states
+from probemap.capturing import capture, import_states
+from probemap.checking import check
 from probemap.contents import answers_of
 from probemap.judging import judge
 from probemap.model import Model
@@ -28,7 +30,7 @@ def run(chat_folder: Path, tmp_path: Path) -> Run:
     return made
 
 
-def extract(model: Model, answers: list[Answer], folder: Path, layers: list[int], short: int = 1) -> Path:
+def extract(model: Model, answers: Sequence[Answer], folder: Path, layers: list[int], short: int = 1) -> Path:
     """What vLLM would write: the residual stream entering each of `layers`, of all tokens but the last `short`."""
     folder.mkdir()
     for number, one in enumerate(answers):
