@@ -52,4 +52,4 @@ def attend(
             layout = layout_for_attention(model, answers, indices, spans, names)
             store = ActivationStore.create(run.path / "attention", layout)
             looks = Onlooker(model, answers, indices, layout, batch_size, batch_tokens, talk.tell, spans)
-            fill(store, looks, progress=lambda done, total: talk.progress("attention", done, total))
+            list(fill(store, looks, progress=lambda done, total: talk.progress("attention", done, total)))

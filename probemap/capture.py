@@ -6,6 +6,7 @@ shift positions (left padding without position ids is silently wrong for learned
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -206,7 +207,8 @@ def capture(
     ModelError: the model does not show where that site is, or does not compute it once per block.
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
-    fill(store, Reader(model, answers, indices, store.layout, batch_size, max_tokens, tell), shards, progress)
+    reader = Reader(model, answers, indices, store.layout, batch_size, max_tokens, tell)
+    list(fill(store, reader, shards, progress))
 
 
 def fill(
@@ -214,21 +216,42 @@ def fill(
     reader: "Reader",
     shards: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
-    """Write the store's missing shards, or those of `shards` that are missing, as `capture` does."""
+) -> Iterator[int]:
+    """Write the store's missing shards, or those of `shards` that are missing, as `capture` does.
+
+    A shard is written while the next one is read: a bucket, or a slow disk, is waited for once.
+
+    Returns
+    -------
+    The numbers of `shards`, in their order, each when it is committed.
+    """
     layout = store.layout
-    wanted = range(layout.n_shards) if shards is None else shards
-    sizes = {shard: layout.size(shard) for shard in wanted}
-    missing = [shard for shard in store.missing_shards() if shard in sizes]
-    total = sum(sizes.values())
-    done = total - sum(sizes[shard] for shard in missing)
+    wanted = list(range(layout.n_shards)) if shards is None else list(shards)
+    missing = set(store.missing_shards())
+    total = sum(map(layout.size, wanted))
+    done = total - sum(layout.size(shard) for shard in wanted if shard in missing)
 
     def read(inside: int) -> None:
         progress(done + inside, total)
 
-    for shard in missing:
-        store.write_shard(shard, *reader.read(shard, read))
-        done += sizes[shard]
+    with ThreadPoolExecutor(1) as writer:
+        under_way: list[tuple[int, Future[None] | None]] = []
+        for shard in wanted:
+            if shard not in missing:
+                under_way.append((shard, None))
+                continue
+            made = reader.read(shard, read)
+            yield from _ended(under_way)
+            done += layout.size(shard)
+            under_way = [(shard, writer.submit(store.write_shard, shard, *made))]
+        yield from _ended(under_way)
+
+
+def _ended(under_way: Sequence[tuple[int, Future[None] | None]]) -> Iterator[int]:
+    for shard, written in under_way:
+        if written is not None:
+            written.result()
+        yield shard
 
 
 @dataclass(frozen=True)

@@ -137,15 +137,12 @@ class _Shards:
 
         layout = self._reader.layout
         store = ActivationStore.create(self.folder, layout, self.options.store)
-        done = layout.n - sum(map(layout.size, shards))
+        there = layout.n - sum(map(layout.size, shards))
 
-        def read(inside: int, _: int) -> None:
-            self.talk.progress("hidden states", done + inside, layout.n)
+        def progress(done: int, total: int) -> None:
+            self.talk.progress("hidden states", there + done, layout.n)
 
-        for shard in shards:
-            fill(store, self._reader, [shard], read)
-            done += layout.size(shard)
-            yield shard
+        return fill(store, self._reader, shards, progress)
 
     @cached_property
     def _reader(self) -> "Reader":
@@ -195,7 +192,8 @@ def _fill(
         done = layout.n - sum(map(layout.size, mine))
         for shard in workers.each(mine):
             done += layout.size(shard)
-            talk.progress("hidden states", done, layout.n)
+            if ray is not None:  # one who works here tells by himself
+                talk.progress("hidden states", done, layout.n)
     if lost := set(mine) & set(store.missing_shards()):
         raise RunError(
             f"workers captured {len(lost)} shards that are not in {store.place}",

@@ -57,7 +57,7 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
         reader = Reader(
             model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, talk.tell
         )
-        fill(store, reader, progress=lambda done, total: talk.progress("hidden states", done, total))
+        list(fill(store, reader, progress=lambda done, total: talk.progress("hidden states", done, total)))
         return found
 
 

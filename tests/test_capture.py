@@ -1,6 +1,7 @@
 """The captured states are those of the named tokens at the named layers, in any batch and padding."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
 
-from probemap.activations import ActivationStore
-from probemap.capture import capture, hidden_states, layout_for
+from probemap.activations import ActivationStore, Layout
+from probemap.capture import capture, fill, hidden_states, layout_for
 from probemap.data import load_task
 from probemap.generate import generate_answers
 from probemap.model import Model
@@ -184,6 +185,42 @@ def test_a_store_is_filled_shard_by_shard_and_resumed(chat_model: Model, tmp_pat
     capture(chat_model, answers, indices, store, batch_size=3, progress=lambda done, total: asked.append(done))
     assert asked == [9, 10], "only the four answers of shard 1 were captured again, in batches of 3 and 1"
     np.testing.assert_array_equal(np.stack([store.read_layer(k) for k in range(4)], axis=1), whole)
+
+
+class Slow:
+    """A reader and a store in one, whose writing of a shard waits until the next one is read."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout, self.begun, self.events = layout, threading.Semaphore(0), list[str]()
+
+    def missing_shards(self) -> list[int]:
+        return [0, 2, 3]
+
+    def read(self, shard: int, progress: Callable[[int], None]) -> tuple[str, list[str]]:
+        self.events.append(f"read {shard}")
+        self.begun.release()
+        progress(2)
+        return "states", []
+
+    def write_shard(self, shard: int, states: str, left_out: list[str]) -> None:
+        if shard == 3:
+            raise StoreError("the disk is full")
+        self.begun.acquire()  # that of this shard
+        assert self.begun.acquire(timeout=20), "the next shard is not read while this one is written"
+        self.begun.release()
+        self.events.append(f"written {shard}")
+
+
+def test_a_shard_is_written_while_the_next_one_is_read() -> None:
+    slow: Any = Slow(Layout(8, 1, ("-1",), 2, "resid", "float32", 2, ""))
+    counted: list[int] = []
+    filled = fill(slow, slow, [0, 1, 2, 3], lambda done, total: counted.append(done))
+    made: list[int] = []
+    with pytest.raises(StoreError, match="the disk is full"):
+        made.extend(filled)
+    assert made == [0, 1, 2], "each when it is committed, the one that was there as well"
+    assert slow.events == ["read 0", "read 2", "written 0", "read 3", "written 2"]
+    assert counted == [4, 6, 8]
 
 
 def test_a_state_that_is_not_finite_stops_with_answer_layer_and_hint(chat_folder: object) -> None:
