@@ -88,14 +88,16 @@ def assessor_here(model: Model, *, batch_size: int = 16, tell: Callable[[str], N
 
 
 def assessor_at(endpoint: Endpoint, *, tell: Callable[[str], None] = lambda text: None) -> Assessor:
-    """A server's model, asked in its chat template at temperature 0, the worked examples as earlier turns."""
+    """A server's named model, asked in its chat template at temperature 0, the worked examples as earlier turns."""
 
     def ask(task: Task) -> Iterator[list[tuple[str, str]]]:
         asked = [Asked(e.id, None, turns(task, e)) for e in task.examples]
         for reply in ask_endpoint(endpoint, asked, frame="chat", max_new_tokens=_ROOM_TO_THINK, tell=tell):
-            yield [(reply.id, reply.text.rpartition("</think>")[2])]
+            _, ended, said = reply.text.rpartition("</think>")
+            # What was cut off while it reasoned has said nothing.
+            yield [(reply.id, said if ended or reply.stopped else "")]
 
-    return Assessor(f"{endpoint.served or 'the model'} at {endpoint.url}", ask)
+    return Assessor(f"{endpoint.served} at {endpoint.url}", ask)
 
 
 def opinions(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> Iterator[list[Opinion]]:

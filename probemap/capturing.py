@@ -55,6 +55,9 @@ def capture(
     loader = loader or loader_of(run)
     with run.locked(0 if share is None else _WAIT):
         job = capture_job(run, options)
+        answered = run.step("answer")["facts"]["dtype"]
+        if loader.dtype == "auto" and loader not in (models or {}):
+            loader = replace(loader, dtype=answered)  # another device would choose another one
         wanted: dict[str, Any] = {
             "options": {
                 "positions": list(job.positions),
@@ -62,7 +65,7 @@ def capture(
                 "batch_tokens": options.batch_tokens,
                 "store_dtype": options.store_dtype,
                 "site": options.site,
-                "dtype": run.step("answer")["facts"]["dtype"] if loader.dtype == "auto" else loader.dtype,
+                "dtype": answered if loader.dtype == "auto" else loader.dtype,
                 "store": options.store,
                 "layers": options.layers,
             },
@@ -72,13 +75,11 @@ def capture(
             job = replace(job, answers=list(job.answers))
         # They load a model of their own, and have nobody to talk to.
         mine = ({}, SILENT) if ray else ({} if models is None else models, talk)
-        same = wanted["options"]["dtype"] == run.step("answer")["facts"]["dtype"]
-        make = partial(_shards_of, loader, job, options, run, same, *mine)
+        make = partial(_shards_of, loader, job, options, run, *mine)
         if share is None:
             with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
                 if needed:
-                    _fill(run, make, options, ray, None, talk)
-                    shutil.rmtree(run.during, ignore_errors=True)  # all that it held is in the store
+                    _drop_what_was_taken(run, _fill(run, make, options, ray, None, talk))
             return
         if not run.begin("capture", **wanted, redo=False, tell=talk.tell):
             return
@@ -87,6 +88,15 @@ def capture(
     if not store.missing_shards():
         with run.locked(_WAIT):
             run.finish("capture", time.monotonic() - started)
+            _drop_what_was_taken(run, store)
+
+
+def _drop_what_was_taken(run: Run, store: "ActivationStore") -> None:
+    """States that were taken while the model answered are in the store now, if it holds such states."""
+    from probemap.during import serves
+
+    if run.during.exists() and serves(run.during, store.layout):
+        shutil.rmtree(run.during)
 
 
 @dataclass(frozen=True)
@@ -123,8 +133,8 @@ class _Shards:
     job: Job
     options: Capturing
     folder: Path
-    during: Path | None
-    """Of states that were taken while this very model answered."""
+    during: Path
+    """Of states that may have been taken while the model answered."""
     talk: Talk
 
     def plan(self) -> _Plan:
@@ -161,18 +171,15 @@ class _Shards:
             options.layers,
         )
         sizes = options.batch_size, options.batch_tokens
-        if self.during is not None and self.during.exists():
+        if self.during.exists():
             return Remembered(
                 self.model, job.answers, job.indices, layout, *sizes, tell=self.talk.tell, folder=self.during
             )
         return Reader(self.model, job.answers, job.indices, layout, *sizes, self.talk.tell)
 
 
-def _shards_of(
-    loader: Loader, job: Job, options: Capturing, run: Run, same: bool, models: Models, talk: Talk
-) -> _Shards:
-    during = run.during if same else None
-    return _Shards(loader.load(models), job, options, run.path / "activations", during, talk)
+def _shards_of(loader: Loader, job: Job, options: Capturing, run: Run, models: Models, talk: Talk) -> _Shards:
+    return _Shards(loader.load(models), job, options, run.path / "activations", run.during, talk)
 
 
 def _fill(

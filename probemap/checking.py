@@ -40,9 +40,9 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
             ",".join(made["positions"]),
             made["batch_size"],
             made["store_dtype"],
-            made["site"],
-            made["batch_tokens"],
-            made["store"],
+            made.get("site", "resid"),
+            made.get("batch_tokens"),
+            made.get("store"),
             made.get("layers"),
         )
         job = capture_job(run, options)

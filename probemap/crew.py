@@ -52,7 +52,13 @@ def crew(make: Callable[[], Worker[_Plan, _Made]], ray: Ray | None) -> Iterator[
     if started:
         # Who reaches the dashboard can run code; and nothing is reported to anyone.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        library.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        local = {"include_dashboard": False} if address == "local" else {}
+        try:
+            library.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise RunError(f"Ray at {address} cannot be reached: {reason}", "is RAY_ADDRESS right?") from None
     hired = None
     try:
         hired = _Crew(library, make, ray)
@@ -74,7 +80,7 @@ class _Crew:
         # How many threads add up a sum decides its last bits: so many here and there make the same bytes.
         threads = {"env_vars": {"OMP_NUM_THREADS": str(get_num_threads())}}
         actor = library.remote(
-            num_cpus=_cpus_each(library.cluster_resources(), ray),
+            num_cpus=_cpus_each([node["Resources"] for node in library.nodes() if node["Alive"]], ray),
             num_gpus=ray.gpus_per_worker,
             max_restarts=_LIVES,
             max_task_retries=_LIVES,
@@ -112,10 +118,15 @@ class _Crew:
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ProbemapError):
                 raise error.cause from None
+            if isinstance(error.cause, OSError):
+                raise RunError(
+                    f"a worker could not go on: {error.cause}", "mend that; the same command goes on"
+                ) from None
             raise
-        except self._ray.exceptions.RayActorError:
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().split("\n")[0][:200]
             raise RunError(
-                f"a worker died {_LIVES + 1} times over one piece of work",
+                f"a worker died more than {_LIVES} times, or could not start: {reason}",
                 "it may be out of memory: take fewer --workers or smaller batches; the same command goes on",
             ) from None
 
@@ -149,22 +160,29 @@ def _ray() -> Any:
     return ray
 
 
-def _cpus_each(there: dict[str, float], ray: Ray) -> float:
-    """CPUs for each worker: all that there are, evenly, or one beside a GPU.
+def _cpus_each(machines: Sequence[dict[str, float]], ray: Ray) -> int:
+    """CPUs for each worker: as many as let all be placed, each on one machine; one beside a GPU.
 
     Raises
     ------
     RunError: so many workers will never be placed; Ray would wait for ever.
     """
-    gpus, cpus = there.get("GPU", 0.0), there.get("CPU", 0.0)
-    if ray.workers * ray.gpus_per_worker > gpus:
+    gpus = ray.gpus_per_worker
+    if gpus > 1 and gpus != int(gpus):
+        raise RunError(f"a worker cannot have {gpus:g} GPUs", "give a whole number, or a share of one")
+
+    def places(cpus: int) -> int:
+        """Workers with so many CPUs that find room."""
+        return sum(
+            int(min(there.get("CPU", 0) // cpus, there.get("GPU", 0) // gpus if gpus else there.get("CPU", 0)))
+            for there in machines
+        )
+
+    if places(1) < ray.workers:
+        each = f"{gpus:g} GPUs" if gpus else "a CPU"
         raise RunError(
-            f"{ray.workers} workers with {ray.gpus_per_worker:g} GPUs each, and Ray has {gpus:g} GPUs",
+            f"{ray.workers} workers with {each} each, and Ray has room for {places(1)}",
             "take fewer --workers or another --gpus-per-worker, or add machines first",
         )
-    if ray.workers > cpus:
-        raise RunError(
-            f"{ray.workers} workers with a CPU each, and Ray has {cpus:g} CPUs",
-            "take fewer --workers, or add machines first",
-        )
-    return 1.0 if ray.gpus_per_worker else float(cpus // ray.workers)
+    most = 1 if gpus else int(max(there.get("CPU", 0) for there in machines))
+    return next(cpus for cpus in range(most, 0, -1) if places(cpus) >= ray.workers)

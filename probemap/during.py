@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from probemap.activations import States
+from probemap.activations import Layout, States
 from probemap.capture import Reader
 from probemap.locate import LOCATORS, locate
 from probemap.model import Model
@@ -92,7 +92,13 @@ class Spool:
         )
         kept[np.broadcast_to((indices < 0)[:, None, :], kept.shape[:3])] = np.nan
         numbers = range(self.model.n_layers) if self.layers is None else parse_layers(self.layers, self.model.n_layers)
-        said = {"site": self.site, "layers": list(numbers), "rows": _marks(answers, indices)}
+        said = {
+            "weights": _weights(self.model),
+            "site": self.site,
+            "layers": list(numbers),
+            "positions": list(self.positions),
+            "rows": _marks(answers, indices),
+        }
         self.folder.mkdir(exist_ok=True)
         part = self.folder / f".{number:06d}.part"
         # safetensors writes the memory as it lies, whatever the axes say.
@@ -123,16 +129,40 @@ class Remembered(Reader):
     @cached_property
     def _taken(self) -> Mapping[str, tuple[Path, int]]:
         """Mark of an answer -> file and row of its states."""
+        wanted = {
+            "weights": _weights(self.model),
+            "site": self.layout.site,
+            "layers": self.layout.layer_numbers,
+            "positions": list(self.layout.positions),
+        }
         found = {}
         for file in sorted(self.folder.glob("*.safetensors")):
-            try:
-                with safe_open(file, framework="numpy") as content:
-                    said = json.loads(content.metadata()["taken"])
-            except (SafetensorError, KeyError, ValueError, TypeError, OSError):
-                continue  # what cannot be read is captured
-            if (said["site"], said["layers"]) == (self.layout.site, self.layout.layer_numbers):
+            said = _said(file)
+            if wanted.items() <= said.items():
                 found.update({mark: (file, row) for row, mark in enumerate(said["rows"])})
         return found
+
+
+def serves(folder: Path, layout: Layout) -> bool:
+    """True if all that was taken is of this layout's site, layers and positions."""
+    wanted = {"site": layout.site, "layers": layout.layer_numbers, "positions": list(layout.positions)}
+    return all(wanted.items() <= _said(file).items() for file in folder.glob("*.safetensors"))
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """What a file says of itself; nothing if it cannot be read."""
+    try:
+        with safe_open(file, framework="numpy") as content:
+            found = json.loads(content.metadata()["taken"])
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _weights(model: Model) -> str:
+    """Which numbers computed: another quantisation or dtype gives other states for the same tokens."""
+    quantised = getattr(model.network.config, "quantization_config", None)
+    return f"{model.revision} {model.dtype} {'' if quantised is None else quantised.quant_method}".strip()
 
 
 def _marks(answers: Sequence[Answer], indices: Indices) -> list[str]:

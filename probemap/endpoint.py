@@ -5,6 +5,7 @@ The `openai` package does the talking: retries with back-off, time-outs, and wha
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,36 @@ class Asked:
     """As the local model's tokenizer makes it; None, in the ``chat`` frame: no model here."""
     turns: tuple[Turn, ...]
     """The same as a conversation, for a server that puts its own template around it."""
+
+
+def served_name(endpoint: Endpoint) -> str:
+    """What the server calls the model that is asked.
+
+    Raises
+    ------
+    ModelError: the server does not answer, or serves several models and none is named.
+    """
+    if endpoint.served:
+        return endpoint.served
+    with _speaking(endpoint.url) as client:
+        return _only_model(client, endpoint.url)
+
+
+@contextmanager
+def _speaking(url: str) -> Iterator[Any]:
+    """A client, whose complaints are told as the server's."""
+    try:
+        import openai
+    except ImportError:
+        raise ModelError(
+            "asking a server needs the openai package, which is not installed", "pip install 'probemap[endpoint]'"
+        ) from None
+    try:
+        # A server of one's own asks for no key, but the client insists on one; OPENAI_API_KEY is read where it is set.
+        yield _client(openai, url)
+    except openai.OpenAIError as error:
+        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        raise ModelError(f"{url}: {reason}", _HINT) from None
 
 
 def ask_endpoint(
@@ -54,15 +85,7 @@ def ask_endpoint(
     ------
     ModelError: the `openai` package is missing, or the server does not answer, or refuses.
     """
-    try:
-        import openai
-    except ImportError:
-        raise ModelError(
-            "asking a server needs the openai package, which is not installed", "pip install 'probemap[endpoint]'"
-        ) from None
-    try:
-        # A server of one's own asks for no key, but the client insists on one; OPENAI_API_KEY is read where it is set.
-        client = _client(openai, endpoint.url)
+    with _speaking(endpoint.url) as client:
         served = endpoint.served or _only_model(client, endpoint.url)
 
         def ask(row: int) -> tuple[Reply, int | None]:
@@ -86,9 +109,6 @@ def ask_endpoint(
                 yield reply
         finally:
             pool.shutdown(cancel_futures=True)
-    except openai.OpenAIError as error:
-        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
-        raise ModelError(f"{endpoint.url}: {reason}", _HINT) from None
 
 
 def _client(openai: Any, url: str) -> Any:

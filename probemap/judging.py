@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +48,15 @@ def judge(
         copied = (ordinary if locator == "paper" else locator) == "model"
         if options.endpoint is not None and not copied and options.judge == "rules":
             raise RunError("a server is named, but rules judge and locate", "add --judge model or --locator model")
+        answers = answers_of(run, task)
         decisions: dict[str, Decision] = {}
         digest = None
         if options.decided is not None:
             decisions = read_decisions(Path(options.decided), task)
             digest = hashlib.sha256(Path(options.decided).read_bytes()).hexdigest()
+            for said in answers:  # what does not fit is refused before anything is set aside
+                if said.id in decisions:
+                    _span(said, decisions[said.id].exact_answer or "")
         with run.making(
             "judge",
             options={
@@ -68,7 +72,6 @@ def judge(
         ) as needed:
             if not needed:
                 return
-            answers = answers_of(run, task)
             verdicts = [a.verdict or judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
             paper = locator == "paper"
             find = None if copied else LOCATORS[ordinary if paper else locator]
@@ -77,9 +80,8 @@ def judge(
             else:
                 assessor = _assessor(run, options, loader, models, talk)
                 asked = _Asked(run, task, answers, assessor, talk)
-                judgements = asked.judgements(verdicts, find, options.judge == "model", paper)
-            pairs = zip(answers, judgements, strict=True)
-            judgements = [_decide(a, j, decisions[a.id]) if a.id in decisions else j for a, j in pairs]
+                judgements = asked.judgements(verdicts, find, options.judge == "model", paper, decisions)
+            judgements = _decided(answers, judgements, decisions)
             run.write_judgements(judgements)
             if all(j.span is None for j in judgements):
                 talk.tell(
@@ -100,9 +102,10 @@ def _judgements(
 
 def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models | None, talk: Talk) -> "Assessor":
     from probemap.assess import assessor_at, assessor_here
+    from probemap.endpoint import served_name
 
     if options.endpoint is not None:
-        return assessor_at(options.endpoint, tell=talk.tell)
+        return assessor_at(replace(options.endpoint, served=served_name(options.endpoint)), tell=talk.tell)
     model = (loader or loader_of(run)).load({} if models is None else models)
     return assessor_here(model, tell=talk.tell)
 
@@ -117,7 +120,14 @@ class _Asked:
     assessor: "Assessor"
     talk: Talk
 
-    def judgements(self, verdicts: list[Verdict], find: Locator | None, judges: bool, paper: bool) -> list[Judgement]:
+    def judgements(
+        self,
+        verdicts: list[Verdict],
+        find: Locator | None,
+        judges: bool,
+        paper: bool,
+        decisions: Mapping[str, Decision],
+    ) -> list[Judgement]:
         """What the model says, and the rules where it is not asked; writes and tells where the two differ.
 
         Parameters
@@ -125,6 +135,7 @@ class _Asked:
         verdicts: by the rules.
         find: None: the model locates.
         judges: the model judges.
+        decisions: what a person has decided, which the file of disagreements goes on to say.
         """
         rules = _judgements(
             self.task, self.answers, verdicts, LOCATORS["none" if self.task.kind == "open" else self.task.kind]
@@ -132,7 +143,8 @@ class _Asked:
         made = _judgements(
             self.task, self.answers, self._verdicts() if judges else verdicts, find or self._locator(), paper
         )
-        differ = _disagreements(self.task, self.answers, rules, made, judges, find is None)
+        now = _decided(self.answers, made, decisions)
+        differ = _disagreements(self.task, self.answers, rules, made, now, judges, find is None)
         self.run.write("disagreements.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in differ))
         _tell_agreement(self.run, self.assessor.who, rules, made, judges, len(differ), self.talk)
         return made
@@ -140,8 +152,10 @@ class _Asked:
     def _verdicts(self) -> list[Verdict]:
         from probemap.assess import judgement, verdict_from
 
-        said = self._replies(judgement(self.task.examples, self.answers))
-        return [verdict_from(said.get(a.id), a) for a in self.answers]
+        # A verdict that came with the answer is somebody's own.
+        pairs = [(e, a) for e, a in zip(self.task.examples, self.answers, strict=True) if a.verdict is None]
+        said = self._replies(judgement([e for e, _ in pairs], [a for _, a in pairs]))
+        return [a.verdict or verdict_from(said.get(a.id), a) for a in self.answers]
 
     def _locator(self) -> Locator:
         from probemap.assess import extraction, extracts_locator
@@ -170,6 +184,7 @@ def _disagreements(
     answers: Sequence[Answer],
     rules: Sequence[Judgement],
     model: Sequence[Judgement],
+    now: Sequence[Judgement],
     verdicts: bool,
     places: bool,
 ) -> list[dict[str, Any]]:
@@ -187,9 +202,9 @@ def _disagreements(
             "answer": said.proper.text,
             "rules": opinion(by_rules),
             "model": opinion(by_model),
-            **_decision(by_model),
+            **_decision(holds),
         }
-        for example, said, by_rules, by_model in zip(task.examples, answers, rules, model, strict=True)
+        for example, said, by_rules, by_model, holds in zip(task.examples, answers, rules, model, now, strict=True)
         if (verdicts and by_rules.verdict.correct != by_model.verdict.correct)
         or (places and _place(by_rules) != _place(by_model))
     ]
@@ -235,6 +250,13 @@ def _kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
         return None
     one, other = zip(*pairs, strict=True)
     return float(cohen_kappa_score(one, other))
+
+
+def _decided(
+    answers: Sequence[Answer], made: Sequence[Judgement], decisions: Mapping[str, Decision]
+) -> list[Judgement]:
+    pairs = zip(answers, made, strict=True)
+    return [_decide(a, j, decisions[a.id]) if a.id in decisions else j for a, j in pairs]
 
 
 def _decide(answer: Answer, made: Judgement, decision: Decision) -> Judgement:

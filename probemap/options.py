@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from probemap.records import RunError
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
     from probemap.model import Model
@@ -65,6 +68,11 @@ class Endpoint:
     """What the server calls the model; empty: the only one that it serves."""
     in_flight: int = 16
     """Requests at once."""
+
+    def __post_init__(self) -> None:
+        """Raises RunError: the URL holds a password, which would be written into the run folder."""
+        if "@" in urlsplit(self.url).netloc:
+            raise RunError("the server's URL holds a user or a password", "set OPENAI_API_KEY, and leave it out")
 
 
 @dataclass(frozen=True)

@@ -196,8 +196,17 @@ def run_all(
     if probing.protocol == "paper":
         judging = replace(judging, locator="paper") if judging.locator == "auto" else judging
         capturing = replace(capturing, site="mlp_out") if capturing.site == "resid" else capturing
+    if answering.during is not None:
+        answering = replace(answering, during=capturing)
+        if judging.locator != "auto":
+            talk.tell(
+                f"{judging.locator} locates after the answers are there: the states are captured in a second pass"
+            )
+            answering = replace(answering, during=None)
     run = answer(data, loader, out, answering, ray=ray, redo=redo, talk=talk, models=models)
     judge(run, judging, loader=loader, redo=redo, talk=talk, models=models)
+    if ray is not None:
+        models.clear()  # the workers need the memory
     capture(run, capturing, ray=ray, loader=loader, redo=redo, talk=talk, models=models)
     if probing.baselines:
         ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, talk=talk, models=models)

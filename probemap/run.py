@@ -50,12 +50,13 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
 
 _BEGUN = {
     "answer": ("answers.jsonl",),
+    "judge": ("verdicts.jsonl", "disagreements.jsonl"),
     "capture": ("activations/commits", "activations/where.json"),
     "attention": ("attention/commits",),
 }
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
-_BESIDE = {"judge": ("disagreements.jsonl",)}
+_BESIDE = {"answer": ("during",), "judge": ("disagreements.jsonl",)}
 """Step -> files that it makes under some options, and that go aside with the others."""
 
 _UNRECORDED = {"site": "resid", "judge": "rules"}
@@ -177,14 +178,15 @@ class Run:
         made = self.step(name)
         wanted = {"options": json.loads(json.dumps(options)), "inputs": dict(inputs)}
         begun = any((self.path / output).exists() for output in _BEGUN.get(name, OUTPUTS[name]))
-        changed = _changes(made, wanted) if made and begun else []
+        otherwise = _changes(made, wanted) if made else []
+        changed = otherwise if begun else []
         if changed and not redo:
             raise RunError(
                 f"{self.path / OUTPUTS[name][-1]} was made otherwise: {'; '.join(changed)}",
                 f"{again(name, self.path)} makes it again and keeps the old one under {self.path / 'earlier'}; "
                 "or use a new run folder",
             )
-        if changed or (redo and self.is_done(name)):
+        if changed or (redo and self.is_done(name)) or (otherwise and not begun):
             self._set_aside(name, tell)
         elif self.is_done(name):
             return False

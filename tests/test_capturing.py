@@ -105,6 +105,18 @@ def test_a_share_cannot_set_aside_what_others_make(run: Run) -> None:
         capture(run, Capturing(site="mlp_out"), share=Share(2, 2))
 
 
+def test_other_options_begin_anew_where_nothing_was_captured_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*rest: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ActivationStore, "write_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            capture(run)
+    capture(run, Capturing(layers="0,2"))
+    assert store_of(run).layout.layer_numbers == [0, 2]
+
+
 # --- verify ---
 
 

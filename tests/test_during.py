@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from probemap.activations import ActivationStore, States
 from probemap.capture import hidden_states
 from probemap.capturing import capture as capture_step
 from probemap.cli import app
+from probemap.contents import loader_of
 from probemap.during import Watch
 from probemap.generate import Watching, generate_answers
 from probemap.judging import judge
@@ -145,6 +147,19 @@ def test_an_edited_answer_is_captured(asked_once: Run, second_passes: list[int])
     judge(asked_once, Judging("numbers"), redo=True)
     capture_step(asked_once, FEW)
     assert second_passes == [1]
+
+
+def test_what_another_dtype_gave_is_not_taken(asked_once: Run, second_passes: list[int]) -> None:
+    loader = replace(loader_of(asked_once), dtype="bfloat16")
+    capture_step(asked_once, FEW, loader=loader)
+    assert sum(second_passes) >= 24
+
+
+def test_asking_again_sets_aside_what_was_taken(asked_once: Run, chat_folder: Path, second_passes: list[int]) -> None:
+    data = asked_once.path.parent / "q.jsonl"
+    answer(data, Loader(str(chat_folder)), asked_once.path, OPTIONS, redo=True)
+    assert not asked_once.during.exists()
+    assert (asked_once.path / "earlier" / "001-answer" / "during").is_dir()
 
 
 def test_an_open_question_is_captured_afterwards(chat_folder: Path, tmp_path: Path) -> None:

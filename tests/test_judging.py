@@ -125,6 +125,60 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     assert json.loads(kept.read_text().splitlines()[0])["exact_answer"] == "land of pasta"
 
 
+def test_what_a_person_decided_is_never_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is typed into, passed back with a slip, mended, and passed back again and again."""
+    Judge(monkeypatch)
+    judge(run, BOTH)
+    file = run.path / "disagreements.jsonl"
+    again = replace(BOTH, decided=str(file))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0] |= {"correct": False, "exact_answer": "lnd of pasta"}
+    typed = "".join(json.dumps(row) + "\n" for row in rows)
+    file.write_text(typed)
+    for _ in range(2):
+        with pytest.raises(DataError, match="'lnd of pasta' does not stand in the answer of 'rome'"):
+            judge(run, again, redo=True)
+        assert file.read_text() == typed
+        assert len(run.judgements()) == 5, "the verdicts of before are there"
+    file.write_text(typed.replace("lnd", "land"))
+    for _ in range(3):
+        judge(run, again, redo=True)
+        (rome, _) = (json.loads(line) for line in file.read_text().splitlines())
+        assert (rome["correct"], rome["exact_answer"], rome["model"]["correct"]) == (False, "land of pasta", True)
+        (made,) = (j for j in run.judgements() if j.id == "rome")
+        assert (made.verdict.reason, made.span and made.span.text) == ("wrong, as decided", "land of pasta")
+
+
+def test_a_verdict_that_came_with_the_answer_is_not_asked_for(
+    chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Judge(monkeypatch)
+    rows = [{"id": i, "question": q, "answers": gold} for i, q, gold, _ in ROWS[:2]]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = [{"id": i, "text": t, **({"correct": False} if i == "vienna" else {})} for i, _, _, t in ROWS[:2]]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+    given = Answering(answers=str(tmp_path / "a.jsonl"))
+    made = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", given)
+    judge(made, Judging("none", "model", SERVER))
+    assert [j.verdict.reason for j in made.judgements()] == ["wrong, as given", "the judge says no"]
+    assert len(server.asked) == 1
+
+
+def test_another_model_at_the_same_address_is_another_judge(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Judge(monkeypatch)
+    unnamed = Endpoint("http://judge/v1")
+    for name in ("one", "two"):
+        monkeypatch.setattr(endpoint, "_only_model", lambda client, url, name=name: name)
+        judge(run, Judging("none", "model", unnamed), redo=True)
+    assert len(server.asked) == 8
+    assert {o.who for o in run.opinions()} == {"one at http://judge/v1", "two at http://judge/v1"}
+
+
+def test_a_password_is_not_written_into_the_folder() -> None:
+    with pytest.raises(RunError, match="holds a user or a password\nhint: set OPENAI_API_KEY"):
+        Endpoint("http://me:secret@judge/v1")
+
+
 def test_opinions_outlive_a_kill_but_for_a_torn_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Judge(monkeypatch)
     judge(run, Judging("none", "model", SERVER))
