@@ -54,6 +54,8 @@ class Layout:
     """SHA-256 over the token ids and indices that the states belong to."""
     layers: tuple[int, ...] = ()
     """The numbers of the layers, if they are not 0 to n_layers - 1."""
+    weights: str = ""
+    """Of the model, as `model.Model.weights`; empty where they are not known."""
 
     @property
     def layer_numbers(self) -> list[int]:

@@ -173,6 +173,7 @@ def layout_for(
         rows,
         digest(answers, indices),
         tuple(numbers or ()),
+        model.weights,
     )
 
 

@@ -93,7 +93,7 @@ class Spool:
         kept[np.broadcast_to((indices < 0)[:, None, :], kept.shape[:3])] = np.nan
         numbers = range(self.model.n_layers) if self.layers is None else parse_layers(self.layers, self.model.n_layers)
         said = {
-            "weights": _weights(self.model),
+            "weights": self.model.weights,
             "site": self.site,
             "layers": list(numbers),
             "positions": list(self.positions),
@@ -130,7 +130,7 @@ class Remembered(Reader):
     def _taken(self) -> Mapping[str, tuple[Path, int]]:
         """Mark of an answer -> file and row of its states."""
         wanted = {
-            "weights": _weights(self.model),
+            "weights": self.model.weights,
             "site": self.layout.site,
             "layers": self.layout.layer_numbers,
             "positions": list(self.layout.positions),
@@ -157,12 +157,6 @@ def _said(file: Path) -> dict[str, Any]:
     except (SafetensorError, KeyError, ValueError, TypeError, OSError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _weights(model: Model) -> str:
-    """Which numbers computed: another quantisation or dtype gives other states for the same tokens."""
-    quantised = getattr(model.network.config, "quantization_config", None)
-    return f"{model.revision} {model.dtype} {'' if quantised is None else quantised.quant_method}".strip()
 
 
 def _marks(answers: Sequence[Answer], indices: Indices) -> list[str]:

@@ -61,6 +61,12 @@ class Model:
         return str(self.network.dtype).removeprefix("torch.")
 
     @property
+    def weights(self) -> str:
+        """What the states of given tokens depend on: the revision, its dtype, and a quantisation as it was loaded."""
+        quantised = getattr(self.network.config, "quantization_config", None)
+        return f"{self.revision} {self.dtype} {getattr(quantised, 'quant_method', '')}".strip()
+
+    @property
     def has_chat_template(self) -> bool:
         return bool(self.tokenizer.chat_template)
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from probemap.activations import ActivationStore
 from probemap.capturing import capture
 from probemap.checking import check, verify
 from probemap.cli import app
-from probemap.contents import answers_of
+from probemap.contents import answers_of, loader_of
 from probemap.judging import judge
 from probemap.options import Answering, Capturing, Judging, Loader
 from probemap.pipeline import answer
@@ -253,6 +254,14 @@ def test_another_layout_never_meets_the_first(run: Run, bucket: str) -> None:
     capture(run, Capturing(store=f"{bucket}/two", positions="-1"), redo=True)
     assert store_of(run).layout.positions == ("-1",)
     assert first.faults() == {}, "what was there is there"
+
+
+def test_other_weights_never_meet_the_first(run: Run, bucket: str) -> None:
+    capture(run, Capturing(store=f"{bucket}/three"))
+    first = store_of(run)
+    capture(run, Capturing(store=f"{bucket}/three"), loader=replace(loader_of(run), dtype="bfloat16"), redo=True)
+    assert str(store_of(run).place) != str(first.place)
+    assert store_of(run).contents() != first.contents()
 
 
 def test_a_bucket_that_refuses_is_told_and_costs_nothing(run: Run, bucket: str) -> None:
