@@ -34,15 +34,17 @@ from probemap.pipeline import answer
 from probemap.positions import DEFAULT_POSITIONS, token_indices
 from probemap.run import Run
 
-TIMED, BATCH = 192, 32
+TIMED, BATCH = 96, 32
 SIZES = (200, 2_000, 20_000)
 
 PEAK = """
 import resource, sys
 from probemap import cli
 sys.argv = ["probemap", "capture", sys.argv[1]]
-cli.main()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+try:
+    cli.main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     lines = ["# Capturing", "", machine(), "", "## Time", "", *time_table(Run.open(options.run), options.repeats)]
+    print(*lines, sep="\n", flush=True)
     lines += ["", "## Memory", "", "A tiny random model (4 layers, width 32), 15 positions, all of `probemap capture`."]
     write("capturing", [*lines, "", *memory_table()])
 
