@@ -102,8 +102,7 @@ def assessor_at(endpoint: Endpoint, *, tell: Callable[[str], None] = lambda text
 
 def opinions(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> Iterator[list[Opinion]]:
     """What the assessor says of each example of `task`, as far as it is not among the `known` opinions."""
-    about = _about(task)
-    there = {o.asked for o in known if (o.who, o.about) == (assessor.who, about)}
+    about, there = _about(task), _said(assessor, task, known)
     texts = {e.id: fill(task.prompt, e) for e in task.examples}
     missing = tuple(e for e in task.examples if texts[e.id] not in there)
     if missing:
@@ -113,8 +112,14 @@ def opinions(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> Iterat
 
 def replies(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> dict[str, str]:
     """Example's id -> what the assessor said of it."""
-    said = {o.asked: o.said for o in known if (o.who, o.about) == (assessor.who, _about(task))}
+    said = _said(assessor, task, known)
     return {e.id: said[fill(task.prompt, e)] for e in task.examples}
+
+
+def _said(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> dict[str, str]:
+    """What was asked -> what the assessor said."""
+    about = _about(task)
+    return {o.asked: o.said for o in known if (o.who, o.about) == (assessor.who, about)}
 
 
 def _about(task: Task) -> str:

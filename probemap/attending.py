@@ -2,7 +2,7 @@
 
 from probemap.contents import check_weights, loader_of, read_answers
 from probemap.options import SILENT, Loader, Models, Talk
-from probemap.positions import DEFAULT_POSITIONS, parse_positions, token_indices
+from probemap.positions import parse_positions, token_indices
 from probemap.run import Run
 
 
@@ -31,7 +31,7 @@ def attend(
     """
     with run.locked():
         _, answers, judgements = read_answers(run)
-        names = DEFAULT_POSITIONS if positions is None else parse_positions(positions)
+        names = parse_positions(positions)
         with run.making(
             "attention",
             options={"positions": list(names)},

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from probemap.capture import Reader
 from probemap.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, Span
-from probemap.sites import find_attentions
+from probemap.sites import find_attentions, hooked
 
 FROM = ("the last token", "the exact answer's tokens")
 """Who pays the attention, in the order of the store's last axis."""
@@ -76,11 +75,12 @@ def attention_received(
     payers = torch.zeros(len(answers), len(FROM), ids.shape[1])
     for row, (answer, span) in enumerate(zip(answers, spans, strict=True)):
         payers[row, 0, len(answer.token_ids) - 1] = 1
-        payers[row, 1, span.start if span else 0 : span.stop if span else None] = (
-            1 / (span.stop - span.start) if span else torch.nan
-        )
+        if span is None:
+            payers[row, 1] = torch.nan
+        else:
+            payers[row, 1, span.start : span.stop] = 1 / (span.stop - span.start)
     columns = torch.from_numpy(indices.astype(np.int64)).clamp(min=0)
-    attentions = find_attentions(model.network)
+    attentions = dict(enumerate(find_attentions(model.network)))
     received: list[torch.Tensor] = []
 
     def keep(layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
@@ -94,13 +94,8 @@ def attention_received(
         paid = torch.bmm(payers.to(weights.device), weights.float().mean(1))
         received.append(paid.cpu().gather(2, columns[:, None].expand(-1, len(FROM), -1)).transpose(1, 2))
 
-    handles = [module.register_forward_hook(partial(keep, layer)) for layer, module in enumerate(attentions)]
-    try:
-        with torch.inference_mode(), _in_the_open(model.network):
-            model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False, output_attentions=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.inference_mode(), _in_the_open(model.network), hooked(attentions, keep):
+        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False, output_attentions=True)
     states: States = torch.stack(received, dim=1).numpy()
     states[np.broadcast_to((indices < 0)[:, None, :], states.shape[:3])] = np.nan
     return states

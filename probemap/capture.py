@@ -7,9 +7,9 @@ shift positions (left padding without position ids is silently wrong for learned
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from probemap.model import Model
 from probemap.positions import Indices, digest
 from probemap.prefix import Prefix, shared_prefix
 from probemap.records import Answer, ModelError, StoreError
-from probemap.sites import Tap, find_taps, parse_layers
+from probemap.sites import Tap, find_taps, hooked, parse_layers
 
 _HINT = (
     "this model computes its states in another way than the supported ones: name the module inside a block, as in "
@@ -43,8 +43,7 @@ class _Probed:
 
     def _keep(self, layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         tap = self.taps[layer]
-        value = inputs if tap.takes_input else output
-        hidden = value[0] if isinstance(value, tuple) else value
+        hidden = tap.state(inputs, output)
         if hidden.shape not in ((*self.shape, tap.d), (self.shape[0] * self.shape[1], tap.d)):
             raise ModelError(
                 f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {(*self.shape, tap.d)}", _HINT
@@ -55,14 +54,8 @@ class _Probed:
         rows, columns = self.rows.to(hidden.device), self.columns.to(hidden.device)
         self.states[layer].append(hidden[rows, columns].float())
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles = [tap.module.register_forward_hook(partial(self._keep, k)) for k, tap in self.taps.items()]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def hooked(self) -> AbstractContextManager[None]:
+        return hooked({layer: tap.module for layer, tap in self.taps.items()}, self._keep)
 
     def stacked(self) -> torch.Tensor:
         """(rows, layers, positions, d); every module must have been called once."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probemap.contents import check_weights, loader_of, read_answers
-from probemap.crew import crew
+from probemap.crew import at_work, crew
 from probemap.options import SILENT, Capturing, Loader, Models, Ray, Talk
-from probemap.positions import DEFAULT_POSITIONS, Indices, digest, parse_positions, token_indices
+from probemap.positions import Indices, digest, parse_positions, token_indices
 from probemap.records import Answer, RunError
 from probemap.run import Run
 from probemap.shares import Share
@@ -73,9 +73,7 @@ def capture(
         }
         if ray is not None:  # workers elsewhere need not see the file
             job = replace(job, answers=list(job.answers))
-        # They load a model of their own, and have nobody to talk to.
-        mine = ({}, SILENT) if ray else ({} if models is None else models, talk)
-        make = partial(_shards_of, loader, job, options, run, *mine)
+        make = partial(_shards_of, loader, job, options, run, *at_work(ray, models, talk))
         if share is None:
             with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
                 if needed:
@@ -111,7 +109,7 @@ class Job:
 def capture_job(run: Run, options: Capturing) -> Job:
     """The run's answers, and which of their tokens are probed."""
     _, answers, judgements = read_answers(run)
-    positions = DEFAULT_POSITIONS if options.positions is None else parse_positions(options.positions)
+    positions = parse_positions(options.positions)
     return Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
 
 

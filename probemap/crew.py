@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from probemap.options import Ray
+from probemap.options import SILENT, Models, Ray, Talk
 from probemap.records import ProbemapError, RunError
 
 _Plan = TypeVar("_Plan", covariant=True)
@@ -30,6 +30,11 @@ class Worker(Protocol[_Plan, _Made]):
 
     def each(self, pieces: Sequence[int]) -> Iterator[_Made]:
         """What comes of the pieces, in their order."""
+
+
+def at_work(ray: Ray | None, models: Models | None, talk: Talk) -> tuple[Models, Talk]:
+    """The models and the talk that a worker is made with: elsewhere it loads its own, and has nobody to talk to."""
+    return ({}, SILENT) if ray else ({} if models is None else models, talk)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ tokens alone are kept, one file per batch.  What else the capture step asks for 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from probemap.locate import LOCATORS, locate
 from probemap.model import Model
 from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Task
-from probemap.sites import find_taps, parse_layers
+from probemap.sites import find_taps, hooked, parse_layers
 
 
 class Watch:
@@ -38,18 +38,11 @@ class Watch:
 
     def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         tap = self._taps[number]
-        value = inputs if tap.takes_input else output
-        hidden = value[0] if isinstance(value, tuple) else value
+        hidden = tap.state(inputs, output)
         self._kept[number].append(hidden.reshape(self._rows, -1, tap.d)[:, -1].float().cpu())
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles = [tap.module.register_forward_hook(partial(self._keep, i)) for i, tap in enumerate(self._taps)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def hooked(self) -> AbstractContextManager[None]:
+        return hooked({i: tap.module for i, tap in enumerate(self._taps)}, self._keep)
 
     def states(self) -> States:
         """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from
@@ -115,26 +108,27 @@ class Remembered(Reader):
 
     def look(self, some: list[int]) -> States:
         marks = _marks([self.answers[i] for i in some], self.indices[some])
-        there = {i: self._taken[mark] for i, mark in zip(some, marks, strict=True) if mark in self._taken}
-        missing = [i for i in some if i not in there]
         layout = self.layout
         states = np.empty((len(some), layout.n_layers, len(layout.positions), layout.d), np.float32)
+        missing = [at for at, mark in enumerate(marks) if mark not in self._taken]
         if missing:
-            states[[some.index(i) for i in missing]] = super().look(missing)
-        for i, (file, row) in there.items():
+            states[missing] = super().look([some[at] for at in missing])
+        taken: dict[Path, dict[int, int]] = {}
+        for at, mark in enumerate(marks):
+            if mark in self._taken:
+                file, row = self._taken[mark]
+                taken.setdefault(file, {})[at] = row
+        for file, rows in taken.items():
             with safe_open(file, framework="numpy") as content:
-                states[some.index(i)] = content.get_slice("states")[row]
+                there = content.get_slice("states")
+                for at, row in rows.items():
+                    states[at] = there[row]
         return states
 
     @cached_property
     def _taken(self) -> Mapping[str, tuple[Path, int]]:
         """Mark of an answer -> file and row of its states."""
-        wanted = {
-            "weights": self.model.weights,
-            "site": self.layout.site,
-            "layers": self.layout.layer_numbers,
-            "positions": list(self.layout.positions),
-        }
+        wanted = {"weights": self.model.weights, **_kind(self.layout)}
         found = {}
         for file in sorted(self.folder.glob("*.safetensors")):
             said = _said(file)
@@ -145,8 +139,12 @@ class Remembered(Reader):
 
 def serves(folder: Path, layout: Layout) -> bool:
     """True if all that was taken is of this layout's site, layers and positions."""
-    wanted = {"site": layout.site, "layers": layout.layer_numbers, "positions": list(layout.positions)}
-    return all(wanted.items() <= _said(file).items() for file in folder.glob("*.safetensors"))
+    return all(_kind(layout).items() <= _said(file).items() for file in folder.glob("*.safetensors"))
+
+
+def _kind(layout: Layout) -> dict[str, Any]:
+    """What a file says if its states are such as the layout holds."""
+    return {"site": layout.site, "layers": layout.layer_numbers, "positions": list(layout.positions)}
 
 
 def _said(file: Path) -> dict[str, Any]:

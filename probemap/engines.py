@@ -14,7 +14,7 @@ from probemap.endpoint import Asked, ask_endpoint
 from probemap.generate import Watching, answer_batches, generate_answers
 from probemap.model import Model
 from probemap.options import Answering, Endpoint
-from probemap.positions import DEFAULT_POSITIONS, parse_positions
+from probemap.positions import parse_positions
 from probemap.prompt import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
 from probemap.records import Answer, Reply, Task
 from probemap.replay import replay
@@ -96,8 +96,7 @@ def _local(
     if (wanted := options.during) is not None and task.kind == "open":
         tell("where the exact answer is, a model is asked later: the states are captured in a second pass")
     elif wanted is not None:
-        positions = parse_positions(wanted.positions) if wanted.positions else DEFAULT_POSITIONS
-        spool = Spool(folder, model, task, positions, wanted.site, wanted.layers)
+        spool = Spool(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
         watching = Watching(spool.watch, spool.write)
     plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
 

@@ -48,13 +48,12 @@ def judge(
         copied = (ordinary if locator == "paper" else locator) == "model"
         if options.endpoint is not None and not copied and options.judge == "rules":
             raise RunError("a server is named, but rules judge and locate", "add --judge model or --locator model")
-        answers = answers_of(run, task)
         decisions: dict[str, Decision] = {}
         digest = None
         if options.decided is not None:
             decisions = read_decisions(Path(options.decided), task)
             digest = hashlib.sha256(Path(options.decided).read_bytes()).hexdigest()
-            for said in answers:  # what does not fit is refused before anything is set aside
+            for said in answers_of(run, task):  # what does not fit is refused before anything is set aside
                 if said.id in decisions:
                     _span(said, decisions[said.id].exact_answer or "")
         with run.making(
@@ -72,6 +71,7 @@ def judge(
         ) as needed:
             if not needed:
                 return
+            answers = list(answers_of(run, task))
             verdicts = [a.verdict or judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
             paper = locator == "paper"
             find = None if copied else LOCATORS[ordinary if paper else locator]

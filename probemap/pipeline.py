@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from probemap.analysis import make_map, plot
 from probemap.capturing import capture
 from probemap.contents import answer_inputs, answers_of, check_weights, loader_of
-from probemap.crew import crew
+from probemap.crew import at_work, crew
 from probemap.data import fingerprint, load_task
 from probemap.given import read_replies
 from probemap.judging import judge
@@ -93,9 +93,8 @@ def answer(
         ) as needed,
     ):
         if needed:
-            # Workers elsewhere load a model of their own, and have nobody to talk to.
-            mine = ({}, SILENT) if ray else ({} if models is None else models, talk)
-            _answer(run, task, partial(_engine, loader, task, options, replies, run.during, *mine), ray, talk)
+            given = loader, task, options, replies, run.during
+            _answer(run, task, partial(_engine, *given, *at_work(ray, models, talk)), ray, talk)
     return run
 
 

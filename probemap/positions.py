@@ -69,13 +69,15 @@ _FROM_END = re.compile(r"-[1-9]\d*")
 _RANGE = re.compile(r"(-[1-9]\d*)\.\.(-[1-9]\d*)")
 
 
-def parse_positions(text: str) -> tuple[str, ...]:
-    """Read ``last_q,exact_answer_first,-8..-1`` as names, ranges spelt out, in the given order.
+def parse_positions(text: str | None) -> tuple[str, ...]:
+    """Read ``last_q,exact_answer_first,-8..-1`` as names, ranges spelt out, in the given order; None: the default ones.
 
     Raises
     ------
     DataError: an unknown name, a range that runs backwards, or a name given twice.
     """
+    if text is None:
+        return DEFAULT_POSITIONS
     names: list[str] = []
     for part in (p.strip() for p in text.split(",")):
         if span := _RANGE.fullmatch(part):

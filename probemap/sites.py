@@ -8,7 +8,10 @@ the wrong place would make a map like any other.
 
 import inspect
 import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probemap.records import ModelError
@@ -43,6 +46,22 @@ class Tap:
     """True: the state is the module's input; False: its output, the first if there are several."""
     d: int
     """Width of the state."""
+
+    def state(self, inputs: Any, output: Any) -> Any:
+        """The state in one call of the module."""
+        value = inputs if self.takes_input else output
+        return value[0] if isinstance(value, tuple) else value
+
+
+@contextmanager
+def hooked(modules: "Mapping[int, torch.nn.Module]", keep: Callable[[int, Any, Any, Any], None]) -> Iterator[None]:
+    """While it lasts, `keep` is called with (key, module, inputs, output) of every call of the modules."""
+    handles = [module.register_forward_hook(partial(keep, key)) for key, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def module_path(site: str) -> str | None:
