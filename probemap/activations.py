@@ -29,6 +29,9 @@ States = npt.NDArray[np.float32]
 SHARD_BYTES = 64 * 2**20
 """Aim for shards of this size: large enough for few files, small enough to hold one in memory."""
 
+PADDING = 0.01
+"""At most this share of a store is the empty part of its last shard."""
+
 _FLOAT16_LIMIT = 6e4
 _AGAIN = "`probemap capture RUN --redo` captures the states again"
 _REPAIR = "`probemap verify RUN --repair` captures again what is broken, and nothing else"
@@ -76,8 +79,13 @@ class Layout:
 def shard_rows_for(
     n: int, n_layers: int, n_positions: int, d: int, itemsize: int, shard_bytes: int | None = None
 ) -> int:
-    """Answers per shard so that a shard has about `shard_bytes`; None: SHARD_BYTES."""
-    return max(1, min(n, (shard_bytes or SHARD_BYTES) // (n_layers * n_positions * d * itemsize)))
+    """The most answers per shard so that a shard has at most about `shard_bytes` (None: SHARD_BYTES).
+
+    The last shard takes as much room as a full one, so the number is one that leaves at most PADDING of the store
+    empty.
+    """
+    most = max(1, min(n, (shard_bytes or SHARD_BYTES) // (n_layers * n_positions * d * itemsize)))
+    return next(rows for rows in range(most, 0, -1) if -n % rows <= PADDING * n)
 
 
 class ActivationStore:
@@ -148,6 +156,8 @@ class ActivationStore:
         try:
             with self.place.speaking():
                 array = zarr.open_array(self.place.zarr("states"), mode="r+")
+                # Else a shard without any state would have no file, and look like a lost one.
+                array = array.with_config({"write_empty_chunks": True})
         except StoreError:
             raise
         except Exception as error:  # zarr raises many kinds for one cause: its metadata cannot be read

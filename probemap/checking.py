@@ -99,6 +99,11 @@ def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: T
     store = states_of(run, answers, judgements)
     indices = token_indices(answers, [j.span for j in judgements], store.layout.positions)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(answers))[:n])
+    if (indices[drawn] < 0).all():
+        raise RunError(
+            f"none of the {len(drawn)} answers drawn has a token at {', '.join(store.layout.positions)}",
+            "draw more of them: --n",
+        )
     model = loader_of(run, device, "float32").load({})
     check_weights(run, model, ("revision",))
     alone = []

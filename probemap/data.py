@@ -138,6 +138,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, gold: 
     DataError: no such task or file, an empty or unreadable file, a bad row, duplicate ids, `n` too large.
     """
     task = _load(str(source), gold)
+    _refuse_duplicates(task.examples, source)
     if n is None:
         return task
     if not 0 < n <= len(task.examples):
@@ -184,7 +185,6 @@ def _from_file(path: Path, gold: bool) -> Task:
     )
     if not examples:
         raise DataError(f"{path} holds no questions", "one row per question: question, answers")
-    _refuse_duplicates(examples, path)
     kind, possible = _kind(examples)
     prompt = "{context}\n\n{question}" if any(e.context for e in examples) else "{question}"
     return Task(path.stem, examples, kind, possible=possible, prompt=prompt, source=str(path.name))
@@ -285,12 +285,12 @@ def _strings(value: Any, where: str, field: str) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _refuse_duplicates(examples: tuple[Example, ...], path: Path) -> None:
+def _refuse_duplicates(examples: tuple[Example, ...], source: str | Path) -> None:
     twice = [i for i, count in Counter(e.id for e in examples).items() if count > 1]
     if twice:
         shown = ", ".join(repr(i) for i in twice[:5])
         raise DataError(
-            f"{path}: {len(twice)} ids stand more than once: {shown}",
+            f"{source}: {len(twice)} ids stand more than once: {shown}",
             "make ids unique, or leave the field out to number the rows",
         )
 

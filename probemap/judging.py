@@ -171,7 +171,7 @@ class _Asked:
         known, new = self.run.opinions(), 0
         for batch in opinions(self.assessor, asked, known):
             if not new:
-                self.talk.tell(f"{self.assessor.who} is asked for {asked.name} in {len(asked.examples)} texts")
+                self.talk.tell(f"{self.assessor.who} is asked for {asked.name}, {len(asked.examples)} texts in all")
             self.run.append_opinions(batch)
             known += batch
             new += len(batch)

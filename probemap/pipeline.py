@@ -170,6 +170,7 @@ def ask_p_true(
                 [(e, a.proper.text) for e, a in zip(task.examples, answers, strict=True)],
                 batch_size=batch_size,
                 progress=lambda done, total: talk.progress("p(True)", done, total),
+                tell=talk.tell,
             )
             run.write_p_true([Belief(a.id, float(p)) for a, p in zip(answers, found, strict=True)])
 

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.batching import batches
+from probemap.batching import batches, in_halves
+from probemap.generate import out_of_memory
 from probemap.logits import logits_at, not_finite
 from probemap.model import Model
 from probemap.prompt import Frame, Prompt, check_lengths, make_prompt
@@ -38,6 +39,7 @@ def ask_truth(
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> npt.NDArray[np.float64]:
     """How likely the model holds each (example, answer) for true: P(A) / (P(A) + P(B)) as the next token.
 
@@ -47,6 +49,7 @@ def ask_truth(
     Parameters
     ----------
     progress: called with (done, total) after each batch.
+    tell: told when a batch does not fit the memory and is halved.
 
     Returns
     -------
@@ -55,23 +58,30 @@ def ask_truth(
     Raises
     ------
     DataError: a question and its answer do not fit the model's window; nothing is cut.
-    ModelError: the letters are not one token each, or a logit is not finite.
+    ModelError: the letters are not one token each, a logit is not finite, or one text alone does not fit the memory.
     """
     frame: Frame = "chat" if model.has_chat_template else "none"
     asked = [_before_the_letter(model, example, answer, frame) for example, answer in pairs]
     check_lengths(model, [(e.id, p) for (e, _), (p, _, _) in zip(pairs, asked, strict=True)], 1)
     values = np.empty(len(asked))
     done = 0
-    for rows in batches([len(p.token_ids) for p, _, _ in asked], batch_size):
+
+    def read(rows: list[int]) -> npt.NDArray[np.float64]:
         texts = [asked[i][0].token_ids for i in rows]
         logits = logits_at(model, texts, range(len(texts)), [len(text) - 1 for text in texts])
         letters = torch.tensor([asked[i][1:] for i in rows]).to(logits.device)
         a, b = logits.gather(1, letters).double().unbind(1)
         if not bool((a - b).isfinite().all()):
             raise not_finite(model)
-        values[rows] = torch.sigmoid(a - b).cpu().numpy()  # the softmax over the two letters
-        done += len(rows)
-        progress(done, len(asked))
+        return np.asarray(torch.sigmoid(a - b).cpu())  # the softmax over the two letters
+
+    for batch in batches([len(p.token_ids) for p, _, _ in asked], batch_size):
+        for rows, found in in_halves(batch, read, tell):
+            if found is None:
+                raise out_of_memory(model, pairs[rows[0]][0].id, len(asked[rows[0]][0].token_ids))
+            values[rows] = found
+            done += len(rows)
+            progress(done, len(asked))
     return values
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probemap.activations import ActivationStore, Layout, States, shard_rows_for
 from probemap.records import StoreError
@@ -152,4 +154,19 @@ def test_the_contents_hash_follows_the_values(tmp_path: Path) -> None:
 def test_shards_have_about_64_mib() -> None:
     assert shard_rows_for(10_000, 30, 15, 576, 4) == 64
     assert shard_rows_for(5, 30, 15, 576, 4) == 5
+    assert shard_rows_for(500, 30, 15, 576, 4) == 63
     assert shard_rows_for(10, 80, 15, 8192 * 100, 4) == 1
+
+
+@given(st.integers(1, 30_000), st.integers(1, 80), st.integers(1, 8192))
+def test_the_empty_part_of_the_last_shard_is_small(n: int, n_layers: int, d: int) -> None:
+    rows = shard_rows_for(n, n_layers, 15, d, 4)
+    assert n <= -(-n // rows) * rows <= 1.01 * n
+
+
+def test_a_shard_without_any_state_is_there_as_well(tmp_path: Path) -> None:
+    store = ActivationStore.create(tmp_path / "store", LAYOUT)
+    for shard in store.missing_shards():
+        store.write_shard(shard, np.full_like(states()[LAYOUT.rows(shard)], np.nan))
+    assert store.faults() == {}
+    assert np.isnan(store.read(0, "-1")).all()

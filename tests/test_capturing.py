@@ -46,7 +46,7 @@ def judged(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(activations, "SHARD_BYTES", 4 * 15 * 32 * 4 * 5)  # five answers each: five shards
+    monkeypatch.setattr(activations, "SHARD_BYTES", 4 * 15 * 32 * 4 * 4)  # four answers each: six shards
     return Run(shutil.copytree(judged, tmp_path / "run"))
 
 
@@ -79,7 +79,7 @@ def test_a_launcher_says_which_share_it_is() -> None:
 def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged: Path, tmp_path: Path) -> None:
     alone = Run(shutil.copytree(judged, tmp_path / "alone"))
     capture(alone)
-    assert store_of(alone).layout.n_shards == 5
+    assert store_of(alone).layout.n_shards == 6
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda number: capture(run, share=Share(number, 3)), (3, 1, 2)))
     assert run.is_done("capture")
@@ -89,9 +89,9 @@ def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged:
 
 def test_a_share_leaves_the_rest_undone(run: Run) -> None:
     capture(run, share=Share(2, 3))
-    assert store_of(run).missing_shards() == [0, 2, 3]
+    assert store_of(run).missing_shards() == [0, 2, 3, 5]
     assert not run.is_done("capture")
-    with pytest.raises(StoreError, match="3 of 5 shards are not there yet"):
+    with pytest.raises(StoreError, match="4 of 6 shards are not there yet"):
         store_of(run).contents()
     capture(run)  # alone, it does the rest
     assert run.is_done("capture")
@@ -189,6 +189,14 @@ def test_what_batches_and_dtypes_change_is_told_and_what_does_not_belong_is_foun
     assert other.position == store.layout.positions[column]
     told = CliRunner().invoke(app, ["check", str(run.path), "--n", "24"]).stdout
     assert f"at most 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
+
+
+def test_a_sample_without_any_of_the_positions_is_refused(run: Run) -> None:
+    capture(run, Capturing(positions="exact_answer_first"))
+    without = next(i for i, j in enumerate(run.judgements()) if j.span is None)
+    seed = next(s for s in range(999) if np.random.default_rng(s).permutation(24)[0] == without)
+    with pytest.raises(RunError, match="none of the 1 answers drawn has a token at exact_answer_first"):
+        check(run, n=1, seed=seed)
 
 
 def test_float16_costs_what_float16_costs(run: Run) -> None:

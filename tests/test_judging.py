@@ -104,8 +104,8 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     assert (rows[1]["answer"], rows[1]["accepted"], rows[1]["exact_answer"]) == (ROWS[3][3], ["Norway"], "Norway")
     file = run.path / "disagreements.jsonl"
     assert told == [
-        "judge at http://judge/v1 is asked for verdicts in 4 texts",
-        "judge at http://judge/v1 is asked for exact answers in 5 texts",
+        "judge at http://judge/v1 is asked for verdicts, 4 texts in all",
+        "judge at http://judge/v1 is asked for exact answers, 5 texts in all",
         "judge at http://judge/v1 and the rules give the same verdict on 3 of 5 answers, Cohen's kappa 0.41",
         f"they differ on 2 answers, see {file}\nhint: decide there (`correct`, `exact_answer`), then run the same "
         f"command with --decided {file} --redo",
@@ -202,7 +202,7 @@ def test_the_model_that_answered_can_be_asked_as_well(run: Run, chat_model: Mode
     loader = loader_of(run)
     judge(run, Judging("none", "model"), models={loader: replace(chat_model, network=network)}, talk=Talk(told.append))
     assert told[0].startswith("tiny-chat ")
-    assert told[0].endswith("is asked for verdicts in 4 texts")
+    assert told[0].endswith("is asked for verdicts, 4 texts in all")
     assert len(run.opinions()) == 4
 
 

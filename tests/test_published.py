@@ -227,3 +227,10 @@ def test_the_hub_is_asked_for_repository_config_and_split(monkeypatch: pytest.Mo
 def test_a_data_set_that_is_no_hub_s_says_where_its_file_comes_from() -> None:
     with pytest.raises(DataError, match=r"movies is published as a file.*\n?.*LLMsKnow.*movies:FILE"):
         load_task("movies")
+
+
+def test_two_questions_under_one_id_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "arc.jsonl"
+    path.write_text("".join(json.dumps({**ROWS["arc"][0], "question": f"Which metal is {k}?"}) + "\n" for k in "ab"))
+    with pytest.raises(DataError, match="1 ids stand more than once: 'a'"):
+        load_task(f"arc:{path}")

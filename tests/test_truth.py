@@ -1,6 +1,7 @@
 """p(True) is the model's own probability of one letter against the other, the same in any batch."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import transformers
 from tokenizers.processors import TemplateProcessing
 
+from probemap import truth as room
 from probemap.model import Model
 from probemap.records import DataError, Example, ModelError
 from probemap.truth import ask_truth, truth_question
@@ -182,3 +184,22 @@ def test_the_real_model_is_asked_with_the_letter_next(smollm: Model) -> None:
     assert np.ptp(values) > 0.02
     reply = smollm.tokenizer(text + "A)", add_special_tokens=False)["input_ids"][-3:]
     assert smollm.tokenizer.convert_ids_to_tokens(reply) == ["Ġ(", "A", ")"]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named(
+    chat_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, plain, most = ask_truth(chat_model, PAIRS), room.logits_at, 2
+
+    def scarce(model: Model, texts: Any, *rest: Any) -> Any:
+        if len(texts) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return plain(model, texts, *rest)
+
+    monkeypatch.setattr(room, "logits_at", scarce)
+    told: list[str] = []
+    assert ask_truth(chat_model, PAIRS, tell=told.append) == pytest.approx(whole, abs=1e-5)
+    assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]
+    most = 0
+    with pytest.raises(ModelError, match="'b' alone, 108 tokens, does not fit the memory"):
+        ask_truth(chat_model, PAIRS)
