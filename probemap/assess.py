@@ -137,12 +137,18 @@ def extraction(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
 def extracts_locator(said: dict[tuple[str, str], str]) -> Locator:
     """A locator from what a model copied out of each (question, text).
 
-    The copy is not trusted: it counts only where it stands in the text.
+    The copy is not trusted: it counts only where it stands in the text, and not if it merely repeats the question,
+    which small models do, unless the question itself offers something to choose from.
     """
 
     def locate_extract(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
         extract = said.get((question, text), "").strip()
-        return None if not extract or "NO ANSWER" in extract.upper() else find_words(text, extract)
+        if not extract or "NO ANSWER" in extract.upper():
+            return None
+        offered = possible or re.search(r"\bor\b", question, re.IGNORECASE)
+        if not offered and find_words(question, extract) is not None:
+            return None
+        return find_words(text, extract)
 
     return locate_extract
 

@@ -256,6 +256,22 @@ def test_a_copy_counts_only_where_it_stands_in_the_text() -> None:
     assert [find("q", text, []) for text in texts] == [(6, 10), None, None, None]
 
 
+@pytest.mark.parametrize(
+    ("question", "possible", "place"),
+    [
+        ("Which planet has the moon Io?", [], (5, 9)),
+        ("Where on Mars is Olympus Mons?", [], None),
+        ("Which is larger, Mars or Venus?", [], (5, 9)),
+        ("Which is larger: Mars, Venus?", [("Mars",), ("Venus",)], (5, 9)),
+    ],
+)
+def test_what_repeats_the_question_is_no_exact_answer_unless_it_was_offered(
+    question: str, possible: Any, place: tuple[int, int] | None
+) -> None:
+    find = extracts_locator({(question, "It's Mars, so be it."): "Mars"})
+    assert find(question, "It's Mars, so be it.", possible) == place
+
+
 # --- decisions ---
 
 TASK = Task("t", tuple(Example(i, q, tuple(gold)) for i, q, gold, _ in ROWS), "open")
