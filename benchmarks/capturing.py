@@ -36,13 +36,16 @@ from probemap.run import Run
 
 TIMED, BATCH = 96, 32
 SIZES = (200, 2_000, 20_000)
+SHARD_BYTES = 2**18
+"""Two shards are in memory at once: small ones, so that 200 answers of a tiny model fill several."""
 
 # A process inherits the highest memory of the one that started it, so that mark is set back first.
 PEAK = """
 import re, sys
 from pathlib import Path
 Path("/proc/self/clear_refs").write_text("5")
-from probemap import cli
+from probemap import activations, cli
+activations.SHARD_BYTES = int(sys.argv[2])
 sys.argv = ["probemap", "capture", sys.argv[1]]
 try:
     cli.main()
@@ -113,7 +116,7 @@ def memory_table() -> list[str]:
             texts.write_text("".join(json.dumps(t) + "\n" for t in said))
             run = answer(data, Loader(str(model)), folder / f"run-{n}", Answering(answers=str(texts), batch_size=256))
             judge(run, Judging("numbers"))
-            command = [sys.executable, "-c", PEAK, str(run.path)]
+            command = [sys.executable, "-c", PEAK, str(run.path), str(SHARD_BYTES)]
             made = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
             store = ActivationStore.open(run.path / "activations")
             whole = n * store.layout.n_layers * len(store.layout.positions) * store.layout.d * 4
@@ -134,7 +137,13 @@ def main() -> None:
     options = parser.parse_args()
     lines = ["# Capturing", "", machine(), "", "## Time", "", *time_table(Run.open(options.run), options.repeats)]
     print(*lines, sep="\n", flush=True)
-    lines += ["", "## Memory", "", "A tiny random model (4 layers, width 32), 15 positions, all of `probemap capture`."]
+    lines += [
+        "",
+        "## Memory",
+        "",
+        "A tiny random model (4 layers, width 32), 15 positions, all of `probemap capture`, in",
+    ]
+    lines += [f"shards of {SHARD_BYTES // 1024} KiB; of larger shards two are in memory at once."]
     write("capturing", [*lines, "", *memory_table()])
 
 
