@@ -9,7 +9,7 @@ import torch
 import transformers
 from tokenizers.processors import TemplateProcessing
 
-from probemap import truth as room
+from probemap.logits import logits_at
 from probemap.model import Model
 from probemap.records import DataError, Example, ModelError
 from probemap.truth import ask_truth, truth_question
@@ -189,14 +189,14 @@ def test_the_real_model_is_asked_with_the_letter_next(smollm: Model) -> None:
 def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, plain, most = ask_truth(chat_model, PAIRS), room.logits_at, 2
+    whole, most = ask_truth(chat_model, PAIRS), 2
 
     def scarce(model: Model, texts: Any, *rest: Any) -> Any:
         if len(texts) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return plain(model, texts, *rest)
+        return logits_at(model, texts, *rest)
 
-    monkeypatch.setattr(room, "logits_at", scarce)
+    monkeypatch.setattr("probemap.truth.logits_at", scarce)
     told: list[str] = []
     assert ask_truth(chat_model, PAIRS, tell=told.append) == pytest.approx(whole, abs=1e-5)
     assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]
