@@ -123,7 +123,7 @@ def main(folder: str) -> None:
         f"considered at once better in {int((change.band_low > 0).sum())}, worse in "
         f"{int((change.band_high < 0).sum())}",
         "- strengths chosen, median over folds: "
-        + ", ".join(f"{c:g} in {int((auto.data.strength == c).sum())}" for c in np.unique(auto.data.strength.values)),
+        + ", ".join(f"{c:g} in {int((auto.data.c == c).sum())}" for c in np.unique(auto.data.c.values)),
         "",
         "## What needs no hidden states",
         *baseline_table(one),

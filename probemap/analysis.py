@@ -1,16 +1,15 @@
-"""The steps that need no model: from states and verdicts to the map, and from the map to its picture."""
+"""The map step, which needs no model: from states and verdicts to the map."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.contents import map_inputs, read_answers, read_map, read_p_true, states_of
+from probemap.contents import map_inputs, read_answers, read_p_true, states_of
 from probemap.mentions import fold
 from probemap.options import SILENT, Probing, Ray, Talk
-from probemap.records import Answer, DataError, Judgement, Task
+from probemap.records import Answer, Judgement, Task
 from probemap.run import Run, again
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
@@ -105,25 +104,3 @@ def _map(
         talk.tell(f"p(True) is not among the baselines: {again('p-true', run.path, redo=False)} asks the model")
     known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
     return with_baselines(made, known, ids)
-
-
-def plot(run: Run, *, out: Path | None = None, cmap: str = "Blues", talk: Talk = SILENT) -> list[Path]:
-    """Draw the map; writes ``map.png`` and ``map.svg``, or `out` alone.
-
-    Raises
-    ------
-    DataError: `out` is no .png, .svg or .pdf, or there is no such colour map.
-    """
-    from matplotlib import colormaps
-
-    from probemap.figure import plot_map, save_picture
-
-    paths = [run.path / "map.png", run.path / "map.svg"] if out is None else [out]
-    if unknown := [p for p in paths if p.suffix not in (".png", ".svg", ".pdf")]:
-        raise DataError(f"{unknown[0]} is no .png, .svg or .pdf", "choose one of these endings")
-    if cmap not in colormaps:
-        raise DataError(f"there is no colour map {cmap!r}", "Blues is the default, cividis another")
-    axes = plot_map(read_map(run, talk.tell), cmap=cmap)
-    for path in paths:
-        save_picture(axes, path)
-    return paths

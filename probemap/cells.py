@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.stats import Aucs, Bools, Floats, aucs, by_group, choice_coupling, interval
-
-LEVEL = 0.95
+from probemap.stats import LEVEL, Aucs, Bools, Floats, aucs, by_group, choice_coupling, interval
 
 
 @dataclass(frozen=True)

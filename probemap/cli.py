@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probemap import flags, views
-from probemap.console import opened, say, stdout, talking
+from probemap.console import opened, say, talking
 from probemap.records import ProbemapError, RunError
 
 if TYPE_CHECKING:  # --help answers in a blink
@@ -295,20 +295,6 @@ def map_(
         probing = options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol)
         crew = _ray(engine, workers, gpus_per_worker)
         analysis.make_map(opened(folder), probing, ray=crew, redo=redo, talk=talk)
-
-
-@app.command(epilog="Example:  probemap plot RUN --out figure.pdf --cmap cividis")
-def plot(
-    folder: flags.RunFolder,
-    out: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf.")] = None,
-    cmap: Annotated[str, typer.Option(help="A matplotlib colour map.")] = "Blues",
-) -> None:
-    """The picture; writes RUN/map.png and RUN/map.svg, or the file you name."""
-    from probemap import analysis
-
-    with talking() as talk:
-        for path in analysis.plot(opened(folder), out=out, cmap=cmap, talk=talk):
-            stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 app.add_typer(views.app)

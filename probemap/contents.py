@@ -171,3 +171,34 @@ def loader_of(run: Run, device: str = "auto", dtype: str | None = None, max_memo
     """The model that answered, with another dtype if one is given."""
     made, facts = run.step("answer")["options"], run.step("answer")["facts"]
     return Loader(made["model"], made["revision"], device, dtype or facts["dtype"], made.get("quantize"), max_memory)
+
+
+def read_attention(run: Run, probe_map: "ProbeMap") -> "ProbeMap":
+    """The map with the attention weights that its cells receive (`values.with_attention`).
+
+    Raises
+    ------
+    RunError, StoreError: they were not captured yet, for other answers, or not at the map's positions.
+    """
+    from probemap.activations import ActivationStore
+    from probemap.values import with_attention
+
+    if not run.is_done("attention"):
+        raise RunError(
+            f"{run.path} holds no attention weights", f"{again('attention', run.path, redo=False)} captures them"
+        )
+    made = run.step("attention")["inputs"]
+    if changed := [name for name, before in made.items() if run.sha256(name) != before]:
+        raise RunError(
+            f"{' and '.join(changed)} changed since attention was captured",
+            f"{again('attention', run.path)} captures it again and keeps the old one",
+        )
+    store = ActivationStore.open(run.path / "attention")
+    if lacking := [p for p in probe_map.positions if p not in store.layout.positions]:
+        raise RunError(
+            f"attention was captured at {', '.join(store.layout.positions)}, not at {', '.join(lacking)}",
+            f"{again('attention', run.path)} with --positions, or draw other --positions",
+        )
+    columns = [store.layout.positions.index(p) for p in probe_map.positions]
+    ids = [e.id for e in run.task().examples]
+    return with_attention(probe_map, lambda layer: store.read_layer(layer)[:, columns], ids)

@@ -1,126 +1,297 @@
-"""Pictures from finished numbers.  Nothing is computed here; nobody imports this but the steps that draw."""
+"""Pictures from finished numbers: heatmaps.  Nothing is computed here; nobody imports this but what shows pictures."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from probemap.map import ProbeMap
+from probemap.values import Measured, measure, shared_limits, subtract
 
-COLUMN_WIDTH = 3.3
-"""Inches: one column of a two-column paper."""
+SizeName = Literal["column", "page", "slide"]
 
-STYLE: dict[Any, Any] = {
-    "font.size": 6.5,
-    "axes.linewidth": 0.5,
-    "xtick.major.width": 0.4,
-    "ytick.major.width": 0.4,
-    "xtick.major.size": 1.5,
-    "ytick.major.size": 1.5,
-    "hatch.linewidth": 0.4,
-    "svg.fonttype": "none",  # real text
-    "svg.hashsalt": "probemap",  # the same map gives the same bytes
+
+@dataclass(frozen=True)
+class Size:
+    """What a picture is printed on."""
+
+    width: float
+    """Inches."""
+    font: float
+    """Points, of labels; what stands in a map is smaller."""
+    row: float
+    """Inches for one layer of a map."""
+    note: bool = True
+    """Whether the facts stand above a map; on a slide the speaker has them."""
+
+
+SIZES: dict[str, Size] = {
+    "column": Size(3.3, 6.5, 0.085),
+    "page": Size(6.9, 7.5, 0.1),
+    "slide": Size(10.0, 12.0, 0.08, note=False),
 }
+"""One column and the whole width of a two-column paper, and a slide."""
+
 _TOO_FEW = "#e8e8e8"
+_MUTED = 0.25
+"""How strongly a cell of a signed value is drawn whose interval holds 0."""
 
 
-def plot_map(probe_map: ProbeMap, *, ax: Axes | None = None, cmap: str = "Blues") -> Axes:
-    """Draw a map: positions on x, layers on y (0 on top, as in the paper), colour = AUC from 0.5 to 1.0.
+def style(size: SizeName) -> dict[Any, Any]:
+    """What matplotlib is told for pictures of a size."""
+    scale = SIZES[size].font / SIZES["column"].font
+    return {
+        "font.size": SIZES[size].font,
+        "axes.linewidth": 0.5 * scale,
+        "xtick.major.width": 0.4 * scale,
+        "ytick.major.width": 0.4 * scale,
+        "xtick.major.size": 1.5 * scale,
+        "ytick.major.size": 1.5 * scale,
+        "hatch.linewidth": 0.4 * scale,
+        "svg.fonttype": "none",  # real text
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "probemap",  # the same map gives the same bytes
+    }
 
-    Under each column stands the number of answers that it rests on.  The highest cell is outlined; cells with
-    too few answers to say are hatched grey.
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that no window manager knows of."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plot_map(
+    probe_map: ProbeMap,
+    *,
+    ax: Axes | None = None,
+    value: str = "auc",
+    cmap: str | None = None,
+    size: SizeName = "column",
+) -> Axes:
+    """Draw a map: positions on x, layers on y (0 on top, as in the paper), colour = the value.
+
+    Under each column stands the number of answers that it rests on.  Cells with too few answers to say are hatched
+    grey.  Of AUCs the highest cell is outlined, and dots mark the cells that may be the best as well
+    (`ProbeMap.indistinguishable`).  Of signed values, e.g. the gain, cells whose interval holds 0 are pale, and those
+    below 0 have a minus sign, for who prints in grey.
 
     Parameters
     ----------
-    ax: where to draw; None makes a figure one paper column wide.
-    cmap: a matplotlib colour map, light for 0.5.
+    ax: where to draw; None makes a figure.
+    value: a name of `values.VALUES`.
+    cmap: a matplotlib colour map, light for low values; None: Blues, or a diverging one for signed values.
+    size: of the figure and its letters.
 
     Returns
     -------
-    The axes; its first image holds the drawn array.
+    The axes; its first image holds the drawn array, its colour bar the scale.
+
+    Raises
+    ------
+    MapError: the map does not hold that value.
     """
-    with rc_context(STYLE):
-        return _draw(probe_map, ax, cmap)
-
-
-def _draw(probe_map: ProbeMap, ax: Axes | None, cmap: str) -> Axes:
-    positions, layers = probe_map.positions, probe_map.layers
-    if ax is None:
-        height = 1.75 + 0.085 * len(layers)
-        figure = Figure(figsize=(COLUMN_WIDTH, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        ax = figure.add_subplot()
-    image = ax.imshow(
-        np.ma.masked_invalid(probe_map.auc.values),
-        vmin=0.5,
-        vmax=1.0,
-        cmap=cmap,
-        aspect="auto",
-        interpolation="nearest",
-    )
-    for row, column in np.argwhere(np.isnan(probe_map.auc.values)):
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=_TOO_FEW, ec="#999999", hatch="////", lw=0))
-    for best in probe_map.best():
-        at = (positions.index(best.position) - 0.5, layers.index(best.layer) - 0.5)
-        ax.add_patch(Rectangle(at, 1, 1, fill=False, ec="black", lw=1.1, gid="best-cell"))
-    counts = [int(n) for n in probe_map.data["n"].values]
-    ax.set_xticks(range(len(positions)), positions, rotation=90)
-    ax.set_yticks(range(0, len(layers), 2), [str(layer) for layer in layers[::2]])
-    ax.tick_params(axis="x", pad=9)
-    for column, count in enumerate(counts):
-        ax.annotate(
-            str(count),
-            (column, 0),
-            xycoords=ax.get_xaxis_transform(),
-            xytext=(0, -4),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=4.6 if count < 1000 else 3.8,
-            color="#444444",
-        )
-    ax.annotate(
-        "n",
-        (0, 0),
-        xycoords="axes fraction",
-        xytext=(-4, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=4.6,
-        color="#444444",
-        fontstyle="italic",
-    )
-    ax.set_xlabel("Token")
-    ax.set_ylabel("Layer")
-    if caption := _caption(probe_map):
-        ax.set_title(caption, loc="left", fontsize=6)
-    bar = ax.figure.colorbar(image, ax=ax, ticks=[0.5, 0.6, 0.7, 0.8, 0.9, 1.0], fraction=0.05, pad=0.02)
-    bar.set_label("AUC")
-    bar.outline.set_linewidth(0.5)
+    measured = measure(probe_map, value)
+    with rc_context(style(size)):
+        facts = _facts(probe_map, value) if SIZES[size].note else []
+        ax = new_figure(SIZES[size].width, _height(measured, size, len(facts))).add_subplot() if ax is None else ax
+        image = _heat(ax, measured, cmap, size)
+        if value == "auc":
+            _mark_best(ax, probe_map, image, size)
+        ax.set_title(_escaped(facts), loc="left", fontsize=0.92 * SIZES[size].font)
+        _bar(image, [ax], measured)
     return ax
 
 
-def _caption(probe_map: ProbeMap) -> str:
-    """Model and task; answers used and accuracy; the best cell; the label of a protocol that is for comparison only."""
+def plot_maps(
+    probe_maps: Sequence[ProbeMap],
+    *,
+    titles: Sequence[str] | None = None,
+    value: str = "auc",
+    cmap: str | None = None,
+    size: SizeName = "page",
+) -> list[Axes]:
+    """Draw maps in a row on one scale with one bar, as figure 2 of the paper.
+
+    Parameters
+    ----------
+    titles: one per map; None: what tells them apart among model, task and site.
+
+    Returns
+    -------
+    Their axes.
+    """
+    several = shared_limits([measure(m, value) for m in probe_maps])
+    same = len({tuple(m.layers) for m in probe_maps}) == 1
+    with rc_context(style(size)):
+        figure = new_figure(SIZES[size].width, max(_height(m, size, 1) for m in several))
+        axes = [figure.add_subplot(1, len(several), k + 1) for k in range(len(several))]
+        for ax, one, measured, title in zip(axes, probe_maps, several, titles or _told_apart(probe_maps), strict=True):
+            image = _heat(ax, measured, cmap, size, len(axes))
+            if value == "auc":
+                _mark_best(ax, one, image, size)
+            ax.set_title(_escaped([title]), fontsize=SIZES[size].font)
+            if same and ax is not axes[0]:
+                ax.set_ylabel("")
+        _bar(axes[-1].images[0], axes, several[-1])
+    return axes
+
+
+def plot_difference(
+    one: ProbeMap,
+    other: ProbeMap,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    cmap: str | None = None,
+    size: SizeName = "column",
+) -> Axes:
+    """Draw AUC of `one` minus AUC of `other` (`values.subtract`), drawn as other signed values are.
+
+    Parameters
+    ----------
+    title: None: what tells the maps apart.
+    """
+    measured = subtract(one, other)
+    with rc_context(style(size)):
+        ax = new_figure(SIZES[size].width, _height(measured, size, 1)).add_subplot() if ax is None else ax
+        image = _heat(ax, measured, cmap, size)
+        ax.set_title(_escaped([title or " minus ".join(_told_apart([one, other]))]), fontsize=SIZES[size].font)
+        _bar(image, [ax], measured)
+    return ax
+
+
+def _height(measured: Measured, size: SizeName, lines: int) -> float:
+    """Inches: the rows, what stands above them and below; a letter is about 0.6 as wide as it is high."""
+    letter = SIZES[size].font / 72
+    names = max(len(str(p)) for p in measured.cells["position"].values)
+    return SIZES[size].row * measured.cells.sizes["layer"] + letter * (1.2 * lines + 0.6 * names + 5)
+
+
+def _heat(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, beside: int = 1) -> AxesImage:
+    """The cells and both axes, of one map among `beside`."""
+    cells, signed = measured.cells, measured.kind.signed
+    values = cells["value"].values
+    positions, layers = [str(p) for p in cells["position"].values], [str(layer) for layer in cells["layer"].values]
+    image = ax.imshow(
+        np.ma.masked_invalid(values),
+        vmin=measured.limits[0],
+        vmax=measured.limits[1],
+        cmap=cmap or ("PuOr" if signed else "Blues"),
+        alpha=np.where(measured.apart | np.isnan(values), 1.0, _MUTED) if signed else None,
+        aspect="auto",
+        interpolation="nearest",
+    )
+    for row, column in np.argwhere(np.isnan(values)):
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=_TOO_FEW, ec="#999999", hatch="////", lw=0))
+    letter = SIZES[size].font
+    if signed:
+        rows, columns = np.nonzero(measured.apart & (values < 0))
+        ax.scatter(
+            columns, rows, marker="_", s=letter, linewidths=letter / 10, c=_ink(image, rows, columns), gid="minus"
+        )
+    ax.set_xticks(range(len(positions)), positions, rotation=90)
+    ax.set_yticks(range(0, len(layers), 2), layers[::2])
+    ax.tick_params(axis="x", pad=1.4 * letter)
+    counts = [int(n) for n in cells["n"].values]
+    # Figures are about 0.6 as wide as they are high, and a column is this many points wide.
+    room = 72 * 0.8 * SIZES[size].width / beside / len(positions)
+    small = min(0.7 * letter, room / (0.7 * len(str(max(counts)))))
+    for column, count in enumerate(counts):
+        _under(ax, str(count), column, ax.get_xaxis_transform(), (0, -0.6 * letter), "center", small)
+    _under(ax, "n", 0, "axes fraction", (-0.6 * letter, -0.6 * letter), "right", small)
+    ax.set_xlabel("Token")
+    ax.set_ylabel("Layer")
+    return image
+
+
+def _under(ax: Axes, text: str, x: float, at: Any, offset: tuple[float, float], align: str, letter: float) -> None:
+    ax.annotate(
+        text,
+        (x, 0),
+        xycoords=at,
+        xytext=offset,
+        textcoords="offset points",
+        ha=align,
+        va="top",
+        fontsize=letter,
+        color="#444444",
+        fontstyle="normal" if text.isdigit() else "italic",
+    )
+
+
+def _mark_best(ax: Axes, probe_map: ProbeMap, image: AxesImage, size: SizeName) -> None:
+    for best in probe_map.best():
+        at = (probe_map.positions.index(best.position) - 0.5, probe_map.layers.index(best.layer) - 0.5)
+        ax.add_patch(Rectangle(at, 1, 1, fill=False, ec="black", lw=SIZES[size].font / 6, gid="best-cell"))
+    if "scores" in probe_map.data:
+        rows, columns = np.nonzero(probe_map.indistinguishable().values)
+        ink = _ink(image, rows, columns)
+        ax.scatter(columns, rows, marker="o", s=SIZES[size].font / 6, linewidths=0, c=ink, gid="may-be-best")
+
+
+def _ink(image: AxesImage, rows: Any, columns: Any) -> list[str]:
+    """Black on light cells, white on dark ones."""
+    values = np.ma.getdata(np.ma.asarray(image.get_array()))[rows, columns]
+    red, green, blue = np.asarray(image.get_cmap()(image.norm(values))).reshape(-1, 4).T[:3]
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return ["black" if one > 0.45 else "white" for one in light]
+
+
+def _bar(image: AxesImage, axes: Sequence[Axes], measured: Measured) -> None:
+    low, high = measured.limits
+    data = measured.cells["value"].values
+    below, above = bool((data < low).any()), bool((data > high).any())
+    beyond = "neither" if measured.kind.limits else _EXTENDS[below, above]
+    figure = axes[0].figure
+    fraction, pad = (0.05, 0.02) if len(axes) == 1 else (0.03, 0.01)
+    ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0] if measured.kind.limits == (0.5, 1.0) else None
+    bar = figure.colorbar(image, ax=list(axes), ticks=ticks, extend=beyond, fraction=fraction, pad=pad)
+    bar.set_label(measured.kind.label)
+    bar.outline.set_linewidth(0.5)
+    if bar.solids is not None:
+        bar.solids.set_alpha(1.0)
+
+
+_EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+
+
+def _told_apart(probe_maps: Sequence[ProbeMap]) -> list[str]:
+    """What differs among model, task and site; the task if nothing does."""
+    facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
+    differ = [k for k in ("model", "task", "site") if len({one[k] for one in facts}) > 1] or ["task"]
+    return [", ".join(one[k] for k in differ) for one in facts]
+
+
+def _facts(probe_map: ProbeMap, value: str) -> list[str]:
+    """Model and task; answers used and accuracy; of AUCs the best cell; a protocol that is for comparison only."""
     attrs = probe_map.data.attrs
     lines = []
     if "model" in attrs:
         lines.append(", ".join(str(attrs[k]) for k in ("model", "task") if k in attrs))
     decided, right = attrs["decided"], attrs["right"]
     lines.append(f"{decided} of {attrs['answers']} answers decided, {100 * right / decided:.0f} % right")
-    for best in probe_map.best():
+    for best in probe_map.best() if value == "auc" else []:
         lines.append(f"highest: layer {best.layer}, {best.position}, {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]")
-    if honest := probe_map.honest_best():
+    if value == "auc" and (honest := probe_map.honest_best()):
         lines.append(f"best cell, judged apart: {honest.auc:.2f} [{honest.low:.2f}, {honest.high:.2f}]")
+    if value == "auc" and "scores" in probe_map.data:
+        lines.append(f"dots: {int(probe_map.indistinguishable().sum())} cells of which each may be the best")
     if label := attrs.get("protocol"):
         lines.append(str(label))
-    # A dollar sign would start mathematics.
+    return lines
+
+
+def _escaped(lines: Sequence[str]) -> str:
+    """Lines for matplotlib, to which a dollar sign would start mathematics."""
     return "\n".join(line.replace("$", r"\$") for line in lines)
 
 
@@ -133,5 +304,5 @@ def save_picture(axes: Axes, path: str | Path) -> None:
     }.get(path.suffix, {})
     figure = axes.figure
     assert isinstance(figure, Figure)
-    with rc_context(STYLE):
+    with rc_context(style("column")):
         figure.savefig(path, dpi=300, metadata=metadata)

@@ -18,9 +18,15 @@ from probemap.options import Ray
 from probemap.probe import AUTO_STRENGTHS, HELD_OUT, MIN_PER_CLASS, CellScores, Plan, assign_folds, score_cells
 from probemap.records import MapError
 from probemap.source import States, states_from
+from probemap.strength import STRENGTHS, strengths
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+
+_Judged = Sequence[Sequence[CellScores | None]]
+"""For each position the cell under each plan, None where there are too few answers to say."""
+_Layer = tuple[_Judged, npt.NDArray[np.float64], Bools]
+"""What one layer gives: its cells; `STRENGTHS`, (6, n_positions); which answers have which position."""
 
 _COMPANY = 4
 """Cells that are solved together: their operations are fewer and larger; more would only take memory."""
@@ -108,7 +114,7 @@ def fit_map(
     shuffles = _shuffles(labels, group, permutations, seed)
     has = _presence(present, source, kept)
     grid = _Grid.empty(source, plans, len(kept), permutations)
-    layer_by_layer = partial(_Layers, source, kept, has, common_rows, labels, plans, shuffles)
+    layer_by_layer = partial(_Layers, source, kept, has, common_rows, labels, group, plans, shuffles)
     with crew(layer_by_layer, ray) as workers:
         for row, made in enumerate(workers.each(range(len(source.layers)))):
             grid.put(row, *made)
@@ -151,10 +157,12 @@ class _Grid:
 
     scores: npt.NDArray[np.float32]
     inner: npt.NDArray[np.float32]
-    strength: npt.NDArray[np.float64]
+    c: npt.NDArray[np.float64]
     converged: Bools
     noise: npt.NDArray[np.float64]
     floor: npt.NDArray[np.float64]
+    strength: npt.NDArray[np.float64]
+    """(len(STRENGTHS), n_layers, n_positions)."""
     seen: Bools
     """(n, n_positions): which answers have which position."""
 
@@ -168,19 +176,21 @@ class _Grid:
             np.ones(cells, np.bool_),
             np.full(cells, np.nan),
             np.full((permutations, *cells), np.nan),
+            np.full((len(STRENGTHS), *cells), np.nan),
             np.zeros((n, cells[1]), np.bool_),
         )
 
-    def put(self, row: int, columns: Sequence[Sequence[CellScores | None]], seen: Bools) -> None:
-        """One layer: for each position the cell under each plan, None where there are too few answers to say."""
+    def put(self, row: int, columns: _Judged, strength: npt.NDArray[np.float64], seen: Bools) -> None:
+        """One layer of the map."""
         self.seen[:] |= seen
+        self.strength[:, row] = strength
         for column, cells in enumerate(columns):
             made = [cell for cell in cells if cell is not None]
             if len(made) < len(cells):
                 continue
             self.scores[:, :, row, column] = [cell.scores for cell in made]
             self.inner[:, :, row, column] = [cell.inner for cell in made]
-            self.strength[row, column] = np.median([cell.strength for cell in made])
+            self.c[row, column] = np.median([cell.strength for cell in made])
             self.converged[row, column] = all(cell.converged for cell in made)
             self.noise[row, column] = np.mean([cell.noise for cell in made])
             self.floor[:, row, column] = np.mean([cell.shuffled for cell in made], axis=0)
@@ -188,8 +198,9 @@ class _Grid:
     def variables(self, plan: Plan) -> dict[str, Any]:
         """What a map holds besides scores and noise."""
         made: dict[str, Any] = {
-            "strength": (("layer", "position"), self.strength),
+            "c": (("layer", "position"), self.c),
             "converged": (("layer", "position"), self.converged),
+            **{name: (("layer", "position"), made) for name, made in zip(STRENGTHS, self.strength, strict=True)},
         }
         if plan.inner:
             made["inner"] = (("repeat", "part", "layer", "position"), self.inner)
@@ -208,21 +219,21 @@ class _Layers:
     has: Bools | None
     common_rows: bool
     labels: Bools
+    group: Ints
     plans: Sequence[Plan]
     shuffles: Bools
 
     def plan(self) -> None:
         pass
 
-    def each(self, rows: Sequence[int]) -> Iterator[tuple[list[list[CellScores | None]], Bools]]:
-        """(for each position the cell under each plan, which answers have which position)."""
+    def each(self, rows: Sequence[int]) -> Iterator[_Layer]:
         plans = [replace(plan, device=_device(plan.device)) for plan in self.plans]
         with _Cores(plans[0].device) as cores:
             for row in rows:
                 # The layer's states live inside this call alone: the next layer is read when they are gone.
                 yield self._judge(self.source.layers[row], plans, cores)
 
-    def _judge(self, layer: int, plans: Sequence[Plan], cores: "_Cores") -> tuple[list[list[CellScores | None]], Bools]:
+    def _judge(self, layer: int, plans: Sequence[Plan], cores: "_Cores") -> _Layer:
         states = self.source.read(layer)
         states = states if len(self.kept) == self.source.n else states[self.kept]
         if self.has is not None:
@@ -246,10 +257,11 @@ class _Layers:
 
         judged: dict[int, list[CellScores | None]] = {}
         together = _together(seen, cores.workers)
-        for columns, by_plan in zip(together, cores.map(judge, together), strict=True):
-            for i, column in enumerate(columns):
+        for several, by_plan in zip(together, cores.map(judge, together), strict=True):
+            for i, column in enumerate(several):
                 judged[column] = [None if made is None else made[i] for made in by_plan]
-        return [judged[column] for column in range(len(self.source.positions))], seen
+        columns = [judged[column] for column in range(len(self.source.positions))]
+        return columns, strengths(states, self.labels, self.group), seen
 
 
 def _together(seen: Bools, workers: int) -> list[list[int]]:

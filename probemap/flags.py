@@ -110,6 +110,22 @@ Protocol = Annotated[
     Literal["probemap", "paper"],
     typer.Option(help="paper: as the research code does it, for comparison; with run also its locator and mlp_out."),
 ]
+Value = Annotated[
+    str,
+    typer.Option(
+        help="auc, accuracy, balanced-accuracy, f1 or calibration-error of the probes; strength of the states, "
+        "strength-difference of right and wrong answers; attention that is received, attention-exact; gain."
+    ),
+]
+Kind = Annotated[
+    Literal["map", "difference", "layers", "positions"],
+    typer.Option(help="Maps side by side; one minus another; or curves over layers, or over positions."),
+]
+Columns = Annotated[str | None, typer.Option("--positions", help="Draw these, in this order: last_q,-8..-1.")]
+PrintSize = Annotated[
+    Literal["column", "page", "slide"] | None,
+    typer.Option("--size", help="One column of a paper, its whole width, a slide; default: as the kind needs."),
+]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
 
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from probemap.baselines import Baseline, scores_by_set
-from probemap.cells import LEVEL, cell_aucs, judged_rows
+from probemap.cells import cell_aucs, judged_rows
 from probemap.map import ProbeMap
 from probemap.probe import Plan, noise_share
 from probemap.records import MapError
-from probemap.stats import Aucs, aucs, by_group, difference, interval
+from probemap.stats import LEVEL, Aucs, aucs, by_group, difference, interval
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

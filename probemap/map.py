@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.cells import LEVEL, HonestBest, cell_aucs, honest_best, judged_rows
+from probemap.cells import HonestBest, cell_aucs, honest_best, judged_rows
 from probemap.records import MapError
 from probemap.stats import (
+    LEVEL,
     Bools,
     Difference,
     Floats,
@@ -27,7 +28,7 @@ from probemap.stats import (
     simultaneous_quantile,
 )
 
-SCHEMA = 2
+SCHEMA = 3
 SCORES = ("repeat", "answer", "layer", "position")
 _VALUES = ("auc", "low", "high", "band_low", "band_high")
 _COUNTS = ("n", "n_right")
@@ -52,14 +53,17 @@ class ProbeMap:
     data: xr.Dataset
     """``auc``; ``low``, ``high`` (95 % interval of the cell); ``band_low``, ``band_high`` (95 % for all cells at once):
     over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position):
-    the answers that are judged (of a column with too few: that have the position), and the right ones.  ``strength``:
-    the median c chosen; ``converged``; ``noise``: by which part the variance of placement values is too small, see
+    the answers that are judged (of a column with too few: that have the position), and the right ones.  ``c``: the
+    median strength chosen; ``converged``; ``noise``: by which part the variance of placement values is too small, see
     `probe.noise_share`.
 
     ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``
     (answer); ``present`` (answer, position), also where an answer is not judged; ``fold`` (repeat, answer).  ``inner``
     (repeat, part, layer, position): the AUC inside the training rows of each part.  ``floor`` (shuffle): the highest
     AUC of the whole map under each shuffling of the labels.
+
+    ``strength``, ``strength_low``, ``strength_high`` (layer, position): the mean norm of the states, in their units,
+    with its interval; ``strength_difference`` and its interval: right minus wrong answers, in standard deviations.
 
     With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position), ``gain``, ``gain_low``,
     ``gain_high`` (layer, position), ``best_baseline`` (position).  ``attrs``: where it comes from."""
@@ -75,6 +79,17 @@ class ProbeMap:
     @property
     def positions(self) -> list[str]:
         return [str(position) for position in self.data["position"].values]
+
+    def only(self, positions: Sequence[str]) -> "ProbeMap":
+        """The map with these columns alone, in this order.
+
+        Raises
+        ------
+        MapError: it has no such column.
+        """
+        if lacking := [p for p in positions if p not in self.positions]:
+            raise MapError(f"the map has no column {', '.join(lacking)}", f"it has {', '.join(self.positions)}")
+        return ProbeMap(self.data.sel(position=list(positions)))
 
     def cell(self, layer: int, position: str) -> Cell:
         """One cell by its labels."""

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probemap.analysis import make_map, plot
+from probemap.analysis import make_map
 from probemap.capturing import capture
 from probemap.contents import answer_inputs, answers_of, check_weights, loader_of
 from probemap.crew import at_work, crew
 from probemap.data import fingerprint, load_task
+from probemap.drawing import plot
 from probemap.given import read_replies
 from probemap.judging import judge
 from probemap.options import SILENT, Answering, Capturing, Judging, Loader, Models, Probing, Ray, Talk
@@ -212,5 +213,5 @@ def run_all(
         ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, talk=talk, models=models)
     models.clear()  # the probes need the memory
     make_map(run, probing, ray=ray, redo=redo, talk=talk)
-    plot(run, talk=talk)
+    plot([run], talk=talk)
     return run

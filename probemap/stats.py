@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
+LEVEL = 0.95
+"""Of intervals and bands, where nothing else is asked for."""
+
 DRAWS = 2000
 """Draws of the multiplier bootstrap."""
 
@@ -99,7 +102,7 @@ def by_group(influence: Floats, groups: Ints | None) -> Floats:
 
 
 def interval(
-    value: float, variance: float, n_right: int, n_wrong: int, level: float = 0.95, quantile: float | None = None
+    value: float, variance: float, n_right: int, n_wrong: int, level: float = LEVEL, quantile: float | None = None
 ) -> tuple[float, float]:
     """A two-sided interval for an AUC, inside [0, 1].
 
@@ -122,7 +125,7 @@ def interval(
     return float(expit(logit(value) - half)), float(expit(logit(value) + half))
 
 
-def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0) -> float:
+def simultaneous_quantile(influence: Floats, level: float = LEVEL, seed: int = 0) -> float:
     """How many standard errors hold *all* deviations at once with probability `level`.
 
     The maximum over cells of |Σ_i ξ_i influence_i| / se, ξ standard normal, has the distribution of the map's
@@ -151,7 +154,7 @@ class Difference:
     """Two-sided, of no difference (normal)."""
 
 
-def difference(value: float, influence: Floats, level: float = 0.95) -> Difference:
+def difference(value: float, influence: Floats, level: float = LEVEL) -> Difference:
     """The interval and test of any linear combination of AUCs.
 
     Parameters
@@ -165,7 +168,57 @@ def difference(value: float, influence: Floats, level: float = 0.95) -> Differen
     return Difference(value, value - half, value + half, p)
 
 
-def not_distinguishable(value: Floats, influence: Floats, level: float = 0.95, seed: int = 0) -> Bools:
+@dataclass(frozen=True)
+class Estimate:
+    """Numbers with their joint uncertainty."""
+
+    value: Floats
+    """(m,); NaN where there is too little to say."""
+    influence: Floats
+    """(n, m): each answer's contribution to the deviation of `value`, as in `Aucs`; 0 where `value` is NaN."""
+
+    def interval(self, groups: Ints | None, level: float = LEVEL) -> tuple[Floats, Floats]:
+        """(low, high), (m,) each: normal, answers of one group counted as one draw."""
+        half = norm.ppf(0.5 + level / 2) * np.sqrt((by_group(self.influence, groups) ** 2).sum(0))
+        half[np.isnan(self.value)] = np.nan
+        return self.value - half, self.value + half
+
+
+def means(values: Floats) -> Estimate:
+    """The mean of each column over the rows that have a value.
+
+    Parameters
+    ----------
+    values: (n, m), NaN where there is none.
+    """
+    known = ~np.isnan(values)
+    n = known.sum(0)
+    mean = np.where(known, values, 0).sum(0) / np.where(n > 1, n, np.nan)
+    influence = np.where(known, values - mean, 0) / np.sqrt(np.maximum(n * (n - 1.0), 1))
+    return Estimate(mean, np.nan_to_num(influence))
+
+
+def standardised_differences(values: Floats, correct: Bools) -> Estimate:
+    """Mean of right minus mean of wrong answers, in units of the standard deviation inside them (Cohen's d).
+
+    Its influences are those of both means and of the deviation (delta method).
+
+    Parameters
+    ----------
+    values: (n, m), NaN where there is none; correct: (n,).
+    """
+    n = (~np.isnan(values)).sum(0)
+    right, wrong = (means(np.where(correct[:, None] == side, values, np.nan)) for side in (True, False))
+    rest = values - np.where(correct[:, None], right.value, wrong.value)
+    variance = np.nansum(rest**2, axis=0) / np.maximum(n - 2, 1)
+    variance[variance == 0] = np.nan
+    value = (right.value - wrong.value) / np.sqrt(variance)
+    of_means = (right.influence - wrong.influence) / np.sqrt(variance)
+    of_deviation = value * (rest**2 / variance - 1) / (2 * np.maximum(n, 1))
+    return Estimate(value, np.nan_to_num(of_means - of_deviation))
+
+
+def not_distinguishable(value: Floats, influence: Floats, level: float = LEVEL, seed: int = 0) -> Bools:
     """Which cells may be the best: a set that holds the truly best one with probability `level`.
 
     A cell stays unless some other is better by more standard errors of their difference than the largest of all

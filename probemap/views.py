@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,27 @@ def show_map(run: "Run") -> None:
 
     probe_map = contents.read_map(run, say)
     terminal.print_to(stdout, terminal.show(probe_map, run.judgements()))
+
+
+@app.command(epilog="Example:  probemap plot RUN --value gain --out figure.pdf")
+def plot(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Run folders; maps of several share one scale.")
+    ],
+    kind: flags.Kind = "map",
+    value: flags.Value = "auc",
+    positions: flags.Columns = None,
+    size: flags.PrintSize = None,
+    cmap: Annotated[str | None, typer.Option(help="A matplotlib colour map; default: blues.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf.")] = None,
+) -> None:
+    """The picture; writes RUN/map.png and RUN/map.svg (other values: RUN/map-VALUE.png), or the file you name."""
+    from probemap import drawing
+
+    with talking() as talk:
+        wanted = drawing.Drawing(kind, value, positions, size, cmap)
+        for path in drawing.plot([opened(folder) for folder in folders], wanted, out=out, talk=talk):
+            stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap inspect RUN city-Vienna")

@@ -14,7 +14,12 @@ import transformers
 from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from probemap.analysis import make_map
+from probemap.capturing import capture
+from probemap.judging import judge
 from probemap.model import Model, load_model
+from probemap.options import Answering, Loader
+from probemap.pipeline import answer
 from probemap.records import Answer
 
 # These machines are shared: how fast an example comes says nothing about the code.
@@ -116,6 +121,22 @@ def chat_model(chat_folder: Path) -> Model:
 @pytest.fixture(scope="session")
 def base_model(base_folder: Path) -> Model:
     return load_model(base_folder)
+
+
+@pytest.fixture(scope="session")
+def mapped(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder up to its map, to be copied: 80 sums that somebody answered, every second one rightly."""
+    folder = tmp_path_factory.mktemp("mapped")
+    rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(80)]
+    said = [{"id": f"q{i}", "text": f"The answer is {i + 5 + i % 2}. Is it?"} for i in range(80)]
+    for name, lines in (("questions", rows), ("answers", said)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = Answering(answers=str(folder / "answers.jsonl"))
+    run = answer(folder / "questions.jsonl", Loader(str(chat_folder)), folder / "RUN", given)
+    judge(run)
+    capture(run)
+    make_map(run)
+    return run.path
 
 
 @pytest.fixture(scope="session")

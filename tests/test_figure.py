@@ -1,5 +1,7 @@
 """The picture shows the map's numbers: read back from the artists and from the SVG."""
 
+import base64
+import io
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,9 +13,13 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from probemap.figure import COLUMN_WIDTH, plot_map, save_picture
+from test_values import from_scores, some
+
+from probemap.curves import plot_curves
+from probemap.figure import SIZES, plot_difference, plot_map, plot_maps, save_picture
 from probemap.map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS
+from probemap.values import measure, subtract
 
 
 def a_map(n_layers: int = 6, positions: tuple[str, ...] = DEFAULT_POSITIONS) -> ProbeMap:
@@ -82,7 +88,7 @@ def test_files_have_real_text_the_width_of_a_column_and_repeatable_bytes(tmp_pat
     for ending in ("png", "svg", "pdf"):
         assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
-        assert picture.width == pytest.approx(COLUMN_WIDTH * 300, abs=1)
+        assert picture.width == pytest.approx(SIZES["column"].width * 300, abs=1)
     texts = [t.text for t in ElementTree.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert {*DEFAULT_POSITIONS, "Layer", "Token", "AUC", "407", "0.5", "1.0"} <= {str(t).strip() for t in texts}
 
@@ -92,3 +98,130 @@ def test_it_draws_into_axes_that_are_given_and_with_another_colour_map() -> None
     ax = figure.add_subplot(1, 2, 1)
     assert plot_map(a_map(), ax=ax, cmap="cividis") is ax
     assert ax.images[0].get_cmap().name == "cividis"
+
+
+def scored(seed: int = 0, names: tuple[str, ...] = ("last_q", "-1"), **attrs: str) -> ProbeMap:
+    made = from_scores(*some(seed=seed), names=names)
+    made.data.attrs.update(attrs)
+    grid, gain = ("layer", "position"), np.array([[-0.2, 0.01], [0.1, np.nan], [0.3, -0.02]])
+    return ProbeMap(made.data.assign(gain=(grid, gain), gain_low=(grid, gain - 0.05), gain_high=(grid, gain + 0.05)))
+
+
+def offsets(ax: object, gid: str) -> list[list[float]]:
+    (dots,) = [c for c in ax.collections if c.get_gid() == gid]  # type: ignore[attr-defined]
+    return [[float(x), float(y)] for x, y in dots.get_offsets()]
+
+
+def test_the_svg_shows_the_map_s_colours_cell_by_cell(tmp_path: Path) -> None:
+    made = a_map()
+    ax = plot_map(made)
+    save_picture(ax, tmp_path / "map.svg")
+    (drawn, bar) = ElementTree.parse(tmp_path / "map.svg").iter("{http://www.w3.org/2000/svg}image")
+    assert bar is not None
+    (link,) = [value for name, value in drawn.attrib.items() if name.endswith("href")]
+    with Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2]))) as picture:
+        pixels = np.asarray(picture.convert("RGBA")).astype(int)
+    if "scale(1 -1)" in drawn.attrib.get("transform", ""):
+        pixels = pixels[::-1]
+    height, width = pixels.shape[:2]
+    image = ax.images[0]
+    for row in range(6):
+        for column in range(15):
+            at = pixels[int((row + 0.25) * height / 6), int((column + 0.25) * width / 15)]
+            value = float(made.auc.values[row, column])
+            if np.isnan(value):
+                assert at[3] == 0, "nothing is drawn there but the hatching"
+            else:
+                expected = np.array(image.get_cmap()(image.norm(value))) * 255
+                np.testing.assert_allclose(at, expected, atol=1.5)
+
+
+def test_dots_mark_the_cells_that_may_be_the_best() -> None:
+    made = scored()
+    expected = [[column, row] for row, column in np.argwhere(made.indistinguishable().values)]
+    assert 0 < len(expected) < 6
+    ax = plot_map(made)
+    assert offsets(ax, "may-be-best") == expected
+    assert f"dots: {len(expected)} cells of which each may be the best" in ax.get_title(loc="left")
+
+
+def test_of_signed_values_what_is_not_sure_is_pale_and_what_is_below_0_has_a_minus() -> None:
+    ax = plot_map(scored(), value="gain")
+    image = ax.images[0]
+    assert np.asarray(image.get_alpha()).tolist() == [[1, 0.25], [1, 1], [1, 0.25]]
+    assert offsets(ax, "minus") == [[0, 0]]
+    low, high = image.get_clim()
+    assert low == -high
+    bar = image.colorbar
+    assert bar is not None
+    assert bar.ax.get_ylabel() == "AUC above the best baseline's"
+    assert not [p for p in ax.patches if p.get_gid() == "best-cell"]
+
+
+@pytest.mark.parametrize("value", ["accuracy", "balanced-accuracy", "f1", "calibration-error", "gain"])
+def test_every_value_is_drawn_as_it_is_measured(value: str) -> None:
+    made = scored()
+    image = plot_map(made, value=value).images[0]
+    measured = measure(made, value)
+    np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), measured.cells["value"].values)  # type: ignore[arg-type]
+    assert image.get_clim() == measured.limits
+    bar = image.colorbar
+    assert bar is not None
+    assert bar.ax.get_ylabel() == measured.kind.label
+
+
+def test_maps_in_a_row_share_one_scale_and_one_bar() -> None:
+    maps = [scored(seed, task=f"task{seed}", model="m") for seed in range(3)]
+    axes = plot_maps(maps, value="accuracy")
+    limits = [measure(m, "accuracy").limits for m in maps]
+    shared = (min(low for low, _ in limits), max(high for _, high in limits))
+    assert [ax.images[0].get_clim() for ax in axes] == [shared] * 3
+    assert [ax.get_title() for ax in axes] == ["task0", "task1", "task2"]
+    assert [ax.get_ylabel() for ax in axes] == ["Layer", "", ""]
+    figure = axes[0].figure
+    assert isinstance(figure, Figure)
+    assert len(figure.axes) == 4, "three maps and one bar"
+    assert figure.get_size_inches()[0] == SIZES["page"].width
+    assert plot_maps(maps, titles=["x", "y", "z"])[1].get_title() == "y"
+
+
+def test_a_difference_is_drawn_as_it_is_computed() -> None:
+    one, other = scored(0, model="large"), scored(1, model="small")
+    ax = plot_difference(one, other)
+    expected = subtract(one, other)
+    image = ax.images[0]
+    np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), expected.cells["value"].values)  # type: ignore[arg-type]
+    assert image.get_clim() == expected.limits
+    assert np.asarray(image.get_alpha()).tolist() == np.where(expected.apart, 1, 0.25).tolist()
+    assert ax.get_title() == "large minus small"
+
+
+@pytest.mark.parametrize(("over", "names"), [("layers", ["last_q", "-1"]), ("positions", ["layer 0", "layer 2"])])
+def test_curves_are_the_map_s_rows_and_columns_with_their_intervals(over: str, names: list[str]) -> None:
+    made = scored()
+    panels = plot_curves(made, over)  # type: ignore[arg-type]
+    assert [ax.get_title() for ax in panels] == names
+    grids = [made.data[name].values for name in ("auc", "low", "high")]
+    curves, low, high = (g.T if over == "layers" else g[::2] for g in grids)
+    for k, ax in enumerate(panels):
+        mine = [line for line in ax.lines if line.get_gid() == "curve"]
+        assert len(mine) == 1
+        np.testing.assert_array_equal(mine[0].get_ydata(), curves[k])
+        (band,) = ax.collections
+        points = band.get_paths()[0].vertices
+        assert points is not None
+        assert np.asarray(points)[:, 1].min() == low[k].min()
+        assert np.asarray(points)[:, 1].max() == high[k].max()
+    assert [t.get_text() for t in panels[-1].get_xticklabels()][:2] != []
+
+
+@pytest.mark.parametrize("size", ["column", "page", "slide"])
+def test_pictures_are_as_wide_as_what_they_are_printed_on(size: str, tmp_path: Path) -> None:
+    save_picture(plot_map(scored(), size=size), tmp_path / "map.png")  # type: ignore[arg-type]
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.width == pytest.approx(SIZES[size].width * 300, abs=1)
+
+
+def test_the_blues_can_be_read_in_grey() -> None:
+    bar = plot_map(a_map()).images[0].get_cmap()(np.linspace(0, 1, 20))[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(bar) < 0).all()

@@ -311,10 +311,10 @@ def test_each_fold_chooses_its_own_strength_without_looking() -> None:
     one = fit_map(states, correct, positions=["-1"], c=100.0)
     auto = fit_map(states, correct, positions=["-1"], c="auto")
     assert auto.auc.item() > one.auc.item() + 0.03
-    assert auto.data["strength"].item() <= 1e-2
+    assert auto.data["c"].item() <= 1e-2
     assert auto.data.attrs["c"] == "auto"
     several = fit_map(states, correct, positions=["-1"], c="1e-3, 100")
-    assert several.data["strength"].item() == 1e-3
+    assert several.data["c"].item() == 1e-3
     assert several.data.attrs["c"] == "0.001, 100"
     noise = fit_map(draw.normal(size=(300, 4, 4, 20)), correct, c="auto")
     assert abs(float(noise.auc.mean()) - 0.5) < 0.04, "choosing gains nothing on noise"
