@@ -78,7 +78,7 @@ def test_attention_is_drawn_where_it_was_captured(run: Run) -> None:
     assert (made.sel(position="last_q").values != last).any()
     with (run.path / "verdicts.jsonl").open("a") as file:
         file.write("\n")
-    with pytest.raises(RunError, match="verdicts.jsonl changed since attention was captured"):
+    with pytest.raises(RunError, match=r"verdicts\.jsonl changed since attention was captured"):
         read_attention(run, read_map(run))
 
 

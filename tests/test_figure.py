@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image
-
 from test_values import from_scores, some
 
 from probemap.curves import plot_curves
@@ -132,7 +131,7 @@ def test_the_svg_shows_the_map_s_colours_cell_by_cell(tmp_path: Path) -> None:
             if np.isnan(value):
                 assert at[3] == 0, "nothing is drawn there but the hatching"
             else:
-                expected = np.array(image.get_cmap()(image.norm(value))) * 255
+                expected = image.get_cmap()(image.norm(np.array([value])))[0] * 255
                 np.testing.assert_allclose(at, expected, atol=1.5)
 
 

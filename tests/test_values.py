@@ -71,7 +71,7 @@ def test_the_calibration_error_of_a_case_worked_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("name", "truth"),
-    # Right answers score N(1, 1), wrong ones N(0, 1), half each: Φ(1) of the right ones are above 0, half of the others.
+    # Right answers score N(1, 1), wrong ones N(0, 1), half each: above 0 are Φ(1) and half of them.
     [("accuracy", 0.67067), ("balanced-accuracy", 0.67067), ("f1", 0.71871)],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(name: str, truth: float) -> None:
