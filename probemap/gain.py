@@ -12,7 +12,7 @@ from probemap.cells import cell_aucs, judged_rows
 from probemap.map import ProbeMap
 from probemap.probe import Plan, noise_share
 from probemap.records import MapError
-from probemap.stats import LEVEL, Aucs, aucs, by_group, difference, interval
+from probemap.stats import LEVEL, Aucs, aucs, by_group, difference, interval, simultaneous_quantile
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -46,6 +46,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
 
     table = np.full((3, len(baselines), shape[1]), np.nan)
     gain = np.full((3, *shape), np.nan)
+    above = np.zeros((len(np.unique(groups)), *shape))
     best = np.full(shape[1], "", object)
     judged_everywhere = judged_rows(data["scores"].values)
     known: dict[tuple[str, bytes], Aucs | None] = {}
@@ -71,10 +72,15 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
             continue
         for layer in np.flatnonzero(~np.isnan(auc[:, column])):
             minus = by_group(influence[:, [layer], column] - top.influence, groups)[:, 0]
+            above[:, layer, column] = minus
             made_gain = difference(float(auc[layer, column] - top.value[0]), minus, LEVEL)
             gain[:, layer, column] = made_gain.value, made_gain.low, made_gain.high
     extra = {f"baseline_{name}": (("baseline", "position"), table[k]) for k, name in enumerate(("auc", "low", "high"))}
-    extra |= {name: (("layer", "position"), gain[k]) for k, name in enumerate(("gain", "gain_low", "gain_high"))}
+    flat = above.reshape(len(above), -1)
+    half = simultaneous_quantile(flat, LEVEL, int(data.attrs["seed"])) * np.sqrt((flat**2).sum(0)).reshape(shape)
+    grids = (*gain, gain[0] - half, gain[0] + half)
+    called = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_high")
+    extra |= {name: (("layer", "position"), grid) for name, grid in zip(called, grids, strict=True)}
     return ProbeMap(
         data.assign({**extra, "best_baseline": (("position",), best)}).assign_coords(
             baseline=np.array([baseline.name for baseline in baselines], object)

@@ -65,8 +65,8 @@ class ProbeMap:
     ``strength``, ``strength_low``, ``strength_high`` (layer, position): the mean norm of the states, in their units,
     with its interval; ``strength_difference`` and its interval: right minus wrong answers, in standard deviations.
 
-    With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position), ``gain``, ``gain_low``,
-    ``gain_high`` (layer, position), ``best_baseline`` (position).  ``attrs``: where it comes from."""
+    With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position); ``gain``, its interval
+    and its band, as of the AUC (layer, position); ``best_baseline`` (position).  ``attrs``: where it comes from."""
 
     @property
     def auc(self) -> xr.DataArray:
@@ -135,15 +135,23 @@ class ProbeMap:
 
     def compare_columns(self, one: Sequence[str], other: Sequence[str]) -> Difference:
         """Mean AUC of the columns `one` minus that of the columns `other`, over all layers."""
+        columns = np.array(self.positions)
+        masks = [np.broadcast_to(np.isin(columns, list(names)), self.auc.shape) for names in (one, other)]
+        return self.compare_groups(*masks)
+
+    def compare_groups(self, one: Bools, other: Bools) -> Difference:
+        """Mean AUC of the cells `one` minus that of the cells `other`, (n_layers, n_positions) bool each.
+
+        Cells with too few answers to say count in neither; NaN if a group has no others.
+        """
         value, influence = self._joint
-        weight = np.zeros(self.auc.shape)
-        for names, sign in ((one, 1.0), (other, -1.0)):
-            columns = [self.positions.index(name) for name in names]
-            known = np.zeros(self.auc.shape, bool)
-            known[:, columns] = ~np.isnan(self.auc.values[:, columns])
-            weight[known] += sign / known.sum()
-        flat = weight.ravel()
-        return difference(float(np.nansum(value * flat)), influence @ flat)
+        known = ~np.isnan(value)
+        weight = np.zeros(len(value))
+        for cells, sign in ((one.ravel() & known, 1.0), (other.ravel() & known, -1.0)):
+            if not cells.any():
+                return Difference(*[float("nan")] * 4)
+            weight[cells] += sign / cells.sum()
+        return difference(float(np.nansum(value * weight)), influence @ weight)
 
     def difference(self, other: "ProbeMap") -> xr.Dataset:
         """This map minus another of the same answers, cell by cell, on the answers that both have.

@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from probemap.checking import Parity
+from probemap.describe import Description
 from probemap.map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS, positions_of
 from probemap.records import Answer, Example, Judgement
@@ -36,13 +37,33 @@ def map_text(probe_map: ProbeMap) -> Text:
         text.append(f"{label:<6}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)) + "\n")
     for layer, row in zip(probe_map.layers, probe_map.auc.values, strict=True):
         text.append(f"{layer:<6}")
-        for value, width in zip(row, widths, strict=True):
-            known = value == value
-            shown = f"{value:.2f}".removeprefix("0") if known else "·"
-            text.append(f"{shown:>{width}}", style=_shade(value) if known else "dim")
+        _cells(text, row, widths)
         text.append("\n")
     text.append(f"{'n':<6}" + "".join(f"{c:>{w}}" for c, w in zip(counts, widths, strict=True)))
     return text
+
+
+def description_text(made: Description) -> Text:
+    """The table, a position per row, and the observations below it."""
+    wide = max(len(name) for name, _, _ in made.rows)
+    count = max(len(str(n)) for _, n, _ in made.rows)
+    text = Text(no_wrap=True, overflow="ignore")
+    text.append(f"{'layer':<{wide}} {'n':>{count}} " + "".join(f"{layer:>4}" for layer in made.layers) + "\n")
+    for name, n, values in made.rows:
+        text.append(f"{printable(name):<{wide}} {n:>{count}} ")
+        _cells(text, values, [4] * len(values))
+        text.append("\n")
+    for observation in made.observations:
+        text.append(f"\n- {printable(observation.text)}")
+    return text
+
+
+def _cells(text: Text, values: Sequence[float], widths: Sequence[int]) -> None:
+    """One AUC after the other, on its colour."""
+    for value, width in zip(values, widths, strict=True):
+        known = value == value
+        shown = f"{value:.2f}".removeprefix("0") if known else "·"
+        text.append(f"{shown:>{width}}", style=_shade(value) if known else "dim")
 
 
 def _shade(value: float) -> Style:

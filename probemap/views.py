@@ -29,6 +29,15 @@ def show_map(run: "Run") -> None:
     terminal.print_to(stdout, terminal.show(probe_map, run.judgements()))
 
 
+@app.command(epilog="Example:  probemap describe RUN")
+def describe(folder: flags.RunFolder) -> None:
+    """The map in words: its values at every second layer, and what can be said of them, each with its numbers."""
+    from probemap import contents, terminal
+    from probemap.describe import describe as in_words
+
+    terminal.print_to(stdout, terminal.description_text(in_words(contents.read_map(opened(folder), say))))
+
+
 @app.command(epilog="Example:  probemap plot RUN --value gain --out figure.pdf")
 def plot(
     folders: Annotated[

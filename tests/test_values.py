@@ -14,14 +14,16 @@ from probemap.stats import Estimate, means, standardised_differences
 from probemap.values import VALUES, measure, shared_limits, subtract, with_attention
 
 
-def from_scores(scores: Any, correct: Any, groups: Any = None, names: Any = ("-1",), ids: Any = None) -> ProbeMap:
-    """A map of given out-of-fold scores, (n, n_layers, n_positions), all of one fold."""
+def from_scores(
+    scores: Any, correct: Any, groups: Any = None, names: Any = ("-1",), ids: Any = None, folds: int = 1
+) -> ProbeMap:
+    """A map of given out-of-fold scores, (n, n_layers, n_positions)."""
     scores, correct = np.asarray(scores, np.float32), np.asarray(correct, bool)
     n = len(correct)
     return map_from_scores(
         scores[None],
         correct,
-        np.zeros((1, n), np.int64),
+        np.arange(n)[None] % folds,
         np.arange(n) if groups is None else np.asarray(groups),
         np.zeros(scores.shape[1:]),
         answers=[str(i) for i in range(n)] if ids is None else ids,
