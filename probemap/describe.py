@@ -220,13 +220,9 @@ def _baselines(probe_map: ProbeMap) -> list[Observation]:
     known, above = data["gain"].notnull().values, np.asarray(data["gain_band_low"] > 0)
     if above.any():
         columns = np.array(probe_map.positions)[above.any(axis=0)]
-        return [
-            Observation(
-                "baselines",
-                f"{above.sum()} of {known.sum()} cells know more than the best baseline of their column, all cells "
-                f"considered at once: at {_names(columns)}.",
-            )
-        ]
+        know = "knows" if above.sum() == 1 else "know"
+        text = f"{above.sum()} of {known.sum()} cells {know} more than the best baseline of their column, all cells "
+        return [Observation("baselines", f"{text}considered at once: at {_names(columns)}.")]
     best = float(data["baseline_auc"].max())
     which, column = np.unravel_index(int(np.nanargmax(data["baseline_auc"].values)), data["baseline_auc"].shape)
     return [

@@ -196,6 +196,17 @@ class ProbeMap:
         counts = both.any(axis=1).sum(axis=0)
         return xr.Dataset(data | {"n": (("position",), counts)}, coords={"layer": layers, "position": positions})
 
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write one page that opens anywhere, and shows all that is known of every cell."""
+        from probemap.notebook import page
+
+        return page(self, path)
+
+    def _repr_html_(self) -> str:
+        from probemap.notebook import picture
+
+        return picture(self)
+
     def to_frame(self) -> Any:
         """A pandas.DataFrame, one row per cell: layer, position, auc, its interval and band, n, n_right, and the gain
         over the best baseline where there are baselines."""

@@ -59,6 +59,19 @@ def plot(
             stdout.print(str(path), markup=False, soft_wrap=True)
 
 
+@app.command(epilog="Example:  probemap report RUN")
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders; several are compared.")],
+    out: Annotated[Path | None, typer.Option(help="An .html file.")] = None,
+) -> None:
+    """One page that opens anywhere: maps, cells, answers, tokens.  Writes RUN/report.html, or the file you name."""
+    from probemap import reporting
+
+    with talking() as talk:
+        path = reporting.report([opened(folder) for folder in folders], out=out, talk=talk)
+    stdout.print(str(path), markup=False, soft_wrap=True)
+
+
 @app.command(epilog="Example:  probemap inspect RUN city-Vienna")
 def inspect(
     folder: flags.RunFolder,
