@@ -132,7 +132,7 @@ def questions(folder: Path, n: int = 24) -> Path:
     return folder / "q.jsonl"
 
 
-FIVE = Capturing(shard_bytes=4 * 15 * 32 * 4 * 5)
+SIX_SHARDS = Capturing(shard_bytes=4 * 15 * 32 * 4 * 4)
 """Five of the tiny model's answers to a shard."""
 
 
@@ -143,7 +143,7 @@ def alone(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     options = Answering(max_new_tokens=6, batch_size=5, temperature=1.0)
     run = answer(questions(folder), Loader(str(chat_folder)), folder / "run", options)
     judge(run, Judging("none"))
-    capture(run, FIVE)
+    capture(run, SIX_SHARDS)
     return run
 
 
@@ -159,11 +159,11 @@ def test_workers_give_the_answers_and_the_states_of_one_process(alone: Run, chat
     run = answer(questions(tmp_path), Loader(str(chat_folder)), tmp_path / "run", options, ray=TWO, talk=talk)
     assert (run.path / "answers.jsonl").read_bytes() == (alone.path / "answers.jsonl").read_bytes()
     judge(run, Judging("none"))
-    capture(run, FIVE, ray=TWO, talk=talk)
+    capture(run, SIX_SHARDS, ray=TWO, talk=talk)
     assert run.is_done("capture")
     assert contents(run) == contents(alone)
     assert counted[:5] == [("answers", done, 24) for done in (5, 10, 15, 20, 24)]
-    assert counted[5:] == [("hidden states", done, 24) for done in (5, 10, 15, 20, 24)]
+    assert counted[5:] == [("hidden states", done, 24) for done in (4, 8, 12, 16, 20, 24)]
     assert told == []
 
 
@@ -197,13 +197,13 @@ def test_a_capture_stopped_under_ray_goes_on_with_the_missing_shards(judged: Run
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        capture(judged, FIVE, ray=TWO, talk=Talk(progress=stop))
+        capture(judged, SIX_SHARDS, ray=TWO, talk=Talk(progress=stop))
     assert not judged.is_done("capture")
     ActivationStore.open(judged.path / "activations").set_aside(3)
     told: list[str] = []
-    capture(judged, FIVE, talk=Talk(told.append))
+    capture(judged, SIX_SHARDS, talk=Talk(told.append))
     (told_once,) = told
-    assert told_once.endswith("of 5 shards of states are there already")
+    assert told_once.endswith("of 6 shards of states are there already")
     assert contents(judged) == contents(alone)
 
 
