@@ -2,13 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format
+.PHONY: demo test lint format browser
 
 demo: .venv/installed
 	$(BIN)/probemap demo --out demo
 
-test: lint
+test: lint browser
 	$(BIN)/pytest
+
+# The report is tested in a real browser: Debian's Chromium, or any that is there.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ sudo=$$(test "$$(id -u)" = 0 || echo sudo); $$sudo apt-get update -qq && \
+		$$sudo apt-get install -qq --yes --no-install-recommends chromium >/dev/null; }
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ comparisons of groups of cells are tested together (Holm 1979, Scand. J. Statist
 none of those that are stated has the wrong sign.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from probemap.map import ProbeMap
-from probemap.positions import POSITIONS
 from probemap.stats import LEVEL, Bools, Difference
 
 FEW = 50
@@ -26,6 +26,8 @@ _GROUPS = {
     "the token after the exact answer": ("exact_answer_after_last",),
 }
 """Groups of positions that are compared; one that is not among them is that of the trailing tokens."""
+
+_TRAILING = re.compile(r"-\d+")
 
 _PAIRS = (
     ("the exact answer's tokens", "the end of the question"),
@@ -171,7 +173,7 @@ def _comparisons(probe_map: ProbeMap, above: Bools) -> list[Observation]:
 
 
 def _of_columns(probe_map: ProbeMap, one: str, other: str) -> Difference:
-    trailing = [p for p in probe_map.positions if p not in POSITIONS]
+    trailing = [p for p in probe_map.positions if _TRAILING.fullmatch(p)]
     return probe_map.compare_columns(_GROUPS.get(one, trailing), _GROUPS.get(other, trailing))
 
 
@@ -269,4 +271,4 @@ def _names(positions: Sequence[str] | npt.NDArray[np.str_]) -> str:
 
 def _trailing(name: str, at: int) -> int | str:
     """The same for neighbours of one run of trailing tokens; else the name."""
-    return int(name) - at if name not in POSITIONS else name
+    return int(name) - at if _TRAILING.fullmatch(name) else name

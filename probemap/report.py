@@ -1,7 +1,7 @@
 """One page that opens anywhere: maps that can be asked.
 
 Everything is computed here; the page's scripts only show it.  Texts travel as JSON and become text nodes, never markup;
-the page's content-security policy allows its own three scripts, by their hashes, and no request.
+the page's content-security policy allows its own scripts, by their hashes, and no request.
 """
 
 import base64
@@ -73,9 +73,8 @@ def render(sheets: Sequence[Sheet]) -> str:
     if not sheets:
         raise MapError("a report of nothing was asked for", "give at least one run")
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from plotly.offline import get_plotlyjs
 
-    scripts = [get_plotlyjs(), *(_asset(f"{name}.js") for name in ("charts", "answers", "page"))]
+    scripts = [_asset(f"{name}.js") for name in ("plotly-cartesian.min", "charts", "answers", "page")]
     environment = Environment(loader=PackageLoader("probemap", "page"), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("page.html").render(
         title=" and ".join(_visible(sheet.title) for sheet in sheets),
@@ -242,7 +241,8 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
         if not mine and made and not made[-1][1] and made[-1][2] == part:
             made[-1][0] += text
         else:
-            made.append([text or ("⟨end⟩" if mine else ""), mine, part])
+            # A token without characters ended the answer; one that shares a character shows a ditto mark.
+            made.append([text or ("⟨end⟩" if start == stop else "〃") if mine else text, mine, part])
     return [[_visible(text) if part else text, mine, part] for text, mine, part in made]
 
 

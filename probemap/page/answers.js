@@ -29,20 +29,21 @@ const answers = (() => {
     node.style.background = `color-mix(in srgb, var(--${chance >= 0.5 ? "right" : "wrong"}) ${share}%, var(--paper))`;
   };
 
-  const token = (run, row, k, layer, chance, [word, columns, part]) => {
+  // A token with the names of its positions below it, each with its own probe's probability; the tint is that of the
+  // chosen position if the token has it.
+  const token = (run, k, [layer, chosen], chance, [word, columns, part]) => {
     if (!columns.length) return element("span", { class: part === 2 ? "exact" : part ? "" : "plain", dir: "auto" }, word);
-    const value = chance(k, layer, columns[0]);
     const shown = element("span", { class: part === 2 ? "word exact" : "word", dir: "auto" }, word);
-    tint(shown, value);
-    const names = columns.map((column) => run.positions[column]);
-    const said = value === null ? "not judged" : value.toFixed(2);
-    const node = element("span", { class: "token", title: `${names.join(", ")}: ${said}` }, shown);
-    node.append(element("span", { class: "name" }, said));
-    for (const name of names) node.append(element("span", { class: "name" }, name));
+    tint(shown, chance(k, layer, columns.includes(chosen) ? chosen : columns[0]));
+    const node = element("span", { class: "token" }, shown);
+    for (const column of columns) {
+      const value = chance(k, layer, column);
+      node.append(element("span", { class: "name" }, `${run.positions[column]} ${value === null ? "–" : value.toFixed(2)}`));
+    }
     return node;
   };
 
-  const leaf = (run, row, k, layer, chance) => {
+  const leaf = (run, row, k, cell, chance) => {
     const before = row.pieces.filter((piece) => piece[2] === 0);
     const said = row.pieces.filter((piece) => piece[2] !== 0);
     const node = element("div", { class: "leaf" });
@@ -52,11 +53,11 @@ const answers = (() => {
     line("Accepted", row.accepted.join("; "));
     line("Verdict", `${row.correct ? "right" : "wrong"}${row.reason ? `: ${row.reason}` : ""}${row.place ? ` (${row.place})` : ""}`);
     const box = element("div", { class: "said" });
-    for (const piece of before) box.append(token(run, row, k, layer, chance, piece), element("span", { class: "plain" }, " … "));
-    for (const piece of said) box.append(token(run, row, k, layer, chance, piece));
+    for (const piece of before) box.append(token(run, k, cell, chance, piece), element("span", { class: "plain" }, " … "));
+    for (const piece of said) box.append(token(run, k, cell, chance, piece));
     node.append(box);
-    node.append(element("p", { class: "plain" }, `Each probed token: the probability of “right” that the probe of layer ${run.layers[layer]} at that position gives, out of fold. ` +
-      "Tinted towards right or wrong. The exact answer is underlined."));
+    node.append(element("p", { class: "plain" }, `Below each probed token: its positions, and the probability of “right” that the probe of layer ${run.layers[cell[0]]} ` +
+      "gives there, out of fold. Tinted towards right or wrong. The exact answer is underlined."));
     return node;
   };
 
@@ -77,7 +78,7 @@ const answers = (() => {
       .sort((a, b) => (order === "up" ? a.p - b.p : b.p - a.p) || a.k - b.k);
   };
 
-  const item = (run, chance, layer, { row, k, p }) => {
+  const item = (run, chance, cell, { row, k, p }) => {
     const said = row.pieces.filter((piece) => piece[2]).map((piece) => piece[0]).join("").trim();
     const button = element("button", { type: "button", "aria-expanded": "false" },
       element("span", {}, p.toFixed(2)), element("span", { class: row.correct ? "right" : "wrong" }, row.correct ? "right" : "wrong"),
@@ -87,7 +88,7 @@ const answers = (() => {
       const open = button.getAttribute("aria-expanded") === "true";
       button.setAttribute("aria-expanded", String(!open));
       if (open) node.lastChild.remove();
-      else node.append(leaf(run, row, k, layer, chance));
+      else node.append(leaf(run, row, k, cell, chance));
     });
     return node;
   };
@@ -95,7 +96,7 @@ const answers = (() => {
   // Fills the list; `count` is how many are shown.
   const show = (run, chance, cell, filter, search, order, count) => {
     const found = chosen(run, chance, cell, filter, search, order);
-    document.getElementById("answers").replaceChildren(...found.slice(0, count).map((one) => item(run, chance, cell[0], one)));
+    document.getElementById("answers").replaceChildren(...found.slice(0, count).map((one) => item(run, chance, cell, one)));
     document.getElementById("answers-count").textContent = found.length > count ? `${count} of ${found.length} answers` : `${found.length} answers`;
     document.getElementById("more").hidden = found.length <= count;
   };
