@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from report import head, machine, row, write
 
-from probemap.figure import STYLE, plot_map, save_picture
+from probemap.figure import new_figure, plot_map, save_picture, style
 from probemap.map import ProbeMap
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -26,9 +24,8 @@ def at_depth(values: np.ndarray, depth: float) -> np.ndarray:
 
 
 def draw(ours: ProbeMap, published: pd.DataFrame, out: Path) -> None:
-    with rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.9), layout="constrained")
-        FigureCanvasAgg(figure)
+    with rc_context(style("column")):
+        figure = new_figure(6.4, 3.9)
         left, right = figure.subplots(1, 2)
         left.imshow(published.values, vmin=0.5, vmax=1.0, cmap="Blues", aspect="auto", interpolation="nearest")
         left.set_xticks(range(len(published.columns)), list(published.columns), rotation=90)

@@ -8,14 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from probemap.activations import ActivationStore
 from probemap.contents import read_answers
-from probemap.figure import STYLE, plot_map, save_picture
+from probemap.figure import plot_maps, save_picture
 from probemap.fit import _shuffles, fit_map
 from probemap.map import ProbeMap
 from probemap.run import Run
@@ -46,20 +42,6 @@ def shuffled_map(run: Path, real: ProbeMap) -> ProbeMap:
         ids=ids,
         attrs={key: attrs[key] for key in ("model", "task")},
     )
-
-
-def draw(maps: dict[str, ProbeMap]) -> Axes:
-    """Side by side on one scale; the last keeps its colour bar."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
-        FigureCanvasAgg(figure)
-        row = figure.subplots(1, len(maps))
-        for ax, (title, probe_map) in zip(row, maps.items(), strict=True):
-            plot_map(probe_map, ax=ax)
-            ax.set_title(title, loc="left", fontsize=7)
-            if ax is not row[-1]:
-                ax.images[0].colorbar.remove()
-    return row[0]
 
 
 def report(title: str, probe_map: ProbeMap) -> None:
@@ -93,7 +75,7 @@ def main(run: Path) -> None:
     maps = {"a real map": real, "the same states, verdicts shuffled": shuffled_map(run, real)}
     for title, probe_map in maps.items():
         report(title, probe_map)
-    save_picture(draw(maps), PICTURE)
+    save_picture(plot_maps(list(maps.values()), titles=list(maps))[0], PICTURE)
 
 
 if __name__ == "__main__":

@@ -70,11 +70,14 @@ def run(
     engine: flags.Engine = "local",
     workers: flags.Workers = 1,
     gpus_per_worker: flags.GpusPerWorker = 0.0,
+    log: flags.Log = None,
     redo: flags.Redo = False,
 ) -> None:
     """Questions to picture: answer, judge, capture, p-true, map and plot, going on where it stopped."""
-    from probemap import options, pipeline
+    from probemap import options, pipeline, tracking
 
+    if log is not None:
+        tracking.check_tracker(log)
     asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
     server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
     capturing = options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store, layers)
@@ -103,6 +106,9 @@ def run(
         )
     views.show_map(made)
     say(f"the picture: {made.path / 'map.png'} and {made.path / 'map.svg'}")
+    if log is not None:
+        tracking.track(made, log)
+        say(f"handed to {log}")
 
 
 @app.command(epilog="Example:  probemap demo --out demo")

@@ -126,6 +126,10 @@ PrintSize = Annotated[
     Literal["column", "page", "slide"] | None,
     typer.Option("--size", help="One column of a paper, its whole width, a slide; default: as the kind needs."),
 ]
+Log = Annotated[
+    Literal["mlflow", "wandb", "trackio"] | None,
+    typer.Option(help="Hand numbers, pictures and the report to this, which must be installed."),
+]
 Redo = Annotated[bool, typer.Option("--redo", help="Make it again; the old result goes to RUN/earlier.")]
 
 

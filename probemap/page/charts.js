@@ -38,7 +38,7 @@ const charts = (() => {
     const traces = [
       veil(empty, tone("empty"), 1),
       { type: "heatmap", z: grid.value, zmin: grid.limits[0], zmax: grid.limits[1], colorscale: scale(grid.signed ? scales.signed : scales.plain), xgap: 1, ygap: 1,
-        text: said, hoverinfo: "text", colorbar: { title: { text: grid.label, side: "right" }, thickness: 12, outlinewidth: 0, tickcolor: tone("soft") } },
+        text: said, hoverinfo: "text", colorbar: { thickness: 12, outlinewidth: 0, tickcolor: tone("soft") } },
     ];
     if (pale) traces.push(veil(pale, tone("paper"), 0.72));
     const box = ([i, j], colour, width, dash) => ({ type: "rect", x0: j - 0.5, x1: j + 0.5, y0: i - 0.5, y1: i + 0.5, line: { color: colour, width, dash } });

@@ -17,7 +17,7 @@
   const facts = () => {
     const { answers: all, decided, right } = run().counts;
     let said = `${all} answers: ${right} right, ${decided - right} wrong, ${all - decided} undecided and left out.`;
-    if (run().honest) said += ` The best cell, chosen on some answers and judged on others, is worth ${text(run().honest[0], 2)} ${range(run().honest[1], run().honest[2])}.`;
+    if (run().honest) said += ` The best cell, chosen on some answers and judged on others, is worth ${text(run().honest[0])} ${range(run().honest[1], run().honest[2])}.`;
     if (run().protocol) said += ` ${run().protocol}.`;
     return said;
   };
@@ -26,7 +26,7 @@
 
   const drawMap = () => {
     const label = `${grid().label}, ${run().layers.length} layers by ${run().positions.length} positions; the same numbers are in the table below`;
-    at("map-caption").textContent = runs.length > 1 ? run().title : "";
+    at("map-caption").textContent = runs.length > 1 ? `${run().title}: ${grid().label}` : grid().label;
     return charts.map("map", grid(), marks(run(), state.value), state.cell, content.scales, label);
   };
 
@@ -48,7 +48,7 @@
     at("beside-caption").textContent = runs[other].title;
     charts.map("beside-map", runs[other].values[state.value], marks(runs[other], state.value), null, content.scales, `${runs[other].title}: ${state.value}`);
     if (at("difference-figure").hidden) return;
-    at("difference-caption").textContent = "The first minus the second; pale where the interval holds 0";
+    at("difference-caption").textContent = "The first minus the second, AUC; pale where the interval holds 0";
     charts.map("difference-map", delta, null, null, content.scales, "the difference of both maps");
   };
 
