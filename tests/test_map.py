@@ -191,7 +191,7 @@ def test_files_that_are_no_maps_are_refused(tmp_path: Path, content: bytes) -> N
     with pytest.raises(MapError, match="there is no map"):
         ProbeMap.load(tmp_path / "other.nc")
     xr.Dataset(attrs={"schema": 99}).to_netcdf(tmp_path / "map.nc", engine="scipy")
-    with pytest.raises(MapError, match="has schema 99, expected 2"):
+    with pytest.raises(MapError, match="has schema 99, expected 3"):
         ProbeMap.load(tmp_path / "map.nc")
 
 
