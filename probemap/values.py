@@ -241,11 +241,16 @@ def _f1(scores: Floats, correct: Bools) -> Estimate:
     return Estimate(value, (above - value * below) / total)
 
 
-def _calibration_error(scores: Floats, correct: Bools) -> Estimate:
-    """Mean |probability - share right| over bins; influences as if the sign of each bin's gap were sure."""
-    n, m = scores.shape
-    gap = expit(scores) - correct[:, None]
-    order = np.argsort(scores, axis=0, kind="stable")
+def calibration_errors(p: Floats, correct: Bools) -> Estimate:
+    """Expected calibration errors, |mean probability - share right| over `BINS`, as if each gap's sign were sure.
+
+    Parameters
+    ----------
+    p: (n, m), probabilities of "right"; correct: (n,).
+    """
+    n, m = p.shape
+    gap = p - correct[:, None]
+    order = np.argsort(p, axis=0, kind="stable")
     value, influence = np.zeros(m), np.zeros((n, m))
     for part in np.array_split(order, min(BINS, n)):
         mine = np.take_along_axis(gap, part, axis=0)
@@ -255,9 +260,9 @@ def _calibration_error(scores: Floats, correct: Bools) -> Estimate:
     return Estimate(value, influence)
 
 
-_SCORED = {
+_SCORED: dict[str, Callable[[Floats, Bools], Estimate]] = {
     "accuracy": _accuracy,
     "balanced-accuracy": _balanced_accuracy,
     "f1": _f1,
-    "calibration-error": _calibration_error,
+    "calibration-error": lambda scores, correct: calibration_errors(expit(scores), correct),
 }

@@ -1,0 +1,230 @@
+"""From states and verdicts to a detector: chosen, fitted and calibrated on some questions, judged on the others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from probemap.detector import Branch, Cell, Detector, Origin, Quality, Threshold
+from probemap.fit import fit_map
+from probemap.map import ProbeMap
+from probemap.records import DetectorError
+from probemap.source import States, states_from
+from probemap.stats import Bools, Floats, aucs, by_group, interval
+from probemap.values import calibration_errors
+
+ISOTONIC = 1000
+"""Answers from which on a calibration may follow any rising curve; with fewer it has two parameters."""
+FEWEST = 20
+"""Right, and wrong, answers without which a branch is not judged."""
+
+
+def fit_detector(
+    activations: Any,
+    correct: Sequence[bool | None] | Bools,
+    *,
+    cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
+    held_out: float | npt.ArrayLike = 0.2,
+    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    c: float | str | Sequence[float] = 1.0,
+    false_alarms: Sequence[float] = (0.05, 0.2),
+    fallback: tuple[int, str] | Literal["best"] | None = "best",
+    seed: int = 0,
+    origin: Origin = Origin(),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Detector:
+    """Choose cells by a map of some of the questions, fit and calibrate there, and judge on the others.
+
+    The map's own scores, out of fold, calibrate: by Platt's two parameters, or from `ISOTONIC` answers on by isotonic
+    regression (Niculescu-Mizil & Caruana 2005).  They also set the thresholds.  The probe is then fitted on all answers
+    that chose it.
+
+    Parameters
+    ----------
+    activations, correct, groups, layers, positions, c, progress: as for `fit.fit_map`.
+    cells: ``best``, the highest cell of the map; or the cells (layer, position) whose scores are averaged.
+    held_out: the answers that judge, a share of the groups or (n,) bool.
+    false_alarms: shares of right answers that may be flagged, one threshold each.
+    fallback: the cell for answers that lack a position of `cells`: ``best`` is the highest among the columns that every
+        answer has; None: such answers are not judged.
+    origin: what it belongs to, see `detector.Origin`.
+
+    Raises
+    ------
+    MapError: as `fit.fit_map`.
+    DetectorError: a cell that is not there, or too few answers to judge it on.
+    """
+    source = states_from(activations, layers, positions)
+    apart = _apart(held_out, source.n, groups, seed)
+    training = [None if out else verdict for verdict, out in zip(correct, apart.tolist(), strict=True)]
+    made = fit_map(
+        activations,
+        training,
+        groups=groups,
+        layers=layers,
+        positions=positions,
+        c=c,
+        nested=False,
+        seed=seed,
+        progress=progress,
+    )
+    verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
+    job = _Job(source, made, verdicts, apart, groups, tuple(false_alarms))
+    chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
+    main = job.branch(chosen)
+    everywhere = [
+        p for p, n in zip(made.positions, made.data["n"].values, strict=True) if n == len(made.data["answer"])
+    ]
+    if fallback is None or {p for _, p in chosen} <= set(everywhere):
+        return Detector(main, None, origin, seed)
+    if not isinstance(fallback, str):
+        return Detector(main, job.branch([fallback]), origin, seed)
+    if not everywhere:
+        raise DetectorError(
+            "no position is there in every answer", "capture last_q or -1 as well, or give fallback=None"
+        )
+    (spare,) = made.only(everywhere).best()
+    return Detector(main, job.branch([(spare.layer, spare.position)]), origin, seed)
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: States
+    made: ProbeMap
+    verdicts: Floats
+    """(n,): 1 right, 0 wrong, NaN undecided."""
+    apart: Bools
+    groups: Sequence[Any] | npt.NDArray[Any] | None
+    false_alarms: tuple[float, ...]
+
+    def branch(self, cells: Sequence[tuple[int, str]]) -> Branch:
+        """The probes of some cells, from the training answers to what they are worth on the others."""
+        lacking = [c for c in cells if c[0] not in self.made.layers or c[1] not in self.made.positions]
+        if not cells or lacking:
+            raise DetectorError(
+                f"there is no cell {lacking[0] if lacking else ''}",
+                f"layers {self.made.layers[0]} to {self.made.layers[-1]}; positions {', '.join(self.made.positions)}",
+            )
+        if any(bool(self.made.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
+            raise DetectorError(
+                f"too few answers have the positions of {cells}", "ask more questions, or choose another cell"
+            )
+        states = np.stack([self._states(*cell) for cell in cells], axis=1)
+        there = ~np.isnan(states[:, :, 0]).any(axis=1) & ~np.isnan(self.verdicts)
+        right = self.verdicts == 1
+        rows = there & ~self.apart
+        weight, bias = (
+            np.stack([_fit(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)]),
+            None,
+        )
+        weight, bias = weight[:, :-1], weight[:, -1]
+        empty = Quality(0, 0, *[float("nan")] * 6)
+        bare = Branch(tuple(Cell(*cell) for cell in cells), weight, bias, np.zeros((2, 1)), "platt", empty, ())
+        # Out of fold: by probes that have not seen the answer.
+        seen = np.stack(
+            [self.made.data["scores"].sel(layer=layer, position=position).values for layer, position in cells]
+        )
+        scores = seen.mean(axis=(0, 1))
+        known = ~np.isnan(scores)
+        correct = self.made.data["correct"].values.astype(bool)[known]
+        kind, calibration = _calibrate(scores[known], correct)
+        branch = replace(bare, kind=kind, calibration=calibration)
+        return self._judged(
+            branch, scores[known], correct, states[there & self.apart], right[there & self.apart], there
+        )
+
+    def _judged(
+        self,
+        branch: Branch,
+        scores: Floats,
+        correct: Bools,
+        states: npt.NDArray[np.float32],
+        right: Bools,
+        there: Bools,
+    ) -> Branch:
+        """The branch with its thresholds, and what both are worth on the answers that took no part."""
+        if min(right.sum(), (~right).sum()) < FEWEST:
+            raise DetectorError(
+                f"{right.sum()} right and {(~right).sum()} wrong answers are left to judge on: fewer than {FEWEST}",
+                "ask more questions, or hold out a larger share",
+            )
+        new = branch.scores(states)
+        p = branch.probabilities(new)
+        judged = aucs(new[:, None], right)
+        groups = None if self.groups is None else np.unique([str(g) for g in self.groups], return_inverse=True)[1]
+        own = None if groups is None else groups[there & self.apart].astype(np.int64)
+        variance = float((by_group(judged.influence, own) ** 2).sum())
+        value = float(judged.value[0])
+        low, high = interval(value, variance, int(right.sum()), int((~right).sum()))
+        brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right).value[0])
+        quality = Quality(len(right), int(right.sum()), value, low, high, brier, error, _calibration_noise(p))
+        made = []
+        for share in self.false_alarms:
+            at = float(np.quantile(scores[correct], share))
+            flagged = new < at
+            precision = float((~right)[flagged].mean()) if flagged.any() else float("nan")
+            at_p = float(branch.probabilities(np.array([at]))[0])
+            made.append(
+                Threshold(share, at, at_p, float(flagged[right].mean()), float(flagged[~right].mean()), precision)
+            )
+        return replace(branch, quality=quality, thresholds=tuple(made))
+
+    def _states(self, layer: int, position: str) -> npt.NDArray[np.float32]:
+        column = self.source.positions.index(position)
+        return self.source.read(layer)[:, column]
+
+    def _c(self, cell: tuple[int, str]) -> float:
+        """The strength that the map's folds chose."""
+        return float(self.made.data["c"].sel(layer=cell[0], position=cell[1]))
+
+
+def _apart(
+    held_out: float | npt.ArrayLike, n: int, groups: Sequence[Any] | npt.NDArray[Any] | None, seed: int
+) -> Bools:
+    """(n,): which answers take no part."""
+    if not isinstance(held_out, float | int) or isinstance(held_out, bool):
+        mask = np.asarray(held_out)
+        if mask.shape != (n,) or mask.dtype != bool:
+            raise DetectorError(
+                f"held_out has shape {mask.shape} and type {mask.dtype}",
+                f"give a share, or True or False for {n} answers",
+            )
+        return mask
+    if not 0 < held_out < 1:
+        raise DetectorError(f"held_out is {held_out}", "give a share between 0 and 1")
+    names = np.arange(n) if groups is None else np.unique([str(g) for g in groups], return_inverse=True)[1]
+    drawn = np.random.default_rng([seed, 2]).permutation(int(names.max()) + 1)
+    return np.isin(names, drawn[: round(held_out * len(drawn))])
+
+
+def _fit(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:
+    """(d + 1,): weights and bias of a logistic regression on standardised states, the scaling folded in."""
+    x = states.astype(np.float64)
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    used = np.where(scale > 0, scale, np.inf)
+    probe = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit((x - mean) / used, right)
+    weight = probe.coef_[0] / used
+    return np.append(weight, probe.intercept_[0] - weight @ mean)
+
+
+def _calibration_noise(p: Floats) -> float:
+    draw = np.random.default_rng(0)
+    errors = [calibration_errors(p[:, None], draw.random(len(p)) < p).value[0] for _ in range(200)]
+    return float(np.mean(errors))
+
+
+def _calibrate(scores: Floats, correct: Bools) -> tuple[Literal["platt", "isotonic"], Floats]:
+    if len(scores) < ISOTONIC:
+        # Without a penalty; the scores are few numbers around 0.
+        curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(scores[:, None], correct)
+        return "platt", np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]])
+    # No finite number of answers makes a probability of 0 or 1.
+    edge = 1 / (len(scores) + 2)
+    curve = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, correct)
+    return "isotonic", np.array([curve.X_thresholds_, curve.y_thresholds_], np.float64)
