@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.contents import map_inputs, read_answers, read_p_true, states_of
-from probemap.mentions import fold
+from probemap.contents import map_inputs, question_groups, read_answers, read_p_true, states_of
 from probemap.options import SILENT, Probing, Ray, Talk
 from probemap.records import Answer, Judgement, Task
 from probemap.run import Run, again
@@ -84,7 +83,7 @@ def _map(
         made = fit_map(
             store,
             correct,
-            groups=[" ".join(fold(e.question + e.context)[0].split()) for e in task.examples],
+            groups=question_groups(task),
             folds=options.folds,
             repeats=options.repeats,
             c=options.c,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probemap import flags, views
+from probemap import detectors, flags, views
 from probemap.console import opened, say, talking
 from probemap.records import ProbemapError, RunError
 
@@ -304,6 +304,7 @@ def map_(
 
 
 app.add_typer(views.app)
+app.add_typer(detectors.app)
 
 
 def _ray(engine: str, workers: int, gpus_per_worker: float) -> "Ray | None":

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from probemap.answers import AnswerFile
+from probemap.mentions import fold
 from probemap.options import Loader
 from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Example, Judgement, RunError, StoreError, Task
@@ -95,6 +96,11 @@ def read_p_true(run: Run, answers: Sequence[Answer]) -> list[float] | None:
 def answer_inputs(run: Run) -> dict[str, str]:
     """Questions and answers, which verdicts and p(True) are made from, as hashes."""
     return {name: run.sha256(name) for name in ("task.json", "answers.jsonl")}
+
+
+def question_groups(task: Task) -> list[str]:
+    """For each question what must not be split between folds: its words, case and spaces aside, with their context."""
+    return [" ".join(fold(e.question + e.context)[0].split()) for e in task.examples]
 
 
 def map_inputs(run: Run, baselines: bool) -> dict[str, str]:

@@ -123,6 +123,8 @@ class Origin:
     """What a detector belongs to.  Empty fields are not known, and are not checked."""
 
     model: str = ""
+    name: str = ""
+    """What the model was loaded by: a hub id, a folder, a file, or an alias."""
     revision: str = ""
     dtype: str = ""
     template: str = ""

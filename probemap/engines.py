@@ -29,6 +29,7 @@ class Plan:
     label: str
     revision: str
     dtype: str
+    template: str
     frame: Frame | Literal["given"]
     """What stands around the prompts; ``given``: some came with their answers."""
     sizes: list[int]
@@ -46,7 +47,8 @@ class Engine:
     """The batches of these numbers, which follow one another."""
 
     def plan(self) -> Plan:
-        return Plan(self.model.label, self.model.revision, self.model.dtype, self.frame, self.sizes)
+        of = self.model
+        return Plan(of.label, of.revision, of.dtype, of.template, self.frame, self.sizes)
 
     def each(self, batches: Sequence[int]) -> Iterator[list[Answer]]:
         return self.answers(batches) if batches else iter(())

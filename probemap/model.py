@@ -67,6 +67,12 @@ class Model:
         return f"{self.revision} {self.dtype} {getattr(quantised, 'quant_method', '')}".strip()
 
     @property
+    def template(self) -> str:
+        """SHA-256 of the tokenizer's chat template; empty if it has none."""
+        text = self.tokenizer.chat_template
+        return hashlib.sha256(str(text).encode()).hexdigest() if text else ""
+
+    @property
     def has_chat_template(self) -> bool:
         return bool(self.tokenizer.chat_template)
 

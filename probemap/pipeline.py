@@ -110,7 +110,8 @@ def _answer(
         plan = workers.plan()
         check_weights(run, plan, ("revision", "dtype"))
         run.write_task(task)
-        run.note("answer", {"model": plan.label, "revision": plan.revision, "dtype": plan.dtype, "frame": plan.frame})
+        facts = ("revision", "dtype", "template", "frame")
+        run.note("answer", {"model": plan.label, **{name: getattr(plan, name) for name in facts}})
         begun = run.begun_answers(plan.sizes)
         done = sum(plan.sizes[:begun])
         if done:

@@ -40,15 +40,7 @@ def replay(
     DataError: the tokenizer does not give a text back, or prompt and text do not fit the model's window.
     ModelError: a logit is not finite, or one text alone does not fit the memory.
     """
-    end = turn_end(model) if chat else None
-    answers = [_tokenised(model, prompt, reply, chat, end) for prompt, reply in pairs]
-    long = [a for a in answers if model.window is not None and len(a.token_ids) > model.window]
-    if long:
-        raise DataError(
-            f"{len(long)} prompts with their texts do not fit the window of {model.label}, {model.window} tokens: "
-            f"{long[0].id!r} has {len(long[0].token_ids)}",
-            "shorten or leave out these texts",
-        )
+    answers = tokenise(model, pairs, chat=chat)
     for batch in batches([len(a.token_ids) for a in answers], batch_size, max_tokens):
 
         def read(some: list[int]) -> list[list[float]]:
@@ -59,6 +51,20 @@ def replay(
                 raise out_of_memory(model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
             for i, values in zip(rows, logs, strict=True):
                 answers[i] = replace(answers[i], logprobs=tuple(values))
+    return answers
+
+
+def tokenise(model: Model, pairs: Sequence[tuple[Prompt, Reply]], *, chat: bool) -> list[Answer]:
+    """Replies as answers without log-probabilities; parameters and errors as of `replay`."""
+    end = turn_end(model) if chat else None
+    answers = [_tokenised(model, prompt, reply, chat, end) for prompt, reply in pairs]
+    long = [a for a in answers if model.window is not None and len(a.token_ids) > model.window]
+    if long:
+        raise DataError(
+            f"{len(long)} prompts with their texts do not fit the window of {model.label}, {model.window} tokens: "
+            f"{long[0].id!r} has {len(long[0].token_ids)}",
+            "shorten or leave out these texts",
+        )
     return answers
 
 

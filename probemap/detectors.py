@@ -1,0 +1,178 @@
+"""The verbs of detectors: made from a run, and asked about new answers."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probemap import flags
+from probemap.console import opened, say, stdout, talking
+from probemap.records import DataError, Example, Reply
+
+if TYPE_CHECKING:  # --help answers in a blink
+    from probemap.detector import Branch
+    from probemap.scoring import Score, Scorer
+
+app = typer.Typer()
+
+DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
+FalseAlarms = Annotated[float, typer.Option(min=0, max=1, help="Share of right answers that may be flagged.")]
+ModelOf = Annotated[
+    str | None,
+    typer.Option("--model", help="Where the detector's model is here; default: where it was when it was made."),
+]
+
+
+@app.command(epilog="Example:  probemap export RUN --out DETECTOR")
+def export(
+    folder: flags.RunFolder,
+    out: Annotated[Path, typer.Option("--out", help="The detector's folder.")],
+    cell: Annotated[
+        list[str] | None,
+        typer.Option(help="16:exact_answer_last, layer and position; several are averaged; default: the best."),
+    ] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the questions that only judge.")] = 0.2,
+    c: flags.C = "1",
+    false_alarms: Annotated[str, typer.Option(help="Shares of right answers that may be flagged.")] = "0.05,0.2",
+    seed: flags.Seed = 0,
+) -> None:
+    """The best cell as a detector: fitted and calibrated on some questions, judged on the others."""
+    from probemap.exporting import export as make
+
+    cells = [_cell(one) for one in cell] if cell else "best"
+    with talking() as talk:
+        made = make(
+            opened(folder),
+            out,
+            cells=cells,  # type: ignore[arg-type]
+            held_out=held_out,
+            c=c,
+            false_alarms=_shares(false_alarms),
+            seed=seed,
+            talk=talk,
+        )
+    _tell("", made.main)
+    if made.fallback:
+        _tell("where a position is missing: ", made.fallback)
+    stdout.print(str(out), markup=False, soft_wrap=True)
+
+
+@app.command(epilog="Example:  probemap score DETECTOR answers.jsonl > scores.jsonl")
+def score(
+    detector: DetectorFolder,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|RUN",
+            help="A file with question and answer (optionally id, context, choices, prompt, stopped), or a run folder.",
+        ),
+    ],
+    model: ModelOf = None,
+    false_alarms: FalseAlarms = 0.05,
+    batch_size: flags.BatchSize = 32,
+    device: flags.Device = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the weights; auto: as when the detector was made.")] = "auto",
+) -> None:
+    """How likely is each answer right?  One JSON line per answer, as soon as it is scored."""
+    from probemap.detector import Detector
+    from probemap.model import load_model
+    from probemap.scoring import Scorer
+
+    made = Detector.load(detector)
+    dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
+    loaded = load_model(model or made.origin.name, device=device, dtype=dtype)
+    scorer = Scorer(made, loaded, false_alarms, batch_size)
+    without = done = 0
+    for part in _scored(scorer, source):
+        for one in part:
+            typer.echo(json.dumps(asdict(one), ensure_ascii=True))
+        done += len(part)
+        without += sum(one.judged_by != "main" for one in part)
+    if without:
+        say(f"{without} of {done} answers were not judged by the detector's own cells: see judged_by and why")
+
+
+def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
+    from probemap.contents import answers_of
+    from probemap.scoring import AT_ONCE, in_parts
+
+    if source.is_dir():
+        run = opened(source)
+        task = run.task()
+        answers = answers_of(run, task)
+        for start in range(0, len(answers), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            yield scorer.score(task.examples[rows], answers[rows])
+        return
+    for part in in_parts(_rows(source)):
+        yield scorer.score([example for example, _ in part], scorer.answers(part))
+
+
+def _rows(path: Path) -> Iterator[tuple[Example, Reply]]:
+    from probemap.data import rows_of
+
+    for number, row in enumerate(rows_of(path), start=1):
+        where = f"{path}, row {number}"
+        if not isinstance(row, Mapping):
+            raise DataError(f"{where}: expected an object, got {type(row).__name__}", "one object per row")
+        yield question_and_answer(row, where, str(number))
+
+
+def question_and_answer(row: Mapping[str, Any], where: str, id_: str) -> tuple[Example, Reply]:
+    """What is scored, from a row with ``question`` and ``answer``.
+
+    Raises
+    ------
+    DataError: one of them is missing or no text.
+    """
+    texts = {}
+    for name, needed in (("question", True), ("answer", True), ("context", False), ("prompt", False)):
+        value = row.get(name)
+        if not isinstance(value, str) and (needed or value is not None):
+            found = f"is {type(value).__name__}" if name in row else f"is missing (fields: {', '.join(map(str, row))})"
+            raise DataError(f"{where}: {name} {found}", "each row needs texts 'question' and 'answer'")
+        texts[name] = value or ""
+    choices = row.get("choices") or ()
+    if not isinstance(choices, list | tuple) or not all(isinstance(one, str) for one in choices):
+        raise DataError(f"{where}: choices are {choices!r:.60}", "give a list of texts")
+    if not isinstance(row.get("stopped", True), bool):
+        raise DataError(f"{where}: stopped is {row['stopped']!r:.60}", "true, or false for an answer that was cut off")
+    name = str(row["id"]) if row.get("id") not in (None, "") else id_
+    example = Example(name, texts["question"], ("",), tuple(choices), texts["context"])
+    return example, Reply(name, texts["answer"], row.get("stopped", True), texts["prompt"] or None)
+
+
+def _cell(text: str) -> tuple[int, str]:
+    layer, colon, position = text.partition(":")
+    if not colon or not layer.isdecimal():
+        raise DataError(f"{text!r} is no cell", "layer and position, as 16:exact_answer_last")
+    return int(layer), position
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        shares = [float(part) for part in text.split(",")]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 < share < 1 for share in shares):
+        raise DataError(f"{text!r} are no shares", "numbers between 0 and 1 with commas: 0.05,0.2")
+    return shares
+
+
+def _tell(what: str, branch: "Branch") -> None:
+    quality = branch.quality
+    cells = ", ".join(f"layer {cell.layer} at {cell.position}" for cell in branch.cells)
+    say(
+        f"{what}{cells}: AUC {quality.auc:.3f} [{quality.auc_low:.3f}, {quality.auc_high:.3f}] on {quality.n} answers "
+        f"that took no part, Brier score {quality.brier:.3f}, calibration error {quality.calibration_error:.3f} "
+        f"({quality.calibration_noise:.3f} if all were true)"
+    )
+    for one in branch.thresholds:
+        say(
+            f"  flagging below {one.p_correct:.2f}: {one.flagged_right:.0%} of right answers "
+            f"({one.false_alarms:.0%} asked for), {one.flagged_wrong:.0%} of wrong ones; "
+            f"{one.precision:.0%} of the flagged are wrong"
+        )

@@ -1,0 +1,219 @@
+"""The same answer gets the same score from wherever it comes, and none from a model that is not the detector's."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import byte_level_tokenizer, save_tiny_model
+from typer.testing import CliRunner, Result
+
+from probemap.cli import app
+from probemap.contents import answers_of
+from probemap.detector import Detector
+from probemap.exporting import export
+from probemap.model import Model, load_model
+from probemap.records import DataError, DetectorError, Example, ProbemapError, Reply, RunError
+from probemap.run import Run
+from probemap.scoring import Scorer, check_belongs, in_parts
+
+
+@pytest.fixture(scope="module")
+def folder(mapped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector at the exact answer, with a fallback for answers that lack it."""
+    out = tmp_path_factory.mktemp("exported") / "detector"
+    run = Run.open(shutil.copytree(mapped, out.parent / "RUN"))
+    judgements = run.judgements()
+    for k in (3, 40):  # two answers without an exact answer, so that there is something to fall back for
+        judgements[k] = replace(judgements[k], span=None, no_span="nothing there")
+    run.write_judgements(judgements)
+    from probemap.capturing import capture
+
+    capture(run, redo=True)
+    export(run, out, cells=[(2, "exact_answer_last")], held_out=0.6)
+    return out
+
+
+@pytest.fixture(scope="module")
+def detector(folder: Path) -> Detector:
+    return Detector.load(folder)
+
+
+def probemap(*words: Any) -> Result:
+    call = CliRunner().invoke(app, [str(word) for word in words])
+    assert call.exit_code == 0, call.output
+    return call
+
+
+def refused(*words: Any) -> str:
+    call = CliRunner().invoke(app, [str(word) for word in words])
+    assert isinstance(call.exception, ProbemapError), call.output
+    return str(call.exception)
+
+
+def rows_of(mapped: Path, count: int) -> list[dict[str, Any]]:
+    run = Run.open(mapped)
+    task = run.task()
+    pairs = zip(task.examples, answers_of(run, task), strict=True)
+    return [{"id": e.id, "question": e.question, "answer": a.text} for e, a in pairs][:count]
+
+
+def test_a_run_gives_a_detector_that_knows_where_it_belongs(detector: Detector, chat_model: Model) -> None:
+    origin = detector.origin
+    assert (origin.model, origin.revision, origin.template) == ("tiny-chat", chat_model.revision, chat_model.template)
+    assert (origin.frame, origin.locator, origin.site) == ("chat", "numbers", "resid")
+    assert origin.asked.examples == ()
+    assert [(c.layer, c.position) for c in detector.main.cells] == [(2, "exact_answer_last")]
+    assert detector.fallback is not None
+    assert not detector.fallback.cells[0].position.startswith("exact")
+    check_belongs(detector, chat_model)
+
+
+def test_the_same_answer_gets_the_same_score_everywhere(
+    mapped: Path, detector: Detector, folder: Path, chat_model: Model, tmp_path: Path
+) -> None:
+    run = Run.open(mapped)
+    task = run.task()
+    answers = list(answers_of(run, task))
+    scorer = Scorer(detector, chat_model)
+    whole = scorer.score(task.examples, answers)
+    assert [s.id for s in whole] == [e.id for e in task.examples]
+    assert {s.judged_by for s in whole} == {"main"}
+    assert all(s.exact_answer == str(i + 5 + i % 2) for i, s in enumerate(whole))
+    expected = [s.p_correct for s in whole]
+    alone = [scorer.score([e], [a])[0].p_correct for e, a in zip(task.examples[:8], answers[:8], strict=True)]
+    assert alone == pytest.approx(expected[:8], abs=1e-5)
+    texts = [(replace(e, answers=("",)), Reply(e.id, a.text)) for e, a in zip(task.examples, answers, strict=True)]
+    made = scorer.answers(texts)
+    assert [a.token_ids for a in made] == [a.token_ids for a in answers]
+    assert [s.p_correct for s in scorer.score(task.examples, made)] == pytest.approx(expected, abs=1e-5)
+    again = Detector.load(shutil.copytree(folder, tmp_path / "elsewhere"))
+    assert [s.p_correct for s in Scorer(again, chat_model).score(task.examples, answers)] == expected
+
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(mapped, 80)))
+    for source in (mapped, tmp_path / "rows.jsonl"):
+        lines = [json.loads(line) for line in probemap("score", folder, source, "--batch-size", 7).stdout.splitlines()]
+        assert [line["p_correct"] for line in lines] == pytest.approx(expected, abs=1e-5)
+        assert [line["flagged"] for line in lines] == [s.flagged for s in whole]
+
+
+def test_the_score_is_that_of_the_stored_states(mapped: Path, detector: Detector, chat_model: Model) -> None:
+    from probemap.activations import ActivationStore
+
+    store = ActivationStore.open(mapped / "activations")
+    scores = detector.main.scores(store.read(2, "exact_answer_last")[:, None])
+    run = Run.open(mapped)
+    task = run.task()
+    made = Scorer(detector, chat_model).score(task.examples, list(answers_of(run, task)))
+    assert [s.score for s in made] == pytest.approx(scores.tolist(), abs=1e-4)
+    below = detector.main.threshold(0.05).score
+    assert [s.flagged for s in made] == [score < below for score in scores]
+
+
+def test_an_answer_without_an_exact_answer_goes_to_the_fallback_and_says_so(
+    detector: Detector, chat_model: Model
+) -> None:
+    scorer = Scorer(detector, chat_model)
+    example = Example("x", "What is 1 + 5?", ("",))
+    (said,) = scorer.score([example], scorer.answers([(example, Reply("x", "I do not know."))]))
+    assert detector.fallback is not None
+    cell = detector.fallback.cells[0]
+    assert (said.judged_by, said.exact_answer) == ("fallback", None)
+    assert said.why == f"no exact answer found: judged by layer {cell.layer} at {cell.position}"
+    assert said.p_correct is not None
+    (unjudged,) = Scorer(replace(detector, fallback=None), chat_model).score(
+        [example], scorer.answers([(example, Reply("x", "?"))])
+    )
+    assert (unjudged.judged_by, unjudged.p_correct, unjudged.flagged) == ("none", None, None)
+
+
+def test_another_model_never_gets_a_number(detector: Detector, chat_model: Model, tmp_path: Path) -> None:
+    other = load_model(save_tiny_model(tmp_path / "other", byte_level_tokenizer(), seed=1))
+    with pytest.raises(DetectorError, match=r"made for tiny-chat with weights .*…, this is other with .*\nhint:"):
+        Scorer(detector, other)
+    changed = replace(detector, origin=replace(detector.origin, template="0" * 64))
+    with pytest.raises(DetectorError, match="with chat template 0000000000000000…, this is tiny-chat with"):
+        Scorer(changed, chat_model)
+    unknown = replace(detector, origin=replace(detector.origin, revision="", template=""))
+    deep = replace(unknown, main=replace(unknown.main, cells=(replace(unknown.main.cells[0], layer=9),)))
+    with pytest.raises(DetectorError, match="reads layer 9, tiny-chat has 4"):
+        Scorer(deep, chat_model)
+    wide = replace(unknown, main=replace(unknown.main, weight=unknown.main.weight[:, :5]))
+    with pytest.raises(DetectorError, match="reads states of width 5, those of tiny-chat have 32"):
+        Scorer(wide, chat_model)
+    with pytest.raises(
+        DetectorError, match=r"no threshold for 0\.3 of right answers\nhint: there are those for 0\.05, 0\.2"
+    ):
+        Scorer(detector, chat_model, 0.3)
+
+
+def test_files_are_scored_as_they_are_read() -> None:
+    taken = 0
+
+    def rows() -> Any:
+        nonlocal taken
+        for k in range(1000):
+            taken += 1
+            yield Example(str(k), "?", ("",)), Reply(str(k), "!")
+
+    parts = in_parts(rows(), 10)
+    assert [r.id for _, r in next(parts)] == [str(k) for k in range(10)]
+    assert taken == 10
+    assert sum(map(len, parts)) == 990
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([1], "row 2: expected an object, got list"),
+        ({"question": "q"}, r"row 2: answer is missing (fields: question)"),
+        ({"question": "q", "answer": 7}, "row 2: answer is int"),
+        ({"question": "q", "answer": "a", "choices": "ab"}, "row 2: choices are 'ab'"),
+        ({"question": "q", "answer": "a", "stopped": "no"}, "row 2: stopped is 'no'"),
+    ],
+)
+def test_bad_rows_are_named(row: Any, message: str, folder: Path, chat_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6."}) + "\n" + json.dumps(row) + "\n")
+    assert message in refused("score", folder, path, "--model", chat_folder)
+
+
+def test_what_cannot_be_exported_is_refused(mapped: Path, folder: Path, tmp_path: Path) -> None:
+    assert "holds a config.json already" in refused("export", mapped, "--out", folder)
+    few = refused("export", mapped, "--out", tmp_path / "d")
+    assert "wrong answers are left to judge on: fewer than 20" in few
+    assert not (tmp_path / "d").exists()
+    for words, message in (
+        (("--cell", "here"), "'here' is no cell"),
+        (("--cell", "9:-1", "--held-out", "0.6"), "there is no cell (9, '-1')"),
+        (("--false-alarms", "5"), "'5' are no shares"),
+    ):
+        assert message in refused("export", mapped, "--out", tmp_path / "d", *words)
+    run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
+    log = run.log()
+    log["steps"]["judge"]["options"]["locator"] = "paper"
+    run.write("run.json", json.dumps(log))
+    with pytest.raises(RunError, match="the place of the exact answer depends on the verdict"):
+        export(run, tmp_path / "d", held_out=0.6)
+
+
+def test_prompts_that_came_with_answers_are_needed_again(detector: Detector, chat_model: Model) -> None:
+    scorer = Scorer(replace(detector, origin=replace(detector.origin, frame="given")), chat_model)
+    example = Example("x", "What is 1 + 5?", ("",))
+    with pytest.raises(DataError, match="made from prompts that came with their answers"):
+        scorer.answers([(example, Reply("x", "6."))])
+    (answer,) = scorer.answers([(example, Reply("x", " 6.", prompt="What is 1 + 5? It is"))])
+    assert answer.prompt == "What is 1 + 5? It is"
+
+
+def test_export_tells_what_the_detector_is_worth(mapped: Path, tmp_path: Path) -> None:
+    told = probemap("export", mapped, "--out", tmp_path / "d", "--cell", "3:-1", "--held-out", "0.6")
+    quality = Detector.load(tmp_path / "d").main.quality
+    assert (
+        f"layer 3 at -1: AUC {quality.auc:.3f} [{quality.auc_low:.3f}, {quality.auc_high:.3f}] on 48 answers"
+        in told.stderr
+    )
+    assert "5% asked for" in told.stderr
+    assert told.stdout.strip() == str(tmp_path / "d")
