@@ -1,18 +1,16 @@
 """The card of a detector, for people: where it reads, what it is worth, what it is for."""
 
-from typing import TYPE_CHECKING
+import json
 
-if TYPE_CHECKING:
-    from probemap.detector import Branch, Detector
+from probemap.branch import Branch, Origin
 
 
-def card(detector: "Detector") -> str:
+def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
     """Markdown, with the header that model hubs read."""
-    origin, main = detector.origin, detector.main
     header = [
         "---",
         "library_name: probemap",
-        *([f"base_model: {_quoted(origin.model)}"] if origin.model else []),
+        *([f"base_model: {json.dumps(origin.model)}"] if origin.model else []),
         "tags: [probemap, probe, correctness-detection]",
         "---",
     ]
@@ -24,8 +22,8 @@ def card(detector: "Detector") -> str:
         "",
         *_branch("Where it reads", main),
     ]
-    if detector.fallback:
-        body += ["", *_branch("Where an answer lacks one of these positions", detector.fallback)]
+    if fallback:
+        body += ["", *_branch("Where an answer lacks one of these positions", fallback)]
     facts = {
         "model": origin.model,
         "revision": origin.revision,
@@ -49,7 +47,7 @@ def card(detector: "Detector") -> str:
     return "\n".join([*header, "", *body, ""])
 
 
-def _branch(title: str, branch: "Branch") -> list[str]:
+def _branch(title: str, branch: Branch) -> list[str]:
     quality = branch.quality
     cells = ", ".join(f"layer {cell.layer} at `{cell.position}`" for cell in branch.cells)
     rows = [
@@ -77,10 +75,3 @@ def _branch(title: str, branch: "Branch") -> list[str]:
 def _plain(text: str) -> str:
     """Text that starts no markup, on one line."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in " ".join(text.split()))
-
-
-def _quoted(text: str) -> str:
-    """A YAML string."""
-    import json
-
-    return json.dumps(text)

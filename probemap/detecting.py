@@ -9,7 +9,8 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from probemap.detector import Branch, Cell, Detector, Origin, Quality, Threshold
+from probemap.branch import Branch, Cell, Origin, Quality, Threshold
+from probemap.detector import Detector
 from probemap.fit import fit_map
 from probemap.map import ProbeMap
 from probemap.records import DetectorError

@@ -13,7 +13,7 @@ from probemap.console import opened, say, stdout, talking
 from probemap.records import DataError, Example, Reply
 
 if TYPE_CHECKING:  # --help answers in a blink
-    from probemap.detector import Branch
+    from probemap.branch import Branch
     from probemap.scoring import Score, Scorer
 
 app = typer.Typer()

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from probemap.branch import Origin
 from probemap.contents import question_groups, read_answers, states_of
 from probemap.detecting import fit_detector
-from probemap.detector import Detector, Origin
+from probemap.detector import Detector
 from probemap.options import SILENT, Talk
 from probemap.records import DetectorError, RunError, Task
 from probemap.run import Run, again

@@ -18,8 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap import detector as room
+from probemap.branch import Branch, Cell, Origin, Quality
 from probemap.detecting import fit_detector
-from probemap.detector import Branch, Cell, Detector, Origin, Quality
+from probemap.detector import Detector
 from probemap.records import DetectorError, MapError
 
 NAMES = ("last_q", "exact_answer_last", "-1")

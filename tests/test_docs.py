@@ -34,7 +34,8 @@ def test_the_page_names_what_there_is() -> None:
     for name in ("honest_best", "indistinguishable", "compare", "difference"):
         assert f"`{name}`" in PAGE
         assert hasattr(ProbeMap, name)
-    options = {o for p in get_command(app).commands["map"].params for o in p.opts}  # type: ignore[attr-defined]
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    options = {o for verb in ("map", "plot") for p in commands[verb].params for o in p.opts}
     assert set(re.findall(r"--[a-z][\w-]+", PAGE)) <= options
     for picture in re.findall(r'src="([^"]+)"', PAGE):
         assert (DOCS / picture).stat().st_size < 200_000
