@@ -1,4 +1,4 @@
-"""What a detector is made of: where it reads, its probes, their calibration, what they are worth, what it belongs to."""
+"""What a detector is made of: where it reads, its probes and calibration, what they are worth, what it belongs to."""
 
 from dataclasses import dataclass, field
 from typing import Literal

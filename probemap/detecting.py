@@ -131,7 +131,7 @@ class _Job:
         seen = np.stack(
             [self.made.data["scores"].sel(layer=layer, position=position).values for layer, position in cells]
         )
-        scores = seen.mean(axis=(0, 1))
+        scores = seen.mean(axis=(0, 1), dtype=np.float64)
         known = ~np.isnan(scores)
         correct = self.made.data["correct"].values.astype(bool)[known]
         kind, calibration = _calibrate(scores[known], correct)
