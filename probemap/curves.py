@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from probemap.figure import SIZES, SizeName, new_figure, style
+from probemap.figure import SIZES, SizeName, new_figure, protocol_of, style
 from probemap.map import ProbeMap
 from probemap.values import measure
 
@@ -34,7 +34,7 @@ def plot_curves(
 
     Returns
     -------
-    The panels' axes, in order; each one's last line is its curve.
+    The panels' axes, in order; the line of each one's curve has the gid ``curve``.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def plot_curves(
             for other in np.delete(curves, k, axis=0):
                 ax.plot(x, other, color=_OTHERS, lw=0.4)
             ax.fill_between(x, low[k], high[k], color=_BAND, alpha=0.7, lw=0)
-            ax.plot(x, curves[k], color=_LINE, lw=letter / 6, marker="." if len(x) == 1 else None, gid="curve")
+            ax.plot(x, curves[k], color=_LINE, lw=letter / 6, marker=".", ms=letter / 2, gid="curve")
             ax.set_title(name, fontsize=0.9 * letter, pad=2)
             if value == "auc":
                 ax.axhline(0.5, color="#555555", lw=0.5, ls=":")
@@ -73,7 +73,10 @@ def plot_curves(
             # The lowest panel of each column keeps its labels, also where a spare one is below it.
             ax.tick_params(labelbottom=k + across >= len(names))
         if value == "auc":
-            panels[0].set_ylim(min(0.45, float(np.nanmin(low)) - 0.01), 1.0)
+            lowest = np.nanmin(low) if np.isfinite(low).any() else 0.5
+            panels[0].set_ylim(min(0.45, float(lowest) - 0.01), 1.0)
+        if label := protocol_of([probe_map]):
+            figure.suptitle(label[0], fontsize=letter)
         figure.supxlabel("Layer" if labels is None else "Token", fontsize=letter)
         figure.supylabel(measured.kind.label, fontsize=letter)
     return panels[: len(names)]

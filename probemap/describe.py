@@ -13,8 +13,10 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from probemap.cells import cell_aucs
 from probemap.map import ProbeMap
-from probemap.stats import LEVEL, Bools, Difference
+from probemap.probe import MIN_PER_CLASS
+from probemap.stats import LEVEL, Bools, Difference, by_group, difference
 
 FEW = 50
 """Right or wrong answers below which a column is said to rest on few."""
@@ -26,6 +28,8 @@ _GROUPS = {
     "the token after the exact answer": ("exact_answer_after_last",),
 }
 """Groups of positions that are compared; one that is not among them is that of the trailing tokens."""
+
+_NOT_COMPARED = Difference(*[float("nan")] * 4)
 
 _TRAILING = re.compile(r"-\d+")
 
@@ -41,7 +45,7 @@ class Observation:
     """One sentence, and what it is about."""
 
     about: str
-    """``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few``, ``baselines``."""
+    """``protocol``, ``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few``, ``baselines``."""
     text: str
 
 
@@ -70,10 +74,15 @@ def describe(probe_map: ProbeMap) -> Description:
 def observe(probe_map: ProbeMap) -> list[Observation]:
     """What can be said of a map, each sentence with its numbers."""
     few = _few(probe_map)
+    label = str(probe_map.data.attrs.get("protocol", ""))
+    first = [Observation("protocol", f"{label[0].upper()}{label[1:]}.")] if label else []
+    if not probe_map.best():
+        return [*first, *few]
     above = probe_map.chance.values
     if not above.any():
-        return [_nothing(probe_map), *few]
+        return [*first, _nothing(probe_map), *few]
     return [
+        *first,
         *_chance(probe_map, above),
         _peak(probe_map),
         *_comparisons(probe_map, above),
@@ -98,7 +107,8 @@ def _chance(probe_map: ProbeMap, above: Bools) -> list[Observation]:
     known = probe_map.auc.notnull().values
     layers, positions = np.array(probe_map.layers), np.array(probe_map.positions)
     columns = positions[above.any(0)]
-    text = f"{above.sum()} of {known.sum()} cells are better than chance, all cells considered at once"
+    are = "cell is" if above.sum() == 1 == known.sum() else "cells is" if above.sum() == 1 else "cells are"
+    text = f"{above.sum()} of {known.sum()} {are} better than chance, all cells considered at once"
     if above.any(0).all():
         text += "; every position has such cells."
     else:
@@ -107,9 +117,9 @@ def _chance(probe_map: ProbeMap, above: Bools) -> list[Observation]:
     first = layers[above.argmax(0)]
     earliest = first[above.any(0)].min()
     there = positions[above.any(0) & (first == earliest)]
-    onset = f"The signal is found from layer {earliest} on, at {_names(there)}"
+    onset = f"The signal is first found in layer {earliest}, at {_names(there)}"
     for layer in np.unique(first[above.any(0)])[1:]:
-        onset += f"; from layer {layer} at {_names(positions[above.any(0) & (first == layer)])}"
+        onset += f"; in layer {layer} at {_names(positions[above.any(0) & (first == layer)])}"
     return [Observation("chance", text), Observation("onset", onset + ".")]
 
 
@@ -127,12 +137,13 @@ def _peak(probe_map: ProbeMap) -> Observation:
             f"[{honest.low:.2f}, {honest.high:.2f}]"
         )
     if count == 1:
-        return Observation("peak", text + ".  No other cell may be the best.")
-    layers = np.array(probe_map.layers)[equal.any("position").values]
+        known = int(probe_map.auc.notnull().sum())
+        return Observation("peak", text + (".  No other cell may be the best." if known > 1 else "."))
     columns = [p for p, any_ in zip(probe_map.positions, equal.any("layer").values, strict=True) if any_]
     return Observation(
         "peak",
-        f"{text}.  {count} cells may be the best: in layers {layers.min()} to {layers.max()}, at {_names(columns)}.",
+        f"{text}.  {count} cells may be the best, the first and the last of them in {_span(probe_map, equal.values)}; "
+        f"some of them at {_names(columns)}.",
     )
 
 
@@ -153,7 +164,7 @@ class _Comparison:
     @property
     def text(self) -> str:
         one, other = (self.one, self.other) if self.made.value > 0 else (self.other, self.one)
-        return f"More is known at {one} than at {other}: {self.numbers} on average over the layers."
+        return f"More is known at {one} than at {other}: {self.numbers} over the layers, on answers that have both."
 
 
 def _comparisons(probe_map: ProbeMap, above: Bools) -> list[Observation]:
@@ -173,8 +184,24 @@ def _comparisons(probe_map: ProbeMap, above: Bools) -> list[Observation]:
 
 
 def _of_columns(probe_map: ProbeMap, one: str, other: str) -> Difference:
+    """On the answers that have all of these positions: other answers may be easier ones."""
     trailing = [p for p in probe_map.positions if _TRAILING.fullmatch(p)]
-    return probe_map.compare_columns(_GROUPS.get(one, trailing), _GROUPS.get(other, trailing))
+    has = {p for p in probe_map.positions if bool(probe_map.auc.sel(position=p).notnull().any())}
+    groups = [[p for p in _GROUPS.get(name, trailing) if p in has] for name in (one, other)]
+    if not all(groups):
+        return _NOT_COMPARED
+    data = probe_map.data.sel(position=[*groups[0], *groups[1]])
+    there = ~np.isnan(data["scores"].values).any(axis=0)  # (answer, layer, position)
+    rows = (there | np.isnan(data["auc"].values)).all(axis=(1, 2))
+    right = rows & data["correct"].values.astype(bool)
+    if min(right.sum(), rows.sum() - right.sum()) < MIN_PER_CLASS:
+        return _NOT_COMPARED
+    value, influence = cell_aucs(data, there & rows[:, None, None])
+    influence = by_group(influence, data["group"].values.astype(np.int64))
+    first = np.arange(len(value)) % len(data["position"]) < len(groups[0])
+    known = ~np.isnan(value)
+    weight = known * np.where(first, 1 / max((first & known).sum(), 1), -1 / max((~first & known).sum(), 1))
+    return difference(float(np.nansum(value * weight)), influence @ weight)
 
 
 def _shape(rows: Sequence[_Comparison], sure: Sequence[bool], spans: Sequence[str]) -> str:
@@ -191,6 +218,16 @@ def _shape(rows: Sequence[_Comparison], sure: Sequence[bool], spans: Sequence[st
         return (
             f"Along the layers the signal is U-shaped, weakest in {spans[1]}: {middle.numbers} below {spans[0]}, "
             f"{fall.numbers} below {spans[2]}."
+        )
+    if up[0] and up[1] and not sure[2]:
+        return (
+            f"The signal grows along the layers up to {spans[1]}, {middle.numbers} above {spans[0]}; from there to "
+            f"{spans[2]} no difference is sure."
+        )
+    if down[0] and up[2] and not sure[1]:
+        return (
+            f"The signal fades along the layers from {spans[1]} on, where it is {fall.numbers} above {spans[2]}; from "
+            f"{spans[0]} to there no difference is sure."
         )
     if up[0]:
         return f"The signal grows along the layers: more is known in {spans[2]} than in {spans[0]}, {late.numbers}."
@@ -244,9 +281,9 @@ def _few(probe_map: ProbeMap) -> list[Observation]:
     few = ~empty & (np.minimum(right, n - right) < FEW)
     positions = np.array(probe_map.positions)
     if few.any():
-        parts = ", ".join(
-            f"{p} ({r} right, {k - r} wrong)" for p, k, r in zip(positions[few], n[few], right[few], strict=True)
-        )
+        counts = list(zip(right[few].tolist(), (n - right)[few].tolist(), strict=True))
+        same = {c: [p for p, d in zip(positions[few], counts, strict=True) if c == d] for c in counts}
+        parts = ", ".join(f"{_names(names)} ({r} right, {w} wrong)" for (r, w), names in same.items())
         made.append(Observation("few", f"Fewer than {FEW} answers of one kind stand behind {parts}."))
     if empty.any():
         made.append(Observation("few", f"Too few answers to say anything at {_names(positions[empty])}."))

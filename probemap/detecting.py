@@ -163,7 +163,7 @@ class _Job:
         variance = float((by_group(judged.influence, own) ** 2).sum())
         value = float(judged.value[0])
         low, high = interval(value, variance, int(right.sum()), int((~right).sum()))
-        brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right).value[0])
+        brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right)[0])
         quality = Quality(len(right), int(right.sum()), value, low, high, brier, error, _calibration_noise(p))
         made = []
         for share in self.false_alarms:
@@ -216,7 +216,7 @@ def _fit(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:
 
 def _calibration_noise(p: Floats) -> float:
     draw = np.random.default_rng(0)
-    errors = [calibration_errors(p[:, None], draw.random(len(p)) < p).value[0] for _ in range(200)]
+    errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(200)]
     return float(np.mean(errors))
 
 

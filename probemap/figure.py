@@ -101,13 +101,13 @@ def plot_map(
     """
     measured = measure(probe_map, value)
     with rc_context(style(size)):
-        facts = _facts(probe_map, value) if SIZES[size].note else []
+        facts = _facts(probe_map, value) if SIZES[size].note else protocol_of([probe_map])
         ax = new_figure(SIZES[size].width, _height(measured, size, len(facts))).add_subplot() if ax is None else ax
         image = _heat(ax, measured, cmap, size)
         if value == "auc":
             _mark_best(ax, probe_map, image, size)
         ax.set_title(_escaped(facts), loc="left", fontsize=0.92 * SIZES[size].font)
-        _bar(image, [ax], measured)
+        _bar(image, [ax], [measured])
     return ax
 
 
@@ -138,10 +138,10 @@ def plot_maps(
             image = _heat(ax, measured, cmap, size, len(axes))
             if value == "auc":
                 _mark_best(ax, one, image, size)
-            ax.set_title(_escaped([title]), fontsize=SIZES[size].font)
+            ax.set_title(_escaped([title, *protocol_of([one])]), fontsize=SIZES[size].font)
             if same and ax is not axes[0]:
                 ax.set_ylabel("")
-        _bar(axes[-1].images[0], axes, several[-1])
+        _bar(axes[-1].images[0], axes, several)
     return axes
 
 
@@ -164,8 +164,9 @@ def plot_difference(
     with rc_context(style(size)):
         ax = new_figure(SIZES[size].width, _height(measured, size, 1)).add_subplot() if ax is None else ax
         image = _heat(ax, measured, cmap, size)
-        ax.set_title(_escaped([title or " minus ".join(_told_apart([one, other]))]), fontsize=SIZES[size].font)
-        _bar(image, [ax], measured)
+        lines = [title or " minus ".join(_told_apart([one, other])), *protocol_of([one, other])]
+        ax.set_title(_escaped(lines), fontsize=SIZES[size].font)
+        _bar(image, [ax], [measured])
     return ax
 
 
@@ -246,16 +247,17 @@ def _ink(image: AxesImage, rows: Any, columns: Any) -> list[str]:
     return ["black" if one > 0.45 else "white" for one in light]
 
 
-def _bar(image: AxesImage, axes: Sequence[Axes], measured: Measured) -> None:
-    low, high = measured.limits
-    data = measured.cells["value"].values
-    below, above = bool((data < low).any()), bool((data > high).any())
-    beyond = "neither" if measured.kind.limits else _EXTENDS[below, above]
+def _bar(image: AxesImage, axes: Sequence[Axes], several: Sequence[Measured]) -> None:
+    """The scale that all of these maps share."""
+    (low, high), kind = several[0].limits, several[0].kind
+    below = any(bool((m.cells["value"] < low).any()) for m in several)
+    above = any(bool((m.cells["value"] > high).any()) for m in several)
+    beyond = "neither" if kind.limits else _EXTENDS[below, above]
     figure = axes[0].figure
     fraction, pad = (0.05, 0.02) if len(axes) == 1 else (0.03, 0.01)
-    ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0] if measured.kind.limits == (0.5, 1.0) else None
+    ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0] if kind.limits == (0.5, 1.0) else None
     bar = figure.colorbar(image, ax=list(axes), ticks=ticks, extend=beyond, fraction=fraction, pad=pad)
-    bar.set_label(measured.kind.label)
+    bar.set_label(kind.label)
     bar.outline.set_linewidth(0.5)
     if bar.solids is not None:
         bar.solids.set_alpha(1.0)
@@ -285,9 +287,12 @@ def _facts(probe_map: ProbeMap, value: str) -> list[str]:
         lines.append(f"best cell, judged apart: {honest.auc:.2f} [{honest.low:.2f}, {honest.high:.2f}]")
     if value == "auc" and "scores" in probe_map.data:
         lines.append(f"dots: {int(probe_map.indistinguishable().sum())} cells of which each may be the best")
-    if label := attrs.get("protocol"):
-        lines.append(str(label))
-    return lines
+    return lines + protocol_of([probe_map])
+
+
+def protocol_of(probe_maps: Sequence[ProbeMap]) -> list[str]:
+    """The labels of protocols that are for comparison only; they stand on every picture."""
+    return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 
 
 def _escaped(lines: Sequence[str]) -> str:
@@ -304,5 +309,7 @@ def save_picture(axes: Axes, path: str | Path) -> None:
     }.get(path.suffix, {})
     figure = axes.figure
     assert isinstance(figure, Figure)
+    part = path.with_name(f".{path.name}.part")
     with rc_context(style("column")):
-        figure.savefig(path, dpi=300, metadata=metadata)
+        figure.savefig(part, dpi=300, metadata=metadata, format=path.suffix.removeprefix("."))
+    part.replace(path)

@@ -85,11 +85,14 @@ class ProbeMap:
 
         Raises
         ------
-        MapError: it has no such column.
+        MapError: it has no such column, or no value in any of them.
         """
         if lacking := [p for p in positions if p not in self.positions]:
             raise MapError(f"the map has no column {', '.join(lacking)}", f"it has {', '.join(self.positions)}")
-        return ProbeMap(self.data.sel(position=list(positions)))
+        part = ProbeMap(self.data.sel(position=list(positions)))
+        if bool(part.auc.isnull().all()):
+            raise MapError(f"too few answers to say anything at {', '.join(positions)}", "choose other columns as well")
+        return part
 
     def cell(self, layer: int, position: str) -> Cell:
         """One cell by its labels."""

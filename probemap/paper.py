@@ -42,7 +42,7 @@ class PaperProbe(BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         wrong: npt.NDArray[np.float64] = self.classifier_.predict_proba(x)[:, 0]
-        return -wrong
+        return 0.5 - wrong
 
 
 def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -26,7 +26,8 @@ class Portrait:
     """What the scores of one cell look like.  All scores are out of fold."""
 
     roc: Floats
-    """(3, 26): share of right answers recognised at each of `FALSE_ALARMS`, and its pointwise 95 % interval."""
+    """(3, 26): share of right answers recognised at each of `FALSE_ALARMS`, and its pointwise 95 % interval; NaN where
+    folds hold too few wrong answers to say."""
     reliability: Floats
     """(4, up to 10): for each bin the mean probability of "right", the share that is right, and its 95 % interval."""
     heaps: Ints
@@ -63,16 +64,16 @@ def _portrait(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, chanc
     there = ~np.isnan(chances)
     right, p = correct[there], chances[there]
     heaps = np.stack([np.histogram(p[right == side], HEAPS)[0] for side in (True, False)])
-    return Portrait(_roc(scores[:, there], fold[:, there], right, apart), _reliability(p, right), heaps)
+    return Portrait(_roc(scores[:, there], fold[:, there], right, apart), _reliability(p, right, apart), heaps)
 
 
 def _roc(scores: npt.NDArray[np.float32], fold: Ints, right: Bools, apart: float) -> Floats:
     """Averaged over folds and repeats at equal false alarms (Fawcett 2006, section 8.1), as scores of other probes
-    have another scale; each fold counts by its pairs, so that the area is the cell's AUC.
+    have another scale; each fold counts by its pairs, so that the area is about the cell's AUC.
 
     Its variance is that of Pepe 2003, section 5.2.2: of both shares, the second times the slope.
     """
-    curves, pairs = [], []
+    curves, pairs, fewest = [], [], len(right)
     for values, part in zip(scores, fold, strict=True):
         for k in np.unique(part):
             rows = part == k
@@ -81,6 +82,7 @@ def _roc(scores: npt.NDArray[np.float32], fold: Ints, right: Bools, apart: float
             alarms, hits, _ = roc_curve(right[rows], values[rows], drop_intermediate=False)
             curves.append(np.interp(FALSE_ALARMS, alarms, hits))
             pairs.append(right[rows].sum() * (~right[rows]).sum())
+            fewest = min(fewest, int((~right[rows]).sum()))
     hits = np.average(curves, axis=0, weights=pairs)
     n_right, n_wrong = int(right.sum()), int((~right).sum())
     # Two of each kind are added, so that where none was missed something may still be (Agresti & Coull 1998).
@@ -88,15 +90,17 @@ def _roc(scores: npt.NDArray[np.float32], fold: Ints, right: Bools, apart: float
     slope = np.gradient(hits, FALSE_ALARMS)
     variance = shrunk * (1 - shrunk) / n_right + slope**2 * FALSE_ALARMS * (1 - FALSE_ALARMS) / n_wrong
     half = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(variance * apart)
+    # Below one wrong answer of a fold a curve cannot say how many right ones are recognised.
+    half[: np.searchsorted(FALSE_ALARMS, 1 / fewest)] = np.nan
     return np.stack([hits, np.clip(hits - half, 0, 1), np.clip(hits + half, 0, 1)])
 
 
-def _reliability(p: Floats, right: Bools) -> Floats:
-    """Shares with Wilson's interval (1927)."""
+def _reliability(p: Floats, right: Bools, apart: float) -> Floats:
+    """Shares with Wilson's interval (1927), of as many answers as there are independent ones."""
     z = float(norm.ppf(0.5 + LEVEL / 2))
     made = []
     for rows in np.array_split(np.argsort(p, kind="stable"), min(BINS, len(p))):
-        n, share = len(rows), float(right[rows].mean())
+        n, share = len(rows) / apart, float(right[rows].mean())
         middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
         made.append([float(p[rows].mean()), share, *((middle + side * half) / (1 + z**2 / n) for side in (-1, 1))])
     return np.array(made).T

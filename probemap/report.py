@@ -31,6 +31,9 @@ MOST_SCORES = 1_000_000
 MOST_CHARACTERS = 4000
 """Of one text; what is left out of its middle is counted."""
 
+MOST_ACCEPTED = 20
+"""Accepted answers that are written out."""
+
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 """Plotly writes styles, and turns a picture into PNG by way of an image."""
 
@@ -61,6 +64,8 @@ class Sheet:
     """What made it, as shown: model, revision, seed, versions."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Why answers are not in the map, or in some columns only -> how many."""
+    note: str = ""
+    """What a reader must know first, e.g. that verdicts have changed since."""
 
 
 def render(sheets: Sequence[Sheet]) -> str:
@@ -136,8 +141,10 @@ def _run(sheet: Sheet) -> dict[str, Any]:
         "positions": probe_map.positions,
         "n": data["n"].values.tolist(),
         "nRight": data["n_right"].values.tolist(),
-        "counts": {name: int(data.attrs[name]) for name in ("answers", "decided", "right")},
-        "protocol": _visible(str(data.attrs.get("protocol", ""))),
+        "counts": {name: int(data.attrs.get(name, 0)) for name in ("answers", "decided", "right", "held_out")},
+        "notes": [_visible(text) for text in (str(data.attrs.get("protocol", "")), sheet.note) if text],
+        # Only the default probe's scores are log-odds.
+        "areOdds": not data.attrs.get("probe"),
         "values": {name: _grid(measure(probe_map, name)) for name in VALUES if _holds(probe_map, name)},
         "best": _cell(probe_map, [(c.layer, c.position) for c in probe_map.best()]),
         "equal": np.argwhere(probe_map.indistinguishable().values).tolist(),
@@ -211,7 +218,9 @@ def _leaf(leaf: Leaf) -> dict[str, Any]:
         "id": _visible(leaf.example.id),
         "question": _visible(leaf.example.question),
         "context": _visible(leaf.example.context),
-        "accepted": [_visible(one) for one in leaf.example.answers[:20]],
+        "accepted": [_visible(one) for one in leaf.example.answers[:MOST_ACCEPTED]],
+        "more": max(0, len(leaf.example.answers) - MOST_ACCEPTED),
+        "choices": [_visible(one) for one in leaf.example.choices],
         "correct": verdict.correct,
         "reason": _visible(verdict.reason),
         "place": _visible(leaf.judgement.no_span),

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from probemap.contents import read_answers, read_attention, read_map
 from probemap.map import ProbeMap
 from probemap.options import SILENT, Talk
 from probemap.positions import token_indices
-from probemap.records import DataError, Judgement, Task
+from probemap.records import DataError, Judgement, RunError, Task
 from probemap.report import Leaf, Sheet, render
 from probemap.run import Run
 
@@ -34,28 +35,41 @@ def report(runs: Sequence[Run], *, out: Path | None = None, talk: Talk = SILENT)
     for done, run in enumerate(runs, start=1):
         sheets.append(sheet(run, talk))
         talk.progress("runs", done, len(runs))
+    titles = Counter(one.title for one in sheets)
+    for k, run in enumerate(runs):
+        if titles[sheets[k].title] > 1:  # what the maps say of themselves does not tell them apart
+            sheets[k] = replace(sheets[k], title=f"{sheets[k].title} ({run.path.name})")
     page = render(sheets)
     if out is None:
         runs[0].write("report.html", page)
     else:
-        out.write_text(page, encoding="utf-8")
+        part = out.with_name(f".{out.name}.part")
+        part.write_text(page, encoding="utf-8")
+        part.replace(out)
     return out or runs[0].path / "report.html"
 
 
 def sheet(run: Run, talk: Talk = SILENT) -> Sheet:
     """What a page shows of one run; the answers' texts only if they are those that the map was made from."""
-    probe_map = read_map(run, talk.tell)
+    changed: list[str] = []
+    probe_map = read_map(run, changed.append)
     if run.is_done("attention"):
-        probe_map = read_attention(run, probe_map)
+        try:
+            probe_map = read_attention(run, probe_map)
+        except RunError as error:  # the other values do not need it
+            talk.tell(f"the page is without attention: {error.problem}")
     task, answers, judgements = read_answers(run)
     rows = {e.id: k for k, e in enumerate(task.examples)}
     mine = [rows[str(name)] for name in probe_map.data["answer"].values if str(name) in rows]
     tokens = token_indices(answers, [j.span for j in judgements], probe_map.positions)
     leaves = [Leaf(task.examples[k], answers[k], judgements[k], tokens[k]) for k in mine]
     if len(leaves) != probe_map.data.sizes["answer"]:
-        talk.tell("the map was made from other answers than the folder now holds: the page lists none")
-        leaves = []
-    return Sheet(probe_map, _title(probe_map), leaves, _made_by(run, task, probe_map), _dropped(judgements))
+        changed.append("the map was made from other answers than the folder now holds")
+    for text in changed:
+        talk.tell(text)
+    note = f"{changed[0].splitlines()[0]}: this page lists no answers." if changed else ""
+    made_by, dropped = _made_by(run, task, probe_map), _dropped(judgements)
+    return Sheet(probe_map, _title(probe_map), [] if changed else leaves, made_by, dropped, note)
 
 
 def _title(probe_map: ProbeMap) -> str:

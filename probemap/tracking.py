@@ -15,7 +15,8 @@ TRACKERS = ("mlflow", "wandb", "trackio")
 
 
 def track(run: Run, tracker: str) -> None:
-    """Hand over the run's numbers and facts, ``map.csv``, the pictures, and ``report.html``, which is made for it.
+    """Hand over the run's numbers and facts, ``map.csv``, the pictures, and ``report.html``, which is made for it;
+    Trackio, which keeps no files, is handed the numbers and the map's picture.
 
     Where it goes is the tracker's own business (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``, …).
 

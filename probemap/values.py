@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from probemap.cells import cell_aucs
@@ -73,7 +75,7 @@ class Measured:
     kind: Value
     cells: xr.Dataset
     """``value``, ``low``, ``high`` (95 % interval of the cell taken alone): over (layer, position), float64, NaN where
-    there is too little to say.  ``n``: over (position)."""
+    there is too little to say, and the interval of a calibration error.  ``n``: over (position)."""
     limits: tuple[float, float]
     """What the scale spans."""
 
@@ -125,7 +127,7 @@ def subtract(one: ProbeMap, other: ProbeMap) -> Measured:
     """AUC of `one` minus AUC of `other`, in the cells that both have.
 
     Of the same answers with the same verdicts it is `ProbeMap.difference`.  Else each map is judged on its own answers;
-    what two models say to one question counts as one draw, answers of other questions as independent.
+    what is said to one question, in one map or both, counts as one draw, other questions as independent.
 
     Raises
     ------
@@ -133,7 +135,8 @@ def subtract(one: ProbeMap, other: ProbeMap) -> Measured:
     """
     kind = Value("difference of AUCs", signed=True)
     _, mine, theirs = np.intersect1d(one.data["answer"].values, other.data["answer"].values, return_indices=True)
-    if len(mine) and np.array_equal(one.data["correct"].values[mine], other.data["correct"].values[theirs]):
+    same = len(mine) == one.data.sizes["answer"] == other.data.sizes["answer"]
+    if same and np.array_equal(one.data["correct"].values[mine], other.data["correct"].values[theirs]):
         made = one.difference(other).rename(difference="value")
         return Measured(kind, made, _robust(made["value"].values, signed=True))
     layers = [layer for layer in one.layers if layer in other.layers]
@@ -144,9 +147,11 @@ def subtract(one: ProbeMap, other: ProbeMap) -> Measured:
     (a, infl_a), (b, infl_b) = (cell_aucs(part) for part in parts)
     first, second = (part["group"].values.astype(np.int64) for part in parts)
     second = second + first.max() + 1
-    second[theirs] = first[mine]
+    count = int(second.max()) + 1
+    shared = coo_array((np.ones(len(mine)), (first[mine], second[theirs])), shape=(count, count))
+    _, question = connected_components(shared, directed=False)
     joint = Estimate(a - b, np.concatenate([infl_a, -infl_b]))
-    low, high = joint.interval(np.concatenate([first, second]))
+    low, high = joint.interval(question[np.concatenate([first, second])].astype(np.int64))
     template = parts[0]["auc"]
     cells = {
         name: template.copy(data=values.reshape(template.shape))
@@ -205,7 +210,9 @@ def _from_scores(data: xr.Dataset, scored: Callable[[Floats, Bools], Estimate]) 
         mean = Estimate(
             np.mean([part.value for part in parts], axis=0), np.mean([part.influence for part in parts], axis=0)
         )
-        low, high = mean.interval(groups)
+        # As the AUC's: probes that are trained on each other's answers move together, see `probe.noise_share`.
+        wider = np.sqrt(1 + np.nan_to_num(data["noise"].values[:, column]))
+        low, high = replace(mean, influence=mean.influence * wider).interval(groups)
         made[:, :, column] = mean.value, np.clip(low, 0, 1), np.clip(high, 0, 1)
     return {name: data["noise"].copy(data=grid) for name, grid in zip(("value", "low", "high"), made, strict=True)}
 
@@ -241,28 +248,29 @@ def _f1(scores: Floats, correct: Bools) -> Estimate:
     return Estimate(value, (above - value * below) / total)
 
 
-def calibration_errors(p: Floats, correct: Bools) -> Estimate:
-    """Expected calibration errors, |mean probability - share right| over `BINS`, as if each gap's sign were sure.
+def calibration_errors(p: Floats, correct: Bools) -> Floats:
+    """(m,): expected calibration errors, the mean |mean probability - share right| over `BINS`.
+
+    Without an interval: even true probabilities are off in every bin by chance, so the error lies above its own truth,
+    and the more so the fewer answers there are.
 
     Parameters
     ----------
     p: (n, m), probabilities of "right"; correct: (n,).
     """
-    n, m = p.shape
     gap = p - correct[:, None]
-    order = np.argsort(p, axis=0, kind="stable")
-    value, influence = np.zeros(m), np.zeros((n, m))
-    for part in np.array_split(order, min(BINS, n)):
-        mine = np.take_along_axis(gap, part, axis=0)
-        mean = mine.mean(0)
-        value += np.abs(mean) * len(part) / n
-        np.put_along_axis(influence, part, np.sign(mean) * (mine - mean) / n, axis=0)
-    return Estimate(value, influence)
+    parts = np.array_split(np.argsort(p, axis=0, kind="stable"), min(BINS, len(p)))
+    sizes = [np.abs(np.take_along_axis(gap, part, axis=0).mean(0)) * len(part) for part in parts]
+    return np.asarray(np.sum(sizes, axis=0) / len(p))
+
+
+def _calibration(scores: Floats, correct: Bools) -> Estimate:
+    return Estimate(calibration_errors(expit(scores), correct), np.full(scores.shape, np.nan))
 
 
 _SCORED: dict[str, Callable[[Floats, Bools], Estimate]] = {
     "accuracy": _accuracy,
     "balanced-accuracy": _balanced_accuracy,
     "f1": _f1,
-    "calibration-error": lambda scores, correct: calibration_errors(expit(scores), correct),
+    "calibration-error": _calibration,
 }

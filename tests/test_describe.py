@@ -56,12 +56,15 @@ def grow() -> np.ndarray:
 STRUCTURES: dict[str, tuple[np.ndarray, dict[str, str]]] = {
     # name: signal, and what must be said of what
     "noise": (at(ALL, 0), {"nothing": "of 180 cells none is better than chance"}),
-    "everywhere the same": (at(ALL, 1.0), {"chance": "every position has such cells", "onset": "from layer 0 on"}),
+    "everywhere the same": (
+        at(ALL, 1.0),
+        {"chance": "every position has such cells", "onset": "first found in layer 0, at"},
+    ),
     "exact answer": (
         at(EXACT, 1.2),
         {
             "chance": "at exact_answer_first and exact_answer_last; none at last_q",
-            "onset": "from layer 0 on, at exact_answer_first and exact_answer_last.",
+            "onset": "first found in layer 0, at exact_answer_first and exact_answer_last.",
             "positions": "at the exact answer's tokens than at the end of the question.*"
             "at the exact answer's tokens than at the trailing tokens",
         },
@@ -102,7 +105,7 @@ def test_what_is_planted_is_said_and_nothing_else(name: str) -> None:
 def test_the_onset_is_never_before_the_truth() -> None:
     signal = at(EXACT, 1.5, slice(5, None))
     said = about(describe(planted(signal)))
-    match = re.search(r"found from layer (\d+) on, at ([\w, ]+)\.", said["onset"])
+    match = re.search(r"first found in layer (\d+), at ([\w, ]+)\.", said["onset"])
     assert match, said["onset"]
     assert int(match[1]) == 5
     assert match[2] == "exact_answer_first and exact_answer_last"
@@ -121,6 +124,33 @@ def test_a_group_is_said_to_know_more_only_where_it_does() -> None:
         said = about(describe(planted(at(ALL, 0.8), 300, seed)))
         wrong += bool({"positions", "layers"} & set(said))
     assert wrong <= 10
+
+
+def test_a_signal_that_levels_off_is_not_said_to_grow_on() -> None:
+    signal = at(ALL, np.minimum(np.linspace(0, 3.2, LAYERS), 1.2))
+    said = about(describe(planted(signal, seed=1)))
+    assert re.match("The signal grows along the layers up to layers 4 to 7, .* no difference is sure", said["layers"])
+    said = about(describe(planted(signal[::-1], seed=1)))
+    assert re.match("The signal fades along the layers from layers 4 to 7 on", said["layers"])
+
+
+def test_positions_are_compared_on_answers_that_have_both() -> None:
+    """The same everywhere, but only in answers that have an exact answer: no position knows more."""
+    rows = np.ones((800, 15), bool)
+    rows[np.random.default_rng(77).random(800) < 0.5, 3:7] = False
+    made = planted(at(ALL, 0), seed=2, rows=rows)
+    there, correct = rows[:, 4], made.data["correct"].values.astype(bool)
+    scores = made.data["scores"].values.copy()
+    scores[0, there & correct] += 1.5
+    again = from_scores(scores[0], correct, names=DEFAULT_POSITIONS, folds=5)
+    assert again.compare_columns(["exact_answer_first"], ["-1"]).low > 0, "on their own answers they differ"
+    assert "positions" not in about(describe(again))
+
+
+def test_a_protocol_for_comparison_comes_first() -> None:
+    made = planted(at(EXACT, 1.2))
+    made.data.attrs["protocol"] = "paper protocol: for comparison"
+    assert describe(made).observations[0].text == "Paper protocol: for comparison."
 
 
 def test_columns_with_few_answers_are_named() -> None:

@@ -221,6 +221,28 @@ def test_pictures_are_as_wide_as_what_they_are_printed_on(size: str, tmp_path: P
         assert picture.width == pytest.approx(SIZES[size].width * 300, abs=1)
 
 
+def test_a_protocol_for_comparison_stands_on_every_picture() -> None:
+    made, other = scored(protocol="paper protocol"), scored(1)
+    titles = [
+        plot_map(made).get_title(loc="left"),
+        plot_map(made, size="slide").get_title(loc="left"),
+        plot_maps([made, other])[0].get_title(),
+        plot_difference(made, other).get_title(),
+        plot_curves(made)[0].figure.get_suptitle(),
+    ]
+    assert ["paper protocol" in title for title in titles] == [True] * 5
+    assert "paper protocol" not in plot_maps([made, other])[1].get_title()
+
+
+def test_the_bar_of_several_maps_says_what_lies_beyond_it_in_any() -> None:
+    one, other = scored(), scored(1)
+    one.data["gain"][0, 0] = 5.0
+    axes = plot_maps([one, other], value="gain")
+    bar = axes[-1].images[0].colorbar
+    assert bar is not None
+    assert bar.extend == "max"
+
+
 def test_the_blues_can_be_read_in_grey() -> None:
     bar = plot_map(a_map()).images[0].get_cmap()(np.linspace(0, 1, 20))[:, :3] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(bar) < 0).all()

@@ -121,11 +121,11 @@ def test_a_click_chooses_a_cell_and_everything_follows(page: Page, probe_map: Pr
     page.mouse.click(*cell(page, 2, 14))
     there = probe_map.cell(2, "-1")
     assert heading(page).startswith(f"Layer 2 at -1: AUC {there.auc:.3f}")
-    along = plotted(page, "layers", "data[2].y")
+    along = plotted(page, "layers", "data[1].y")
     np.testing.assert_allclose(along, probe_map.auc.sel(position="-1").values, rtol=1e-4)
-    across = plotted(page, "positions", "data[2].y")
+    across = plotted(page, "positions", "data[1].y")
     np.testing.assert_allclose(np.array(across, float), probe_map.auc.sel(layer=2).values, rtol=1e-4)
-    area = np.trapezoid(plotted(page, "roc", "data[3].y"), plotted(page, "roc", "data[3].x"))
+    area = np.trapezoid(plotted(page, "roc", "data[2].y"), plotted(page, "roc", "data[2].x"))
     assert area == pytest.approx(there.auc, abs=0.02)
     assert page.inner_text("#answers-heading") == "Answers, as layer 2 at -1 judges them"
 
@@ -250,7 +250,7 @@ def test_runs_are_compared(browser: Browser, tmp_path: Path) -> None:
     page = watched.page
     assert page.is_hidden("#beside-figure")
     page.select_option("#beside", "1")
-    expect(page.locator("#beside-caption")).to_have_text("=cmd|' /C calc'!A0")
+    expect(page.locator("#beside-caption")).to_have_text("=cmd|' /C calc'!A0: AUC")
     drawn = plotted(page, "difference-map", "data[1].z")
     np.testing.assert_allclose(drawn, one.auc.values - other.auc.values, atol=1e-4)
     page.select_option("#run", "1")
@@ -262,6 +262,47 @@ def test_runs_are_compared(browser: Browser, tmp_path: Path) -> None:
         page.click("#save-csv")
     runs = {row["run"] for row in csv.DictReader(io.StringIO(csv_file.value.path().read_text()))}
     assert runs == {"first", "'=cmd|' /C calc'!A0"}, "a spreadsheet would run it"
+    watched.close()
+
+
+def test_runs_of_other_shapes_keep_the_chosen_cell_by_its_name(browser: Browser, tmp_path: Path) -> None:
+    one = from_scores(*some(), names=NAMES)
+    scores, correct = some(seed=1)
+    other = from_scores(scores[:, :2, ::-1], correct, names=("-1", "last_q"))
+    gain = {f"gain{end}": other.auc - 0.7 for end in ("", "_low", "_high", "_band_low", "_band_high")}
+    other = ProbeMap(other.data.assign(gain))
+    path = tmp_path / "shapes.html"
+    path.write_text(render([Sheet(one, "one"), Sheet(other, "other")]), encoding="utf-8")
+    watched = Watched(browser, path)
+    page = watched.page
+    page.mouse.click(*cell(page, 1, 1))
+    assert heading(page).startswith("Layer 1 at -1")
+    page.select_option("#beside", "1")
+    page.select_option("#run", "1")
+    assert heading(page).startswith("Layer 1 at -1")
+    page.select_option("#value", "gain")
+    page.select_option("#beside", "0")
+    expect(page.locator("#beside-caption")).to_have_text("one holds no gain")
+    page.select_option("#value", "accuracy")
+    scales = [plotted(page, chart, f"data[1].{end}") for chart in ("map", "beside-map") for end in ("zmin", "zmax")]
+    assert scales[:2] == scales[2:], "maps beside each other share one scale"
+    watched.close()
+
+
+def test_empty_columns_leave_gaps_and_hide_nothing(browser: Browser, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    correct = draw.random(200) < 0.5
+    scores = draw.normal(size=(200, 2, 5)) + correct[:, None, None]
+    scores[:, :, [1, 3]] = np.nan
+    made = from_scores(scores, correct, names=("<i>a</i>", "b", "c", "d", "e"))
+    path = tmp_path / "gaps.html"
+    path.write_text(render([Sheet(made, "gaps")]), encoding="utf-8")
+    watched = Watched(browser, path)
+    page = watched.page
+    assert plotted(page, "positions", "data[0].x") == [0, 0, 0, None, 2, 2, 2, None, 4, 4, 4, None]
+    assert plotted(page, "positions", "data[1].mode") == "lines+markers"
+    names = page.locator("#map .xtick text").all_text_contents()
+    assert names[0] == "<i>a</i> · 200"
     watched.close()
 
 

@@ -47,6 +47,32 @@ def test_the_roc_s_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.92 <= np.mean(held) <= 0.985
 
 
+def test_a_curve_says_nothing_below_one_wrong_answer_of_a_fold() -> None:
+    draw = np.random.default_rng(0)
+    correct = draw.random(200) < 0.5
+    made = portraits(from_scores((draw.normal(size=200) + correct)[:, None, None], correct, folds=10))[0][0]
+    assert made is not None
+    unknown = np.isnan(made.roc[1])
+    assert unknown[:2].all()
+    assert not unknown[8:].any()
+    assert not np.isnan(made.roc[0]).any()
+
+
+def test_answers_of_one_question_widen_both_pictures() -> None:
+    draw = np.random.default_rng(0)
+    correct = draw.random(200) < 0.5
+    scores = (draw.normal(size=200) + correct)[:, None, None]
+    alone = portraits(from_scores(scores, correct))[0][0]
+    groups = np.repeat(np.arange(100), 2)
+    pairs = portraits(from_scores(np.repeat(scores[:100], 2, 0), np.repeat(correct[:100], 2), groups))[0][0]
+    half = portraits(from_scores(scores[:100], correct[:100]))[0][0]
+    assert alone is not None and pairs is not None and half is not None
+    middle = slice(8, 18)
+    np.testing.assert_allclose((pairs.roc[2] - pairs.roc[1])[middle], (half.roc[2] - half.roc[1])[middle], rtol=0.1)
+    widths = [(p.reliability[3] - p.reliability[2]).mean() for p in (pairs, half)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)
+
+
 def test_the_reliability_of_true_probabilities_lies_on_the_diagonal() -> None:
     draw = np.random.default_rng(0)
     p = draw.random(20_000)

@@ -62,7 +62,7 @@ def test_the_page_holds_the_map_s_numbers() -> None:
     assert run["n"] == made.data["n"].values.tolist()
     assert run["best"] == [[made.layers.index(made.best()[0].layer), NAMES.index(made.best()[0].position)]]
     assert run["equal"] == np.argwhere(made.indistinguishable().values).tolist()
-    assert run["counts"] == {"answers": 300, "decided": 300, "right": int(made.data["correct"].sum())}
+    assert run["counts"] == {"answers": 300, "decided": 300, "right": int(made.data["correct"].sum()), "held_out": 0}
 
 
 def test_probabilities_travel_as_sixteen_bits() -> None:
@@ -209,10 +209,10 @@ def test_undecided_answers_are_counted(run: Run) -> None:
         judgements[k] = replace(judgements[k], verdict=Verdict(None, "cut off"), span=None, no_span="nothing there")
     judgements[7] = replace(judgements[7], span=None, no_span="nothing there")
     run.write_judgements(judgements)
-    told: list[str] = []
     made = sheet(run)
     assert made.dropped == {"undecided, cut off": 5, "not in the exact answer's columns, nothing there": 1}
-    assert told == []
+    assert made.leaves == []
+    assert made.note == "map.nc was made before verdicts.jsonl changed: this page lists no answers."
 
 
 def test_answers_that_the_map_was_not_made_from_are_not_listed(run: Run) -> None:
@@ -224,7 +224,7 @@ def test_answers_that_the_map_was_not_made_from_are_not_listed(run: Run) -> None
     ProbeMap(made.data.assign_coords(answer=names)).save(run.path / "map.nc")
     told: list[str] = []
     assert sheet(run, Talk(told.append)).leaves == []
-    assert told[-1].startswith("the map was made from other answers than the folder now holds")
+    assert told == ["the map was made from other answers than the folder now holds"]
 
 
 def test_where_a_page_may_go(run: Run, tmp_path: Path) -> None:
@@ -236,6 +236,34 @@ def test_where_a_page_may_go(run: Run, tmp_path: Path) -> None:
     (run.path / "map.nc").unlink()
     with pytest.raises((RunError, MapError), match="there is no map"):
         report([run])
+
+
+def test_runs_that_say_the_same_of_themselves_are_told_apart_by_their_folders(run: Run, tmp_path: Path) -> None:
+    other = Run.open(shutil.copytree(run.path, tmp_path / "OTHER"))
+    made = content(report([run, other], out=tmp_path / "both.html").read_text())["runs"]
+    assert [one["title"] for one in made] == ["tiny-chat on questions (RUN)", "tiny-chat on questions (OTHER)"]
+
+
+def test_attention_that_does_not_fit_is_left_out_and_told(run: Run) -> None:
+    from probemap.attending import attend
+    from probemap.options import Talk
+
+    attend(run, "last_q,-1")
+    told: list[str] = []
+    made = sheet(run, Talk(told.append))
+    assert "attention" not in made.probe_map.data
+    assert told[0].startswith("the page is without attention: attention was captured at last_q, -1, not at")
+    assert len(made.leaves) == 80
+
+
+def test_scores_that_are_no_log_odds_are_marked() -> None:
+    made = from_scores(*some(), names=NAMES)
+    assert content(render([Sheet(made)]))["runs"][0]["areOdds"] is True
+    made.data.attrs.update(probe="LinearSVC()", protocol="paper protocol", held_out=40)
+    (one,) = content(render([Sheet(made, note="mind")]))["runs"]
+    assert one["areOdds"] is False
+    assert one["notes"] == ["paper protocol", "mind"]
+    assert one["counts"]["held_out"] == 40
 
 
 # --- notebooks ---

@@ -181,6 +181,40 @@ def test_two_models_asked_the_same_questions_are_compared_question_by_question()
     assert subtract(one, same).cells["value"].values.tolist() == [[0, 0]] * 3
 
 
+def test_a_small_overlap_does_not_replace_the_comparison() -> None:
+    scores, correct = some(400)
+    one = from_scores(scores[:250], correct[:250], names=("a", "b"), ids=[f"q{i}" for i in range(250)])
+    other = from_scores(scores[200:], correct[200:], names=("a", "b"), ids=[f"q{i}" for i in range(200, 400)])
+    made = subtract(one, other).cells
+    np.testing.assert_allclose(made["value"].values, one.auc.values - other.auc.values)
+    assert made["n"].values.tolist() == [200, 100]
+
+
+def test_a_question_of_both_maps_ties_all_of_its_answers_together() -> None:
+    scores, correct = some(300, seed=3)
+    groups = np.arange(300) // 3
+    one = from_scores(scores, correct, groups, names=("a", "b"), ids=[f"a{i}" for i in range(300)])
+    other = from_scores(
+        -scores, correct, groups, names=("a", "b"), ids=[f"a{i}" if i % 3 == 0 else f"b{i}" for i in range(300)]
+    )
+    tied = subtract(one, other).cells
+    apart = from_scores(-scores, correct, groups, names=("a", "b"), ids=[f"b{i}" for i in range(300)])
+    free = subtract(one, apart).cells
+    # The same answers with opposite scores: their errors add up instead of their squares.
+    assert ((tied["high"] - tied["low"]).values > 1.2 * (free["high"] - free["low"]).values).all()
+
+
+def test_what_moves_aucs_together_widens_other_values_too() -> None:
+    scores, correct = some(300)
+    plain = from_scores(scores, correct, names=("a", "b"))
+    noisy = from_scores(scores, correct, names=("a", "b"))
+    noisy.data["noise"][:] = 1.0
+    for value in ("accuracy", "balanced-accuracy", "f1"):
+        widths = [(m.cells["high"] - m.cells["low"]).values for m in (measure(noisy, value), measure(plain, value))]
+        np.testing.assert_allclose(widths[0], np.sqrt(2) * widths[1])
+    assert np.isnan(measure(plain, "calibration-error").cells["low"].values).all()
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     scores, correct = some()
     made = from_scores(scores, correct, names=("a", "b"))

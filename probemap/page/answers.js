@@ -50,7 +50,8 @@ const answers = (() => {
     const line = (name, text) => node.append(element("p", {}, element("b", {}, `${name} `), element("bdi", { dir: "auto" }, text)));
     if (row.context) line("Context", row.context);
     line("Question", row.question);
-    line("Accepted", row.accepted.join("; "));
+    if (row.choices.length) line("Choices", row.choices.join("; "));
+    line("Accepted", row.accepted.join("; ") + (row.more ? `; and ${row.more} more` : ""));
     line("Verdict", `${row.correct ? "right" : "wrong"}${row.reason ? `: ${row.reason}` : ""}${row.place ? ` (${row.place})` : ""}`);
     const box = element("div", { class: "said" });
     for (const piece of before) box.append(token(run, k, cell, chance, piece), element("span", { class: "plain" }, " … "));

@@ -23,7 +23,9 @@ const charts = (() => {
   };
 
   const text = (value, digits = 3) => (value === null || value === undefined ? "not known" : value.toFixed(digits));
-  const range = (low, high) => `[${text(low)}, ${text(high)}]`;
+  const range = (low, high) => (low === null || high === null ? "" : `[${text(low)}, ${text(high)}]`);
+  // Plotly reads markup in texts, and position names may be anybody's.
+  const plain = (name) => String(name).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
   const scale = (colours) => colours.map((colour, k) => [k / (colours.length - 1), colour]);
 
   // A map: `grid` as the report writes one; `marks` with best and equal cells, or nothing; `chosen` as [row, column].
@@ -33,7 +35,7 @@ const charts = (() => {
     const pale = grid.signed ? grid.value.map((row, i) => row.map((value, j) => (value !== null && grid.low[i][j] <= 0 && grid.high[i][j] >= 0 ? 1 : null))) : null;
     const veil = (z, colour, opacity) => ({ type: "heatmap", z, showscale: false, hoverinfo: "skip", opacity, colorscale: [[0, colour], [1, colour]], xgap: 1, ygap: 1 });
     const said = grid.value.map((row, i) => row.map((value, j) =>
-      `layer ${grid.layers[i]}, ${grid.positions[j]}<br>${text(value)} ${range(grid.low[i][j], grid.high[i][j])}<br>n = ${grid.n[j]}` +
+      `layer ${grid.layers[i]}, ${plain(grid.positions[j])}<br>${text(value)} ${range(grid.low[i][j], grid.high[i][j])}<br>n = ${grid.n[j]}` +
       (marks && marks.gain ? `<br>gain ${text(marks.gain.value[i][j])} ${range(marks.gain.low[i][j], marks.gain.high[i][j])}` : "")));
     const traces = [
       veil(empty, tone("empty"), 1),
@@ -48,7 +50,7 @@ const charts = (() => {
         marker: { size: 3.5, color: "#ffffff", line: { color: "#000000", width: 0.8 } } });
     }
     if (chosen) shapes.push(box(chosen, tone("wrong"), 3.5, "solid"));
-    const names = grid.positions.map((name, j) => `${name} · ${grid.n[j]}`);
+    const names = grid.positions.map((name, j) => `${plain(name)} · ${grid.n[j]}`);
     return put(id, traces, {
       shapes, margin: { l: 40, r: 10, t: 6, b: 60 },
       xaxis: { tickvals: names.map((_, j) => j), ticktext: names, tickangle: -90, showgrid: false, range: [-0.5, names.length - 0.5] },
@@ -58,27 +60,38 @@ const charts = (() => {
   };
 
   const line = (x, y, more) => ({ type: "scatter", mode: "lines", x, y, line: { color: tone("right"), width: 2 }, ...more });
-  const band = (x, low, high) => [
-    line(x, low, { line: { width: 0 }, hoverinfo: "skip" }),
-    line(x, high, { line: { width: 0 }, fill: "tonexty", fillcolor: tone("band"), hoverinfo: "skip" }),
-  ];
+  // One closed shape for each run of neighbours whose interval is known; one that stands alone has a bar.
+  const band = (x, low, high) => {
+    const known = low.map((value, k) => value !== null && high[k] !== null);
+    const [across, up] = [[], []];
+    for (let k = 0; k < x.length; k += 1) {
+      if (!known[k]) continue;
+      let end = k;
+      while (known[end + 1]) end += 1;
+      const run = x.map((_, i) => i).slice(k, end + 1);
+      across.push(...run.map((i) => x[i]), ...[...run].reverse().map((i) => x[i]), x[k], null);
+      up.push(...run.map((i) => high[i]), ...[...run].reverse().map((i) => low[i]), high[k], null);
+      k = end;
+    }
+    return { type: "scatter", mode: "lines", x: across, y: up, fill: "toself", fillcolor: tone("band"), line: { width: 1, color: tone("band") }, hoverinfo: "skip" };
+  };
   const guide = (x, y) => line(x, y, { line: { color: tone("soft"), width: 1, dash: "dot" }, hoverinfo: "skip" });
 
   // One row or one column of a map, with the chosen cell marked.
   const curve = (id, names, value, low, high, at, isAuc, label) => {
     const x = names.map((_, k) => k);
-    const said = value.map((one, k) => `${names[k]}<br>${text(one)} ${range(low[k], high[k])}`);
-    const traces = [...band(x, low, high), line(x, value, { text: said, hoverinfo: "text", connectgaps: false })];
+    const said = value.map((one, k) => `${plain(names[k])}<br>${text(one)} ${range(low[k], high[k])}`);
+    const traces = [band(x, low, high), line(x, value, { mode: "lines+markers", marker: { size: 4, color: tone("right") }, text: said, hoverinfo: "text", connectgaps: false })];
     if (isAuc) traces.push(guide([0, x.length - 1], [0.5, 0.5]));
     traces.push({ type: "scatter", mode: "markers", x: [at], y: [value[at]], marker: { size: 10, color: tone("wrong") }, hoverinfo: "skip" });
     const numbers = names.every((name) => typeof name === "number");
     const step = Math.ceil(names.length / 12);
     const ticks = numbers ? x.filter((k) => k % step === 0) : x;
-    return put(id, traces, { xaxis: { tickvals: ticks, ticktext: ticks.map((k) => names[k]), tickangle: numbers ? 0 : -90 } }, label);
+    return put(id, traces, { xaxis: { tickvals: ticks, ticktext: ticks.map((k) => plain(names[k])), tickangle: numbers ? 0 : -90 } }, label);
   };
 
   const roc = (id, alarms, [hits, low, high], label) => put(id, [
-    ...band(alarms, low, high), guide([0, 1], [0, 1]),
+    band(alarms, low, high), guide([0, 1], [0, 1]),
     line(alarms, hits, { text: hits.map((hit, k) => `${text(hit, 2)} ${range(low[k], high[k])} of right answers<br>at ${text(alarms[k], 2)} of wrong ones`), hoverinfo: "text" }),
   ], { xaxis: { range: [0, 1], title: { text: "false alarms" } }, yaxis: { range: [0, 1.02] } }, label);
 

@@ -15,19 +15,28 @@
   const options = (select, pairs) => select.replaceChildren(...pairs.map(([value, name]) => element("option", { value }, name)));
 
   const facts = () => {
-    const { answers: all, decided, right } = run().counts;
+    const { answers: all, decided, right, held_out: apart } = run().counts;
     let said = `${all} answers: ${right} right, ${decided - right} wrong, ${all - decided} undecided and left out.`;
     if (run().honest) said += ` The best cell, chosen on some answers and judged on others, is worth ${text(run().honest[0])} ${range(run().honest[1], run().honest[2])}.`;
-    if (run().protocol) said += ` ${run().protocol}.`;
-    return said;
+    if (apart) said += ` Judged on ${apart} answers that were held out.`;
+    return [said, ...run().notes].join(" ");
   };
 
   const marks = (one, value) => ({ best: value === "auc" ? one.best : [], equal: value === "auc" ? one.equal : [], gain: value === "gain" ? null : one.values.gain });
 
+  const besideRun = () => (at("beside").value === "" ? null : runs[Number(at("beside").value)]);
+
+  // Maps beside each other share one scale.
+  const limits = () => {
+    const both = [run(), besideRun()].map((one) => one && one.values[state.value]).filter(Boolean).map((one) => one.limits);
+    return [Math.min(...both.map((one) => one[0])), Math.max(...both.map((one) => one[1]))];
+  };
+
   const drawMap = () => {
+    const shown = { ...grid(), limits: limits() };
     const label = `${grid().label}, ${run().layers.length} layers by ${run().positions.length} positions; the same numbers are in the table below`;
     at("map-caption").textContent = runs.length > 1 ? `${run().title}: ${grid().label}` : grid().label;
-    return charts.map("map", grid(), marks(run(), state.value), state.cell, content.scales, label);
+    return charts.map("map", shown, marks(run(), state.value), state.cell, content.scales, label);
   };
 
   const difference = (one, other) => {
@@ -38,15 +47,17 @@
   };
 
   const drawBeside = () => {
-    const other = at("beside").value === "" ? null : Number(at("beside").value);
-    const there = other !== null && runs[other].values[state.value];
-    at("beside-figure").hidden = !there;
-    at("top").classList.toggle("compared", Boolean(there));
-    const delta = there ? difference(state.run, other) : null;
+    const other = besideRun();
+    const there = other && other.values[state.value];
+    at("beside-figure").hidden = !other;
+    at("beside-map").hidden = !there;
+    at("top").classList.toggle("compared", Boolean(other));
+    const delta = there ? difference(state.run, Number(at("beside").value)) : null;
     at("difference-figure").hidden = !delta || state.value !== "auc";
+    if (!other) return;
+    at("beside-caption").textContent = there ? `${other.title}: ${there.label}` : `${other.title} holds no ${state.value}`;
     if (!there) return;
-    at("beside-caption").textContent = runs[other].title;
-    charts.map("beside-map", runs[other].values[state.value], marks(runs[other], state.value), null, content.scales, `${runs[other].title}: ${state.value}`);
+    charts.map("beside-map", { ...there, limits: limits() }, marks(other, state.value), null, content.scales, `${other.title}: ${there.label}`);
     if (at("difference-figure").hidden) return;
     at("difference-caption").textContent = "The first minus the second, AUC; pale where the interval holds 0";
     charts.map("difference-map", delta, null, null, content.scales, "the difference of both maps");
@@ -63,9 +74,11 @@
     charts.curve("layers", layers, column(value), column(low), column(high), i, isAuc, `${grid().label} at ${positions[j]} over the layers`);
     charts.curve("positions", positions, value[i], low[i], high[i], j, isAuc, `${grid().label} at layer ${layers[i]} over the positions`);
     const portrait = run().portraits[i][j];
-    for (const id of ["roc", "reliability", "heaps"]) at(id).parentElement.hidden = !portrait;
+    at("roc").parentElement.hidden = !portrait;
+    for (const id of ["reliability", "heaps"]) at(id).parentElement.hidden = !portrait || !run().areOdds;
     if (!portrait) return;
     charts.roc("roc", content.falseAlarms, portrait[0], `ROC of ${where}`);
+    if (!run().areOdds) return;
     charts.reliability("reliability", portrait[1], `Reliability of ${where}`);
     charts.heaps("heaps", content.heaps, portrait[2], `Probabilities of right and of wrong answers, ${where}`);
   };
@@ -74,7 +87,10 @@
     at("answers-section").hidden = !chances[state.run];
     if (!chances[state.run]) return;
     at("answers-heading").textContent = `Answers, as layer ${run().layers[state.cell[0]]} at ${run().positions[state.cell[1]]} judges them`;
-    at("answers-rule").textContent = run().answers.rule;
+    at("answers-rule").textContent = [run().answers.rule, run().areOdds ? "" : "The probe gives scores, not probabilities: they order the answers, and say no more."].join(" ").trim();
+    // Of scores that are no probabilities nothing is confident.
+    for (const option of at("filter").options) option.hidden = option.disabled = !run().areOdds && ["mistakes", "trusted", "doubted"].includes(option.value);
+    if (at("filter").selectedOptions[0].disabled) at("filter").value = "all";
     answers.show(run(), chances[state.run], state.cell, at("filter").value, at("search").value, at("order").value, state.count);
   };
 
@@ -96,6 +112,12 @@
     at("cite").textContent = run().madeBy.citation || "Orgad et al. 2024, LLMs Know More Than They Show (arXiv 2410.02707), with probemap.";
   };
 
+  const draw = () => {
+    drawMap();
+    drawCell();
+    drawBeside();
+  };
+
   const choose = (cell) => {
     state.cell = cell;
     state.count = answers.PAGE;
@@ -104,14 +126,20 @@
     drawAnswers();
   };
 
-  const drawAll = () => {
+  // The cell of another run that has the same name, or its highest.
+  const sameCell = (layer, position) => {
+    const cell = [run().layers.indexOf(layer), run().positions.indexOf(position)];
+    return cell.includes(-1) ? run().best[0] || [0, 0] : cell;
+  };
+
+  const drawAll = (layer, position) => {
     options(at("value"), Object.keys(run().values).map((name) => [name, name]));
     if (!run().values[state.value]) state.value = "auc";
     at("value").value = state.value;
     options(at("beside"), [["", "nothing"], ...runs.map((one, k) => [String(k), one.title]).filter(([k]) => Number(k) !== state.run)]);
     drawWords();
     drawTable();
-    choose(state.cell && state.cell[0] < run().layers.length && state.cell[1] < run().positions.length ? state.cell : run().best[0] || [0, 0]);
+    choose(sameCell(layer, position));
     drawBeside();
   };
 
@@ -149,17 +177,18 @@
   const theme = () => {
     const wanted = at("theme").value || (dark.matches ? "dark" : "light");
     document.documentElement.classList.toggle("dark", wanted === "dark");
-    if (state.cell) {
-      choose(state.cell);
-      drawBeside();
-    }
+    if (state.cell) draw();
   };
 
   options(at("run"), runs.map((one, k) => [String(k), one.title]));
   at("run").parentElement.hidden = at("beside-label").hidden = runs.length < 2;
-  at("run").addEventListener("change", () => { state.run = Number(at("run").value); drawAll(); });
-  at("value").addEventListener("change", () => { state.value = at("value").value; drawTable(); choose(state.cell); drawBeside(); });
-  at("beside").addEventListener("change", drawBeside);
+  at("run").addEventListener("change", () => {
+    const [layer, position] = [run().layers[state.cell[0]], run().positions[state.cell[1]]];
+    state.run = Number(at("run").value);
+    drawAll(layer, position);
+  });
+  at("value").addEventListener("change", () => { state.value = at("value").value; drawTable(); draw(); });
+  at("beside").addEventListener("change", draw);
   at("theme").addEventListener("change", theme);
   dark.addEventListener("change", theme);
   for (const id of ["filter", "order"]) at(id).addEventListener("change", () => { state.count = answers.PAGE; drawAnswers(); });
