@@ -77,14 +77,7 @@ def score(
     dtype: Annotated[str, typer.Option(help="Of the weights; auto: as when the detector was made.")] = "auto",
 ) -> None:
     """How likely is each answer right?  One JSON line per answer, as soon as it is scored."""
-    from probemap.detector import Detector
-    from probemap.model import load_model
-    from probemap.scoring import Scorer
-
-    made = Detector.load(detector)
-    dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
-    loaded = load_model(model or made.origin.name, device=device, dtype=dtype)
-    scorer = Scorer(made, loaded, false_alarms, batch_size)
+    scorer = _scorer(detector, model, false_alarms, batch_size, device, dtype)
     without = done = 0
     for part in _scored(scorer, source):
         for one in part:
@@ -93,6 +86,43 @@ def score(
         without += sum(one.judged_by != "main" for one in part)
     if without:
         say(f"{without} of {done} answers were not judged by the detector's own cells: see judged_by and why")
+
+
+@app.command(epilog='Example:  probemap ask DETECTOR "In which country is the city of Vienna?"')
+def ask(
+    detector: DetectorFolder,
+    question: Annotated[str, typer.Argument(help="As the detector's own questions.")],
+    context: Annotated[str, typer.Option(help="Text to read before answering.")] = "",
+    model: ModelOf = None,
+    false_alarms: FalseAlarms = 0.05,
+    temperature: flags.Temperature = 0.0,
+    seed: flags.Seed = 0,
+    device: flags.Device = "auto",
+) -> None:
+    """The model answers, and how likely it is right: tokens in colour, from doubt to trust."""
+    from probemap import terminal
+
+    scorer = _scorer(detector, model, false_alarms, 1, device, "auto")
+    (said,) = scorer.generate([Example("asked", question, ("",), context=context)], temperature=temperature, seed=seed)
+    tokens, score = said.answer.pieces, said.score
+    terminal.print_to(stdout, terminal.scored(tokens, said.tokens, score.p_correct, bool(score.flagged)))
+    if score.exact_answer is not None:
+        say(f"exact answer: {score.exact_answer}")
+    if score.why:
+        say(score.why)
+
+
+def _scorer(
+    detector: Path, model: str | None, false_alarms: float, batch_size: int, device: str, dtype: str
+) -> "Scorer":
+    from probemap.detector import Detector
+    from probemap.model import load_model
+    from probemap.scoring import Scorer
+
+    made = Detector.load(detector)
+    dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
+    loaded = load_model(model or made.origin.name, device=device, dtype=dtype)
+    return Scorer(made, loaded, false_alarms, batch_size)
 
 
 def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":

@@ -172,6 +172,15 @@ class Answer:
     def produced_ids(self) -> tuple[int, ...]:
         return self.token_ids[self.n_prompt :]
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """`text` cut into the produced tokens; a character that several tokens share belongs to the first of them."""
+        made, at = [], 0
+        for start, stop in self.offsets[self.n_prompt :]:
+            made.append(self.text[max(at, start) : stop])
+            at = max(at, stop)
+        return tuple(made)
+
 
 @dataclass(frozen=True)
 class Span:

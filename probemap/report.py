@@ -241,11 +241,9 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
     for index in sorted(i for i in columns if i < answer.n_prompt):
         start, stop = answer.offsets[index]
         made.append([_visible(answer.prompt[start:stop]), columns[index], 0])
-    at, span = 0, judgement.span
-    for index in range(answer.n_prompt, len(answer.token_ids)):
+    span = judgement.span
+    for index, text in enumerate(answer.pieces, answer.n_prompt):
         start, stop = answer.offsets[index]
-        text = answer.text[max(at, start) : stop]
-        at = max(at, stop)
         mine, part = columns.get(index, []), 2 if span and span.start <= index < span.stop else 1
         if not mine and made and not made[-1][1] and made[-1][2] == part:
             made[-1][0] += text

@@ -7,15 +7,17 @@ from typing import Literal
 
 import numpy as np
 
+from probemap.activations import States
 from probemap.assess import assessor_here, extraction, extracts_locator
 from probemap.batching import batches, in_halves
 from probemap.capture import check_site, hidden_states
 from probemap.detector import Detector
-from probemap.generate import out_of_memory
+from probemap.during import Watch
+from probemap.generate import Watching, generate_answers, out_of_memory
 from probemap.locate import LOCATORS, Locator, locate
 from probemap.model import Model
-from probemap.positions import token_indices
-from probemap.prompt import Frame, make_prompt, prompt_as_given
+from probemap.positions import Indices, token_indices
+from probemap.prompt import Frame, check_lengths, make_prompt, prompt_as_given
 from probemap.records import Answer, DataError, DetectorError, Example, Reply
 from probemap.replay import tokenise
 
@@ -41,6 +43,17 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Said:
+    """An answer that was scored while the model gave it."""
+
+    answer: Answer
+    score: Score
+    tokens: tuple[float, ...]
+    """For each produced token what the main branch's probes make of its state: a probability, as if the token stood at
+    the branch's positions.  For looking, not for deciding."""
+
+
+@dataclass(frozen=True)
 class Scorer:
     """A detector with the model that it belongs to.
 
@@ -59,29 +72,24 @@ class Scorer:
         check_belongs(self.detector, self.model)
         self.detector.main.threshold(self.false_alarms)
 
-    def answers(self, asked: Sequence[tuple[Example, Reply]]) -> list[Answer]:
+    def answers(self, replies: Sequence[tuple[Example, Reply]]) -> list[Answer]:
         """Questions and texts as answers: the prompt as the detector's own questions were put, unless a reply has one.
 
         Raises
         ------
         DataError: the tokenizer does not give a text back, it does not fit the window, or a prompt is needed.
         """
-        origin = self.detector.origin
-        if origin.frame == "given" and any(reply.prompt is None for _, reply in asked):
-            raise DataError(
-                "the detector was made from prompts that came with their answers", "give 'prompt' with each text"
-            )
-        frame: Frame = "chat" if origin.frame == "chat" else "qa" if origin.frame == "qa" else "none"
+        asked = self.detector.origin.asked
         pairs = [
             (
-                make_prompt(self.model, origin.asked, example, frame)
+                make_prompt(self.model, asked, example, self._frame)
                 if reply.prompt is None
                 else prompt_as_given(self.model, reply.prompt),
                 reply,
             )
-            for example, reply in asked
+            for example, reply in replies
         ]
-        return tokenise(self.model, pairs, chat=frame == "chat")
+        return tokenise(self.model, pairs, chat=self.detector.origin.frame == "chat")
 
     def score(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Score]:
         """Scores of answers to these questions, in their order; the same alone and in any batch, but for rounding.
@@ -90,25 +98,102 @@ class Scorer:
         ------
         ModelError: one answer alone does not fit the memory.
         """
-        origin, locator = self.detector.origin, self._locator(examples, answers)
-        places = [locate(origin.asked, e, a, locator) for e, a in zip(examples, answers, strict=True)]
-        names = tuple(dict.fromkeys(cell.position for cell in self.detector.cells))
-        indices = token_indices(answers, [span for span, _ in places], names)
-        columns = [names.index(cell.position) for cell in self.detector.cells]
-        layers = sorted({cell.layer for cell in self.detector.cells})
-        rows = [layers.index(cell.layer) for cell in self.detector.cells]
-        states = np.full((len(answers), len(columns), self.detector.main.weight.shape[1]), np.nan, np.float32)
+        found, indices = self._places(examples, answers)
+        states = np.full((len(answers), indices.shape[1], self._width), np.nan, np.float32)
 
-        def look(some: list[int]) -> np.ndarray:
-            return hidden_states(self.model, [answers[i] for i in some], indices[some], origin.site, layers=layers)
+        def look(some: list[int]) -> States:
+            return hidden_states(
+                self.model, [answers[i] for i in some], indices[some], self.detector.origin.site, layers=self._layers
+            )
 
         for batch in batches([len(a.token_ids) for a in answers], self.batch_size):
             for some, seen in in_halves(batch, look, lambda text: None):
                 if seen is None:
                     raise out_of_memory(self.model, answers[some[0]].id, len(answers[some[0]].token_ids))
-                states[some] = seen[:, rows, columns]
-        found = [(span.text if span else None, why) for span, why in places]
-        return [self._one(answer.id, states[[i]], *found[i]) for i, answer in enumerate(answers)]
+                states[some] = seen[:, self._rows, range(indices.shape[1])]
+        return [self._one(a.id, states[[i]], *found[i]) for i, a in enumerate(answers)]
+
+    def generate(self, examples: Sequence[Example], *, temperature: float = 0.0, seed: int = 0) -> list[Said]:
+        """Put questions to the model as the detector's own were, and score what it says, without a second pass.
+
+        Parameters
+        ----------
+        temperature, seed: as for `generate.generate_answers`.
+
+        Raises
+        ------
+        DataError: a question does not fit the model's window, or prompts are needed.
+        ModelError: one question alone does not fit the memory.
+        """
+        asked, frame = self.detector.origin.asked, self._frame
+        prompts = [(e.id, make_prompt(self.model, asked, e, frame)) for e in examples]
+        check_lengths(self.model, prompts, asked.max_new_tokens)
+        by_id = {e.id: e for e in examples}
+        said: dict[str, Said] = {}
+
+        def keep(number: int, answers: list[Answer], seen: list[States]) -> None:
+            for made in self._heard([by_id[a.id] for a in answers], answers, seen):
+                said[made.answer.id] = made
+
+        layers = ",".join(map(str, self._layers))
+        watching = Watching(lambda rows: Watch(self.model, self.detector.origin.site, layers, rows), keep)
+        for _ in generate_answers(
+            self.model,
+            prompts,
+            frame=frame,
+            max_new_tokens=asked.max_new_tokens,
+            batch_size=self.batch_size,
+            temperature=temperature,
+            seed=seed,
+            watching=watching,
+        ):
+            pass
+        return [said[e.id] for e in examples]
+
+    def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: list[States]) -> Iterator[Said]:
+        """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
+        found, indices = self._places(examples, answers)
+        main = self.detector.main
+        for i, (answer, passes) in enumerate(zip(answers, seen, strict=True)):
+            # Pass t saw the t-th produced token, pass 0 the prompt's last one.
+            at = indices[i] - (answer.n_prompt - 1)
+            state = passes[np.maximum(at, 0), self._rows]
+            state[at < 0] = np.nan
+            tokens = passes[1 : 1 + len(answer.produced_ids)][:, self._rows[: len(main.cells)]]
+            p = main.probabilities(main.scores(tokens)) if len(tokens) else np.empty(0)
+            yield Said(answer, self._one(answer.id, state[None], *found[i]), tuple(p.tolist()))
+
+    def _places(
+        self, examples: Sequence[Example], answers: Sequence[Answer]
+    ) -> tuple[list[tuple[str | None, str]], Indices]:
+        """For each answer its exact answer or why there is none; and the token of each cell, (n, cells)."""
+        locator = self._locator(examples, answers)
+        places = [locate(self.detector.origin.asked, e, a, locator) for e, a in zip(examples, answers, strict=True)]
+        spans = [span for span, _ in places]
+        columns = [token_indices(answers, spans, (cell.position,)) for cell in self.detector.cells]
+        return [(span.text if span else None, why) for span, why in places], np.concatenate(columns, axis=1)
+
+    @property
+    def _frame(self) -> Frame:
+        frame = self.detector.origin.frame
+        if frame == "given":
+            raise DataError(
+                "the detector was made from prompts that came with their answers", "give 'prompt' with each text"
+            )
+        return "chat" if frame == "chat" else "qa" if frame == "qa" else "none"
+
+    @property
+    def _layers(self) -> list[int]:
+        return sorted({cell.layer for cell in self.detector.cells})
+
+    @property
+    def _rows(self) -> list[int]:
+        """For each cell the row of its layer among `_layers`."""
+        return [self._layers.index(cell.layer) for cell in self.detector.cells]
+
+    @property
+    def _width(self) -> int:
+        return int(self.detector.main.weight.shape[1])
 
     def _one(self, id_: str, state: np.ndarray, exact: str | None, why: str) -> Score:
         (by,) = self.detector.branch_of(state)

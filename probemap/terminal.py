@@ -58,6 +58,17 @@ def description_text(made: Description) -> Text:
     return text
 
 
+def scored(tokens: Sequence[str], chances: Sequence[float], p_correct: float | None, flagged: bool) -> Text:
+    """An answer whose tokens are the darker the more its probe trusts them, and the probability below it."""
+    text = Text()
+    for token, chance in zip(tokens, chances, strict=True):
+        text.append(printable(token), style=_shade(0.5 + chance / 2))
+    if p_correct is None:
+        return text.append("\n\nno token at the detector's positions: nothing can be said")
+    text.append(f"\n\nright with probability {p_correct:.2f}", "bold")
+    return text.append(", flagged" if flagged else "")
+
+
 def _cells(text: Text, values: Sequence[float], widths: Sequence[int]) -> None:
     """One AUC after the other, on its colour."""
     for value, width in zip(values, widths, strict=True):

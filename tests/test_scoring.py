@@ -1,6 +1,7 @@
 """The same answer gets the same score from wherever it comes, and none from a model that is not the detector's."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -217,3 +218,44 @@ def test_export_tells_what_the_detector_is_worth(mapped: Path, tmp_path: Path) -
     )
     assert "5% asked for" in told.stderr
     assert told.stdout.strip() == str(tmp_path / "d")
+
+
+# --- during generation ---
+
+
+def test_what_is_scored_while_it_is_said_has_the_score_of_a_second_pass(detector: Detector, chat_model: Model) -> None:
+    examples = [Example(f"q{i}", f"What is {i} + 5?", ("",)) for i in range(12)]
+    scorer = Scorer(detector, chat_model, batch_size=5)
+    said = scorer.generate(examples)
+    assert [s.answer.id for s in said] == [e.id for e in examples]
+    again = scorer.score(examples, [s.answer for s in said])
+    for one, other in zip(said, again, strict=True):
+        assert (one.score.judged_by, one.score.exact_answer, one.score.why) == (
+            other.judged_by,
+            other.exact_answer,
+            other.why,
+        )
+        assert one.score.score == pytest.approx(other.score, abs=1e-4)
+        assert one.score.p_correct == pytest.approx(other.p_correct, abs=1e-5)
+    assert {s.score.judged_by for s in said} >= {"fallback"}, "a random model names few numbers"
+
+
+def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, chat_model: Model) -> None:
+    import numpy as np
+
+    from probemap.capture import hidden_states
+
+    (said,) = Scorer(detector, chat_model).generate([Example("x", "What is 3 + 5?", ("",))])
+    answer = said.answer
+    assert len(said.tokens) == len(answer.produced_ids) == len(answer.pieces)
+    assert "".join(answer.pieces) == answer.text
+    indices = np.arange(answer.n_prompt, len(answer.token_ids), dtype=np.int32)[None]
+    states = hidden_states(chat_model, [answer], indices, layers=[2])[0, 0]
+    expected = detector.main.probabilities(detector.main.scores(states[:, None]))
+    assert said.tokens == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_a_question_is_answered_with_its_probability(folder: Path, chat_folder: Path) -> None:
+    call = probemap("ask", folder, "What is 3 + 5?", "--model", chat_folder)
+    assert re.search(r"right with probability 0\.\d\d|nothing can be said", call.stdout)
+    assert "judged by layer" in call.stderr or "exact answer:" in call.stderr
