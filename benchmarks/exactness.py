@@ -30,8 +30,9 @@ from threadpoolctl import threadpool_limits
 
 from probemap.activations import ActivationStore
 from probemap.contents import read_answers
-from probemap.probe import Plan, assign_folds, score_cells
+from probemap.probe import Plan, score_cells
 from probemap.run import Run
+from probemap.splits import assign_folds
 from probemap.stats import aucs
 
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)

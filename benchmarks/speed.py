@@ -30,8 +30,9 @@ from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 from probemap.fit import _Cores, _shuffles, _together, fit_map
-from probemap.probe import AUTO_STRENGTHS, _Designs, assign_folds
+from probemap.probe import AUTO_STRENGTHS, _Designs
 from probemap.space import Space
+from probemap.splits import assign_folds
 
 N, LAYERS, POSITIONS, FOLDS, SHUFFLES, TIMED = 1000, 1, 12, 5, 100, 20
 DEFAULT = {"tol": 1e-4, "max_iter": 100}

@@ -69,6 +69,11 @@ class Branch:
     quality: Quality
     thresholds: tuple[Threshold, ...]
 
+    @property
+    def where(self) -> str:
+        """Its cells in words."""
+        return ", ".join(f"layer {cell.layer} at {cell.position}" for cell in self.cells)
+
     def scores(self, states: npt.NDArray[np.floating]) -> Floats:
         """(n,): log-odds before calibration, higher means "right"; NaN where a cell's state is missing.
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.stats import LEVEL, Aucs, Bools, Floats, aucs, by_group, choice_coupling, interval
+from probemap.stats import LEVEL, Aucs, Bools, Floats, aucs, by_group, choice_coupling, interval, spread
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,9 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
         if not layers.any():
             continue
         rows = known[:, :, layers].any(axis=(0, 2))
-        made = [
-            _spread(aucs(scores[r][rows][:, layers, column], correct[rows], fold[r][rows]), rows)
-            for r in range(n_repeats)
-        ]
+        made = [aucs(scores[r][rows][:, layers, column], correct[rows], fold[r][rows]) for r in range(n_repeats)]
         value[layers, column] = np.mean([m.value for m in made], axis=0)
-        influence[:, layers, column] = np.mean([m.influence for m in made], axis=0)
+        influence[:, layers, column] = spread(np.mean([m.influence for m in made], axis=0), rows)
     influence[:, np.isnan(value)] = 0
     # Answers that judge one fold's probe train the others': see `probe.noise_share`.
     influence *= np.sqrt(1 + np.nan_to_num(data["noise"].values))
@@ -84,9 +81,9 @@ def honest_best(data: xr.Dataset, equals: Bools) -> HonestBest | None:
             mine[rows, 0] = scores[repeat, rows, layer, column]
         known = ~np.isnan(mine[:, 0])
         judged |= known
-        one = _spread(aucs(mine[known], correct[known], fold[repeat][known]), known)
+        one = aucs(mine[known], correct[known], fold[repeat][known])
         if not np.isnan(one.value[0]):
-            made.append(one)
+            made.append(Aucs(one.value, spread(one.influence, known)))
     if not made:
         return None
     value = float(np.mean([one.value[0] for one in made]))
@@ -113,10 +110,3 @@ def _by_part(data: xr.Dataset, equals: Bools) -> tuple[list[Floats], list[float]
         influences.append(by_group(cell_aucs(mine)[1][:, equals], mine["group"].values.astype(np.int64)))
         pairs.append(float(correct[rows].sum() * (~correct[rows]).sum()))
     return influences, [share / max(sum(pairs), 1.0) for share in pairs]
-
-
-def _spread(made: Aucs, rows: Bools) -> Aucs:
-    """Influences of some answers as influences of all: the others have none."""
-    influence = np.zeros((len(rows), made.influence.shape[1]))
-    influence[rows] = made.influence
-    return Aucs(made.value, influence)

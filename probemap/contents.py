@@ -37,12 +37,7 @@ def read_answers(run: Run) -> tuple[Task, AnswerFile, list[Judgement]]:
     task = run.task()
     answers = answers_of(run, task)
     judgements = run.judgements()
-    judged = run.step("judge")["inputs"]
-    if changed := [name for name, before in judged.items() if run.sha256(name) != before]:
-        raise RunError(
-            f"{' and '.join(changed)} changed since the verdicts were made",
-            f"{again('judge', run.path)} makes them again and keeps the old ones",
-        )
+    _refuse_changed(run, "judge", "the verdicts were made", "makes them again and keeps the old ones")
     if [j.id for j in judgements] != answers.ids:
         raise RunError(
             f"{run.path / 'verdicts.jsonl'} does not hold one line per question, in their order",
@@ -55,6 +50,13 @@ def read_answers(run: Run) -> tuple[Task, AnswerFile, list[Judgement]]:
                 "mend its start and stop, or set span to null",
             )
     return task, answers, judgements
+
+
+def _refuse_changed(run: Run, step: str, made: str, mend: str) -> None:
+    """Refuse what a step made if files that it was made from have changed since."""
+    before = run.step(step)["inputs"]
+    if changed := [name for name, content in before.items() if run.sha256(name) != content]:
+        raise RunError(f"{' and '.join(changed)} changed since {made}", f"{again(step, run.path)} {mend}")
 
 
 def states_of(run: Run, answers: Sequence[Answer], judgements: list[Judgement]) -> "ActivationStore":
@@ -193,12 +195,7 @@ def read_attention(run: Run, probe_map: "ProbeMap") -> "ProbeMap":
         raise RunError(
             f"{run.path} holds no attention weights", f"{again('attention', run.path, redo=False)} captures them"
         )
-    made = run.step("attention")["inputs"]
-    if changed := [name for name, before in made.items() if run.sha256(name) != before]:
-        raise RunError(
-            f"{' and '.join(changed)} changed since attention was captured",
-            f"{again('attention', run.path)} captures it again and keeps the old one",
-        )
+    _refuse_changed(run, "attention", "attention was captured", "captures it again and keeps the old one")
     store = ActivationStore.open(run.path / "attention")
     if lacking := [p for p in probe_map.positions if p not in store.layout.positions]:
         raise RunError(

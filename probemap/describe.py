@@ -13,10 +13,9 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from probemap.cells import cell_aucs
 from probemap.map import ProbeMap
 from probemap.probe import MIN_PER_CLASS
-from probemap.stats import LEVEL, Bools, Difference, by_group, difference
+from probemap.stats import LEVEL, Bools, Difference
 
 FEW = 50
 """Right or wrong answers below which a column is said to rest on few."""
@@ -196,12 +195,7 @@ def _of_columns(probe_map: ProbeMap, one: str, other: str) -> Difference:
     right = rows & data["correct"].values.astype(bool)
     if min(right.sum(), rows.sum() - right.sum()) < MIN_PER_CLASS:
         return _NOT_COMPARED
-    value, influence = cell_aucs(data, there & rows[:, None, None])
-    influence = by_group(influence, data["group"].values.astype(np.int64))
-    first = np.arange(len(value)) % len(data["position"]) < len(groups[0])
-    known = ~np.isnan(value)
-    weight = known * np.where(first, 1 / max((first & known).sum(), 1), -1 / max((~first & known).sum(), 1))
-    return difference(float(np.nansum(value * weight)), influence @ weight)
+    return ProbeMap(data.isel(answer=rows)).compare_columns(*groups)
 
 
 def _shape(rows: Sequence[_Comparison], sure: Sequence[bool], spans: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ from probemap.fit import fit_map
 from probemap.map import ProbeMap
 from probemap.records import DetectorError
 from probemap.source import States, states_from
-from probemap.stats import Bools, Floats, aucs, by_group, interval
+from probemap.splits import group_numbers, hold_out
+from probemap.stats import Bools, Floats, Ints, aucs, by_group, interval
 from probemap.values import calibration_errors
 
 ISOTONIC = 1000
@@ -53,7 +54,8 @@ def fit_detector(
     held_out: the answers that judge, a share of the groups or (n,) bool.
     false_alarms: shares of right answers that may be flagged, one threshold each.
     fallback: the cell for answers that lack a position of `cells`: ``best`` is the highest among the columns that every
-        answer has; None: such answers are not judged.
+        answer has, the exact answer's left out, because a new answer may come without; None: such answers are not
+        judged.
     origin: what it belongs to, see `detector.Origin`.
 
     Raises
@@ -62,7 +64,8 @@ def fit_detector(
     DetectorError: a cell that is not there, or too few answers to judge it on.
     """
     source = states_from(activations, layers, positions)
-    apart = _apart(held_out, source.n, groups, seed)
+    group = group_numbers(groups, source.n)
+    apart = hold_out(held_out, group, seed)
     training = [None if out else verdict for verdict, out in zip(correct, apart.tolist(), strict=True)]
     made = fit_map(
         activations,
@@ -76,19 +79,18 @@ def fit_detector(
         progress=progress,
     )
     verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
-    job = _Job(source, made, verdicts, apart, groups, tuple(false_alarms))
+    job = _Job(source, made, verdicts, apart, group, tuple(false_alarms))
     chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
     main = job.branch(chosen)
-    everywhere = [
-        p for p, n in zip(made.positions, made.data["n"].values, strict=True) if n == len(made.data["answer"])
-    ]
+    everywhere = _everywhere(source)
     if fallback is None or {p for _, p in chosen} <= set(everywhere):
         return Detector(main, None, origin, seed)
     if not isinstance(fallback, str):
         return Detector(main, job.branch([fallback]), origin, seed)
     if not everywhere:
         raise DetectorError(
-            "no position is there in every answer", "capture last_q or -1 as well, or give fallback=None"
+            "no position is there in every answer, with an exact answer or without",
+            "capture last_q or -1 as well, or give fallback=None",
         )
     (spare,) = made.only(everywhere).best()
     return Detector(main, job.branch([(spare.layer, spare.position)]), origin, seed)
@@ -101,7 +103,8 @@ class _Job:
     verdicts: Floats
     """(n,): 1 right, 0 wrong, NaN undecided."""
     apart: Bools
-    groups: Sequence[Any] | npt.NDArray[Any] | None
+    group: Ints
+    """(n,): the question of each answer."""
     false_alarms: tuple[float, ...]
 
     def branch(self, cells: Sequence[tuple[int, str]]) -> Branch:
@@ -120,13 +123,7 @@ class _Job:
         there = ~np.isnan(states[:, :, 0]).any(axis=1) & ~np.isnan(self.verdicts)
         right = self.verdicts == 1
         rows = there & ~self.apart
-        weight, bias = (
-            np.stack([_fit(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)]),
-            None,
-        )
-        weight, bias = weight[:, :-1], weight[:, -1]
-        empty = Quality(0, 0, *[float("nan")] * 6)
-        bare = Branch(tuple(Cell(*cell) for cell in cells), weight, bias, np.zeros((2, 1)), "platt", empty, ())
+        fitted = np.stack([_fit(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)])
         # Out of fold: by probes that have not seen the answer.
         seen = np.stack(
             [self.made.data["scores"].sel(layer=layer, position=position).values for layer, position in cells]
@@ -135,7 +132,9 @@ class _Job:
         known = ~np.isnan(scores)
         correct = self.made.data["correct"].values.astype(bool)[known]
         kind, calibration = _calibrate(scores[known], correct)
-        branch = replace(bare, kind=kind, calibration=calibration)
+        unjudged = Quality(0, 0, *[float("nan")] * 6)
+        places = tuple(Cell(*cell) for cell in cells)
+        branch = Branch(places, fitted[:, :-1], fitted[:, -1], calibration, kind, unjudged, ())
         return self._judged(
             branch, scores[known], correct, states[there & self.apart], right[there & self.apart], there
         )
@@ -158,9 +157,7 @@ class _Job:
         new = branch.scores(states)
         p = branch.probabilities(new)
         judged = aucs(new[:, None], right)
-        groups = None if self.groups is None else np.unique([str(g) for g in self.groups], return_inverse=True)[1]
-        own = None if groups is None else groups[there & self.apart].astype(np.int64)
-        variance = float((by_group(judged.influence, own) ** 2).sum())
+        variance = float((by_group(judged.influence, self.group[there & self.apart]) ** 2).sum())
         value = float(judged.value[0])
         low, high = interval(value, variance, int(right.sum()), int((~right).sum()))
         brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right)[0])
@@ -185,23 +182,10 @@ class _Job:
         return float(self.made.data["c"].sel(layer=cell[0], position=cell[1]))
 
 
-def _apart(
-    held_out: float | npt.ArrayLike, n: int, groups: Sequence[Any] | npt.NDArray[Any] | None, seed: int
-) -> Bools:
-    """(n,): which answers take no part."""
-    if not isinstance(held_out, float | int) or isinstance(held_out, bool):
-        mask = np.asarray(held_out)
-        if mask.shape != (n,) or mask.dtype != bool:
-            raise DetectorError(
-                f"held_out has shape {mask.shape} and type {mask.dtype}",
-                f"give a share, or True or False for {n} answers",
-            )
-        return mask
-    if not 0 < held_out < 1:
-        raise DetectorError(f"held_out is {held_out}", "give a share between 0 and 1")
-    names = np.arange(n) if groups is None else np.unique([str(g) for g in groups], return_inverse=True)[1]
-    drawn = np.random.default_rng([seed, 2]).permutation(int(names.max()) + 1)
-    return np.isin(names, drawn[: round(held_out * len(drawn))])
+def _everywhere(source: States) -> list[str]:
+    """The positions that every answer has, right, wrong or undecided, and that need no exact answer."""
+    missing = np.isnan(source.read(source.layers[0])[:, :, 0])
+    return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]
 
 
 def _fit(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:

@@ -194,11 +194,10 @@ def _shares(text: str) -> list[float]:
 
 def _tell(what: str, branch: "Branch") -> None:
     quality = branch.quality
-    cells = ", ".join(f"layer {cell.layer} at {cell.position}" for cell in branch.cells)
     say(
-        f"{what}{cells}: AUC {quality.auc:.3f} [{quality.auc_low:.3f}, {quality.auc_high:.3f}] on {quality.n} answers "
-        f"that took no part, Brier score {quality.brier:.3f}, calibration error {quality.calibration_error:.3f} "
-        f"({quality.calibration_noise:.3f} if all were true)"
+        f"{what}{branch.where}: AUC {quality.auc:.3f} [{quality.auc_low:.3f}, {quality.auc_high:.3f}] on "
+        f"{quality.n} answers that took no part, Brier score {quality.brier:.3f}, calibration error "
+        f"{quality.calibration_error:.3f} ({quality.calibration_noise:.3f} if all were true)"
     )
     for one in branch.thresholds:
         say(

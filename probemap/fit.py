@@ -15,9 +15,10 @@ import torch
 from probemap.crew import crew
 from probemap.map import ProbeMap, map_from_scores
 from probemap.options import Ray
-from probemap.probe import AUTO_STRENGTHS, HELD_OUT, MIN_PER_CLASS, CellScores, Plan, assign_folds, score_cells
+from probemap.probe import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
 from probemap.records import MapError
 from probemap.source import States, states_from
+from probemap.splits import HELD_OUT, assign_folds, group_numbers, hold_out
 from probemap.strength import STRENGTHS, strengths
 
 Bools = npt.NDArray[np.bool_]
@@ -90,12 +91,9 @@ def fit_map(
     """
     source = states_from(activations, layers, positions)
     kept, labels = _decided(correct, source.n)
-    group = np.arange(len(kept))
-    if groups is not None:
-        if len(groups) != source.n:
-            raise MapError(f"{len(groups)} groups for {source.n} answers", "one group per answer")
-        group = np.unique([str(groups[i]) for i in kept.tolist()], return_inverse=True)[1]
-    apart = _held_out(held_out, kept, source.n, group, seed)
+    group_of = group_numbers(groups, source.n)
+    group = np.unique(group_of[kept], return_inverse=True)[1].astype(np.int64)
+    apart = hold_out(held_out, group_of, seed)[kept]
     strengths = _strengths(c)
     # Leaving out both of two folds leaves nothing to learn from.
     can_nest = folds > 2 or bool(apart.any())
@@ -295,29 +293,6 @@ def _decided(correct: Sequence[bool | None] | Bools, n: int) -> tuple[Ints, Bool
             "take questions that this model answers right between 20 % and 80 % of the time",
         )
     return kept, labels
-
-
-def _held_out(held_out: float | npt.ArrayLike | None, kept: Ints, n: int, group: Ints, seed: int) -> Bools:
-    """(decided,): which answers are judged only."""
-    if held_out is None:
-        return np.zeros(len(kept), bool)
-    if isinstance(held_out, float | int) and not isinstance(held_out, bool):
-        if not 0 < held_out < 1:
-            raise MapError(f"held_out is {held_out}", "give a share between 0 and 1, or one True or False per answer")
-        groups = np.random.default_rng(seed).permutation(int(group.max()) + 1)
-        return np.isin(group, groups[: round(held_out * len(groups))])
-    apart = np.asarray(held_out)
-    if apart.shape != (n,) or apart.dtype != bool:
-        raise MapError(
-            f"held_out has shape {apart.shape} and type {apart.dtype}",
-            f"give a share, or True or False for {n} answers",
-        )
-    apart = apart[kept]
-    if shared := np.intersect1d(group[apart], group[~apart]).size:
-        raise MapError(
-            f"{shared} groups have answers both in and out of the held-out part", "keep answers of one group together"
-        )
-    return apart
 
 
 def _folds(labels: Bools, group: Ints, folds: int, seed: int, apart: Bools) -> Ints:

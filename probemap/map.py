@@ -118,9 +118,7 @@ class ProbeMap:
         part are compared with each other.  The interval's variance is DeLong's, and more: for the noise share of the
         chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `indistinguishable` were equal.
         """
-        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
-            return None
-        return honest_best(self.data, self._stays)
+        return self._honest
 
     def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
         """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
@@ -262,6 +260,12 @@ class ProbeMap:
         """AUCs (cells,) and influences (groups, cells), cells in the order of ``auc.ravel()``."""
         value, influence = cell_aucs(self.data)
         return value, by_group(influence, self._groups)
+
+    @cached_property
+    def _honest(self) -> HonestBest | None:
+        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
+            return None
+        return honest_best(self.data, self._stays)
 
     @cached_property
     def _stays(self) -> Bools:

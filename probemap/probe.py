@@ -5,7 +5,6 @@ strengths and label sets of a cell are solved at once.  Any scikit-learn classif
 its place, one fit after the other.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -15,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from probemap.records import MapError
 from probemap.solver import Fits, fit_logistic
+from probemap.splits import HELD_OUT
 from probemap.stats import auc_values
 
 Bools = npt.NDArray[np.bool_]
@@ -32,43 +30,10 @@ MIN_PER_CLASS = 10
 AUTO_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """What ``c="auto"`` chooses from."""
 
-HELD_OUT = -1
-"""The fold number of answers that are judged but never trained on."""
-
 _NOISE_LIMIT = 1.5  # of an estimated share of 1; higher ones are chance
 
 _BATCH_NUMBERS = 2e7
 """Of a batch of problems: cells × problems × (rows + features), so that the solver's dozen copies stay near 1 GB."""
-
-
-def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
-    """The fold of each answer, (n,): stratified by verdict, all answers of one group in one fold.
-
-    Raises
-    ------
-    MapError: fewer right or wrong answers than folds.
-    """
-    rarer = int(min(correct.sum(), (~correct).sum()))
-    if rarer < folds:
-        raise MapError(
-            f"{int(correct.sum())} answers are right and {int((~correct).sum())} wrong: "
-            f"{folds} folds need at least {folds} of each",
-            "ask more questions, or a task that the model gets right more and less often",
-        )
-    if len(np.unique(groups)) < folds:
-        raise MapError(
-            f"{len(np.unique(groups))} different questions cannot be split into {folds} folds", "ask more questions"
-        )
-    fold = np.empty(len(correct), dtype=np.int64)
-    # Without groups to keep together the plain splitter does the same, a thousand times faster.
-    alone = len(np.unique(groups)) == len(groups)
-    splits = (StratifiedKFold if alone else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        # Says that a class has fewer groups than folds; the column's own rule decides about that.
-        warnings.simplefilter("ignore", UserWarning)
-        for number, (_, test) in enumerate(splits.split(correct, correct, groups)):
-            fold[test] = number
-    return fold
 
 
 @dataclass(frozen=True)

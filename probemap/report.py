@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
@@ -145,7 +146,7 @@ def _run(sheet: Sheet) -> dict[str, Any]:
         "notes": [_visible(text) for text in (str(data.attrs.get("protocol", "")), sheet.note) if text],
         # Only the default probe's scores are log-odds.
         "areOdds": not data.attrs.get("probe"),
-        "values": {name: _grid(measure(probe_map, name)) for name in VALUES if _holds(probe_map, name)},
+        "values": _values(probe_map),
         "best": _cell(probe_map, [(c.layer, c.position) for c in probe_map.best()]),
         "equal": np.argwhere(probe_map.indistinguishable().values).tolist(),
         "honest": None if honest is None else _rounded([honest.auc, honest.low, honest.high]),
@@ -160,12 +161,13 @@ def _run(sheet: Sheet) -> dict[str, Any]:
     }
 
 
-def _holds(probe_map: ProbeMap, value: str) -> bool:
-    try:
-        measure(probe_map, value)
-    except MapError:
-        return False
-    return True
+def _values(probe_map: ProbeMap) -> dict[str, Any]:
+    """Every value that the map holds."""
+    made = {}
+    for name in VALUES:
+        with suppress(MapError):
+            made[name] = _grid(measure(probe_map, name))
+    return made
 
 
 def _cell(probe_map: ProbeMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:

@@ -206,8 +206,7 @@ class Scorer:
         p = float(branch.probabilities(np.array([score]))[0])
         flagged = score < branch.threshold(self.false_alarms).score
         if by == "fallback":
-            cells = ", ".join(f"layer {cell.layer} at {cell.position}" for cell in branch.cells)
-            why = f"{why or 'a position is missing'}: judged by {cells}"
+            why = f"{why or 'a position is missing'}: judged by {branch.where}"
         return Score(id_, p, flagged, score, by, exact, why if by == "fallback" else "")
 
     def _locator(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Locator:

@@ -101,6 +101,13 @@ def by_group(influence: Floats, groups: Ints | None) -> Floats:
     return summed
 
 
+def spread(influence: Floats, rows: Bools) -> Floats:
+    """Influences of some answers as influences of all: the others, where `rows` is False, have none."""
+    made = np.zeros((len(rows), influence.shape[1]))
+    made[rows] = influence
+    return made
+
+
 def interval(
     value: float, variance: float, n_right: int, n_wrong: int, level: float = LEVEL, quantile: float | None = None
 ) -> tuple[float, float]:

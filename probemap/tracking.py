@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from probemap.contents import read_map
+from probemap.map import ProbeMap
 from probemap.records import RunError
 from probemap.reporting import report
 from probemap.run import Run
@@ -30,9 +31,10 @@ def track(run: Run, tracker: str) -> None:
     """
     check_tracker(tracker)
     report([run])
+    probe_map = read_map(run)
     files = [name for name in ("map.csv", "map.png", "map.svg", "report.html") if (run.path / name).is_file()]
     try:
-        _HAND_OVER[tracker](run, _facts(run), _numbers(run), files)
+        _HAND_OVER[tracker](run, _facts(run, probe_map), _numbers(probe_map), files)
     except Exception as error:  # each raises kinds of its own, of networks, keys and disks
         raise RunError(
             f"{tracker} refused: {type(error).__name__} {str(error).splitlines()[0] if str(error) else ''}",
@@ -51,22 +53,21 @@ def check_tracker(tracker: str) -> None:
         raise RunError(f"{tracker} is not installed", f"`pip install {tracker}`, or leave --log out")
 
 
-def _facts(run: Run) -> dict[str, str]:
+def _facts(run: Run, probe_map: ProbeMap) -> dict[str, str]:
     """What made the map, as flat names."""
     made = {
         f"{step}.{name}": str(value)
         for step, entry in run.log()["steps"].items()
         for name, value in entry["options"].items()
     }
-    attrs = read_map(run).data.attrs
+    attrs = probe_map.data.attrs
     return {
         **made,
         **{name: str(attrs[name]) for name in ("model", "revision", "task", "site", "locator") if name in attrs},
     }
 
 
-def _numbers(run: Run) -> dict[str, float]:
-    probe_map = read_map(run)
+def _numbers(probe_map: ProbeMap) -> dict[str, float]:
     attrs = probe_map.data.attrs
     (best,) = probe_map.best()
     made = {

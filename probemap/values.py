@@ -13,7 +13,7 @@ from scipy.special import expit
 from probemap.cells import cell_aucs
 from probemap.map import ProbeMap
 from probemap.records import MapError
-from probemap.stats import Bools, Estimate, Floats, Ints, means
+from probemap.stats import Bools, Estimate, Floats, Ints, means, spread
 
 BINS = 10
 """Of equally many answers each, for the calibration error."""
@@ -203,25 +203,14 @@ def _from_scores(data: xr.Dataset, scored: Callable[[Floats, Bools], Estimate]) 
         judged = np.asarray(~np.isnan(scores[:, :, :, column]).any(axis=2), np.bool_)
         if not judged.any():
             continue
-        parts = [
-            _placed(scored(s[rows, :, column], correct[rows]), rows)
-            for s, rows in zip(scores, list(judged), strict=True)
-        ]
-        mean = Estimate(
-            np.mean([part.value for part in parts], axis=0), np.mean([part.influence for part in parts], axis=0)
-        )
+        parts = [scored(s[rows, :, column], correct[rows]) for s, rows in zip(scores, list(judged), strict=True)]
+        influences = [spread(part.influence, rows) for part, rows in zip(parts, list(judged), strict=True)]
+        mean = Estimate(np.mean([part.value for part in parts], axis=0), np.mean(influences, axis=0))
         # As the AUC's: probes that are trained on each other's answers move together, see `probe.noise_share`.
         wider = np.sqrt(1 + np.nan_to_num(data["noise"].values[:, column]))
         low, high = replace(mean, influence=mean.influence * wider).interval(groups)
         made[:, :, column] = mean.value, np.clip(low, 0, 1), np.clip(high, 0, 1)
     return {name: data["noise"].copy(data=grid) for name, grid in zip(("value", "low", "high"), made, strict=True)}
-
-
-def _placed(made: Estimate, rows: Bools) -> Estimate:
-    """The influences of some answers as influences of all."""
-    influence = np.zeros((len(rows), made.influence.shape[1]))
-    influence[rows] = made.influence
-    return Estimate(made.value, influence)
 
 
 def _hits(scores: Floats, correct: Bools) -> Floats:

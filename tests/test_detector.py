@@ -143,6 +143,23 @@ def test_the_promised_interval_holds_what_fresh_answers_show_as_often_as_it_says
     assert held >= 52
 
 
+def test_the_exact_answer_is_no_fallback_even_if_all_answers_had_one() -> None:
+    states, correct = planted()
+    states[::5, :, 1] = 7
+    made = fit_detector(states, correct, positions=NAMES)
+    assert made.main.cells == (Cell(1, "exact_answer_last"),)
+    assert made.fallback is not None
+    assert made.fallback.cells == (Cell(2, "-1"),)
+
+
+def test_an_answer_that_took_no_part_counts_for_what_all_have() -> None:
+    states, correct = planted()
+    states[0, :, 2] = np.nan
+    made = fit_detector(states, correct, positions=NAMES, held_out=np.arange(1200) < 240)
+    assert made.fallback is not None
+    assert made.fallback.cells[0].position == "last_q"
+
+
 def test_no_fallback_where_every_answer_has_the_cell_or_none_is_wanted() -> None:
     states, correct = planted()
     assert fit_detector(states, correct, positions=NAMES, cells=[(2, "-1")]).fallback is None
@@ -154,9 +171,11 @@ def test_questions_stay_on_one_side() -> None:
     twice, verdicts, groups = np.repeat(states, 2, 0), np.repeat(correct, 2), np.repeat(np.arange(600), 2)
     made = fit_detector(twice, verdicts, groups=groups, positions=NAMES)
     assert made.main.quality.n % 2 == 0
-    alone = fit_detector(states, correct, positions=NAMES)
-    widths = [m.main.quality.auc_high - m.main.quality.auc_low for m in (made, alone)]
-    assert widths[0] == pytest.approx(widths[1], rel=0.4), "two answers of one question are one draw"
+    apart = np.arange(600) < 200
+    one = fit_detector(states, correct, positions=NAMES, held_out=apart)
+    two = fit_detector(twice, verdicts, groups=groups, positions=NAMES, held_out=np.repeat(apart, 2))
+    widths = [m.main.quality.auc_high - m.main.quality.auc_low for m in (one, two)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.05), "two answers of one question are one draw"
 
 
 def test_what_cannot_be_made_is_refused() -> None:
@@ -165,11 +184,20 @@ def test_what_cannot_be_made_is_refused() -> None:
         ({"cells": [(7, "-1")]}, r"there is no cell \(7, '-1'\)\nhint: layers 0 to 2; positions last_q"),
         ({"cells": []}, "there is no cell"),
         ({"held_out": 0.05}, "answers are left to judge on: fewer than 20"),
-        ({"held_out": 2.0}, "held_out is 2.0"),
-        ({"held_out": [True]}, r"held_out has shape \(1,\)"),
     ):
         with pytest.raises(DetectorError, match=message):
             fit_detector(states, correct, positions=NAMES, **options)
+    splits: list[tuple[dict[str, Any], str]] = [
+        ({"held_out": 2.0}, "held_out is 2.0"),
+        ({"held_out": [True]}, r"held_out has shape \(1,\)"),
+        (
+            {"held_out": np.arange(600) < 201, "groups": np.arange(600) // 2},
+            "1 groups have answers both in and out of the held-out part",
+        ),
+    ]
+    for split, message in splits:
+        with pytest.raises(MapError, match=message):
+            fit_detector(states, correct, positions=NAMES, **split)
     with pytest.raises(MapError, match="a map needs right and wrong answers"):
         fit_detector(states, [True] * 600, positions=NAMES)
     states[:, :, 0::2] = np.nan

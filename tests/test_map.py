@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from probemap.fit import fit_map
 from probemap.map import ProbeMap
-from probemap.probe import assign_folds
 from probemap.records import MapError
+from probemap.splits import assign_folds
 
 NAMES = ("last_q", "exact_answer_last", "-1")
 

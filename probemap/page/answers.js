@@ -62,6 +62,9 @@ const answers = (() => {
     return node;
   };
 
+  // What the model said, without the probed tokens of its prompt.
+  const textOf = (row) => row.pieces.filter((piece) => piece[2]).map((piece) => piece[0]).join("");
+
   const chosen = (run, chance, [i, j], filter, search, order) => {
     const wanted = search.toLowerCase();
     const keeps = (row, p) => {
@@ -72,15 +75,14 @@ const answers = (() => {
       if (filter === "mistakes") return row.correct ? p <= 1 - SURE : p >= SURE;
       return true;
     };
-    const said = (row) => row.pieces.filter((piece) => piece[2]).map((piece) => piece[0]).join("");
     return run.answers.rows
       .map((row, k) => ({ row, k, p: chance(k, i, j) }))
-      .filter(({ row, p }) => p !== null && keeps(row, p) && (!wanted || `${row.id} ${row.question} ${said(row)}`.toLowerCase().includes(wanted)))
+      .filter(({ row, p }) => p !== null && keeps(row, p) && (!wanted || `${row.id} ${row.question} ${textOf(row)}`.toLowerCase().includes(wanted)))
       .sort((a, b) => (order === "up" ? a.p - b.p : b.p - a.p) || a.k - b.k);
   };
 
   const item = (run, chance, cell, { row, k, p }) => {
-    const said = row.pieces.filter((piece) => piece[2]).map((piece) => piece[0]).join("").trim();
+    const said = textOf(row).trim();
     const button = element("button", { type: "button", "aria-expanded": "false" },
       element("span", {}, p.toFixed(2)), element("span", { class: row.correct ? "right" : "wrong" }, row.correct ? "right" : "wrong"),
       element("span", { class: "line" }, element("bdi", { dir: "auto" }, row.question), " → ", element("bdi", { dir: "auto" }, said || "(nothing)")));
