@@ -16,7 +16,7 @@ from report import head, machine, row, spread, write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from test_page import QUIET
+from browsing import QUIET
 from test_report import leaf
 from test_values import from_scores
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,10 @@ SIZES: dict[str, Size] = {
 """One column and the whole width of a two-column paper, and a slide."""
 
 _TOO_FEW = "#e8e8e8"
+_WIDE = 0.6
+"""How wide a letter or a figure is at most, of its height."""
+_MAP_SHARE = 0.75
+"""Of a picture's width, the maps' own, about; the rest is labels and bar."""
 _MUTED = 0.25
 """How strongly a cell of a signed value is drawn whose interval holds 0."""
 
@@ -102,6 +107,8 @@ def plot_map(
     measured = measure(probe_map, value)
     with rc_context(style(size)):
         facts = _facts(probe_map, value) if SIZES[size].note else protocol_of([probe_map])
+        # They begin above the map and may end above the bar.
+        facts = _fitted(facts, size, 0.88)
         ax = new_figure(SIZES[size].width, _height(measured, size, len(facts))).add_subplot() if ax is None else ax
         image = _heat(ax, measured, cmap, size)
         if value == "auc":
@@ -131,14 +138,16 @@ def plot_maps(
     """
     several = shared_limits([measure(m, value) for m in probe_maps])
     same = len({tuple(m.layers) for m in probe_maps}) == 1
+    named = zip(titles or _told_apart(probe_maps), probe_maps, strict=True)
+    above = [_fitted([title, *protocol_of([one])], size, _MAP_SHARE / len(several)) for title, one in named]
     with rc_context(style(size)):
-        figure = new_figure(SIZES[size].width, max(_height(m, size, 1) for m in several))
+        figure = new_figure(SIZES[size].width, max(_height(m, size, max(map(len, above))) for m in several))
         axes = [figure.add_subplot(1, len(several), k + 1) for k in range(len(several))]
-        for ax, one, measured, title in zip(axes, probe_maps, several, titles or _told_apart(probe_maps), strict=True):
+        for ax, one, measured, lines in zip(axes, probe_maps, several, above, strict=True):
             image = _heat(ax, measured, cmap, size, len(axes))
             if value == "auc":
                 _mark_best(ax, one, image, size)
-            ax.set_title(_escaped([title, *protocol_of([one])]), fontsize=SIZES[size].font)
+            ax.set_title(_escaped(lines), fontsize=SIZES[size].font)
             if same and ax is not axes[0]:
                 ax.set_ylabel("")
         _bar(axes[-1].images[0], axes, several)
@@ -161,20 +170,26 @@ def plot_difference(
     title: None: what tells the maps apart.
     """
     measured = subtract(one, other)
+    lines = _fitted([title or " minus ".join(_told_apart([one, other])), *protocol_of([one, other])], size)
     with rc_context(style(size)):
-        ax = new_figure(SIZES[size].width, _height(measured, size, 1)).add_subplot() if ax is None else ax
+        ax = new_figure(SIZES[size].width, _height(measured, size, len(lines))).add_subplot() if ax is None else ax
         image = _heat(ax, measured, cmap, size)
-        lines = [title or " minus ".join(_told_apart([one, other])), *protocol_of([one, other])]
         ax.set_title(_escaped(lines), fontsize=SIZES[size].font)
         _bar(image, [ax], [measured])
     return ax
 
 
 def _height(measured: Measured, size: SizeName, lines: int) -> float:
-    """Inches: the rows, what stands above them and below; a letter is about 0.6 as wide as it is high."""
+    """Inches: the rows, what stands above them and below."""
     letter = SIZES[size].font / 72
     names = max(len(str(p)) for p in measured.cells["position"].values)
-    return SIZES[size].row * measured.cells.sizes["layer"] + letter * (1.2 * lines + 0.6 * names + 5)
+    return SIZES[size].row * measured.cells.sizes["layer"] + letter * (1.2 * lines + _WIDE * names + 5)
+
+
+def _fitted(lines: Sequence[str], size: SizeName, share: float = _MAP_SHARE) -> list[str]:
+    """Lines broken where they would run out of their share of the picture's width; running text is narrow."""
+    letters = int(72 * share * SIZES[size].width / (0.5 * SIZES[size].font))
+    return [part for line in lines for part in wrap(line, letters) or [""]]
 
 
 def _heat(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, beside: int = 1) -> AxesImage:
@@ -201,20 +216,23 @@ def _heat(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, beside
         )
     ax.set_xticks(range(len(positions)), positions, rotation=90)
     ax.set_yticks(range(0, len(layers), 2), layers[::2])
-    ax.tick_params(axis="x", pad=1.4 * letter)
     counts = [int(n) for n in cells["n"].values]
-    # Figures are about 0.6 as wide as they are high, and a column is this many points wide.
-    room = 72 * 0.8 * SIZES[size].width / beside / len(positions)
-    small = min(0.7 * letter, room / (0.7 * len(str(max(counts)))))
+    small = 0.7 * letter
+    long = _WIDE * small * len(str(max(counts)))
+    upright = long > 72 * _MAP_SHARE * SIZES[size].width / beside / len(positions)
     for column, count in enumerate(counts):
-        _under(ax, str(count), column, ax.get_xaxis_transform(), (0, -0.6 * letter), "center", small)
+        turn = 90 if upright else 0
+        _under(ax, str(count), column, ax.get_xaxis_transform(), (0, -0.6 * letter), "center", small, turn)
     _under(ax, "n", 0, "axes fraction", (-0.6 * letter, -0.6 * letter), "right", small)
+    ax.tick_params(axis="x", pad=0.7 * letter + (1.1 * long if upright else small))
     ax.set_xlabel("Token")
     ax.set_ylabel("Layer")
     return image
 
 
-def _under(ax: Axes, text: str, x: float, at: Any, offset: tuple[float, float], align: str, letter: float) -> None:
+def _under(
+    ax: Axes, text: str, x: float, at: Any, offset: tuple[float, float], align: str, letter: float, turn: float = 0
+) -> None:
     ax.annotate(
         text,
         (x, 0),
@@ -224,6 +242,7 @@ def _under(ax: Axes, text: str, x: float, at: Any, offset: tuple[float, float], 
         ha=align,
         va="top",
         fontsize=letter,
+        rotation=turn,
         color="#444444",
         fontstyle="normal" if text.isdigit() else "italic",
     )

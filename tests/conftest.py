@@ -6,7 +6,9 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -21,6 +23,9 @@ from probemap.model import Model, load_model
 from probemap.options import Answering, Loader
 from probemap.pipeline import answer
 from probemap.records import Answer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # These machines are shared: how fast an example comes says nothing about the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -160,3 +165,12 @@ def make_answer(text: str, tokens: list[str], prompt: list[str], *, stopped: boo
     return Answer(
         id_, "".join(prompt), text, tuple(range(n)), len(prompt), tuple(offsets), (-0.5,) * len(tokens), stopped
     )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Of each module its own: while one runs, its thread has an event loop, which others would trip over."""
+    from browsing import launched
+
+    with launched() as made:
+        yield made

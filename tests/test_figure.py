@@ -2,6 +2,7 @@
 
 import base64
 import io
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -182,6 +183,45 @@ def test_maps_in_a_row_share_one_scale_and_one_bar() -> None:
     assert len(figure.axes) == 4, "three maps and one bar"
     assert figure.get_size_inches()[0] == SIZES["page"].width
     assert plot_maps(maps, titles=["x", "y", "z"])[1].get_title() == "y"
+
+
+@pytest.mark.parametrize("beside", [1, 2, 3])
+def test_long_names_and_counts_stay_inside_and_apart(beside: int) -> None:
+    made = a_map().data.assign(n=("position", np.arange(15) + 1000))
+    made.attrs["model"] = "a-model-with-a-long-name-0.5b-instruct-q4_k_m"
+    maps = [ProbeMap(made.assign_attrs(task=f"sentiment of reviews {k}")) for k in range(beside)]
+    maps[0].data.attrs["model"] += "-v2"
+    axes = plot_maps(maps)
+    figure = axes[0].figure
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    titles = [ax.title.get_window_extent() for ax in axes]
+    for box in titles:
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+    for ax in axes:
+        counts = [text.get_window_extent() for text in ax.texts if text.get_text().isdigit()]
+        names = [label.get_window_extent() for label in ax.get_xticklabels()]
+        assert len(counts) == len(names) == 15
+        for count, name in zip(counts, names, strict=True):
+            assert count.y0 > name.y1, "the count stands above the name"
+    for boxes in (titles, counts):
+        for left, right in pairwise(boxes):
+            assert left.x1 < right.x0
+
+
+def test_the_difference_of_long_names_stays_inside() -> None:
+    one, other = scored(0, model="a-model-with-a-long-name-0.5b"), scored(1, model="another-model-with-a-long-name-7b")
+    ax = plot_difference(one, other)
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    figure.canvas.draw()
+    box = ax.title.get_window_extent()
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+    assert "".join(ax.get_title().split()) == "a-model-with-a-long-name-0.5bminusanother-model-with-a-long-name-7b"
 
 
 def test_a_difference_is_drawn_as_it_is_computed() -> None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browsing import Watched, cell
+from playwright.sync_api import Browser, Page, expect
 from test_report import NAMES, leaf
 from test_values import from_scores, some
 
@@ -20,45 +20,6 @@ from probemap.portrait import probabilities
 from probemap.report import Sheet, render
 from probemap.reporting import report
 from probemap.run import Run
-
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-"""A browser that asks nobody for anything of its own."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    assert path, "the page is tested in a browser: `make browser` installs Chromium"
-    with sync_playwright() as started:
-        made = started.chromium.launch(executable_path=path, args=QUIET)
-        yield made
-        made.close()
-
-
-class Watched:
-    """A page with all that it says and asks for."""
-
-    def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page: Page = browser.new_context(**options).new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("dialog", lambda dialog: self.said.append(f"dialog {dialog.message}"))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("html[data-ready=yes]")
-
-    def close(self) -> None:
-        self.page.context.close()
-        assert self.said == []
-        assert [url for url in self.asked if not url.startswith(("data:", "blob:"))] == self.asked[:1]
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +37,6 @@ def page(browser: Browser, path: Path) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def probe_map(mapped: Path) -> ProbeMap:
     return ProbeMap.load(mapped / "map.nc")
-
-
-def cell(page: Page, layer: int, position: int) -> tuple[float, float]:
-    """Where on the screen a cell of the map lies."""
-    x, y = page.evaluate(
-        """([row, column]) => {
-            const map = document.getElementById("map"), { xaxis, yaxis } = map._fullLayout;
-            const box = map.getBoundingClientRect();
-            return [box.left + xaxis._offset + xaxis.c2p(column), box.top + yaxis._offset + yaxis.c2p(row)];
-        }""",
-        [layer, position],
-    )
-    return float(x), float(y)
 
 
 def plotted(page: Page, chart: str, path: str) -> Any:
@@ -323,72 +271,6 @@ def test_it_is_accessible_in_both_colours_and_on_a_small_screen(
     page.select_option("#theme", "dark" if scheme == "light" else "light")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
     watched.close()
-
-
-EVIL = [
-    "<script>window.pwned = 1</script>",
-    "</script><script>window.pwned = 1</script>",
-    "<img src=x onerror='window.pwned = 1'>",
-    "<svg onload=window.pwned=1>",
-    "<a href='javascript:window.pwned=1'>click</a>",
-    "<b>bold</b><br>",
-    "{{ 7 * 7 }} ${window.pwned = 1}",
-    "%{x} <extra></extra>",
-    "\u202egnp.exe \u2066hidden\u2069",
-    "\x00\x1b[31m\u2028\u2029",
-    "\ud800 lone",
-    "x" * 100_000,
-    "&lt;script&gt; &amp;",
-    "--><!--",
-    "]]>",
-    "'\"`",
-]
-
-
-def test_hostile_texts_are_shown_and_do_nothing(browser: Browser, tmp_path: Path) -> None:
-    scores, correct = some(len(EVIL) * 4)
-    made = from_scores(scores, correct, names=NAMES)
-    evil = [leaf(text, question=text, id_=str(k)) for k, text in enumerate(EVIL * 4)]
-    path = tmp_path / "evil.html"
-    sheets = [Sheet(made, title, evil[: 0 if k else None], {title: title}, {title: 3}) for k, title in enumerate(EVIL)]
-    path.write_text(render(sheets), encoding="utf-8")
-    watched = Watched(browser, path)
-    page = watched.page
-    while page.is_visible("#more"):
-        page.click("#more")
-    for button in page.locator("#answers button").all():
-        button.click()
-    texts = page.inner_text("#answers")
-    for text in EVIL[:6]:
-        assert text in texts
-    assert "96000 characters left out" in texts
-    assert "\\u202egnp.exe" in texts
-    assert "\u202e" not in texts
-    assert page.locator("#answers img, #answers script, #answers a").count() == 0
-    for number, title in enumerate(EVIL):
-        page.select_option("#run", str(number))
-        page.mouse.move(*cell(page, 1, 0))
-        if "<" in title:
-            assert page.inner_text("h1") == title
-        assert page.locator("h1 *, #made dt *, #made dd *, #dropped li *, option *").count() == 0
-    assert page.evaluate("window.pwned") is None
-    watched.close()
-
-
-def test_only_its_own_scripts_run(browser: Browser, path: Path, tmp_path: Path) -> None:
-    """The policy itself: a script that somebody slips into the file is refused."""
-    changed = tmp_path / "changed.html"
-    changed.write_text(
-        path.read_text().replace("</main>", "</main><script>window.pwned = 1</script><img src='https://a.invalid/x'>")
-    )
-    page = browser.new_page()
-    refused: list[str] = []
-    page.on("console", lambda message: refused.append(message.text))
-    page.goto(changed.as_uri())
-    page.wait_for_selector("html[data-ready=yes]")
-    assert page.evaluate("window.pwned") is None
-    assert sum("Content Security Policy" in text for text in refused) == 2
-    page.close()
 
 
 def test_a_page_of_a_thousand_answers_is_below_8_megabytes(browser: Browser, tmp_path: Path) -> None:
