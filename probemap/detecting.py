@@ -208,6 +208,9 @@ def _calibrate(scores: Floats, correct: Bools) -> tuple[Literal["platt", "isoton
     if len(scores) < ISOTONIC:
         # Without a penalty; the scores are few numbers around 0.
         curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(scores[:, None], correct)
+        if curve.coef_[0, 0] < 0:
+            # Scores that go the wrong way out of fold are noise: they say nothing, not the opposite.
+            return "platt", np.array([[0.0], [np.log(correct.mean() / (1 - correct.mean()))]])
         return "platt", np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]])
     # No finite number of answers makes a probability of 0 or 1.
     edge = 1 / (len(scores) + 2)

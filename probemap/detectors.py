@@ -10,7 +10,7 @@ import typer
 
 from probemap import flags
 from probemap.console import opened, say, stdout, talking
-from probemap.records import DataError, Example, Reply
+from probemap.records import DataError, Example, ModelError, Reply
 
 if TYPE_CHECKING:  # --help answers in a blink
     from probemap.branch import Branch
@@ -20,6 +20,7 @@ app = typer.Typer()
 
 DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
 FalseAlarms = Annotated[float, typer.Option(min=0, max=1, help="Share of right answers that may be flagged.")]
+DetectorDtype = Annotated[str, typer.Option(help="Of the weights; auto: as when the detector was made.")]
 ModelOf = Annotated[
     str | None,
     typer.Option("--model", help="Where the detector's model is here; default: where it was when it was made."),
@@ -74,7 +75,7 @@ def score(
     false_alarms: FalseAlarms = 0.05,
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the weights; auto: as when the detector was made.")] = "auto",
+    dtype: DetectorDtype = "auto",
 ) -> None:
     """How likely is each answer right?  One JSON line per answer, as soon as it is scored."""
     scorer = _scorer(detector, model, false_alarms, batch_size, device, dtype)
@@ -110,6 +111,53 @@ def ask(
         say(f"exact answer: {score.exact_answer}")
     if score.why:
         say(score.why)
+
+
+@app.command(epilog="Example:  probemap serve DETECTOR --port 8080")
+def serve(
+    detector: DetectorFolder,
+    host: Annotated[str, typer.Option(help="Where to listen; the default is for this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    upstream: Annotated[
+        str | None,
+        typer.Option(help="Base URL of an OpenAI-compatible server that answers instead; OPENAI_API_KEY is its key."),
+    ] = None,
+    model: ModelOf = None,
+    false_alarms: FalseAlarms = 0.05,
+    batch_size: flags.BatchSize = 32,
+    device: flags.Device = "auto",
+    dtype: DetectorDtype = "auto",
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are refused (429).")] = 256,
+    max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a request; larger ones are refused (413).")] = 10**6,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one answer.")] = 1024,
+) -> None:
+    """The detector over HTTP: /v1/score, and OpenAI's /v1/chat/completions with a probability in every choice.
+
+    PROBEMAP_TOKEN in the environment, if set, is the bearer token that requests must bring.
+    """
+    import os
+
+    token = os.environ.get("PROBEMAP_TOKEN") or None
+    if token is None and host not in ("127.0.0.1", "::1", "localhost"):
+        say(f"{host} can be reached from elsewhere and no token is asked for: set PROBEMAP_TOKEN")
+    try:
+        from probemap.guard import Limits
+        from probemap.listening import listen
+        from probemap.observing import observers_here
+        from probemap.serving import create_app
+        from probemap.upstream import Upstream
+    except ImportError as error:
+        raise ModelError(
+            f"serving needs {error.name}, which is not installed", "pip install 'probemap[serve]'"
+        ) from None
+    app = create_app(
+        _scorer(detector, model, false_alarms, batch_size, device, dtype),
+        limits=Limits(body=max_body, queue=queue, new_tokens=max_new_tokens),
+        token=token,
+        upstream=None if upstream is None else Upstream(upstream),
+        observers=observers_here(),
+    )
+    listen(app, host, port, lambda url: stdout.print(url, markup=False, soft_wrap=True))
 
 
 def _scorer(

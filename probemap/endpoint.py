@@ -130,14 +130,24 @@ def _only_model(client: Any, url: str) -> str:
 def _chat(client: Any, one: Asked, draw: dict[str, Any]) -> tuple[Reply, int | None]:
     made = client.chat.completions.create(messages=list(one.turns), **draw)
     choice = made.choices[0]
-    # Servers take the reasoning out of the text (vLLM, SGLang: `reasoning_content` or `reasoning`); the model wrote it.
     thought = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
-    text = choice.message.content or ""
-    if isinstance(thought, str) and thought:
-        opening = "" if one.prompt and one.prompt.text.rstrip().endswith("<think>") else "<think>\n"
-        closing = "\n</think>\n\n" if text or choice.finish_reason == "stop" else ""
-        text = f"{opening}{thought.strip()}{closing}{text.lstrip()}"
+    begun = one.prompt is not None and one.prompt.text.rstrip().endswith("<think>")
+    text = whole_text(thought, choice.message.content or "", choice.finish_reason == "stop", begun=begun)
     return Reply(one.id, text, choice.finish_reason == "stop"), _counted(made)
+
+
+def whole_text(thought: object, text: str, stopped: bool, *, begun: bool = False) -> str:
+    """What the model wrote: servers take its reasoning out (vLLM, SGLang: `reasoning_content` or `reasoning`).
+
+    Parameters
+    ----------
+    begun: the prompt ends with the mark that reasoning begins with.
+    """
+    if not isinstance(thought, str) or not thought:
+        return text
+    opening = "" if begun else "<think>\n"
+    closing = "\n</think>\n\n" if text or stopped else ""
+    return f"{opening}{thought.strip()}{closing}{text.lstrip()}"
 
 
 def _complete(client: Any, one: Asked, draw: dict[str, Any], frame: Frame) -> tuple[Reply, int | None]:

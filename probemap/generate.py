@@ -28,6 +28,9 @@ from probemap.records import Answer, ModelError
 _NEVER = 2**31 - 1
 """An id that no token has: none at all would be the model's own end."""
 
+Seen = list[npt.NDArray[np.float32]]
+"""Of each answer of a batch what was seen, (passes, …)."""
+
 
 class Watch(Protocol):
     """Looks on while a batch is generated."""
@@ -38,12 +41,27 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """One prompt of a batch, and how it is to be answered."""
+
+    id: str
+    prompt: Prompt
+    max_new_tokens: int
+    temperature: float = 0.0
+    """0 is greedy; above 0 each token is drawn from the whole distribution at that temperature."""
+
+
+Hear = Callable[[int, int], bool]
+"""Called with (row, token id) as soon as a token is there; False: nobody listens any more, and the row ends."""
+
+
+@dataclass(frozen=True)
 class Watching:
     """Has a look at every batch."""
 
     watch: Callable[[int], Watch]
     """Of so many rows."""
-    keep: Callable[[int, list[Answer], list[npt.NDArray[np.float32]]], None]
+    keep: Callable[[int, list[Answer], Seen], None]
     """Called with the number of a batch, its answers, and what was seen of each."""
 
 
@@ -78,33 +96,46 @@ def generate_answers(
     ------
     ModelError: one question alone does not fit the memory.
     """
-    ends = model.end_ids()
-    breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
     plan = answer_batches(prompts, max_new_tokens, batch_size, max_tokens)
+    wanted = [Wanted(id_, prompt, max_new_tokens, temperature) for id_, prompt in prompts]
     for number in range(len(plan)) if numbers is None else numbers:
 
-        def ask(some: list[int], number: int = number) -> _Made:
-            return _generate(
-                model,
-                [prompts[i][1].token_ids for i in some],
-                stop_ids=sorted(ends | breaks),
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                seed=seed + number,
-                watch=watching.watch(len(some)) if watching else None,
-            )
+        def ask(some: list[int], number: int = number) -> tuple[list[Answer], Seen]:
+            watch = watching.watch(len(some)) if watching else None
+            return answer_batch(model, [wanted[i] for i in some], frame=frame, seed=seed + number, watch=watch)
 
         batch: list[Answer] = []
-        seen: list[npt.NDArray[np.float32]] = []
+        seen: Seen = []
         for some, made in in_halves(plan[number], ask, tell):
             if made is None:
                 raise out_of_memory(model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens)
-            for i, ids, logs in zip(some, made.ids, made.logprobs, strict=True):
-                batch.append(_answer(model, *prompts[i], ids, logs, ends, breaks))
-            seen += [] if made.seen is None else list(made.seen)
+            batch += made[0]
+            seen += made[1]
         if watching:
             watching.keep(number, batch, seen)
         yield batch
+
+
+def answer_batch(
+    model: Model,
+    wanted: Sequence[Wanted],
+    *,
+    frame: Frame,
+    seed: int = 0,
+    watch: Watch | None = None,
+    hear: Hear = lambda row, token: True,
+) -> tuple[list[Answer], Seen]:
+    """Answer the prompts of one batch, each to its own length and at its own temperature.
+
+    Returns
+    -------
+    The answers in their order, and what `watch` saw of each.
+    """
+    ends = model.end_ids()
+    breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
+    ids, logs = _generate(model, wanted, sorted(ends | breaks), seed, watch, hear)
+    answers = [_answer(model, *one, ends, breaks) for one in zip(wanted, ids, logs, strict=True)]
+    return answers, list(watch.states()) if watch else []
 
 
 def answer_batches(
@@ -141,48 +172,60 @@ class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
         return scores
 
 
-class _OnceMore(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row one pass after its stop id, so that the model has also read that."""
+class _Temperatures(LogitsProcessor):  # type: ignore[misc]
+    """Gives each row its own temperature; a row at 0 has its likeliest token left alone."""
 
-    def __init__(self, stop_ids: list[int], width: int) -> None:
-        self.stop_ids, self.width = torch.tensor(stop_ids), width
+    def __init__(self, temperatures: torch.Tensor) -> None:
+        self.temperatures = temperatures[:, None]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        greedy = self.temperatures == 0
+        others = torch.arange(scores.shape[1], device=scores.device) != scores.argmax(1, keepdim=True)
+        return (scores / self.temperatures.masked_fill(greedy, 1)).masked_fill(greedy & others, -torch.inf)
+
+
+class _Ends(StoppingCriteria):  # type: ignore[misc]
+    """Ends each row at a stop id, at its limit, or where nobody listens; `more` passes later, so that the model has
+    also read its last token."""
+
+    def __init__(self, stop_ids: list[int], limits: list[int], width: int, more: int, hear: Hear) -> None:
+        self.stop_ids, self.limits, self.width, self.more, self.hear = set(stop_ids), limits, width, more, hear
+        self.lengths: list[int | None] = [None] * len(limits)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
-        return torch.isin(input_ids[:, self.width : -1], self.stop_ids.to(input_ids.device)).any(1)
-
-
-@dataclass(frozen=True)
-class _Made:
-    ids: list[list[int]]
-    logprobs: list[list[float]]
-    seen: npt.NDArray[np.float32] | None
+        produced = input_ids.shape[1] - self.width
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            if self.lengths[row] is None:
+                heard = self.hear(row, token)
+                if not heard or token in self.stop_ids or produced == self.limits[row]:
+                    self.lengths[row] = produced
+        over = [length is not None and produced >= length + self.more for length in self.lengths]
+        return torch.tensor(over, device=input_ids.device)
 
 
 def _generate(
-    model: Model,
-    prompts: list[tuple[int, ...]],
-    *,
-    stop_ids: list[int],
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    watch: Watch | None = None,
-) -> _Made:
+    model: Model, wanted: Sequence[Wanted], stop_ids: list[int], seed: int, watch: Watch | None, hear: Hear
+) -> tuple[list[list[int]], list[list[float]]]:
     """Produced ids and their log-probabilities, each row up to and with its first stop id."""
+    prompts = [list(one.prompt.token_ids) for one in wanted]
     width = max(map(len, prompts))
     pad = model.tokenizer.pad_token_id
     pad = stop_ids[0] if pad is None else pad
     # Padding may be the end token itself, so the mask comes from the lengths, never from the ids.
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    noted = _ChosenLogprobs()
-    draw = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+    limits = [one.max_new_tokens for one in wanted]
+    noted, ends = _ChosenLogprobs(), _Ends(stop_ids, limits, width, bool(watch), hear)
+    processors: list[LogitsProcessor] = [noted]
+    drawn = any(one.temperature > 0 for one in wanted)
+    if drawn:
+        processors.append(_Temperatures(torch.tensor([one.temperature for one in wanted], device=model.device)))
     config = GenerationConfig(
-        max_new_tokens=max_new_tokens + bool(watch),
-        do_sample=temperature > 0,
-        eos_token_id=[_NEVER] if watch else stop_ids,
+        max_new_tokens=max(limits) + bool(watch),
+        do_sample=drawn,
+        eos_token_id=[_NEVER],
         pad_token_id=pad,
-        **draw,
+        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if drawn else {}),
     )
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.inference_mode(), torch.random.fork_rng(devices), watch.hooked() if watch else nullcontext():
@@ -191,34 +234,33 @@ def _generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=config,
-            logits_processor=LogitsProcessorList([noted]),
-            stopping_criteria=StoppingCriteriaList([_OnceMore(stop_ids, width)]) if watch else None,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList([ends]),
         )
     noted.note(sequences)
     logs = torch.stack(noted.chosen, 1).tolist()
-    stops = set(stop_ids)
-    produced = []
-    for row in sequences[:, width : width + max_new_tokens].tolist():
-        stop = next((i + 1 for i, token in enumerate(row) if token in stops), len(row))
-        produced.append(row[:stop])
-    chosen = [row[: len(kept)] for row, kept in zip(logs, produced, strict=True)]
-    return _Made(produced, chosen, watch.states() if watch else None)
+    rows = sequences[:, width:].tolist()
+    lengths = ends.lengths
+    return (
+        [row[:length] for row, length in zip(rows, lengths, strict=True)],
+        [row[:length] for row, length in zip(logs, lengths, strict=True)],
+    )
 
 
 def _answer(
     model: Model,
-    id_: str,
-    prompt: Prompt,
+    wanted: Wanted,
     produced: list[int],
     logprobs: list[float],
     ends: frozenset[int],
     breaks: frozenset[int],
 ) -> Answer:
+    prompt = wanted.prompt
     spoken = produced[:-1] if produced and produced[-1] in ends else produced
     text, offsets = decode_with_offsets(model.tokenizer, spoken)
     offsets += [(len(text), len(text))] * (len(produced) - len(spoken))
     return Answer(
-        id_,
+        wanted.id,
         prompt.text,
         text,
         (*prompt.token_ids, *produced),

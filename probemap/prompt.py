@@ -1,10 +1,12 @@
 """How a question is put to a model: template, worked examples, frame, and whether it fits."""
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Literal
+
+from jinja2 import TemplateError
 
 from probemap.model import Model
 from probemap.records import DataError, Example, ModelError, Task
@@ -85,22 +87,41 @@ def make_prompt(model: Model, task: Task, example: Example, frame: Frame) -> Pro
     ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template.
     """
     if frame == "chat":
-        text = model.tokenizer.apply_chat_template(turns(task, example), tokenize=False, add_generation_prompt=True)
-    elif frame == "qa":
+        return conversation(model, turns(task, example))
+    if frame == "qa":
         text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {fill(task.prompt, example)}\nA:"
     else:
         text = fill(task.prompt, example)
+    return _tokenised(model, text, begin=True)
+
+
+def conversation(model: Model, turns: Sequence[Turn]) -> Prompt:
+    """A conversation in the model's chat template, with the generation prompt.
+
+    Raises
+    ------
+    DataError: the template refuses it, e.g. because its roles do not alternate.
+    """
+    try:
+        text = model.tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise DataError(
+            f"the chat template of {model.label} refuses this conversation: {str(error)[:200]}",
+            "it may want user and assistant in turn, or no system turn",
+        ) from None
     # A chat template writes its own beginning-of-text token; adding another would shift every state.
-    encoded = model.tokenizer(text, add_special_tokens=frame != "chat", return_offsets_mapping=True, verbose=False)
-    return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
+    return _tokenised(model, text, begin=False)
 
 
 def prompt_as_given(model: Model, text: str) -> Prompt:
     """A prompt that somebody else put to the model, template included, tokenised once."""
     # Who writes out the beginning of the text has no other added.
     begins = model.tokenizer.bos_token
-    add = not (begins and text.startswith(begins))
-    encoded = model.tokenizer(text, add_special_tokens=add, return_offsets_mapping=True, verbose=False)
+    return _tokenised(model, text, begin=not (begins and text.startswith(begins)))
+
+
+def _tokenised(model: Model, text: str, *, begin: bool) -> Prompt:
+    encoded = model.tokenizer(text, add_special_tokens=begin, return_offsets_mapping=True, verbose=False)
     return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
 
 

@@ -13,11 +13,11 @@ from probemap.batching import batches, in_halves
 from probemap.capture import check_site, hidden_states
 from probemap.detector import Detector
 from probemap.during import Watch
-from probemap.generate import Watching, generate_answers, out_of_memory
+from probemap.generate import Hear, Seen, Wanted, Watching, answer_batch, generate_answers, out_of_memory
 from probemap.locate import LOCATORS, Locator, locate
 from probemap.model import Model
 from probemap.positions import Indices, token_indices
-from probemap.prompt import Frame, check_lengths, make_prompt, prompt_as_given
+from probemap.prompt import Frame, Prompt, check_lengths, make_prompt, prompt_as_given
 from probemap.records import Answer, DataError, DetectorError, Example, Reply
 from probemap.replay import tokenise
 
@@ -79,17 +79,24 @@ class Scorer:
         ------
         DataError: the tokenizer does not give a text back, it does not fit the window, or a prompt is needed.
         """
-        asked = self.detector.origin.asked
         pairs = [
-            (
-                make_prompt(self.model, asked, example, self._frame)
-                if reply.prompt is None
-                else prompt_as_given(self.model, reply.prompt),
-                reply,
-            )
+            (self.prompt(example) if reply.prompt is None else prompt_as_given(self.model, reply.prompt), reply)
             for example, reply in replies
         ]
+        return self.replay(pairs)
+
+    def replay(self, pairs: Sequence[tuple[Prompt, Reply]]) -> list[Answer]:
+        """Texts as answers to prompts; raises as `answers`."""
         return tokenise(self.model, pairs, chat=self.detector.origin.frame == "chat")
+
+    def prompt(self, example: Example) -> Prompt:
+        """A question as the detector's own were put.
+
+        Raises
+        ------
+        DataError: the detector was made from prompts that came with their answers.
+        """
+        return make_prompt(self.model, self.detector.origin.asked, example, self._frame)
 
     def score(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Score]:
         """Scores of answers to these questions, in their order; the same alone and in any batch, but for rounding.
@@ -125,32 +132,47 @@ class Scorer:
         DataError: a question does not fit the model's window, or prompts are needed.
         ModelError: one question alone does not fit the memory.
         """
-        asked, frame = self.detector.origin.asked, self._frame
-        prompts = [(e.id, make_prompt(self.model, asked, e, frame)) for e in examples]
-        check_lengths(self.model, prompts, asked.max_new_tokens)
+        prompts = [(e.id, self.prompt(e)) for e in examples]
+        limit = self.detector.origin.asked.max_new_tokens
+        check_lengths(self.model, prompts, limit)
         by_id = {e.id: e for e in examples}
         said: dict[str, Said] = {}
 
-        def keep(number: int, answers: list[Answer], seen: list[States]) -> None:
+        def keep(number: int, answers: list[Answer], seen: Seen) -> None:
             for made in self._heard([by_id[a.id] for a in answers], answers, seen):
                 said[made.answer.id] = made
 
-        layers = ",".join(map(str, self._layers))
-        watching = Watching(lambda rows: Watch(self.model, self.detector.origin.site, layers, rows), keep)
         for _ in generate_answers(
             self.model,
             prompts,
-            frame=frame,
-            max_new_tokens=asked.max_new_tokens,
+            frame=self._frame,
+            max_new_tokens=limit,
             batch_size=self.batch_size,
             temperature=temperature,
             seed=seed,
-            watching=watching,
+            watching=Watching(self._watch, keep),
         ):
             pass
         return [said[e.id] for e in examples]
 
-    def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: list[States]) -> Iterator[Said]:
+    def speak(
+        self,
+        examples: Sequence[Example],
+        wanted: Sequence[Wanted],
+        *,
+        seed: int = 0,
+        hear: Hear = lambda row, token: True,
+    ) -> list[Said]:
+        """One batch of `generate`, of any prompts; parameters as for `generate.answer_batch`."""
+        answers, seen = answer_batch(
+            self.model, wanted, frame=self._frame, seed=seed, watch=self._watch(len(wanted)), hear=hear
+        )
+        return list(self._heard(examples, answers, seen))
+
+    def _watch(self, rows: int) -> Watch:
+        return Watch(self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows)
+
+    def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: Seen) -> Iterator[Said]:
         """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
         found, indices = self._places(examples, answers)
         main = self.detector.main

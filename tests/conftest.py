@@ -18,11 +18,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from probemap.analysis import make_map
 from probemap.capturing import capture
+from probemap.detector import Detector
+from probemap.exporting import export
 from probemap.judging import judge
 from probemap.model import Model, load_model
 from probemap.options import Answering, Loader
 from probemap.pipeline import answer
 from probemap.records import Answer
+from probemap.run import Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -142,6 +145,19 @@ def mapped(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     capture(run)
     make_map(run)
     return run.path
+
+
+@pytest.fixture(scope="session")
+def detector_folder(mapped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector at the exact answer of `mapped`, with a fallback for answers that lack it."""
+    out = tmp_path_factory.mktemp("exported") / "detector"
+    export(Run.open(mapped), out, cells=[(2, "exact_answer_last")], held_out=0.6)
+    return out
+
+
+@pytest.fixture(scope="session")
+def detector(detector_folder: Path) -> Detector:
+    return Detector.load(detector_folder)
 
 
 @pytest.fixture(scope="session")

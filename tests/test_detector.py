@@ -132,6 +132,21 @@ def test_probabilities_can_be_believed(n: int, kind: str) -> None:
         assert truth[rows].mean() == pytest.approx(p[rows].mean(), abs=0.1)
 
 
+def test_scores_that_go_the_wrong_way_say_nothing() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        correct = draw.random(300) < 0.3
+        made = fit_detector(draw.normal(size=(300, 1, 1, 8)), correct, positions=["-1"], held_out=0.4)
+        slope, level = made.main.calibration[:, 0]
+        assert slope >= 0
+        if slope == 0:
+            p = made.p_correct(draw.normal(size=(5, 1, 8)))
+            assert p == pytest.approx(np.full(5, 1 / (1 + np.exp(-level))))
+            assert 0.2 < p[0] < 0.4, "the share of right answers"
+            return
+    raise AssertionError("noise went the right way 20 times")
+
+
 def test_the_promised_interval_holds_what_fresh_answers_show_as_often_as_it_says() -> None:
     fresh, truth = planted(4000, seed=999)
     has = ~np.isnan(fresh[:, 0, 1, 0])

@@ -21,27 +21,6 @@ from probemap.run import Run
 from probemap.scoring import Scorer, check_belongs, in_parts
 
 
-@pytest.fixture(scope="module")
-def folder(mapped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector at the exact answer, with a fallback for answers that lack it."""
-    out = tmp_path_factory.mktemp("exported") / "detector"
-    run = Run.open(shutil.copytree(mapped, out.parent / "RUN"))
-    judgements = run.judgements()
-    for k in (3, 40):  # two answers without an exact answer, so that there is something to fall back for
-        judgements[k] = replace(judgements[k], span=None, no_span="nothing there")
-    run.write_judgements(judgements)
-    from probemap.capturing import capture
-
-    capture(run, redo=True)
-    export(run, out, cells=[(2, "exact_answer_last")], held_out=0.6)
-    return out
-
-
-@pytest.fixture(scope="module")
-def detector(folder: Path) -> Detector:
-    return Detector.load(folder)
-
-
 def probemap(*words: Any) -> Result:
     call = CliRunner().invoke(app, [str(word) for word in words])
     assert call.exit_code == 0, call.output
@@ -73,7 +52,7 @@ def test_a_run_gives_a_detector_that_knows_where_it_belongs(detector: Detector, 
 
 
 def test_the_same_answer_gets_the_same_score_everywhere(
-    mapped: Path, detector: Detector, folder: Path, chat_model: Model, tmp_path: Path
+    mapped: Path, detector: Detector, detector_folder: Path, chat_model: Model, tmp_path: Path
 ) -> None:
     run = Run.open(mapped)
     task = run.task()
@@ -90,12 +69,15 @@ def test_the_same_answer_gets_the_same_score_everywhere(
     made = scorer.answers(texts)
     assert [a.token_ids for a in made] == [a.token_ids for a in answers]
     assert [s.p_correct for s in scorer.score(task.examples, made)] == pytest.approx(expected, abs=1e-5)
-    again = Detector.load(shutil.copytree(folder, tmp_path / "elsewhere"))
+    again = Detector.load(shutil.copytree(detector_folder, tmp_path / "elsewhere"))
     assert [s.p_correct for s in Scorer(again, chat_model).score(task.examples, answers)] == expected
 
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_of(mapped, 80)))
     for source in (mapped, tmp_path / "rows.jsonl"):
-        lines = [json.loads(line) for line in probemap("score", folder, source, "--batch-size", 7).stdout.splitlines()]
+        lines = [
+            json.loads(line)
+            for line in probemap("score", detector_folder, source, "--batch-size", 7).stdout.splitlines()
+        ]
         assert [line["p_correct"] for line in lines] == pytest.approx(expected, abs=1e-5)
         assert [line["flagged"] for line in lines] == [s.flagged for s in whole]
 
@@ -175,14 +157,14 @@ def test_files_are_scored_as_they_are_read() -> None:
         ({"question": "q", "answer": "a", "stopped": "no"}, "row 2: stopped is 'no'"),
     ],
 )
-def test_bad_rows_are_named(row: Any, message: str, folder: Path, chat_folder: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_named(row: Any, message: str, detector_folder: Path, chat_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6."}) + "\n" + json.dumps(row) + "\n")
-    assert message in refused("score", folder, path, "--model", chat_folder)
+    assert message in refused("score", detector_folder, path, "--model", chat_folder)
 
 
-def test_what_cannot_be_exported_is_refused(mapped: Path, folder: Path, tmp_path: Path) -> None:
-    assert "holds a config.json already" in refused("export", mapped, "--out", folder)
+def test_what_cannot_be_exported_is_refused(mapped: Path, detector_folder: Path, tmp_path: Path) -> None:
+    assert "holds a config.json already" in refused("export", mapped, "--out", detector_folder)
     few = refused("export", mapped, "--out", tmp_path / "d")
     assert "wrong answers are left to judge on: fewer than 20" in few
     assert not (tmp_path / "d").exists()
@@ -255,7 +237,7 @@ def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, c
     assert said.tokens == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_a_question_is_answered_with_its_probability(folder: Path, chat_folder: Path) -> None:
-    call = probemap("ask", folder, "What is 3 + 5?", "--model", chat_folder)
+def test_a_question_is_answered_with_its_probability(detector_folder: Path, chat_folder: Path) -> None:
+    call = probemap("ask", detector_folder, "What is 3 + 5?", "--model", chat_folder)
     assert re.search(r"right with probability 0\.\d\d|nothing can be said", call.stdout)
     assert "judged by layer" in call.stderr or "exact answer:" in call.stderr
