@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/probemap demo --out demo
 
 test: lint browser
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope
 
 # The report is tested in a real browser: Debian's Chromium, or any that is there.
 browser:

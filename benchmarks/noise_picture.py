@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from probemap.activations import ActivationStore
-from probemap.contents import read_answers
-from probemap.figure import plot_maps, save_picture
-from probemap.fit import _shuffles, fit_map
-from probemap.map import ProbeMap
-from probemap.run import Run
-from probemap.stats import interval
+from probemap.pictures.figure import plot_maps, save_picture
+from probemap.probes.fit import _shuffles, fit_map
+from probemap.probes.map import ProbeMap
+from probemap.probes.stats import interval
+from probemap.runs.contents import read_answers
+from probemap.runs.run import Run
+from probemap.states.activations import ActivationStore
 
 PICTURE = Path(__file__).parent.parent / "docs" / "noise.png"
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-# A function that is named as its room is imported from there: `from probemap.judge import judge`.
+# A function that is named as its room is imported from there: `from probemap.verdicts.judge import judge`.
 _ROOM_OF = {
     "Example": "records",
     "Task": "records",
@@ -17,19 +17,19 @@ _ROOM_OF = {
     "Span": "records",
     "Judgement": "records",
     "ProbemapError": "records",
-    "POSITIONS": "positions",
-    "resolve": "positions",
-    "TASKS": "data",
-    "load_examples": "data",
-    "load_task": "data",
-    "load_model": "model",
-    "generate_answers": "generate",
-    "ActivationStore": "activations",
-    "ProbeMap": "map",
-    "fit_map": "fit",
-    "fit_logistic": "solver",
-    "with_baselines": "gain",
-    "plot_map": "figure",
+    "POSITIONS": "verdicts.positions",
+    "resolve": "verdicts.positions",
+    "TASKS": "questions.data",
+    "load_examples": "questions.data",
+    "load_task": "questions.data",
+    "load_model": "models.model",
+    "generate_answers": "models.generate",
+    "ActivationStore": "states.activations",
+    "ProbeMap": "probes.map",
+    "fit_map": "probes.fit",
+    "fit_logistic": "probes.solver",
+    "with_baselines": "probes.gain",
+    "plot_map": "pictures.figure",
 }
 
 __all__ = sorted([*_ROOM_OF, "__version__"])

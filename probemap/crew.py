@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from probemap.options import SILENT, Models, Ray, Talk
+from probemap.options import SILENT, Ray, Talk
 from probemap.records import ProbemapError, RunError
 
 _Plan = TypeVar("_Plan", covariant=True)
@@ -32,7 +32,7 @@ class Worker(Protocol[_Plan, _Made]):
         """What comes of the pieces, in their order."""
 
 
-def at_work(ray: Ray | None, models: Models | None, talk: Talk) -> tuple[Models, Talk]:
+def at_work(ray: Ray | None, models: dict[Any, Any] | None, talk: Talk) -> tuple[dict[Any, Any], Talk]:
     """The models and the talk that a worker is made with: elsewhere it loads its own, and has nobody to talk to."""
     return ({}, SILENT) if ray else ({} if models is None else models, talk)
 

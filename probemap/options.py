@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from probemap.records import RunError
-
-if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
-    from probemap.model import Model
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is counted, done, total)."""
@@ -25,37 +22,6 @@ class Talk:
 
 
 SILENT = Talk()
-
-
-@dataclass(frozen=True)
-class Loader:
-    """How to load a model; `run_all` loads it once for all steps, and only if one needs it."""
-
-    name: str
-    revision: str | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    quantize: Literal["4bit", "8bit"] | None = None
-    """Weights in fewer bits as they are loaded, by bitsandbytes."""
-    max_memory: str | None = None
-    """Of each device, as ``20GiB``, where `device` is ``spread``."""
-
-    def load(self, cache: dict["Loader", "Model"]) -> "Model":
-        from probemap.model import load_model
-
-        if self not in cache:
-            cache[self] = load_model(
-                self.name,
-                revision=self.revision,
-                device=self.device,
-                dtype=self.dtype,
-                quantize=self.quantize,
-                max_memory=self.max_memory,
-            )
-        return cache[self]
-
-
-Models = dict[Loader, "Model"]
 
 
 @dataclass(frozen=True)

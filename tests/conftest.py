@@ -16,16 +16,17 @@ import transformers
 from hypothesis import HealthCheck, settings
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from probemap.analysis import make_map
-from probemap.capturing import capture
-from probemap.detector import Detector
-from probemap.exporting import export
-from probemap.judging import judge
-from probemap.model import Model, load_model
-from probemap.options import Answering, Loader
-from probemap.pipeline import answer
+from probemap.detectors.detector import Detector
+from probemap.models.loading import Loader
+from probemap.models.model import Model, load_model
+from probemap.options import Answering
 from probemap.records import Answer
-from probemap.run import Run
+from probemap.runs.analysis import make_map
+from probemap.runs.capturing import capture
+from probemap.runs.exporting import export
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.run import Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

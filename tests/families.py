@@ -8,7 +8,7 @@ import torch
 import transformers
 from conftest import byte_level_tokenizer
 
-from probemap.model import Model
+from probemap.models.model import Model
 from probemap.records import Answer
 
 _USUAL = {

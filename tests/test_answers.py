@@ -7,7 +7,7 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.answers import ANSWER, AnswerFile
+from probemap.models.answers import ANSWER, AnswerFile
 from probemap.records import Answer, RunError
 
 

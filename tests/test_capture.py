@@ -10,16 +10,16 @@ import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
 
-from probemap.activations import ActivationStore, Layout
-from probemap.capture import capture, fill, hidden_states, layout_for
-from probemap.data import load_task
-from probemap.generate import generate_answers
-from probemap.model import Model
-from probemap.positions import token_indices
-from probemap.prefix import Prefix, shared_prefix
-from probemap.prompt import make_prompt
+from probemap.models.generate import generate_answers
+from probemap.models.model import Model
+from probemap.models.prefix import Prefix, shared_prefix
+from probemap.models.prompt import make_prompt
+from probemap.models.sites import find_blocks
+from probemap.questions.data import load_task
 from probemap.records import Answer, ModelError, StoreError
-from probemap.sites import find_blocks
+from probemap.states.activations import ActivationStore, Layout
+from probemap.states.capture import capture, fill, hidden_states, layout_for
+from probemap.verdicts.positions import token_indices
 
 NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
 
@@ -154,7 +154,7 @@ def test_a_beginning_that_gives_other_states_is_not_used(
     indices = token_indices(answers, [None] * len(answers), NAMES)
     plain = hidden_states(chat_model, answers, indices)
     handed = another_beginning(chat_model, answers) if wrong else shared_prefix(chat_model, answers)
-    monkeypatch.setattr("probemap.capture.shared_prefix", lambda model, answers: handed)
+    monkeypatch.setattr("probemap.states.capture.shared_prefix", lambda model, answers: handed)
     lengths: list[int] = []
     forward = chat_model.network.base_model.forward
 
@@ -224,7 +224,7 @@ def test_a_shard_is_written_while_the_next_one_is_read() -> None:
 
 
 def test_a_state_that_is_not_finite_stops_with_answer_layer_and_hint(chat_folder: object) -> None:
-    from probemap.model import load_model
+    from probemap.models.model import load_model
 
     model = load_model(str(chat_folder))
     with torch.no_grad():

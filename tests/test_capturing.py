@@ -19,18 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from probemap import activations
-from probemap.activations import ActivationStore
-from probemap.capturing import capture
-from probemap.checking import check, verify
-from probemap.cli import app
-from probemap.contents import answers_of, loader_of
-from probemap.judging import judge
-from probemap.options import Answering, Capturing, Judging, Loader
-from probemap.pipeline import answer
+from probemap.cli.main import app
+from probemap.models.loading import Loader
+from probemap.options import Answering, Capturing, Judging
 from probemap.records import RunError, StoreError
-from probemap.run import Run
+from probemap.runs.capturing import capture
+from probemap.runs.checking import check, verify
+from probemap.runs.contents import answers_of, loader_of
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.run import Run
 from probemap.shares import Share, parse_share
+from probemap.states import activations
+from probemap.states.activations import ActivationStore
 
 
 @pytest.fixture(scope="module")

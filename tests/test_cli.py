@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 
-from probemap.cli import main
-from probemap.map import ProbeMap
+from probemap.cli.main import main
+from probemap.probes.map import ProbeMap
 
 VERBS = ["run", "demo", "answer", "judge", "capture", "p-true", "map", "plot", "show", "inspect", "tasks", "positions"]
 
@@ -76,11 +76,11 @@ def test_help_names_every_verb_and_answers_in_a_blink() -> None:
     shown = probemap("--help").stdout
     assert [verb for verb in VERBS if not re.search(rf"^\W*{verb}\b", shown, re.MULTILINE)] == []
     before = os.times()
-    subprocess.run([sys.executable, "-m", "probemap.cli", "--help"], capture_output=True, check=True)
+    subprocess.run([sys.executable, "-m", "probemap.cli.main", "--help"], capture_output=True, check=True)
     after = os.times()
     assert after.children_user - before.children_user < 1.0, "seconds of processor time"
     loaded = subprocess.run(
-        [sys.executable, "-c", "import probemap.cli, sys; print(*sys.modules)"], capture_output=True, text=True
+        [sys.executable, "-c", "import probemap.cli.main, sys; print(*sys.modules)"], capture_output=True, text=True
     ).stdout.split()
     heavy = {"torch", "transformers", "matplotlib", "sklearn", "xarray", "zarr", "pandas", "scipy", "numpy"}
     assert heavy & set(loaded) == set()
@@ -397,7 +397,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(made: Path, tmp_path: 
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
         f"sys.argv = ['probemap', *{[*map(str, words), '--out', str(tmp_path / 'RUN')]!r}];"
-        "from probemap.cli import main; main()"
+        "from probemap.cli.main import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
     assert done.returncode == 1

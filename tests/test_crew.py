@@ -19,15 +19,16 @@ import ray
 from typer.testing import CliRunner
 
 from probemap import fit_map
-from probemap.activations import ActivationStore
-from probemap.capturing import capture
-from probemap.cli import app
+from probemap.cli.main import app
 from probemap.crew import _cpus_each, crew
-from probemap.judging import judge
-from probemap.options import Answering, Capturing, Judging, Loader, Ray, Talk
-from probemap.pipeline import answer
+from probemap.models.loading import Loader
+from probemap.options import Answering, Capturing, Judging, Ray, Talk
 from probemap.records import MapError, ModelError, RunError
-from probemap.run import Run
+from probemap.runs.capturing import capture
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.run import Run
+from probemap.states.activations import ActivationStore
 
 TWO = Ray(workers=2)
 

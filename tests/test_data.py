@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.data import TASKS, load_examples, load_task
-from probemap.judge import as_number, possible_answers
-from probemap.mentions import find_names, same_name
+from probemap.questions.data import TASKS, load_examples, load_task
 from probemap.records import DataError
+from probemap.verdicts.judge import as_number, possible_answers
+from probemap.verdicts.mentions import find_names, same_name
 
 
 @pytest.mark.parametrize("name", TASKS)

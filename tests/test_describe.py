@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_values import from_scores
 
-from probemap.baselines import Baseline
-from probemap.describe import Description, _names, describe
-from probemap.gain import with_baselines
-from probemap.map import ProbeMap
-from probemap.positions import DEFAULT_POSITIONS
+from probemap.probes.baselines import Baseline
+from probemap.probes.describe import Description, _names, describe
+from probemap.probes.gain import with_baselines
+from probemap.probes.map import ProbeMap
+from probemap.verdicts.positions import DEFAULT_POSITIONS
 
 LAYERS = 12
 EXACT = [DEFAULT_POSITIONS.index(p) for p in ("exact_answer_first", "exact_answer_last")]

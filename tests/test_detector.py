@@ -17,10 +17,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap import detector as room
-from probemap.branch import Branch, Cell, Origin, Quality
-from probemap.detecting import fit_detector
-from probemap.detector import Detector
+from probemap.detectors import detector as room
+from probemap.detectors.branch import Branch, Cell, Origin, Quality
+from probemap.detectors.detecting import fit_detector
+from probemap.detectors.detector import Detector
 from probemap.records import DetectorError, MapError
 
 NAMES = ("last_q", "exact_answer_last", "-1")

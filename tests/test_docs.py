@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from probemap.baselines import MEANINGS
-from probemap.cli import app
-from probemap.map import ProbeMap
-from probemap.probe import MIN_PER_CLASS
+from probemap.cli.main import app
+from probemap.probes.baselines import MEANINGS
+from probemap.probes.map import ProbeMap
+from probemap.probes.probe import MIN_PER_CLASS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "reading.md").read_text(encoding="utf-8")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probemap.attending import attend
-from probemap.contents import read_attention, read_map
-from probemap.drawing import Drawing, plot
-from probemap.positions import parse_positions
 from probemap.records import DataError, MapError, RunError
-from probemap.run import Run
+from probemap.runs.attending import attend
+from probemap.runs.contents import read_attention, read_map
+from probemap.runs.drawing import Drawing, plot
+from probemap.runs.run import Run
+from probemap.verdicts.positions import parse_positions
 
 PANEL = "last_q,exact_answer_first,exact_answer_last,exact_answer_after_last,-8..-1"
 """The twelve columns of the paper's IMDB panel, figure 6f."""

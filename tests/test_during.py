@@ -11,21 +11,22 @@ import pytest
 from families import SUPPORTED, tiny
 from typer.testing import CliRunner
 
-from probemap import activations, capture
-from probemap.activations import ActivationStore, States
-from probemap.capture import hidden_states
-from probemap.capturing import capture as capture_step
-from probemap.cli import app
-from probemap.contents import loader_of
-from probemap.during import Watch
-from probemap.generate import Watching, generate_answers
-from probemap.judging import judge
-from probemap.model import Model
-from probemap.options import Answering, Capturing, Endpoint, Judging, Loader, Talk
-from probemap.pipeline import answer
-from probemap.prompt import Prompt
+from probemap.cli.main import app
+from probemap.models.generate import Watching, generate_answers
+from probemap.models.loading import Loader
+from probemap.models.model import Model
+from probemap.models.prompt import Prompt
+from probemap.options import Answering, Capturing, Endpoint, Judging, Talk
 from probemap.records import Answer, ModelError, RunError
-from probemap.run import Run
+from probemap.runs.capturing import capture as capture_step
+from probemap.runs.contents import loader_of
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.run import Run
+from probemap.states import activations, capture
+from probemap.states.activations import ActivationStore, States
+from probemap.states.capture import hidden_states
+from probemap.states.during import Watch
 
 
 def prompts(model: Model, n: int = 12) -> list[tuple[str, Prompt]]:

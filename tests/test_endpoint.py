@@ -13,13 +13,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from probemap import endpoint
-from probemap.data import load_task
-from probemap.model import Model
-from probemap.options import Answering, Endpoint, Loader, Talk
-from probemap.pipeline import answer
-from probemap.prompt import make_prompt, turns
+from probemap.models import endpoint
+from probemap.models.loading import Loader
+from probemap.models.model import Model
+from probemap.models.prompt import make_prompt, turns
+from probemap.options import Answering, Endpoint, Talk
+from probemap.questions.data import load_task
 from probemap.records import ModelError, Reply
+from probemap.runs.pipeline import answer
 
 
 class Server:

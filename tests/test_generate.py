@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import make_answer
 
-from probemap.assess import assessor_here, extraction, extracts_locator
-from probemap.data import load_task
-from probemap.generate import generate_answers
-from probemap.model import Model
-from probemap.prompt import Frame, make_prompt
+from probemap.models.assess import assessor_here, extraction, extracts_locator
+from probemap.models.generate import generate_answers
+from probemap.models.model import Model
+from probemap.models.prompt import Frame, make_prompt
+from probemap.questions.data import load_task
 from probemap.records import Answer, Example, Task
 
 TASK = Task(

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.data import load_task
-from probemap.given import read_replies
-from probemap.judging import judge
-from probemap.options import Answering, Judging, Loader
-from probemap.pipeline import answer
+from probemap.models.loading import Loader
+from probemap.options import Answering, Judging
+from probemap.questions.data import load_task
+from probemap.questions.given import read_replies
 from probemap.records import DataError, Example, Reply, RunError, Task, Verdict
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
 
 TASK = Task(
     "t",

@@ -5,11 +5,11 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.data import load_task
-from probemap.judge import judge
-from probemap.locate import LOCATORS, find_words, locate, paper_locator
-from probemap.mentions import asserted_number, find_names, fold
+from probemap.questions.data import load_task
 from probemap.records import Example, Kind, Task
+from probemap.verdicts.judge import judge
+from probemap.verdicts.locate import LOCATORS, find_words, locate, paper_locator
+from probemap.verdicts.mentions import asserted_number, find_names, fold
 
 CITIES = load_task("cities")
 COUNTRIES = CITIES.possible

@@ -13,17 +13,18 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap import endpoint
-from probemap.assess import extracts_locator, judgement, verdict_from
-from probemap.contents import loader_of
-from probemap.given import read_decisions
-from probemap.judging import judge
-from probemap.model import Model
-from probemap.options import Answering, Endpoint, Judging, Loader, Talk
-from probemap.pipeline import answer
-from probemap.prompt import fill
+from probemap.models import endpoint
+from probemap.models.assess import extracts_locator, judgement, verdict_from
+from probemap.models.loading import Loader
+from probemap.models.model import Model
+from probemap.models.prompt import fill
+from probemap.options import Answering, Endpoint, Judging, Talk
+from probemap.questions.given import read_decisions
 from probemap.records import DataError, Example, RunError, Task
-from probemap.run import Run
+from probemap.runs.contents import loader_of
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.run import Run
 
 ROWS = [
     ("vienna", "Where is Vienna?", ["Austria"], "Vienna lies in Austria."),

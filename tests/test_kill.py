@@ -14,9 +14,10 @@ import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from transformers import GenerationConfig
 
-from probemap.map import ProbeMap
-from probemap.options import Answering, Loader
-from probemap.pipeline import answer
+from probemap.models.loading import Loader
+from probemap.options import Answering
+from probemap.probes.map import ProbeMap
+from probemap.runs.pipeline import answer
 
 # Runs the command line, and dies by SIGKILL at the Nth call of one function.
 DIE = """
@@ -33,7 +34,7 @@ def deadly(*a, **k):
     return original(*a, **k)
 setattr(owner, attribute, deadly)
 sys.argv = ["probemap", *words]
-from probemap.cli import main
+from probemap.cli.main import main
 main()
 """
 
@@ -66,7 +67,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def run(words: list[str], out: Path, kill: tuple[str, str, int] | None = None) -> int:
-    call = [sys.executable, "-c", DIE, *map(str, kill)] if kill else [sys.executable, "-m", "probemap.cli"]
+    call = [sys.executable, "-c", DIE, *map(str, kill)] if kill else [sys.executable, "-m", "probemap.cli.main"]
     done = subprocess.run([*call, "run", *words, "--out", str(out)], capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
@@ -93,14 +94,14 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "kill",
     [
-        ("probemap.run", "Run.append_answers", 4),
-        ("probemap.run", "Run.write_judgements", 1),
-        ("probemap.capture", "hidden_states", 5),
-        ("probemap.places", "Folder.write", 2),
-        ("probemap.truth", "logits_at", 2),
-        ("probemap.fit", "assign_folds", 1),
-        ("probemap.map", "ProbeMap.to_bytes", 1),
-        ("probemap.figure", "save_picture", 2),
+        ("probemap.runs.run", "Run.append_answers", 4),
+        ("probemap.runs.run", "Run.write_judgements", 1),
+        ("probemap.states.capture", "hidden_states", 5),
+        ("probemap.states.places", "Folder.write", 2),
+        ("probemap.models.truth", "logits_at", 2),
+        ("probemap.probes.fit", "assign_folds", 1),
+        ("probemap.probes.map", "ProbeMap.to_bytes", 1),
+        ("probemap.pictures.figure", "save_picture", 2),
     ],
     ids=lambda kill: kill[1],
 )
@@ -117,7 +118,7 @@ def test_killed_at_any_moment_and_started_again(words: list[str], whole: Path, t
     draw = np.random.default_rng(int(os.environ.get("PROBEMAP_KILL_SEED", "0")))
     kills = 0
     for attempt in range(60):
-        call = [sys.executable, "-m", "probemap.cli", "run", *words, "--out", str(tmp_path / "RUN")]
+        call = [sys.executable, "-m", "probemap.cli.main", "run", *words, "--out", str(tmp_path / "RUN")]
         process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=float(draw.uniform(2, 5 + attempt)))
@@ -133,7 +134,7 @@ def test_killed_at_any_moment_and_started_again(words: list[str], whole: Path, t
 
 
 def test_a_line_torn_by_the_kill_is_written_again(words: list[str], whole: Path, tmp_path: Path) -> None:
-    assert run(words, tmp_path / "RUN", ("probemap.run", "Run.append_answers", 4)) == -signal.SIGKILL
+    assert run(words, tmp_path / "RUN", ("probemap.runs.run", "Run.append_answers", 4)) == -signal.SIGKILL
     path = tmp_path / "RUN" / "answers.jsonl"
     complete = path.read_bytes()
     assert complete.count(b"\n") == 48

@@ -14,9 +14,9 @@ import numpy as np
 from conftest import make_answer
 from scipy.stats import fisher_exact
 
-from probemap.data import load_task
-from probemap.judge import judge
-from probemap.locate import locate
+from probemap.questions.data import load_task
+from probemap.verdicts.judge import judge
+from probemap.verdicts.locate import locate
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("labelled_answers.jsonl").read_text("utf-8").splitlines()]
 

@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_here import served
 from test_serving import turn
 
-from probemap.detector import Detector
-from probemap.model import Model
-from probemap.observing import observers_here
-from probemap.scoring import Scorer
+from probemap.detectors.detector import Detector
+from probemap.detectors.scoring import Scorer
+from probemap.models.model import Model
+from probemap.server.observing import observers_here
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 

@@ -15,11 +15,11 @@ from playwright.sync_api import Browser, Page, expect
 from test_report import NAMES, leaf
 from test_values import from_scores, some
 
-from probemap.map import ProbeMap
-from probemap.portrait import probabilities
-from probemap.report import Sheet, render
-from probemap.reporting import report
-from probemap.run import Run
+from probemap.pictures.report import Sheet, render
+from probemap.probes.map import ProbeMap
+from probemap.probes.portrait import probabilities
+from probemap.runs.reporting import report
+from probemap.runs.run import Run
 
 
 @pytest.fixture(scope="module")

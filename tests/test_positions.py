@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from conftest import make_answer
 
-from probemap.locate import token_span
-from probemap.positions import DEFAULT_POSITIONS, POSITIONS, parse_positions, positions_of, resolve, token_indices
 from probemap.records import DataError, Span
+from probemap.verdicts.locate import token_span
+from probemap.verdicts.positions import (
+    DEFAULT_POSITIONS,
+    POSITIONS,
+    parse_positions,
+    positions_of,
+    resolve,
+    token_indices,
+)
 
 PROMPT = ["<user>", "Where", "?", "<assistant>"]
 TOKENS = ["Vienna", " is", " in", " Aus", "tria", ".", ""]

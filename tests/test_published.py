@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.data import load_task
-from probemap.judge import JUDGES
-from probemap.prompt import fill
-from probemap.published import PUBLISHED, adapted
+from probemap.models.prompt import fill
+from probemap.questions.data import load_task
+from probemap.questions.published import PUBLISHED, adapted
 from probemap.records import DataError
+from probemap.verdicts.judge import JUDGES
 
 CHOICES = {"text": ["Lead", "Gold", "Tin"], "label": ["1", "2", "3"]}
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from probemap.contents import read_answers
-from probemap.data import TASKS
-from probemap.judging import judge
-from probemap.model import Model
-from probemap.options import Answering, Loader, Talk
-from probemap.pipeline import answer
+from probemap.models.loading import Loader
+from probemap.models.model import Model
+from probemap.options import Answering, Talk
+from probemap.questions.data import TASKS
+from probemap.runs.contents import read_answers
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -7,12 +7,12 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.baselines import baselines
-from probemap.judge import CUT_OFF, judge
-from probemap.locate import locate
-from probemap.positions import resolve
-from probemap.reasoning import reasoning_tokens
+from probemap.models.reasoning import reasoning_tokens
+from probemap.probes.baselines import baselines
 from probemap.records import Answer, Example, Judgement, Task
+from probemap.verdicts.judge import CUT_OFF, judge
+from probemap.verdicts.locate import locate
+from probemap.verdicts.positions import resolve
 
 TOKENS = ["<think>", "Rome", ",", " Spain", "?", "</think>", "\n\n", "It", " is", " Italy", "."]
 EXAMPLE = Example("a", "Where is the Colosseum?", ("Italy",))

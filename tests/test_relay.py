@@ -12,10 +12,10 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from serving_here import running, served
 from test_serving import direct, events, rating, turn
 
-from probemap.detector import Detector
-from probemap.model import Model
-from probemap.scoring import Scorer
-from probemap.upstream import Upstream
+from probemap.detectors.detector import Detector
+from probemap.detectors.scoring import Scorer
+from probemap.models.model import Model
+from probemap.server.upstream import Upstream
 
 
 @pytest.fixture(scope="module")

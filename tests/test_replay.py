@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from probemap.data import load_task
-from probemap.generate import generate_answers
-from probemap.model import Model
-from probemap.prompt import make_prompt, prompt_as_given, turn_end
+from probemap.models.generate import generate_answers
+from probemap.models.model import Model
+from probemap.models.prompt import make_prompt, prompt_as_given, turn_end
+from probemap.models.replay import replay
+from probemap.questions.data import load_task
 from probemap.records import DataError, Example, Reply, Task
-from probemap.replay import replay
 
 TASK = Task("t", tuple(Example(f"q{i}", f"What is {i} + 5?", (str(i),)) for i in range(9)), "numbers")
 

@@ -11,14 +11,14 @@ import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from typer.testing import CliRunner, Result
 
-from probemap.cli import app
-from probemap.contents import answers_of
-from probemap.detector import Detector
-from probemap.exporting import export
-from probemap.model import Model, load_model
+from probemap.cli.main import app
+from probemap.detectors.detector import Detector
+from probemap.detectors.scoring import Scorer, check_belongs, in_parts
+from probemap.models.model import Model, load_model
 from probemap.records import DataError, DetectorError, Example, ProbemapError, Reply, RunError
-from probemap.run import Run
-from probemap.scoring import Scorer, check_belongs, in_parts
+from probemap.runs.contents import answers_of
+from probemap.runs.exporting import export
+from probemap.runs.run import Run
 
 
 def probemap(*words: Any) -> Result:
@@ -83,7 +83,7 @@ def test_the_same_answer_gets_the_same_score_everywhere(
 
 
 def test_the_score_is_that_of_the_stored_states(mapped: Path, detector: Detector, chat_model: Model) -> None:
-    from probemap.activations import ActivationStore
+    from probemap.states.activations import ActivationStore
 
     store = ActivationStore.open(mapped / "activations")
     scores = detector.main.scores(store.read(2, "exact_answer_last")[:, None])
@@ -225,7 +225,7 @@ def test_what_is_scored_while_it_is_said_has_the_score_of_a_second_pass(detector
 def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, chat_model: Model) -> None:
     import numpy as np
 
-    from probemap.capture import hidden_states
+    from probemap.states.capture import hidden_states
 
     (said,) = Scorer(detector, chat_model).generate([Example("x", "What is 3 + 5?", ("",))])
     answer = said.answer

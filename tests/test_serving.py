@@ -17,16 +17,16 @@ import openai
 import pytest
 from serving_here import served
 
-from probemap.contents import answers_of
-from probemap.detector import Detector
-from probemap.dispatch import Dispatcher
-from probemap.generate import Wanted
-from probemap.guard import Limits
-from probemap.model import Model
-from probemap.prompt import conversation
+from probemap.detectors.detector import Detector
+from probemap.detectors.scoring import Said, Scorer
+from probemap.models.generate import Wanted
+from probemap.models.model import Model
+from probemap.models.prompt import conversation
 from probemap.records import Answer, Example
-from probemap.run import Run
-from probemap.scoring import Said, Scorer
+from probemap.runs.contents import answers_of
+from probemap.runs.run import Run
+from probemap.server.dispatch import Dispatcher
+from probemap.server.guard import Limits
 
 
 @pytest.fixture(scope="module")
@@ -420,8 +420,8 @@ def test_the_fault_of_one_is_not_the_fault_of_all(scorer: Scorer, monkeypatch: p
 def test_what_waits_when_the_server_closes_is_told(scorer: Scorer) -> None:
     import asyncio
 
-    from probemap.dispatch import ClosingError, ToScore
     from probemap.records import Reply
+    from probemap.server.dispatch import ClosingError, ToScore
 
     dispatcher = Dispatcher(scorer)
     work = ToScore(Example("1", "a", ("",)), Reply("1", "b"))
@@ -437,7 +437,7 @@ def test_what_waits_when_the_server_closes_is_told(scorer: Scorer) -> None:
 
 @pytest.fixture
 def words(detector_folder: Path, chat_folder: Path) -> list[str]:
-    command = [sys.executable, "-m", "probemap.cli", "serve", str(detector_folder), "--model", str(chat_folder)]
+    command = [sys.executable, "-m", "probemap.cli.main", "serve", str(detector_folder), "--model", str(chat_folder)]
     return [*command, "--device", "cpu", "--port", "0"]
 
 

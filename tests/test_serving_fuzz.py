@@ -11,11 +11,11 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 from serving_here import running
 
-from probemap.detector import Detector
-from probemap.guard import Limits
-from probemap.model import Model
-from probemap.scoring import Scorer
-from probemap.serving import PATHS, create_app
+from probemap.detectors.detector import Detector
+from probemap.detectors.scoring import Scorer
+from probemap.models.model import Model
+from probemap.server.guard import Limits
+from probemap.server.serving import PATHS, create_app
 
 ASKED = ("/v1/score", "/v1/chat/completions")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from families import some_answers, tiny
 
-from probemap.activations import ActivationStore, States
-from probemap.capture import capture, check_site, hidden_states, layout_for
-from probemap.flags import Site
-from probemap.model import Model
-from probemap.positions import Indices, token_indices
+from probemap.cli.flags import Site
+from probemap.models.model import Model
+from probemap.models.sites import SITES, find_taps, parse_layers
 from probemap.records import Answer, ModelError
-from probemap.sites import SITES, find_taps, parse_layers
+from probemap.states.activations import ActivationStore, States
+from probemap.states.capture import capture, check_site, hidden_states, layout_for
+from probemap.verdicts.positions import Indices, token_indices
 
 # Written down by hand from each model's source: blocks, attention, MLP, last projection of the MLP.
 NAMES = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from probemap.stats import (
+from probemap.probes.stats import (
     auc_values,
     aucs,
     by_group,

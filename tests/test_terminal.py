@@ -3,8 +3,8 @@
 import numpy as np
 
 from probemap import fit_map
-from probemap.map import ProbeMap
-from probemap.terminal import map_text
+from probemap.pictures.terminal import map_text
+from probemap.probes.map import ProbeMap
 
 
 def test_counts_of_many_answers_stand_apart() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from probemap.drawing import plot
-from probemap.map import ProbeMap
+from probemap.probes.map import ProbeMap
 from probemap.records import RunError
-from probemap.run import Run
-from probemap.tracking import track
+from probemap.runs.drawing import plot
+from probemap.runs.run import Run
+from probemap.runs.tracking import track
 
 
 @pytest.fixture

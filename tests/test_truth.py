@@ -9,10 +9,10 @@ import torch
 import transformers
 from tokenizers.processors import TemplateProcessing
 
-from probemap.logits import logits_at
-from probemap.model import Model
+from probemap.models.logits import logits_at
+from probemap.models.model import Model
+from probemap.models.truth import ask_truth, truth_question
 from probemap.records import DataError, Example, ModelError
-from probemap.truth import ask_truth, truth_question
 
 PAIRS = [
     (Example("v", "In which country is Vienna?", ("Austria",)), "Vienna is in Austria."),
@@ -196,7 +196,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return logits_at(model, texts, *rest)
 
-    monkeypatch.setattr("probemap.truth.logits_at", scarce)
+    monkeypatch.setattr("probemap.models.truth.logits_at", scarce)
     told: list[str] = []
     assert ask_truth(chat_model, PAIRS, tell=told.append) == pytest.approx(whole, abs=1e-5)
     assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from probemap.fit import fit_map
-from probemap.map import ProbeMap, map_from_scores
+from probemap.probes.fit import fit_map
+from probemap.probes.map import ProbeMap, map_from_scores
+from probemap.probes.stats import Estimate, means, standardised_differences
+from probemap.probes.values import VALUES, measure, shared_limits, subtract, with_attention
 from probemap.records import MapError
-from probemap.stats import Estimate, means, standardised_differences
-from probemap.values import VALUES, measure, shared_limits, subtract, with_attention
 
 
 def from_scores(

@@ -9,16 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from probemap.activations import ActivationStore
-from probemap.capturing import capture, import_states
-from probemap.checking import check
-from probemap.contents import answers_of
-from probemap.judging import judge
-from probemap.model import Model
-from probemap.options import Answering, Capturing, Judging, Loader, Talk
-from probemap.pipeline import answer
+from probemap.models.loading import Loader
+from probemap.models.model import Model
+from probemap.options import Answering, Capturing, Judging, Talk
 from probemap.records import Answer, StoreError
-from probemap.run import Run
+from probemap.runs.capturing import capture, import_states
+from probemap.runs.checking import check
+from probemap.runs.contents import answers_of
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.run import Run
+from probemap.states.activations import ActivationStore
 
 
 @pytest.fixture

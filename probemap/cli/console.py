@@ -1,0 +1,47 @@
+"""Standard output for data, standard error for talk, and a run folder opened: what all verbs share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:  # --help answers in a blink
+    from probemap.options import Talk
+    from probemap.runs.run import Run
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def talking() -> "Iterator[Talk]":
+    """A `Talk` with a progress bar on stderr."""
+    from probemap.options import Talk
+
+    columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr) as bar:
+        rows: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in rows:
+                rows[what] = bar.add_task(what, total=total)
+            bar.update(rows[what], completed=done)
+
+        yield Talk(say, progress)
+
+
+def say(text: str) -> None:
+    """Print to stderr, whatever the text holds."""
+    from probemap.pictures.terminal import printable
+
+    for line in text.split("\n"):
+        stderr.print(printable(line), markup=False, soft_wrap=True)
+
+
+def opened(folder: Path) -> "Run":
+    from probemap.runs.run import Run
+
+    return Run.open(folder)

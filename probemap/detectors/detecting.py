@@ -1,0 +1,218 @@
+"""From states and verdicts to a detector: chosen, fitted and calibrated on some questions, judged on the others."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
+from probemap.detectors.detector import Detector
+from probemap.probes.fit import fit_map
+from probemap.probes.map import ProbeMap
+from probemap.probes.splits import group_numbers, hold_out
+from probemap.probes.stats import Bools, Floats, Ints, aucs, by_group, interval
+from probemap.probes.values import calibration_errors
+from probemap.records import DetectorError
+from probemap.states.source import States, states_from
+
+ISOTONIC = 1000
+"""Answers from which on a calibration may follow any rising curve; with fewer it has two parameters."""
+FEWEST = 20
+"""Right, and wrong, answers without which a branch is not judged."""
+
+
+def fit_detector(
+    activations: Any,
+    correct: Sequence[bool | None] | Bools,
+    *,
+    cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
+    held_out: float | npt.ArrayLike = 0.2,
+    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    c: float | str | Sequence[float] = 1.0,
+    false_alarms: Sequence[float] = (0.05, 0.2),
+    fallback: tuple[int, str] | Literal["best"] | None = "best",
+    seed: int = 0,
+    origin: Origin = Origin(),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Detector:
+    """Choose cells by a map of some of the questions, fit and calibrate there, and judge on the others.
+
+    The map's own scores, out of fold, calibrate: by Platt's two parameters, or from `ISOTONIC` answers on by isotonic
+    regression (Niculescu-Mizil & Caruana 2005).  They also set the thresholds.  The probe is then fitted on all answers
+    that chose it.
+
+    Parameters
+    ----------
+    activations, correct, groups, layers, positions, c, progress: as for `fit.fit_map`.
+    cells: ``best``, the highest cell of the map; or the cells (layer, position) whose scores are averaged.
+    held_out: the answers that judge, a share of the groups or (n,) bool.
+    false_alarms: shares of right answers that may be flagged, one threshold each.
+    fallback: the cell for answers that lack a position of `cells`: ``best`` is the highest among the columns that every
+        answer has, the exact answer's left out, because a new answer may come without; None: such answers are not
+        judged.
+    origin: what it belongs to, see `detector.Origin`.
+
+    Raises
+    ------
+    MapError: as `fit.fit_map`.
+    DetectorError: a cell that is not there, or too few answers to judge it on.
+    """
+    source = states_from(activations, layers, positions)
+    group = group_numbers(groups, source.n)
+    apart = hold_out(held_out, group, seed)
+    training = [None if out else verdict for verdict, out in zip(correct, apart.tolist(), strict=True)]
+    made = fit_map(
+        activations,
+        training,
+        groups=groups,
+        layers=layers,
+        positions=positions,
+        c=c,
+        nested=False,
+        seed=seed,
+        progress=progress,
+    )
+    verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
+    job = _Job(source, made, verdicts, apart, group, tuple(false_alarms))
+    chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
+    main = job.branch(chosen)
+    everywhere = _everywhere(source)
+    if fallback is None or {p for _, p in chosen} <= set(everywhere):
+        return Detector(main, None, origin, seed)
+    if not isinstance(fallback, str):
+        return Detector(main, job.branch([fallback]), origin, seed)
+    if not everywhere:
+        raise DetectorError(
+            "no position is there in every answer, with an exact answer or without",
+            "capture last_q or -1 as well, or give fallback=None",
+        )
+    (spare,) = made.only(everywhere).best()
+    return Detector(main, job.branch([(spare.layer, spare.position)]), origin, seed)
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: States
+    made: ProbeMap
+    verdicts: Floats
+    """(n,): 1 right, 0 wrong, NaN undecided."""
+    apart: Bools
+    group: Ints
+    """(n,): the question of each answer."""
+    false_alarms: tuple[float, ...]
+
+    def branch(self, cells: Sequence[tuple[int, str]]) -> Branch:
+        """The probes of some cells, from the training answers to what they are worth on the others."""
+        lacking = [c for c in cells if c[0] not in self.made.layers or c[1] not in self.made.positions]
+        if not cells or lacking:
+            raise DetectorError(
+                f"there is no cell {lacking[0] if lacking else ''}",
+                f"layers {self.made.layers[0]} to {self.made.layers[-1]}; positions {', '.join(self.made.positions)}",
+            )
+        if any(bool(self.made.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
+            raise DetectorError(
+                f"too few answers have the positions of {cells}", "ask more questions, or choose another cell"
+            )
+        states = np.stack([self._states(*cell) for cell in cells], axis=1)
+        there = ~np.isnan(states[:, :, 0]).any(axis=1) & ~np.isnan(self.verdicts)
+        right = self.verdicts == 1
+        rows = there & ~self.apart
+        fitted = np.stack([_fit(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)])
+        # Out of fold: by probes that have not seen the answer.
+        seen = np.stack(
+            [self.made.data["scores"].sel(layer=layer, position=position).values for layer, position in cells]
+        )
+        scores = seen.mean(axis=(0, 1), dtype=np.float64)
+        known = ~np.isnan(scores)
+        correct = self.made.data["correct"].values.astype(bool)[known]
+        kind, calibration = _calibrate(scores[known], correct)
+        unjudged = Quality(0, 0, *[float("nan")] * 6)
+        places = tuple(Cell(*cell) for cell in cells)
+        branch = Branch(places, fitted[:, :-1], fitted[:, -1], calibration, kind, unjudged, ())
+        return self._judged(
+            branch, scores[known], correct, states[there & self.apart], right[there & self.apart], there
+        )
+
+    def _judged(
+        self,
+        branch: Branch,
+        scores: Floats,
+        correct: Bools,
+        states: npt.NDArray[np.float32],
+        right: Bools,
+        there: Bools,
+    ) -> Branch:
+        """The branch with its thresholds, and what both are worth on the answers that took no part."""
+        if min(right.sum(), (~right).sum()) < FEWEST:
+            raise DetectorError(
+                f"{right.sum()} right and {(~right).sum()} wrong answers are left to judge on: fewer than {FEWEST}",
+                "ask more questions, or hold out a larger share",
+            )
+        new = branch.scores(states)
+        p = branch.probabilities(new)
+        judged = aucs(new[:, None], right)
+        variance = float((by_group(judged.influence, self.group[there & self.apart]) ** 2).sum())
+        value = float(judged.value[0])
+        low, high = interval(value, variance, int(right.sum()), int((~right).sum()))
+        brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right)[0])
+        quality = Quality(len(right), int(right.sum()), value, low, high, brier, error, _calibration_noise(p))
+        made = []
+        for share in self.false_alarms:
+            at = float(np.quantile(scores[correct], share))
+            flagged = new < at
+            precision = float((~right)[flagged].mean()) if flagged.any() else float("nan")
+            at_p = float(branch.probabilities(np.array([at]))[0])
+            made.append(
+                Threshold(share, at, at_p, float(flagged[right].mean()), float(flagged[~right].mean()), precision)
+            )
+        return replace(branch, quality=quality, thresholds=tuple(made))
+
+    def _states(self, layer: int, position: str) -> npt.NDArray[np.float32]:
+        column = self.source.positions.index(position)
+        return self.source.read(layer)[:, column]
+
+    def _c(self, cell: tuple[int, str]) -> float:
+        """The strength that the map's folds chose."""
+        return float(self.made.data["c"].sel(layer=cell[0], position=cell[1]))
+
+
+def _everywhere(source: States) -> list[str]:
+    """The positions that every answer has, right, wrong or undecided, and that need no exact answer."""
+    missing = np.isnan(source.read(source.layers[0])[:, :, 0])
+    return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]
+
+
+def _fit(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:
+    """(d + 1,): weights and bias of a logistic regression on standardised states, the scaling folded in."""
+    x = states.astype(np.float64)
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    used = np.where(scale > 0, scale, np.inf)
+    probe = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit((x - mean) / used, right)
+    weight = probe.coef_[0] / used
+    return np.append(weight, probe.intercept_[0] - weight @ mean)
+
+
+def _calibration_noise(p: Floats) -> float:
+    draw = np.random.default_rng(0)
+    errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(200)]
+    return float(np.mean(errors))
+
+
+def _calibrate(scores: Floats, correct: Bools) -> tuple[Literal["platt", "isotonic"], Floats]:
+    if len(scores) < ISOTONIC:
+        # Without a penalty; the scores are few numbers around 0.
+        curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(scores[:, None], correct)
+        if curve.coef_[0, 0] < 0:
+            # Scores that go the wrong way out of fold are noise: they say nothing, not the opposite.
+            return "platt", np.array([[0.0], [np.log(correct.mean() / (1 - correct.mean()))]])
+        return "platt", np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]])
+    # No finite number of answers makes a probability of 0 or 1.
+    edge = 1 / (len(scores) + 2)
+    curve = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, correct)
+    return "isotonic", np.array([curve.X_thresholds_, curve.y_thresholds_], np.float64)

@@ -1,0 +1,204 @@
+"""A detector: linear probes of a few cells, calibrated, with what they are worth on answers that took no part.
+
+On disk it is a folder: ``detector.safetensors`` (numbers), ``config.json`` (everything else, with checksums of both),
+and ``README.md``, a card for people.  Nothing in it is ever run.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
+from probemap.detectors.cards import card
+from probemap.probes.stats import Floats
+from probemap.records import DetectorError
+
+SCHEMA = 1
+WIDEST = 1_000_000
+"""A hidden state has fewer numbers."""
+
+_TENSORS = ("weight", "bias", "calibration")
+_RESAVE = "take the folder that was exported, whole and unchanged, or export it again"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Scores answers by the probability that they are right."""
+
+    main: Branch
+    fallback: Branch | None
+    """For answers that lack one of the main branch's positions; None if none did."""
+    origin: Origin = field(default_factory=Origin)
+    seed: int = 0
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells that are read, the main branch's first."""
+        return [*self.main.cells, *(self.fallback.cells if self.fallback else ())]
+
+    def branch_of(self, states: npt.NDArray[np.floating]) -> list[Literal["main", "fallback", "none"]]:
+        """Which branch judges each answer, by the states that it has, (n, len(cells), d)."""
+        k = len(self.main.cells)
+        whole, rest = (~np.isnan(part[:, :, 0]).any(axis=1) for part in (states[:, :k], states[:, k:]))
+        spare = rest if self.fallback else np.zeros(len(states), bool)
+        return ["main" if a else "fallback" if b else "none" for a, b in zip(whole, spare, strict=True)]
+
+    def p_correct(self, states: npt.NDArray[np.floating]) -> Floats:
+        """(n,): the probability of being right, by the main branch where an answer has its positions, else by the
+        fallback; NaN where neither can judge.
+
+        Parameters
+        ----------
+        states: (n, len(cells), d), NaN where a position is missing.
+
+        Raises
+        ------
+        DetectorError: states of another width.
+        """
+        expected = (len(self.cells), self.main.weight.shape[1])
+        if states.ndim != 3 or states.shape[1:] != expected:
+            raise DetectorError(
+                f"states have shape {states.shape}, expected (n, {expected[0]}, {expected[1]})",
+                "read the states of the model that the detector was made for, at its cells",
+            )
+        k = len(self.main.cells)
+        p = self.main.probabilities(self.main.scores(states[:, :k]))
+        if self.fallback:
+            p = np.where(np.isnan(p), self.fallback.probabilities(self.fallback.scores(states[:, k:])), p)
+        return p
+
+    # files
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder; an older detector in it is replaced, nothing else is touched."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = save(
+            {
+                f"{name}.{what}": np.ascontiguousarray(getattr(branch, what))
+                for name, branch in self._branches()
+                for what in _TENSORS
+            }
+        )
+        config: dict[str, Any] = {
+            "schema": SCHEMA,
+            "branches": {name: _described(branch) for name, branch in self._branches()},
+            "origin": asdict(self.origin),
+            "seed": self.seed,
+            "tensors": hashlib.sha256(tensors).hexdigest(),
+        }
+        config["check"] = _check(config)
+        for name, content in (
+            ("detector.safetensors", tensors),
+            ("config.json", json.dumps(config, indent=1, ensure_ascii=False).encode()),
+            ("README.md", card(self.main, self.fallback, self.origin).encode()),
+        ):
+            part = folder / f".{name}.part"
+            part.write_bytes(content)
+            part.replace(folder / name)
+
+    def _branches(self) -> list[tuple[str, Branch]]:
+        return [("main", self.main)] + ([("fallback", self.fallback)] if self.fallback else [])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Detector":
+        """Read a folder that `save` wrote.
+
+        Raises
+        ------
+        DetectorError: no such folder, or a file that is not what was written: changed, cut off, of another schema, of
+            other shapes, or with numbers that are not finite.
+        """
+        folder = Path(folder)
+        try:
+            config_bytes, tensors = (
+                (folder / "config.json").read_bytes(),
+                (folder / "detector.safetensors").read_bytes(),
+            )
+        except OSError as error:
+            raise DetectorError(
+                f"{folder} holds no detector ({error.strerror})", "`probemap export RUN --out FOLDER` makes one"
+            ) from None
+        try:
+            config = json.loads(config_bytes)
+            if config["schema"] != SCHEMA:
+                raise DetectorError(
+                    f"{folder} has schema {config['schema']}, expected {SCHEMA}", "export it again with this version"
+                )
+            if config.pop("check") != _check(config):
+                raise DetectorError(f"{folder / 'config.json'} has changed since it was written", _RESAVE)
+            if hashlib.sha256(tensors).hexdigest() != config["tensors"]:
+                raise DetectorError(f"{folder / 'detector.safetensors'} has changed since it was written", _RESAVE)
+            numbers = load(tensors)
+            branches = {name: _branch(name, entry, numbers) for name, entry in config["branches"].items()}
+            if set(branches) - {"main", "fallback"} or len(numbers) != len(_TENSORS) * len(branches):
+                raise ValueError("other branches or tensors than a detector has")
+            origin = _ORIGIN.validate_python(config["origin"])
+            made = cls(branches["main"], branches.get("fallback"), origin, int(config["seed"]))
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            ValidationError,
+            SafetensorError,
+        ) as error:
+            raise DetectorError(f"{folder} is no detector ({str(error).splitlines()[0][:200]})", _RESAVE) from None
+        if made.fallback and made.fallback.weight.shape[1] != made.main.weight.shape[1]:
+            raise DetectorError(f"{folder}: its branches read states of different widths", _RESAVE)
+        return made
+
+
+def _described(branch: Branch) -> dict[str, Any]:
+    return {
+        "cells": [asdict(cell) for cell in branch.cells],
+        "kind": branch.kind,
+        "quality": asdict(branch.quality),
+        "thresholds": [asdict(one) for one in branch.thresholds],
+    }
+
+
+def _branch(name: str, entry: dict[str, Any], numbers: dict[str, npt.NDArray[Any]]) -> Branch:
+    weight, bias, calibration = (np.asarray(numbers[f"{name}.{what}"], np.float64) for what in _TENSORS)
+    cells: Sequence[Cell] = _CELLS.validate_python(entry["cells"])
+    kind: Literal["platt", "isotonic"] = _KIND.validate_python(entry["kind"])
+    if (
+        weight.ndim != 2
+        or not 0 < weight.shape[1] <= WIDEST
+        or weight.shape[0] != len(cells)
+        or bias.shape != (len(cells),)
+    ):
+        raise ValueError(f"{name}: weights of shape {weight.shape} and {bias.shape} for {len(cells)} cells")
+    if calibration.ndim != 2 or len(calibration) != 2 or not 0 < calibration.shape[1] <= WIDEST:
+        raise ValueError(f"{name}: a calibration of shape {calibration.shape}")
+    if not all(np.isfinite(part).all() for part in (weight, bias, calibration)):
+        raise ValueError(f"{name}: numbers that are not finite")
+    if kind == "isotonic" and (np.diff(calibration) < 0).any():
+        raise ValueError(f"{name}: a calibration that falls")
+    quality = _QUALITY.validate_python(entry["quality"])
+    return Branch(
+        tuple(cells), weight, bias, calibration, kind, quality, tuple(_THRESHOLDS.validate_python(entry["thresholds"]))
+    )
+
+
+def _check(config: dict[str, Any]) -> str:
+    return hashlib.sha256(
+        json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    ).hexdigest()
+
+
+_CELLS: TypeAdapter[list[Cell]] = TypeAdapter(list[Cell])
+_KIND: TypeAdapter[Literal["platt", "isotonic"]] = TypeAdapter(Literal["platt", "isotonic"])
+_QUALITY = TypeAdapter(Quality)
+_THRESHOLDS: TypeAdapter[list[Threshold]] = TypeAdapter(list[Threshold])
+_ORIGIN = TypeAdapter(Origin)

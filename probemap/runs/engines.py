@@ -1,0 +1,181 @@
+"""Who answers: the model here, a server, or a file of answers that you already have.
+
+Each engine has a plan, how many answers come at a time, so that what was interrupted goes on at a whole batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from probemap.models.endpoint import Asked, ask_endpoint
+from probemap.models.generate import Watching, answer_batches, generate_answers
+from probemap.models.model import Model
+from probemap.models.prompt import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
+from probemap.models.replay import replay
+from probemap.options import Answering, Endpoint
+from probemap.records import Answer, Reply, Task
+from probemap.states.during import Spool
+from probemap.verdicts.positions import parse_positions
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who answers, and how many answers come at a time."""
+
+    label: str
+    revision: str
+    dtype: str
+    template: str
+    frame: Frame | Literal["given"]
+    """What stands around the prompts; ``given``: some came with their answers."""
+    sizes: list[int]
+    """Answers per batch."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Answers to come; a `crew.Worker` whose pieces are batches."""
+
+    model: Model
+    frame: Frame | Literal["given"]
+    sizes: list[int]
+    answers: Callable[[Sequence[int]], Iterator[list[Answer]]]
+    """The batches of these numbers, which follow one another."""
+
+    def plan(self) -> Plan:
+        of = self.model
+        return Plan(of.label, of.revision, of.dtype, of.template, self.frame, self.sizes)
+
+    def each(self, batches: Sequence[int]) -> Iterator[list[Answer]]:
+        return self.answers(batches) if batches else iter(())
+
+
+def engine(
+    model: Model,
+    task: Task,
+    options: Answering,
+    replies: Sequence[Reply] | None,
+    tell: Callable[[str], None],
+    folder: Path,
+) -> Engine:
+    """The engine that the options ask for.
+
+    Parameters
+    ----------
+    replies: answers from elsewhere, one per question, in their order; None: they are yet to be made.
+    folder: for the states that are taken along, if they are.
+
+    Raises
+    ------
+    DataError, ModelError
+    """
+    frame = frame_of(model, options.frame)
+    if options.frame == "auto" and frame == "qa":
+        tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
+    if replies is not None:
+        return _given(model, task, options, frame, replies, tell)
+    prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
+    check_lengths(model, prompts, task.max_new_tokens)
+    if options.endpoint is not None:
+        return _served(model, task, options, frame, prompts, options.endpoint, tell)
+    return _local(model, task, options, frame, prompts, tell, folder)
+
+
+def _local(
+    model: Model,
+    task: Task,
+    options: Answering,
+    frame: Frame,
+    prompts: Sequence[tuple[str, Prompt]],
+    tell: Callable[[str], None],
+    folder: Path,
+) -> Engine:
+    watching = None
+    if (wanted := options.during) is not None and task.kind == "open":
+        tell("where the exact answer is, a model is asked later: the states are captured in a second pass")
+    elif wanted is not None:
+        spool = Spool(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
+        watching = Watching(spool.watch, spool.write)
+    plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
+
+    def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
+        return generate_answers(
+            model,
+            prompts,
+            frame=frame,
+            max_new_tokens=task.max_new_tokens,
+            batch_size=options.batch_size,
+            max_tokens=options.batch_tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+            numbers=batches,
+            watching=watching,
+            tell=tell,
+        )
+
+    return Engine(model, frame, [len(batch) for batch in plan], answers)
+
+
+def _served(
+    model: Model,
+    task: Task,
+    options: Answering,
+    frame: Frame,
+    prompts: Sequence[tuple[str, Prompt]],
+    endpoint: Endpoint,
+    tell: Callable[[str], None],
+) -> Engine:
+    asked = [Asked(id_, p, turns(task, e)) for (id_, p), e in zip(prompts, task.examples, strict=True)]
+    sizes = [len(batch) for batch in _slices(asked, options.batch_size)]
+
+    def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
+        begun = sum(sizes[: batches[0]])
+        rows = slice(begun, begun + sum(sizes[k] for k in batches))
+        coming = ask_endpoint(
+            endpoint,
+            asked[rows],
+            frame=frame,
+            max_new_tokens=task.max_new_tokens,
+            temperature=options.temperature,
+            seed=options.seed + begun,
+            tell=tell,
+        )
+        pairs = zip((prompt for _, prompt in prompts[rows]), coming, strict=True)
+        for k in batches:
+            yield replay(
+                model, list(islice(pairs, sizes[k])), chat=frame == "chat", max_tokens=options.batch_tokens, tell=tell
+            )
+
+    return Engine(model, frame, sizes, answers)
+
+
+def _given(
+    model: Model,
+    task: Task,
+    options: Answering,
+    frame: Frame,
+    replies: Sequence[Reply],
+    tell: Callable[[str], None],
+) -> Engine:
+    prompts = [
+        make_prompt(model, task, example, frame) if reply.prompt is None else prompt_as_given(model, reply.prompt)
+        for example, reply in zip(task.examples, replies, strict=True)
+    ]
+    came = any(reply.prompt is not None for reply in replies)
+    # A prompt that came along has the model's own template, if there is one.
+    chat = model.has_chat_template if came else frame == "chat"
+    pairs = _slices(list(zip(prompts, replies, strict=True)), options.batch_size)
+
+    def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
+        for k in batches:
+            yield replay(model, pairs[k], chat=chat, max_tokens=options.batch_tokens, tell=tell)
+
+    return Engine(model, "given" if came else frame, [len(batch) for batch in pairs], answers)
+
+
+def _slices(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,219 @@
+"""The steps on a run folder: answer → judge → capture → p-true → map → plot.
+
+Each step reads what the steps before it left in the folder, so that each can be run again, replaced, or fed by
+another tool.  A step that is done is left alone; one that was interrupted goes on where it stopped.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probemap.crew import at_work, crew
+from probemap.models.loading import Loader, Models
+from probemap.options import SILENT, Answering, Capturing, Judging, Probing, Ray, Talk
+from probemap.questions.data import fingerprint, load_task
+from probemap.questions.given import read_replies
+from probemap.records import Belief, Reply, RunError, Task
+from probemap.runs.analysis import make_map
+from probemap.runs.capturing import capture
+from probemap.runs.contents import answer_inputs, answers_of, check_weights, loader_of
+from probemap.runs.drawing import plot
+from probemap.runs.judging import judge
+from probemap.runs.run import Run
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.runs.engines import Engine
+
+
+def answer(
+    data: str | Path,
+    loader: Loader,
+    out: str | Path,
+    options: Answering = Answering(),
+    *,
+    ray: Ray | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> Run:
+    """Put the questions to the model; writes ``task.json`` and ``answers.jsonl``.
+
+    Parameters
+    ----------
+    ray: the workers that share the batches; None: all is done here.
+
+    Raises
+    ------
+    DataError, ModelError, RunError
+    """
+    task = load_task(data, n=options.n, seed=options.seed, gold=options.answers is None)
+    if options.prompt is not None:
+        task = replace(task, prompt=options.prompt)
+    if options.max_new_tokens is not None:
+        task = replace(task, max_new_tokens=options.max_new_tokens)
+    replies, inputs = None, {"questions": fingerprint(task)}
+    if options.answers is not None:
+        if options.endpoint is not None:
+            raise RunError("answers come from a file or from a server, not from both", "give --answers or --endpoint")
+        replies, others = read_replies(Path(options.answers), task)
+        inputs["answers"] = hashlib.sha256(Path(options.answers).read_bytes()).hexdigest()
+        if others:
+            talk.tell(f"{others} rows of {options.answers} belong to none of the {len(replies)} questions")
+    if ray is not None and options.endpoint is not None:
+        raise RunError("a server answers, not Ray's workers", "leave --engine ray to `probemap capture`")
+    if options.during is not None and (options.answers is not None or options.endpoint is not None):
+        raise RunError("the model here does not answer: there are no states to take", "leave --one-pass out")
+    run = Run(out)
+    with (
+        run.locked(),
+        run.making(
+            "answer",
+            options={
+                "data": str(data),
+                "model": loader.name,
+                "revision": loader.revision,
+                "dtype": loader.dtype,
+                "quantize": loader.quantize,
+                "n": options.n,
+                "seed": options.seed,
+                "prompt": task.prompt,
+                "frame": options.frame,
+                "max_new_tokens": task.max_new_tokens,
+                "batch_size": options.batch_size,
+                "batch_tokens": options.batch_tokens,
+                "temperature": options.temperature,
+                "answers": options.answers,
+                "endpoint": options.endpoint and options.endpoint.url,
+                "served": options.endpoint and options.endpoint.served,
+            },
+            inputs=inputs,
+            redo=redo,
+            tell=talk.tell,
+        ) as needed,
+    ):
+        if needed:
+            given = loader, task, options, replies, run.during
+            _answer(run, task, partial(_engine, *given, *at_work(ray, models, talk)), ray, talk)
+    return run
+
+
+def _answer(
+    run: Run,
+    task: Task,
+    make: Callable[[], "Engine"],
+    ray: Ray | None,
+    talk: Talk,
+) -> None:
+    with crew(make, ray) as workers:
+        plan = workers.plan()
+        check_weights(run, plan, ("revision", "dtype"))
+        run.write_task(task)
+        facts = ("revision", "dtype", "template", "frame")
+        run.note("answer", {"model": plan.label, **{name: getattr(plan, name) for name in facts}})
+        begun = run.begun_answers(plan.sizes)
+        done = sum(plan.sizes[:begun])
+        if done:
+            talk.tell(f"{done} of {len(task.examples)} answers are there already")
+        for batch in workers.each(range(begun, len(plan.sizes))):
+            run.append_answers(batch)
+            done += len(batch)
+            talk.progress("answers", done, len(task.examples))
+
+
+def _engine(
+    loader: Loader,
+    task: Task,
+    options: Answering,
+    replies: list[Reply] | None,
+    during: Path,
+    models: Models,
+    talk: Talk,
+) -> "Engine":
+    from probemap.runs.engines import engine
+
+    return engine(loader.load(models), task, options, replies, talk.tell, during)
+
+
+def ask_p_true(
+    run: Run,
+    *,
+    loader: Loader | None = None,
+    batch_size: int = 32,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Ask the model whether its own answers are true; writes ``p_true.jsonl``, a baseline of the map.
+
+    Parameters
+    ----------
+    loader: of the model; None is the one that answered.
+    """
+    with run.locked():
+        task = run.task()
+        answers = answers_of(run, task)
+        with run.making(
+            "p-true",
+            options={},
+            inputs=answer_inputs(run),
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            from probemap.models.truth import ask_truth
+
+            model = (loader or loader_of(run)).load({} if models is None else models)
+            check_weights(run, model, ("revision",))
+            found = ask_truth(
+                model,
+                [(e, a.proper.text) for e, a in zip(task.examples, answers, strict=True)],
+                batch_size=batch_size,
+                progress=lambda done, total: talk.progress("p(True)", done, total),
+                tell=talk.tell,
+            )
+            run.write_p_true([Belief(a.id, float(p)) for a, p in zip(answers, found, strict=True)])
+
+
+def run_all(
+    data: str | Path,
+    loader: Loader,
+    out: str | Path,
+    answering: Answering = Answering(),
+    judging: Judging = Judging(),
+    capturing: Capturing = Capturing(),
+    probing: Probing = Probing(),
+    *,
+    ray: Ray | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+) -> Run:
+    """All steps, each left alone where it is done; the model is loaded once, and only if needed.
+
+    The paper's protocol also decides where it probes and what it reads, unless something else is asked for.
+    """
+    models: Models = {}
+    if probing.protocol == "paper":
+        judging = replace(judging, locator="paper") if judging.locator == "auto" else judging
+        capturing = replace(capturing, site="mlp_out") if capturing.site == "resid" else capturing
+    if answering.during is not None:
+        answering = replace(answering, during=capturing)
+        if judging.locator != "auto":
+            talk.tell(
+                f"{judging.locator} locates after the answers are there: the states are captured in a second pass"
+            )
+            answering = replace(answering, during=None)
+    run = answer(data, loader, out, answering, ray=ray, redo=redo, talk=talk, models=models)
+    judge(run, judging, loader=loader, redo=redo, talk=talk, models=models)
+    if ray is not None:
+        models.clear()  # the workers need the memory
+    capture(run, capturing, ray=ray, loader=loader, redo=redo, talk=talk, models=models)
+    if probing.baselines:
+        ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, talk=talk, models=models)
+    models.clear()  # the probes need the memory
+    make_map(run, probing, ray=ray, redo=redo, talk=talk)
+    plot([run], talk=talk)
+    return run
