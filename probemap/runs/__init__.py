@@ -4,6 +4,7 @@ A module imports only from those above it, here and in the packages above.
 
 ::
 
+    folder     the files of a run folder, each read and written whole or not at all
     run        the run folder: what each step made, from what
     contents   what a run folder holds, checked
     engines    who answers: this model, a server, or a file

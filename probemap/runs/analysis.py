@@ -9,7 +9,8 @@ import numpy as np
 from probemap.options import SILENT, Probing, Ray, Talk
 from probemap.records import Answer, Judgement, Task
 from probemap.runs.contents import map_inputs, question_groups, read_answers, read_p_true, states_of
-from probemap.runs.run import Run, again
+from probemap.runs.folder import again
+from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.probes.map import ProbeMap

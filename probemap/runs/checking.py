@@ -6,7 +6,8 @@ from probemap.options import SILENT, Capturing, Talk
 from probemap.records import RunError, StoreError
 from probemap.runs.capturing import capture_job
 from probemap.runs.contents import check_states, check_weights, loader_of, read_answers, states_of
-from probemap.runs.run import Run, again
+from probemap.runs.folder import again
+from probemap.runs.run import Run
 from probemap.verdicts.positions import token_indices
 
 

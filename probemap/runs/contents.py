@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from probemap.models.answers import AnswerFile
 from probemap.models.loading import Loader
 from probemap.records import Answer, Example, Judgement, RunError, StoreError, Task
-from probemap.runs.run import Run, again
+from probemap.runs.folder import again
+from probemap.runs.run import Run
 from probemap.verdicts.mentions import fold
 from probemap.verdicts.positions import Indices, digest, token_indices
 

@@ -11,7 +11,8 @@ from probemap.detectors.detector import Detector
 from probemap.options import SILENT, Talk
 from probemap.records import DetectorError, RunError, Task
 from probemap.runs.contents import question_groups, read_answers, states_of
-from probemap.runs.run import Run, again
+from probemap.runs.folder import again
+from probemap.runs.run import Run
 
 
 def export(

@@ -20,22 +20,19 @@ A step never replaces what other options or another input made: it says what cha
 makes it again; what was there goes to ``earlier/``.  Nothing is deleted.
 """
 
-import hashlib
 import json
-import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
 
-from probemap.models.answers import ANSWER, MEND, AnswerFile, first
-from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
+from probemap.records import RunError
+from probemap.runs.folder import Folder, again
 
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "answer": ("task.json", "answers.jsonl"),
@@ -63,16 +60,10 @@ _UNRECORDED = {"site": "resid", "judge": "rules"}
 """Option -> what a step did that was made before there was this option; where it is not said, None."""
 
 _PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
-_T = TypeVar("_T")
-_TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)
-_BELIEF, _OPINION = TypeAdapter(Belief), TypeAdapter(Opinion)
 
 
-class Run:
-    """One run folder."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+class Run(Folder):
+    """One run folder, and what made its files."""
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -89,11 +80,6 @@ class Run:
                 "`probemap run DATA --model MODEL --out RUN` makes one",
             )
         return run
-
-    @property
-    def during(self) -> Path:
-        """Where states lie that were taken while the model answered, until they are captured."""
-        return self.path / "during"
 
     @contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
@@ -120,23 +106,6 @@ class Run:
             raise RunError(f"another probemap is at work in {self.path}", "wait for it to end") from None
 
     # what made what
-
-    def log(self) -> dict[str, Any]:
-        """The content of run.json."""
-        path = self.path / "run.json"
-        if not path.exists():
-            return {"steps": {}}
-        try:
-            log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            log["steps"].items()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RunError(f"{path} is damaged", "restore it, or start a new run folder") from None
-        return log
-
-    def step(self, name: str) -> dict[str, Any]:
-        """What run.json says of a step; empty if it was never begun."""
-        found: dict[str, Any] = self.log()["steps"].get(name, {})
-        return found
 
     def is_done(self, name: str) -> bool:
         return bool(self.step(name).get("done")) and all((self.path / output).exists() for output in OUTPUTS[name])
@@ -222,128 +191,6 @@ class Run:
             (self.path / output).rename(folder / output)
         tell(f"{', '.join(there)} moved to {folder}")
 
-    # files
-
-    def write(self, name: str, content: str | bytes) -> None:
-        """Write a file whole or not at all: a temporary file, flushed to disk, then renamed."""
-        path = self.path / name
-        part = path.with_name(f".{name}.part")
-        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
-
-    def sha256(self, name: str) -> str:
-        """Of a file in the folder; empty if it is not there."""
-        path = self.path / name
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-    def write_task(self, task: Task) -> None:
-        self.write("task.json", _TASK.dump_json(task, indent=1) + b"\n")
-
-    def task(self) -> Task:
-        """The questions of the run.
-
-        Raises
-        ------
-        RunError: missing or damaged.
-        """
-        try:
-            return _TASK.validate_json(self._existing("task.json", "answer").read_bytes())
-        except ValidationError as error:
-            raise RunError(f"{self.path / 'task.json'} is damaged: {first(error)}", MEND) from None
-
-    def answers(self) -> AnswerFile:
-        """What the model said, in the order of the file.
-
-        Raises
-        ------
-        RunError: missing, incomplete or damaged.
-        """
-        return AnswerFile.read(self._existing("answers.jsonl", "answer"))
-
-    def begun_answers(self, whole: Sequence[int]) -> int:
-        """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
-        path = self.path / "answers.jsonl"
-        if not path.exists():
-            return 0
-        lines = path.read_bytes().split(b"\n")
-        complete = len(lines) - 1  # after the last line break there is nothing, or a torn line
-        count = rows = 0
-        while count < len(whole) and rows + whole[count] <= complete:
-            rows += whole[count]
-            count += 1
-        kept = b"".join(line + b"\n" for line in lines[:rows])
-        if len(kept) != path.stat().st_size:
-            self.write("answers.jsonl", kept)
-        return count
-
-    def append_answers(self, answers: Iterable[Answer]) -> None:
-        """Add one batch to the end of answers.jsonl and flush it to disk."""
-        self._append("answers.jsonl", b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
-
-    def _append(self, name: str, content: bytes) -> None:
-        with (self.path / name).open("ab") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def opinions(self) -> list[Opinion]:
-        """What models have said when they were asked to judge or to locate; cuts off a torn last line.
-
-        Raises
-        ------
-        RunError: damaged.
-        """
-        path = self.path / "opinions.jsonl"
-        if not path.exists():
-            return []
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
-        if torn:
-            self.write("opinions.jsonl", whole + b"\n" if whole else b"")
-        return _lines(path, _OPINION)
-
-    def append_opinions(self, opinions: Iterable[Opinion]) -> None:
-        self._append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
-
-    def write_judgements(self, judgements: Iterable[Judgement]) -> None:
-        self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(j) + b"\n" for j in judgements))
-
-    def judgements(self) -> list[Judgement]:
-        """Verdicts and exact answers, in the order of the task's questions.
-
-        Raises
-        ------
-        RunError: missing or damaged.
-        """
-        return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
-
-    def write_p_true(self, beliefs: Iterable[Belief]) -> None:
-        self.write("p_true.jsonl", b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
-
-    def p_true(self) -> list[Belief]:
-        """p(True) of every answer.
-
-        Raises
-        ------
-        RunError: missing or damaged.
-        """
-        return _lines(self._existing("p_true.jsonl", "p-true"), _BELIEF)
-
-    def _existing(self, name: str, step: str) -> Path:
-        path = self.path / name
-        if not path.is_file() or not self.step(step).get("done"):
-            raise RunError(f"{path} is not there yet, or not whole", f"{again(step, self.path, redo=False)} makes it")
-        return path
-
-
-def again(step: str, path: Path, redo: bool = True) -> str:
-    """The command that makes a step's files (again)."""
-    flag = " --redo" if redo else ""
-    if step == "answer":
-        return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
-    return f"`probemap {step} {path}{flag}`"
-
 
 def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     changes = []
@@ -358,14 +205,3 @@ def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:
-    rows = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                rows.append(kind.validate_json(line))
-            except ValidationError as error:
-                raise RunError(f"{path}, line {number} is damaged: {first(error)}", MEND) from None
-    return rows

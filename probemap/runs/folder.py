@@ -1,0 +1,177 @@
+"""The files of a run folder: what each holds, read and written whole or not at all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from probemap.models.answers import ANSWER, MEND, AnswerFile, first
+from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
+
+_T = TypeVar("_T")
+_TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)
+_BELIEF, _OPINION = TypeAdapter(Belief), TypeAdapter(Opinion)
+
+
+class Folder:
+    """A folder with the files of a run, some of which may be missing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def during(self) -> Path:
+        """Where states lie that were taken while the model answered, until they are captured."""
+        return self.path / "during"
+
+    def log(self) -> dict[str, Any]:
+        """The content of run.json."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return {"steps": {}}
+        try:
+            log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            log["steps"].items()
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RunError(f"{path} is damaged", "restore it, or start a new run folder") from None
+        return log
+
+    def step(self, name: str) -> dict[str, Any]:
+        """What run.json says of a step; empty if it was never begun."""
+        found: dict[str, Any] = self.log()["steps"].get(name, {})
+        return found
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file whole or not at all: a temporary file, flushed to disk, then renamed."""
+        path = self.path / name
+        part = path.with_name(f".{name}.part")
+        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(path)
+
+    def sha256(self, name: str) -> str:
+        """Of a file in the folder; empty if it is not there."""
+        path = self.path / name
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+    def write_task(self, task: Task) -> None:
+        self.write("task.json", _TASK.dump_json(task, indent=1) + b"\n")
+
+    def task(self) -> Task:
+        """The questions of the run.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        try:
+            return _TASK.validate_json(self._existing("task.json", "answer").read_bytes())
+        except ValidationError as error:
+            raise RunError(f"{self.path / 'task.json'} is damaged: {first(error)}", MEND) from None
+
+    def answers(self) -> AnswerFile:
+        """What the model said, in the order of the file.
+
+        Raises
+        ------
+        RunError: missing, incomplete or damaged.
+        """
+        return AnswerFile.read(self._existing("answers.jsonl", "answer"))
+
+    def begun_answers(self, whole: Sequence[int]) -> int:
+        """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
+        path = self.path / "answers.jsonl"
+        if not path.exists():
+            return 0
+        lines = path.read_bytes().split(b"\n")
+        complete = len(lines) - 1  # after the last line break there is nothing, or a torn line
+        count = rows = 0
+        while count < len(whole) and rows + whole[count] <= complete:
+            rows += whole[count]
+            count += 1
+        kept = b"".join(line + b"\n" for line in lines[:rows])
+        if len(kept) != path.stat().st_size:
+            self.write("answers.jsonl", kept)
+        return count
+
+    def append_answers(self, answers: Iterable[Answer]) -> None:
+        """Add one batch to the end of answers.jsonl and flush it to disk."""
+        self._append("answers.jsonl", b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
+
+    def _append(self, name: str, content: bytes) -> None:
+        with (self.path / name).open("ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def opinions(self) -> list[Opinion]:
+        """What models have said when they were asked to judge or to locate; cuts off a torn last line.
+
+        Raises
+        ------
+        RunError: damaged.
+        """
+        path = self.path / "opinions.jsonl"
+        if not path.exists():
+            return []
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            self.write("opinions.jsonl", whole + b"\n" if whole else b"")
+        return _lines(path, _OPINION)
+
+    def append_opinions(self, opinions: Iterable[Opinion]) -> None:
+        self._append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
+
+    def write_judgements(self, judgements: Iterable[Judgement]) -> None:
+        self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(j) + b"\n" for j in judgements))
+
+    def judgements(self) -> list[Judgement]:
+        """Verdicts and exact answers, in the order of the task's questions.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
+
+    def write_p_true(self, beliefs: Iterable[Belief]) -> None:
+        self.write("p_true.jsonl", b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
+
+    def p_true(self) -> list[Belief]:
+        """p(True) of every answer.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        return _lines(self._existing("p_true.jsonl", "p-true"), _BELIEF)
+
+    def _existing(self, name: str, step: str) -> Path:
+        path = self.path / name
+        if not path.is_file() or not self.step(step).get("done"):
+            raise RunError(f"{path} is not there yet, or not whole", f"{again(step, self.path, redo=False)} makes it")
+        return path
+
+
+def again(step: str, path: Path, redo: bool = True) -> str:
+    """The command that makes a step's files (again)."""
+    flag = " --redo" if redo else ""
+    if step == "answer":
+        return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
+    return f"`probemap {step} {path}{flag}`"
+
+
+def _lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:
+    rows = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(kind.validate_json(line))
+            except ValidationError as error:
+                raise RunError(f"{path}, line {number} is damaged: {first(error)}", MEND) from None
+    return rows
