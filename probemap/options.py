@@ -126,3 +126,16 @@ class Probing:
     device: str = "auto"
     protocol: Literal["probemap", "paper"] = "probemap"
     """``paper``: as the research code does it, see `paper`; of the other options only the seed counts."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Options of the resample step."""
+
+    k: int = 30
+    """How often each question is asked."""
+    temperature: float = 1.0
+    seed: int = 0
+    batch_size: int = 32
+    batch_tokens: int | None = None
+    """Tokens per batch, padding included; None: no limit but `batch_size`."""

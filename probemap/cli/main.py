@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probemap.cli import detectors, flags, views
+from probemap.cli import detectors, flags, studies, views
 from probemap.cli.console import opened, say, talking
 from probemap.records import ProbemapError, RunError
 
@@ -311,6 +311,7 @@ def map_(
 
 
 app.add_typer(views.app)
+app.add_typer(studies.app)
 app.add_typer(detectors.app)
 
 

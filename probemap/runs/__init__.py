@@ -9,6 +9,7 @@ A module imports only from those above it, here and in the packages above.
     contents   what a run folder holds, checked
     engines    who answers: this model, a server, or a file
     judging    the judge step: by rules, by a model that is asked, or by hand
+    resampling  the resample step: every question asked again and again
     capturing  the capture step: by one process, by many, or from vLLM's files
     checking   is what was captured still right?
     attending  the attention step

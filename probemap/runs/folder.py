@@ -83,9 +83,18 @@ class Folder:
         """
         return AnswerFile.read(self._existing("answers.jsonl", "answer"))
 
-    def begun_answers(self, whole: Sequence[int]) -> int:
+    def samples(self) -> AnswerFile:
+        """The answers that were drawn when every question was asked again, in the order of the file.
+
+        Raises
+        ------
+        RunError: missing, incomplete or damaged.
+        """
+        return AnswerFile.read(self._existing("resamples.jsonl", "resample"))
+
+    def begun_answers(self, whole: Sequence[int], name: str = "answers.jsonl") -> int:
         """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
-        path = self.path / "answers.jsonl"
+        path = self.path / name
         if not path.exists():
             return 0
         lines = path.read_bytes().split(b"\n")
@@ -96,12 +105,12 @@ class Folder:
             count += 1
         kept = b"".join(line + b"\n" for line in lines[:rows])
         if len(kept) != path.stat().st_size:
-            self.write("answers.jsonl", kept)
+            self.write(name, kept)
         return count
 
-    def append_answers(self, answers: Iterable[Answer]) -> None:
-        """Add one batch to the end of answers.jsonl and flush it to disk."""
-        self._append("answers.jsonl", b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
+    def append_answers(self, answers: Iterable[Answer], name: str = "answers.jsonl") -> None:
+        """Add one batch to the end of a file of answers and flush it to disk."""
+        self._append(name, b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
 
     def _append(self, name: str, content: bytes) -> None:
         with (self.path / name).open("ab") as file:

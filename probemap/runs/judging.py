@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probemap.models.loading import Loader, Models
-from probemap.options import SILENT, Judging, Talk
+from probemap.options import SILENT, Endpoint, Judging, Talk
 from probemap.questions.given import Decision, read_decisions
 from probemap.records import Answer, DataError, Judgement, RunError, Span, Task, Verdict
 from probemap.runs.contents import answer_inputs, answers_of, loader_of
+from probemap.runs.folder import again
 from probemap.runs.run import Run
 from probemap.verdicts.judge import judge as judge_by_rules
 from probemap.verdicts.locate import LOCATORS, Locator, find_words, locate, paper_locator, token_span
@@ -91,6 +92,41 @@ def judge(
                 )
 
 
+def judge_more(
+    run: Run,
+    task: Task,
+    answers: Sequence[Answer],
+    *,
+    loader: Loader | None = None,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> list[Judgement]:
+    """Other answers, one for each example of `task`, judged and located as the run's own were.
+
+    What a person has decided of the run's answers does not count here.  Where a model is asked, its opinions are kept
+    with the others.
+
+    Raises
+    ------
+    RunError: the run's exact answers were located by the paper's locator.
+    """
+    made = run.step("judge")["options"]
+    if made["locator"] == "paper":
+        raise RunError(
+            "with --locator paper the place of the exact answer depends on the verdict",
+            f"{again('judge', run.path)} with another locator",
+        )
+    find = None if made["locator"] == "model" else LOCATORS[made["locator"]]
+    verdicts = [judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
+    by_model = made.get("judge") == "model"
+    if find is not None and not by_model:
+        return _judgements(task, answers, verdicts, find)
+    server = Endpoint(made["endpoint"], made["served"] or "") if made.get("endpoint") else None
+    assessor = _assessor(run, Judging(made["locator"], made["judge"], server), loader, models, talk)
+    asked = _Asked(run, task, answers, assessor, talk)
+    return _judgements(task, answers, asked.verdicts() if by_model else verdicts, find or asked.locator())
+
+
 def _judgements(
     task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: Locator, paper: bool = False
 ) -> list[Judgement]:
@@ -142,7 +178,7 @@ class _Asked:
             self.task, self.answers, verdicts, LOCATORS["none" if self.task.kind == "open" else self.task.kind]
         )
         made = _judgements(
-            self.task, self.answers, self._verdicts() if judges else verdicts, find or self._locator(), paper
+            self.task, self.answers, self.verdicts() if judges else verdicts, find or self.locator(), paper
         )
         now = _decided(self.answers, made, decisions)
         differ = _disagreements(self.task, self.answers, rules, made, now, judges, find is None)
@@ -150,7 +186,7 @@ class _Asked:
         _tell_agreement(self.run, self.assessor.who, rules, made, judges, len(differ), self.talk)
         return made
 
-    def _verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[Verdict]:
         from probemap.models.assess import judgement, verdict_from
 
         # A verdict that came with the answer is somebody's own.
@@ -158,7 +194,7 @@ class _Asked:
         said = self._replies(judgement([e for e, _ in pairs], [a for _, a in pairs]))
         return [a.verdict or verdict_from(said.get(a.id), a) for a in self.answers]
 
-    def _locator(self) -> Locator:
+    def locator(self) -> Locator:
         from probemap.models.assess import extraction, extracts_locator
 
         said = self._replies(extraction(self.task.examples, self.answers))

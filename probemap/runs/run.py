@@ -14,6 +14,12 @@
     RUN/p_true.jsonl      how likely the model holds its answers for true (p-true)
     RUN/map.nc, .csv      one AUC per cell                                (map)
     RUN/map.png, .svg     the picture                                     (plot)
+    RUN/resamples.jsonl   the same questions asked again and again        (resample)
+    RUN/p_true_exact.jsonl  the same as p_true, of the exact answer alone (p-true --exact)
+    RUN/errors.json, .csv, kinds.jsonl    which kinds of errors there are (errors)
+    RUN/choose.json, .csv, choices.jsonl  the best of several answers     (choose)
+    RUN/baselines.json, .csv              what needs no states, ranked    (baselines)
+    RUN/transfer.json, .csv, .png, .svg   one run's probe on the others   (transfer)
     RUN/earlier/          what a step made before it was made again
 
 A step never replaces what other options or another input made: it says what changed and names the command that
@@ -42,6 +48,12 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "p-true": ("p_true.jsonl",),
     "map": ("map.nc", "map.csv"),
     "plot": ("map.png", "map.svg"),
+    "resample": ("resamples.jsonl",),
+    "p-true --exact": ("p_true_exact.jsonl",),
+    "errors": ("errors.json", "errors.csv", "kinds.jsonl"),
+    "choose": ("choose.json", "choose.csv", "choices.jsonl"),
+    "baselines": ("baselines.json", "baselines.csv"),
+    "transfer": ("transfer.json", "transfer.csv"),
 }
 """Step -> the files that it makes."""
 
@@ -53,7 +65,7 @@ _BEGUN = {
 }
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
-_BESIDE = {"answer": ("during",), "judge": ("disagreements.jsonl",)}
+_BESIDE = {"answer": ("during",), "judge": ("disagreements.jsonl",), "transfer": ("transfer.png", "transfer.svg")}
 """Step -> files that it makes under some options, and that go aside with the others."""
 
 _UNRECORDED = {"site": "resid", "judge": "rules"}
