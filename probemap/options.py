@@ -139,3 +139,19 @@ class Resampling:
     batch_size: int = 32
     batch_tokens: int | None = None
     """Tokens per batch, padding included; None: no limit but `batch_size`."""
+
+
+@dataclass(frozen=True)
+class Studying:
+    """Options of the steps that fit probes of their own: errors and choose."""
+
+    folds: int = 5
+    c: str = "1"
+    """As for `Probing`."""
+    seed: int = 0
+    batch_size: int = 32
+
+    @property
+    def recorded(self) -> dict[str, int | str]:
+        """What decides the result; the batches' size does not."""
+        return {"folds": self.folds, "c": self.c, "seed": self.seed}

@@ -46,6 +46,10 @@ class MapError(ProbemapError):
     """Labels or states from which no map can be made."""
 
 
+class TooFewError(MapError):
+    """Too few right or too few wrong answers for a map."""
+
+
 class DetectorError(ProbemapError):
     """A detector that cannot be made or used: a damaged file, or another model than its own."""
 

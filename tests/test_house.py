@@ -132,7 +132,7 @@ def test_the_readme_s_commands_are_verbs_and_targets() -> None:
         else:
             options = {o for p in verbs[line[1]].params for o in p.opts}
             assert set(re.findall(r"--[\w-]+", line[2])) <= options
-    table = re.findall(r"^\| `probemap ([\w-]+)` \| (.*?) \|", README, re.MULTILINE)
+    table = re.findall(r"^\| `probemap ([\w -]+)` \| (.*?) \|", README, re.MULTILINE)
     from probemap.runs.run import OUTPUTS
 
     assert {step: tuple(re.findall(r"`([\w.]+)`", made)) for step, made in table} == {
@@ -173,5 +173,10 @@ def test_every_verb_is_in_the_reference() -> None:
         "inspect",
         "tasks",
         "positions",
+        "resample",
+        "errors",
+        "choose",
+        "baselines",
+        "transfer",
     ):
         assert f"## `probemap {verb}`" in reference

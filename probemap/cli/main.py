@@ -270,6 +270,9 @@ def attention(
 @app.command("p-true", epilog="Example:  probemap p-true RUN")
 def p_true(
     folder: flags.RunFolder,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Of the exact answers alone; writes RUN/p_true_exact.jsonl.")
+    ] = False,
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
     redo: flags.Redo = False,
@@ -280,7 +283,7 @@ def p_true(
     made = opened(folder)
     with talking() as talk:
         loader = contents.loader_of(made, device)
-        pipeline.ask_p_true(made, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
+        pipeline.ask_p_true(made, exact=exact, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
 
 
 @app.command("map", epilog="Example:  probemap map RUN --c auto --permutations 100 --redo")

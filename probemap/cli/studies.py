@@ -1,11 +1,16 @@
 """The verbs of the paper's other questions, on a run folder each."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import opened, talking
+from probemap.cli.console import opened, stdout, talking
+
+if TYPE_CHECKING:  # --help answers in a blink
+    from probemap.options import Studying
+    from probemap.studies.tables import Table
 
 app = typer.Typer()
 
@@ -29,3 +34,75 @@ def resample(
     with talking() as talk:
         options = Resampling(k, temperature, seed, batch_size, batch_tokens)
         resampling.resample(made, options, loader=contents.loader_of(made, device), redo=redo, talk=talk)
+
+
+@app.command(epilog="Example:  probemap errors RUN")
+def errors(
+    folder: flags.RunFolder,
+    folds: flags.Folds = 5,
+    c: flags.C = "1",
+    seed: flags.Seed = 0,
+    redo: flags.Redo = False,
+) -> None:
+    """Which kinds of errors there are, and can it be read from the states which one?  Needs `probemap resample`."""
+    from probemap.runs import studying
+
+    with talking() as talk:
+        made = studying.errors(opened(folder), _studying(folds, c, seed), redo=redo, talk=talk)
+    _show(made)
+
+
+@app.command(epilog="Example:  probemap choose RUN")
+def choose(
+    folder: flags.RunFolder,
+    folds: flags.Folds = 5,
+    c: flags.C = "1",
+    seed: flags.Seed = 0,
+    batch_size: flags.BatchSize = 32,
+    redo: flags.Redo = False,
+) -> None:
+    """Can the probe pick the better one of several answers?  Against greedy, random, majority; needs `resample`."""
+    from probemap.runs import studying
+
+    with talking() as talk:
+        made = studying.choose(opened(folder), _studying(folds, c, seed, batch_size), redo=redo, talk=talk)
+    _show(made)
+
+
+@app.command(epilog="Example:  probemap baselines RUN")
+def baselines(folder: flags.RunFolder, redo: flags.Redo = False) -> None:
+    """All that tells right from wrong answers, on the same answers, in one order: log-probabilities to probes."""
+    from probemap.runs import studying
+
+    with talking() as talk:
+        made = studying.baselines(opened(folder), redo=redo, talk=talk)
+    _show(made)
+
+
+@app.command(epilog="Example:  probemap transfer CITIES CAPITALS ARITHMETIC")
+def transfer(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Run folders of one model; the first one holds the result.")
+    ],
+    redo: flags.Redo = False,
+) -> None:
+    """Does a probe of one run tell right from wrong answers in the others?  Writes transfer.png into the first run."""
+    from probemap.runs import transferring
+
+    with talking() as talk:
+        made = transferring.transfer([opened(folder) for folder in folders], redo=redo, talk=talk)
+    _show(made)
+
+
+def _studying(folds: int, c: str, seed: int, batch_size: int = 32) -> "Studying":
+    from probemap.options import Studying
+
+    return Studying(folds, c, seed, batch_size)
+
+
+def _show(table: "Table") -> None:
+    from probemap.pictures import terminal
+
+    # A file has no width: there every row is one line.
+    width = None if stdout.is_terminal else 240
+    stdout.print(terminal.table_text(table), width=width, markup=False)

@@ -123,7 +123,7 @@ class _Job:
         there = ~np.isnan(states[:, :, 0]).any(axis=1) & ~np.isnan(self.verdicts)
         right = self.verdicts == 1
         rows = there & ~self.apart
-        fitted = np.stack([_fit(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)])
+        fitted = np.stack([fit_probe(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)])
         # Out of fold: by probes that have not seen the answer.
         seen = np.stack(
             [self.made.data["scores"].sel(layer=layer, position=position).values for layer, position in cells]
@@ -188,7 +188,7 @@ def _everywhere(source: States) -> list[str]:
     return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]
 
 
-def _fit(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:
+def fit_probe(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:
     """(d + 1,): weights and bias of a logistic regression on standardised states, the scaling folded in."""
     x = states.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)

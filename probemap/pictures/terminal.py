@@ -7,11 +7,13 @@ import numpy as np
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.style import Style
+from rich.table import Table as Grid
 from rich.text import Text
 
 from probemap.probes.describe import Description
 from probemap.probes.map import ProbeMap
 from probemap.records import Answer, Example, Judgement
+from probemap.studies.tables import Table, compact
 from probemap.verdicts.positions import DEFAULT_POSITIONS, positions_of
 
 # matplotlib's Blues at eleven even steps, so that the terminal looks like the picture.
@@ -55,6 +57,20 @@ def description_text(made: Description) -> Text:
     for observation in made.observations:
         text.append(f"\n- {printable(observation.text)}")
     return text
+
+
+def table_text(table: Table) -> RenderableType:
+    """A study's table, and what it says."""
+    columns, rows = compact(table)
+    numbers = {
+        name for name, *values in zip(columns, *rows, strict=True) if all(v[:1] in "0123456789+-–" for v in values)
+    }
+    drawn = Grid(title=table.title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in columns:
+        drawn.add_column(printable(name), justify="right" if name in numbers else "left")
+    for row in rows:
+        drawn.add_row(*(Text(printable(value)) for value in row))
+    return Group(drawn, "", *(Text(printable(line)) for line in table.words))
 
 
 def scored(tokens: Sequence[str], chances: Sequence[float], p_correct: float | None, flagged: bool) -> Text:

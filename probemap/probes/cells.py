@@ -55,6 +55,66 @@ def judged_rows(scores: npt.NDArray[np.float32]) -> Bools:
     return np.asarray(~np.isnan(scores).all(axis=(0, 2)), np.bool_)
 
 
+@dataclass(frozen=True)
+class Nested:
+    """Each part of the answers scored by the cell that is best on the rest, best by folds inside them."""
+
+    scores: Floats
+    """(n_repeats, n): out of fold; NaN where the chosen cell's position is missing, or where an answer is not judged.
+    Only scores of one fold are on one scale."""
+    chosen: tuple[tuple[int, str], ...]
+    """(layer, position) that each part chose, of each repeat."""
+    inflation: float
+    """What the variance of placement values is to be multiplied with: for the noise share of the chosen cells, and for
+    the choosing."""
+
+
+def nested(data: xr.Dataset, equals: Bools) -> Nested:
+    """See `Nested`.
+
+    Parameters
+    ----------
+    data: of a `ProbeMap` with ``inner``.
+    equals: (cells,), those among which the choice may fall by luck.
+    """
+    scores, inner, fold = data["scores"].values, data["inner"].values, data["fold"].values
+    noise, layers, positions = data["noise"].values, data["layer"].values, data["position"].values
+    chosen: list[tuple[int, str]] = []
+    inflation: list[float] = []
+    made = np.full(scores.shape[:2], np.nan)
+    for repeat in range(len(scores)):
+        for k, part in enumerate(data["part"].values):
+            flat = np.nan_to_num(inner[repeat, k].ravel(), nan=-1)
+            layer, column = divmod(int(flat.argmax()), len(positions))
+            chosen.append((int(layers[layer]), str(positions[column])))
+            inflation.append(1 + float(noise[layer, column]))
+            rows = fold[repeat] == part
+            made[repeat, rows] = scores[repeat, rows, layer, column]
+    coupling = choice_coupling(*_by_part(data, equals), int(data.attrs["seed"]))
+    return Nested(made, tuple(chosen), float(np.mean(inflation)) + coupling)
+
+
+def auc_of_nested(made: Nested, data: xr.Dataset, rows: Bools) -> Aucs | None:
+    """The AUC of nested scores on some answers, averaged over repeats, its influences over all answers and widened;
+    None if no fold holds both right and wrong ones.
+
+    Parameters
+    ----------
+    rows: (n,); those without a score are left out.
+    """
+    correct, fold = data["correct"].values, data["fold"].values
+    several: list[Aucs] = []
+    for repeat, scores in enumerate(made.scores):
+        known = rows & ~np.isnan(scores)
+        one = aucs(scores[known, None], correct[known], fold[repeat][known])
+        if not np.isnan(one.value[0]):
+            several.append(Aucs(one.value, spread(one.influence, known)))
+    if not several:
+        return None
+    influence = np.mean([one.influence for one in several], axis=0) * np.sqrt(made.inflation)
+    return Aucs(np.mean([one.value for one in several], axis=0), influence)
+
+
 def honest_best(data: xr.Dataset, equals: Bools) -> HonestBest | None:
     """See `ProbeMap.honest_best`.
 
@@ -63,40 +123,15 @@ def honest_best(data: xr.Dataset, equals: Bools) -> HonestBest | None:
     data: of a `ProbeMap`.
     equals: (cells,), those among which the choice may fall by luck.
     """
-    scores, inner = data["scores"].values, data["inner"].values
-    fold, correct, group = data["fold"].values, data["correct"].values, data["group"].values.astype(np.int64)
-    noise, layers, positions = data["noise"].values, data["layer"].values, data["position"].values
-    made: list[Aucs] = []
-    chosen: list[tuple[int, str]] = []
-    inflation: list[float] = []
-    judged = np.zeros(len(correct), bool)
-    for repeat in range(len(scores)):
-        mine = np.full((len(correct), 1), np.nan)
-        for k, part in enumerate(data["part"].values):
-            flat = np.nan_to_num(inner[repeat, k].ravel(), nan=-1)
-            layer, column = divmod(int(flat.argmax()), len(positions))
-            chosen.append((int(layers[layer]), str(positions[column])))
-            inflation.append(1 + float(noise[layer, column]))
-            rows = fold[repeat] == part
-            mine[rows, 0] = scores[repeat, rows, layer, column]
-        known = ~np.isnan(mine[:, 0])
-        judged |= known
-        one = aucs(mine[known], correct[known], fold[repeat][known])
-        if not np.isnan(one.value[0]):
-            made.append(Aucs(one.value, spread(one.influence, known)))
-    if not made:
+    made = nested(data, equals)
+    correct, group = data["correct"].values, data["group"].values.astype(np.int64)
+    found = auc_of_nested(made, data, np.ones(len(correct), bool))
+    if found is None:
         return None
-    value = float(np.mean([one.value[0] for one in made]))
-    influence = by_group(np.mean([one.influence for one in made], axis=0), group)
-    factor = float(np.mean(inflation)) + choice_coupling(*_by_part(data, equals), int(data.attrs["seed"]))
-    low, high = interval(
-        value,
-        float((influence**2).sum()) * factor,
-        int(correct[judged].sum()),
-        int((~correct[judged]).sum()),
-        LEVEL,
-    )
-    return HonestBest(value, low, high, int(judged.sum()), tuple(chosen))
+    value, variance = float(found.value[0]), float((by_group(found.influence, group) ** 2).sum())
+    judged = ~np.isnan(made.scores).all(axis=0)
+    low, high = interval(value, variance, int(correct[judged].sum()), int((~correct[judged]).sum()), LEVEL)
+    return HonestBest(value, low, high, int(judged.sum()), made.chosen)
 
 
 def _by_part(data: xr.Dataset, equals: Bools) -> tuple[list[Floats], list[float]]:

@@ -18,7 +18,7 @@ from probemap.probes.map import ProbeMap, map_from_scores
 from probemap.probes.probe import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
 from probemap.probes.splits import HELD_OUT, assign_folds, group_numbers, hold_out
 from probemap.probes.strength import STRENGTHS, strengths
-from probemap.records import MapError
+from probemap.records import MapError, TooFewError
 from probemap.states.source import States, states_from
 
 Bools = npt.NDArray[np.bool_]
@@ -118,7 +118,7 @@ def fit_map(
             grid.put(row, *made)
             progress(row + 1, len(source.layers))
     if np.isnan(grid.scores).all():
-        raise MapError(
+        raise TooFewError(
             f"no column has {MIN_PER_CLASS} right and {MIN_PER_CLASS} wrong answers: too few to say anything",
             "ask more questions",
         )
@@ -288,7 +288,7 @@ def _decided(correct: Sequence[bool | None] | Bools, n: int) -> tuple[Ints, Bool
             if not len(labels)
             else f"all {len(labels)} decided answers are {'right' if labels.all() else 'wrong'}"
         )
-        raise MapError(
+        raise TooFewError(
             f"{which}: a map needs right and wrong answers",
             "take questions that this model answers right between 20 % and 80 % of the time",
         )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.probes.cells import HonestBest, cell_aucs, honest_best, judged_rows
+from probemap.probes.cells import HonestBest, Nested, cell_aucs, honest_best, judged_rows, nested
 from probemap.probes.stats import (
     LEVEL,
     Bools,
@@ -119,6 +119,15 @@ class ProbeMap:
         chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `indistinguishable` were equal.
         """
         return self._honest
+
+    def nested(self) -> Nested | None:
+        """The scores that `honest_best` judges; None if the map was made without.
+
+        Of a map of some columns (`only`), the best cell among these.
+        """
+        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
+            return None
+        return nested(self.data, self._stays)
 
     def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
         """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""

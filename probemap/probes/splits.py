@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from probemap.probes.stats import Bools, Ints
-from probemap.records import MapError
+from probemap.records import MapError, TooFewError
 
 HELD_OUT = -1
 """The fold number of answers that are judged but never trained on."""
@@ -65,13 +65,13 @@ def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
     """
     rarer = int(min(correct.sum(), (~correct).sum()))
     if rarer < folds:
-        raise MapError(
+        raise TooFewError(
             f"{int(correct.sum())} answers are right and {int((~correct).sum())} wrong: "
             f"{folds} folds need at least {folds} of each",
             "ask more questions, or a task that the model gets right more and less often",
         )
     if len(np.unique(groups)) < folds:
-        raise MapError(
+        raise TooFewError(
             f"{len(np.unique(groups))} different questions cannot be split into {folds} folds", "ask more questions"
         )
     fold = np.empty(len(correct), dtype=np.int64)

@@ -78,6 +78,18 @@ def check_states(run: Run, store: "ActivationStore", answers: Sequence[Answer], 
         )
 
 
+def read_p_true_exact(run: Run, answers: Sequence[Answer]) -> list[float]:
+    """p(True) of the exact answers, in the order of the answers; NaN where there is none.
+
+    Raises
+    ------
+    RunError: missing or damaged, or verdicts and exact answers have changed since.
+    """
+    rows = {row.id: row.p_true for row in run.p_true(exact=True)}
+    _refuse_changed(run, "p-true --exact", "p(True) of the exact answers was asked for", "asks again")
+    return [rows.get(a.id, float("nan")) for a in answers]
+
+
 def read_p_true(run: Run, answers: Sequence[Answer]) -> list[float] | None:
     """p(True) of the answers, in their order; None if the model was not asked.
 
@@ -134,6 +146,22 @@ def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "Prob
             f"map.nc was made before {' and '.join(changed)} changed\n"
             f"hint: {again('map', run.path)} makes it again and keeps the old one"
         )
+    return probe_map
+
+
+def read_fresh_map(run: Run) -> "ProbeMap":
+    """The run's map, if verdicts and states are still those that it was made from.
+
+    Raises
+    ------
+    RunError: they are not, or the map is not there.
+    """
+    if not run.is_done("map"):
+        raise RunError(f"{run.path} holds no map", f"{again('map', run.path, redo=False)} makes it")
+    changed: list[str] = []
+    probe_map = read_map(run, changed.append)
+    if changed:
+        raise RunError(*changed[0].split("\nhint: "))
     return probe_map
 
 

@@ -50,14 +50,20 @@ def export(
         c=c,
         false_alarms=false_alarms,
         seed=seed,
-        origin=_origin(run, task, store.layout.site),
+        origin=origin_of(run, task, store.layout.site),
         progress=lambda done, total: talk.progress("layers", done, total),
     )
     made.save(out)
     return made
 
 
-def _origin(run: Run, task: Task, site: str) -> Origin:
+def origin_of(run: Run, task: Task, site: str) -> Origin:
+    """What a detector of the run belongs to.
+
+    Raises
+    ------
+    RunError: the exact answers were located by the paper's locator.
+    """
     answered, judged = run.step("answer"), run.step("judge")
     facts, locator = answered["facts"], judged["options"]["locator"]
     if locator == "paper":

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from probemap.models.answers import ANSWER, MEND, AnswerFile, first
 from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
+from probemap.studies.tables import Table, read_table
 
 _T = TypeVar("_T")
 _TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)
@@ -110,11 +111,12 @@ class Folder:
 
     def append_answers(self, answers: Iterable[Answer], name: str = "answers.jsonl") -> None:
         """Add one batch to the end of a file of answers and flush it to disk."""
-        self._append(name, b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
+        self.append(name, b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
 
-    def _append(self, name: str, content: bytes) -> None:
+    def append(self, name: str, content: str | bytes) -> None:
+        """Add to the end of a file and flush it to disk."""
         with (self.path / name).open("ab") as file:
-            file.write(content)
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
 
@@ -134,7 +136,7 @@ class Folder:
         return _lines(path, _OPINION)
 
     def append_opinions(self, opinions: Iterable[Opinion]) -> None:
-        self._append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
+        self.append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
 
     def write_judgements(self, judgements: Iterable[Judgement]) -> None:
         self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(j) + b"\n" for j in judgements))
@@ -148,17 +150,28 @@ class Folder:
         """
         return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
 
-    def write_p_true(self, beliefs: Iterable[Belief]) -> None:
-        self.write("p_true.jsonl", b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
+    def write_p_true(self, beliefs: Iterable[Belief], exact: bool = False) -> None:
+        name = "p_true_exact.jsonl" if exact else "p_true.jsonl"
+        self.write(name, b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
 
-    def p_true(self) -> list[Belief]:
-        """p(True) of every answer.
+    def p_true(self, exact: bool = False) -> list[Belief]:
+        """p(True) of every answer, or of every exact answer.
 
         Raises
         ------
         RunError: missing or damaged.
         """
-        return _lines(self._existing("p_true.jsonl", "p-true"), _BELIEF)
+        name, step = ("p_true_exact.jsonl", "p-true --exact") if exact else ("p_true.jsonl", "p-true")
+        return _lines(self._existing(name, step), _BELIEF)
+
+    def table(self, study: str) -> Table:
+        """What a study found.
+
+        Raises
+        ------
+        RunError: missing or damaged.
+        """
+        return read_table(self._existing(f"{study}.json", study))
 
     def _existing(self, name: str, step: str) -> Path:
         path = self.path / name

@@ -19,7 +19,7 @@ from probemap.questions.given import read_replies
 from probemap.records import Belief, Reply, RunError, Task
 from probemap.runs.analysis import make_map
 from probemap.runs.capturing import capture
-from probemap.runs.contents import answer_inputs, answers_of, check_weights, loader_of
+from probemap.runs.contents import answer_inputs, answers_of, check_weights, loader_of, read_answers
 from probemap.runs.drawing import plot
 from probemap.runs.judging import judge
 from probemap.runs.run import Run
@@ -140,6 +140,7 @@ def _engine(
 def ask_p_true(
     run: Run,
     *,
+    exact: bool = False,
     loader: Loader | None = None,
     batch_size: int = 32,
     redo: bool = False,
@@ -150,32 +151,37 @@ def ask_p_true(
 
     Parameters
     ----------
+    exact: show it the exact answer alone, of the answers that have one; writes ``p_true_exact.jsonl``.
     loader: of the model; None is the one that answered.
     """
+    step = "p-true --exact" if exact else "p-true"
     with run.locked():
-        task = run.task()
-        answers = answers_of(run, task)
-        with run.making(
-            "p-true",
-            options={},
-            inputs=answer_inputs(run),
-            redo=redo,
-            tell=talk.tell,
-        ) as needed:
+        if exact:
+            task, answers, judgements = read_answers(run)
+            asked = [(e, j.span.text) for e, j in zip(task.examples, judgements, strict=True) if j.span]
+        else:
+            task = run.task()
+            answers = answers_of(run, task)
+            asked = [(e, a.proper.text) for e, a in zip(task.examples, answers, strict=True)]
+        inputs = answer_inputs(run) | ({"verdicts.jsonl": run.sha256("verdicts.jsonl")} if exact else {})
+        with run.making(step, options={}, inputs=inputs, redo=redo, tell=talk.tell) as needed:
             if not needed:
                 return
+            if not asked:
+                raise RunError("no answer has an exact answer", "p(True) of exact answers says nothing here")
             from probemap.models.truth import ask_truth
 
             model = (loader or loader_of(run)).load({} if models is None else models)
             check_weights(run, model, ("revision",))
             found = ask_truth(
                 model,
-                [(e, a.proper.text) for e, a in zip(task.examples, answers, strict=True)],
+                asked,
                 batch_size=batch_size,
                 progress=lambda done, total: talk.progress("p(True)", done, total),
                 tell=talk.tell,
             )
-            run.write_p_true([Belief(a.id, float(p)) for a, p in zip(answers, found, strict=True)])
+            rows = zip(asked, found, strict=True)
+            run.write_p_true([Belief(example.id, float(p)) for (example, _), p in rows], exact)
 
 
 def run_all(

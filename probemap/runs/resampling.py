@@ -1,13 +1,13 @@
 """The resample step: every question asked again and again, and what the answers are, judged as the run's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probemap.models.loading import Loader, Models
 from probemap.options import SILENT, Resampling, Talk
 from probemap.records import Answer, Example, Judgement, RunError, Task
-from probemap.runs.contents import answers_of, check_weights, loader_of, read_answers
+from probemap.runs.contents import answers_of, check_weights, loader_of
 from probemap.runs.folder import again
 from probemap.runs.judging import judge_more
 from probemap.runs.run import Run
@@ -132,9 +132,18 @@ Samples = tuple[Example, list[Answer], list[Judgement]]
 
 
 def each_question(
-    run: Run, task: Task, *, loader: Loader | None = None, talk: Talk = SILENT, models: Models | None = None
+    run: Run,
+    task: Task,
+    rows: Sequence[int] | None = None,
+    *,
+    talk: Talk = SILENT,
+    models: Models | None = None,
 ) -> Iterator[Samples]:
-    """The questions in order with their samples, judged and located as the run's own answers were.
+    """Questions with their samples, judged and located as the run's own answers were.
+
+    Parameters
+    ----------
+    rows: of the questions; None: all, in order.
 
     Raises
     ------
@@ -142,8 +151,9 @@ def each_question(
     """
     k = samples_per_question(run)
     file = run.samples()
-    for start in range(0, len(task.examples), QUESTIONS_AT_ONCE):
-        examples = task.examples[start : start + QUESTIONS_AT_ONCE]
+    wanted = task.examples if rows is None else [task.examples[row] for row in rows]
+    for start in range(0, len(wanted), QUESTIONS_AT_ONCE):
+        examples = wanted[start : start + QUESTIONS_AT_ONCE]
         named = [replace(e, id=sample_id(e.id, sample)) for e in examples for sample in range(k)]
         try:
             answers = list(file.in_order([e.id for e in named]))
@@ -151,15 +161,7 @@ def each_question(
             raise RunError(
                 f"{run.path / FILE} holds no sample {error}", f"{again('resample', run.path)} draws them again"
             ) from None
-        judged = judge_more(run, replace(task, examples=tuple(named)), answers, loader=loader, talk=talk, models=models)
+        judged = judge_more(run, replace(task, examples=tuple(named)), answers, talk=talk, models=models)
         for row, example in enumerate(examples):
-            rows = slice(row * k, (row + 1) * k)
-            yield example, answers[rows], judged[rows]
-
-
-def with_samples(
-    run: Run, *, loader: Loader | None = None, talk: Talk = SILENT, models: Models | None = None
-) -> Iterator[tuple[Answer, Judgement, Samples]]:
-    """Each of the run's own answers with its judgement, and the samples of its question."""
-    task, answers, judgements = read_answers(run)
-    yield from zip(answers, judgements, each_question(run, task, loader=loader, talk=talk, models=models), strict=True)
+            mine = slice(row * k, (row + 1) * k)
+            yield example, answers[mine], judged[mine]

@@ -1,0 +1,93 @@
+"""The transfer step: every run's probe on every run's answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from probemap.options import SILENT, Talk
+from probemap.records import RunError
+from probemap.runs.contents import question_groups, read_answers, read_fresh_map, states_of
+from probemap.runs.run import Run
+from probemap.studies.tables import Table
+
+if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
+    from probemap.studies.transfer import Subject
+
+
+def transfer(runs: Sequence[Run], *, redo: bool = False, talk: Talk = SILENT) -> Table:
+    """Train on each run, test on all; writes ``transfer.json``, ``transfer.csv`` and the picture into the first run.
+
+    Raises
+    ------
+    RunError: fewer than two runs, one of them twice, or runs whose states cannot be compared: other weights or sites.
+    MapError: runs without cells in common.
+    """
+    if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
+        raise RunError(f"{len(runs)} different runs are needed, two or more", "name each of several run folders once")
+    check_same_states(runs)
+    home, names = runs[0], _names(runs)
+    with home.locked():
+        maps = {name: run.sha256("map.nc") for name, run in zip(names, runs, strict=True)}
+        with home.making("transfer", options={"runs": names}, inputs=maps, redo=redo, tell=talk.tell) as needed:
+            if needed:
+                from probemap.detectors.detecting import fit_probe
+                from probemap.pictures.matrix import save_matrix
+                from probemap.studies.transfer import matrix
+
+                subjects = [_subject(run, name) for run, name in zip(runs, names, strict=True)]
+                made = matrix(subjects, fit_probe, lambda done, total: talk.progress("pairs", done, total))
+                save_matrix(made, home.path / "transfer.png", home.path / "transfer.svg")
+                home.write("transfer.csv", made.to_csv())
+                home.write("transfer.json", made.to_json())
+        return home.table("transfer")
+
+
+def check_same_states(runs: Sequence[Run]) -> None:
+    """Refuse runs of different weights or sites: a probe of one says nothing of the other's states."""
+    first = _states_are(runs[0])
+    for run in runs[1:]:
+        if differing := [name for name, value in _states_are(run).items() if first[name] != value]:
+            what = differing[0]
+            raise RunError(
+                f"{run.path} has other states than {runs[0].path}: {what} {_states_are(run)[what]!r}, not "
+                f"{first[what]!r}",
+                "compare runs of one model at one site",
+            )
+
+
+def _states_are(run: Run) -> Mapping[str, str]:
+    facts = run.step("answer").get("facts", {})
+    site = run.step("capture").get("options", {}).get("site", "resid")
+    return {"model": str(facts.get("model")), "revision": str(facts.get("revision")), "site": str(site)}
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """What each run is called: its task, and its folder where two have the same; always different."""
+    tasks = [run.task().name for run in runs]
+    named = [t if tasks.count(t) == 1 else f"{t} ({run.path.name})" for t, run in zip(tasks, runs, strict=True)]
+    return [n if named.count(n) == 1 else f"{n} ({run.path})" for n, run in zip(named, runs, strict=True)]
+
+
+def _subject(run: Run, name: str) -> "Subject":
+    import numpy as np
+    import numpy.typing as npt
+
+    from probemap.probes.baselines import baselines
+    from probemap.studies.ranking import map_rows
+    from probemap.studies.transfer import Subject
+
+    probe_map = read_fresh_map(run)
+    task, answers, judgements = read_answers(run)
+    store = states_of(run, answers, judgements)
+    rows = map_rows(probe_map, [a.id for a in answers])
+    groups = question_groups(task)
+
+    def states(layer: int, position: str) -> npt.NDArray[np.float32]:
+        column = store.layout.positions.index(position)
+        return np.asarray(store.read_layer(layer)[:, column][rows])
+
+    logits = {
+        one.name: np.asarray(one.values)[rows]
+        for one in baselines(task, answers, judgements)
+        if "logprob" in one.name and not isinstance(one.values, list)
+    }
+    return Subject(name, probe_map, [groups[row] for row in rows.tolist()], logits, states)

@@ -1,0 +1,126 @@
+"""Table 2 of Orgad et al. 2024 (arXiv 2410.02707): can it be read which kind of error a question brings out?
+
+One map per kind, of the states of the run's own answers: this kind against all others.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from probemap.probes.baselines import Baseline
+from probemap.probes.fit import fit_map
+from probemap.probes.gain import with_baselines
+from probemap.probes.map import ProbeMap
+from probemap.records import TooFewError
+from probemap.studies.kinds import KINDS, Sampled, counts
+from probemap.studies.tables import Table, Value, listed, ranged
+
+COLUMNS = (
+    "kind",
+    "questions",
+    "their answers wrong",
+    "right at least once",
+    "auc",
+    "low",
+    "high",
+    "layer",
+    "position",
+    "gain",
+    "gain low",
+    "gain high",
+)
+
+
+def study(
+    states: Any,
+    kinds: Sequence[str],
+    sampled: Sequence[Sampled],
+    correct: Sequence[bool | None],
+    baselines: Sequence[Baseline],
+    groups: Sequence[str],
+    *,
+    folds: int = 5,
+    c: str = "1",
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Table:
+    """A row per kind of error, with how many questions are of it and how well it can be read.
+
+    Parameters
+    ----------
+    states: as for `fit.fit_map`, (n, n_layers, n_positions, d).
+    kinds: (n,), as from `kinds.kinds_of`.
+    correct: (n,), the verdicts on the run's own answers, one per question.
+
+    Returns
+    -------
+    ``auc`` is that of the best cell, chosen on some questions and judged on others; layer, position and gain over the
+    best baseline are those of the highest cell, the gain's interval that of the whole map's band.  None where too few
+    questions are of the kind, or not of it.
+    """
+    rows: list[tuple[Value, ...]] = []
+    wholes: dict[str, tuple[float, float, float]] = {}
+    ids = [one.id for one in sampled]
+    for done, (kind, meaning) in enumerate(KINDS.items()):
+        labels = [kind in mine for mine in kinds]
+        chosen = [i for i, is_one in enumerate(labels) if is_one]
+        found: tuple[Value, ...] = (None,) * 8
+        try:
+            made = fit_map(states, labels, groups=groups, ids=ids, folds=folds, c=c, seed=seed)
+            found = _found(with_baselines(made, baselines, ids))
+        except TooFewError:
+            pass
+        else:
+            if all(isinstance(value, float) for value in found[:3]):
+                wholes[kind] = tuple(found[:3])  # type: ignore[assignment]
+        wrong = sum(correct[i] is False for i in chosen)
+        rows.append((f"{kind}: {meaning}", len(chosen), wrong, sum(sampled[i].right > 0 for i in chosen), *found))
+        progress(done + 1, len(KINDS))
+    table = counts(kinds)
+    rows.append(
+        ("none of them", table[""], sum(correct[i] is False for i, k in enumerate(kinds) if not k), 0, *[None] * 8)
+    )
+    return Table("Kinds of errors", COLUMNS, tuple(rows), tuple(_words(rows, wholes, kinds, correct)))
+
+
+def _counted(rows: Sequence[int], sampled: Sequence[Sampled], correct: Sequence[bool | None]) -> tuple[int, int, int]:
+    """Of some questions how many there are, how many are answered wrongly, and how many rightly in some sample."""
+    return len(rows), sum(correct[i] is False for i in rows), sum(sampled[i].right > 0 for i in rows)
+
+
+def _found(made: ProbeMap) -> tuple[Value, ...]:
+    honest, best = made.honest_best(), made.best()[0]
+    auc: tuple[Value, ...] = (honest.auc, honest.low, honest.high) if honest else (None,) * 3
+    at = made.data.sel(layer=best.layer, position=best.position)
+    gain = [float(at[name]) for name in ("gain", "gain_band_low", "gain_band_high")]
+    known: tuple[Value, ...] = tuple(gain) if gain[0] == gain[0] else (None,) * 3
+    return (*auc, best.layer, best.position, *known)
+
+
+def _words(
+    rows: Sequence[tuple[Value, ...]],
+    wholes: dict[str, tuple[float, float, float]],
+    kinds: Sequence[str],
+    correct: Sequence[bool | None],
+) -> list[str]:
+    wrong = [k for k, c in zip(kinds, correct, strict=True) if c is False]
+    table = counts(wrong)
+    most = sorted((name for name in KINDS if table[name]), key=lambda name: -table[name])
+    said = []
+    if most:
+        shares = listed([f"{name} in {table[name] / len(wrong):.0%}" for name in most])
+        said.append(
+            f"Of {len(wrong)} questions that are answered wrongly, kind {shares} (a question may be of several)."
+        )
+    seen = [k for k, (_, low, _) in wholes.items() if low > 0.5]
+    unseen = [k for k in wholes if k not in seen]
+    if seen:
+        said.append(f"It can be read from the states: {listed([f'{k} ({ranged(*wholes[k])})' for k in seen])}.")
+    if unseen:
+        said.append(f"It cannot be shown to be readable: {listed([f'{k} ({ranged(*wholes[k])})' for k in unseen])}.")
+    above = [str(row[0])[0] for row in rows if isinstance(row[10], float) and row[10] > 0]
+    if seen:
+        more = f"of {listed(above)}" if above else "of none of them"
+        said.append(f"More than log-probabilities, lengths and words say of it is shown {more}.")
+    if few := [k for k in KINDS if k not in wholes]:
+        said.append(f"Too few questions to say anything of {listed(few)}.")
+    return said

@@ -1,0 +1,249 @@
+"""A probe of one run, judged on the answers of another: does it read the same thing there?
+
+After figure 3 of Orgad et al. 2024 (arXiv 2410.02707), which shows max(AUC, 1 - AUC); here that stands beside the AUC
+itself, because a probe that is right the wrong way round is of no use to who does not know it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from probemap.probes.cells import auc_of_nested
+from probemap.probes.map import ProbeMap
+from probemap.probes.stats import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
+from probemap.records import MapError
+from probemap.studies.tables import Table, listed, ranged
+
+FEWEST = 10
+"""Right, and wrong, answers with fewer of which a pair is not judged."""
+
+COLUMNS = (
+    "trained on",
+    "tested on",
+    "layer",
+    "position",
+    "n",
+    "auc",
+    "low",
+    "high",
+    "folded",
+    "folded low",
+    "folded high",
+    "baseline",
+    "gain",
+    "gain low",
+    "gain high",
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, as far as transfer needs it."""
+
+    name: str
+    probe_map: ProbeMap
+    asked: Sequence[str]
+    """(n,): the question of each of the map's answers; answers to a question that trained do not judge."""
+    logits: Mapping[str, Floats]
+    """Name -> (n,): what the logits say, higher means "right"; NaN where an answer lacks it."""
+    states: Callable[[int, str], npt.NDArray[np.float32]]
+    """(n, d) of a layer and a position; NaN where an answer lacks it."""
+
+
+Fit = Callable[[npt.NDArray[np.float32], Bools, float], Floats]
+"""From states (n, d), verdicts and the inverse strength of the penalty to (d + 1,): weights and bias."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A probe of one run on the answers of one, perhaps the same."""
+
+    trained_on: str
+    tested_on: str
+    layer: int | None
+    """Where the probe reads; None where each fold chose its own."""
+    position: str
+    n: int
+    auc: tuple[float, float, float] | None
+    """With its interval; None: too few answers to say."""
+    baseline: str = ""
+    """The best of the logits, chosen on the run that trained."""
+    gain: tuple[float, float, float] | None = None
+    """Of the probe over it, on the same answers."""
+
+    @property
+    def folded(self) -> tuple[float, float, float] | None:
+        """max(AUC, 1 - AUC) with its interval, which begins at 0.5 where that of the AUC holds 0.5."""
+        if self.auc is None:
+            return None
+        value, low, high = self.auc
+        least = 0.5 if low <= 0.5 <= high else min(abs(low - 0.5), abs(high - 0.5)) + 0.5
+        return max(value, 1 - value), least, max(high, 1 - low)
+
+
+def at_home(subject: Subject) -> Pair:
+    """The run's own answers, out of fold, each fold's cell chosen on the others.
+
+    Raises
+    ------
+    MapError: the map was made without folds inside folds.
+    """
+    data, correct = subject.probe_map.data, _correct(subject.probe_map)
+    made = subject.probe_map.nested()
+    if made is None:
+        raise MapError(f"the map of {subject.name} was made without folds inside folds", "make it again: probemap map")
+    rows: Bools = np.asarray(~np.isnan(made.scores).all(axis=0))
+    found = auc_of_nested(made, data, rows)
+    baseline = best_logits(subject)
+    where = " or ".join(sorted({position for _, position in made.chosen}))
+    if found is None:
+        return Pair(subject.name, subject.name, None, where, int(rows.sum()), None)
+    # Answers of different folds have scores of different probes; the logits are compared in the same way.
+    other = None
+    if baseline and not np.isnan(subject.logits[baseline][rows]).any():
+        same = np.where(rows, subject.logits[baseline], np.nan)
+        plain = [aucs(same[rows, None], correct[rows], fold[rows]) for fold in data["fold"].values]
+        influence = np.zeros((len(rows), 1))
+        influence[rows] = np.mean([one.influence for one in plain], axis=0)
+        other = Aucs(np.mean([one.value for one in plain], axis=0), influence)
+    return _pair(subject, subject, None, where, rows, found, baseline, other)
+
+
+def elsewhere(trained: Subject, tested: Subject, fit: Fit) -> Pair:
+    """The best cell of one run, among the positions that both have, fitted on all its answers, judged on the other's.
+
+    Raises
+    ------
+    MapError: the runs have no layers or no positions in common.
+    """
+    shared = [p for p in trained.probe_map.positions if p in tested.probe_map.positions]
+    if not shared or not set(trained.probe_map.layers) & set(tested.probe_map.layers):
+        raise MapError(
+            f"{trained.name} and {tested.name} have no cells in common", "capture the same positions in both"
+        )
+    cells = [c for c in trained.probe_map.only(shared).best(10**6) if c.layer in tested.probe_map.layers]
+    best = cells[0]
+    states, correct = trained.states(best.layer, best.position), _correct(trained.probe_map)
+    there = ~np.isnan(states[:, 0])
+    strength = float(trained.probe_map.data["c"].sel(layer=best.layer, position=best.position))
+    weights = fit(states[there], correct[there], strength)
+    new = tested.states(best.layer, best.position).astype(np.float64)
+    seen = set(trained.asked)
+    rows = ~np.isnan(new[:, 0]) & np.array([question not in seen for question in tested.asked])
+    judged = _correct(tested.probe_map)
+    baseline = best_logits(trained)
+    if min(judged[rows].sum(), (~judged[rows]).sum()) < FEWEST:
+        return Pair(trained.name, tested.name, best.layer, best.position, int(rows.sum()), None)
+    found = _plain_auc(new @ weights[:-1] + weights[-1], judged, rows)
+    other = None
+    if baseline in tested.logits and not np.isnan(tested.logits[baseline][rows]).any():
+        other = _plain_auc(tested.logits[baseline], judged, rows)
+    return _pair(trained, tested, best.layer, best.position, rows, found, baseline, other)
+
+
+def best_logits(subject: Subject) -> str:
+    """The name of what the logits say best of a run's answers, those that lack none; empty if there is none."""
+    correct = _correct(subject.probe_map)
+    values = {
+        name: float(_plain_auc(one, correct, rows).value[0])
+        for name, one in subject.logits.items()
+        if (rows := ~np.isnan(one)).mean() > 0.5 and min(correct[rows].sum(), (~correct[rows]).sum()) >= FEWEST
+    }
+    return max(values, key=lambda name: values[name], default="")
+
+
+def matrix(subjects: Sequence[Subject], fit: Fit, progress: Callable[[int, int], None] = lambda d, t: None) -> Table:
+    """Every run's probe on every run.
+
+    Raises
+    ------
+    MapError: as `at_home` and `elsewhere`.
+    """
+    pairs = []
+    for one in subjects:
+        for other in subjects:
+            pairs.append(at_home(one) if one is other else elsewhere(one, other, fit))
+            progress(len(pairs), len(subjects) ** 2)
+    return Table("One run's probe on another's answers", COLUMNS, tuple(map(_row, pairs)), tuple(_words(pairs)))
+
+
+def _correct(probe_map: ProbeMap) -> Bools:
+    return np.asarray(probe_map.data["correct"].values, bool)
+
+
+def _groups(probe_map: ProbeMap) -> Ints:
+    return np.asarray(probe_map.data["group"].values, np.int64)
+
+
+def _plain_auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
+    """Of some answers, its influences over all of them."""
+    made = aucs(np.asarray(scores)[rows, None], correct[rows])
+    influence = np.zeros((len(rows), 1))
+    influence[rows] = made.influence
+    return Aucs(made.value, influence)
+
+
+def _pair(
+    trained: Subject,
+    tested: Subject,
+    layer: int | None,
+    position: str,
+    rows: Bools,
+    found: Aucs,
+    baseline: str,
+    other: Aucs | None,
+) -> Pair:
+    correct, group = _correct(tested.probe_map)[rows], _groups(tested.probe_map)
+    influence = by_group(found.influence, group)
+    value, variance = float(found.value[0]), float((influence**2).sum())
+    low, high = interval(value, variance, int(correct.sum()), int((~correct).sum()))
+    gain = None
+    if other is not None:
+        made = difference(value - float(other.value[0]), (influence - by_group(other.influence, group))[:, 0])
+        gain = made.value, made.low, made.high
+    named = baseline if gain else ""
+    return Pair(trained.name, tested.name, layer, position, int(rows.sum()), (value, low, high), named, gain)
+
+
+def _row(pair: Pair) -> tuple[str | int | float | None, ...]:
+    none = (None, None, None)
+    return (
+        pair.trained_on,
+        pair.tested_on,
+        pair.layer,
+        pair.position,
+        pair.n,
+        *(pair.auc or none),
+        *(pair.folded or none),
+        pair.baseline,
+        *(pair.gain or none),
+    )
+
+
+def _words(pairs: Sequence[Pair]) -> list[str]:
+    away = [p for p in pairs if p.trained_on != p.tested_on and p.auc]
+    said = [
+        f"{p.trained_on} on its own answers, out of fold: {ranged(*p.auc)}."
+        for p in pairs
+        if p.trained_on == p.tested_on and p.auc
+    ]
+
+    def named(some: Sequence[Pair]) -> str:
+        return listed([f"{p.trained_on} on {p.tested_on} ({ranged(*p.auc)})" for p in some if p.auc])
+
+    over = [p for p in away if p.auc and p.auc[1] > 0.5]
+    under = [p for p in away if p.auc and p.auc[2] < 0.5]
+    rest = [p for p in away if p not in over and p not in under]
+    if over:
+        said.append(f"What the probe reads carries over: {named(over)}.")
+    if under:
+        said.append(f"It reads the other way round: {named(under)}.")
+    if rest:
+        said.append(f"It cannot be shown to carry over: {named(rest)}.")
+    if over:
+        more = [p for p in over if p.gain and p.gain[1] > 0]
+        what = f"{len(more)} of these {len(over)}" if len(over) > 1 else ("it" if more else "none of it")
+        said.append(f"Above what the best of the logits says on the same answers lies {what}.")
+    return said
