@@ -18,13 +18,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap.detectors import detector as room
-from probemap.detectors.branch import Branch, Cell, Origin, Quality
+from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
 from probemap.detectors.detecting import fit_detector
 from probemap.detectors.detector import Detector
 from probemap.records import DetectorError, MapError
 
 NAMES = ("last_q", "exact_answer_last", "-1")
 QUALITY = Quality(0, 0, *[float("nan")] * 6)
+JUDGED = Quality(100, 50, 0.7, 0.6, 0.8, 0.2, 0.05, 0.04)
 
 
 def planted(n: int = 1200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -241,7 +242,7 @@ def test_it_comes_back_as_it_was(made: Detector, tmp_path: Path) -> None:
     card = (tmp_path / "d" / "README.md").read_text()
     assert "Layer 1 at `exact_answer_last`." in card
     assert f"AUC {made.main.quality.auc:.3f}" in card
-    assert 'base_model: "m"' in card
+    assert "- model: m\n" in card
     before = {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()}
     whole.save(tmp_path / "d")
     assert {p.name: p.read_bytes() for p in (tmp_path / "d").iterdir()} == before
@@ -298,7 +299,16 @@ def numbers(folder: Path) -> dict[str, np.ndarray]:
         ("fallback.weight", np.zeros((1, 7)), "states of different widths"),
         ("main.bias", np.zeros(3), "weights of shape"),
         ("main.calibration", np.zeros((3, 1)), "a calibration of shape"),
+        ("main.calibration", np.zeros((2, 2)), "a calibration of shape"),
+        ("main.calibration", np.array([[-1.0], [0.0]]), "a calibration that falls"),
         ("extra", np.zeros(3), "other branches or tensors"),
+        ("main.weight", np.full((1, 6), 1e308), r"main: numbers larger than 1e\+100"),
+        ("main.weight", np.full((1, 6), -1e101), "numbers larger than"),
+        ("main.bias", np.full(1, 1e308), "numbers larger than"),
+        ("main.weight", np.full((1, 6), np.inf), "numbers that are not finite"),
+        ("main.weight", np.zeros((1, 6), np.complex64), "numbers of type complex64"),
+        ("main.weight", np.zeros((1, 6), np.int64), "numbers of type int64"),
+        ("main.weight", np.zeros((1, 1_000_001)), "weights of shape"),
     ],
 )
 def test_numbers_that_no_detector_has_are_refused(
@@ -308,6 +318,77 @@ def test_numbers_that_no_detector_has_are_refused(
     resealed(tmp_path, tensors=numbers(tmp_path) | {name: value})
     with pytest.raises(DetectorError, match=message):
         Detector.load(tmp_path)
+
+
+def with_(where: str, value: Any) -> Any:
+    """A change of config.json at a path."""
+
+    def change(config: dict[str, Any]) -> None:
+        *path, last = where.split(".")
+        place: Any = config
+        for name in path:
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        place[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        ("seed", float("inf"), "is no detector"),
+        ("seed", float("nan"), "is no detector"),
+        ("seed", -1, "is no detector"),
+        ("seed", None, "is no detector"),
+        ("schema", float("inf"), "has schema inf, expected 1"),
+        ("schema", "x" * 9999, r"has schema 'x{39}, expected 1"),
+        ("branches.main.cells.0.layer", -1, "main: layers -1"),
+        ("branches.main.cells", [], "for 0 cells"),
+        ("branches.main.quality.n", None, "is no detector"),
+        ("branches.main.quality.n", -1, "a quality that nothing has"),
+        ("branches.main.quality.auc", float("inf"), "a quality that nothing has"),
+        ("branches.main.quality.auc", None, "a quality that nothing has"),
+        ("branches.main.quality.brier", 7, "a quality that nothing has"),
+        ("branches.main.thresholds.0.score", None, "a threshold that nothing has"),
+        ("branches.main.thresholds.0.score", 1e308, "a threshold that nothing has"),
+        ("branches.main.thresholds.0.p_correct", 1.5, "a threshold that nothing has"),
+        ("branches.main.thresholds.0.false_alarms", 0.1, "thresholds for different shares"),
+        ("branches.main.kind", "isotonic", "a calibration to what is no probability"),
+        ("origin.asked.max_new_tokens", 0, "answers of 0 tokens"),
+        ("origin.frame", "loud", "in the frame 'loud'"),
+    ],
+)
+def test_words_that_no_detector_has_are_refused(
+    where: str, value: Any, message: str, made: Detector, tmp_path: Path
+) -> None:
+    made.save(tmp_path)
+    assert made.main.kind == "platt"
+    tensors = numbers(tmp_path) | {"main.calibration": np.array([[1.0], [1.5]])}
+    resealed(tmp_path, with_(where, value), tensors)
+    with pytest.raises(DetectorError, match=rf"{message}(.|\n)*\nhint: "):
+        Detector.load(tmp_path)
+
+
+def test_the_largest_numbers_that_are_read_can_be_scored(made: Detector, tmp_path: Path) -> None:
+    made.save(tmp_path)
+    for weight in (room.LARGEST, -room.LARGEST):
+        changed = {"main.weight": np.full((1, 6), weight), "main.calibration": np.full((2, 1), room.LARGEST)}
+        resealed(tmp_path, tensors=numbers(tmp_path) | changed)
+        p = Detector.load(tmp_path).p_correct(np.full((1, 2, 6), np.finfo(np.float32).max, np.float32))
+        assert p.tolist() == [1.0 if weight > 0 else 0.0]
+
+
+def test_only_a_hub_id_is_named_to_the_hub_as_the_base(made: Detector) -> None:
+    from probemap.detectors.cards import card
+
+    known = Origin("Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B", "a" * 40)
+    assert 'base_model: "Qwen/Qwen2.5-0.5B"\n' in card(made.main, None, known)
+    for other in (
+        replace(known, name="models/qwen", revision="b" * 64),
+        replace(known, name="/models/qwen"),
+        replace(known, name="smollm2-135m"),
+    ):
+        assert "base_model" not in card(made.main, None, other)
 
 
 def test_other_schemas_and_other_files_are_refused(made: Detector, tmp_path: Path) -> None:
@@ -357,5 +438,88 @@ def test_both_calibrations_by_hand() -> None:
     assert branch.probabilities(np.array([0.5]))[0] == expit(0.0)
     steps = replace(branch, kind="isotonic", calibration=np.array([[0.0, 1.0, 2.0], [0.1, 0.5, 0.9]]))
     assert steps.probabilities(np.array([-5, 0.5, 1.5, 9])).tolist() == pytest.approx([0.1, 0.3, 0.7, 0.9])
-    with pytest.raises(DetectorError, match=r"no threshold for 0\.5 of right answers"):
+    with pytest.raises(DetectorError, match=r"has no threshold\nhint: make it with false_alarms"):
         branch.threshold(0.5)
+    two = replace(branch, thresholds=(Threshold(0.2, 1, 0.7, 0, 0, 0), Threshold(0.05, 0, 0.3, 0, 0, 0)))
+    assert two.threshold().false_alarms == 0.05, "the lowest"
+    with pytest.raises(
+        DetectorError, match=r"no threshold for 0\.5 of right answers\nhint: there are those for 0\.2, 0"
+    ):
+        two.threshold(0.5)
+
+
+def test_scores_between_two_that_almost_touch_have_a_probability() -> None:
+    curve = np.array([[0.0, 1e-310], [0.25, 0.75]])
+    branch = Branch((Cell(0, "-1"),), np.ones((1, 1)), np.zeros(1), curve, "isotonic", QUALITY, ())
+    p = branch.probabilities(np.array([-1, 0, 5e-311, 1e-310, 1, np.nan]))
+    assert p[[0, 1, 3, 4]].tolist() == [0.25, 0.25, 0.75, 0.75]
+    assert 0.25 <= p[2] <= 0.75, "the slope is too large for a number"
+    assert np.isnan(p[5])
+
+
+# --- nothing kept apart ---
+
+
+def test_all_answers_may_make_it_and_then_nothing_judges_it(tmp_path: Path) -> None:
+    states, correct = planted()
+    whole = fit_detector(states, correct, positions=NAMES, held_out=None)
+    assert whole.main.cells == (Cell(1, "exact_answer_last"),)
+    rows = ~np.isnan(states[:, 0, 1, 0])
+    probe = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000))
+    probe.fit(states[rows, 1, 1].astype(float), correct[rows])
+    mine = whole.main.scores(states[rows, 1, 1][:, None])
+    np.testing.assert_allclose(mine, probe.decision_function(states[rows, 1, 1].astype(float)), atol=1e-5)
+    assert whole.fallback is not None
+    for branch in (whole.main, whole.fallback):
+        quality = branch.quality
+        assert (quality.n, quality.n_right) == (0, 0)
+        assert np.isnan([quality.auc, quality.auc_low, quality.auc_high, quality.brier]).all()
+        assert np.isnan([quality.calibration_error, quality.calibration_noise]).all()
+        assert [one.false_alarms for one in branch.thresholds] == [0.05, 0.2]
+        assert branch.thresholds[0].score < branch.thresholds[1].score
+        for one in branch.thresholds:
+            assert one.p_correct == branch.probabilities(np.array([one.score]))[0]
+            assert np.isnan([one.flagged_right, one.flagged_wrong, one.precision]).all()
+    flagged = mine[correct[rows]] < whole.main.thresholds[1].score
+    assert flagged.mean() == pytest.approx(0.2, abs=0.04)
+
+    whole.save(tmp_path)
+    strict = json.loads((tmp_path / "config.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert strict["branches"]["main"]["quality"]["auc"] is None
+    assert strict["branches"]["main"]["thresholds"][0]["precision"] is None
+    again = Detector.load(tmp_path)
+    assert np.array_equal(again.p_correct(of_cells(whole, states)), whole.p_correct(of_cells(whole, states)))
+    assert repr(again.main.quality) == repr(whole.main.quality)
+    assert repr(again.main.thresholds) == repr(whole.main.thresholds)
+    card = (tmp_path / "README.md").read_text()
+    assert f"Not judged: every answer took part in choosing, fitting and calibrating it ({whole.main.kind})" in card
+    assert "It was not judged: nobody has measured what it is worth" in card
+    assert "nan" not in card.lower()
+    assert "judged on" not in card
+
+
+def test_a_mask_that_keeps_nothing_apart_is_still_refused() -> None:
+    states, correct = planted(400)
+    with pytest.raises(DetectorError, match="0 right and 0 wrong answers are left to judge on"):
+        fit_detector(states, correct, positions=NAMES, held_out=np.zeros(400, bool))
+    with pytest.raises(DetectorError, match=r"false_alarms are \[5\]\nhint: give shares between 0 and 1"):
+        fit_detector(states, correct, positions=NAMES, false_alarms=[5])
+
+
+def test_a_threshold_that_flags_nothing_has_no_precision_in_the_card() -> None:
+    from probemap.detectors.cards import card
+
+    one = Threshold(0.05, -9.0, 0.001, 0.0, 0.0, float("nan"))
+    branch = Branch((Cell(0, "-1"),), np.ones((1, 2)), np.zeros(1), np.ones((2, 1)), "platt", JUDGED, (one,))
+    assert "| 5% | 0.001 | 0.000 | 0.000 | – |" in card(branch, None, Origin())
+
+
+def test_folders_that_were_written_with_nan_are_still_read(made: Detector, tmp_path: Path) -> None:
+    made.save(tmp_path)
+
+    def older(config: dict[str, Any]) -> None:
+        config["branches"]["main"]["thresholds"][0]["precision"] = float("nan")
+
+    resealed(tmp_path, older)
+    assert "NaN" in (tmp_path / "config.json").read_text()
+    assert np.isnan(Detector.load(tmp_path).main.thresholds[0].precision)

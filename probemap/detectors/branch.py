@@ -21,7 +21,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Quality:
-    """What a branch is worth on questions that took part in nothing: not in choosing, fitting or calibrating."""
+    """What a branch is worth on questions that took part in nothing: not in choosing, fitting or calibrating.
+
+    Where none were kept apart, `n` is 0 and every value NaN.
+    """
 
     n: int
     n_right: int
@@ -48,7 +51,7 @@ class Threshold:
     flagged_right: float
     """Share of right answers that were flagged among the questions that took no part; NaN without any."""
     flagged_wrong: float
-    """Share of wrong answers that were flagged there: recall."""
+    """Share of wrong answers that were flagged there: recall; NaN without any."""
     precision: float
     """Share of flagged answers that were wrong there; NaN if none was flagged."""
 
@@ -74,6 +77,11 @@ class Branch:
         """Its cells in words."""
         return ", ".join(f"layer {cell.layer} at {cell.position}" for cell in self.cells)
 
+    @property
+    def asked_for(self) -> list[float]:
+        """The shares of right answers that its thresholds were set for."""
+        return [one.false_alarms for one in self.thresholds]
+
     def scores(self, states: npt.NDArray[np.floating]) -> Floats:
         """(n,): log-odds before calibration, higher means "right"; NaN where a cell's state is missing.
 
@@ -87,19 +95,25 @@ class Branch:
         """(n,): of being right."""
         if self.kind == "platt":
             return np.asarray(expit(self.calibration[0, 0] * scores + self.calibration[1, 0]))
-        return np.asarray(np.interp(scores, self.calibration[0], self.calibration[1]))
+        lowest, highest = self.calibration[1, [0, -1]]
+        # Between two scores that almost touch, the slope is too large for a number.
+        return np.asarray(np.clip(np.interp(scores, *self.calibration), lowest, highest))
 
-    def threshold(self, false_alarms: float) -> Threshold:
-        """The threshold of a false-alarm rate.
+    def threshold(self, false_alarms: float | None = None) -> Threshold:
+        """The threshold of a false-alarm rate; None: the lowest.
 
         Raises
         ------
-        DetectorError: none was set for it.
+        DetectorError: none was set for it, or none at all.
         """
+        if not self.thresholds:
+            raise DetectorError("the detector has no threshold", "make it with false_alarms=(0.05, 0.2)")
+        if false_alarms is None:
+            return min(self.thresholds, key=lambda one: one.false_alarms)
         for one in self.thresholds:
             if one.false_alarms == false_alarms:
                 return one
-        there = ", ".join(f"{one.false_alarms:g}" for one in self.thresholds)
+        there = ", ".join(f"{share:g}" for share in self.asked_for)
         raise DetectorError(
             f"there is no threshold for {false_alarms:g} of right answers", f"there are those for {there}"
         )

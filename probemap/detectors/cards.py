@@ -1,24 +1,33 @@
 """The card of a detector, for people: where it reads, what it is worth, what it is for."""
 
 import json
+import math
+import re
 
 from probemap.detectors.branch import Branch, Origin
+
+_UNJUDGED = (
+    "It was not judged: nobody has measured what it is worth, not even on questions like those that it was made from."
+)
 
 
 def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
     """Markdown, with the header that model hubs read."""
+    base = _hub_id(origin)
     header = [
         "---",
         "library_name: probemap",
-        *([f"base_model: {json.dumps(origin.model)}"] if origin.model else []),
+        *([f"base_model: {json.dumps(base)}"] if base else []),
         "tags: [probemap, probe, correctness-detection]",
         "---",
     ]
+    judged = main.quality.n > 0
     body = [
         "# Is this answer right?",
         "",
         f"Linear probes of hidden states of {_plain(origin.model) or 'a model'} that give an answer's probability of "
-        "being right, judged on questions that took no part in choosing, fitting or calibrating them.",
+        "being right"
+        + (", judged on questions that took no part in choosing, fitting or calibrating them." if judged else "."),
         "",
         *_branch("Where it reads", main),
     ]
@@ -41,8 +50,9 @@ def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
         "",
         "## What it is not",
         "",
-        "It was judged on questions like those that it was made from. On other questions, prompts or versions of the "
-        "model its probabilities may be wrong. It reads what goes with being right, which need not be knowledge.",
+        ("It was judged on questions like those that it was made from." if judged else _UNJUDGED)
+        + " On other questions, prompts or versions of the model its probabilities may be wrong. It reads what goes "
+        "with being right, which need not be knowledge.",
     ]
     return "\n".join([*header, "", *body, ""])
 
@@ -50,16 +60,24 @@ def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
 def _branch(title: str, branch: Branch) -> list[str]:
     quality = branch.quality
     cells = ", ".join(f"layer {cell.layer} at `{cell.position}`" for cell in branch.cells)
+    begins = [f"## {title}", "", f"{cells[0].upper()}{cells[1:]}.", ""]
+    if not quality.n:
+        return [
+            *begins,
+            f"Not judged: every answer took part in choosing, fitting and calibrating it ({branch.kind}), so there is "
+            "no AUC, no Brier score and no calibration error.",
+            "",
+            "| right answers flagged, asked for | flags below probability |",
+            "| --- | --- |",
+            *(f"| {one.false_alarms:.0%} | {one.p_correct:.3f} |" for one in branch.thresholds),
+        ]
     rows = [
         f"| {one.false_alarms:.0%} | {one.p_correct:.3f} | {one.flagged_right:.3f} | {one.flagged_wrong:.3f} | "
-        f"{one.precision:.3f} |"
+        f"{'–' if math.isnan(one.precision) else f'{one.precision:.3f}'} |"
         for one in branch.thresholds
     ]
     return [
-        f"## {title}",
-        "",
-        f"{cells[0].upper()}{cells[1:]}.",
-        "",
+        *begins,
         f"On {quality.n} answers, {quality.n_right} of them right: AUC {quality.auc:.3f} (95 % interval "
         f"{quality.auc_low:.3f} to {quality.auc_high:.3f}), Brier score {quality.brier:.3f}, expected calibration "
         f"error {quality.calibration_error:.3f} ({branch.kind}; on so few answers true probabilities would show "
@@ -70,6 +88,12 @@ def _branch(title: str, branch: Branch) -> list[str]:
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
+
+
+def _hub_id(origin: Origin) -> str:
+    """The model's hub id; empty if it is not known to be one: hubs refuse a card that names a folder."""
+    from_hub = re.fullmatch(r"[0-9a-f]{40}", origin.revision) and re.fullmatch(r"[\w.-]+/[\w.-]+", origin.name)
+    return origin.name if from_hub else ""
 
 
 def _plain(text: str) -> str:

@@ -24,13 +24,15 @@ ISOTONIC = 1000
 FEWEST = 20
 """Right, and wrong, answers without which a branch is not judged."""
 
+_NAN = float("nan")
+
 
 def fit_detector(
     activations: Any,
     correct: Sequence[bool | None] | Bools,
     *,
     cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
-    held_out: float | npt.ArrayLike = 0.2,
+    held_out: float | npt.ArrayLike | None = 0.2,
     groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
@@ -51,7 +53,8 @@ def fit_detector(
     ----------
     activations, correct, groups, layers, positions, c, progress: as for `fit.fit_map`.
     cells: ``best``, the highest cell of the map; or the cells (layer, position) whose scores are averaged.
-    held_out: the answers that judge, a share of the groups or (n,) bool.
+    held_out: the answers that judge, a share of the groups or (n,) bool; None: all answers choose, fit and calibrate,
+        and nothing says what the detector is worth.
     false_alarms: shares of right answers that may be flagged, one threshold each.
     fallback: the cell for answers that lack a position of `cells`: ``best`` is the highest among the columns that every
         answer has, the exact answer's left out, because a new answer may come without; None: such answers are not
@@ -61,8 +64,10 @@ def fit_detector(
     Raises
     ------
     MapError: as `fit.fit_map`.
-    DetectorError: a cell that is not there, or too few answers to judge it on.
+    DetectorError: a cell that is not there, too few answers to judge it on, or a share that is none.
     """
+    if any(not 0 <= share <= 1 for share in false_alarms):
+        raise DetectorError(f"false_alarms are {list(false_alarms)}", "give shares between 0 and 1")
     source = states_from(activations, layers, positions)
     group = group_numbers(groups, source.n)
     apart = hold_out(held_out, group, seed)
@@ -79,7 +84,7 @@ def fit_detector(
         progress=progress,
     )
     verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
-    job = _Job(source, made, verdicts, apart, group, tuple(false_alarms))
+    job = _Job(source, made, verdicts, apart, held_out is not None, group, tuple(false_alarms))
     chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
     main = job.branch(chosen)
     everywhere = _everywhere(source)
@@ -103,6 +108,8 @@ class _Job:
     verdicts: Floats
     """(n,): 1 right, 0 wrong, NaN undecided."""
     apart: Bools
+    judging: bool
+    """Whether any answers were to be kept apart."""
     group: Ints
     """(n,): the question of each answer."""
     false_alarms: tuple[float, ...]
@@ -132,23 +139,22 @@ class _Job:
         known = ~np.isnan(scores)
         correct = self.made.data["correct"].values.astype(bool)[known]
         kind, calibration = _calibrate(scores[known], correct)
-        unjudged = Quality(0, 0, *[float("nan")] * 6)
+        unjudged = Quality(0, 0, *[_NAN] * 6)
         places = tuple(Cell(*cell) for cell in cells)
         branch = Branch(places, fitted[:, :-1], fitted[:, -1], calibration, kind, unjudged, ())
-        return self._judged(
-            branch, scores[known], correct, states[there & self.apart], right[there & self.apart], there
-        )
+        branch = replace(branch, thresholds=self._thresholds(branch, scores[known], correct))
+        if not self.judging:
+            return branch
+        return self._judged(branch, states[there & self.apart], right[there & self.apart], there)
 
-    def _judged(
-        self,
-        branch: Branch,
-        scores: Floats,
-        correct: Bools,
-        states: npt.NDArray[np.float32],
-        right: Bools,
-        there: Bools,
-    ) -> Branch:
-        """The branch with its thresholds, and what both are worth on the answers that took no part."""
+    def _thresholds(self, branch: Branch, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
+        """Set on the scores of right answers, out of fold; not judged yet."""
+        at = [float(np.quantile(scores[correct], share)) for share in self.false_alarms]
+        p = branch.probabilities(np.array(at)).tolist()
+        return tuple(Threshold(*one, _NAN, _NAN, _NAN) for one in zip(self.false_alarms, at, p, strict=True))
+
+    def _judged(self, branch: Branch, states: npt.NDArray[np.float32], right: Bools, there: Bools) -> Branch:
+        """The branch with what it and its thresholds are worth on the answers that took no part."""
         if min(right.sum(), (~right).sum()) < FEWEST:
             raise DetectorError(
                 f"{right.sum()} right and {(~right).sum()} wrong answers are left to judge on: fewer than {FEWEST}",
@@ -163,13 +169,15 @@ class _Job:
         brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right)[0])
         quality = Quality(len(right), int(right.sum()), value, low, high, brier, error, _calibration_noise(p))
         made = []
-        for share in self.false_alarms:
-            at = float(np.quantile(scores[correct], share))
-            flagged = new < at
-            precision = float((~right)[flagged].mean()) if flagged.any() else float("nan")
-            at_p = float(branch.probabilities(np.array([at]))[0])
+        for one in branch.thresholds:
+            flagged = new < one.score
             made.append(
-                Threshold(share, at, at_p, float(flagged[right].mean()), float(flagged[~right].mean()), precision)
+                replace(
+                    one,
+                    flagged_right=float(flagged[right].mean()),
+                    flagged_wrong=float(flagged[~right].mean()),
+                    precision=float((~right)[flagged].mean()) if flagged.any() else _NAN,
+                )
             )
         return replace(branch, quality=quality, thresholds=tuple(made))
 

@@ -6,14 +6,15 @@ and ``README.md``, a card for people.  Nothing in it is ever run.
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -26,7 +27,12 @@ SCHEMA = 1
 WIDEST = 1_000_000
 """A hidden state has fewer numbers."""
 
+LARGEST = 1e100
+"""No number of a detector is larger: times the largest state, and summed over `WIDEST`, it still is a number.  A fit on
+float32 states stays far below."""
+
 _TENSORS = ("weight", "bias", "calibration")
+_FRAMES = ("", "chat", "qa", "none", "given")
 _RESAVE = "take the folder that was exported, whole and unchanged, or export it again"
 
 
@@ -99,7 +105,7 @@ class Detector:
         config["check"] = _check(config)
         for name, content in (
             ("detector.safetensors", tensors),
-            ("config.json", json.dumps(config, indent=1, ensure_ascii=False).encode()),
+            ("config.json", json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode()),
             ("README.md", card(self.main, self.fallback, self.origin).encode()),
         ):
             part = folder / f".{name}.part"
@@ -116,7 +122,7 @@ class Detector:
         Raises
         ------
         DetectorError: no such folder, or a file that is not what was written: changed, cut off, of another schema, of
-            other shapes, or with numbers that are not finite.
+            other shapes, or with numbers that are not finite or larger than `LARGEST`.
         """
         folder = Path(folder)
         try:
@@ -132,7 +138,8 @@ class Detector:
             config = json.loads(config_bytes)
             if config["schema"] != SCHEMA:
                 raise DetectorError(
-                    f"{folder} has schema {config['schema']}, expected {SCHEMA}", "export it again with this version"
+                    f"{folder} has schema {config['schema']!r:.40}, expected {SCHEMA}",
+                    "export it again with this version",
                 )
             if config.pop("check") != _check(config):
                 raise DetectorError(f"{folder / 'config.json'} has changed since it was written", _RESAVE)
@@ -143,7 +150,9 @@ class Detector:
             if set(branches) - {"main", "fallback"} or len(numbers) != len(_TENSORS) * len(branches):
                 raise ValueError("other branches or tensors than a detector has")
             origin = _ORIGIN.validate_python(config["origin"])
-            made = cls(branches["main"], branches.get("fallback"), origin, int(config["seed"]))
+            if origin.asked.max_new_tokens < 1 or origin.frame not in _FRAMES:
+                raise ValueError(f"answers of {origin.asked.max_new_tokens} tokens in the frame {origin.frame!r}")
+            made = cls(branches["main"], branches.get("fallback"), origin, _SEED.validate_python(config["seed"]))
         except (
             ValueError,
             KeyError,
@@ -153,9 +162,12 @@ class Detector:
             ValidationError,
             SafetensorError,
         ) as error:
-            raise DetectorError(f"{folder} is no detector ({str(error).splitlines()[0][:200]})", _RESAVE) from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DetectorError(f"{folder} is no detector ({reason[:200]})", _RESAVE) from None
         if made.fallback and made.fallback.weight.shape[1] != made.main.weight.shape[1]:
             raise DetectorError(f"{folder}: its branches read states of different widths", _RESAVE)
+        if made.fallback and made.fallback.asked_for != made.main.asked_for:
+            raise DetectorError(f"{folder}: its branches have thresholds for different shares", _RESAVE)
         return made
 
 
@@ -163,32 +175,71 @@ def _described(branch: Branch) -> dict[str, Any]:
     return {
         "cells": [asdict(cell) for cell in branch.cells],
         "kind": branch.kind,
-        "quality": asdict(branch.quality),
-        "thresholds": [asdict(one) for one in branch.thresholds],
+        "quality": _written(branch.quality),
+        "thresholds": [_written(one) for one in branch.thresholds],
     }
 
 
+def _written(values: Quality | Threshold) -> dict[str, Any]:
+    """JSON has no NaN: null."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(values).items()}
+
+
+def _read(values: dict[str, Any]) -> dict[str, Any]:
+    """What `_written` wrote; folders written before it have NaN itself."""
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
 def _branch(name: str, entry: dict[str, Any], numbers: dict[str, npt.NDArray[Any]]) -> Branch:
-    weight, bias, calibration = (np.asarray(numbers[f"{name}.{what}"], np.float64) for what in _TENSORS)
+    tensors = [numbers[f"{name}.{what}"] for what in _TENSORS]
+    if any(tensor.dtype.kind != "f" for tensor in tensors):
+        raise ValueError(f"{name}: numbers of type {', '.join(str(tensor.dtype) for tensor in tensors)}")
+    weight, bias, calibration = (np.asarray(tensor, np.float64) for tensor in tensors)
     cells: Sequence[Cell] = _CELLS.validate_python(entry["cells"])
     kind: Literal["platt", "isotonic"] = _KIND.validate_python(entry["kind"])
+    if any(cell.layer < 0 for cell in cells):
+        raise ValueError(f"{name}: layers {', '.join(str(cell.layer) for cell in cells)}")
     if (
         weight.ndim != 2
+        or not cells
         or not 0 < weight.shape[1] <= WIDEST
         or weight.shape[0] != len(cells)
         or bias.shape != (len(cells),)
     ):
         raise ValueError(f"{name}: weights of shape {weight.shape} and {bias.shape} for {len(cells)} cells")
-    if calibration.ndim != 2 or len(calibration) != 2 or not 0 < calibration.shape[1] <= WIDEST:
+    longest = 1 if kind == "platt" else WIDEST
+    if calibration.ndim != 2 or len(calibration) != 2 or not 0 < calibration.shape[1] <= longest:
         raise ValueError(f"{name}: a calibration of shape {calibration.shape}")
     if not all(np.isfinite(part).all() for part in (weight, bias, calibration)):
         raise ValueError(f"{name}: numbers that are not finite")
-    if kind == "isotonic" and (np.diff(calibration) < 0).any():
+    if any((abs(part) > LARGEST).any() for part in (weight, bias, calibration)):
+        raise ValueError(f"{name}: numbers larger than {LARGEST:g}")
+    if (np.diff(calibration) < 0).any() if kind == "isotonic" else calibration[0, 0] < 0:
         raise ValueError(f"{name}: a calibration that falls")
-    quality = _QUALITY.validate_python(entry["quality"])
-    return Branch(
-        tuple(cells), weight, bias, calibration, kind, quality, tuple(_THRESHOLDS.validate_python(entry["thresholds"]))
-    )
+    if kind == "isotonic" and not 0 <= calibration[1, 0] <= calibration[1, -1] <= 1:
+        raise ValueError(f"{name}: a calibration to what is no probability")
+    quality = _QUALITY.validate_python(_read(entry["quality"]))
+    thresholds = _THRESHOLDS.validate_python([_read(one) for one in entry["thresholds"]])
+    _check_quality(name, quality)
+    for one in thresholds:
+        _check_threshold(name, one)
+    return Branch(tuple(cells), weight, bias, calibration, kind, quality, tuple(thresholds))
+
+
+def _check_quality(name: str, quality: Quality) -> None:
+    n, right, *values = asdict(quality).values()
+    if not 0 <= right <= n or not all(0 <= value <= 1 if n else math.isnan(value) for value in values):
+        raise ValueError(f"{name}: a quality that nothing has")
+
+
+def _check_threshold(name: str, one: Threshold) -> None:
+    known, maybe = (one.false_alarms, one.p_correct), (one.flagged_right, one.flagged_wrong, one.precision)
+    if not (
+        all(0 <= share <= 1 for share in known)
+        and all(0 <= share <= 1 or math.isnan(share) for share in maybe)
+        and abs(one.score) <= LARGEST
+    ):
+        raise ValueError(f"{name}: a threshold that nothing has")
 
 
 def _check(config: dict[str, Any]) -> str:
@@ -202,3 +253,4 @@ _KIND: TypeAdapter[Literal["platt", "isotonic"]] = TypeAdapter(Literal["platt", 
 _QUALITY = TypeAdapter(Quality)
 _THRESHOLDS: TypeAdapter[list[Threshold]] = TypeAdapter(list[Threshold])
 _ORIGIN = TypeAdapter(Origin)
+_SEED: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0)])
