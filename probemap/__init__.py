@@ -1,7 +1,7 @@
 """Where in a language model's hidden states can you read that its answer is wrong?
 
 The public names, in the order of the way through the house:
-data -> answer -> judge -> locate -> capture -> map -> figure.  Nothing heavy is imported until it is used.
+data -> answer -> judge -> locate -> capture -> map -> figure -> detector.  Nothing heavy is imported until it is used.
 """
 
 from importlib import import_module
@@ -30,6 +30,11 @@ _ROOM_OF = {
     "fit_logistic": "probes.solver",
     "with_baselines": "probes.gain",
     "plot_map": "pictures.figure",
+    "Detector": "detectors.detector",
+    "fit_detector": "detectors.detecting",
+    "Score": "detectors.scoring",
+    "Scorer": "detectors.scoring",
+    "generate_with_score": "detectors.scoring",
 }
 
 __all__ = sorted([*_ROOM_OF, "__version__"])

@@ -18,7 +18,10 @@ MODULES = {
     ".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py"
 }
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LOOKS_DOWN = {("probes.map", "pictures.notebook")}  # a notebook asks a value to show itself
+LOOKS_DOWN = {
+    ("probes.map", "pictures.notebook"),  # a notebook asks a value to show itself
+    ("detectors.detector", "detectors.scoring"),  # a detector is asked for one answer's score
+}
 
 
 def order() -> list[str]:

@@ -12,13 +12,16 @@ from conftest import byte_level_tokenizer, save_tiny_model
 from typer.testing import CliRunner, Result
 
 from probemap.cli.main import app
+from probemap.detectors import scoring
+from probemap.detectors.branch import Cell
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Scorer, check_belongs, in_parts
+from probemap.detectors.scoring import Score, Scorer, check_belongs, generate_with_score, in_parts
 from probemap.models.model import Model, load_model
 from probemap.records import DataError, DetectorError, Example, ProbemapError, Reply, RunError
 from probemap.runs.contents import answers_of
 from probemap.runs.exporting import export
 from probemap.runs.run import Run
+from probemap.verdicts.locate import locate
 
 
 def probemap(*words: Any) -> Result:
@@ -132,6 +135,95 @@ def test_another_model_never_gets_a_number(detector: Detector, chat_model: Model
         Scorer(detector, chat_model, 0.3)
 
 
+def test_what_this_version_could_not_find_in_an_answer_is_refused(detector: Detector, chat_model: Model) -> None:
+    other = replace(detector, origin=replace(detector.origin, locator="oracle"))
+    with pytest.raises(DetectorError, match=r"found by 'oracle'.*does not know\nhint: there are names"):
+        Scorer(other, chat_model)
+    nowhere = replace(detector.main, cells=(Cell(2, "middle"),))
+    with pytest.raises(DataError, match=r"there is no position 'middle'; there are "):
+        Scorer(replace(detector, main=nowhere), chat_model)
+
+
+# --- one answer, from Python ---
+
+
+def test_one_answer_is_scored_as_among_many(detector: Detector, chat_model: Model, mapped: Path) -> None:
+    rows = rows_of(mapped, 6)
+    scorer = Scorer(detector, chat_model)
+    pairs = [(Example(row["id"], row["question"], ("",)), Reply(row["id"], row["answer"])) for row in rows]
+    many = scorer.score([example for example, _ in pairs], scorer.answers(pairs))
+    for row, one in zip(rows, many, strict=True):
+        made = detector.score(chat_model, row["question"], row["answer"])
+        assert isinstance(made, Score)
+        assert made.p_correct == pytest.approx(one.p_correct, abs=1e-5)
+        assert (made.id, made.judged_by, made.exact_answer, made.flagged) == (
+            "1",
+            "main",
+            one.exact_answer,
+            one.flagged,
+        )
+    example = Example("mine", rows[0]["question"], ("",))
+    assert detector.score(chat_model, example, rows[0]["answer"]).id == "mine"
+    cut = detector.score(chat_model, example, "The answer is 5", stopped=False)
+    assert cut.why.startswith("cut off inside the exact answer: judged by layer")
+    prompt = scorer.prompt(example).text
+    given = detector.score(chat_model, example, rows[0]["answer"], prompt=prompt)
+    assert given.p_correct == pytest.approx(many[0].p_correct, abs=1e-5)
+    with pytest.raises(DetectorError, match=r"no threshold for 0\.3"):
+        detector.score(chat_model, example, "5", false_alarms=0.3)
+
+
+def test_without_a_share_the_lowest_threshold_flags(detector: Detector, chat_model: Model, mapped: Path) -> None:
+    run = Run.open(mapped)
+    task = run.task()
+    answers = list(answers_of(run, task))
+    flagged = {
+        share: [s.flagged for s in Scorer(detector, chat_model, share).score(task.examples, answers)]
+        for share in (None, 0.05, 0.2)
+    }
+    assert flagged[None] == flagged[0.05]
+    assert flagged[None].count(True) < flagged[0.2].count(True)
+    coarse = replace(detector.main, thresholds=detector.main.thresholds[1:])
+    alone = Scorer(replace(detector, main=coarse, fallback=None), chat_model)
+    assert [s.flagged for s in alone.score(task.examples, answers)] == flagged[0.2]
+    none = replace(detector, main=replace(detector.main, thresholds=()))
+    with pytest.raises(DetectorError, match="the detector has no threshold"):
+        Scorer(none, chat_model)
+
+
+def test_what_is_located_already_is_not_located_again(
+    detector: Detector, chat_model: Model, mapped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(mapped)
+    task = run.task()
+    answers = list(answers_of(run, task))[:4]
+    examples = task.examples[:4]
+    scorer = Scorer(detector, chat_model)
+    places = [locate(task, e, a) for e, a in zip(examples, answers, strict=True)]
+    whole = scorer.score(examples, answers)
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("located again")
+
+    monkeypatch.setattr(scoring, "locate", never)
+    assert scorer.score(examples, answers, places) == whole
+    first, (span, _) = answers[0], places[0]
+    assert span is not None
+    later = replace(span, start=span.stop, stop=span.stop + 1, text=" there")
+    moved, nowhere = scorer.score([examples[0]] * 2, [first] * 2, [(later, ""), (None, "somebody said so")])
+    assert moved.exact_answer == " there"
+    assert moved.score != whole[0].score
+    assert nowhere.judged_by == "fallback"
+    assert nowhere.why.startswith("somebody said so: judged by layer")
+    with pytest.raises(DataError, match=r"3 places for 4 answers\nhint: give one place"):
+        scorer.score(examples, answers, places[:3])
+    for start, stop in ((0, 1), (span.start, 9999), (span.start, span.start)):
+        with pytest.raises(
+            DataError, match=rf"is said to be tokens {start} to {stop}, the answer is {first.begins} to"
+        ):
+            scorer.score(examples[:1], [first], [(replace(span, start=start, stop=stop), "")])
+
+
 def test_files_are_scored_as_they_are_read() -> None:
     taken = 0
 
@@ -220,6 +312,26 @@ def test_what_is_scored_while_it_is_said_has_the_score_of_a_second_pass(detector
         assert one.score.score == pytest.approx(other.score, abs=1e-4)
         assert one.score.p_correct == pytest.approx(other.p_correct, abs=1e-5)
     assert {s.score.judged_by for s in said} >= {"fallback"}, "a random model names few numbers"
+
+
+def test_questions_are_answered_and_scored_from_python(
+    detector: Detector, chat_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = [f"What is {i} + 5?" for i in range(6)]
+    examples = [Example(str(i + 1), text, ("",)) for i, text in enumerate(questions)]
+    expected = Scorer(detector, chat_model, batch_size=4).generate(examples, temperature=0.7, seed=3)
+    # A second pass would be one of these.
+    monkeypatch.setattr(scoring, "hidden_states", lambda *_, **__: pytest.fail("a second pass"))
+    for asked in (questions, examples, [*questions[:3], *examples[3:]]):
+        said = generate_with_score(detector, chat_model, asked, temperature=0.7, seed=3, batch_size=4)
+        assert said == expected
+    assert [one.answer.id for one in expected] == ["1", "2", "3", "4", "5", "6"]
+    assert all(one.score.judged_by in ("main", "fallback") for one in expected)
+    with pytest.raises(DataError, match=r"1 ids belong to several questions: 1\nhint: give each question its own id"):
+        generate_with_score(detector, chat_model, ["What?", examples[0]])
+    with pytest.raises(DetectorError, match=r"no threshold for 0\.3"):
+        generate_with_score(detector, chat_model, questions, false_alarms=0.3)
+    assert generate_with_score(detector, chat_model, []) == []
 
 
 def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, chat_model: Model) -> None:

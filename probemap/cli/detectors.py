@@ -19,7 +19,10 @@ if TYPE_CHECKING:  # --help answers in a blink
 app = typer.Typer()
 
 DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
-FalseAlarms = Annotated[float, typer.Option(min=0, max=1, help="Share of right answers that may be flagged.")]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of right answers that may be flagged; default: the detector's lowest."),
+]
 DetectorDtype = Annotated[str, typer.Option(help="Of the weights; auto: as when the detector was made.")]
 ModelOf = Annotated[
     str | None,
@@ -72,7 +75,7 @@ def score(
         ),
     ],
     model: ModelOf = None,
-    false_alarms: FalseAlarms = 0.05,
+    false_alarms: FalseAlarms = None,
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
@@ -95,7 +98,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="As the detector's own questions.")],
     context: Annotated[str, typer.Option(help="Text to read before answering.")] = "",
     model: ModelOf = None,
-    false_alarms: FalseAlarms = 0.05,
+    false_alarms: FalseAlarms = None,
     temperature: flags.Temperature = 0.0,
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
@@ -123,7 +126,7 @@ def serve(
         typer.Option(help="Base URL of an OpenAI-compatible server that answers instead; OPENAI_API_KEY is its key."),
     ] = None,
     model: ModelOf = None,
-    false_alarms: FalseAlarms = 0.05,
+    false_alarms: FalseAlarms = None,
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
@@ -161,7 +164,7 @@ def serve(
 
 
 def _scorer(
-    detector: Path, model: str | None, false_alarms: float, batch_size: int, device: str, dtype: str
+    detector: Path, model: str | None, false_alarms: float | None, batch_size: int, device: str, dtype: str
 ) -> "Scorer":
     from probemap.detectors.detector import Detector
     from probemap.detectors.scoring import Scorer

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,11 @@ from safetensors.numpy import load, save
 from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
 from probemap.detectors.cards import card
 from probemap.probes.stats import Floats
-from probemap.records import DetectorError
+from probemap.records import DetectorError, Example, Reply
+
+if TYPE_CHECKING:  # a detector's numbers need no model
+    from probemap.detectors.scoring import Score
+    from probemap.models.model import Model
 
 SCHEMA = 1
 WIDEST = 1_000_000
@@ -81,6 +85,38 @@ class Detector:
         if self.fallback:
             p = np.where(np.isnan(p), self.fallback.probabilities(self.fallback.scores(states[:, k:])), p)
         return p
+
+    def score(
+        self,
+        model: "Model",
+        question: str | Example,
+        answer: str,
+        *,
+        prompt: str | None = None,
+        stopped: bool = True,
+        false_alarms: float | None = None,
+    ) -> "Score":
+        """How likely is this answer right?  For many answers a `Scorer` is faster: it takes them together.
+
+        Parameters
+        ----------
+        model: the one that the detector was made for, from `load_model`.
+        question: a text, or an example that has a context or choices.
+        answer: what the model said to it, as it said it.
+        prompt: what the model saw, template included; None: the question as the detector's own were put.
+        stopped: False if the answer was cut off.
+        false_alarms: the share of right answers that may be flagged; None: the lowest that the detector knows.
+
+        Raises
+        ------
+        DetectorError: detector and model do not belong together, or there is no threshold for that share.
+        DataError: the tokenizer does not give the text back, it does not fit the window, or a prompt is needed.
+        """
+        from probemap.detectors.scoring import Scorer, as_example
+
+        scorer, example = Scorer(self, model, false_alarms), as_example(question, "1")
+        (score,) = scorer.score([example], scorer.answers([(example, Reply(example.id, answer, stopped, prompt))]))
+        return score
 
     # files
 

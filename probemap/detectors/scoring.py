@@ -1,5 +1,6 @@
 """New answers scored by a detector: tokens, exact answer, states, probability."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,12 +15,15 @@ from probemap.models.generate import Hear, Seen, Wanted, Watching, answer_batch,
 from probemap.models.model import Model
 from probemap.models.prompt import Frame, Prompt, check_lengths, make_prompt, prompt_as_given
 from probemap.models.replay import tokenise
-from probemap.records import Answer, DataError, DetectorError, Example, Reply
+from probemap.records import Answer, DataError, DetectorError, Example, Reply, Span
 from probemap.states.activations import States
 from probemap.states.capture import check_site, hidden_states
 from probemap.states.during import Watch
 from probemap.verdicts.locate import LOCATORS, Locator, locate
-from probemap.verdicts.positions import Indices, token_indices
+from probemap.verdicts.positions import Indices, check_position, token_indices
+
+Place = tuple[Span | None, str]
+"""Where the exact answer is; or None, and why it is nowhere."""
 
 AT_ONCE = 256
 """Answers that are read, batched and scored together."""
@@ -60,17 +64,20 @@ class Scorer:
     Raises
     ------
     DetectorError: they do not belong together, or there is no threshold for that share.
+    DataError: the detector reads a position that there is not.
     """
 
     detector: Detector
     model: Model
-    false_alarms: float = 0.05
-    """The share of right answers that may be flagged: one that the detector has a threshold for."""
+    false_alarms: float | None = None
+    """The share of right answers that may be flagged: one that the detector has a threshold for.  None: the lowest."""
     batch_size: int = 32
 
     def __post_init__(self) -> None:
         check_belongs(self.detector, self.model)
-        self.detector.main.threshold(self.false_alarms)
+        for branch in (self.detector.main, self.detector.fallback):
+            if branch:
+                branch.threshold(self.false_alarms)
 
     def answers(self, replies: Sequence[tuple[Example, Reply]]) -> list[Answer]:
         """Questions and texts as answers: the prompt as the detector's own questions were put, unless a reply has one.
@@ -98,14 +105,21 @@ class Scorer:
         """
         return make_prompt(self.model, self.detector.origin.asked, example, self._frame)
 
-    def score(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Score]:
+    def score(
+        self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None
+    ) -> list[Score]:
         """Scores of answers to these questions, in their order; the same alone and in any batch, but for rounding.
+
+        Parameters
+        ----------
+        places: where the exact answer of each answer is, if that is known already; None: it is looked for.
 
         Raises
         ------
+        DataError: another number of places than of answers, or one that lies outside of its answer.
         ModelError: one answer alone does not fit the memory.
         """
-        found, indices = self._places(examples, answers)
+        found, indices = self._places(examples, answers, places)
         states = np.full((len(answers), indices.shape[1], self._width), np.nan, np.float32)
 
         def look(some: list[int]) -> States:
@@ -186,11 +200,13 @@ class Scorer:
             yield Said(answer, self._one(answer.id, state[None], *found[i]), tuple(p.tolist()))
 
     def _places(
-        self, examples: Sequence[Example], answers: Sequence[Answer]
+        self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None
     ) -> tuple[list[tuple[str | None, str]], Indices]:
         """For each answer its exact answer or why there is none; and the token of each cell, (n, cells)."""
-        locator = self._locator(examples, answers)
-        places = [locate(self.detector.origin.asked, e, a, locator) for e, a in zip(examples, answers, strict=True)]
+        if places is None:
+            locator = self._locator(examples, answers)
+            places = [locate(self.detector.origin.asked, e, a, locator) for e, a in zip(examples, answers, strict=True)]
+        _check_places(places, answers)
         spans = [span for span, _ in places]
         columns = [token_indices(answers, spans, (cell.position,)) for cell in self.detector.cells]
         return [(span.text if span else None, why) for span, why in places], np.concatenate(columns, axis=1)
@@ -241,6 +257,44 @@ class Scorer:
         return extracts_locator({(e.question, a.proper.text): said[a.id] for e, a in pairs})
 
 
+def generate_with_score(
+    detector: Detector,
+    model: Model,
+    questions: Sequence[str | Example],
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    false_alarms: float | None = None,
+    batch_size: int = 32,
+) -> list[Said]:
+    """The model answers questions, and every answer is scored while it is given, without a second pass.
+
+    Parameters
+    ----------
+    model: the one that the detector was made for, from `load_model`.
+    questions: texts, or examples that have a context or choices; asked as the detector's own questions were.
+    temperature, seed: as for `generate_answers`.
+    false_alarms: the share of right answers that may be flagged; None: the lowest that the detector knows.
+
+    Raises
+    ------
+    DetectorError: detector and model do not belong together, or there is no threshold for that share.
+    DataError: two questions have one id, one does not fit the model's window, or prompts are needed.
+    ModelError: one question alone does not fit the memory.
+    """
+    examples = [as_example(question, str(number)) for number, question in enumerate(questions, start=1)]
+    if twice := [id_ for id_, count in Counter(e.id for e in examples).items() if count > 1]:
+        raise DataError(
+            f"{len(twice)} ids belong to several questions: {', '.join(twice[:3])}", "give each question its own id"
+        )
+    return Scorer(detector, model, false_alarms, batch_size).generate(examples, temperature=temperature, seed=seed)
+
+
+def as_example(question: str | Example, id_: str) -> Example:
+    """A question that has no accepted answers; a text gets this id."""
+    return question if isinstance(question, Example) else Example(id_, question, ("",))
+
+
 def in_parts(rows: Iterable[tuple[Example, Reply]], size: int = AT_ONCE) -> Iterator[list[tuple[Example, Reply]]]:
     """Rows a few hundred at a time, so that a file of any length is scored as it is read."""
     waiting = iter(rows)
@@ -249,13 +303,22 @@ def in_parts(rows: Iterable[tuple[Example, Reply]], size: int = AT_ONCE) -> Iter
 
 
 def check_belongs(detector: Detector, model: Model) -> None:
-    """Refuse a model whose states the detector was not made from.
+    """Refuse a model whose states the detector was not made from, and what nobody here could find in an answer.
 
     Raises
     ------
-    DetectorError: other weights, another chat template, too few layers, or states of another width.
+    DetectorError: other weights, another chat template, too few layers, states of another width, or a locator that
+        there is not.
+    DataError: a position that there is not.
     """
     origin = detector.origin
+    if origin.locator not in ("", "model", *LOCATORS):
+        raise DetectorError(
+            f"the detector's exact answers were found by {origin.locator!r:.60}, which this version does not know",
+            f"there are {', '.join(LOCATORS)} and model",
+        )
+    for cell in detector.cells:
+        check_position(cell.position)
     for what, own, other in (
         ("weights", origin.revision, model.revision),
         ("chat template", origin.template, model.template),
@@ -277,3 +340,15 @@ def check_belongs(detector: Detector, model: Model) -> None:
             f"the detector reads states of width {width}, those of {model.label} have {d}",
             "load the model that it was made for",
         )
+
+
+def _check_places(places: Sequence[Place], answers: Sequence[Answer]) -> None:
+    if len(places) != len(answers):
+        raise DataError(f"{len(places)} places for {len(answers)} answers", "give one place, or None and why, for each")
+    for (span, _), answer in zip(places, answers, strict=True):
+        if span and not answer.begins <= span.start < span.stop <= len(answer.token_ids):
+            raise DataError(
+                f"the exact answer of {answer.id!r} is said to be tokens {span.start} to {span.stop}, the answer is "
+                f"{answer.begins} to {len(answer.token_ids)}",
+                "a span counts tokens from the prompt's first",
+            )
