@@ -322,7 +322,8 @@ def test_questions_are_answered_and_scored_from_python(
     expected = Scorer(detector, chat_model, batch_size=4).generate(examples, temperature=0.7, seed=3)
     # A second pass would be one of these.
     monkeypatch.setattr(scoring, "hidden_states", lambda *_, **__: pytest.fail("a second pass"))
-    for asked in (questions, examples, [*questions[:3], *examples[3:]]):
+    several: list[list[str | Example]] = [[*questions], [*examples], [*questions[:3], *examples[3:]]]
+    for asked in several:
         said = generate_with_score(detector, chat_model, asked, temperature=0.7, seed=3, batch_size=4)
         assert said == expected
     assert [one.answer.id for one in expected] == ["1", "2", "3", "4", "5", "6"]

@@ -14,6 +14,9 @@ if TYPE_CHECKING:  # --help answers in a blink
 
 app = typer.Typer()
 
+_WIDE = 300
+"""Characters of a table's row where nobody looks at it in a terminal."""
+
 
 @app.command(epilog="Example:  probemap resample RUN --k 30 --temperature 1")
 def resample(
@@ -101,8 +104,12 @@ def _studying(folds: int, c: str, seed: int, batch_size: int = 32) -> "Studying"
 
 
 def _show(table: "Table") -> None:
+    from rich.console import Console
+
     from probemap.pictures import terminal
 
     # A file has no width: there every row is one line.
-    width = None if stdout.is_terminal else 240
-    stdout.print(terminal.table_text(table), width=width, markup=False)
+    out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)
+    out.print(terminal.table_text(table), markup=False)
+    for line in table.words:
+        stdout.print(terminal.printable(line), markup=False, soft_wrap=True)

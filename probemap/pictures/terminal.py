@@ -60,7 +60,7 @@ def description_text(made: Description) -> Text:
 
 
 def table_text(table: Table) -> RenderableType:
-    """A study's table, and what it says."""
+    """A study's table, without its words."""
     columns, rows = compact(table)
     numbers = {
         name for name, *values in zip(columns, *rows, strict=True) if all(v[:1] in "0123456789+-–" for v in values)
@@ -70,7 +70,7 @@ def table_text(table: Table) -> RenderableType:
         drawn.add_column(printable(name), justify="right" if name in numbers else "left")
     for row in rows:
         drawn.add_row(*(Text(printable(value)) for value in row))
-    return Group(drawn, "", *(Text(printable(line)) for line in table.words))
+    return Group(drawn, "")
 
 
 def scored(tokens: Sequence[str], chances: Sequence[float], p_correct: float | None, flagged: bool) -> Text:

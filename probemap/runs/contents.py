@@ -134,35 +134,42 @@ def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "Prob
     from probemap.probes.map import ProbeMap
 
     probe_map = ProbeMap.load(run.path / "map.nc")
-    step = run.step("map")
-    made = step.get("inputs", {})
     try:
-        now = map_inputs(run, bool(step.get("options", {}).get("baselines")))
+        changed = _changed_since_map(run)
     except StoreError as error:
         tell(f"whether map.nc is up to date cannot be told: {error.problem}")
         return probe_map
-    if changed := [name for name, value in now.items() if made.get(name) != value]:
-        tell(
-            f"map.nc was made before {' and '.join(changed)} changed\n"
-            f"hint: {again('map', run.path)} makes it again and keeps the old one"
-        )
+    if changed:
+        tell(f"{_older(changed)}\nhint: {again('map', run.path)} makes it again and keeps the old one")
     return probe_map
 
 
-def read_fresh_map(run: Run) -> "ProbeMap":
-    """The run's map, if verdicts and states are still those that it was made from.
+def read_scores(run: Run) -> "ProbeMap":
+    """The run's map for its scores, which must be those of the verdicts and states that the folder now holds.
 
     Raises
     ------
-    RunError: they are not, or the map is not there.
+    RunError: they are not, or there is no map.
+    StoreError: there are no states.
     """
+    from probemap.probes.map import ProbeMap
+
     if not run.is_done("map"):
         raise RunError(f"{run.path} holds no map", f"{again('map', run.path, redo=False)} makes it")
-    changed: list[str] = []
-    probe_map = read_map(run, changed.append)
-    if changed:
-        raise RunError(*changed[0].split("\nhint: "))
-    return probe_map
+    # p(True) has a say in the map's baselines alone.
+    if changed := [name for name in _changed_since_map(run) if name != "p_true.jsonl"]:
+        raise RunError(_older(changed), f"{again('map', run.path)} makes it again and keeps the old one")
+    return ProbeMap.load(run.path / "map.nc")
+
+
+def _changed_since_map(run: Run) -> list[str]:
+    step = run.step("map")
+    now = map_inputs(run, bool(step.get("options", {}).get("baselines")))
+    return [name for name, value in now.items() if step.get("inputs", {}).get(name) != value]
+
+
+def _older(changed: Sequence[str]) -> str:
+    return f"map.nc was made before {' and '.join(changed)} changed"
 
 
 def one_answer(run: Run, id_: str | None = None) -> tuple[Example, Answer, Judgement]:

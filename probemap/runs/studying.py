@@ -16,9 +16,9 @@ from probemap.runs.contents import (
     loader_of,
     question_groups,
     read_answers,
-    read_fresh_map,
     read_p_true,
     read_p_true_exact,
+    read_scores,
     states_of,
 )
 from probemap.runs.exporting import origin_of
@@ -139,7 +139,7 @@ def baselines(
         ask_p_true(run, exact=exact, talk=talk, models=models)
     with run.locked():
         task, answers, judgements = read_answers(run)
-        probe_map = read_fresh_map(run)
+        probe_map = read_scores(run)
         sampled = run.is_done("resample")
         inputs = {name: run.sha256(name) for name in ("map.nc", "p_true.jsonl", "p_true_exact.jsonl")}
         inputs |= {"resamples.jsonl": run.sha256("resamples.jsonl")} if sampled else {}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from probemap.options import SILENT, Talk
 from probemap.records import RunError
-from probemap.runs.contents import question_groups, read_answers, read_fresh_map, states_of
+from probemap.runs.contents import question_groups, read_answers, read_scores, states_of
 from probemap.runs.run import Run
 from probemap.studies.tables import Table
 
@@ -75,7 +75,7 @@ def _subject(run: Run, name: str) -> "Subject":
     from probemap.studies.ranking import map_rows
     from probemap.studies.transfer import Subject
 
-    probe_map = read_fresh_map(run)
+    probe_map = read_scores(run)
     task, answers, judgements = read_answers(run)
     store = states_of(run, answers, judgements)
     rows = map_rows(probe_map, [a.id for a in answers])

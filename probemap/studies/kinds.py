@@ -61,8 +61,8 @@ def kinds_of(sampled: Sampled) -> str:
         "B": 2 * right >= k,
         "C": 2 * wrong >= k,
         "D": 6 * right >= k and 6 * wrong >= k and 6 * abs(right - wrong) <= k,
-        # One answer alone is never many, however few the samples.
-        "E": sampled.different >= max(2, k / 3),
+        # Two answers are never many, however few the samples.
+        "E": sampled.different >= max(3, k / 3),
     }
     return "".join(kind for kind in KINDS if rules[kind])
 

@@ -119,11 +119,10 @@ def elsewhere(trained: Subject, tested: Subject, fit: Fit) -> Pair:
     MapError: the runs have no layers or no positions in common.
     """
     shared = [p for p in trained.probe_map.positions if p in tested.probe_map.positions]
-    if not shared or not set(trained.probe_map.layers) & set(tested.probe_map.layers):
-        raise MapError(
-            f"{trained.name} and {tested.name} have no cells in common", "capture the same positions in both"
-        )
-    cells = [c for c in trained.probe_map.only(shared).best(10**6) if c.layer in tested.probe_map.layers]
+    known = trained.probe_map.only(shared).best(10**6) if shared else []
+    cells = [cell for cell in known if cell.layer in tested.probe_map.layers]
+    if not cells:
+        raise MapError(f"{trained.name} and {tested.name} have no cells in common", "capture the same ones in both")
     best = cells[0]
     states, correct = trained.states(best.layer, best.position), _correct(trained.probe_map)
     there = ~np.isnan(states[:, 0])

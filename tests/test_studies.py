@@ -1,0 +1,351 @@
+"""The paper's other questions on run folders: what the verbs write, say, refuse, and go on from."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from probemap.cli.main import app
+from probemap.models.loading import Loader
+from probemap.models.model import Model, load_model
+from probemap.models.prompt import Prompt
+from probemap.models.replay import replay
+from probemap.options import Answering, Resampling, Studying, Talk
+from probemap.records import Answer, ProbemapError, Reply, RunError
+from probemap.runs import studying
+from probemap.runs.analysis import make_map
+from probemap.runs.capturing import capture
+from probemap.runs.contents import answers_of
+from probemap.runs.judging import judge
+from probemap.runs.pipeline import answer
+from probemap.runs.resampling import each_question, resample, sample_id
+from probemap.runs.run import Run
+
+K = 6
+
+
+@pytest.fixture
+def run(mapped: Path, tmp_path: Path) -> Run:
+    return Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
+
+
+@pytest.fixture(scope="module")
+def sampled_folder(mapped: Path, chat_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`mapped` with samples that somebody made up: see `texts`."""
+    run = Run.open(shutil.copytree(mapped, tmp_path_factory.mktemp("sampled") / "RUN"))
+    inputs = {name: run.sha256(name) for name in ("task.json", "answers.jsonl")}
+    options = {"k": K, "temperature": 1.0, "seed": 0, "batch_size": 32, "batch_tokens": None}
+    with run.making("resample", options=options, inputs=inputs, redo=False, tell=lambda text: None):
+        pairs = [
+            (Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt]), Reply(sample_id(a.id, s), text))
+            for number, a in enumerate(run.answers())
+            for s, text in enumerate(texts(number))
+        ]
+        run.append_answers(replay(chat_model, pairs, chat=True), "resamples.jsonl")
+    return run.path
+
+
+@pytest.fixture
+def sampled(sampled_folder: Path, tmp_path: Path) -> Run:
+    return Run.open(shutil.copytree(sampled_folder, tmp_path / "RUN"))
+
+
+def texts(i: int) -> list[str]:
+    """Six answers to `i` + 5: a fourth of the questions each refused, always right, wrong alike, all different."""
+    return {
+        0: ["I do not know."] * 4 + [f"It is {i + 5}."] * 2,
+        1: [f"It is {i + 5}."] * 6,
+        2: [f"It is {i + 9}."] * 5 + [f"It is {i + 5}."],
+        3: [f"It is {i + k}." for k in (4, 5, 6, 7, 8, 9)],
+    }[i % 4]
+
+
+def refused(*words: Any) -> str:
+    call = CliRunner().invoke(app, [str(word) for word in words])
+    assert isinstance(call.exception, ProbemapError), call.output
+    return str(call.exception)
+
+
+def said(*words: Any) -> tuple[str, str]:
+    """(stdout, stderr) of a verb."""
+    call = CliRunner().invoke(app, [str(word) for word in words])
+    assert call.exit_code == 0, call.output
+    return call.stdout, call.stderr
+
+
+def test_the_model_is_asked_again_with_the_very_same_prompts(run: Run, chat_model: Model) -> None:
+    own = list(run.answers())
+    said("resample", run.path, "--k", 3)
+    samples = {a.id: a for a in run.samples()}
+    assert set(samples) == {sample_id(a.id, s) for a in own for s in range(3)}
+    for answered in own:
+        three = [samples[sample_id(answered.id, s)] for s in range(3)]
+        assert {a.token_ids[: a.n_prompt] for a in three} == {answered.token_ids[: answered.n_prompt]}
+        assert len({a.token_ids for a in three}) == 3, "drawn anew"
+    stdout, stderr = said("resample", run.path, "--k", 3)
+    assert (stdout, stderr.strip()) == ("", "")  # done already
+    message = refused("resample", run.path, "--k", 4)
+    assert "resamples.jsonl was made otherwise: k was 3, now 4" in message
+    assert f"hint: `probemap resample {run.path} --redo` makes it again and keeps the old one" in message
+
+
+def test_interrupted_samples_go_on_and_are_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Resampling(k=2, batch_size=16)
+    resample(run, options)
+    whole = (run.path / "resamples.jsonl").read_bytes()
+    resample(run, options, redo=True)
+    assert (run.path / "earlier/001-resample/resamples.jsonl").read_bytes() == whole
+    assert (run.path / "resamples.jsonl").read_bytes() == whole
+    append = Run.append_answers
+    batches = iter(range(100))
+
+    def dies(self: Run, answers: list[Answer], name: str = "answers.jsonl") -> None:
+        if next(batches) == 7:  # 5 batches of 16 are a sample of all 80
+            raise KeyboardInterrupt
+        append(self, answers, name)
+
+    monkeypatch.setattr(Run, "append_answers", dies)
+    with pytest.raises(KeyboardInterrupt):
+        resample(run, options, redo=True)
+    monkeypatch.undo()
+    with (run.path / "resamples.jsonl").open("ab") as file:
+        file.write(b'{"id": "torn')
+    assert "holds no samples, or not all" in refused("errors", run.path)
+    lines: list[str] = []
+    resample(run, options, talk=Talk(tell=lines.append))
+    assert lines == ["112 of 160 samples are there already"]
+    assert (run.path / "resamples.jsonl").read_bytes() == whole
+
+
+def test_samples_are_judged_as_the_run_s_own_answers(sampled: Run) -> None:
+    task = sampled.task()
+    found = {e.id: (answers, judged) for e, answers, judged in each_question(sampled, task)}
+    assert list(found) == [e.id for e in task.examples]
+    answers, judged = found["q2"]
+    assert [a.text for a in answers] == texts(2)
+    assert [j.verdict.correct for j in judged] == [False] * 5 + [True]
+    assert [j.span.text if j.span else None for j in judged] == ["11"] * 5 + ["7"]
+    assert [j.verdict.correct for j in found["q0"][1]] == [None] * 4 + [True] * 2
+    some = [(e.id, len(a)) for e, a, _ in each_question(sampled, task, [5, 1])]
+    assert some == [("q5", K), ("q1", K)]
+
+
+def test_kinds_of_errors(sampled: Run) -> None:
+    stdout, _ = said("errors", sampled.path)
+    kinds = [json.loads(line) for line in (sampled.path / "kinds.jsonl").read_text().splitlines()]
+    assert [row["kinds"] for row in kinds[:4]] == ["A", "B", "C", "DE"]
+    assert kinds[2] == {
+        "id": "q2", "kinds": "C", "samples": 6, "right": 1, "same_wrong": 5, "refuses": 0, "different": 2,
+    }  # fmt: skip
+    table = sampled.table("errors")
+    of = {str(row[0])[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+    assert [of[kind]["questions"] for kind in "ABCDE"] == [20, 20, 20, 20, 20]
+    # Every second answer of the run is right: those to the even questions.
+    assert [of[kind]["their answers wrong"] for kind in "ABCE"] == [0, 20, 0, 20]
+    assert [of[kind]["right at least once"] for kind in "ABCE"] == [20] * 4
+    assert isinstance(of["A"]["auc"], float)
+    assert of["n"]["questions"] == 0
+    assert table.words[0] == (
+        "Of 40 wrongly answered questions, kind B in 50%, D in 50% and E in 50% (a question may be of several)."
+    )
+    for line in table.words:
+        assert line in stdout
+    assert "A: refuses to answer (at least half)" in stdout
+    with (sampled.path / "errors.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert (rows[1]["kind"], rows[1]["questions"], rows[3]["auc"]) == (
+        "B: consistently right (at least half)",
+        "20",
+        "",
+    )
+
+
+def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probemap.detectors import detecting
+
+    fitted: list[set[int]] = []
+    original = detecting.fit_detector
+
+    def noted(states: Any, correct: list[bool | None], **options: Any) -> Any:
+        fitted.append({i for i, one in enumerate(correct) if one is not None})
+        return original(states, correct, **options)
+
+    monkeypatch.setattr(detecting, "fit_detector", noted)
+    table = studying.choose(sampled)
+    assert len(fitted) == 5
+    unseen = [set(range(80)) - one for one in fitted]
+    assert sorted(i for one in unseen for i in one) == list(range(80))  # each question is left out once
+    of = {str(row[2]): row for row in table.rows if row[0] == "all"}
+    assert of["greedy"][3] == 0.5
+    # 2 of 6, 6 of 6, 1 of 6 and 1 of 6; the most frequent are a refusal, right, wrong, and the first of all.
+    assert of["random"][3] == pytest.approx((2 + 6 + 1 + 1) / 24)
+    assert of["majority"][3] == 0.25
+    assert of["best possible"][3] == 1.0
+    by_line = [json.loads(line) for line in (sampled.path / "choices.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in by_line} == {f"q{i}" for i in range(80)}
+    refusing = next(row for row in by_line if row["id"] == "q0")
+    assert [one["by"] for one in refusing["trust"]] == ["fallback"] * 4 + ["main"] * 2
+
+
+def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probemap.detectors.scoring import Scorer
+
+    table = studying.choose(sampled)
+    whole = (sampled.path / "choices.jsonl").read_bytes()
+    score, calls = Scorer.score, iter(range(1000))
+
+    def dies(self: Scorer, *given: Any, **options: Any) -> Any:
+        if next(calls) == 37:
+            raise KeyboardInterrupt
+        return score(self, *given, **options)
+
+    monkeypatch.setattr(Scorer, "score", dies)
+    with pytest.raises(KeyboardInterrupt):
+        studying.choose(sampled, redo=True)
+    monkeypatch.setattr(Scorer, "score", score)
+    path = sampled.path / "choices.jsonl"
+    assert path.read_bytes().count(b"\n") == 37
+    with path.open("ab") as file:
+        file.write(b'{"id": "q')
+    lines: list[str] = []
+    assert studying.choose(sampled, talk=Talk(tell=lines.append)) == table
+    assert lines == ["37 of 80 questions are there already"]
+    assert path.read_bytes() == whole
+    assert (sampled.path / "earlier/001-choose/choices.jsonl").read_bytes() == whole
+
+
+def test_a_damaged_line_of_choices_is_named(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    studying.choose(sampled)
+    path = sampled.path / "choices.jsonl"
+    log = json.loads((sampled.path / "run.json").read_text())
+    log["steps"]["choose"]["done"] = False
+    (sampled.path / "run.json").write_text(json.dumps(log))
+    for broken in (
+        '{"id": "q0"}',
+        '{"id": "q0", "trust": []}',
+        "[]",
+        '{"id": "q0", "trust": [{"by": "me", "score": 1}]}',
+    ):
+        path.write_text(broken + "\n")
+        assert "choices.jsonl, line 1 is damaged" in refused("choose", sampled.path)
+
+
+def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
+    stdout, _ = said("baselines", sampled.path)
+    table = sampled.table("baselines")
+    methods = {row[0] for row in table.rows}
+    assert {"logprob_mean", "exact_logprob_min", "p_true", "p_true_exact", "semantic_entropy", "agreement"} <= methods
+    assert {"probe_last_q", "probe_exact_answer", "probe_last", "probe_before_last"} <= methods
+    assert {row[2] for row in table.rows} == {80}
+    assert [row[6] for row in table.rows] == list(range(1, len(table.rows) + 1))
+    assert table.words[0] in stdout
+    assert len(sampled.p_true(exact=True)) == 80
+    assert sampled.is_done("p-true --exact")
+
+
+def test_without_samples_semantic_entropy_is_left_out_and_said(run: Run) -> None:
+    _, stderr = said("baselines", run.path)
+    assert "semantic entropy is left out: `probemap resample` draws the samples that it needs" in stderr
+    assert "semantic_entropy" not in {row[0] for row in run.table("baselines").rows}
+
+
+def test_p_true_of_exact_answers_is_of_those_that_have_one(run: Run) -> None:
+    rows = run.judgements()
+    run.write_judgements([replace(j, span=None, no_span="by hand") if i < 30 else j for i, j in enumerate(rows)])
+    said("p-true", run.path, "--exact")
+    assert [b.id for b in run.p_true(exact=True)] == [f"q{i}" for i in range(30, 80)]
+    run.write_judgements([replace(j, span=None, no_span="by hand") for j in rows])
+    assert "no answer has an exact answer" in refused("p-true", run.path, "--exact", "--redo")
+
+
+@pytest.mark.parametrize("verb", ["errors", "choose"])
+def test_samples_of_other_answers_are_refused(sampled: Run, verb: str) -> None:
+    assert "resamples.jsonl" not in refused(verb, sampled.path / "nowhere")
+    path = sampled.path / "resamples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    message = refused(verb, sampled.path)
+    assert "resamples.jsonl holds no sample 'q79#5'" in message
+    assert "--redo` draws them again" in message
+
+
+def test_stale_maps_and_verdicts_are_refused(sampled: Run) -> None:
+    rows = sampled.judgements()
+    flipped = [replace(j, verdict=replace(j.verdict, correct=not j.verdict.correct)) for j in rows]
+    sampled.write_judgements(flipped)
+    message = refused("baselines", sampled.path)
+    assert "map.nc was made before verdicts.jsonl changed" in message
+    assert f"hint: `probemap map {sampled.path} --redo` makes it again and keeps the old one" in message
+
+
+def test_without_samples_errors_and_choose_say_what_to_do(run: Run) -> None:
+    for verb in ("errors", "choose"):
+        message = refused(verb, run.path)
+        assert "holds no samples, or not all" in message
+        assert f"hint: `probemap resample {run.path}` draws them" in message
+
+
+@pytest.fixture
+def others(mapped: Path, chat_folder: Path, tmp_path: Path) -> Iterator[list[Run]]:
+    """Two runs of one model, on other questions."""
+    rows = [{"id": f"p{i}", "question": f"What is {i} - 5?", "answers": [str(i - 5)]} for i in range(60)]
+    answers = [{"id": f"p{i}", "text": f"The answer is {i - 5 + i % 2}. Is it?"} for i in range(60)]
+    for name, lines in (("questions", rows), ("answers", answers)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = Answering(answers=str(tmp_path / "answers.jsonl"))
+    other = answer(tmp_path / "questions.jsonl", Loader(str(chat_folder)), tmp_path / "minus", given)
+    judge(other)
+    capture(other)
+    make_map(other)
+    yield [Run.open(shutil.copytree(mapped, tmp_path / "plus")), other]
+
+
+def test_every_run_s_probe_on_every_run(others: list[Run]) -> None:
+    plus, minus = others
+    stdout, _ = said("transfer", plus.path, minus.path)
+    table = plus.table("transfer")
+    names = [str(row[0]) for row in table.rows]
+    assert names == ["questions (plus)", "questions (plus)", "questions (minus)", "questions (minus)"]
+    assert [row[4] for row in table.rows] == [80, 60, 80, 60]
+    assert all(f"questions ({name})" in stdout for name in ("plus", "minus"))
+    assert (plus.path / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    assert "tested on" in (plus.path / "transfer.svg").read_text()
+    before = (plus.path / "transfer.csv").read_bytes()
+    said("transfer", plus.path, minus.path, "--redo")
+    assert (plus.path / "transfer.csv").read_bytes() == before
+    earlier = plus.path / "earlier/001-transfer"
+    assert {p.name for p in earlier.iterdir()} == {
+        "step.json", "transfer.json", "transfer.csv", "transfer.png", "transfer.svg",
+    }  # fmt: skip
+    assert not (minus.path / "transfer.csv").exists()
+
+
+def test_runs_that_cannot_be_compared_are_refused(others: list[Run], run: Run) -> None:
+    plus, minus = others
+    assert "1 different runs are needed, two or more" in refused("transfer", plus.path)
+    assert "2 different runs are needed" in refused("transfer", plus.path, plus.path)
+    log = json.loads((minus.path / "run.json").read_text())
+    log["steps"]["answer"]["facts"]["revision"] = "other"
+    (minus.path / "run.json").write_text(json.dumps(log))
+    message = refused("transfer", plus.path, minus.path)
+    assert "has other states than" in message and "revision 'other', not '" in message
+    assert "hint: compare runs of one model at one site" in message
+
+
+def test_samples_and_picks_need_the_weights_that_answered(run: Run, base_folder: Path) -> None:
+    with pytest.raises(RunError, match="came from other weights of tiny-base"):
+        resample(run, Resampling(k=2), loader=Loader(str(base_folder)))
+    assert load_model(base_folder).label == "tiny-base"
+
+
+def test_another_number_of_folds_is_another_result(sampled: Run) -> None:
+    studying.errors(sampled)
+    with pytest.raises(RunError, match=r"kinds.jsonl was made otherwise: folds was 5, now 4"):
+        studying.errors(sampled, Studying(folds=4))
+    assert answers_of(sampled, sampled.task())
