@@ -152,7 +152,8 @@ def test_kinds_of_errors(sampled: Run) -> None:
     assert isinstance(of["A"]["auc"], float)
     assert of["n"]["questions"] == 0
     assert table.words[0] == (
-        "Of 40 wrongly answered questions, kind B in 50%, D in 50% and E in 50% (a question may be of several)."
+        "Of 40 questions that are answered wrongly, kind B in 50%, D in 50% and E in 50% "
+        "(a question may be of several)."
     )
     for line in table.words:
         assert line in stdout

@@ -24,6 +24,7 @@ from probemap.probes.map import ProbeMap
 from probemap.probes.portrait import FALSE_ALARMS, HEAPS, portraits, probabilities
 from probemap.probes.values import VALUES, Measured, measure, subtract
 from probemap.records import Answer, Example, Judgement, MapError
+from probemap.studies.tables import Table, compact
 
 MOST_ANSWERS = 1000
 """That a page lists of one run."""
@@ -65,6 +66,8 @@ class Sheet:
     """What made it, as shown: model, revision, seed, versions."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Why answers are not in the map, or in some columns only -> how many."""
+    studies: Sequence[Table] = ()
+    """What else the run was asked."""
     note: str = ""
     """What a reader must know first, e.g. that verdicts have changed since."""
 
@@ -80,7 +83,7 @@ def render(sheets: Sequence[Sheet]) -> str:
         raise MapError("a report of nothing was asked for", "give at least one run")
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    scripts = [_asset(f"{name}.js") for name in ("plotly-cartesian.min", "charts", "answers", "page")]
+    scripts = [_asset(f"{name}.js") for name in ("plotly-cartesian.min", "charts", "answers", "studies", "page")]
     environment = Environment(
         loader=PackageLoader("probemap.pictures", "page"), autoescape=True, undefined=StrictUndefined
     )
@@ -159,8 +162,32 @@ def _run(sheet: Sheet) -> dict[str, Any]:
         "observations": [_visible(observation.text) for observation in described.observations],
         "madeBy": {_visible(k): _visible(v) for k, v in sheet.made_by.items()},
         "dropped": {_visible(k): n for k, n in sheet.dropped.items()},
+        "studies": [_study(table) for table in sheet.studies],
         "answers": _answers(sheet),
     }
+
+
+def _study(table: Table) -> dict[str, Any]:
+    columns, rows = compact(table)
+    return {
+        "title": _visible(table.title),
+        "columns": [_visible(name) for name in columns],
+        "rows": [[_visible(value) for value in row] for row in rows],
+        "words": [_visible(line) for line in table.words],
+        "matrix": _matrix(table) if {"trained on", "tested on"} <= set(table.columns) else None,
+    }
+
+
+def _matrix(table: Table) -> dict[str, Any]:
+    from probemap.pictures.matrix import grid
+
+    names, folded = grid(table, "folded")
+    auc, low, high = (grid(table, name)[1] for name in ("auc", "low", "high"))
+    texts = [
+        ["–" if math.isnan(a) else f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in zip(*row, strict=True)]
+        for row in zip(auc.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+    return {"names": [_visible(name) for name in names], "folded": _rounded(folded), "texts": texts}
 
 
 def _values(probe_map: ProbeMap) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from probemap.probes.map import ProbeMap
 from probemap.records import DataError, Judgement, RunError, Task
 from probemap.runs.contents import read_answers, read_attention, read_map
 from probemap.runs.run import Run
+from probemap.studies.tables import Table
 from probemap.verdicts.positions import token_indices
 
+STUDIES = ("baselines", "errors", "choose", "transfer")
+"""In the order of the page."""
 CITATION = (
     "Map of {model} on {task} made with probemap {version}, after Orgad et al. 2024, LLMs Know More Than They Show "
     "(arXiv 2410.02707)."
@@ -69,7 +72,21 @@ def sheet(run: Run, talk: Talk = SILENT) -> Sheet:
         talk.tell(text)
     note = f"{changed[0].splitlines()[0]}: this page lists no answers." if changed else ""
     made_by, dropped = _made_by(run, task, probe_map), _dropped(judgements)
-    return Sheet(probe_map, _title(probe_map), [] if changed else leaves, made_by, dropped, note)
+    studies = [table for name in STUDIES if (table := _study_of(run, name, talk))]
+    return Sheet(probe_map, _title(probe_map), [] if changed else leaves, made_by, dropped, studies, note)
+
+
+def _study_of(run: Run, name: str, talk: Talk) -> Table | None:
+    """What a study found, if it was made of what the folder now holds."""
+    if not run.is_done(name):
+        return None
+    inputs = run.step(name)["inputs"]
+    # Of transfer, the first one is the map of this run; the others lie elsewhere.
+    own = {"map.nc": next(iter(inputs.values()))} if name == "transfer" else inputs
+    if changed := [file for file, content in own.items() if run.sha256(file) != content]:
+        talk.tell(f"the page is without {name}: {' and '.join(changed)} changed since it was made")
+        return None
+    return run.table(name)
 
 
 def _title(probe_map: ProbeMap) -> str:

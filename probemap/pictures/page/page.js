@@ -106,6 +106,7 @@
     at("title").textContent = run().title;
     at("facts").textContent = facts();
     at("observations").replaceChildren(...run().observations.map((one) => element("li", {}, one)));
+    studies.show(run(), content.scales.plain);
     at("made").replaceChildren(...Object.entries(run().madeBy).filter(([key]) => key !== "citation").flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, value)]));
     const dropped = Object.entries(run().dropped);
     at("dropped").replaceChildren(...(dropped.length ? dropped.map(([why, count]) => element("li", {}, `${count}: ${why}`)) : [element("li", {}, "nothing")]));

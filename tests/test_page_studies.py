@@ -1,0 +1,156 @@
+"""What a run was asked beyond its map, on the page: shown as it was found, left out where it is stale."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import Watched
+from playwright.sync_api import Browser, expect
+from test_page_hostile import EVIL
+from test_report import NAMES, content
+from test_values import from_scores, some
+
+from probemap.options import Talk
+from probemap.pictures.matrix import draw_matrix, grid
+from probemap.pictures.report import Sheet, render
+from probemap.runs.reporting import report
+from probemap.runs.run import Run
+from probemap.runs.studying import baselines
+from probemap.studies.ranking import COLUMNS as RANKS
+from probemap.studies.tables import Table
+from probemap.studies.transfer import COLUMNS as PAIRS
+
+
+def pair(one: str, other: str, auc: float | None) -> tuple[str | int | float | None, ...]:
+    """A row of transfer, its interval 0.1 to both sides."""
+    if auc is None:
+        return (one, other, 3, "-1", 7, *[None] * 6, "", None, None, None)
+    folded = max(auc, 1 - auc)
+    gain = (auc - 0.6, auc - 0.7, auc - 0.5)
+    return (
+        one,
+        other,
+        3,
+        "-1",
+        50,
+        auc,
+        auc - 0.1,
+        auc + 0.1,
+        folded,
+        folded - 0.1,
+        folded + 0.1,
+        "logprob_mean",
+        *gain,
+    )
+
+
+def transfer(one: str = "cities", other: str = "sums") -> Table:
+    rows = pair(one, one, 0.85), pair(one, other, 0.2), pair(other, one, None), pair(other, other, 0.7)
+    return Table("One run's probe on another's answers", PAIRS, rows, ("It reads the other way round.",))
+
+
+RANKED = Table(
+    "What tells right answers from wrong ones",
+    RANKS,
+    (("probe", "a probe", 80, 0.9, 0.85, 0.94, 1, 1, 1), ("p_true", "asked", 80, 0.6, 0.5, 0.7, 2, 2, 2)),
+    ("The best is probe.",),
+)
+
+
+def test_tables_words_and_the_matrix_are_shown(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    made = from_scores(*some(), names=NAMES)
+    path.write_text(
+        render([Sheet(made, "with", studies=[RANKED, transfer()]), Sheet(made, "without")]), encoding="utf-8"
+    )
+    for scheme in ("light", "dark"):
+        watched = Watched(browser, path, viewport={"width": 1100, "height": 900}, color_scheme=scheme)
+        page = watched.page
+        section = page.locator("#studies-section")
+        expect(section).to_be_visible()
+        assert section.locator("h3").all_inner_texts() == [RANKED.title, transfer().title]
+        assert section.locator("li").all_inner_texts() == ["The best is probe.", "It reads the other way round."]
+        shaded = section.locator("td.shaded")
+        assert shaded.all_inner_texts() == ["0.85 [0.75, 0.95]", "0.20 [0.10, 0.30]", "–", "0.70 [0.60, 0.80]"]
+        colours = shaded.evaluate_all("cells => cells.map(cell => cell.style.background)")
+        assert colours[2] == ""
+        scale = content(path.read_text())["scales"]["plain"]
+        # 0.2 is as far from 0.5 as 0.8 is.
+        expected = [scale[round((value - 0.5) * 2 * 32)] for value in (0.85, 0.8, 0.7)]
+        rgb = [f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:], 16)})" for c in expected]
+        assert [colours[0], colours[1], colours[3]] == rgb
+        section.locator("summary").first.click()
+        assert section.locator("details").first.locator("tbody tr").first.inner_text().split("\t") == [
+            "probe", "a probe", "80", "0.900 [0.850, 0.940]", "1 [1, 1]",
+        ]  # fmt: skip
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        page.select_option("#run", "1")
+        expect(section).to_be_hidden()
+        watched.close()
+
+
+def test_hostile_names_in_tables_are_text(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    tables = [
+        transfer(text, f"{text}2") if k % 2 else Table(text, (text, "n"), ((text, 1),), (text,))
+        for k, text in enumerate(EVIL[:20])
+    ]
+    path.write_text(render([Sheet(from_scores(*some(), names=NAMES), "a map", studies=tables)]), encoding="utf-8")
+    watched = Watched(browser, path, viewport={"width": 900, "height": 700})
+    kinds = watched.page.evaluate(
+        "[...new Set([...document.querySelectorAll('#studies *')].map(node => node.tagName))].sort()"
+    )
+    assert set(kinds) <= set("SECTION H3 UL LI DIV TABLE CAPTION THEAD TBODY TR TH TD DETAILS SUMMARY".split())
+    watched.close()  # says so if anything ran or was asked for
+
+
+def test_a_study_of_something_else_than_the_folder_holds_is_left_out_and_said(mapped: Path, tmp_path: Path) -> None:
+    run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
+    baselines(run)
+    said: list[str] = []
+    path = report([run], talk=Talk(tell=said.append))
+    (shown,) = content(path.read_text())["runs"]
+    assert [study["title"] for study in shown["studies"]] == ["What tells right answers from wrong ones"]
+    assert not any("without baselines" in line for line in said)
+    run.write_p_true([replace(b, p_true=0.5) for b in run.p_true()])
+    path = report([run], talk=Talk(tell=said.append))
+    (shown,) = content(path.read_text())["runs"]
+    assert shown["studies"] == []
+    assert "the page is without baselines: p_true.jsonl changed since it was made" in said
+
+
+@pytest.mark.parametrize("damage", ["{", '{"title": "x", "columns": ["a"], "rows": [[1, 2]]}', "[]"])
+def test_a_damaged_table_is_named(mapped: Path, tmp_path: Path, damage: str) -> None:
+    run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
+    baselines(run)
+    (run.path / "baselines.json").write_text(damage)
+    with pytest.raises(Exception, match=r"baselines.json is damaged\nhint: make it again with --redo"):
+        report([run])
+
+
+def test_tables_for_spreadsheets_are_defused() -> None:
+    table = Table("t", ("=a", "b"), (("=cmd()", -1.5), ("@x", None), ("plain", 2)))
+    assert table.to_csv() == "'=a,b\n'=cmd(),-1.5\n'@x,\nplain,2\n"
+    assert json.loads(table.to_json())["rows"][0] == ["=cmd()", -1.5]
+
+
+def test_the_picture_shows_the_numbers() -> None:
+    table = transfer()
+    names, values = grid(table, "auc")
+    assert (names, values[0].tolist()) == (["cities", "sums"], [0.85, 0.2])
+    figure = draw_matrix(table)
+    left, right = figure.axes[0], figure.axes[1]
+    assert left.images[0].get_array().tolist() == [[0.85, 0.8], [None, 0.7]]  # type: ignore[union-attr]
+    assert left.images[0].get_clim() == (0.5, 1.0)
+    assert right.images[0].get_clim() == pytest.approx((-0.4, 0.4))
+    assert [t.get_text() for t in left.texts] == ["0.85\n[0.75, 0.95]", "0.80\n[0.70, 0.90]", "0.70\n[0.60, 0.80]"]
+    assert [t.get_text() for t in right.texts][1] == "-0.40\n[-0.50, -0.30]"
+    assert [label.get_text() for label in left.get_xticklabels()] == ["cities", "sums"]
+    assert (left.get_xlabel(), left.get_ylabel()) == ("tested on", "trained on")
+    # Pale where nothing is shown: a gain whose interval holds 0.
+    alpha = right.images[0].get_alpha()
+    assert alpha is not None and alpha[1, 1] == 0.35 and alpha[0, 1] == 1.0  # type: ignore[index]
