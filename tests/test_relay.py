@@ -78,6 +78,14 @@ def test_what_the_server_behind_refuses_is_refused_in_its_words(client: httpx2.C
     assert response.status_code == 404
 
 
+@pytest.mark.parametrize("stream", ["true", "false"])
+@pytest.mark.parametrize("more", ['"user": NaN', '"top_p": Infinity', '"user": "\\ud800"'])
+def test_what_cannot_be_sent_on_is_refused(client: httpx2.Client, more: str, stream: str) -> None:
+    content = f'{{"messages": [{{"role": "user", "content": "a"}}], "stream": {stream}, {more}}}'
+    response = client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 422, response.text
+
+
 def test_a_server_that_is_not_there_is_told(scorer: Scorer) -> None:
     with served(scorer, upstream=Upstream("http://127.0.0.1:9/v1")) as client:
         response = client.post("/v1/chat/completions", json={"messages": turn("a")})

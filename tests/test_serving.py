@@ -296,6 +296,14 @@ def test_what_is_no_json_or_no_text_is_refused(client: httpx2.Client, content: b
     assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("more", ['"user": NaN', '"metadata": {"a": -Infinity}', '"user": "\\ud800"', '"top_p": 1e999'])
+def test_what_python_takes_for_json_is_refused_even_where_it_changes_nothing(client: httpx2.Client, more: str) -> None:
+    content = f'{{"messages": [{{"role": "user", "content": "a"}}], "max_tokens": 2, {more}}}'
+    response = client.post("/v1/chat/completions", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == 422, response.text
+    assert "holds what JSON has not" in response.json()["error"]["message"]
+
+
 def test_large_bodies_are_refused_however_they_come(client: httpx2.Client) -> None:
     large = {"question": "a", "answer": "b" * 30_000}
     response = client.post("/v1/score", json=large)

@@ -1,8 +1,9 @@
 """What the server is asked and what it says: OpenAI's chat completions, and a score for an answer that is there."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from probemap.detectors.scoring import Score
 from probemap.models.prompt import Turn
@@ -90,6 +91,18 @@ class ChatRequest(BaseModel):
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_sent_on(cls, given: Any) -> Any:
+        # Python reads more than JSON has; a server behind this one cannot be told of it.
+        try:
+            json.dumps(given, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            raise ValueError(
+                "holds what JSON has not (NaN, Infinity, half a character), or is nested too deeply"
+            ) from None
+        return given
 
     def turns(self) -> list[Turn]:
         return [m.turn for m in self.messages]
