@@ -360,6 +360,14 @@ class Held:
         monkeypatch.setattr(Scorer, "score", held)
 
 
+def queued(client: httpx2.Client, count: int) -> None:
+    """Wait until so many requests wait."""
+    until = time.monotonic() + 20
+    while f"probemap_queue {count}.0" not in client.get("/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_more_than_may_wait_are_refused_at_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(scorer, monkeypatch)
     asked = {"question": "a", "answer": "b"}
@@ -367,8 +375,7 @@ def test_more_than_may_wait_are_refused_at_once(scorer: Scorer, monkeypatch: pyt
         waiting = [pool.submit(client.post, "/v1/score", json=asked)]
         assert held.began.wait(20)
         waiting += [pool.submit(client.post, "/v1/score", json=asked) for _ in range(2)]
-        while "probemap_queue 2.0" not in client.get("/metrics").text:
-            time.sleep(0.01)
+        queued(client, 2)
         response = client.post("/v1/score", json=asked)
         assert (response.status_code, response.headers["retry-after"]) == (429, "1")
         assert "2 requests wait already" in response.json()["error"]["message"]
@@ -385,14 +392,43 @@ def test_who_hangs_up_frees_its_place(scorer: Scorer, monkeypatch: pytest.Monkey
         body = b'{"question": "a", "answer": "b"}'
         gone.sendall(b"POST /v1/score HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n")
         gone.sendall(b"content-length: %d\r\n\r\n%s" % (len(body), body))
-        while "probemap_queue 1.0" not in client.get("/metrics").text:
-            time.sleep(0.01)
+        queued(client, 1)
         gone.close()
         while 'status="499"' not in client.get("/metrics").text:
             time.sleep(0.01)
         held.go.set()
         assert first.result().status_code == 200
         assert client.get("/metrics").text.count("probemap_batch_size_count 1.0") == 1, "the other never ran"
+
+
+def test_who_hangs_up_makes_room_while_the_model_is_busy(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Held(scorer, monkeypatch)
+    asked = {"question": "a", "answer": "b"}
+    with served(scorer, limits=Limits(queue=1)) as client, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.post, "/v1/score", json=asked)]
+        assert held.began.wait(20)
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post("/v1/score", json=asked, timeout=0.2)
+        queued(client, 0)
+        waiting.append(pool.submit(client.post, "/v1/score", json=asked))
+        queued(client, 1)
+        held.go.set()
+        assert [one.result().status_code for one in waiting] == [200, 200]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_choices_of_a_request_that_was_refused_do_not_wait(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    held = Held(scorer, monkeypatch)
+    with served(scorer, limits=Limits(queue=2)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/v1/score", json={"question": "a", "answer": "b"})
+        assert held.began.wait(20)
+        asked = {"messages": turn("a"), "n": 3, "stream": stream}
+        assert client.post("/v1/chat/completions", json=asked).status_code == 429
+        queued(client, 0)
+        held.go.set()
+        assert first.result().status_code == 200
 
 
 def test_a_stream_that_nobody_reads_ends(scorer: Scorer) -> None:

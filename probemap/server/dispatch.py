@@ -135,7 +135,7 @@ class Dispatcher:
                 if not isinstance(event, str):
                     return
         finally:
-            job.gone.set()
+            self._leave(job)
 
     def _put(self, job: _Job) -> None:
         with self._changed:
@@ -145,6 +145,13 @@ class Dispatcher:
                 raise QueueFullError(f"{self.queue} requests wait already", "ask again in a moment")
             self._waiting.append(job)
             self._changed.notify()
+
+    def _leave(self, job: _Job) -> None:
+        """Its place is free for others at once, not only when the model looks for work."""
+        job.gone.set()
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
 
     # in the model's thread
 
@@ -164,9 +171,8 @@ class Dispatcher:
                     for job in self._waiting:
                         job.tell(_closing())
                     return []
-                waiting = [job for job in self._waiting if not job.gone.is_set()]
-                together = _company(waiting, self.scorer.batch_size)
-                self._waiting = deque(job for job in waiting if job not in together)
+                together = _company(self._waiting, self.scorer.batch_size)
+                self._waiting = deque(job for job in self._waiting if job not in together)
         return together
 
     def _run(self, jobs: list[_Job]) -> None:

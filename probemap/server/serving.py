@@ -192,7 +192,7 @@ def create_app(
             with_usage = asked.stream_options is not None and asked.stream_options.include_usage
             pieces = _chunks(_streamed(dispatcher, works), len(works), id_, label, created, heard, with_usage)
             return await _events(request, pieces)
-        said = await _unless_gone(request, asyncio.gather(*(_whole(dispatcher, work) for work in works)))
+        said = await _unless_gone(request, _all(dispatcher, works))
         choices = [
             {
                 "index": k,
@@ -224,6 +224,16 @@ def _works(asked: ChatRequest, limits: Limits) -> list[ToSay]:
         )
         for k in range(asked.n or 1)
     ]
+
+
+async def _all(dispatcher: Dispatcher, works: Sequence[ToSay]) -> list[Said]:
+    """Every choice, or the first error; then nobody waits for the others."""
+    tasks = [asyncio.create_task(_whole(dispatcher, work)) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _whole(dispatcher: Dispatcher, work: ToSay) -> Said:
