@@ -66,6 +66,31 @@ def test_a_stream_passes_through_and_its_last_piece_carries_the_score(client: ht
     assert len(made) > 6, "piece by piece"
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_another_template_is_noticed_in_a_stream_too(scorer: Scorer, wanted: bool) -> None:
+    async def answer(request: Request) -> Any:
+        assert (await request.json())["stream_options"]["include_usage"] is True
+        last = {"index": 0, "delta": {}, "finish_reason": "stop"}
+
+        async def lines() -> Any:
+            yield f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': '8'}}], 'usage': None})}\n\n"
+            yield f"data: {json.dumps({'choices': [last], 'usage': None})}\n\n"
+            yield f"data: {json.dumps({'choices': [], 'usage': {'prompt_tokens': 7}})}\n\ndata: [DONE]\n\n"
+
+        return StreamingResponse(lines(), media_type="text/event-stream")
+
+    asked: dict[str, Any] = {"messages": turn("What is 3 + 5?"), "stream": True}
+    if wanted:
+        asked["stream_options"] = {"include_usage": True}
+    with in_front_of(scorer, answer) as client:
+        made = events(client.post("/v1/chat/completions", json=asked))
+    told = made[1]["choices"][0]["probemap"]
+    assert (told["p_correct"], told["judged_by"]) == (None, "none")
+    assert "whoever answered counts 7 tokens in the prompt" in told["why"]
+    assert [piece["choices"] for piece in made[2:]] == [[]] * wanted
+    assert all(("usage" in piece) is wanted for piece in made)
+
+
 def test_the_models_are_those_behind(client: httpx2.Client) -> None:
     assert [one["id"] for one in client.get("/v1/models").json()["data"]] == ["tiny-chat"]
 

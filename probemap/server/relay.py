@@ -43,8 +43,13 @@ class Relay:
         messages: dict[int, dict[str, Any]] = {}
         held: list[dict[str, Any]] = []
         counted = None
+        told = asked.stream_options is not None and asked.stream_options.include_usage
+        # Its count of the prompt's tokens shows another template; who did not ask for it does not get it.
+        body = {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
         async for piece in self.upstream.stream(body):
             counted = _counted(piece) or counted
+            if not told and piece.pop("usage", None) and not piece.get("choices"):
+                continue
             for choice in piece.get("choices") or ():
                 message = messages.setdefault(int(choice.get("index") or 0), {})
                 for name, value in (choice.get("delta") or {}).items():
