@@ -15,12 +15,13 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from conftest import byte_level_tokenizer, save_tiny_model
 from serving_here import served
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scoring import Said, Scorer
 from probemap.models.generate import Wanted
-from probemap.models.model import Model
+from probemap.models.model import Model, load_model
 from probemap.models.prompt import conversation
 from probemap.records import Answer, Example
 from probemap.runs.contents import answers_of
@@ -262,6 +263,20 @@ def test_what_is_wrong_is_said(client: httpx2.Client, path: str, body: Any, stat
     error = response.json()["error"]
     assert any(word in error["message"] for word in words.split("|"))
     assert error["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("what", ["revision", "template"])
+def test_an_answer_of_another_model_gets_both_hashes_and_no_number(
+    client: httpx2.Client, scorer: Scorer, what: str
+) -> None:
+    own, other = getattr(scorer.detector.origin, what), "f" * 64
+    asked = {"question": "What is 3 + 5?", "answer": "8"}
+    response = client.post("/v1/score", json={**asked, what: other})
+    assert response.status_code == 409
+    assert own in response.json()["error"]["message"]
+    assert other in response.json()["error"]["message"]
+    assert "p_correct" not in response.text
+    assert client.post("/v1/score", json={**asked, what: own}).status_code == 200
 
 
 def test_what_asks_for_nothing_else_is_let_through(client: httpx2.Client) -> None:
@@ -512,6 +527,21 @@ def test_an_address_that_is_taken_is_told(words: list[str]) -> None:
     assert call.returncode == 1
     assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in call.stderr
     assert "hint: take another --port; 0 takes a free one" in call.stderr
+    assert "Traceback" not in call.stderr
+
+
+@pytest.mark.parametrize("what", ["weights", "tokenizer", "template"])
+def test_the_wrong_model_is_never_served(words: list[str], detector: Detector, tmp_path: Path, what: str) -> None:
+    tokenizer = byte_level_tokenizer()
+    if what == "tokenizer":
+        tokenizer.add_tokens(["Vienna"])
+    if what == "template":
+        tokenizer.chat_template = str(tokenizer.chat_template).replace("assistant", "bot")
+    other = save_tiny_model(tmp_path / "other", tokenizer, seed=int(what == "weights"))
+    call = subprocess.run([*words, "--model", str(other)], capture_output=True, text=True, timeout=60)
+    assert (call.returncode, call.stdout) == (1, "")
+    assert detector.origin.revision[:16] in call.stderr
+    assert load_model(other).revision[:16] in call.stderr
     assert "Traceback" not in call.stderr
 
 
