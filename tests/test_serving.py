@@ -1,5 +1,6 @@
 """The server: the scores of direct scoring, OpenAI's protocol, and clear words for what it refuses."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,33 @@ def test_large_bodies_are_refused_however_they_come(client: httpx2.Client) -> No
     assert client.get("/healthz").json() == {"status": "ok", "model": "tiny-chat"}
 
 
+@pytest.mark.parametrize(("token", "status"), [(None, 413), ("geheim", 401)])
+def test_who_sends_all_before_listening_is_told_too(scorer: Scorer, token: str | None, status: int) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield b" " * 100_000
+
+    async def ask(url: str) -> list[int]:
+        async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+            posts = [await client.post("/v1/score", content=content) for content in (b" " * 5_000_000, parts())]
+            return [response.status_code for response in posts]
+
+    with served(scorer, token=token) as client:
+        for _ in range(3):  # who is not told is told sometimes, by luck
+            assert asyncio.run(ask(str(client.base_url))) == [status, status]
+
+
+def test_what_is_far_too_large_is_not_even_read(scorer: Scorer) -> None:
+    with served(scorer, limits=Limits(body=1000)) as client:
+        for start in (
+            b"content-length: 99999999\r\n\r\n",
+            b"transfer-encoding: chunked\r\n\r\nffffff\r\n" + b"x" * 20_000,
+        ):
+            with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20) as line:
+                line.sendall(b"POST /v1/score HTTP/1.1\r\nhost: a\r\n" + start)
+                assert b" 413 " in line.recv(1000)
+
+
 def test_who_dawdles_is_refused_and_others_are_served(scorer: Scorer) -> None:
     with served(scorer, limits=Limits(seconds=0.5)) as client:
         slow = socket.create_connection((client.base_url.host, client.base_url.port or 0))
@@ -480,8 +508,6 @@ def test_the_fault_of_one_is_not_the_fault_of_all(scorer: Scorer, monkeypatch: p
 
 
 def test_what_waits_when_the_server_closes_is_told(scorer: Scorer) -> None:
-    import asyncio
-
     from probemap.records import Reply
     from probemap.server.dispatch import ClosingError, ToScore
 

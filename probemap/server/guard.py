@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 OPEN = ("/healthz",)
 """Paths that ask for no token."""
+THROWN_AWAY = 16
+"""So many times the size that is allowed is read of a request that is refused.  Most clients listen only when they have
+sent everything: to close before that is to refuse without a word."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,11 @@ class Guard:
             await send(message)
 
         try:
-            if not self._admitted(scope):
+            admitted = self._admitted(scope)
+            body = await self._body(scope, receive, self.limits.body if admitted else 0)
+            if body is not None and not admitted:
                 await _refuse(noted, 401, "a bearer token is needed", "send Authorization: Bearer TOKEN")
-            elif isinstance(body := await self._body(scope, receive), int):
+            elif isinstance(body, int):
                 words = {
                     413: f"the request is larger than {self.limits.body} bytes",
                     408: f"the request did not arrive within {self.limits.seconds:g} seconds",
@@ -85,25 +90,26 @@ class Guard:
         # Compared in constant time, whatever the kind says.
         return hmac.compare_digest(token.strip(), self.token) and kind.lower() == b"bearer"
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | int | None:
-        """The whole body; a status that refuses it; None: the client has gone."""
+    async def _body(self, scope: Scope, receive: Receive, kept: int) -> bytes | int | None:
+        """The whole body, if it has at most `kept` bytes; a status that refuses it; None: the client has gone."""
+        most = THROWN_AWAY * self.limits.body
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        if told.isdigit() and int(told) > self.limits.body:
+        if told.isdigit() and int(told) > most:
             return 413
         parts, size = [], 0
         try:
             async with asyncio.timeout(self.limits.seconds):
-                while True:
+                while size <= most:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     part = message.get("body", b"")
-                    parts.append(part)
                     size += len(part)
-                    if size > self.limits.body:
-                        return 413
+                    if size <= kept:
+                        parts.append(part)
                     if not message.get("more_body", False):
-                        return b"".join(parts)
+                        return b"".join(parts) if size <= kept else 413
+                return 413
         except TimeoutError:
             return 408
 
