@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # --help answers in a blink
 app = typer.Typer()
 
 DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
+# As text: a path would make one slash of two.
+DetectorPlace = Annotated[
+    str, typer.Argument(metavar="DETECTOR", help="A detector's folder, or hf://owner/name[@revision].")
+]
 FalseAlarms = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Share of right answers that may be flagged; default: the detector's lowest."),
@@ -64,9 +68,25 @@ def export(
     stdout.print(str(out), markup=False, soft_wrap=True)
 
 
+@app.command(epilog="Example:  probemap push DETECTOR owner/name")
+def push(
+    detector: DetectorFolder,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository of the hub, made if need be.")],
+    public: Annotated[bool, typer.Option("--public", help="Everybody can read it.")] = False,
+) -> None:
+    """The detector onto the Hugging Face hub, its card as it stands; prints the address."""
+    from probemap.detectors import hub
+    from probemap.detectors.detector import Detector
+
+    name = Detector.load(detector).origin.name
+    if Path(name).exists():
+        say(f"its config.json says where the model lies here, {name}: others name their own place with --model")
+    stdout.print(hub.push(detector, repo, private=not public), markup=False, soft_wrap=True)
+
+
 @app.command(epilog="Example:  probemap score DETECTOR answers.jsonl > scores.jsonl")
 def score(
-    detector: DetectorFolder,
+    detector: DetectorPlace,
     source: Annotated[
         Path,
         typer.Argument(
@@ -94,7 +114,7 @@ def score(
 
 @app.command(epilog='Example:  probemap ask DETECTOR "In which country is the city of Vienna?"')
 def ask(
-    detector: DetectorFolder,
+    detector: DetectorPlace,
     question: Annotated[str, typer.Argument(help="As the detector's own questions.")],
     context: Annotated[str, typer.Option(help="Text to read before answering.")] = "",
     model: ModelOf = None,
@@ -118,7 +138,7 @@ def ask(
 
 @app.command(epilog="Example:  probemap serve DETECTOR --port 8080")
 def serve(
-    detector: DetectorFolder,
+    detector: DetectorPlace,
     host: Annotated[str, typer.Option(help="Where to listen; the default is for this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
     upstream: Annotated[
@@ -164,13 +184,14 @@ def serve(
 
 
 def _scorer(
-    detector: Path, model: str | None, false_alarms: float | None, batch_size: int, device: str, dtype: str
+    detector: str, model: str | None, false_alarms: float | None, batch_size: int, device: str, dtype: str
 ) -> "Scorer":
+    from probemap.detectors import hub
     from probemap.detectors.detector import Detector
     from probemap.detectors.scoring import Scorer
     from probemap.models.model import load_model
 
-    made = Detector.load(detector)
+    made = Detector.from_hub(*hub.parse(detector)) if detector.startswith(hub.SCHEME) else Detector.load(detector)
     dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
     loaded = load_model(model or made.origin.name, device=device, dtype=dtype)
     return Scorer(made, loaded, false_alarms, batch_size)

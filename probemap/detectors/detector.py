@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from probemap.detectors import hub
 from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
 from probemap.detectors.cards import card
 from probemap.probes.stats import Floats
@@ -148,6 +150,43 @@ class Detector:
             part.write_bytes(content)
             part.replace(folder / name)
 
+    def push_to_hub(self, repo: str, *, private: bool = True) -> str:
+        """Write the folder to a repository of the Hugging Face hub, which is made if need be; its history is kept.
+
+        Mind that it tells what `Origin` holds: what the model was loaded by, and where the questions come from.
+
+        Parameters
+        ----------
+        repo: ``owner/name``.
+        private: only who may see the repository can read it.
+
+        Returns
+        -------
+        The repository's address, to be opened in a browser.
+
+        Raises
+        ------
+        DetectorError: as `hub.push`.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            return hub.push(Path(folder), repo, private=private)
+
+    @classmethod
+    def from_hub(cls, repo: str, revision: str | None = None) -> "Detector":
+        """Fetch and read what `push_to_hub` wrote: three files, checked as `load` checks them.
+
+        Parameters
+        ----------
+        repo: ``owner/name``.
+        revision: a branch, tag or commit; None: the newest state.
+
+        Raises
+        ------
+        DetectorError: as `hub.pull` and `load`.
+        """
+        return cls._load(hub.pull(repo, revision), f"{hub.SCHEME}{repo}{'@' if revision else ''}{revision or ''}")
+
     def _branches(self) -> list[tuple[str, Branch]]:
         return [("main", self.main)] + ([("fallback", self.fallback)] if self.fallback else [])
 
@@ -160,7 +199,10 @@ class Detector:
         DetectorError: no such folder, or a file that is not what was written: changed, cut off, of another schema, of
             other shapes, or with numbers that are not finite or larger than `LARGEST`.
         """
-        folder = Path(folder)
+        return cls._load(Path(folder), str(folder))
+
+    @classmethod
+    def _load(cls, folder: Path, name: str) -> "Detector":
         try:
             config_bytes, tensors = (
                 (folder / "config.json").read_bytes(),
@@ -168,19 +210,19 @@ class Detector:
             )
         except OSError as error:
             raise DetectorError(
-                f"{folder} holds no detector ({error.strerror})", "`probemap export RUN --out FOLDER` makes one"
+                f"{name} holds no detector ({error.strerror})", "`probemap export RUN --out FOLDER` makes one"
             ) from None
         try:
             config = json.loads(config_bytes)
             if config["schema"] != SCHEMA:
                 raise DetectorError(
-                    f"{folder} has schema {config['schema']!r:.40}, expected {SCHEMA}",
+                    f"{name} has schema {config['schema']!r:.40}, expected {SCHEMA}",
                     "export it again with this version",
                 )
             if config.pop("check") != _check(config):
-                raise DetectorError(f"{folder / 'config.json'} has changed since it was written", _RESAVE)
+                raise DetectorError(f"{name}/config.json has changed since it was written", _RESAVE)
             if hashlib.sha256(tensors).hexdigest() != config["tensors"]:
-                raise DetectorError(f"{folder / 'detector.safetensors'} has changed since it was written", _RESAVE)
+                raise DetectorError(f"{name}/detector.safetensors has changed since it was written", _RESAVE)
             numbers = load(tensors)
             branches = {name: _branch(name, entry, numbers) for name, entry in config["branches"].items()}
             if set(branches) - {"main", "fallback"} or len(numbers) != len(_TENSORS) * len(branches):
@@ -199,11 +241,11 @@ class Detector:
             SafetensorError,
         ) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DetectorError(f"{folder} is no detector ({reason[:200]})", _RESAVE) from None
+            raise DetectorError(f"{name} is no detector ({reason[:200]})", _RESAVE) from None
         if made.fallback and made.fallback.weight.shape[1] != made.main.weight.shape[1]:
-            raise DetectorError(f"{folder}: its branches read states of different widths", _RESAVE)
+            raise DetectorError(f"{name}: its branches read states of different widths", _RESAVE)
         if made.fallback and made.fallback.asked_for != made.main.asked_for:
-            raise DetectorError(f"{folder}: its branches have thresholds for different shares", _RESAVE)
+            raise DetectorError(f"{name}: its branches have thresholds for different shares", _RESAVE)
         return made
 
 
