@@ -1,5 +1,6 @@
 """A detector finds what was planted, is judged on what took no part, and comes back from disk whole or not at all."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -270,8 +271,6 @@ def test_every_changed_byte_is_found(made: Detector, tmp_path: Path) -> None:
 
 def resealed(folder: Path, change: Any = None, tensors: dict[str, np.ndarray] | None = None) -> None:
     """Somebody who knows how the checksums are made writes other things."""
-    import hashlib
-
     config = json.loads((folder / "config.json").read_text())
     config.pop("check")
     if tensors is not None:
@@ -280,7 +279,8 @@ def resealed(folder: Path, change: Any = None, tensors: dict[str, np.ndarray] | 
         config["tensors"] = hashlib.sha256(content).hexdigest()
     if change is not None:
         change(config)
-    config["check"] = room._check(config)
+    text = json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    config["check"] = hashlib.sha256(text).hexdigest()
     (folder / "config.json").write_text(json.dumps(config))
 
 
@@ -356,6 +356,8 @@ def with_(where: str, value: Any) -> Any:
         ("branches.main.kind", "isotonic", "a calibration to what is no probability"),
         ("origin.asked.max_new_tokens", 0, "answers of 0 tokens"),
         ("origin.frame", "loud", "in the frame 'loud'"),
+        ("origin.model", "\ud800", "is no detector"),
+        ("branches.main.quality.auc", 10**400, "is no detector|a quality that"),
     ],
 )
 def test_words_that_no_detector_has_are_refused(
@@ -367,6 +369,14 @@ def test_words_that_no_detector_has_are_refused(
     resealed(tmp_path, with_(where, value), tensors)
     with pytest.raises(DetectorError, match=rf"{message}(.|\n)*\nhint: "):
         Detector.load(tmp_path)
+
+
+def test_an_endless_count_is_written_as_it_was_read(made: Detector, tmp_path: Path) -> None:
+    made.save(tmp_path)
+    resealed(tmp_path, with_("branches.main.quality.n", 10**400))
+    again = Detector.load(tmp_path)
+    again.save(tmp_path)
+    assert Detector.load(tmp_path).main.quality.n == 10**400
 
 
 def test_the_largest_numbers_that_are_read_can_be_scored(made: Detector, tmp_path: Path) -> None:
@@ -399,9 +409,32 @@ def test_other_schemas_and_other_files_are_refused(made: Detector, tmp_path: Pat
     with pytest.raises(DetectorError, match=r"holds no detector .*\nhint: `probemap export"):
         Detector.load(tmp_path / "nothing")
     made.save(tmp_path)
-    (tmp_path / "detector.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")  # a pickle
-    with pytest.raises(DetectorError, match="has changed since it was written"):
+    pickle = b"\x80\x04cos\nsystem\n(S'true'\ntR."
+    (tmp_path / "detector.safetensors").write_bytes(pickle)
+    with pytest.raises(DetectorError, match=r"detector\.safetensors has changed since it was written\nhint: take the"):
         Detector.load(tmp_path)
+    resealed(tmp_path, lambda config: config.update(tensors=hashlib.sha256(pickle).hexdigest()))
+    with pytest.raises(
+        DetectorError, match=r"is no detector \(Error while deserializing.*header too large\)\nhint: take the folder"
+    ):
+        Detector.load(tmp_path)
+
+
+def test_one_changed_byte_is_told_by_its_file(made: Detector, tmp_path: Path) -> None:
+    made.save(tmp_path)
+    for name, at in (
+        ("detector.safetensors", -1),
+        ("config.json", (tmp_path / "config.json").read_bytes().index(b"0.")),
+    ):
+        whole = (tmp_path / name).read_bytes()
+        changed = bytearray(whole)
+        changed[at] = ord("7") if name == "config.json" else changed[at] ^ 1
+        (tmp_path / name).write_bytes(changed)
+        with pytest.raises(
+            DetectorError, match=rf"{name} has changed since it was written\nhint: take the folder that was"
+        ):
+            Detector.load(tmp_path)
+        (tmp_path / name).write_bytes(whole)
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
@@ -455,6 +488,13 @@ def test_scores_between_two_that_almost_touch_have_a_probability() -> None:
     assert p[[0, 1, 3, 4]].tolist() == [0.25, 0.25, 0.75, 0.75]
     assert 0.25 <= p[2] <= 0.75, "the slope is too large for a number"
     assert np.isnan(p[5])
+
+
+def test_a_curve_of_one_point_gives_nothing_to_what_is_missing() -> None:
+    point = np.array([[0.5], [0.25]])
+    branch = Branch((Cell(0, "-1"),), np.ones((1, 1)), np.zeros(1), point, "isotonic", QUALITY, ())
+    assert branch.probabilities(np.array([-1.0, 0.5, 9])).tolist() == [0.25] * 3
+    assert np.isnan(branch.probabilities(np.array([np.nan]))).all()
 
 
 # --- nothing kept apart ---

@@ -92,12 +92,14 @@ class Branch:
         return np.asarray((np.einsum("ncd,cd->nc", states.astype(np.float64), self.weight) + self.bias).mean(axis=1))
 
     def probabilities(self, scores: Floats) -> Floats:
-        """(n,): of being right."""
+        """(n,): of being right; NaN where there is no score."""
         if self.kind == "platt":
             return np.asarray(expit(self.calibration[0, 0] * scores + self.calibration[1, 0]))
         lowest, highest = self.calibration[1, [0, -1]]
-        # Between two scores that almost touch, the slope is too large for a number.
-        return np.asarray(np.clip(np.interp(scores, *self.calibration), lowest, highest))
+        # Between two scores that almost touch, the slope is too large for a number; and a curve of one point gives its
+        # probability to everything, what is missing included.
+        p = np.clip(np.interp(scores, *self.calibration), lowest, highest)
+        return np.asarray(np.where(np.isnan(scores), np.nan, p))
 
     def threshold(self, false_alarms: float | None = None) -> Threshold:
         """The threshold of a false-alarm rate; None: the lowest.

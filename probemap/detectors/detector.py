@@ -236,6 +236,7 @@ class Detector:
             KeyError,
             TypeError,
             AttributeError,
+            OverflowError,
             RecursionError,
             ValidationError,
             SafetensorError,
@@ -259,8 +260,8 @@ def _described(branch: Branch) -> dict[str, Any]:
 
 
 def _written(values: Quality | Threshold) -> dict[str, Any]:
-    """JSON has no NaN: null."""
-    return {name: None if math.isnan(value) else value for name, value in asdict(values).items()}
+    """JSON has no NaN, the only number that is not itself: null."""
+    return {name: None if value != value else value for name, value in asdict(values).items()}
 
 
 def _read(values: dict[str, Any]) -> dict[str, Any]:
@@ -321,9 +322,7 @@ def _check_threshold(name: str, one: Threshold) -> None:
 
 
 def _check(config: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(config, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 _CELLS: TypeAdapter[list[Cell]] = TypeAdapter(list[Cell])
