@@ -126,8 +126,8 @@ def main() -> None:
         f"Detectors on answers that took no part, {machine()}  {FIFTHS} detectors for each run, each judged on the "
         "fifth of the questions that it knows nothing of; AUCs compare answers of one fifth.  The map's promise is the "
         "AUC of its best cell, chosen on some answers and judged on others; beside it the AUC of the detectors' own "
-        "cells, without the answers that go to the fallback.  Calibration error: ten bins of equally many answers; what "
-        "it would be if all probabilities were true (mean, and 95 % quantile); and the root mean square of the gaps "
+        "cells, without the answers that go to the fallback.  Calibration error: ten bins of equally many answers; what"
+        " it would be if all probabilities were true (mean, and 95 % quantile); and the root mean square of the gaps "
         "without what chance adds to them.",
         "",
         *head(*names[:split]),
