@@ -224,6 +224,35 @@ def test_what_is_located_already_is_not_located_again(
             scorer.score(examples[:1], [first], [(replace(span, start=start, stop=stop), "")])
 
 
+def test_weights_in_fewer_bits_are_another_model(
+    mapped: Path, chat_model: Model, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
+    log = run.log()
+    log["steps"]["answer"]["options"]["quantize"] = "4bit"
+    run.write("run.json", json.dumps(log))
+    made = export(run, tmp_path / "d", cells=[(2, "exact_answer_last")], held_out=0.6)
+    assert Detector.load(tmp_path / "d").origin.quantize == made.origin.quantize == "4bit"
+    with pytest.raises(DetectorError, match=r"made for tiny-chat with weights in 4bit…, this is tiny-chat with none"):
+        Scorer(made, chat_model)
+
+    class Four:
+        load_in_4bit = True
+
+    monkeypatch.setattr(chat_model.network.config, "quantization_config", Four(), raising=False)
+    check_belongs(made, chat_model)
+    loaded: list[Any] = []
+
+    def load(name: str, *, quantize: str | None, **given: Any) -> Model:
+        loaded.append(quantize)
+        return chat_model
+
+    monkeypatch.setattr("probemap.models.model.load_model", load)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6."}))
+    probemap("score", tmp_path / "d", tmp_path / "rows.jsonl", "--model", chat_folder)
+    assert loaded == ["4bit"], "loaded as it was when the detector was made"
+
+
 def test_files_are_scored_as_they_are_read() -> None:
     taken = 0
 

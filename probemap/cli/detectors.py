@@ -193,7 +193,7 @@ def _scorer(
 
     made = Detector.from_hub(*hub.parse(detector)) if detector.startswith(hub.SCHEME) else Detector.load(detector)
     dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
-    loaded = load_model(model or made.origin.name, device=device, dtype=dtype)
+    loaded = load_model(model or made.origin.name, device=device, dtype=dtype, quantize=made.origin.quantize or None)
     return Scorer(made, loaded, false_alarms, batch_size)
 
 

@@ -139,3 +139,5 @@ class Origin:
     site: str = "resid"
     locator: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    quantize: Literal["", "4bit", "8bit"] = ""
+    """The weights in fewer bits as they were loaded: then the revision alone does not say which they are."""

@@ -321,6 +321,7 @@ def check_belongs(detector: Detector, model: Model) -> None:
         check_position(cell.position)
     for what, own, other in (
         ("weights", origin.revision, model.revision),
+        ("weights in", origin.quantize, model.quantize),
         ("chat template", origin.template, model.template),
     ):
         if own and own != other:

@@ -67,6 +67,12 @@ class Model:
         return f"{self.revision} {self.dtype} {getattr(quantised, 'quant_method', '')}".strip()
 
     @property
+    def quantize(self) -> str:
+        """Of a model whose weights bitsandbytes loaded in fewer bits ``4bit`` or ``8bit``; else empty."""
+        how = getattr(self.network.config, "quantization_config", None)
+        return next((bits for bits in ("4bit", "8bit") if getattr(how, f"load_in_{bits}", False)), "")
+
+    @property
     def template(self) -> str:
         """SHA-256 of the tokenizer's chat template; empty if it has none."""
         text = self.tokenizer.chat_template

@@ -76,6 +76,7 @@ def origin_of(run: Run, task: Task, site: str) -> Origin:
         name=answered["options"]["model"],
         revision=facts["revision"],
         dtype=facts["dtype"],
+        quantize=answered["options"].get("quantize") or "",
         template=facts.get("template", ""),
         frame=facts["frame"],
         asked=replace(task, examples=()),
