@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from probemap.complaints import complaint
 from probemap.models.prompt import Frame, Prompt, Turn
 from probemap.options import Endpoint
 from probemap.records import ModelError, Reply
@@ -56,8 +57,7 @@ def _speaking(url: str) -> Iterator[Any]:
         # A server of one's own asks for no key, but the client insists on one; OPENAI_API_KEY is read where it is set.
         yield _client(openai, url)
     except openai.OpenAIError as error:
-        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
-        raise ModelError(f"{url}: {reason}", _HINT) from None
+        raise ModelError(f"{url}: {complaint(error)}", _HINT) from None
 
 
 def ask_endpoint(

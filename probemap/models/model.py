@@ -16,6 +16,7 @@ import transformers
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from probemap.complaints import complaint
 from probemap.records import ModelError
 
 
@@ -169,9 +170,8 @@ def load_model(
         if not placed:
             network.to(device)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0][:300]
         raise ModelError(
-            f"model {name!r} could not be loaded: {reason}",
+            f"model {name!r} could not be loaded: {complaint(error)}",
             "quantising needs bitsandbytes: pip install 'probemap[quantized]'"
             if quantize
             else f"give a hub id, a folder with config.json and safetensors, a .gguf file, or {', '.join(ALIASES)}",

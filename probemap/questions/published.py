@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from probemap.complaints import complaint
 from probemap.questions import adapters
 from probemap.questions.adapters import Row
 from probemap.records import DataError, Example, Kind, Task
@@ -307,7 +308,7 @@ def from_hub(name: str) -> Task:
         rows = datasets.load_dataset(hub.repository, hub.config, split=hub.split)
     except Exception as error:  # datasets raises what its backends raise
         raise DataError(
-            f"{hub.repository} could not be loaded: {str(error).strip().splitlines()[0][:200]}",
+            f"{hub.repository} could not be loaded: {complaint(error)}",
             f"check the network, or give the same rows as a file: {name}:FILE",
         ) from None
     return adapted(name, rows)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from probemap.complaints import complaint
 from probemap.probes.map import ProbeMap
 from probemap.records import RunError
 from probemap.runs.contents import read_map
@@ -37,7 +38,7 @@ def track(run: Run, tracker: str) -> None:
         _HAND_OVER[tracker](run, _facts(run, probe_map), _numbers(probe_map), files)
     except Exception as error:  # each raises kinds of its own, of networks, keys and disks
         raise RunError(
-            f"{tracker} refused: {type(error).__name__} {str(error).splitlines()[0] if str(error) else ''}",
+            f"{tracker} refused: {type(error).__name__} {complaint(error) if str(error) else ''}",
             f"the run is whole in {run.path}; mend it and `probemap run` hands it over again",
         ) from None
 

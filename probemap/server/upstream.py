@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+from probemap.complaints import complaint
 from probemap.records import ModelError, ProbemapError
 
 
@@ -83,7 +84,6 @@ class Upstream:
         await self._client.close()
 
     def _told(self, error: Exception) -> UpstreamError:
-        reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
         status = getattr(error, "status_code", None)
         # What the caller did wrong is the caller's to mend; the rest is between the two servers.
-        return UpstreamError(f"{self.url}: {reason}", status if status in (400, 404, 413, 422, 429) else 502)
+        return UpstreamError(f"{self.url}: {complaint(error)}", status if status in (400, 404, 413, 422, 429) else 502)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from filelock import FileLock
 
+from probemap.complaints import complaint
 from probemap.records import StoreError
 
 
@@ -154,9 +155,8 @@ class Remote:
         except StoreError:
             raise
         except Exception as error:  # every file system raises its own kinds
-            reason = str(error).strip().split("\n")[0][:300] or type(error).__name__
             raise StoreError(
-                f"{self.url}: {type(error).__name__}: {reason}",
+                f"{self.url}: {type(error).__name__}: {complaint(error)}",
                 "check the address, the credentials and the rights; what was written there is kept",
             ) from None
 
