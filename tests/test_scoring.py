@@ -383,3 +383,21 @@ def test_a_question_is_answered_with_its_probability(detector_folder: Path, chat
     call = probemap("ask", detector_folder, "What is 3 + 5?", "--model", chat_folder)
     assert re.search(r"right with probability 0\.\d\d|nothing can be said", call.stdout)
     assert "judged by layer" in call.stderr or "exact answer:" in call.stderr
+
+
+def test_a_model_of_the_hub_is_loaded_as_it_was_when_the_detector_was_made(
+    detector: Detector, chat_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def loads(name: str, *, revision: str | None, **_: Any) -> Model:
+        asked.append(revision)
+        return replace(chat_model, revision=revision or chat_model.revision)
+
+    monkeypatch.setattr("probemap.models.model.load_model", loads)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6"}) + "\n")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for number, revision in enumerate((commit, chat_model.revision)):
+        replace(detector, origin=replace(detector.origin, revision=revision)).save(tmp_path / str(number))
+        probemap("score", tmp_path / str(number), tmp_path / "rows.jsonl")
+    assert asked == [commit, None]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # --help answers in a blink
 
 app = typer.Typer()
 
+_COMMIT = 40
+"""Hexadecimal digits of a commit."""
+
 DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
 # As text: a path would make one slash of two.
 DetectorPlace = Annotated[
@@ -193,7 +196,15 @@ def _scorer(
 
     made = Detector.from_hub(*hub.parse(detector)) if detector.startswith(hub.SCHEME) else Detector.load(detector)
     dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
-    loaded = load_model(model or made.origin.name, device=device, dtype=dtype, quantize=made.origin.quantize or None)
+    # A commit of the hub, which moves on; files here have a longer hash of their own.
+    commit = made.origin.revision if len(made.origin.revision) == _COMMIT else None
+    loaded = load_model(
+        model or made.origin.name,
+        revision=commit,
+        device=device,
+        dtype=dtype,
+        quantize=made.origin.quantize or None,
+    )
     return Scorer(made, loaded, false_alarms, batch_size)
 
 
