@@ -163,7 +163,7 @@ def test_titles_are_escaped_and_scripts_are_those_of_the_policy() -> None:
     page = render([Sheet(made, '</title><script>alert("x")</script>')])
     assert "<title>&lt;/title&gt;&lt;script&gt;alert" in page
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert len(scripts) == 4
+    assert len(scripts) == 5
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
     assert re.findall(r"&#39;sha256-(.*?)&#39;", policy) == hashes
