@@ -82,7 +82,7 @@ def push(
     from probemap.detectors.detector import Detector
 
     name = Detector.load(detector).origin.name
-    if Path(name).exists():
+    if name and Path(name).exists():
         say(f"its config.json says where the model lies here, {name}: others name their own place with --model")
     stdout.print(hub.push(detector, repo, private=not public), markup=False, soft_wrap=True)
 
