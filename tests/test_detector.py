@@ -306,6 +306,7 @@ def numbers(folder: Path) -> dict[str, np.ndarray]:
         ("main.weight", np.full((1, 6), -1e101), "numbers larger than"),
         ("main.bias", np.full(1, 1e308), "numbers larger than"),
         ("main.weight", np.full((1, 6), np.inf), "numbers that are not finite"),
+        ("main.weight", np.full((1, 6), 0x7F800001, np.uint32).view(np.float32), "numbers that are not finite"),
         ("main.weight", np.zeros((1, 6), np.complex64), "numbers of type complex64"),
         ("main.weight", np.zeros((1, 6), np.int64), "numbers of type int64"),
         ("main.weight", np.zeros((1, 1_000_001)), "weights of shape"),

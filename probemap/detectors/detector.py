@@ -273,7 +273,8 @@ def _branch(name: str, entry: dict[str, Any], numbers: dict[str, npt.NDArray[Any
     tensors = [numbers[f"{name}.{what}"] for what in _TENSORS]
     if any(tensor.dtype.kind != "f" for tensor in tensors):
         raise ValueError(f"{name}: numbers of type {', '.join(str(tensor.dtype) for tensor in tensors)}")
-    weight, bias, calibration = (np.asarray(tensor, np.float64) for tensor in tensors)
+    with np.errstate(invalid="ignore"):  # a signalling NaN of a shorter type warns, and is refused below as any other
+        weight, bias, calibration = (np.asarray(tensor, np.float64) for tensor in tensors)
     cells: Sequence[Cell] = _CELLS.validate_python(entry["cells"])
     kind: Literal["platt", "isotonic"] = _KIND.validate_python(entry["kind"])
     if any(cell.layer < 0 for cell in cells):
