@@ -5,6 +5,7 @@ import pytest
 
 from probemap.studies.choice import Question, Trust, compare, share, share_difference
 from probemap.studies.kinds import Sampled
+from probemap.studies.meaning import Gives
 
 MAIN, SPARE = "main", "fallback"
 
@@ -17,9 +18,10 @@ def question(
     kinds: str = "",
     group: str = "",
 ) -> Question:
-    """Verdicts as letters: r(ight), w(rong), u(ndecided)."""
-    verdicts = tuple({"r": True, "w": False, "u": None}[letter] for letter in correct)
-    sampled = Sampled("q", verdicts, tuple(map(int, meaning)), (False,) * len(correct))
+    """Verdicts as letters: r(ight), w(rong), u(ndecided), f: a refusal."""
+    verdicts = tuple({"r": True, "w": False, "u": None, "f": None}[letter] for letter in correct)
+    gives: tuple[Gives, ...] = tuple("refusal" if letter == "f" else "answer" for letter in correct)
+    sampled = Sampled("q", verdicts, tuple(map(int, meaning)), gives)
     trusted = tuple(Trust(by, score) for by, score in trust or [(MAIN, 0.0)] * len(correct))  # type: ignore[arg-type]
     return Question(sampled, greedy, trusted, kinds, group)
 
@@ -46,6 +48,11 @@ def test_what_is_undecided_is_not_right() -> None:
         "probe": 0,
         "best possible": 1,
     }
+
+
+def test_majority_takes_an_answer_where_there_is_one() -> None:
+    assert question("fffrrw", "000112").majority == 3
+    assert question("fff", "000").majority == 0
 
 
 def test_the_detector_s_own_cells_come_before_the_fallback_s_and_none_comes_last() -> None:
@@ -112,6 +119,9 @@ def test_the_table_and_its_words() -> None:
     assert len(made.words) == 2
     same = compare([question("rw", "00", [(MAIN, 0.0), (MAIN, 1.0)], i % 2 == 0, "", str(i)) for i in range(20)])
     assert "That is less often than by greedy (-0.500" in same.words[1]
+    named = compare(rows, own="own answer")
+    assert [row[2] for row in named.rows[:2]] == ["own answer", "random"]
+    assert "by own answer (+0.500" in named.words[1]
     few = compare(rows[:9])
     assert few.words == ("9 questions are too few to say anything.",)
     level = compare([question("rw", "01", [(MAIN, i % 2), (MAIN, 0.5)], i % 2 == 0, "", str(i)) for i in range(20)])

@@ -5,16 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap.studies.kinds import KINDS, Sampled, counts, kinds_of
+from probemap.studies.meaning import Gives
 
 
 def sampled(right: int = 0, wrong: tuple[int, ...] = (), refuses: int = 0, undecided: int = 0) -> Sampled:
     """So many right answers, wrong answers of each meaning, refusals, and answers without verdict."""
-    rows: list[tuple[bool | None, int, bool]] = [(True, 0, False)] * right
+    rows: list[tuple[bool | None, int, Gives]] = [(True, 0, "answer")] * right
     for meaning, count in enumerate(wrong, start=1):
-        rows += [(False, meaning, False)] * count
-    rows += [(None, 98, True)] * refuses + [(None, 99, False)] * undecided
-    correct, meaning_of, refusing = zip(*rows, strict=True)
-    return Sampled("q", correct, meaning_of, refusing)
+        rows += [(False, meaning, "answer")] * count
+    rows += [(None, 98, "refusal")] * refuses
+    rows += [(None, 99, "nothing")] * undecided
+    correct, meaning_of, gives = zip(*rows, strict=True)
+    return Sampled("q", correct, meaning_of, gives)
 
 
 @pytest.mark.parametrize(
@@ -61,17 +63,16 @@ def test_what_is_counted() -> None:
     one = sampled(right=3, wrong=(4, 4, 1), refuses=2, undecided=1)
     assert (one.right, one.same_wrong, one.different) == (3, 4, 4)
     # Accepted in two spellings is one answer.
-    assert Sampled("q", (True, True), (0, 1), (False, False)).different == 1
+    assert Sampled("q", (True, True), (0, 1), ("answer", "answer")).different == 1
     assert counts(["B", "DE", "", "E"]) == {"A": 0, "B": 1, "C": 0, "D": 1, "E": 2, "": 1}
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([True, False, None]), st.integers(0, 5), st.booleans()), min_size=2, max_size=40
-    ),
-    st.randoms(),
-)
-def test_the_order_of_samples_does_not_matter(rows: list[tuple[bool | None, int, bool]], random: object) -> None:
+GIVES = st.sampled_from(["answer", "refusal", "nothing"])
+SAMPLE = st.tuples(st.sampled_from([True, False, None]), st.integers(0, 5), GIVES)
+
+
+@given(st.lists(SAMPLE, min_size=2, max_size=40), st.randoms())
+def test_the_order_of_samples_does_not_matter(rows: list[tuple[bool | None, int, Gives]], random: object) -> None:
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     one, other = (kinds_of(Sampled("q", *map(tuple, zip(*some, strict=True)))) for some in (rows, shuffled))

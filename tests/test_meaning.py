@@ -8,8 +8,8 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.records import Answer, Example, Judgement, Task, Verdict
-from probemap.studies.meaning import entropy, meanings
+from probemap.records import Answer, Example, Judgement, Span, Task, Verdict
+from probemap.studies.meaning import Gives, entropy, meanings
 from probemap.verdicts.locate import find_words, locate, token_span
 
 COUNTRIES = Task(
@@ -24,7 +24,7 @@ def said(text: str) -> Answer:
     return make_answer(text, [text] if text else [], ["p"])
 
 
-def meant(task: Task, *texts: str) -> tuple[list[int], list[bool]]:
+def meant(task: Task, *texts: str) -> tuple[list[int], list[Gives]]:
     answers = [said(text) for text in texts]
     judged = [Judgement("q", Verdict(None, ""), *locate(task, EXAMPLE, a)) for a in answers]
     return meanings(task, EXAMPLE, answers, judged)
@@ -42,26 +42,30 @@ def extracted(*pairs: tuple[str, str]) -> list[int]:
 
 
 def test_names_mean_the_member_of_the_closed_set() -> None:
-    found, refuses = meant(
-        COUNTRIES,
-        "It is in Austria.",
-        "AUSTRIA!",
-        "Great Britain",
-        "It lies in the UK",
-        "a German city",
-        "I don't know.",
-    )
+    texts = "It is in Austria.", "AUSTRIA!", "Great Britain", "It lies in the UK", "a German city", "I don't know."
+    found, gives = meant(COUNTRIES, *texts)
     assert found == [0, 0, 1, 1, 2, 3]
-    assert refuses == [False] * 5 + [True]
+    assert gives == ["answer"] * 5 + ["refusal"]
 
 
 def test_numbers_mean_their_value() -> None:
     assert meant(NUMBERS, "7", "It is 7.0", "seven", "1,200", "1200", "8", "no idea what")[0] == [0, 0, 0, 1, 1, 2, 3]
 
 
+def test_numbers_of_any_size_have_a_meaning_of_their_own() -> None:
+    large = "123456789012345678901234567890"
+    assert meant(NUMBERS, large, large[:-1] + "1", large + ".0", "1" + "0" * 400)[0] == [0, 1, 0, 2]
+    assert extracted(("1e9999999", "1e9999999"), ("1e9999998", "1e9999998"), ("10e9999998", "10e9999998")) == [0, 1, 0]
+
+
+def test_an_exact_answer_without_words_gives_nothing() -> None:
+    by_hand = Judgement("q", Verdict(None, ""), Span(1, 2, " "))
+    assert meanings(OPEN, EXAMPLE, [said("?!")], [by_hand]) == ([0], ["nothing"])
+
+
 def test_an_empty_answer_says_nothing_and_is_no_refusal() -> None:
-    found, refuses = meant(COUNTRIES, "", "Austria", " ")
-    assert (found, refuses) == ([0, 1, 0], [False, False, False])
+    found, gives = meant(COUNTRIES, "", "Austria", " ")
+    assert (found, gives) == ([0, 1, 0], ["nothing", "answer", "nothing"])
 
 
 def test_open_answers_mean_their_exact_answer() -> None:
@@ -88,8 +92,8 @@ def test_verdicts_are_not_looked_at() -> None:
     answers = [said("Austria"), said("Germany"), said("Austria")]
     judged = [Judgement("q", Verdict(True, "x"), *locate(COUNTRIES, EXAMPLE, a)) for a in answers]
     other = [replace(j, verdict=Verdict(i > 0, "y")) for i, j in enumerate(judged)]
-    assert meanings(COUNTRIES, EXAMPLE, answers, judged) == ([0, 1, 0], [False] * 3)
-    assert meanings(COUNTRIES, EXAMPLE, answers, other) == ([0, 1, 0], [False] * 3)
+    assert meanings(COUNTRIES, EXAMPLE, answers, judged) == ([0, 1, 0], ["answer"] * 3)
+    assert meanings(COUNTRIES, EXAMPLE, answers, other) == ([0, 1, 0], ["answer"] * 3)
 
 
 def test_entropy_by_hand() -> None:
@@ -100,8 +104,8 @@ def test_entropy_by_hand() -> None:
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=8), st.sampled_from([COUNTRIES, NUMBERS, OPEN]))
 def test_any_text_has_a_meaning(texts: list[str], task: Task) -> None:
-    found, refuses = meant(task, *texts)
-    assert len(found) == len(refuses) == len(texts)
+    found, gives = meant(task, *texts)
+    assert len(found) == len(gives) == len(texts)
     assert found[0] == 0
     for i, one in enumerate(texts):  # equal texts mean the same
         assert all(found[i] == found[j] for j, other in enumerate(texts) if one == other)

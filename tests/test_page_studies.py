@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,9 @@ from test_report import NAMES, content
 from test_values import from_scores, some
 
 from probemap.options import Talk
-from probemap.pictures.matrix import draw_matrix, grid
+from probemap.pictures.matrix import draw_matrix, grid, save_matrix
 from probemap.pictures.report import Sheet, render
+from probemap.records import RunError
 from probemap.runs.reporting import report
 from probemap.runs.run import Run
 from probemap.runs.studying import baselines
@@ -116,7 +116,8 @@ def test_a_study_of_something_else_than_the_folder_holds_is_left_out_and_said(ma
     (shown,) = content(path.read_text())["runs"]
     assert [study["title"] for study in shown["studies"]] == ["What tells right answers from wrong ones"]
     assert not any("without baselines" in line for line in said)
-    run.write_p_true([replace(b, p_true=0.5) for b in run.p_true()])
+    p_true = run.path / "p_true.jsonl"
+    p_true.write_text(p_true.read_text().replace("0.", "0.0"))
     path = report([run], talk=Talk(tell=said.append))
     (shown,) = content(path.read_text())["runs"]
     assert shown["studies"] == []
@@ -128,8 +129,12 @@ def test_a_damaged_table_is_named(mapped: Path, tmp_path: Path, damage: str) -> 
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
     baselines(run)
     (run.path / "baselines.json").write_text(damage)
-    with pytest.raises(Exception, match=r"baselines.json is damaged\nhint: make it again with --redo"):
-        report([run])
+    with pytest.raises(RunError, match=r"baselines.json is damaged\nhint: make it again with --redo"):
+        run.table("baselines")
+    said: list[str] = []
+    (shown,) = content(report([run], talk=Talk(tell=said.append)).read_text())["runs"]
+    assert shown["studies"] == []
+    assert [line for line in said if "baselines.json is damaged" in line]
 
 
 def test_tables_for_spreadsheets_are_defused() -> None:
@@ -154,3 +159,10 @@ def test_the_picture_shows_the_numbers() -> None:
     # Pale where nothing is shown: a gain whose interval holds 0.
     alpha = right.images[0].get_alpha()
     assert alpha is not None and alpha[1, 1] == 0.35 and alpha[0, 1] == 1.0  # type: ignore[index]
+
+
+def test_names_that_look_like_mathematics_are_names(tmp_path: Path) -> None:
+    save_matrix(transfer("$\\frac$", "a$b$ " + "x" * 300), tmp_path / "transfer.svg")
+    drawn = (tmp_path / "transfer.svg").read_text()
+    assert "$\\frac$" in drawn
+    assert f"a$b$ {'x' * 34}…" in drawn

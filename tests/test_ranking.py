@@ -105,3 +105,25 @@ def test_rows_of_a_map_are_found_by_name(known: tuple[ProbeMap, np.ndarray]) -> 
     assert map_rows(made, ids).tolist() == list(reversed(range(240)))
     with pytest.raises(Exception, match="the map was made of other answers: 'q0' is not there"):
         map_rows(made, ids[:-1])
+
+
+def test_maps_without_inner_folds_and_maps_that_judge_some_answers(known: tuple[ProbeMap, np.ndarray]) -> None:
+    made, correct = known
+    plain = {"all": Plain("of all", correct + np.random.default_rng(0).normal(size=240))}
+    flat = rank(ProbeMap(made.data.drop_vars("inner")), plain)
+    assert [row[0] for row in flat.rows] == ["all"]
+    assert flat.words[-1] == (
+        "Not ranked, because the map was made without folds inside folds (fewer than 3, or the paper's protocol): "
+        "probe_last_q, probe_before_last, probe_last and probe_exact_answer."
+    )
+    draw = np.random.default_rng(3)
+    states = draw.normal(size=(240, 2, 2, 6)).astype(np.float32)
+    states[:, 1, 1, 0] += 2 * correct
+    some = fit_map(states, correct, positions=["last_q", "exact_answer_last"], held_out=0.3)
+    table = rank(some, plain)
+    assert {row[2] for row in table.rows} == {72}
+    assert [row[0] for row in table.rows][:2] == ["probe_exact_answer", "all"]
+    assert table.words[-1] == (
+        "Not ranked, because the map has none of their positions, or too few answers there: "
+        "probe_before_last and probe_last."
+    )

@@ -16,16 +16,18 @@ from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.models.prompt import Prompt
 from probemap.models.replay import replay
-from probemap.options import Answering, Resampling, Studying, Talk
+from probemap.options import Answering, Capturing, Probing, Resampling, Studying, Talk
+from probemap.probes.fit import fit_map
 from probemap.records import Answer, ProbemapError, Reply, RunError
-from probemap.runs import studying
+from probemap.runs import choosing, contents, studying, transferring
 from probemap.runs.analysis import make_map
 from probemap.runs.capturing import capture
 from probemap.runs.contents import answers_of
 from probemap.runs.judging import judge
-from probemap.runs.pipeline import answer
+from probemap.runs.pipeline import answer, ask_p_true
 from probemap.runs.resampling import each_question, resample, sample_id
 from probemap.runs.run import Run
+from probemap.studies.transfer import at_home
 
 K = 6
 
@@ -175,15 +177,15 @@ def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeyp
         return original(states, correct, **options)
 
     monkeypatch.setattr(detecting, "fit_detector", noted)
-    table = studying.choose(sampled)
+    table = choosing.choose(sampled)
     assert len(fitted) == 5
     unseen = [set(range(80)) - one for one in fitted]
     assert sorted(i for one in unseen for i in one) == list(range(80))  # each question is left out once
     of = {str(row[2]): row for row in table.rows if row[0] == "all"}
-    assert of["greedy"][3] == 0.5
-    # 2 of 6, 6 of 6, 1 of 6 and 1 of 6; the most frequent are a refusal, right, wrong, and the first of all.
+    assert of["own answer"][3] == 0.5  # they came from a file
+    # 2 of 6, 6 of 6, 1 of 6 and 1 of 6; the most frequent answers are right, right, wrong, and the first of all.
     assert of["random"][3] == pytest.approx((2 + 6 + 1 + 1) / 24)
-    assert of["majority"][3] == 0.25
+    assert of["majority"][3] == 0.5
     assert of["best possible"][3] == 1.0
     by_line = [json.loads(line) for line in (sampled.path / "choices.jsonl").read_text().splitlines()]
     assert {row["id"] for row in by_line} == {f"q{i}" for i in range(80)}
@@ -194,7 +196,7 @@ def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeyp
 def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from probemap.detectors.scoring import Scorer
 
-    table = studying.choose(sampled)
+    table = choosing.choose(sampled)
     whole = (sampled.path / "choices.jsonl").read_bytes()
     score, calls = Scorer.score, iter(range(1000))
 
@@ -205,33 +207,31 @@ def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: 
 
     monkeypatch.setattr(Scorer, "score", dies)
     with pytest.raises(KeyboardInterrupt):
-        studying.choose(sampled, redo=True)
+        choosing.choose(sampled, redo=True)
     monkeypatch.setattr(Scorer, "score", score)
     path = sampled.path / "choices.jsonl"
     assert path.read_bytes().count(b"\n") == 37
     with path.open("ab") as file:
         file.write(b'{"id": "q')
     lines: list[str] = []
-    assert studying.choose(sampled, talk=Talk(tell=lines.append)) == table
+    assert choosing.choose(sampled, talk=Talk(tell=lines.append)) == table
     assert lines == ["37 of 80 questions are there already"]
     assert path.read_bytes() == whole
     assert (sampled.path / "earlier/001-choose/choices.jsonl").read_bytes() == whole
 
 
 def test_a_damaged_line_of_choices_is_named(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    studying.choose(sampled)
+    choosing.choose(sampled)
     path = sampled.path / "choices.jsonl"
     log = json.loads((sampled.path / "run.json").read_text())
     log["steps"]["choose"]["done"] = False
     (sampled.path / "run.json").write_text(json.dumps(log))
-    for broken in (
-        '{"id": "q0"}',
-        '{"id": "q0", "trust": []}',
-        "[]",
-        '{"id": "q0", "trust": [{"by": "me", "score": 1}]}',
-    ):
+    stranger = '{"id": "q0", "trust": [{"by": "me", "score": 1}]}'
+    for broken in ('{"id": "q0"}', "[]", "null", stranger):
         path.write_text(broken + "\n")
         assert "choices.jsonl, line 1 is damaged" in refused("choose", sampled.path)
+    path.write_text('{"id": "q0", "trust": []}\n')
+    assert "choices.jsonl does not hold 6 samples of 'q0'" in refused("choose", sampled.path)
 
 
 def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
@@ -319,7 +319,7 @@ def test_every_run_s_probe_on_every_run(others: list[Run]) -> None:
     assert (plus.path / "transfer.csv").read_bytes() == before
     earlier = plus.path / "earlier/001-transfer"
     assert {p.name for p in earlier.iterdir()} == {
-        "step.json", "transfer.json", "transfer.csv", "transfer.png", "transfer.svg",
+        "step.json", "transfer.json", "transfer.csv", "transfer.jsonl", "transfer.png", "transfer.svg",
     }  # fmt: skip
     assert not (minus.path / "transfer.csv").exists()
 
@@ -347,3 +347,175 @@ def test_another_number_of_folds_is_another_result(sampled: Run) -> None:
     with pytest.raises(RunError, match=r"kinds.jsonl was made otherwise: folds was 5, now 4"):
         studying.errors(sampled, Studying(folds=4))
     assert answers_of(sampled, sampled.task())
+
+
+# --- what changed, and what cannot be asked ---
+
+
+def changed_step(run: Run, step: str, **changes: Any) -> None:
+    """As if a step had been made otherwise."""
+    log = json.loads((run.path / "run.json").read_text())
+    for part, values in changes.items():
+        log["steps"][step][part] |= values
+    (run.path / "run.json").write_text(json.dumps(log))
+
+
+def test_states_that_were_captured_otherwise_are_another_result(sampled: Run) -> None:
+    studying.errors(sampled)
+    capture(sampled, Capturing(site="mlp_out"), redo=True)
+    assert "was made otherwise: its input changed (activations)" in refused("errors", sampled.path)
+
+
+def test_errors_that_were_interrupted_go_on(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from probemap.studies import errors as room
+
+    table = studying.errors(sampled)
+    calls, fitted = iter(range(100)), list[int]()
+
+    def dies(*given: Any, **options: Any) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        fitted.append(1)
+        return fit_map(*given, **options)
+
+    monkeypatch.setattr(room, "fit_map", dies)
+    with pytest.raises(KeyboardInterrupt):
+        studying.errors(sampled, redo=True)
+    assert len((sampled.path / "errors.jsonl").read_text().splitlines()) == 2
+    assert studying.errors(sampled) == table  # it dies at the third call alone
+    assert len(fitted) == 5
+    assert {p.name for p in (sampled.path / "earlier/001-errors").iterdir()} == {
+        "step.json", "errors.json", "errors.csv", "errors.jsonl", "kinds.jsonl",
+    }  # fmt: skip
+
+
+def test_two_folds_leave_nothing_to_choose_a_cell_by(sampled: Run) -> None:
+    message = refused("errors", sampled.path, "--folds", 2)
+    assert message == "2 folds leave none inside others to choose a cell by\nhint: give 3 folds or more"
+
+
+def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_p_true(run)
+    whole = (run.path / "p_true.jsonl").read_bytes()
+    assert len(run.p_true()) == 80
+    changed_step(run, "p-true", facts={})
+    log = json.loads((run.path / "run.json").read_text())
+    log["steps"]["p-true"]["done"] = False
+    (run.path / "run.json").write_text(json.dumps(log))
+    lines = whole.splitlines(keepends=True)
+    (run.path / "p_true.jsonl").write_bytes(b"".join(lines[:50]) + lines[50][:9])
+    said_: list[str] = []
+    ask_p_true(run, talk=Talk(tell=said_.append))
+    assert said_ == ["50 of 80 answers have been asked about already"]
+    again = [b.p_true for b in run.p_true()]
+    assert again == pytest.approx([json.loads(line)["p_true"] for line in lines], abs=1e-6)
+
+
+def test_verdicts_by_hand_are_told_apart_from_those_of_the_samples(sampled: Run) -> None:
+    rows = sampled.judgements()
+    sampled.write_judgements(
+        [
+            replace(j, verdict=replace(j.verdict, correct=not j.verdict.correct)) if i < 7 else j
+            for i, j in enumerate(rows)
+        ]
+    )
+    table = studying.errors(sampled)
+    assert table.words[-1] == (
+        "Mind that the verdicts on 7 of the run's own 80 answers were given or decided by hand, and are not those that "
+        "the judge of the samples would have given."
+    )
+
+
+def test_without_accepted_answers_nobody_can_judge_samples(sampled: Run) -> None:
+    task = sampled.task()
+    sampled.write_task(replace(task, examples=tuple(replace(e, answers=()) for e in task.examples)))
+    log = json.loads((sampled.path / "run.json").read_text())
+    for step in ("judge", "resample"):
+        log["steps"][step]["inputs"]["task.json"] = sampled.sha256("task.json")
+    (sampled.path / "run.json").write_text(json.dumps(log))
+    message = refused("errors", sampled.path)
+    assert "80 questions have no accepted answers: nobody can judge their samples" in message
+
+
+def test_own_answers_that_were_drawn_are_not_called_greedy(sampled: Run) -> None:
+    changed_step(sampled, "answer", options={"temperature": 1.0, "answers": None})
+    assert choosing.choose(sampled).rows[0][2] == "own answer"
+    changed_step(sampled, "answer", options={"temperature": 0.0})
+    assert choosing.choose(sampled, redo=True).rows[0][2] == "greedy"
+
+
+def test_prompts_that_leave_no_room_are_refused(run: Run) -> None:
+    task = run.task()
+    run.write_task(replace(task, max_new_tokens=100_000))
+    with pytest.raises(ProbemapError, match="80 questions do not fit the window of tiny-chat, 256 tokens"):
+        resample(run, Resampling(k=2))
+
+
+def test_places_that_depend_on_the_verdict_are_no_evidence(sampled: Run, others: list[Run]) -> None:
+    plus, minus = others
+    for run_ in (sampled, minus):
+        changed_step(run_, "judge", options={"locator": "paper"})
+    for words in (("baselines", sampled.path), ("errors", sampled.path), ("transfer", plus.path, minus.path)):
+        message = refused(*words)
+        assert "the place of the exact answer depends on the verdict (--locator paper)" in message
+        assert "with another locator" in message
+
+
+def test_baselines_do_without_exact_answers(sampled: Run) -> None:
+    sampled.write_judgements([replace(j, span=None, no_span="by hand") for j in sampled.judgements()])
+    capture(sampled, redo=True)
+    make_map(sampled, redo=True)
+    table = studying.baselines(sampled)
+    names = {row[0] for row in table.rows}
+    assert "p_true" in names
+    assert not {"p_true_exact", "exact_logprob_min", "probe_exact_answer"} & names
+    assert "Not ranked, because the map has none of their positions, or too few answers there: probe_exact_answer." in (
+        table.words
+    )
+
+
+def test_a_map_that_was_made_before_p_true_stays_up_to_date(run: Run) -> None:
+    studying.baselines(run)
+    told: list[str] = []
+    contents.read_map(run, told.append)
+    assert told == []
+    make_map(run, redo=True)
+    (run.path / "p_true.jsonl").write_text("")
+    contents.read_map(run, told.append)
+    assert told[0].startswith("map.nc was made before p_true.jsonl changed")
+
+
+def test_runs_of_other_weights_or_maps_without_inner_folds_cannot_be_compared(others: list[Run]) -> None:
+    plus, minus = others
+    make_map(minus, Probing(folds=2), redo=True)
+    message = refused("transfer", plus.path, minus.path)
+    assert f"the map of {minus.path} was made without folds inside folds" in message
+    assert f"hint: `probemap map {minus.path} --folds 5 --redo`" in message
+    changed_step(minus, "answer", options={"quantize": "4bit"})
+    assert "quantisation '4bit', not 'none'" in refused("transfer", plus.path, minus.path)
+
+
+def test_a_done_transfer_notices_what_has_changed_since(others: list[Run]) -> None:
+    plus, minus = others
+    said("transfer", plus.path, minus.path)
+    (plus.path / "transfer.png").unlink()
+    said("transfer", plus.path, minus.path)
+    assert (plus.path / "transfer.png").exists(), "a picture that is missing is drawn again"
+    minus.write_judgements([replace(j, verdict=replace(j.verdict, correct=True)) for j in minus.judgements()])
+    assert "map.nc was made before verdicts.jsonl changed" in refused("transfer", plus.path, minus.path)
+    assert not (plus.path / "earlier").exists()
+
+
+def test_transfer_goes_on_where_it_was_interrupted(others: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    from probemap.studies import transfer as room
+
+    (plus, _), elsewhere = others, room.elsewhere
+    monkeypatch.setattr(room, "elsewhere", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        transferring.transfer(others)
+    assert [json.loads(line)["id"] for line in (plus.path / "transfer.jsonl").read_text().splitlines()] == [
+        "questions (plus) on questions (plus)"
+    ]
+    monkeypatch.setattr(room, "elsewhere", elsewhere)
+    monkeypatch.setattr(room, "at_home", lambda one: at_home(one) if "minus" in one.name else pytest.fail("again"))
+    assert len(transferring.transfer(others).rows) == 4

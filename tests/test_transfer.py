@@ -1,5 +1,6 @@
 """One run's probe on another's answers: planted truths, folding by hand, and no answer to a question that trained."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,7 @@ def subject(name: str, seed: int, sign: float, n: int = 200, logit: float = 0.0,
         "logprob_mean": draw.normal(size=n),
         "exact_logprob_min": logit * correct + draw.normal(size=n),
     }
-    return Subject(name, made, [f"{asked or name} {i}" for i in range(n)], logits, read)
+    return Subject(name, made, [(f"{asked or name} {i}", "") for i in range(n)], logits, read)
 
 
 def test_what_carries_over_what_does_not_and_what_is_the_other_way_round() -> None:
@@ -55,11 +56,24 @@ def test_what_carries_over_what_does_not_and_what_is_the_other_way_round() -> No
     assert "It reads the other way round: one on three (0.0" in words
     assert "It cannot be shown to carry over: one on two (0." in words
     assert "What the probe reads carries over" not in words
+    told = matrix([same, replace(subject("four", 4, 1.0), name="four")], fit_probe).words
+    assert told[-1] == (
+        "Of 2 of these pairs that can be compared with the best of the logits on the same answers, 2 lie above it."
+    )
+    known: list[str] = []
+
+    def remember(name: str, make: Callable[[], Pair]) -> Pair:
+        known.append(name)
+        return Pair("one", "two", 1, "-1", 3, None)
+
+    matrix([same, noise], fit_probe, remember=remember)
+    assert known == ["one on one", "one on two", "two on one", "two on two"]
 
 
 def test_the_gain_is_over_the_logits_that_are_best_where_it_trained() -> None:
     one, two = subject("one", 0, 1.0, logit=1.0), subject("two", 3, 1.0, logit=1.0)
-    assert best_logits(one) == "exact_logprob_min"
+    assert best_logits(one, list(one.logits)) == "exact_logprob_min"
+    assert best_logits(one, ["logprob_mean"]) == "logprob_mean"
     pair = elsewhere(one, two, fit_probe)
     assert pair.baseline == "exact_logprob_min"
     assert pair.auc is not None and pair.gain is not None
@@ -68,10 +82,14 @@ def test_the_gain_is_over_the_logits_that_are_best_where_it_trained() -> None:
     logits = float((right[:, None] > wrong[None]).mean())
     assert pair.gain[0] == pytest.approx(pair.auc[0] - logits)
     assert pair.gain[1] < pair.gain[0] < pair.gain[2]
+    # One answer lacks it: another is compared, and no gain is lost.
+    one_lacks = np.where(np.arange(200) == 7, np.nan, two.logits["exact_logprob_min"])
+    holed = elsewhere(one, replace(two, logits=dict(two.logits) | {"exact_logprob_min": one_lacks}), fit_probe)
+    assert (holed.baseline, holed.gain is None) == ("logprob_mean", False)
     lacking = replace(two, logits={"exact_logprob_min": np.full(200, np.nan)})
     assert elsewhere(one, lacking, fit_probe).gain is None
     assert at_home(one).baseline == "exact_logprob_min"
-    assert best_logits(replace(one, logits={})) == ""
+    assert best_logits(one, []) == ""
 
 
 def test_answers_to_questions_that_trained_do_not_judge() -> None:
@@ -79,6 +97,13 @@ def test_answers_to_questions_that_trained_do_not_judge() -> None:
     half = replace(two, asked=[*one.asked[:120], *two.asked[120:]])
     pair = elsewhere(one, half, fit_probe)
     assert pair.n == 80
+    # The same question about another page is another one; without a page, or about the same one, it is not.
+    page = [(question, f"page {i}") for i, (question, _) in enumerate(one.asked)]
+    other_pages = [(question, f"other {i}") for i, (question, _) in enumerate(one.asked)]
+    assert elsewhere(replace(one, asked=page), replace(two, asked=other_pages), fit_probe).n == 200
+    assert elsewhere(replace(one, asked=page), replace(two, asked=one.asked), fit_probe).n == 0
+    assert elsewhere(one, replace(two, asked=page), fit_probe).n == 0
+    assert elsewhere(replace(one, asked=page), replace(two, asked=page[:150] + two.asked[150:]), fit_probe).n == 50  # type: ignore[operator]
     nobody = replace(two, asked=one.asked)
     assert elsewhere(one, nobody, fit_probe) == Pair("one", "two", 1, "exact_answer_last", 0, None)
 
@@ -98,7 +123,9 @@ def test_only_cells_that_both_have() -> None:
 def test_a_map_without_inner_folds_is_refused() -> None:
     one = subject("one", 0, 1.0)
     plain = replace(one, probe_map=replace(one.probe_map, data=one.probe_map.data.drop_vars("inner")))
-    with pytest.raises(MapError, match=r"the map of one was made without folds inside folds\nhint: .*probemap map"):
+    with pytest.raises(
+        MapError, match=r"the map of one was made without folds inside folds\nhint: make it with 3 folds"
+    ):
         at_home(plain)
 
 

@@ -65,10 +65,10 @@ def choose(
     redo: flags.Redo = False,
 ) -> None:
     """Can the probe pick the better one of several answers?  Against greedy, random, majority; needs `resample`."""
-    from probemap.runs import studying
+    from probemap.runs import choosing
 
     with talking() as talk:
-        made = studying.choose(opened(folder), _studying(folds, c, seed, batch_size), redo=redo, talk=talk)
+        made = choosing.choose(opened(folder), _studying(folds, c, seed, batch_size), redo=redo, talk=talk)
     _show(made)
 
 

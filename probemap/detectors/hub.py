@@ -53,6 +53,10 @@ def push(folder: Path, repo: str, *, private: bool = True) -> str:
             raise DetectorError(
                 f"{repo} is there already, and everybody can read it", "say --public (private=False), or name another"
             )
+        if not private and there.private:
+            raise DetectorError(
+                f"{repo} is there already, and private", "make it public on its page, or push without --public"
+            )
         api.upload_folder(
             repo_id=repo, folder_path=folder, allow_patterns=list(FILES), commit_message="A detector, by probemap"
         )

@@ -113,7 +113,7 @@ def plot_map(
         image = _heat(ax, measured, cmap, size)
         if value == "auc":
             _mark_best(ax, probe_map, image, size)
-        ax.set_title(_escaped(facts), loc="left", fontsize=0.92 * SIZES[size].font)
+        ax.set_title(escaped(facts), loc="left", fontsize=0.92 * SIZES[size].font)
         _bar(image, [ax], [measured])
     return ax
 
@@ -147,7 +147,7 @@ def plot_maps(
             image = _heat(ax, measured, cmap, size, len(axes))
             if value == "auc":
                 _mark_best(ax, one, image, size)
-            ax.set_title(_escaped(lines), fontsize=SIZES[size].font)
+            ax.set_title(escaped(lines), fontsize=SIZES[size].font)
             if same and ax is not axes[0]:
                 ax.set_ylabel("")
         _bar(axes[-1].images[0], axes, several)
@@ -174,7 +174,7 @@ def plot_difference(
     with rc_context(style(size)):
         ax = new_figure(SIZES[size].width, _height(measured, size, len(lines))).add_subplot() if ax is None else ax
         image = _heat(ax, measured, cmap, size)
-        ax.set_title(_escaped(lines), fontsize=SIZES[size].font)
+        ax.set_title(escaped(lines), fontsize=SIZES[size].font)
         _bar(image, [ax], [measured])
     return ax
 
@@ -314,7 +314,7 @@ def protocol_of(probe_maps: Sequence[ProbeMap]) -> list[str]:
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 
 
-def _escaped(lines: Sequence[str]) -> str:
+def escaped(lines: Sequence[str]) -> str:
     """Lines for matplotlib, to which a dollar sign would start mathematics."""
     return "\n".join(line.replace("$", r"\$") for line in lines)
 

@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from probemap.pictures.figure import save_picture, style
+from probemap.pictures.figure import escaped, save_picture, style
 from probemap.studies.tables import Table
 
 _CELL = 0.62
 """Inches of a side of a cell."""
+_LONGEST = 40
+"""Characters of a name."""
 
 
 def grid(table: Table, value: str) -> tuple[list[str], np.ndarray[Any, Any]]:
@@ -34,7 +36,8 @@ def draw_matrix(table: Table) -> Figure:
     names = grid(table, "auc")[0]
     side = _CELL * len(names)
     with rc_context(style("column")):
-        figure = Figure(figsize=(2 * side + 3.4, side + 1.5), layout="constrained")
+        room = 0.055 * max(map(len, map(_label, names)))
+        figure = Figure(figsize=(2 * side + 2.9 + room, side + 1.1 + room), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
         _panel(left, table, ("folded", "folded low", "folded high"), "max(AUC, 1 − AUC)", (0.5, 1.0), "Blues")
@@ -50,6 +53,10 @@ def save_matrix(table: Table, *paths: Path) -> None:
     figure = draw_matrix(table)
     for path in paths:
         save_picture(figure.axes[0], path)
+
+
+def _label(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
 
 
 def _panel(
@@ -71,8 +78,9 @@ def _panel(
             color="white" if strong else "black",
             fontsize="small",
         )
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    ax.set_yticks(range(len(names)), names)
+    labels = [escaped([_label(name)]) for name in names]
+    ax.set_xticks(range(len(names)), labels, rotation=45, ha="right")
+    ax.set_yticks(range(len(names)), labels)
     ax.set_xlabel("tested on")
     ax.set_ylabel("trained on")
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8)

@@ -25,6 +25,7 @@ from probemap.probes.portrait import FALSE_ALARMS, HEAPS, portraits, probabiliti
 from probemap.probes.values import VALUES, Measured, measure, subtract
 from probemap.records import Answer, Example, Judgement, MapError
 from probemap.studies.tables import Table, compact
+from probemap.studies.transfer import COLUMNS as PAIRS
 
 MOST_ANSWERS = 1000
 """That a page lists of one run."""
@@ -174,7 +175,7 @@ def _study(table: Table) -> dict[str, Any]:
         "columns": [_visible(name) for name in columns],
         "rows": [[_visible(value) for value in row] for row in rows],
         "words": [_visible(line) for line in table.words],
-        "matrix": _matrix(table) if {"trained on", "tested on"} <= set(table.columns) else None,
+        "matrix": _matrix(table) if set(PAIRS) <= set(table.columns) else None,
     }
 
 

@@ -125,9 +125,12 @@ class ProbeMap:
 
         Of a map of some columns (`only`), the best cell among these.
         """
-        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
-            return None
-        return nested(self.data, self._stays)
+        return nested(self.data, self._stays) if self.has_nested else None
+
+    @property
+    def has_nested(self) -> bool:
+        """Whether the map was made with folds inside folds."""
+        return "inner" in self.data and not bool(self.data["inner"].isnull().all())
 
     def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
         """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
@@ -272,9 +275,7 @@ class ProbeMap:
 
     @cached_property
     def _honest(self) -> HonestBest | None:
-        if "inner" not in self.data or bool(self.data["inner"].isnull().all()):
-            return None
-        return honest_best(self.data, self._stays)
+        return honest_best(self.data, self._stays) if self.has_nested else None
 
     @cached_property
     def _stays(self) -> Bools:

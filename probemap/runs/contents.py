@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from probemap.states.activations import ActivationStore
 
 
+_P_TRUE_LATER = ("p_true.jsonl", "")
+
+
 def answers_of(run: Run, task: Task) -> AnswerFile:
     """One answer per question, in the order of the questions."""
     answers = run.answers()
@@ -113,6 +116,25 @@ def answer_inputs(run: Run) -> dict[str, str]:
     return {name: run.sha256(name) for name in ("task.json", "answers.jsonl")}
 
 
+def refuse_paper_locator(run: Run) -> None:
+    """Refuse exact answers whose place depends on the verdict, where they would tell it.
+
+    Raises
+    ------
+    RunError: they were located by the paper's locator.
+    """
+    if run.step("judge").get("options", {}).get("locator") == "paper":
+        raise RunError(
+            f"in {run.path} the place of the exact answer depends on the verdict (--locator paper)",
+            f"{again('judge', run.path)} with another locator",
+        )
+
+
+def questions_asked(task: Task) -> list[tuple[str, str]]:
+    """Each question with its context, their words alone: case and spaces aside."""
+    return [(" ".join(fold(e.question)[0].split()), " ".join(fold(e.context)[0].split())) for e in task.examples]
+
+
 def question_groups(task: Task) -> list[str]:
     """For each question what must not be split between folds: its words, case and spaces aside, with their context."""
     return [" ".join(fold(e.question + e.context)[0].split()) for e in task.examples]
@@ -165,7 +187,9 @@ def read_scores(run: Run) -> "ProbeMap":
 def _changed_since_map(run: Run) -> list[str]:
     step = run.step("map")
     now = map_inputs(run, bool(step.get("options", {}).get("baselines")))
-    return [name for name, value in now.items() if step.get("inputs", {}).get(name) != value]
+    made = step.get("inputs", {})
+    # p(True) that was asked for later is not in the map, and changes nothing in it.
+    return [name for name, value in now.items() if made.get(name) != value and (name, made.get(name)) != _P_TRUE_LATER]
 
 
 def _older(changed: Sequence[str]) -> str:

@@ -9,9 +9,8 @@ from probemap.detectors.branch import Origin
 from probemap.detectors.detecting import fit_detector
 from probemap.detectors.detector import Detector
 from probemap.options import SILENT, Talk
-from probemap.records import DetectorError, RunError, Task
-from probemap.runs.contents import question_groups, read_answers, states_of
-from probemap.runs.folder import again
+from probemap.records import DetectorError, Task
+from probemap.runs.contents import question_groups, read_answers, refuse_paper_locator, states_of
 from probemap.runs.run import Run
 
 
@@ -65,12 +64,8 @@ def origin_of(run: Run, task: Task, site: str) -> Origin:
     RunError: the exact answers were located by the paper's locator.
     """
     answered, judged = run.step("answer"), run.step("judge")
+    refuse_paper_locator(run)
     facts, locator = answered["facts"], judged["options"]["locator"]
-    if locator == "paper":
-        raise RunError(
-            "with --locator paper the place of the exact answer depends on the verdict, which new answers do not have",
-            f"{again('judge', run.path)} with another locator",
-        )
     return Origin(
         model=facts["model"],
         name=answered["options"]["model"],

@@ -150,9 +150,19 @@ class Folder:
         """
         return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
 
-    def write_p_true(self, beliefs: Iterable[Belief], exact: bool = False) -> None:
-        name = "p_true_exact.jsonl" if exact else "p_true.jsonl"
-        self.write(name, b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
+    def append_p_true(self, beliefs: Iterable[Belief], exact: bool = False) -> None:
+        """Add to p_true.jsonl, or p_true_exact.jsonl, and flush it to disk."""
+        self.append(_p_true_file(exact), b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
+
+    def begun_p_true(self, exact: bool = False) -> int:
+        """How many lines of it are on disk; cuts off a torn last one."""
+        path = self.path / _p_true_file(exact)
+        if not path.exists():
+            return 0
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            self.write(path.name, whole + b"\n" if whole else b"")
+        return whole.count(b"\n") + bool(whole)
 
     def p_true(self, exact: bool = False) -> list[Belief]:
         """p(True) of every answer, or of every exact answer.
@@ -161,8 +171,7 @@ class Folder:
         ------
         RunError: missing or damaged.
         """
-        name, step = ("p_true_exact.jsonl", "p-true --exact") if exact else ("p_true.jsonl", "p-true")
-        return _lines(self._existing(name, step), _BELIEF)
+        return _lines(self._existing(_p_true_file(exact), "p-true --exact" if exact else "p-true"), _BELIEF)
 
     def table(self, study: str) -> Table:
         """What a study found.
@@ -186,6 +195,10 @@ def again(step: str, path: Path, redo: bool = True) -> str:
     if step == "answer":
         return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
     return f"`probemap {step} {path}{flag}`"
+
+
+def _p_true_file(exact: bool) -> str:
+    return "p_true_exact.jsonl" if exact else "p_true.jsonl"
 
 
 def _lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:

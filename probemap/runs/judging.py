@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from probemap.models.loading import Loader, Models
 from probemap.options import SILENT, Endpoint, Judging, Talk
 from probemap.questions.given import Decision, read_decisions
-from probemap.records import Answer, DataError, Judgement, RunError, Span, Task, Verdict
-from probemap.runs.contents import answer_inputs, answers_of, loader_of
-from probemap.runs.folder import again
+from probemap.records import Answer, DataError, Judgement, Opinion, RunError, Span, Task, Verdict
+from probemap.runs.contents import answer_inputs, answers_of, loader_of, refuse_paper_locator
 from probemap.runs.run import Run
 from probemap.verdicts.judge import judge as judge_by_rules
 from probemap.verdicts.locate import LOCATORS, Locator, find_words, locate, paper_locator, token_span
@@ -81,7 +80,7 @@ def judge(
                 judgements = _judgements(task, answers, verdicts, find, paper)
             else:
                 assessor = _assessor(run, options, loader, models, talk)
-                asked = _Asked(run, task, answers, assessor, talk)
+                asked = _Asked(run, task, answers, assessor, talk, run.opinions())
                 judgements = asked.judgements(verdicts, find, options.judge == "model", paper, decisions)
             judgements = _decided(answers, judgements, decisions)
             run.write_judgements(judgements)
@@ -92,39 +91,39 @@ def judge(
                 )
 
 
-def judge_more(
-    run: Run,
-    task: Task,
-    answers: Sequence[Answer],
-    *,
-    loader: Loader | None = None,
-    talk: Talk = SILENT,
-    models: Models | None = None,
-) -> list[Judgement]:
-    """Other answers, one for each example of `task`, judged and located as the run's own were.
+def judge_of(
+    run: Run, *, talk: Talk = SILENT, models: Models | None = None
+) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
+    """What judges and locates other answers, one for each example of a task, as the run's own were.
 
-    What a person has decided of the run's answers does not count here.  Where a model is asked, its opinions are kept
+    What a person has decided of the run's answers does not count there.  Where a model is asked, its opinions are kept
     with the others.
 
     Raises
     ------
     RunError: the run's exact answers were located by the paper's locator.
     """
+    refuse_paper_locator(run)
     made = run.step("judge")["options"]
-    if made["locator"] == "paper":
-        raise RunError(
-            "with --locator paper the place of the exact answer depends on the verdict",
-            f"{again('judge', run.path)} with another locator",
-        )
     find = None if made["locator"] == "model" else LOCATORS[made["locator"]]
-    verdicts = [judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
     by_model = made.get("judge") == "model"
+
+    def rules(task: Task, answers: Sequence[Answer]) -> list[Verdict]:
+        return [judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
+
     if find is not None and not by_model:
-        return _judgements(task, answers, verdicts, find)
+        return lambda task, answers: _judgements(task, answers, rules(task, answers), find)
     server = Endpoint(made["endpoint"], made["served"] or "") if made.get("endpoint") else None
-    assessor = _assessor(run, Judging(made["locator"], made["judge"], server), loader, models, talk)
-    asked = _Asked(run, task, answers, assessor, talk)
-    return _judgements(task, answers, asked.verdicts() if by_model else verdicts, find or asked.locator())
+    options = Judging(made["locator"], made.get("judge", "rules"), server)
+    assessor, known = _assessor(run, options, None, models, talk), run.opinions()
+    talk.tell(f"{assessor.who} is asked about the samples, as far as it was not before")
+
+    def judged(task: Task, answers: Sequence[Answer]) -> list[Judgement]:
+        asked = _Asked(run, task, answers, assessor, SILENT, known)
+        verdicts = asked.verdicts() if by_model else rules(task, answers)
+        return _judgements(task, answers, verdicts, find or asked.locator())
+
+    return judged
 
 
 def _judgements(
@@ -156,6 +155,8 @@ class _Asked:
     answers: Sequence[Answer]
     assessor: "Assessor"
     talk: Talk
+    known: list[Opinion]
+    """What it has said so far; what it says now is added."""
 
     def judgements(
         self,
@@ -205,15 +206,15 @@ class _Asked:
         """Id -> what the model says; opinions that the folder holds are not asked for again."""
         from probemap.models.assess import opinions, replies
 
-        known, new = self.run.opinions(), 0
-        for batch in opinions(self.assessor, asked, known):
+        new = 0
+        for batch in opinions(self.assessor, asked, self.known):
             if not new:
                 self.talk.tell(f"{self.assessor.who} is asked for {asked.name}, {len(asked.examples)} texts in all")
             self.run.append_opinions(batch)
-            known += batch
+            self.known.extend(batch)
             new += len(batch)
             self.talk.progress(asked.name, new, len(asked.examples))
-        return replies(self.assessor, asked, known)
+        return replies(self.assessor, asked, self.known)
 
 
 def _disagreements(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that
     from probemap.runs.engines import Engine
 
 
+_ASKED_AT_ONCE = 128
+"""Answers after which what was found is on disk."""
+
+
 def answer(
     data: str | Path,
     loader: Loader,
@@ -173,15 +177,16 @@ def ask_p_true(
 
             model = (loader or loader_of(run)).load({} if models is None else models)
             check_weights(run, model, ("revision",))
-            found = ask_truth(
-                model,
-                asked,
-                batch_size=batch_size,
-                progress=lambda done, total: talk.progress("p(True)", done, total),
-                tell=talk.tell,
-            )
-            rows = zip(asked, found, strict=True)
-            run.write_p_true([Belief(example.id, float(p)) for (example, _), p in rows], exact)
+            begun = run.begun_p_true(exact)
+            if begun:
+                talk.tell(f"{begun} of {len(asked)} answers have been asked about already")
+            for start in range(begun, len(asked), _ASKED_AT_ONCE):
+                part = asked[start : start + _ASKED_AT_ONCE]
+                found = ask_truth(model, part, batch_size=batch_size, tell=talk.tell)
+                talk.progress("p(True)", start + len(part), len(asked))
+                run.append_p_true(
+                    [Belief(example.id, float(p)) for (example, _), p in zip(part, found, strict=True)], exact
+                )
 
 
 def run_all(

@@ -8,7 +8,7 @@ from pathlib import Path
 from probemap.options import SILENT, Talk
 from probemap.pictures.report import Leaf, Sheet, render
 from probemap.probes.map import ProbeMap
-from probemap.records import DataError, Judgement, RunError, Task
+from probemap.records import DataError, Judgement, RunError, StoreError, Task
 from probemap.runs.contents import read_answers, read_attention, read_map
 from probemap.runs.run import Run
 from probemap.studies.tables import Table
@@ -83,10 +83,20 @@ def _study_of(run: Run, name: str, talk: Talk) -> Table | None:
     inputs = run.step(name)["inputs"]
     # Of transfer, the first one is the map of this run; the others lie elsewhere.
     own = {"map.nc": next(iter(inputs.values()))} if name == "transfer" else inputs
-    if changed := [file for file, content in own.items() if run.sha256(file) != content]:
-        talk.tell(f"the page is without {name}: {' and '.join(changed)} changed since it was made")
+    try:
+        if changed := [file for file, content in own.items() if _content(run, file) != content]:
+            raise RunError(f"{' and '.join(changed)} changed since it was made")
+        return run.table(name)
+    except (RunError, StoreError) as error:  # the rest does not need it
+        talk.tell(f"the page is without {name}: {error.problem}")
         return None
-    return run.table(name)
+
+
+def _content(run: Run, name: str) -> str:
+    """Of a file of the folder, or of its states, as a hash."""
+    from probemap.states.activations import ActivationStore
+
+    return ActivationStore.open(run.path / name).contents() if name == "activations" else run.sha256(name)
 
 
 def _title(probe_map: ProbeMap) -> str:

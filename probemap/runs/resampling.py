@@ -1,5 +1,6 @@
 """The resample step: every question asked again and again, and what the answers are, judged as the run's own."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from probemap.options import SILENT, Resampling, Talk
 from probemap.records import Answer, Example, Judgement, RunError, Task
 from probemap.runs.contents import answers_of, check_weights, loader_of
 from probemap.runs.folder import again
-from probemap.runs.judging import judge_more
+from probemap.runs.judging import judge_of
 from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
@@ -61,13 +62,14 @@ def resample(
             if not needed:
                 return
             from probemap.models.generate import answer_batches, generate_answers
-            from probemap.models.prompt import Prompt
+            from probemap.models.prompt import Prompt, check_lengths
 
             model = (loader or loader_of(run)).load({} if models is None else models)
             check_weights(run, model, ("revision", "dtype"))
             frame = _frame(run, model.has_chat_template)
             prompts = [(a.id, Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt])) for a in answers]
             limit = task.max_new_tokens
+            check_lengths(model, prompts, limit)
             plan = answer_batches(prompts, limit, options.batch_size, options.batch_tokens)
             sizes = [len(batch) for batch in plan] * options.k
             begun = run.begun_answers(sizes, FILE)
@@ -84,8 +86,7 @@ def resample(
                     batch_size=options.batch_size,
                     max_tokens=options.batch_tokens,
                     temperature=options.temperature,
-                    # Batch b of a sample draws with this plus b, so that no two batches draw alike.
-                    seed=options.seed + sample * len(plan),
+                    seed=_seed(options.seed, sample),
                     numbers=range(max(0, begun - sample * len(plan)), len(plan)),
                     tell=talk.tell,
                 ):
@@ -97,6 +98,11 @@ def resample(
 def sample_id(id_: str, sample: int) -> str:
     """What a sample is called: its question's id, and its number from 0 on."""
     return f"{id_}#{sample}"
+
+
+def _seed(seed: int, sample: int) -> int:
+    """Of a sample, far from all others and from that of the run's own answers: batch b draws with this plus b."""
+    return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 
 
 def _frame(run: Run, chat: bool) -> "Frame":
@@ -150,7 +156,12 @@ def each_question(
     RunError: as `samples_per_question`; or the samples are damaged.
     """
     k = samples_per_question(run)
-    file = run.samples()
+    if lacking := sum(not e.answers for e in task.examples):
+        raise RunError(
+            f"{lacking} questions have no accepted answers: nobody can judge their samples",
+            "add `answers` to the questions; verdicts that came with the answers say nothing of others",
+        )
+    judge, file = judge_of(run, talk=talk, models=models), run.samples()
     wanted = task.examples if rows is None else [task.examples[row] for row in rows]
     for start in range(0, len(wanted), QUESTIONS_AT_ONCE):
         examples = wanted[start : start + QUESTIONS_AT_ONCE]
@@ -161,7 +172,21 @@ def each_question(
             raise RunError(
                 f"{run.path / FILE} holds no sample {error}", f"{again('resample', run.path)} draws them again"
             ) from None
-        judged = judge_more(run, replace(task, examples=tuple(named)), answers, talk=talk, models=models)
+        judged = judge(replace(task, examples=tuple(named)), answers)
+        talk.progress("samples judged", (start + len(examples)) * k, len(wanted) * k)
         for row, example in enumerate(examples):
             mine = slice(row * k, (row + 1) * k)
             yield example, answers[mine], judged[mine]
+
+
+def judged_otherwise(run: Run, task: Task, answers: Sequence[Answer], judgements: Sequence[Judgement]) -> str:
+    """Says of how many of the run's own answers the verdict is not that of whoever judges the samples: it was given
+    with them, or decided by hand; empty if of none."""
+    found = judge_of(run)(task, answers)
+    differ = sum(a.verdict.correct != b.verdict.correct for a, b in zip(found, judgements, strict=True))
+    if not differ:
+        return ""
+    return (
+        f"Mind that the verdicts on {differ} of the run's own {len(answers)} answers were given or decided by hand, "
+        "and are not those that the judge of the samples would have given."
+    )

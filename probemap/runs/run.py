@@ -20,6 +20,7 @@
     RUN/choose.json, .csv, choices.jsonl  the best of several answers     (choose)
     RUN/baselines.json, .csv              what needs no states, ranked    (baselines)
     RUN/transfer.json, .csv, .png, .svg   one run's probe on the others   (transfer)
+    RUN/errors.jsonl, transfer.jsonl      what errors and transfer have found so far
     RUN/earlier/          what a step made before it was made again
 
 A step never replaces what other options or another input made: it says what changed and names the command that
@@ -62,10 +63,17 @@ _BEGUN = {
     "judge": ("verdicts.jsonl", "disagreements.jsonl"),
     "capture": ("activations/commits", "activations/where.json"),
     "attention": ("attention/commits",),
+    "errors": ("errors.jsonl",),
+    "transfer": ("transfer.jsonl",),
 }
 """Step -> what shows that it has made something; where it is not said, any of its outputs."""
 
-_BESIDE = {"answer": ("during",), "judge": ("disagreements.jsonl",), "transfer": ("transfer.png", "transfer.svg")}
+_BESIDE = {
+    "answer": ("during",),
+    "judge": ("disagreements.jsonl",),
+    "errors": ("errors.jsonl",),
+    "transfer": ("transfer.jsonl", "transfer.png", "transfer.svg"),
+}
 """Step -> files that it makes under some options, and that go aside with the others."""
 
 _UNRECORDED = {"site": "resid", "judge": "rules"}

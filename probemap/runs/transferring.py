@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from probemap.options import SILENT, Talk
 from probemap.records import RunError
-from probemap.runs.contents import question_groups, read_answers, read_scores, states_of
+from probemap.runs.contents import questions_asked, read_answers, read_scores, refuse_paper_locator, states_of
+from probemap.runs.ledger import Ledger
 from probemap.runs.run import Run
 from probemap.studies.tables import Table
 
@@ -24,21 +25,37 @@ def transfer(runs: Sequence[Run], *, redo: bool = False, talk: Talk = SILENT) ->
     if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
         raise RunError(f"{len(runs)} different runs are needed, two or more", "name each of several run folders once")
     check_same_states(runs)
+    for run in runs:
+        refuse_paper_locator(run)
+        if not read_scores(run).has_nested:
+            raise RunError(
+                f"the map of {run.path} was made without folds inside folds",
+                f"`probemap map {run.path} --folds 5 --redo`, and not by the paper's protocol",
+            )
     home, names = runs[0], _names(runs)
     with home.locked():
         maps = {name: run.sha256("map.nc") for name, run in zip(names, runs, strict=True)}
         with home.making("transfer", options={"runs": names}, inputs=maps, redo=redo, tell=talk.tell) as needed:
             if needed:
                 from probemap.detectors.detecting import fit_probe
-                from probemap.pictures.matrix import save_matrix
-                from probemap.studies.transfer import matrix
+                from probemap.studies.transfer import Pair, matrix
 
                 subjects = [_subject(run, name) for run, name in zip(runs, names, strict=True)]
-                made = matrix(subjects, fit_probe, lambda done, total: talk.progress("pairs", done, total))
-                save_matrix(made, home.path / "transfer.png", home.path / "transfer.svg")
+                made = matrix(
+                    subjects,
+                    fit_probe,
+                    lambda done, total: talk.progress("pairs", done, total),
+                    Ledger[Pair](home, "transfer.jsonl", "pair", Pair).once,
+                )
                 home.write("transfer.csv", made.to_csv())
                 home.write("transfer.json", made.to_json())
-        return home.table("transfer")
+        made = home.table("transfer")
+        pictures = [home.path / "transfer.png", home.path / "transfer.svg"]
+        if needed or not all(picture.exists() for picture in pictures):
+            from probemap.pictures.matrix import save_matrix
+
+            save_matrix(made, *pictures)
+        return made
 
 
 def check_same_states(runs: Sequence[Run]) -> None:
@@ -57,7 +74,13 @@ def check_same_states(runs: Sequence[Run]) -> None:
 def _states_are(run: Run) -> Mapping[str, str]:
     facts = run.step("answer").get("facts", {})
     site = run.step("capture").get("options", {}).get("site", "resid")
-    return {"model": str(facts.get("model")), "revision": str(facts.get("revision")), "site": str(site)}
+    quantize = run.step("answer").get("options", {}).get("quantize")
+    return {
+        "model": str(facts.get("model")),
+        "revision": str(facts.get("revision")),
+        "quantisation": str(quantize or "none"),
+        "site": str(site),
+    }
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -79,7 +102,7 @@ def _subject(run: Run, name: str) -> "Subject":
     task, answers, judgements = read_answers(run)
     store = states_of(run, answers, judgements)
     rows = map_rows(probe_map, [a.id for a in answers])
-    groups = question_groups(task)
+    asked = questions_asked(task)
 
     def states(layer: int, position: str) -> npt.NDArray[np.float32]:
         column = store.layout.positions.index(position)
@@ -90,4 +113,4 @@ def _subject(run: Run, name: str) -> "Subject":
         for one in baselines(task, answers, judgements)
         if "logprob" in one.name and not isinstance(one.values, list)
     }
-    return Subject(name, probe_map, [groups[row] for row in rows.tolist()], logits, states)
+    return Subject(name, probe_map, [asked[row] for row in rows.tolist()], logits, states)

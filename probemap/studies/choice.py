@@ -16,9 +16,9 @@ from probemap.studies.kinds import KINDS, Sampled
 from probemap.studies.tables import Table, listed, ranged, signed
 
 RULES: dict[str, str] = {
-    "greedy": "the answer at temperature 0",
+    "greedy": "the run's own answer, if that was drawn at temperature 0",
     "random": "any of the samples: the mean over all of them",
-    "majority": "the answer that is given most often, of equals the first",
+    "majority": "what most samples answer, of equals the first; refusals only where nothing else is there",
     "probe": "the sample that the probe trusts most, of equals the first",
     "best possible": "right if any sample is",
 }
@@ -60,8 +60,8 @@ class Question:
     @property
     def majority(self) -> int:
         """The number of the sample that majority picks."""
-        meaning = self.sampled.meaning
-        return max(range(len(meaning)), key=lambda i: (meaning.count(meaning[i]), -i))
+        meaning, gives = self.sampled.meaning, self.sampled.gives
+        return max(range(len(meaning)), key=lambda i: (gives[i] == "answer", meaning.count(meaning[i]), -i))
 
     @property
     def trusted(self) -> int:
@@ -121,8 +121,13 @@ def _interval(
 COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
 
 
-def compare(questions: Sequence[Question]) -> Table:
-    """How often each rule picks a right answer, over all questions and those of each kind, and the probe against it."""
+def compare(questions: Sequence[Question], *, own: str = "greedy") -> Table:
+    """How often each rule picks a right answer, over all questions and those of each kind, and the probe against it.
+
+    Parameters
+    ----------
+    own: what the run's own answers are called, where they were not drawn at temperature 0.
+    """
     rows: list[tuple[str | int | float | None, ...]] = []
     for kind in ("", *KINDS):
         mine = [q for q in questions if kind in q.kinds]
@@ -134,11 +139,11 @@ def compare(questions: Sequence[Question]) -> Table:
         picked = {rule: np.array([q.right(rule) for q in mine]) for rule in RULES}
         for rule, values in picked.items():
             against = (None,) * 3 if rule == "probe" else share_difference(picked["probe"] - values, groups)
-            rows.append((name, len(mine), rule, *share(values, groups), *against))
-    return Table("One of several answers, picked", COLUMNS, tuple(rows), tuple(_words(questions, rows)))
+            rows.append((name, len(mine), own if rule == "greedy" else rule, *share(values, groups), *against))
+    return Table("One of several answers, picked", COLUMNS, tuple(rows), tuple(_words(questions, rows, own)))
 
 
-def _words(questions: Sequence[Question], rows: Sequence[tuple[object, ...]]) -> list[str]:
+def _words(questions: Sequence[Question], rows: Sequence[tuple[object, ...]], own: str) -> list[str]:
     of = {str(row[2]): row for row in rows if row[0] == "all" and row[2] is not None}
     if not of:
         return [f"{len(questions)} questions are too few to say anything."]
@@ -149,7 +154,7 @@ def _words(questions: Sequence[Question], rows: Sequence[tuple[object, ...]]) ->
         f"{ranged(value, low, high)} of the cases."
     ]
     verdicts: dict[str, list[str]] = {"more often than": [], "less often than": [], "no differently than": []}
-    for rule in ("greedy", "random", "majority"):
+    for rule in (own, "random", "majority"):
         difference, low, high = (float(str(x)) for x in of[rule][6:9])
         how = "more often than" if low > 0 else "less often than" if high < 0 else "no differently than"
         verdicts[how].append(f"{rule} ({signed(difference, low, high)})")

@@ -10,7 +10,7 @@ from probemap.probes.baselines import Baseline
 from probemap.probes.fit import fit_map
 from probemap.probes.gain import with_baselines
 from probemap.probes.map import ProbeMap
-from probemap.records import TooFewError
+from probemap.records import MapError, TooFewError
 from probemap.studies.kinds import KINDS, Sampled, counts
 from probemap.studies.tables import Table, Value, listed, ranged
 
@@ -30,6 +30,10 @@ COLUMNS = (
 )
 
 
+Found = tuple[Value, ...]
+"""Of a kind, the last eight columns."""
+
+
 def study(
     states: Any,
     kinds: Sequence[str],
@@ -42,6 +46,7 @@ def study(
     c: str = "1",
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    remember: Callable[[str, Callable[[], Found]], Found] = lambda kind, make: make(),
 ) -> Table:
     """A row per kind of error, with how many questions are of it and how well it can be read.
 
@@ -50,35 +55,41 @@ def study(
     states: as for `fit.fit_map`, (n, n_layers, n_positions, d).
     kinds: (n,), as from `kinds.kinds_of`.
     correct: (n,), the verdicts on the run's own answers, one per question.
+    remember: called with a kind and what finds it; may know it from before.
 
     Returns
     -------
     ``auc`` is that of the best cell, chosen on some questions and judged on others; layer, position and gain over the
     best baseline are those of the highest cell, the gain's interval that of the whole map's band.  None where too few
     questions are of the kind, or not of it.
+
+    Raises
+    ------
+    MapError: fewer than 3 folds, which leave none inside others to choose a cell by.
     """
+    if folds < 3:
+        raise MapError(f"{folds} folds leave none inside others to choose a cell by", "give 3 folds or more")
     rows: list[tuple[Value, ...]] = []
     wholes: dict[str, tuple[float, float, float]] = {}
     ids = [one.id for one in sampled]
     for done, (kind, meaning) in enumerate(KINDS.items()):
         labels = [kind in mine for mine in kinds]
         chosen = [i for i, is_one in enumerate(labels) if is_one]
-        found: tuple[Value, ...] = (None,) * 8
-        try:
-            made = fit_map(states, labels, groups=groups, ids=ids, folds=folds, c=c, seed=seed)
-            found = _found(with_baselines(made, baselines, ids))
-        except TooFewError:
-            pass
-        else:
-            if all(isinstance(value, float) for value in found[:3]):
-                wholes[kind] = tuple(found[:3])  # type: ignore[assignment]
-        wrong = sum(correct[i] is False for i in chosen)
-        rows.append((f"{kind}: {meaning}", len(chosen), wrong, sum(sampled[i].right > 0 for i in chosen), *found))
+
+        def find(labels: list[bool] = labels) -> Found:
+            try:
+                made = fit_map(states, labels, groups=groups, ids=ids, folds=folds, c=c, seed=seed)
+            except TooFewError:
+                return (None,) * 8
+            return _found(with_baselines(made, baselines, ids))
+
+        found = remember(kind, find)
+        if all(isinstance(value, float) for value in found[:3]):
+            wholes[kind] = tuple(found[:3])  # type: ignore[assignment]
+        rows.append((f"{kind}: {meaning}", *_counted(chosen, sampled, correct), *found))
         progress(done + 1, len(KINDS))
-    table = counts(kinds)
-    rows.append(
-        ("none of them", table[""], sum(correct[i] is False for i, k in enumerate(kinds) if not k), 0, *[None] * 8)
-    )
+    none = [i for i, mine in enumerate(kinds) if not mine]
+    rows.append(("none of them", *_counted(none, sampled, correct), *[None] * 8))
     return Table("Kinds of errors", COLUMNS, tuple(rows), tuple(_words(rows, wholes, kinds, correct)))
 
 
@@ -87,7 +98,7 @@ def _counted(rows: Sequence[int], sampled: Sequence[Sampled], correct: Sequence[
     return len(rows), sum(correct[i] is False for i in rows), sum(sampled[i].right > 0 for i in rows)
 
 
-def _found(made: ProbeMap) -> tuple[Value, ...]:
+def _found(made: ProbeMap) -> Found:
     honest, best = made.honest_best(), made.best()[0]
     auc: tuple[Value, ...] = (honest.auc, honest.low, honest.high) if honest else (None,) * 3
     at = made.data.sel(layer=best.layer, position=best.position)

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probemap.studies.meaning import Gives
+
 KINDS: dict[str, str] = {
     "A": "refuses to answer (at least half)",
     "B": "consistently right (at least half)",
@@ -27,7 +29,12 @@ class Sampled:
     """The verdict on each sample."""
     meaning: tuple[int, ...]
     """The same number: the same meaning, see `meaning.meanings`."""
-    refuses: tuple[bool, ...]
+    gives: tuple[Gives, ...]
+
+    @property
+    def refused(self) -> int:
+        """Samples that refuse to answer."""
+        return sum(given == "refusal" for given in self.gives)
 
     @property
     def right(self) -> int:
@@ -37,16 +44,15 @@ class Sampled:
     @property
     def same_wrong(self) -> int:
         """Samples that give the wrong answer which is given most often; a refusal is no answer."""
-        wrong = Counter(
-            m for m, c, r in zip(self.meaning, self.correct, self.refuses, strict=True) if c is False and not r
-        )
+        triples = zip(self.meaning, self.correct, self.gives, strict=True)
+        wrong = Counter(m for m, c, given in triples if c is False and given == "answer")
         return max(wrong.values(), default=0)
 
     @property
     def different(self) -> int:
         """How many different answers there are; all right ones are one, refusals and undecided ones are none."""
-        triples = zip(self.meaning, self.correct, self.refuses, strict=True)
-        return len({-1 if c else m for m, c, r in triples if c is not None and not r})
+        triples = zip(self.meaning, self.correct, self.gives, strict=True)
+        return len({-1 if c else m for m, c, given in triples if c is not None and given == "answer"})
 
 
 def kinds_of(sampled: Sampled) -> str:
@@ -57,7 +63,7 @@ def kinds_of(sampled: Sampled) -> str:
     k = len(sampled.correct)
     right, wrong = sampled.right, sampled.same_wrong
     rules = {
-        "A": 2 * sum(sampled.refuses) >= k,
+        "A": 2 * sampled.refused >= k,
         "B": 2 * right >= k,
         "C": 2 * wrong >= k,
         "D": 6 * right >= k and 6 * wrong >= k and 6 * abs(right - wrong) <= k,

@@ -9,7 +9,9 @@ that contain the others' ("Shakespeare" in "William Shakespeare").
 import re
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from math import log
+from typing import Literal
 
 from probemap.records import Answer, Example, Judgement, Task
 from probemap.verdicts.judge import as_number, possible_answers
@@ -23,14 +25,15 @@ from probemap.verdicts.mentions import (
     is_refusal,
 )
 
-REFUSAL = "\N{NULL}refusal"
-SILENCE = "\N{NULL}silence"
-"""Of an answer without any text."""
+Gives = Literal["answer", "refusal", "nothing"]
+"""What a text gives: it may refuse to answer, or hold no words at all."""
+
+_REFUSAL, _NOTHING = "\N{NULL}refusal", "\N{NULL}nothing"
 
 
 def meanings(
     task: Task, example: Example, answers: Sequence[Answer], judgements: Sequence[Judgement]
-) -> tuple[list[int], list[bool]]:
+) -> tuple[list[int], list[Gives]]:
     """The meaning of each answer to one question.
 
     Parameters
@@ -39,13 +42,14 @@ def meanings(
 
     Returns
     -------
-    For each answer the number of its meaning, numbered as they first come; and whether it refuses to answer.
+    For each answer the number of its meaning, numbered as they first come; and what it gives.
     """
     said = [_said(task, example, a, j) for a, j in zip(answers, judgements, strict=True)]
     if task.kind == "open":
         said = _merged(said)
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(one, len(numbers)) for one in said], [one == REFUSAL for one in said]
+    numbers: dict[str | Decimal, int] = {}
+    gives: dict[str | Decimal, Gives] = {_REFUSAL: "refusal", _NOTHING: "nothing"}
+    return [numbers.setdefault(one, len(numbers)) for one in said], [gives.get(one, "answer") for one in said]
 
 
 def entropy(meaning: Sequence[int]) -> float:
@@ -54,11 +58,11 @@ def entropy(meaning: Sequence[int]) -> float:
     return -sum(share * log(share) for share in shares) + 0.0
 
 
-def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str:
-    """What an answer asserts, in a form in which equal means equal."""
+def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
+    """What an answer asserts, in a form in which equal means equal; numbers are, however they are written."""
     text = answer.proper.text
     if not text.strip():
-        return SILENCE
+        return _NOTHING
     groups = possible_answers(task, example)
     mention = None
     if task.kind == "names":
@@ -68,15 +72,15 @@ def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) ->
     elif task.kind == "numbers":
         mention = asserted_number(example.question, text)
     if mention is not None:
-        return f"={mention.value.normalize() if task.kind == 'numbers' else mention.value}"  # type: ignore[union-attr]
+        return mention.value if isinstance(mention.value, Decimal) else f"={mention.value}"
     exact = judgement.span.text if judgement.span else None
     if exact is None:
-        return REFUSAL if is_refusal(text) else _plain(text)
+        return _REFUSAL if is_refusal(text) else _plain(text)
     number = as_number(exact)
     if number is None and len(found := find_numbers(exact)) == 1 and (found[0].start, found[0].stop) == (0, len(exact)):
-        number = found[0].value  # type: ignore[assignment]
+        number = Decimal(found[0].value)
     if number is not None:
-        return f"={number.normalize()}"
+        return number
     spellings = date_spellings(exact)
     return f"={min(spellings)}" if spellings else _plain(exact)
 
@@ -84,13 +88,15 @@ def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) ->
 def _plain(text: str) -> str:
     """The words alone: case, accents, punctuation and leading articles aside."""
     words = re.findall(r"\w+", fold(text)[0])
-    return " ".join(words[1:] if len(words) > 1 and words[0] in {"the", "a", "an"} else words) or text.strip()
+    return (
+        " ".join(words[1:] if len(words) > 1 and words[0] in {"the", "a", "an"} else words) or text.strip() or _NOTHING
+    )
 
 
-def _merged(said: list[str]) -> list[str]:
+def _merged(said: list[str | Decimal]) -> list[str | Decimal]:
     """Words that are contained in the words of exactly one longer answer mean what that one means."""
-    words = {one for one in said if one[0] not in "=\N{NULL}"}
-    goes_to = {}
+    words = {one for one in said if isinstance(one, str) and one[0] not in "=\N{NULL}"}
+    goes_to: dict[str | Decimal, str] = {}
     for one in words:
         longer = [other for other in words if other != one and f" {one} " in f" {other} "]
         # Of several longer ones, each of which contains the next, the longest; otherwise nobody knows which is meant.

@@ -73,8 +73,9 @@ def rank(probe_map: ProbeMap, plain: Mapping[str, Plain]) -> Table:
     for name, (meaning, positions) in PROBES.items():
         if (probe := _probe(probe_map, positions)) is not None:
             methods[name] = meaning, probe
-    known = {name: ~np.isnan(made.scores).any(axis=0) for name, (_, made) in methods.items()}
-    kept = [name for name in methods if known[name].mean() >= 1 - MOST_LACKING]
+    judged = ~np.isnan(data["scores"].values).all(axis=(0, 2, 3))
+    known = {name: judged & ~np.isnan(made.scores).any(axis=0) for name, (_, made) in methods.items()}
+    kept = [name for name in methods if known[name].sum() >= (1 - MOST_LACKING) * judged.sum()]
     dropped = [name for name in methods if name not in kept]
     rows = np.logical_and.reduce([known[name] for name in kept]) if kept else np.zeros(n, bool)
     correct, group = data["correct"].values.astype(bool), data["group"].values.astype(np.int64)
@@ -112,6 +113,7 @@ def rank(probe_map: ProbeMap, plain: Mapping[str, Plain]) -> Table:
     words = [
         *_words(names, value, influence, made, order),
         *([f"Left out, because more than a fifth of the answers lack it: {listed(dropped)}."] if dropped else []),
+        *_absent(probe_map, [name for name in PROBES if name not in methods]),
     ]
     return Table("What tells right answers from wrong ones", COLUMNS, made, tuple(words))
 
@@ -141,6 +143,16 @@ def _probe(probe_map: ProbeMap, positions: Sequence[str]) -> Nested | None:
         return probe_map.only(there).nested() if there else None
     except MapError:
         return None
+
+
+def _absent(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
+    """Why probes are not among the methods."""
+    if not probes:
+        return []
+    why = "the map has none of their positions, or too few answers there"
+    if not probe_map.has_nested:
+        why = "the map was made without folds inside folds (fewer than 3, or the paper's protocol)"
+    return [f"Not ranked, because {why}: {listed(probes)}."]
 
 
 def _words(

@@ -6,6 +6,7 @@ itself, because a probe that is right the wrong way round is of no use to who do
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,9 @@ class Subject:
 
     name: str
     probe_map: ProbeMap
-    asked: Sequence[str]
-    """(n,): the question of each of the map's answers; answers to a question that trained do not judge."""
+    asked: Sequence[tuple[str, str]]
+    """(n,): the question of each of the map's answers, and its context; answers to a question that trained do not
+    judge."""
     logits: Mapping[str, Floats]
     """Name -> (n,): what the logits say, higher means "right"; NaN where an answer lacks it."""
     states: Callable[[int, str], npt.NDArray[np.float32]]
@@ -93,16 +95,16 @@ def at_home(subject: Subject) -> Pair:
     data, correct = subject.probe_map.data, _correct(subject.probe_map)
     made = subject.probe_map.nested()
     if made is None:
-        raise MapError(f"the map of {subject.name} was made without folds inside folds", "make it again: probemap map")
-    rows: Bools = np.asarray(~np.isnan(made.scores).all(axis=0))
+        raise MapError(f"the map of {subject.name} was made without folds inside folds", "make it with 3 folds or more")
+    rows: Bools = np.asarray(~np.isnan(made.scores).any(axis=0))
     found = auc_of_nested(made, data, rows)
-    baseline = best_logits(subject)
+    baseline = best_logits(subject, _complete(subject, rows))
     where = " or ".join(sorted({position for _, position in made.chosen}))
     if found is None:
         return Pair(subject.name, subject.name, None, where, int(rows.sum()), None)
     # Answers of different folds have scores of different probes; the logits are compared in the same way.
     other = None
-    if baseline and not np.isnan(subject.logits[baseline][rows]).any():
+    if baseline:
         same = np.where(rows, subject.logits[baseline], np.nan)
         plain = [aucs(same[rows, None], correct[rows], fold[rows]) for fold in data["fold"].values]
         influence = np.zeros((len(rows), 1))
@@ -129,32 +131,70 @@ def elsewhere(trained: Subject, tested: Subject, fit: Fit) -> Pair:
     strength = float(trained.probe_map.data["c"].sel(layer=best.layer, position=best.position))
     weights = fit(states[there], correct[there], strength)
     new = tested.states(best.layer, best.position).astype(np.float64)
-    seen = set(trained.asked)
-    rows = ~np.isnan(new[:, 0]) & np.array([question not in seen for question in tested.asked])
+    rows = ~np.isnan(new[:, 0]) & ~_seen(trained.asked, tested.asked)
     judged = _correct(tested.probe_map)
-    baseline = best_logits(trained)
+    baseline = best_logits(trained, _complete(tested, rows))
     if min(judged[rows].sum(), (~judged[rows]).sum()) < FEWEST:
         return Pair(trained.name, tested.name, best.layer, best.position, int(rows.sum()), None)
     found = _plain_auc(new @ weights[:-1] + weights[-1], judged, rows)
     other = None
-    if baseline in tested.logits and not np.isnan(tested.logits[baseline][rows]).any():
+    if baseline:
         other = _plain_auc(tested.logits[baseline], judged, rows)
     return _pair(trained, tested, best.layer, best.position, rows, found, baseline, other)
 
 
-def best_logits(subject: Subject) -> str:
-    """The name of what the logits say best of a run's answers, those that lack none; empty if there is none."""
+def best_logits(subject: Subject, among: Sequence[str]) -> str:
+    """The name of what the logits say best of a run's answers; empty if there is none.
+
+    Parameters
+    ----------
+    among: names; those that no answer that judges lacks.
+    """
     correct = _correct(subject.probe_map)
     values = {
         name: float(_plain_auc(one, correct, rows).value[0])
         for name, one in subject.logits.items()
-        if (rows := ~np.isnan(one)).mean() > 0.5 and min(correct[rows].sum(), (~correct[rows]).sum()) >= FEWEST
+        if name in among
+        and (rows := ~np.isnan(one)).mean() > 0.5
+        and min(correct[rows].sum(), (~correct[rows]).sum()) >= FEWEST
     }
     return max(values, key=lambda name: values[name], default="")
 
 
-def matrix(subjects: Sequence[Subject], fit: Fit, progress: Callable[[int, int], None] = lambda d, t: None) -> Table:
+def _complete(subject: Subject, rows: Bools) -> list[str]:
+    """The logits that none of some answers lacks."""
+    return [name for name, values in subject.logits.items() if not np.isnan(values[rows]).any()]
+
+
+def _seen(trained: Sequence[tuple[str, str]], tested: Sequence[tuple[str, str]]) -> Bools:
+    """Which questions have trained: in the same context, or without any on one of the two sides.
+
+    A task may put one question to many contexts; these are different questions.
+    """
+    contexts: dict[str, set[str]] = {}
+    for question, context in trained:
+        contexts.setdefault(question, set()).add(context)
+    known = [contexts.get(question, set()) for question, _ in tested]
+    return np.array(
+        [
+            bool(some) and (not context or bool(some & {context, ""}))
+            for some, (_, context) in zip(known, tested, strict=True)
+        ],
+        bool,
+    )
+
+
+def matrix(
+    subjects: Sequence[Subject],
+    fit: Fit,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    remember: Callable[[str, Callable[[], Pair]], Pair] = lambda name, make: make(),
+) -> Table:
     """Every run's probe on every run.
+
+    Parameters
+    ----------
+    remember: called with a pair's name and what finds it; may know it from before.
 
     Raises
     ------
@@ -163,7 +203,8 @@ def matrix(subjects: Sequence[Subject], fit: Fit, progress: Callable[[int, int],
     pairs = []
     for one in subjects:
         for other in subjects:
-            pairs.append(at_home(one) if one is other else elsewhere(one, other, fit))
+            find = partial(at_home, one) if one is other else partial(elsewhere, one, other, fit)
+            pairs.append(remember(f"{one.name} on {other.name}", find))
             progress(len(pairs), len(subjects) ** 2)
     return Table("One run's probe on another's answers", COLUMNS, tuple(map(_row, pairs)), tuple(_words(pairs)))
 
@@ -242,7 +283,10 @@ def _words(pairs: Sequence[Pair]) -> list[str]:
     if rest:
         said.append(f"It cannot be shown to carry over: {named(rest)}.")
     if over:
-        more = [p for p in over if p.gain and p.gain[1] > 0]
-        what = f"{len(more)} of these {len(over)}" if len(over) > 1 else ("it" if more else "none of it")
-        said.append(f"Above what the best of the logits says on the same answers lies {what}.")
+        compared = [p for p in over if p.gain]
+        more = [p for p in compared if p.gain and p.gain[1] > 0]
+        said.append(
+            f"Of {len(compared)} of these pairs that can be compared with the best of the logits on the same answers, "
+            f"{len(more)} lie above it."
+        )
     return said

@@ -163,12 +163,14 @@ def find_numbers(text: str) -> list[Mention]:
         if match["words"]:
             value = Decimal(_in_words(match["words"]))
         else:
-            value = Decimal(re.sub(r"[^\d.]", "", match["digits"])) * _SCALES.get((match["scale"] or "").lower(), 1)
+            value = Decimal(re.sub(r"[^\d.]", "", match["digits"]))
+            if match["scale"]:  # a product has 28 digits at most
+                value *= _SCALES[match["scale"].lower()]
             before = text[: start - 1].rstrip()[-1:]
             # A minus is a sign unless it stands between operands or inside a word ("1990-1995", "F-16").
             minus = text[max(0, start - 1) : start] in ("-", "−")
             if minus and not (before.isdigit() or before == ")" or text[max(0, start - 2) : start - 1].isalnum()):
-                start, value = start - 1, -value
+                start, value = start - 1, value.copy_negate()
         found.append(Mention(start, match.end(), value))
     return found
 
