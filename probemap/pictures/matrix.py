@@ -68,7 +68,7 @@ def _panel(
     image = ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1])
     image.set_alpha(np.where((low <= nothing) & (nothing <= high), 0.35, 1.0))
     for i, j in np.argwhere(~np.isnan(shown)).tolist():
-        strong = abs(shown[i, j] - nothing) > 0.6 * (limits[1] - nothing) and not low[i, j] <= nothing <= high[i, j]
+        strong = abs(shown[i, j] - nothing) > 0.7 * (limits[1] - nothing) and not low[i, j] <= nothing <= high[i, j]
         ax.text(
             j,
             i,
