@@ -14,7 +14,13 @@ const studies = (() => {
     return element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, made);
   };
 
-  const plain = ({ title, columns, rows }) => table(title, columns, rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((value) => element("td", {}, value)))));
+  const isNumber = (value) => /^[–+\-\d]/.test(value);
+
+  const plain = ({ title, columns, rows }) => {
+    const lines = rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, first),
+      ...rest.map((value) => element("td", isNumber(value) ? {} : { class: "words" }, value))));
+    return table(title, columns, lines);
+  };
 
   // Rows train, columns test; the colour is max(AUC, 1 - AUC), the text the AUC itself.
   const matrix = ({ names, folded, texts }, scale) => {
