@@ -116,7 +116,9 @@ def test_the_table_and_its_words() -> None:
     assert [row for row in made.rows if str(row[0]).startswith("A")] == [(made.rows[5][0], 0, *[None] * 7)]
     assert made.words[0].startswith("Of 2 answers to each of 60 questions the probe picks a right one in 1.000 [0.9")
     assert made.words[1].startswith("That is more often than by greedy (+0.500 [+0.3")
-    assert len(made.words) == 2
+    assert made.words[2].startswith("Of the kinds of errors it is more often right than greedy in D (+1.000 [+0.8")
+    assert "E (+1.000" in made.words[2] and "B" not in made.words[2]
+    assert len(made.words) == 3
     same = compare([question("rw", "00", [(MAIN, 0.0), (MAIN, 1.0)], i % 2 == 0, "", str(i)) for i in range(20)])
     assert "That is less often than by greedy (-0.500" in same.words[1]
     named = compare(rows, own="own answer")

@@ -163,4 +163,11 @@ def _words(questions: Sequence[Question], rows: Sequence[tuple[object, ...]], ow
             said.append(f"That is {how} by {listed(named)}.")
         elif named:
             said.append(f"No difference can be shown to {listed(named)}.")
+    against_own = {
+        str(row[0])[0]: tuple(float(str(x)) for x in row[6:9]) for row in rows if row[0] != "all" and row[2] == own
+    }
+    above = [f"{kind} ({signed(d, low, high)})" for kind, (d, low, high) in against_own.items() if low > 0]
+    below = [f"{kind} ({signed(d, low, high)})" for kind, (d, low, high) in against_own.items() if high < 0]
+    said += [f"Of the kinds of errors it is more often right than {own} in {listed(above)}."] if above else []
+    said += [f"Of the kinds of errors it is less often right than {own} in {listed(below)}."] if below else []
     return said
