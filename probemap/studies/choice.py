@@ -132,7 +132,7 @@ def compare(questions: Sequence[Question], *, own: str = "greedy") -> Table:
     for kind in ("", *KINDS):
         mine = [q for q in questions if kind in q.kinds]
         groups = [q.group for q in mine]
-        name = f"{kind}: {KINDS[kind]}" if kind else "all"
+        name = f"{kind}: {KINDS[kind].split(' (')[0]}" if kind else "all"
         if len(mine) < FEWEST:
             rows.append((name, len(mine), *[None] * (len(COLUMNS) - 2)))
             continue
