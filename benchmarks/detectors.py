@@ -41,6 +41,12 @@ def by_chance(p: Floats) -> tuple[float, float]:
     return float(np.mean(errors)), float(np.quantile(errors, 0.95))
 
 
+def _alone(p: Floats, right: Floats) -> str:
+    """The calibration error of answers that did not go to the fallback, and what it would be if all were true."""
+    error, (typical, most) = float(calibration_errors(p[:, None], right)[0]), by_chance(p)
+    return f"{error:.3f} ({typical:.3f}, up to {most:.3f})"
+
+
 def judge(run: Run) -> dict[str, str]:
     task, answers, judgements = read_answers(run)
     store = states_of(run, answers, judgements)
@@ -106,6 +112,7 @@ def judge(run: Run) -> dict[str, str]:
         "calibration error": f"{ece:.3f}",
         "if all were true": f"{typical:.3f}, up to {most:.3f}",
         "without chance": f"{debiased(p[judged], y.astype(float)):.3f}",
+        "of its own cells alone": _alone(p[main], right[main]),
         "best log-probability": f"{float(theirs.value[0]):.3f}",
         "gain": f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
     }

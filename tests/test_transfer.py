@@ -53,7 +53,7 @@ def test_what_carries_over_what_does_not_and_what_is_the_other_way_round() -> No
     assert of["one", "two"]["low"] < 0.5 < of["one", "two"]["high"]  # type: ignore[operator]
     assert of["one", "two"]["folded low"] == 0.5
     words = " ".join(table.words)
-    assert "It reads the other way round: one on three (0.0" in words
+    assert "It reads the other way round, each pair taken alone: one on three (0.0" in words
     assert "It cannot be shown to carry over: one on two (0." in words
     assert "What the probe reads carries over" not in words
     told = matrix([same, replace(subject("four", 4, 1.0), name="four")], fit_probe).words

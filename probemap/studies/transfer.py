@@ -277,9 +277,9 @@ def _words(pairs: Sequence[Pair]) -> list[str]:
     under = [p for p in away if p.auc and p.auc[2] < 0.5]
     rest = [p for p in away if p not in over and p not in under]
     if over:
-        said.append(f"What the probe reads carries over: {named(over)}.")
+        said.append(f"What the probe reads carries over, each pair taken alone: {named(over)}.")
     if under:
-        said.append(f"It reads the other way round: {named(under)}.")
+        said.append(f"It reads the other way round, each pair taken alone: {named(under)}.")
     if rest:
         said.append(f"It cannot be shown to carry over: {named(rest)}.")
     if over:
