@@ -120,6 +120,16 @@ class Folder:
             file.flush()
             os.fsync(file.fileno())
 
+    def whole_lines(self, name: str) -> list[bytes]:
+        """Of a file that is added to, which may not be there; cuts off a torn last one."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        whole, _, torn = path.read_bytes().rpartition(b"\n")
+        if torn:
+            self.write(name, whole + b"\n" if whole else b"")
+        return whole.split(b"\n") if whole else []
+
     def opinions(self) -> list[Opinion]:
         """What models have said when they were asked to judge or to locate; cuts off a torn last line.
 
@@ -127,13 +137,7 @@ class Folder:
         ------
         RunError: damaged.
         """
-        path = self.path / "opinions.jsonl"
-        if not path.exists():
-            return []
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
-        if torn:
-            self.write("opinions.jsonl", whole + b"\n" if whole else b"")
-        return _lines(path, _OPINION)
+        return _lines(self.path / "opinions.jsonl", _OPINION) if self.whole_lines("opinions.jsonl") else []
 
     def append_opinions(self, opinions: Iterable[Opinion]) -> None:
         self.append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
@@ -156,13 +160,7 @@ class Folder:
 
     def begun_p_true(self, exact: bool = False) -> int:
         """How many lines of it are on disk; cuts off a torn last one."""
-        path = self.path / _p_true_file(exact)
-        if not path.exists():
-            return 0
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
-        if torn:
-            self.write(path.name, whole + b"\n" if whole else b"")
-        return whole.count(b"\n") + bool(whole)
+        return len(self.whole_lines(_p_true_file(exact)))
 
     def p_true(self, exact: bool = False) -> list[Belief]:
         """p(True) of every answer, or of every exact answer.

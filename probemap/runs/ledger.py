@@ -40,13 +40,7 @@ class Ledger(Generic[_T]):
 
     def _read(self) -> Iterator[tuple[str, _T]]:
         path = self.run.path / self.file
-        if not path.exists():
-            return
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
-        if torn:
-            with path.open("r+b") as file:
-                file.truncate(len(whole) + 1 if whole else 0)
-        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
+        for number, line in enumerate(self.run.whole_lines(self.file), start=1):
             try:
                 row = json.loads(line)
                 yield str(row["id"]), self._kind.validate_python(row[self.field])

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probes.cells import auc_of_nested
+from probemap.probes.cells import Nested, auc_of_nested
 from probemap.probes.map import ProbeMap
 from probemap.probes.stats import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
 from probemap.records import MapError
@@ -92,7 +92,7 @@ def at_home(subject: Subject) -> Pair:
     ------
     MapError: the map was made without folds inside folds.
     """
-    data, correct = subject.probe_map.data, _correct(subject.probe_map)
+    data = subject.probe_map.data
     made = subject.probe_map.nested()
     if made is None:
         raise MapError(f"the map of {subject.name} was made without folds inside folds", "make it with 3 folds or more")
@@ -106,10 +106,7 @@ def at_home(subject: Subject) -> Pair:
     other = None
     if baseline:
         same = np.where(rows, subject.logits[baseline], np.nan)
-        plain = [aucs(same[rows, None], correct[rows], fold[rows]) for fold in data["fold"].values]
-        influence = np.zeros((len(rows), 1))
-        influence[rows] = np.mean([one.influence for one in plain], axis=0)
-        other = Aucs(np.mean([one.value for one in plain], axis=0), influence)
+        other = auc_of_nested(Nested(np.tile(same, (len(made.scores), 1)), (), 1.0), data, rows)
     return _pair(subject, subject, None, where, rows, found, baseline, other)
 
 
