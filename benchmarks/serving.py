@@ -12,7 +12,7 @@ Load: 64 threads put a mixture of requests to a real process.  Every score that 
 scoring here of the very text that came back; a wrong pairing of requests and answers would show as a large difference.
 
 Overhead: the same prompts answered with the probe and without, in turns, in one process.  Both must produce the same
-tokens; the pass more that the probe needs per batch, over the last tokens, counts against it.
+tokens; where the probe needs one pass more, over the last tokens of a batch, that counts against it.
 """
 
 import argparse
@@ -348,7 +348,8 @@ def overhead(pairs: list[Asked], scorer: Scorer) -> list[str]:
     asked = scorer.detector.origin.asked
     lines = [
         f"Seconds with the probe, divided by those without, less one: median (lowest to highest) of {PAIRS} pairs, in "
-        "changing order.  Passes are those of the longest answer; the probe takes one more.  Target: 3 %.",
+        "changing order.  Passes are those of the longest answer; the probe takes one more where an answer was cut off, "
+        "or if it reads its last token.  Target: 3 %.",
         "",
         *head("prompts", "batch", "tokens", "passes", "tokens/s without", "tokens/s with", "overhead in %"),
     ]

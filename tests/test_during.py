@@ -12,7 +12,7 @@ from families import SUPPORTED, tiny
 from typer.testing import CliRunner
 
 from probemap.cli.main import app
-from probemap.models.generate import Watching, generate_answers
+from probemap.models.generate import Wanted, Watching, answer_batch, generate_answers
 from probemap.models.loading import Loader
 from probemap.models.model import Model
 from probemap.models.prompt import Prompt
@@ -46,7 +46,7 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         seen.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
 
     options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
-    watching = Watching(lambda rows: Watch(model, "resid", None, rows), keep)
+    watching = Watching(lambda rows: Watch(model, "resid", None, rows, ("-1",)), keep)
     watched = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
     alone = [a for b in generate_answers(model, prompts(model), **options) for a in b]
     assert [a.token_ids for a in watched] == [a.token_ids for a in alone], "to look on changes nothing"
@@ -58,6 +58,31 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         tokens = range(said.n_prompt - 1, len(said.token_ids))
         again = hidden_states(model, [said], np.array([tokens], np.int32))[0]
         np.testing.assert_allclose(states[: len(tokens)].swapaxes(0, 1), again, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("positions", "ended", "passes"),
+    [
+        (("exact_answer_first", "-2", "last_q"), True, 5),
+        (("exact_answer_first", "exact_answer_after_last"), True, 6),
+        (("-1",), True, 6),
+        (("exact_answer_first",), False, 6),
+    ],
+)
+def test_the_last_token_is_read_only_where_a_position_can_lie_on_it(
+    positions: tuple[str, ...], ended: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny("llama")
+    wanted = [Wanted(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
+    (alone,), _ = answer_batch(model, wanted, frame="none")
+    end = alone.produced_ids[-1]
+    assert end not in alone.produced_ids[:-1]
+    if ended:
+        monkeypatch.setattr(Model, "end_ids", lambda self: frozenset({end}))
+    watch = Watch(model, "resid", None, 1, positions)
+    (said,), (states,) = answer_batch(model, wanted, frame="none", watch=watch)
+    assert (said.token_ids, said.stopped) == (alone.token_ids, ended)
+    assert len(states) == passes, "one over the prompt, and one for each of five tokens, but perhaps the last"
 
 
 ROWS = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]

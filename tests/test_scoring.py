@@ -371,9 +371,10 @@ def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, c
 
     (said,) = Scorer(detector, chat_model).generate([Example("x", "What is 3 + 5?", ("",))])
     answer = said.answer
-    assert len(said.tokens) == len(answer.produced_ids) == len(answer.pieces)
+    ended = answer.produced_ids[-1] in chat_model.end_ids()
+    assert len(said.tokens) == len(answer.produced_ids) - ended
     assert "".join(answer.pieces) == answer.text
-    indices = np.arange(answer.n_prompt, len(answer.token_ids), dtype=np.int32)[None]
+    indices = np.arange(answer.n_prompt, len(answer.token_ids) - ended, dtype=np.int32)[None]
     states = hidden_states(chat_model, [answer], indices, layers=[2])[0, 0]
     expected = detector.main.probabilities(detector.main.scores(states[:, None]))
     assert said.tokens == pytest.approx(expected.tolist(), abs=1e-4)

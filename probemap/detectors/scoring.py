@@ -53,8 +53,8 @@ class Said:
     answer: Answer
     score: Score
     tokens: tuple[float, ...]
-    """For each produced token what the main branch's probes make of its state: a probability, as if the token stood at
-    the branch's positions.  For looking, not for deciding."""
+    """For each produced token, but one that only ended the answer, what the main branch's probes make of its state: a
+    probability, as if the token stood at the branch's positions.  For looking, not for deciding."""
 
 
 @dataclass(frozen=True)
@@ -184,18 +184,20 @@ class Scorer:
         return list(self._heard(examples, answers, seen))
 
     def _watch(self, rows: int) -> Watch:
-        return Watch(self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows)
+        positions = [cell.position for cell in self.detector.cells]
+        return Watch(self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows, positions)
 
     def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: Seen) -> Iterator[Said]:
         """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
         found, indices = self._places(examples, answers)
-        main = self.detector.main
+        main, ends = self.detector.main, self.model.end_ids()
         for i, (answer, passes) in enumerate(zip(answers, seen, strict=True)):
             # Pass t saw the t-th produced token, pass 0 the prompt's last one.
             at = indices[i] - (answer.n_prompt - 1)
             state = passes[np.maximum(at, 0), self._rows]
             state[at < 0] = np.nan
-            tokens = passes[1 : 1 + len(answer.produced_ids)][:, self._rows[: len(main.cells)]]
+            spoken = len(answer.produced_ids) - (answer.produced_ids[-1] in ends)
+            tokens = passes[1 : 1 + spoken][:, self._rows[: len(main.cells)]]
             p = main.probabilities(main.scores(tokens)) if len(tokens) else np.empty(0)
             yield Said(answer, self._one(answer.id, state[None], *found[i]), tuple(p.tolist()))
 

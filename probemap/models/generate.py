@@ -39,6 +39,10 @@ class Watch(Protocol):
     def states(self) -> npt.NDArray[np.float32]:
         """(rows, passes, …), the first pass that over the prompts."""
 
+    def needs_last(self, ended: bool) -> bool:
+        """Whether it must see an answer's last token, though the model has no more to say; `ended`: that is the token
+        which ends a turn, and holds no text."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -89,7 +93,7 @@ def generate_answers(
     temperature: 0 is greedy; above 0 each token is drawn from the whole distribution at that temperature.
     seed: of the draws; batch `b` draws with ``seed + b``, so that a resumed run draws the same.
     numbers: of the batches of the plan to answer; None: all.
-    watching: looks on; each batch then takes one pass more, over its last tokens.
+    watching: looks on; a batch takes one pass more, over its last tokens, where that needs them.
     tell: told when a batch does not fit the memory and is halved; what was batched with what then differs.
 
     Raises
@@ -133,7 +137,7 @@ def answer_batch(
     """
     ends = model.end_ids()
     breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
-    ids, logs = _generate(model, wanted, sorted(ends | breaks), seed, watch, hear)
+    ids, logs = _generate(model, wanted, ends, breaks, seed, watch, hear)
     answers = [_answer(model, *one, ends, breaks) for one in zip(wanted, ids, logs, strict=True)]
     return answers, list(watch.states()) if watch else []
 
@@ -185,11 +189,23 @@ class _Temperatures(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Ends(StoppingCriteria):  # type: ignore[misc]
-    """Ends each row at a stop id, at its limit, or where nobody listens; `more` passes later, so that the model has
-    also read its last token."""
+    """Ends each row at a stop id, at its limit, or where nobody listens.
 
-    def __init__(self, stop_ids: list[int], limits: list[int], width: int, more: int, hear: Hear) -> None:
-        self.stop_ids, self.limits, self.width, self.more, self.hear = set(stop_ids), limits, width, more, hear
+    The model has then read the last token of every row but those that ended just now: if the watch needs one of these,
+    there is one pass more.
+    """
+
+    def __init__(
+        self,
+        ends: frozenset[int],
+        breaks: frozenset[int],
+        limits: list[int],
+        width: int,
+        watch: Watch | None,
+        hear: Hear,
+    ) -> None:
+        self.ends, self.stops, self.limits, self.width = ends, ends | breaks, limits, width
+        self.watch, self.hear = watch, hear
         self.lengths: list[int | None] = [None] * len(limits)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
@@ -197,25 +213,38 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if self.lengths[row] is None:
                 heard = self.hear(row, token)
-                if not heard or token in self.stop_ids or produced == self.limits[row]:
+                if not heard or token in self.stops or produced == self.limits[row]:
                     self.lengths[row] = produced
-        over = [length is not None and produced >= length + self.more for length in self.lengths]
+        over = [length is not None for length in self.lengths]
+        if all(over) and self.watch:
+            unread = [
+                token in self.ends
+                for token, length in zip(input_ids[:, -1].tolist(), self.lengths, strict=True)
+                if length == produced
+            ]
+            over = [not any(map(self.watch.needs_last, unread))] * len(over)
         return torch.tensor(over, device=input_ids.device)
 
 
 def _generate(
-    model: Model, wanted: Sequence[Wanted], stop_ids: list[int], seed: int, watch: Watch | None, hear: Hear
+    model: Model,
+    wanted: Sequence[Wanted],
+    ends: frozenset[int],
+    breaks: frozenset[int],
+    seed: int,
+    watch: Watch | None,
+    hear: Hear,
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Produced ids and their log-probabilities, each row up to and with its first stop id."""
     prompts = [list(one.prompt.token_ids) for one in wanted]
     width = max(map(len, prompts))
     pad = model.tokenizer.pad_token_id
-    pad = stop_ids[0] if pad is None else pad
+    pad = min(ends | breaks) if pad is None else pad
     # Padding may be the end token itself, so the mask comes from the lengths, never from the ids.
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     limits = [one.max_new_tokens for one in wanted]
-    noted, ends = _ChosenLogprobs(), _Ends(stop_ids, limits, width, bool(watch), hear)
+    noted, over = _ChosenLogprobs(), _Ends(ends, breaks, limits, width, watch, hear)
     processors: list[LogitsProcessor] = [noted]
     drawn = any(one.temperature > 0 for one in wanted)
     if drawn:
@@ -235,12 +264,12 @@ def _generate(
             attention_mask=mask.to(model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([ends]),
+            stopping_criteria=StoppingCriteriaList([over]),
         )
     noted.note(sequences)
     logs = torch.stack(noted.chosen, 1).tolist()
     rows = sequences[:, width:].tolist()
-    lengths = ends.lengths
+    lengths = over.lengths
     return (
         [row[:length] for row, length in zip(rows, lengths, strict=True)],
         [row[:length] for row, length in zip(logs, lengths, strict=True)],

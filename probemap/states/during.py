@@ -23,17 +23,21 @@ from probemap.records import Answer, Task
 from probemap.states.activations import Layout, States
 from probemap.states.capture import Reader
 from probemap.verdicts.locate import LOCATORS, locate
-from probemap.verdicts.positions import Indices, digest, token_indices
+from probemap.verdicts.positions import Indices, digest, may_end, token_indices
 
 
 class Watch:
-    """Hooks that keep, at every forward pass of a generation, the states of each row's last token."""
+    """Hooks that keep, at every forward pass of a generation, the states of each row's last token.
 
-    def __init__(self, model: Model, site: str, layers: str | None, rows: int) -> None:
+    An answer's last token is looked at only if it holds text, or if one of the positions can be a token without.
+    """
+
+    def __init__(self, model: Model, site: str, layers: str | None, rows: int, positions: Sequence[str]) -> None:
         taps = find_taps(model.network, site)
         numbers = range(len(taps)) if layers is None else parse_layers(layers, len(taps))
         self._taps = [taps[k] for k in numbers]
         self._rows = rows
+        self._to_the_end = any(map(may_end, positions))
         self._kept: list[list[torch.Tensor]] = [[] for _ in self._taps]
 
     def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
@@ -43,6 +47,9 @@ class Watch:
 
     def hooked(self) -> AbstractContextManager[None]:
         return hooked({i: tap.module for i, tap in enumerate(self._taps)}, self._keep)
+
+    def needs_last(self, ended: bool) -> bool:
+        return self._to_the_end or not ended
 
     def states(self) -> States:
         """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from
@@ -64,14 +71,14 @@ class Spool:
 
     def watch(self, rows: int) -> Watch:
         """For a batch of so many rows."""
-        return Watch(self.model, self.site, self.layers, rows)
+        return Watch(self.model, self.site, self.layers, rows, self.positions)
 
     def write(self, number: int, answers: Sequence[Answer], seen: Sequence[States]) -> None:
         """Keep a batch.
 
         Parameters
         ----------
-        seen: of each answer (passes, n_layers, d), as `Watch.states`, up to the answer's last token or beyond.
+        seen: of each answer (passes, n_layers, d), as `Watch.states`.
         """
         examples = {e.id: e for e in self.task.examples}
         find = LOCATORS[self.task.kind]
