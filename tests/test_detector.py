@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from probemap.detectors import cards, detecting
 from probemap.detectors import detector as room
 from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
 from probemap.detectors.detecting import fit_detector
@@ -105,6 +106,75 @@ def test_an_answer_without_the_exact_answer_is_judged_by_the_fallback_and_says_s
     alone = replace(made, fallback=None)
     assert np.isnan(alone.p_correct(seen[:, :1])[0])
     assert alone.branch_of(seen[:1, :1]) == ["none"]
+
+
+def without_exact(n: int, seed: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """As `planted`; of the fifth without an exact answer this share is right, and the states say nothing of that."""
+    states, correct = planted(n, seed)
+    correct[::5] = np.random.default_rng([seed, 1]).random(len(correct[::5])) < share
+    return states, correct
+
+
+@pytest.mark.parametrize(("n", "kind"), [(700, "platt"), (3000, "isotonic")])
+def test_the_fallback_knows_how_often_those_that_it_is_for_are_right(n: int, kind: str) -> None:
+    rare = fit_detector(*without_exact(n, 1, 0.06), positions=NAMES)
+    assert rare.fallback is not None
+    assert rare.fallback.kind == kind
+    fresh, truth = without_exact(5000, 2, 0.06)
+    p = rare.p_correct(of_cells(rare, fresh))[::5]
+    assert truth[::5].mean() == pytest.approx(0.06, abs=0.02)
+    assert p.mean() == pytest.approx(0.06, abs=0.04)
+    # It flags where it doubts, as the main cells do: few of those that lack an exact answer are right.
+    threshold = rare.fallback.thresholds[1]
+    flagged = rare.fallback.scores(of_cells(rare, fresh)[::5, 1:]) < threshold.score
+    assert p[flagged].max() <= threshold.p_correct <= p[~flagged].min()
+    assert flagged.mean() > 0.8
+    card = cards.card(rare.main, rare.fallback, rare.origin)
+    assert "Its probabilities count in how often answers that lack one were right." in card
+    # Judged with all others, whose probabilities are their own.
+    assert rare.fallback.quality.n > 100
+    assert rare.fallback.quality.calibration_error < 0.08 + rare.fallback.quality.calibration_noise
+
+
+def test_where_those_without_an_exact_answer_are_like_others_the_fallback_is_what_it_was() -> None:
+    same = fit_detector(*planted(), positions=NAMES)
+    states, correct = planted()
+    alone = fit_detector(states, correct, positions=NAMES, cells=[(2, "-1")])
+    assert same.fallback is not None
+    assert np.array_equal(same.fallback.weight, alone.main.weight)
+    unit = float(np.std(alone.main.scores(states[:, 2, 2][:, None])))
+    assert same.fallback.bias == pytest.approx(alone.main.bias, abs=0.25 * unit)
+
+
+def test_a_few_that_are_all_wrong_do_not_make_the_next_one_certainly_wrong() -> None:
+    draw = np.random.default_rng(0)
+    right = np.arange(300) % 2 == 0
+    scores, special = draw.normal(size=300) + right, np.arange(300) % 20 == 1
+    shift = detecting._shift(scores, right, special)
+    both = scores + shift * special
+    curve = LogisticRegression(C=np.inf).fit(both[:, None], right)
+    p = curve.predict_proba(both[special][:, None])[:, 1]
+    assert not right[special].any()
+    assert 0.005 < p.mean() < 0.1, "1 in 17 if one of two more were right"
+    assert detecting._shift(scores, right, np.zeros(300, bool)) == 0
+    assert detecting._shift(-scores, right, special) == 0, "scores that go the wrong way are no measure"
+
+
+def test_the_probes_that_are_kept_choose_their_strength() -> None:
+    draw = np.random.default_rng(0)
+    correct = draw.random(500) < 0.5
+    states = draw.normal(size=(500, 2, 1, 80)).astype(np.float32)
+    states[:, 1, 0] += 0.25 * correct[:, None]
+    options: dict[str, Any] = {"positions": ["-1"], "held_out": np.arange(500) >= 400}
+    auto, loose = fit_detector(states, correct, **options), fit_detector(states, correct, c=1.0, **options)
+    assert auto.main.cells == loose.main.cells == (Cell(1, "-1"),)
+    made = [fit_detector(states, correct, c=c, **options) for c in (1e-4, 1e-3, 1e-2)]
+    (chosen,) = (one for one in made if np.array_equal(one.main.weight, auto.main.weight))
+    assert repr(chosen.main) == repr(auto.main), "calibration, thresholds and worth are those of this strength"
+    assert auto.main.quality.auc > loose.main.quality.auc
+    assert auto.main.quality.brier < loose.main.quality.brier - 0.01
+    with pytest.raises(MapError, match=r"c is 'much'\nhint: give a number, several numbers with commas, or auto"):
+        fit_detector(states, correct, c="much")
 
 
 def test_several_cells_are_averaged() -> None:
@@ -267,6 +337,18 @@ def test_every_changed_byte_is_found(made: Detector, tmp_path: Path) -> None:
                 Detector.load(tmp_path)
         path.write_bytes(whole)
     assert Detector.load(tmp_path).main.cells == made.main.cells
+
+
+def test_a_digit_that_makes_no_other_number_is_found(made: Detector, tmp_path: Path) -> None:
+    replace(made, main=replace(made.main, quality=replace(JUDGED, brier=0.056338028169014086))).save(tmp_path)
+    path = tmp_path / "config.json"
+    Detector.load(tmp_path)
+    whole = path.read_text()
+    assert 0.056338028169014084 == 0.056338028169014086, "the nearest number is one"
+    for digits in ("0.056338028169014084", "5.6338028169014086e-2", "0.0563380281690140860"):
+        path.write_text(whole.replace("0.056338028169014086", digits))
+        with pytest.raises(DetectorError, match=r"config\.json has changed since it was written"):
+            Detector.load(tmp_path)
 
 
 def resealed(folder: Path, change: Any = None, tensors: dict[str, np.ndarray] | None = None) -> None:

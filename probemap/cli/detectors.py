@@ -46,7 +46,7 @@ def export(
         typer.Option(help="16:exact_answer_last, layer and position; several are averaged; default: the best."),
     ] = None,
     held_out: Annotated[float, typer.Option(help="Share of the questions that only judge.")] = 0.2,
-    c: flags.C = "1",
+    c: flags.C = "auto",
     false_alarms: Annotated[str, typer.Option(help="Shares of right answers that may be flagged.")] = "0.05,0.2",
     seed: flags.Seed = 0,
 ) -> None:

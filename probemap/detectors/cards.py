@@ -10,6 +10,11 @@ _UNJUDGED = (
     "It was not judged: nobody has measured what it is worth, not even on questions like those that it was made from."
 )
 
+_FOR_THE_REST = (
+    "It was made from all answers, those that have the positions too, so that there are enough. Its probabilities "
+    "count in how often answers that lack one were right."
+)
+
 
 def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
     """Markdown, with the header that model hubs read."""
@@ -32,7 +37,7 @@ def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
         *_branch("Where it reads", main),
     ]
     if fallback:
-        body += ["", *_branch("Where an answer lacks one of these positions", fallback)]
+        body += ["", *_branch("Where an answer lacks one of these positions", fallback), "", _FOR_THE_REST]
     facts = {
         "model": origin.model,
         "revision": origin.revision,

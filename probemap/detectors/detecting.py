@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
 from probemap.detectors.detector import Detector
-from probemap.probes.fit import fit_map
+from probemap.probes.fit import fit_map, parse_strengths
 from probemap.probes.map import ProbeMap
 from probemap.probes.splits import group_numbers, hold_out
 from probemap.probes.stats import Bools, Floats, Ints, aucs, by_group, interval
@@ -21,6 +21,8 @@ from probemap.states.source import States, states_from
 
 ISOTONIC = 1000
 """Answers from which on a calibration may follow any rising curve; with fewer it has two parameters."""
+LEEWAY = 2.0
+"""Log-odds by which answers that lack a position may be expected to differ from others."""
 FEWEST = 20
 """Right, and wrong, answers without which a branch is not judged."""
 
@@ -36,7 +38,7 @@ def fit_detector(
     groups: Sequence[Any] | npt.NDArray[Any] | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    c: float | str | Sequence[float] = 1.0,
+    c: float | str | Sequence[float] = "auto",
     false_alarms: Sequence[float] = (0.05, 0.2),
     fallback: tuple[int, str] | Literal["best"] | None = "best",
     seed: int = 0,
@@ -45,20 +47,24 @@ def fit_detector(
 ) -> Detector:
     """Choose cells by a map of some of the questions, fit and calibrate there, and judge on the others.
 
-    The map's own scores, out of fold, calibrate: by Platt's two parameters, or from `ISOTONIC` answers on by isotonic
-    regression (Niculescu-Mizil & Caruana 2005).  They also set the thresholds.  The probe is then fitted on all answers
-    that chose it.
+    The chosen cells' scores, out of fold, calibrate: by Platt's two parameters, or from `ISOTONIC` answers on by
+    isotonic regression (Niculescu-Mizil & Caruana 2005).  They also set the thresholds.  The probe is then fitted on
+    all answers that chose it.
 
     Parameters
     ----------
-    activations, correct, groups, layers, positions, c, progress: as for `fit.fit_map`.
+    activations, correct, groups, layers, positions, progress: as for `fit.fit_map`.
     cells: ``best``, the highest cell of the map; or the cells (layer, position) whose scores are averaged.
     held_out: the answers that judge, a share of the groups or (n,) bool; None: all answers choose, fit and calibrate,
         and nothing says what the detector is worth.
+    c: inverse strength of the L2 penalty, as for `fit.fit_map`: of the map that chooses the cells, and of their probes.
+        Of several (``"auto"``: 1e-4 to 100) only the probes of the chosen cells take their own, by folds; the map that
+        chooses them has 1.
     false_alarms: shares of right answers that may be flagged, one threshold each.
     fallback: the cell for answers that lack a position of `cells`: ``best`` is the highest among the columns that every
         answer has, the exact answer's left out, because a new answer may come without; None: such answers are not
-        judged.
+        judged.  It is fitted and judged on all answers, and knows which of them lack a position of `cells`: mostly
+        they are wrong more often than its scores say.
     origin: what it belongs to, see `detector.Origin`.
 
     Raises
@@ -68,6 +74,7 @@ def fit_detector(
     """
     if any(not 0 <= share <= 1 for share in false_alarms):
         raise DetectorError(f"false_alarms are {list(false_alarms)}", "give shares between 0 and 1")
+    strengths = parse_strengths(c)
     source = states_from(activations, layers, positions)
     group = group_numbers(groups, source.n)
     apart = hold_out(held_out, group, seed)
@@ -78,27 +85,28 @@ def fit_detector(
         groups=groups,
         layers=layers,
         positions=positions,
-        c=c,
+        c=strengths[0] if len(strengths) == 1 else 1.0,
         nested=False,
         seed=seed,
         progress=progress,
     )
     verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
-    job = _Job(source, made, verdicts, apart, held_out is not None, group, tuple(false_alarms))
+    job = _Job(source, made, verdicts, apart, held_out is not None, group, strengths, tuple(false_alarms), seed)
     chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
     main = job.branch(chosen)
     everywhere = _everywhere(source)
     if fallback is None or {p for _, p in chosen} <= set(everywhere):
         return Detector(main, None, origin, seed)
+    lacking = ~job.has(chosen)
     if not isinstance(fallback, str):
-        return Detector(main, job.branch([fallback]), origin, seed)
+        return Detector(main, job.branch([fallback], lacking), origin, seed)
     if not everywhere:
         raise DetectorError(
             "no position is there in every answer, with an exact answer or without",
             "capture last_q or -1 as well, or give fallback=None",
         )
     (spare,) = made.only(everywhere).best()
-    return Detector(main, job.branch([(spare.layer, spare.position)]), origin, seed)
+    return Detector(main, job.branch([(spare.layer, spare.position)], lacking), origin, seed)
 
 
 @dataclass(frozen=True)
@@ -112,40 +120,72 @@ class _Job:
     """Whether any answers were to be kept apart."""
     group: Ints
     """(n,): the question of each answer."""
+    strengths: tuple[float, ...]
     false_alarms: tuple[float, ...]
+    seed: int
 
-    def branch(self, cells: Sequence[tuple[int, str]]) -> Branch:
-        """The probes of some cells, from the training answers to what they are worth on the others."""
-        lacking = [c for c in cells if c[0] not in self.made.layers or c[1] not in self.made.positions]
-        if not cells or lacking:
+    def has(self, cells: Sequence[tuple[int, str]]) -> Bools:
+        """(n,): which answers have the positions of all these cells."""
+        return np.asarray(~np.isnan(self._states(cells)[:, :, 0]).any(axis=1))
+
+    def branch(self, cells: Sequence[tuple[int, str]], lacking: Bools | None = None) -> Branch:
+        """The probes of some cells, from the training answers to what they are worth on the others.
+
+        Parameters
+        ----------
+        lacking: (n,), of a fallback: which answers it is for.
+        """
+        strange = [c for c in cells if c[0] not in self.made.layers or c[1] not in self.made.positions]
+        if not cells or strange:
             raise DetectorError(
-                f"there is no cell {lacking[0] if lacking else ''}",
+                f"there is no cell {strange[0] if strange else ''}",
                 f"layers {self.made.layers[0]} to {self.made.layers[-1]}; positions {', '.join(self.made.positions)}",
             )
         if any(bool(self.made.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
             raise DetectorError(
                 f"too few answers have the positions of {cells}", "ask more questions, or choose another cell"
             )
-        states = np.stack([self._states(*cell) for cell in cells], axis=1)
-        there = ~np.isnan(states[:, :, 0]).any(axis=1) & ~np.isnan(self.verdicts)
-        right = self.verdicts == 1
+        states, right = self._states(cells), self.verdicts == 1
+        there = self.has(cells) & ~np.isnan(self.verdicts)
         rows = there & ~self.apart
-        fitted = np.stack([fit_probe(states[rows, k], right[rows], self._c(cell)) for k, cell in enumerate(cells)])
-        # Out of fold: by probes that have not seen the answer.
-        seen = np.stack(
-            [self.made.data["scores"].sel(layer=layer, position=position).values for layer, position in cells]
-        )
-        scores = seen.mean(axis=(0, 1), dtype=np.float64)
-        known = ~np.isnan(scores)
-        correct = self.made.data["correct"].values.astype(bool)[known]
-        kind, calibration = _calibrate(scores[known], correct)
+        found = [self._out_of_fold(states[:, k]) for k in range(len(cells))]
+        seen = np.mean([scores for scores, _ in found], axis=0)
+        fitted = np.stack([fit_probe(states[rows, k], right[rows], c) for k, (_, c) in enumerate(found)])
+        special = np.zeros(len(right), bool) if lacking is None else lacking
+        shift = _shift(seen[rows], right[rows], special[rows])
+        scores = seen + shift * special
+        kind, calibration = _calibrate(scores[rows], right[rows])
         unjudged = Quality(0, 0, *[_NAN] * 6)
         places = tuple(Cell(*cell) for cell in cells)
         branch = Branch(places, fitted[:, :-1], fitted[:, -1], calibration, kind, unjudged, ())
-        branch = replace(branch, thresholds=self._thresholds(branch, scores[known], correct))
-        if not self.judging:
-            return branch
-        return self._judged(branch, states[there & self.apart], right[there & self.apart], there)
+        branch = replace(branch, thresholds=self._thresholds(branch, scores[rows], right[rows]))
+        if self.judging:
+            new = there & self.apart
+            branch = self._judged(branch, branch.scores(states[new]) + shift * special[new], right[new], new)
+        # The answers that it will see are those that it is for.
+        return replace(branch, bias=branch.bias + shift)
+
+    def _out_of_fold(self, states: npt.NDArray[np.float32]) -> tuple[Floats, float]:
+        """(n,): the scores of a cell, of each training answer by a probe that has not seen it, NaN elsewhere; and the
+        strength of these probes.
+
+        Parameters
+        ----------
+        states: (n, d).
+        """
+        training = ~self.apart & ~np.isnan(self.verdicts)
+
+        def fitted(strengths: Sequence[float]) -> ProbeMap:
+            rows, right, group = states[training], self.verdicts[training] == 1, self.group[training]
+            return fit_map(rows[:, None, None], right, groups=group, c=strengths, nested=False, seed=self.seed)
+
+        chosen = self.strengths
+        if len(chosen) > 1:
+            chosen = (fitted(chosen).data["c"].item(),)
+        scores = np.full(len(training), np.nan)
+        # All with one strength, that of the probe to come: what it says is as large as what calibrates it.
+        scores[training] = fitted(chosen).data["scores"].values.ravel()
+        return scores, chosen[0]
 
     def _thresholds(self, branch: Branch, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
         """Set on the scores of right answers, out of fold; not judged yet."""
@@ -153,17 +193,22 @@ class _Job:
         p = branch.probabilities(np.array(at)).tolist()
         return tuple(Threshold(*one, _NAN, _NAN, _NAN) for one in zip(self.false_alarms, at, p, strict=True))
 
-    def _judged(self, branch: Branch, states: npt.NDArray[np.float32], right: Bools, there: Bools) -> Branch:
-        """The branch with what it and its thresholds are worth on the answers that took no part."""
+    def _judged(self, branch: Branch, new: Floats, right: Bools, rows: Bools) -> Branch:
+        """The branch with what it and its thresholds are worth on the answers that took no part.
+
+        Parameters
+        ----------
+        new, right: their scores and verdicts.
+        rows: (n,), which they are.
+        """
         if min(right.sum(), (~right).sum()) < FEWEST:
             raise DetectorError(
                 f"{right.sum()} right and {(~right).sum()} wrong answers are left to judge on: fewer than {FEWEST}",
                 "ask more questions, or hold out a larger share",
             )
-        new = branch.scores(states)
         p = branch.probabilities(new)
         judged = aucs(new[:, None], right)
-        variance = float((by_group(judged.influence, self.group[there & self.apart]) ** 2).sum())
+        variance = float((by_group(judged.influence, self.group[rows]) ** 2).sum())
         value = float(judged.value[0])
         low, high = interval(value, variance, int(right.sum()), int((~right).sum()))
         brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right)[0])
@@ -181,13 +226,10 @@ class _Job:
             )
         return replace(branch, quality=quality, thresholds=tuple(made))
 
-    def _states(self, layer: int, position: str) -> npt.NDArray[np.float32]:
-        column = self.source.positions.index(position)
-        return self.source.read(layer)[:, column]
-
-    def _c(self, cell: tuple[int, str]) -> float:
-        """The strength that the map's folds chose."""
-        return float(self.made.data["c"].sel(layer=cell[0], position=cell[1]))
+    def _states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
+        """(n, cells, d)."""
+        columns = [(layer, self.source.positions.index(position)) for layer, position in cells]
+        return np.stack([self.source.read(layer)[:, column] for layer, column in columns], axis=1)
 
 
 def _everywhere(source: States) -> list[str]:
@@ -204,6 +246,23 @@ def fit_probe(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats
     probe = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit((x - mean) / used, right)
     weight = probe.coef_[0] / used
     return np.append(weight, probe.intercept_[0] - weight @ mean)
+
+
+def _shift(scores: Floats, correct: Bools, special: Bools) -> float:
+    """By how much the scores of special answers are too low, so that one curve calibrates them and the others.
+
+    A logistic regression on score and kind, whose log-odds for the kind have a prior of 0 ± `LEEWAY`: a few answers
+    that are all wrong do not make the next one certainly wrong.
+    """
+    if not special.any():
+        return 0.0
+    # The penalty is one for both; a score in small units is all but free of it.
+    unit = 1e-3 * scores.std()
+    features = np.stack([scores / unit, LEEWAY * special], axis=1)
+    fitted = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000).fit(features, correct)
+    slope, kind = fitted.coef_[0, 0] / unit, fitted.coef_[0, 1] * LEEWAY
+    # As in `_calibrate`: scores that go the wrong way say nothing, and are no measure.
+    return float(kind / slope) if slope > 0 else 0.0
 
 
 def _calibration_noise(p: Floats) -> float:

@@ -42,6 +42,10 @@ _FRAMES = ("", "chat", "qa", "none", "given")
 _RESAVE = "take the folder that was exported, whole and unchanged, or export it again"
 
 
+class _ChangedError(Exception):
+    """A file is not as it was written."""
+
+
 @dataclass(frozen=True)
 class Detector:
     """Scores answers by the probability that they are right."""
@@ -213,16 +217,16 @@ class Detector:
                 f"{name} holds no detector ({error.strerror})", "`probemap export RUN --out FOLDER` makes one"
             ) from None
         try:
-            config = json.loads(config_bytes)
+            config = json.loads(config_bytes, parse_float=_as_written)
             if config["schema"] != SCHEMA:
                 raise DetectorError(
                     f"{name} has schema {config['schema']!r:.40}, expected {SCHEMA}",
                     "export it again with this version",
                 )
             if config.pop("check") != _check(config):
-                raise DetectorError(f"{name}/config.json has changed since it was written", _RESAVE)
+                raise _ChangedError("config.json")
             if hashlib.sha256(tensors).hexdigest() != config["tensors"]:
-                raise DetectorError(f"{name}/detector.safetensors has changed since it was written", _RESAVE)
+                raise _ChangedError("detector.safetensors")
             numbers = load(tensors)
             branches = {name: _branch(name, entry, numbers) for name, entry in config["branches"].items()}
             if set(branches) - {"main", "fallback"} or len(numbers) != len(_TENSORS) * len(branches):
@@ -231,6 +235,8 @@ class Detector:
             if origin.asked.max_new_tokens < 1 or origin.frame not in _FRAMES:
                 raise ValueError(f"answers of {origin.asked.max_new_tokens} tokens in the frame {origin.frame!r}")
             made = cls(branches["main"], branches.get("fallback"), origin, _SEED.validate_python(config["seed"]))
+        except _ChangedError as file:
+            raise DetectorError(f"{name}/{file} has changed since it was written", _RESAVE) from None
         except (
             ValueError,
             KeyError,
@@ -248,6 +254,14 @@ class Detector:
         if made.fallback and made.fallback.asked_for != made.main.asked_for:
             raise DetectorError(f"{name}: its branches have thresholds for different shares", _RESAVE)
         return made
+
+
+def _as_written(text: str) -> float:
+    """A number whose digits are those that were written: many others would be read as the same one."""
+    number = float(text)
+    if repr(number) != text:
+        raise _ChangedError("config.json")
+    return number
 
 
 def _described(branch: Branch) -> dict[str, Any]:

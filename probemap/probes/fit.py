@@ -94,7 +94,7 @@ def fit_map(
     group_of = group_numbers(groups, source.n)
     group = np.unique(group_of[kept], return_inverse=True)[1].astype(np.int64)
     apart = hold_out(held_out, group_of, seed)[kept]
-    strengths = _strengths(c)
+    strengths = parse_strengths(c)
     # Leaving out both of two folds leaves nothing to learn from.
     can_nest = folds > 2 or bool(apart.any())
     if len(strengths) > 1 and not can_nest:
@@ -304,7 +304,13 @@ def _folds(labels: Bools, group: Ints, folds: int, seed: int, apart: Bools) -> I
     return fold
 
 
-def _strengths(c: float | str | Sequence[float]) -> tuple[float, ...]:
+def parse_strengths(c: float | str | Sequence[float]) -> tuple[float, ...]:
+    """The strengths that `c` of `fit_map` names, rising.
+
+    Raises
+    ------
+    MapError: they are no numbers above 0.
+    """
     if c == "auto":
         return AUTO_STRENGTHS
     try:

@@ -20,7 +20,7 @@ def export(
     *,
     cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
     held_out: float | None = 0.2,
-    c: str = "1",
+    c: str = "auto",
     false_alarms: Sequence[float] = (0.05, 0.2),
     seed: int = 0,
     talk: Talk = SILENT,
