@@ -348,8 +348,8 @@ def overhead(pairs: list[Asked], scorer: Scorer) -> list[str]:
     asked = scorer.detector.origin.asked
     lines = [
         f"Seconds with the probe, divided by those without, less one: median (lowest to highest) of {PAIRS} pairs, in "
-        "changing order.  Passes are those of the longest answer; the probe takes one more where an answer was cut off "
-        "or where it reads the last token.  Target: 3 %.",
+        "changing order.  Passes are those of the longest answer; one more where the probe reads last tokens.  "
+        "Target: 3 %.",
         "",
         *head("prompts", "batch", "tokens", "passes", "tokens/s without", "tokens/s with", "overhead in %"),
     ]

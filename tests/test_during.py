@@ -46,7 +46,7 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         seen.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
 
     options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
-    watching = Watching(lambda rows: Watch(model, "resid", None, rows, ("-1",)), keep)
+    watching = Watching(lambda rows: Watch(model, "resid", None, rows), keep)
     watched = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
     alone = [a for b in generate_answers(model, prompts(model), **options) for a in b]
     assert [a.token_ids for a in watched] == [a.token_ids for a in alone], "to look on changes nothing"
@@ -60,17 +60,10 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         np.testing.assert_allclose(states[: len(tokens)].swapaxes(0, 1), again, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("positions", "ended", "passes"),
-    [
-        (("exact_answer_first", "-2", "last_q"), True, 5),
-        (("exact_answer_first", "exact_answer_after_last"), True, 6),
-        (("-1",), True, 6),
-        (("exact_answer_first",), False, 6),
-    ],
-)
-def test_the_last_token_is_read_only_where_a_position_can_lie_on_it(
-    positions: tuple[str, ...], ended: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("needed", [True, False])
+def test_the_last_token_is_read_only_if_it_is_needed(
+    needed: bool, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny("llama")
     wanted = [Wanted(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
@@ -79,10 +72,17 @@ def test_the_last_token_is_read_only_where_a_position_can_lie_on_it(
     assert end not in alone.produced_ids[:-1]
     if ended:
         monkeypatch.setattr(Model, "end_ids", lambda self: frozenset({end}))
-    watch = Watch(model, "resid", None, 1, positions)
+    asked: list[bool] = []
+
+    def needs_last(ended: bool) -> bool:
+        asked.append(ended)
+        return needed
+
+    watch = Watch(model, "resid", None, 1, needs_last)
     (said,), (states,) = answer_batch(model, wanted, frame="none", watch=watch)
     assert (said.token_ids, said.stopped) == (alone.token_ids, ended)
-    assert len(states) == passes, "one over the prompt, and one for each of five tokens, but perhaps the last"
+    assert asked == [ended]
+    assert len(states) == 5 + needed, "one over the prompt, and one for each of five tokens, but perhaps the last"
 
 
 ROWS = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]

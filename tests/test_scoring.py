@@ -21,6 +21,7 @@ from probemap.records import DataError, DetectorError, Example, ProbemapError, R
 from probemap.runs.contents import answers_of
 from probemap.runs.exporting import export
 from probemap.runs.run import Run
+from probemap.states.capture import hidden_states
 from probemap.verdicts.locate import locate
 
 
@@ -367,17 +368,57 @@ def test_questions_are_answered_and_scored_from_python(
 def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, chat_model: Model) -> None:
     import numpy as np
 
-    from probemap.states.capture import hidden_states
-
     (said,) = Scorer(detector, chat_model).generate([Example("x", "What is 3 + 5?", ("",))])
     answer = said.answer
-    ended = answer.produced_ids[-1] in chat_model.end_ids()
-    assert len(said.tokens) == len(answer.produced_ids) - ended
+    assert len(said.tokens) == len(answer.produced_ids) - 1, "all but the last"
     assert "".join(answer.pieces) == answer.text
-    indices = np.arange(answer.n_prompt, len(answer.token_ids) - ended, dtype=np.int32)[None]
+    indices = np.arange(answer.n_prompt, len(answer.token_ids) - 1, dtype=np.int32)[None]
     states = hidden_states(chat_model, [answer], indices, layers=[2])[0, 0]
     expected = detector.main.probabilities(detector.main.scores(states[:, None]))
     assert said.tokens == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("positions", "ended", "cut"),
+    [
+        (("exact_answer_first", "-2"), False, False),
+        (("exact_answer_last", "last_q"), False, False),
+        (("exact_answer_after_last",), True, False),
+        (("exact_answer_first", "first_answer"), True, False),
+        (("exact_answer_first", "-1"), True, True),
+    ],
+)
+def test_a_pass_over_last_tokens_is_made_where_cells_often_lie_on_them(
+    detector: Detector, chat_model: Model, positions: tuple[str, ...], ended: bool, cut: bool
+) -> None:
+    main = replace(detector.main, cells=tuple(Cell(2, position) for position in positions))
+    scorer = Scorer(replace(detector, main=main, fallback=None), chat_model)
+    watch = scorer._watch(1)
+    assert (watch.needs_last(True), watch.needs_last(False)) == (ended, cut)
+
+
+@pytest.mark.parametrize(("position", "passes"), [("first_answer", [1, 1, 1, 1]), ("-1", [])])
+def test_an_answer_that_was_cut_off_at_a_cell_is_read_again(
+    detector: Detector, chat_model: Model, monkeypatch: pytest.MonkeyPatch, position: str, passes: list[int]
+) -> None:
+    main = replace(detector.main, cells=(Cell(2, position),))
+    origin = replace(detector.origin, asked=replace(detector.origin.asked, max_new_tokens=1))
+    scorer = Scorer(Detector(main, None, origin), chat_model)
+    asked: list[int] = []
+
+    def counted(model: Any, answers: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(len(answers))
+        return hidden_states(model, answers, *rest, **more)
+
+    monkeypatch.setattr(scoring, "hidden_states", counted)
+    examples = [Example(f"q{i}", f"What is {i} + 5?", ("",)) for i in range(4)]
+    said = scorer.generate(examples)
+    assert asked == passes, "one answer at a time, and only where its token was not read"
+    assert [len(one.answer.produced_ids) for one in said] == [1] * 4
+    assert all(one.tokens == () for one in said)
+    again = scorer.score(examples, [one.answer for one in said])
+    assert [one.score.score for one in said] == pytest.approx([one.score for one in again], abs=1e-4)
+    assert len({round(one.score or 0, 2) for one in again}) == 4
 
 
 def test_a_question_is_answered_with_its_probability(detector_folder: Path, chat_folder: Path) -> None:

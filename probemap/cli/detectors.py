@@ -131,7 +131,7 @@ def ask(
 
     scorer = _scorer(detector, model, false_alarms, 1, device, "auto")
     (said,) = scorer.generate([Example("asked", question, ("",), context=context)], temperature=temperature, seed=seed)
-    tokens, score = said.answer.pieces[: len(said.tokens)], said.score
+    tokens, score = said.answer.pieces, said.score
     terminal.print_to(stdout, terminal.scored(tokens, said.tokens, score.p_correct, bool(score.flagged)))
     if score.exact_answer is not None:
         say(f"exact answer: {score.exact_answer}")

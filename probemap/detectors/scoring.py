@@ -20,7 +20,7 @@ from probemap.states.activations import States
 from probemap.states.capture import check_site, hidden_states
 from probemap.states.during import Watch
 from probemap.verdicts.locate import LOCATORS, Locator, locate
-from probemap.verdicts.positions import Indices, check_position, token_indices
+from probemap.verdicts.positions import Indices, check_position, may_end, token_indices
 
 Place = tuple[Span | None, str]
 """Where the exact answer is; or None, and why it is nowhere."""
@@ -53,8 +53,8 @@ class Said:
     answer: Answer
     score: Score
     tokens: tuple[float, ...]
-    """For each produced token, but one that only ended the answer, what the main branch's probes make of its state: a
-    probability, as if the token stood at the branch's positions.  For looking, not for deciding."""
+    """For each produced token but the last, which the model need not read, what the main branch's probes make of its
+    state: a probability, as if the token stood at the branch's positions.  For looking, not for deciding."""
 
 
 @dataclass(frozen=True)
@@ -184,22 +184,30 @@ class Scorer:
         return list(self._heard(examples, answers, seen))
 
     def _watch(self, rows: int) -> Watch:
-        positions = [cell.position for cell in self.detector.cells]
-        return Watch(self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows, positions)
+        return Watch(self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows, self._needs_last)
+
+    def _needs_last(self, ended: bool) -> bool:
+        """Where a cell is likely to lie on the last token.  An answer in which one does so by chance, as when it was
+        cut off at its exact answer, is read again: that is rare, and cheaper than a pass more for all."""
+        positions = {cell.position for cell in self.detector.cells}
+        return "-1" in positions or (ended and any(map(may_end, positions)))
 
     def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: Seen) -> Iterator[Said]:
         """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
         found, indices = self._places(examples, answers)
-        main, ends = self.detector.main, self.model.end_ids()
+        main = self.detector.main
         for i, (answer, passes) in enumerate(zip(answers, seen, strict=True)):
             # Pass t saw the t-th produced token, pass 0 the prompt's last one.
             at = indices[i] - (answer.n_prompt - 1)
-            state = passes[np.maximum(at, 0), self._rows]
-            state[at < 0] = np.nan
-            spoken = len(answer.produced_ids) - (answer.produced_ids[-1] in ends)
-            tokens = passes[1 : 1 + spoken][:, self._rows[: len(main.cells)]]
+            if at.max() < len(passes):
+                state = passes[np.maximum(at, 0), self._rows]
+                state[at < 0] = np.nan
+                score = self._one(answer.id, state[None], *found[i])
+            else:
+                (score,) = self.score([examples[i]], [answer])
+            tokens = passes[1 : len(answer.produced_ids)][:, self._rows[: len(main.cells)]]
             p = main.probabilities(main.scores(tokens)) if len(tokens) else np.empty(0)
-            yield Said(answer, self._one(answer.id, state[None], *found[i]), tuple(p.tolist()))
+            yield Said(answer, score, tuple(p.tolist()))
 
     def _places(
         self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None

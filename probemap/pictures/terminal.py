@@ -74,10 +74,16 @@ def table_text(table: Table) -> RenderableType:
 
 
 def scored(tokens: Sequence[str], chances: Sequence[float], p_correct: float | None, flagged: bool) -> Text:
-    """An answer whose tokens are the darker the more its probe trusts them, and the probability below it."""
+    """An answer whose tokens are the darker the more its probe trusts them, and the probability below it.
+
+    Parameters
+    ----------
+    chances: for each token but the last, which stays as it is.
+    """
     text = Text()
-    for token, chance in zip(tokens, chances, strict=True):
+    for token, chance in zip(tokens[:-1], chances, strict=True):
         text.append(printable(token), style=_shade(0.5 + chance / 2))
+    text.append(printable("".join(tokens[-1:])))
     if p_correct is None:
         return text.append("\n\nno token at the detector's positions: nothing can be said")
     text.append(f"\n\nright with probability {p_correct:.2f}", "bold")

@@ -5,7 +5,7 @@ tokens alone are kept, one file per batch.  What else the capture step asks for 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,21 +23,30 @@ from probemap.records import Answer, Task
 from probemap.states.activations import Layout, States
 from probemap.states.capture import Reader
 from probemap.verdicts.locate import LOCATORS, locate
-from probemap.verdicts.positions import Indices, digest, may_end, token_indices
+from probemap.verdicts.positions import Indices, digest, token_indices
 
 
 class Watch:
     """Hooks that keep, at every forward pass of a generation, the states of each row's last token.
 
-    An answer's last token is looked at only if it holds text, or if one of the positions can be a token without.
+    Parameters
+    ----------
+    needs_last: as `generate.Watch.needs_last`.
     """
 
-    def __init__(self, model: Model, site: str, layers: str | None, rows: int, positions: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        site: str,
+        layers: str | None,
+        rows: int,
+        needs_last: Callable[[bool], bool] = lambda ended: True,
+    ) -> None:
         taps = find_taps(model.network, site)
         numbers = range(len(taps)) if layers is None else parse_layers(layers, len(taps))
         self._taps = [taps[k] for k in numbers]
         self._rows = rows
-        self._to_the_end = any(map(may_end, positions))
+        self._needs_last = needs_last
         self._kept: list[list[torch.Tensor]] = [[] for _ in self._taps]
 
     def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
@@ -49,11 +58,11 @@ class Watch:
         return hooked({i: tap.module for i, tap in enumerate(self._taps)}, self._keep)
 
     def needs_last(self, ended: bool) -> bool:
-        return self._to_the_end or not ended
+        return self._needs_last(ended)
 
     def states(self) -> States:
         """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from
-        1; pass 0 the prompt's last one."""
+        1; pass 0 the prompt's last one.  The last token's pass is there if it was needed, or if other rows went on."""
         made: States = torch.stack([torch.stack(kept, 1) for kept in self._kept], 2).numpy()
         return made
 
@@ -71,14 +80,14 @@ class Spool:
 
     def watch(self, rows: int) -> Watch:
         """For a batch of so many rows."""
-        return Watch(self.model, self.site, self.layers, rows, self.positions)
+        return Watch(self.model, self.site, self.layers, rows)
 
     def write(self, number: int, answers: Sequence[Answer], seen: Sequence[States]) -> None:
         """Keep a batch.
 
         Parameters
         ----------
-        seen: of each answer (passes, n_layers, d), as `Watch.states`.
+        seen: of each answer (passes, n_layers, d), as `Watch.states`, the last token's pass included.
         """
         examples = {e.id: e for e in self.task.examples}
         find = LOCATORS[self.task.kind]
