@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 from conftest import make_answer
-from hypothesis import given
-from hypothesis import strategies as st
 
 from probemap.records import DataError, Span
 from probemap.verdicts.locate import token_span
 from probemap.verdicts.positions import (
     DEFAULT_POSITIONS,
     POSITIONS,
-    may_end,
     parse_positions,
     positions_of,
     resolve,
@@ -76,31 +73,6 @@ def test_an_answer_that_begins_and_ends_with_the_exact_answer() -> None:
     assert resolve("second_answer", answer, span) == 5
     assert resolve("-2", answer, span) == 4
     assert resolve("-3", answer, span) is None, "it would lie in the prompt"
-
-
-@given(st.data(), st.lists(st.text("ab ", min_size=1, max_size=3), max_size=6))
-def test_positions_that_hold_text_are_never_the_token_that_ended_the_answer(
-    data: st.DataObject, said: list[str]
-) -> None:
-    answer = make_answer("".join(said), [*said, ""], PROMPT)
-    span = None
-    if said:
-        start = data.draw(st.integers(0, len(answer.text) - 1))
-        span = token_span(answer, start, data.draw(st.integers(start + 1, len(answer.text))))
-    last = len(answer.token_ids) - 1
-    ending = {name for name in DEFAULT_POSITIONS if resolve(name, answer, span) == last}
-    assert "-1" in ending
-    assert all(may_end(name) for name in ending)
-
-
-def test_the_token_that_ended_the_answer_can_be_its_first_its_second_or_behind_the_exact_answer() -> None:
-    assert [name for name in DEFAULT_POSITIONS if may_end(name)] == [
-        *("first_answer", "second_answer", "exact_answer_after_last", "-1"),
-    ]
-    answer = make_answer("Austria", ["Austria", ""], PROMPT)
-    span = token_span(answer, 0, 7)
-    assert {resolve(name, answer, span) for name in ("second_answer", "exact_answer_after_last", "-1")} == {5}
-    assert resolve("first_answer", make_answer("", [""], PROMPT), None) == 4
 
 
 def test_an_empty_answer_has_no_answer_positions() -> None:

@@ -14,6 +14,10 @@ _FOR_THE_REST = (
     "It was made from all answers, those that have the positions too, so that there are enough. Its probabilities "
     "count in how often answers that lack one were right."
 )
+_JUDGED_WITH_OTHERS = (
+    " It was judged on all of them as well: of the right answers that lack a position, where these are few, it flags "
+    "more than the table says."
+)
 
 
 def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
@@ -37,7 +41,8 @@ def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
         *_branch("Where it reads", main),
     ]
     if fallback:
-        body += ["", *_branch("Where an answer lacks one of these positions", fallback), "", _FOR_THE_REST]
+        body += ["", *_branch("Where an answer lacks one of these positions", fallback)]
+        body += ["", _FOR_THE_REST + judged * _JUDGED_WITH_OTHERS]
     facts = {
         "model": origin.model,
         "revision": origin.revision,

@@ -23,6 +23,9 @@ ISOTONIC = 1000
 """Answers from which on a calibration may follow any rising curve; with fewer it has two parameters."""
 LEEWAY = 2.0
 """Log-odds by which answers that lack a position may be expected to differ from others."""
+FLATTEST = 0.01
+"""Log-odds by which a standard deviation of scores that say nothing moves a probability: so little, but not 0, that
+what is said of a kind of answers can be said in scores."""
 FEWEST = 20
 """Right, and wrong, answers without which a branch is not judged."""
 
@@ -93,7 +96,7 @@ def fit_detector(
     verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
     job = _Job(source, made, verdicts, apart, held_out is not None, group, strengths, tuple(false_alarms), seed)
     chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
-    main = job.branch(chosen)
+    main = job.branch(chosen, np.zeros(source.n, bool))
     everywhere = _everywhere(source)
     if fallback is None or {p for _, p in chosen} <= set(everywhere):
         return Detector(main, None, origin, seed)
@@ -128,12 +131,12 @@ class _Job:
         """(n,): which answers have the positions of all these cells."""
         return np.asarray(~np.isnan(self._states(cells)[:, :, 0]).any(axis=1))
 
-    def branch(self, cells: Sequence[tuple[int, str]], lacking: Bools | None = None) -> Branch:
+    def branch(self, cells: Sequence[tuple[int, str]], lacking: Bools) -> Branch:
         """The probes of some cells, from the training answers to what they are worth on the others.
 
         Parameters
         ----------
-        lacking: (n,), of a fallback: which answers it is for.
+        lacking: (n,): which answers a fallback is for; none for the main branch.
         """
         strange = [c for c in cells if c[0] not in self.made.layers or c[1] not in self.made.positions]
         if not cells or strange:
@@ -151,17 +154,15 @@ class _Job:
         found = [self._out_of_fold(states[:, k]) for k in range(len(cells))]
         seen = np.mean([scores for scores, _ in found], axis=0)
         fitted = np.stack([fit_probe(states[rows, k], right[rows], c) for k, (_, c) in enumerate(found)])
-        special = np.zeros(len(right), bool) if lacking is None else lacking
-        shift = _shift(seen[rows], right[rows], special[rows])
-        scores = seen + shift * special
-        kind, calibration = _calibrate(scores[rows], right[rows])
+        kind, calibration, shift = _calibrate(seen[rows], right[rows], lacking[rows])
+        scores = seen + shift * lacking
         unjudged = Quality(0, 0, *[_NAN] * 6)
         places = tuple(Cell(*cell) for cell in cells)
         branch = Branch(places, fitted[:, :-1], fitted[:, -1], calibration, kind, unjudged, ())
         branch = replace(branch, thresholds=self._thresholds(branch, scores[rows], right[rows]))
         if self.judging:
             new = there & self.apart
-            branch = self._judged(branch, branch.scores(states[new]) + shift * special[new], right[new], new)
+            branch = self._judged(branch, branch.scores(states[new]) + shift * lacking[new], right[new], new)
         # The answers that it will see are those that it is for.
         return replace(branch, bias=branch.bias + shift)
 
@@ -248,38 +249,46 @@ def fit_probe(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats
     return np.append(weight, probe.intercept_[0] - weight @ mean)
 
 
-def _shift(scores: Floats, correct: Bools, special: Bools) -> float:
-    """By how much the scores of special answers are too low, so that one curve calibrates them and the others.
-
-    A logistic regression on score and kind, whose log-odds for the kind have a prior of 0 ± `LEEWAY`: a few answers
-    that are all wrong do not make the next one certainly wrong.
-    """
-    if not special.any():
-        return 0.0
-    # The penalty is one for both; a score in small units is all but free of it.
-    unit = 1e-3 * scores.std()
-    features = np.stack([scores / unit, LEEWAY * special], axis=1)
-    fitted = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000).fit(features, correct)
-    slope, kind = fitted.coef_[0, 0] / unit, fitted.coef_[0, 1] * LEEWAY
-    # As in `_calibrate`: scores that go the wrong way say nothing, and are no measure.
-    return float(kind / slope) if slope > 0 else 0.0
-
-
 def _calibration_noise(p: Floats) -> float:
     draw = np.random.default_rng(0)
     errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(200)]
     return float(np.mean(errors))
 
 
-def _calibrate(scores: Floats, correct: Bools) -> tuple[Literal["platt", "isotonic"], Floats]:
+_Calibration = tuple[Literal["platt", "isotonic"], Floats, float]
+"""Kind and parameters, as `Branch` has them, and what is to be added to the scores of special answers."""
+
+
+def _calibrate(scores: Floats, correct: Bools, special: Bools) -> _Calibration:
+    if special.any():
+        return _calibrate_two_kinds(scores, correct, special)
     if len(scores) < ISOTONIC:
         # Without a penalty; the scores are few numbers around 0.
         curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(scores[:, None], correct)
         if curve.coef_[0, 0] < 0:
             # Scores that go the wrong way out of fold are noise: they say nothing, not the opposite.
-            return "platt", np.array([[0.0], [np.log(correct.mean() / (1 - correct.mean()))]])
-        return "platt", np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]])
+            return "platt", np.array([[0.0], [np.log(correct.mean() / (1 - correct.mean()))]]), 0.0
+        return "platt", np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]]), 0.0
     # No finite number of answers makes a probability of 0 or 1.
     edge = 1 / (len(scores) + 2)
     curve = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, correct)
-    return "isotonic", np.array([curve.X_thresholds_, curve.y_thresholds_], np.float64)
+    return "isotonic", np.array([curve.X_thresholds_, curve.y_thresholds_], np.float64), 0.0
+
+
+def _calibrate_two_kinds(scores: Floats, correct: Bools, special: Bools) -> _Calibration:
+    """A logistic regression on score and kind.
+
+    The kind's log-odds have a prior of 0 ± `LEEWAY`, so that a few special answers that are all wrong do not make the
+    next one certainly wrong.
+    """
+    middle, spread = float(scores.mean()), float(scores.std()) or 1.0
+    # The penalty is one for both: of a score in small units it asks next to nothing.
+    small = 1e-3
+    features = np.stack([(scores - middle) / spread / small, LEEWAY * special], axis=1)
+    curve = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000)
+    if curve.fit(features, correct).coef_[0, 0] < 0:
+        # As in `_calibrate`: they say nothing.
+        curve.fit(features * [0, 1], correct)
+    by_score, by_kind = curve.coef_[0] * [1 / small, LEEWAY]
+    slope = max(by_score, FLATTEST) / spread
+    return "platt", np.array([[slope], [curve.intercept_[0] - slope * middle]]), float(by_kind / slope)

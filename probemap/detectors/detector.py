@@ -9,9 +9,10 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ WIDEST = 1_000_000
 LARGEST = 1e100
 """No number of a detector is larger: times the largest state, and summed over `WIDEST`, it still is a number.  A fit on
 float32 states stays far below."""
+
+Number = TypeVar("Number", int, float)
 
 _TENSORS = ("weight", "bias", "calibration")
 _FRAMES = ("", "chat", "qa", "none", "given")
@@ -217,7 +220,9 @@ class Detector:
                 f"{name} holds no detector ({error.strerror})", "`probemap export RUN --out FOLDER` makes one"
             ) from None
         try:
-            config = json.loads(config_bytes, parse_float=_as_written)
+            config = json.loads(
+                config_bytes, parse_float=partial(_as_written, float), parse_int=partial(_as_written, int)
+            )
             if config["schema"] != SCHEMA:
                 raise DetectorError(
                     f"{name} has schema {config['schema']!r:.40}, expected {SCHEMA}",
@@ -256,9 +261,9 @@ class Detector:
         return made
 
 
-def _as_written(text: str) -> float:
+def _as_written(kind: type[Number], text: str) -> Number:
     """A number whose digits are those that were written: many others would be read as the same one."""
-    number = float(text)
+    number = kind(text)
     if repr(number) != text:
         raise _ChangedError("config.json")
     return number

@@ -20,7 +20,7 @@ from probemap.states.activations import States
 from probemap.states.capture import check_site, hidden_states
 from probemap.states.during import Watch
 from probemap.verdicts.locate import LOCATORS, Locator, locate
-from probemap.verdicts.positions import Indices, check_position, may_end, token_indices
+from probemap.verdicts.positions import Indices, check_position, token_indices
 
 Place = tuple[Span | None, str]
 """Where the exact answer is; or None, and why it is nowhere."""
@@ -39,7 +39,7 @@ class Score:
     flagged: bool | None
     """Below the threshold that was asked for."""
     score: float | None
-    """Log-odds before calibration."""
+    """Log-odds before calibration; those of a fallback moved by one number, which stands for the answers it is for."""
     judged_by: Literal["main", "fallback", "none"]
     exact_answer: str | None
     why: str
@@ -120,6 +120,11 @@ class Scorer:
         ModelError: one answer alone does not fit the memory.
         """
         found, indices = self._places(examples, answers, places)
+        states = self._read(answers, indices)
+        return [self._one(a.id, states[[i]], *found[i]) for i, a in enumerate(answers)]
+
+    def _read(self, answers: Sequence[Answer], indices: Indices) -> States:
+        """(n, cells, d): the states of each answer at the token of each cell, NaN where it has none."""
         states = np.full((len(answers), indices.shape[1], self._width), np.nan, np.float32)
 
         def look(some: list[int]) -> States:
@@ -132,7 +137,7 @@ class Scorer:
                 if seen is None:
                     raise out_of_memory(self.model, answers[some[0]].id, len(answers[some[0]].token_ids))
                 states[some] = seen[:, self._rows, range(indices.shape[1])]
-        return [self._one(a.id, states[[i]], *found[i]) for i, a in enumerate(answers)]
+        return states
 
     def generate(self, examples: Sequence[Example], *, temperature: float = 0.0, seed: int = 0) -> list[Said]:
         """Put questions to the model as the detector's own were, and score what it says, without a second pass.
@@ -190,24 +195,23 @@ class Scorer:
         """Where a cell is likely to lie on the last token.  An answer in which one does so by chance, as when it was
         cut off at its exact answer, is read again: that is rare, and cheaper than a pass more for all."""
         positions = {cell.position for cell in self.detector.cells}
-        return "-1" in positions or (ended and any(map(may_end, positions)))
+        return "-1" in positions or (ended and "exact_answer_after_last" in positions)
 
     def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: Seen) -> Iterator[Said]:
         """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
         found, indices = self._places(examples, answers)
+        # Pass t saw the t-th produced token, pass 0 the prompt's last one.
+        at = indices - np.array([[answer.n_prompt - 1] for answer in answers])
+        missed = [i for i, passes in enumerate(seen) if at[i].max() >= len(passes)]
+        again = dict(zip(missed, self._read([answers[i] for i in missed], indices[missed]), strict=True))
         main = self.detector.main
         for i, (answer, passes) in enumerate(zip(answers, seen, strict=True)):
-            # Pass t saw the t-th produced token, pass 0 the prompt's last one.
-            at = indices[i] - (answer.n_prompt - 1)
-            if at.max() < len(passes):
-                state = passes[np.maximum(at, 0), self._rows]
-                state[at < 0] = np.nan
-                score = self._one(answer.id, state[None], *found[i])
-            else:
-                (score,) = self.score([examples[i]], [answer])
+            if i not in again:
+                again[i] = passes[np.maximum(at[i], 0), self._rows]
+                again[i][at[i] < 0] = np.nan
             tokens = passes[1 : len(answer.produced_ids)][:, self._rows[: len(main.cells)]]
             p = main.probabilities(main.scores(tokens)) if len(tokens) else np.empty(0)
-            yield Said(answer, score, tuple(p.tolist()))
+            yield Said(answer, self._one(answer.id, again[i][None], *found[i]), tuple(p.tolist()))
 
     def _places(
         self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None

@@ -40,8 +40,8 @@ class Watch(Protocol):
         """(rows, passes, …), the first pass that over the prompts."""
 
     def needs_last(self, ended: bool) -> bool:
-        """Whether it must see an answer's last token, though the model has no more to say; `ended`: that is the token
-        which ends a turn, and holds no text."""
+        """Whether it must see an answer's last token, though the model has no more to say; `ended`: the answer ended
+        with it, and was not cut off."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def answer_batch(
     """
     ends = model.end_ids()
     breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
-    ids, logs = _generate(model, wanted, ends, breaks, seed, watch, hear)
+    ids, logs = _generate(model, wanted, ends | breaks, seed, watch, hear)
     answers = [_answer(model, *one, ends, breaks) for one in zip(wanted, ids, logs, strict=True)]
     return answers, list(watch.states()) if watch else []
 
@@ -196,16 +196,9 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        ends: frozenset[int],
-        breaks: frozenset[int],
-        limits: list[int],
-        width: int,
-        watch: Watch | None,
-        hear: Hear,
+        self, stop_ids: frozenset[int], limits: list[int], width: int, watch: Watch | None, hear: Hear
     ) -> None:
-        self.ends, self.stops, self.limits, self.width = ends, ends | breaks, limits, width
-        self.watch, self.hear = watch, hear
+        self.stop_ids, self.limits, self.width, self.watch, self.hear = stop_ids, limits, width, watch, hear
         self.lengths: list[int | None] = [None] * len(limits)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
@@ -213,12 +206,12 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
         for row, token in enumerate(input_ids[:, -1].tolist()):
             if self.lengths[row] is None:
                 heard = self.hear(row, token)
-                if not heard or token in self.stops or produced == self.limits[row]:
+                if not heard or token in self.stop_ids or produced == self.limits[row]:
                     self.lengths[row] = produced
         over = [length is not None for length in self.lengths]
         if all(over) and self.watch:
             unread = [
-                token in self.ends
+                token in self.stop_ids
                 for token, length in zip(input_ids[:, -1].tolist(), self.lengths, strict=True)
                 if length == produced
             ]
@@ -227,24 +220,18 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
 
 
 def _generate(
-    model: Model,
-    wanted: Sequence[Wanted],
-    ends: frozenset[int],
-    breaks: frozenset[int],
-    seed: int,
-    watch: Watch | None,
-    hear: Hear,
+    model: Model, wanted: Sequence[Wanted], stop_ids: frozenset[int], seed: int, watch: Watch | None, hear: Hear
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Produced ids and their log-probabilities, each row up to and with its first stop id."""
     prompts = [list(one.prompt.token_ids) for one in wanted]
     width = max(map(len, prompts))
     pad = model.tokenizer.pad_token_id
-    pad = min(ends | breaks) if pad is None else pad
+    pad = min(stop_ids) if pad is None else pad
     # Padding may be the end token itself, so the mask comes from the lengths, never from the ids.
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     limits = [one.max_new_tokens for one in wanted]
-    noted, over = _ChosenLogprobs(), _Ends(ends, breaks, limits, width, watch, hear)
+    noted, ends = _ChosenLogprobs(), _Ends(stop_ids, limits, width, watch, hear)
     processors: list[LogitsProcessor] = [noted]
     drawn = any(one.temperature > 0 for one in wanted)
     if drawn:
@@ -264,12 +251,12 @@ def _generate(
             attention_mask=mask.to(model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([over]),
+            stopping_criteria=StoppingCriteriaList([ends]),
         )
     noted.note(sequences)
     logs = torch.stack(noted.chosen, 1).tolist()
     rows = sequences[:, width:].tolist()
-    lengths = over.lengths
+    lengths = ends.lengths
     return (
         [row[:length] for row, length in zip(rows, lengths, strict=True)],
         [row[:length] for row, length in zip(logs, lengths, strict=True)],

@@ -23,15 +23,12 @@ class Position:
     """One line for ``probemap positions``."""
     index: Callable[[Answer, Span | None], int | None]
     """(answer, exact answer) -> index into ``Answer.token_ids``, or None."""
-    has_text: bool = False
-    """Whether it is never the token that ended the answer, which holds no text."""
 
 
 POSITIONS: dict[str, Position] = {
     "last_q": Position(
         "the last token before the answer: the prompt's last, template included",
         lambda answer, span: answer.n_prompt - 1,
-        has_text=True,
     ),
     "first_answer": Position(
         "the answer's first token, behind a thinking model's reasoning", lambda answer, span: answer.begins
@@ -40,13 +37,12 @@ POSITIONS: dict[str, Position] = {
     "exact_answer_before_first": Position(
         "the token before the exact answer (the prompt's last if the answer begins with it)",
         lambda answer, span: None if span is None else span.start - 1,
-        has_text=True,
     ),
     "exact_answer_first": Position(
-        "the exact answer's first token", lambda answer, span: None if span is None else span.start, has_text=True
+        "the exact answer's first token", lambda answer, span: None if span is None else span.start
     ),
     "exact_answer_last": Position(
-        "the exact answer's last token", lambda answer, span: None if span is None else span.stop - 1, has_text=True
+        "the exact answer's last token", lambda answer, span: None if span is None else span.stop - 1
     ),
     "exact_answer_after_last": Position(
         "the token after the exact answer", lambda answer, span: None if span is None else span.stop
@@ -122,11 +118,6 @@ def resolve(name: str, answer: Answer, span: Span | None) -> int | None:
         index = len(answer.token_ids) + int(name)
         index = index if index >= answer.begins else None
     return index if index is not None and 0 <= index < len(answer.token_ids) else None
-
-
-def may_end(name: str) -> bool:
-    """Whether a position can be the token that ended an answer, which holds no text."""
-    return not POSITIONS[name].has_text if name in POSITIONS else int(name) == -1
 
 
 def positions_of(names: Sequence[str], answer: Answer, span: Span | None) -> dict[int, list[str]]:
