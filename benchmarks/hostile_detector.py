@@ -90,7 +90,9 @@ def sealed(config: dict[str, Any], tensors: bytes) -> Folder:
         # As `detector._check`, which refuses half a character.
         text = json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
         config["check"] = hashlib.sha256(text).hexdigest()
-    return {"config.json": json.dumps(config).encode(), "detector.safetensors": tensors}
+    # As `detector._laid_out`.
+    whole = json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return {"config.json": whole, "detector.safetensors": tensors}
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

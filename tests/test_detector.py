@@ -353,7 +353,7 @@ def test_every_changed_byte_is_found(made: Detector, tmp_path: Path) -> None:
     assert Detector.load(tmp_path).main.cells == made.main.cells
 
 
-def test_a_digit_that_makes_no_other_number_is_found(made: Detector, tmp_path: Path) -> None:
+def test_a_byte_that_changes_nothing_that_is_said_is_found(made: Detector, tmp_path: Path) -> None:
     replace(made, main=replace(made.main, quality=replace(JUDGED, brier=0.056338028169014086))).save(tmp_path)
     path = tmp_path / "config.json"
     Detector.load(tmp_path)
@@ -361,6 +361,19 @@ def test_a_digit_that_makes_no_other_number_is_found(made: Detector, tmp_path: P
     assert 0.056338028169014084 == 0.056338028169014086, "the nearest number is one"
     for digits in ("0.056338028169014084", "5.6338028169014086e-2", "0.0563380281690140860"):
         path.write_text(whole.replace("0.056338028169014086", digits))
+        with pytest.raises(DetectorError, match=r"config\.json has changed since it was written"):
+            Detector.load(tmp_path)
+    for other in (
+        whole.replace("\n", "\r\n"),
+        whole.replace("\n ", "\n\t", 1),
+        whole + "\n",
+        whole.replace('"seed": 0', '"seed": -0'),
+        whole.replace('"seed": 0', '"seed": 1, "seed": 0'),
+        whole.replace("platt", "pl\\u0061tt", 1),
+    ):
+        assert other != whole
+        assert json.loads(other) == json.loads(whole)
+        path.write_text(other, newline="")
         with pytest.raises(DetectorError, match=r"config\.json has changed since it was written"):
             Detector.load(tmp_path)
 
@@ -377,7 +390,9 @@ def resealed(folder: Path, change: Any = None, tensors: dict[str, np.ndarray] | 
         change(config)
     text = json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
     config["check"] = hashlib.sha256(text).hexdigest()
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_bytes(
+        json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
 
 
 def numbers(folder: Path) -> dict[str, np.ndarray]:

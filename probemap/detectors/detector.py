@@ -9,10 +9,9 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +36,6 @@ WIDEST = 1_000_000
 LARGEST = 1e100
 """No number of a detector is larger: times the largest state, and summed over `WIDEST`, it still is a number.  A fit on
 float32 states stays far below."""
-
-Number = TypeVar("Number", int, float)
 
 _TENSORS = ("weight", "bias", "calibration")
 _FRAMES = ("", "chat", "qa", "none", "given")
@@ -150,7 +147,7 @@ class Detector:
         config["check"] = _check(config)
         for name, content in (
             ("detector.safetensors", tensors),
-            ("config.json", json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False).encode()),
+            ("config.json", _laid_out(config)),
             ("README.md", card(self.main, self.fallback, self.origin).encode()),
         ):
             part = folder / f".{name}.part"
@@ -220,15 +217,14 @@ class Detector:
                 f"{name} holds no detector ({error.strerror})", "`probemap export RUN --out FOLDER` makes one"
             ) from None
         try:
-            config = json.loads(
-                config_bytes, parse_float=partial(_as_written, float), parse_int=partial(_as_written, int)
-            )
+            config = json.loads(config_bytes)
             if config["schema"] != SCHEMA:
                 raise DetectorError(
                     f"{name} has schema {config['schema']!r:.40}, expected {SCHEMA}",
                     "export it again with this version",
                 )
-            if config.pop("check") != _check(config):
+            # The checksum is over what it says, which white space and the last digits of a number do not change.
+            if _laid_out(config) != config_bytes or config.pop("check") != _check(config):
                 raise _ChangedError("config.json")
             if hashlib.sha256(tensors).hexdigest() != config["tensors"]:
                 raise _ChangedError("detector.safetensors")
@@ -259,14 +255,6 @@ class Detector:
         if made.fallback and made.fallback.asked_for != made.main.asked_for:
             raise DetectorError(f"{name}: its branches have thresholds for different shares", _RESAVE)
         return made
-
-
-def _as_written(kind: type[Number], text: str) -> Number:
-    """A number whose digits are those that were written: many others would be read as the same one."""
-    number = kind(text)
-    if repr(number) != text:
-        raise _ChangedError("config.json")
-    return number
 
 
 def _described(branch: Branch) -> dict[str, Any]:
@@ -339,6 +327,11 @@ def _check_threshold(name: str, one: Threshold) -> None:
         and abs(one.score) <= LARGEST
     ):
         raise ValueError(f"{name}: a threshold that nothing has")
+
+
+def _laid_out(config: dict[str, Any]) -> bytes:
+    """`config.json`, byte for byte."""
+    return json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _check(config: dict[str, Any]) -> str:
