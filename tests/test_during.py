@@ -60,18 +60,18 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         np.testing.assert_allclose(states[: len(tokens)].swapaxes(0, 1), again, atol=2e-5)
 
 
-@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("ended", ["by its end", "by a line break", ""])
 @pytest.mark.parametrize("needed", [True, False])
-def test_the_last_token_is_read_only_if_it_is_needed(
-    needed: bool, ended: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_token_is_read_only_if_it_is_needed(needed: bool, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama")
     wanted = [Wanted(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
-    (alone,), _ = answer_batch(model, wanted, frame="none")
+    monkeypatch.setattr(Model, "newline_ids", lambda self: frozenset())
+    (alone,), _ = answer_batch(model, wanted, frame="qa")
     end = alone.produced_ids[-1]
     assert end not in alone.produced_ids[:-1]
     if ended:
-        monkeypatch.setattr(Model, "end_ids", lambda self: frozenset({end}))
+        kind = "end_ids" if ended == "by its end" else "newline_ids"
+        monkeypatch.setattr(Model, kind, lambda self: frozenset({end}))
     asked: list[bool] = []
 
     def needs_last(ended: bool) -> bool:
@@ -79,9 +79,9 @@ def test_the_last_token_is_read_only_if_it_is_needed(
         return needed
 
     watch = Watch(model, "resid", None, 1, needs_last)
-    (said,), (states,) = answer_batch(model, wanted, frame="none", watch=watch)
-    assert (said.token_ids, said.stopped) == (alone.token_ids, ended)
-    assert asked == [ended]
+    (said,), (states,) = answer_batch(model, wanted, frame="qa", watch=watch)
+    assert (said.token_ids, said.stopped) == (alone.token_ids, bool(ended))
+    assert asked == [bool(ended)]
     assert len(states) == 5 + needed, "one over the prompt, and one for each of five tokens, but perhaps the last"
 
 
