@@ -100,7 +100,7 @@ def fit_detector(
     everywhere = _everywhere(source)
     if fallback is None or {p for _, p in chosen} <= set(everywhere):
         return Detector(main, None, origin, seed)
-    lacking = ~job.has(chosen)
+    lacking = ~_whole(job.states(chosen))
     if not isinstance(fallback, str):
         return Detector(main, job.branch([fallback], lacking), origin, seed)
     if not everywhere:
@@ -127,10 +127,6 @@ class _Job:
     false_alarms: tuple[float, ...]
     seed: int
 
-    def has(self, cells: Sequence[tuple[int, str]]) -> Bools:
-        """(n,): which answers have the positions of all these cells."""
-        return np.asarray(~np.isnan(self._states(cells)[:, :, 0]).any(axis=1))
-
     def branch(self, cells: Sequence[tuple[int, str]], lacking: Bools) -> Branch:
         """The probes of some cells, from the training answers to what they are worth on the others.
 
@@ -148,8 +144,8 @@ class _Job:
             raise DetectorError(
                 f"too few answers have the positions of {cells}", "ask more questions, or choose another cell"
             )
-        states, right = self._states(cells), self.verdicts == 1
-        there = self.has(cells) & ~np.isnan(self.verdicts)
+        states, right = self.states(cells), self.verdicts == 1
+        there = _whole(states) & ~np.isnan(self.verdicts)
         rows = there & ~self.apart
         found = [self._out_of_fold(states[:, k]) for k in range(len(cells))]
         seen = np.mean([scores for scores, _ in found], axis=0)
@@ -227,10 +223,15 @@ class _Job:
             )
         return replace(branch, quality=quality, thresholds=tuple(made))
 
-    def _states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
-        """(n, cells, d)."""
+    def states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
+        """(n, cells, d), NaN where an answer lacks the position."""
         columns = [(layer, self.source.positions.index(position)) for layer, position in cells]
         return np.stack([self.source.read(layer)[:, column] for layer, column in columns], axis=1)
+
+
+def _whole(states: npt.NDArray[np.float32]) -> Bools:
+    """(n,): which answers have the positions of all cells, of (n, cells, d)."""
+    return np.asarray(~np.isnan(states[:, :, 0]).any(axis=1))
 
 
 def _everywhere(source: States) -> list[str]:

@@ -46,7 +46,7 @@ class Watch:
         numbers = range(len(taps)) if layers is None else parse_layers(layers, len(taps))
         self._taps = [taps[k] for k in numbers]
         self._rows = rows
-        self._needs_last = needs_last
+        self.needs_last = needs_last
         self._kept: list[list[torch.Tensor]] = [[] for _ in self._taps]
 
     def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
@@ -56,9 +56,6 @@ class Watch:
 
     def hooked(self) -> AbstractContextManager[None]:
         return hooked({i: tap.module for i, tap in enumerate(self._taps)}, self._keep)
-
-    def needs_last(self, ended: bool) -> bool:
-        return self._needs_last(ended)
 
     def states(self) -> States:
         """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from

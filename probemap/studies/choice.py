@@ -163,11 +163,13 @@ def _words(questions: Sequence[Question], rows: Sequence[tuple[object, ...]], ow
             said.append(f"That is {how} by {listed(named)}.")
         elif named:
             said.append(f"No difference can be shown to {listed(named)}.")
-    against_own = {
-        str(row[0])[0]: tuple(float(str(x)) for x in row[6:9]) for row in rows if row[0] != "all" and row[2] == own
-    }
-    above = [f"{kind} ({signed(d, low, high)})" for kind, (d, low, high) in against_own.items() if low > 0]
-    below = [f"{kind} ({signed(d, low, high)})" for kind, (d, low, high) in against_own.items() if high < 0]
-    said += [f"Of the kinds of errors it is more often right than {own} in {listed(above)}."] if above else []
-    said += [f"Of the kinds of errors it is less often right than {own} in {listed(below)}."] if below else []
+    of_kinds: dict[str, list[str]] = {"more": [], "less": []}
+    for row in rows:
+        if row[0] != "all" and row[2] == own:
+            difference, low, high = (float(str(x)) for x in row[6:9])
+            if low > 0 or high < 0:
+                of_kinds["more" if low > 0 else "less"].append(f"{str(row[0])[0]} ({signed(difference, low, high)})")
+    for how, named in of_kinds.items():
+        if named:
+            said.append(f"Of the kinds of errors it is {how} often right than {own} in {listed(named)}.")
     return said
