@@ -17,12 +17,12 @@ transformers.logging.set_verbosity_error()
 from families import FAMILIES, some_answers, tiny  # noqa: E402
 from report import head, machine, row, write  # noqa: E402
 
+from probemap.activations.attention import attention_received  # noqa: E402
+from probemap.activations.capture import hidden_states  # noqa: E402
+from probemap.activations.hooks import SITES  # noqa: E402
 from probemap.models.model import Model  # noqa: E402
-from probemap.models.sites import SITES  # noqa: E402
+from probemap.positions import token_indices  # noqa: E402
 from probemap.records import ModelError  # noqa: E402
-from probemap.states.attention import attention_received  # noqa: E402
-from probemap.states.capture import hidden_states  # noqa: E402
-from probemap.verdicts.positions import token_indices  # noqa: E402
 
 NAMES = ("last_q", "first_answer", "-3", "-1")
 

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib import rc_context
 from report import head, machine, row, write
 
-from probemap.pictures.figure import new_figure, plot_map, save_picture, style
-from probemap.probes.map import ProbeMap
+from probemap.probing.probe_map import ProbeMap
+from probemap.views.heatmap import new_figure, plot_map, save_picture, style
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 

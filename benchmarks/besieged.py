@@ -25,7 +25,7 @@ from report import head, machine, row, write
 from served import MALFORMED, Served, request, served
 from serving import Asked, messages, opened
 
-from probemap.detectors.scoring import Scorer
+from probemap.detectors.scorer import Scorer
 
 LARGE = 5_000_000
 LARGE_EACH = 20

@@ -24,16 +24,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from conftest import byte_level_tokenizer, save_tiny_model
 from report import head, machine, row, spread, write
 
+from probemap.activations import capture
+from probemap.activations.store import ActivationStore
 from probemap.models.batching import batches
 from probemap.models.loading import Loader
 from probemap.options import Answering, Judging
-from probemap.runs.contents import loader_of, read_answers
-from probemap.runs.judging import judge
+from probemap.positions import DEFAULT_POSITIONS, token_indices
+from probemap.runs.integrity import loader_of, read_answers
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
-from probemap.states import capture
-from probemap.states.activations import ActivationStore
-from probemap.verdicts.positions import DEFAULT_POSITIONS, token_indices
+from probemap.runs.steps.judge import judge
 
 TIMED, BATCH = 96, 32
 SIZES = (200, 2_000, 20_000)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from probemap.activations.store import ActivationStore
+from probemap.mentions import fold
 from probemap.models.model import load_model
-from probemap.probes.baselines import baselines
-from probemap.probes.fit import fit_map
-from probemap.probes.gain import with_baselines
-from probemap.probes.map import Cell, ProbeMap
-from probemap.runs.contents import read_answers, read_p_true
+from probemap.probing.baselines import baselines
+from probemap.probing.fit import fit_map
+from probemap.probing.gain import with_baselines
+from probemap.probing.probe_map import Cell, ProbeMap
+from probemap.runs.integrity import read_answers, read_p_true
 from probemap.runs.run import Run
-from probemap.states.activations import ActivationStore
-from probemap.verdicts.mentions import fold
 
 EXACT = ["exact_answer_first", "exact_answer_last", "exact_answer_after_last"]
 TRAILING = [str(i) for i in range(-8, 0)]

@@ -28,12 +28,12 @@ from sklearn.preprocessing import StandardScaler
 from states import synthetic
 from threadpoolctl import threadpool_limits
 
-from probemap.probes.probe import Plan, score_cells
-from probemap.probes.splits import assign_folds
-from probemap.probes.stats import aucs
-from probemap.runs.contents import read_answers
+from probemap.activations.store import ActivationStore
+from probemap.probing.auc import aucs
+from probemap.probing.cell_scores import Plan, score_cells
+from probemap.probing.folds import assign_folds
+from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
-from probemap.states.activations import ActivationStore
 
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
 WIDTHS, LENGTHS = (576, 2048, 4096), (300, 1000, 5000)
@@ -212,7 +212,7 @@ def table_row(name: str, cells: list[Compared]) -> str:
 def main(folder: str | None, every: int) -> None:
     check_rotation()
     lines = [
-        "Out-of-fold decision values of `probemap.probes.probe.score_cells` against StandardScaler and "
+        "Out-of-fold decision values of `probemap.probing.cell_scores.score_cells` against StandardScaler and "
         "LogisticRegression in float64, run to convergence on the same folds (in the space of the training rows where "
         "these are fewer than "
         "the features: an L2 penalty does not see a rotation; asserted on a small case).  |ΔAUC| is that of the AUC "

@@ -27,10 +27,10 @@ import numpy as np
 from report import head, machine, row, write
 from safetensors.numpy import load, save
 
-from probemap.detectors.branch import Origin
-from probemap.detectors.cards import card
-from probemap.detectors.detecting import fit_detector
+from probemap.detectors.card import card
 from probemap.detectors.detector import Detector
+from probemap.detectors.fit import fit_detector
+from probemap.detectors.head import Origin
 from probemap.records import DetectorError, Task
 
 CHUNK = 1000

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from probemap.pictures.figure import plot_maps, save_picture
-from probemap.probes.fit import _shuffles, fit_map
-from probemap.probes.map import ProbeMap
-from probemap.probes.stats import interval
-from probemap.runs.contents import read_answers
+from probemap.activations.store import ActivationStore
+from probemap.probing.auc import interval
+from probemap.probing.fit import _shuffles, fit_map
+from probemap.probing.probe_map import ProbeMap
+from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
-from probemap.states.activations import ActivationStore
+from probemap.views.heatmap import plot_maps, save_picture
 
 PICTURE = Path(__file__).parent.parent / "docs" / "noise.png"
 

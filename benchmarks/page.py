@@ -20,7 +20,7 @@ from browsing import QUIET
 from test_report import leaf
 from test_values import from_scores
 
-from probemap.pictures.report import Leaf, Sheet, render
+from probemap.views.report import Leaf, Sheet, render
 
 SIZES = ((32, 15, 1_000), (80, 15, 10_000))
 REPEATS = 7

@@ -36,12 +36,12 @@ from report import head, machine, row, spread, write
 from served import MALFORMED, Served, request, served
 
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Score, Scorer
+from probemap.detectors.scorer import Score, Scorer
 from probemap.models.generate import Wanted, answer_batch
 from probemap.models.model import load_model
-from probemap.models.prompt import Turn, conversation, turns
+from probemap.models.prompts import Turn, conversation, turns
 from probemap.records import Answer, Example, Reply
-from probemap.runs.contents import answers_of
+from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
 
 LIMIT = 1e-5

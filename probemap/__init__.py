@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-# A function that is named as its room is imported from there: `from probemap.verdicts.judge import judge`.
+# A function that is named as its room is imported from there: `from probemap.grading.rules import judge`.
 _ROOM_OF = {
     "Example": "records",
     "Task": "records",
@@ -17,24 +17,24 @@ _ROOM_OF = {
     "Span": "records",
     "Judgement": "records",
     "ProbemapError": "records",
-    "POSITIONS": "verdicts.positions",
-    "resolve": "verdicts.positions",
-    "TASKS": "questions.data",
-    "load_examples": "questions.data",
-    "load_task": "questions.data",
+    "POSITIONS": "positions",
+    "resolve": "positions",
+    "TASKS": "tasks.files",
+    "load_examples": "tasks.files",
+    "load_task": "tasks.files",
     "load_model": "models.model",
     "generate_answers": "models.generate",
-    "ActivationStore": "states.activations",
-    "ProbeMap": "probes.map",
-    "fit_map": "probes.fit",
-    "fit_logistic": "probes.solver",
-    "with_baselines": "probes.gain",
-    "plot_map": "pictures.figure",
+    "ActivationStore": "activations.store",
+    "ProbeMap": "probing.probe_map",
+    "fit_map": "probing.fit",
+    "fit_logistic": "probing.logistic.solver",
+    "with_baselines": "probing.gain",
+    "plot_map": "views.heatmap",
     "Detector": "detectors.detector",
-    "fit_detector": "detectors.detecting",
-    "Score": "detectors.scoring",
-    "Scorer": "detectors.scoring",
-    "generate_with_score": "detectors.scoring",
+    "fit_detector": "detectors.fit",
+    "Score": "detectors.scorer",
+    "Scorer": "detectors.scorer",
+    "generate_with_score": "detectors.scorer",
 }
 
 __all__ = sorted([*_ROOM_OF, "__version__"])

@@ -21,12 +21,12 @@ from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.options import Answering
 from probemap.records import Answer
-from probemap.runs.analysis import make_map
-from probemap.runs.capturing import capture
-from probemap.runs.exporting import export
-from probemap.runs.judging import judge
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
+from probemap.runs.steps.capture import capture
+from probemap.runs.steps.export import export
+from probemap.runs.steps.judge import judge
+from probemap.runs.steps.map import make_map
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

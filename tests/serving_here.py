@@ -10,8 +10,8 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from probemap.detectors.scoring import Scorer
-from probemap.server.serving import create_app
+from probemap.detectors.scorer import Scorer
+from probemap.server.app import create_app
 
 
 @contextmanager

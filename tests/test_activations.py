@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probemap.activations.store import ActivationStore, Layout, States, shard_rows_for
 from probemap.records import StoreError
-from probemap.states.activations import ActivationStore, Layout, States, shard_rows_for
 
 LAYOUT = Layout(10, 3, ("last_q", "-1"), 8, "resid", "float32", 4, "made-from")
 

@@ -5,9 +5,9 @@ from conftest import TOKENIZERS, make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probemap.grading.locate import token_span
 from probemap.models.generate import decode_with_offsets
 from probemap.records import Answer
-from probemap.verdicts.locate import token_span
 
 BUILT = {name: build() for name, build in TOKENIZERS.items()}
 KINDS = pytest.mark.parametrize("kind", TOKENIZERS)

@@ -7,8 +7,8 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.models.answers import ANSWER, AnswerFile
 from probemap.records import Answer, RunError
+from probemap.runs.answer_file import ANSWER, AnswerFile
 
 
 def said(i: int) -> Answer:

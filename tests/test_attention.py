@@ -10,14 +10,14 @@ from families import SUPPORTED, some_answers, tiny
 from test_crew import alone as alone
 from test_crew import cluster as cluster
 
+from probemap.activations.attention import attention_received
+from probemap.activations.capture import hidden_states
+from probemap.activations.store import ActivationStore
 from probemap.models.model import Model
+from probemap.positions import resolve, token_indices
 from probemap.records import Answer, ModelError, RunError, Span
-from probemap.runs.attending import attend
 from probemap.runs.run import Run
-from probemap.states.activations import ActivationStore
-from probemap.states.attention import attention_received
-from probemap.states.capture import hidden_states
-from probemap.verdicts.positions import resolve, token_indices
+from probemap.runs.steps.attention import attend
 
 POSITIONS = ("last_q", "exact_answer_first", "-1")
 

@@ -8,7 +8,7 @@ from conftest import make_answer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from probemap.probes.baselines import MEANINGS, Baseline, baselines, scores_by_set
+from probemap.probing.baselines import MEANINGS, Baseline, baselines, scores_by_set
 from probemap.records import Answer, Example, Judgement, MapError, RunError, Span, Task, Verdict
 
 TASK = Task(

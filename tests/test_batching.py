@@ -10,12 +10,12 @@ from families import some_answers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probemap.activations import capture as room
+from probemap.activations.capture import capture, layout_for
+from probemap.activations.store import ActivationStore
 from probemap.models.batching import batches, in_halves
 from probemap.models.model import Model
-from probemap.states import capture as room
-from probemap.states.activations import ActivationStore
-from probemap.states.capture import capture, layout_for
-from probemap.verdicts.positions import token_indices
+from probemap.positions import token_indices
 
 
 def test_batches_are_made_of_similar_lengths_the_longest_first() -> None:

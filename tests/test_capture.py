@@ -10,16 +10,16 @@ import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
 
+from probemap.activations.capture import capture, fill, hidden_states, layout_for
+from probemap.activations.hooks import find_blocks
+from probemap.activations.prefix import Prefix, shared_prefix
+from probemap.activations.store import ActivationStore, Layout
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
-from probemap.models.prefix import Prefix, shared_prefix
-from probemap.models.prompt import make_prompt
-from probemap.models.sites import find_blocks
-from probemap.questions.data import load_task
+from probemap.models.prompts import make_prompt
+from probemap.positions import token_indices
 from probemap.records import Answer, ModelError, StoreError
-from probemap.states.activations import ActivationStore, Layout
-from probemap.states.capture import capture, fill, hidden_states, layout_for
-from probemap.verdicts.positions import token_indices
+from probemap.tasks.files import load_task
 
 NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
 
@@ -154,7 +154,7 @@ def test_a_beginning_that_gives_other_states_is_not_used(
     indices = token_indices(answers, [None] * len(answers), NAMES)
     plain = hidden_states(chat_model, answers, indices)
     handed = another_beginning(chat_model, answers) if wrong else shared_prefix(chat_model, answers)
-    monkeypatch.setattr("probemap.states.capture.shared_prefix", lambda model, answers: handed)
+    monkeypatch.setattr("probemap.activations.capture.shared_prefix", lambda model, answers: handed)
     lengths: list[int] = []
     forward = chat_model.network.base_model.forward
 

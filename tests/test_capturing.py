@@ -19,19 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from probemap.activations import store as activations
+from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.models.loading import Loader
 from probemap.options import Answering, Capturing, Judging
 from probemap.records import RunError, StoreError
-from probemap.runs.capturing import capture
-from probemap.runs.checking import check, verify
-from probemap.runs.contents import answers_of, loader_of
-from probemap.runs.judging import judge
+from probemap.runs.integrity import answers_of, loader_of
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
+from probemap.runs.steps.capture import capture
+from probemap.runs.steps.judge import judge
+from probemap.runs.verify import check, verify
 from probemap.shares import Share, parse_share
-from probemap.states import activations
-from probemap.states.activations import ActivationStore
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from probemap.studies.choice import Question, Trust, compare, share, share_difference
-from probemap.studies.kinds import Sampled
-from probemap.studies.meaning import Gives
+from probemap.studies.best_of_n import Question, Trust, compare, share, share_difference
+from probemap.studies.error_types import Sampled
+from probemap.studies.semantics import Gives
 
 MAIN, SPARE = "main", "fallback"
 

@@ -19,16 +19,16 @@ import ray
 from typer.testing import CliRunner
 
 from probemap import fit_map
+from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
-from probemap.crew import _cpus_each, crew
 from probemap.models.loading import Loader
 from probemap.options import Answering, Capturing, Judging, Ray, Talk
 from probemap.records import MapError, ModelError, RunError
-from probemap.runs.capturing import capture
-from probemap.runs.judging import judge
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
-from probemap.states.activations import ActivationStore
+from probemap.runs.steps.capture import capture
+from probemap.runs.steps.judge import judge
+from probemap.workers import _cpus_each, crew
 
 TWO = Ray(workers=2)
 

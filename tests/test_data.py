@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.questions.data import TASKS, load_examples, load_task
+from probemap.grading.rules import possible_answers
+from probemap.mentions import as_number, find_names, same_name
 from probemap.records import DataError
-from probemap.verdicts.judge import as_number, possible_answers
-from probemap.verdicts.mentions import find_names, same_name
+from probemap.tasks.files import TASKS, load_examples, load_task
 
 
 @pytest.mark.parametrize("name", TASKS)

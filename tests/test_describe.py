@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_values import from_scores
 
-from probemap.probes.baselines import Baseline
-from probemap.probes.describe import Description, _names, describe
-from probemap.probes.gain import with_baselines
-from probemap.probes.map import ProbeMap
-from probemap.verdicts.positions import DEFAULT_POSITIONS
+from probemap.positions import DEFAULT_POSITIONS
+from probemap.probing.baselines import Baseline
+from probemap.probing.gain import with_baselines
+from probemap.probing.probe_map import ProbeMap
+from probemap.views.words import Description, _names, describe
 
 LAYERS = 12
 EXACT = [DEFAULT_POSITIONS.index(p) for p in ("exact_answer_first", "exact_answer_last")]

@@ -14,10 +14,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.detectors import cards, detecting
-from probemap.detectors.branch import Branch, Cell, Quality, Threshold
-from probemap.detectors.detecting import fit_detector
+from probemap.detectors import card as cards
+from probemap.detectors import fit as detecting
 from probemap.detectors.detector import Detector
+from probemap.detectors.fit import fit_detector
+from probemap.detectors.head import Branch, Cell, Quality, Threshold
 from probemap.records import DetectorError, MapError
 
 QUALITY = Quality(0, 0, *[float("nan")] * 6)

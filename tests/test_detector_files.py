@@ -15,9 +15,9 @@ from planting import NAMES, of_cells, planted
 from safetensors.numpy import save
 
 from probemap.detectors import detector as room
-from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
-from probemap.detectors.detecting import fit_detector
 from probemap.detectors.detector import Detector
+from probemap.detectors.fit import fit_detector
+from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
 from probemap.records import DetectorError
 
 JUDGED = Quality(100, 50, 0.7, 0.6, 0.8, 0.2, 0.05, 0.04)
@@ -215,7 +215,7 @@ def test_the_largest_numbers_that_are_read_can_be_scored(made: Detector, tmp_pat
 
 
 def test_only_a_hub_id_is_named_to_the_hub_as_the_base(made: Detector) -> None:
-    from probemap.detectors.cards import card
+    from probemap.detectors.card import card
 
     known = Origin("Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B", "a" * 40)
     assert 'base_model: "Qwen/Qwen2.5-0.5B"\n' in card(made.main, None, known)
@@ -293,7 +293,7 @@ def test_any_json_is_refused_with_a_message(
 
 
 def test_a_threshold_that_flags_nothing_has_no_precision_in_the_card() -> None:
-    from probemap.detectors.cards import card
+    from probemap.detectors.card import card
 
     one = Threshold(0.05, -9.0, 0.001, 0.0, 0.0, float("nan"))
     branch = Branch((Cell(0, "-1"),), np.ones((1, 2)), np.zeros(1), np.ones((2, 1)), "platt", JUDGED, (one,))

@@ -7,9 +7,9 @@ import pytest
 from typer.main import get_command
 
 from probemap.cli.main import app
-from probemap.probes.baselines import MEANINGS
-from probemap.probes.map import ProbeMap
-from probemap.probes.probe import MIN_PER_CLASS
+from probemap.probing.baselines import MEANINGS
+from probemap.probing.cell_scores import MIN_PER_CLASS
+from probemap.probing.probe_map import ProbeMap
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "reading.md").read_text(encoding="utf-8")

@@ -12,12 +12,12 @@ from typer.main import get_command
 
 from probemap.cli.main import app
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Scorer
+from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model
-from probemap.server.guard import THROWN_AWAY, Limits
+from probemap.server.app import _STATUS
 from probemap.server.listening import GRACE
-from probemap.server.protocol import Rating, ScoreResponse
-from probemap.server.serving import _STATUS
+from probemap.server.middleware import THROWN_AWAY, Limits
+from probemap.server.schemas import Rating, ScoreResponse
 
 PAGE = (Path(__file__).parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
 HERE = "http://127.0.0.1:8080"

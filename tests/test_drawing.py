@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probemap.positions import parse_positions
 from probemap.records import DataError, MapError, RunError
-from probemap.runs.attending import attend
-from probemap.runs.contents import read_attention, read_map
-from probemap.runs.drawing import Drawing, plot
+from probemap.runs.integrity import read_attention, read_map
 from probemap.runs.run import Run
-from probemap.verdicts.positions import parse_positions
+from probemap.runs.steps.attention import attend
+from probemap.runs.steps.plot import Drawing, plot
 
 PANEL = "last_q,exact_answer_first,exact_answer_last,exact_answer_after_last,-8..-1"
 """The twelve columns of the paper's IMDB panel, figure 6f."""

@@ -11,22 +11,23 @@ import pytest
 from families import SUPPORTED, tiny
 from typer.testing import CliRunner
 
+from probemap.activations import capture
+from probemap.activations import store as activations
+from probemap.activations.capture import hidden_states
+from probemap.activations.inline import Watch
+from probemap.activations.store import ActivationStore, States
 from probemap.cli.main import app
 from probemap.models.generate import Wanted, Watching, answer_batch, generate_answers
 from probemap.models.loading import Loader
 from probemap.models.model import Model
-from probemap.models.prompt import Prompt
+from probemap.models.prompts import Prompt
 from probemap.options import Answering, Capturing, Endpoint, Judging, Talk
 from probemap.records import Answer, ModelError, RunError
-from probemap.runs.capturing import capture as capture_step
-from probemap.runs.contents import loader_of
-from probemap.runs.judging import judge
+from probemap.runs.integrity import loader_of
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
-from probemap.states import activations, capture
-from probemap.states.activations import ActivationStore, States
-from probemap.states.capture import hidden_states
-from probemap.states.during import Watch
+from probemap.runs.steps.capture import capture as capture_step
+from probemap.runs.steps.judge import judge
 
 
 def prompts(model: Model, n: int = 12) -> list[tuple[str, Prompt]]:

@@ -16,11 +16,11 @@ import pytest
 from probemap.models import endpoint
 from probemap.models.loading import Loader
 from probemap.models.model import Model
-from probemap.models.prompt import make_prompt, turns
+from probemap.models.prompts import make_prompt, turns
 from probemap.options import Answering, Endpoint, Talk
-from probemap.questions.data import load_task
 from probemap.records import ModelError, Reply
 from probemap.runs.pipeline import answer
+from probemap.tasks.files import load_task
 
 
 class Server:

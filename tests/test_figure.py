@@ -15,11 +15,11 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from test_values import from_scores, some
 
-from probemap.pictures.curves import plot_curves
-from probemap.pictures.figure import SIZES, plot_difference, plot_map, plot_maps, save_picture
-from probemap.probes.map import ProbeMap
-from probemap.probes.values import measure, subtract
-from probemap.verdicts.positions import DEFAULT_POSITIONS
+from probemap.positions import DEFAULT_POSITIONS
+from probemap.probing.metrics import measure, subtract
+from probemap.probing.probe_map import ProbeMap
+from probemap.views.curves import plot_curves
+from probemap.views.heatmap import SIZES, plot_difference, plot_map, plot_maps, save_picture
 
 
 def a_map(n_layers: int = 6, positions: tuple[str, ...] = DEFAULT_POSITIONS) -> ProbeMap:

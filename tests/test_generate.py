@@ -4,12 +4,12 @@ import pytest
 import torch
 from conftest import make_answer
 
-from probemap.models.assess import assessor_here, extraction, extracts_locator
+from probemap.grading.llm import assessor_here, extraction, extracts_locator
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
-from probemap.models.prompt import Frame, make_prompt
-from probemap.questions.data import load_task
+from probemap.models.prompts import Frame, make_prompt
 from probemap.records import Answer, Example, Task
+from probemap.tasks.files import load_task
 
 TASK = Task(
     "t",

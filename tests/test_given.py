@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from probemap.models.loading import Loader
 from probemap.options import Answering, Judging
-from probemap.questions.data import load_task
-from probemap.questions.given import read_replies
 from probemap.records import DataError, Example, Reply, RunError, Task, Verdict
-from probemap.runs.judging import judge
 from probemap.runs.pipeline import answer
+from probemap.runs.steps.judge import judge
+from probemap.tasks.files import load_task
+from probemap.tasks.supplied import read_replies
 
 TASK = Task(
     "t",

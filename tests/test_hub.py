@@ -84,7 +84,7 @@ def test_a_card_that_somebody_wrote_is_pushed_as_it_stands(hub: Hub, detector_fo
 
 
 def test_the_card_s_header_is_what_hubs_read(detector: Detector) -> None:
-    from probemap.detectors.cards import card
+    from probemap.detectors.card import card
 
     known = replace(detector.origin, name="Qwen/Qwen2.5-0.5B", revision="a" * 40)
     header = yaml.safe_load(card(detector.main, None, known).split("---\n")[1])

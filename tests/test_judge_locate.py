@@ -5,11 +5,11 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.questions.data import load_task
+from probemap.grading.locate import LOCATORS, find_words, locate, paper_locator
+from probemap.grading.rules import judge
+from probemap.mentions import asserted_number, find_names, fold
 from probemap.records import Example, Kind, Task
-from probemap.verdicts.judge import judge
-from probemap.verdicts.locate import LOCATORS, find_words, locate, paper_locator
-from probemap.verdicts.mentions import asserted_number, find_names, fold
+from probemap.tasks.files import load_task
 
 CITIES = load_task("cities")
 COUNTRIES = CITIES.possible

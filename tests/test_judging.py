@@ -13,18 +13,18 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probemap.grading.llm import extracts_locator, judgement, verdict_from
 from probemap.models import endpoint
-from probemap.models.assess import extracts_locator, judgement, verdict_from
 from probemap.models.loading import Loader
 from probemap.models.model import Model
-from probemap.models.prompt import fill
+from probemap.models.prompts import fill
 from probemap.options import Answering, Endpoint, Judging, Talk
-from probemap.questions.given import read_decisions
 from probemap.records import DataError, Example, RunError, Task
-from probemap.runs.contents import loader_of
-from probemap.runs.judging import judge
+from probemap.runs.integrity import loader_of
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
+from probemap.runs.steps.judge import judge
+from probemap.tasks.supplied import read_decisions
 
 ROWS = [
     ("vienna", "Where is Vienna?", ["Austria"], "Vienna lies in Austria."),

@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 
 from probemap.models.loading import Loader
 from probemap.options import Answering
-from probemap.probes.map import ProbeMap
+from probemap.probing.probe_map import ProbeMap
 from probemap.runs.pipeline import answer
 
 # Runs the command line, and dies by SIGKILL at the Nth call of one function.
@@ -96,12 +96,12 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("probemap.runs.run", "Run.append_answers", 4),
         ("probemap.runs.run", "Run.write_judgements", 1),
-        ("probemap.states.capture", "hidden_states", 5),
-        ("probemap.states.places", "Folder.write", 2),
-        ("probemap.models.truth", "logits_at", 2),
-        ("probemap.probes.fit", "assign_folds", 1),
-        ("probemap.probes.map", "ProbeMap.to_bytes", 1),
-        ("probemap.pictures.figure", "save_picture", 2),
+        ("probemap.activations.capture", "hidden_states", 5),
+        ("probemap.activations.storage", "Folder.write", 2),
+        ("probemap.models.p_true", "logits_at", 2),
+        ("probemap.probing.fit", "assign_folds", 1),
+        ("probemap.probing.probe_map", "ProbeMap.to_bytes", 1),
+        ("probemap.views.heatmap", "save_picture", 2),
     ],
     ids=lambda kill: kill[1],
 )

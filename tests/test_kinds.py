@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.studies.kinds import KINDS, Sampled, counts, kinds_of
-from probemap.studies.meaning import Gives
+from probemap.studies.error_types import KINDS, Sampled, counts, kinds_of
+from probemap.studies.semantics import Gives
 
 
 def sampled(right: int = 0, wrong: tuple[int, ...] = (), refuses: int = 0, undecided: int = 0) -> Sampled:

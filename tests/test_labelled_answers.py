@@ -14,9 +14,9 @@ import numpy as np
 from conftest import make_answer
 from scipy.stats import fisher_exact
 
-from probemap.questions.data import load_task
-from probemap.verdicts.judge import judge
-from probemap.verdicts.locate import locate
+from probemap.grading.locate import locate
+from probemap.grading.rules import judge
+from probemap.tasks.files import load_task
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("labelled_answers.jsonl").read_text("utf-8").splitlines()]
 

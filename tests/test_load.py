@@ -7,14 +7,14 @@ import pytest
 from families import some_answers
 from test_capture import NAMES
 
+from probemap.activations.capture import hidden_states
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.options import Answering
+from probemap.positions import token_indices
 from probemap.records import ModelError
-from probemap.runs.contents import loader_of
+from probemap.runs.integrity import loader_of
 from probemap.runs.pipeline import answer
-from probemap.states.capture import hidden_states
-from probemap.verdicts.positions import token_indices
 
 
 def test_a_model_that_is_spread_has_the_same_states(chat_folder: Path, chat_model: Model) -> None:

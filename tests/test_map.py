@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.probes.fit import fit_map
-from probemap.probes.map import ProbeMap
-from probemap.probes.splits import assign_folds
+from probemap.probing.fit import fit_map
+from probemap.probing.folds import assign_folds
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
 
 NAMES = ("last_q", "exact_answer_last", "-1")
@@ -263,7 +263,7 @@ def test_differences_of_cells_columns_and_maps() -> None:
 
 
 def test_shuffling_moves_whole_groups() -> None:
-    from probemap.probes.fit import _shuffles
+    from probemap.probing.fit import _shuffles
 
     group = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5])
     labels = np.array([1, 0, 1, 0, 1, 0, 1, 0, 0], bool)
@@ -281,12 +281,12 @@ def test_the_floor_is_the_highest_cell_under_shuffled_labels() -> None:
     assert 0.5 < np.median(floor) < 0.62
     assert floor.max() < made.best()[0].auc
     # one shuffled label set alone, fitted as real labels, gives the same maximum
-    from probemap.probes.fit import _shuffles
+    from probemap.probing.fit import _shuffles
 
     labels = _shuffles(correct, np.arange(240), 40, 0)[0]
     plan_fold = made.data["fold"].values[0]
-    from probemap.probes.probe import Plan, score_cells
-    from probemap.probes.stats import auc_values
+    from probemap.probing.auc import auc_values
+    from probemap.probing.cell_scores import Plan, score_cells
 
     highest = 0.0
     for layer in range(3):

@@ -8,9 +8,9 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probemap.grading.locate import find_words, locate, token_span
 from probemap.records import Answer, Example, Judgement, Span, Task, Verdict
-from probemap.studies.meaning import Gives, entropy, meanings
-from probemap.verdicts.locate import find_words, locate, token_span
+from probemap.studies.semantics import Gives, entropy, meanings
 
 COUNTRIES = Task(
     "c", (), "names", possible=(("Austria",), ("United Kingdom", "the UK", "Great Britain"), ("Germany", "German …"))

@@ -15,9 +15,9 @@ from serving_here import served
 from test_serving import turn
 
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Scorer
+from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model
-from probemap.server.observing import observers_here
+from probemap.server.telemetry import observers_here
 
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 

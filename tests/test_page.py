@@ -15,11 +15,11 @@ from playwright.sync_api import Browser, Page, expect
 from test_report import NAMES, leaf
 from test_values import from_scores, some
 
-from probemap.pictures.report import Sheet, render
-from probemap.probes.map import ProbeMap
-from probemap.probes.portrait import probabilities
-from probemap.runs.reporting import report
+from probemap.probing.probe_map import ProbeMap
 from probemap.runs.run import Run
+from probemap.runs.steps.report import report
+from probemap.views.diagnostics import probabilities
+from probemap.views.report import Sheet, render
 
 
 @pytest.fixture(scope="module")

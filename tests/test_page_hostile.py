@@ -7,7 +7,7 @@ from playwright.sync_api import Browser
 from test_report import NAMES, leaf
 from test_values import from_scores, some
 
-from probemap.pictures.report import Sheet, render
+from probemap.views.report import Sheet, render
 
 SHOWN = [
     "<script>window.pwned = 1</script>",

@@ -13,15 +13,15 @@ from test_report import NAMES, content
 from test_values import from_scores, some
 
 from probemap.options import Talk
-from probemap.pictures.matrix import draw_matrix, grid, save_matrix
-from probemap.pictures.report import Sheet, render
 from probemap.records import RunError
-from probemap.runs.reporting import report
 from probemap.runs.run import Run
-from probemap.runs.studying import baselines
+from probemap.runs.steps.report import report
+from probemap.runs.steps.studies import baselines
+from probemap.studies.generalisation import COLUMNS as PAIRS
 from probemap.studies.ranking import COLUMNS as RANKS
 from probemap.studies.tables import Table
-from probemap.studies.transfer import COLUMNS as PAIRS
+from probemap.views.matrix import draw_matrix, grid, save_matrix
+from probemap.views.report import Sheet, render
 
 
 def pair(one: str, other: str, auc: float | None) -> tuple[str | int | float | None, ...]:

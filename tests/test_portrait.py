@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_values import from_scores, some
 
-from probemap.probes.portrait import FALSE_ALARMS, HEAPS, portraits, probabilities
+from probemap.views.diagnostics import FALSE_ALARMS, HEAPS, portraits, probabilities
 
 
 def test_a_case_worked_by_hand() -> None:

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from conftest import make_answer
 
-from probemap.records import DataError, Span
-from probemap.verdicts.locate import token_span
-from probemap.verdicts.positions import (
+from probemap.grading.locate import token_span
+from probemap.positions import (
     DEFAULT_POSITIONS,
     POSITIONS,
     parse_positions,
@@ -14,6 +13,7 @@ from probemap.verdicts.positions import (
     resolve,
     token_indices,
 )
+from probemap.records import DataError, Span
 
 PROMPT = ["<user>", "Where", "?", "<assistant>"]
 TOKENS = ["Vienna", " is", " in", " Aus", "tria", ".", ""]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.models.prompt import fill
-from probemap.questions.data import load_task
-from probemap.questions.published import PUBLISHED, adapted
+from probemap.grading.rules import JUDGES
+from probemap.models.prompts import fill
 from probemap.records import DataError
-from probemap.verdicts.judge import JUDGES
+from probemap.tasks.files import load_task
+from probemap.tasks.published import PUBLISHED, adapted
 
 CHOICES = {"text": ["Lead", "Gold", "Tin"], "label": ["1", "2", "3"]}
 

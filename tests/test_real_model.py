@@ -7,10 +7,10 @@ import pytest
 from probemap.models.loading import Loader
 from probemap.models.model import Model
 from probemap.options import Answering, Talk
-from probemap.questions.data import TASKS
-from probemap.runs.contents import read_answers
-from probemap.runs.judging import judge
+from probemap.runs.integrity import read_answers
 from probemap.runs.pipeline import answer
+from probemap.runs.steps.judge import judge
+from probemap.tasks.files import TASKS
 
 
 @pytest.mark.parametrize("task", TASKS)

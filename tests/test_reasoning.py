@@ -7,12 +7,12 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probemap.grading.locate import locate
+from probemap.grading.rules import CUT_OFF, judge
 from probemap.models.reasoning import reasoning_tokens
-from probemap.probes.baselines import baselines
+from probemap.positions import resolve
+from probemap.probing.baselines import baselines
 from probemap.records import Answer, Example, Judgement, Task
-from probemap.verdicts.judge import CUT_OFF, judge
-from probemap.verdicts.locate import locate
-from probemap.verdicts.positions import resolve
 
 TOKENS = ["<think>", "Rome", ",", " Spain", "?", "</think>", "\n\n", "It", " is", " Italy", "."]
 EXAMPLE = Example("a", "Where is the Colosseum?", ("Italy",))

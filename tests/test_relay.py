@@ -13,7 +13,7 @@ from serving_here import running, served
 from test_serving import direct, events, rating, turn
 
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Scorer
+from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model
 from probemap.server.upstream import Upstream
 

@@ -7,10 +7,10 @@ import torch
 
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
-from probemap.models.prompt import make_prompt, prompt_as_given, turn_end
-from probemap.models.replay import replay
-from probemap.questions.data import load_task
+from probemap.models.prompts import make_prompt, prompt_as_given, turn_end
+from probemap.models.retokenize import replay
 from probemap.records import DataError, Example, Reply, Task
+from probemap.tasks.files import load_task
 
 TASK = Task("t", tuple(Example(f"q{i}", f"What is {i} + 5?", (str(i),)) for i in range(9)), "numbers")
 

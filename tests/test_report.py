@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_values import from_scores, some
 
-from probemap.pictures import report as room
-from probemap.pictures.report import Leaf, Sheet, render
-from probemap.probes.map import ProbeMap
-from probemap.probes.portrait import probabilities
-from probemap.probes.values import measure, subtract
+from probemap.probing.metrics import measure, subtract
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError, Example, Judgement, MapError, RunError, Span, Verdict
-from probemap.runs.reporting import report, sheet
 from probemap.runs.run import Run
+from probemap.runs.steps.report import report, sheet
+from probemap.views import report as room
+from probemap.views.diagnostics import probabilities
+from probemap.views.report import Leaf, Sheet, render
 
 NAMES = ("last_q", "-1")
 
@@ -246,7 +246,7 @@ def test_runs_that_say_the_same_of_themselves_are_told_apart_by_their_folders(ru
 
 def test_attention_that_does_not_fit_is_left_out_and_told(run: Run) -> None:
     from probemap.options import Talk
-    from probemap.runs.attending import attend
+    from probemap.runs.steps.attention import attend
 
     attend(run, "last_q,-1")
     told: list[str] = []

@@ -11,18 +11,18 @@ import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from typer.testing import CliRunner, Result
 
+from probemap.activations.capture import hidden_states
 from probemap.cli.main import app
-from probemap.detectors import scoring
-from probemap.detectors.branch import Cell
+from probemap.detectors import scorer as scoring
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Score, Scorer, check_belongs, generate_with_score, in_parts
+from probemap.detectors.head import Cell
+from probemap.detectors.scorer import Score, Scorer, check_belongs, generate_with_score, in_parts
+from probemap.grading.locate import locate
 from probemap.models.model import Model, load_model
 from probemap.records import DataError, DetectorError, Example, ProbemapError, Reply, RunError
-from probemap.runs.contents import answers_of
-from probemap.runs.exporting import export
+from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
-from probemap.states.capture import hidden_states
-from probemap.verdicts.locate import locate
+from probemap.runs.steps.export import export
 
 
 def probemap(*words: Any) -> Result:
@@ -87,7 +87,7 @@ def test_the_same_answer_gets_the_same_score_everywhere(
 
 
 def test_the_score_is_that_of_the_stored_states(mapped: Path, detector: Detector, chat_model: Model) -> None:
-    from probemap.states.activations import ActivationStore
+    from probemap.activations.store import ActivationStore
 
     store = ActivationStore.open(mapped / "activations")
     scores = detector.main.scores(store.read(2, "exact_answer_last")[:, None])

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from hub_here import Hub, create_app
 from serving_here import running
 
-from probemap.complaints import complaint, without_secrets
+from probemap.redact import complaint, without_secrets
 
 PLANTED = {
     "HF_TOKEN": "hf_PLANTEDhuggingFACE0123456789abcdef",

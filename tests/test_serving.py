@@ -20,15 +20,15 @@ from conftest import byte_level_tokenizer, save_tiny_model
 from serving_here import served
 
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Said, Scorer
+from probemap.detectors.scorer import Said, Scorer
 from probemap.models.generate import Wanted
 from probemap.models.model import Model, load_model
-from probemap.models.prompt import conversation
+from probemap.models.prompts import conversation
 from probemap.records import Answer, Example
-from probemap.runs.contents import answers_of
+from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
-from probemap.server.dispatch import Dispatcher
-from probemap.server.guard import Limits
+from probemap.server.batching import Dispatcher
+from probemap.server.middleware import Limits
 
 
 @pytest.fixture(scope="module")
@@ -509,7 +509,7 @@ def test_the_fault_of_one_is_not_the_fault_of_all(scorer: Scorer, monkeypatch: p
 
 def test_what_waits_when_the_server_closes_is_told(scorer: Scorer) -> None:
     from probemap.records import Reply
-    from probemap.server.dispatch import ClosingError, ToScore
+    from probemap.server.batching import ClosingError, ToScore
 
     dispatcher = Dispatcher(scorer)
     work = ToScore(Example("1", "a", ("",)), Reply("1", "b"))

@@ -12,10 +12,10 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from serving_here import running
 
 from probemap.detectors.detector import Detector
-from probemap.detectors.scoring import Scorer
+from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model
-from probemap.server.guard import Limits
-from probemap.server.serving import PATHS, create_app
+from probemap.server.app import PATHS, create_app
+from probemap.server.middleware import Limits
 
 ASKED = ("/v1/score", "/v1/chat/completions")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from families import some_answers, tiny
 
+from probemap.activations.capture import capture, check_site, hidden_states, layout_for
+from probemap.activations.hooks import SITES, find_taps, parse_layers
+from probemap.activations.store import ActivationStore, States
 from probemap.cli.flags import Site
 from probemap.models.model import Model
-from probemap.models.sites import SITES, find_taps, parse_layers
+from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
-from probemap.states.activations import ActivationStore, States
-from probemap.states.capture import capture, check_site, hidden_states, layout_for
-from probemap.verdicts.positions import Indices, token_indices
 
 # Written down by hand from each model's source: blocks, attention, MLP, last projection of the MLP.
 NAMES = {

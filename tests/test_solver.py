@@ -7,9 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.probes import newton, solver
-from probemap.probes.probe import CellScores, Plan, _Designs, score_cells
-from probemap.probes.solver import fit_logistic
+from probemap.probing.cell_scores import CellScores, Plan, _Designs, score_cells
+from probemap.probing.logistic import newton, solver
+from probemap.probing.logistic.solver import fit_logistic
 
 
 def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from probemap.probes.stats import (
+from probemap.probing.auc import (
     auc_values,
     aucs,
     by_group,

@@ -14,20 +14,23 @@ from typer.testing import CliRunner
 from probemap.cli.main import app
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
-from probemap.models.prompt import Prompt
-from probemap.models.replay import replay
+from probemap.models.prompts import Prompt
+from probemap.models.retokenize import replay
 from probemap.options import Answering, Capturing, Probing, Resampling, Studying, Talk
-from probemap.probes.fit import fit_map
+from probemap.probing.fit import fit_map
 from probemap.records import Answer, ProbemapError, Reply, RunError
-from probemap.runs import choosing, contents, studying, transferring
-from probemap.runs.analysis import make_map
-from probemap.runs.capturing import capture
-from probemap.runs.contents import answers_of
-from probemap.runs.judging import judge
+from probemap.runs import integrity as contents
+from probemap.runs.integrity import answers_of
 from probemap.runs.pipeline import answer, ask_p_true
-from probemap.runs.resampling import each_question, resample, sample_id
 from probemap.runs.run import Run
-from probemap.studies.transfer import at_home
+from probemap.runs.steps import choose as choosing
+from probemap.runs.steps import studies as studying
+from probemap.runs.steps import transfer as transferring
+from probemap.runs.steps.capture import capture
+from probemap.runs.steps.judge import judge
+from probemap.runs.steps.map import make_map
+from probemap.runs.steps.resample import each_question, resample, sample_id
+from probemap.studies.generalisation import at_home
 
 K = 6
 
@@ -167,7 +170,7 @@ def test_kinds_of_errors(sampled: Run) -> None:
 
 
 def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from probemap.detectors import detecting
+    from probemap.detectors import fit as detecting
 
     fitted: list[set[int]] = []
     original = detecting.fit_detector
@@ -194,7 +197,7 @@ def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeyp
 
 
 def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from probemap.detectors.scoring import Scorer
+    from probemap.detectors.scorer import Scorer
 
     table = choosing.choose(sampled)
     whole = (sampled.path / "choices.jsonl").read_bytes()
@@ -507,7 +510,7 @@ def test_a_done_transfer_notices_what_has_changed_since(others: list[Run]) -> No
 
 
 def test_transfer_goes_on_where_it_was_interrupted(others: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from probemap.studies import transfer as room
+    from probemap.studies import generalisation as room
 
     (plus, _), elsewhere = others, room.elsewhere
     monkeypatch.setattr(room, "elsewhere", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))

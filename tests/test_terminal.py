@@ -4,8 +4,8 @@ import numpy as np
 from rich.style import Style
 
 from probemap import fit_map
-from probemap.pictures.terminal import map_text, scored
-from probemap.probes.map import ProbeMap
+from probemap.probing.probe_map import ProbeMap
+from probemap.views.terminal import map_text, scored
 
 
 def test_each_token_but_the_last_has_its_probe_s_colour() -> None:

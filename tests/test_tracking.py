@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from probemap.probes.map import ProbeMap
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import RunError
-from probemap.runs.drawing import plot
 from probemap.runs.run import Run
+from probemap.runs.steps.plot import plot
 from probemap.runs.tracking import track
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap import fit_map
-from probemap.detectors.detecting import fit_probe
-from probemap.probes.stats import Floats
+from probemap.detectors.fit import fit_probe
+from probemap.probing.auc import Floats
 from probemap.records import MapError
-from probemap.studies.transfer import Pair, Subject, at_home, best_logits, elsewhere, matrix
+from probemap.studies.generalisation import Pair, Subject, at_home, best_logits, elsewhere, matrix
 
 POSITIONS = ["last_q", "exact_answer_last"]
 

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from probemap.models.logits import logits_at
 from probemap.models.model import Model
-from probemap.models.truth import ask_truth, truth_question
+from probemap.models.p_true import ask_truth, truth_question
 from probemap.records import DataError, Example, ModelError
 
 PAIRS = [
@@ -196,7 +196,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return logits_at(model, texts, *rest)
 
-    monkeypatch.setattr("probemap.models.truth.logits_at", scarce)
+    monkeypatch.setattr("probemap.models.p_true.logits_at", scarce)
     told: list[str] = []
     assert ask_truth(chat_model, PAIRS, tell=told.append) == pytest.approx(whole, abs=1e-5)
     assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]

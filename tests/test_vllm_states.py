@@ -9,17 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from probemap.activations.store import ActivationStore
 from probemap.models.loading import Loader
 from probemap.models.model import Model
 from probemap.options import Answering, Capturing, Judging, Talk
 from probemap.records import Answer, StoreError
-from probemap.runs.capturing import capture, import_states
-from probemap.runs.checking import check
-from probemap.runs.contents import answers_of
-from probemap.runs.judging import judge
+from probemap.runs.integrity import answers_of
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
-from probemap.states.activations import ActivationStore
+from probemap.runs.steps.capture import capture, import_states
+from probemap.runs.steps.judge import judge
+from probemap.runs.verify import check
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def talking() -> "Iterator[Talk]":
 
 def say(text: str) -> None:
     """Print to stderr, whatever the text holds."""
-    from probemap.pictures.terminal import printable
+    from probemap.views.terminal import printable
 
     for line in text.split("\n"):
         stderr.print(printable(line), markup=False, soft_wrap=True)

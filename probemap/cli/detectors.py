@@ -13,8 +13,8 @@ from probemap.cli.console import opened, say, stdout, talking
 from probemap.records import DataError, Example, ModelError, Reply
 
 if TYPE_CHECKING:  # --help answers in a blink
-    from probemap.detectors.branch import Branch
-    from probemap.detectors.scoring import Score, Scorer
+    from probemap.detectors.head import Branch
+    from probemap.detectors.scorer import Score, Scorer
 
 app = typer.Typer()
 
@@ -51,7 +51,7 @@ def export(
     seed: flags.Seed = 0,
 ) -> None:
     """The best cell as a detector: fitted and calibrated on some questions, judged on the others."""
-    from probemap.runs.exporting import export as make
+    from probemap.runs.steps.export import export as make
 
     cells = [_cell(one) for one in cell] if cell else "best"
     with talking() as talk:
@@ -127,7 +127,7 @@ def ask(
     device: flags.Device = "auto",
 ) -> None:
     """The model answers, and how likely it is right: tokens in colour, from doubt to trust."""
-    from probemap.pictures import terminal
+    from probemap.views import terminal
 
     scorer = _scorer(detector, model, false_alarms, 1, device, "auto")
     (said,) = scorer.generate([Example("asked", question, ("",), context=context)], temperature=temperature, seed=seed)
@@ -167,10 +167,10 @@ def serve(
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
         say(f"{host} can be reached from elsewhere and no token is asked for: set PROBEMAP_TOKEN")
     try:
-        from probemap.server.guard import Limits
+        from probemap.server.app import create_app
         from probemap.server.listening import listen
-        from probemap.server.observing import observers_here
-        from probemap.server.serving import create_app
+        from probemap.server.middleware import Limits
+        from probemap.server.telemetry import observers_here
         from probemap.server.upstream import Upstream
     except ImportError as error:
         raise ModelError(
@@ -191,7 +191,7 @@ def _scorer(
 ) -> "Scorer":
     from probemap.detectors import hub
     from probemap.detectors.detector import Detector
-    from probemap.detectors.scoring import Scorer
+    from probemap.detectors.scorer import Scorer
     from probemap.models.model import load_model
 
     made = Detector.from_hub(*hub.parse(detector)) if detector.startswith(hub.SCHEME) else Detector.load(detector)
@@ -209,8 +209,8 @@ def _scorer(
 
 
 def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
-    from probemap.detectors.scoring import AT_ONCE, in_parts
-    from probemap.runs.contents import answers_of
+    from probemap.detectors.scorer import AT_ONCE, in_parts
+    from probemap.runs.integrity import answers_of
 
     if source.is_dir():
         run = opened(source)
@@ -225,7 +225,7 @@ def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
 
 
 def _rows(path: Path) -> Iterator[tuple[Example, Reply]]:
-    from probemap.questions.data import rows_of
+    from probemap.tasks.files import rows_of
 
     for number, row in enumerate(rows_of(path), start=1):
         where = f"{path}, row {number}"

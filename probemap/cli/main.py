@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probemap.cli import detectors, flags, studies, views
+from probemap.cli import detectors, flags, studies
+from probemap.cli import show as views
 from probemap.cli.console import opened, say, talking
 from probemap.records import ProbemapError, RunError
 
@@ -183,7 +184,7 @@ def judge(
 ) -> None:
     """Verdicts and exact answers; writes RUN/verdicts.jsonl, which you may edit."""
     from probemap import options
-    from probemap.runs import judging
+    from probemap.runs.steps import judge as judging
 
     server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
     with talking() as talk:
@@ -211,7 +212,8 @@ def capture(
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
     from probemap import options, shares
-    from probemap.runs import capturing, contents
+    from probemap.runs import integrity as contents
+    from probemap.runs.steps import capture as capturing
 
     made = opened(folder)
     with talking() as talk:
@@ -235,7 +237,7 @@ def import_states(
     redo: flags.Redo = False,
 ) -> None:
     """Take hidden states that vLLM extracted while it answered; writes RUN/activations."""
-    from probemap.runs import capturing
+    from probemap.runs.steps import capture as capturing
 
     with talking() as talk:
         ids = flags.whole_numbers(layers)
@@ -252,7 +254,8 @@ def attention(
     redo: flags.Redo = False,
 ) -> None:
     """How much attention each position receives, at every layer; writes RUN/attention."""
-    from probemap.runs import attending, contents
+    from probemap.runs import integrity as contents
+    from probemap.runs.steps import attention as attending
 
     made = opened(folder)
     with talking() as talk:
@@ -278,7 +281,8 @@ def p_true(
     redo: flags.Redo = False,
 ) -> None:
     """The model is asked whether its own answers are true; writes RUN/p_true.jsonl, a baseline of the map."""
-    from probemap.runs import contents, pipeline
+    from probemap.runs import integrity as contents
+    from probemap.runs import pipeline
 
     made = opened(folder)
     with talking() as talk:
@@ -305,7 +309,7 @@ def map_(
 ) -> None:
     """One probe per (layer, position) cell, and its baselines; writes RUN/map.nc and RUN/map.csv."""
     from probemap import options
-    from probemap.runs import analysis
+    from probemap.runs.steps import map as analysis
 
     with talking() as talk:
         probing = options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol)

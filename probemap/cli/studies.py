@@ -31,7 +31,8 @@ def resample(
 ) -> None:
     """Every question asked again and again, for errors, choose and semantic entropy; writes RUN/resamples.jsonl."""
     from probemap.options import Resampling
-    from probemap.runs import contents, resampling
+    from probemap.runs import integrity as contents
+    from probemap.runs.steps import resample as resampling
 
     made = opened(folder)
     with talking() as talk:
@@ -48,7 +49,7 @@ def errors(
     redo: flags.Redo = False,
 ) -> None:
     """Which kinds of errors there are, and can it be read from the states which one?  Needs `probemap resample`."""
-    from probemap.runs import studying
+    from probemap.runs.steps import studies as studying
 
     with talking() as talk:
         made = studying.errors(opened(folder), _studying(folds, c, seed), redo=redo, talk=talk)
@@ -65,7 +66,7 @@ def choose(
     redo: flags.Redo = False,
 ) -> None:
     """Can the probe pick the better one of several answers?  Against greedy, random, majority; needs `resample`."""
-    from probemap.runs import choosing
+    from probemap.runs.steps import choose as choosing
 
     with talking() as talk:
         made = choosing.choose(opened(folder), _studying(folds, c, seed, batch_size), redo=redo, talk=talk)
@@ -75,7 +76,7 @@ def choose(
 @app.command(epilog="Example:  probemap baselines RUN")
 def baselines(folder: flags.RunFolder, redo: flags.Redo = False) -> None:
     """All that tells right from wrong answers, on the same answers, in one order: log-probabilities to probes."""
-    from probemap.runs import studying
+    from probemap.runs.steps import studies as studying
 
     with talking() as talk:
         made = studying.baselines(opened(folder), redo=redo, talk=talk)
@@ -90,7 +91,7 @@ def transfer(
     redo: flags.Redo = False,
 ) -> None:
     """Does a probe of one run tell right from wrong answers in the others?  Writes transfer.png into the first run."""
-    from probemap.runs import transferring
+    from probemap.runs.steps import transfer as transferring
 
     with talking() as talk:
         made = transferring.transfer([opened(folder) for folder in folders], redo=redo, talk=talk)
@@ -106,7 +107,7 @@ def _studying(folds: int, c: str, seed: int, batch_size: int = 32) -> "Studying"
 def _show(table: "Table") -> None:
     from rich.console import Console
 
-    from probemap.pictures import terminal
+    from probemap.views import terminal
 
     # A file has no width: there every row is one line.
     out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)

@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from probemap.detectors import hub
-from probemap.detectors.branch import Branch, Cell, Origin, Quality, Threshold
-from probemap.detectors.cards import card
-from probemap.probes.stats import Floats
+from probemap.detectors.card import card
+from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
+from probemap.probing.auc import Floats
 from probemap.records import DetectorError, Example, Reply
 
 if TYPE_CHECKING:  # a detector's numbers need no model
-    from probemap.detectors.scoring import Score
+    from probemap.detectors.scorer import Score
     from probemap.models.model import Model
 
 SCHEMA = 1
@@ -118,7 +118,7 @@ class Detector:
         DetectorError: detector and model do not belong together, or there is no threshold for that share.
         DataError: the tokenizer does not give the text back, it does not fit the window, or a prompt is needed.
         """
-        from probemap.detectors.scoring import Scorer, as_example
+        from probemap.detectors.scorer import Scorer, as_example
 
         scorer, example = Scorer(self, model, false_alarms), as_example(question, "1")
         (score,) = scorer.score([example], scorer.answers([(example, Reply(example.id, answer, stopped, prompt))]))

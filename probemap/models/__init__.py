@@ -1,21 +1,17 @@
-"""A model: loaded, prompted, answering, asked about its own answers.
+"""Models: loading, prompting, generation, and p(True).
 
-A module imports only from those above it, here and in the packages above.
+A module imports only modules listed above it, here and in the packages above.
 
 ::
 
-    batching   batches that fit, and halves where memory runs out
-    model      a model: where it is, what was loaded, where it stops
-    loading    how to load a model, said before anything heavy is imported
-    answers    the file of answers, read one at a time
-    reasoning  thinking models: where the answer proper begins
-    prompt     how a question is put to a model
-    logits     the model's own logits at chosen tokens
-    generate   the model answers
-    replay     texts from elsewhere as answers: tokens made once and checked
-    endpoint   questions put to an OpenAI-compatible server
-    assess     a model as judge and as locator
-    truth      p(True): the model asked about its own answer
-    prefix     a beginning that all prompts share, computed once
-    sites      blocks, and the modules inside that a state is read from
+    batching    batches that fit the memory, halved when memory runs out
+    model       a loaded model: weights, revision, tokenizer, stop tokens
+    loading     how to load a model, described before torch is imported
+    reasoning   reasoning models: where the final answer begins
+    prompts     how a question becomes a prompt
+    logits      the model's logits at chosen tokens
+    generate    generation
+    retokenize  texts from elsewhere as answers: tokenised once and checked
+    endpoint    client of an OpenAI-compatible server
+    p_true      p(True): the probability the model assigns to its own answer being true
 """

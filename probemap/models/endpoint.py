@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from probemap.complaints import complaint
-from probemap.models.prompt import Frame, Prompt, Turn
+from probemap.models.prompts import Frame, Prompt, Turn
 from probemap.options import Endpoint
 from probemap.records import ModelError, Reply
+from probemap.redact import complaint
 
 RETRIES = 8
 """Of one request, the pause doubling from half a second to eight: some forty seconds in all."""

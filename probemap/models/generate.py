@@ -21,7 +21,7 @@ from transformers import (
 
 from probemap.models.batching import batches, in_halves
 from probemap.models.model import Model
-from probemap.models.prompt import Frame, Prompt
+from probemap.models.prompts import Frame, Prompt
 from probemap.models.reasoning import reasoning_tokens
 from probemap.records import Answer, ModelError
 

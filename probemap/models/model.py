@@ -16,8 +16,8 @@ import transformers
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from probemap.complaints import complaint
 from probemap.records import ModelError
+from probemap.redact import complaint
 
 
 @dataclass(frozen=True)

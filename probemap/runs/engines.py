@@ -9,15 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from probemap.activations.inline import Spool
 from probemap.models.endpoint import Asked, ask_endpoint
 from probemap.models.generate import Watching, answer_batches, generate_answers
 from probemap.models.model import Model
-from probemap.models.prompt import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
-from probemap.models.replay import replay
+from probemap.models.prompts import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
+from probemap.models.retokenize import replay
 from probemap.options import Answering, Endpoint
+from probemap.positions import parse_positions
 from probemap.records import Answer, Reply, Task
-from probemap.states.during import Spool
-from probemap.verdicts.positions import parse_positions
 
 _T = TypeVar("_T")
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from probemap.models.answers import ANSWER, MEND, AnswerFile, first
 from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
+from probemap.runs.answer_file import ANSWER, MEND, AnswerFile, first
 from probemap.studies.tables import Table, read_table
 
 _T = TypeVar("_T")

@@ -11,18 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probemap.crew import at_work, crew
 from probemap.models.loading import Loader, Models
 from probemap.options import SILENT, Answering, Capturing, Judging, Probing, Ray, Talk
-from probemap.questions.data import fingerprint, load_task
-from probemap.questions.given import read_replies
 from probemap.records import Belief, Reply, RunError, Task
-from probemap.runs.analysis import make_map
-from probemap.runs.capturing import capture
-from probemap.runs.contents import answer_inputs, answers_of, check_weights, loader_of, read_answers
-from probemap.runs.drawing import plot
-from probemap.runs.judging import judge
+from probemap.runs.integrity import answer_inputs, answers_of, check_weights, loader_of, read_answers
 from probemap.runs.run import Run
+from probemap.runs.steps.capture import capture
+from probemap.runs.steps.judge import judge
+from probemap.runs.steps.map import make_map
+from probemap.runs.steps.plot import plot
+from probemap.tasks.files import fingerprint, load_task
+from probemap.tasks.supplied import read_replies
+from probemap.workers import at_work, crew
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
     from probemap.runs.engines import Engine
@@ -173,7 +173,7 @@ def ask_p_true(
                 return
             if not asked:
                 raise RunError("no answer has an exact answer", "p(True) of exact answers says nothing here")
-            from probemap.models.truth import ask_truth
+            from probemap.models.p_true import ask_truth
 
             model = (loader or loader_of(run)).load({} if models is None else models)
             check_weights(run, model, ("revision",))

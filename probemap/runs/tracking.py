@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from probemap.complaints import complaint
-from probemap.probes.map import ProbeMap
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import RunError
-from probemap.runs.contents import read_map
-from probemap.runs.reporting import report
+from probemap.redact import complaint
+from probemap.runs.integrity import read_map
 from probemap.runs.run import Run
+from probemap.runs.steps.report import report
 
 PROJECT = "probemap"
 

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from probemap.detectors.scoring import Score
+from probemap.detectors.scorer import Score
 from probemap.models.endpoint import whole_text
 from probemap.records import Example, ProbemapError, Reply
-from probemap.server.dispatch import Dispatcher, ToScore
-from probemap.server.protocol import ChatRequest, Rating, last_question
+from probemap.server.batching import Dispatcher, ToScore
+from probemap.server.schemas import ChatRequest, Rating, last_question
 from probemap.server.upstream import Upstream
 
 

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from probemap.complaints import complaint
 from probemap.records import ModelError, ProbemapError
+from probemap.redact import complaint
 
 
 class UpstreamError(ProbemapError):

@@ -6,12 +6,12 @@ One map per kind, of the states of the run's own answers: this kind against all 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from probemap.probes.baselines import Baseline
-from probemap.probes.fit import fit_map
-from probemap.probes.gain import with_baselines
-from probemap.probes.map import ProbeMap
+from probemap.probing.baselines import Baseline
+from probemap.probing.fit import fit_map
+from probemap.probing.gain import with_baselines
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
-from probemap.studies.kinds import KINDS, Sampled, counts
+from probemap.studies.error_types import KINDS, Sampled, counts
 from probemap.studies.tables import Table, Value, listed, ranged
 
 COLUMNS = (

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probemap.probes.cells import Nested, auc_of_nested
-from probemap.probes.map import ProbeMap
-from probemap.probes.stats import LEVEL, Floats, Ints, by_group, difference, interval, simultaneous_quantile
+from probemap.probing.auc import LEVEL, Floats, Ints, by_group, difference, interval, simultaneous_quantile
+from probemap.probing.cells import Nested, auc_of_nested
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
 from probemap.studies.tables import Table, listed, ranged, signed
 

@@ -1,0 +1,175 @@
+"""Hidden states taken while the model answers, so that capturing needs no second pass over those answers.
+
+Rules can say where the exact answer is as soon as an answer is there (`locate`), so that the states of the probed
+tokens alone are kept, one file per batch.  What else the capture step asks for it captures itself.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from probemap.activations.capture import Reader
+from probemap.activations.hooks import find_taps, hooked, parse_layers
+from probemap.activations.store import Layout, States
+from probemap.grading.locate import LOCATORS, locate
+from probemap.models.model import Model
+from probemap.positions import Indices, digest, token_indices
+from probemap.records import Answer, Task
+
+
+class Watch:
+    """Hooks that keep, at every forward pass of a generation, the states of each row's last token.
+
+    Parameters
+    ----------
+    needs_last: as `generate.Watch.needs_last`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        site: str,
+        layers: str | None,
+        rows: int,
+        needs_last: Callable[[bool], bool] = lambda ended: True,
+    ) -> None:
+        taps = find_taps(model.network, site)
+        numbers = range(len(taps)) if layers is None else parse_layers(layers, len(taps))
+        self._taps = [taps[k] for k in numbers]
+        self._rows = rows
+        self.needs_last = needs_last
+        self._kept: list[list[torch.Tensor]] = [[] for _ in self._taps]
+
+    def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        tap = self._taps[number]
+        hidden = tap.state(inputs, output)
+        self._kept[number].append(hidden.reshape(self._rows, -1, tap.d)[:, -1].float().cpu())
+
+    def hooked(self) -> AbstractContextManager[None]:
+        return hooked({i: tap.module for i, tap in enumerate(self._taps)}, self._keep)
+
+    def states(self) -> States:
+        """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from
+        1; pass 0 the prompt's last one.  The last token's pass is there if it was needed, or if other rows went on."""
+        made: States = torch.stack([torch.stack(kept, 1) for kept in self._kept], 2).numpy()
+        return made
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Takes the states of a run's answers, and keeps them until they are captured."""
+
+    folder: Path
+    model: Model
+    task: Task
+    positions: tuple[str, ...]
+    site: str
+    layers: str | None
+
+    def watch(self, rows: int) -> Watch:
+        """For a batch of so many rows."""
+        return Watch(self.model, self.site, self.layers, rows)
+
+    def write(self, number: int, answers: Sequence[Answer], seen: Sequence[States]) -> None:
+        """Keep a batch.
+
+        Parameters
+        ----------
+        seen: of each answer (passes, n_layers, d), as `Watch.states`, the last token's pass included.
+        """
+        examples = {e.id: e for e in self.task.examples}
+        find = LOCATORS[self.task.kind]
+        spans = [locate(self.task, examples[a.id], a, find)[0] for a in answers]
+        indices = token_indices(answers, spans, self.positions)
+        kept = np.stack(
+            [
+                states[np.maximum(row - (answer.n_prompt - 1), 0)].swapaxes(0, 1)
+                for answer, states, row in zip(answers, seen, indices, strict=True)
+            ]
+        )
+        kept[np.broadcast_to((indices < 0)[:, None, :], kept.shape[:3])] = np.nan
+        numbers = range(self.model.n_layers) if self.layers is None else parse_layers(self.layers, self.model.n_layers)
+        said = {
+            "weights": self.model.weights,
+            "site": self.site,
+            "layers": list(numbers),
+            "positions": list(self.positions),
+            "rows": _marks(answers, indices),
+        }
+        self.folder.mkdir(exist_ok=True)
+        part = self.folder / f".{number:06d}.part"
+        # safetensors writes the memory as it lies, whatever the axes say.
+        save_file({"states": np.ascontiguousarray(kept)}, part, {"taken": json.dumps(said)})
+        part.replace(self.folder / f"{number:06d}.safetensors")
+
+
+@dataclass(frozen=True)
+class Remembered(Reader):
+    """Reads states that were taken while the model answered, and captures the others; a `capture.Reader`."""
+
+    folder: Path = Path()
+    """Of a `Spool`."""
+
+    def look(self, some: list[int]) -> States:
+        marks = _marks([self.answers[i] for i in some], self.indices[some])
+        layout = self.layout
+        states = np.empty((len(some), layout.n_layers, len(layout.positions), layout.d), np.float32)
+        missing = [at for at, mark in enumerate(marks) if mark not in self._taken]
+        if missing:
+            states[missing] = super().look([some[at] for at in missing])
+        taken: dict[Path, dict[int, int]] = {}
+        for at, mark in enumerate(marks):
+            if mark in self._taken:
+                file, row = self._taken[mark]
+                taken.setdefault(file, {})[at] = row
+        for file, rows in taken.items():
+            with safe_open(file, framework="numpy") as content:
+                there = content.get_slice("states")
+                for at, row in rows.items():
+                    states[at] = there[row]
+        return states
+
+    @cached_property
+    def _taken(self) -> Mapping[str, tuple[Path, int]]:
+        """Mark of an answer -> file and row of its states."""
+        wanted = {"weights": self.model.weights, **_kind(self.layout)}
+        found = {}
+        for file in sorted(self.folder.glob("*.safetensors")):
+            said = _said(file)
+            if wanted.items() <= said.items():
+                found.update({mark: (file, row) for row, mark in enumerate(said["rows"])})
+        return found
+
+
+def serves(folder: Path, layout: Layout) -> bool:
+    """True if all that was taken is of this layout's site, layers and positions."""
+    return all(_kind(layout).items() <= _said(file).items() for file in folder.glob("*.safetensors"))
+
+
+def _kind(layout: Layout) -> dict[str, Any]:
+    """What a file says if its states are such as the layout holds."""
+    return {"site": layout.site, "layers": layout.layer_numbers, "positions": list(layout.positions)}
+
+
+def _said(file: Path) -> dict[str, Any]:
+    """What a file says of itself; nothing if it cannot be read."""
+    try:
+        with safe_open(file, framework="numpy") as content:
+            found = json.loads(content.metadata()["taken"])
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _marks(answers: Sequence[Answer], indices: Indices) -> list[str]:
+    """For each answer what its states depend on, as a hash."""
+    return [digest([answer], indices[[row]]) for row, answer in enumerate(answers)]

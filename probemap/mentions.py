@@ -1,0 +1,331 @@
+"""What a text asserts: names and numbers found in it as whole words, without the negated ones.
+
+Judging and locating both stand on this, so that the verdict and the exact answer speak of the same words.
+Knows neither accepted answers nor verdicts.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from itertools import pairwise
+
+Groups = Sequence[Sequence[str]]
+"""Possible answers, each a group of spellings."""
+
+
+@dataclass(frozen=True)
+class Mention:
+    """Characters ``text[start:stop]`` that name something."""
+
+    start: int
+    stop: int
+    value: int | Decimal
+    """Which group of spellings (int), or which number (Decimal)."""
+    is_adjective: bool = False
+    """True if the name stands as an adjective before a kind of place, see ADJECTIVE."""
+
+
+def fold(text: str) -> tuple[str, list[int]]:
+    """Lower case without accents and asterisks, and for each folded character the index that it comes from.
+
+    Asterisks set words in bold, and stand between words of one name ("**Mark** Twain").
+    """
+    folded: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        for piece in unicodedata.normalize("NFKD", char).casefold():
+            if not unicodedata.combining(piece) and piece != "*":
+                folded.append("'" if piece in "’‘`" else piece)
+                origin.append(index)
+    return "".join(folded), origin
+
+
+def same_name(one: str, other: str) -> bool:
+    """True if both are spellings of the same words: case, accents, articles and punctuation aside."""
+    return _words(one) == _words(other)
+
+
+def _words(name: str) -> str:
+    words = re.findall(r"\w+|[^\w\s.,'\-]", fold(name)[0])
+    return " ".join(words[1:] if len(words) > 1 and words[0] in {"the", "a", "an"} else words)
+
+
+ADJECTIVE = " …"
+"""Ends a spelling that counts only where a kind of place follows: "Malaysian …" in "the Malaysian state"."""
+
+_PLACE = (
+    r"(?=\s+(?:state|province|region|city|town|island|territory|department|prefecture|county|district|capital|"
+    r"municipality|oblast|governorate|mainland|republic)s?\b)"
+)
+
+
+def _pattern(name: str) -> str:
+    """A regular expression for one spelling over folded text, up to the end of its last word."""
+    if name.endswith(ADJECTIVE):
+        return _pattern(name.removesuffix(ADJECTIVE)) + _PLACE
+    name = re.sub(r"^(?:the|an?)\s+(?=\w)", "", fold(name.strip())[0])
+    pieces = []
+    for piece in re.findall(r"\w+|[\s\-]+|[.,']|[^\w\s.,'\-]", name.strip(" .,'")):
+        if re.fullmatch(r"[\s\-]+", piece):
+            pieces.append(r"[\s\-]+")
+        elif piece in ".,'":
+            pieces.append(r"[.,']?")
+        else:
+            pieces.append(re.escape(piece))
+    return "".join(pieces) + (r"(?!\w)" if re.search(r"\w[ .,']*$", name) else "")
+
+
+@lru_cache(maxsize=4096)
+def _matcher(groups: tuple[tuple[str, ...], ...]) -> tuple[re.Pattern[str], list[tuple[int, str]]]:
+    spellings = [(g, name) for g, names in enumerate(groups) for name in names if _words(name)]
+    spellings.sort(key=lambda entry: -len(entry[1]))  # "Guinea-Bissau" before "Guinea"
+    names = "|".join(f"({_pattern(name)})" for _, name in spellings)
+    return re.compile(rf"(?<!\w)(?:{names})" if names else r"(?!)"), spellings
+
+
+def find_names(text: str, groups: Groups) -> list[Mention]:
+    """Every mention of one of `groups`, in the order of the text, the longest spelling first.
+
+    A spelling in capitals of at most four letters ("US") must stand in capitals.
+    """
+    folded, origin = fold(text)
+    pattern, spellings = _matcher(tuple(tuple(g) for g in groups))
+    found = []
+    for match in pattern.finditer(folded):
+        if match.lastindex is None or match.start() == match.end():
+            continue
+        group, name = spellings[match.lastindex - 1]
+        start, stop = origin[match.start()], origin[match.end() - 1] + 1
+        if name.isupper() and len(name) <= 4 and not text[start:stop].isupper():
+            continue
+        found.append(Mention(start, stop, group, name.endswith(ADJECTIVE)))
+    return found
+
+
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+_DATE = re.compile(
+    rf"(?P<m1>{'|'.join(_MONTHS)})\s+(?P<d1>\d{{1,2}})(?:st|nd|rd|th)?,?\s+(?P<y1>\d{{4}})"
+    rf"|(?:the\s+)?(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<m2>{'|'.join(_MONTHS)}),?\s+(?P<y2>\d{{4}})"
+    r"|(?P<y3>\d{4})-(?P<m3>\d{2})-(?P<d3>\d{2})",
+    re.IGNORECASE,
+)
+
+
+def date_spellings(text: str) -> tuple[str, ...]:
+    """Other spellings of a text that is a date ("July 4, 1776": "4 July 1776", "1776-07-04", …); else none."""
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        return ()
+    year, month, day = (match[part + "1"] or match[part + "2"] or match[part + "3"] for part in "ymd")
+    number = int(month) if month.isdigit() else [m.casefold() for m in _MONTHS].index(month.casefold()) + 1
+    if not 1 <= number <= 12:
+        return ()
+    name, day = _MONTHS[number - 1], int(day)
+    ordinal = f"{day}{'th' if 10 < day < 14 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
+    return (
+        *(f"{name} {d}, {year}" for d in (day, ordinal)),
+        *(f"{name} {d} {year}" for d in (day, ordinal)),
+        *(f"{d} {of}{name} {year}" for d in (day, ordinal) for of in ("", "of ")),
+        *(f"{d} {of}{name}, {year}" for d in (day, ordinal) for of in ("", "of ")),
+        f"{year}-{number:02d}-{day:02d}",
+    )
+
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
+_WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_WORD = "|".join([*_WORD_VALUE, *_SCALES])
+_NUMBER = re.compile(
+    r"(?<![\w.,])(?P<digits>"
+    r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[\u00a0\u202f]\d{3})+|\d{1,3}(?: \d{3}){2,}|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?!\d|st\b|nd\b|rd\b|th\b)(?:\s+(?P<scale>hundred|thousand|million|billion|trillion)\b)?"
+    rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
+    re.IGNORECASE,
+)
+
+
+def find_numbers(text: str) -> list[Mention]:
+    """Every number in the text, in digits (1,200, 3.5, -2, 1.2 million) or in words."""
+    found = []
+    for match in _NUMBER.finditer(text):
+        start = match.start()
+        if match["words"]:
+            value = Decimal(_in_words(match["words"]))
+        else:
+            value = Decimal(re.sub(r"[^\d.]", "", match["digits"]))
+            if match["scale"]:  # a product has 28 digits at most
+                value *= _SCALES[match["scale"].lower()]
+            before = text[: start - 1].rstrip()[-1:]
+            # A minus is a sign unless it stands between operands or inside a word ("1990-1995", "F-16").
+            minus = text[max(0, start - 1) : start] in ("-", "−")
+            if minus and not (before.isdigit() or before == ")" or text[max(0, start - 2) : start - 1].isalnum()):
+                start, value = start - 1, value.copy_negate()
+        found.append(Mention(start, match.end(), value))
+    return found
+
+
+def _in_words(words: str) -> int:
+    """``one hundred and twenty-five thousand`` -> 125000."""
+    total = current = 0
+    for word in re.findall(r"[a-z]+", words.lower()):
+        if word == "hundred":
+            current *= 100
+        elif word in _SCALES:
+            total, current = total + current * _SCALES[word], 0
+        else:
+            current += _WORD_VALUE.get(word, 0)
+    return total + current
+
+
+def as_number(text: str) -> Decimal | None:
+    """``"1,200"`` -> 1200; None if the text is no number."""
+    try:
+        value = Decimal(text.replace(",", "").replace("−", "-").strip())
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
+
+
+_NEGATION = re.compile(
+    r"(?:\b(?:not(?! only)|never|neither|nor|no longer|without|except|rather than|instead of|other than|"
+    r"unlike|outside|cannot)|n['’]t)\b(?:[^\S\n]+[\w'’-]+){0,4}[^\S\n]*[\"'“(*]*$",
+    re.IGNORECASE,
+)
+
+
+def is_negated(text: str, mention: Mention) -> bool:
+    """True if "not", "never", "n't", "rather than", … stands up to four words before it in its clause."""
+    return _NEGATION.search(text[max(0, mention.start - 120) : mention.start]) is not None
+
+
+_ENUMERATION = re.compile(r"\W*(?:or|and|nor|&|/|and/or)\W*(?:the\s+)?", re.IGNORECASE)
+_ENUMERATES = re.compile(r"\b(?:either|both|between|neither|whether)\W+(?:the\s+)?$", re.IGNORECASE)
+
+
+def _enumerated(text: str, mentions: list[Mention]) -> set[Mention]:
+    """Mentions that are listed beside another one ("either A or B", "A or B", "both A and B")."""
+    listed: set[Mention] = set()
+    for one, other in pairwise(mentions):
+        joint = text[one.stop : other.start]
+        chooses = re.search(r"\bor\b|/", joint) or _ENUMERATES.search(text[: one.start])
+        if one.value != other.value and chooses and _ENUMERATION.fullmatch(joint):
+            listed |= {one, other}
+    return listed
+
+
+_COMPARED = re.compile(r"\b(?:than|compared (?:to|with)|versus|vs\.?|unlike)\s+(?:the\s+|that of\s+)*$", re.IGNORECASE)
+
+
+def is_compared(text: str, mention: Mention) -> bool:
+    """True if the mention is what something else is compared with ("more people than Libya")."""
+    return _COMPARED.search(text[max(0, mention.start - 40) : mention.start]) is not None
+
+
+def asserted_name(text: str, groups: Groups) -> Mention | None:
+    """The first possible answer that the text names and neither negates, lists nor compares with, or None.
+
+    Where it stands as an adjective first and by its name later ("the Canadian province of Quebec, Canada"), the name.
+    """
+    mentions = find_names(text, groups)
+    listed = _enumerated(text, mentions)
+    asserted = [m for m in mentions if not (m in listed or is_negated(text, m) or is_compared(text, m))]
+    if not asserted:
+        return None
+    first = asserted[0]
+    return next((m for m in asserted if m.value == first.value and not m.is_adjective), first)
+
+
+_LETTER = re.compile(
+    r"(?:^|\b(?i:answer|option|choice|letter)\b(?:\s+(?:is|would be))?:?)[\s(\[*\"'`]*([A-Z])"
+    r"(?=[)\].:,*\"'`]|\s*(?:$|[-–—]))|\b(?i:option|choice|letter)\s+([A-Z])\b",
+    re.MULTILINE,
+)
+_LETTER_BEFORE = re.compile(r"\b([A-Z])\s?[)\].:*\"'`–—-]{1,4}\s*$")
+_ANNOUNCED = re.compile(r"\banswer\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
+
+
+def asserted_choice(text: str, groups: Groups) -> Mention | None:
+    """The first choice that the text asserts, by its letter ("B", "(B)", "The answer is B.") or its words, or None.
+
+    A letter with its own words right behind it is one mention of both; with those of another choice it is none.  One
+    that the text announces ("The answer is …") comes before others: a model may repeat all choices first.
+    """
+    names = find_names(text, groups)
+    listed = _enumerated(text, names)
+    found = []
+    for match in _LETTER.finditer(text):
+        group = 1 if match[1] else 2
+        if (number := ord(match[group]) - ord("A")) < len(groups):
+            found.append(Mention(match.start(group), match.end(group), number))
+    for name in names:
+        before = _LETTER_BEFORE.search(text[: name.start])
+        if before is None or (number := ord(before[1]) - ord("A")) >= len(groups):
+            found.append(name)
+            continue
+        found = [m for m in found if m.start != before.start(1)]
+        if number == name.value:
+            found.append(Mention(before.start(1), name.stop, name.value))
+            listed |= {found[-1]} if name in listed else set()
+    asserted = [m for m in found if not (m in listed or is_negated(text, m) or is_compared(text, m))]
+    announced = [m for m in asserted if _ANNOUNCED.search(text[: m.start])]
+    return min(announced or asserted, key=lambda m: m.start, default=None)
+
+
+_RESULT_BEFORE = re.compile(
+    r"(?:=|≈|\b(?:is|are|be|equals?|gives?|gets?|makes?|leaves|answer|result)\b:?|"
+    r"\bequal to\b|####|\\boxed\{)(?:\s+(?:us|you|to|about|approximately|exactly|only|just|simply))?\s*[$*`]*$",
+    re.IGNORECASE,
+)
+_OPERATOR_AFTER = re.compile(
+    r"\s*(?:[+*/×÷=^−-]\s*(?:\d|$)|x\s*\d|[+×÷=]|\*(?!\*)|\b(?:plus|minus|times|multiplied|divided|added|subtracted|"
+    r"more than|less than)\b)",
+    re.IGNORECASE,
+)
+
+
+def asserted_number(question: str, text: str) -> Mention | None:
+    """The number that the text gives as its result, or None.
+
+    In this order: the last number that follows "=", "is", "equals", "####", … and is no operand; the last
+    number that is no operand and does not stand in the question; the only number in the text.
+    """
+    asked = {m.value for m in find_numbers(question)}
+    numbers = [m for m in find_numbers(text) if not is_negated(text, m) and not _OPERATOR_AFTER.match(text, m.stop)]
+    results = [m for m in numbers if _RESULT_BEFORE.search(text[max(0, m.start - 60) : m.start])]
+    if results:
+        return results[-1]
+    new = [m for m in numbers if m.value not in asked and text[m.start : m.stop].lower() != "one"]
+    if new:
+        return new[-1]
+    return numbers[0] if len({m.value for m in find_numbers(text)}) == 1 and numbers else None
+
+
+def announces_result(text: str) -> bool:
+    """True if the text ends where a number must follow ("which gives us", "46 + 92 =")."""
+    return _RESULT_BEFORE.search(text.rstrip()[-60:]) is not None
+
+
+_REFUSAL = re.compile(
+    r"\b(?:I\s+(?:do\s?n['’o]t|don['’]t|cannot|can['’]t|could\s?n['’]t)\s+"
+    r"(?:know|answer|determine|provide|find|say|tell|have (?:any |enough |the )?information)|"
+    r"I['’]?\s?a?m\s+(?:not\s+(?:sure|aware|able|certain)|unable|sorry|afraid)|"
+    r"(?:it\s+is|it['’]s)\s+(?:impossible|not\s+possible)\s+to\s+(?:say|know|determine|answer|tell)|"
+    r"as\s+an\s+AI|there\s+is\s+no\s+(?:answer|information)|no\s+one\s+knows|unknown)\b",
+    re.IGNORECASE,
+)
+
+
+def is_refusal(text: str) -> bool:
+    """True if the text declines to answer ("I don't know", "I'm sorry, but I cannot …")."""
+    return _REFUSAL.search(text) is not None

@@ -1,0 +1,56 @@
+"""The attention step on a run folder: how much attention each position receives."""
+
+from probemap.models.loading import Loader, Models
+from probemap.options import SILENT, Talk
+from probemap.positions import parse_positions, token_indices
+from probemap.runs.integrity import check_weights, loader_of, read_answers
+from probemap.runs.run import Run
+
+
+def attend(
+    run: Run,
+    positions: str | None = None,
+    *,
+    batch_size: int = 8,
+    batch_tokens: int | None = None,
+    loader: Loader | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Attention weights at the named positions; writes ``attention/``, a store as of states, with `attention.FROM` as
+    its last axis.
+
+    Parameters
+    ----------
+    batch_size: answers per batch, whose weights of one layer, heads × tokens × tokens each, are in memory at once.
+    loader: of the model; None is the one that answered.
+
+    Raises
+    ------
+    ModelError, RunError, StoreError
+    """
+    with run.locked():
+        _, answers, judgements = read_answers(run)
+        names = parse_positions(positions)
+        with run.making(
+            "attention",
+            options={"positions": list(names)},
+            inputs={name: run.sha256(name) for name in ("answers.jsonl", "verdicts.jsonl")},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            from probemap.activations.attention import Onlooker, layout_for_attention
+            from probemap.activations.capture import fill
+            from probemap.activations.store import ActivationStore
+
+            spans = [j.span for j in judgements]
+            indices = token_indices(answers, spans, names)
+            model = (loader or loader_of(run)).load({} if models is None else models)
+            check_weights(run, model, ("revision",))
+            layout = layout_for_attention(model, answers, indices, spans, names)
+            store = ActivationStore.create(run.path / "attention", layout)
+            looks = Onlooker(model, answers, indices, layout, batch_size, batch_tokens, talk.tell, spans)
+            list(fill(store, looks, progress=lambda done, total: talk.progress("attention", done, total)))

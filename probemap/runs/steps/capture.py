@@ -1,0 +1,259 @@
+"""The capture step on a run folder: by one process, in shares by many, by Ray's workers, or from vLLM's files."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probemap.activations.hooks import module_path
+from probemap.models.loading import Loader, Models
+from probemap.options import SILENT, Capturing, Ray, Talk
+from probemap.positions import Indices, digest, parse_positions, token_indices
+from probemap.records import Answer, RunError
+from probemap.runs.integrity import check_weights, loader_of, read_answers
+from probemap.runs.run import Run
+from probemap.shares import Share
+from probemap.workers import at_work, crew
+
+if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+    from probemap.activations.capture import Reader
+    from probemap.activations.store import ActivationStore, Layout
+    from probemap.models.model import Model
+
+_WAIT = 600.0  # seconds, for the others of many processes, each of which holds the folder for a moment
+
+
+def capture(
+    run: Run,
+    options: Capturing = Capturing(),
+    *,
+    share: Share | None = None,
+    ray: Ray | None = None,
+    loader: Loader | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+    models: Models | None = None,
+) -> None:
+    """Hidden states at the named positions; writes ``activations/``.
+
+    Parameters
+    ----------
+    share: capture these shards alone; other processes, on this machine or another, capture the rest at the same time.
+        Whoever is last marks the step as done.
+    ray: the workers that share the shards; None: all is done here.
+    loader: of the model; None is the one that answered.
+    """
+    module_path(options.site)  # a name that is none is refused before anything is set aside
+    if share is not None and redo:
+        raise RunError(
+            "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
+        )
+    if share is not None and ray is not None:
+        raise RunError("--shard splits the work, and so does --engine ray", "give one of them")
+    loader = loader or loader_of(run)
+    with run.locked(0 if share is None else _WAIT):
+        job = capture_job(run, options)
+        answered = run.step("answer")["facts"]["dtype"]
+        if loader.dtype == "auto" and loader not in (models or {}):
+            loader = replace(loader, dtype=answered)  # another device would choose another one
+        wanted: dict[str, Any] = {
+            "options": {
+                "positions": list(job.positions),
+                "batch_size": options.batch_size,
+                "batch_tokens": options.batch_tokens,
+                "store_dtype": options.store_dtype,
+                "site": options.site,
+                "dtype": answered if loader.dtype == "auto" else loader.dtype,
+                "store": options.store,
+                "layers": options.layers,
+            },
+            "inputs": {"the probed tokens": digest(job.answers, job.indices)},
+        }
+        if ray is not None:  # workers elsewhere need not see the file
+            job = replace(job, answers=list(job.answers))
+        make = partial(_shards_of, loader, job, options, run, *at_work(ray, models, talk))
+        if share is None:
+            with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
+                if needed:
+                    _drop_what_was_taken(run, _fill(run, make, options, ray, None, talk))
+            return
+        if not run.begin("capture", **wanted, redo=False, tell=talk.tell):
+            return
+    started = time.monotonic()
+    store = _fill(run, make, options, None, share, talk)
+    if not store.missing_shards():
+        with run.locked(_WAIT):
+            run.finish("capture", time.monotonic() - started)
+            _drop_what_was_taken(run, store)
+
+
+def _drop_what_was_taken(run: Run, store: "ActivationStore") -> None:
+    """States that were taken while the model answered are in the store now, if it holds such states."""
+    from probemap.activations.inline import serves
+
+    if run.during.exists() and serves(run.during, store.layout):
+        shutil.rmtree(run.during)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is captured."""
+
+    answers: Sequence[Answer]
+    positions: tuple[str, ...]
+    indices: Indices
+
+
+def capture_job(run: Run, options: Capturing) -> Job:
+    """The run's answers, and which of their tokens are probed."""
+    _, answers, judgements = read_answers(run)
+    positions = parse_positions(options.positions)
+    return Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Whose states are captured, and how they are laid out."""
+
+    label: str
+    revision: str
+    dtype: str
+    layout: "Layout"
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """Captures shards of states; a `crew.Worker` whose pieces are shards."""
+
+    model: "Model"
+    job: Job
+    options: Capturing
+    folder: Path
+    during: Path
+    """Of states that may have been taken while the model answered."""
+    talk: Talk
+
+    def plan(self) -> _Plan:
+        return _Plan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
+
+    def each(self, shards: Sequence[int]) -> Iterator[int]:
+        """The shards' numbers, each when it is committed."""
+        from probemap.activations.capture import fill
+        from probemap.activations.store import ActivationStore
+
+        layout = self._reader.layout
+        store = ActivationStore.create(self.folder, layout, self.options.store)
+        there = layout.n - sum(map(layout.size, shards))
+
+        def progress(done: int, total: int) -> None:
+            self.talk.progress("hidden states", there + done, layout.n)
+
+        return fill(store, self._reader, shards, progress)
+
+    @cached_property
+    def _reader(self) -> "Reader":
+        from probemap.activations.capture import Reader, layout_for
+        from probemap.activations.inline import Remembered
+
+        job, options = self.job, self.options
+        layout = layout_for(
+            self.model,
+            job.answers,
+            job.indices,
+            job.positions,
+            options.store_dtype,
+            options.site,
+            options.shard_bytes,
+            options.layers,
+        )
+        sizes = options.batch_size, options.batch_tokens
+        if self.during.exists():
+            return Remembered(
+                self.model, job.answers, job.indices, layout, *sizes, tell=self.talk.tell, folder=self.during
+            )
+        return Reader(self.model, job.answers, job.indices, layout, *sizes, self.talk.tell)
+
+
+def _shards_of(loader: Loader, job: Job, options: Capturing, run: Run, models: Models, talk: Talk) -> _Shards:
+    return _Shards(loader.load(models), job, options, run.path / "activations", run.during, talk)
+
+
+def _fill(
+    run: Run, make: Callable[[], _Shards], options: Capturing, ray: Ray | None, share: Share | None, talk: Talk
+) -> "ActivationStore":
+    from probemap.activations.store import ActivationStore
+
+    with crew(make, ray) as workers:
+        plan = workers.plan()
+        check_weights(run, plan, ("revision",))
+        layout = plan.layout
+        store = ActivationStore.create(run.path / "activations", layout, options.store)
+        missing = store.missing_shards()
+        if begun := layout.n_shards - len(missing):
+            talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
+        mine = missing if share is None else share.of(missing)
+        done = layout.n - sum(map(layout.size, mine))
+        for shard in workers.each(mine):
+            done += layout.size(shard)
+            if ray is not None:  # one who works here tells by himself
+                talk.progress("hidden states", done, layout.n)
+    if lost := set(mine) & set(store.missing_shards()):
+        raise RunError(
+            f"workers captured {len(lost)} shards that are not in {store.place}",
+            "they see another disk: put the run folder where all machines see it, or the states below a --store URL",
+        )
+    return store
+
+
+def import_states(
+    run: Run,
+    folder: Path,
+    ids: Sequence[int],
+    *,
+    positions: str | None = None,
+    redo: bool = False,
+    talk: Talk = SILENT,
+) -> None:
+    """Take hidden states that vLLM extracted, instead of capturing them; writes ``activations/``.
+
+    Parameters
+    ----------
+    folder: of vLLM's safetensors files, one per answer, matched by their tokens.
+    ids: vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order.
+
+    Raises
+    ------
+    StoreError: files that are missing or damaged, or other layers.
+    """
+    from probemap.activations.store import ActivationStore
+    from probemap.activations.vllm import fill, layout_of, read_folder
+
+    with run.locked():
+        job = capture_job(run, Capturing(positions))
+        with run.making(
+            "capture",
+            options={"positions": list(job.positions), "vllm": str(folder), "vllm_layers": list(ids)},
+            inputs={"the probed tokens": digest(job.answers, job.indices)},
+            redo=redo,
+            tell=talk.tell,
+        ) as needed:
+            if not needed:
+                return
+            found = read_folder(folder)
+            layout = layout_of(found, ids, job.answers, job.indices, job.positions)
+            store = ActivationStore.create(run.path / "activations", layout)
+            lacking = fill(
+                store,
+                found,
+                job.answers,
+                job.indices,
+                lambda done, total: talk.progress("hidden states", done, total),
+            )
+            if lacking:
+                talk.tell(
+                    f"{lacking} probed tokens lie behind what vLLM wrote (it leaves out the last token): "
+                    "their positions are missing"
+                )

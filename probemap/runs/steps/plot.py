@@ -1,0 +1,95 @@
+"""The plot step: which picture of which run folders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from probemap.options import SILENT, Talk
+from probemap.positions import parse_positions
+from probemap.records import DataError
+from probemap.runs.integrity import read_attention, read_map
+from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from probemap.probing.probe_map import ProbeMap
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn, and how."""
+
+    kind: Literal["map", "difference", "layers", "positions"] = "map"
+    """Maps, one minus another, or curves over the layers or over the positions."""
+    value: str = "auc"
+    """A name of `values.VALUES`."""
+    positions: str | None = None
+    """The columns, in this order (`positions.parse_positions`); None: all that the map has."""
+    size: Literal["column", "page", "slide"] | None = None
+    """None: a page for several maps and for curves, else a column."""
+    cmap: str | None = None
+
+
+def plot(
+    runs: Sequence[Run], drawing: Drawing = Drawing(), *, out: Path | None = None, talk: Talk = SILENT
+) -> list[Path]:
+    """Draw what runs hold; writes `out` alone, or in the folder of the one run NAME.png and NAME.svg.
+
+    NAME is ``map``, and for other values and kinds ``map-strength``, ``layers-auc`` and so on.
+
+    Raises
+    ------
+    DataError: `out` is no .png, .svg or .pdf; there is no such colour map; too few or too many runs for the kind;
+        several runs and no `out`.
+    RunError, MapError: a run has no map, or not the value or the positions that are asked for.
+    """
+    from matplotlib import colormaps
+
+    from probemap.views.heatmap import save_picture
+
+    _check(runs, drawing, out)
+    if drawing.cmap is not None and drawing.cmap not in colormaps:
+        raise DataError(f"there is no colour map {drawing.cmap!r}", "Blues is the default, cividis another")
+    name = "map" if (drawing.kind, drawing.value) == ("map", "auc") else f"{drawing.kind}-{drawing.value}"
+    paths = [runs[0].path / f"{name}{ending}" for ending in (".png", ".svg")] if out is None else [out]
+    axes = _draw([_the_map(run, drawing, talk) for run in runs], drawing)
+    for path in paths:
+        save_picture(axes, path)
+    return paths
+
+
+def _check(runs: Sequence[Run], drawing: Drawing, out: Path | None) -> None:
+    if out is not None and out.suffix not in (".png", ".svg", ".pdf"):
+        raise DataError(f"{out} is no .png, .svg or .pdf", "choose one of these endings")
+    if drawing.kind == "difference" and (len(runs) != 2 or drawing.value != "auc"):
+        raise DataError(
+            f"a difference of {drawing.value} of {len(runs)} runs was asked for",
+            "give two runs, and no other value than auc",
+        )
+    if drawing.kind in ("layers", "positions") and len(runs) > 1:
+        raise DataError(f"curves of {len(runs)} runs were asked for", "draw one run at a time")
+    if len(runs) > 1 and out is None:
+        raise DataError("a picture of several runs belongs to none of their folders", "name its file: --out maps.png")
+
+
+def _the_map(run: Run, drawing: Drawing, talk: Talk) -> "ProbeMap":
+    probe_map = read_map(run, talk.tell)
+    if drawing.positions is not None:
+        probe_map = probe_map.only(parse_positions(drawing.positions))
+    return read_attention(run, probe_map) if drawing.value.startswith("attention") else probe_map
+
+
+def _draw(maps: Sequence["ProbeMap"], drawing: Drawing) -> "Axes":
+    from probemap.views.curves import plot_curves
+    from probemap.views.heatmap import plot_difference, plot_map, plot_maps
+
+    value, cmap = drawing.value, drawing.cmap
+    if drawing.kind == "difference":
+        return plot_difference(maps[0], maps[1], cmap=cmap, size=drawing.size or "column")
+    if drawing.kind != "map":
+        return plot_curves(maps[0], drawing.kind, value=value, size=drawing.size or "page")[0]
+    if len(maps) > 1:
+        return plot_maps(maps, value=value, cmap=cmap, size=drawing.size or "page")[0]
+    return plot_map(maps[0], value=value, cmap=cmap, size=drawing.size or "column")

@@ -1,0 +1,175 @@
+"""One row of a published data set, as its publisher spells it, to an `Example`.
+
+An adapter gives None for a row that cannot be asked: one without an answer, or with one of a kind that is not judged.
+What is wrong with a row shows as KeyError, TypeError, ValueError, IndexError or AttributeError, which `published` turns
+into a message.
+"""
+
+import json
+import random
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from probemap.mentions import as_number
+from probemap.records import Example
+
+Row = Mapping[str, Any]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"a text was expected, not {value!r:.40}")
+    return value.strip()
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Distinct texts, in order."""
+    if isinstance(value, str):
+        value = json.loads(value) if value.lstrip().startswith("[") else [value]
+    return tuple(dict.fromkeys(_text(str(one)) for one in value))
+
+
+def _id(row: Row, *fields: str) -> str:
+    return next((str(row[field]) for field in fields if row.get(field) not in (None, "")), "")
+
+
+def _accepted(row: Row, field: str) -> Any:
+    """The answers as probemap's own files spell them, or as this publisher does."""
+    return row.get("answers") or row[field]
+
+
+def _written_out(question: Any) -> str:
+    """A question that was typed into a search box: lower case, no question mark."""
+    text = _text(question)
+    return f"{text[:1].upper()}{text[1:].rstrip('?')}?"
+
+
+def trivia(row: Row) -> Example | None:
+    answer = _accepted(row, "answer")
+    names = answer if isinstance(answer, list) else [answer["value"], *answer["aliases"]]
+    return Example(_id(row, "id", "question_id"), _text(row["question"]), _texts(names))
+
+
+def nq(row: Row) -> Example | None:
+    return Example(_id(row, "id"), _written_out(row["question"]), _texts(_accepted(row, "answer")))
+
+
+def popqa(row: Row) -> Example | None:
+    return Example(_id(row, "id"), _text(row["question"]), _texts(_accepted(row, "possible_answers")))
+
+
+def hotpot(row: Row) -> Example:
+    return Example(_id(row, "id"), _text(row["question"]), (_text(row["answer"]),))
+
+
+def hotpot_with_context(row: Row) -> Example | None:
+    pages = zip(row["context"]["title"], row["context"]["sentences"], strict=True)
+    context = "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pages)
+    return replace(hotpot(row), context=context)
+
+
+def squad(row: Row) -> Example | None:
+    found = row["answers"]["text"]
+    if not found:
+        return None
+    return Example(_id(row, "id"), _text(row["question"]), _texts(found), context=_text(row["context"]))
+
+
+def _number(row: Row, value: str) -> Example | None:
+    number = as_number(value.strip().strip("$"))
+    if number is None:
+        return None
+    question = _text(row.get("question") or row["problem"])
+    return Example(_id(row, "id", "unique_id"), question, (f"{number.normalize():f}",))
+
+
+def gsm8k(row: Row) -> Example | None:
+    return _number(row, _text(row["answer"]).split("####")[1])
+
+
+def math(row: Row) -> Example | None:
+    answer = row.get("answer")
+    if answer is None:  # older releases have the solution only
+        answer = ["", *re.findall(r"\\boxed\{([^{}]*)\}", row["solution"])][-1]
+    return _number(row, str(answer))
+
+
+def answerable_math(row: Row) -> Example | None:
+    return _number(row, str(row["answer"]).strip("[] ")) if str(row.get("answerable", "True")) == "True" else None
+
+
+def _lettered(row: Row, id_: str, question: str, choices: Iterable[str], right: str) -> Example:
+    """The choices in an order drawn for this question: some data sets always put the right one first."""
+    shuffled = list(dict.fromkeys(_text(choice) for choice in choices))
+    random.Random(question).shuffle(shuffled)
+    return Example(id_, _text(question), (_text(right),), tuple(shuffled))
+
+
+def truthful(row: Row) -> Example | None:
+    choices = row["mc1_targets"]["choices"]
+    return _lettered(row, _id(row, "id"), row["question"], choices, choices[row["mc1_targets"]["labels"].index(1)])
+
+
+def arc(row: Row) -> Example | None:
+    texts, labels = row["choices"]["text"], row["choices"]["label"]
+    return _lettered(row, _id(row, "id"), row["question"], texts, texts[labels.index(row["answerKey"])])
+
+
+def mmlu(row: Row) -> Example | None:
+    return _lettered(row, _id(row, "id"), row["question"], row["choices"], row["choices"][int(row["answer"])])
+
+
+def sciq(row: Row) -> Example | None:
+    wrong = [row[f"distractor{i}"] for i in (1, 2, 3)]
+    return _lettered(row, _id(row, "id"), row["question"], [*wrong, row["correct_answer"]], row["correct_answer"])
+
+
+def sentiment(row: Row) -> Example | None:
+    text = _text(row.get("text") or row.get("sentence") or row["review"])
+    label = row["answers"][0] if "answers" in row else {0: "negative", 1: "positive"}.get(int(row["label"]))
+    if label is None:  # SST-2's test split has no labels
+        return None
+    return Example(_id(row, "id", "idx"), text.replace("<br />", "\n"), (_text(label),), ("positive", "negative"))
+
+
+_NLI = ("entailment", "neutral", "contradiction")
+
+
+def mnli(row: Row) -> Example | None:
+    if "premise" not in row:
+        return Example("", _text(row["Question"]), (_text(row["Answer"]),), _NLI)
+    if int(row["label"]) < 0:
+        return None
+    question = (
+        f'For the statement "{_text(row["premise"])}", does the hypothesis "{_text(row["hypothesis"])}" represent '
+        "entailment, contradiction, or neutrality?"
+    )
+    return Example(_id(row, "pairID"), question, (_NLI[int(row["label"])],), _NLI)
+
+
+def winogrande(row: Row) -> Example | None:
+    if "Wrong_Answer" in row:
+        return Example(
+            "", _text(row["Question"]), (_text(row["Answer"]),), tuple(sorted((row["Answer"], row["Wrong_Answer"])))
+        )
+    if not row["answer"]:
+        return None
+    choices = (_text(row["option1"]), _text(row["option2"]))
+    question = f"{_text(row['sentence'])} What does the blank refer to in the sentence?"
+    return Example("", question, (choices[int(row["answer"]) - 1],), choices)
+
+
+def winobias(row: Row) -> Example | None:
+    choices = tuple(sorted((_text(row["answer"]), _text(row["incorrect_answer"]))))
+    return Example("", f"{_text(row['sentence'])} {_text(row['q_instruct'])}", (_text(row["answer"]),), choices)
+
+
+def boolq(row: Row) -> Example | None:
+    answer = "yes" if row["answer"] in (True, "true", "True") else "no"
+    return Example("", _written_out(row["question"]), (answer,), ("yes", "no"), _text(row["passage"]))
+
+
+def movies(row: Row) -> Example | None:
+    return Example("", _text(row["Question"]), (_text(row["Answer"]),))

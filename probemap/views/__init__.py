@@ -1,0 +1,15 @@
+"""Maps as figures, text, and an HTML report.
+
+A module imports only modules listed above it, here and in the packages above.
+
+::
+
+    words        a summary of the map in sentences, each supported by a test
+    diagnostics  one cell in detail: ROC curve, reliability, histogram of scores
+    heatmap      heatmaps
+    curves       curves along layers or positions
+    matrix       the generalisation matrix
+    terminal     maps and answers in the terminal
+    report       the HTML report
+    notebook     the representation of a map in a notebook
+"""
