@@ -40,13 +40,13 @@ and the last minute's memory by the first one's."""
 
 
 @dataclass(frozen=True)
-class Reply:
+class TextAnswer:
     status: str
     """Or what happened instead of one."""
     seconds: float
 
 
-async def ask(server: Served, sent: bytes, patience: float = PATIENCE) -> Reply:
+async def ask(server: Served, sent: bytes, patience: float = PATIENCE) -> TextAnswer:
     """One connection, one request, the whole reply."""
     started = time.perf_counter()
     try:
@@ -58,7 +58,7 @@ async def ask(server: Served, sent: bytes, patience: float = PATIENCE) -> Reply:
         status = type(error).__name__
     except OSError as error:
         status = f"OSError: {error.strerror}"
-    return Reply(status, time.perf_counter() - started)
+    return TextAnswer(status, time.perf_counter() - started)
 
 
 async def _asked(server: Served, sent: bytes) -> str:
@@ -78,7 +78,7 @@ def quantiles(seconds: list[float]) -> tuple[float, float]:
     return float(p50), float(p99)
 
 
-def counted(replies: Sequence[Reply]) -> str:
+def counted(replies: Sequence[TextAnswer]) -> str:
     counts = Counter(reply.status for reply in replies)
     return ", ".join(f"{status}: {n}" for status, n in sorted(counts.items()))
 
@@ -103,18 +103,18 @@ async def large(server: Served) -> str:
         for _ in range(LARGE // 50_000):
             yield b" " * 50_000
 
-    async def tell(client: httpx2.AsyncClient, content: Any) -> Reply:
+    async def log(client: httpx2.AsyncClient, content: Any) -> TextAnswer:
         started = time.perf_counter()
         try:
             status = str((await client.post("/v1/score", content=content)).status_code)
         except httpx2.HTTPError as error:
             status = type(error).__name__
-        return Reply(status, time.perf_counter() - started)
+        return TextAnswer(status, time.perf_counter() - started)
 
     before = server.megabytes
     async with httpx2.AsyncClient(base_url=server.url, timeout=60) as client:
-        told = await asyncio.gather(*(tell(client, b" " * LARGE) for _ in range(LARGE_EACH)))
-        untold = await asyncio.gather(*(tell(client, parts()) for _ in range(LARGE_EACH)))
+        told = await asyncio.gather(*(log(client, b" " * LARGE) for _ in range(LARGE_EACH)))
+        untold = await asyncio.gather(*(log(client, parts()) for _ in range(LARGE_EACH)))
     return row(
         f"{2 * LARGE_EACH} bodies of {LARGE // 10**6} MB",
         f"length told: {counted(told)}; not told: {counted(untold)}; memory {server.megabytes - before:+.0f} MB",
@@ -152,7 +152,7 @@ async def trickle(server: Served, start: bytes, seconds: float) -> tuple[float, 
         writer.close()
 
 
-async def patient(server: Served, pairs: list[Asked], until: asyncio.Event) -> list[Reply]:
+async def patient(server: Served, pairs: list[Asked], until: asyncio.Event) -> list[TextAnswer]:
     """An ordinary client, ten times a second."""
     draw, replies = random.Random(1), []
     while not until.is_set():
@@ -229,7 +229,7 @@ async def crowd(server: Served, pairs: list[Asked], size: int) -> list[str]:
 
 async def soak(server: Served, pairs: list[Asked], scorer: Scorer, minutes: float) -> list[str]:
     over = time.monotonic() + 60 * minutes
-    replies: dict[str, list[Reply]] = {}
+    replies: dict[str, list[TextAnswer]] = {}
     memory: list[tuple[float, float]] = []
 
     def drawn(draw: random.Random) -> tuple[str, bytes]:

@@ -28,9 +28,9 @@ from probemap.activations import capture
 from probemap.activations.store import ActivationStore
 from probemap.models.batching import batches
 from probemap.models.loading import Loader
-from probemap.options import Answering, Judging
 from probemap.positions import DEFAULT_POSITIONS, token_indices
 from probemap.runs.integrity import loader_of, read_answers
+from probemap.runs.options import Answering, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.judge import judge

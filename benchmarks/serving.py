@@ -40,7 +40,7 @@ from probemap.detectors.scorer import Score, Scorer
 from probemap.models.generate import Wanted, answer_batch
 from probemap.models.model import load_model
 from probemap.models.prompts import Turn, conversation, turns
-from probemap.records import Answer, Example, Reply
+from probemap.records import Answer, Example, TextAnswer
 from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
 
@@ -99,7 +99,7 @@ def same(pairs: list[Asked], scorer: Scorer, url: str) -> list[str]:
     pairs = pairs[:COMPARED]
     examples, answers = [e for e, _ in pairs], [a for _, a in pairs]
     expected = p_of(scorer.score(examples, answers))
-    texts = scorer.answers([(e, Reply(e.id, a.text, a.stopped)) for e, a in pairs])
+    texts = scorer.answers([(e, TextAnswer(e.id, a.text, a.stopped)) for e, a in pairs])
     kept = [made.token_ids == a.token_ids for made, a in zip(texts, answers, strict=True)]
     limit = scorer.detector.origin.asked.max_new_tokens
 
@@ -262,7 +262,7 @@ KINDS: tuple[tuple[Callable[[Client, random.Random], None], int], ...] = (
 
 def wrong_scores(pairs: list[Asked], scorer: Scorer, seen: Seen) -> list[tuple[str, int, float, int]]:
     """(kind, compared, largest difference, above the limit): against direct scoring of what came back."""
-    different = {(e.id, text): (e, Reply(e.id, text, stopped)) for e, text, stopped, _ in seen.scored}
+    different = {(e.id, text): (e, TextAnswer(e.id, text, stopped)) for e, text, stopped, _ in seen.scored}
     made = scorer.score([e for e, _ in different.values()], scorer.answers(list(different.values())))
     here = dict(zip(different, made, strict=True))
     gaps = [apart(p, here[e.id, text].p_correct) for e, text, _, p in seen.scored]

@@ -31,9 +31,9 @@ POSITIONS: dict[str, Position] = {
         lambda answer, span: answer.n_prompt - 1,
     ),
     "first_answer": Position(
-        "the answer's first token, behind a thinking model's reasoning", lambda answer, span: answer.begins
+        "the answer's first token, behind a thinking model's reasoning", lambda answer, span: answer.answer_start
     ),
-    "second_answer": Position("the answer's second token", lambda answer, span: answer.begins + 1),
+    "second_answer": Position("the answer's second token", lambda answer, span: answer.answer_start + 1),
     "exact_answer_before_first": Position(
         "the token before the exact answer (the prompt's last if the answer begins with it)",
         lambda answer, span: None if span is None else span.start - 1,
@@ -53,7 +53,7 @@ POSITIONS: dict[str, Position] = {
     ),
     "last_reasoning": Position(
         "the last token of a thinking model's reasoning",
-        lambda answer, span: answer.begins - 1 if answer.n_reasoning else None,
+        lambda answer, span: answer.answer_start - 1 if answer.n_reasoning else None,
     ),
 }
 """Name -> rule.  Besides these, any negative integer counts from the end: ``-1`` is the last produced
@@ -116,7 +116,7 @@ def resolve(name: str, answer: Answer, span: Span | None) -> int | None:
         index = POSITIONS[name].index(answer, span)
     else:
         index = len(answer.token_ids) + int(name)
-        index = index if index >= answer.begins else None
+        index = index if index >= answer.answer_start else None
     return index if index is not None and 0 <= index < len(answer.token_ids) else None
 
 

@@ -103,7 +103,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Reply:
+class TextAnswer:
     """A text that somebody else produced for a question: another engine, or you, long ago."""
 
     id: str
@@ -145,28 +145,28 @@ class Answer:
     """How many of the produced tokens, from the first on, are a thinking model's reasoning."""
 
     @property
-    def begins(self) -> int:
+    def answer_start(self) -> int:
         """Index into `token_ids` of the answer's first token, behind prompt and reasoning."""
         return self.n_prompt + self.n_reasoning
 
     @property
-    def proper(self) -> "Answer":
+    def final(self) -> "Answer":
         """The answer behind its reasoning, which counts as part of the prompt; the same token ids."""
         if not self.n_reasoning:
             return self
-        begins = self.begins
-        cut = self.offsets[begins][0] if begins < len(self.offsets) else len(self.text)
+        start = self.answer_start
+        cut = self.offsets[start][0] if start < len(self.offsets) else len(self.text)
         before = len(self.prompt)
-        reasoning = tuple((before + a, before + min(b, cut)) for a, b in self.offsets[self.n_prompt : begins])
+        reasoning = tuple((before + a, before + min(b, cut)) for a, b in self.offsets[self.n_prompt : start])
         return replace(
             self,
             prompt=self.prompt + self.text[:cut],
             text=self.text[cut:],
-            n_prompt=begins,
+            n_prompt=start,
             offsets=(
                 *self.offsets[: self.n_prompt],
                 *reasoning,
-                *((a - cut, b - cut) for a, b in self.offsets[begins:]),
+                *((a - cut, b - cut) for a, b in self.offsets[start:]),
             ),
             logprobs=self.logprobs[self.n_reasoning :],
             n_reasoning=0,
@@ -177,7 +177,7 @@ class Answer:
         return self.token_ids[self.n_prompt :]
 
     @property
-    def pieces(self) -> tuple[str, ...]:
+    def token_texts(self) -> tuple[str, ...]:
         """`text` cut into the produced tokens; a character that several tokens share belongs to the first of them."""
         made, at = [], 0
         for start, stop in self.offsets[self.n_prompt :]:
@@ -199,7 +199,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Belief:
+class PTrueScore:
     """One line of ``p_true.jsonl``: how likely the model holds its own answer for true."""
 
     id: str
@@ -208,7 +208,7 @@ class Belief:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class JudgeResponse:
     """One line of ``opinions.jsonl``: what a model that judges or locates was asked, and what it said."""
 
     who: str

@@ -12,7 +12,7 @@ _SHORTEST = 6
 """Shorter values are words that stand in texts anyway."""
 
 
-def complaint(error: BaseException) -> str:
+def redacted_message(error: BaseException) -> str:
     """The first line of an error's text, or its type, `without_secrets`."""
     line = without_secrets(str(error)).strip().split("\n")[0]
     return line[:LONGEST] or type(error).__name__

@@ -6,13 +6,15 @@ or a store, so whoever starts again asks for the missing pieces alone, with as m
 
 import logging
 import os
+import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from probemap.options import SILENT, Ray, Talk
+from probemap.logger import SILENT, Logger
 from probemap.records import ProbemapError, RunError
 
 _Plan = TypeVar("_Plan", covariant=True)
@@ -20,6 +22,14 @@ _Made = TypeVar("_Made", covariant=True)
 
 _LIVES = 3
 """How often a worker, and a piece, is started anew after a worker died: what kills it every time must end."""
+
+
+@dataclass(frozen=True)
+class RayPool:
+    """Workers that share the work, on this machine or on the cluster that RAY_ADDRESS names."""
+
+    workers: int = 1
+    gpus_per_worker: float = 0.0
 
 
 class Worker(Protocol[_Plan, _Made]):
@@ -32,13 +42,13 @@ class Worker(Protocol[_Plan, _Made]):
         """What comes of the pieces, in their order."""
 
 
-def at_work(ray: Ray | None, models: dict[Any, Any] | None, talk: Talk) -> tuple[dict[Any, Any], Talk]:
+def at_work(ray: RayPool | None, models: dict[Any, Any] | None, logger: Logger) -> tuple[dict[Any, Any], Logger]:
     """The models and the talk that a worker is made with: elsewhere it loads its own, and has nobody to talk to."""
-    return ({}, SILENT) if ray else ({} if models is None else models, talk)
+    return ({}, SILENT) if ray else ({} if models is None else models, logger)
 
 
 @contextmanager
-def crew(make: Callable[[], Worker[_Plan, _Made]], ray: Ray | None) -> Iterator[Worker[_Plan, _Made]]:
+def worker_pool(make: Callable[[], Worker[_Plan, _Made]], ray: RayPool | None) -> Iterator[Worker[_Plan, _Made]]:
     """One worker here, or with `ray` many that look like one.
 
     Parameters
@@ -78,7 +88,7 @@ def crew(make: Callable[[], Worker[_Plan, _Made]], ray: Ray | None) -> Iterator[
 class _Crew:
     """Workers in Ray's actors."""
 
-    def __init__(self, library: Any, make: Callable[[], Worker[Any, Any]], ray: Ray) -> None:
+    def __init__(self, library: Any, make: Callable[[], Worker[Any, Any]], ray: RayPool) -> None:
         from torch import get_num_threads
 
         self._ray = library
@@ -165,7 +175,7 @@ def _ray() -> Any:
     return ray
 
 
-def _cpus_each(machines: Sequence[dict[str, float]], ray: Ray) -> int:
+def _cpus_each(machines: Sequence[dict[str, float]], ray: RayPool) -> int:
     """CPUs for each worker: as many as let all be placed, each on one machine; one beside a GPU.
 
     Raises
@@ -191,3 +201,43 @@ def _cpus_each(machines: Sequence[dict[str, float]], ray: Ray) -> int:
         )
     most = 1 if gpus else int(max(there.get("CPU", 0) for there in machines))
     return next(cpus for cpus in range(most, 0, -1) if places(cpus) >= ray.workers)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Share `number` of `count`, counted from 1."""
+
+    number: int
+    count: int
+
+    def of(self, shards: list[int]) -> list[int]:
+        """This share's shards: every `count`-th, so that shares differ by one shard at most."""
+        return [k for k in shards if k % self.count == self.number - 1]
+
+
+def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
+    """Read ``2/8``; ``auto`` asks the launcher: a SLURM array's or torchrun's variables.
+
+    Raises
+    ------
+    RunError: neither, or a number that is out of range.
+    """
+    if text == "auto":
+        return _launched(environment)
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise RunError(f"the shard {text!r} is none", "write i/n with i from 1 to n, as 2/8, or auto")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def _launched(environment: Mapping[str, str]) -> Shard:
+    def number(name: str, default: int = 0) -> int:
+        return int(environment.get(name, default))
+
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        step = number("SLURM_ARRAY_TASK_STEP", 1)
+        first = number("SLURM_ARRAY_TASK_MIN")
+        return Shard((number("SLURM_ARRAY_TASK_ID") - first) // step + 1, number("SLURM_ARRAY_TASK_COUNT", 1))
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return Shard(number("RANK") + 1, number("WORLD_SIZE"))
+    raise RunError("no launcher says which shard this is", "start it from a SLURM array or torchrun, or write i/n")

@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from probemap.detectors.detector import Detector
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
-from probemap.options import Answering
 from probemap.records import Answer
+from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture

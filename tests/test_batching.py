@@ -72,7 +72,7 @@ def test_a_capture_that_runs_out_of_memory_finishes(
     def filled(name: str) -> np.ndarray:
         store = ActivationStore.create(tmp_path / name, layout_for(chat_model, answers, indices, ("last_q", "-1")))
         told: list[str] = []
-        capture(chat_model, answers, indices, store, batch_size=12, tell=told.append)
+        capture(chat_model, answers, indices, store, batch_size=12, log=told.append)
         texts.extend(told)
         return np.stack([store.read(layer, "-1") for layer in range(store.layout.n_layers)])
 

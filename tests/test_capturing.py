@@ -23,15 +23,15 @@ from probemap.activations import store as activations
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.models.loading import Loader
-from probemap.options import Answering, Capturing, Judging
 from probemap.records import RunError, StoreError
 from probemap.runs.integrity import answers_of, loader_of
+from probemap.runs.options import Answering, Capturing, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture
 from probemap.runs.steps.judge import judge
 from probemap.runs.verify import check, verify
-from probemap.shares import Share, parse_share
+from probemap.workers import Shard, parse_shard
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +60,21 @@ def store_of(run: Run) -> ActivationStore:
 
 @given(st.integers(1, 40), st.integers(1, 9))
 def test_shares_hold_every_shard_once_and_differ_by_one_at_most(shards: int, count: int) -> None:
-    parts = [Share(number, count).of(list(range(shards))) for number in range(1, count + 1)]
+    parts = [Shard(number, count).of(list(range(shards))) for number in range(1, count + 1)]
     assert sorted(k for part in parts for k in part) == list(range(shards))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_a_launcher_says_which_share_it_is() -> None:
-    assert parse_share("2/8") == Share(2, 8)
+    assert parse_shard("2/8") == Shard(2, 8)
     array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
-    assert parse_share("auto", {**array, "SLURM_ARRAY_TASK_STEP": "2"}) == Share(3, 4)
-    assert parse_share("auto", {"RANK": "0", "WORLD_SIZE": "2"}) == Share(1, 2)
+    assert parse_shard("auto", {**array, "SLURM_ARRAY_TASK_STEP": "2"}) == Shard(3, 4)
+    assert parse_shard("auto", {"RANK": "0", "WORLD_SIZE": "2"}) == Shard(1, 2)
     with pytest.raises(RunError, match="no launcher says which shard this is"):
-        parse_share("auto", {})
+        parse_shard("auto", {})
     for wrong in ("0/8", "9/8", "2", "a/b", "-1/2", ""):
         with pytest.raises(RunError, match=f"the shard '{wrong}' is none"):
-            parse_share(wrong)
+            parse_shard(wrong)
 
 
 def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged: Path, tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged:
     capture(alone)
     assert store_of(alone).layout.n_shards == 6
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda number: capture(run, share=Share(number, 3)), (3, 1, 2)))
+        list(pool.map(lambda number: capture(run, share=Shard(number, 3)), (3, 1, 2)))
     assert run.is_done("capture")
     assert store_of(run).contents() == store_of(alone).contents()
-    capture(run, share=Share(2, 3))  # nothing is left to do
+    capture(run, share=Shard(2, 3))  # nothing is left to do
 
 
 def test_a_share_leaves_the_rest_undone(run: Run) -> None:
-    capture(run, share=Share(2, 3))
+    capture(run, share=Shard(2, 3))
     assert store_of(run).missing_shards() == [0, 2, 3, 5]
     assert not run.is_done("capture")
     with pytest.raises(StoreError, match="4 of 6 shards are not there yet"):
@@ -101,10 +101,10 @@ def test_a_share_leaves_the_rest_undone(run: Run) -> None:
 
 def test_a_share_cannot_set_aside_what_others_make(run: Run) -> None:
     with pytest.raises(RunError, match="other shards have made\nhint: redo without --shard"):
-        capture(run, share=Share(1, 2), redo=True)
-    capture(run, share=Share(1, 2))
+        capture(run, share=Shard(1, 2), redo=True)
+    capture(run, share=Shard(1, 2))
     with pytest.raises(RunError, match='site was "resid", now "mlp_out"'):
-        capture(run, Capturing(site="mlp_out"), share=Share(2, 2))
+        capture(run, Capturing(site="mlp_out"), share=Shard(2, 2))
 
 
 def test_other_options_begin_anew_where_nothing_was_captured_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,8 +237,8 @@ def test_a_bucket_holds_the_states_that_a_folder_would(run: Run, judged: Path, t
     alone = Run(shutil.copytree(judged, tmp_path / "alone"))
     capture(alone)
     options = Capturing(store=f"{bucket}/mine")
-    capture(run, options, share=Share(1, 2))
-    capture(run, options, share=Share(2, 2))
+    capture(run, options, share=Shard(1, 2))
+    capture(run, options, share=Shard(2, 2))
     local = {p.name for p in (run.path / "activations").iterdir() if not p.name.startswith(".")}
     assert local == {"where.json"}
     there, here = store_of(run), store_of(alone)

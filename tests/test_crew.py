@@ -21,16 +21,17 @@ from typer.testing import CliRunner
 from probemap import fit_map
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
+from probemap.logger import Logger
 from probemap.models.loading import Loader
-from probemap.options import Answering, Capturing, Judging, Ray, Talk
 from probemap.records import MapError, ModelError, RunError
+from probemap.runs.options import Answering, Capturing, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture
 from probemap.runs.steps.judge import judge
-from probemap.workers import _cpus_each, crew
+from probemap.workers import RayPool, _cpus_each, worker_pool
 
-TWO = Ray(workers=2)
+TWO = RayPool(workers=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +68,7 @@ class Squares:
 
 
 def by_two(work: Squares, pieces: Sequence[int] = range(12)) -> list[int]:
-    with crew(lambda: work, TWO) as workers:
+    with worker_pool(lambda: work, TWO) as workers:
         assert workers.plan() != os.getpid()
         return list(workers.each(pieces))
 
@@ -99,28 +100,31 @@ def test_what_the_user_can_mend_comes_back_as_it_was_said(tmp_path: Path) -> Non
 
 def test_a_crew_that_can_never_be_placed_is_refused_at_once(tmp_path: Path) -> None:
     for asked, message in (
-        (Ray(3), "3 workers with a CPU each, and Ray has room for 2\nhint: take fewer --workers"),
-        (Ray(1, 2), "1 workers with 2 GPUs each, and Ray has room for 0\nhint: take fewer --workers"),
-        (Ray(1, 1.5), "a worker cannot have 1.5 GPUs\nhint: give a whole number"),
+        (RayPool(3), "3 workers with a CPU each, and Ray has room for 2\nhint: take fewer --workers"),
+        (RayPool(1, 2), "1 workers with 2 GPUs each, and Ray has room for 0\nhint: take fewer --workers"),
+        (RayPool(1, 1.5), "a worker cannot have 1.5 GPUs\nhint: give a whole number"),
     ):
-        with pytest.raises(RunError, match=message), crew(lambda: Squares(tmp_path), asked):
+        with pytest.raises(RunError, match=message), worker_pool(lambda: Squares(tmp_path), asked):
             raise AssertionError("nobody may be waited for")
 
 
 def test_every_worker_finds_room_on_one_machine() -> None:
     eight, gpus = {"CPU": 8.0}, {"CPU": 16.0, "GPU": 8.0}
-    assert _cpus_each([{"CPU": 16.0}], Ray(3)) == 5
-    assert _cpus_each([eight, eight], Ray(1)) == 8
-    assert _cpus_each([eight, eight], Ray(3)) == 4
-    assert _cpus_each([gpus, gpus], Ray(4, 3)) == 1
-    assert _cpus_each([{"CPU": 4.0, "GPU": 2.0}], Ray(4, 0.5)) == 1
+    assert _cpus_each([{"CPU": 16.0}], RayPool(3)) == 5
+    assert _cpus_each([eight, eight], RayPool(1)) == 8
+    assert _cpus_each([eight, eight], RayPool(3)) == 4
+    assert _cpus_each([gpus, gpus], RayPool(4, 3)) == 1
+    assert _cpus_each([{"CPU": 4.0, "GPU": 2.0}], RayPool(4, 0.5)) == 1
     with pytest.raises(RunError, match="5 workers with 3 GPUs each, and Ray has room for 4"):
-        _cpus_each([gpus, gpus], Ray(5, 3))
+        _cpus_each([gpus, gpus], RayPool(5, 3))
 
 
 def test_without_ray_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RunError, match=r"hint: pip install 'probemap\[ray\]'"), crew(lambda: Squares(Path()), TWO):
+    with (
+        pytest.raises(RunError, match=r"hint: pip install 'probemap\[ray\]'"),
+        worker_pool(lambda: Squares(Path()), TWO),
+    ):
         raise AssertionError("there is no Ray")
 
 
@@ -155,12 +159,12 @@ def contents(run: Run) -> str:
 def test_workers_give_the_answers_and_the_states_of_one_process(alone: Run, chat_folder: Path, tmp_path: Path) -> None:
     told: list[str] = []
     counted: list[tuple[str, int, int]] = []
-    talk = Talk(told.append, lambda *row: counted.append(row))
+    logger = Logger(told.append, lambda *row: counted.append(row))
     options = Answering(max_new_tokens=6, batch_size=5, temperature=1.0)
-    run = answer(questions(tmp_path), Loader(str(chat_folder)), tmp_path / "run", options, ray=TWO, talk=talk)
+    run = answer(questions(tmp_path), Loader(str(chat_folder)), tmp_path / "run", options, ray=TWO, logger=logger)
     assert (run.path / "answers.jsonl").read_bytes() == (alone.path / "answers.jsonl").read_bytes()
     judge(run, Judging("none"))
-    capture(run, SIX_SHARDS, ray=TWO, talk=talk)
+    capture(run, SIX_SHARDS, ray=TWO, logger=logger)
     assert run.is_done("capture")
     assert contents(run) == contents(alone)
     assert counted[:5] == [("answers", done, 24) for done in (5, 10, 15, 20, 24)]
@@ -187,7 +191,7 @@ def test_a_worker_killed_while_it_captures_changes_nothing(judged: Run, tmp_path
             members[0].kill()
             killed.append(members[0].pid)
 
-    capture(judged, one_by_one, ray=TWO, talk=Talk(progress=kill))
+    capture(judged, one_by_one, ray=TWO, logger=Logger(progress=kill))
     assert len(killed) == 1
     assert judged.is_done("capture")
     assert contents(judged) == contents(expected)
@@ -198,11 +202,11 @@ def test_a_capture_stopped_under_ray_goes_on_with_the_missing_shards(judged: Run
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        capture(judged, SIX_SHARDS, ray=TWO, talk=Talk(progress=stop))
+        capture(judged, SIX_SHARDS, ray=TWO, logger=Logger(progress=stop))
     assert not judged.is_done("capture")
     ActivationStore.open(judged.path / "activations").set_aside(3)
     told: list[str] = []
-    capture(judged, SIX_SHARDS, talk=Talk(told.append))
+    capture(judged, SIX_SHARDS, logger=Logger(told.append))
     (told_once,) = told
     assert told_once.endswith("of 6 shards of states are there already")
     assert contents(judged) == contents(alone)

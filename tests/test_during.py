@@ -17,13 +17,14 @@ from probemap.activations.capture import hidden_states
 from probemap.activations.inline import Watch
 from probemap.activations.store import ActivationStore, States
 from probemap.cli.main import app
+from probemap.logger import Logger
 from probemap.models.generate import Wanted, Watching, answer_batch, generate_answers
-from probemap.models.loading import Loader
+from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt
-from probemap.options import Answering, Capturing, Endpoint, Judging, Talk
 from probemap.records import Answer, ModelError, RunError
 from probemap.runs.integrity import loader_of
+from probemap.runs.options import Answering, Capturing, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture as capture_step
@@ -194,7 +195,7 @@ def test_an_open_question_is_captured_afterwards(chat_folder: Path, tmp_path: Pa
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told: list[str] = []
     options = Answering(max_new_tokens=3, during=FEW)
-    run = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", options, talk=Talk(told.append))
+    run = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", options, logger=Logger(told.append))
     assert told == ["where the exact answer is, a model is asked later: the states are captured in a second pass"]
     assert not run.during.exists()
 

@@ -13,12 +13,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from probemap.logger import Logger
 from probemap.models import endpoint
-from probemap.models.loading import Loader
+from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
 from probemap.models.prompts import make_prompt, turns
-from probemap.options import Answering, Endpoint, Talk
-from probemap.records import ModelError, Reply
+from probemap.records import ModelError, TextAnswer
+from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 from probemap.tasks.files import load_task
 
@@ -77,7 +78,7 @@ def test_a_server_gives_the_answers_that_the_model_here_gives(
 ) -> None:
     data, loader = questions(tmp_path, 12), Loader(str(chat_folder))
     told: list[str] = []
-    there = answer(data, loader, tmp_path / "there", options(server, batch_size=5), talk=Talk(told.append))
+    there = answer(data, loader, tmp_path / "there", options(server, batch_size=5), logger=Logger(told.append))
     here = answer(data, loader, tmp_path / "here", Answering(max_new_tokens=8))
     assert told == [], "the server makes as many tokens of the prompts"
     by_id = {answer.id: answer for answer in here.answers()}
@@ -100,14 +101,14 @@ def test_a_server_that_dies_halfway_costs_only_what_was_under_way(
             server.end()
 
     with pytest.raises(ModelError, match=rf"{server.url}: Connection error"):
-        answer(data, loader, tmp_path / "run", wanted, talk=Talk(progress=die))
+        answer(data, loader, tmp_path / "run", wanted, logger=Logger(progress=die))
     file = tmp_path / "run" / "answers.jsonl"
     before = file.read_bytes()
     there = before.count(b"\n")
     assert 4 <= there < 12
     server.start()
     told: list[str] = []
-    run = answer(data, loader, tmp_path / "run", wanted, talk=Talk(told.append))
+    run = answer(data, loader, tmp_path / "run", wanted, logger=Logger(told.append))
     assert told == [f"{there} of 12 answers are there already"]
     assert file.read_bytes().startswith(before)
     assert run.answers().ids == [f"q{i}" for i in range(12)]
@@ -146,7 +147,7 @@ class Client:
         self.models = SimpleNamespace(list=lambda: [SimpleNamespace(id=name) for name in models])
 
 
-def ask(client: Client, model: Model, monkeypatch: pytest.MonkeyPatch, frame: Any, **more: Any) -> list[Reply]:
+def ask(client: Client, model: Model, monkeypatch: pytest.MonkeyPatch, frame: Any, **more: Any) -> list[TextAnswer]:
     monkeypatch.setattr(endpoint, "_client", lambda openai, url: client)
     task = load_task("cities", n=2)
     asked = [endpoint.Asked(e.id, make_prompt(model, task, e, frame), turns(task, e)) for e in task.examples]
@@ -168,7 +169,7 @@ def test_a_base_model_is_sent_the_very_prompt(base_model: Model, monkeypatch: py
 
 def test_another_template_on_the_server_is_told_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     client, told = Client(7, ["only"]), list[str]()
-    replies = ask(client, chat_model, monkeypatch, "chat", tell=told.append, temperature=1.0, seed=3)
+    replies = ask(client, chat_model, monkeypatch, "chat", log=told.append, temperature=1.0, seed=3)
     assert [r.text for r in replies] == ["Paris", "Paris"]
     assert [a["seed"] for a in client.asked] == [3, 4]
     assert client.asked[0]["messages"][-1]["role"] == "user"

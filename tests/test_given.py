@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap.models.loading import Loader
-from probemap.options import Answering, Judging
-from probemap.records import DataError, Example, Reply, RunError, Task, Verdict
+from probemap.records import DataError, Example, RunError, Task, TextAnswer, Verdict
+from probemap.runs.options import Answering, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.steps.judge import judge
 from probemap.tasks.files import load_task
@@ -39,8 +39,8 @@ def test_replies_are_joined_by_id_or_by_question_in_the_order_of_the_questions(t
     replies, others = read_replies(file, TASK)
     assert others == 1
     assert replies == [
-        Reply("a", " In Spain", False, None, Verdict(None, "undecided, as given")),
-        Reply("b", "Peru.", True, "Q: Lima?\nA:", Verdict(True, "right, as given")),
+        TextAnswer("a", " In Spain", False, None, Verdict(None, "undecided, as given")),
+        TextAnswer("b", "Peru.", True, "Q: Lima?\nA:", Verdict(True, "right, as given")),
     ]
 
 

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap.grading.llm import extracts_locator, judgement, verdict_from
+from probemap.logger import Logger
 from probemap.models import endpoint
-from probemap.models.loading import Loader
+from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
 from probemap.models.prompts import fill
-from probemap.options import Answering, Endpoint, Judging, Talk
 from probemap.records import DataError, Example, RunError, Task
 from probemap.runs.integrity import loader_of
+from probemap.runs.options import Answering, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.judge import judge
@@ -80,7 +81,7 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, told = Judge(monkeypatch), list[str]()
-    judge(run, BOTH, talk=Talk(told.append))
+    judge(run, BOTH, logger=Logger(told.append))
     made = {j.id: j for j in run.judgements()}
     assert {i: (j.verdict.correct, j.verdict.reason) for i, j in made.items()} == {
         "vienna": (True, "the judge says yes"),
@@ -201,7 +202,9 @@ def test_the_model_that_answered_can_be_asked_as_well(run: Run, chat_model: Mode
     network = copy.deepcopy(chat_model.network)
     network.config.max_position_embeddings = 2048  # room for the worked examples
     loader = loader_of(run)
-    judge(run, Judging("none", "model"), models={loader: replace(chat_model, network=network)}, talk=Talk(told.append))
+    judge(
+        run, Judging("none", "model"), models={loader: replace(chat_model, network=network)}, logger=Logger(told.append)
+    )
     assert told[0].startswith("tiny-chat ")
     assert told[0].endswith("is asked for verdicts, 4 texts in all")
     assert len(run.opinions()) == 4

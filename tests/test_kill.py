@@ -15,8 +15,8 @@ from conftest import byte_level_tokenizer, save_tiny_model
 from transformers import GenerationConfig
 
 from probemap.models.loading import Loader
-from probemap.options import Answering
 from probemap.probing.probe_map import ProbeMap
+from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 
 # Runs the command line, and dies by SIGKILL at the Nth call of one function.

@@ -10,10 +10,10 @@ from test_capture import NAMES
 from probemap.activations.capture import hidden_states
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
-from probemap.options import Answering
 from probemap.positions import token_indices
 from probemap.records import ModelError
 from probemap.runs.integrity import loader_of
+from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 
 

@@ -12,7 +12,7 @@ from test_page_hostile import EVIL
 from test_report import NAMES, content
 from test_values import from_scores, some
 
-from probemap.options import Talk
+from probemap.logger import Logger
 from probemap.records import RunError
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
@@ -112,13 +112,13 @@ def test_a_study_of_something_else_than_the_folder_holds_is_left_out_and_said(ma
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
     baselines(run)
     said: list[str] = []
-    path = report([run], talk=Talk(tell=said.append))
+    path = report([run], logger=Logger(log=said.append))
     (shown,) = content(path.read_text())["runs"]
     assert [study["title"] for study in shown["studies"]] == ["What tells right answers from wrong ones"]
     assert not any("without baselines" in line for line in said)
     p_true = run.path / "p_true.jsonl"
     p_true.write_text(p_true.read_text().replace("0.", "0.0"))
-    path = report([run], talk=Talk(tell=said.append))
+    path = report([run], logger=Logger(log=said.append))
     (shown,) = content(path.read_text())["runs"]
     assert shown["studies"] == []
     assert "the page is without baselines: p_true.jsonl changed since it was made" in said
@@ -132,7 +132,7 @@ def test_a_damaged_table_is_named(mapped: Path, tmp_path: Path, damage: str) -> 
     with pytest.raises(RunError, match=r"baselines.json is damaged\nhint: make it again with --redo"):
         run.table("baselines")
     said: list[str] = []
-    (shown,) = content(report([run], talk=Talk(tell=said.append)).read_text())["runs"]
+    (shown,) = content(report([run], logger=Logger(log=said.append)).read_text())["runs"]
     assert shown["studies"] == []
     assert [line for line in said if "baselines.json is damaged" in line]
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from probemap.logger import Logger
 from probemap.models.loading import Loader
 from probemap.models.model import Model
-from probemap.options import Answering, Talk
 from probemap.runs.integrity import read_answers
+from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 from probemap.runs.steps.judge import judge
 from probemap.tasks.files import TASKS
@@ -17,9 +18,9 @@ from probemap.tasks.files import TASKS
 def test_exact_answers_are_whole_tokens_of_real_answers(task: str, smollm: Model, tmp_path: Path) -> None:
     loader = Loader("smollm2-135m")
     told: list[str] = []
-    talk = Talk(told.append)
-    run = answer(task, loader, tmp_path / "RUN", Answering(n=24, seed=7), talk=talk, models={loader: smollm})
-    judge(run, talk=talk)
+    logger = Logger(told.append)
+    run = answer(task, loader, tmp_path / "RUN", Answering(n=24, seed=7), logger=logger, models={loader: smollm})
+    judge(run, logger=logger)
     _, answers, judgements = read_answers(run)
     spans = [(a, j.span) for a, j in zip(answers, judgements, strict=True) if j.span]
     assert len(spans) >= 10

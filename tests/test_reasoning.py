@@ -27,7 +27,7 @@ def thought(tokens: list[str], stopped: bool = True, prompt: str = "Q") -> Answe
 def test_the_answer_proper_is_judged_and_located() -> None:
     answer = thought([*TOKENS, ""])
     assert answer.n_reasoning == 7
-    assert answer.proper.text == "It is Italy."
+    assert answer.final.text == "It is Italy."
     assert judge(TASK, EXAMPLE, answer).correct is True, "Spain was only thought of"
     span, _ = locate(TASK, EXAMPLE, answer)
     assert span is not None
@@ -46,7 +46,7 @@ def judgement(answer: Answer) -> Judgement:
 
 def test_reasoning_without_an_end_is_an_answer_that_was_cut_off() -> None:
     answer = thought(TOKENS[:5], stopped=False)
-    assert (answer.n_reasoning, answer.proper.text) == (5, "")
+    assert (answer.n_reasoning, answer.final.text) == (5, "")
     assert judge(TASK, EXAMPLE, answer) == CUT_OFF
     assert locate(TASK, EXAMPLE, answer) == (None, "empty answer")
     assert [resolve(name, answer, None) for name in ("first_answer", "-1", "last_q")] == [None, None, 0]
@@ -67,24 +67,24 @@ def test_a_template_may_open_the_block() -> None:
     ],
 )
 def test_other_blocks(tokens: list[str]) -> None:
-    assert thought(tokens).proper.text == "It"
+    assert thought(tokens).final.text == "It"
 
 
 def test_a_token_that_begins_in_white_space_belongs_to_the_answer() -> None:
     answer = thought(["<think>", "</think>", "\n\nIt", " is"])
     assert answer.n_reasoning == 2
-    assert answer.proper.text == "\n\nIt is"
+    assert answer.final.text == "\n\nIt is"
 
 
 @given(st.lists(st.sampled_from([*TOKENS, "é", " "]), max_size=12), st.booleans())
 def test_nothing_is_lost_or_moved(tokens: list[str], opened: bool) -> None:
     answer = thought(["<think>", *tokens] if opened else tokens)
-    proper = answer.proper
-    assert proper.prompt + proper.text == answer.prompt + answer.text
-    assert proper.token_ids == answer.token_ids
-    assert len(proper.logprobs) == len(proper.token_ids) - proper.n_prompt
-    for i, (a, b) in enumerate(proper.offsets):
+    final = answer.final
+    assert final.prompt + final.text == answer.prompt + answer.text
+    assert final.token_ids == answer.token_ids
+    assert len(final.logprobs) == len(final.token_ids) - final.n_prompt
+    for i, (a, b) in enumerate(final.offsets):
         was = answer.offsets[i]
         before = (answer.prompt if i < answer.n_prompt else answer.text)[was[0] : was[1]]
-        assert (proper.prompt if i < proper.n_prompt else proper.text)[a:b] == before
-    assert proper.proper is proper
+        assert (final.prompt if i < final.n_prompt else final.text)[a:b] == before
+    assert final.final is final

@@ -9,7 +9,7 @@ from probemap.models.generate import generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import make_prompt, prompt_as_given, turn_end
 from probemap.models.retokenize import replay
-from probemap.records import DataError, Example, Reply, Task
+from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.files import load_task
 
 TASK = Task("t", tuple(Example(f"q{i}", f"What is {i} + 5?", (str(i),)) for i in range(9)), "numbers")
@@ -21,7 +21,7 @@ def test_what_a_real_model_said_itself_comes_back_as_it_was(smollm: Model) -> No
     batches = generate_answers(smollm, list(prompts.items()), frame="chat", max_new_tokens=24)
     before = [a for batch in batches for a in batch]
     assert {a.stopped for a in before} == {True, False}
-    pairs = [(prompts[a.id], Reply(a.id, a.text, a.stopped)) for a in before]
+    pairs = [(prompts[a.id], TextAnswer(a.id, a.text, a.stopped)) for a in before]
     for was, now in zip(before, replay(smollm, pairs, chat=True), strict=True):
         assert now.logprobs == pytest.approx(was.logprobs, abs=1e-3)
         assert replace(now, logprobs=was.logprobs) == was
@@ -29,7 +29,7 @@ def test_what_a_real_model_said_itself_comes_back_as_it_was(smollm: Model) -> No
 
 def test_log_probabilities_are_those_of_one_plain_pass(chat_model: Model) -> None:
     pairs = [
-        (make_prompt(chat_model, TASK, e, "chat"), Reply(e.id, f"Vienna{' 7' * i}"))
+        (make_prompt(chat_model, TASK, e, "chat"), TextAnswer(e.id, f"Vienna{' 7' * i}"))
         for i, e in enumerate(TASK.examples)
     ]
     for answer in replay(chat_model, pairs, chat=True, batch_size=4):
@@ -46,10 +46,10 @@ def test_an_answer_that_was_cut_off_has_no_end(chat_model: Model) -> None:
     cut, ended, written, empty = replay(
         chat_model,
         [
-            (prompt, Reply("a", "Paris is", stopped=False)),
-            (prompt, Reply("b", "Paris is")),
-            (prompt, Reply("c", "Paris is<|im_end|>", stopped=False)),
-            (prompt, Reply("d", "")),
+            (prompt, TextAnswer("a", "Paris is", stopped=False)),
+            (prompt, TextAnswer("b", "Paris is")),
+            (prompt, TextAnswer("c", "Paris is<|im_end|>", stopped=False)),
+            (prompt, TextAnswer("d", "")),
         ],
         chat=True,
     )
@@ -61,7 +61,9 @@ def test_an_answer_that_was_cut_off_has_no_end(chat_model: Model) -> None:
 
 def test_a_trimmed_answer_gets_its_space_back_where_the_prompt_ends_with_a_colon(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "qa")
-    trimmed, whole = replay(base_model, [(prompt, Reply("a", "Paris")), (prompt, Reply("b", " Paris"))], chat=False)
+    trimmed, whole = replay(
+        base_model, [(prompt, TextAnswer("a", "Paris")), (prompt, TextAnswer("b", " Paris"))], chat=False
+    )
     assert trimmed.text == whole.text == " Paris"
     assert trimmed.token_ids == whole.token_ids
     assert base_model.tokenizer.decode(trimmed.token_ids).endswith("A: Paris"), "nothing is added behind it"
@@ -72,7 +74,7 @@ def test_a_prompt_as_given_is_not_begun_twice(base_model: Model, chat_model: Mod
     for text in ("What is it?", f"{begins}What is it?"):
         prompt = prompt_as_given(base_model, text)
         assert prompt.token_ids.count(base_model.tokenizer.bos_token_id) == text.count(begins)
-        (answer,) = replay(base_model, [(prompt, Reply("a", " It is", stopped=False, prompt=text))], chat=False)
+        (answer,) = replay(base_model, [(prompt, TextAnswer("a", " It is", stopped=False, prompt=text))], chat=False)
         assert base_model.tokenizer.decode(answer.token_ids) == f"{text} It is"
         assert answer.offsets[answer.n_prompt][0] == 0
     whole = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
@@ -82,10 +84,10 @@ def test_a_prompt_as_given_is_not_begun_twice(base_model: Model, chat_model: Mod
 def test_a_text_that_the_tokenizer_does_not_give_back_is_refused(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "none")
     with pytest.raises(DataError, match=r"tiny-base does not give the text of 'a' back: ' b' for '▁b'"):
-        replay(base_model, [(prompt, Reply("a", " a▁b"))], chat=False)
+        replay(base_model, [(prompt, TextAnswer("a", " a▁b"))], chat=False)
 
 
 def test_a_text_that_does_not_fit_the_window_is_refused(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     with pytest.raises(DataError, match="1 prompts with their texts do not fit the window of tiny-chat"):
-        replay(chat_model, [(prompt, Reply("a", "x " * 300))], chat=True)
+        replay(chat_model, [(prompt, TextAnswer("a", "x " * 300))], chat=True)

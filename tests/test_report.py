@@ -216,14 +216,14 @@ def test_undecided_answers_are_counted(run: Run) -> None:
 
 
 def test_answers_that_the_map_was_not_made_from_are_not_listed(run: Run) -> None:
-    from probemap.options import Talk
+    from probemap.logger import Logger
 
     made = ProbeMap.load(run.path / "map.nc")
     names = made.data["answer"].values.copy()
     names[0] = "another"
     ProbeMap(made.data.assign_coords(answer=names)).save(run.path / "map.nc")
     told: list[str] = []
-    assert sheet(run, Talk(told.append)).leaves == []
+    assert sheet(run, Logger(told.append)).leaves == []
     assert told == ["the map was made from other answers than the folder now holds"]
 
 
@@ -245,12 +245,12 @@ def test_runs_that_say_the_same_of_themselves_are_told_apart_by_their_folders(ru
 
 
 def test_attention_that_does_not_fit_is_left_out_and_told(run: Run) -> None:
-    from probemap.options import Talk
+    from probemap.logger import Logger
     from probemap.runs.steps.attention import attend
 
     attend(run, "last_q,-1")
     told: list[str] = []
-    made = sheet(run, Talk(told.append))
+    made = sheet(run, Logger(told.append))
     assert "attention" not in made.probe_map.data
     assert told[0].startswith("the page is without attention: attention was captured at last_q, -1, not at")
     assert len(made.leaves) == 80

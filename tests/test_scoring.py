@@ -19,7 +19,7 @@ from probemap.detectors.head import Cell
 from probemap.detectors.scorer import Score, Scorer, check_belongs, generate_with_score, in_parts
 from probemap.grading.locate import locate
 from probemap.models.model import Model, load_model
-from probemap.records import DataError, DetectorError, Example, ProbemapError, Reply, RunError
+from probemap.records import DataError, DetectorError, Example, ProbemapError, RunError, TextAnswer
 from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
 from probemap.runs.steps.export import export
@@ -69,7 +69,7 @@ def test_the_same_answer_gets_the_same_score_everywhere(
     expected = [s.p_correct for s in whole]
     alone = [scorer.score([e], [a])[0].p_correct for e, a in zip(task.examples[:8], answers[:8], strict=True)]
     assert alone == pytest.approx(expected[:8], abs=1e-5)
-    texts = [(replace(e, answers=("",)), Reply(e.id, a.text)) for e, a in zip(task.examples, answers, strict=True)]
+    texts = [(replace(e, answers=("",)), TextAnswer(e.id, a.text)) for e, a in zip(task.examples, answers, strict=True)]
     made = scorer.answers(texts)
     assert [a.token_ids for a in made] == [a.token_ids for a in answers]
     assert [s.p_correct for s in scorer.score(task.examples, made)] == pytest.approx(expected, abs=1e-5)
@@ -104,14 +104,14 @@ def test_an_answer_without_an_exact_answer_goes_to_the_fallback_and_says_so(
 ) -> None:
     scorer = Scorer(detector, chat_model)
     example = Example("x", "What is 1 + 5?", ("",))
-    (said,) = scorer.score([example], scorer.answers([(example, Reply("x", "I do not know."))]))
+    (said,) = scorer.score([example], scorer.answers([(example, TextAnswer("x", "I do not know."))]))
     assert detector.fallback is not None
     cell = detector.fallback.cells[0]
     assert (said.judged_by, said.exact_answer) == ("fallback", None)
     assert said.why == f"no exact answer found: judged by layer {cell.layer} at {cell.position}"
     assert said.p_correct is not None
     (unjudged,) = Scorer(replace(detector, fallback=None), chat_model).score(
-        [example], scorer.answers([(example, Reply("x", "?"))])
+        [example], scorer.answers([(example, TextAnswer("x", "?"))])
     )
     assert (unjudged.judged_by, unjudged.p_correct, unjudged.flagged) == ("none", None, None)
 
@@ -151,7 +151,7 @@ def test_what_this_version_could_not_find_in_an_answer_is_refused(detector: Dete
 def test_one_answer_is_scored_as_among_many(detector: Detector, chat_model: Model, mapped: Path) -> None:
     rows = rows_of(mapped, 6)
     scorer = Scorer(detector, chat_model)
-    pairs = [(Example(row["id"], row["question"], ("",)), Reply(row["id"], row["answer"])) for row in rows]
+    pairs = [(Example(row["id"], row["question"], ("",)), TextAnswer(row["id"], row["answer"])) for row in rows]
     many = scorer.score([example for example, _ in pairs], scorer.answers(pairs))
     for row, one in zip(rows, many, strict=True):
         made = detector.score(chat_model, row["question"], row["answer"])
@@ -220,7 +220,7 @@ def test_what_is_located_already_is_not_located_again(
         scorer.score(examples, answers, places[:3])
     for start, stop in ((0, 1), (span.start, 9999), (span.start, span.start)):
         with pytest.raises(
-            DataError, match=rf"is said to be tokens {start} to {stop}, the answer is {first.begins} to"
+            DataError, match=rf"is said to be tokens {start} to {stop}, the answer is {first.answer_start} to"
         ):
             scorer.score(examples[:1], [first], [(replace(span, start=start, stop=stop), "")])
 
@@ -229,7 +229,7 @@ def test_weights_in_fewer_bits_are_another_model(
     mapped: Path, chat_model: Model, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
-    log = run.log()
+    log = run.record()
     log["steps"]["answer"]["options"]["quantize"] = "4bit"
     run.write("run.json", json.dumps(log))
     made = export(run, tmp_path / "d", cells=[(2, "exact_answer_last")], held_out=0.6)
@@ -261,7 +261,7 @@ def test_files_are_scored_as_they_are_read() -> None:
         nonlocal taken
         for k in range(1000):
             taken += 1
-            yield Example(str(k), "?", ("",)), Reply(str(k), "!")
+            yield Example(str(k), "?", ("",)), TextAnswer(str(k), "!")
 
     parts = in_parts(rows(), 10)
     assert [r.id for _, r in next(parts)] == [str(k) for k in range(10)]
@@ -297,7 +297,7 @@ def test_what_cannot_be_exported_is_refused(mapped: Path, detector_folder: Path,
     ):
         assert message in refused("export", mapped, "--out", tmp_path / "d", *words)
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
-    log = run.log()
+    log = run.record()
     log["steps"]["judge"]["options"]["locator"] = "paper"
     run.write("run.json", json.dumps(log))
     with pytest.raises(RunError, match="the place of the exact answer depends on the verdict"):
@@ -308,8 +308,8 @@ def test_prompts_that_came_with_answers_are_needed_again(detector: Detector, cha
     scorer = Scorer(replace(detector, origin=replace(detector.origin, frame="given")), chat_model)
     example = Example("x", "What is 1 + 5?", ("",))
     with pytest.raises(DataError, match="made from prompts that came with their answers"):
-        scorer.answers([(example, Reply("x", "6."))])
-    (answer,) = scorer.answers([(example, Reply("x", " 6.", prompt="What is 1 + 5? It is"))])
+        scorer.answers([(example, TextAnswer("x", "6."))])
+    (answer,) = scorer.answers([(example, TextAnswer("x", " 6.", prompt="What is 1 + 5? It is"))])
     assert answer.prompt == "What is 1 + 5? It is"
 
 
@@ -371,7 +371,7 @@ def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, c
     (said,) = Scorer(detector, chat_model).generate([Example("x", "What is 3 + 5?", ("",))])
     answer = said.answer
     assert len(said.tokens) == len(answer.produced_ids) - 1, "all but the last"
-    assert "".join(answer.pieces) == answer.text
+    assert "".join(answer.token_texts) == answer.text
     indices = np.arange(answer.n_prompt, len(answer.token_ids) - 1, dtype=np.int32)[None]
     states = hidden_states(chat_model, [answer], indices, layers=[2])[0, 0]
     expected = detector.main.probabilities(detector.main.scores(states[:, None]))

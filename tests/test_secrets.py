@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from hub_here import Hub, create_app
 from serving_here import running
 
-from probemap.redact import complaint, without_secrets
+from probemap.redact import redacted_message, without_secrets
 
 PLANTED = {
     "HF_TOKEN": "hf_PLANTEDhuggingFACE0123456789abcdef",
@@ -166,11 +166,11 @@ def test_what_a_complaint_leaves_out(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     (tmp_path / "token").write_text("hf_FROMaFILE0123456789\n")
     said = " ".join([*PLANTED.values(), "hf_FROMaFILE0123456789", "Tokens per key"])
-    assert complaint(ValueError(f"{said}\nsecond line")) == "… " * (len(PLANTED) + 1) + "Tokens per key"
+    assert redacted_message(ValueError(f"{said}\nsecond line")) == "… " * (len(PLANTED) + 1) + "Tokens per key"
     # A key at the cut is taken out whole before the text is cut.
-    assert "sk-" not in complaint(ValueError("x" * 290 + PLANTED["OPENAI_API_KEY"]))
-    assert len(complaint(ValueError("x" * 1000))) == 300
-    assert complaint(KeyError()) == "KeyError"
+    assert "sk-" not in redacted_message(ValueError("x" * 290 + PLANTED["OPENAI_API_KEY"]))
+    assert len(redacted_message(ValueError("x" * 1000))) == 300
+    assert redacted_message(KeyError()) == "KeyError"
     # One key may begin as another does; what is short, or no secret by its name, stays.
     monkeypatch.setenv("OTHER_KEY", PLANTED["OPENAI_API_KEY"] + "-longer")
     assert without_secrets(PLANTED["OPENAI_API_KEY"] + "-longer.") == "…."

@@ -508,11 +508,11 @@ def test_the_fault_of_one_is_not_the_fault_of_all(scorer: Scorer, monkeypatch: p
 
 
 def test_what_waits_when_the_server_closes_is_told(scorer: Scorer) -> None:
-    from probemap.records import Reply
+    from probemap.records import TextAnswer
     from probemap.server.batching import ClosingError, ToScore
 
     dispatcher = Dispatcher(scorer)
-    work = ToScore(Example("1", "a", ("",)), Reply("1", "b"))
+    work = ToScore(Example("1", "a", ("",)), TextAnswer("1", "b"))
     assert asyncio.run(dispatcher.score(work)).p_correct is not None
     dispatcher.close()
     assert not dispatcher.alive

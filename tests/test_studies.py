@@ -12,15 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from probemap.cli.main import app
+from probemap.logger import Logger
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
 from probemap.models.retokenize import replay
-from probemap.options import Answering, Capturing, Probing, Resampling, Studying, Talk
 from probemap.probing.fit import fit_map
-from probemap.records import Answer, ProbemapError, Reply, RunError
+from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs import integrity as contents
 from probemap.runs.integrity import answers_of
+from probemap.runs.options import Answering, Capturing, Probing, Resampling, Studying
 from probemap.runs.pipeline import answer, ask_p_true
 from probemap.runs.run import Run
 from probemap.runs.steps import choose as choosing
@@ -46,9 +47,9 @@ def sampled_folder(mapped: Path, chat_model: Model, tmp_path_factory: pytest.Tem
     run = Run.open(shutil.copytree(mapped, tmp_path_factory.mktemp("sampled") / "RUN"))
     inputs = {name: run.sha256(name) for name in ("task.json", "answers.jsonl")}
     options = {"k": K, "temperature": 1.0, "seed": 0, "batch_size": 32, "batch_tokens": None}
-    with run.making("resample", options=options, inputs=inputs, redo=False, tell=lambda text: None):
+    with run.making("resample", options=options, inputs=inputs, redo=False, log=lambda text: None):
         pairs = [
-            (Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt]), Reply(sample_id(a.id, s), text))
+            (Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt]), TextAnswer(sample_id(a.id, s), text))
             for number, a in enumerate(run.answers())
             for s, text in enumerate(texts(number))
         ]
@@ -123,7 +124,7 @@ def test_interrupted_samples_go_on_and_are_the_same(run: Run, monkeypatch: pytes
         file.write(b'{"id": "torn')
     assert "holds no samples, or not all" in refused("errors", run.path)
     lines: list[str] = []
-    resample(run, options, talk=Talk(tell=lines.append))
+    resample(run, options, logger=Logger(log=lines.append))
     assert lines == ["112 of 160 samples are there already"]
     assert (run.path / "resamples.jsonl").read_bytes() == whole
 
@@ -217,7 +218,7 @@ def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: 
     with path.open("ab") as file:
         file.write(b'{"id": "q')
     lines: list[str] = []
-    assert choosing.choose(sampled, talk=Talk(tell=lines.append)) == table
+    assert choosing.choose(sampled, logger=Logger(log=lines.append)) == table
     assert lines == ["37 of 80 questions are there already"]
     assert path.read_bytes() == whole
     assert (sampled.path / "earlier/001-choose/choices.jsonl").read_bytes() == whole
@@ -408,7 +409,7 @@ def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.M
     lines = whole.splitlines(keepends=True)
     (run.path / "p_true.jsonl").write_bytes(b"".join(lines[:50]) + lines[50][:9])
     said_: list[str] = []
-    ask_p_true(run, talk=Talk(tell=said_.append))
+    ask_p_true(run, logger=Logger(log=said_.append))
     assert said_ == ["50 of 80 answers have been asked about already"]
     again = [b.p_true for b in run.p_true()]
     assert again == pytest.approx([json.loads(line)["p_true"] for line in lines], abs=1e-6)

@@ -198,7 +198,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named
 
     monkeypatch.setattr("probemap.models.p_true.logits_at", scarce)
     told: list[str] = []
-    assert ask_truth(chat_model, PAIRS, tell=told.append) == pytest.approx(whole, abs=1e-5)
+    assert ask_truth(chat_model, PAIRS, log=told.append) == pytest.approx(whole, abs=1e-5)
     assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]
     most = 0
     with pytest.raises(ModelError, match="'b' alone, 108 tokens, does not fit the memory"):

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from probemap.activations.store import ActivationStore
+from probemap.logger import Logger
 from probemap.models.loading import Loader
 from probemap.models.model import Model
-from probemap.options import Answering, Capturing, Judging, Talk
 from probemap.records import Answer, StoreError
 from probemap.runs.integrity import answers_of
+from probemap.runs.options import Answering, Capturing, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture, import_states
@@ -47,7 +48,7 @@ def test_states_from_vllm_are_those_that_would_be_captured(run: Run, chat_model:
     answers = answers_of(run, run.task())
     folder = extract(chat_model, answers[::-1], tmp_path / "vllm", [1, 3])
     told: list[str] = []
-    import_states(run, folder, [1, 3], positions="last_q,first_answer,-2,-1", talk=Talk(told.append))
+    import_states(run, folder, [1, 3], positions="last_q,first_answer,-2,-1", logger=Logger(told.append))
     assert told == [
         "8 probed tokens lie behind what vLLM wrote (it leaves out the last token): their positions are missing"
     ]

@@ -180,7 +180,7 @@ def capture(
     max_tokens: int | None = None,
     shards: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    tell: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Fill the store's missing shards, one at a time; a shard that is there is left alone.
 
@@ -201,7 +201,7 @@ def capture(
     ModelError: the model does not show where that site is, or does not compute it once per block.
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
-    reader = Reader(model, answers, indices, store.layout, batch_size, max_tokens, tell)
+    reader = Reader(model, answers, indices, store.layout, batch_size, max_tokens, log)
     list(fill(store, reader, shards, progress))
 
 
@@ -258,7 +258,7 @@ class Reader:
     layout: Layout
     batch_size: int = 32
     max_tokens: int | None = None
-    tell: Callable[[str], None] = lambda text: None
+    log: Callable[[str], None] = lambda text: None
 
     def read(self, shard: int, progress: Callable[[int], None] = lambda done: None) -> tuple[States, list[str]]:
         """(rows, n_layers, n_positions, d), and the answers that did not fit the memory; `progress` counts answers."""
@@ -272,11 +272,11 @@ class Reader:
             return self.look([rows.start + i for i in some])
 
         for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.max_tokens):
-            for some, made in in_halves(batch, read, self.tell):
+            for some, made in in_halves(batch, read, self.log):
                 if made is None:
                     one = answers[some[0]]
                     left_out.append(one.id)
-                    self.tell(f"{out_of_memory(self.model, one.id, len(one.token_ids))}; left out")
+                    self.log(f"{out_of_memory(self.model, one.id, len(one.token_ids))}; left out")
                 else:
                     states[some] = made
             done += len(batch)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from filelock import FileLock
 
 from probemap.records import StoreError
-from probemap.redact import complaint
+from probemap.redact import redacted_message
 
 
 class Place(Protocol):
@@ -156,7 +156,7 @@ class Remote:
             raise
         except Exception as error:  # every file system raises its own kinds
             raise StoreError(
-                f"{self.url}: {type(error).__name__}: {complaint(error)}",
+                f"{self.url}: {type(error).__name__}: {redacted_message(error)}",
                 "check the address, the credentials and the rights; what was written there is kept",
             ) from None
 

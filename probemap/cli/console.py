@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:  # --help answers in a blink
-    from probemap.options import Talk
+    from probemap.logger import Logger
     from probemap.runs.run import Run
 
 stdout = Console(highlight=False)
@@ -17,9 +17,9 @@ stderr = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def talking() -> "Iterator[Talk]":
-    """A `Talk` with a progress bar on stderr."""
-    from probemap.options import Talk
+def console_logger() -> "Iterator[Logger]":
+    """A `Logger` with a progress bar on stderr."""
+    from probemap.logger import Logger
 
     columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr) as bar:
@@ -30,7 +30,7 @@ def talking() -> "Iterator[Talk]":
                 rows[what] = bar.add_task(what, total=total)
             bar.update(rows[what], completed=done)
 
-        yield Talk(say, progress)
+        yield Logger(say, progress)
 
 
 def say(text: str) -> None:

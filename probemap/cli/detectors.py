@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import opened, say, stdout, talking
-from probemap.records import DataError, Example, ModelError, Reply
+from probemap.cli.console import console_logger, opened, say, stdout
+from probemap.records import DataError, Example, ModelError, TextAnswer
 
 if TYPE_CHECKING:  # --help answers in a blink
     from probemap.detectors.head import Branch
@@ -54,7 +54,7 @@ def export(
     from probemap.runs.steps.export import export as make
 
     cells = [_cell(one) for one in cell] if cell else "best"
-    with talking() as talk:
+    with console_logger() as logger:
         made = make(
             opened(folder),
             out,
@@ -63,7 +63,7 @@ def export(
             c=c,
             false_alarms=_shares(false_alarms),
             seed=seed,
-            talk=talk,
+            logger=logger,
         )
     _tell("", made.main)
     if made.fallback:
@@ -131,7 +131,7 @@ def ask(
 
     scorer = _scorer(detector, model, false_alarms, 1, device, "auto")
     (said,) = scorer.generate([Example("asked", question, ("",), context=context)], temperature=temperature, seed=seed)
-    tokens, score = said.answer.pieces, said.score
+    tokens, score = said.answer.token_texts, said.score
     terminal.print_to(stdout, terminal.scored(tokens, said.tokens, score.p_correct, bool(score.flagged)))
     if score.exact_answer is not None:
         say(f"exact answer: {score.exact_answer}")
@@ -224,7 +224,7 @@ def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
         yield scorer.score([example for example, _ in part], scorer.answers(part))
 
 
-def _rows(path: Path) -> Iterator[tuple[Example, Reply]]:
+def _rows(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
     from probemap.tasks.files import rows_of
 
     for number, row in enumerate(rows_of(path), start=1):
@@ -234,7 +234,7 @@ def _rows(path: Path) -> Iterator[tuple[Example, Reply]]:
         yield question_and_answer(row, where, str(number))
 
 
-def question_and_answer(row: Mapping[str, Any], where: str, id_: str) -> tuple[Example, Reply]:
+def question_and_answer(row: Mapping[str, Any], where: str, id_: str) -> tuple[Example, TextAnswer]:
     """What is scored, from a row with ``question`` and ``answer``.
 
     Raises
@@ -255,7 +255,7 @@ def question_and_answer(row: Mapping[str, Any], where: str, id_: str) -> tuple[E
         raise DataError(f"{where}: stopped is {row['stopped']!r:.60}", "true, or false for an answer that was cut off")
     name = str(row["id"]) if row.get("id") not in (None, "") else id_
     example = Example(name, texts["question"], ("",), tuple(choices), texts["context"])
-    return example, Reply(name, texts["answer"], row.get("stopped", True), texts["prompt"] or None)
+    return example, TextAnswer(name, texts["answer"], row.get("stopped", True), texts["prompt"] or None)
 
 
 def _cell(text: str) -> tuple[int, str]:

@@ -13,11 +13,11 @@ import typer
 
 from probemap.cli import detectors, flags, studies
 from probemap.cli import show as views
-from probemap.cli.console import opened, say, talking
+from probemap.cli.console import console_logger, opened, say
 from probemap.records import ProbemapError, RunError
 
 if TYPE_CHECKING:  # --help answers in a blink
-    from probemap.options import Ray
+    pass
 
 app = typer.Typer(
     name="probemap",
@@ -75,16 +75,15 @@ def run(
     redo: flags.Redo = False,
 ) -> None:
     """Questions to picture: answer, judge, capture, p-true, map and plot, going on where it stopped."""
-    from probemap import options
-    from probemap.models.loading import Loader
-    from probemap.runs import pipeline, tracking
+    from probemap.models.loading import Endpoint, Loader
+    from probemap.runs import options, pipeline, tracking
 
     if log is not None:
         tracking.check_tracker(log)
     asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
-    server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
+    server = Endpoint(endpoint, served_name, in_flight) if endpoint else None
     capturing = options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store, layers)
-    with talking() as talk:
+    with console_logger() as logger:
         made = pipeline.run_all(
             data,
             Loader(model, revision, device, dtype, quantize, max_memory),
@@ -105,7 +104,7 @@ def run(
             ),
             ray=_ray(engine, workers, gpus_per_worker),
             redo=redo,
-            talk=talk,
+            logger=logger,
         )
     views.show_map(made)
     say(f"the picture: {made.path / 'map.png'} and {made.path / 'map.svg'}")
@@ -120,7 +119,7 @@ def demo(
     redo: flags.Redo = False,
 ) -> None:
     """A real model, 500 real questions, the picture: `probemap run` with everything chosen."""
-    from probemap.options import DEMO_DATA, DEMO_MODEL, DEMO_N
+    from probemap.runs.options import DEMO_DATA, DEMO_MODEL, DEMO_N
 
     run(DEMO_DATA, DEMO_MODEL, out, n=DEMO_N, redo=redo)
 
@@ -153,13 +152,12 @@ def answer(
     redo: flags.Redo = False,
 ) -> None:
     """The model answers; writes RUN/answers.jsonl."""
-    from probemap import options
-    from probemap.models.loading import Loader
-    from probemap.runs import pipeline
+    from probemap.models.loading import Endpoint, Loader
+    from probemap.runs import options, pipeline
 
     asked = (n, seed, prompt, frame, max_new_tokens, batch_size, temperature, batch_tokens)
-    server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
-    with talking() as talk:
+    server = Endpoint(endpoint, served_name, in_flight) if endpoint else None
+    with console_logger() as logger:
         pipeline.answer(
             data,
             Loader(model, revision, device, dtype, quantize, max_memory),
@@ -167,7 +165,7 @@ def answer(
             options.Answering(*asked, answers, server),
             ray=_ray(engine, workers, gpus_per_worker),
             redo=redo,
-            talk=talk,
+            logger=logger,
         )
 
 
@@ -183,12 +181,13 @@ def judge(
     redo: flags.Redo = False,
 ) -> None:
     """Verdicts and exact answers; writes RUN/verdicts.jsonl, which you may edit."""
-    from probemap import options
+    from probemap.models.loading import Endpoint
+    from probemap.runs import options
     from probemap.runs.steps import judge as judging
 
-    server = options.Endpoint(endpoint, served_name, in_flight) if endpoint else None
-    with talking() as talk:
-        judging.judge(opened(folder), options.Judging(locator, judge, server, decided), redo=redo, talk=talk)
+    server = Endpoint(endpoint, served_name, in_flight) if endpoint else None
+    with console_logger() as logger:
+        judging.judge(opened(folder), options.Judging(locator, judge, server, decided), redo=redo, logger=logger)
 
 
 @app.command(epilog="Example:  probemap capture RUN --positions last_q,exact_answer_last,-8..-1")
@@ -211,20 +210,21 @@ def capture(
     redo: flags.Redo = False,
 ) -> None:
     """Hidden states at the named positions, at every layer; writes RUN/activations."""
-    from probemap import options, shares
+    from probemap import workers as worker_pools
     from probemap.runs import integrity as contents
+    from probemap.runs import options
     from probemap.runs.steps import capture as capturing
 
     made = opened(folder)
-    with talking() as talk:
+    with console_logger() as logger:
         capturing.capture(
             made,
             options.Capturing(positions, batch_size, store_dtype, site, batch_tokens, store, layers),
-            share=shares.parse_share(shard) if shard else None,
+            share=worker_pools.parse_shard(shard) if shard else None,
             ray=_ray(engine, workers, gpus_per_worker),
             loader=contents.loader_of(made, device, dtype, max_memory),
             redo=redo,
-            talk=talk,
+            logger=logger,
         )
 
 
@@ -239,9 +239,9 @@ def import_states(
     """Take hidden states that vLLM extracted while it answered; writes RUN/activations."""
     from probemap.runs.steps import capture as capturing
 
-    with talking() as talk:
+    with console_logger() as logger:
         ids = flags.whole_numbers(layers)
-        capturing.import_states(opened(folder), extracted, ids, positions=positions, redo=redo, talk=talk)
+        capturing.import_states(opened(folder), extracted, ids, positions=positions, redo=redo, logger=logger)
 
 
 @app.command(epilog="Example:  probemap attention RUN")
@@ -258,7 +258,7 @@ def attention(
     from probemap.runs.steps import attention as attending
 
     made = opened(folder)
-    with talking() as talk:
+    with console_logger() as logger:
         attending.attend(
             made,
             positions,
@@ -266,7 +266,7 @@ def attention(
             batch_tokens=batch_tokens,
             loader=contents.loader_of(made, device),
             redo=redo,
-            talk=talk,
+            logger=logger,
         )
 
 
@@ -285,9 +285,9 @@ def p_true(
     from probemap.runs import pipeline
 
     made = opened(folder)
-    with talking() as talk:
+    with console_logger() as logger:
         loader = contents.loader_of(made, device)
-        pipeline.ask_p_true(made, exact=exact, loader=loader, batch_size=batch_size, redo=redo, talk=talk)
+        pipeline.ask_p_true(made, exact=exact, loader=loader, batch_size=batch_size, redo=redo, logger=logger)
 
 
 @app.command("map", epilog="Example:  probemap map RUN --c auto --permutations 100 --redo")
@@ -308,13 +308,13 @@ def map_(
     redo: flags.Redo = False,
 ) -> None:
     """One probe per (layer, position) cell, and its baselines; writes RUN/map.nc and RUN/map.csv."""
-    from probemap import options
+    from probemap.runs import options
     from probemap.runs.steps import map as analysis
 
-    with talking() as talk:
+    with console_logger() as logger:
         probing = options.Probing(folds, repeats, c, permutations, common_rows, baselines, seed, device, protocol)
-        crew = _ray(engine, workers, gpus_per_worker)
-        analysis.make_map(opened(folder), probing, ray=crew, redo=redo, talk=talk)
+        worker_pool = _ray(engine, workers, gpus_per_worker)
+        analysis.make_map(opened(folder), probing, ray=worker_pool, redo=redo, logger=logger)
 
 
 app.add_typer(views.app)
@@ -322,11 +322,11 @@ app.add_typer(studies.app)
 app.add_typer(detectors.app)
 
 
-def _ray(engine: str, workers: int, gpus_per_worker: float) -> "Ray | None":
-    from probemap.options import Ray
+def _ray(engine: str, workers: int, gpus_per_worker: float) -> "RayPool | None":
+    from probemap.workers import RayPool
 
     if engine == "ray":
-        return Ray(workers, gpus_per_worker)
+        return RayPool(workers, gpus_per_worker)
     if workers > 1 or gpus_per_worker:
         raise RunError("--workers and --gpus-per-worker are Ray's", "add --engine ray")
     return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import opened, say, stdout, talking
+from probemap.cli.console import console_logger, opened, say, stdout
 
 if TYPE_CHECKING:  # --help answers in a blink
     from probemap.runs.run import Run
@@ -57,9 +57,9 @@ def plot(
     """The picture; writes RUN/map.png and RUN/map.svg (other values: RUN/map-VALUE.png), or the file you name."""
     from probemap.runs.steps import plot as drawing
 
-    with talking() as talk:
+    with console_logger() as logger:
         wanted = drawing.Drawing(kind, value, positions, size, cmap)
-        for path in drawing.plot([opened(folder) for folder in folders], wanted, out=out, talk=talk):
+        for path in drawing.plot([opened(folder) for folder in folders], wanted, out=out, logger=logger):
             stdout.print(str(path), markup=False, soft_wrap=True)
 
 
@@ -71,8 +71,8 @@ def report(
     """One page that opens anywhere: maps, cells, answers, tokens.  Writes RUN/report.html, or the file you name."""
     from probemap.runs.steps import report as reporting
 
-    with talking() as talk:
-        path = reporting.report([opened(folder) for folder in folders], out=out, talk=talk)
+    with console_logger() as logger:
+        path = reporting.report([opened(folder) for folder in folders], out=out, logger=logger)
     stdout.print(str(path), markup=False, soft_wrap=True)
 
 
@@ -124,8 +124,8 @@ def verify(
     """Are the captured states what was written, bit by bit?  Exit status 1 if they are not, and stay so."""
     from probemap.runs import verify as checking
 
-    with talking() as talk:
-        found = checking.verify(opened(folder), repair=repair, device=device, talk=talk)
+    with console_logger() as logger:
+        found = checking.verify(opened(folder), repair=repair, device=device, logger=logger)
     stdout.print(_faults(found, repair), markup=False, soft_wrap=True)
     if found and not repair:
         sys.exit(1)
@@ -141,8 +141,8 @@ def check(
     """Do captured states depend on the batch?  A few answers again, each alone and in float32, and the difference."""
     from probemap.runs import verify as checking
 
-    with talking() as talk:
-        found = checking.check(opened(folder), n=n, seed=seed, device=device, talk=talk)
+    with console_logger() as logger:
+        found = checking.check(opened(folder), n=n, seed=seed, device=device, logger=logger)
     stdout.print(_parity(found), markup=False, soft_wrap=True)
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import opened, stdout, talking
+from probemap.cli.console import console_logger, opened, stdout
 
 if TYPE_CHECKING:  # --help answers in a blink
-    from probemap.options import Studying
+    from probemap.runs.options import Studying
     from probemap.studies.tables import Table
 
 app = typer.Typer()
@@ -30,14 +30,14 @@ def resample(
     redo: flags.Redo = False,
 ) -> None:
     """Every question asked again and again, for errors, choose and semantic entropy; writes RUN/resamples.jsonl."""
-    from probemap.options import Resampling
     from probemap.runs import integrity as contents
+    from probemap.runs.options import Resampling
     from probemap.runs.steps import resample as resampling
 
     made = opened(folder)
-    with talking() as talk:
+    with console_logger() as logger:
         options = Resampling(k, temperature, seed, batch_size, batch_tokens)
-        resampling.resample(made, options, loader=contents.loader_of(made, device), redo=redo, talk=talk)
+        resampling.resample(made, options, loader=contents.loader_of(made, device), redo=redo, logger=logger)
 
 
 @app.command(epilog="Example:  probemap errors RUN")
@@ -51,8 +51,8 @@ def errors(
     """Which kinds of errors there are, and can it be read from the states which one?  Needs `probemap resample`."""
     from probemap.runs.steps import studies as studying
 
-    with talking() as talk:
-        made = studying.errors(opened(folder), _studying(folds, c, seed), redo=redo, talk=talk)
+    with console_logger() as logger:
+        made = studying.errors(opened(folder), _studying(folds, c, seed), redo=redo, logger=logger)
     _show(made)
 
 
@@ -68,8 +68,8 @@ def choose(
     """Can the probe pick the better one of several answers?  Against greedy, random, majority; needs `resample`."""
     from probemap.runs.steps import choose as choosing
 
-    with talking() as talk:
-        made = choosing.choose(opened(folder), _studying(folds, c, seed, batch_size), redo=redo, talk=talk)
+    with console_logger() as logger:
+        made = choosing.choose(opened(folder), _studying(folds, c, seed, batch_size), redo=redo, logger=logger)
     _show(made)
 
 
@@ -78,8 +78,8 @@ def baselines(folder: flags.RunFolder, redo: flags.Redo = False) -> None:
     """All that tells right from wrong answers, on the same answers, in one order: log-probabilities to probes."""
     from probemap.runs.steps import studies as studying
 
-    with talking() as talk:
-        made = studying.baselines(opened(folder), redo=redo, talk=talk)
+    with console_logger() as logger:
+        made = studying.baselines(opened(folder), redo=redo, logger=logger)
     _show(made)
 
 
@@ -93,13 +93,13 @@ def transfer(
     """Does a probe of one run tell right from wrong answers in the others?  Writes transfer.png into the first run."""
     from probemap.runs.steps import transfer as transferring
 
-    with talking() as talk:
-        made = transferring.transfer([opened(folder) for folder in folders], redo=redo, talk=talk)
+    with console_logger() as logger:
+        made = transferring.transfer([opened(folder) for folder in folders], redo=redo, logger=logger)
     _show(made)
 
 
 def _studying(folds: int, c: str, seed: int, batch_size: int = 32) -> "Studying":
-    from probemap.options import Studying
+    from probemap.runs.options import Studying
 
     return Studying(folds, c, seed, batch_size)
 

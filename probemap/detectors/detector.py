@@ -23,7 +23,7 @@ from probemap.detectors import hub
 from probemap.detectors.card import card
 from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
 from probemap.probing.auc import Floats
-from probemap.records import DetectorError, Example, Reply
+from probemap.records import DetectorError, Example, TextAnswer
 
 if TYPE_CHECKING:  # a detector's numbers need no model
     from probemap.detectors.scorer import Score
@@ -121,7 +121,7 @@ class Detector:
         from probemap.detectors.scorer import Scorer, as_example
 
         scorer, example = Scorer(self, model, false_alarms), as_example(question, "1")
-        (score,) = scorer.score([example], scorer.answers([(example, Reply(example.id, answer, stopped, prompt))]))
+        (score,) = scorer.score([example], scorer.answers([(example, TextAnswer(example.id, answer, stopped, prompt))]))
         return score
 
     # files

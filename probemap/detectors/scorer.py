@@ -20,7 +20,7 @@ from probemap.models.model import Model
 from probemap.models.prompts import Frame, Prompt, check_lengths, make_prompt, prompt_as_given
 from probemap.models.retokenize import tokenise
 from probemap.positions import Indices, check_position, token_indices
-from probemap.records import Answer, DataError, DetectorError, Example, Reply, Span
+from probemap.records import Answer, DataError, DetectorError, Example, Span, TextAnswer
 
 Place = tuple[Span | None, str]
 """Where the exact answer is; or None, and why it is nowhere."""
@@ -79,7 +79,7 @@ class Scorer:
             if branch:
                 branch.threshold(self.false_alarms)
 
-    def answers(self, replies: Sequence[tuple[Example, Reply]]) -> list[Answer]:
+    def answers(self, replies: Sequence[tuple[Example, TextAnswer]]) -> list[Answer]:
         """Questions and texts as answers: the prompt as the detector's own questions were put, unless a reply has one.
 
         Raises
@@ -92,7 +92,7 @@ class Scorer:
         ]
         return self.replay(pairs)
 
-    def replay(self, pairs: Sequence[tuple[Prompt, Reply]]) -> list[Answer]:
+    def replay(self, pairs: Sequence[tuple[Prompt, TextAnswer]]) -> list[Answer]:
         """Texts as answers to prompts; raises as `answers`."""
         return tokenise(self.model, pairs, chat=self.detector.origin.frame == "chat")
 
@@ -268,7 +268,7 @@ class Scorer:
         asked = extraction(examples, answers)
         said = {id_: text for batch in assessor_here(self.model).ask(asked) for id_, text in batch}
         pairs = zip(examples, answers, strict=True)
-        return extracts_locator({(e.question, a.proper.text): said[a.id] for e, a in pairs})
+        return extracts_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
 
 
 def generate_with_score(
@@ -309,7 +309,9 @@ def as_example(question: str | Example, id_: str) -> Example:
     return question if isinstance(question, Example) else Example(id_, question, ("",))
 
 
-def in_parts(rows: Iterable[tuple[Example, Reply]], size: int = AT_ONCE) -> Iterator[list[tuple[Example, Reply]]]:
+def in_parts(
+    rows: Iterable[tuple[Example, TextAnswer]], size: int = AT_ONCE
+) -> Iterator[list[tuple[Example, TextAnswer]]]:
     """Rows a few hundred at a time, so that a file of any length is scored as it is read."""
     waiting = iter(rows)
     while part := list(islice(waiting, size)):
@@ -361,9 +363,9 @@ def _check_places(places: Sequence[Place], answers: Sequence[Answer]) -> None:
     if len(places) != len(answers):
         raise DataError(f"{len(places)} places for {len(answers)} answers", "give one place, or None and why, for each")
     for (span, _), answer in zip(places, answers, strict=True):
-        if span and not answer.begins <= span.start < span.stop <= len(answer.token_ids):
+        if span and not answer.answer_start <= span.start < span.stop <= len(answer.token_ids):
             raise DataError(
                 f"the exact answer of {answer.id!r} is said to be tokens {span.start} to {span.stop}, the answer is "
-                f"{answer.begins} to {len(answer.token_ids)}",
+                f"{answer.answer_start} to {len(answer.token_ids)}",
                 "a span counts tokens from the prompt's first",
             )

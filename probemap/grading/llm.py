@@ -14,10 +14,10 @@ from probemap.grading.rules import CUT_OFF, EMPTY
 from probemap.mentions import Groups
 from probemap.models.endpoint import Asked, ask_endpoint
 from probemap.models.generate import generate_answers
+from probemap.models.loading import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import check_lengths, fill, make_prompt, turns
-from probemap.options import Endpoint
-from probemap.records import Answer, Example, Opinion, Task, Verdict
+from probemap.records import Answer, Example, JudgeResponse, Task, Verdict
 
 _ROOM_TO_THINK = 1024
 """Tokens of a server's reply, whose model may reason first; others stop by themselves."""
@@ -72,14 +72,14 @@ class Assessor:
     """Puts a task's examples to it: (id, reply), a batch at a time, in any order."""
 
 
-def assessor_here(model: Model, *, batch_size: int = 16, tell: Callable[[str], None] = lambda text: None) -> Assessor:
+def assessor_here(model: Model, *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None) -> Assessor:
     """A loaded model, asked greedily in the ``qa`` frame, chat model or not: small ones would rather talk."""
 
     def ask(task: Task) -> Iterator[list[tuple[str, str]]]:
         prompts = [(e.id, make_prompt(model, task, e, "qa")) for e in task.examples]
         check_lengths(model, prompts, task.max_new_tokens)
         batches = generate_answers(
-            model, prompts, frame="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size, tell=tell
+            model, prompts, frame="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size, log=log
         )
         for batch in batches:
             yield [(answer.id, answer.text) for answer in batch]
@@ -87,12 +87,12 @@ def assessor_here(model: Model, *, batch_size: int = 16, tell: Callable[[str], N
     return Assessor(f"{model.label} {model.revision[:12]}", ask)
 
 
-def assessor_at(endpoint: Endpoint, *, tell: Callable[[str], None] = lambda text: None) -> Assessor:
+def assessor_at(endpoint: Endpoint, *, log: Callable[[str], None] = lambda text: None) -> Assessor:
     """A server's named model, asked in its chat template at temperature 0, the worked examples as earlier turns."""
 
     def ask(task: Task) -> Iterator[list[tuple[str, str]]]:
         asked = [Asked(e.id, None, turns(task, e)) for e in task.examples]
-        for reply in ask_endpoint(endpoint, asked, frame="chat", max_new_tokens=_ROOM_TO_THINK, tell=tell):
+        for reply in ask_endpoint(endpoint, asked, frame="chat", max_new_tokens=_ROOM_TO_THINK, log=log):
             _, ended, said = reply.text.rpartition("</think>")
             # What was cut off while it reasoned has said nothing.
             yield [(reply.id, said if ended or reply.stopped else "")]
@@ -100,23 +100,23 @@ def assessor_at(endpoint: Endpoint, *, tell: Callable[[str], None] = lambda text
     return Assessor(f"{endpoint.served} at {endpoint.url}", ask)
 
 
-def opinions(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> Iterator[list[Opinion]]:
+def opinions(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> Iterator[list[JudgeResponse]]:
     """What the assessor says of each example of `task`, as far as it is not among the `known` opinions."""
     about, there = _about(task), _said(assessor, task, known)
     texts = {e.id: fill(task.prompt, e) for e in task.examples}
     missing = tuple(e for e in task.examples if texts[e.id] not in there)
     if missing:
         for batch in assessor.ask(replace(task, examples=missing)):
-            yield [Opinion(assessor.who, about, texts[id_], said) for id_, said in batch]
+            yield [JudgeResponse(assessor.who, about, texts[id_], said) for id_, said in batch]
 
 
-def replies(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> dict[str, str]:
+def replies(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> dict[str, str]:
     """Example's id -> what the assessor said of it."""
     said = _said(assessor, task, known)
     return {e.id: said[fill(task.prompt, e)] for e in task.examples}
 
 
-def _said(assessor: Assessor, task: Task, known: Sequence[Opinion]) -> dict[str, str]:
+def _said(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> dict[str, str]:
     """What was asked -> what the assessor said."""
     about = _about(task)
     return {o.asked: o.said for o in known if (o.who, o.about) == (assessor.who, about)}
@@ -130,7 +130,7 @@ def _about(task: Task) -> str:
 def extraction(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
     """The task to copy the exact answer out of question and text; the accepted answers are not shown."""
     pairs = zip(examples, answers, strict=True)
-    asked = (Example(a.id, e.question, ("",), context=" ".join(a.proper.text.split())) for e, a in pairs)
+    asked = (Example(a.id, e.question, ("",), context=" ".join(a.final.text.split())) for e, a in pairs)
     return replace(_EXTRACTION, examples=tuple(asked))
 
 
@@ -159,9 +159,9 @@ def judgement(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
     The answer is the model's text, which may speak to the judge: it stands between marks that it cannot write.
     """
     asked = (
-        Example(a.id, e.question, ("",), e.answers, " ".join(re.sub("<<<|>>>", " ", a.proper.text).split()))
+        Example(a.id, e.question, ("",), e.answers, " ".join(re.sub("<<<|>>>", " ", a.final.text).split()))
         for e, a in zip(examples, answers, strict=True)
-        if a.proper.text.strip()
+        if a.final.text.strip()
     )
     return replace(_VERDICTS, examples=tuple(asked))
 

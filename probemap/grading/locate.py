@@ -95,7 +95,7 @@ def locate(task: Task, example: Example, answer: Answer, locator: Locator | None
 
     A span that reaches the end of an answer cut off at the token limit is refused: its last word may be torn.
     """
-    answer = answer.proper  # the same token ids, so the span is one of both
+    answer = answer.final  # the same token ids, so the span is one of both
     if is_cut_inside(task, example, answer):
         return None, "cut off inside the exact answer"
     find = LOCATORS.get(task.kind, locate_nothing) if locator is None else locator

@@ -115,7 +115,7 @@ def judge(task: Task, example: Example, answer: Answer) -> Verdict:
     asserted something whole by then: what comes after the cut could still have named the answer, or changed its last
     word.
     """
-    answer = answer.proper
+    answer = answer.final
     if not answer.text.strip():
         return EMPTY if answer.stopped else CUT_OFF
     verdict = JUDGES[task.kind](task, example, answer.text)
@@ -128,7 +128,7 @@ def judge(task: Task, example: Example, answer: Answer) -> Verdict:
 
 def is_cut_inside(task: Task, example: Example, answer: Answer) -> bool:
     """True if an answer was cut off where its assertion may go on: inside its last word, or before a result."""
-    answer = answer.proper
+    answer = answer.final
     if answer.stopped or task.kind == "open":
         return False
     if task.kind == "numbers":

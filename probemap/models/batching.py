@@ -27,7 +27,7 @@ def batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None = No
 
 
 def in_halves(
-    rows: list[int], work: Callable[[list[int]], _T], tell: Callable[[str], None]
+    rows: list[int], work: Callable[[list[int]], _T], log: Callable[[str], None]
 ) -> Iterator[tuple[list[int], _T | None]]:
     """(rows, what work made of them): of all rows at once, or of halves of halves where memory runs out.
 
@@ -48,6 +48,6 @@ def in_halves(
     if len(rows) == 1:
         yield rows, None
         return
-    tell(f"{len(rows)} rows at once do not fit the memory: trying {len(rows) // 2}")
+    log(f"{len(rows)} rows at once do not fit the memory: trying {len(rows) // 2}")
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-        yield from in_halves(half, work, tell)
+        yield from in_halves(half, work, log)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from probemap.models.loading import Endpoint
 from probemap.models.prompts import Frame, Prompt, Turn
-from probemap.options import Endpoint
-from probemap.records import ModelError, Reply
-from probemap.redact import complaint
+from probemap.records import ModelError, TextAnswer
+from probemap.redact import redacted_message
 
 RETRIES = 8
 """Of one request, the pause doubling from half a second to eight: some forty seconds in all."""
@@ -57,7 +57,7 @@ def _speaking(url: str) -> Iterator[Any]:
         # A server of one's own asks for no key, but the client insists on one; OPENAI_API_KEY is read where it is set.
         yield _client(openai, url)
     except openai.OpenAIError as error:
-        raise ModelError(f"{url}: {complaint(error)}", _HINT) from None
+        raise ModelError(f"{url}: {redacted_message(error)}", _HINT) from None
 
 
 def ask_endpoint(
@@ -68,8 +68,8 @@ def ask_endpoint(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Iterator[Reply]:
+    log: Callable[[str], None] = lambda text: None,
+) -> Iterator[TextAnswer]:
     """The server's replies, in the order of the questions, many of them under way at once.
 
     In the ``chat`` frame a conversation is sent, and the server puts its template around it; that it makes as many
@@ -88,7 +88,7 @@ def ask_endpoint(
     with _speaking(endpoint.url) as client:
         served = endpoint.served or _only_model(client, endpoint.url)
 
-        def ask(row: int) -> tuple[Reply, int | None]:
+        def ask(row: int) -> tuple[TextAnswer, int | None]:
             draw: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens, "model": served}
             if temperature > 0:
                 draw["seed"] = seed + row
@@ -101,7 +101,7 @@ def ask_endpoint(
                 here = len(one.prompt.token_ids) if one.prompt else counted
                 if counted is not None and counted != here and not warned:
                     warned = True
-                    tell(
+                    log(
                         f"the server counts {counted} tokens in the prompt of {one.id!r}, the local model's template "
                         f"makes {here}: states would be read behind another prompt than was answered\n"
                         "hint: serve the same model with the same template, or give the prompts with --answers"
@@ -127,13 +127,13 @@ def _only_model(client: Any, url: str) -> str:
     return names[0]
 
 
-def _chat(client: Any, one: Asked, draw: dict[str, Any]) -> tuple[Reply, int | None]:
+def _chat(client: Any, one: Asked, draw: dict[str, Any]) -> tuple[TextAnswer, int | None]:
     made = client.chat.completions.create(messages=list(one.turns), **draw)
     choice = made.choices[0]
     thought = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
     begun = one.prompt is not None and one.prompt.text.rstrip().endswith("<think>")
     text = whole_text(thought, choice.message.content or "", choice.finish_reason == "stop", begun=begun)
-    return Reply(one.id, text, choice.finish_reason == "stop"), _counted(made)
+    return TextAnswer(one.id, text, choice.finish_reason == "stop"), _counted(made)
 
 
 def whole_text(thought: object, text: str, stopped: bool, *, begun: bool = False) -> str:
@@ -150,12 +150,12 @@ def whole_text(thought: object, text: str, stopped: bool, *, begun: bool = False
     return f"{opening}{thought.strip()}{closing}{text.lstrip()}"
 
 
-def _complete(client: Any, one: Asked, draw: dict[str, Any], frame: Frame) -> tuple[Reply, int | None]:
+def _complete(client: Any, one: Asked, draw: dict[str, Any], frame: Frame) -> tuple[TextAnswer, int | None]:
     assert one.prompt is not None
     stop = {"stop": ["\n"]} if frame == "qa" else {}
     made = client.completions.create(prompt=one.prompt.text, **stop, **draw)
     choice = made.choices[0]
-    return Reply(one.id, choice.text, choice.finish_reason == "stop"), _counted(made)
+    return TextAnswer(one.id, choice.text, choice.finish_reason == "stop"), _counted(made)
 
 
 def _counted(made: Any) -> int | None:

@@ -81,7 +81,7 @@ def generate_answers(
     seed: int = 0,
     numbers: Sequence[int] | None = None,
     watching: Watching | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
     """Answer (id, prompt) pairs, one batch of similar lengths at a time.
 
@@ -110,7 +110,7 @@ def generate_answers(
 
         batch: list[Answer] = []
         seen: Seen = []
-        for some, made in in_halves(plan[number], ask, tell):
+        for some, made in in_halves(plan[number], ask, log):
             if made is None:
                 raise out_of_memory(model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens)
             batch += made[0]

@@ -1,7 +1,10 @@
-"""How to load a model, said before anything heavy is imported, and done once."""
+"""How to load a model or reach a server, described before torch is imported."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from probemap.records import RunError
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
     from probemap.models.model import Model
@@ -36,3 +39,20 @@ class Loader:
 
 
 Models = dict[Loader, "Model"]
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that speaks OpenAI's protocol."""
+
+    url: str
+    """Its base, e.g. ``http://127.0.0.1:8000/v1``."""
+    served: str = ""
+    """What the server calls the model; empty: the only one that it serves."""
+    in_flight: int = 16
+    """Requests at once."""
+
+    def __post_init__(self) -> None:
+        """Raises RunError: the URL holds a password, which would be written into the run folder."""
+        if "@" in urlsplit(self.url).netloc:
+            raise RunError("the server's URL holds a user or a password", "set OPENAI_API_KEY, and leave it out")

@@ -17,7 +17,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from probemap.records import ModelError
-from probemap.redact import complaint
+from probemap.redact import redacted_message
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def load_model(
             network.to(device)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
         raise ModelError(
-            f"model {name!r} could not be loaded: {complaint(error)}",
+            f"model {name!r} could not be loaded: {redacted_message(error)}",
             "quantising needs bitsandbytes: pip install 'probemap[quantized]'"
             if quantize
             else f"give a hub id, a folder with config.json and safetensors, a .gguf file, or {', '.join(ALIASES)}",

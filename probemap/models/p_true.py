@@ -39,7 +39,7 @@ def ask_truth(
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> npt.NDArray[np.float64]:
     """How likely the model holds each (example, answer) for true: P(A) / (P(A) + P(B)) as the next token.
 
@@ -76,7 +76,7 @@ def ask_truth(
         return np.asarray(torch.sigmoid(a - b).cpu())  # the softmax over the two letters
 
     for batch in batches([len(p.token_ids) for p, _, _ in asked], batch_size):
-        for rows, found in in_halves(batch, read, tell):
+        for rows, found in in_halves(batch, read, log):
             if found is None:
                 raise out_of_memory(model, pairs[rows[0]][0].id, len(asked[rows[0]][0].token_ids))
             values[rows] = found

@@ -15,17 +15,17 @@ from probemap.models.logits import logits_at, not_finite
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt, turn_end
 from probemap.models.reasoning import reasoning_tokens
-from probemap.records import Answer, DataError, Reply
+from probemap.records import Answer, DataError, TextAnswer
 
 
 def replay(
     model: Model,
-    pairs: Sequence[tuple[Prompt, Reply]],
+    pairs: Sequence[tuple[Prompt, TextAnswer]],
     *,
     chat: bool,
     batch_size: int = 8,
     max_tokens: int | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
     """Replies as answers, in their order.
 
@@ -46,7 +46,7 @@ def replay(
         def read(some: list[int]) -> list[list[float]]:
             return _logprobs(model, [answers[i] for i in some])
 
-        for rows, logs in in_halves(batch, read, tell):
+        for rows, logs in in_halves(batch, read, log):
             if logs is None:
                 raise out_of_memory(model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
             for i, values in zip(rows, logs, strict=True):
@@ -54,7 +54,7 @@ def replay(
     return answers
 
 
-def tokenise(model: Model, pairs: Sequence[tuple[Prompt, Reply]], *, chat: bool) -> list[Answer]:
+def tokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat: bool) -> list[Answer]:
     """Replies as answers without log-probabilities; parameters and errors as of `replay`."""
     end = turn_end(model) if chat else None
     answers = [_tokenised(model, prompt, reply, chat, end) for prompt, reply in pairs]
@@ -68,7 +68,7 @@ def tokenise(model: Model, pairs: Sequence[tuple[Prompt, Reply]], *, chat: bool)
     return answers
 
 
-def _tokenised(model: Model, prompt: Prompt, reply: Reply, chat: bool, end: int | None) -> Answer:
+def _tokenised(model: Model, prompt: Prompt, reply: TextAnswer, chat: bool, end: int | None) -> Answer:
     text = reply.text
     if reply.prompt is None and not chat and text[:1].strip() and prompt.text[-1:].strip():
         text = f" {text}"  # `A:` is followed by a space; who kept the text has trimmed it

@@ -79,7 +79,7 @@ def baselines(
     if strangers := [a.id for a in answers if a.id not in examples]:
         raise RunError(f"answer {strangers[0]!r} belongs to no question of the task {task.name}")
     asked = [examples[a.id] for a in answers]
-    answers = [a.proper for a in answers]
+    answers = [a.final for a in answers]
     spoken = [_spoken_logprobs(a) for a in answers]
     exact = [
         a.logprobs[j.span.start - a.n_prompt : j.span.stop - a.n_prompt] if j.span else ()

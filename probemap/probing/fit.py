@@ -13,13 +13,12 @@ import numpy.typing as npt
 import torch
 
 from probemap.activations.source import States, states_from
-from probemap.options import Ray
 from probemap.probing.c_values import STRENGTHS, strengths
 from probemap.probing.cell_scores import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
 from probemap.probing.folds import HELD_OUT, assign_folds, group_numbers, hold_out
 from probemap.probing.probe_map import ProbeMap, map_from_scores
 from probemap.records import MapError, TooFewError
-from probemap.workers import crew
+from probemap.workers import RayPool, worker_pool
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -50,7 +49,7 @@ def fit_map(
     common_rows: bool = False,
     nested: bool = True,
     device: str = "auto",
-    ray: Ray | None = None,
+    ray: RayPool | None = None,
     seed: int = 0,
     ids: Sequence[str] | None = None,
     attrs: Mapping[str, Any] | None = None,
@@ -113,7 +112,7 @@ def fit_map(
     has = _presence(present, source, kept)
     grid = _Grid.empty(source, plans, len(kept), permutations)
     layer_by_layer = partial(_Layers, source, kept, has, common_rows, labels, group, plans, shuffles)
-    with crew(layer_by_layer, ray) as workers:
+    with worker_pool(layer_by_layer, ray) as workers:
         for row, made in enumerate(workers.each(range(len(source.layers)))):
             grid.put(row, *made)
             progress(row + 1, len(source.layers))
@@ -210,7 +209,7 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Layers:
-    """Fits the cells of a layer at a time; a `crew.Worker` whose pieces are the rows of the map."""
+    """Fits the cells of a layer at a time; a `worker_pool.Worker` whose pieces are the rows of the map."""
 
     source: States
     kept: Ints

@@ -4,6 +4,7 @@ A module imports only modules listed above it, here and in the packages above.
 
 ::
 
+    options      options of each step
     answer_file  answers.jsonl, read one answer at a time
     folder       the files of a run directory, each read and written as a whole
     run          the run directory: what each step wrote, and from what

@@ -84,6 +84,6 @@ def _misfit(said: Answer) -> str:
 
 def first(error: ValidationError) -> str:
     """The first complaint, without the value: it may be long."""
-    complaint = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, complaint["loc"]))
-    return f"{where}: {complaint['msg']}" if where else str(complaint["msg"])
+    redacted_message = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, redacted_message["loc"]))
+    return f"{where}: {redacted_message['msg']}" if where else str(redacted_message["msg"])

@@ -13,7 +13,7 @@ from probemap.runs.run import Run
 _T = TypeVar("_T")
 
 
-class Ledger(Generic[_T]):
+class Checkpoint(Generic[_T]):
     """Findings by name, in a file of the run folder.
 
     Raises

@@ -12,12 +12,13 @@ from typing import Literal, TypeVar
 from probemap.activations.inline import Spool
 from probemap.models.endpoint import Asked, ask_endpoint
 from probemap.models.generate import Watching, answer_batches, generate_answers
+from probemap.models.loading import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
 from probemap.models.retokenize import replay
-from probemap.options import Answering, Endpoint
 from probemap.positions import parse_positions
-from probemap.records import Answer, Reply, Task
+from probemap.records import Answer, Task, TextAnswer
+from probemap.runs.options import Answering
 
 _T = TypeVar("_T")
 
@@ -38,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Engine:
-    """Answers to come; a `crew.Worker` whose pieces are batches."""
+    """Answers to come; a `worker_pool.Worker` whose pieces are batches."""
 
     model: Model
     frame: Frame | Literal["given"]
@@ -58,8 +59,8 @@ def engine(
     model: Model,
     task: Task,
     options: Answering,
-    replies: Sequence[Reply] | None,
-    tell: Callable[[str], None],
+    replies: Sequence[TextAnswer] | None,
+    log: Callable[[str], None],
     folder: Path,
 ) -> Engine:
     """The engine that the options ask for.
@@ -75,14 +76,14 @@ def engine(
     """
     frame = frame_of(model, options.frame)
     if options.frame == "auto" and frame == "qa":
-        tell(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
+        log(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
     if replies is not None:
-        return _given(model, task, options, frame, replies, tell)
+        return _given(model, task, options, frame, replies, log)
     prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
     check_lengths(model, prompts, task.max_new_tokens)
     if options.endpoint is not None:
-        return _served(model, task, options, frame, prompts, options.endpoint, tell)
-    return _local(model, task, options, frame, prompts, tell, folder)
+        return _served(model, task, options, frame, prompts, options.endpoint, log)
+    return _local(model, task, options, frame, prompts, log, folder)
 
 
 def _local(
@@ -91,12 +92,12 @@ def _local(
     options: Answering,
     frame: Frame,
     prompts: Sequence[tuple[str, Prompt]],
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     folder: Path,
 ) -> Engine:
     watching = None
     if (wanted := options.during) is not None and task.kind == "open":
-        tell("where the exact answer is, a model is asked later: the states are captured in a second pass")
+        log("where the exact answer is, a model is asked later: the states are captured in a second pass")
     elif wanted is not None:
         spool = Spool(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
         watching = Watching(spool.watch, spool.write)
@@ -114,7 +115,7 @@ def _local(
             seed=options.seed,
             numbers=batches,
             watching=watching,
-            tell=tell,
+            log=log,
         )
 
     return Engine(model, frame, [len(batch) for batch in plan], answers)
@@ -127,7 +128,7 @@ def _served(
     frame: Frame,
     prompts: Sequence[tuple[str, Prompt]],
     endpoint: Endpoint,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Engine:
     asked = [Asked(id_, p, turns(task, e)) for (id_, p), e in zip(prompts, task.examples, strict=True)]
     sizes = [len(batch) for batch in _slices(asked, options.batch_size)]
@@ -142,12 +143,12 @@ def _served(
             max_new_tokens=task.max_new_tokens,
             temperature=options.temperature,
             seed=options.seed + begun,
-            tell=tell,
+            log=log,
         )
         pairs = zip((prompt for _, prompt in prompts[rows]), coming, strict=True)
         for k in batches:
             yield replay(
-                model, list(islice(pairs, sizes[k])), chat=frame == "chat", max_tokens=options.batch_tokens, tell=tell
+                model, list(islice(pairs, sizes[k])), chat=frame == "chat", max_tokens=options.batch_tokens, log=log
             )
 
     return Engine(model, frame, sizes, answers)
@@ -158,8 +159,8 @@ def _given(
     task: Task,
     options: Answering,
     frame: Frame,
-    replies: Sequence[Reply],
-    tell: Callable[[str], None],
+    replies: Sequence[TextAnswer],
+    log: Callable[[str], None],
 ) -> Engine:
     prompts = [
         make_prompt(model, task, example, frame) if reply.prompt is None else prompt_as_given(model, reply.prompt)
@@ -172,7 +173,7 @@ def _given(
 
     def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
         for k in batches:
-            yield replay(model, pairs[k], chat=chat, max_tokens=options.batch_tokens, tell=tell)
+            yield replay(model, pairs[k], chat=chat, max_tokens=options.batch_tokens, log=log)
 
     return Engine(model, "given" if came else frame, [len(batch) for batch in pairs], answers)
 

@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from probemap.records import Answer, Belief, Judgement, Opinion, RunError, Task
+from probemap.records import Answer, Judgement, JudgeResponse, PTrueScore, RunError, Task
 from probemap.runs.answer_file import ANSWER, MEND, AnswerFile, first
 from probemap.studies.tables import Table, read_table
 
 _T = TypeVar("_T")
 _TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)
-_BELIEF, _OPINION = TypeAdapter(Belief), TypeAdapter(Opinion)
+_BELIEF, _OPINION = TypeAdapter(PTrueScore), TypeAdapter(JudgeResponse)
 
 
 class Folder:
@@ -29,21 +29,21 @@ class Folder:
         """Where states lie that were taken while the model answered, until they are captured."""
         return self.path / "during"
 
-    def log(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The content of run.json."""
         path = self.path / "run.json"
         if not path.exists():
             return {"steps": {}}
         try:
-            log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            log["steps"].items()
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content["steps"].items()
         except (ValueError, KeyError, TypeError, AttributeError):
             raise RunError(f"{path} is damaged", "restore it, or start a new run folder") from None
-        return log
+        return content
 
     def step(self, name: str) -> dict[str, Any]:
         """What run.json says of a step; empty if it was never begun."""
-        found: dict[str, Any] = self.log()["steps"].get(name, {})
+        found: dict[str, Any] = self.record()["steps"].get(name, {})
         return found
 
     def write(self, name: str, content: str | bytes) -> None:
@@ -130,7 +130,7 @@ class Folder:
             self.write(name, whole + b"\n" if whole else b"")
         return whole.split(b"\n") if whole else []
 
-    def opinions(self) -> list[Opinion]:
+    def opinions(self) -> list[JudgeResponse]:
         """What models have said when they were asked to judge or to locate; cuts off a torn last line.
 
         Raises
@@ -139,7 +139,7 @@ class Folder:
         """
         return _lines(self.path / "opinions.jsonl", _OPINION) if self.whole_lines("opinions.jsonl") else []
 
-    def append_opinions(self, opinions: Iterable[Opinion]) -> None:
+    def append_opinions(self, opinions: Iterable[JudgeResponse]) -> None:
         self.append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
 
     def write_judgements(self, judgements: Iterable[Judgement]) -> None:
@@ -154,7 +154,7 @@ class Folder:
         """
         return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
 
-    def append_p_true(self, beliefs: Iterable[Belief], exact: bool = False) -> None:
+    def append_p_true(self, beliefs: Iterable[PTrueScore], exact: bool = False) -> None:
         """Add to p_true.jsonl, or p_true_exact.jsonl, and flush it to disk."""
         self.append(_p_true_file(exact), b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
 
@@ -162,7 +162,7 @@ class Folder:
         """How many lines of it are on disk; cuts off a torn last one."""
         return len(self.whole_lines(_p_true_file(exact)))
 
-    def p_true(self, exact: bool = False) -> list[Belief]:
+    def p_true(self, exact: bool = False) -> list[PTrueScore]:
         """p(True) of every answer, or of every exact answer.
 
         Raises

@@ -151,7 +151,7 @@ def map_inputs(run: Run, baselines: bool) -> dict[str, str]:
     }
 
 
-def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "ProbeMap":
+def read_map(run: Run, log: Callable[[str], None] = lambda text: None) -> "ProbeMap":
     """The run's map; says so if verdicts or states have changed since it was made."""
     from probemap.probing.probe_map import ProbeMap
 
@@ -159,10 +159,10 @@ def read_map(run: Run, tell: Callable[[str], None] = lambda text: None) -> "Prob
     try:
         changed = _changed_since_map(run)
     except StoreError as error:
-        tell(f"whether map.nc is up to date cannot be told: {error.problem}")
+        log(f"whether map.nc is up to date cannot be told: {error.problem}")
         return probe_map
     if changed:
-        tell(f"{_older(changed)}\nhint: {again('map', run.path)} makes it again and keeps the old one")
+        log(f"{_older(changed)}\nhint: {again('map', run.path)} makes it again and keeps the old one")
     return probe_map
 
 

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probemap.logger import SILENT, Logger
 from probemap.models.loading import Loader, Models
-from probemap.options import SILENT, Answering, Capturing, Judging, Probing, Ray, Talk
-from probemap.records import Belief, Reply, RunError, Task
+from probemap.records import PTrueScore, RunError, Task, TextAnswer
 from probemap.runs.integrity import answer_inputs, answers_of, check_weights, loader_of, read_answers
+from probemap.runs.options import Answering, Capturing, Judging, Probing
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture
 from probemap.runs.steps.judge import judge
@@ -22,7 +23,7 @@ from probemap.runs.steps.map import make_map
 from probemap.runs.steps.plot import plot
 from probemap.tasks.files import fingerprint, load_task
 from probemap.tasks.supplied import read_replies
-from probemap.workers import at_work, crew
+from probemap.workers import RayPool, at_work, worker_pool
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
     from probemap.runs.engines import Engine
@@ -38,9 +39,9 @@ def answer(
     out: str | Path,
     options: Answering = Answering(),
     *,
-    ray: Ray | None = None,
+    ray: RayPool | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> Run:
     """Put the questions to the model; writes ``task.json`` and ``answers.jsonl``.
@@ -65,7 +66,7 @@ def answer(
         replies, others = read_replies(Path(options.answers), task)
         inputs["answers"] = hashlib.sha256(Path(options.answers).read_bytes()).hexdigest()
         if others:
-            talk.tell(f"{others} rows of {options.answers} belong to none of the {len(replies)} questions")
+            logger.log(f"{others} rows of {options.answers} belong to none of the {len(replies)} questions")
     if ray is not None and options.endpoint is not None:
         raise RunError("a server answers, not Ray's workers", "leave --engine ray to `probemap capture`")
     if options.during is not None and (options.answers is not None or options.endpoint is not None):
@@ -95,12 +96,12 @@ def answer(
             },
             inputs=inputs,
             redo=redo,
-            tell=talk.tell,
+            log=logger.log,
         ) as needed,
     ):
         if needed:
             given = loader, task, options, replies, run.during
-            _answer(run, task, partial(_engine, *given, *at_work(ray, models, talk)), ray, talk)
+            _answer(run, task, partial(_engine, *given, *at_work(ray, models, logger)), ray, logger)
     return run
 
 
@@ -108,10 +109,10 @@ def _answer(
     run: Run,
     task: Task,
     make: Callable[[], "Engine"],
-    ray: Ray | None,
-    talk: Talk,
+    ray: RayPool | None,
+    logger: Logger,
 ) -> None:
-    with crew(make, ray) as workers:
+    with worker_pool(make, ray) as workers:
         plan = workers.plan()
         check_weights(run, plan, ("revision", "dtype"))
         run.write_task(task)
@@ -120,25 +121,25 @@ def _answer(
         begun = run.begun_answers(plan.sizes)
         done = sum(plan.sizes[:begun])
         if done:
-            talk.tell(f"{done} of {len(task.examples)} answers are there already")
+            logger.log(f"{done} of {len(task.examples)} answers are there already")
         for batch in workers.each(range(begun, len(plan.sizes))):
             run.append_answers(batch)
             done += len(batch)
-            talk.progress("answers", done, len(task.examples))
+            logger.progress("answers", done, len(task.examples))
 
 
 def _engine(
     loader: Loader,
     task: Task,
     options: Answering,
-    replies: list[Reply] | None,
+    replies: list[TextAnswer] | None,
     during: Path,
     models: Models,
-    talk: Talk,
+    logger: Logger,
 ) -> "Engine":
     from probemap.runs.engines import engine
 
-    return engine(loader.load(models), task, options, replies, talk.tell, during)
+    return engine(loader.load(models), task, options, replies, logger.log, during)
 
 
 def ask_p_true(
@@ -148,7 +149,7 @@ def ask_p_true(
     loader: Loader | None = None,
     batch_size: int = 32,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> None:
     """Ask the model whether its own answers are true; writes ``p_true.jsonl``, a baseline of the map.
@@ -166,9 +167,9 @@ def ask_p_true(
         else:
             task = run.task()
             answers = answers_of(run, task)
-            asked = [(e, a.proper.text) for e, a in zip(task.examples, answers, strict=True)]
+            asked = [(e, a.final.text) for e, a in zip(task.examples, answers, strict=True)]
         inputs = answer_inputs(run) | ({"verdicts.jsonl": run.sha256("verdicts.jsonl")} if exact else {})
-        with run.making(step, options={}, inputs=inputs, redo=redo, tell=talk.tell) as needed:
+        with run.making(step, options={}, inputs=inputs, redo=redo, log=logger.log) as needed:
             if not needed:
                 return
             if not asked:
@@ -179,13 +180,13 @@ def ask_p_true(
             check_weights(run, model, ("revision",))
             begun = run.begun_p_true(exact)
             if begun:
-                talk.tell(f"{begun} of {len(asked)} answers have been asked about already")
+                logger.log(f"{begun} of {len(asked)} answers have been asked about already")
             for start in range(begun, len(asked), _ASKED_AT_ONCE):
                 part = asked[start : start + _ASKED_AT_ONCE]
-                found = ask_truth(model, part, batch_size=batch_size, tell=talk.tell)
-                talk.progress("p(True)", start + len(part), len(asked))
+                found = ask_truth(model, part, batch_size=batch_size, log=logger.log)
+                logger.progress("p(True)", start + len(part), len(asked))
                 run.append_p_true(
-                    [Belief(example.id, float(p)) for (example, _), p in zip(part, found, strict=True)], exact
+                    [PTrueScore(example.id, float(p)) for (example, _), p in zip(part, found, strict=True)], exact
                 )
 
 
@@ -198,9 +199,9 @@ def run_all(
     capturing: Capturing = Capturing(),
     probing: Probing = Probing(),
     *,
-    ray: Ray | None = None,
+    ray: RayPool | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
 ) -> Run:
     """All steps, each left alone where it is done; the model is loaded once, and only if needed.
 
@@ -213,18 +214,18 @@ def run_all(
     if answering.during is not None:
         answering = replace(answering, during=capturing)
         if judging.locator != "auto":
-            talk.tell(
+            logger.log(
                 f"{judging.locator} locates after the answers are there: the states are captured in a second pass"
             )
             answering = replace(answering, during=None)
-    run = answer(data, loader, out, answering, ray=ray, redo=redo, talk=talk, models=models)
-    judge(run, judging, loader=loader, redo=redo, talk=talk, models=models)
+    run = answer(data, loader, out, answering, ray=ray, redo=redo, logger=logger, models=models)
+    judge(run, judging, loader=loader, redo=redo, logger=logger, models=models)
     if ray is not None:
         models.clear()  # the workers need the memory
-    capture(run, capturing, ray=ray, loader=loader, redo=redo, talk=talk, models=models)
+    capture(run, capturing, ray=ray, loader=loader, redo=redo, logger=logger, models=models)
     if probing.baselines:
-        ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, talk=talk, models=models)
+        ask_p_true(run, loader=loader, batch_size=capturing.batch_size, redo=redo, logger=logger, models=models)
     models.clear()  # the probes need the memory
-    make_map(run, probing, ray=ray, redo=redo, talk=talk)
-    plot([run], talk=talk)
+    make_map(run, probing, ray=ray, redo=redo, logger=logger)
+    plot([run], logger=logger)
     return run

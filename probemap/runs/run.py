@@ -138,10 +138,10 @@ class Run(Folder):
         options: Mapping[str, Any],
         inputs: Mapping[str, str],
         redo: bool,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> Iterator[bool]:
         """Run a step's body: `begin`, and `finish` where it ends well; yields False if there is nothing to do."""
-        needed = self.begin(name, options=options, inputs=inputs, redo=redo, tell=tell)
+        needed = self.begin(name, options=options, inputs=inputs, redo=redo, log=log)
         started = time.monotonic()
         yield needed
         if needed:
@@ -154,7 +154,7 @@ class Run(Folder):
         options: Mapping[str, Any],
         inputs: Mapping[str, str],
         redo: bool,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> bool:
         """Record that a step is being made; False if it is done already, with these very options and inputs.
 
@@ -176,7 +176,7 @@ class Run(Folder):
                 "or use a new run folder",
             )
         if changed or (redo and self.is_done(name)) or (otherwise and not begun):
-            self._set_aside(name, tell)
+            self._set_aside(name, log)
         elif self.is_done(name):
             return False
         facts = made.get("facts", {}) if begun and not changed and not made.get("done") else {}
@@ -192,12 +192,12 @@ class Run(Folder):
         self._record(name, {**self.step(name), "facts": dict(facts)})
 
     def _record(self, name: str, entry: dict[str, Any]) -> None:
-        log = self.log()
-        log["versions"] = {p: version(p) for p in _PACKAGES} | {"python": platform.python_version()}
-        log["steps"][name] = entry
-        self.write("run.json", json.dumps(log, indent=1, ensure_ascii=False) + "\n")
+        content = self.record()
+        content["versions"] = {p: version(p) for p in _PACKAGES} | {"python": platform.python_version()}
+        content["steps"][name] = entry
+        self.write("run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-    def _set_aside(self, name: str, tell: Callable[[str], None]) -> None:
+    def _set_aside(self, name: str, log: Callable[[str], None]) -> None:
         there = [o for o in (*OUTPUTS[name], *_BESIDE.get(name, ())) if (self.path / o).exists()]
         if not there:
             return
@@ -209,7 +209,7 @@ class Run(Folder):
         (folder / "step.json").write_text(json.dumps(self.step(name), indent=1), encoding="utf-8")
         for output in there:
             (self.path / output).rename(folder / output)
-        tell(f"{', '.join(there)} moved to {folder}")
+        log(f"{', '.join(there)} moved to {folder}")
 
 
 def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import RunError
-from probemap.redact import complaint
+from probemap.redact import redacted_message
 from probemap.runs.integrity import read_map
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
@@ -38,7 +38,7 @@ def track(run: Run, tracker: str) -> None:
         _HAND_OVER[tracker](run, _facts(run, probe_map), _numbers(probe_map), files)
     except Exception as error:  # each raises kinds of its own, of networks, keys and disks
         raise RunError(
-            f"{tracker} refused: {type(error).__name__} {complaint(error) if str(error) else ''}",
+            f"{tracker} refused: {type(error).__name__} {redacted_message(error) if str(error) else ''}",
             f"the run is whole in {run.path}; mend it and `probemap run` hands it over again",
         ) from None
 
@@ -58,7 +58,7 @@ def _facts(run: Run, probe_map: ProbeMap) -> dict[str, str]:
     """What made the map, as flat names."""
     made = {
         f"{step}.{name}": str(value)
-        for step, entry in run.log()["steps"].items()
+        for step, entry in run.record()["steps"].items()
         for name, value in entry["options"].items()
     }
     attrs = probe_map.data.attrs

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
-from probemap.options import SILENT, Capturing, Talk
+from probemap.logger import SILENT, Logger
 from probemap.positions import token_indices
 from probemap.records import RunError, StoreError
 from probemap.runs.folder import again
 from probemap.runs.integrity import check_states, check_weights, loader_of, read_answers, states_of
+from probemap.runs.options import Capturing
 from probemap.runs.run import Run
 from probemap.runs.steps.capture import capture_job
 
 
-def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk = SILENT) -> dict[int, str]:
+def verify(run: Run, *, repair: bool = False, device: str = "auto", logger: Logger = SILENT) -> dict[int, str]:
     """Are the captured states what was committed, bit by bit?
 
     Parameters
@@ -56,9 +57,9 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", talk: Talk =
         from probemap.activations.capture import Reader, fill
 
         reader = Reader(
-            model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, talk.tell
+            model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, logger.log
         )
-        list(fill(store, reader, progress=lambda done, total: talk.progress("hidden states", done, total)))
+        list(fill(store, reader, progress=lambda done, total: logger.progress("hidden states", done, total)))
         return found
 
 
@@ -78,7 +79,7 @@ class Parity:
     position: str
 
 
-def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: Talk = SILENT) -> Parity:
+def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", logger: Logger = SILENT) -> Parity:
     """Capture a few answers once more, each alone and in float32, and compare.
 
     What differs is rounding: of padding and batching, of a smaller dtype of the weights or of the store.  A distance
@@ -111,7 +112,7 @@ def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", talk: T
     numbers = store.layout.layer_numbers
     for done, i in enumerate(drawn.tolist(), start=1):
         alone.append(hidden_states(model, [answers[i]], indices[[i]], store.layout.site, layers=numbers)[0])
-        talk.progress("answers", done, len(drawn))
+        logger.progress("answers", done, len(drawn))
     there = np.stack([store.read_layer(layer)[drawn] for layer in numbers], axis=1)
     expected = np.stack(alone)
     distance = np.linalg.norm(there - expected, axis=-1) / np.linalg.norm(expected, axis=-1)

@@ -15,7 +15,7 @@ from typing import Any
 from probemap.detectors.scorer import Said, Score, Scorer
 from probemap.models.generate import Wanted
 from probemap.models.prompts import Prompt, Turn, check_lengths, conversation
-from probemap.records import Answer, DataError, DetectorError, Example, ProbemapError, Reply
+from probemap.records import Answer, DataError, DetectorError, Example, ProbemapError, TextAnswer
 
 
 class QueueFullError(ProbemapError):
@@ -31,7 +31,7 @@ class ToScore:
     """An answer that is there."""
 
     example: Example
-    reply: Reply
+    reply: TextAnswer
     turns: Sequence[Turn] | None = None
     """The conversation that it answers; None: the example's question, or the reply's own prompt."""
     prompt_tokens: int | None = None
@@ -54,7 +54,7 @@ class ToSay:
 @dataclass(eq=False)
 class _Job:
     work: ToScore | ToSay
-    tell: Callable[[Any], None]
+    log: Callable[[Any], None]
     """Hands over what happens: text as it is said, then a result or an error."""
     gone: threading.Event = field(default_factory=threading.Event)
     """Nobody waits for it any more."""
@@ -169,7 +169,7 @@ class Dispatcher:
             with self._changed:
                 if self._closing:
                     for job in self._waiting:
-                        job.tell(_closing())
+                        job.log(_closing())
                     return []
                 together = _company(self._waiting, self.scorer.batch_size)
                 self._waiting = deque(job for job in self._waiting if job not in together)
@@ -181,7 +181,7 @@ class Dispatcher:
             try:
                 prepared.append((job, self._prepared(job.work)))
             except Exception as error:
-                job.tell(error)
+                job.log(error)
         if not prepared:
             return
         self.watched(len(prepared))
@@ -195,12 +195,12 @@ class Dispatcher:
             for job, _ in prepared:
                 # The fault of one must not be the fault of all; but what was said cannot be said again.
                 if len(prepared) == 1 or job.begun:
-                    job.tell(error)
+                    job.log(error)
                 else:
                     self._run([job])
             return
         for (job, _), result in zip(prepared, results, strict=True):
-            job.tell(result)
+            job.log(result)
 
     def _prepared(self, work: ToScore | ToSay) -> Any:
         """The answer to be scored, or the prompt to be answered."""
@@ -270,7 +270,7 @@ class _Voice:
     def _tell(self, text: str) -> None:
         if text.startswith(self.told) and text != self.told:
             self.job.begun = True
-            self.job.tell(text[len(self.told) :])
+            self.job.log(text[len(self.told) :])
             self.told = text
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from probemap.detectors.scorer import Score
 from probemap.models.endpoint import whole_text
-from probemap.records import Example, ProbemapError, Reply
+from probemap.records import Example, ProbemapError, TextAnswer
 from probemap.server.batching import Dispatcher, ToScore
 from probemap.server.schemas import ChatRequest, Rating, last_question
 from probemap.server.upstream import Upstream
@@ -84,7 +84,7 @@ class Relay:
         try:
             example = Example(id_ or "1", last_question(asked.messages), ("",))
             work = ToScore(
-                example, Reply(example.id, whole_text(thought, text, stopped), stopped), asked.turns(), counted
+                example, TextAnswer(example.id, whole_text(thought, text, stopped), stopped), asked.turns(), counted
             )
             score = await self.dispatcher.score(work)
         except ProbemapError as error:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from probemap.detectors.scorer import Score
 from probemap.models.prompts import Turn
-from probemap.records import DataError, Example, Reply
+from probemap.records import DataError, Example, TextAnswer
 
 Text = Annotated[str, Field(max_length=1_000_000)]
 
@@ -62,8 +62,8 @@ class ScoreRequest(BaseModel):
         question = self.question if self.messages is None else last_question(self.messages)
         return Example(self.id or "1", question or "", ("",), tuple(self.choices), self.context)
 
-    def reply(self) -> Reply:
-        return Reply(self.id or "1", self.answer, self.stopped, self.prompt)
+    def reply(self) -> TextAnswer:
+        return TextAnswer(self.id or "1", self.answer, self.stopped, self.prompt)
 
     def turns(self) -> list[Turn] | None:
         return None if self.messages is None else [m.turn for m in self.messages]

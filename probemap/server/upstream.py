@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from probemap.records import ModelError, ProbemapError
-from probemap.redact import complaint
+from probemap.redact import redacted_message
 
 
 class UpstreamError(ProbemapError):
@@ -86,4 +86,6 @@ class Upstream:
     def _told(self, error: Exception) -> UpstreamError:
         status = getattr(error, "status_code", None)
         # What the caller did wrong is the caller's to mend; the rest is between the two servers.
-        return UpstreamError(f"{self.url}: {complaint(error)}", status if status in (400, 404, 413, 422, 429) else 502)
+        return UpstreamError(
+            f"{self.url}: {redacted_message(error)}", status if status in (400, 404, 413, 422, 429) else 502
+        )

@@ -61,7 +61,7 @@ def entropy(meaning: Sequence[int]) -> float:
 
 def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
     """What an answer asserts, in a form in which equal means equal; numbers are, however they are written."""
-    text = answer.proper.text
+    text = answer.final.text
     if not text.strip():
         return _NOTHING
     groups = possible_answers(task, example)

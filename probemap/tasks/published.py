@@ -10,7 +10,7 @@ from typing import Any
 
 from probemap.mentions import fold
 from probemap.records import DataError, Example, Kind, Task
-from probemap.redact import complaint
+from probemap.redact import redacted_message
 from probemap.tasks import adapters
 from probemap.tasks.adapters import Row
 
@@ -308,7 +308,7 @@ def from_hub(name: str) -> Task:
         rows = datasets.load_dataset(hub.repository, hub.config, split=hub.split)
     except Exception as error:  # datasets raises what its backends raise
         raise DataError(
-            f"{hub.repository} could not be loaded: {complaint(error)}",
+            f"{hub.repository} could not be loaded: {redacted_message(error)}",
             f"check the network, or give the same rows as a file: {name}:FILE",
         ) from None
     return adapted(name, rows)

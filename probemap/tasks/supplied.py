@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probemap.records import DataError, Reply, Task, Verdict
+from probemap.records import DataError, Task, TextAnswer, Verdict
 from probemap.tasks.files import rows_of
 
 DECIDED = {True: "right, as decided", False: "wrong, as decided", None: "undecided, as decided"}
@@ -18,7 +18,7 @@ GIVEN = {True: "right, as given", False: "wrong, as given", None: "undecided, as
 _FIELDS = "each row needs a text field 'text', and 'id' or 'question'"
 
 
-def read_replies(path: Path, task: Task) -> tuple[list[Reply], int]:
+def read_replies(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
     """One reply per question, in the order of the questions; and how many rows belong to no question.
 
     A file is JSONL, CSV or Parquet with one row per answer: ``text``, the answer as the model produced it; ``id`` or
@@ -32,7 +32,7 @@ def read_replies(path: Path, task: Task) -> tuple[list[Reply], int]:
     ids = {e.id for e in task.examples}
     by_question = {e.question: e.id for e in task.examples}
     twice = {question for question, count in Counter(e.question for e in task.examples).items() if count > 1}
-    found: dict[str, Reply] = {}
+    found: dict[str, TextAnswer] = {}
     others = 0
     for number, row in enumerate(rows_of(path), start=1):
         where = f"{path}, row {number}"
@@ -66,7 +66,7 @@ def read_replies(path: Path, task: Task) -> tuple[list[Reply], int]:
     return [found[e.id] for e in task.examples], others
 
 
-def _reply(row: Mapping[str, Any], id_: str, where: str) -> Reply:
+def _reply(row: Mapping[str, Any], id_: str, where: str) -> TextAnswer:
     text, prompt = row.get("text"), row.get("prompt")
     if not isinstance(text, str):
         raise DataError(f"{where}: no text (fields: {', '.join(map(str, row))})", _FIELDS)
@@ -77,7 +77,7 @@ def _reply(row: Mapping[str, Any], id_: str, where: str) -> Reply:
         correct = _truth(row["correct"], f"{where}: correct")
         verdict = Verdict(correct, GIVEN[correct])
     stopped = _truth(row.get("stopped"), f"{where}: stopped")
-    return Reply(id_, text, stopped is not False, prompt or None, verdict)
+    return TextAnswer(id_, text, stopped is not False, prompt or None, verdict)
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def _answers(sheet: Sheet) -> dict[str, Any]:
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:
-    answer, verdict = leaf.answer.proper, leaf.judgement.verdict
+    answer, verdict = leaf.answer.final, leaf.judgement.verdict
     return {
         "id": _visible(leaf.example.id),
         "question": _visible(leaf.example.question),
@@ -274,7 +274,7 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
         start, stop = answer.offsets[index]
         made.append([_visible(answer.prompt[start:stop]), columns[index], 0])
     span = judgement.span
-    for index, text in enumerate(answer.pieces, answer.n_prompt):
+    for index, text in enumerate(answer.token_texts, answer.n_prompt):
         start, stop = answer.offsets[index]
         mine, part = columns.get(index, []), 2 if span and span.start <= index < span.stop else 1
         if not mine and made and not made[-1][1] and made[-1][2] == part:

@@ -1,7 +1,7 @@
 """The attention step on a run folder: how much attention each position receives."""
 
+from probemap.logger import SILENT, Logger
 from probemap.models.loading import Loader, Models
-from probemap.options import SILENT, Talk
 from probemap.positions import parse_positions, token_indices
 from probemap.runs.integrity import check_weights, loader_of, read_answers
 from probemap.runs.run import Run
@@ -15,7 +15,7 @@ def attend(
     batch_tokens: int | None = None,
     loader: Loader | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> None:
     """Attention weights at the named positions; writes ``attention/``, a store as of states, with `attention.FROM` as
@@ -38,7 +38,7 @@ def attend(
             options={"positions": list(names)},
             inputs={name: run.sha256(name) for name in ("answers.jsonl", "verdicts.jsonl")},
             redo=redo,
-            tell=talk.tell,
+            log=logger.log,
         ) as needed:
             if not needed:
                 return
@@ -52,5 +52,5 @@ def attend(
             check_weights(run, model, ("revision",))
             layout = layout_for_attention(model, answers, indices, spans, names)
             store = ActivationStore.create(run.path / "attention", layout)
-            looks = Onlooker(model, answers, indices, layout, batch_size, batch_tokens, talk.tell, spans)
-            list(fill(store, looks, progress=lambda done, total: talk.progress("attention", done, total)))
+            looks = Onlooker(model, answers, indices, layout, batch_size, batch_tokens, logger.log, spans)
+            list(fill(store, looks, progress=lambda done, total: logger.progress("attention", done, total)))

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probemap.activations.hooks import module_path
+from probemap.logger import SILENT, Logger
 from probemap.models.loading import Loader, Models
-from probemap.options import SILENT, Capturing, Ray, Talk
 from probemap.positions import Indices, digest, parse_positions, token_indices
 from probemap.records import Answer, RunError
 from probemap.runs.integrity import check_weights, loader_of, read_answers
+from probemap.runs.options import Capturing
 from probemap.runs.run import Run
-from probemap.shares import Share
-from probemap.workers import at_work, crew
+from probemap.workers import RayPool, Shard, at_work, worker_pool
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
     from probemap.activations.capture import Reader
@@ -30,11 +30,11 @@ def capture(
     run: Run,
     options: Capturing = Capturing(),
     *,
-    share: Share | None = None,
-    ray: Ray | None = None,
+    share: Shard | None = None,
+    ray: RayPool | None = None,
     loader: Loader | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> None:
     """Hidden states at the named positions; writes ``activations/``.
@@ -74,16 +74,16 @@ def capture(
         }
         if ray is not None:  # workers elsewhere need not see the file
             job = replace(job, answers=list(job.answers))
-        make = partial(_shards_of, loader, job, options, run, *at_work(ray, models, talk))
+        make = partial(_shards_of, loader, job, options, run, *at_work(ray, models, logger))
         if share is None:
-            with run.making("capture", **wanted, redo=redo, tell=talk.tell) as needed:
+            with run.making("capture", **wanted, redo=redo, log=logger.log) as needed:
                 if needed:
-                    _drop_what_was_taken(run, _fill(run, make, options, ray, None, talk))
+                    _drop_what_was_taken(run, _fill(run, make, options, ray, None, logger))
             return
-        if not run.begin("capture", **wanted, redo=False, tell=talk.tell):
+        if not run.begin("capture", **wanted, redo=False, log=logger.log):
             return
     started = time.monotonic()
-    store = _fill(run, make, options, None, share, talk)
+    store = _fill(run, make, options, None, share, logger)
     if not store.missing_shards():
         with run.locked(_WAIT):
             run.finish("capture", time.monotonic() - started)
@@ -126,7 +126,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Shards:
-    """Captures shards of states; a `crew.Worker` whose pieces are shards."""
+    """Captures shards of states; a `worker_pool.Worker` whose pieces are shards."""
 
     model: "Model"
     job: Job
@@ -134,7 +134,7 @@ class _Shards:
     folder: Path
     during: Path
     """Of states that may have been taken while the model answered."""
-    talk: Talk
+    logger: Logger
 
     def plan(self) -> _Plan:
         return _Plan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
@@ -149,7 +149,7 @@ class _Shards:
         there = layout.n - sum(map(layout.size, shards))
 
         def progress(done: int, total: int) -> None:
-            self.talk.progress("hidden states", there + done, layout.n)
+            self.logger.progress("hidden states", there + done, layout.n)
 
         return fill(store, self._reader, shards, progress)
 
@@ -172,34 +172,34 @@ class _Shards:
         sizes = options.batch_size, options.batch_tokens
         if self.during.exists():
             return Remembered(
-                self.model, job.answers, job.indices, layout, *sizes, tell=self.talk.tell, folder=self.during
+                self.model, job.answers, job.indices, layout, *sizes, log=self.logger.log, folder=self.during
             )
-        return Reader(self.model, job.answers, job.indices, layout, *sizes, self.talk.tell)
+        return Reader(self.model, job.answers, job.indices, layout, *sizes, self.logger.log)
 
 
-def _shards_of(loader: Loader, job: Job, options: Capturing, run: Run, models: Models, talk: Talk) -> _Shards:
-    return _Shards(loader.load(models), job, options, run.path / "activations", run.during, talk)
+def _shards_of(loader: Loader, job: Job, options: Capturing, run: Run, models: Models, logger: Logger) -> _Shards:
+    return _Shards(loader.load(models), job, options, run.path / "activations", run.during, logger)
 
 
 def _fill(
-    run: Run, make: Callable[[], _Shards], options: Capturing, ray: Ray | None, share: Share | None, talk: Talk
+    run: Run, make: Callable[[], _Shards], options: Capturing, ray: RayPool | None, share: Shard | None, logger: Logger
 ) -> "ActivationStore":
     from probemap.activations.store import ActivationStore
 
-    with crew(make, ray) as workers:
+    with worker_pool(make, ray) as workers:
         plan = workers.plan()
         check_weights(run, plan, ("revision",))
         layout = plan.layout
         store = ActivationStore.create(run.path / "activations", layout, options.store)
         missing = store.missing_shards()
         if begun := layout.n_shards - len(missing):
-            talk.tell(f"{begun} of {layout.n_shards} shards of states are there already")
+            logger.log(f"{begun} of {layout.n_shards} shards of states are there already")
         mine = missing if share is None else share.of(missing)
         done = layout.n - sum(map(layout.size, mine))
         for shard in workers.each(mine):
             done += layout.size(shard)
             if ray is not None:  # one who works here tells by himself
-                talk.progress("hidden states", done, layout.n)
+                logger.progress("hidden states", done, layout.n)
     if lost := set(mine) & set(store.missing_shards()):
         raise RunError(
             f"workers captured {len(lost)} shards that are not in {store.place}",
@@ -215,7 +215,7 @@ def import_states(
     *,
     positions: str | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
 ) -> None:
     """Take hidden states that vLLM extracted, instead of capturing them; writes ``activations/``.
 
@@ -238,7 +238,7 @@ def import_states(
             options={"positions": list(job.positions), "vllm": str(folder), "vllm_layers": list(ids)},
             inputs={"the probed tokens": digest(job.answers, job.indices)},
             redo=redo,
-            tell=talk.tell,
+            log=logger.log,
         ) as needed:
             if not needed:
                 return
@@ -250,10 +250,10 @@ def import_states(
                 found,
                 job.answers,
                 job.indices,
-                lambda done, total: talk.progress("hidden states", done, total),
+                lambda done, total: logger.progress("hidden states", done, total),
             )
             if lacking:
-                talk.tell(
+                logger.log(
                     f"{lacking} probed tokens lie behind what vLLM wrote (it leaves out the last token): "
                     "their positions are missing"
                 )

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probemap.logger import SILENT, Logger
 from probemap.models.loading import Models
-from probemap.options import SILENT, Studying, Talk
 from probemap.records import Answer, Judgement, RunError, Task
 from probemap.runs.answer_file import MEND
-from probemap.runs.checkpoint import Ledger
+from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import loader_of, question_groups, read_answers, states_of
+from probemap.runs.options import Studying
 from probemap.runs.run import Run
 from probemap.runs.steps.export import origin_of
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
@@ -30,7 +31,7 @@ def choose(
     options: Studying = Studying(),
     *,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> Table:
     """Pick one of the samples of every question, by a probe that has not seen the question, and by other rules; writes
@@ -47,10 +48,10 @@ def choose(
         store = states_of(run, answers, judgements)
         k = samples_per_question(run)
         inputs = study_inputs(run, store)
-        with run.making("choose", options=options.recorded, inputs=inputs, redo=redo, tell=talk.tell) as needed:
+        with run.making("choose", options=options.recorded, inputs=inputs, redo=redo, log=logger.log) as needed:
             if needed:
                 models = {} if models is None else models
-                trust = _Job(run, task, answers, judgements, store, options, talk, models).trust(k)
+                trust = _Job(run, task, answers, judgements, store, options, logger, models).trust(k)
                 groups = question_groups(task)
                 questions = []
                 for row, (example, said, judged) in enumerate(each_question(run, task, models=models)):
@@ -70,7 +71,7 @@ class _Job:
     judgements: list[Judgement]
     store: "ActivationStore"
     options: Studying
-    talk: Talk
+    logger: Logger
     models: Models
 
     def trust(self, k: int) -> dict[str, _Trusts]:
@@ -79,12 +80,12 @@ class _Job:
 
         from probemap.probing.folds import assign_folds, group_numbers
 
-        known = Ledger[_Trusts](self.run, "choices.jsonl", "trust", _Trusts)
+        known = Checkpoint[_Trusts](self.run, "choices.jsonl", "trust", _Trusts)
         if wrong := [name for name, trust in known.found.items() if len(trust) != k]:
             raise RunError(f"choices.jsonl does not hold {k} samples of {wrong[0]!r}", MEND)
         total = len(self.task.examples)
         if known.found:
-            self.talk.tell(f"{len(known.found)} of {total} questions are there already")
+            self.logger.log(f"{len(known.found)} of {total} questions are there already")
         correct = [j.verdict.correct for j in self.judgements]
         group = group_numbers(question_groups(self.task), len(self.answers))
         part = assign_folds(np.array([one is True for one in correct]), group, self.options.folds, self.options.seed)
@@ -94,7 +95,7 @@ class _Job:
                 training = [None if part[i] == number else one for i, one in enumerate(correct)]
                 for id_, trust in self._without(training, rows):
                     known.add(id_, trust)
-                    self.talk.progress("questions", len(known.found), total)
+                    self.logger.progress("questions", len(known.found), total)
         return known.found
 
     def _without(self, training: Sequence[bool | None], rows: Sequence[int]) -> Iterator[tuple[str, _Trusts]]:
@@ -110,7 +111,7 @@ class _Job:
             c=self.options.c,
             seed=self.options.seed,
             origin=origin_of(self.run, self.task, self.store.layout.site),
-            progress=lambda done, total: self.talk.progress("layers", done, total),
+            progress=lambda done, total: self.logger.progress("layers", done, total),
         )
         scorer = Scorer(detector, loader_of(self.run).load(self.models), batch_size=self.options.batch_size)
         for example, said, judged in each_question(self.run, self.task, rows, models=self.models):

@@ -8,7 +8,7 @@ from typing import Literal
 from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
 from probemap.detectors.head import Origin
-from probemap.options import SILENT, Talk
+from probemap.logger import SILENT, Logger
 from probemap.records import DetectorError, Task
 from probemap.runs.integrity import question_groups, read_answers, refuse_paper_locator, states_of
 from probemap.runs.run import Run
@@ -23,7 +23,7 @@ def export(
     c: str = "auto",
     false_alarms: Sequence[float] = (0.05, 0.2),
     seed: int = 0,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
 ) -> Detector:
     """Fit a detector to the run's states and verdicts, judge it on questions that took no part, and write its folder.
 
@@ -50,7 +50,7 @@ def export(
         false_alarms=false_alarms,
         seed=seed,
         origin=origin_of(run, task, store.layout.site),
-        progress=lambda done, total: talk.progress("layers", done, total),
+        progress=lambda done, total: logger.progress("layers", done, total),
     )
     made.save(out)
     return made
@@ -77,5 +77,5 @@ def origin_of(run: Run, task: Task, site: str) -> Origin:
         asked=replace(task, examples=()),
         site=site,
         locator=locator,
-        versions=run.log().get("versions", {}),
+        versions=run.record().get("versions", {}),
     )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from probemap.grading.locate import LOCATORS, Locator, find_words, locate, paper_locator, token_span
 from probemap.grading.rules import judge as judge_by_rules
-from probemap.models.loading import Loader, Models
-from probemap.options import SILENT, Endpoint, Judging, Talk
-from probemap.records import Answer, DataError, Judgement, Opinion, RunError, Span, Task, Verdict
+from probemap.logger import SILENT, Logger
+from probemap.models.loading import Endpoint, Loader, Models
+from probemap.records import Answer, DataError, Judgement, JudgeResponse, RunError, Span, Task, Verdict
 from probemap.runs.integrity import answer_inputs, answers_of, loader_of, refuse_paper_locator
+from probemap.runs.options import Judging
 from probemap.runs.run import Run
 from probemap.tasks.supplied import Decision, read_decisions
 
@@ -26,7 +27,7 @@ def judge(
     *,
     loader: Loader | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> None:
     """Verdicts and exact answers; writes ``verdicts.jsonl``.
@@ -68,7 +69,7 @@ def judge(
             },
             inputs=answer_inputs(run),
             redo=redo,
-            tell=talk.tell,
+            log=logger.log,
         ) as needed:
             if not needed:
                 return
@@ -79,20 +80,20 @@ def judge(
             if find is not None and options.judge == "rules":
                 judgements = _judgements(task, answers, verdicts, find, paper)
             else:
-                assessor = _assessor(run, options, loader, models, talk)
-                asked = _Asked(run, task, answers, assessor, talk, run.opinions())
+                assessor = _assessor(run, options, loader, models, logger)
+                asked = _Asked(run, task, answers, assessor, logger, run.opinions())
                 judgements = asked.judgements(verdicts, find, options.judge == "model", paper, decisions)
             judgements = _decided(answers, judgements, decisions)
             run.write_judgements(judgements)
             if all(j.span is None for j in judgements):
-                talk.tell(
+                logger.log(
                     f"no exact answer was found in any of {len(judgements)} answers: the map will have no "
                     "exact_answer columns\nhint: try --locator model, or look at answers with `probemap inspect`"
                 )
 
 
 def judge_of(
-    run: Run, *, talk: Talk = SILENT, models: Models | None = None
+    run: Run, *, logger: Logger = SILENT, models: Models | None = None
 ) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
     """What judges and locates other answers, one for each example of a task, as the run's own were.
 
@@ -115,8 +116,8 @@ def judge_of(
         return lambda task, answers: _judgements(task, answers, rules(task, answers), find)
     server = Endpoint(made["endpoint"], made["served"] or "") if made.get("endpoint") else None
     options = Judging(made["locator"], made.get("judge", "rules"), server)
-    assessor, known = _assessor(run, options, None, models, talk), run.opinions()
-    talk.tell(f"{assessor.who} is asked about the samples, as far as it was not before")
+    assessor, known = _assessor(run, options, None, models, logger), run.opinions()
+    logger.log(f"{assessor.who} is asked about the samples, as far as it was not before")
 
     def judged(task: Task, answers: Sequence[Answer]) -> list[Judgement]:
         asked = _Asked(run, task, answers, assessor, SILENT, known)
@@ -136,14 +137,14 @@ def _judgements(
     return made
 
 
-def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models | None, talk: Talk) -> "Assessor":
+def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models | None, logger: Logger) -> "Assessor":
     from probemap.grading.llm import assessor_at, assessor_here
     from probemap.models.endpoint import served_name
 
     if options.endpoint is not None:
-        return assessor_at(replace(options.endpoint, served=served_name(options.endpoint)), tell=talk.tell)
+        return assessor_at(replace(options.endpoint, served=served_name(options.endpoint)), log=logger.log)
     model = (loader or loader_of(run)).load({} if models is None else models)
-    return assessor_here(model, tell=talk.tell)
+    return assessor_here(model, log=logger.log)
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ class _Asked:
     task: Task
     answers: Sequence[Answer]
     assessor: "Assessor"
-    talk: Talk
-    known: list[Opinion]
+    logger: Logger
+    known: list[JudgeResponse]
     """What it has said so far; what it says now is added."""
 
     def judgements(
@@ -184,7 +185,7 @@ class _Asked:
         now = _decided(self.answers, made, decisions)
         differ = _disagreements(self.task, self.answers, rules, made, now, judges, find is None)
         self.run.write("disagreements.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in differ))
-        _tell_agreement(self.run, self.assessor.who, rules, made, judges, len(differ), self.talk)
+        _tell_agreement(self.run, self.assessor.who, rules, made, judges, len(differ), self.logger)
         return made
 
     def verdicts(self) -> list[Verdict]:
@@ -200,7 +201,7 @@ class _Asked:
 
         said = self._replies(extraction(self.task.examples, self.answers))
         pairs = zip(self.task.examples, self.answers, strict=True)
-        return extracts_locator({(e.question, a.proper.text): said[a.id] for e, a in pairs})
+        return extracts_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
 
     def _replies(self, asked: Task) -> dict[str, str]:
         """Id -> what the model says; opinions that the folder holds are not asked for again."""
@@ -209,11 +210,11 @@ class _Asked:
         new = 0
         for batch in opinions(self.assessor, asked, self.known):
             if not new:
-                self.talk.tell(f"{self.assessor.who} is asked for {asked.name}, {len(asked.examples)} texts in all")
+                self.logger.log(f"{self.assessor.who} is asked for {asked.name}, {len(asked.examples)} texts in all")
             self.run.append_opinions(batch)
             self.known.extend(batch)
             new += len(batch)
-            self.talk.progress(asked.name, new, len(asked.examples))
+            self.logger.progress(asked.name, new, len(asked.examples))
         return replies(self.assessor, asked, self.known)
 
 
@@ -237,7 +238,7 @@ def _disagreements(
             "id": said.id,
             "question": example.question,
             "accepted": list(example.answers),
-            "answer": said.proper.text,
+            "answer": said.final.text,
             "rules": opinion(by_rules),
             "model": opinion(by_model),
             **_decision(holds),
@@ -263,7 +264,7 @@ def _tell_agreement(
     model: Sequence[Judgement],
     verdicts: bool,
     differ: int,
-    talk: Talk,
+    logger: Logger,
 ) -> None:
     if verdicts:
         pairs = [(str(a.verdict.correct), str(b.verdict.correct)) for a, b in zip(rules, model, strict=True)]
@@ -271,10 +272,10 @@ def _tell_agreement(
         kappa = _kappa(pairs)
         run.note("judge", {"who": who, "same_verdicts": same, "kappa": kappa})
         beyond = "" if kappa is None else f", Cohen's kappa {kappa:.2f}"
-        talk.tell(f"{who} and the rules give the same verdict on {same} of {len(pairs)} answers{beyond}")
+        logger.log(f"{who} and the rules give the same verdict on {same} of {len(pairs)} answers{beyond}")
     if differ:
         file = run.path / "disagreements.jsonl"
-        talk.tell(
+        logger.log(
             f"they differ on {differ} answers, see {file}\nhint: decide there (`correct`, `exact_answer`), then run "
             f"the same command with --decided {file} --redo"
         )
@@ -313,11 +314,11 @@ def _decide(answer: Answer, made: Judgement, decision: Decision) -> Judgement:
 def _span(answer: Answer, words: str) -> Span | None:
     if not words:
         return None
-    proper = answer.proper
-    place = find_words(proper.text, words)
+    final = answer.final
+    place = find_words(final.text, words)
     if place is None:
         raise DataError(
             f"the exact answer {words[:60]!r} does not stand in the answer of {answer.id!r}",
             "copy it as it stands there, or write null",
         )
-    return token_span(proper, *place)
+    return token_span(final, *place)

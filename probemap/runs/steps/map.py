@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.options import SILENT, Probing, Ray, Talk
+from probemap.logger import SILENT, Logger
 from probemap.records import Answer, Judgement, Task
 from probemap.runs.folder import again
 from probemap.runs.integrity import map_inputs, question_groups, read_answers, read_p_true, states_of
+from probemap.runs.options import Probing
 from probemap.runs.run import Run
+from probemap.workers import RayPool
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.activations.store import ActivationStore
@@ -18,7 +20,7 @@ if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
 
 
 def make_map(
-    run: Run, options: Probing = Probing(), *, ray: Ray | None = None, redo: bool = False, talk: Talk = SILENT
+    run: Run, options: Probing = Probing(), *, ray: RayPool | None = None, redo: bool = False, logger: Logger = SILENT
 ) -> None:
     """One probe per cell, and its baselines; writes ``map.nc`` and ``map.csv``.
 
@@ -41,10 +43,10 @@ def make_map(
             options=recorded,
             inputs=map_inputs(run, options.baselines),
             redo=redo,
-            tell=talk.tell,
+            log=logger.log,
         ) as needed:
             if needed:
-                made = _map(run, task, answers, judgements, store, options, ray, talk)
+                made = _map(run, task, answers, judgements, store, options, ray, logger)
                 run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
                 run.write("map.nc", made.to_bytes())
 
@@ -56,8 +58,8 @@ def _map(
     judgements: list[Judgement],
     store: "ActivationStore",
     options: Probing,
-    ray: Ray | None,
-    talk: Talk,
+    ray: RayPool | None,
+    logger: Logger,
 ) -> "ProbeMap":
     from probemap.probing.baselines import baselines
     from probemap.probing.fit import fit_map
@@ -75,7 +77,7 @@ def _map(
     }
 
     def progress(done: int, total: int) -> None:
-        talk.progress("layers", done, total)
+        logger.progress("layers", done, total)
 
     if options.protocol == "paper":
         located = [j.span is not None for j in judgements]
@@ -101,6 +103,6 @@ def _map(
         return made
     p_true = read_p_true(run, answers)
     if p_true is None:
-        talk.tell(f"p(True) is not among the baselines: {again('p-true', run.path, redo=False)} asks the model")
+        logger.log(f"p(True) is not among the baselines: {again('p-true', run.path, redo=False)} asks the model")
     known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
     return with_baselines(made, known, ids)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from probemap.options import SILENT, Talk
+from probemap.logger import SILENT, Logger
 from probemap.positions import parse_positions
 from probemap.records import DataError
 from probemap.runs.integrity import read_attention, read_map
@@ -33,7 +33,7 @@ class Drawing:
 
 
 def plot(
-    runs: Sequence[Run], drawing: Drawing = Drawing(), *, out: Path | None = None, talk: Talk = SILENT
+    runs: Sequence[Run], drawing: Drawing = Drawing(), *, out: Path | None = None, logger: Logger = SILENT
 ) -> list[Path]:
     """Draw what runs hold; writes `out` alone, or in the folder of the one run NAME.png and NAME.svg.
 
@@ -54,7 +54,7 @@ def plot(
         raise DataError(f"there is no colour map {drawing.cmap!r}", "Blues is the default, cividis another")
     name = "map" if (drawing.kind, drawing.value) == ("map", "auc") else f"{drawing.kind}-{drawing.value}"
     paths = [runs[0].path / f"{name}{ending}" for ending in (".png", ".svg")] if out is None else [out]
-    axes = _draw([_the_map(run, drawing, talk) for run in runs], drawing)
+    axes = _draw([_the_map(run, drawing, logger) for run in runs], drawing)
     for path in paths:
         save_picture(axes, path)
     return paths
@@ -74,8 +74,8 @@ def _check(runs: Sequence[Run], drawing: Drawing, out: Path | None) -> None:
         raise DataError("a picture of several runs belongs to none of their folders", "name its file: --out maps.png")
 
 
-def _the_map(run: Run, drawing: Drawing, talk: Talk) -> "ProbeMap":
-    probe_map = read_map(run, talk.tell)
+def _the_map(run: Run, drawing: Drawing, logger: Logger) -> "ProbeMap":
+    probe_map = read_map(run, logger.log)
     if drawing.positions is not None:
         probe_map = probe_map.only(parse_positions(drawing.positions))
     return read_attention(run, probe_map) if drawing.value.startswith("attention") else probe_map

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from probemap.options import SILENT, Talk
+from probemap.logger import SILENT, Logger
 from probemap.positions import token_indices
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError, Judgement, RunError, StoreError, Task
@@ -22,7 +22,7 @@ CITATION = (
 )
 
 
-def report(runs: Sequence[Run], *, out: Path | None = None, talk: Talk = SILENT) -> Path:
+def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SILENT) -> Path:
     """Write one self-contained page; `out`, or ``report.html`` in the folder of the one run.
 
     Raises
@@ -36,8 +36,8 @@ def report(runs: Sequence[Run], *, out: Path | None = None, talk: Talk = SILENT)
         raise DataError("a page of several runs belongs to none of their folders", "name its file: --out report.html")
     sheets = []
     for done, run in enumerate(runs, start=1):
-        sheets.append(sheet(run, talk))
-        talk.progress("runs", done, len(runs))
+        sheets.append(sheet(run, logger))
+        logger.progress("runs", done, len(runs))
     titles = Counter(one.title for one in sheets)
     for k, run in enumerate(runs):
         if titles[sheets[k].title] > 1:  # what the maps say of themselves does not tell them apart
@@ -52,7 +52,7 @@ def report(runs: Sequence[Run], *, out: Path | None = None, talk: Talk = SILENT)
     return out or runs[0].path / "report.html"
 
 
-def sheet(run: Run, talk: Talk = SILENT) -> Sheet:
+def sheet(run: Run, logger: Logger = SILENT) -> Sheet:
     """What a page shows of one run; the answers' texts only if they are those that the map was made from."""
     changed: list[str] = []
     probe_map = read_map(run, changed.append)
@@ -60,7 +60,7 @@ def sheet(run: Run, talk: Talk = SILENT) -> Sheet:
         try:
             probe_map = read_attention(run, probe_map)
         except RunError as error:  # the other values do not need it
-            talk.tell(f"the page is without attention: {error.problem}")
+            logger.log(f"the page is without attention: {error.problem}")
     task, answers, judgements = read_answers(run)
     rows = {e.id: k for k, e in enumerate(task.examples)}
     mine = [rows[str(name)] for name in probe_map.data["answer"].values if str(name) in rows]
@@ -69,14 +69,14 @@ def sheet(run: Run, talk: Talk = SILENT) -> Sheet:
     if len(leaves) != probe_map.data.sizes["answer"]:
         changed.append("the map was made from other answers than the folder now holds")
     for text in changed:
-        talk.tell(text)
+        logger.log(text)
     note = f"{changed[0].splitlines()[0]}: this page lists no answers." if changed else ""
     made_by, dropped = _made_by(run, task, probe_map), _dropped(judgements)
-    studies = [table for name in STUDIES if (table := _study_of(run, name, talk))]
+    studies = [table for name in STUDIES if (table := _study_of(run, name, logger))]
     return Sheet(probe_map, _title(probe_map), [] if changed else leaves, made_by, dropped, studies, note)
 
 
-def _study_of(run: Run, name: str, talk: Talk) -> Table | None:
+def _study_of(run: Run, name: str, logger: Logger) -> Table | None:
     """What a study found, if it was made of what the folder now holds."""
     if not run.is_done(name):
         return None
@@ -88,7 +88,7 @@ def _study_of(run: Run, name: str, talk: Talk) -> Table | None:
             raise RunError(f"{' and '.join(changed)} changed since it was made")
         return run.table(name)
     except (RunError, StoreError) as error:  # the rest does not need it
-        talk.tell(f"the page is without {name}: {error.problem}")
+        logger.log(f"the page is without {name}: {error.problem}")
         return None
 
 
@@ -106,7 +106,7 @@ def _title(probe_map: ProbeMap) -> str:
 
 
 def _made_by(run: Run, task: Task, probe_map: ProbeMap) -> dict[str, str]:
-    attrs, versions = probe_map.data.attrs, run.log().get("versions", {})
+    attrs, versions = probe_map.data.attrs, run.record().get("versions", {})
     asked = run.step("answer").get("options", {})
     facts = {
         "model": attrs.get("model"),

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from probemap.logger import SILENT, Logger
 from probemap.models.loading import Loader, Models
-from probemap.options import SILENT, Resampling, Talk
 from probemap.records import Answer, Example, Judgement, RunError, Task
 from probemap.runs.folder import again
 from probemap.runs.integrity import answers_of, check_weights, loader_of
+from probemap.runs.options import Resampling
 from probemap.runs.run import Run
 from probemap.runs.steps.judge import judge_of
 
@@ -27,7 +28,7 @@ def resample(
     *,
     loader: Loader | None = None,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> None:
     """Answer every question `options.k` times more, drawn at a temperature; writes ``resamples.jsonl``.
@@ -57,7 +58,7 @@ def resample(
             },
             inputs={name: run.sha256(name) for name in ("task.json", "answers.jsonl")},
             redo=redo,
-            tell=talk.tell,
+            log=logger.log,
         ) as needed:
             if not needed:
                 return
@@ -75,7 +76,7 @@ def resample(
             begun = run.begun_answers(sizes, FILE)
             done = sum(sizes[:begun])
             if done:
-                talk.tell(f"{done} of {len(prompts) * options.k} samples are there already")
+                logger.log(f"{done} of {len(prompts) * options.k} samples are there already")
             for sample in range(begun // len(plan), options.k):
                 named = [(sample_id(id_, sample), prompt) for id_, prompt in prompts]
                 for batch in generate_answers(
@@ -88,11 +89,11 @@ def resample(
                     temperature=options.temperature,
                     seed=_seed(options.seed, sample),
                     numbers=range(max(0, begun - sample * len(plan)), len(plan)),
-                    tell=talk.tell,
+                    log=logger.log,
                 ):
                     run.append_answers(batch, FILE)
                     done += len(batch)
-                    talk.progress("samples", done, len(prompts) * options.k)
+                    logger.progress("samples", done, len(prompts) * options.k)
 
 
 def sample_id(id_: str, sample: int) -> str:
@@ -142,7 +143,7 @@ def each_question(
     task: Task,
     rows: Sequence[int] | None = None,
     *,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> Iterator[Samples]:
     """Questions with their samples, judged and located as the run's own answers were.
@@ -161,7 +162,7 @@ def each_question(
             f"{lacking} questions have no accepted answers: nobody can judge their samples",
             "add `answers` to the questions; verdicts that came with the answers say nothing of others",
         )
-    judge, file = judge_of(run, talk=talk, models=models), run.samples()
+    judge, file = judge_of(run, logger=logger, models=models), run.samples()
     wanted = task.examples if rows is None else [task.examples[row] for row in rows]
     for start in range(0, len(wanted), QUESTIONS_AT_ONCE):
         examples = wanted[start : start + QUESTIONS_AT_ONCE]
@@ -173,7 +174,7 @@ def each_question(
                 f"{run.path / FILE} holds no sample {error}", f"{again('resample', run.path)} draws them again"
             ) from None
         judged = judge(replace(task, examples=tuple(named)), answers)
-        talk.progress("samples judged", (start + len(examples)) * k, len(wanted) * k)
+        logger.progress("samples judged", (start + len(examples)) * k, len(wanted) * k)
         for row, example in enumerate(examples):
             mine = slice(row * k, (row + 1) * k)
             yield example, answers[mine], judged[mine]

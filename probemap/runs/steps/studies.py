@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probemap.grading.rules import REFUSES
+from probemap.logger import SILENT, Logger
 from probemap.models.loading import Models
-from probemap.options import SILENT, Studying, Talk
 from probemap.records import Answer, Example, Judgement, Task
-from probemap.runs.checkpoint import Ledger
+from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import (
     answers_of,
     question_groups,
@@ -20,6 +20,7 @@ from probemap.runs.integrity import (
     refuse_paper_locator,
     states_of,
 )
+from probemap.runs.options import Studying
 from probemap.runs.pipeline import ask_p_true
 from probemap.runs.run import Run
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
@@ -37,7 +38,7 @@ def errors(
     options: Studying = Studying(),
     *,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> Table:
     """Which kinds of errors the questions bring out, and where it can be read; writes ``errors.json``, ``errors.csv``
@@ -52,14 +53,14 @@ def errors(
         store = states_of(run, answers, judgements)
         samples_per_question(run)
         with run.making(
-            "errors", options=options.recorded, inputs=study_inputs(run, store), redo=redo, tell=talk.tell
+            "errors", options=options.recorded, inputs=study_inputs(run, store), redo=redo, log=logger.log
         ) as needed:
             if needed:
                 from probemap.probing.baselines import baselines
                 from probemap.studies.errors import Found, study
 
                 models = {} if models is None else models
-                sampled = [sampled_of(task, *one) for one in each_question(run, task, talk=talk, models=models)]
+                sampled = [sampled_of(task, *one) for one in each_question(run, task, logger=logger, models=models)]
                 kinds = [kinds_of(one) for one in sampled]
                 made = study(
                     store,
@@ -71,8 +72,8 @@ def errors(
                     folds=options.folds,
                     c=options.c,
                     seed=options.seed,
-                    progress=lambda done, total: talk.progress("kinds of errors", done, total),
-                    remember=Ledger[Found](run, "errors.jsonl", "found", Found).once,
+                    progress=lambda done, total: logger.progress("kinds of errors", done, total),
+                    remember=Checkpoint[Found](run, "errors.jsonl", "found", Found).once,
                 )
                 rows = zip(sampled, kinds, strict=True)
                 run.write(
@@ -86,7 +87,7 @@ def baselines(
     run: Run,
     *,
     redo: bool = False,
-    talk: Talk = SILENT,
+    logger: Logger = SILENT,
     models: Models | None = None,
 ) -> Table:
     """All that tells right from wrong answers, on the same answers, in one order; writes ``baselines.json`` and
@@ -103,7 +104,7 @@ def baselines(
     read_scores(run)  # hours of asking are for nothing without it
     located = any(j.span for j in run.judgements())
     for exact in (False, True)[: 1 + located]:
-        ask_p_true(run, exact=exact, talk=talk, models=models)
+        ask_p_true(run, exact=exact, logger=logger, models=models)
     with run.locked():
         task, answers, judgements = read_answers(run)
         probe_map = read_scores(run)
@@ -111,15 +112,15 @@ def baselines(
         files = ("map.nc", "p_true.jsonl", "p_true_exact.jsonl")[: 2 + located]
         inputs = {name: run.sha256(name) for name in files}
         inputs |= {"resamples.jsonl": run.sha256("resamples.jsonl")} if sampled else {}
-        with run.making("baselines", options={"sampled": sampled}, inputs=inputs, redo=redo, tell=talk.tell) as needed:
+        with run.making("baselines", options={"sampled": sampled}, inputs=inputs, redo=redo, log=logger.log) as needed:
             if needed:
                 from probemap.studies.ranking import Plain, map_rows, rank
 
                 plain = _plain(run, task, answers, judgements)
                 if sampled:
-                    plain |= _semantic(run, task, answers, judgements, talk, models)
+                    plain |= _semantic(run, task, answers, judgements, logger, models)
                 else:
-                    talk.tell("semantic entropy is left out: `probemap resample` draws the samples that it needs")
+                    logger.log("semantic entropy is left out: `probemap resample` draws the samples that it needs")
                 rows = map_rows(probe_map, [a.id for a in answers])
                 mine = {name: Plain(one.meaning, one.values[rows]) for name, one in plain.items()}
                 write_table(run, "baselines", rank(probe_map, mine))
@@ -185,7 +186,7 @@ def _plain(run: Run, task: Task, answers: Sequence[Answer], judgements: list[Jud
 
 
 def _semantic(
-    run: Run, task: Task, answers: Sequence[Answer], judgements: list[Judgement], talk: Talk, models: Models
+    run: Run, task: Task, answers: Sequence[Answer], judgements: list[Judgement], logger: Logger, models: Models
 ) -> "dict[str, Plain]":
     import numpy as np
 
@@ -193,7 +194,7 @@ def _semantic(
 
     entropies, agreement = [], []
     for own, judged, (example, said, theirs) in zip(
-        answers, judgements, each_question(run, task, talk=talk, models=models), strict=True
+        answers, judgements, each_question(run, task, logger=logger, models=models), strict=True
     ):
         meaning, _ = meanings(task, example, [own, *said], [judged, *theirs])
         entropies.append(-entropy(meaning[1:]))

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from probemap.options import SILENT, Talk
+from probemap.logger import SILENT, Logger
 from probemap.records import RunError
-from probemap.runs.checkpoint import Ledger
+from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import questions_asked, read_answers, read_scores, refuse_paper_locator, states_of
 from probemap.runs.run import Run
 from probemap.studies.tables import Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.studies.generalisation import Subject
 
 
-def transfer(runs: Sequence[Run], *, redo: bool = False, talk: Talk = SILENT) -> Table:
+def transfer(runs: Sequence[Run], *, redo: bool = False, logger: Logger = SILENT) -> Table:
     """Train on each run, test on all; writes ``transfer.json``, ``transfer.csv`` and the picture into the first run.
 
     Raises
@@ -35,7 +35,7 @@ def transfer(runs: Sequence[Run], *, redo: bool = False, talk: Talk = SILENT) ->
     home, names = runs[0], _names(runs)
     with home.locked():
         maps = {name: run.sha256("map.nc") for name, run in zip(names, runs, strict=True)}
-        with home.making("transfer", options={"runs": names}, inputs=maps, redo=redo, tell=talk.tell) as needed:
+        with home.making("transfer", options={"runs": names}, inputs=maps, redo=redo, log=logger.log) as needed:
             if needed:
                 from probemap.detectors.fit import fit_probe
                 from probemap.studies.generalisation import Pair, matrix
@@ -44,8 +44,8 @@ def transfer(runs: Sequence[Run], *, redo: bool = False, talk: Talk = SILENT) ->
                 made = matrix(
                     subjects,
                     fit_probe,
-                    lambda done, total: talk.progress("pairs", done, total),
-                    Ledger[Pair](home, "transfer.jsonl", "pair", Pair).once,
+                    lambda done, total: logger.progress("pairs", done, total),
+                    Checkpoint[Pair](home, "transfer.jsonl", "pair", Pair).once,
                 )
                 home.write("transfer.csv", made.to_csv())
                 home.write("transfer.json", made.to_json())

@@ -1,52 +1,11 @@
-"""What each step can be told, and what it tells while it works."""
+"""Options of each step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
-from probemap.records import RunError
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is counted, done, total)."""
+from probemap.models.loading import Endpoint
 
 DEMO_DATA, DEMO_MODEL, DEMO_N = "cities", "smollm2-135m", 500
-
-
-@dataclass(frozen=True)
-class Talk:
-    """Where a step tells what it does; silent by default."""
-
-    tell: Callable[[str], None] = lambda text: None
-    progress: Progress = lambda what, done, total: None
-
-
-SILENT = Talk()
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A server that speaks OpenAI's protocol."""
-
-    url: str
-    """Its base, e.g. ``http://127.0.0.1:8000/v1``."""
-    served: str = ""
-    """What the server calls the model; empty: the only one that it serves."""
-    in_flight: int = 16
-    """Requests at once."""
-
-    def __post_init__(self) -> None:
-        """Raises RunError: the URL holds a password, which would be written into the run folder."""
-        if "@" in urlsplit(self.url).netloc:
-            raise RunError("the server's URL holds a user or a password", "set OPENAI_API_KEY, and leave it out")
-
-
-@dataclass(frozen=True)
-class Ray:
-    """Workers that share the work, on this machine or on the cluster that RAY_ADDRESS names."""
-
-    workers: int = 1
-    gpus_per_worker: float = 0.0
 
 
 @dataclass(frozen=True)
