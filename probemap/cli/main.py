@@ -18,6 +18,8 @@ from probemap.records import ProbemapError, RunError
 
 if TYPE_CHECKING:  # --help answers in a blink
     pass
+if TYPE_CHECKING:  # --help answers in a blink
+    from probemap.workers import RayPool
 
 app = typer.Typer(
     name="probemap",
