@@ -21,8 +21,8 @@ from probemap.positions import token_indices
 def test_batches_are_made_of_similar_lengths_the_longest_first() -> None:
     assert batches([3, 9, 3, 5, 9], 2) == [[1, 4], [3, 0], [2]]
     assert batches([], 4) == []
-    assert batches([3, 9, 3, 5, 9], 4, max_tokens=10) == [[1], [4], [3, 0], [2]]
-    assert batches([50], 4, max_tokens=10) == [[0]], "one row may hold more"
+    assert batches([3, 9, 3, 5, 9], 4, batch_tokens=10) == [[1], [4], [3, 0], [2]]
+    assert batches([50], 4, batch_tokens=10) == [[0]], "one row may hold more"
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 9), st.integers(1, 200))

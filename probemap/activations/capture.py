@@ -177,7 +177,7 @@ def capture(
     store: ActivationStore,
     *,
     batch_size: int = 32,
-    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
     shards: Sequence[int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda text: None,
@@ -192,7 +192,7 @@ def capture(
 
     Parameters
     ----------
-    max_tokens: of a batch, as for `batching.batches`.
+    batch_tokens: of a batch, as for `batching.batches`.
     shards: fill these alone; others fill the rest.  None: all.
     tell: told of batches that are halved and answers that are left out.
 
@@ -201,7 +201,7 @@ def capture(
     ModelError: the model does not show where that site is, or does not compute it once per block.
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
-    reader = Reader(model, answers, indices, store.layout, batch_size, max_tokens, log)
+    reader = Reader(model, answers, indices, store.layout, batch_size, batch_tokens, log)
     list(fill(store, reader, shards, progress))
 
 
@@ -257,7 +257,7 @@ class Reader:
     indices: Indices
     layout: Layout
     batch_size: int = 32
-    max_tokens: int | None = None
+    batch_tokens: int | None = None
     log: Callable[[str], None] = lambda text: None
 
     def read(self, shard: int, progress: Callable[[int], None] = lambda done: None) -> tuple[States, list[str]]:
@@ -271,7 +271,7 @@ class Reader:
         def read(some: list[int]) -> States:
             return self.look([rows.start + i for i in some])
 
-        for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.max_tokens):
+        for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.batch_tokens):
             for some, made in in_halves(batch, read, self.log):
                 if made is None:
                     one = answers[some[0]]

@@ -6,7 +6,7 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
-def batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None = None) -> list[list[int]]:
+def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
     """Indices in batches of similar length, the longest first.
 
     The longest come first so that a batch that does not fit memory fails at once.  What is batched with what
@@ -15,12 +15,15 @@ def batches(lengths: Sequence[int], batch_size: int, max_tokens: int | None = No
     Parameters
     ----------
     batch_size: rows per batch, at most.
-    max_tokens: of a batch as it is padded, its rows times the longest of them; one row may hold more.  None: no limit.
+    batch_tokens: limit on the tokens of a padded batch (rows times longest row); a single row may exceed it.
+        None: no limit.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     made = []
     while order:
-        rows = batch_size if max_tokens is None else min(batch_size, max(1, max_tokens // max(1, lengths[order[0]])))
+        rows = (
+            batch_size if batch_tokens is None else min(batch_size, max(1, batch_tokens // max(1, lengths[order[0]])))
+        )
         made.append(order[:rows])
         order = order[rows:]
     return made

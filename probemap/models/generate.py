@@ -76,7 +76,7 @@ def generate_answers(
     frame: Frame,
     max_new_tokens: int,
     batch_size: int = 32,
-    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
@@ -89,7 +89,7 @@ def generate_answers(
 
     Parameters
     ----------
-    max_tokens: of a batch, as for `batching.batches`, each row counted with its `max_new_tokens`.
+    batch_tokens: of a batch, as for `batching.batches`, each row counted with its `max_new_tokens`.
     temperature: 0 is greedy; above 0 each token is drawn from the whole distribution at that temperature.
     seed: of the draws; batch `b` draws with ``seed + b``, so that a resumed run draws the same.
     numbers: of the batches of the plan to answer; None: all.
@@ -100,7 +100,7 @@ def generate_answers(
     ------
     ModelError: one question alone does not fit the memory.
     """
-    plan = answer_batches(prompts, max_new_tokens, batch_size, max_tokens)
+    plan = answer_batches(prompts, max_new_tokens, batch_size, batch_tokens)
     wanted = [Wanted(id_, prompt, max_new_tokens, temperature) for id_, prompt in prompts]
     for number in range(len(plan)) if numbers is None else numbers:
 
@@ -143,10 +143,10 @@ def answer_batch(
 
 
 def answer_batches(
-    prompts: Sequence[tuple[str, Prompt]], max_new_tokens: int, batch_size: int, max_tokens: int | None
+    prompts: Sequence[tuple[str, Prompt]], max_new_tokens: int, batch_size: int, batch_tokens: int | None
 ) -> list[list[int]]:
     """The plan of `generate_answers`: which prompts are asked together, in order."""
-    return batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, max_tokens)
+    return batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, batch_tokens)
 
 
 def out_of_memory(model: Model, id_: str, tokens: int) -> ModelError:

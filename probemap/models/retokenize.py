@@ -24,7 +24,7 @@ def replay(
     *,
     chat: bool,
     batch_size: int = 8,
-    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
     """Replies as answers, in their order.
@@ -33,7 +33,7 @@ def replay(
     ----------
     chat: prompts are in the model's chat template; a reply that was not cut off then ends with the token that ends a
         turn.  What ended another reply is not known, and nothing is added.
-    max_tokens: of a batch, as for `batching.batches`.
+    batch_tokens: of a batch, as for `batching.batches`.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def replay(
     ModelError: a logit is not finite, or one text alone does not fit the memory.
     """
     answers = tokenise(model, pairs, chat=chat)
-    for batch in batches([len(a.token_ids) for a in answers], batch_size, max_tokens):
+    for batch in batches([len(a.token_ids) for a in answers], batch_size, batch_tokens):
 
         def read(some: list[int]) -> list[list[float]]:
             return _logprobs(model, [answers[i] for i in some])

@@ -110,7 +110,7 @@ def _local(
             frame=frame,
             max_new_tokens=task.max_new_tokens,
             batch_size=options.batch_size,
-            max_tokens=options.batch_tokens,
+            batch_tokens=options.batch_tokens,
             temperature=options.temperature,
             seed=options.seed,
             numbers=batches,
@@ -148,7 +148,7 @@ def _served(
         pairs = zip((prompt for _, prompt in prompts[rows]), coming, strict=True)
         for k in batches:
             yield replay(
-                model, list(islice(pairs, sizes[k])), chat=frame == "chat", max_tokens=options.batch_tokens, log=log
+                model, list(islice(pairs, sizes[k])), chat=frame == "chat", batch_tokens=options.batch_tokens, log=log
             )
 
     return Engine(model, frame, sizes, answers)
@@ -173,7 +173,7 @@ def _given(
 
     def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
         for k in batches:
-            yield replay(model, pairs[k], chat=chat, max_tokens=options.batch_tokens, log=log)
+            yield replay(model, pairs[k], chat=chat, batch_tokens=options.batch_tokens, log=log)
 
     return Engine(model, "given" if came else frame, [len(batch) for batch in pairs], answers)
 

@@ -85,7 +85,7 @@ def resample(
                     frame=frame,
                     max_new_tokens=limit,
                     batch_size=options.batch_size,
-                    max_tokens=options.batch_tokens,
+                    batch_tokens=options.batch_tokens,
                     temperature=options.temperature,
                     seed=_seed(options.seed, sample),
                     numbers=range(max(0, begun - sample * len(plan)), len(plan)),
