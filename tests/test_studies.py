@@ -22,7 +22,7 @@ from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs import integrity as contents
 from probemap.runs.integrity import answers_of
 from probemap.runs.options import Answering, Capturing, Probing, Resampling, Studying
-from probemap.runs.pipeline import answer, ask_p_true
+from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps import choose as choosing
 from probemap.runs.steps import studies as studying
@@ -30,6 +30,7 @@ from probemap.runs.steps import transfer as transferring
 from probemap.runs.steps.capture import capture
 from probemap.runs.steps.judge import judge
 from probemap.runs.steps.map import make_map
+from probemap.runs.steps.p_true import ask_p_true
 from probemap.runs.steps.resample import each_question, resample, sample_id
 from probemap.studies.generalisation import at_home
 

@@ -284,12 +284,12 @@ def p_true(
 ) -> None:
     """The model is asked whether its own answers are true; writes RUN/p_true.jsonl, a baseline of the map."""
     from probemap.runs import integrity as contents
-    from probemap.runs import pipeline
+    from probemap.runs.steps.p_true import ask_p_true
 
     made = opened(folder)
     with console_logger() as logger:
         loader = contents.loader_of(made, device)
-        pipeline.ask_p_true(made, exact=exact, loader=loader, batch_size=batch_size, redo=redo, logger=logger)
+        ask_p_true(made, exact=exact, loader=loader, batch_size=batch_size, redo=redo, logger=logger)
 
 
 @app.command("map", epilog="Example:  probemap map RUN --c auto --permutations 100 --redo")

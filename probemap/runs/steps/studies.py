@@ -21,8 +21,8 @@ from probemap.runs.integrity import (
     states_of,
 )
 from probemap.runs.options import Studying
-from probemap.runs.pipeline import ask_p_true
 from probemap.runs.run import Run
+from probemap.runs.steps.p_true import ask_p_true
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
 from probemap.studies.error_types import Sampled, kinds_of
 from probemap.studies.semantics import Gives, entropy, meanings
