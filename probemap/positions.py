@@ -19,7 +19,7 @@ from probemap.records import Answer, DataError, Span
 class Position:
     """A rule that names one token."""
 
-    meaning: str
+    description: str
     """One line for ``probemap positions``."""
     index: Callable[[Answer, Span | None], int | None]
     """(answer, exact answer) -> index into ``Answer.token_ids``, or None."""

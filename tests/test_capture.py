@@ -19,7 +19,7 @@ from probemap.models.model import Model
 from probemap.models.prompts import make_prompt
 from probemap.positions import token_indices
 from probemap.records import Answer, ModelError, StoreError
-from probemap.tasks.files import load_task
+from probemap.tasks.loading import load_task
 
 NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
 

@@ -21,7 +21,7 @@ from probemap.models.prompts import make_prompt, turns
 from probemap.records import ModelError, TextAnswer
 from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
-from probemap.tasks.files import load_task
+from probemap.tasks.loading import load_task
 
 
 class Server:

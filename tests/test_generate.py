@@ -9,7 +9,7 @@ from probemap.models.generate import generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import Frame, make_prompt
 from probemap.records import Answer, Example, Task
-from probemap.tasks.files import load_task
+from probemap.tasks.loading import load_task
 
 TASK = Task(
     "t",

@@ -126,7 +126,7 @@ def test_the_readme_s_python_runs_as_it_stands(capsys: pytest.CaptureFixture[str
 def test_the_readme_s_row_is_a_row(tmp_path: Path) -> None:
     (row,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
     (tmp_path / "questions.jsonl").write_text(row)
-    (example,) = probemap.load_examples(tmp_path / "questions.jsonl")
+    (example,) = probemap.load_task(tmp_path / "questions.jsonl").examples
     assert example.answers == tuple(json.loads(row)["answers"])
 
 

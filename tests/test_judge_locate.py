@@ -9,7 +9,7 @@ from probemap.grading.locate import LOCATORS, find_words, locate, paper_locator
 from probemap.grading.rules import judge
 from probemap.mentions import asserted_number, find_names, fold
 from probemap.records import Example, Kind, Task
-from probemap.tasks.files import load_task
+from probemap.tasks.loading import load_task
 
 CITIES = load_task("cities")
 COUNTRIES = CITIES.possible

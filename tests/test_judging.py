@@ -25,7 +25,7 @@ from probemap.runs.options import Answering, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run
 from probemap.runs.steps.judge import judge
-from probemap.tasks.supplied import read_decisions
+from probemap.tasks.supplied import read_manual_labels
 
 ROWS = [
     ("vienna", "Where is Vienna?", ["Austria"], "Vienna lies in Austria."),
@@ -120,7 +120,10 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     judge(run, replace(BOTH, decided=str(file)), redo=True)
     decided = {j.id: j for j in run.judgements()}
     assert len(server.asked) == asked, "what was said is not asked for again"
-    assert [decided[i].verdict.reason for i in ("rome", "oslo")] == ["wrong, as decided", "right, as decided"]
+    assert [decided[i].verdict.reason for i in ("rome", "oslo")] == [
+        "incorrect by manual label",
+        "correct by manual label",
+    ]
     assert [decided[i].span.text for i in ("rome", "oslo")] == ["land of pasta", "Norway"]  # type: ignore[union-attr]
     assert {i: decided[i] for i in ("vienna", "lima", "bern")} == {i: made[i] for i in ("vienna", "lima", "bern")}
     kept = run.path / "earlier" / "001-judge" / "disagreements.jsonl"
@@ -148,7 +151,7 @@ def test_what_a_person_decided_is_never_lost(run: Run, monkeypatch: pytest.Monke
         (rome, _) = (json.loads(line) for line in file.read_text().splitlines())
         assert (rome["correct"], rome["exact_answer"], rome["model"]["correct"]) == (False, "land of pasta", True)
         (made,) = (j for j in run.judgements() if j.id == "rome")
-        assert (made.verdict.reason, made.span and made.span.text) == ("wrong, as decided", "land of pasta")
+        assert (made.verdict.reason, made.span and made.span.text) == ("incorrect by manual label", "land of pasta")
 
 
 def test_a_verdict_that_came_with_the_answer_is_not_asked_for(
@@ -162,7 +165,7 @@ def test_a_verdict_that_came_with_the_answer_is_not_asked_for(
     given = Answering(answers=str(tmp_path / "a.jsonl"))
     made = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", given)
     judge(made, Judging("none", "model", SERVER))
-    assert [j.verdict.reason for j in made.judgements()] == ["wrong, as given", "the judge says no"]
+    assert [j.verdict.reason for j in made.judgements()] == ["supplied as incorrect", "the judge says no"]
     assert len(server.asked) == 1
 
 
@@ -283,15 +286,15 @@ TASK = Task("t", tuple(Example(i, q, tuple(gold)) for i, q, gold, _ in ROWS), "o
 
 def decisions(folder: Path, *rows: Any) -> Callable[[], Any]:
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return lambda: read_decisions(folder / "d.jsonl", TASK)
+    return lambda: read_manual_labels(folder / "d.jsonl", TASK)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([{"id": "rome"}], "row 1: no id or no correct"),
-        ([{"id": "paris", "correct": True}], "row 1: none of the questions is 'paris'"),
-        ([{"id": "rome", "correct": True}] * 2, "row 2: a second decision on 'rome'"),
+        ([{"id": "paris", "correct": True}], "row 1: there is no question with the id 'paris'"),
+        ([{"id": "rome", "correct": True}] * 2, "row 2: a second label for 'rome'"),
         ([{"id": "rome", "correct": "perhaps"}], "row 1: correct is 'perhaps'"),
         ([{"id": "rome", "correct": None, "exact_answer": 7}], "row 1: exact_answer is int"),
     ],
@@ -310,6 +313,6 @@ def test_an_exact_answer_must_stand_in_the_answer(run: Run, tmp_path: Path) -> N
     made = {j.id: j for j in run.judgements()}
     assert made["lima"].span is not None
     assert made["lima"].span.text == "Chile"
-    assert made["lima"].verdict.reason == "undecided, as decided"
+    assert made["lima"].verdict.reason == "undecided by manual label"
     assert (made["oslo"].verdict.correct, made["oslo"].span) == (False, None)
     assert made["vienna"].verdict.reason == "names an accepted answer"

@@ -16,7 +16,7 @@ from scipy.stats import fisher_exact
 
 from probemap.grading.locate import locate
 from probemap.grading.rules import judge
-from probemap.tasks.files import load_task
+from probemap.tasks.loading import load_task
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("labelled_answers.jsonl").read_text("utf-8").splitlines()]
 

@@ -1,4 +1,4 @@
-"""Every published data set is read from rows as its publisher spells them: hub rows, and the research code's files."""
+"""Conversion of rows as published: rows from the hub, and rows from the files of the research code."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from probemap.grading.rules import JUDGES
 from probemap.models.prompts import fill
 from probemap.records import DataError
-from probemap.tasks.files import load_task
-from probemap.tasks.published import PUBLISHED, adapted
+from probemap.tasks.loading import load_task
+from probemap.tasks.published import PUBLISHED, adapt_rows
 
 CHOICES = {"text": ["Lead", "Gold", "Tin"], "label": ["1", "2", "3"]}
 
@@ -141,37 +141,36 @@ EXPECTED: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_rows_become_examples(name: str) -> None:
-    task = adapted(name, ROWS[name])
+def test_adapt_rows_gives_examples(name: str) -> None:
+    task = adapt_rows(name, ROWS[name])
     assert [(e.id, e.question, e.answers) for e in task.examples] == EXPECTED[name]
     for example in task.examples:
-        asked = fill(task.prompt, example)
-        assert example.question in asked
-        right = JUDGES[task.kind](task, example, f"{example.answers[0]}.")
-        assert right.correct is True, "the preferred answer, said plainly, is right"
-        for wrong in set(example.choices) - set(example.answers):
-            assert JUDGES[task.kind](task, example, f"{wrong}.").correct is False
+        assert example.question in fill(task.prompt, example)
+        verdict = JUDGES[task.kind](task, example, f"{example.answers[0]}.")
+        assert verdict.correct is True, "the preferred answer alone is correct"
+        for choice in set(example.choices) - set(example.answers):
+            assert JUDGES[task.kind](task, example, f"{choice}.").correct is False
 
 
-def test_a_choice_is_right_by_letter_and_by_words_and_stands_in_a_drawn_place() -> None:
+def test_adapt_rows_shuffles_choices_graded_by_letter_or_words() -> None:
     rows = [{**ROWS["truthfulqa"][0], "question": f"What is {i}?"} for i in range(60)]
-    task = adapted("truthfulqa", rows)
-    places = [e.choices.index("gold") for e in task.examples]
-    assert {places.count(i) > 8 for i in range(3)} == {True}, "published with the right choice first"
+    task = adapt_rows("truthfulqa", rows)
+    indices = [e.choices.index("gold") for e in task.examples]
+    assert {indices.count(i) > 8 for i in range(3)} == {True}, "published with the correct choice first"
     example = task.examples[0]
-    letter = "ABC"[places[0]]
+    letter = "ABC"[indices[0]]
     assert f"{letter}) gold" in fill(task.prompt, example)
-    for said in (letter, f"({letter})", f"The answer is {letter}.", f"{letter}) gold", "It is gold."):
-        assert JUDGES["choices"](task, example, said).correct is True, said
-    other = "ABC"[places[0] - 1]
-    assert JUDGES["choices"](task, example, f"{other}.").correct is False
+    for text in (letter, f"({letter})", f"The answer is {letter}.", f"{letter}) gold", "It is gold."):
+        assert JUDGES["choices"](task, example, text).correct is True, text
+    incorrect = "ABC"[indices[0] - 1]
+    assert JUDGES["choices"](task, example, f"{incorrect}.").correct is False
     assert (
-        JUDGES["choices"](task, example, f"{other}) gold").correct is None
-        or not JUDGES["choices"](task, example, f"{other}) gold").correct
+        JUDGES["choices"](task, example, f"{incorrect}) gold").correct is None
+        or not JUDGES["choices"](task, example, f"{incorrect}) gold").correct
     )
 
 
-def test_the_same_rows_from_a_file(tmp_path: Path) -> None:
+def test_load_task_reads_published_rows_from_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS["gsm8k"]))
     task = load_task(f"gsm8k:{path}")
@@ -179,16 +178,16 @@ def test_the_same_rows_from_a_file(tmp_path: Path) -> None:
     assert task.source == "GSM8K (Cobbe et al. 2021), MIT"
 
 
-def test_a_question_that_stands_twice_is_taken_once() -> None:
+def test_adapt_rows_drops_repeated_questions() -> None:
     rows = [{"question": q, "answers": ["Gold"]} for q in ("What is Au?", "what is  AU?", "What is Sn?")]
-    assert [e.question for e in adapted("triviaqa", rows).examples] == ["What is Au?", "What is Sn?"]
+    assert [e.question for e in adapt_rows("triviaqa", rows).examples] == ["What is Au?", "What is Sn?"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_rows_of_something_else_are_refused(name: str) -> None:
+def test_adapt_rows_rejects_rows_of_other_data_sets(name: str) -> None:
     for row in ({"colour": "red"}, {}, {"question": 3, "answer": None}, "text", None):
-        with pytest.raises(DataError, match=rf"row 1 is none of {name}|no row of {name} can be asked"):
-            adapted(name, [row])  # type: ignore[list-item]
+        with pytest.raises(DataError, match=rf"row 1 is not a row of {name}|no row of {name} can be used"):
+            adapt_rows(name, [row])  # type: ignore[list-item]
 
 
 _JSON = st.recursive(
@@ -199,38 +198,38 @@ _JSON = st.recursive(
 
 
 @given(st.sampled_from(sorted(PUBLISHED)), st.data())
-def test_a_damaged_row_never_ends_in_a_traceback(name: str, data: st.DataObject) -> None:
+def test_adapt_rows_damaged_row_gives_data_error(name: str, data: st.DataObject) -> None:
     row = dict(ROWS[name][0])
     for field in data.draw(st.lists(st.sampled_from(sorted(row)), min_size=1, max_size=3)):
         row[field] = data.draw(_JSON)
     try:
-        task = adapted(name, [row])
+        task = adapt_rows(name, [row])
     except DataError as error:
         assert "hint:" in str(error)
     else:
         assert all(e.question.strip() and all(e.answers) for e in task.examples)
 
 
-def test_the_hub_is_asked_for_repository_config_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_from_hub_passes_repository_config_and_split(monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
-    asked = []
+    calls = []
 
     def load_dataset(repository: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
-        asked.append((repository, config, split))
+        calls.append((repository, config, split))
         return ROWS["arc"]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert load_task("arc").examples[0].answers == ("Gold",)
-    assert asked == [("allenai/ai2_arc", "ARC-Challenge", "test")]
+    assert calls == [("allenai/ai2_arc", "ARC-Challenge", "test")]
 
 
-def test_a_data_set_that_is_no_hub_s_says_where_its_file_comes_from() -> None:
+def test_load_from_hub_names_source_of_file_only_data_set() -> None:
     with pytest.raises(DataError, match=r"movies is published as a file.*\n?.*LLMsKnow.*movies:FILE"):
         load_task("movies")
 
 
-def test_two_questions_under_one_id_are_refused(tmp_path: Path) -> None:
+def test_load_task_rejects_repeated_ids(tmp_path: Path) -> None:
     path = tmp_path / "arc.jsonl"
     path.write_text("".join(json.dumps({**ROWS["arc"][0], "question": f"Which metal is {k}?"}) + "\n" for k in "ab"))
-    with pytest.raises(DataError, match="1 ids stand more than once: 'a'"):
+    with pytest.raises(DataError, match="1 ids occur more than once: 'a'"):
         load_task(f"arc:{path}")

@@ -11,7 +11,7 @@ from probemap.runs.integrity import read_answers
 from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 from probemap.runs.steps.judge import judge
-from probemap.tasks.files import TASKS
+from probemap.tasks.builtin import TASKS
 
 
 @pytest.mark.parametrize("task", TASKS)

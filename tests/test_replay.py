@@ -10,7 +10,7 @@ from probemap.models.model import Model
 from probemap.models.prompts import make_prompt, prompt_as_given, turn_end
 from probemap.models.retokenize import replay
 from probemap.records import DataError, Example, Task, TextAnswer
-from probemap.tasks.files import load_task
+from probemap.tasks.loading import load_task
 
 TASK = Task("t", tuple(Example(f"q{i}", f"What is {i} + 5?", (str(i),)) for i in range(9)), "numbers")
 

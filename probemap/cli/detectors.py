@@ -225,9 +225,9 @@ def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
 
 
 def _rows(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
-    from probemap.tasks.files import rows_of
+    from probemap.tasks.files import read_rows
 
-    for number, row in enumerate(rows_of(path), start=1):
+    for number, row in enumerate(read_rows(path), start=1):
         where = f"{path}, row {number}"
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: expected an object, got {type(row).__name__}", "one object per row")

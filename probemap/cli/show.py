@@ -93,15 +93,15 @@ def inspect(
 @app.command(epilog="Example:  probemap tasks")
 def tasks() -> None:
     """The built-in tasks, and the published data sets that are known by name."""
-    from probemap.tasks.files import TASKS
+    from probemap.tasks.builtin import TASKS
     from probemap.tasks.published import PUBLISHED
 
-    for name, line in TASKS.items():
-        task = line.load()
-        stdout.print(f"{name:<17} {len(task.examples):>4} questions  {line.meaning}", soft_wrap=True)
+    for name, builtin in TASKS.items():
+        task = builtin.load()
+        stdout.print(f"{name:<17} {len(task.examples):>4} questions  {builtin.description}", soft_wrap=True)
     for name, published in PUBLISHED.items():
         where = "file only" if published.hub is None else published.hub.repository
-        stdout.print(f"{name:<17} {published.meaning}  ({where}; {published.task.source})", soft_wrap=True)
+        stdout.print(f"{name:<17} {published.description}  ({where}; {published.task.source})", soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap positions")
@@ -110,7 +110,7 @@ def positions() -> None:
     from probemap.positions import POSITIONS
 
     for name, position in POSITIONS.items():
-        stdout.print(f"{name:<26} {position.meaning}", soft_wrap=True)
+        stdout.print(f"{name:<26} {position.description}", soft_wrap=True)
     last = "counted from the answer's last token; missing if it lies in the prompt"
     stdout.print(f"{'-1, -2, …':<26} {last}", soft_wrap=True)
 

@@ -44,7 +44,7 @@ class Answering:
     batch_tokens: int | None = None
     """Tokens per batch, padding included; None: no limit but `batch_size`."""
     answers: str | None = None
-    """A file of answers that exist already, see `given.read_replies`; None: they are made."""
+    """A file of answers that exist already, see `tasks.supplied.read_text_answers`; None: they are made."""
     endpoint: Endpoint | None = None
     """The server that answers; None: the model here."""
     during: Capturing | None = None
@@ -67,7 +67,7 @@ class Judging:
     endpoint: Endpoint | None = None
     """The server whose model is asked; None: the model that answered."""
     decided: str | None = None
-    """A file of verdicts and exact answers that a person has decided, see `given.read_decisions`."""
+    """A file of verdicts and exact answers that a person has decided, see `tasks.supplied.read_manual_labels`."""
 
 
 @dataclass(frozen=True)

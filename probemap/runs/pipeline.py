@@ -22,8 +22,8 @@ from probemap.runs.steps.judge import judge
 from probemap.runs.steps.map import make_map
 from probemap.runs.steps.p_true import ask_p_true
 from probemap.runs.steps.plot import plot
-from probemap.tasks.files import fingerprint, load_task
-from probemap.tasks.supplied import read_replies
+from probemap.tasks.loading import fingerprint, load_task
+from probemap.tasks.supplied import read_text_answers
 from probemap.workers import RayPool, at_work, worker_pool
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
@@ -51,7 +51,7 @@ def answer(
     ------
     DataError, ModelError, RunError
     """
-    task = load_task(data, n=options.n, seed=options.seed, gold=options.answers is None)
+    task = load_task(data, n=options.n, seed=options.seed, require_answers=options.answers is None)
     if options.prompt is not None:
         task = replace(task, prompt=options.prompt)
     if options.max_new_tokens is not None:
@@ -60,7 +60,7 @@ def answer(
     if options.answers is not None:
         if options.endpoint is not None:
             raise RunError("answers come from a file or from a server, not from both", "give --answers or --endpoint")
-        replies, others = read_replies(Path(options.answers), task)
+        replies, others = read_text_answers(Path(options.answers), task)
         inputs["answers"] = hashlib.sha256(Path(options.answers).read_bytes()).hexdigest()
         if others:
             logger.log(f"{others} rows of {options.answers} belong to none of the {len(replies)} questions")

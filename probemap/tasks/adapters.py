@@ -1,8 +1,8 @@
-"""One row of a published data set, as its publisher spells it, to an `Example`.
+"""Convert one row of a published data set, with the fields of its publisher, to an `Example`.
 
-An adapter gives None for a row that cannot be asked: one without an answer, or with one of a kind that is not judged.
-What is wrong with a row shows as KeyError, TypeError, ValueError, IndexError or AttributeError, which `published` turns
-into a message.
+An adapter returns None for a row that cannot be used: a row without an answer, or with an answer that cannot be graded.
+An invalid row raises KeyError, TypeError, ValueError, IndexError or AttributeError, which `published` converts to a
+DataError.
 """
 
 import json
@@ -20,15 +20,15 @@ Row = Mapping[str, Any]
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"a text was expected, not {value!r:.40}")
+        raise ValueError(f"expected a non-empty string, got {value!r:.40}")
     return value.strip()
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Distinct texts, in order."""
+    """Convert a list, a JSON list in a string, or one string to distinct strings, in order."""
     if isinstance(value, str):
         value = json.loads(value) if value.lstrip().startswith("[") else [value]
-    return tuple(dict.fromkeys(_text(str(one)) for one in value))
+    return tuple(dict.fromkeys(_text(str(item)) for item in value))
 
 
 def _id(row: Row, *fields: str) -> str:
@@ -36,12 +36,12 @@ def _id(row: Row, *fields: str) -> str:
 
 
 def _accepted(row: Row, field: str) -> Any:
-    """The answers as probemap's own files spell them, or as this publisher does."""
+    """Return the field ``answers`` of probemap's own format if the row has it, else the publisher's field."""
     return row.get("answers") or row[field]
 
 
-def _written_out(question: Any) -> str:
-    """A question that was typed into a search box: lower case, no question mark."""
+def _as_sentence(question: Any) -> str:
+    """Add a capital letter and a question mark to a search query."""
     text = _text(question)
     return f"{text[:1].upper()}{text[1:].rstrip('?')}?"
 
@@ -53,7 +53,7 @@ def trivia(row: Row) -> Example | None:
 
 
 def nq(row: Row) -> Example | None:
-    return Example(_id(row, "id"), _written_out(row["question"]), _texts(_accepted(row, "answer")))
+    return Example(_id(row, "id"), _as_sentence(row["question"]), _texts(_accepted(row, "answer")))
 
 
 def popqa(row: Row) -> Example | None:
@@ -71,10 +71,10 @@ def hotpot_with_context(row: Row) -> Example | None:
 
 
 def squad(row: Row) -> Example | None:
-    found = row["answers"]["text"]
-    if not found:
+    answers = row["answers"]["text"]
+    if not answers:
         return None
-    return Example(_id(row, "id"), _text(row["question"]), _texts(found), context=_text(row["context"]))
+    return Example(_id(row, "id"), _text(row["question"]), _texts(answers), context=_text(row["context"]))
 
 
 def _number(row: Row, value: str) -> Example | None:
@@ -91,7 +91,7 @@ def gsm8k(row: Row) -> Example | None:
 
 def math(row: Row) -> Example | None:
     answer = row.get("answer")
-    if answer is None:  # older releases have the solution only
+    if answer is None:  # older releases contain only the solution
         answer = ["", *re.findall(r"\\boxed\{([^{}]*)\}", row["solution"])][-1]
     return _number(row, str(answer))
 
@@ -100,36 +100,36 @@ def answerable_math(row: Row) -> Example | None:
     return _number(row, str(row["answer"]).strip("[] ")) if str(row.get("answerable", "True")) == "True" else None
 
 
-def _lettered(row: Row, id_: str, question: str, choices: Iterable[str], right: str) -> Example:
-    """The choices in an order drawn for this question: some data sets always put the right one first."""
+def _lettered(id_: str, question: str, choices: Iterable[str], correct: str) -> Example:
+    """Shuffle the choices with the question as seed: some data sets always put the correct one first."""
     shuffled = list(dict.fromkeys(_text(choice) for choice in choices))
     random.Random(question).shuffle(shuffled)
-    return Example(id_, _text(question), (_text(right),), tuple(shuffled))
+    return Example(id_, _text(question), (_text(correct),), tuple(shuffled))
 
 
 def truthful(row: Row) -> Example | None:
     choices = row["mc1_targets"]["choices"]
-    return _lettered(row, _id(row, "id"), row["question"], choices, choices[row["mc1_targets"]["labels"].index(1)])
+    return _lettered(_id(row, "id"), row["question"], choices, choices[row["mc1_targets"]["labels"].index(1)])
 
 
 def arc(row: Row) -> Example | None:
     texts, labels = row["choices"]["text"], row["choices"]["label"]
-    return _lettered(row, _id(row, "id"), row["question"], texts, texts[labels.index(row["answerKey"])])
+    return _lettered(_id(row, "id"), row["question"], texts, texts[labels.index(row["answerKey"])])
 
 
 def mmlu(row: Row) -> Example | None:
-    return _lettered(row, _id(row, "id"), row["question"], row["choices"], row["choices"][int(row["answer"])])
+    return _lettered(_id(row, "id"), row["question"], row["choices"], row["choices"][int(row["answer"])])
 
 
 def sciq(row: Row) -> Example | None:
-    wrong = [row[f"distractor{i}"] for i in (1, 2, 3)]
-    return _lettered(row, _id(row, "id"), row["question"], [*wrong, row["correct_answer"]], row["correct_answer"])
+    choices = [*(row[f"distractor{i}"] for i in (1, 2, 3)), row["correct_answer"]]
+    return _lettered(_id(row, "id"), row["question"], choices, row["correct_answer"])
 
 
 def sentiment(row: Row) -> Example | None:
     text = _text(row.get("text") or row.get("sentence") or row["review"])
     label = row["answers"][0] if "answers" in row else {0: "negative", 1: "positive"}.get(int(row["label"]))
-    if label is None:  # SST-2's test split has no labels
+    if label is None:  # the test split of SST-2 has no labels
         return None
     return Example(_id(row, "id", "idx"), text.replace("<br />", "\n"), (_text(label),), ("positive", "negative"))
 
@@ -168,7 +168,7 @@ def winobias(row: Row) -> Example | None:
 
 def boolq(row: Row) -> Example | None:
     answer = "yes" if row["answer"] in (True, "true", "True") else "no"
-    return Example("", _written_out(row["question"]), (answer,), ("yes", "no"), _text(row["passage"]))
+    return Example("", _as_sentence(row["question"]), (answer,), ("yes", "no"), _text(row["passage"]))
 
 
 def movies(row: Row) -> Example | None:

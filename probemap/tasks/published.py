@@ -1,7 +1,7 @@
-"""Published data sets by name: an adapter of a few lines each, for rows from the hub or from the same file on disk.
+"""Published data sets by name, from the Hugging Face hub or from a file with the same rows.
 
-A data set is a line in `PUBLISHED`: how it is asked and judged, which split is taken, its licence, and the function of
-`adapters` that reads its rows.  A question that stands twice is taken once.
+A data set is an entry of `PUBLISHED`: its prompt, how its answers are graded, its split, its licence, and the function of
+`adapters` that reads its rows.  A question that occurs more than once is used once.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ from probemap.tasks.adapters import Row
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the rows lie on the hub."""
+    """The location of the rows on the Hugging Face hub."""
 
     repository: str
     config: str | None
@@ -26,17 +26,17 @@ class Hub:
 
 @dataclass(frozen=True)
 class Published:
-    """One data set."""
+    """A published data set."""
 
-    meaning: str
+    description: str
+    """One line for ``probemap tasks``."""
     adapt: Callable[[Row], Example | None]
+    """Converts a row; None for a row that cannot be used."""
     task: Task
-    """How it is asked, without examples."""
+    """The task without its examples."""
     hub: Hub | None
-    """None: published as a file only; give that file."""
+    """None: the data set is not on the hub, and its file is needed."""
 
-
-# The data sets.
 
 _LETTERS = "{question}\n{letters}\nAnswer with the letter and the text of the right choice."
 _CONTEXT = "{context}\n\n{question}"
@@ -51,264 +51,286 @@ _REVIEW_SHOT = (
 _IN_LLMSKNOW = "in the form of github.com/technion-cs-nlp/LLMsKnow"
 
 
-def _line(
+def _entry(
     name: str,
     kind: Kind,
-    meaning: str,
+    description: str,
     adapt: Callable[[Row], Example | None],
+    *,
     hub: Hub | None,
     source: str,
-    **more: Any,
+    **options: Any,
 ) -> Published:
-    return Published(meaning, adapt, Task(name, (), kind, source=source, **more), hub)
+    return Published(description, adapt, Task(name, (), kind, source=source, **options), hub)
 
 
 PUBLISHED: dict[str, Published] = {
-    line.task.name: line
-    for line in (
-        _line(
+    entry.task.name: entry
+    for entry in (
+        _entry(
             "triviaqa",
             "open",
             "trivia, many accepted spellings",
             adapters.trivia,
-            Hub("mandarjoshi/trivia_qa", "rc.nocontext", "validation"),
-            "TriviaQA (Joshi et al. 2017), Apache-2.0",
+            hub=Hub("mandarjoshi/trivia_qa", "rc.nocontext", "validation"),
+            source="TriviaQA (Joshi et al. 2017), Apache-2.0",
         ),
-        _line(
+        _entry(
             "nq-open",
             "open",
-            "what people asked a search engine",
+            "questions that people asked a search engine",
             adapters.nq,
-            Hub("google-research-datasets/nq_open", None, "validation"),
-            "NQ-open (Kwiatkowski et al. 2019; Lee et al. 2019), CC BY-SA 3.0",
+            hub=Hub("google-research-datasets/nq_open", None, "validation"),
+            source="NQ-open (Kwiatkowski et al. 2019; Lee et al. 2019), CC BY-SA 3.0",
         ),
-        _line(
+        _entry(
             "popqa",
             "open",
-            "facts about entities, popular and not",
+            "facts about popular and unpopular entities",
             adapters.popqa,
-            Hub("akariasai/PopQA", None, "test"),
-            "PopQA (Mallen et al. 2023), MIT",
+            hub=Hub("akariasai/PopQA", None, "test"),
+            source="PopQA (Mallen et al. 2023), MIT",
         ),
-        _line(
+        _entry(
             "hotpotqa",
             "open",
-            "questions over two facts, without the pages",
+            "questions that combine two facts, without context",
             adapters.hotpot,
-            Hub("hotpotqa/hotpot_qa", "distractor", "validation"),
-            "HotpotQA (Yang et al. 2018), CC BY-SA 4.0",
+            hub=Hub("hotpotqa/hotpot_qa", "distractor", "validation"),
+            source="HotpotQA (Yang et al. 2018), CC BY-SA 4.0",
         ),
-        _line(
+        _entry(
             "hotpotqa-context",
             "open",
-            "the same, with ten pages to read",
+            "the same, with ten pages as context",
             adapters.hotpot_with_context,
-            Hub("hotpotqa/hotpot_qa", "distractor", "validation"),
-            "HotpotQA (Yang et al. 2018), CC BY-SA 4.0",
+            hub=Hub("hotpotqa/hotpot_qa", "distractor", "validation"),
+            source="HotpotQA (Yang et al. 2018), CC BY-SA 4.0",
             prompt=_CONTEXT,
         ),
-        _line(
+        _entry(
             "squad",
             "open",
             "questions about a paragraph",
             adapters.squad,
-            Hub("rajpurkar/squad", None, "validation"),
-            "SQuAD 1.1 (Rajpurkar et al. 2016), CC BY-SA 4.0",
+            hub=Hub("rajpurkar/squad", None, "validation"),
+            source="SQuAD 1.1 (Rajpurkar et al. 2016), CC BY-SA 4.0",
             prompt=_CONTEXT,
         ),
-        _line(
+        _entry(
             "gsm8k",
             "numbers",
             "grade-school word problems",
             adapters.gsm8k,
-            Hub("openai/gsm8k", "main", "test"),
-            "GSM8K (Cobbe et al. 2021), MIT",
+            hub=Hub("openai/gsm8k", "main", "test"),
+            source="GSM8K (Cobbe et al. 2021), MIT",
             max_new_tokens=320,
         ),
-        _line(
+        _entry(
             "math",
             "numbers",
-            "competition problems, those with a number as answer",
+            "competition problems whose answer is a number",
             adapters.math,
-            Hub("HuggingFaceH4/MATH-500", None, "test"),
-            "MATH (Hendrycks et al. 2021), the 500 of Lightman et al. 2023, MIT",
+            hub=Hub("HuggingFaceH4/MATH-500", None, "test"),
+            source="MATH (Hendrycks et al. 2021), the 500 of Lightman et al. 2023, MIT",
             max_new_tokens=512,
         ),
-        _line(
+        _entry(
             "answerable-math",
             "numbers",
             "short word problems",
             adapters.answerable_math,
-            None,
-            f"UMWP (Sun et al. 2024), {_IN_LLMSKNOW}, MIT",
+            hub=None,
+            source=f"UMWP (Sun et al. 2024), {_IN_LLMSKNOW}, MIT",
             max_new_tokens=200,
         ),
-        _line(
+        _entry(
             "truthfulqa",
             "choices",
-            "what people wrongly believe, one true choice",
+            "common misconceptions, one true choice",
             adapters.truthful,
-            Hub("truthfulqa/truthful_qa", "multiple_choice", "validation"),
-            "TruthfulQA (Lin et al. 2022), Apache-2.0",
+            hub=Hub("truthfulqa/truthful_qa", "multiple_choice", "validation"),
+            source="TruthfulQA (Lin et al. 2022), Apache-2.0",
             prompt=_LETTERS,
         ),
-        _line(
+        _entry(
             "imdb",
             "names",
             "film reviews: label first, then the reason",
             adapters.sentiment,
-            Hub("stanfordnlp/imdb", None, "test"),
-            "IMDB (Maas et al. 2011), for research",
+            hub=Hub("stanfordnlp/imdb", None, "test"),
+            source="IMDB (Maas et al. 2011), for research",
             prompt=_REVIEW,
             shots=(_REVIEW_SHOT,),
             max_new_tokens=48,
         ),
-        _line(
+        _entry(
             "sst2",
             "names",
             "sentences of film reviews: label first, then the reason",
             adapters.sentiment,
-            Hub("stanfordnlp/sst2", None, "validation"),
-            "SST-2 (Socher et al. 2013), for research",
+            hub=Hub("stanfordnlp/sst2", None, "validation"),
+            source="SST-2 (Socher et al. 2013), for research",
             prompt=_REVIEW,
             shots=(_REVIEW_SHOT,),
             max_new_tokens=48,
         ),
-        _line(
+        _entry(
             "mnli",
             "names",
             "does one sentence follow from another?",
             adapters.mnli,
-            Hub("nyu-mll/multi_nli", None, "validation_matched"),
-            "MultiNLI (Williams et al. 2018), OANC and others",
+            hub=Hub("nyu-mll/multi_nli", None, "validation_matched"),
+            source="MultiNLI (Williams et al. 2018), OANC and others",
             possible=(
                 ("entailment", "entails", "entailed"),
                 ("neutral", "neutrality"),
                 ("contradiction", "contradicts", "contradictory"),
             ),
         ),
-        _line(
+        _entry(
             "winogrande",
             "names",
-            "which of two does the blank mean?",
+            "which of two names does the blank refer to?",
             adapters.winogrande,
-            Hub("allenai/winogrande", "winogrande_xl", "validation"),
-            "WinoGrande (Sakaguchi et al. 2020), CC BY",
+            hub=Hub("allenai/winogrande", "winogrande_xl", "validation"),
+            source="WinoGrande (Sakaguchi et al. 2020), CC BY",
         ),
-        _line(
+        _entry(
             "winobias",
             "names",
-            "which of two people does the pronoun mean?",
+            "which of two people does the pronoun refer to?",
             adapters.winobias,
-            None,
-            f"WinoBias (Zhao et al. 2018), {_IN_LLMSKNOW}, MIT",
+            hub=None,
+            source=f"WinoBias (Zhao et al. 2018), {_IN_LLMSKNOW}, MIT",
         ),
-        _line(
+        _entry(
             "boolq",
             "names",
             "yes or no, about a paragraph",
             adapters.boolq,
-            Hub("google/boolq", None, "validation"),
-            "BoolQ (Clark et al. 2019), CC BY-SA 3.0",
+            hub=Hub("google/boolq", None, "validation"),
+            source="BoolQ (Clark et al. 2019), CC BY-SA 3.0",
             prompt=_CONTEXT,
         ),
-        _line(
+        _entry(
             "arc",
             "choices",
-            "school science, the hard part",
+            "school science, challenge set",
             adapters.arc,
-            Hub("allenai/ai2_arc", "ARC-Challenge", "test"),
-            "ARC (Clark et al. 2018), CC BY-SA 4.0",
+            hub=Hub("allenai/ai2_arc", "ARC-Challenge", "test"),
+            source="ARC (Clark et al. 2018), CC BY-SA 4.0",
             prompt=_LETTERS,
         ),
-        _line(
+        _entry(
             "mmlu",
             "choices",
             "57 subjects, four choices",
             adapters.mmlu,
-            Hub("cais/mmlu", "all", "test"),
-            "MMLU (Hendrycks et al. 2021), MIT",
+            hub=Hub("cais/mmlu", "all", "test"),
+            source="MMLU (Hendrycks et al. 2021), MIT",
             prompt=_LETTERS,
         ),
-        _line(
+        _entry(
             "sciq",
             "choices",
             "science exams, four choices",
             adapters.sciq,
-            Hub("allenai/sciq", None, "test"),
-            "SciQ (Welbl et al. 2017), CC BY-NC 3.0",
+            hub=Hub("allenai/sciq", None, "test"),
+            source="SciQ (Welbl et al. 2017), CC BY-NC 3.0",
             prompt=_LETTERS,
         ),
-        _line(
+        _entry(
             "movies",
             "open",
-            "who acted as a role in a film?",
+            "who played a role in a film?",
             adapters.movies,
-            None,
-            f"Movies (Orgad et al. 2024), {_IN_LLMSKNOW}, MIT",
+            hub=None,
+            source=f"Movies (Orgad et al. 2024), {_IN_LLMSKNOW}, MIT",
         ),
     )
 }
 """Name -> published data set."""
 
 
-def adapted(name: str, rows: Iterable[Row]) -> Task:
-    """The task of data set `name` with these rows, in their order.
+def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
+    """Convert rows of a published data set to a task; their order is kept.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PUBLISHED`.
+    rows : iterable of mappings
+        The rows as published.
+
+    Returns
+    -------
+    Task
 
     Raises
     ------
-    DataError: rows of another data set, or none that can be asked.
+    DataError
+        If a row does not belong to the data set, or no row can be used.
     """
     published = PUBLISHED[name]
+    hint = f"pass the rows as they are published ({published.task.source})"
     examples: list[Example] = []
-    seen: set[str] = set()
+    questions: set[str] = set()
     for number, row in enumerate(rows, start=1):
         try:
             example = published.adapt(row)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise DataError(
-                f"row {number} is none of {name}: {type(error).__name__} {str(error)[:80]} "
-                f"(its fields: {', '.join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__})",
-                f"give the rows as they are published ({published.task.source})",
-            ) from None
+            fields = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+            problem = (
+                f"row {number} is not a row of {name}: {type(error).__name__} {str(error)[:80]} (fields: {fields})"
+            )
+            raise DataError(problem, hint) from None
         if example is None:
             continue
-        asked = " ".join(fold(example.context + " " + example.question)[0].split())
-        if asked not in seen:
-            seen.add(asked)
+        question = " ".join(fold(example.context + " " + example.question)[0].split())
+        if question not in questions:
+            questions.add(question)
             examples.append(replace(example, id=example.id or f"{name}-{number}"))
     if not examples:
-        raise DataError(
-            f"no row of {name} can be asked", f"give the rows as they are published ({published.task.source})"
-        )
+        raise DataError(f"no row of {name} can be used", hint)
     return replace(published.task, examples=tuple(examples))
 
 
-def from_hub(name: str) -> Task:
-    """The data set, downloaded through ``datasets``.
+def load_from_hub(name: str) -> Task:
+    """Download a published data set with ``datasets``.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PUBLISHED`.
+
+    Returns
+    -------
+    Task
 
     Raises
     ------
-    DataError: it is published as a file only, ``datasets`` is missing, or the hub refuses.
+    DataError
+        If the data set is published only as a file, ``datasets`` is not installed, or the download fails.
     """
     hub = PUBLISHED[name].hub
     if hub is None:
         raise DataError(
             f"{name} is published as a file, not on the hub",
-            f"get it ({PUBLISHED[name].task.source}), then {name}:FILE",
+            f"download the file ({PUBLISHED[name].task.source}), then use {name}:FILE",
         )
     try:
         import datasets
     except ImportError:
         raise DataError(
-            f"{name} comes from the hub, which needs the package datasets",
-            f"pip install 'probemap[hub]', or {name}:FILE",
+            f"loading {name} from the hub needs the package datasets, which is not installed",
+            f"pip install 'probemap[hub]', or use {name}:FILE",
         ) from None
     try:
         rows = datasets.load_dataset(hub.repository, hub.config, split=hub.split)
-    except Exception as error:  # datasets raises what its backends raise
+    except Exception as error:  # datasets raises the exceptions of its backends
         raise DataError(
             f"{hub.repository} could not be loaded: {redacted_message(error)}",
-            f"check the network, or give the same rows as a file: {name}:FILE",
+            f"check the network, or pass the same rows as a file: {name}:FILE",
         ) from None
-    return adapted(name, rows)
+    return adapt_rows(name, rows)

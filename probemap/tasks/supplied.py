@@ -1,4 +1,4 @@
-"""Answers that you already have: a file of texts, joined to the questions by id or by question."""
+"""User-supplied answers and manual labels, read from files and matched to the questions."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,120 +7,152 @@ from pathlib import Path
 from typing import Any
 
 from probemap.records import DataError, Task, TextAnswer, Verdict
-from probemap.tasks.files import rows_of
+from probemap.tasks.files import read_rows
 
-DECIDED = {True: "right, as decided", False: "wrong, as decided", None: "undecided, as decided"}
-"""Reason of a verdict that a person gave."""
+MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
+"""Reason of a verdict that a person entered."""
 
-GIVEN = {True: "right, as given", False: "wrong, as given", None: "undecided, as given"}
+SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
 """Reason of a verdict that came with the answer."""
 
 _FIELDS = "each row needs a text field 'text', and 'id' or 'question'"
 
 
-def read_replies(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
-    """One reply per question, in the order of the questions; and how many rows belong to no question.
+def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
+    """Read answers that exist already, one per question.
 
-    A file is JSONL, CSV or Parquet with one row per answer: ``text``, the answer as the model produced it; ``id`` or
-    ``question``, whose answer it is; and optionally ``prompt``, the very text that the model saw, template included;
-    ``correct``, true, false or null for undecided; ``stopped``, false if the answer was cut off.
+    Parameters
+    ----------
+    path : Path
+        A JSONL, CSV or Parquet file with one row per answer: ``text``, the answer as the model produced it; ``id`` or
+        ``question``, to match it to a question; and optionally ``prompt``, the exact text that the model saw, template
+        included; ``correct``, true, false, or null for undecided; ``stopped``, false if the answer was cut off.
+    task : Task
+
+    Returns
+    -------
+    answers : list of TextAnswer
+        In the order of the questions.
+    n_unmatched : int
+        Number of rows that belong to no question.
 
     Raises
     ------
-    DataError: no such file, a bad row, a question without an answer or with two.
+    DataError
+        If the file does not exist, a row is invalid, or a question has no answer or two answers.
     """
     ids = {e.id for e in task.examples}
-    by_question = {e.question: e.id for e in task.examples}
-    twice = {question for question, count in Counter(e.question for e in task.examples).items() if count > 1}
-    found: dict[str, TextAnswer] = {}
-    others = 0
-    for number, row in enumerate(rows_of(path), start=1):
-        where = f"{path}, row {number}"
+    id_of_question = {e.question: e.id for e in task.examples}
+    repeated = {question for question, count in Counter(e.question for e in task.examples).items() if count > 1}
+    answers: dict[str, TextAnswer] = {}
+    n_unmatched = 0
+    for number, row in enumerate(read_rows(path), start=1):
+        location = f"{path}, row {number}"
         if not isinstance(row, Mapping):
-            raise DataError(f"{where}: expected an object, got {type(row).__name__}", "one object per row")
+            raise DataError(f"{location}: expected an object, got {type(row).__name__}", "write one object per row")
         id_ = str(row["id"]) if row.get("id") not in (None, "") else ""
         if not id_:
             question = row.get("question")
             if not isinstance(question, str):
-                raise DataError(f"{where}: neither id nor question (fields: {', '.join(map(str, row))})", _FIELDS)
-            if question in twice:
-                raise DataError(f"{where}: {question[:60]!r} is asked more than once", "join the answers by 'id'")
-            id_ = by_question.get(question, "")
+                raise DataError(f"{location}: neither id nor question (fields: {', '.join(map(str, row))})", _FIELDS)
+            if question in repeated:
+                raise DataError(
+                    f"{location}: the question {question[:60]!r} occurs more than once", "match the answers by 'id'"
+                )
+            id_ = id_of_question.get(question, "")
         if id_ not in ids:
-            others += 1
-        elif id_ in found:
-            raise DataError(f"{where}: a second answer to {id_!r}", "give one answer per question")
+            n_unmatched += 1
+        elif id_ in answers:
+            raise DataError(f"{location}: a second answer to {id_!r}", "supply one answer per question")
         else:
-            found[id_] = _reply(row, id_, where)
-    if missing := [e.id for e in task.examples if e.id not in found]:
-        shown = ", ".join(repr(i) for i in missing[:5])
+            answers[id_] = _text_answer(row, id_, location)
+    if missing := [e.id for e in task.examples if e.id not in answers]:
+        shown = ", ".join(repr(id_) for id_ in missing[:5])
         raise DataError(
             f"{path} has no answer to {len(missing)} of {len(task.examples)} questions: {shown}",
-            "answer these too, or take them out of the questions",
+            "add these answers, or remove the questions",
         )
-    if unjudged := [e.id for e in task.examples if not e.answers and found[e.id].verdict is None]:
+    if ungradable := [e.id for e in task.examples if not e.answers and answers[e.id].verdict is None]:
         raise DataError(
-            f"{len(unjudged)} questions have neither accepted answers nor a verdict, first {unjudged[0]!r}",
-            "give 'answers' with the questions, or 'correct' (true, false or null) with every text",
+            f"{len(ungradable)} questions have neither accepted answers nor a verdict, the first is {ungradable[0]!r}",
+            "add 'answers' to the questions, or 'correct' (true, false or null) to every answer",
         )
-    return [found[e.id] for e in task.examples], others
+    return [answers[e.id] for e in task.examples], n_unmatched
 
 
-def _reply(row: Mapping[str, Any], id_: str, where: str) -> TextAnswer:
+def _text_answer(row: Mapping[str, Any], id_: str, location: str) -> TextAnswer:
     text, prompt = row.get("text"), row.get("prompt")
     if not isinstance(text, str):
-        raise DataError(f"{where}: no text (fields: {', '.join(map(str, row))})", _FIELDS)
+        raise DataError(f"{location}: no text (fields: {', '.join(map(str, row))})", _FIELDS)
     if prompt is not None and not isinstance(prompt, str):
-        raise DataError(f"{where}: prompt is {type(prompt).__name__}", "give the text that the model saw")
+        raise DataError(
+            f"{location}: prompt is {type(prompt).__name__}, expected a string", "write the text that the model saw"
+        )
     verdict = None
     if "correct" in row:
-        correct = _truth(row["correct"], f"{where}: correct")
-        verdict = Verdict(correct, GIVEN[correct])
-    stopped = _truth(row.get("stopped"), f"{where}: stopped")
+        correct = _parse_bool(row["correct"], f"{location}: correct")
+        verdict = Verdict(correct, SUPPLIED[correct])
+    stopped = _parse_bool(row.get("stopped"), f"{location}: stopped")
     return TextAnswer(id_, text, stopped is not False, prompt or None, verdict)
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What a person decided of an answer."""
+class ManualLabel:
+    """The verdict and the exact answer that a person entered for an answer."""
 
     verdict: Verdict
     exact_answer: str | None
-    """As it stands in the answer; empty: there is none; None: nothing was decided."""
+    """The exact answer as it is written in the answer; empty: the answer has none; None: not labelled."""
 
 
-def read_decisions(path: Path, task: Task) -> dict[str, Decision]:
-    """Id -> decision, from a file with one row per answer: ``id``, ``correct`` (true, false or null for undecided) and
-    optionally ``exact_answer`` (null: there is none); other fields are for the reader.
+def read_manual_labels(path: Path, task: Task) -> dict[str, ManualLabel]:
+    """Read manual labels.
+
+    Parameters
+    ----------
+    path : Path
+        A JSONL, CSV or Parquet file with one row per labelled answer: ``id``; ``correct``, true, false, or null for
+        undecided; and optionally ``exact_answer``, null if the answer has none.  Further fields are ignored.
+    task : Task
+
+    Returns
+    -------
+    dict of str to ManualLabel
+        By the id of the question.
 
     Raises
     ------
-    DataError: no such file, a bad row, an id that is none of the questions' or stands twice.
+    DataError
+        If the file does not exist, a row is invalid, or an id is unknown or occurs twice.
     """
     ids = {e.id for e in task.examples}
-    found: dict[str, Decision] = {}
-    for number, row in enumerate(rows_of(path), start=1):
-        where = f"{path}, row {number}"
+    labels: dict[str, ManualLabel] = {}
+    for number, row in enumerate(read_rows(path), start=1):
+        location = f"{path}, row {number}"
         if not isinstance(row, Mapping) or "id" not in row or "correct" not in row:
-            raise DataError(f"{where}: no id or no correct", "each row needs 'id' and 'correct'")
+            raise DataError(f"{location}: no id or no correct", "each row needs 'id' and 'correct'")
         id_ = str(row["id"])
-        if id_ not in ids or id_ in found:
-            problem = "a second decision on" if id_ in found else "none of the questions is"
-            raise DataError(f"{where}: {problem} {id_!r}", "one row per answer, under its question's id")
-        correct, exact = _truth(row["correct"], f"{where}: correct"), row.get("exact_answer")
+        if id_ not in ids or id_ in labels:
+            problem = "a second label for" if id_ in labels else "there is no question with the id"
+            raise DataError(f"{location}: {problem} {id_!r}", "write one row per answer, with the id of its question")
+        correct, exact = _parse_bool(row["correct"], f"{location}: correct"), row.get("exact_answer")
         if not isinstance(exact, str | None):
-            raise DataError(f"{where}: exact_answer is {type(exact).__name__}", "write a text, or null for none")
-        found[id_] = Decision(Verdict(correct, DECIDED[correct]), (exact or "") if "exact_answer" in row else None)
-    return found
+            raise DataError(
+                f"{location}: exact_answer is {type(exact).__name__}, expected a string",
+                "write a string, or null if the answer has no exact answer",
+            )
+        exact_answer = (exact or "") if "exact_answer" in row else None
+        labels[id_] = ManualLabel(Verdict(correct, MANUAL[correct]), exact_answer)
+    return labels
 
 
-_TRUTH = {"true": True, "1": True, "false": False, "0": False, "": None, "null": None, "none": None}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "": None, "null": None, "none": None}
 
 
-def _truth(value: Any, where: str) -> bool | None:
-    """A truth value of JSON, or as a CSV spells it."""
+def _parse_bool(value: Any, location: str) -> bool | None:
+    """Convert a JSON boolean or null, or its spelling in a CSV file."""
     if value is None or isinstance(value, bool):
         return value
-    if (spelt := str(value).strip().lower()) in _TRUTH:
-        return _TRUTH[spelt]
-    raise DataError(f"{where} is {value!r}", "write true, false, or null for undecided")
+    if (spelling := str(value).strip().lower()) in _BOOLEANS:
+        return _BOOLEANS[spelling]
+    raise DataError(f"{location} is {value!r}", "write true, false, or null for undecided")

@@ -15,7 +15,7 @@ from probemap.records import Answer, DataError, Judgement, JudgeResponse, RunErr
 from probemap.runs.integrity import answer_inputs, answers_of, loader_of, refuse_paper_locator
 from probemap.runs.options import Judging
 from probemap.runs.run import Run
-from probemap.tasks.supplied import Decision, read_decisions
+from probemap.tasks.supplied import ManualLabel, read_manual_labels
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; the rules do not need them
     from probemap.grading.llm import Assessor
@@ -50,10 +50,10 @@ def judge(
         copied = (ordinary if locator == "paper" else locator) == "model"
         if options.endpoint is not None and not copied and options.judge == "rules":
             raise RunError("a server is named, but rules judge and locate", "add --judge model or --locator model")
-        decisions: dict[str, Decision] = {}
+        decisions: dict[str, ManualLabel] = {}
         digest = None
         if options.decided is not None:
-            decisions = read_decisions(Path(options.decided), task)
+            decisions = read_manual_labels(Path(options.decided), task)
             digest = hashlib.sha256(Path(options.decided).read_bytes()).hexdigest()
             for said in answers_of(run, task):  # what does not fit is refused before anything is set aside
                 if said.id in decisions:
@@ -165,7 +165,7 @@ class _Asked:
         find: Locator | None,
         judges: bool,
         paper: bool,
-        decisions: Mapping[str, Decision],
+        decisions: Mapping[str, ManualLabel],
     ) -> list[Judgement]:
         """What the model says, and the rules where it is not asked; writes and tells where the two differ.
 
@@ -292,13 +292,13 @@ def _kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
 
 def _decided(
-    answers: Sequence[Answer], made: Sequence[Judgement], decisions: Mapping[str, Decision]
+    answers: Sequence[Answer], made: Sequence[Judgement], decisions: Mapping[str, ManualLabel]
 ) -> list[Judgement]:
     pairs = zip(answers, made, strict=True)
     return [_decide(a, j, decisions[a.id]) if a.id in decisions else j for a, j in pairs]
 
 
-def _decide(answer: Answer, made: Judgement, decision: Decision) -> Judgement:
+def _decide(answer: Answer, made: Judgement, decision: ManualLabel) -> Judgement:
     """The judgement with what a person decided.
 
     Raises

@@ -1,0 +1,94 @@
+"""A task by name or from a file."""
+
+import hashlib
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from probemap.records import DataError, Example, Task
+from probemap.tasks.builtin import TASKS
+from probemap.tasks.files import read_rows, task_from_file
+from probemap.tasks.published import PUBLISHED, adapt_rows, load_from_hub
+
+
+def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, require_answers: bool = True) -> Task:
+    """Load a task by name, or from a JSONL, CSV or Parquet file.
+
+    Parameters
+    ----------
+    source : str or Path
+        ``cities``: a built-in task, see `TASKS`.  ``triviaqa``: a published data set (`probemap tasks` lists them),
+        downloaded from the Hugging Face hub.  ``triviaqa:rows.jsonl``: the same data set from a file that holds the
+        rows as published.  ``rows.jsonl``: your own file.
+
+        A file of your own has one row per question with the fields ``question`` and ``answers`` (a list or one
+        string), and optionally ``id``, ``choices`` (a list) and ``context``.  In a CSV file a list is written as JSON.
+        The kind of the task follows from all rows together: ``names`` if every row has choices or if few distinct
+        answers recur, ``numbers`` if every answer is a number, otherwise ``open``.
+    n : int, optional
+        Number of questions to draw without replacement; their order is kept.  None takes all of them.
+    seed : int
+        Seed of that draw.
+    require_answers : bool
+        False accepts rows without ``answers`` in your own file, for answers that come with their verdicts.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    DataError
+        If the task or file does not exist, a file is empty or unreadable, a row is invalid, an id occurs more than
+        once, or `n` exceeds the number of questions.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> task = probemap.load_task("cities", n=50, seed=1)
+    >>> len(task.examples), task.kind
+    (50, 'names')
+    >>> task.examples[0].question
+    'In which country is the city of Berlin?'
+    """
+    task = _load(str(source), require_answers)
+    _check_ids(task.examples, source)
+    if n is None:
+        return task
+    if not 0 < n <= len(task.examples):
+        raise DataError(
+            f"{n} questions were requested, but {source} has {len(task.examples)}",
+            f"set --n to a number between 1 and {len(task.examples)}, or leave it out",
+        )
+    rows = sorted(random.Random(seed).sample(range(len(task.examples)), n))
+    return replace(task, examples=tuple(task.examples[row] for row in rows))
+
+
+def _load(source: str, require_answers: bool) -> Task:
+    name, colon, file = source.partition(":")
+    if source in TASKS:
+        return TASKS[source].load()
+    if name in PUBLISHED:
+        return adapt_rows(name, read_rows(Path(file))) if colon else load_from_hub(name)
+    if not Path(source).is_file():
+        raise DataError(
+            f"no file or task named {source!r}",
+            f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; files end in .jsonl, .csv or .parquet",
+        )
+    return task_from_file(Path(source), require_answers=require_answers)
+
+
+def _check_ids(examples: tuple[Example, ...], source: str | Path) -> None:
+    repeated = [id_ for id_, count in Counter(e.id for e in examples).items() if count > 1]
+    if repeated:
+        shown = ", ".join(repr(id_) for id_ in repeated[:5])
+        raise DataError(
+            f"{source}: {len(repeated)} ids occur more than once: {shown}",
+            "make the ids unique, or leave the field out to number the rows",
+        )
+
+
+def fingerprint(task: Task) -> str:
+    """Return the SHA-256 over all fields of a task, its examples included."""
+    return hashlib.sha256(repr(task).encode()).hexdigest()
