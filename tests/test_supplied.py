@@ -24,13 +24,13 @@ TASK = Task(
 )
 
 
-def write_rows(path: Path, *rows: Any) -> Path:
+def write(path: Path, *rows: Any) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def test_read_text_answers_matches_by_id_or_question(tmp_path: Path) -> None:
-    file = write_rows(
+    file = write(
         tmp_path / "f.jsonl",
         {"question": "Where is Lima?", "text": "Peru.", "prompt": "Q: Lima?\nA:", "correct": True},
         {"id": "c", "text": "of another question"},
@@ -66,13 +66,13 @@ def test_read_text_answers_parses_booleans_of_csv(tmp_path: Path) -> None:
 )
 def test_read_text_answers_error_names_row(tmp_path: Path, rows: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_text_answers(write_rows(tmp_path / "f.jsonl", *rows), TASK)
+        read_text_answers(write(tmp_path / "f.jsonl", *rows), TASK)
 
 
 def test_read_text_answers_repeated_question_needs_id(tmp_path: Path) -> None:
     repeated = Task("t", (TASK.examples[0], Example("c", "Where is Rome?", ("Italy",))), "open")
     with pytest.raises(DataError, match="the question 'Where is Rome\\?' occurs more than once"):
-        read_text_answers(write_rows(tmp_path / "f.jsonl", {"question": "Where is Rome?", "text": "x"}), repeated)
+        read_text_answers(write(tmp_path / "f.jsonl", {"question": "Where is Rome?", "text": "x"}), repeated)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["id", "question", "text", "correct", "x"]), st.from_type(object))))
@@ -80,24 +80,20 @@ def test_read_text_answers_any_rows_give_data_error(rows: list[dict[str, Any]]) 
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        file = write_rows(Path(folder) / "f.jsonl", *json.loads(json.dumps(rows, default=str, skipkeys=True)))
+        file = write(Path(folder) / "f.jsonl", *json.loads(json.dumps(rows, default=str, skipkeys=True)))
         with pytest.raises(DataError):
             read_text_answers(file, Task("t", (Example("unmatched", "unmatched", ("x",)),), "open"))
 
 
 def test_supplied_verdicts_need_no_accepted_answers(tmp_path: Path, chat_folder: Path) -> None:
-    questions = write_rows(
-        tmp_path / "q.jsonl", {"id": "a", "question": "Where is Rome?"}, {"id": "b", "question": "Lima?"}
-    )
+    questions = write(tmp_path / "q.jsonl", {"id": "a", "question": "Where is Rome?"}, {"id": "b", "question": "Lima?"})
     with pytest.raises(DataError, match="row 1: no answers to 'Where is Rome"):
         load_task(questions)
-    texts = write_rows(
-        tmp_path / "f.jsonl", {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain"}
-    )
+    texts = write(tmp_path / "f.jsonl", {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain"})
     loader, options = Loader(str(chat_folder)), Answering(answers=str(texts))
     with pytest.raises(DataError, match="1 questions have neither accepted answers nor a verdict, the first is 'b'"):
         answer(questions, loader, tmp_path / "run", options)
-    write_rows(texts, {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain", "correct": False})
+    write(texts, {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain", "correct": False})
     run = answer(questions, loader, tmp_path / "run", options)
     judge(run, Judging("none"))
     assert [j.verdict for j in run.judgements()] == [
@@ -107,14 +103,14 @@ def test_supplied_verdicts_need_no_accepted_answers(tmp_path: Path, chat_folder:
 
 
 def test_changed_answer_file_is_a_changed_input(tmp_path: Path, chat_folder: Path) -> None:
-    questions = write_rows(tmp_path / "q.jsonl", {"id": "a", "question": "Where is Rome?", "answers": ["Italy"]})
-    texts = write_rows(tmp_path / "f.jsonl", {"id": "a", "text": "Italy"})
+    questions = write(tmp_path / "q.jsonl", {"id": "a", "question": "Where is Rome?", "answers": ["Italy"]})
+    texts = write(tmp_path / "f.jsonl", {"id": "a", "text": "Italy"})
     loader, options = Loader(str(chat_folder)), Answering(answers=str(texts))
     run = answer(questions, loader, tmp_path / "run", options)
     judge(run, Judging("none"))
     assert run.judgements()[0].verdict.reason == "names an accepted answer", (
         "an answer without a verdict is graded by the rules"
     )
-    write_rows(texts, {"id": "a", "text": "Spain"})
+    write(texts, {"id": "a", "text": "Spain"})
     with pytest.raises(RunError, match=r"its input changed \(answers\)"):
         answer(questions, loader, tmp_path / "run", options)

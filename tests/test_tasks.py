@@ -183,7 +183,7 @@ def test_load_task_rejects_text_that_is_not_utf8(tmp_path: Path) -> None:
         max_size=5,
     )
 )
-def test_load_task_any_row_gives_example_or_data_error(
+def test_load_task_any_row_gives_example_or_error(
     tmp_path_factory: pytest.TempPathFactory, row: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / "t.jsonl"

@@ -1,7 +1,7 @@
 """Published data sets by name, from the Hugging Face hub or from a file with the same rows.
 
-A data set is an entry of `PUBLISHED`: its prompt, how its answers are graded, its split, its licence, and the function of
-`adapters` that reads its rows.  A question that occurs more than once is used once.
+An entry of `PUBLISHED` has the prompt, the kind of the answers, the split, the licence, and the function of `adapters`
+that converts a row.  A question that occurs more than once is used once.
 """
 
 from collections.abc import Callable, Iterable, Mapping
