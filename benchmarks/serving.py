@@ -37,9 +37,9 @@ from served import MALFORMED, Served, request, served
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Score, Scorer
-from probemap.models.generate import Wanted, answer_batch
+from probemap.models.generate import GenerationRequest, generate_batch
 from probemap.models.model import load_model
-from probemap.models.prompts import Turn, conversation, turns
+from probemap.models.prompts import ChatMessage, chat_messages, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
@@ -60,13 +60,13 @@ def opened(run: str, detector: str, batch_size: int = 32) -> tuple[list[Asked], 
     return list(zip(task.examples, answers_of(whole, task), strict=True)), Scorer(made, model, batch_size=batch_size)
 
 
-def messages(scorer: Scorer, example: Example) -> list[Turn]:
+def messages(scorer: Scorer, example: Example) -> list[ChatMessage]:
     """The question as a conversation that gives the model the prompt that the run gave it."""
     origin = scorer.detector.origin
-    return list(turns(origin.asked, example)) if origin.frame == "chat" else [_user(example.question)]
+    return list(chat_messages(origin.asked, example)) if origin.frame == "chat" else [_user(example.question)]
 
 
-def _user(text: str) -> Turn:
+def _user(text: str) -> ChatMessage:
     return {"role": "user", "content": text}
 
 
@@ -274,7 +274,8 @@ def wrong_scores(pairs: list[Asked], scorer: Scorer, seen: Seen) -> list[tuple[s
         some = wanted[start : start + scorer.batch_size]
         examples = [pairs[number][0] for number, _ in some]
         said = scorer.speak(
-            examples, [Wanted(e.id, scorer.prompt(e), limit) for e, (_, limit) in zip(examples, some, strict=True)]
+            examples,
+            [GenerationRequest(e.id, scorer.prompt(e), limit) for e, (_, limit) in zip(examples, some, strict=True)],
         )
         # The very tokens once more, in a second pass: not what was seen while they were said.
         again = scorer.score(examples, [one.answer for one in said])
@@ -335,12 +336,14 @@ def _batch_size(metrics: str) -> float:
 # What the probe costs.
 
 
-def spoken(scorer: Scorer, examples: list[Example], wanted: list[Wanted], probe: bool) -> tuple[list[Answer], float]:
+def spoken(
+    scorer: Scorer, examples: list[Example], wanted: list[GenerationRequest], probe: bool
+) -> tuple[list[Answer], float]:
     started = time.perf_counter()
     if probe:
         answers = [said.answer for said in scorer.speak(examples, wanted)]
     else:
-        answers, _ = answer_batch(scorer.model, wanted, frame=scorer.detector.origin.frame)
+        answers, _ = generate_batch(scorer.model, wanted, frame=scorer.detector.origin.frame)
     return answers, time.perf_counter() - started
 
 
@@ -358,10 +361,10 @@ def overhead(pairs: list[Asked], scorer: Scorer) -> list[str]:
         for size in (16, 1):
             examples = [e for e, _ in pairs[:size]]
             if chat and what != "the run's own":
-                prompts = [conversation(scorer.model, [_user(LONG.format(e.question))]) for e in examples]
+                prompts = [chat_prompt(scorer.model, [_user(LONG.format(e.question))]) for e in examples]
             else:
                 prompts = [scorer.prompt(e) for e in examples]
-            wanted = [Wanted(e.id, prompt, limit) for e, prompt in zip(examples, prompts, strict=True)]
+            wanted = [GenerationRequest(e.id, prompt, limit) for e, prompt in zip(examples, prompts, strict=True)]
             ratios, speeds = [], {True: [], False: []}
             spoken(scorer, examples, wanted, True)  # warms up
             for k in range(PAIRS):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from probemap.activations import capture as room
 from probemap.activations.capture import capture, layout_for
 from probemap.activations.store import ActivationStore
-from probemap.models.batching import batches, in_halves
+from probemap.models.batching import batches, run_with_halving
 from probemap.models.model import Model
 from probemap.positions import token_indices
 
@@ -47,7 +47,7 @@ def test_rows_are_halved_until_they_fit(error: Exception) -> None:
             raise error
         return [10 * i for i in rows]
 
-    made = list(in_halves(list(range(32)), work, told.append))
+    made = list(run_with_halving(list(range(32)), work, told.append))
     assert [i for rows, _ in made for i in rows] == list(range(32)), "in order, all of them"
     assert all(values == [10 * i for i in rows] for rows, values in made if values is not None)
     assert [rows for rows, values in made if values is None] == [[13]], "not even alone"
@@ -60,7 +60,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(in_halves([1, 2], work, lambda text: None))
+        list(run_with_halving([1, 2], work, lambda text: None))
 
 
 def test_a_capture_that_runs_out_of_memory_finishes(

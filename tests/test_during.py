@@ -18,7 +18,7 @@ from probemap.activations.inline import Watch
 from probemap.activations.store import ActivationStore, States
 from probemap.cli.main import app
 from probemap.logger import Logger
-from probemap.models.generate import Wanted, Watching, answer_batch, generate_answers
+from probemap.models.generate import GenerationRequest, Recorder, generate_answers, generate_batch
 from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt
@@ -48,7 +48,7 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         seen.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
 
     options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
-    watching = Watching(lambda rows: Watch(model, "resid", None, rows), keep)
+    watching = Recorder(lambda rows: Watch(model, "resid", None, rows), keep)
     watched = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
     alone = [a for b in generate_answers(model, prompts(model), **options) for a in b]
     assert [a.token_ids for a in watched] == [a.token_ids for a in alone], "to look on changes nothing"
@@ -66,9 +66,9 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
 @pytest.mark.parametrize("needed", [True, False])
 def test_the_last_token_is_read_only_if_it_is_needed(needed: bool, ended: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama")
-    wanted = [Wanted(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
+    wanted = [GenerationRequest(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
     monkeypatch.setattr(Model, "newline_ids", lambda self: frozenset())
-    (alone,), _ = answer_batch(model, wanted, frame="qa")
+    (alone,), _ = generate_batch(model, wanted, frame="qa")
     end = alone.produced_ids[-1]
     assert end not in alone.produced_ids[:-1]
     if ended:
@@ -81,7 +81,7 @@ def test_the_last_token_is_read_only_if_it_is_needed(needed: bool, ended: str, m
         return needed
 
     watch = Watch(model, "resid", None, 1, needs_last)
-    (said,), (states,) = answer_batch(model, wanted, frame="qa", watch=watch)
+    (said,), (states,) = generate_batch(model, wanted, frame="qa", watch=watch)
     assert (said.token_ids, said.stopped) == (alone.token_ids, bool(ended))
     assert asked == [bool(ended)]
     assert len(states) == 5 + needed, "one over the prompt, and one for each of five tokens, but perhaps the last"

@@ -17,7 +17,7 @@ from probemap.logger import Logger
 from probemap.models import endpoint
 from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
-from probemap.models.prompts import make_prompt, turns
+from probemap.models.prompts import chat_messages, make_prompt
 from probemap.records import ModelError, TextAnswer
 from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
@@ -150,7 +150,9 @@ class Client:
 def ask(client: Client, model: Model, monkeypatch: pytest.MonkeyPatch, frame: Any, **more: Any) -> list[TextAnswer]:
     monkeypatch.setattr(endpoint, "_client", lambda openai, url: client)
     task = load_task("cities", n=2)
-    asked = [endpoint.Asked(e.id, make_prompt(model, task, e, frame), turns(task, e)) for e in task.examples]
+    asked = [
+        endpoint.ChatRequest(e.id, make_prompt(model, task, e, frame), chat_messages(task, e)) for e in task.examples
+    ]
     return list(
         endpoint.ask_endpoint(Endpoint("http://x/v1", in_flight=1), asked, frame=frame, max_new_tokens=9, **more)
     )

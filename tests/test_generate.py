@@ -7,7 +7,7 @@ from conftest import make_answer
 from probemap.grading.llm import assessor_here, extraction, extracts_locator
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
-from probemap.models.prompts import Frame, make_prompt
+from probemap.models.prompts import PromptFormat, make_prompt
 from probemap.records import Answer, Example, Task
 from probemap.tasks.loading import load_task
 
@@ -20,7 +20,7 @@ TASK = Task(
 
 
 def answers(
-    model: Model, frame: Frame, batch_size: int, task: Task = TASK, tokens: int = 12, **kw: float
+    model: Model, frame: PromptFormat, batch_size: int, task: Task = TASK, tokens: int = 12, **kw: float
 ) -> dict[str, Answer]:
     prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
     found = generate_answers(
@@ -35,7 +35,7 @@ def answers(
 
 
 @pytest.mark.parametrize(("frame", "which"), [("chat", "chat_model"), ("qa", "base_model"), ("none", "chat_model")])
-def test_any_batch_size_gives_the_same_answers(frame: Frame, which: str, request: pytest.FixtureRequest) -> None:
+def test_any_batch_size_gives_the_same_answers(frame: PromptFormat, which: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(which)
     one, many = answers(model, frame, 1), answers(model, frame, 8)
     assert {i: a.token_ids for i, a in one.items()} == {i: a.token_ids for i, a in many.items()}

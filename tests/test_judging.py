@@ -18,7 +18,7 @@ from probemap.logger import Logger
 from probemap.models import endpoint
 from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
-from probemap.models.prompts import fill
+from probemap.models.prompts import fill_template
 from probemap.records import DataError, Example, RunError, Task
 from probemap.runs.integrity import loader_of
 from probemap.runs.options import Answering, Judging
@@ -252,7 +252,7 @@ def test_an_answer_cannot_leave_its_marks(text: str) -> None:
     if not text.strip():
         assert task.examples == ()
         return
-    asked = fill(task.prompt, task.examples[0])
+    asked = fill_template(task.prompt, task.examples[0])
     assert asked.count("<<<") == asked.count(">>>") == 1
     assert asked.count("\n") == 4
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap.grading.rules import JUDGES
-from probemap.models.prompts import fill
+from probemap.models.prompts import fill_template
 from probemap.records import DataError
 from probemap.tasks.loading import load_task
 from probemap.tasks.published import PUBLISHED, adapt_rows
@@ -145,7 +145,7 @@ def test_adapt_rows_gives_examples(name: str) -> None:
     task = adapt_rows(name, ROWS[name])
     assert [(e.id, e.question, e.answers) for e in task.examples] == EXPECTED[name]
     for example in task.examples:
-        assert example.question in fill(task.prompt, example)
+        assert example.question in fill_template(task.prompt, example)
         verdict = JUDGES[task.kind](task, example, f"{example.answers[0]}.")
         assert verdict.correct is True, "the preferred answer alone is correct"
         for choice in set(example.choices) - set(example.answers):
@@ -159,7 +159,7 @@ def test_adapt_rows_shuffles_choices_graded_by_letter_or_words() -> None:
     assert {indices.count(i) > 8 for i in range(3)} == {True}, "published with the correct choice first"
     example = task.examples[0]
     letter = "ABC"[indices[0]]
-    assert f"{letter}) gold" in fill(task.prompt, example)
+    assert f"{letter}) gold" in fill_template(task.prompt, example)
     for text in (letter, f"({letter})", f"The answer is {letter}.", f"{letter}) gold", "It is gold."):
         assert JUDGES["choices"](task, example, text).correct is True, text
     incorrect = "ABC"[indices[0] - 1]

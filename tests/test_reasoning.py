@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from probemap.grading.locate import locate
 from probemap.grading.rules import CUT_OFF, judge
-from probemap.models.reasoning import reasoning_tokens
+from probemap.models.reasoning import count_reasoning_tokens
 from probemap.positions import resolve
 from probemap.probing.baselines import baselines
 from probemap.records import Answer, Example, Judgement, Task
@@ -21,7 +21,7 @@ TASK = Task("t", (EXAMPLE,), "names", possible=(("Italy",), ("Spain",)))
 
 def thought(tokens: list[str], stopped: bool = True, prompt: str = "Q") -> Answer:
     made = make_answer("".join(tokens), tokens, [prompt], stopped=stopped)
-    return replace(made, n_reasoning=reasoning_tokens(made.prompt, made.text, made.offsets[1:]))
+    return replace(made, n_reasoning=count_reasoning_tokens(made.prompt, made.text, made.offsets[1:]))
 
 
 def test_the_answer_proper_is_judged_and_located() -> None:

@@ -21,9 +21,9 @@ from serving_here import served
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Said, Scorer
-from probemap.models.generate import Wanted
+from probemap.models.generate import GenerationRequest
 from probemap.models.model import Model, load_model
-from probemap.models.prompts import conversation
+from probemap.models.prompts import chat_prompt
 from probemap.records import Answer, Example
 from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
@@ -48,7 +48,7 @@ def turn(text: str) -> list[dict[str, str]]:
 
 def direct(scorer: Scorer, question: str, tokens: int = 12) -> Said:
     """What the model here says to a conversation of one turn, and its score."""
-    wanted = Wanted("a", conversation(scorer.model, turn(question)), tokens)
+    wanted = GenerationRequest("a", chat_prompt(scorer.model, turn(question)), tokens)
     (said,) = scorer.speak([Example("a", question, ("",))], [wanted])
     return said
 

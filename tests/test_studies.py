@@ -16,7 +16,7 @@ from probemap.logger import Logger
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
-from probemap.models.retokenize import replay
+from probemap.models.retokenize import retokenise_with_logprobs
 from probemap.probing.fit import fit_map
 from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs import integrity as contents
@@ -54,7 +54,7 @@ def sampled_folder(mapped: Path, chat_model: Model, tmp_path_factory: pytest.Tem
             for number, a in enumerate(run.answers())
             for s, text in enumerate(texts(number))
         ]
-        run.append_answers(replay(chat_model, pairs, chat=True), "resamples.jsonl")
+        run.append_answers(retokenise_with_logprobs(chat_model, pairs, chat=True), "resamples.jsonl")
     return run.path
 
 

@@ -18,8 +18,8 @@ import torch
 from probemap.activations.hooks import Tap, find_taps, hooked, parse_layers
 from probemap.activations.prefix import Prefix, shared_prefix
 from probemap.activations.store import ActivationStore, Layout, States, shard_rows_for
-from probemap.models.batching import batches, in_halves
-from probemap.models.generate import out_of_memory
+from probemap.models.batching import batches, run_with_halving
+from probemap.models.generate import out_of_memory_error
 from probemap.models.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, StoreError
@@ -272,11 +272,11 @@ class Reader:
             return self.look([rows.start + i for i in some])
 
         for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.batch_tokens):
-            for some, made in in_halves(batch, read, self.log):
+            for some, made in run_with_halving(batch, read, self.log):
                 if made is None:
                     one = answers[some[0]]
                     left_out.append(one.id)
-                    self.log(f"{out_of_memory(self.model, one.id, len(one.token_ids))}; left out")
+                    self.log(f"{out_of_memory_error(self.model, one.id, len(one.token_ids))}; left out")
                 else:
                     states[some] = made
             done += len(batch)

@@ -14,11 +14,19 @@ from probemap.activations.store import States
 from probemap.detectors.detector import Detector
 from probemap.grading.llm import assessor_here, extraction, extracts_locator
 from probemap.grading.locate import LOCATORS, Locator, locate
-from probemap.models.batching import batches, in_halves
-from probemap.models.generate import Hear, Seen, Wanted, Watching, answer_batch, generate_answers, out_of_memory
+from probemap.models.batching import batches, run_with_halving
+from probemap.models.generate import (
+    GenerationRequest,
+    OnToken,
+    RecordedStates,
+    Recorder,
+    generate_answers,
+    generate_batch,
+    out_of_memory_error,
+)
 from probemap.models.model import Model
-from probemap.models.prompts import Frame, Prompt, check_lengths, make_prompt, prompt_as_given
-from probemap.models.retokenize import tokenise
+from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, prompt_from_text
+from probemap.models.retokenize import retokenise
 from probemap.positions import Indices, check_position, token_indices
 from probemap.records import Answer, DataError, DetectorError, Example, Span, TextAnswer
 
@@ -87,14 +95,14 @@ class Scorer:
         DataError: the tokenizer does not give a text back, it does not fit the window, or a prompt is needed.
         """
         pairs = [
-            (self.prompt(example) if reply.prompt is None else prompt_as_given(self.model, reply.prompt), reply)
+            (self.prompt(example) if reply.prompt is None else prompt_from_text(self.model, reply.prompt), reply)
             for example, reply in replies
         ]
         return self.replay(pairs)
 
     def replay(self, pairs: Sequence[tuple[Prompt, TextAnswer]]) -> list[Answer]:
         """Texts as answers to prompts; raises as `answers`."""
-        return tokenise(self.model, pairs, chat=self.detector.origin.frame == "chat")
+        return retokenise(self.model, pairs, chat=self.detector.origin.frame == "chat")
 
     def prompt(self, example: Example) -> Prompt:
         """A question as the detector's own were put.
@@ -133,9 +141,9 @@ class Scorer:
             )
 
         for batch in batches([len(a.token_ids) for a in answers], self.batch_size):
-            for some, seen in in_halves(batch, look, lambda text: None):
+            for some, seen in run_with_halving(batch, look, lambda text: None):
                 if seen is None:
-                    raise out_of_memory(self.model, answers[some[0]].id, len(answers[some[0]].token_ids))
+                    raise out_of_memory_error(self.model, answers[some[0]].id, len(answers[some[0]].token_ids))
                 states[some] = seen[:, self._rows, range(indices.shape[1])]
         return states
 
@@ -157,7 +165,7 @@ class Scorer:
         by_id = {e.id: e for e in examples}
         said: dict[str, Said] = {}
 
-        def keep(number: int, answers: list[Answer], seen: Seen) -> None:
+        def keep(number: int, answers: list[Answer], seen: RecordedStates) -> None:
             for made in self._heard([by_id[a.id] for a in answers], answers, seen):
                 said[made.answer.id] = made
 
@@ -169,7 +177,7 @@ class Scorer:
             batch_size=self.batch_size,
             temperature=temperature,
             seed=seed,
-            watching=Watching(self._watch, keep),
+            watching=Recorder(self._watch, keep),
         ):
             pass
         return [said[e.id] for e in examples]
@@ -177,13 +185,13 @@ class Scorer:
     def speak(
         self,
         examples: Sequence[Example],
-        wanted: Sequence[Wanted],
+        wanted: Sequence[GenerationRequest],
         *,
         seed: int = 0,
-        hear: Hear = lambda row, token: True,
+        hear: OnToken = lambda row, token: True,
     ) -> list[Said]:
-        """One batch of `generate`, of any prompts; parameters as for `generate.answer_batch`."""
-        answers, seen = answer_batch(
+        """One batch of `generate`, of any prompts; parameters as for `generate.generate_batch`."""
+        answers, seen = generate_batch(
             self.model, wanted, frame=self._frame, seed=seed, watch=self._watch(len(wanted)), hear=hear
         )
         return list(self._heard(examples, answers, seen))
@@ -197,7 +205,7 @@ class Scorer:
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)
 
-    def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: Seen) -> Iterator[Said]:
+    def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: RecordedStates) -> Iterator[Said]:
         """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
         found, indices = self._places(examples, answers)
         # Pass t saw the t-th produced token, pass 0 the prompt's last one.
@@ -226,7 +234,7 @@ class Scorer:
         return [(span.text if span else None, why) for span, why in places], np.concatenate(columns, axis=1)
 
     @property
-    def _frame(self) -> Frame:
+    def _frame(self) -> PromptFormat:
         frame = self.detector.origin.frame
         if frame == "given":
             raise DataError(

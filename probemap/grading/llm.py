@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from probemap.grading.locate import Locator, find_words
 from probemap.grading.rules import CUT_OFF, EMPTY
 from probemap.mentions import Groups
-from probemap.models.endpoint import Asked, ask_endpoint
+from probemap.models.endpoint import ChatRequest, ask_endpoint
 from probemap.models.generate import generate_answers
 from probemap.models.loading import Endpoint
 from probemap.models.model import Model
-from probemap.models.prompts import check_lengths, fill, make_prompt, turns
+from probemap.models.prompts import chat_messages, check_lengths, fill_template, make_prompt
 from probemap.records import Answer, Example, JudgeResponse, Task, Verdict
 
 _ROOM_TO_THINK = 1024
@@ -57,7 +57,7 @@ _VERDICTS = Task(
     (),
     "open",
     prompt=_ASKED,
-    shots=tuple((fill(_ASKED, Example("", q, gold, gold, said)), reply) for q, gold, said, reply in _JUDGED),
+    shots=tuple((fill_template(_ASKED, Example("", q, gold, gold, said)), reply) for q, gold, said, reply in _JUDGED),
     max_new_tokens=8,
 )
 
@@ -91,7 +91,7 @@ def assessor_at(endpoint: Endpoint, *, log: Callable[[str], None] = lambda text:
     """A server's named model, asked in its chat template at temperature 0, the worked examples as earlier turns."""
 
     def ask(task: Task) -> Iterator[list[tuple[str, str]]]:
-        asked = [Asked(e.id, None, turns(task, e)) for e in task.examples]
+        asked = [ChatRequest(e.id, None, chat_messages(task, e)) for e in task.examples]
         for reply in ask_endpoint(endpoint, asked, frame="chat", max_new_tokens=_ROOM_TO_THINK, log=log):
             _, ended, said = reply.text.rpartition("</think>")
             # What was cut off while it reasoned has said nothing.
@@ -103,7 +103,7 @@ def assessor_at(endpoint: Endpoint, *, log: Callable[[str], None] = lambda text:
 def opinions(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> Iterator[list[JudgeResponse]]:
     """What the assessor says of each example of `task`, as far as it is not among the `known` opinions."""
     about, there = _about(task), _said(assessor, task, known)
-    texts = {e.id: fill(task.prompt, e) for e in task.examples}
+    texts = {e.id: fill_template(task.prompt, e) for e in task.examples}
     missing = tuple(e for e in task.examples if texts[e.id] not in there)
     if missing:
         for batch in assessor.ask(replace(task, examples=missing)):
@@ -113,7 +113,7 @@ def opinions(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> 
 def replies(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> dict[str, str]:
     """Example's id -> what the assessor said of it."""
     said = _said(assessor, task, known)
-    return {e.id: said[fill(task.prompt, e)] for e in task.examples}
+    return {e.id: said[fill_template(task.prompt, e)] for e in task.examples}
 
 
 def _said(assessor: Assessor, task: Task, known: Sequence[JudgeResponse]) -> dict[str, str]:

@@ -21,15 +21,15 @@ def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = 
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     made = []
     while order:
-        rows = (
-            batch_size if batch_tokens is None else min(batch_size, max(1, batch_tokens // max(1, lengths[order[0]])))
-        )
+        rows = batch_size
+        if batch_tokens is not None:
+            rows = min(batch_size, max(1, batch_tokens // max(1, lengths[order[0]])))
         made.append(order[:rows])
         order = order[rows:]
     return made
 
 
-def in_halves(
+def run_with_halving(
     rows: list[int], work: Callable[[list[int]], _T], log: Callable[[str], None]
 ) -> Iterator[tuple[list[int], _T | None]]:
     """(rows, what work made of them): of all rows at once, or of halves of halves where memory runs out.
@@ -53,4 +53,4 @@ def in_halves(
         return
     log(f"{len(rows)} rows at once do not fit the memory: trying {len(rows) // 2}")
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-        yield from in_halves(half, work, log)
+        yield from run_with_halving(half, work, log)

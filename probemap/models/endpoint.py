@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from probemap.models.loading import Endpoint
-from probemap.models.prompts import Frame, Prompt, Turn
+from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
 from probemap.records import ModelError, TextAnswer
 from probemap.redact import redacted_message
 
@@ -21,13 +21,13 @@ _HINT = "is it up, and is the URL its base, e.g. http://127.0.0.1:8000/v1?  the 
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatRequest:
     """One question as a server is asked it."""
 
     id: str
     prompt: Prompt | None
     """As the local model's tokenizer makes it; None, in the ``chat`` frame: no model here."""
-    turns: tuple[Turn, ...]
+    messages: tuple[ChatMessage, ...]
     """The same as a conversation, for a server that puts its own template around it."""
 
 
@@ -62,9 +62,9 @@ def _speaking(url: str) -> Iterator[Any]:
 
 def ask_endpoint(
     endpoint: Endpoint,
-    asked: Sequence[Asked],
+    asked: Sequence[ChatRequest],
     *,
-    frame: Frame,
+    frame: PromptFormat,
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
@@ -127,16 +127,16 @@ def _only_model(client: Any, url: str) -> str:
     return names[0]
 
 
-def _chat(client: Any, one: Asked, draw: dict[str, Any]) -> tuple[TextAnswer, int | None]:
-    made = client.chat.completions.create(messages=list(one.turns), **draw)
+def _chat(client: Any, one: ChatRequest, draw: dict[str, Any]) -> tuple[TextAnswer, int | None]:
+    made = client.chat.completions.create(messages=list(one.messages), **draw)
     choice = made.choices[0]
     thought = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
     begun = one.prompt is not None and one.prompt.text.rstrip().endswith("<think>")
-    text = whole_text(thought, choice.message.content or "", choice.finish_reason == "stop", begun=begun)
+    text = join_reasoning(thought, choice.message.content or "", choice.finish_reason == "stop", begun=begun)
     return TextAnswer(one.id, text, choice.finish_reason == "stop"), _counted(made)
 
 
-def whole_text(thought: object, text: str, stopped: bool, *, begun: bool = False) -> str:
+def join_reasoning(thought: object, text: str, stopped: bool, *, begun: bool = False) -> str:
     """What the model wrote: servers take its reasoning out (vLLM, SGLang: `reasoning_content` or `reasoning`).
 
     Parameters
@@ -150,7 +150,9 @@ def whole_text(thought: object, text: str, stopped: bool, *, begun: bool = False
     return f"{opening}{thought.strip()}{closing}{text.lstrip()}"
 
 
-def _complete(client: Any, one: Asked, draw: dict[str, Any], frame: Frame) -> tuple[TextAnswer, int | None]:
+def _complete(
+    client: Any, one: ChatRequest, draw: dict[str, Any], frame: PromptFormat
+) -> tuple[TextAnswer, int | None]:
     assert one.prompt is not None
     stop = {"stop": ["\n"]} if frame == "qa" else {}
     made = client.completions.create(prompt=one.prompt.text, **stop, **draw)

@@ -19,20 +19,20 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from probemap.models.batching import batches, in_halves
+from probemap.models.batching import batches, run_with_halving
 from probemap.models.model import Model
-from probemap.models.prompts import Frame, Prompt
-from probemap.models.reasoning import reasoning_tokens
+from probemap.models.prompts import Prompt, PromptFormat
+from probemap.models.reasoning import count_reasoning_tokens
 from probemap.records import Answer, ModelError
 
 _NEVER = 2**31 - 1
 """An id that no token has: none at all would be the model's own end."""
 
-Seen = list[npt.NDArray[np.float32]]
+RecordedStates = list[npt.NDArray[np.float32]]
 """Of each answer of a batch what was seen, (passes, …)."""
 
 
-class Watch(Protocol):
+class BatchRecorder(Protocol):
     """Looks on while a batch is generated."""
 
     def hooked(self) -> AbstractContextManager[None]: ...
@@ -45,7 +45,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GenerationRequest:
     """One prompt of a batch, and how it is to be answered."""
 
     id: str
@@ -55,17 +55,17 @@ class Wanted:
     """0 is greedy; above 0 each token is drawn from the whole distribution at that temperature."""
 
 
-Hear = Callable[[int, int], bool]
+OnToken = Callable[[int, int], bool]
 """Called with (row, token id) as soon as a token is there; False: nobody listens any more, and the row ends."""
 
 
 @dataclass(frozen=True)
-class Watching:
+class Recorder:
     """Has a look at every batch."""
 
-    watch: Callable[[int], Watch]
+    watch: Callable[[int], BatchRecorder]
     """Of so many rows."""
-    keep: Callable[[int, list[Answer], Seen], None]
+    keep: Callable[[int, list[Answer], RecordedStates], None]
     """Called with the number of a batch, its answers, and what was seen of each."""
 
 
@@ -73,14 +73,14 @@ def generate_answers(
     model: Model,
     prompts: Sequence[tuple[str, Prompt]],
     *,
-    frame: Frame,
+    frame: PromptFormat,
     max_new_tokens: int,
     batch_size: int = 32,
     batch_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    watching: Watching | None = None,
+    watching: Recorder | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
     """Answer (id, prompt) pairs, one batch of similar lengths at a time.
@@ -100,19 +100,21 @@ def generate_answers(
     ------
     ModelError: one question alone does not fit the memory.
     """
-    plan = answer_batches(prompts, max_new_tokens, batch_size, batch_tokens)
-    wanted = [Wanted(id_, prompt, max_new_tokens, temperature) for id_, prompt in prompts]
+    plan = plan_batches(prompts, max_new_tokens, batch_size, batch_tokens)
+    wanted = [GenerationRequest(id_, prompt, max_new_tokens, temperature) for id_, prompt in prompts]
     for number in range(len(plan)) if numbers is None else numbers:
 
-        def ask(some: list[int], number: int = number) -> tuple[list[Answer], Seen]:
+        def ask(some: list[int], number: int = number) -> tuple[list[Answer], RecordedStates]:
             watch = watching.watch(len(some)) if watching else None
-            return answer_batch(model, [wanted[i] for i in some], frame=frame, seed=seed + number, watch=watch)
+            return generate_batch(model, [wanted[i] for i in some], frame=frame, seed=seed + number, watch=watch)
 
         batch: list[Answer] = []
-        seen: Seen = []
-        for some, made in in_halves(plan[number], ask, log):
+        seen: RecordedStates = []
+        for some, made in run_with_halving(plan[number], ask, log):
             if made is None:
-                raise out_of_memory(model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens)
+                raise out_of_memory_error(
+                    model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens
+                )
             batch += made[0]
             seen += made[1]
         if watching:
@@ -120,15 +122,15 @@ def generate_answers(
         yield batch
 
 
-def answer_batch(
+def generate_batch(
     model: Model,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[GenerationRequest],
     *,
-    frame: Frame,
+    frame: PromptFormat,
     seed: int = 0,
-    watch: Watch | None = None,
-    hear: Hear = lambda row, token: True,
-) -> tuple[list[Answer], Seen]:
+    watch: BatchRecorder | None = None,
+    hear: OnToken = lambda row, token: True,
+) -> tuple[list[Answer], RecordedStates]:
     """Answer the prompts of one batch, each to its own length and at its own temperature.
 
     Returns
@@ -142,14 +144,14 @@ def answer_batch(
     return answers, list(watch.states()) if watch else []
 
 
-def answer_batches(
+def plan_batches(
     prompts: Sequence[tuple[str, Prompt]], max_new_tokens: int, batch_size: int, batch_tokens: int | None
 ) -> list[list[int]]:
     """The plan of `generate_answers`: which prompts are asked together, in order."""
     return batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, batch_tokens)
 
 
-def out_of_memory(model: Model, id_: str, tokens: int) -> ModelError:
+def out_of_memory_error(model: Model, id_: str, tokens: int) -> ModelError:
     return ModelError(
         f"{id_!r} alone, {tokens} tokens, does not fit the memory of {model.device} beside {model.label}",
         "take --dtype bfloat16, --device cpu, a smaller model, or leave this question out",
@@ -196,7 +198,7 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
     """
 
     def __init__(
-        self, stop_ids: frozenset[int], limits: list[int], width: int, watch: Watch | None, hear: Hear
+        self, stop_ids: frozenset[int], limits: list[int], width: int, watch: BatchRecorder | None, hear: OnToken
     ) -> None:
         self.stop_ids, self.limits, self.width, self.watch, self.hear = stop_ids, limits, width, watch, hear
         self.lengths: list[int | None] = [None] * len(limits)
@@ -220,7 +222,12 @@ class _Ends(StoppingCriteria):  # type: ignore[misc]
 
 
 def _generate(
-    model: Model, wanted: Sequence[Wanted], stop_ids: frozenset[int], seed: int, watch: Watch | None, hear: Hear
+    model: Model,
+    wanted: Sequence[GenerationRequest],
+    stop_ids: frozenset[int],
+    seed: int,
+    watch: BatchRecorder | None,
+    hear: OnToken,
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Produced ids and their log-probabilities, each row up to and with its first stop id."""
     prompts = [list(one.prompt.token_ids) for one in wanted]
@@ -265,7 +272,7 @@ def _generate(
 
 def _answer(
     model: Model,
-    wanted: Wanted,
+    wanted: GenerationRequest,
     produced: list[int],
     logprobs: list[float],
     ends: frozenset[int],
@@ -284,7 +291,7 @@ def _answer(
         (*prompt.offsets, *offsets),
         tuple(logprobs),
         stopped=bool(produced) and produced[-1] in ends | breaks,
-        n_reasoning=reasoning_tokens(prompt.text, text, offsets),
+        n_reasoning=count_reasoning_tokens(prompt.text, text, offsets),
     )
 
 

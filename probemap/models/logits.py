@@ -34,7 +34,7 @@ def logits_at(
     return logits[0]
 
 
-def not_finite(model: Model) -> ModelError:
+def non_finite_error(model: Model) -> ModelError:
     return ModelError(
         f"{model.label} gives logits that are not finite in {model.dtype}", "load the model with --dtype float32"
     )

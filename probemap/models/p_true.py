@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.models.batching import batches, in_halves
-from probemap.models.generate import out_of_memory
-from probemap.models.logits import logits_at, not_finite
+from probemap.models.batching import batches, run_with_halving
+from probemap.models.generate import out_of_memory_error
+from probemap.models.logits import logits_at, non_finite_error
 from probemap.models.model import Model
-from probemap.models.prompts import Frame, Prompt, check_lengths, make_prompt
+from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt
 from probemap.records import Example, ModelError, Task
 
 # The whole question is the filled-in field, so braces in questions and answers stay what they are.
@@ -23,7 +23,7 @@ _OPENING = " ("
 """Begins the reply, so that the next token is the letter itself, however the model likes to begin."""
 
 
-def truth_question(example: Example, answer: str) -> str:
+def p_true_question(example: Example, answer: str) -> str:
     """What the model is asked about its answer: Kadavath's words, after the context and choices if there are any."""
     context = f"{example.context}\n\n" if example.context else ""
     choices = f"Choices: {', '.join(example.choices)}\n" if example.choices else ""
@@ -33,7 +33,7 @@ def truth_question(example: Example, answer: str) -> str:
     )
 
 
-def ask_truth(
+def score_p_true(
     model: Model,
     pairs: Sequence[tuple[Example, str]],
     *,
@@ -60,7 +60,7 @@ def ask_truth(
     DataError: a question and its answer do not fit the model's window; nothing is cut.
     ModelError: the letters are not one token each, a logit is not finite, or one text alone does not fit the memory.
     """
-    frame: Frame = "chat" if model.has_chat_template else "none"
+    frame: PromptFormat = "chat" if model.has_chat_template else "none"
     asked = [_before_the_letter(model, example, answer, frame) for example, answer in pairs]
     check_lengths(model, [(e.id, p) for (e, _), (p, _, _) in zip(pairs, asked, strict=True)], 1)
     values = np.empty(len(asked))
@@ -72,26 +72,26 @@ def ask_truth(
         letters = torch.tensor([asked[i][1:] for i in rows]).to(logits.device)
         a, b = logits.gather(1, letters).double().unbind(1)
         if not bool((a - b).isfinite().all()):
-            raise not_finite(model)
+            raise non_finite_error(model)
         return np.asarray(torch.sigmoid(a - b).cpu())  # the softmax over the two letters
 
     for batch in batches([len(p.token_ids) for p, _, _ in asked], batch_size):
-        for rows, found in in_halves(batch, read, log):
+        for rows, found in run_with_halving(batch, read, log):
             if found is None:
-                raise out_of_memory(model, pairs[rows[0]][0].id, len(asked[rows[0]][0].token_ids))
+                raise out_of_memory_error(model, pairs[rows[0]][0].id, len(asked[rows[0]][0].token_ids))
             values[rows] = found
             done += len(rows)
             progress(done, len(asked))
     return values
 
 
-def _before_the_letter(model: Model, example: Example, answer: str, frame: Frame) -> tuple[Prompt, int, int]:
+def _before_the_letter(model: Model, example: Example, answer: str, frame: PromptFormat) -> tuple[Prompt, int, int]:
     """The tokens before the letter, and the ids of "A" and "B" there.
 
     Both whole texts are tokenised and compared, because which token a letter is depends on what stands before it:
     most vocabularies have "A" after " (", some have " (A" in one, and then the choice is made one token earlier.
     """
-    question = Example(example.id, truth_question(example, answer), ("",))
+    question = Example(example.id, p_true_question(example, answer), ("",))
     text = make_prompt(model, _TRUTH, question, frame).text + _OPENING
     # As in `make_prompt`: a chat template writes its own beginning-of-text token.
     encoded = [

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from probemap.models.model import Model
 from probemap.records import DataError, Example, ModelError, Task
 
-Frame = Literal["chat", "qa", "none"]
+PromptFormat = Literal["chat", "qa", "none"]
 """What stands around a prompt: the model's chat template, ``Q: … A:``, or nothing."""
 
 
@@ -25,7 +25,7 @@ class Prompt:
     """For each token its characters in `text`; (0, 0) for one that stands for none."""
 
 
-def frame_of(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto") -> Frame:
+def resolve_prompt_format(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto") -> PromptFormat:
     """What stands around the prompts: ``auto`` is the chat template where the model has one, else ``Q: … A:``.
 
     Raises
@@ -39,13 +39,13 @@ def frame_of(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto"
     return frame
 
 
-Turn = dict[str, str]
+ChatMessage = dict[str, str]
 """``role`` and ``content``, as chat templates and servers take it."""
 
 _FIELDS = {"question", "context", "choices", "letters"}
 
 
-def fill(template: str, example: Example) -> str:
+def fill_template(template: str, example: Example) -> str:
     """The prompt template with an example's question, context and choices.
 
     Raises
@@ -73,29 +73,29 @@ def fill(template: str, example: Example) -> str:
     )
 
 
-def turns(task: Task, example: Example) -> tuple[Turn, ...]:
+def chat_messages(task: Task, example: Example) -> tuple[ChatMessage, ...]:
     """The example as a conversation: the worked examples as earlier turns, the question as the last one."""
-    asked = fill(task.prompt, example)
+    asked = fill_template(task.prompt, example)
     said = [text for shot in task.shots for text in shot] + [asked]
     return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said))
 
 
-def make_prompt(model: Model, task: Task, example: Example, frame: Frame) -> Prompt:
+def make_prompt(model: Model, task: Task, example: Example, frame: PromptFormat) -> Prompt:
     """The example as the model will see it, tokenised once.
 
-    ``chat``: the conversation of `turns` in the model's template, and the generation prompt.
+    ``chat``: the conversation of `chat_messages` in the model's template, and the generation prompt.
     ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template.
     """
     if frame == "chat":
-        return conversation(model, turns(task, example))
+        return chat_prompt(model, chat_messages(task, example))
     if frame == "qa":
-        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {fill(task.prompt, example)}\nA:"
+        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {fill_template(task.prompt, example)}\nA:"
     else:
-        text = fill(task.prompt, example)
+        text = fill_template(task.prompt, example)
     return _tokenised(model, text, begin=True)
 
 
-def conversation(model: Model, turns: Sequence[Turn]) -> Prompt:
+def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
     """A conversation in the model's chat template, with the generation prompt.
 
     Raises
@@ -103,7 +103,7 @@ def conversation(model: Model, turns: Sequence[Turn]) -> Prompt:
     DataError: the template refuses it, e.g. because its roles do not alternate.
     """
     try:
-        text = model.tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+        text = model.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise DataError(
             f"the chat template of {model.label} refuses this conversation: {str(error)[:200]}",
@@ -113,7 +113,7 @@ def conversation(model: Model, turns: Sequence[Turn]) -> Prompt:
     return _tokenised(model, text, begin=False)
 
 
-def prompt_as_given(model: Model, text: str) -> Prompt:
+def prompt_from_text(model: Model, text: str) -> Prompt:
     """A prompt that somebody else put to the model, template included, tokenised once."""
     # Who writes out the beginning of the text has no other added.
     begins = model.tokenizer.bos_token
@@ -125,11 +125,11 @@ def _tokenised(model: Model, text: str, *, begin: bool) -> Prompt:
     return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
 
 
-def turn_end(model: Model) -> int | None:
+def end_of_turn_id(model: Model) -> int | None:
     """The id that the chat template writes after an answer, to end the turn; None if it writes none."""
     said = "Zanzibar"
-    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": said}]
-    text = model.tokenizer.apply_chat_template(turns, tokenize=False)
+    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": said}]
+    text = model.tokenizer.apply_chat_template(messages, tokenize=False)
     after = model.tokenizer(text[text.rindex(said) + len(said) :], add_special_tokens=False)["input_ids"]
     return next((i for i in after if i in model.end_ids()), None)
 

@@ -9,7 +9,7 @@ _BLOCKS = (
 )
 
 
-def reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, int]]) -> int:
+def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, int]]) -> int:
     """How many of the produced tokens, from the first on, are reasoning; the white space behind it included.
 
     A block counts as opened if the text begins with its opening, or the prompt ends with it (some templates write it).

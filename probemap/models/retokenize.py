@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import torch
 
-from probemap.models.batching import batches, in_halves
-from probemap.models.generate import decode_with_offsets, out_of_memory
-from probemap.models.logits import logits_at, not_finite
+from probemap.models.batching import batches, run_with_halving
+from probemap.models.generate import decode_with_offsets, out_of_memory_error
+from probemap.models.logits import logits_at, non_finite_error
 from probemap.models.model import Model
-from probemap.models.prompts import Prompt, turn_end
-from probemap.models.reasoning import reasoning_tokens
+from probemap.models.prompts import Prompt, end_of_turn_id
+from probemap.models.reasoning import count_reasoning_tokens
 from probemap.records import Answer, DataError, TextAnswer
 
 
-def replay(
+def retokenise_with_logprobs(
     model: Model,
     pairs: Sequence[tuple[Prompt, TextAnswer]],
     *,
@@ -40,23 +40,23 @@ def replay(
     DataError: the tokenizer does not give a text back, or prompt and text do not fit the model's window.
     ModelError: a logit is not finite, or one text alone does not fit the memory.
     """
-    answers = tokenise(model, pairs, chat=chat)
+    answers = retokenise(model, pairs, chat=chat)
     for batch in batches([len(a.token_ids) for a in answers], batch_size, batch_tokens):
 
         def read(some: list[int]) -> list[list[float]]:
             return _logprobs(model, [answers[i] for i in some])
 
-        for rows, logs in in_halves(batch, read, log):
+        for rows, logs in run_with_halving(batch, read, log):
             if logs is None:
-                raise out_of_memory(model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
+                raise out_of_memory_error(model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
             for i, values in zip(rows, logs, strict=True):
                 answers[i] = replace(answers[i], logprobs=tuple(values))
     return answers
 
 
-def tokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat: bool) -> list[Answer]:
-    """Replies as answers without log-probabilities; parameters and errors as of `replay`."""
-    end = turn_end(model) if chat else None
+def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat: bool) -> list[Answer]:
+    """Replies as answers without log-probabilities; parameters and errors as of `retokenise_with_logprobs`."""
+    end = end_of_turn_id(model) if chat else None
     answers = [_tokenised(model, prompt, reply, chat, end) for prompt, reply in pairs]
     long = [a for a in answers if model.window is not None and len(a.token_ids) > model.window]
     if long:
@@ -97,7 +97,7 @@ def _tokenised(model: Model, prompt: Prompt, reply: TextAnswer, chat: bool, end:
         (),
         stopped,
         reply.verdict,
-        reasoning_tokens(prompt.text, decoded, offsets),
+        count_reasoning_tokens(prompt.text, decoded, offsets),
     )
 
 
@@ -121,5 +121,5 @@ def _logprobs(model: Model, answers: Sequence[Answer]) -> list[list[float]]:
     ids = torch.tensor([answers[i].token_ids[j + 1] for i, j in where], device=logits.device)
     chosen = logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
     if not bool(chosen.isfinite().all()):
-        raise not_finite(model)
+        raise non_finite_error(model)
     return [list(part) for part in torch.split(chosen.cpu(), [len(a.produced_ids) for a in answers])]

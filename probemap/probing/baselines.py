@@ -65,7 +65,7 @@ def baselines(
     Parameters
     ----------
     judgements: one per answer, in their order.
-    p_true: (n,) as from `truth.ask_truth`; without it there is no baseline of that name.
+    p_true: (n,) as from `truth.score_p_true`; without it there is no baseline of that name.
 
     Raises
     ------

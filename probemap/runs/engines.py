@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from probemap.activations.inline import Spool
-from probemap.models.endpoint import Asked, ask_endpoint
-from probemap.models.generate import Watching, answer_batches, generate_answers
+from probemap.models.endpoint import ChatRequest, ask_endpoint
+from probemap.models.generate import Recorder, generate_answers, plan_batches
 from probemap.models.loading import Endpoint
 from probemap.models.model import Model
-from probemap.models.prompts import Frame, Prompt, check_lengths, frame_of, make_prompt, prompt_as_given, turns
-from probemap.models.retokenize import replay
+from probemap.models.prompts import (
+    Prompt,
+    PromptFormat,
+    chat_messages,
+    check_lengths,
+    make_prompt,
+    prompt_from_text,
+    resolve_prompt_format,
+)
+from probemap.models.retokenize import retokenise_with_logprobs
 from probemap.positions import parse_positions
 from probemap.records import Answer, Task, TextAnswer
 from probemap.runs.options import Answering
@@ -31,7 +39,7 @@ class Plan:
     revision: str
     dtype: str
     template: str
-    frame: Frame | Literal["given"]
+    frame: PromptFormat | Literal["given"]
     """What stands around the prompts; ``given``: some came with their answers."""
     sizes: list[int]
     """Answers per batch."""
@@ -42,7 +50,7 @@ class Engine:
     """Answers to come; a `worker_pool.Worker` whose pieces are batches."""
 
     model: Model
-    frame: Frame | Literal["given"]
+    frame: PromptFormat | Literal["given"]
     sizes: list[int]
     answers: Callable[[Sequence[int]], Iterator[list[Answer]]]
     """The batches of these numbers, which follow one another."""
@@ -74,7 +82,7 @@ def engine(
     ------
     DataError, ModelError
     """
-    frame = frame_of(model, options.frame)
+    frame = resolve_prompt_format(model, options.frame)
     if options.frame == "auto" and frame == "qa":
         log(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
     if replies is not None:
@@ -90,7 +98,7 @@ def _local(
     model: Model,
     task: Task,
     options: Answering,
-    frame: Frame,
+    frame: PromptFormat,
     prompts: Sequence[tuple[str, Prompt]],
     log: Callable[[str], None],
     folder: Path,
@@ -100,8 +108,8 @@ def _local(
         log("where the exact answer is, a model is asked later: the states are captured in a second pass")
     elif wanted is not None:
         spool = Spool(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
-        watching = Watching(spool.watch, spool.write)
-    plan = answer_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
+        watching = Recorder(spool.watch, spool.write)
+    plan = plan_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
 
     def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
         return generate_answers(
@@ -125,12 +133,12 @@ def _served(
     model: Model,
     task: Task,
     options: Answering,
-    frame: Frame,
+    frame: PromptFormat,
     prompts: Sequence[tuple[str, Prompt]],
     endpoint: Endpoint,
     log: Callable[[str], None],
 ) -> Engine:
-    asked = [Asked(id_, p, turns(task, e)) for (id_, p), e in zip(prompts, task.examples, strict=True)]
+    asked = [ChatRequest(id_, p, chat_messages(task, e)) for (id_, p), e in zip(prompts, task.examples, strict=True)]
     sizes = [len(batch) for batch in _slices(asked, options.batch_size)]
 
     def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
@@ -147,7 +155,7 @@ def _served(
         )
         pairs = zip((prompt for _, prompt in prompts[rows]), coming, strict=True)
         for k in batches:
-            yield replay(
+            yield retokenise_with_logprobs(
                 model, list(islice(pairs, sizes[k])), chat=frame == "chat", batch_tokens=options.batch_tokens, log=log
             )
 
@@ -158,12 +166,12 @@ def _given(
     model: Model,
     task: Task,
     options: Answering,
-    frame: Frame,
+    frame: PromptFormat,
     replies: Sequence[TextAnswer],
     log: Callable[[str], None],
 ) -> Engine:
     prompts = [
-        make_prompt(model, task, example, frame) if reply.prompt is None else prompt_as_given(model, reply.prompt)
+        make_prompt(model, task, example, frame) if reply.prompt is None else prompt_from_text(model, reply.prompt)
         for example, reply in zip(task.examples, replies, strict=True)
     ]
     came = any(reply.prompt is not None for reply in replies)
@@ -173,7 +181,7 @@ def _given(
 
     def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:
         for k in batches:
-            yield replay(model, pairs[k], chat=chat, batch_tokens=options.batch_tokens, log=log)
+            yield retokenise_with_logprobs(model, pairs[k], chat=chat, batch_tokens=options.batch_tokens, log=log)
 
     return Engine(model, "given" if came else frame, [len(batch) for batch in pairs], answers)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from probemap.detectors.scorer import Said, Score, Scorer
-from probemap.models.generate import Wanted
-from probemap.models.prompts import Prompt, Turn, check_lengths, conversation
+from probemap.models.generate import GenerationRequest
+from probemap.models.prompts import ChatMessage, Prompt, chat_prompt, check_lengths
 from probemap.records import Answer, DataError, DetectorError, Example, ProbemapError, TextAnswer
 
 
@@ -32,7 +32,7 @@ class ToScore:
 
     example: Example
     reply: TextAnswer
-    turns: Sequence[Turn] | None = None
+    turns: Sequence[ChatMessage] | None = None
     """The conversation that it answers; None: the example's question, or the reply's own prompt."""
     prompt_tokens: int | None = None
     """As many as whoever answered counted; another number means another template.  None: not known."""
@@ -43,7 +43,7 @@ class ToSay:
     """An answer that the model is to give."""
 
     example: Example
-    turns: Sequence[Turn]
+    turns: Sequence[ChatMessage]
     max_new_tokens: int | None
     """None: as the detector's own questions."""
     temperature: float = 0.0
@@ -208,7 +208,7 @@ class Dispatcher:
             limit = work.max_new_tokens or self.scorer.detector.origin.asked.max_new_tokens
             prompt = self._prompt(work.example, work.turns)
             check_lengths(self.scorer.model, [(work.example.id, prompt)], limit)
-            return Wanted(work.example.id, prompt, limit, work.temperature)
+            return GenerationRequest(work.example.id, prompt, limit, work.temperature)
         if work.turns is None:
             (made,) = self.scorer.answers([(work.example, work.reply)])
         else:
@@ -221,9 +221,9 @@ class Dispatcher:
             )
         return made
 
-    def _prompt(self, example: Example, turns: Sequence[Turn]) -> Prompt:
+    def _prompt(self, example: Example, turns: Sequence[ChatMessage]) -> Prompt:
         if self.scorer.detector.origin.frame == "chat":
-            return conversation(self.scorer.model, turns)
+            return chat_prompt(self.scorer.model, turns)
         if [turn["role"] for turn in turns] != ["user"]:
             raise DataError(
                 "the detector was made without a chat template, and there is more than one user turn",
@@ -231,7 +231,7 @@ class Dispatcher:
             )
         return self.scorer.prompt(example)
 
-    def _said(self, jobs: list[_Job], wanted: list[Wanted]) -> list[Said]:
+    def _said(self, jobs: list[_Job], wanted: list[GenerationRequest]) -> list[Said]:
         voices = [_Voice(self.scorer.model.tokenizer, self.scorer.model.end_ids(), job) for job in jobs]
 
         def hear(row: int, token: int) -> bool:

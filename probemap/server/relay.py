@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from probemap.detectors.scorer import Score
-from probemap.models.endpoint import whole_text
+from probemap.models.endpoint import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
 from probemap.server.batching import Dispatcher, ToScore
 from probemap.server.schemas import ChatRequest, Rating, last_question
@@ -84,7 +84,7 @@ class Relay:
         try:
             example = Example(id_ or "1", last_question(asked.messages), ("",))
             work = ToScore(
-                example, TextAnswer(example.id, whole_text(thought, text, stopped), stopped), asked.turns(), counted
+                example, TextAnswer(example.id, join_reasoning(thought, text, stopped), stopped), asked.turns(), counted
             )
             score = await self.dispatcher.score(work)
         except ProbemapError as error:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from probemap.detectors.scorer import Score
-from probemap.models.prompts import Turn
+from probemap.models.prompts import ChatMessage
 from probemap.records import DataError, Example, TextAnswer
 
 Text = Annotated[str, Field(max_length=1_000_000)]
@@ -26,7 +26,7 @@ class Message(BaseModel):
     content: Text | list[Part]
 
     @property
-    def turn(self) -> Turn:
+    def turn(self) -> ChatMessage:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
@@ -65,7 +65,7 @@ class ScoreRequest(BaseModel):
     def reply(self) -> TextAnswer:
         return TextAnswer(self.id or "1", self.answer, self.stopped, self.prompt)
 
-    def turns(self) -> list[Turn] | None:
+    def turns(self) -> list[ChatMessage] | None:
         return None if self.messages is None else [m.turn for m in self.messages]
 
 
@@ -104,7 +104,7 @@ class ChatRequest(BaseModel):
             ) from None
         return given
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[ChatMessage]:
         return [m.turn for m in self.messages]
 
     def limit(self, otherwise: int) -> int:

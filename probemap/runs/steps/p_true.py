@@ -42,7 +42,7 @@ def ask_p_true(
                 return
             if not asked:
                 raise RunError("no answer has an exact answer", "p(True) of exact answers says nothing here")
-            from probemap.models.p_true import ask_truth
+            from probemap.models.p_true import score_p_true
 
             model = (loader or loader_of(run)).load({} if models is None else models)
             check_weights(run, model, ("revision",))
@@ -51,7 +51,7 @@ def ask_p_true(
                 logger.log(f"{begun} of {len(asked)} answers have been asked about already")
             for start in range(begun, len(asked), _ASKED_AT_ONCE):
                 part = asked[start : start + _ASKED_AT_ONCE]
-                found = ask_truth(model, part, batch_size=batch_size, log=logger.log)
+                found = score_p_true(model, part, batch_size=batch_size, log=logger.log)
                 logger.progress("p(True)", start + len(part), len(asked))
                 run.append_p_true(
                     [PTrueScore(example.id, float(p)) for (example, _), p in zip(part, found, strict=True)], exact

@@ -15,7 +15,7 @@ from probemap.runs.run import Run
 from probemap.runs.steps.judge import judge_of
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
-    from probemap.models.prompts import Frame
+    from probemap.models.prompts import PromptFormat
 
 FILE = "resamples.jsonl"
 QUESTIONS_AT_ONCE = 64
@@ -62,7 +62,7 @@ def resample(
         ) as needed:
             if not needed:
                 return
-            from probemap.models.generate import answer_batches, generate_answers
+            from probemap.models.generate import generate_answers, plan_batches
             from probemap.models.prompts import Prompt, check_lengths
 
             model = (loader or loader_of(run)).load({} if models is None else models)
@@ -71,7 +71,7 @@ def resample(
             prompts = [(a.id, Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt])) for a in answers]
             limit = task.max_new_tokens
             check_lengths(model, prompts, limit)
-            plan = answer_batches(prompts, limit, options.batch_size, options.batch_tokens)
+            plan = plan_batches(prompts, limit, options.batch_size, options.batch_tokens)
             sizes = [len(batch) for batch in plan] * options.k
             begun = run.begun_answers(sizes, FILE)
             done = sum(sizes[:begun])
@@ -106,9 +106,9 @@ def _seed(seed: int, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 
 
-def _frame(run: Run, chat: bool) -> "Frame":
+def _frame(run: Run, chat: bool) -> "PromptFormat":
     """What ends an answer; prompts that came with their answers have the model's own template, if it has one."""
-    frame: Frame | str = run.step("answer")["facts"]["frame"]
+    frame: PromptFormat | str = run.step("answer")["facts"]["frame"]
     if frame == "qa":
         return "qa"
     return "chat" if frame == "chat" or (frame == "given" and chat) else "none"

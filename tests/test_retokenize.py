@@ -7,8 +7,8 @@ import torch
 
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
-from probemap.models.prompts import make_prompt, prompt_as_given, turn_end
-from probemap.models.retokenize import replay
+from probemap.models.prompts import end_of_turn_id, make_prompt, prompt_from_text
+from probemap.models.retokenize import retokenise_with_logprobs
 from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.loading import load_task
 
@@ -22,7 +22,7 @@ def test_what_a_real_model_said_itself_comes_back_as_it_was(smollm: Model) -> No
     before = [a for batch in batches for a in batch]
     assert {a.stopped for a in before} == {True, False}
     pairs = [(prompts[a.id], TextAnswer(a.id, a.text, a.stopped)) for a in before]
-    for was, now in zip(before, replay(smollm, pairs, chat=True), strict=True):
+    for was, now in zip(before, retokenise_with_logprobs(smollm, pairs, chat=True), strict=True):
         assert now.logprobs == pytest.approx(was.logprobs, abs=1e-3)
         assert replace(now, logprobs=was.logprobs) == was
 
@@ -32,18 +32,18 @@ def test_log_probabilities_are_those_of_one_plain_pass(chat_model: Model) -> Non
         (make_prompt(chat_model, TASK, e, "chat"), TextAnswer(e.id, f"Vienna{' 7' * i}"))
         for i, e in enumerate(TASK.examples)
     ]
-    for answer in replay(chat_model, pairs, chat=True, batch_size=4):
+    for answer in retokenise_with_logprobs(chat_model, pairs, chat=True, batch_size=4):
         with torch.inference_mode():
             logs = chat_model.network(torch.tensor([answer.token_ids])).logits[0].log_softmax(-1)
         expected = logs[answer.n_prompt - 1 : -1].gather(1, torch.tensor(answer.produced_ids)[:, None]).squeeze(1)
         assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
-        assert answer.token_ids[-1] == chat_model.tokenizer.eos_token_id == turn_end(chat_model)
+        assert answer.token_ids[-1] == chat_model.tokenizer.eos_token_id == end_of_turn_id(chat_model)
         assert answer.offsets[-1] == (len(answer.text),) * 2
 
 
 def test_an_answer_that_was_cut_off_has_no_end(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
-    cut, ended, written, empty = replay(
+    cut, ended, written, empty = retokenise_with_logprobs(
         chat_model,
         [
             (prompt, TextAnswer("a", "Paris is", stopped=False)),
@@ -61,7 +61,7 @@ def test_an_answer_that_was_cut_off_has_no_end(chat_model: Model) -> None:
 
 def test_a_trimmed_answer_gets_its_space_back_where_the_prompt_ends_with_a_colon(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "qa")
-    trimmed, whole = replay(
+    trimmed, whole = retokenise_with_logprobs(
         base_model, [(prompt, TextAnswer("a", "Paris")), (prompt, TextAnswer("b", " Paris"))], chat=False
     )
     assert trimmed.text == whole.text == " Paris"
@@ -72,22 +72,24 @@ def test_a_trimmed_answer_gets_its_space_back_where_the_prompt_ends_with_a_colon
 def test_a_prompt_as_given_is_not_begun_twice(base_model: Model, chat_model: Model) -> None:
     begins = base_model.tokenizer.bos_token
     for text in ("What is it?", f"{begins}What is it?"):
-        prompt = prompt_as_given(base_model, text)
+        prompt = prompt_from_text(base_model, text)
         assert prompt.token_ids.count(base_model.tokenizer.bos_token_id) == text.count(begins)
-        (answer,) = replay(base_model, [(prompt, TextAnswer("a", " It is", stopped=False, prompt=text))], chat=False)
+        (answer,) = retokenise_with_logprobs(
+            base_model, [(prompt, TextAnswer("a", " It is", stopped=False, prompt=text))], chat=False
+        )
         assert base_model.tokenizer.decode(answer.token_ids) == f"{text} It is"
         assert answer.offsets[answer.n_prompt][0] == 0
     whole = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
-    assert prompt_as_given(chat_model, whole.text) == whole
+    assert prompt_from_text(chat_model, whole.text) == whole
 
 
 def test_a_text_that_the_tokenizer_does_not_give_back_is_refused(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "none")
     with pytest.raises(DataError, match=r"tiny-base does not give the text of 'a' back: ' b' for '▁b'"):
-        replay(base_model, [(prompt, TextAnswer("a", " a▁b"))], chat=False)
+        retokenise_with_logprobs(base_model, [(prompt, TextAnswer("a", " a▁b"))], chat=False)
 
 
 def test_a_text_that_does_not_fit_the_window_is_refused(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     with pytest.raises(DataError, match="1 prompts with their texts do not fit the window of tiny-chat"):
-        replay(chat_model, [(prompt, TextAnswer("a", "x " * 300))], chat=True)
+        retokenise_with_logprobs(chat_model, [(prompt, TextAnswer("a", "x " * 300))], chat=True)

@@ -11,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from probemap.models.logits import logits_at
 from probemap.models.model import Model
-from probemap.models.p_true import ask_truth, truth_question
+from probemap.models.p_true import p_true_question, score_p_true
 from probemap.records import DataError, Example, ModelError
 
 PAIRS = [
@@ -39,15 +39,15 @@ def by_hand(model: Model, text: str, special: bool) -> float:
 
 
 def test_the_question_holds_context_choices_and_braces_as_they_are() -> None:
-    assert truth_question(*PAIRS[4]) == (
+    assert p_true_question(*PAIRS[4]) == (
         f"7 + 5 = 12.\n\nQuestion: Which?\nChoices: 7, 12\nProposed answer: 東京 🗼{TAIL}"
     )
     assert (
-        truth_question(*PAIRS[2])
+        p_true_question(*PAIRS[2])
         == f"Question: What is {{a}} + {{}}?\nProposed answer: {{b}} is {{ not }} {{{{12}}}}{TAIL}"
     )
     assert (
-        truth_question(PAIRS[0][0], "\n Austria \n")
+        p_true_question(PAIRS[0][0], "\n Austria \n")
         == f"Question: In which country is Vienna?\nProposed answer: Austria{TAIL}"
     )
 
@@ -60,12 +60,12 @@ def test_it_is_the_probability_computed_one_at_a_time(
     model: Model = request.getfixturevalue(which)
     expected = []
     for example, answer in PAIRS:
-        text = truth_question(example, answer)
+        text = p_true_question(example, answer)
         if which == "chat_model":
             text = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         expected.append(by_hand(model, f"{text} (", which == "base_model"))
     told: list[tuple[int, int]] = []
-    got = ask_truth(model, PAIRS, batch_size=batch_size, progress=lambda done, total: told.append((done, total)))
+    got = score_p_true(model, PAIRS, batch_size=batch_size, progress=lambda done, total: told.append((done, total)))
     assert got.dtype == np.float64
     assert got == pytest.approx(expected, abs=1e-5)
     assert np.ptp(got) > 1e-3, "the texts differ, and so do the values"
@@ -82,18 +82,18 @@ def test_a_beginning_is_written_once(which: str, request: pytest.FixtureRequest)
         single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
     )
     assert tokenizer("7")["input_ids"][0] == tokenizer.bos_token_id
-    got = ask_truth(replace(model, tokenizer=tokenizer), PAIRS)
-    plain = ask_truth(model, PAIRS)
+    got = score_p_true(replace(model, tokenizer=tokenizer), PAIRS)
+    plain = score_p_true(model, PAIRS)
     if which == "chat_model":
         assert got.tolist() == plain.tolist()
     else:
-        expected = [by_hand(model, f"{bos}{truth_question(*pair)} (", False) for pair in PAIRS]
+        expected = [by_hand(model, f"{bos}{p_true_question(*pair)} (", False) for pair in PAIRS]
         assert got == pytest.approx(expected, abs=1e-5)
         assert np.abs(got - plain).max() > 1e-4
 
 
 def test_nothing_asked_is_nothing_answered(base_model: Model) -> None:
-    assert ask_truth(base_model, []).tolist() == []
+    assert score_p_true(base_model, []).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_what_a_model_does_to_its_logits_is_done(
         torch.manual_seed(0)
         network = transformers.AutoModelForCausalLM.from_config(made).eval()
     model = replace(base_model, network=network)
-    expected = [by_hand(model, f"{truth_question(*pair)} (", True) for pair in PAIRS]
-    assert ask_truth(model, PAIRS) == pytest.approx(expected, abs=1e-5)
+    expected = [by_hand(model, f"{p_true_question(*pair)} (", True) for pair in PAIRS]
+    assert score_p_true(model, PAIRS) == pytest.approx(expected, abs=1e-5)
     assert all(abs(value - 0.5) > 1e-4 for value in expected)
 
 
@@ -139,20 +139,20 @@ def test_a_vocabulary_that_joins_bracket_and_letter_is_asked_one_token_earlier(c
         torch.manual_seed(0)
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     model = replace(chat_model, tokenizer=tokenizer, network=network)
-    ids = tokenizer(truth_question(*PAIRS[0]))["input_ids"]
+    ids = tokenizer(p_true_question(*PAIRS[0]))["input_ids"]
     with torch.inference_mode():
         logits = network(torch.tensor([ids])).logits[0, -1].double()
     a, b = (logits[tokenizer.convert_tokens_to_ids(letter)].exp().item() for letter in (" (A", " (B"))
-    assert ask_truth(model, PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
+    assert score_p_true(model, PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
     tokenizer.add_tokens(["wer is: (B"])
     with pytest.raises(ModelError, match="does not tell A from B by one token"):
-        ask_truth(model, PAIRS[:1])
+        score_p_true(model, PAIRS[:1])
 
 
 def test_what_does_not_fit_is_refused_and_not_cut(base_model: Model) -> None:
     long = (Example("long", "What is " + "7 + " * 150 + "7?", ("1",)), "12")
     with pytest.raises(DataError, match=r"1 questions do not fit the window of tiny-base, 256 tokens .* 'long' \("):
-        ask_truth(base_model, [PAIRS[0], long])
+        score_p_true(base_model, [PAIRS[0], long])
 
 
 def test_logits_that_are_not_finite_are_an_error(base_model: Model) -> None:
@@ -160,11 +160,11 @@ def test_logits_that_are_not_finite_are_an_error(base_model: Model) -> None:
     with torch.no_grad():
         network.get_output_embeddings().weight[base_model.tokenizer.convert_tokens_to_ids("A")] = torch.nan
     with pytest.raises(ModelError, match="not finite in float32"):
-        ask_truth(replace(base_model, network=network), PAIRS)
+        score_p_true(replace(base_model, network=network), PAIRS)
 
 
 def test_the_model_is_left_as_it_was(base_model: Model) -> None:
-    ask_truth(base_model, PAIRS)
+    score_p_true(base_model, PAIRS)
     ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
     with torch.inference_mode():
         assert base_model.network(ids).logits.shape[:2] == (2, 3)
@@ -175,10 +175,10 @@ def test_the_real_model_is_asked_with_the_letter_next(smollm: Model) -> None:
     capitals = [("Vienna", "Austria"), ("Paris", "France"), ("Rome", "Italy"), ("Tokyo", "Japan"), ("Cairo", "Egypt")]
     examples = [Example(city, f"In which country is the city of {city}?", (country,)) for city, country in capitals]
     pairs = [(e, said) for e in examples for said in (f"{e.id} is in {e.answers[0]}.", "Peru")]
-    values = ask_truth(smollm, pairs)
+    values = score_p_true(smollm, pairs)
     system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     for pair, value in zip(pairs, values, strict=True):
-        text = f"{system}<|im_start|>user\n{truth_question(*pair)}<|im_end|>\n<|im_start|>assistant\n ("
+        text = f"{system}<|im_start|>user\n{p_true_question(*pair)}<|im_end|>\n<|im_start|>assistant\n ("
         assert value == pytest.approx(by_hand(smollm, text, False), abs=1e-5)
     assert ((values > 0.2) & (values < 0.8)).all()
     assert np.ptp(values) > 0.02
@@ -189,7 +189,7 @@ def test_the_real_model_is_asked_with_the_letter_next(smollm: Model) -> None:
 def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, most = ask_truth(chat_model, PAIRS), 2
+    whole, most = score_p_true(chat_model, PAIRS), 2
 
     def scarce(model: Model, texts: Any, *rest: Any) -> Any:
         if len(texts) > most:
@@ -198,8 +198,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named
 
     monkeypatch.setattr("probemap.models.p_true.logits_at", scarce)
     told: list[str] = []
-    assert ask_truth(chat_model, PAIRS, log=told.append) == pytest.approx(whole, abs=1e-5)
+    assert score_p_true(chat_model, PAIRS, log=told.append) == pytest.approx(whole, abs=1e-5)
     assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]
     most = 0
     with pytest.raises(ModelError, match="'b' alone, 108 tokens, does not fit the memory"):
-        ask_truth(chat_model, PAIRS)
+        score_p_true(chat_model, PAIRS)
