@@ -76,7 +76,7 @@ def time_table(run: Run, repeats: int) -> list[str]:
         if not shared:
             reader.__dict__["_prefix"] = None
         with tempfile.TemporaryDirectory() as folder:
-            list(capture.fill(ActivationStore.create(f"{folder}/store", layout), reader))
+            list(capture.fill_store(ActivationStore.create(f"{folder}/store", layout), reader))
 
     timed: dict[str, Callable[[], None]] = {
         "a bare pass": bare,

@@ -22,7 +22,7 @@ def states(layout: Layout = LAYOUT) -> States:
 
 
 def path(store: ActivationStore) -> Path:
-    return Path(str(store.place))
+    return Path(str(store.storage))
 
 
 def filled(path: Path, layout: Layout = LAYOUT) -> ActivationStore:
@@ -112,7 +112,7 @@ def test_damaged_descriptions_are_refused(tmp_path: Path) -> None:
     store = filled(tmp_path / "s")
     (path(store) / "commits" / "00000.json").write_text("{")
     with pytest.raises(StoreError, match=r"00000\.json is damaged"):
-        store.contents()
+        store.content_hash()
     (path(store) / "layout.json").write_text('{"n": 3}')
     with pytest.raises(StoreError, match=r"layout\.json is damaged"):
         ActivationStore.open(path(store))
@@ -143,11 +143,11 @@ def test_float16_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
 
 def test_the_contents_hash_follows_the_values(tmp_path: Path) -> None:
     one, same = filled(tmp_path / "a"), filled(tmp_path / "b")
-    assert one.contents() == same.contents()
+    assert one.content_hash() == same.content_hash()
     other = ActivationStore.create(tmp_path / "c", LAYOUT)
     for shard in range(3):
         other.write_shard(shard, states()[LAYOUT.rows(shard)] + np.float32(1))
-    assert other.contents() != one.contents()
+    assert other.content_hash() != one.content_hash()
     assert json.loads((path(one) / "commits" / "00002.json").read_text())["rows"] == [8, 10]
 
 

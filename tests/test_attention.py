@@ -102,9 +102,9 @@ def test_the_step_leaves_a_store(alone: Run, tmp_path: Path) -> None:
     weights = store.read_layer(0)
     assert ((weights[..., 0] > 0) & (weights[..., 0] < 1)).all()
     assert np.isnan(weights[..., 1]).all(), "no exact answers here"
-    made = store.contents()
+    made = store.content_hash()
     attend(run, "last_q,-1")
     with pytest.raises(RunError, match="positions was"):
         attend(run, "-1")
     attend(run, "last_q,-1", redo=True, batch_size=5)
-    assert ActivationStore.open(run.path / "attention").contents() == made
+    assert ActivationStore.open(run.path / "attention").content_hash() == made

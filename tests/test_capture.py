@@ -10,7 +10,7 @@ import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
 
-from probemap.activations.capture import capture, fill, hidden_states, layout_for
+from probemap.activations.capture import capture, fill_store, hidden_states, layout_for
 from probemap.activations.hooks import find_blocks
 from probemap.activations.prefix import Prefix, shared_prefix
 from probemap.activations.store import ActivationStore, Layout
@@ -214,7 +214,7 @@ class Slow:
 def test_a_shard_is_written_while_the_next_one_is_read() -> None:
     slow: Any = Slow(Layout(8, 1, ("-1",), 2, "resid", "float32", 2, ""))
     counted: list[int] = []
-    filled = fill(slow, slow, [0, 1, 2, 3], lambda done, total: counted.append(done))
+    filled = fill_store(slow, slow, [0, 1, 2, 3], lambda done, total: counted.append(done))
     made: list[int] = []
     with pytest.raises(StoreError, match="the disk is full"):
         made.extend(filled)

@@ -84,7 +84,7 @@ def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda number: capture(run, share=Shard(number, 3)), (3, 1, 2)))
     assert run.is_done("capture")
-    assert store_of(run).contents() == store_of(alone).contents()
+    assert store_of(run).content_hash() == store_of(alone).content_hash()
     capture(run, share=Shard(2, 3))  # nothing is left to do
 
 
@@ -93,7 +93,7 @@ def test_a_share_leaves_the_rest_undone(run: Run) -> None:
     assert store_of(run).missing_shards() == [0, 2, 3, 5]
     assert not run.is_done("capture")
     with pytest.raises(StoreError, match="4 of 6 shards are not there yet"):
-        store_of(run).contents()
+        store_of(run).content_hash()
     capture(run)  # alone, it does the rest
     assert run.is_done("capture")
     assert store_of(run).faults() == {}
@@ -126,7 +126,7 @@ def test_every_changed_bit_is_found_and_only_broken_shards_are_captured_again(ru
     capture(run)
     place = run.path / "activations"
     before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    whole = store_of(run).contents()
+    whole = store_of(run).content_hash()
     draw = random.Random(0)
     for path in [p for p in before if "commits" in p.parts] + [p for p in before if "c" in p.parts]:
         shard = int(path.stem) if "commits" in path.parts else int(path.relative_to(place).parts[2])
@@ -142,7 +142,7 @@ def test_every_changed_bit_is_found_and_only_broken_shards_are_captured_again(ru
     assert verify(run) == {1: "changed", 3: "lost", 4: "marker changed"}
     assert verify(run, repair=True) == {1: "changed", 3: "lost", 4: "marker changed"}
     assert verify(run) == {}
-    assert store_of(run).contents() == whole
+    assert store_of(run).content_hash() == whole
     assert {p: p.read_bytes() for p in before} == before, "the very bytes"
     assert sorted(p.read_bytes() for p in (place / "aside").glob("*.shard"))[0] == b"\0" * 100, "nothing is deleted"
 
@@ -242,19 +242,19 @@ def test_a_bucket_holds_the_states_that_a_folder_would(run: Run, judged: Path, t
     local = {p.name for p in (run.path / "activations").iterdir() if not p.name.startswith(".")}
     assert local == {"where.json"}
     there, here = store_of(run), store_of(alone)
-    assert str(there.place).startswith("s3://states/mine/")
-    assert there.contents() == here.contents()
+    assert str(there.storage).startswith("s3://states/mine/")
+    assert there.content_hash() == here.content_hash()
     for layer in range(4):
         assert there.read_layer(layer).tobytes() == here.read_layer(layer).tobytes()
-    files = there.place.names("states")
+    files = there.storage.names("states")
     shard = next(name for name in sorted(files) if "/c/1/" in name)
-    content = bytearray(there.place.read(shard))
+    content = bytearray(there.storage.read(shard))
     content[100] ^= 1
-    there.place.write(shard, bytes(content))
+    there.storage.write(shard, bytes(content))
     assert verify(run) == {1: "changed"}
     assert verify(run, repair=True) == {1: "changed"}
     assert store_of(run).faults() == {}
-    assert there.place.read(shard) == here.place.read(shard)
+    assert there.storage.read(shard) == here.storage.read(shard)
 
 
 def test_another_layout_never_meets_the_first(run: Run, bucket: str) -> None:
@@ -269,8 +269,8 @@ def test_other_weights_never_meet_the_first(run: Run, bucket: str) -> None:
     capture(run, Capturing(store=f"{bucket}/three"))
     first = store_of(run)
     capture(run, Capturing(store=f"{bucket}/three"), loader=replace(loader_of(run), dtype="bfloat16"), redo=True)
-    assert str(store_of(run).place) != str(first.place)
-    assert store_of(run).contents() != first.contents()
+    assert str(store_of(run).storage) != str(first.storage)
+    assert store_of(run).content_hash() != first.content_hash()
 
 
 def test_a_bucket_that_refuses_is_told_and_costs_nothing(run: Run, bucket: str) -> None:

@@ -153,7 +153,7 @@ def alone(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def contents(run: Run) -> str:
-    return ActivationStore.open(run.path / "activations").contents()
+    return ActivationStore.open(run.path / "activations").content_hash()
 
 
 def test_workers_give_the_answers_and_the_states_of_one_process(alone: Run, chat_folder: Path, tmp_path: Path) -> None:

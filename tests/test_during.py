@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from probemap.activations import capture
 from probemap.activations import store as activations
 from probemap.activations.capture import hidden_states
-from probemap.activations.inline import Watch
+from probemap.activations.recorder import HookRecorder
 from probemap.activations.store import ActivationStore, States
 from probemap.cli.main import app
 from probemap.logger import Logger
@@ -48,7 +48,7 @@ def test_every_token_s_state_is_that_of_a_second_pass(family: str) -> None:
         seen.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
 
     options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
-    watching = Recorder(lambda rows: Watch(model, "resid", None, rows), keep)
+    watching = Recorder(lambda rows: HookRecorder(model, "resid", None, rows), keep)
     watched = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
     alone = [a for b in generate_answers(model, prompts(model), **options) for a in b]
     assert [a.token_ids for a in watched] == [a.token_ids for a in alone], "to look on changes nothing"
@@ -80,7 +80,7 @@ def test_the_last_token_is_read_only_if_it_is_needed(needed: bool, ended: str, m
         asked.append(ended)
         return needed
 
-    watch = Watch(model, "resid", None, 1, needs_last)
+    watch = HookRecorder(model, "resid", None, 1, needs_last)
     (said,), (states,) = generate_batch(model, wanted, frame="qa", watch=watch)
     assert (said.token_ids, said.stopped) == (alone.token_ids, bool(ended))
     assert asked == [bool(ended)]

@@ -10,7 +10,7 @@ import torch
 from families import some_answers, tiny
 
 from probemap.activations.capture import capture, check_site, hidden_states, layout_for
-from probemap.activations.hooks import SITES, find_taps, parse_layers
+from probemap.activations.hooks import SITES, find_hook_points, parse_layers
 from probemap.activations.store import ActivationStore, States
 from probemap.cli.flags import Site
 from probemap.models.model import Model
@@ -131,7 +131,7 @@ def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: obj
 )
 def test_blocks_of_another_build_are_refused(kind: str, site: str, problem: str) -> None:
     with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: name the module"):
-        find_taps(tiny(kind).network, site)
+        find_hook_points(tiny(kind).network, site)
 
 
 def test_experts_have_an_output_though_no_single_projection() -> None:
@@ -196,7 +196,7 @@ def test_an_unknown_site_is_told_with_those_there_are() -> None:
     with pytest.raises(
         ModelError, match=r"no site 'mlp'\nhint: the sites are resid, attn_out, heads, mlp_out, mlp_hidden"
     ):
-        find_taps(tiny("llama").network, "mlp")
+        find_hook_points(tiny("llama").network, "mlp")
 
 
 def test_blocks_of_unequal_width_are_refused() -> None:
@@ -205,7 +205,7 @@ def test_blocks_of_unequal_width_are_refused() -> None:
     network.model.layers[1].mlp.gate_proj = torch.nn.Linear(32, 40)
     network.model.layers[1].mlp.down_proj = torch.nn.Linear(40, 32)
     with pytest.raises(ModelError, match="mlp_hidden is not equally wide in all blocks: 40, 48"):
-        find_taps(network, "mlp_hidden")
+        find_hook_points(network, "mlp_hidden")
 
 
 def test_a_module_that_is_called_twice_or_gives_another_shape_is_refused() -> None:

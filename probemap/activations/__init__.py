@@ -10,7 +10,8 @@ A module imports only modules listed above it, here and in the packages above.
     store      the sharded, checksummed, resumable store of hidden states
     source     hidden states from any array, one layer at a time
     capture    hidden states at the probed tokens
-    inline     hidden states recorded during generation
+    recorder   hidden states of every produced token, recorded during generation
+    inline     capture during generation, without a second forward pass
     attention  attention weights at the probed tokens
     vllm       hidden states that vLLM extracted
 """

@@ -14,32 +14,34 @@ import numpy as np
 import torch
 
 from probemap.activations.capture import Reader
-from probemap.activations.hooks import find_attentions, hooked
+from probemap.activations.hooks import find_attentions, forward_hooks
 from probemap.activations.store import Layout, States, shard_rows_for
 from probemap.models.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, Span
 
-FROM = ("the last token", "the exact answer's tokens")
+QUERY_TOKENS = ("the last token", "the exact answer's tokens")
 """Who pays the attention, in the order of the store's last axis."""
 
 
-def layout_for_attention(
+def attention_layout(
     model: Model,
     answers: Sequence[Answer],
     indices: Indices,
     spans: Sequence[Span | None],
     positions: Sequence[str],
 ) -> Layout:
-    """The layout of a store for what an `Onlooker` reads."""
-    rows = shard_rows_for(len(answers), model.n_layers, len(positions), len(FROM), 4)
+    """The layout of a store for what an `AttentionReader` reads."""
+    rows = shard_rows_for(len(answers), model.n_layers, len(positions), len(QUERY_TOKENS), 4)
     places = [(span.start, span.stop) if span else None for span in spans]
     made_from = hashlib.sha256(f"{digest(answers, indices)} {places}".encode()).hexdigest()
-    return Layout(len(answers), model.n_layers, tuple(positions), len(FROM), "attention", "float32", rows, made_from)
+    return Layout(
+        len(answers), model.n_layers, tuple(positions), len(QUERY_TOKENS), "attention", "float32", rows, made_from
+    )
 
 
 @dataclass(frozen=True)
-class Onlooker(Reader):
+class AttentionReader(Reader):
     """Reads attention instead of states; a `capture.Reader`."""
 
     spans: Sequence[Span | None] = ()
@@ -64,7 +66,8 @@ def attention_received(
 
     Returns
     -------
-    float32 (len(answers), n_layers, n_positions, 2), in the order of `FROM`, the exact answer's tokens averaged.
+    float32 (len(answers), n_layers, n_positions, 2), in the order of `QUERY_TOKENS`,
+    the exact answer's tokens averaged.
     NaN where a position is missing, and from an exact answer that there is not.
 
     Raises
@@ -72,7 +75,7 @@ def attention_received(
     ModelError: the model does not show its attention.
     """
     ids, mask = model.right_padded([a.token_ids for a in answers])
-    payers = torch.zeros(len(answers), len(FROM), ids.shape[1])
+    payers = torch.zeros(len(answers), len(QUERY_TOKENS), ids.shape[1])
     for row, (answer, span) in enumerate(zip(answers, spans, strict=True)):
         payers[row, 0, len(answer.token_ids) - 1] = 1
         if span is None:
@@ -92,9 +95,9 @@ def attention_received(
                 "this model computes its attention in another way than the supported ones",
             )
         paid = torch.bmm(payers.to(weights.device), weights.float().mean(1))
-        received.append(paid.cpu().gather(2, columns[:, None].expand(-1, len(FROM), -1)).transpose(1, 2))
+        received.append(paid.cpu().gather(2, columns[:, None].expand(-1, len(QUERY_TOKENS), -1)).transpose(1, 2))
 
-    with torch.inference_mode(), _in_the_open(model.network), hooked(attentions, keep):
+    with torch.inference_mode(), _in_the_open(model.network), forward_hooks(attentions, keep):
         model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False, output_attentions=True)
     states: States = torch.stack(received, dim=1).numpy()
     states[np.broadcast_to((indices < 0)[:, None, :], states.shape[:3])] = np.nan

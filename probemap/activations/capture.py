@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probemap.activations.hooks import Tap, find_taps, hooked, parse_layers
+from probemap.activations.hooks import HookPoint, find_hook_points, forward_hooks, parse_layers
 from probemap.activations.prefix import Prefix, shared_prefix
 from probemap.activations.store import ActivationStore, Layout, States, shard_rows_for
 from probemap.models.batching import batches, run_with_halving
@@ -34,34 +34,35 @@ class _Probed:
     """Hooks on every tap that keep the states of the probed tokens only."""
 
     def __init__(
-        self, taps: Mapping[int, Tap], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]
+        self, hook_points: Mapping[int, HookPoint], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]
     ) -> None:
-        self.taps = taps
+        self.hook_points = hook_points
         self.rows, self.columns = rows, columns
         self.shape = shape
-        self.states: dict[int, list[torch.Tensor]] = {layer: [] for layer in taps}
+        self.states: dict[int, list[torch.Tensor]] = {layer: [] for layer in hook_points}
 
     def _keep(self, layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        tap = self.taps[layer]
-        hidden = tap.state(inputs, output)
-        if hidden.shape not in ((*self.shape, tap.d), (self.shape[0] * self.shape[1], tap.d)):
+        hook_point = self.hook_points[layer]
+        hidden = hook_point.state(inputs, output)
+        if hidden.shape not in ((*self.shape, hook_point.d), (self.shape[0] * self.shape[1], hook_point.d)):
             raise ModelError(
-                f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {(*self.shape, tap.d)}", _HINT
+                f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {(*self.shape, hook_point.d)}",
+                _HINT,
             )
         # Some MLPs see all tokens of a batch in one row (OPT's).
-        hidden = hidden.reshape(*self.shape, tap.d)
+        hidden = hidden.reshape(*self.shape, hook_point.d)
         # A model may be spread over devices.
         rows, columns = self.rows.to(hidden.device), self.columns.to(hidden.device)
         self.states[layer].append(hidden[rows, columns].float())
 
     def hooked(self) -> AbstractContextManager[None]:
-        return hooked({layer: tap.module for layer, tap in self.taps.items()}, self._keep)
+        return forward_hooks({layer: hook_point.module for layer, hook_point in self.hook_points.items()}, self._keep)
 
     def stacked(self) -> torch.Tensor:
         """(rows, layers, positions, d); every module must have been called once."""
         for layer, kept in self.states.items():
             if len(kept) != 1:
-                name = type(self.taps[layer].module).__name__
+                name = type(self.hook_points[layer].module).__name__
                 raise ModelError(f"{name} at block {layer} was called {len(kept)} times, expected once", _HINT)
         return torch.stack([kept[0].to(self.rows.device) for kept in self.states.values()], dim=1)
 
@@ -100,9 +101,9 @@ def hidden_states(
     if prefix is not None:
         mask = torch.cat([mask.new_ones(len(answers), before), mask], dim=1)
         shared = {"past_key_values": prefix.rows(len(answers)), "use_cache": True}
-    taps = find_taps(model.network, site)
-    wanted = range(len(taps)) if layers is None else layers
-    probed = _Probed({k: taps[k] for k in wanted}, rows, columns, (ids.shape[0], ids.shape[1]))
+    hook_points = find_hook_points(model.network, site)
+    wanted = range(len(hook_points)) if layers is None else layers
+    probed = _Probed({k: hook_points[k] for k in wanted}, rows, columns, (ids.shape[0], ids.shape[1]))
     with torch.inference_mode(), probed.hooked():
         # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
         model.network.base_model(input_ids=ids, attention_mask=mask, **shared)
@@ -126,14 +127,14 @@ def check_site(model: Model, site: str) -> int:
     ------
     ModelError: the model does not show where `site` is, or does not compute it once per block and token.
     """
-    taps = find_taps(model.network, site)
+    hook_points = find_hook_points(model.network, site)
     ids, mask = model.right_padded([tuple(sorted(model.end_ids()))[:1] * 2])
     here = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-    probed = _Probed(dict(enumerate(taps)), here, here, (1, 2))
+    probed = _Probed(dict(enumerate(hook_points)), here, here, (1, 2))
     with torch.inference_mode(), probed.hooked():
         model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
     probed.stacked()
-    return taps[0].d
+    return hook_points[0].d
 
 
 def layout_for(
@@ -202,10 +203,10 @@ def capture(
     StoreError: a state is not finite, or not representable in the store's dtype.
     """
     reader = Reader(model, answers, indices, store.layout, batch_size, batch_tokens, log)
-    list(fill(store, reader, shards, progress))
+    list(fill_store(store, reader, shards, progress))
 
 
-def fill(
+def fill_store(
     store: ActivationStore,
     reader: "Reader",
     shards: Sequence[int] | None = None,

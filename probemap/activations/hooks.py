@@ -38,7 +38,7 @@ _HINT = (
 
 
 @dataclass(frozen=True)
-class Tap:
+class HookPoint:
     """One block's module, and what of its call is a state."""
 
     module: "torch.nn.Module"
@@ -54,7 +54,9 @@ class Tap:
 
 
 @contextmanager
-def hooked(modules: "Mapping[int, torch.nn.Module]", keep: Callable[[int, Any, Any, Any], None]) -> Iterator[None]:
+def forward_hooks(
+    modules: "Mapping[int, torch.nn.Module]", keep: Callable[[int, Any, Any, Any], None]
+) -> Iterator[None]:
     """While it lasts, `keep` is called with (key, module, inputs, output) of every call of the modules."""
     handles = [module.register_forward_hook(partial(keep, key)) for key, module in modules.items()]
     try:
@@ -64,7 +66,7 @@ def hooked(modules: "Mapping[int, torch.nn.Module]", keep: Callable[[int, Any, A
             handle.remove()
 
 
-def module_path(site: str) -> str | None:
+def parse_site(site: str) -> str | None:
     """What follows ``NAME=`` in a site; None if it is a name alone.
 
     Raises
@@ -96,7 +98,7 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
     return sorted(found)
 
 
-def find_taps(network: Any, site: str) -> list[Tap]:
+def find_hook_points(network: Any, site: str) -> list[HookPoint]:
     """Where the states of `site` are read, one tap per block, in order.
 
     Parameters
@@ -108,15 +110,17 @@ def find_taps(network: Any, site: str) -> list[Tap]:
     ------
     ModelError: there is no such site, or the blocks do not show where it is; names what was found.
     """
-    path = module_path(site)
+    path = parse_site(site)
     d = int(network.config.get_text_config().hidden_size)
-    taps = [_tap(block, site, d) if path is None else _named(block, path, d) for block in find_blocks(network)]
-    if len(widths := {tap.d for tap in taps}) > 1:
+    hook_points = [
+        _hook_point(block, site, d) if path is None else _named(block, path, d) for block in find_blocks(network)
+    ]
+    if len(widths := {hook_point.d for hook_point in hook_points}) > 1:
         raise ModelError(f"{site} is not equally wide in all blocks: {', '.join(map(str, sorted(widths)))}", _HINT)
-    return taps
+    return hook_points
 
 
-def _named(block: "torch.nn.Module", path: str, d: int) -> Tap:
+def _named(block: "torch.nn.Module", path: str, d: int) -> HookPoint:
     path, _, side = path.partition(":")
     try:
         module = block.get_submodule(path)
@@ -128,7 +132,7 @@ def _named(block: "torch.nn.Module", path: str, d: int) -> Tap:
     if side not in ("", "in"):
         raise ModelError(f"{path}:{side} is neither the output nor the input of a module", f"{path}, or {path}:in")
     inside, outside = _features(module) or (d, d)
-    return Tap(module, True, inside) if side else Tap(module, False, outside)
+    return HookPoint(module, True, inside) if side else HookPoint(module, False, outside)
 
 
 def find_blocks(network: Any) -> "list[torch.nn.Module]":
@@ -158,28 +162,28 @@ def _size(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _tap(block: "torch.nn.Module", site: str, d: int) -> Tap:
+def _hook_point(block: "torch.nn.Module", site: str, d: int) -> HookPoint:
     if site == "resid":
-        return Tap(block, False, d)
+        return HookPoint(block, False, d)
     attention = _attention(block, site, d)
     if site == "attn_out":
-        return Tap(_without_residual(block, site, attention), False, d)
+        return HookPoint(_without_residual(block, site, attention), False, d)
     if site == "heads":
         projection, width = _back(attention, d)[-1]
-        return Tap(projection, True, width)
+        return HookPoint(projection, True, width)
 
     rest = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
     bare = bool(rest) and all(_features(child) for child in rest)
     if not bare and len(rest) != 1:
         raise _unclear(block, site, f"{len(rest)} modules with weight matrices beside the attention")
     if site == "mlp_out" and not bare:
-        return Tap(_without_residual(block, site, rest[0]), False, d)
+        return HookPoint(_without_residual(block, site, rest[0]), False, d)
     layers = [(child, shape) for child in (rest if bare else rest[0].children()) if (shape := _features(child))]
     back = [(child, shape[0]) for child, shape in layers if shape[1] == d]
     if len(layers) < 2 or not back:
         raise _unclear(block, site, f"{len(layers)} layers in the MLP, {len(back)} of them to width {d}")
     projection, width = back[-1]
-    return Tap(projection, False, d) if site == "mlp_out" else Tap(projection, True, width)
+    return HookPoint(projection, False, d) if site == "mlp_out" else HookPoint(projection, True, width)
 
 
 def find_attentions(network: Any) -> "list[torch.nn.Module]":

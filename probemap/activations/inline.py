@@ -5,20 +5,19 @@ tokens alone are kept, one file per batch.  What else the capture step asks for 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from probemap.activations.capture import Reader
-from probemap.activations.hooks import find_taps, hooked, parse_layers
+from probemap.activations.hooks import parse_layers
+from probemap.activations.recorder import HookRecorder
 from probemap.activations.store import Layout, States
 from probemap.grading.locate import LOCATORS, locate
 from probemap.models.model import Model
@@ -26,46 +25,8 @@ from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Task
 
 
-class Watch:
-    """Hooks that keep, at every forward pass of a generation, the states of each row's last token.
-
-    Parameters
-    ----------
-    needs_last: as `generate.Watch.needs_last`.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        site: str,
-        layers: str | None,
-        rows: int,
-        needs_last: Callable[[bool], bool] = lambda ended: True,
-    ) -> None:
-        taps = find_taps(model.network, site)
-        numbers = range(len(taps)) if layers is None else parse_layers(layers, len(taps))
-        self._taps = [taps[k] for k in numbers]
-        self._rows = rows
-        self.needs_last = needs_last
-        self._kept: list[list[torch.Tensor]] = [[] for _ in self._taps]
-
-    def _keep(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        tap = self._taps[number]
-        hidden = tap.state(inputs, output)
-        self._kept[number].append(hidden.reshape(self._rows, -1, tap.d)[:, -1].float().cpu())
-
-    def hooked(self) -> AbstractContextManager[None]:
-        return hooked({i: tap.module for i, tap in enumerate(self._taps)}, self._keep)
-
-    def states(self) -> States:
-        """float32 (rows, passes, n_layers, d): pass t saw, of a row that goes on, its t-th produced token, counted from
-        1; pass 0 the prompt's last one.  The last token's pass is there if it was needed, or if other rows went on."""
-        made: States = torch.stack([torch.stack(kept, 1) for kept in self._kept], 2).numpy()
-        return made
-
-
 @dataclass(frozen=True)
-class Spool:
+class InlineCapture:
     """Takes the states of a run's answers, and keeps them until they are captured."""
 
     folder: Path
@@ -75,16 +36,16 @@ class Spool:
     site: str
     layers: str | None
 
-    def watch(self, rows: int) -> Watch:
+    def watch(self, rows: int) -> HookRecorder:
         """For a batch of so many rows."""
-        return Watch(self.model, self.site, self.layers, rows)
+        return HookRecorder(self.model, self.site, self.layers, rows)
 
     def write(self, number: int, answers: Sequence[Answer], seen: Sequence[States]) -> None:
         """Keep a batch.
 
         Parameters
         ----------
-        seen: of each answer (passes, n_layers, d), as `Watch.states`, the last token's pass included.
+        seen: of each answer (passes, n_layers, d), as `HookRecorder.states`, the last token's pass included.
         """
         examples = {e.id: e for e in self.task.examples}
         find = LOCATORS[self.task.kind]
@@ -113,11 +74,11 @@ class Spool:
 
 
 @dataclass(frozen=True)
-class Remembered(Reader):
+class CachedReader(Reader):
     """Reads states that were taken while the model answered, and captures the others; a `capture.Reader`."""
 
     folder: Path = Path()
-    """Of a `Spool`."""
+    """Of a `InlineCapture`."""
 
     def look(self, some: list[int]) -> States:
         marks = _marks([self.answers[i] for i in some], self.indices[some])
@@ -150,7 +111,7 @@ class Remembered(Reader):
         return found
 
 
-def serves(folder: Path, layout: Layout) -> bool:
+def covers_layout(folder: Path, layout: Layout) -> bool:
     """True if all that was taken is of this layout's site, layers and positions."""
     return all(_kind(layout).items() <= _said(file).items() for file in folder.glob("*.safetensors"))
 

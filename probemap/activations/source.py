@@ -1,4 +1,4 @@
-"""States from anywhere, one layer at a time: the store, numpy, memory-mapped files, torch, zarr."""
+"""ActivationSource from anywhere, one layer at a time: the store, numpy, memory-mapped files, torch, zarr."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ Layer = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class States:
-    """States, one layer at a time."""
+class ActivationSource:
+    """ActivationSource, one layer at a time."""
 
     n: int
     layers: list[int]
@@ -27,7 +27,7 @@ class States:
     """layer -> a fresh float32 array (n, n_positions, d)."""
 
 
-def states_from(activations: Any, layers: Sequence[int] | None, positions: Sequence[str] | None) -> States:
+def as_source(activations: Any, layers: Sequence[int] | None, positions: Sequence[str] | None) -> ActivationSource:
     """A store of captured states, or an array (n, n_layers, n_positions, d) of any kind, as `fit.fit_map` takes it.
 
     Raises
@@ -59,10 +59,10 @@ def states_from(activations: Any, layers: Sequence[int] | None, positions: Seque
             part = part.detach().float().cpu().numpy()
         return np.array(part, np.float32)
 
-    return States(n, numbers, names, d, read)
+    return ActivationSource(n, numbers, names, d, read)
 
 
-def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Sequence[str] | None) -> States:
+def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Sequence[str] | None) -> ActivationSource:
     layout = store.layout
     numbers = layout.layer_numbers if layers is None else [int(layer) for layer in layers]
     names = list(layout.positions) if positions is None else [str(p) for p in positions]
@@ -72,4 +72,4 @@ def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Seq
     if unknown := [p for p in names if p not in layout.positions]:
         raise MapError(f"there is no position {unknown[0]!r}", f"the store holds {', '.join(layout.positions)}")
     columns = [layout.positions.index(p) for p in names]
-    return States(layout.n, numbers, names, layout.d, lambda layer: store.read_layer(layer)[:, columns])
+    return ActivationSource(layout.n, numbers, names, layout.d, lambda layer: store.read_layer(layer)[:, columns])

@@ -15,7 +15,7 @@ from probemap.records import StoreError
 from probemap.redact import redacted_message
 
 
-class Place(Protocol):
+class StorageBackend(Protocol):
     """Files by name, with ``/`` between folders."""
 
     def read(self, name: str) -> bytes:
@@ -30,20 +30,20 @@ class Place(Protocol):
     def move(self, name: str, to: str) -> None:
         """Rename a file; one that is not there is left alone."""
 
-    def keep(self, name: str) -> None:
+    def persist(self, name: str) -> None:
         """What another has written stays."""
 
     def zarr(self, folder: str) -> Any:
         """What zarr opens."""
 
-    def beginning(self) -> Any:
+    def lock(self) -> Any:
         """A context that one process at a time is in."""
 
-    def speaking(self) -> Any:
+    def translated_errors(self) -> Any:
         """A context in which a refusal of the place is told as one."""
 
 
-class Folder:
+class LocalStorage:
     """A local folder."""
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class Folder:
             (self.path / to).parent.mkdir(parents=True, exist_ok=True)
             (self.path / name).rename(self.path / to)
 
-    def keep(self, name: str) -> None:
+    def persist(self, name: str) -> None:
         # zarr renames atomically but never syncs.
         file = self.path / name
         _sync(file)
@@ -86,17 +86,17 @@ class Folder:
         return str(self.path / folder)
 
     @contextmanager
-    def beginning(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / ".lock"):
             yield
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         yield  # a disk that is full says so itself
 
 
-class Remote:
+class RemoteStorage:
     """A folder of a file system that fsspec reaches, which writes an object whole or not at all."""
 
     def __init__(self, url: str) -> None:
@@ -115,7 +115,7 @@ class Remote:
         return self.url
 
     def read(self, name: str) -> bytes:
-        with self.speaking():
+        with self.translated_errors():
             try:
                 return bytes(self.files.cat_file(f"{self.root}/{name}"))
             except FileNotFoundError as error:
@@ -123,20 +123,20 @@ class Remote:
         raise missing
 
     def write(self, name: str, content: bytes) -> None:
-        with self.speaking():
+        with self.translated_errors():
             self.files.pipe_file(f"{self.root}/{name}", content)
 
     def names(self, folder: str) -> set[str]:
-        with self.speaking():
+        with self.translated_errors():
             found = self.files.find(f"{self.root}/{folder}")
         return {str(name).split(f"{self.root.lstrip('/')}/", 1)[-1] for name in found}
 
     def move(self, name: str, to: str) -> None:
-        with self.speaking():
+        with self.translated_errors():
             if self.files.exists(f"{self.root}/{name}"):
                 self.files.mv(f"{self.root}/{name}", f"{self.root}/{to}")
 
-    def keep(self, name: str) -> None:
+    def persist(self, name: str) -> None:
         pass  # an object that was put stays
 
     def zarr(self, folder: str) -> Any:
@@ -145,11 +145,11 @@ class Remote:
         return FsspecStore.from_url(f"{self.url}/{folder}")
 
     @contextmanager
-    def beginning(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         yield  # all who begin write the same bytes
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         try:
             yield
         except StoreError:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from probemap.activations.storage import Folder, Place, Remote
+from probemap.activations.storage import LocalStorage, RemoteStorage, StorageBackend
 from probemap.records import StoreError
 
 States = npt.NDArray[np.float32]
@@ -94,8 +94,8 @@ class ActivationStore:
     NaN in a state means that the answer has no token at that position.
     """
 
-    def __init__(self, place: Place, layout: Layout) -> None:
-        self.place = place
+    def __init__(self, storage: StorageBackend, layout: Layout) -> None:
+        self.storage = storage
         self.layout = layout
 
     @classmethod
@@ -115,20 +115,20 @@ class ActivationStore:
         """
         if layout.dtype not in ("float32", "float16"):
             raise StoreError(f"states are stored as float32 or float16, not {layout.dtype}")
-        local = Folder(Path(path))
+        local = LocalStorage(Path(path))
         description = json.dumps(asdict(layout), indent=1).encode()
-        with local.beginning():
+        with local.lock():
             if "layout.json" in local.names("") or "where.json" in local.names(""):
                 store = cls.open(path)
                 if store.layout != layout:
                     raise StoreError(f"{path} holds states of another layout", _AGAIN)
                 return store
-            place: Place = local if url is None else _below(url, description)
-            _new_array(place, layout)
-            place.write("layout.json", description)
+            storage: StorageBackend = local if url is None else _below(url, description)
+            _new_array(storage, layout)
+            storage.write("layout.json", description)
             if url is not None:
-                local.write("where.json", json.dumps({"url": str(place)}).encode())
-        return cls(place, layout)
+                local.write("where.json", json.dumps({"url": str(storage)}).encode())
+        return cls(storage, layout)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
@@ -138,38 +138,38 @@ class ActivationStore:
         ------
         StoreError: there is none, or its description is damaged.
         """
-        place: Place = Folder(Path(path))
+        storage: StorageBackend = LocalStorage(Path(path))
         try:
             if (Path(path) / "where.json").exists():
-                place = Remote(json.loads(place.read("where.json"))["url"])
-            fields = json.loads(place.read("layout.json"))
+                storage = RemoteStorage(json.loads(storage.read("where.json"))["url"])
+            fields = json.loads(storage.read("layout.json"))
             lists = {name: tuple(fields.get(name, ())) for name in ("positions", "layers")}
             layout = Layout(**{**fields, **lists})
         except FileNotFoundError:
-            raise StoreError(f"{place} holds no captured states", "`probemap capture RUN` makes them") from None
+            raise StoreError(f"{storage} holds no captured states", "`probemap capture RUN` makes them") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{place}/layout.json is damaged ({error})", _AGAIN) from None
-        return cls(place, layout)
+            raise StoreError(f"{storage}/layout.json is damaged ({error})", _AGAIN) from None
+        return cls(storage, layout)
 
     @cached_property
     def _array(self) -> Any:
         try:
-            with self.place.speaking():
-                array = zarr.open_array(self.place.zarr("states"), mode="r+")
+            with self.storage.translated_errors():
+                array = zarr.open_array(self.storage.zarr("states"), mode="r+")
                 # Else a shard without any state would have no file, and look like a lost one.
                 array = array.with_config({"write_empty_chunks": True})
         except StoreError:
             raise
         except Exception as error:  # zarr raises many kinds for one cause: its metadata cannot be read
-            raise StoreError(f"{self.place}/states cannot be opened ({error})", _AGAIN) from None
+            raise StoreError(f"{self.storage}/states cannot be opened ({error})", _AGAIN) from None
         expected = (self.layout.n, self.layout.n_layers, len(self.layout.positions), self.layout.d)
         if array.shape != expected:
-            raise StoreError(f"{self.place} has shape {array.shape}, expected {expected}", _AGAIN)
+            raise StoreError(f"{self.storage} has shape {array.shape}, expected {expected}", _AGAIN)
         return array
 
     def missing_shards(self) -> list[int]:
         """Shards that are not committed yet."""
-        there = self.place.names("commits")
+        there = self.storage.names("commits")
         return [k for k in range(self.layout.n_shards) if _marker(k) not in there]
 
     def write_shard(self, shard: int, states: States, left_out: Sequence[str] = ()) -> None:
@@ -193,18 +193,18 @@ class ActivationStore:
                 f"float16 holds values up to 65504; a state of {largest:.0f} was captured",
                 "capture again with --store-dtype float32",
             )
-        with self.place.speaking():
+        with self.storage.translated_errors():
             self._array[rows] = states.astype(self.layout.dtype)
-        self.place.keep(_shard(shard))
+        self.storage.persist(_shard(shard))
         marker = {
             "shard": shard,
             "rows": [rows.start, rows.stop],
-            "sha256": _sha256(self.place.read(_shard(shard))),
+            "sha256": _sha256(self.storage.read(_shard(shard))),
             "largest": largest,
             "description": self._description(),
             **({"left_out": list(left_out)} if left_out else {}),
         }
-        self.place.write(_marker(shard), json.dumps({**marker, "check": _check(marker)}).encode())
+        self.storage.write(_marker(shard), json.dumps({**marker, "check": _check(marker)}).encode())
 
     def read(self, layer: int, position: str) -> States:
         """One cell of all answers: float32 (n, d), NaN rows where the position is missing.
@@ -229,21 +229,21 @@ class ActivationStore:
 
     def _read(self, index: tuple[Any, ...]) -> States:
         self._check_whole()
-        there = self.place.names("states")
+        there = self.storage.names("states")
         for shard in range(self.layout.n_shards):
             # zarr reads a lost file as fill values, silently.
             if _shard(shard) not in there:
-                raise StoreError(f"{self.place}/{_shard(shard)} is lost", _REPAIR)
+                raise StoreError(f"{self.storage}/{_shard(shard)} is lost", _REPAIR)
         try:
             return np.asarray(self._array[index], dtype=np.float32)
         except (ValueError, OSError, RuntimeError, IndexError) as error:
-            where = ", ".join(f"{self.place}/{_shard(k)}" for k in self.faults()) or str(self.place)
+            where = ", ".join(f"{self.storage}/{_shard(k)}" for k in self.faults()) or str(self.storage)
             raise StoreError(f"{where} is damaged ({str(error)[:100]})", _REPAIR) from None
 
     def _check_whole(self) -> None:
         if missing := self.missing_shards():
             raise StoreError(
-                f"{self.place}: {len(missing)} of {self.layout.n_shards} shards are not there yet",
+                f"{self.storage}: {len(missing)} of {self.layout.n_shards} shards are not there yet",
                 "`probemap capture RUN` goes on where it stopped",
             )
 
@@ -265,21 +265,21 @@ class ActivationStore:
             else:
                 told.add(str(marker["description"]))
                 try:
-                    if _sha256(self.place.read(_shard(shard))) != marker["sha256"]:
+                    if _sha256(self.storage.read(_shard(shard))) != marker["sha256"]:
                         found[shard] = "changed"
                 except FileNotFoundError:
                     found[shard] = "lost"
         if told and told != {described}:
-            raise StoreError(f"{self.place}: layout.json or states/zarr.json has changed", _AGAIN)
+            raise StoreError(f"{self.storage}: layout.json or states/zarr.json has changed", _AGAIN)
         return found
 
     def set_aside(self, shard: int) -> None:
         """Make a shard missing: what there was of it goes to ``aside``, for it to be captured again."""
-        taken = len(self.place.names("aside"))
+        taken = len(self.storage.names("aside"))
         for name, what in ((_marker(shard), "json"), (_shard(shard), "shard")):
-            self.place.move(name, f"aside/{shard:05d}-{taken:05d}.{what}")
+            self.storage.move(name, f"aside/{shard:05d}-{taken:05d}.{what}")
 
-    def contents(self) -> str:
+    def content_hash(self) -> str:
         """SHA-256 over what the store holds, from its markers: what a map was made from.
 
         Raises
@@ -290,13 +290,13 @@ class ActivationStore:
         digest = hashlib.sha256(json.dumps(asdict(self.layout), sort_keys=True).encode())
         for shard in range(self.layout.n_shards):
             if (marker := self._committed(shard)) is None:
-                raise StoreError(f"{self.place}/{_marker(shard)} is damaged", _REPAIR)
+                raise StoreError(f"{self.storage}/{_marker(shard)} is damaged", _REPAIR)
             digest.update(str(marker["sha256"]).encode())
         return digest.hexdigest()
 
     def _committed(self, shard: int) -> dict[str, Any] | None:
         """A shard's marker, as it was written; None if it is not that any more."""
-        content = self.place.read(_marker(shard))
+        content = self.storage.read(_marker(shard))
         try:
             marker: dict[str, Any] = json.loads(content)
             check = marker.pop("check")
@@ -307,21 +307,21 @@ class ActivationStore:
 
     def _description(self) -> str:
         """SHA-256 over what describes all shards."""
-        return _sha256(self.place.read("layout.json") + self.place.read("states/zarr.json"))
+        return _sha256(self.storage.read("layout.json") + self.storage.read("states/zarr.json"))
 
 
-def _below(url: str, description: bytes) -> Remote:
+def _below(url: str, description: bytes) -> RemoteStorage:
     """The place of one layout below a URL."""
-    return Remote(f"{url.rstrip('/')}/{_sha256(description)[:16]}")
+    return RemoteStorage(f"{url.rstrip('/')}/{_sha256(description)[:16]}")
 
 
-def _new_array(place: Place, layout: Layout) -> None:
+def _new_array(storage: StorageBackend, layout: Layout) -> None:
     rows, tail = layout.shard_rows, (layout.n_layers, len(layout.positions), layout.d)
-    with place.speaking():
-        if isinstance(place, Remote) and "states/zarr.json" in place.names("states"):
+    with storage.translated_errors():
+        if isinstance(storage, RemoteStorage) and "states/zarr.json" in storage.names("states"):
             return  # begun by another, with this very layout
         zarr.create_array(
-            place.zarr("states"),
+            storage.zarr("states"),
             shape=(layout.n, *tail),
             chunks=(rows, 1, 1, layout.d),
             shards=(rows, *tail),
@@ -329,9 +329,9 @@ def _new_array(place: Place, layout: Layout) -> None:
             fill_value=float("nan"),
             compressors=Crc32cCodec(),
             dimension_names=("answer", "layer", "position", "d"),
-            overwrite=isinstance(place, Folder),
+            overwrite=isinstance(storage, LocalStorage),
         )
-    place.keep("states/zarr.json")
+    storage.persist("states/zarr.json")
 
 
 def _shard(shard: int) -> str:

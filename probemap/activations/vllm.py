@@ -23,7 +23,7 @@ _HINT = "extract with `include_output_tokens`, without prefix caching, and give 
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedStates:
     """The files of one folder."""
 
     path_of: dict[tuple[int, ...], Path]
@@ -46,7 +46,7 @@ class Extracted:
         return None
 
 
-def read_folder(folder: Path) -> Extracted:
+def read_extracted(folder: Path) -> ExtractedStates:
     """What vLLM wrote into a folder; the states themselves are not read yet.
 
     Raises
@@ -70,11 +70,11 @@ def read_folder(folder: Path) -> Extracted:
         what = f"states of {len(shapes)} shapes" if shapes else "no hidden states"
         raise StoreError(f"{folder} holds {what}", _HINT)
     ((n_layers, d),) = shapes
-    return Extracted(path_of, n_layers, d)
+    return ExtractedStates(path_of, n_layers, d)
 
 
-def layout_of(
-    found: Extracted,
+def extracted_layout(
+    found: ExtractedStates,
     ids: Sequence[int],
     answers: Sequence[Answer],
     indices: Indices,
@@ -112,9 +112,9 @@ def layout_of(
     )
 
 
-def fill(
+def fill_from_extracted(
     store: ActivationStore,
-    found: Extracted,
+    found: ExtractedStates,
     answers: Sequence[Answer],
     indices: Indices,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -135,7 +135,7 @@ def fill(
 
 def _at(path: Path | None, indices: Any) -> tuple[States, int]:
     """(n_layers, n_positions, d) of one answer, NaN where it has none; and how many positions the file lacks."""
-    assert path is not None  # `layout_of` has looked for each
+    assert path is not None  # `extracted_layout` has looked for each
     with safe_open(path, framework="pt") as file:
         states = file.get_tensor("hidden_states").to(torch.float32).numpy()
     there = (indices >= 0) & (indices < len(states))

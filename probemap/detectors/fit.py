@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from probemap.activations.source import States, states_from
+from probemap.activations.source import ActivationSource, as_source
 from probemap.detectors.detector import Detector
 from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
 from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, interval
@@ -78,7 +78,7 @@ def fit_detector(
     if any(not 0 <= share <= 1 for share in false_alarms):
         raise DetectorError(f"false_alarms are {list(false_alarms)}", "give shares between 0 and 1")
     strengths = parse_strengths(c)
-    source = states_from(activations, layers, positions)
+    source = as_source(activations, layers, positions)
     group = group_numbers(groups, source.n)
     apart = hold_out(held_out, group, seed)
     training = [None if out else verdict for verdict, out in zip(correct, apart.tolist(), strict=True)]
@@ -114,7 +114,7 @@ def fit_detector(
 
 @dataclass(frozen=True)
 class _Job:
-    source: States
+    source: ActivationSource
     made: ProbeMap
     verdicts: Floats
     """(n,): 1 right, 0 wrong, NaN undecided."""
@@ -234,7 +234,7 @@ def _whole(states: npt.NDArray[np.float32]) -> Bools:
     return np.asarray(~np.isnan(states[:, :, 0]).any(axis=1))
 
 
-def _everywhere(source: States) -> list[str]:
+def _everywhere(source: ActivationSource) -> list[str]:
     """The positions that every answer has, right, wrong or undecided, and that need no exact answer."""
     missing = np.isnan(source.read(source.layers[0])[:, :, 0])
     return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]

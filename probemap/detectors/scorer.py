@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from probemap.activations.capture import check_site, hidden_states
-from probemap.activations.inline import Watch
+from probemap.activations.recorder import HookRecorder
 from probemap.activations.store import States
 from probemap.detectors.detector import Detector
 from probemap.grading.llm import assessor_here, extraction, extracts_locator
@@ -196,8 +196,10 @@ class Scorer:
         )
         return list(self._heard(examples, answers, seen))
 
-    def _watch(self, rows: int) -> Watch:
-        return Watch(self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows, self._needs_last)
+    def _watch(self, rows: int) -> HookRecorder:
+        return HookRecorder(
+            self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows, self._needs_last
+        )
 
     def _needs_last(self, ended: bool) -> bool:
         """Where a cell is likely to lie on the last token.  An answer in which one does so by chance, as when it was

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.activations.source import States, states_from
+from probemap.activations.source import ActivationSource, as_source
 from probemap.probing.c_values import STRENGTHS, strengths
 from probemap.probing.cell_scores import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
 from probemap.probing.folds import HELD_OUT, assign_folds, group_numbers, hold_out
@@ -88,7 +88,7 @@ def fit_map(
     ------
     MapError: labels of another length, one class only, fewer of a class than folds, states that are not finite.
     """
-    source = states_from(activations, layers, positions)
+    source = as_source(activations, layers, positions)
     kept, labels = _decided(correct, source.n)
     group_of = group_numbers(groups, source.n)
     group = np.unique(group_of[kept], return_inverse=True)[1].astype(np.int64)
@@ -164,7 +164,7 @@ class _Grid:
     """(n, n_positions): which answers have which position."""
 
     @classmethod
-    def empty(cls, source: States, plans: Sequence[Plan], n: int, permutations: int) -> "_Grid":
+    def empty(cls, source: ActivationSource, plans: Sequence[Plan], n: int, permutations: int) -> "_Grid":
         cells = (len(source.layers), len(source.positions))
         return cls(
             np.full((len(plans), n, *cells), np.nan, np.float32),
@@ -211,7 +211,7 @@ class _Grid:
 class _Layers:
     """Fits the cells of a layer at a time; a `worker_pool.Worker` whose pieces are the rows of the map."""
 
-    source: States
+    source: ActivationSource
     kept: Ints
     has: Bools | None
     common_rows: bool
@@ -336,7 +336,7 @@ def _shuffles(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
     return made
 
 
-def _presence(present: npt.ArrayLike | None, source: States, kept: Ints) -> Bools | None:
+def _presence(present: npt.ArrayLike | None, source: ActivationSource, kept: Ints) -> Bools | None:
     if present is None:
         return None
     has = np.asarray(present)

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from probemap.activations.source import States, states_from
+from probemap.activations.source import ActivationSource, as_source
 from probemap.activations.store import ActivationStore
 from probemap.probing.fit import fit_map
 from probemap.probing.probe_map import ProbeMap
@@ -55,7 +55,7 @@ def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[
 class _InOrder:
     """States with their answers in another order, as an array (n, n_layers, n_positions, d)."""
 
-    def __init__(self, source: States, order: npt.NDArray[np.int64]) -> None:
+    def __init__(self, source: ActivationSource, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order
         self.shape = (len(order), len(source.layers), len(source.positions), source.d)
 
@@ -81,7 +81,7 @@ def fit_paper_map(
     located: (n,): which answers have an exact answer; the others are dropped after the split.
     The rest, and the errors raised: as for `fit.fit_map`.
     """
-    source = states_from(store, None, positions)
+    source = as_source(store, None, positions)
     train, test = paper_split(correct, seed)
     # lbfgs stops early on unscaled states, and then the order of the rows decides where: the split's own.
     order = np.concatenate([train, test])

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from probemap.activations.inline import Spool
+from probemap.activations.inline import InlineCapture
 from probemap.models.endpoint import ChatRequest, ask_endpoint
 from probemap.models.generate import Recorder, generate_answers, plan_batches
 from probemap.models.loading import Endpoint
@@ -107,7 +107,7 @@ def _local(
     if (wanted := options.during) is not None and task.kind == "open":
         log("where the exact answer is, a model is asked later: the states are captured in a second pass")
     elif wanted is not None:
-        spool = Spool(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
+        spool = InlineCapture(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
         watching = Recorder(spool.watch, spool.write)
     plan = plan_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
 

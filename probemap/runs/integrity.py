@@ -147,7 +147,7 @@ def map_inputs(run: Run, baselines: bool) -> dict[str, str]:
     return {
         "verdicts.jsonl": run.sha256("verdicts.jsonl"),
         **({"p_true.jsonl": run.sha256("p_true.jsonl")} if baselines else {}),
-        "activations": ActivationStore.open(run.path / "activations").contents(),
+        "activations": ActivationStore.open(run.path / "activations").content_hash(),
     }
 
 

@@ -17,13 +17,13 @@ class Capturing:
     batch_size: int = 32
     store_dtype: str = "float32"
     site: str = "resid"
-    """Where in each block, see `sites.find_taps`."""
+    """Where in each block, see `hooks.find_hook_points`."""
     batch_tokens: int | None = None
     """Tokens per batch, padding included; None: no limit but `batch_size`."""
     store: str | None = None
     """A URL of any file system that fsspec knows, below which the states go; None: the run folder."""
     layers: str | None = None
-    """Which, as for `sites.parse_layers`; None: all."""
+    """Which, as for `hooks.parse_layers`; None: all."""
     shard_bytes: int | None = None
     """About how large a shard is: what is captured, and lost, as a whole.  None: `activations.SHARD_BYTES`."""
 

@@ -54,12 +54,12 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", logger: Logg
         for shard, what in found.items():
             if what != "missing":
                 store.set_aside(shard)
-        from probemap.activations.capture import Reader, fill
+        from probemap.activations.capture import Reader, fill_store
 
         reader = Reader(
             model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, logger.log
         )
-        list(fill(store, reader, progress=lambda done, total: logger.progress("hidden states", done, total)))
+        list(fill_store(store, reader, progress=lambda done, total: logger.progress("hidden states", done, total)))
         return found
 
 

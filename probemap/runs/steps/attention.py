@@ -18,8 +18,8 @@ def attend(
     logger: Logger = SILENT,
     models: Models | None = None,
 ) -> None:
-    """Attention weights at the named positions; writes ``attention/``, a store as of states, with `attention.FROM` as
-    its last axis.
+    """Attention weights at the named positions; writes ``attention/``, a store as of states, with
+    `attention.QUERY_TOKENS` as its last axis.
 
     Parameters
     ----------
@@ -42,15 +42,15 @@ def attend(
         ) as needed:
             if not needed:
                 return
-            from probemap.activations.attention import Onlooker, layout_for_attention
-            from probemap.activations.capture import fill
+            from probemap.activations.attention import AttentionReader, attention_layout
+            from probemap.activations.capture import fill_store
             from probemap.activations.store import ActivationStore
 
             spans = [j.span for j in judgements]
             indices = token_indices(answers, spans, names)
             model = (loader or loader_of(run)).load({} if models is None else models)
             check_weights(run, model, ("revision",))
-            layout = layout_for_attention(model, answers, indices, spans, names)
+            layout = attention_layout(model, answers, indices, spans, names)
             store = ActivationStore.create(run.path / "attention", layout)
-            looks = Onlooker(model, answers, indices, layout, batch_size, batch_tokens, logger.log, spans)
-            list(fill(store, looks, progress=lambda done, total: logger.progress("attention", done, total)))
+            looks = AttentionReader(model, answers, indices, layout, batch_size, batch_tokens, logger.log, spans)
+            list(fill_store(store, looks, progress=lambda done, total: logger.progress("attention", done, total)))

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probemap.activations.hooks import module_path
+from probemap.activations.hooks import parse_site
 from probemap.logger import SILENT, Logger
 from probemap.models.loading import Loader, Models
 from probemap.positions import Indices, digest, parse_positions, token_indices
@@ -46,7 +46,7 @@ def capture(
     ray: the workers that share the shards; None: all is done here.
     loader: of the model; None is the one that answered.
     """
-    module_path(options.site)  # a name that is none is refused before anything is set aside
+    parse_site(options.site)  # a name that is none is refused before anything is set aside
     if share is not None and redo:
         raise RunError(
             "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
@@ -92,9 +92,9 @@ def capture(
 
 def _drop_what_was_taken(run: Run, store: "ActivationStore") -> None:
     """States that were taken while the model answered are in the store now, if it holds such states."""
-    from probemap.activations.inline import serves
+    from probemap.activations.inline import covers_layout
 
-    if run.during.exists() and serves(run.during, store.layout):
+    if run.during.exists() and covers_layout(run.during, store.layout):
         shutil.rmtree(run.during)
 
 
@@ -141,7 +141,7 @@ class _Shards:
 
     def each(self, shards: Sequence[int]) -> Iterator[int]:
         """The shards' numbers, each when it is committed."""
-        from probemap.activations.capture import fill
+        from probemap.activations.capture import fill_store
         from probemap.activations.store import ActivationStore
 
         layout = self._reader.layout
@@ -151,12 +151,12 @@ class _Shards:
         def progress(done: int, total: int) -> None:
             self.logger.progress("hidden states", there + done, layout.n)
 
-        return fill(store, self._reader, shards, progress)
+        return fill_store(store, self._reader, shards, progress)
 
     @cached_property
     def _reader(self) -> "Reader":
         from probemap.activations.capture import Reader, layout_for
-        from probemap.activations.inline import Remembered
+        from probemap.activations.inline import CachedReader
 
         job, options = self.job, self.options
         layout = layout_for(
@@ -171,7 +171,7 @@ class _Shards:
         )
         sizes = options.batch_size, options.batch_tokens
         if self.during.exists():
-            return Remembered(
+            return CachedReader(
                 self.model, job.answers, job.indices, layout, *sizes, log=self.logger.log, folder=self.during
             )
         return Reader(self.model, job.answers, job.indices, layout, *sizes, self.logger.log)
@@ -202,7 +202,7 @@ def _fill(
                 logger.progress("hidden states", done, layout.n)
     if lost := set(mine) & set(store.missing_shards()):
         raise RunError(
-            f"workers captured {len(lost)} shards that are not in {store.place}",
+            f"workers captured {len(lost)} shards that are not in {store.storage}",
             "they see another disk: put the run folder where all machines see it, or the states below a --store URL",
         )
     return store
@@ -229,7 +229,7 @@ def import_states(
     StoreError: files that are missing or damaged, or other layers.
     """
     from probemap.activations.store import ActivationStore
-    from probemap.activations.vllm import fill, layout_of, read_folder
+    from probemap.activations.vllm import extracted_layout, fill_from_extracted, read_extracted
 
     with run.locked():
         job = capture_job(run, Capturing(positions))
@@ -242,10 +242,10 @@ def import_states(
         ) as needed:
             if not needed:
                 return
-            found = read_folder(folder)
-            layout = layout_of(found, ids, job.answers, job.indices, job.positions)
+            found = read_extracted(folder)
+            layout = extracted_layout(found, ids, job.answers, job.indices, job.positions)
             store = ActivationStore.create(run.path / "activations", layout)
-            lacking = fill(
+            lacking = fill_from_extracted(
                 store,
                 found,
                 job.answers,

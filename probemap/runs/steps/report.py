@@ -96,7 +96,7 @@ def _content(run: Run, name: str) -> str:
     """Of a file of the folder, or of its states, as a hash."""
     from probemap.activations.store import ActivationStore
 
-    return ActivationStore.open(run.path / name).contents() if name == "activations" else run.sha256(name)
+    return ActivationStore.open(run.path / name).content_hash() if name == "activations" else run.sha256(name)
 
 
 def _title(probe_map: ProbeMap) -> str:

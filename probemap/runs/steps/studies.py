@@ -154,7 +154,7 @@ def _kind_row(sampled: Sampled, kinds: str) -> dict[str, str | int]:
 def study_inputs(run: Run, store: "ActivationStore") -> dict[str, str]:
     """What the steps are made from that fit probes to states and look at samples, as hashes."""
     files = ("task.json", "verdicts.jsonl", "resamples.jsonl")
-    return {name: run.sha256(name) for name in files} | {"activations": store.contents()}
+    return {name: run.sha256(name) for name in files} | {"activations": store.content_hash()}
 
 
 def write_table(run: Run, study: str, table: Table, *words: str) -> None:
