@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap.grading.locate import token_span
-from probemap.models.generate import decode_with_offsets
+from probemap.models.decoding import decode_with_offsets
 from probemap.records import Answer
 
 BUILT = {name: build() for name, build in TOKENIZERS.items()}

@@ -9,6 +9,7 @@ A module imports only modules listed above it, here and in the packages above.
     loading     how to load a model, described before torch is imported
     reasoning   reasoning models: where the final answer begins
     prompts     how a question becomes a prompt
+    decoding    token ids to text, for finished answers and token by token
     logits      the model's logits at chosen tokens
     generate    generation
     retokenize  texts from elsewhere as answers: tokenised once and checked

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from probemap.models.batching import batches, run_with_halving
+from probemap.models.decoding import decode_with_offsets
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt, PromptFormat
 from probemap.models.reasoning import count_reasoning_tokens
@@ -293,24 +294,3 @@ def _answer(
         stopped=bool(produced) and produced[-1] in ends | breaks,
         n_reasoning=count_reasoning_tokens(prompt.text, text, offsets),
     )
-
-
-def decode_with_offsets(tokenizer: object, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """The text of `ids`, and for each id the characters (start, stop) that it holds a byte of.
-
-    Works for any tokenizer, byte-level or with byte fallback: each prefix is decoded and compared with the
-    whole.  A character completes at the first prefix that shows it; a prefix that differs from the text after
-    its complete characters (a replacement mark) holds the beginning of the next one.
-    """
-    decode = tokenizer.decode  # type: ignore[attr-defined]
-    text: str = decode(ids, clean_up_tokenization_spaces=False)
-    offsets: list[tuple[int, int]] = []
-    complete = 0
-    for count in range(1, len(ids) + 1):
-        prefix: str = decode(ids[:count], clean_up_tokenization_spaces=False)
-        start = complete
-        while complete < min(len(prefix), len(text)) and prefix[complete] == text[complete]:
-            complete += 1
-        torn = len(prefix) > complete
-        offsets.append((start, min(complete + torn, len(text))))
-    return text, offsets

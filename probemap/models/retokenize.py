@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from probemap.models.batching import batches, run_with_halving
-from probemap.models.generate import decode_with_offsets, out_of_memory_error
+from probemap.models.decoding import decode_with_offsets
+from probemap.models.generate import out_of_memory_error
 from probemap.models.logits import logits_at, non_finite_error
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt, end_of_turn_id
