@@ -117,7 +117,7 @@ def test_questions_asked_twice_stay_in_one_fold() -> None:
         ([False] * 40, "all 40 decided answers are wrong"),
         ([None] * 40, "no answer is decided"),
         ([True] * 3 + [False] * 37, "3 answers are right and 37 wrong: 5 folds need at least 5 of each"),
-        ([True] * 39, "39 verdicts for 40 answers"),
+        ([True] * 39, "39 labels for 40 answers"),
     ],
 )
 def test_labels_that_allow_no_map(correct: list[bool | None], message: str) -> None:
@@ -129,8 +129,8 @@ def test_labels_that_allow_no_map(correct: list[bool | None], message: str) -> N
 
 def test_values_that_are_neither_states_nor_verdicts_are_refused() -> None:
     states, correct = planted()
-    with pytest.raises(MapError, match="a verdict is nan"):
-        fit_map(states, [float("nan"), *map(bool, correct[1:])], positions=NAMES)  # type: ignore[list-item]
+    with pytest.raises(MapError, match=r"label 0 is 0\.5 \(float\)"):
+        fit_map(states, [0.5, *map(bool, correct[1:])], positions=NAMES)
     states[7, 0, 0, 3] = np.inf
     with pytest.raises(MapError, match=r"the state of answer 7 at layer 0, last_q, holds values that are not finite"):
         fit_map(states, correct, positions=NAMES)

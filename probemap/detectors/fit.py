@@ -15,6 +15,7 @@ from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
 from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, interval
 from probemap.probing.fit import fit_map, parse_strengths
 from probemap.probing.folds import group_numbers, hold_out
+from probemap.probing.inputs import Column, Labels, elements, parse_labels
 from probemap.probing.metrics import calibration_errors
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import DetectorError
@@ -34,13 +35,13 @@ _NAN = float("nan")
 
 def fit_detector(
     activations: Any,
-    correct: Sequence[bool | None] | Bools,
+    correct: Labels,
     *,
     cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
     held_out: float | npt.ArrayLike | None = 0.2,
-    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
-    layers: Sequence[int] | None = None,
-    positions: Sequence[str] | None = None,
+    groups: Column | None = None,
+    layers: Column | None = None,
+    positions: Column | None = None,
     c: float | str | Sequence[float] = "auto",
     false_alarms: Sequence[float] = (0.05, 0.2),
     fallback: tuple[int, str] | Literal["best"] | None = "best",
@@ -78,10 +79,15 @@ def fit_detector(
     if any(not 0 <= share <= 1 for share in false_alarms):
         raise DetectorError(f"false_alarms are {list(false_alarms)}", "give shares between 0 and 1")
     strengths = parse_strengths(c)
-    source = as_source(activations, layers, positions)
+    source = as_source(
+        activations,
+        None if layers is None else elements(layers, "layers"),
+        None if positions is None else elements(positions, "positions"),
+    )
     group = group_numbers(groups, source.n)
     apart = hold_out(held_out, group, seed)
-    training = [None if out else verdict for verdict, out in zip(correct, apart.tolist(), strict=True)]
+    labels = parse_labels(correct, source.n)
+    training = [None if out else label for label, out in zip(labels, apart.tolist(), strict=True)]
     made = fit_map(
         activations,
         training,
@@ -93,7 +99,7 @@ def fit_detector(
         seed=seed,
         progress=progress,
     )
-    verdicts = np.array([np.nan if verdict is None else float(verdict) for verdict in correct])
+    verdicts = np.array([np.nan if label is None else float(label) for label in labels])
     job = _Job(source, made, verdicts, apart, held_out is not None, group, strengths, tuple(false_alarms), seed)
     chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
     main = job.branch(chosen, np.zeros(source.n, bool))

@@ -6,6 +6,7 @@ A module imports only modules listed above it, here and in the packages above.
 
     logistic     regularised logistic regression of many problems at once
     auc          AUC with its uncertainty, for one cell or for all cells jointly
+    inputs       labels, groups, masks and names as users pass them, as arrays
     folds        cross-validation folds
     c_values     C values, the inverse strengths of the L2 penalty
     cell_scores  out-of-fold scores of the probes of each cell

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap.mentions import fold as fold_text
+from probemap.probing.inputs import parse_values
 from probemap.records import Answer, Judgement, MapError, RunError, Task
 
 Bools = npt.NDArray[np.bool_]
@@ -53,6 +54,9 @@ class Baseline:
     meaning: str
     values: Floats | list[str | None]
     """(n,) float64, NaN where an answer lacks it (no exact answer, no token); or n texts, None where lacking."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", parse_values(self.values, self.name))
 
 
 def baselines(

@@ -16,6 +16,7 @@ from probemap.activations.source import ActivationSource, as_source
 from probemap.probing.c_values import STRENGTHS, strengths
 from probemap.probing.cell_scores import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
 from probemap.probing.folds import HELD_OUT, assign_folds, group_numbers, hold_out
+from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
 from probemap.probing.probe_map import ProbeMap, map_from_scores
 from probemap.records import MapError, TooFewError
 from probemap.workers import RayPool, worker_pool
@@ -34,12 +35,12 @@ _COMPANY = 4
 
 def fit_map(
     activations: Any,
-    correct: Sequence[bool | None] | Bools,
+    correct: Labels,
     *,
-    groups: Sequence[Any] | npt.NDArray[Any] | None = None,
+    groups: Column | None = None,
     present: npt.ArrayLike | None = None,
-    layers: Sequence[int] | None = None,
-    positions: Sequence[str] | None = None,
+    layers: Column | None = None,
+    positions: Column | None = None,
     folds: int = 5,
     repeats: int = 1,
     c: float | str | Sequence[float] = 1.0,
@@ -51,7 +52,7 @@ def fit_map(
     device: str = "auto",
     ray: RayPool | None = None,
     seed: int = 0,
-    ids: Sequence[str] | None = None,
+    ids: Column | None = None,
     attrs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeMap:
@@ -61,7 +62,9 @@ def fit_map(
     ----------
     activations: a store of captured states, or an array (n, n_layers, n_positions, d): numpy, memory-mapped, torch,
         zarr, or anything that ``array[:, layer]`` works on.  Read one layer at a time.
-    correct: (n,) True, False or None; None (undecided) is left out.
+    correct: (n,) one label per answer, in their order: True or False (or 1 or 0); None, NaN or ``pandas.NA`` if the
+        answer is undecided, which leaves it out.  A list, an array, a column of a table (whose index is ignored), or a
+        list of `Verdict`.
     groups: (n,) what must not be split between folds, e.g. the question; None puts each answer on its own.
     present: (n, n_positions) bool, which answers have which position; None: where the state is not NaN.
     layers: of an array, the numbers of its layers; of a store, which layers to fit.
@@ -88,8 +91,13 @@ def fit_map(
     ------
     MapError: labels of another length, one class only, fewer of a class than folds, states that are not finite.
     """
-    source = as_source(activations, layers, positions)
-    kept, labels = _decided(correct, source.n)
+    source = as_source(
+        activations,
+        None if layers is None else elements(layers, "layers"),
+        None if positions is None else elements(positions, "positions"),
+    )
+    kept, labels = _decided(parse_labels(correct, source.n))
+    names = [str(i) for i in range(source.n)] if ids is None else parse_names(ids, source.n, "ids")
     group_of = group_numbers(groups, source.n)
     group = np.unique(group_of[kept], return_inverse=True)[1].astype(np.int64)
     apart = hold_out(held_out, group_of, seed)[kept]
@@ -127,7 +135,7 @@ def fit_map(
         np.stack([plan.fold for plan in plans]),
         group,
         grid.noise,
-        answers=[str(ids[i]) if ids is not None else str(i) for i in kept.tolist()],
+        answers=[names[i] for i in kept.tolist()],
         layers=source.layers,
         positions=source.positions,
         attrs={
@@ -273,12 +281,8 @@ def _together(seen: Bools, workers: int) -> list[list[int]]:
     return sorted(made, key=len, reverse=True)  # the longest first, so that no worker waits long at the end
 
 
-def _decided(correct: Sequence[bool | None] | Bools, n: int) -> tuple[Ints, Bools]:
-    """The rows with a verdict, and their verdicts."""
-    if len(correct) != n:
-        raise MapError(f"{len(correct)} verdicts for {n} answers", "one verdict per answer, None if undecided")
-    if strange := [v for v in correct if v is not None and v not in (True, False)]:
-        raise MapError(f"a verdict is {strange[0]!r}", "verdicts are True, False, or None if undecided")
+def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
+    """Return the rows of the decided answers, and their labels."""
     kept = np.flatnonzero([verdict is not None for verdict in correct]).astype(np.int64)
     labels = np.array([bool(correct[i]) for i in kept.tolist()], np.bool_)
     if labels.all() or not labels.any():
@@ -339,13 +343,7 @@ def _shuffles(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
 def _presence(present: npt.ArrayLike | None, source: ActivationSource, kept: Ints) -> Bools | None:
     if present is None:
         return None
-    has = np.asarray(present)
-    if has.shape != (source.n, len(source.positions)) or has.dtype != bool:
-        raise MapError(
-            f"present has shape {has.shape} and type {has.dtype}",
-            f"one True or False per answer and position: {(source.n, len(source.positions))}",
-        )
-    return np.asarray(has[kept], bool)
+    return parse_mask(present, (source.n, len(source.positions)), "present")[kept]
 
 
 def _device(device: str) -> str:

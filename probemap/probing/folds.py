@@ -1,32 +1,29 @@
 """Which answers train and which judge: what belongs to one question is never on both sides."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from probemap.probing.auc import Bools, Ints
+from probemap.probing.inputs import Column, parse_groups, parse_mask
 from probemap.records import MapError, TooFewError
 
 HELD_OUT = -1
 """The fold number of answers that are judged but never trained on."""
 
 
-def group_numbers(groups: Sequence[Any] | npt.NDArray[Any] | None, n: int) -> Ints:
+def group_numbers(groups: Column | None, n: int) -> Ints:
     """(n,): the number of each answer's group; None puts each answer on its own.
 
     Raises
     ------
-    MapError: another number of groups than of answers.
+    MapError: another number of groups than of answers, or an answer without a group.
     """
     if groups is None:
         return np.arange(n)
-    if len(groups) != n:
-        raise MapError(f"{len(groups)} groups for {n} answers", "one group per answer")
-    return np.unique([str(group) for group in groups], return_inverse=True)[1].astype(np.int64)
+    return np.unique(parse_groups(groups, n), return_inverse=True)[1].astype(np.int64)
 
 
 def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> Bools:
@@ -38,17 +35,12 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
     """
     if held_out is None:
         return np.zeros(len(group), bool)
-    if isinstance(held_out, float | int) and not isinstance(held_out, bool):
+    if isinstance(held_out, float | int | np.floating) and not isinstance(held_out, bool):
         if not 0 < held_out < 1:
             raise MapError(f"held_out is {held_out}", "give a share between 0 and 1, or one True or False per answer")
         drawn = np.random.default_rng(seed).permutation(int(group.max()) + 1)
         return np.isin(group, drawn[: round(held_out * len(drawn))])
-    apart = np.asarray(held_out)
-    if apart.shape != group.shape or apart.dtype != bool:
-        raise MapError(
-            f"held_out has shape {apart.shape} and type {apart.dtype}",
-            f"give a share, or True or False for {len(group)} answers",
-        )
+    apart = parse_mask(held_out, group.shape, "held_out")
     if shared := np.intersect1d(group[apart], group[~apart]).size:
         raise MapError(
             f"{shared} groups have answers both in and out of the held-out part", "keep answers of one group together"

@@ -11,6 +11,7 @@ from probemap.probing.auc import LEVEL, Aucs, aucs, by_group, difference, interv
 from probemap.probing.baselines import Baseline, scores_by_set
 from probemap.probing.cell_scores import Plan, noise_share
 from probemap.probing.cells import cell_aucs, judged_rows
+from probemap.probing.inputs import Column, elements
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
 
@@ -18,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequence[str]) -> ProbeMap:
+def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Column) -> ProbeMap:
     """The map with its baselines, and the gain of each cell over the best of them, on the very same answers.
 
     A baseline is scored in a column only if it has a value for every answer of that column, by a probe of its own with
@@ -34,7 +35,12 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Sequ
     MapError: an answer of the map has no line in `ids`.
     """
     data = probe_map.data.drop_dims("baseline", errors="ignore")
-    row_of = {name: row for row, name in enumerate(ids)}
+    known_ids = [str(name) for name in elements(ids, "ids")]
+    if strange := [b for b in baselines if len(b.values) != len(known_ids)]:
+        raise MapError(
+            f"{strange[0].name} has {len(strange[0].values)} values for {len(known_ids)} ids", "give one value per id"
+        )
+    row_of = {name: row for row, name in enumerate(known_ids)}
     names = [str(name) for name in data["answer"].values]
     if missing := [name for name in names if name not in row_of]:
         raise MapError(f"the baselines have no value for {missing[0]!r}", "give one value per answer of the map")

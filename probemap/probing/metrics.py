@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from probemap.probing.auc import Bools, Estimate, Floats, Ints, means, spread
 from probemap.probing.cells import cell_aucs
+from probemap.probing.inputs import Column, elements
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
 
@@ -161,7 +162,7 @@ def subtract(one: ProbeMap, other: ProbeMap) -> Measured:
     return Measured(kind, xr.Dataset({**cells, "n": counts}), _robust(joint.value, signed=True))
 
 
-def with_attention(probe_map: ProbeMap, read: Callable[[int], npt.NDArray[np.float32]], ids: Sequence[str]) -> ProbeMap:
+def with_attention(probe_map: ProbeMap, read: Callable[[int], npt.NDArray[np.float32]], ids: Column) -> ProbeMap:
     """The map with the mean attention weight that each cell receives, over the decided answers that have the position.
 
     Parameters
@@ -170,7 +171,7 @@ def with_attention(probe_map: ProbeMap, read: Callable[[int], npt.NDArray[np.flo
     ids: (n,) the answers that it holds.
     """
     data = probe_map.data
-    row_of = {name: row for row, name in enumerate(ids)}
+    row_of = {str(name): row for row, name in enumerate(elements(ids, "ids"))}
     rows = [row_of[str(name)] for name in data["answer"].values]
     groups = data["group"].values.astype(np.int64)
     made = np.full((2, 3, len(probe_map.layers), len(probe_map.positions)), np.nan)

@@ -23,6 +23,7 @@ from sklearn.model_selection import train_test_split
 from probemap.activations.source import ActivationSource, as_source
 from probemap.activations.store import ActivationStore
 from probemap.probing.fit import fit_map
+from probemap.probing.inputs import Column, Labels, parse_labels, parse_mask, parse_names
 from probemap.probing.probe_map import ProbeMap
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
@@ -65,12 +66,12 @@ class _InOrder:
 
 def fit_paper_map(
     store: ActivationStore | npt.NDArray[np.float32],
-    correct: Sequence[bool | None],
-    located: Sequence[bool],
+    correct: Labels,
+    located: npt.ArrayLike,
     *,
     positions: Sequence[str] | None = None,
     seed: int = 0,
-    ids: Sequence[str] | None = None,
+    ids: Column | None = None,
     attrs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeMap:
@@ -82,7 +83,10 @@ def fit_paper_map(
     The rest, and the errors raised: as for `fit.fit_map`.
     """
     source = as_source(store, None, positions)
-    train, test = paper_split(correct, seed)
+    labels = parse_labels(correct, source.n)
+    names = [str(i) for i in range(source.n)] if ids is None else parse_names(ids, source.n, "ids")
+    has_span = parse_mask(located, (source.n,), "located")
+    train, test = paper_split(labels, seed)
     # lbfgs stops early on unscaled states, and then the order of the rows decides where: the split's own.
     order = np.concatenate([train, test])
     with warnings.catch_warnings():
@@ -90,15 +94,15 @@ def fit_paper_map(
         warnings.simplefilter("ignore", ConvergenceWarning)
         return fit_map(
             _InOrder(source, order),
-            [correct[i] for i in order.tolist()],
-            present=np.repeat(np.asarray(located, bool)[order, None], len(source.positions), axis=1),
+            [labels[i] for i in order.tolist()],
+            present=np.repeat(has_span[order, None], len(source.positions), axis=1),
             layers=source.layers,
             positions=source.positions,
             held_out=np.arange(len(order)) >= len(train),
             probe=PaperProbe(seed),
             nested=False,
             seed=seed,
-            ids=[str(i) if ids is None else ids[i] for i in order.tolist()],
+            ids=[names[i] for i in order.tolist()],
             attrs={**(attrs or {}), "protocol": LABEL},
             progress=progress,
         )

@@ -26,6 +26,7 @@ from probemap.probing.auc import (
     simultaneous_quantile,
 )
 from probemap.probing.cells import HonestBest, Nested, cell_aucs, honest_best, judged_rows, nested
+from probemap.probing.inputs import Column, elements, parse_mask
 from probemap.records import MapError
 
 SCHEMA = 3
@@ -80,13 +81,14 @@ class ProbeMap:
     def positions(self) -> list[str]:
         return [str(position) for position in self.data["position"].values]
 
-    def only(self, positions: Sequence[str]) -> "ProbeMap":
+    def only(self, positions: Column) -> "ProbeMap":
         """The map with these columns alone, in this order.
 
         Raises
         ------
         MapError: it has no such column, or no value in any of them.
         """
+        positions = elements(positions, "positions")
         if lacking := [p for p in positions if p not in self.positions]:
             raise MapError(f"the map has no column {', '.join(lacking)}", f"it has {', '.join(self.positions)}")
         part = ProbeMap(self.data.sel(position=list(positions)))
@@ -160,7 +162,8 @@ class ProbeMap:
         value, influence = self._joint
         known = ~np.isnan(value)
         weight = np.zeros(len(value))
-        for cells, sign in ((one.ravel() & known, 1.0), (other.ravel() & known, -1.0)):
+        for mask, sign in ((one, 1.0), (other, -1.0)):
+            cells = parse_mask(mask, self.auc.shape, "a group of cells").ravel() & known
             if not cells.any():
                 return Difference(*[float("nan")] * 4)
             weight[cells] += sign / cells.sum()

@@ -1,0 +1,162 @@
+"""Labels, groups, masks and names as users pass them, converted to plain values by position.
+
+Every public function that takes one value per answer converts it here, once.  Lists, tuples, NumPy and torch arrays,
+pandas, polars and Arrow columns, and any object with ``__array__`` are accepted.  A pandas index is ignored: value i
+belongs to answer i, however the table was sorted or filtered.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from probemap.records import MapError, Verdict
+
+Labels = Sequence[bool | None] | Sequence[Verdict] | npt.ArrayLike
+"""One label per answer: True, False, or None; see `parse_labels`."""
+
+Column = Sequence[Any] | npt.ArrayLike
+"""One value per answer, position or layer, in any container that `elements` reads."""
+
+_TO_LIST = ("tolist", "to_list", "to_pylist")
+"""Methods by which NumPy, pandas, torch (the first), polars (the second) and Arrow (the third) give Python values."""
+
+
+def elements(values: Any, name: str) -> list[Any]:
+    """Return the elements of a one-dimensional container, in order, as Python values.
+
+    Raises
+    ------
+    MapError: a string, a mapping, a set, a single value, or an array of more dimensions.
+    """
+    if isinstance(values, str | bytes | Mapping | Set):
+        raise MapError(f"{name} is a {type(values).__name__}", f"give {name} as a list, an array or a column")
+    if getattr(values, "ndim", 1) != 1:
+        raise MapError(f"{name} has shape {tuple(values.shape)}", f"give {name} with one dimension")
+    for method in _TO_LIST:
+        if hasattr(values, method):
+            values = getattr(values, method)()
+            break
+    else:
+        if hasattr(values, "__array__"):
+            values = np.asarray(values).tolist()
+    if not isinstance(values, Iterable):
+        raise MapError(f"{name} is a {type(values).__name__}", f"give {name} as a list, an array or a column")
+    # NumPy's numbers and tensors without dimensions, inside a list or an object array, become Python's.
+    return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
+
+
+def parse_labels(correct: Any, n: int) -> list[bool | None]:
+    """Return one label per answer: True (correct), False (incorrect) or None (undecided).
+
+    Parameters
+    ----------
+    correct : array-like of shape (n,)
+        True, False, 1 or 0; None, NaN and ``pandas.NA`` mean undecided.  A `Verdict` stands for its ``correct``.
+    n : int
+        The number of answers.
+
+    Raises
+    ------
+    MapError
+        Another number of labels, or a label of another type or value.
+    """
+    values = elements(correct, "correct")
+    if len(values) != n:
+        raise MapError(
+            f"{len(values)} labels for {n} answers", "give one label per answer, in the order of the answers"
+        )
+    return [_label(value, row) for row, value in enumerate(values)]
+
+
+def _label(value: Any, row: int) -> bool | None:
+    if isinstance(value, Verdict):
+        value = value.correct
+    if _is_missing(value):
+        return None
+    if isinstance(value, bool) or (isinstance(value, Real) and value in (0, 1)):
+        return bool(value)
+    raise MapError(
+        f"label {row} is {value!r} ({type(value).__name__})",
+        "a label is True or False (also 1 or 0), or None, NaN or pandas.NA if the answer is undecided",
+    )
+
+
+def parse_groups(groups: Any, n: int) -> list[str]:
+    """Return the name of each answer's group.
+
+    Raises
+    ------
+    MapError: another number of groups than of answers, or a missing group.
+    """
+    values = elements(groups, "groups")
+    if len(values) != n:
+        raise MapError(f"{len(values)} groups for {n} answers", "give one group per answer, e.g. its question")
+    if missing := [row for row, value in enumerate(values) if _is_missing(value)]:
+        raise MapError(f"answer {missing[0]} has no group", "give every answer a group, e.g. its question")
+    return [str(value) for value in values]
+
+
+def parse_names(names: Any, n: int, name: str) -> list[str]:
+    """Return one distinct name per answer.
+
+    Raises
+    ------
+    MapError: another number of names than of answers, or a name that occurs twice.
+    """
+    values = [str(value) for value in elements(names, name)]
+    if len(values) != n:
+        raise MapError(f"{len(values)} {name} for {n} answers", "give one name per answer")
+    if len(set(values)) < n:
+        (duplicate, _), *_ = Counter(values).most_common(1)
+        raise MapError(f"{duplicate!r} occurs more than once in {name}", "give every answer a name of its own")
+    return values
+
+
+def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.bool_]:
+    """Return a boolean array of the expected shape.
+
+    Raises
+    ------
+    MapError: another shape or type; a missing value.
+    """
+    array = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+    if array.dtype == object and all(isinstance(value, bool | np.bool_) for value in array.flat):
+        array = array.astype(bool)  # a nullable column without missing values
+    if array.shape != shape or array.dtype != bool:
+        raise MapError(
+            f"{name} has shape {array.shape} and type {array.dtype}",
+            f"give True or False with the shape {shape}",
+        )
+    return np.array(array, np.bool_)
+
+
+def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str | None]:
+    """Return numbers as a float64 array, missing values as NaN; or texts as a list, missing texts as None.
+
+    Raises
+    ------
+    MapError: values that are neither all numbers nor all texts.
+    """
+    if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "fiub":
+        return values.astype(np.float64, copy=False)
+    items = elements(values, name)
+    known = [value for value in items if not _is_missing(value)]
+    if known and all(isinstance(value, str) for value in known):
+        return [None if _is_missing(value) else value for value in items]
+    if not all(isinstance(value, Real) for value in known):
+        strange = next(value for value in known if not isinstance(value, Real))
+        raise MapError(f"{name} holds {strange!r}", f"give {name} as numbers, or as texts")
+    # A list without any text or number stays what it was: texts that are all missing.
+    if not known and isinstance(values, list) and values and values[0] is None:
+        return [None] * len(items)
+    return np.array([np.nan if _is_missing(value) else float(value) for value in items], np.float64)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, ``pandas.NA`` or ``pandas.NaT``."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
