@@ -13,7 +13,8 @@ from matplotlib import rc_context
 from report import head, machine, row, write
 
 from probemap.probing.probe_map import ProbeMap
-from probemap.views.heatmap import new_figure, plot_map, save_picture, style
+from probemap.views.figures import new_figure, save_figure, style
+from probemap.views.heatmap import MapDisplay
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -33,8 +34,8 @@ def draw(ours: ProbeMap, published: pd.DataFrame, out: Path) -> None:
         left.set_xlabel("Token")
         left.set_ylabel("Layer")
         left.set_title("published, read off the figure", loc="left", fontsize=6)
-        plot_map(ours, ax=right)
-        save_picture(left, out)
+        MapDisplay.from_map(ours).plot(right)
+        save_figure(figure, out)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from probemap.probing.fit import _shuffles, fit_map
 from probemap.probing.probe_map import ProbeMap
 from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
-from probemap.views.heatmap import plot_maps, save_picture
+from probemap.views.heatmap import MapDisplay
 
 PICTURE = Path(__file__).parent.parent / "docs" / "noise.png"
 
@@ -75,7 +75,7 @@ def main(run: Path) -> None:
     maps = {"a real map": real, "the same states, verdicts shuffled": shuffled_map(run, real)}
     for title, probe_map in maps.items():
         report(title, probe_map)
-    save_picture(plot_maps(list(maps.values()), titles=list(maps))[0], PICTURE)
+    MapDisplay.from_maps(list(maps.values()), titles=list(maps)).save(PICTURE)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_attention_is_drawn_where_it_was_captured(run: Run) -> None:
 @pytest.mark.parametrize(
     ("count", "drawing", "out", "message"),
     [
-        (1, Drawing(), "map.gif", "map.gif is no .png, .svg or .pdf"),
+        (1, Drawing(), "map.gif", "map.gif is not a .png, .svg or .pdf file"),
         (1, Drawing(cmap="Bluess"), "map.png", "there is no colour map 'Bluess'"),
         (1, Drawing("difference"), "map.png", "a difference of auc of 1 runs was asked for"),
         (2, Drawing("difference", "f1"), "map.png", "a difference of f1 of 2 runs was asked for"),

@@ -101,7 +101,7 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("probemap.models.p_true", "logits_at", 2),
         ("probemap.probing.fit", "assign_folds", 1),
         ("probemap.probing.probe_map", "ProbeMap.to_bytes", 1),
-        ("probemap.views.heatmap", "save_picture", 2),
+        ("probemap.views.figures", "save_figure", 2),
     ],
     ids=lambda kill: kill[1],
 )

@@ -35,7 +35,7 @@ def console_logger() -> "Iterator[Logger]":
 
 def say(text: str) -> None:
     """Print to stderr, whatever the text holds."""
-    from probemap.views.terminal import printable
+    from probemap.views.printable import printable
 
     for line in text.split("\n"):
         stderr.print(printable(line), markup=False, soft_wrap=True)

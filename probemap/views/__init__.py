@@ -4,8 +4,10 @@ A module imports only modules listed above it, here and in the packages above.
 
 ::
 
+    printable    foreign text made safe to print
     words        a summary of the map in sentences, each supported by a test
     diagnostics  one cell in detail: ROC curve, reliability, histogram of scores
+    figures      what all figures share: sizes, styles, displays
     heatmap      heatmaps
     curves       curves along layers or positions
     matrix       the generalisation matrix

@@ -1,82 +1,138 @@
-"""Pictures from finished numbers: one small panel per position over the layers, or per layer over the positions."""
+"""Curves: one small panel per position over the layers, or per layer over the positions."""
 
 from math import ceil
 from typing import Literal
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from probemap.probing.metrics import measure
+from probemap.probing.metrics import Measured, measure
 from probemap.probing.probe_map import ProbeMap
-from probemap.views.heatmap import SIZES, SizeName, new_figure, protocol_of, style
+from probemap.views.figures import SIZES, Display, SizeName, protocol_labels
 
-_ACROSS = {("column", "layers"): 3, ("column", "positions"): 2, ("page", "layers"): 5, ("slide", "layers"): 5}
-"""Panels beside each other, where it is not 3."""
-_LINE, _BAND, _OTHERS = "#08519c", "#9ecae1", "#d0d0d0"
+Over = Literal["layers", "positions"]
+
+_PANELS_PER_ROW = {("column", "layers"): 3, ("column", "positions"): 2, ("page", "layers"): 5, ("slide", "layers"): 5}
+"""(size, x axis) -> panels side by side, where it is not 3."""
+_LINE, _BAND, _OTHER_LINES = "#08519c", "#9ecae1", "#d0d0d0"
+
+
+class CurvesDisplay(Display):
+    """Curves of a map with their 95 % intervals.
+
+    Created by `plot_curves`, or without drawing by `from_map`.
+
+    Attributes
+    ----------
+    figure : matplotlib.figure.Figure
+    axes : tuple of matplotlib.axes.Axes
+        One per panel; the line of the panel's own curve has the gid ``curve``.
+    """
+
+    def __init__(self, measured: Measured, over: Over, *, size: SizeName = "page", title: str = "") -> None:
+        super().__init__()
+        self.measured, self.over, self.size, self.title = measured, over, size, title
+        self._layers = [int(layer) for layer in measured.cells["layer"].values]
+        self._positions = [str(p) for p in measured.cells["position"].values]
+        n_panels = len(self._positions) if over == "layers" else len(self._layers[::2])
+        self._columns = min(_PANELS_PER_ROW.get((size, over), 3), n_panels)
+        self._rows = ceil(n_panels / self._columns)
+
+    @classmethod
+    def from_map(
+        cls, probe_map: ProbeMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
+    ) -> "CurvesDisplay":
+        """Compute the curves; parameters as for `plot_curves`."""
+        title = next(iter(protocol_labels([probe_map])), "")
+        return cls(measure(probe_map, value), over, size=size, title=title)
+
+    def _inches(self) -> tuple[float, float]:
+        width, font = SIZES[self.size].width, SIZES[self.size].font
+        if self.over == "layers":
+            return width, 0.35 + self._rows * 0.8 * width / self._columns
+        # The names of the positions are upright below the bottom panels.
+        names = 0.075 * max(map(len, self._positions)) * font / 6.5
+        return width, names + self._rows * 0.5 * width / self._columns
+
+    def _draw(self, figure: Figure) -> tuple[Axes, ...]:
+        grids = [self.measured.cells[name].values for name in ("value", "low", "high")]
+        is_auc, font = self.measured.kind.name == "auc", SIZES[self.size].font
+        x: list[int]
+        if self.over == "layers":
+            curves, low, high = (grid.T for grid in grids)
+            x, names = self._layers, self._positions
+        else:
+            curves, low, high = (grid[::2] for grid in grids)
+            x, names = list(range(len(self._positions))), [f"layer {layer}" for layer in self._layers[::2]]
+        subplots = figure.subplots(self._rows, self._columns, sharex=True, sharey=True, squeeze=False)
+        panels = list(subplots.ravel())
+        for unused in panels[len(names) :]:
+            unused.set_visible(False)
+        for k, (ax, name) in enumerate(zip(panels, names, strict=False)):
+            for other_curve in np.delete(curves, k, axis=0):
+                ax.plot(x, other_curve, color=_OTHER_LINES, lw=0.4)
+            ax.fill_between(x, low[k], high[k], color=_BAND, alpha=0.7, lw=0)
+            ax.plot(x, curves[k], color=_LINE, lw=font / 6, marker=".", ms=font / 2, gid="curve")
+            ax.set_title(name, fontsize=0.9 * font, pad=2)
+            if is_auc:
+                ax.axhline(0.5, color="#555555", lw=0.5, ls=":")
+            if self.over == "positions":
+                ax.set_xticks(x, self._positions, rotation=90)
+            # The bottom panel of each column keeps its labels, also where an unused panel is below it.
+            ax.tick_params(labelbottom=k + self._columns >= len(names))
+        if is_auc:
+            lowest = np.nanmin(low) if np.isfinite(low).any() else 0.5
+            panels[0].set_ylim(min(0.45, float(lowest) - 0.01), 1.0)
+        if self.title:
+            figure.suptitle(self.title, fontsize=font)
+        figure.supxlabel("Layer" if self.over == "layers" else "Token", fontsize=font)
+        figure.supylabel(self.measured.kind.label, fontsize=font)
+        return tuple(panels[: len(names)])
 
 
 def plot_curves(
-    probe_map: ProbeMap,
-    over: Literal["layers", "positions"] = "layers",
-    *,
-    value: str = "auc",
-    size: SizeName = "page",
-) -> list[Axes]:
-    """Draw the value over the layers, a panel for each position; or over the positions, a panel for every second layer.
+    probe_map: ProbeMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
+) -> CurvesDisplay:
+    """Draw a value over the layers, one panel per position, or over the positions, one panel per second layer.
 
-    Every panel has the same axes, its own curve with the 95 % interval of each cell, and all other panels' curves in
-    grey behind it.
+    All panels have the same axes.  Each panel shows its own curve with the 95 % interval of each cell, and the curves
+    of all other panels in grey.
 
     Parameters
     ----------
-    value: a name of `values.VALUES`.
+    probe_map : ProbeMap
+    over : {"layers", "positions"}
+        The x axis.
+    value : str
+        The value that is drawn, a key of `probemap.probing.metrics.VALUES`: ``"auc"``, ``"accuracy"``, ``"gain"``, ….
+    size : {"column", "page", "slide"}
+        Size of the figure and of its text.
 
     Returns
     -------
-    The panels' axes, in order; the line of each one's curve has the gid ``curve``.
+    CurvesDisplay
+        Shows itself as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
+        ``figure``, ``axes`` (one per panel) and ``save(path)``.
 
     Raises
     ------
-    MapError: the map does not hold that value.
+    MapError
+        The map does not contain the value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(100) < 0.5
+    >>> states = rng.normal(size=(100, 3, 2, 4)).astype(np.float32)
+    >>> states[:, 1, 1, 0] += 2 * correct
+    >>> probe_map = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> display = probemap.plot_curves(probe_map)
+    >>> [ax.get_title() for ax in display.axes]
+    ['last_q', '-1']
     """
-    measured = measure(probe_map, value)
-    layers, positions = probe_map.layers, probe_map.positions
-    grids = [measured.cells[name].values for name in ("value", "low", "high")]
-    if over == "layers":
-        curves, low, high = (grid.T for grid in grids)
-        x, labels, names = layers, None, positions
-    else:
-        curves, low, high = (grid[::2] for grid in grids)
-        x, labels, names = list(range(len(positions))), positions, [f"layer {layer}" for layer in layers[::2]]
-    across = min(_ACROSS.get((size, over), 3), len(names))
-    down = ceil(len(names) / across)
-    width, letter = SIZES[size].width, SIZES[size].font
-    with rc_context(style(size)):
-        # The names of positions stand upright below the lowest panels, and take room.
-        room = 0.35 if labels is None else 0.075 * max(map(len, labels)) * letter / 6.5
-        figure = new_figure(width, room + down * (0.8 if labels is None else 0.5) * width / across)
-        grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-        panels = list(grid.ravel())
-        for spare in panels[len(names) :]:
-            spare.set_visible(False)
-        for k, (ax, name) in enumerate(zip(panels, names, strict=False)):
-            for other in np.delete(curves, k, axis=0):
-                ax.plot(x, other, color=_OTHERS, lw=0.4)
-            ax.fill_between(x, low[k], high[k], color=_BAND, alpha=0.7, lw=0)
-            ax.plot(x, curves[k], color=_LINE, lw=letter / 6, marker=".", ms=letter / 2, gid="curve")
-            ax.set_title(name, fontsize=0.9 * letter, pad=2)
-            if value == "auc":
-                ax.axhline(0.5, color="#555555", lw=0.5, ls=":")
-            if labels is not None:
-                ax.set_xticks(x, labels, rotation=90)
-            # The lowest panel of each column keeps its labels, also where a spare one is below it.
-            ax.tick_params(labelbottom=k + across >= len(names))
-        if value == "auc":
-            lowest = np.nanmin(low) if np.isfinite(low).any() else 0.5
-            panels[0].set_ylim(min(0.45, float(lowest) - 0.01), 1.0)
-        if label := protocol_of([probe_map]):
-            figure.suptitle(label[0], fontsize=letter)
-        figure.supxlabel("Layer" if labels is None else "Token", fontsize=letter)
-        figure.supylabel(measured.kind.label, fontsize=letter)
-    return panels[: len(names)]
+    display = CurvesDisplay.from_map(probe_map, over, value=value, size=size)
+    display.plot()
+    return display

@@ -1,77 +1,163 @@
-"""Pictures from finished numbers: heatmaps.  Nothing is computed here; nobody imports this but what shows pictures."""
+"""Heatmaps: position on the x axis, layer on the y axis, the value of each cell as colour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from textwrap import wrap
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
+from probemap.probing.auc import Bools
 from probemap.probing.metrics import Measured, measure, shared_limits, subtract
 from probemap.probing.probe_map import ProbeMap
+from probemap.views.figures import SIZES, Display, SizeName, escaped, protocol_labels, style
 
-SizeName = Literal["column", "page", "slide"]
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a picture is printed on."""
-
-    width: float
-    """Inches."""
-    font: float
-    """Points, of labels; what stands in a map is smaller."""
-    row: float
-    """Inches for one layer of a map."""
-    note: bool = True
-    """Whether the facts stand above a map; on a slide the speaker has them."""
+_TOO_FEW_COLOUR = "#e8e8e8"
+_DIGIT_WIDTH = 0.6
+"""Width of a digit or letter as a fraction of the font size, at most."""
+_MAP_WIDTH = 0.75
+"""Approximate fraction of the figure's width that the maps take; labels and colour bar take the rest."""
+_PALE = 0.25
+"""Opacity of a cell of a signed value whose interval contains 0."""
+_EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+"""(values below the scale, values above the scale) -> pointed ends of the colour bar."""
 
 
-SIZES: dict[str, Size] = {
-    "column": Size(3.3, 6.5, 0.085),
-    "page": Size(6.9, 7.5, 0.1),
-    "slide": Size(10.0, 12.0, 0.08, note=False),
-}
-"""One column and the whole width of a two-column paper, and a slide."""
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One map of a display, with everything that is drawn."""
 
-_TOO_FEW = "#e8e8e8"
-_WIDE = 0.6
-"""How wide a letter or a figure is at most, of its height."""
-_MAP_SHARE = 0.75
-"""Of a picture's width, the maps' own, about; the rest is labels and bar."""
-_MUTED = 0.25
-"""How strongly a cell of a signed value is drawn whose interval holds 0."""
+    measured: Measured
+    title: tuple[str, ...]
+    """Lines above the map, broken to its width."""
+    best: tuple[tuple[int, int], ...] = ()
+    """(row, column) of the cells that get an outline."""
+    dots: Bools | None = None
+    """Cells that get a dot, (n_layers, n_positions)."""
 
 
-def style(size: SizeName) -> dict[Any, Any]:
-    """What matplotlib is told for pictures of a size."""
-    scale = SIZES[size].font / SIZES["column"].font
-    return {
-        "font.size": SIZES[size].font,
-        "axes.linewidth": 0.5 * scale,
-        "xtick.major.width": 0.4 * scale,
-        "ytick.major.width": 0.4 * scale,
-        "xtick.major.size": 1.5 * scale,
-        "ytick.major.size": 1.5 * scale,
-        "hatch.linewidth": 0.4 * scale,
-        "svg.fonttype": "none",  # real text
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "probemap",  # the same map gives the same bytes
-    }
+class MapDisplay(Display):
+    """One or more maps on one colour scale.
 
+    Created by `plot_map`, `plot_maps` and `plot_difference`, or without drawing by `from_map`, `from_maps` and
+    `from_difference`.
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that no window manager knows of."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    Attributes
+    ----------
+    panels : tuple of Panel
+        The maps, from left to right.
+    figure : matplotlib.figure.Figure
+    axes : tuple of matplotlib.axes.Axes
+        One per map.  ``axes[k].images[0]`` holds the drawn array.
+    """
+
+    def __init__(
+        self,
+        panels: Sequence[Panel],
+        *,
+        cmap: str | None = None,
+        size: SizeName = "column",
+        left_title: bool = False,
+    ) -> None:
+        super().__init__()
+        self.panels, self.cmap, self.size, self.left_title = tuple(panels), cmap, size, left_title
+
+    @classmethod
+    def from_map(
+        cls, probe_map: ProbeMap, *, value: str = "auc", cmap: str | None = None, size: SizeName = "column"
+    ) -> Self:
+        """Compute one map; parameters as for `plot_map`."""
+        lines = _facts(probe_map, value) if SIZES[size].note else protocol_labels([probe_map])
+        # The title starts at the left edge of the map and may extend above the colour bar.
+        title = _wrapped(lines, size, 0.88)
+        return cls([_panel(probe_map, measure(probe_map, value), title)], cmap=cmap, size=size, left_title=True)
+
+    @classmethod
+    def from_maps(
+        cls,
+        probe_maps: Sequence[ProbeMap],
+        *,
+        titles: Sequence[str] | None = None,
+        value: str = "auc",
+        cmap: str | None = None,
+        size: SizeName = "page",
+    ) -> Self:
+        """Compute several maps on one scale; parameters as for `plot_maps`."""
+        scaled = shared_limits([measure(m, value) for m in probe_maps])
+        panels = []
+        for probe_map, measured, title in zip(probe_maps, scaled, titles or _differing(probe_maps), strict=True):
+            lines = _wrapped([title, *protocol_labels([probe_map])], size, _MAP_WIDTH / len(scaled))
+            panels.append(_panel(probe_map, measured, lines))
+        return cls(panels, cmap=cmap, size=size)
+
+    @classmethod
+    def from_difference(
+        cls,
+        minuend: ProbeMap,
+        subtrahend: ProbeMap,
+        *,
+        title: str | None = None,
+        cmap: str | None = None,
+        size: SizeName = "column",
+    ) -> Self:
+        """Compute the difference of two maps; parameters as for `plot_difference`."""
+        maps = [minuend, subtrahend]
+        lines = _wrapped([title or " minus ".join(_differing(maps)), *protocol_labels(maps)], size)
+        return cls([Panel(measured=subtract(minuend, subtrahend), title=tuple(lines))], cmap=cmap, size=size)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw into a new pyplot figure, or into existing axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes for a display of a single map.
+
+        Returns
+        -------
+        MapDisplay
+            The display itself.
+        """
+        if ax is None:
+            return super().plot()
+        with rc_context(style(self.size)):
+            self._axes = self._draw_into([ax])
+        return self
+
+    def _inches(self) -> tuple[float, float]:
+        size = SIZES[self.size]
+        lines = max(len(panel.title) for panel in self.panels)
+        heights = []
+        for panel in self.panels:
+            cells = panel.measured.cells
+            longest_name = max(len(str(p)) for p in cells["position"].values)
+            text = size.font / 72 * (1.2 * lines + _DIGIT_WIDTH * longest_name + 5)
+            heights.append(size.row * cells.sizes["layer"] + text)
+        return size.width, max(heights)
+
+    def _draw(self, figure: Figure) -> tuple[Axes, ...]:
+        n = len(self.panels)
+        return self._draw_into([figure.add_subplot(1, n, k + 1) for k in range(n)])
+
+    def _draw_into(self, axes: Sequence[Axes]) -> tuple[Axes, ...]:
+        same_layers = len({tuple(panel.measured.cells["layer"].values.tolist()) for panel in self.panels}) == 1
+        font = SIZES[self.size].font
+        for k, (ax, panel) in enumerate(zip(axes, self.panels, strict=True)):
+            image = _draw_cells(ax, panel.measured, self.cmap, self.size, len(axes))
+            _mark_best(ax, panel, image, self.size)
+            if self.left_title:
+                ax.set_title(escaped(panel.title), loc="left", fontsize=0.92 * font)
+            else:
+                ax.set_title(escaped(panel.title), fontsize=font)
+            if same_layers and k > 0:
+                ax.set_ylabel("")
+        _draw_colour_bar(axes[-1].images[0], axes, [panel.measured for panel in self.panels])
+        return tuple(axes)
 
 
 def plot_map(
@@ -81,41 +167,53 @@ def plot_map(
     value: str = "auc",
     cmap: str | None = None,
     size: SizeName = "column",
-) -> Axes:
-    """Draw a map: positions on x, layers on y (0 on top, as in the paper), colour = the value.
+) -> MapDisplay:
+    """Draw a map: positions on the x axis, layers on the y axis (layer 0 on top), the value as colour.
 
-    Under each column stands the number of answers that it rests on.  Cells with too few answers to say are hatched
-    grey.  Of AUCs the highest cell is outlined, and dots mark the cells that may be the best as well
-    (`ProbeMap.indistinguishable`).  Of signed values, e.g. the gain, cells whose interval holds 0 are pale, and those
-    below 0 have a minus sign, for who prints in grey.
+    The number below each column is the number of answers that it is computed from.  Cells with too few answers are
+    hatched grey.  In a map of AUCs the best cell is outlined, and dots mark the cells that are not distinguishable from
+    it.  In a map of signed values, such as the gain over the baselines, cells whose interval contains 0 are pale, and
+    cells below 0 have a minus sign, which also a grey print shows.
 
     Parameters
     ----------
-    ax: where to draw; None makes a figure.
-    value: a name of `values.VALUES`.
-    cmap: a matplotlib colour map, light for low values; None: Blues, or a diverging one for signed values.
-    size: of the figure and its letters.
+    probe_map : ProbeMap
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw into.  Default: a new figure, managed by pyplot.
+    value : str
+        The value that is drawn, a key of `probemap.probing.metrics.VALUES`: ``"auc"``, ``"accuracy"``, ``"gain"``, ….
+    cmap : str, optional
+        Name of a matplotlib colour map.  Default: ``"Blues"``, and ``"PuOr"`` for signed values.
+    size : {"column", "page", "slide"}
+        Size of a new figure and of the text.
 
     Returns
     -------
-    The axes; its first image holds the drawn array, its colour bar the scale.
+    MapDisplay
+        Shows itself as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
+        ``figure``, ``axes`` and ``save(path)``.
 
     Raises
     ------
-    MapError: the map does not hold that value.
+    MapError
+        The map does not contain the value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(100) < 0.5
+    >>> states = rng.normal(size=(100, 3, 2, 4)).astype(np.float32)
+    >>> states[:, 1, 1, 0] += 2 * correct
+    >>> probe_map = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> display = probemap.plot_map(probe_map)
+    >>> [label.get_text() for label in display.axes[0].get_xticklabels()]
+    ['last_q', '-1']
+    >>> display.axes[0].images[0].get_array().shape
+    (3, 2)
     """
-    measured = measure(probe_map, value)
-    with rc_context(style(size)):
-        facts = _facts(probe_map, value) if SIZES[size].note else protocol_of([probe_map])
-        # They begin above the map and may end above the bar.
-        facts = _fitted(facts, size, 0.88)
-        ax = new_figure(SIZES[size].width, _height(measured, size, len(facts))).add_subplot() if ax is None else ax
-        image = _heat(ax, measured, cmap, size)
-        if value == "auc":
-            _mark_best(ax, probe_map, image, size)
-        ax.set_title(escaped(facts), loc="left", fontsize=0.92 * SIZES[size].font)
-        _bar(image, [ax], [measured])
-    return ax
+    return MapDisplay.from_map(probe_map, value=value, cmap=cmap, size=size).plot(ax)
 
 
 def plot_maps(
@@ -125,75 +223,112 @@ def plot_maps(
     value: str = "auc",
     cmap: str | None = None,
     size: SizeName = "page",
-) -> list[Axes]:
-    """Draw maps in a row on one scale with one bar, as figure 2 of the paper.
+) -> MapDisplay:
+    """Draw several maps in a row on one scale, with one colour bar, as in figure 2 of Orgad et al. 2024.
 
     Parameters
     ----------
-    titles: one per map; None: what tells them apart among model, task and site.
+    probe_maps : sequence of ProbeMap
+    titles : sequence of str, optional
+        One title per map.  Default: whichever of model, task and site differs between the maps.
+    value, cmap, size
+        As for `plot_map`.
 
     Returns
     -------
-    Their axes.
+    MapDisplay
+        As for `plot_map`, with one axes per map.
+
+    Raises
+    ------
+    MapError
+        A map does not contain the value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(100) < 0.5
+    >>> states = rng.normal(size=(100, 3, 2, 4)).astype(np.float32)
+    >>> noise = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> states[:, 1, 1, 0] += 2 * correct
+    >>> signal = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> display = probemap.plot_maps([noise, signal], titles=["noise", "signal"])
+    >>> [ax.get_title() for ax in display.axes]
+    ['noise', 'signal']
     """
-    several = shared_limits([measure(m, value) for m in probe_maps])
-    same = len({tuple(m.layers) for m in probe_maps}) == 1
-    named = zip(titles or _told_apart(probe_maps), probe_maps, strict=True)
-    above = [_fitted([title, *protocol_of([one])], size, _MAP_SHARE / len(several)) for title, one in named]
-    with rc_context(style(size)):
-        figure = new_figure(SIZES[size].width, max(_height(m, size, max(map(len, above))) for m in several))
-        axes = [figure.add_subplot(1, len(several), k + 1) for k in range(len(several))]
-        for ax, one, measured, lines in zip(axes, probe_maps, several, above, strict=True):
-            image = _heat(ax, measured, cmap, size, len(axes))
-            if value == "auc":
-                _mark_best(ax, one, image, size)
-            ax.set_title(escaped(lines), fontsize=SIZES[size].font)
-            if same and ax is not axes[0]:
-                ax.set_ylabel("")
-        _bar(axes[-1].images[0], axes, several)
-    return axes
+    return MapDisplay.from_maps(probe_maps, titles=titles, value=value, cmap=cmap, size=size).plot()
 
 
 def plot_difference(
-    one: ProbeMap,
-    other: ProbeMap,
+    minuend: ProbeMap,
+    subtrahend: ProbeMap,
     *,
     ax: Axes | None = None,
     title: str | None = None,
     cmap: str | None = None,
     size: SizeName = "column",
-) -> Axes:
-    """Draw AUC of `one` minus AUC of `other` (`values.subtract`), drawn as other signed values are.
+) -> MapDisplay:
+    """Draw the AUCs of one map minus those of another map, in the cells that both maps have.
+
+    Cells whose 95 % interval of the difference contains 0 are pale.  Maps of the same answers with the same verdicts
+    are compared pairwise.
 
     Parameters
     ----------
-    title: None: what tells the maps apart.
+    minuend, subtrahend : ProbeMap
+        The map that is subtracted from, and the map that is subtracted.
+    ax, cmap, size
+        As for `plot_map`.
+    title : str, optional
+        Default: whichever of model, task and site differs between the maps.
+
+    Returns
+    -------
+    MapDisplay
+        As for `plot_map`.
+
+    Raises
+    ------
+    MapError
+        The maps have no cells in common.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(100) < 0.5
+    >>> states = rng.normal(size=(100, 3, 2, 4)).astype(np.float32)
+    >>> noise = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> states[:, 1, 1, 0] += 2 * correct
+    >>> signal = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> display = probemap.plot_difference(signal, noise, title="signal minus noise")
+    >>> bool(display.axes[0].images[0].get_array()[1, 1] > 0)
+    True
     """
-    measured = subtract(one, other)
-    lines = _fitted([title or " minus ".join(_told_apart([one, other])), *protocol_of([one, other])], size)
-    with rc_context(style(size)):
-        ax = new_figure(SIZES[size].width, _height(measured, size, len(lines))).add_subplot() if ax is None else ax
-        image = _heat(ax, measured, cmap, size)
-        ax.set_title(escaped(lines), fontsize=SIZES[size].font)
-        _bar(image, [ax], [measured])
-    return ax
+    return MapDisplay.from_difference(minuend, subtrahend, title=title, cmap=cmap, size=size).plot(ax)
 
 
-def _height(measured: Measured, size: SizeName, lines: int) -> float:
-    """Inches: the rows, what stands above them and below."""
-    letter = SIZES[size].font / 72
-    names = max(len(str(p)) for p in measured.cells["position"].values)
-    return SIZES[size].row * measured.cells.sizes["layer"] + letter * (1.2 * lines + _WIDE * names + 5)
+def _panel(probe_map: ProbeMap, measured: Measured, title: Sequence[str]) -> Panel:
+    """Return the panel of a map; a map of AUCs has its best cells marked."""
+    if measured.kind.name != "auc":
+        return Panel(measured=measured, title=tuple(title))
+    layers, positions = probe_map.layers, probe_map.positions
+    best = tuple((layers.index(cell.layer), positions.index(cell.position)) for cell in probe_map.best())
+    dots = probe_map.indistinguishable().values if "scores" in probe_map.data else None
+    return Panel(measured=measured, title=tuple(title), best=best, dots=dots)
 
 
-def _fitted(lines: Sequence[str], size: SizeName, share: float = _MAP_SHARE) -> list[str]:
-    """Lines broken where they would run out of their share of the picture's width; running text is narrow."""
-    letters = int(72 * share * SIZES[size].width / (0.5 * SIZES[size].font))
-    return [part for line in lines for part in wrap(line, letters) or [""]]
+def _wrapped(lines: Sequence[str], size: SizeName, fraction: float = _MAP_WIDTH) -> list[str]:
+    """Break lines of text to a fraction of the figure's width; a letter is half as wide as the font size on average."""
+    n_letters = int(72 * fraction * SIZES[size].width / (0.5 * SIZES[size].font))
+    return [piece for line in lines for piece in wrap(line, n_letters) or [""]]
 
 
-def _heat(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, beside: int = 1) -> AxesImage:
-    """The cells and both axes, of one map among `beside`."""
+def _draw_cells(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:
+    """Draw the cells, the axis labels and the numbers of answers of one of `n_maps` maps."""
     cells, signed = measured.cells, measured.kind.signed
     values = cells["value"].values
     positions, layers = [str(p) for p in cells["position"].values], [str(layer) for layer in cells["layer"].values]
@@ -202,133 +337,113 @@ def _heat(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, beside
         vmin=measured.limits[0],
         vmax=measured.limits[1],
         cmap=cmap or ("PuOr" if signed else "Blues"),
-        alpha=np.where(measured.apart | np.isnan(values), 1.0, _MUTED) if signed else None,
+        alpha=np.where(measured.apart | np.isnan(values), 1.0, _PALE) if signed else None,
         aspect="auto",
         interpolation="nearest",
     )
     for row, column in np.argwhere(np.isnan(values)):
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=_TOO_FEW, ec="#999999", hatch="////", lw=0))
-    letter = SIZES[size].font
+        corner = (column - 0.5, row - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, fc=_TOO_FEW_COLOUR, ec="#999999", hatch="////", lw=0))
+    font = SIZES[size].font
     if signed:
         rows, columns = np.nonzero(measured.apart & (values < 0))
-        ax.scatter(
-            columns, rows, marker="_", s=letter, linewidths=letter / 10, c=_ink(image, rows, columns), gid="minus"
-        )
+        ink = _contrasting(image, rows, columns)
+        ax.scatter(columns, rows, marker="_", s=font, linewidths=font / 10, c=ink, gid="minus")
     ax.set_xticks(range(len(positions)), positions, rotation=90)
     ax.set_yticks(range(0, len(layers), 2), layers[::2])
-    counts = [int(n) for n in cells["n"].values]
-    small = 0.7 * letter
-    long = _WIDE * small * len(str(max(counts)))
-    upright = long > 72 * _MAP_SHARE * SIZES[size].width / beside / len(positions)
-    for column, count in enumerate(counts):
-        turn = 90 if upright else 0
-        _under(ax, str(count), column, ax.get_xaxis_transform(), (0, -0.6 * letter), "center", small, turn)
-    _under(ax, "n", 0, "axes fraction", (-0.6 * letter, -0.6 * letter), "right", small)
-    ax.tick_params(axis="x", pad=0.7 * letter + (1.1 * long if upright else small))
+    _draw_counts(ax, [int(n) for n in cells["n"].values], size, n_maps)
     ax.set_xlabel("Token")
     ax.set_ylabel("Layer")
     return image
 
 
-def _under(
-    ax: Axes, text: str, x: float, at: Any, offset: tuple[float, float], align: str, letter: float, turn: float = 0
-) -> None:
+def _draw_counts(ax: Axes, counts: Sequence[int], size: SizeName, n_maps: int) -> None:
+    """Write the number of answers below each column, upright where the columns are narrow."""
+    font = SIZES[size].font
+    small = 0.7 * font
+    length = _DIGIT_WIDTH * small * len(str(max(counts)))
+    upright = length > 72 * _MAP_WIDTH * SIZES[size].width / n_maps / len(counts)
+    text: dict[str, Any] = {"textcoords": "offset points", "va": "top", "fontsize": small, "color": "#444444"}
+    for column, count in enumerate(counts):
+        ax.annotate(
+            str(count),
+            (column, 0),
+            xycoords=ax.get_xaxis_transform(),
+            xytext=(0, -0.6 * font),
+            ha="center",
+            rotation=90 if upright else 0,
+            fontstyle="normal",
+            **text,
+        )
     ax.annotate(
-        text,
-        (x, 0),
-        xycoords=at,
-        xytext=offset,
-        textcoords="offset points",
-        ha=align,
-        va="top",
-        fontsize=letter,
-        rotation=turn,
-        color="#444444",
-        fontstyle="normal" if text.isdigit() else "italic",
+        "n",
+        (0, 0),
+        xycoords="axes fraction",
+        xytext=(-0.6 * font, -0.6 * font),
+        ha="right",
+        rotation=0,
+        fontstyle="italic",
+        **text,
     )
+    ax.tick_params(axis="x", pad=0.7 * font + (1.1 * length if upright else small))
 
 
-def _mark_best(ax: Axes, probe_map: ProbeMap, image: AxesImage, size: SizeName) -> None:
-    for best in probe_map.best():
-        at = (probe_map.positions.index(best.position) - 0.5, probe_map.layers.index(best.layer) - 0.5)
-        ax.add_patch(Rectangle(at, 1, 1, fill=False, ec="black", lw=SIZES[size].font / 6, gid="best-cell"))
-    if "scores" in probe_map.data:
-        rows, columns = np.nonzero(probe_map.indistinguishable().values)
-        ink = _ink(image, rows, columns)
-        ax.scatter(columns, rows, marker="o", s=SIZES[size].font / 6, linewidths=0, c=ink, gid="may-be-best")
+def _mark_best(ax: Axes, panel: Panel, image: AxesImage, size: SizeName) -> None:
+    """Outline the best cell and put dots on the cells that are not distinguishable from it."""
+    font = SIZES[size].font
+    for row, column in panel.best:
+        corner = (column - 0.5, row - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, ec="black", lw=font / 6, gid="best-cell"))
+    if panel.dots is not None:
+        rows, columns = np.nonzero(panel.dots)
+        ink = _contrasting(image, rows, columns)
+        ax.scatter(columns, rows, marker="o", s=font / 6, linewidths=0, c=ink, gid="may-be-best")
 
 
-def _ink(image: AxesImage, rows: Any, columns: Any) -> list[str]:
-    """Black on light cells, white on dark ones."""
+def _contrasting(image: AxesImage, rows: Any, columns: Any) -> list[str]:
+    """Return black for light cells and white for dark cells."""
     values = np.ma.getdata(np.ma.asarray(image.get_array()))[rows, columns]
     red, green, blue = np.asarray(image.get_cmap()(image.norm(values))).reshape(-1, 4).T[:3]
-    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return ["black" if one > 0.45 else "white" for one in light]
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return ["black" if cell > 0.45 else "white" for cell in luminance]
 
 
-def _bar(image: AxesImage, axes: Sequence[Axes], several: Sequence[Measured]) -> None:
-    """The scale that all of these maps share."""
-    (low, high), kind = several[0].limits, several[0].kind
-    below = any(bool((m.cells["value"] < low).any()) for m in several)
-    above = any(bool((m.cells["value"] > high).any()) for m in several)
-    beyond = "neither" if kind.limits else _EXTENDS[below, above]
-    figure = axes[0].figure
+def _draw_colour_bar(image: AxesImage, axes: Sequence[Axes], maps: Sequence[Measured]) -> None:
+    """Draw the colour bar of the scale that all maps share."""
+    (low, high), kind = maps[0].limits, maps[0].kind
+    below = any(bool((m.cells["value"] < low).any()) for m in maps)
+    above = any(bool((m.cells["value"] > high).any()) for m in maps)
+    extend = "neither" if kind.limits else _EXTENDS[below, above]
     fraction, pad = (0.05, 0.02) if len(axes) == 1 else (0.03, 0.01)
     ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0] if kind.limits == (0.5, 1.0) else None
-    bar = figure.colorbar(image, ax=list(axes), ticks=ticks, extend=beyond, fraction=fraction, pad=pad)
+    bar = axes[0].figure.colorbar(image, ax=list(axes), ticks=ticks, extend=extend, fraction=fraction, pad=pad)
     bar.set_label(kind.label)
     bar.outline.set_linewidth(0.5)
     if bar.solids is not None:
         bar.solids.set_alpha(1.0)
 
 
-_EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-
-
-def _told_apart(probe_maps: Sequence[ProbeMap]) -> list[str]:
-    """What differs among model, task and site; the task if nothing does."""
+def _differing(probe_maps: Sequence[ProbeMap]) -> list[str]:
+    """Return a title per map: whichever of model, task and site differs between the maps; else the task."""
     facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
-    differ = [k for k in ("model", "task", "site") if len({one[k] for one in facts}) > 1] or ["task"]
-    return [", ".join(one[k] for k in differ) for one in facts]
+    keys = [k for k in ("model", "task", "site") if len({fact[k] for fact in facts}) > 1] or ["task"]
+    return [", ".join(fact[k] for k in keys) for fact in facts]
 
 
 def _facts(probe_map: ProbeMap, value: str) -> list[str]:
-    """Model and task; answers used and accuracy; of AUCs the best cell; a protocol that is for comparison only."""
+    """Return the lines above a single map: model, task, number of answers; for AUCs the best cell; the protocol."""
     attrs = probe_map.data.attrs
     lines = []
     if "model" in attrs:
         lines.append(", ".join(str(attrs[k]) for k in ("model", "task") if k in attrs))
-    decided, right = attrs["decided"], attrs["right"]
-    lines.append(f"{decided} of {attrs['answers']} answers decided, {100 * right / decided:.0f} % right")
-    for best in probe_map.best() if value == "auc" else []:
-        lines.append(f"highest: layer {best.layer}, {best.position}, {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]")
-    if value == "auc" and (honest := probe_map.honest_best()):
-        lines.append(f"best cell, judged apart: {honest.auc:.2f} [{honest.low:.2f}, {honest.high:.2f}]")
-    if value == "auc" and "scores" in probe_map.data:
-        lines.append(f"dots: {int(probe_map.indistinguishable().sum())} cells of which each may be the best")
-    return lines + protocol_of([probe_map])
-
-
-def protocol_of(probe_maps: Sequence[ProbeMap]) -> list[str]:
-    """The labels of protocols that are for comparison only; they stand on every picture."""
-    return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
-
-
-def escaped(lines: Sequence[str]) -> str:
-    """Lines for matplotlib, to which a dollar sign would start mathematics."""
-    return "\n".join(line.replace("$", r"\$") for line in lines)
-
-
-def save_picture(axes: Axes, path: str | Path) -> None:
-    """Save the axes' figure as PNG, SVG or PDF by the file's ending, without date, so that bytes repeat."""
-    path = Path(path)
-    metadata: dict[str, Any] = {
-        ".svg": {"Date": None},
-        ".pdf": {"CreationDate": None},
-    }.get(path.suffix, {})
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    part = path.with_name(f".{path.name}.part")
-    with rc_context(style("column")):
-        figure.savefig(part, dpi=300, metadata=metadata, format=path.suffix.removeprefix("."))
-    part.replace(path)
+    decided, correct = attrs["decided"], attrs["right"]
+    lines.append(f"{decided} of {attrs['answers']} answers decided, {100 * correct / decided:.0f} % correct")
+    if value == "auc":
+        for best in probe_map.best():
+            estimate = f"{best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]"
+            lines.append(f"highest AUC: layer {best.layer}, {best.position}, {estimate}")
+        if nested := probe_map.honest_best():
+            lines.append(f"best cell, nested CV: {nested.auc:.2f} [{nested.low:.2f}, {nested.high:.2f}]")
+        if "scores" in probe_map.data:
+            lines.append(f"dots: {int(probe_map.indistinguishable().sum())} cells not distinguishable from the best")
+    return lines + protocol_labels([probe_map])

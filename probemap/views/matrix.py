@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from probemap.studies.tables import Table
-from probemap.views.heatmap import escaped, save_picture, style
+from probemap.views.figures import escaped, new_figure, save_figure, style
 
 _CELL = 0.62
 """Inches of a side of a cell."""
@@ -37,8 +36,7 @@ def draw_matrix(table: Table) -> Figure:
     side = _CELL * len(names)
     with rc_context(style("column")):
         room = 0.055 * max(map(len, map(_label, names)))
-        figure = Figure(figsize=(2 * side + 2.9 + room, side + 1.1 + room), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(2 * side + 2.9 + room, side + 1.1 + room)
         left, right = figure.subplots(1, 2)
         _panel(left, table, ("folded", "folded low", "folded high"), "max(AUC, 1 − AUC)", (0.5, 1.0), "Blues")
         gains = grid(table, "gain")[1]
@@ -52,7 +50,7 @@ def save_matrix(table: Table, *paths: Path) -> None:
     """Draw it, and write it in the format of each name."""
     figure = draw_matrix(table)
     for path in paths:
-        save_picture(figure.axes[0], path)
+        save_figure(figure, path)
 
 
 def _label(name: str) -> str:

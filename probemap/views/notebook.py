@@ -5,19 +5,15 @@ import io
 from html import escape
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from probemap.probing.probe_map import ProbeMap
-from probemap.views.heatmap import plot_map
+from probemap.views.heatmap import MapDisplay
 from probemap.views.report import Sheet, render
 
 
 def picture(probe_map: ProbeMap) -> str:
     """The picture with a line of facts, as HTML without scripts."""
-    figure = plot_map(probe_map).figure
-    assert isinstance(figure, Figure)
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160)
+    MapDisplay.from_map(probe_map).figure.savefig(drawn, format="png", dpi=160)
     attrs = probe_map.data.attrs
     (best,) = probe_map.best()
     facts = (

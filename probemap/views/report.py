@@ -24,7 +24,7 @@ from probemap.records import Answer, Example, Judgement, MapError
 from probemap.studies.generalisation import COLUMNS as PAIRS
 from probemap.studies.tables import Table, compact
 from probemap.views.diagnostics import FALSE_ALARMS, HEAPS, portraits, probabilities
-from probemap.views.terminal import printable
+from probemap.views.printable import printable
 from probemap.views.words import describe
 
 MOST_ANSWERS = 1000

@@ -14,15 +14,11 @@ from probemap.positions import DEFAULT_POSITIONS, positions_of
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import Answer, Example, Judgement
 from probemap.studies.tables import Table, compact
+from probemap.views.printable import printable
 from probemap.views.words import Description
 
 # matplotlib's Blues at eleven even steps, so that the terminal looks like the picture.
 _BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()
-
-
-def printable(text: str) -> str:
-    """Text with control characters, line breaks and direction marks written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def map_text(probe_map: ProbeMap) -> Text:

@@ -12,9 +12,8 @@ from probemap.runs.integrity import read_attention, read_map
 from probemap.runs.run import Run
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from probemap.probing.probe_map import ProbeMap
+    from probemap.views.figures import Display
 
 
 @dataclass(frozen=True)
@@ -47,22 +46,22 @@ def plot(
     """
     from matplotlib import colormaps
 
-    from probemap.views.heatmap import save_picture
-
     _check(runs, drawing, out)
     if drawing.cmap is not None and drawing.cmap not in colormaps:
         raise DataError(f"there is no colour map {drawing.cmap!r}", "Blues is the default, cividis another")
     name = "map" if (drawing.kind, drawing.value) == ("map", "auc") else f"{drawing.kind}-{drawing.value}"
     paths = [runs[0].path / f"{name}{ending}" for ending in (".png", ".svg")] if out is None else [out]
-    axes = _draw([_the_map(run, drawing, logger) for run in runs], drawing)
+    display = _display([_the_map(run, drawing, logger) for run in runs], drawing)
     for path in paths:
-        save_picture(axes, path)
+        display.save(path)
     return paths
 
 
 def _check(runs: Sequence[Run], drawing: Drawing, out: Path | None) -> None:
-    if out is not None and out.suffix not in (".png", ".svg", ".pdf"):
-        raise DataError(f"{out} is no .png, .svg or .pdf", "choose one of these endings")
+    from probemap.views.figures import check_ending
+
+    if out is not None:
+        check_ending(out)
     if drawing.kind == "difference" and (len(runs) != 2 or drawing.value != "auc"):
         raise DataError(
             f"a difference of {drawing.value} of {len(runs)} runs was asked for",
@@ -81,15 +80,15 @@ def _the_map(run: Run, drawing: Drawing, logger: Logger) -> "ProbeMap":
     return read_attention(run, probe_map) if drawing.value.startswith("attention") else probe_map
 
 
-def _draw(maps: Sequence["ProbeMap"], drawing: Drawing) -> "Axes":
-    from probemap.views.curves import plot_curves
-    from probemap.views.heatmap import plot_difference, plot_map, plot_maps
+def _display(maps: Sequence["ProbeMap"], drawing: Drawing) -> "Display":
+    from probemap.views.curves import CurvesDisplay
+    from probemap.views.heatmap import MapDisplay
 
     value, cmap = drawing.value, drawing.cmap
     if drawing.kind == "difference":
-        return plot_difference(maps[0], maps[1], cmap=cmap, size=drawing.size or "column")
+        return MapDisplay.from_difference(maps[0], maps[1], cmap=cmap, size=drawing.size or "column")
     if drawing.kind != "map":
-        return plot_curves(maps[0], drawing.kind, value=value, size=drawing.size or "page")[0]
+        return CurvesDisplay.from_map(maps[0], drawing.kind, value=value, size=drawing.size or "page")
     if len(maps) > 1:
-        return plot_maps(maps, value=value, cmap=cmap, size=drawing.size or "page")[0]
-    return plot_map(maps[0], value=value, cmap=cmap, size=drawing.size or "column")
+        return MapDisplay.from_maps(maps, value=value, cmap=cmap, size=drawing.size or "page")
+    return MapDisplay.from_map(maps[0], value=value, cmap=cmap, size=drawing.size or "column")

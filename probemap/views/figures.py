@@ -1,0 +1,178 @@
+"""What all figures share: sizes, styles, and a display that shows itself in a notebook and can be saved.
+
+A display computes its values when it is created and draws them later, as the displays of scikit-learn do.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from matplotlib import get_backend, rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from probemap.records import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from probemap.probing.probe_map import ProbeMap
+
+SizeName = Literal["column", "page", "slide"]
+FILE_ENDINGS = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Size of a figure and of its text."""
+
+    width: float
+    """Width of the figure in inches."""
+    font: float
+    """Font size of the labels in points; text inside a map is smaller."""
+    row: float
+    """Height of one layer of a map in inches."""
+    note: bool = True
+    """Whether the title of a map lists the number of answers and the best cell; slides leave this to the speaker."""
+
+
+SIZES: dict[str, Size] = {
+    "column": Size(width=3.3, font=6.5, row=0.085),
+    "page": Size(width=6.9, font=7.5, row=0.1),
+    "slide": Size(width=10.0, font=12.0, row=0.08, note=False),
+}
+"""Name of a size -> one column of a two-column paper, its full text width, or a slide."""
+
+_NOTEBOOK_DPI = 144
+
+
+def style(size: SizeName) -> dict[Any, Any]:
+    """Return the matplotlib parameters for figures of a size."""
+    scale = SIZES[size].font / SIZES["column"].font
+    return {
+        "font.size": SIZES[size].font,
+        "axes.linewidth": 0.5 * scale,
+        "xtick.major.width": 0.4 * scale,
+        "ytick.major.width": 0.4 * scale,
+        "xtick.major.size": 1.5 * scale,
+        "ytick.major.size": 1.5 * scale,
+        "hatch.linewidth": 0.4 * scale,
+        "svg.fonttype": "none",  # text stays text
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "probemap",  # the same map gives the same bytes
+    }
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure that pyplot does not manage; width and height in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Save a figure as PNG, SVG or PDF, by the ending of the file name.
+
+    The file contains no date, so that the same figure gives the same bytes.
+    """
+    path = Path(path)
+    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
+    unfinished = path.with_name(f".{path.name}.part")
+    with rc_context(style("column")):
+        figure.savefig(unfinished, dpi=300, metadata=metadata, format=path.suffix.removeprefix("."))
+    unfinished.replace(path)
+
+
+def escaped(lines: Sequence[str]) -> str:
+    """Return lines of text for matplotlib, which would read a dollar sign as the start of a formula."""
+    return "\n".join(line.replace("$", r"\$") for line in lines)
+
+
+def protocol_labels(probe_maps: Sequence["ProbeMap"]) -> list[str]:
+    """Return the labels of protocols that are for comparison only; every figure shows them."""
+    return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
+
+
+class Display(ABC):
+    """A figure of computed values.
+
+    As the last expression of a notebook cell it shows itself.  After `plot`, `matplotlib.pyplot.show` shows it.
+    """
+
+    size: SizeName
+
+    def __init__(self) -> None:
+        self._axes: tuple[Axes, ...] = ()
+
+    @property
+    def axes(self) -> "tuple[Axes, ...]":
+        """The axes of the panels, in order; the colour bar is not among them."""
+        if not self._axes:
+            with rc_context(style(self.size)):
+                self._axes = self._draw(new_figure(*self._inches()))
+        return self._axes
+
+    @property
+    def figure(self) -> Figure:
+        """The matplotlib figure.  Without a call of `plot` it is drawn here and pyplot does not manage it."""
+        figure = self.axes[0].get_figure(root=True)
+        assert figure is not None
+        return figure
+
+    def plot(self) -> Self:
+        """Draw into a new pyplot figure.
+
+        Returns
+        -------
+        Self
+            The display itself.
+        """
+        import matplotlib.pyplot as plt
+
+        with rc_context(style(self.size)):
+            self._axes = self._draw(plt.figure(figsize=self._inches(), layout="constrained"))
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Save the figure.
+
+        Parameters
+        ----------
+        path : str or Path
+            File name that ends in ``.png``, ``.svg`` or ``.pdf``.  Saving the same figure again gives the same bytes.
+
+        Raises
+        ------
+        DataError
+            The file name has another ending.
+        """
+        check_ending(path)
+        save_figure(self.figure, path)
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as PNG, for notebooks."""
+        content = BytesIO()
+        with rc_context(style(self.size)):
+            self.figure.savefig(content, format="png", dpi=_NOTEBOOK_DPI)
+        if get_backend().lower() in ("inline", "module://matplotlib_inline.backend_inline"):
+            import matplotlib.pyplot as plt
+
+            plt.close(self.figure)  # the inline backend would show the figure again at the end of the cell
+        return content.getvalue()
+
+    @abstractmethod
+    def _inches(self) -> tuple[float, float]:
+        """Return width and height of the figure."""
+
+    @abstractmethod
+    def _draw(self, figure: Figure) -> "tuple[Axes, ...]":
+        """Draw into an empty figure and return the axes of the panels."""
+
+
+def check_ending(path: str | Path) -> None:
+    """Raise `DataError` if a figure cannot be saved under this file name."""
+    if Path(path).suffix not in FILE_ENDINGS:
+        raise DataError(f"{path} is not a .png, .svg or .pdf file", "use one of these file name endings")
