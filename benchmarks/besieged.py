@@ -308,7 +308,7 @@ def main() -> None:
         [
             "# A server that is besieged",
             "",
-            f"`probemap serve` with {scorer.detector.origin.model}.  {machine()}",
+            f"`probemap serve` with {scorer.provenance.model}.  {machine()}",
             "",
             *head("what is done to it", "what happens", "expected", "met"),
             *lines,

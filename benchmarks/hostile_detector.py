@@ -30,7 +30,7 @@ from safetensors.numpy import load, save
 from probemap.detectors.card import card
 from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
-from probemap.detectors.head import Origin
+from probemap.detectors.provenance import Provenance
 from probemap.records import DetectorError, Task
 
 CHUNK = 1000
@@ -73,10 +73,20 @@ def bases() -> list[Folder]:
         states = draw.normal(size=(n, 2, 2, 3)).astype(np.float32)
         states[:, 1, 0, 0] += 2 * correct
         states[::7, :, 0] = np.nan
-        origin = Origin("m", "o/m", "a" * 40, "float32", "b" * 64, "chat", Task("t", (), "open"), versions={"x": "1"})
+        provenance = Provenance(
+            model="m",
+            task=Task("t", (), "open"),
+            frame="chat",
+            locator="none",
+            name="o/m",
+            revision="a" * 40,
+            dtype="float32",
+            template="b" * 64,
+            versions={"x": "1"},
+        )
         with tempfile.TemporaryDirectory() as folder:
             names = ["exact_answer_last", "-1"]
-            fit_detector(states, correct, positions=names, held_out=held_out, origin=origin).save(folder)
+            fit_detector(states, correct, positions=names, held_out=held_out, provenance=provenance).save(folder)
             made.append({path.name: path.read_bytes() for path in Path(folder).iterdir()})
     return made
 
@@ -200,7 +210,7 @@ def nested(base: Folder, draw: random.Random) -> Folder:
     deep = opening * depth + "0" + closing * draw.choice((depth, depth, 0))
     if draw.random() < 0.3:
         return base | {"config.json": deep.encode()}
-    name = draw.choice(("seed", "origin", "branches", "x", "tensors", "versions", "quality", "cells", "asked"))
+    name = draw.choice(("seed", "provenance", "branches", "x", "tensors", "versions", "quality", "cells", "asked"))
     text = base["config.json"].decode().replace(f'"{name}":', f'"{name}": {deep}, "was":', 1)
     try:
         return sealed(json.loads(text), base["detector.safetensors"])
@@ -334,7 +344,7 @@ def used(made: Detector, folder: Path, draw: np.random.Generator) -> None:
     for branch in (made.main, made.fallback):
         if branch and branch.thresholds:
             assert 0 <= branch.threshold().p_correct <= 1
-    assert card(made.main, made.fallback, made.origin).startswith("---\nlibrary_name: probemap\n")
+    assert card(made.main, made.fallback, made.provenance).startswith("---\nlibrary_name: probemap\n")
     made.save(folder)
     np.testing.assert_array_equal(Detector.load(folder).p_correct(states), p)
 

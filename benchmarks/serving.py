@@ -36,9 +36,9 @@ from report import head, machine, row, spread, write
 from served import MALFORMED, Served, request, served
 
 from probemap.detectors.detector import Detector
+from probemap.detectors.loading import load_scorer
 from probemap.detectors.scorer import Score, Scorer
 from probemap.models.generate import GenerationRequest, generate_batch
-from probemap.models.model import load_model
 from probemap.models.prompts import ChatMessage, chat_messages, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 from probemap.runs.integrity import answers_of
@@ -55,15 +55,14 @@ def opened(run: str, detector: str, batch_size: int = 32) -> tuple[list[Asked], 
     """The run's questions with its answers, and the detector with its model."""
     whole = Run.open(run)
     task = whole.task()
-    made = Detector.load(detector)
-    model = load_model(made.origin.name, dtype=made.origin.dtype or "auto")
-    return list(zip(task.examples, answers_of(whole, task), strict=True)), Scorer(made, model, batch_size=batch_size)
+    scorer = load_scorer(detector, batch_size=batch_size)
+    return list(zip(task.examples, answers_of(whole, task), strict=True)), scorer
 
 
 def messages(scorer: Scorer, example: Example) -> list[ChatMessage]:
     """The question as a conversation that gives the model the prompt that the run gave it."""
-    origin = scorer.detector.origin
-    return list(chat_messages(origin.asked, example)) if origin.frame == "chat" else [_user(example.question)]
+    provenance = scorer.provenance
+    return list(chat_messages(provenance.task, example)) if provenance.frame == "chat" else [_user(example.question)]
 
 
 def _user(text: str) -> ChatMessage:
@@ -101,7 +100,7 @@ def same(pairs: list[Asked], scorer: Scorer, url: str) -> list[str]:
     expected = p_of(scorer.score(examples, answers))
     texts = scorer.answers([(e, TextAnswer(e.id, a.text, a.stopped)) for e, a in pairs])
     kept = [made.token_ids == a.token_ids for made, a in zip(texts, answers, strict=True)]
-    limit = scorer.detector.origin.asked.max_new_tokens
+    limit = scorer.provenance.task.max_new_tokens
 
     def post(path: str, body: Any) -> Any:
         return httpx2.post(f"{url}{path}", json=body, timeout=600).raise_for_status().json()
@@ -343,12 +342,12 @@ def spoken(
     if probe:
         answers = [said.answer for said in scorer.speak(examples, wanted)]
     else:
-        answers, _ = generate_batch(scorer.model, wanted, frame=scorer.detector.origin.frame)
+        answers, _ = generate_batch(scorer.model, wanted, frame=scorer.provenance.frame)
     return answers, time.perf_counter() - started
 
 
 def overhead(pairs: list[Asked], scorer: Scorer) -> list[str]:
-    asked = scorer.detector.origin.asked
+    asked = scorer.provenance.task
     lines = [
         f"Seconds with the probe, divided by those without, less one: median (lowest to highest) of {PAIRS} pairs, in "
         "changing order.  Passes are those of the longest answer; one more where the probe reads last tokens.  "
@@ -356,7 +355,7 @@ def overhead(pairs: list[Asked], scorer: Scorer) -> list[str]:
         "",
         *head("prompts", "batch", "tokens", "passes", "tokens/s without", "tokens/s with", "overhead in %"),
     ]
-    chat = scorer.detector.origin.frame == "chat"
+    chat = scorer.provenance.frame == "chat"
     for what, limit in (("the run's own", asked.max_new_tokens), ("for long answers", 128)):
         for size in (16, 1):
             examples = [e for e, _ in pairs[:size]]
@@ -405,7 +404,7 @@ def main() -> None:
             if "load" in parts:
                 made["load"] = load(pairs, scorer, server, options.requests)
     old = sections(Path(__file__).parent / "results" / f"{options.name}.md")
-    lines = ["# A detector that is served", "", f"{scorer.detector.origin.model}.  {machine()}", ""]
+    lines = ["# A detector that is served", "", f"{scorer.provenance.model}.  {machine()}", ""]
     for part, title in TITLES.items():
         if body := made.get(part) or old.get(title):
             lines += [f"## {title}", "", *body, ""]

@@ -32,10 +32,12 @@ _ROOM_OF = {
     "plot_maps": "views.heatmap",
     "plot_difference": "views.heatmap",
     "plot_curves": "views.curves",
+    "Provenance": "detectors.provenance",
     "Detector": "detectors.detector",
     "fit_detector": "detectors.fit",
     "Score": "detectors.scorer",
     "Scorer": "detectors.scorer",
+    "load_scorer": "detectors.loading",
     "generate_with_score": "detectors.scorer",
 }
 

@@ -107,7 +107,7 @@ def test_the_fallback_knows_how_often_those_that_it_is_for_are_right(n: int) -> 
     flagged = rare.fallback.scores(of_cells(rare, fresh)[::5, 1:]) < threshold.score
     assert p[flagged].max() <= threshold.p_correct <= p[~flagged].min()
     assert flagged.mean() > 0.8
-    card = cards.card(rare.main, rare.fallback, rare.origin)
+    card = cards.card(rare.main, rare.fallback, rare.provenance)
     assert "Its probabilities count in how often answers that lack one were right." in card
     # Judged with all others, whose probabilities are their own.
     assert rare.fallback.quality.n > 100

@@ -17,27 +17,38 @@ from safetensors.numpy import save
 from probemap.detectors import detector as room
 from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
-from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
-from probemap.records import DetectorError
+from probemap.detectors.head import Branch, Cell, Quality, Threshold
+from probemap.detectors.provenance import Provenance
+from probemap.records import DetectorError, Task
 
+TASK = Task("questions", (), "open")
+PROVENANCE = Provenance(
+    model="m",
+    task=TASK,
+    frame="chat",
+    locator="none",
+    revision="r",
+    dtype="float32",
+    template="t",
+    versions={"probemap": "0"},
+)
 JUDGED = Quality(100, 50, 0.7, 0.6, 0.8, 0.2, 0.05, 0.04)
 
 
 @pytest.fixture(scope="module")
 def made() -> Detector:
-    return fit_detector(*planted(), positions=NAMES)
+    return fit_detector(*planted(), positions=NAMES, provenance=PROVENANCE)
 
 
 def test_it_comes_back_as_it_was(made: Detector, tmp_path: Path) -> None:
-    origin = Origin("m", "r", "float32", "t", "chat", versions={"probemap": "0"})
-    whole = replace(made, origin=origin)
+    whole = made
     whole.save(tmp_path / "d")
     shutil.copytree(tmp_path / "d", tmp_path / "elsewhere")
     again = Detector.load(tmp_path / "elsewhere")
     states, _ = planted()
     seen = of_cells(made, states)
     assert np.array_equal(again.p_correct(seen), whole.p_correct(seen))
-    assert (again.origin, again.seed, again.main.thresholds) == (origin, 0, made.main.thresholds)
+    assert (again.provenance, again.seed, again.main.thresholds) == (PROVENANCE, 0, made.main.thresholds)
     card = (tmp_path / "d" / "README.md").read_text()
     assert "Layer 1 at `exact_answer_last`." in card
     assert f"AUC {made.main.quality.auc:.3f}" in card
@@ -166,8 +177,8 @@ def with_(where: str, value: Any) -> Any:
         ("seed", float("nan"), "is no detector"),
         ("seed", -1, "is no detector"),
         ("seed", None, "is no detector"),
-        ("schema", float("inf"), "has schema inf, expected 1"),
-        ("schema", "x" * 9999, r"has schema 'x{39}, expected 1"),
+        ("schema", float("inf"), "has schema inf, expected 2"),
+        ("schema", "x" * 9999, r"has schema 'x{39}, expected 2"),
         ("branches.main.cells.0.layer", -1, "main: layers -1"),
         ("branches.main.cells", [], "for 0 cells"),
         ("branches.main.quality.n", None, "is no detector"),
@@ -180,9 +191,9 @@ def with_(where: str, value: Any) -> Any:
         ("branches.main.thresholds.0.p_correct", 1.5, "a threshold that nothing has"),
         ("branches.main.thresholds.0.false_alarms", 0.1, "thresholds for different shares"),
         ("branches.main.kind", "isotonic", "a calibration to what is no probability"),
-        ("origin.asked.max_new_tokens", 0, "answers of 0 tokens"),
-        ("origin.frame", "loud", "in the frame 'loud'"),
-        ("origin.model", "\ud800", "is no detector"),
+        ("provenance.task.max_new_tokens", 0, "answers of 0 tokens"),
+        ("provenance.frame", "loud", "frame: Input should be 'chat'"),
+        ("provenance.model", "\ud800", "is no detector"),
         ("branches.main.quality.auc", 10**400, "is no detector|a quality that"),
     ],
 )
@@ -217,7 +228,9 @@ def test_the_largest_numbers_that_are_read_can_be_scored(made: Detector, tmp_pat
 def test_only_a_hub_id_is_named_to_the_hub_as_the_base(made: Detector) -> None:
     from probemap.detectors.card import card
 
-    known = Origin("Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B", "a" * 40)
+    known = Provenance(
+        model="Qwen2.5-0.5B", task=TASK, frame="qa", locator="none", name="Qwen/Qwen2.5-0.5B", revision="a" * 40
+    )
     assert 'base_model: "Qwen/Qwen2.5-0.5B"\n' in card(made.main, None, known)
     for other in (
         replace(known, name="models/qwen", revision="b" * 64),
@@ -230,7 +243,7 @@ def test_only_a_hub_id_is_named_to_the_hub_as_the_base(made: Detector) -> None:
 def test_other_schemas_and_other_files_are_refused(made: Detector, tmp_path: Path) -> None:
     made.save(tmp_path)
     resealed(tmp_path, lambda config: config.update(schema=99))
-    with pytest.raises(DetectorError, match="has schema 99, expected 1"):
+    with pytest.raises(DetectorError, match="has schema 99, expected 2"):
         Detector.load(tmp_path)
     with pytest.raises(DetectorError, match=r"holds no detector .*\nhint: `probemap export"):
         Detector.load(tmp_path / "nothing")
@@ -277,7 +290,7 @@ def test_any_bytes_are_refused_with_a_message(tmp_path_factory: pytest.TempPathF
         st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     ),
-    st.sampled_from(["branches", "origin", "seed", "tensors", "schema"]),
+    st.sampled_from(["branches", "provenance", "seed", "tensors", "schema"]),
 )
 def test_any_json_is_refused_with_a_message(
     made: Detector, tmp_path_factory: pytest.TempPathFactory, value: Any, field: str
@@ -289,7 +302,10 @@ def test_any_json_is_refused_with_a_message(
         Detector.load(folder)
     except DetectorError:
         return
-    assert field in ("seed", "origin") or value == 1, "any number is a seed, an origin may be empty, and True is 1"
+    if field == "provenance":
+        assert value is None, "an unknown provenance"
+        return
+    assert field == "seed" or value == 2, "any number is a seed"
 
 
 def test_a_threshold_that_flags_nothing_has_no_precision_in_the_card() -> None:
@@ -297,7 +313,7 @@ def test_a_threshold_that_flags_nothing_has_no_precision_in_the_card() -> None:
 
     one = Threshold(0.05, -9.0, 0.001, 0.0, 0.0, float("nan"))
     branch = Branch((Cell(0, "-1"),), np.ones((1, 2)), np.zeros(1), np.ones((2, 1)), "platt", JUDGED, (one,))
-    assert "| 5% | 0.001 | 0.000 | 0.000 | – |" in card(branch, None, Origin())
+    assert "| 5% | 0.001 | 0.000 | 0.000 | – |" in card(branch, None, None)
 
 
 def test_folders_that_were_written_with_nan_are_still_read(made: Detector, tmp_path: Path) -> None:

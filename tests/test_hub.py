@@ -45,7 +45,7 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, detector: Detector) -> Non
     again = Detector.from_hub("me/capitals")
     states = np.random.default_rng(0).normal(size=(50, 2, 32))
     assert np.array_equal(again.p_correct(states), detector.p_correct(states))
-    assert (again.origin, again.main.thresholds) == (detector.origin, detector.main.thresholds)
+    assert (again.provenance, again.main.thresholds) == (detector.provenance, detector.main.thresholds)
     count = len(made.commits)
     detector.push_to_hub("me/capitals")
     changed = replace(detector, seed=detector.seed + 1)
@@ -86,12 +86,12 @@ def test_a_card_that_somebody_wrote_is_pushed_as_it_stands(hub: Hub, detector_fo
 def test_the_card_s_header_is_what_hubs_read(detector: Detector) -> None:
     from probemap.detectors.card import card
 
-    known = replace(detector.origin, name="Qwen/Qwen2.5-0.5B", revision="a" * 40)
+    known = replace(detector.required_provenance(), name="Qwen/Qwen2.5-0.5B", revision="a" * 40)
     header = yaml.safe_load(card(detector.main, None, known).split("---\n")[1])
     tags = ["probemap", "probe", "correctness-detection"]
     assert header == {"library_name": "probemap", "base_model": "Qwen/Qwen2.5-0.5B", "tags": tags}
     assert huggingface_hub.ModelCard(card(detector.main, None, known)).data.base_model == "Qwen/Qwen2.5-0.5B"
-    assert "base_model" not in yaml.safe_load(card(detector.main, None, detector.origin).split("---\n")[1])
+    assert "base_model" not in yaml.safe_load(card(detector.main, None, detector.provenance).split("---\n")[1])
 
 
 def test_public_is_said_and_never_assumed(hub: Hub, detector: Detector, detector_folder: Path) -> None:

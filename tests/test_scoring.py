@@ -7,22 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from typer.testing import CliRunner, Result
 
 from probemap.activations.capture import hidden_states
+from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.detectors import scorer as scoring
 from probemap.detectors.detector import Detector
+from probemap.detectors.fit import fit_detector
 from probemap.detectors.head import Cell
+from probemap.detectors.provenance import Provenance
 from probemap.detectors.scorer import Score, Scorer, check_belongs, generate_with_score, in_parts
 from probemap.grading.locate import locate
 from probemap.models.model import Model, load_model
-from probemap.records import DataError, DetectorError, Example, ProbemapError, RunError, TextAnswer
+from probemap.records import DataError, DetectorError, Example, ProbemapError, RunError, Task, TextAnswer
 from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
-from probemap.runs.steps.export import export
+from probemap.runs.steps.export import export, run_provenance
 
 
 def probemap(*words: Any) -> Result:
@@ -45,10 +49,14 @@ def rows_of(mapped: Path, count: int) -> list[dict[str, Any]]:
 
 
 def test_a_run_gives_a_detector_that_knows_where_it_belongs(detector: Detector, chat_model: Model) -> None:
-    origin = detector.origin
-    assert (origin.model, origin.revision, origin.template) == ("tiny-chat", chat_model.revision, chat_model.template)
-    assert (origin.frame, origin.locator, origin.site) == ("chat", "numbers", "resid")
-    assert origin.asked.examples == ()
+    provenance = detector.required_provenance()
+    assert (provenance.model, provenance.revision, provenance.template) == (
+        "tiny-chat",
+        chat_model.revision,
+        chat_model.template,
+    )
+    assert (provenance.frame, provenance.locator, provenance.site) == ("chat", "numbers", "resid")
+    assert provenance.task.examples == ()
     assert [(c.layer, c.position) for c in detector.main.cells] == [(2, "exact_answer_last")]
     assert detector.fallback is not None
     assert not detector.fallback.cells[0].position.startswith("exact")
@@ -87,8 +95,6 @@ def test_the_same_answer_gets_the_same_score_everywhere(
 
 
 def test_the_score_is_that_of_the_stored_states(mapped: Path, detector: Detector, chat_model: Model) -> None:
-    from probemap.activations.store import ActivationStore
-
     store = ActivationStore.open(mapped / "activations")
     scores = detector.main.scores(store.read(2, "exact_answer_last")[:, None])
     run = Run.open(mapped)
@@ -120,10 +126,10 @@ def test_another_model_never_gets_a_number(detector: Detector, chat_model: Model
     other = load_model(save_tiny_model(tmp_path / "other", byte_level_tokenizer(), seed=1))
     with pytest.raises(DetectorError, match=r"made for tiny-chat with weights .*…, this is other with .*\nhint:"):
         Scorer(detector, other)
-    changed = replace(detector, origin=replace(detector.origin, template="0" * 64))
+    changed = replace(detector, provenance=replace(detector.required_provenance(), template="0" * 64))
     with pytest.raises(DetectorError, match="with chat template 0000000000000000…, this is tiny-chat with"):
         Scorer(changed, chat_model)
-    unknown = replace(detector, origin=replace(detector.origin, revision="", template=""))
+    unknown = replace(detector, provenance=replace(detector.required_provenance(), revision="", template=""))
     deep = replace(unknown, main=replace(unknown.main, cells=(replace(unknown.main.cells[0], layer=9),)))
     with pytest.raises(DetectorError, match="reads layer 9, tiny-chat has 4"):
         Scorer(deep, chat_model)
@@ -137,12 +143,75 @@ def test_another_model_never_gets_a_number(detector: Detector, chat_model: Model
 
 
 def test_what_this_version_could_not_find_in_an_answer_is_refused(detector: Detector, chat_model: Model) -> None:
-    other = replace(detector, origin=replace(detector.origin, locator="oracle"))
+    other = replace(detector, provenance=replace(detector.required_provenance(), locator="oracle"))
     with pytest.raises(DetectorError, match=r"found by 'oracle'.*does not know\nhint: there are names"):
         Scorer(other, chat_model)
     nowhere = replace(detector.main, cells=(Cell(2, "middle"),))
     with pytest.raises(DataError, match=r"there is no position 'middle'; there are "):
         Scorer(replace(detector, main=nowhere), chat_model)
+
+
+# --- fitted in code ---
+
+
+def fitted_in_code(mapped: Path, provenance: Provenance | None) -> tuple[Detector, np.ndarray]:
+    """A detector of the states and verdicts of a run, and its states, (n, cells, d)."""
+    store = ActivationStore.open(mapped / "activations")
+    correct = [judgement.verdict.correct for judgement in Run.open(mapped).judgements()]
+    cells = [(2, "exact_answer_last")]
+    made = fit_detector(store, correct, cells=cells, held_out=0.6, provenance=provenance)
+    return made, np.stack([store.read(cell.layer, cell.position) for cell in made.cells], axis=1)
+
+
+def test_detector_fitted_in_code_scores_text_as_it_scores_the_stored_state(mapped: Path, chat_model: Model) -> None:
+    run = Run.open(mapped)
+    rows = rows_of(mapped, 80)
+    for provenance in (Provenance.of(chat_model, run.task(), locator="numbers"), run_provenance(run)):
+        made, states = fitted_in_code(mapped, provenance)
+        stored = made.p_correct(states)
+        scorer = Scorer(made, chat_model)
+        pairs = [(Example(row["id"], row["question"], ("",)), TextAnswer(row["id"], row["answer"])) for row in rows]
+        scores = scorer.score([example for example, _ in pairs], scorer.answers(pairs))
+        assert [s.p_correct for s in scores] == pytest.approx(stored.tolist(), abs=1e-5)
+        assert [s.score for s in scores] == pytest.approx(made.main.scores(states[:, :1]).tolist(), abs=1e-5)
+        for row, p in zip(rows[:3], stored, strict=False):
+            assert made.score(chat_model, row["question"], row["answer"]).p_correct == pytest.approx(p, abs=1e-5)
+    bare = Provenance.of(chat_model, run.task(), frame="none")
+    made, states = fitted_in_code(mapped, bare)
+    score = made.score(chat_model, rows[0]["question"], rows[0]["answer"]).score
+    assert score != pytest.approx(made.main.scores(states[:1, :1])[0], abs=1e-2), "the chat template matters"
+
+
+def test_detector_without_provenance_scores_states_and_refuses_text(
+    mapped: Path, chat_model: Model, tmp_path: Path
+) -> None:
+    made, states = fitted_in_code(mapped, None)
+    assert np.isfinite(made.p_correct(states)).all()
+    made.save(tmp_path / "d")
+    again = Detector.load(tmp_path / "d")
+    assert again.provenance is None
+    assert np.array_equal(again.p_correct(states), made.p_correct(states))
+    for unknown in (made, again):
+        with pytest.raises(
+            DetectorError, match=r"has no provenance(.|\n)*\nhint: fit it with provenance=Provenance\.of"
+        ):
+            unknown.score(chat_model, "What is 1 + 5?", "The answer is 6.")
+        with pytest.raises(DetectorError, match="has no provenance"):
+            generate_with_score(unknown, chat_model, ["What is 1 + 5?"])
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(rows_of(mapped, 1)[0]))
+    assert "has no provenance" in refused("score", tmp_path / "d", path, "--model", "anything")
+
+
+def test_provenance_of_describes_model_and_task(mapped: Path, chat_model: Model, base_model: Model) -> None:
+    run = Run.open(mapped)
+    exported = run_provenance(run)
+    made = Provenance.of(chat_model, run.task(), name=exported.name)
+    assert replace(made, versions=exported.versions) == exported
+    assert made.task.examples == ()
+    assert Provenance.of(base_model, Task("t", (), "open")).frame == "qa"
+    assert Provenance.of(base_model, Task("t", (), "open")).locator == "model"
+    assert Provenance.of(chat_model, Task("t", (), "names"), frame="none", site="heads").frame == "none"
 
 
 # --- one answer, from Python ---
@@ -233,7 +302,7 @@ def test_weights_in_fewer_bits_are_another_model(
     log["steps"]["answer"]["options"]["quantize"] = "4bit"
     run.write("run.json", json.dumps(log))
     made = export(run, tmp_path / "d", cells=[(2, "exact_answer_last")], held_out=0.6)
-    assert Detector.load(tmp_path / "d").origin.quantize == made.origin.quantize == "4bit"
+    assert Detector.load(tmp_path / "d").required_provenance().quantize == made.required_provenance().quantize == "4bit"
     with pytest.raises(DetectorError, match=r"made for tiny-chat with weights in 4bit…, this is tiny-chat with none"):
         Scorer(made, chat_model)
 
@@ -248,7 +317,7 @@ def test_weights_in_fewer_bits_are_another_model(
         loaded.append(quantize)
         return chat_model
 
-    monkeypatch.setattr("probemap.models.model.load_model", load)
+    monkeypatch.setattr("probemap.detectors.loading.load_model", load)
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6."}))
     probemap("score", tmp_path / "d", tmp_path / "rows.jsonl", "--model", chat_folder)
     assert loaded == ["4bit"], "loaded as it was when the detector was made"
@@ -305,7 +374,7 @@ def test_what_cannot_be_exported_is_refused(mapped: Path, detector_folder: Path,
 
 
 def test_prompts_that_came_with_answers_are_needed_again(detector: Detector, chat_model: Model) -> None:
-    scorer = Scorer(replace(detector, origin=replace(detector.origin, frame="given")), chat_model)
+    scorer = Scorer(replace(detector, provenance=replace(detector.required_provenance(), frame="given")), chat_model)
     example = Example("x", "What is 1 + 5?", ("",))
     with pytest.raises(DataError, match="made from prompts that came with their answers"):
         scorer.answers([(example, TextAnswer("x", "6."))])
@@ -366,8 +435,6 @@ def test_questions_are_answered_and_scored_from_python(
 
 
 def test_every_token_has_what_the_probe_makes_of_its_state(detector: Detector, chat_model: Model) -> None:
-    import numpy as np
-
     (said,) = Scorer(detector, chat_model).generate([Example("x", "What is 3 + 5?", ("",))])
     answer = said.answer
     assert len(said.tokens) == len(answer.produced_ids) - 1, "all but the last"
@@ -402,8 +469,9 @@ def test_an_answer_that_was_cut_off_at_a_cell_is_read_again(
     detector: Detector, chat_model: Model, monkeypatch: pytest.MonkeyPatch, position: str, passes: list[int]
 ) -> None:
     main = replace(detector.main, cells=(Cell(2, position),))
-    origin = replace(detector.origin, asked=replace(detector.origin.asked, max_new_tokens=1))
-    scorer = Scorer(Detector(main, None, origin), chat_model)
+    provenance = detector.required_provenance()
+    provenance = replace(provenance, task=replace(provenance.task, max_new_tokens=1))
+    scorer = Scorer(Detector(main, None, provenance), chat_model)
     asked: list[int] = []
 
     def counted(model: Any, answers: Any, *rest: Any, **more: Any) -> Any:
@@ -436,10 +504,12 @@ def test_a_model_of_the_hub_is_loaded_as_it_was_when_the_detector_was_made(
         asked.append(revision)
         return replace(chat_model, revision=revision or chat_model.revision)
 
-    monkeypatch.setattr("probemap.models.model.load_model", loads)
+    monkeypatch.setattr("probemap.detectors.loading.load_model", loads)
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6"}) + "\n")
     commit = "0123456789abcdef0123456789abcdef01234567"
     for number, revision in enumerate((commit, chat_model.revision)):
-        replace(detector, origin=replace(detector.origin, revision=revision)).save(tmp_path / str(number))
+        replace(detector, provenance=replace(detector.required_provenance(), revision=revision)).save(
+            tmp_path / str(number)
+        )
         probemap("score", tmp_path / str(number), tmp_path / "rows.jsonl")
     assert asked == [commit, None]

@@ -113,7 +113,7 @@ def test_the_scores_are_those_of_direct_scoring_alone_and_together(
 
 
 def test_a_conversation_is_scored_as_the_model_sees_it(client: httpx2.Client, scorer: Scorer) -> None:
-    question = scorer.detector.origin.asked.prompt.replace("{question}", "What is 3 + 5?")
+    question = scorer.provenance.task.prompt.replace("{question}", "What is 3 + 5?")
     alone = client.post("/v1/score", json={"question": "What is 3 + 5?", "answer": "It is 8."}).json()
     talked = client.post("/v1/score", json={"messages": turn(question), "answer": "It is 8."}).json()
     assert talked == alone
@@ -273,7 +273,7 @@ def test_what_is_wrong_is_said(client: httpx2.Client, path: str, body: Any, stat
 def test_an_answer_of_another_model_gets_both_hashes_and_no_number(
     client: httpx2.Client, scorer: Scorer, what: str
 ) -> None:
-    own, other = getattr(scorer.detector.origin, what), "f" * 64
+    own, other = getattr(scorer.provenance, what), "f" * 64
     asked = {"question": "What is 3 + 5?", "answer": "8"}
     response = client.post("/v1/score", json={**asked, what: other})
     assert response.status_code == 409
@@ -569,7 +569,7 @@ def test_the_wrong_model_is_never_served(words: list[str], detector: Detector, t
     other = save_tiny_model(tmp_path / "other", tokenizer, seed=int(what == "weights"))
     call = subprocess.run([*words, "--model", str(other)], capture_output=True, text=True, timeout=60)
     assert (call.returncode, call.stdout) == (1, "")
-    assert detector.origin.revision[:16] in call.stderr
+    assert detector.required_provenance().revision[:16] in call.stderr
     assert load_model(other).revision[:16] in call.stderr
     assert "Traceback" not in call.stderr
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:  # --help answers in a blink
 
 app = typer.Typer()
 
-_COMMIT = 40
-"""Hexadecimal digits of a commit."""
-
 DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
 # As text: a path would make one slash of two.
 DetectorPlace = Annotated[
@@ -81,7 +78,8 @@ def push(
     from probemap.detectors import hub
     from probemap.detectors.detector import Detector
 
-    name = Detector.load(detector).origin.name
+    provenance = Detector.load(detector).provenance
+    name = provenance.name if provenance else ""
     if name and Path(name).exists():
         say(f"its config.json says where the model lies here, {name}: others name their own place with --model")
     stdout.print(hub.push(detector, repo, private=not public), markup=False, soft_wrap=True)
@@ -189,23 +187,11 @@ def serve(
 def _scorer(
     detector: str, model: str | None, false_alarms: float | None, batch_size: int, device: str, dtype: str
 ) -> "Scorer":
-    from probemap.detectors import hub
-    from probemap.detectors.detector import Detector
-    from probemap.detectors.scorer import Scorer
-    from probemap.models.model import load_model
+    from probemap.detectors.loading import load_scorer
 
-    made = Detector.from_hub(*hub.parse(detector)) if detector.startswith(hub.SCHEME) else Detector.load(detector)
-    dtype = made.origin.dtype or dtype if dtype == "auto" else dtype
-    # A commit of the hub, which moves on; files here have a longer hash of their own.
-    commit = made.origin.revision if len(made.origin.revision) == _COMMIT else None
-    loaded = load_model(
-        model or made.origin.name,
-        revision=commit,
-        device=device,
-        dtype=dtype,
-        quantize=made.origin.quantize or None,
+    return load_scorer(
+        detector, model=model, device=device, dtype=dtype, false_alarms=false_alarms, batch_size=batch_size
     )
-    return Scorer(made, loaded, false_alarms, batch_size)
 
 
 def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":

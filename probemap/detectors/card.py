@@ -4,7 +4,8 @@ import json
 import math
 import re
 
-from probemap.detectors.head import Branch, Origin
+from probemap.detectors.head import Branch
+from probemap.detectors.provenance import Provenance
 
 _UNJUDGED = (
     "It was not judged: nobody has measured what it is worth, not even on questions like those that it was made from."
@@ -20,9 +21,10 @@ _JUDGED_WITH_OTHERS = (
 )
 
 
-def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
+def card(main: Branch, fallback: Branch | None, provenance: Provenance | None) -> str:
     """Markdown, with the header that model hubs read."""
-    base = _hub_id(origin)
+    base = _hub_id(provenance) if provenance else ""
+    model = _plain(provenance.model) if provenance else "a model"
     header = [
         "---",
         "library_name: probemap",
@@ -34,7 +36,7 @@ def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
     body = [
         "# Is this answer right?",
         "",
-        f"Linear probes of hidden states of {_plain(origin.model) or 'a model'} that give an answer's probability of "
+        f"Linear probes of hidden states of {model} that give an answer's probability of "
         "being right"
         + (", judged on questions that took no part in choosing, fitting or calibrating them." if judged else "."),
         "",
@@ -43,19 +45,10 @@ def card(main: Branch, fallback: Branch | None, origin: Origin) -> str:
     if fallback:
         body += ["", *_branch("Where an answer lacks one of these positions", fallback)]
         body += ["", _FOR_THE_REST + judged * _JUDGED_WITH_OTHERS]
-    facts = {
-        "model": origin.model,
-        "revision": origin.revision,
-        "dtype": origin.dtype,
-        "chat template, SHA-256": origin.template,
-        "prompt": origin.asked.prompt,
-        "exact answer found by": origin.locator,
-        "site": origin.site,
-        "questions": origin.asked.name,
-        "source": origin.asked.source,
-        "versions": ", ".join(f"{name} {number}" for name, number in origin.versions.items()),
-    }
-    body += ["", "## What it belongs to", "", *(f"- {name}: {_plain(value)}" for name, value in facts.items() if value)]
+    facts = _facts(provenance) if provenance else {}
+    if facts:
+        body += ["", "## What it belongs to", ""]
+        body += [f"- {name}: {_plain(value)}" for name, value in facts.items() if value]
     body += [
         "",
         "## What it is not",
@@ -100,10 +93,25 @@ def _branch(title: str, branch: Branch) -> list[str]:
     ]
 
 
-def _hub_id(origin: Origin) -> str:
+def _facts(provenance: Provenance) -> dict[str, str]:
+    return {
+        "model": provenance.model,
+        "revision": provenance.revision,
+        "dtype": provenance.dtype,
+        "chat template, SHA-256": provenance.template,
+        "prompt": provenance.task.prompt,
+        "exact answer found by": provenance.locator,
+        "site": provenance.site,
+        "questions": provenance.task.name,
+        "source": provenance.task.source,
+        "versions": ", ".join(f"{name} {number}" for name, number in provenance.versions.items()),
+    }
+
+
+def _hub_id(provenance: Provenance) -> str:
     """The model's hub id; empty if it is not known to be one: hubs refuse a card that names a folder."""
-    from_hub = re.fullmatch(r"[0-9a-f]{40}", origin.revision) and re.fullmatch(r"[\w.-]+/[\w.-]+", origin.name)
-    return origin.name if from_hub else ""
+    from_hub = re.fullmatch(r"[0-9a-f]{40}", provenance.revision) and re.fullmatch(r"[\w.-]+/[\w.-]+", provenance.name)
+    return provenance.name if from_hub else ""
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +21,8 @@ from safetensors.numpy import load, save
 
 from probemap.detectors import hub
 from probemap.detectors.card import card
-from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
+from probemap.detectors.head import Branch, Cell, Quality, Threshold
+from probemap.detectors.provenance import Provenance
 from probemap.probing.auc import Floats
 from probemap.records import DetectorError, Example, TextAnswer
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # a detector's numbers need no model
     from probemap.detectors.scorer import Score
     from probemap.models.model import Model
 
-SCHEMA = 1
+SCHEMA = 2
 WIDEST = 1_000_000
 """A hidden state has fewer numbers."""
 
@@ -38,7 +39,6 @@ LARGEST = 1e100
 float32 states stays far below."""
 
 _TENSORS = ("weight", "bias", "calibration")
-_FRAMES = ("", "chat", "qa", "none", "given")
 _RESAVE = "take the folder that was exported, whole and unchanged, or export it again"
 
 
@@ -53,13 +53,30 @@ class Detector:
     main: Branch
     fallback: Branch | None
     """For answers that lack one of the main branch's positions; None if none did."""
-    origin: Origin = field(default_factory=Origin)
+    provenance: Provenance | None = None
+    """None: unknown; the detector then scores states, but no texts."""
     seed: int = 0
 
     @property
     def cells(self) -> list[Cell]:
         """All cells that are read, the main branch's first."""
         return [*self.main.cells, *(self.fallback.cells if self.fallback else ())]
+
+    def required_provenance(self) -> Provenance:
+        """Return the provenance, without which no text can be scored.
+
+        Raises
+        ------
+        DetectorError
+            If it is unknown.
+        """
+        if self.provenance is None:
+            raise DetectorError(
+                "the detector has no provenance: the prompt, the hook point and the locator that it was fitted with "
+                "are unknown, so it can score states, but no texts",
+                "fit it with provenance=Provenance.of(model, task, site=..., locator=...), or export it from a run",
+            )
+        return self.provenance
 
     def branch_of(self, states: npt.NDArray[np.floating]) -> list[Literal["main", "fallback", "none"]]:
         """Which branch judges each answer, by the states that it has, (n, len(cells), d)."""
@@ -140,7 +157,7 @@ class Detector:
         config: dict[str, Any] = {
             "schema": SCHEMA,
             "branches": {name: _described(branch) for name, branch in self._branches()},
-            "origin": asdict(self.origin),
+            "provenance": self.provenance and asdict(self.provenance),
             "seed": self.seed,
             "tensors": hashlib.sha256(tensors).hexdigest(),
         }
@@ -148,7 +165,7 @@ class Detector:
         for name, content in (
             ("detector.safetensors", tensors),
             ("config.json", _laid_out(config)),
-            ("README.md", card(self.main, self.fallback, self.origin).encode()),
+            ("README.md", card(self.main, self.fallback, self.provenance).encode()),
         ):
             part = folder / f".{name}.part"
             part.write_bytes(content)
@@ -157,7 +174,7 @@ class Detector:
     def push_to_hub(self, repo: str, *, private: bool = True) -> str:
         """Write the folder to a repository of the Hugging Face hub, which is made if need be; its history is kept.
 
-        Mind that it tells what `Origin` holds: what the model was loaded by, and where the questions come from.
+        Mind that it tells what `Provenance` holds: what the model was loaded by, and where the questions come from.
 
         Parameters
         ----------
@@ -232,10 +249,10 @@ class Detector:
             branches = {name: _branch(name, entry, numbers) for name, entry in config["branches"].items()}
             if set(branches) - {"main", "fallback"} or len(numbers) != len(_TENSORS) * len(branches):
                 raise ValueError("other branches or tensors than a detector has")
-            origin = _ORIGIN.validate_python(config["origin"])
-            if origin.asked.max_new_tokens < 1 or origin.frame not in _FRAMES:
-                raise ValueError(f"answers of {origin.asked.max_new_tokens} tokens in the frame {origin.frame!r}")
-            made = cls(branches["main"], branches.get("fallback"), origin, _SEED.validate_python(config["seed"]))
+            provenance = _PROVENANCE.validate_python(config["provenance"])
+            if provenance and provenance.task.max_new_tokens < 1:
+                raise ValueError(f"answers of {provenance.task.max_new_tokens} tokens")
+            made = cls(branches["main"], branches.get("fallback"), provenance, _SEED.validate_python(config["seed"]))
         except _ChangedError as file:
             raise DetectorError(f"{name}/{file} has changed since it was written", _RESAVE) from None
         except (
@@ -248,13 +265,20 @@ class Detector:
             ValidationError,
             SafetensorError,
         ) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = _reason(error)
             raise DetectorError(f"{name} is no detector ({reason[:200]})", _RESAVE) from None
         if made.fallback and made.fallback.weight.shape[1] != made.main.weight.shape[1]:
             raise DetectorError(f"{name}: its branches read states of different widths", _RESAVE)
         if made.fallback and made.fallback.asked_for != made.main.asked_for:
             raise DetectorError(f"{name}: its branches have thresholds for different shares", _RESAVE)
         return made
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _described(branch: Branch) -> dict[str, Any]:
@@ -342,5 +366,5 @@ _CELLS: TypeAdapter[list[Cell]] = TypeAdapter(list[Cell])
 _KIND: TypeAdapter[Literal["platt", "isotonic"]] = TypeAdapter(Literal["platt", "isotonic"])
 _QUALITY = TypeAdapter(Quality)
 _THRESHOLDS: TypeAdapter[list[Threshold]] = TypeAdapter(list[Threshold])
-_ORIGIN = TypeAdapter(Origin)
+_PROVENANCE: TypeAdapter[Provenance | None] = TypeAdapter(Provenance | None)
 _SEED: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0)])

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from probemap.activations.source import ActivationSource, as_source
 from probemap.detectors.detector import Detector
-from probemap.detectors.head import Branch, Cell, Origin, Quality, Threshold
+from probemap.detectors.head import Branch, Cell, Quality, Threshold
+from probemap.detectors.provenance import Provenance
 from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, interval
 from probemap.probing.fit import fit_map, parse_strengths
 from probemap.probing.folds import group_numbers, hold_out
@@ -46,7 +47,7 @@ def fit_detector(
     false_alarms: Sequence[float] = (0.05, 0.2),
     fallback: tuple[int, str] | Literal["best"] | None = "best",
     seed: int = 0,
-    origin: Origin = Origin(),
+    provenance: Provenance | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Detector:
     """Choose cells by a map of some of the questions, fit and calibrate there, and judge on the others.
@@ -69,7 +70,8 @@ def fit_detector(
         answer has, the exact answer's left out, because a new answer may come without; None: such answers are not
         judged.  It is fitted and judged on all answers, and knows which of them lack a position of `cells`: mostly
         they are wrong more often than its scores say.
-    origin: what it belongs to, see `detector.Origin`.
+    provenance: the model and the task that the states belong to, see `Provenance.of`.  None: the detector scores states
+        only, because the score of a text depends on the prompt, the hook point and the locator.
 
     Raises
     ------
@@ -105,17 +107,17 @@ def fit_detector(
     main = job.branch(chosen, np.zeros(source.n, bool))
     everywhere = _everywhere(source)
     if fallback is None or {p for _, p in chosen} <= set(everywhere):
-        return Detector(main, None, origin, seed)
+        return Detector(main, None, provenance, seed)
     lacking = ~_whole(job.states(chosen))
     if not isinstance(fallback, str):
-        return Detector(main, job.branch([fallback], lacking), origin, seed)
+        return Detector(main, job.branch([fallback], lacking), provenance, seed)
     if not everywhere:
         raise DetectorError(
             "no position is there in every answer, with an exact answer or without",
             "capture last_q or -1 as well, or give fallback=None",
         )
     (spare,) = made.only(everywhere).best()
-    return Detector(main, job.branch([(spare.layer, spare.position)], lacking), origin, seed)
+    return Detector(main, job.branch([(spare.layer, spare.position)], lacking), provenance, seed)
 
 
 @dataclass(frozen=True)

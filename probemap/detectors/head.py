@@ -1,6 +1,6 @@
-"""What a detector is made of: where it reads, its probes and calibration, what they are worth, what it belongs to."""
+"""What a detector is made of: where it reads, its probes and calibration, what they are worth."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from probemap.probing.auc import Floats
-from probemap.records import DetectorError, Task
+from probemap.records import DetectorError
 
 
 @dataclass(frozen=True)
@@ -119,25 +119,3 @@ class Branch:
         raise DetectorError(
             f"there is no threshold for {false_alarms:g} of right answers", f"there are those for {there}"
         )
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a detector belongs to.  Empty fields are not known, and are not checked."""
-
-    model: str = ""
-    name: str = ""
-    """What the model was loaded by: a hub id, a folder, a file, or an alias."""
-    revision: str = ""
-    dtype: str = ""
-    template: str = ""
-    """SHA-256 of the tokenizer's chat template."""
-    frame: str = ""
-    """Around the prompt: ``chat``, ``qa`` or ``none``."""
-    asked: Task = field(default_factory=lambda: Task("questions", (), "open"))
-    """How questions were put, and where their answers come from; without the questions themselves."""
-    site: str = "resid"
-    locator: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    quantize: Literal["", "4bit", "8bit"] = ""
-    """The weights in fewer bits as they were loaded: then the revision alone does not say which they are."""

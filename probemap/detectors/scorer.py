@@ -12,6 +12,7 @@ from probemap.activations.capture import check_site, hidden_states
 from probemap.activations.recorder import HookRecorder
 from probemap.activations.store import States
 from probemap.detectors.detector import Detector
+from probemap.detectors.provenance import Provenance
 from probemap.grading.llm import assessor_here, extraction, extracts_locator
 from probemap.grading.locate import LOCATORS, Locator, locate
 from probemap.models.batching import batches, run_with_halving
@@ -87,6 +88,11 @@ class Scorer:
             if branch:
                 branch.threshold(self.false_alarms)
 
+    @property
+    def provenance(self) -> Provenance:
+        """The provenance of the detector, which is known."""
+        return self.detector.required_provenance()
+
     def answers(self, replies: Sequence[tuple[Example, TextAnswer]]) -> list[Answer]:
         """Questions and texts as answers: the prompt as the detector's own questions were put, unless a reply has one.
 
@@ -102,7 +108,7 @@ class Scorer:
 
     def replay(self, pairs: Sequence[tuple[Prompt, TextAnswer]]) -> list[Answer]:
         """Texts as answers to prompts; raises as `answers`."""
-        return retokenise(self.model, pairs, chat=self.detector.origin.frame == "chat")
+        return retokenise(self.model, pairs, chat=self.provenance.frame == "chat")
 
     def prompt(self, example: Example) -> Prompt:
         """A question as the detector's own were put.
@@ -111,7 +117,7 @@ class Scorer:
         ------
         DataError: the detector was made from prompts that came with their answers.
         """
-        return make_prompt(self.model, self.detector.origin.asked, example, self._frame)
+        return make_prompt(self.model, self.provenance.task, example, self._frame)
 
     def score(
         self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None
@@ -137,7 +143,7 @@ class Scorer:
 
         def look(some: list[int]) -> States:
             return hidden_states(
-                self.model, [answers[i] for i in some], indices[some], self.detector.origin.site, layers=self._layers
+                self.model, [answers[i] for i in some], indices[some], self.provenance.site, layers=self._layers
             )
 
         for batch in batches([len(a.token_ids) for a in answers], self.batch_size):
@@ -160,7 +166,7 @@ class Scorer:
         ModelError: one question alone does not fit the memory.
         """
         prompts = [(e.id, self.prompt(e)) for e in examples]
-        limit = self.detector.origin.asked.max_new_tokens
+        limit = self.provenance.task.max_new_tokens
         check_lengths(self.model, prompts, limit)
         by_id = {e.id: e for e in examples}
         said: dict[str, Said] = {}
@@ -197,9 +203,7 @@ class Scorer:
         return list(self._heard(examples, answers, seen))
 
     def _watch(self, rows: int) -> HookRecorder:
-        return HookRecorder(
-            self.model, self.detector.origin.site, ",".join(map(str, self._layers)), rows, self._needs_last
-        )
+        return HookRecorder(self.model, self.provenance.site, ",".join(map(str, self._layers)), rows, self._needs_last)
 
     def _needs_last(self, ended: bool) -> bool:
         """Where a cell is likely to lie on the last token.  An answer in which one does so by chance, as when it was
@@ -229,7 +233,7 @@ class Scorer:
         """For each answer its exact answer or why there is none; and the token of each cell, (n, cells)."""
         if places is None:
             locator = self._locator(examples, answers)
-            places = [locate(self.detector.origin.asked, e, a, locator) for e, a in zip(examples, answers, strict=True)]
+            places = [locate(self.provenance.task, e, a, locator) for e, a in zip(examples, answers, strict=True)]
         _check_places(places, answers)
         spans = [span for span, _ in places]
         columns = [token_indices(answers, spans, (cell.position,)) for cell in self.detector.cells]
@@ -237,12 +241,12 @@ class Scorer:
 
     @property
     def _frame(self) -> PromptFormat:
-        frame = self.detector.origin.frame
+        frame = self.provenance.frame
         if frame == "given":
             raise DataError(
                 "the detector was made from prompts that came with their answers", "give 'prompt' with each text"
             )
-        return "chat" if frame == "chat" else "qa" if frame == "qa" else "none"
+        return frame
 
     @property
     def _layers(self) -> list[int]:
@@ -272,9 +276,9 @@ class Scorer:
         return Score(id_, p, flagged, score, by, exact, why if by == "fallback" else "")
 
     def _locator(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Locator:
-        name = self.detector.origin.locator
+        name = self.provenance.locator
         if name != "model":
-            return LOCATORS[name or "none"]
+            return LOCATORS[name]
         asked = extraction(examples, answers)
         said = {id_: text for batch in assessor_here(self.model).ask(asked) for id_, text in batch}
         pairs = zip(examples, answers, strict=True)
@@ -333,26 +337,26 @@ def check_belongs(detector: Detector, model: Model) -> None:
 
     Raises
     ------
-    DetectorError: other weights, another chat template, too few layers, states of another width, or a locator that
-        there is not.
+    DetectorError: no provenance, other weights, another chat template, too few layers, states of another width, or an
+        unknown locator.
     DataError: a position that there is not.
     """
-    origin = detector.origin
-    if origin.locator not in ("", "model", *LOCATORS):
+    provenance = detector.required_provenance()
+    if provenance.locator not in ("model", *LOCATORS):
         raise DetectorError(
-            f"the detector's exact answers were found by {origin.locator!r:.60}, which this version does not know",
+            f"the detector's exact answers were found by {provenance.locator!r:.60}, which this version does not know",
             f"there are {', '.join(LOCATORS)} and model",
         )
     for cell in detector.cells:
         check_position(cell.position)
     for what, own, other in (
-        ("weights", origin.revision, model.revision),
-        ("weights in", origin.quantize, model.quantize),
-        ("chat template", origin.template, model.template),
+        ("weights", provenance.revision, model.revision),
+        ("weights in", provenance.quantize, model.quantize),
+        ("chat template", provenance.template, model.template),
     ):
         if own and own != other:
             raise DetectorError(
-                f"the detector was made for {origin.model} with {what} {own[:16]}…, "
+                f"the detector was made for {provenance.model} with {what} {own[:16]}…, "
                 f"this is {model.label} with {other[:16] or 'none'}",
                 "load the very model that it was made for, or make a detector for this one",
             )
@@ -362,7 +366,7 @@ def check_belongs(detector: Detector, model: Model) -> None:
             f"the detector reads layer {deepest}, {model.label} has {model.n_layers}",
             "load the model that it was made for",
         )
-    if (d := check_site(model, origin.site)) != width:
+    if (d := check_site(model, provenance.site)) != width:
         raise DetectorError(
             f"the detector reads states of width {width}, those of {model.label} have {d}",
             "load the model that it was made for",

@@ -79,7 +79,7 @@ def create_app(
     metrics = Metrics(lambda: dispatcher.waiting)
     dispatcher = Dispatcher(scorer, queue=limits.queue, watched=metrics.batch.observe)
     told = [metrics.observe, *observers]
-    origin, label = scorer.detector.origin, scorer.model.label
+    provenance, label = scorer.provenance, scorer.model.label
 
     def observe(id_: str, score: Score, request: Request, model: str) -> None:
         for one in told:
@@ -150,8 +150,8 @@ def create_app(
     async def score(asked: ScoreRequest, request: Request) -> ScoreResponse:
         """How likely is this answer right?"""
         for what, theirs, own in (
-            ("revision", asked.revision, origin.revision),
-            ("chat template", asked.template, origin.template),
+            ("revision", asked.revision, provenance.revision),
+            ("chat template", asked.template, provenance.template),
         ):
             if theirs is not None and theirs != own:
                 raise DetectorError(
@@ -163,7 +163,7 @@ def create_app(
         threshold = scorer.detector.main.threshold(scorer.false_alarms).p_correct
         rating = Rating.of(made).model_dump()
         return ScoreResponse(
-            **rating, id=made.id, score=made.score, threshold=threshold, model=label, revision=origin.revision
+            **rating, id=made.id, score=made.score, threshold=threshold, model=label, revision=provenance.revision
         )
 
     @app.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
@@ -176,7 +176,7 @@ def create_app(
                 return await _events(request, relay.stream(asked, body))
             return JSONResponse(await _unless_gone(request, relay.complete(asked, body)))
         asked.refuse_unknown()
-        if asked.model not in (None, label, origin.model, origin.name):
+        if asked.model not in (None, label, provenance.model, provenance.name):
             raise ModelNotServedError(f"there is no model {asked.model!r:.80}", f"this server has {label}")
         id_, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
         works = _works(asked, limits)

@@ -205,7 +205,7 @@ class Dispatcher:
     def _prepared(self, work: ToScore | ToSay) -> Any:
         """The answer to be scored, or the prompt to be answered."""
         if isinstance(work, ToSay):
-            limit = work.max_new_tokens or self.scorer.detector.origin.asked.max_new_tokens
+            limit = work.max_new_tokens or self.scorer.provenance.task.max_new_tokens
             prompt = self._prompt(work.example, work.turns)
             check_lengths(self.scorer.model, [(work.example.id, prompt)], limit)
             return GenerationRequest(work.example.id, prompt, limit, work.temperature)
@@ -222,7 +222,7 @@ class Dispatcher:
         return made
 
     def _prompt(self, example: Example, turns: Sequence[ChatMessage]) -> Prompt:
-        if self.scorer.detector.origin.frame == "chat":
+        if self.scorer.provenance.frame == "chat":
             return chat_prompt(self.scorer.model, turns)
         if [turn["role"] for turn in turns] != ["user"]:
             raise DataError(

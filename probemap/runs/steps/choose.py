@@ -12,7 +12,7 @@ from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import loader_of, question_groups, read_answers, states_of
 from probemap.runs.options import Studying
 from probemap.runs.run import Run
-from probemap.runs.steps.export import origin_of
+from probemap.runs.steps.export import run_provenance
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
 from probemap.runs.steps.studies import sampled_of, study_inputs, write_table
 from probemap.studies.best_of_n import Question, Trust, compare
@@ -110,7 +110,7 @@ class _Job:
             groups=question_groups(self.task),
             c=self.options.c,
             seed=self.options.seed,
-            origin=origin_of(self.run, self.task, self.store.layout.site),
+            provenance=run_provenance(self.run),
             progress=lambda done, total: self.logger.progress("layers", done, total),
         )
         scorer = Scorer(detector, loader_of(self.run).load(self.models), batch_size=self.options.batch_size)

@@ -1,15 +1,15 @@
 """The export step: from a run folder to a detector's folder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from probemap.activations.store import ActivationStore
 from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
-from probemap.detectors.head import Origin
+from probemap.detectors.provenance import Provenance
 from probemap.logger import SILENT, Logger
-from probemap.records import DetectorError, Task
+from probemap.records import DetectorError
 from probemap.runs.integrity import question_groups, read_answers, refuse_paper_locator, states_of
 from probemap.runs.run import Run
 
@@ -49,33 +49,45 @@ def export(
         c=c,
         false_alarms=false_alarms,
         seed=seed,
-        origin=origin_of(run, task, store.layout.site),
+        provenance=run_provenance(run),
         progress=lambda done, total: logger.progress("layers", done, total),
     )
     made.save(out)
     return made
 
 
-def origin_of(run: Run, task: Task, site: str) -> Origin:
-    """What a detector of the run belongs to.
+def run_provenance(run: Run) -> Provenance:
+    """Return the provenance of a detector that is fitted to the states and verdicts of a run.
+
+    Parameters
+    ----------
+    run : Run
+        A run directory with answers, verdicts and captured states.
+
+    Returns
+    -------
+    Provenance
 
     Raises
     ------
-    RunError: the exact answers were located by the paper's locator.
+    RunError
+        If a step is missing, or the exact answers were located by the paper's locator.
+    StoreError
+        If the states are missing.
     """
     answered, judged = run.step("answer"), run.step("judge")
     refuse_paper_locator(run)
-    facts, locator = answered["facts"], judged["options"]["locator"]
-    return Origin(
+    facts = answered["facts"]
+    return Provenance(
         model=facts["model"],
+        task=run.task(),
+        frame=facts["frame"],
+        locator=judged["options"]["locator"],
+        site=ActivationStore.open(run.path / "activations").layout.site,
         name=answered["options"]["model"],
         revision=facts["revision"],
         dtype=facts["dtype"],
-        quantize=answered["options"].get("quantize") or "",
         template=facts.get("template", ""),
-        frame=facts["frame"],
-        asked=replace(task, examples=()),
-        site=site,
-        locator=locator,
+        quantize=answered["options"].get("quantize") or "",
         versions=run.record().get("versions", {}),
     )
