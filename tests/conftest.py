@@ -1,9 +1,13 @@
-"""Small real things to test on: two tokenizers trained here, tiny random models, one tiny task."""
+"""Fixtures that many test modules share: tokenizers trained here, tiny random models, a tiny run.
+
+Heavy libraries are imported inside the fixtures, so that tests of pure Python start within a second.
+"""
 
 import json
 import os
+import sys
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's library is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from collections.abc import Iterator
@@ -11,29 +15,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
-import transformers
-from hypothesis import HealthCheck, settings
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from probemap.detectors.detector import Detector
-from probemap.models.loading import Loader
-from probemap.models.model import Model, load_model
 from probemap.records import Answer
-from probemap.runs.options import Answering
-from probemap.runs.pipeline import answer
-from probemap.runs.run import Run
-from probemap.runs.steps.capture import capture
-from probemap.runs.steps.export import export
-from probemap.runs.steps.judge import judge
-from probemap.runs.steps.map import make_map
 
 if TYPE_CHECKING:
+    import transformers
     from playwright.sync_api import Browser
 
-# These machines are shared: how fast an example comes says nothing about the code.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
+    from probemap.detectors.detector import Detector
+    from probemap.models.model import Model
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Load the Hypothesis profile only before a test module that uses Hypothesis, because its import is slow."""
+    if isinstance(collector, pytest.Module) and "from hypothesis import" in collector.path.read_text(encoding="utf-8"):
+        from hypothesis import HealthCheck, settings
+
+        # Test machines are shared: the time that one example takes says nothing about the code.
+        settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("shared")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Keep Hypothesis's summary from importing Hypothesis when no test used it and none failed."""
+    plugin = session.config.pluginmanager.get_plugin("hypothesispytest")
+    if plugin and "hypothesis" not in sys.modules and not session.testsfailed:
+        session.config.pluginmanager.unregister(plugin)
+
 
 TEXTS = [
     "In which country is the city of Vienna? Vienna is in Austria. Paris is in France.",
@@ -46,8 +54,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def byte_level_tokenizer() -> transformers.PreTrainedTokenizerFast:
+def byte_level_tokenizer() -> "transformers.PreTrainedTokenizerFast":
     """Byte-level BPE, as in GPT-2, Llama 3, Qwen and SmolLM2: any byte is a token."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,14 +78,17 @@ def byte_level_tokenizer() -> transformers.PreTrainedTokenizerFast:
     )
 
 
-def byte_fallback_tokenizer() -> transformers.PreTrainedTokenizerFast:
+def byte_fallback_tokenizer() -> "transformers.PreTrainedTokenizerFast":
     """SentencePiece-style BPE, as in Llama 2, Mistral and Gemma: ▁ for space, bytes for unknown characters."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
     specials = ["<unk>", "<bos>", "<eos>", *(f"<0x{i:02X}>" for i in range(256))]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     trainer = trainers.BpeTrainer(vocab_size=520, special_tokens=specials, show_progress=False)
     tokenizer.train_from_iterator([TEXTS[0], TEXTS[2]], trainer)
-    # Trained as special tokens so that they exist; at work they are plain pieces of the vocabulary.
+    # The byte tokens are trained as special tokens so that they exist; in use they are ordinary tokens.
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = [t for t in content["added_tokens"] if not t["content"].startswith("<0x")]
     tokenizer = Tokenizer.from_str(json.dumps(content))
@@ -87,8 +101,11 @@ def byte_fallback_tokenizer() -> transformers.PreTrainedTokenizerFast:
 TOKENIZERS = {"byte-level": byte_level_tokenizer, "byte-fallback": byte_fallback_tokenizer}
 
 
-def save_tiny_model(folder: Path, tokenizer: transformers.PreTrainedTokenizerFast, seed: int = 0) -> Path:
-    """A random Llama of four layers, width 32, saved as any model is."""
+def save_tiny_model(folder: Path, tokenizer: "transformers.PreTrainedTokenizerFast", seed: int = 0) -> Path:
+    """Save a random Llama model with four layers and hidden size 32."""
+    import torch
+    import transformers
+
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
@@ -112,7 +129,7 @@ def save_tiny_model(folder: Path, tokenizer: transformers.PreTrainedTokenizerFas
 
 @pytest.fixture(scope="session")
 def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny chat model on disk, byte-level tokenizer."""
+    """A tiny chat model on disk, with a byte-level tokenizer."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-chat", byte_level_tokenizer())
 
 
@@ -123,25 +140,36 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def chat_model(chat_folder: Path) -> Model:
+def chat_model(chat_folder: Path) -> "Model":
+    from probemap.models.model import load_model
+
     return load_model(chat_folder)
 
 
 @pytest.fixture(scope="session")
-def base_model(base_folder: Path) -> Model:
+def base_model(base_folder: Path) -> "Model":
+    from probemap.models.model import load_model
+
     return load_model(base_folder)
 
 
 @pytest.fixture(scope="session")
 def mapped(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder up to its map, to be copied: 80 sums that somebody answered, every second one rightly."""
+    """A run directory up to its map, to be copied: 80 sums with user-supplied answers, every second one correct."""
+    from probemap.models.loading import Loader
+    from probemap.runs.options import Answering
+    from probemap.runs.pipeline import answer
+    from probemap.runs.steps.capture import capture
+    from probemap.runs.steps.judge import judge
+    from probemap.runs.steps.map import make_map
+
     folder = tmp_path_factory.mktemp("mapped")
-    rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(80)]
-    said = [{"id": f"q{i}", "text": f"The answer is {i + 5 + i % 2}. Is it?"} for i in range(80)]
-    for name, lines in (("questions", rows), ("answers", said)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    given = Answering(answers=str(folder / "answers.jsonl"))
-    run = answer(folder / "questions.jsonl", Loader(str(chat_folder)), folder / "RUN", given)
+    questions = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(80)]
+    answers = [{"id": f"q{i}", "text": f"The answer is {i + 5 + i % 2}. Is it?"} for i in range(80)]
+    for name, rows in (("questions", questions), ("answers", answers)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = Answering(answers=str(folder / "answers.jsonl"))
+    run = answer(folder / "questions.jsonl", Loader(str(chat_folder)), folder / "RUN", options)
     judge(run)
     capture(run)
     make_map(run)
@@ -150,34 +178,39 @@ def mapped(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def detector_folder(mapped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector at the exact answer of `mapped`, with a fallback for answers that lack it."""
+    """A detector at the exact answer of `mapped`, with a fallback for answers without one."""
+    from probemap.runs.run import Run
+    from probemap.runs.steps.export import export
+
     out = tmp_path_factory.mktemp("exported") / "detector"
     export(Run.open(mapped), out, cells=[(2, "exact_answer_last")], held_out=0.6)
     return out
 
 
 @pytest.fixture(scope="session")
-def detector(detector_folder: Path) -> Detector:
+def detector(detector_folder: Path) -> "Detector":
+    from probemap.detectors.detector import Detector
+
     return Detector.load(detector_folder)
 
 
 @pytest.fixture(scope="session")
-def smollm() -> Model:
+def smollm() -> "Model":
     """The demo's real model, from the installed package."""
+    from probemap.models.model import load_model
+
     return load_model("smollm2-135m")
 
 
 def make_answer(text: str, tokens: list[str], prompt: list[str], *, stopped: bool = True, id_: str = "a") -> Answer:
-    """An answer whose tokens are given as strings; an empty last one is the token that ended it."""
+    """Build an answer from its tokens as strings; an empty last token is the end-of-sequence token."""
     assert "".join(tokens) == text
-    offsets, at = [], 0
-    for piece in prompt:
-        offsets.append((at, at + len(piece)))
-        at += len(piece)
-    at = 0
-    for piece in tokens:
-        offsets.append((at, at + len(piece)))
-        at += len(piece)
+    offsets = []
+    for pieces in (prompt, tokens):
+        start = 0
+        for piece in pieces:
+            offsets.append((start, start + len(piece)))
+            start += len(piece)
     n = len(prompt) + len(tokens)
     return Answer(
         id_, "".join(prompt), text, tuple(range(n)), len(prompt), tuple(offsets), (-0.5,) * len(tokens), stopped
@@ -186,8 +219,8 @@ def make_answer(text: str, tokens: list[str], prompt: list[str], *, stopped: boo
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Of each module its own: while one runs, its thread has an event loop, which others would trip over."""
+    """A browser per test module: its event loop occupies the thread while it runs."""
     from browsing import launched
 
-    with launched() as made:
-        yield made
+    with launched() as started:
+        yield started
