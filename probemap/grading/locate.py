@@ -1,124 +1,221 @@
-"""Where the exact answer is: from the question and the model's text alone, never from the gold answer.
+"""The exact answer, located in the question and the model's text only, never with the accepted answers.
 
-A locator is ``(question, text, possible) -> (start, stop) | None``: characters of `text`.  It is handed
-neither the accepted answers nor the verdict, so *where* we probe cannot depend on whether the answer was
-right.  `possible` is the closed set that answers come from, empty where there is none.
-
-The one exception is `paper_locator`, which exists for comparison only.
+A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
+answer is correct.  The one exception is `paper_locator`, which exists for comparison only.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from probemap.grading.rules import is_cut_inside, possible_answers
+from probemap.grading.rules import asserted_mention, examples_of, is_incomplete
 from probemap.mentions import Groups, asserted_choice, asserted_name, asserted_number, fold
-from probemap.records import Answer, Example, Span, Task
+from probemap.records import Answer, DataError, Example, Span, Task
 
-Locator = Callable[[str, str, Groups], tuple[int, int] | None]
+Locator = Callable[[str, str], tuple[int, int] | None]
+"""(question, final text of the answer) -> (start, stop) in characters of the text, or None."""
 
-
-def locate_name(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
-    """The first possible answer that the text asserts."""
-    mention = asserted_name(text, possible)
-    return None if mention is None else (mention.start, mention.stop)
+LocatorFactory = Callable[[Groups], Locator]
+"""The closed set that the answer comes from, empty if there is none -> a locator."""
 
 
-def locate_number(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
-    """The number that the text gives as its result."""
-    mention = asserted_number(question, text)
-    return None if mention is None else (mention.start, mention.stop)
-
-
-def locate_choice(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
-    """The first lettered choice that the text asserts, letter and words."""
-    mention = asserted_choice(text, possible)
-    return None if mention is None else (mention.start, mention.stop)
-
-
-def locate_nothing(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
-    """No exact answer: the map then has no exact-answer columns."""
-    return None
-
-
-LOCATORS: dict[str, Locator] = {
-    "names": locate_name,
-    "numbers": locate_number,
-    "choices": locate_choice,
-    "none": locate_nothing,
-}
-"""Name -> locator.  A task of kind ``names`` or ``numbers`` uses the one of its name; for open questions a model can
-be asked, see `assess.extraction`."""
-
-
-def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:
-    """NOT FOR FINDINGS: a locator for this example alone that KNOWS THE GOLD ANSWER and whether the answer was right.
-
-    WHERE we probe then depends on WHETHER THE ANSWER WAS RIGHT: in a right answer it is the first place where the
-    gold answer stands, be it an operand, negated or said in passing; in a wrong one it is what `ordinary` finds, by
-    other rules.  A probe can tell right from wrong answers by that difference alone.  It exists for comparison with
-    maps that were made this way (Orgad et al. 2024, arXiv 2410.02707, as its published code does it).
+def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = None) -> list[Span | None]:
+    """Locate the exact answer in each answer.
 
     Parameters
     ----------
-    correct: the verdict.  True: the accepted answer that stands first in the text, at the same place the one listed
-        first; whole words, case and accents aside (the published code takes any part of a word).  A right answer
-        where none stands so (seventeen for 17), a wrong one and an undecided one go to `ordinary`.
+    task : Task
+    answers : sequence of Answer
+        Matched to the examples of the task by id.
+    locator : callable, optional
+        ``(question, text) -> (start, stop) | None``, where `text` is the final text of the answer, without reasoning,
+        and the exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.  None uses
+        the rule for the kind of the task, which locates nothing in answers to open questions.
+
+    Returns
+    -------
+    list of Span or None
+        One per answer, in their order.  None: no exact answer was located, or the answer was cut off at the token limit
+        inside the exact answer.
+
+    Raises
+    ------
+    DataError
+        If an answer belongs to no example, or the locator returns a range outside of the text.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> from probemap import Answer, Example, Task
+    >>> task = Task("sums", (Example("a", "What is 2 + 3?", ("5",)),), "numbers")
+    >>> answer = Answer(
+    ...     id="a", prompt="Q", text="It is 5.", token_ids=(0, 1, 2, 3), n_prompt=1,
+    ...     offsets=((0, 1), (0, 5), (5, 7), (7, 8)), logprobs=(-0.1, -0.2, -0.3), stopped=True,
+    ... )
+    >>> probemap.locate(task, [answer])
+    [Span(start=2, stop=3, text='5')]
+    >>> probemap.locate(task, [answer], locator=lambda question, text: (0, 2))
+    [Span(start=1, stop=2, text='It')]
     """
-
-    def locate_gold(question: str, text: str, possible: Groups) -> tuple[int, int] | None:
-        places = [place for gold in example.answers if (place := find_words(text, gold))] if correct else []
-        return min(places, key=lambda place: place[0]) if places else ordinary(question, text, possible)
-
-    return locate_gold
+    pairs = zip(examples_of(task, answers), answers, strict=True)
+    return [locate_answer(task, example, answer, locator)[0] for example, answer in pairs]
 
 
-def find_words(text: str, words: str) -> tuple[int, int] | None:
-    """The first place where `words` stand in `text` as whole words, case and accents aside."""
-    words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
-    haystack, origin = fold(text)
-    needle = fold(words)[0]
-    at = haystack.find(needle) if needle else -1
-    while at >= 0:
-        end = at + len(needle)
-        if not (_joins(haystack, at) or _joins(haystack, end)):
-            return origin[at], origin[end - 1] + 1
-        at = haystack.find(needle, at + 1)
-    return None
+def locate_answer(
+    task: Task, example: Example, answer: Answer, locator: Locator | None = None
+) -> tuple[Span | None, str]:
+    """Locate the exact answer in one answer, as `locate` does.
 
-
-def _joins(text: str, at: int) -> bool:
-    """True if the characters on both sides of `at` belong to one word."""
-    return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
-
-
-def locate(task: Task, example: Example, answer: Answer, locator: Locator | None = None) -> tuple[Span | None, str]:
-    """The exact answer's tokens inside one answer, or None and why not.
-
-    A span that reaches the end of an answer cut off at the token limit is refused: its last word may be torn.
+    Returns
+    -------
+    span : Span or None
+    reason : str
+        Why there is no span; empty if there is one.
     """
-    answer = answer.final  # the same token ids, so the span is one of both
-    if is_cut_inside(task, example, answer):
+    answer = answer.final  # has the same token ids, so that the span is valid for both
+    mention = None
+    if locator is None or not answer.stopped:
+        mention = asserted_mention(task, example, answer.text)
+    if is_incomplete(task, answer, mention):
         return None, "cut off inside the exact answer"
-    find = LOCATORS.get(task.kind, locate_nothing) if locator is None else locator
-    found = find(example.question, answer.text, possible_answers(task, example))
-    if found is None:
+    if locator is not None:
+        characters = _check_range(locator(example.question, answer.text), answer)
+    else:
+        characters = None if mention is None else (mention.start, mention.stop)
+    if characters is None:
         return None, "empty answer" if not answer.text.strip() else "no exact answer found"
-    start, stop = found
-    if not answer.stopped and stop == len(answer.text):
+    start, stop = characters
+    if not answer.stopped and stop == len(answer.text):  # the last word may be incomplete
         return None, "cut off inside the exact answer"
     return token_span(answer, start, stop), ""
 
 
-def token_span(answer: Answer, start: int, stop: int) -> Span:
-    """The produced tokens that hold a byte of the characters ``answer.text[start:stop]``.
+def _check_range(characters: Any, answer: Answer) -> tuple[int, int] | None:
+    """Return what a locator returned as (start, stop).
 
-    Decoding them gives the exact answer whole, multi-byte characters split across tokens included, with at
-    most the rest of the first and the last token around it.
+    Raises
+    ------
+    DataError
+        If it is not a range of at least one character inside the text.
+    """
+    if characters is None:
+        return None
+    try:
+        start, stop = (operator.index(number) for number in characters)
+    except (TypeError, ValueError):
+        start, stop = 0, 0
+    if not 0 <= start < stop <= len(answer.text):
+        raise DataError(
+            f"the locator returned {characters!r:.60} for the answer {answer.id!r}, whose text has "
+            f"{len(answer.text)} characters",
+            "return (start, stop) with 0 <= start < stop <= len(text), or None",
+        )
+    return start, stop
+
+
+def token_span(answer: Answer, start: int, stop: int) -> Span:
+    """Return the produced tokens that contain a byte of the characters ``answer.text[start:stop]``.
+
+    The decoded tokens contain the characters completely, even multi-byte characters that are split across tokens, and
+    at most the rest of the first and of the last token in addition.
+
+    Raises
+    ------
+    ValueError
+        If the range is empty or lies outside of the text.
     """
     if not 0 <= start < stop <= len(answer.text):
         raise ValueError(f"no characters {start}:{stop} in an answer of {len(answer.text)}")
-    held = [
+    indices = [
         i
         for i, (first, end) in enumerate(answer.offsets[answer.n_prompt :], answer.n_prompt)
         if first < stop and end > start
     ]
-    return Span(held[0], held[-1] + 1, answer.text[start:stop])
+    return Span(indices[0], indices[-1] + 1, answer.text[start:stop])
+
+
+def name_locator(possible: Groups) -> Locator:
+    """Return the locator of the first possible answer that the text asserts."""
+
+    def locate_name(question: str, text: str) -> tuple[int, int] | None:
+        mention = asserted_name(text, possible)
+        return None if mention is None else (mention.start, mention.stop)
+
+    return locate_name
+
+
+def choice_locator(possible: Groups) -> Locator:
+    """Return the locator of the first lettered choice that the text asserts: letter and words."""
+
+    def locate_choice(question: str, text: str) -> tuple[int, int] | None:
+        mention = asserted_choice(text, possible)
+        return None if mention is None else (mention.start, mention.stop)
+
+    return locate_choice
+
+
+def locate_number(question: str, text: str) -> tuple[int, int] | None:
+    """Locate the number that the text gives as its result."""
+    mention = asserted_number(question, text)
+    return None if mention is None else (mention.start, mention.stop)
+
+
+def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
+    """Return None: the map then has no columns for the exact answer."""
+    return None
+
+
+LOCATORS: dict[str, LocatorFactory] = {
+    "names": name_locator,
+    "numbers": lambda possible: locate_number,
+    "choices": choice_locator,
+    "none": lambda possible: locate_nothing,
+}
+"""Name -> locator for a closed set of answers.  The names of the first three are the kinds of task that they are for; for
+open questions a language model can locate, see `llm.llm_locator`."""
+
+
+def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:
+    """NOT FOR FINDINGS: return a locator for one example that USES THE ACCEPTED ANSWERS AND THE VERDICT.
+
+    The probed token then depends on WHETHER THE ANSWER IS CORRECT: in a correct answer it is the first occurrence of an
+    accepted answer, even as an operand, negated or mentioned in passing; in an incorrect one it is the result of
+    `ordinary`, which follows different rules.  A probe can separate correct from incorrect answers by that difference
+    alone.  This locator exists for comparison with maps that were made this way (Orgad et al. 2024, arXiv 2410.02707,
+    and its published code).
+
+    Parameters
+    ----------
+    example : Example
+    correct : bool or None
+        The verdict.  True locates the accepted answer that occurs first in the text; of two that start at the same
+        character, the one listed first.  Whole words are compared without case and accents (the published code also
+        matches parts of words).  A correct answer without such an occurrence (seventeen for 17), an incorrect and an
+        undecided one are located by `ordinary`.
+    ordinary : Locator
+    """
+
+    def locate_accepted(question: str, text: str) -> tuple[int, int] | None:
+        ranges = [words for answer in example.answers if (words := find_words(text, answer))] if correct else []
+        return min(ranges, key=lambda words: words[0]) if ranges else ordinary(question, text)
+
+    return locate_accepted
+
+
+def find_words(text: str, words: str) -> tuple[int, int] | None:
+    """Return the characters of the first occurrence of `words` as whole words, regardless of case and accents."""
+    words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
+    haystack, origin = fold(text)
+    needle = fold(words)[0]
+    start = haystack.find(needle) if needle else -1
+    while start >= 0:
+        stop = start + len(needle)
+        if not (_is_inside_word(haystack, start) or _is_inside_word(haystack, stop)):
+            return origin[start], origin[stop - 1] + 1
+        start = haystack.find(needle, start + 1)
+    return None
+
+
+def _is_inside_word(text: str, index: int) -> bool:
+    """Return True if the characters before and at `index` belong to one word."""
+    return 0 < index < len(text) and text[index - 1].isalnum() and text[index].isalnum()

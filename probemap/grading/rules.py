@@ -1,13 +1,14 @@
-"""Right, wrong, or undecided: verdicts on answers, by rules on the text.
+"""Verdicts by rules on the text: correct, incorrect or undecided.
 
-A judge is ``(Task, Example, str) -> Verdict``.  An answer is judged by what it asserts: negations and
-refusals never count as correct, and what cannot be decided is an outcome of its own, kept and counted.
+An answer is graded by what it asserts: a negated answer or a refusal never counts as correct, and an answer that cannot
+be graded is undecided, with a reason that can be counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from probemap.mentions import (
     Groups,
+    Mention,
     announces_result,
     as_number,
     asserted_choice,
@@ -20,74 +21,191 @@ from probemap.mentions import (
     is_refusal,
     same_name,
 )
-from probemap.records import Answer, Example, Kind, Task, Verdict
+from probemap.records import Answer, DataError, Example, Task, Verdict
 
-Judge = Callable[[Task, Example, str], Verdict]
+Grader = Callable[[Example, str], Verdict]
+"""(example, final text of the answer) -> verdict."""
 
 ACCEPTED = Verdict(True, "names an accepted answer")
-OTHER = Verdict(False, "names another answer")
+INCORRECT = Verdict(False, "names another answer")
 NEGATED = Verdict(False, "negates the accepted answer")
-NONE = Verdict(False, "names no possible answer")
-LACKS = Verdict(False, "lacks every accepted answer")
+UNNAMED = Verdict(False, "names no possible answer")
+ABSENT = Verdict(False, "contains no accepted answer")
 EMPTY = Verdict(None, "empty")
-REFUSES = Verdict(None, "refusal")
-SEVERAL = Verdict(None, "several answers, none chosen")
+REFUSAL = Verdict(None, "refusal")
+AMBIGUOUS = Verdict(None, "several answers, none chosen")
 CUT_OFF = Verdict(None, "cut off before an answer")
 
 
-def possible_answers(task: Task, example: Example) -> Groups:
-    """The closed set that this example's answer comes from: its own choices, or the task's.
+def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None) -> list[Verdict]:
+    """Grade answers.
 
-    A choice that the task knows has all the spellings that the task gives it.
+    A verdict that came with an answer is kept.  An empty answer is undecided.  An answer that was cut off at the token
+    limit is undecided unless it is correct already, or asserts a complete answer: the missing text could have named the
+    correct one.
+
+    Parameters
+    ----------
+    task : Task
+    answers : sequence of Answer
+        Matched to the examples of the task by id.
+    grader : callable, optional
+        ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  It is not
+        called for empty answers.  None grades by the rules for the kind of the task:
+
+        * ``names`` and ``choices``: the first possible answer that the text asserts,
+        * ``numbers``: the number that the text gives as its result,
+        * ``open``: whether the text contains an accepted answer that is not negated.
+
+    Returns
+    -------
+    list of Verdict
+        One per answer, in their order.
+
+    Raises
+    ------
+    DataError
+        If an answer belongs to no example, an example without accepted answers is graded by rules, or the grader
+        does not return a Verdict.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> from probemap import Answer, Example, Task, Verdict
+    >>> task = Task("capitals", (Example("a", "What is the capital of Peru?", ("Lima",)),), "open")
+    >>> answer = Answer(
+    ...     id="a", prompt="Q", text="It is Lima.", token_ids=(0, 1, 2, 3), n_prompt=1,
+    ...     offsets=((0, 1), (0, 5), (5, 10), (10, 11)), logprobs=(-0.1, -0.2, -0.3), stopped=True,
+    ... )
+    >>> probemap.grade(task, [answer])
+    [Verdict(correct=True, reason='names an accepted answer')]
+
+    With a grader of your own:
+
+    >>> def exact_match(example, text):
+    ...     return Verdict(text.strip(" .") in example.answers, "exact match")
+    >>> probemap.grade(task, [answer], grader=exact_match)
+    [Verdict(correct=False, reason='exact match')]
+    """
+    examples = examples_of(task, answers)
+    return [a.verdict or grade_answer(task, e, a, grader) for e, a in zip(examples, answers, strict=True)]
+
+
+def examples_of(task: Task, answers: Sequence[Answer]) -> list[Example]:
+    """Return the example of each answer.
+
+    Raises
+    ------
+    DataError
+        If an answer has an id that is not in the task.
+    """
+    example_of = {e.id: e for e in task.examples}
+    if unknown := [a.id for a in answers if a.id not in example_of]:
+        raise DataError(
+            f"{len(unknown)} of {len(answers)} answers belong to no example of the task {task.name!r}, "
+            f"the first has the id {unknown[0]!r}",
+            "pass the task whose questions were answered",
+        )
+    return [example_of[a.id] for a in answers]
+
+
+def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | None = None) -> Verdict:
+    """Grade one answer, as `grade` does; a verdict that came with it is ignored."""
+    answer = answer.final
+    if not answer.text.strip():
+        return EMPTY if answer.stopped else CUT_OFF
+    if grader is not None:
+        verdict = grader(example, answer.text)
+        if not isinstance(verdict, Verdict):
+            raise DataError(
+                f"the grader returned {verdict!r:.60} for the answer {answer.id!r}, expected a Verdict",
+                "return probemap.Verdict(correct, reason), with correct=None for undecided",
+            )
+        return verdict if answer.stopped or verdict.correct is not False else CUT_OFF
+    if not example.answers:
+        raise DataError(
+            f"the question {example.id!r} has no accepted answers, so that rules cannot grade an answer to it",
+            "add 'answers' to the question, or pass a grader",
+        )
+    mention = asserted_mention(task, example, answer.text)
+    verdict = _grade_text(task, example, answer.text, mention)
+    if not answer.stopped and (verdict in (UNNAMED, ABSENT, AMBIGUOUS) or is_incomplete(task, answer, mention)):
+        return CUT_OFF
+    return verdict
+
+
+def rule_grader(task: Task) -> Grader:
+    """Return the grader that applies the rules for the kind of the task to a complete text."""
+    return lambda example, text: _grade_text(task, example, text, asserted_mention(task, example, text))
+
+
+def possible_answers(task: Task, example: Example) -> Groups:
+    """Return the closed set that the answer to an example comes from: its own choices, or those of the task.
+
+    A choice that the task lists among its possible answers has all spellings of the task.
     """
     if not example.choices:
         return task.possible
-    known = {names[0]: names for names in task.possible}
-    return [known.get(choice, (choice,)) for choice in example.choices]
+    spellings_of = {names[0]: names for names in task.possible}
+    return [spellings_of.get(choice, (choice,)) for choice in example.choices]
 
 
-def is_accepted(example: Example, spellings: Groups, group: int) -> bool:
-    """True if one of the group's spellings is an accepted answer."""
-    return any(same_name(name, gold) for name in spellings[group] for gold in example.answers)
+def asserted_mention(task: Task, example: Example, text: str) -> Mention | None:
+    """Return what a text gives as its answer; None if it gives none, and for open questions."""
+    if task.kind == "names":
+        return asserted_name(text, possible_answers(task, example))
+    if task.kind == "choices":
+        return asserted_choice(text, possible_answers(task, example))
+    return asserted_number(example.question, text) if task.kind == "numbers" else None
 
 
-def judge_names(task: Task, example: Example, text: str) -> Verdict:
-    """By the first possible answer that the text asserts."""
+def is_incomplete(task: Task, answer: Answer, mention: Mention | None) -> bool:
+    """Return True if an answer was cut off where its assertion may continue: in its last word, or before a result.
+
+    Parameters
+    ----------
+    task : Task
+    answer : Answer
+        Without reasoning, see `Answer.final`.
+    mention : Mention or None
+        The result of `asserted_mention`.
+    """
+    if answer.stopped:
+        return False
+    if task.kind == "numbers" and announces_result(answer.text):
+        return True
+    return mention is not None and mention.stop == len(answer.text)
+
+
+def is_accepted(example: Example, spellings: Sequence[str]) -> bool:
+    """Return True if one of the spellings is an accepted answer."""
+    return any(same_name(spelling, accepted) for spelling in spellings for accepted in example.answers)
+
+
+def _grade_text(task: Task, example: Example, text: str, mention: Mention | None) -> Verdict:
+    if task.kind == "open":
+        return _grade_open(example, text)
+    if task.kind == "numbers":
+        if mention is None:
+            return REFUSAL if is_refusal(text) else UNNAMED
+        return ACCEPTED if mention.value in {as_number(a) for a in example.answers} else INCORRECT
     groups = possible_answers(task, example)
-    mention = asserted_name(text, groups)
     if mention is not None:
-        return ACCEPTED if is_accepted(example, groups, int(mention.value)) else OTHER
+        return ACCEPTED if is_accepted(example, groups[int(mention.value)]) else INCORRECT
     mentions = find_names(text, groups)
-    if any(is_negated(text, m) and is_accepted(example, groups, int(m.value)) for m in mentions):
+    if task.kind == "names" and any(
+        is_negated(text, m) and is_accepted(example, groups[int(m.value)]) for m in mentions
+    ):
         return NEGATED
     if len({m.value for m in mentions}) > 1:
-        return SEVERAL
-    return REFUSES if is_refusal(text) else NONE
+        return AMBIGUOUS
+    return REFUSAL if is_refusal(text) else UNNAMED
 
 
-def judge_choices(task: Task, example: Example, text: str) -> Verdict:
-    """By the first lettered choice that the text asserts, by letter or by words."""
-    groups = possible_answers(task, example)
-    mention = asserted_choice(text, groups)
-    if mention is not None:
-        return ACCEPTED if is_accepted(example, groups, int(mention.value)) else OTHER
-    if len({m.value for m in find_names(text, groups)}) > 1:
-        return SEVERAL
-    return REFUSES if is_refusal(text) else NONE
+def _grade_open(example: Example, text: str) -> Verdict:
+    """Grade by whether the text contains an accepted answer as whole words that are not negated.
 
-
-def judge_numbers(task: Task, example: Example, text: str) -> Verdict:
-    """By the number that the text gives as its result; 7.0 equals 7."""
-    mention = asserted_number(example.question, text)
-    if mention is None:
-        return REFUSES if is_refusal(text) else NONE
-    return ACCEPTED if mention.value in {as_number(a) for a in example.answers} else OTHER
-
-
-def judge_open(task: Task, example: Example, text: str) -> Verdict:
-    """By whether an accepted answer stands in the text as whole words and is not negated.
-
-    A date counts in any usual spelling, a number in digits or words.
+    A date counts in any usual spelling, a number in digits or in words.
     """
     spellings = [spelling for answer in example.answers for spelling in (answer, *date_spellings(answer))]
     numbers = {as_number(answer) for answer in example.answers} - {None}
@@ -96,46 +214,4 @@ def judge_open(task: Task, example: Example, text: str) -> Verdict:
         return ACCEPTED
     if mentions:
         return NEGATED
-    return REFUSES if is_refusal(text) else LACKS
-
-
-JUDGES: dict[Kind, Judge] = {
-    "names": judge_names,
-    "numbers": judge_numbers,
-    "choices": judge_choices,
-    "open": judge_open,
-}
-"""Kind of task -> judge."""
-
-
-def judge(task: Task, example: Example, answer: Answer) -> Verdict:
-    """The verdict on one answer.
-
-    A thinking model's reasoning has no say.  An answer that was cut off at the token limit is undecided unless it had
-    asserted something whole by then: what comes after the cut could still have named the answer, or changed its last
-    word.
-    """
-    answer = answer.final
-    if not answer.text.strip():
-        return EMPTY if answer.stopped else CUT_OFF
-    verdict = JUDGES[task.kind](task, example, answer.text)
-    if answer.stopped:
-        return verdict
-    if verdict in (NONE, LACKS, SEVERAL) or is_cut_inside(task, example, answer):
-        return CUT_OFF
-    return verdict
-
-
-def is_cut_inside(task: Task, example: Example, answer: Answer) -> bool:
-    """True if an answer was cut off where its assertion may go on: inside its last word, or before a result."""
-    answer = answer.final
-    if answer.stopped or task.kind == "open":
-        return False
-    if task.kind == "numbers":
-        if announces_result(answer.text):
-            return True
-        mention = asserted_number(example.question, answer.text)
-    else:
-        asserted = asserted_choice if task.kind == "choices" else asserted_name
-        mention = asserted(answer.text, possible_answers(task, example))
-    return mention is not None and mention.stop == len(answer.text)
+    return REFUSAL if is_refusal(text) else ABSENT
