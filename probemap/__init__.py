@@ -1,15 +1,14 @@
-"""Where in a language model's hidden states can you read that its answer is wrong?
+"""Where in the hidden states of a language model can you read that its answer is incorrect?
 
-The public names, in the order of the way through the house:
-data -> answer -> judge -> locate -> capture -> map -> figure -> detector.  Nothing heavy is imported until it is used.
+The public names, in the order of the data flow: data, answer, grade, locate, capture, map, figure, detector.  A name is
+imported on first use, so that ``import probemap`` does not load torch.
 """
 
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-# A function that is named as its room is imported from there: `from probemap.grading.rules import judge`.
-_ROOM_OF = {
+_MODULE_OF = {
     "Example": "records",
     "Task": "records",
     "Answer": "records",
@@ -19,6 +18,10 @@ _ROOM_OF = {
     "ProbemapError": "records",
     "POSITIONS": "positions",
     "resolve": "positions",
+    "grade": "grading.rules",
+    "locate": "grading.locate",
+    "llm_grader": "grading.llm",
+    "llm_locator": "grading.llm",
     "TASKS": "tasks.builtin",
     "load_task": "tasks.loading",
     "load_model": "models.model",
@@ -41,14 +44,14 @@ _ROOM_OF = {
     "generate_with_score": "detectors.scorer",
 }
 
-__all__ = sorted([*_ROOM_OF, "__version__"])
+__all__ = sorted([*_MODULE_OF, "__version__"])
 __version__ = version("probemap")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'probemap' has no attribute {name!r}")
-    return getattr(import_module(f"probemap.{_ROOM_OF[name]}"), name)
+    return getattr(import_module(f"probemap.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

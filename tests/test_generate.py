@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import make_answer
 
-from probemap.grading.llm import assessor_here, extraction, extracts_locator
+from probemap.grading.llm import extract_locator, extraction_task, model_judge
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import PromptFormat, make_prompt
@@ -116,8 +116,8 @@ def test_a_model_can_be_asked_for_the_exact_answer(smollm: Model) -> None:
     ]
     examples = [Example(str(i), question, ("",)) for i, (question, _) in enumerate(pairs)]
     said = [make_answer(text, [text], ["?"], id_=e.id) for e, (_, text) in zip(examples, pairs, strict=True)]
-    (batch,) = assessor_here(smollm).ask(extraction(examples, said))
-    find = extracts_locator({pairs[int(id_)]: reply for id_, reply in batch})
-    found = [find(question, text, []) for question, text in pairs]
+    (batch,) = model_judge(smollm).respond(extraction_task(examples, said))
+    find = extract_locator({pairs[int(id_)]: reply for id_, reply in batch})
+    found = [find([])(question, text) for question, text in pairs]
     copied = [text[span[0] : span[1]] if span else None for (_, text), span in zip(pairs, found, strict=True)]
     assert copied == ["Austria", "Leonardo da Vinci", None]

@@ -13,7 +13,8 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.grading.llm import extracts_locator, judgement, verdict_from
+from probemap.grading.llm import extract_locator, grading_task, parse_verdict
+from probemap.grading.rules import grade_answer
 from probemap.logger import Logger
 from probemap.models import endpoint
 from probemap.models.loading import Endpoint, Loader
@@ -235,20 +236,23 @@ def test_a_server_without_a_question_to_ask_it_is_refused(run: Run) -> None:
     ],
 )
 def test_a_judge_s_first_word_is_its_verdict(said: str, correct: bool | None) -> None:
-    answer = make_answer("Rome", ["Rome"], ["?"])
-    assert verdict_from(said, answer).correct is correct
+    assert parse_verdict(said).correct is correct
 
 
 def test_an_answer_cut_off_is_undecided_unless_it_is_right_already() -> None:
     answer = make_answer("Ro", ["Ro"], ["?"], stopped=False)
-    assert [verdict_from(said, answer).correct for said in ("yes", "no", None)] == [True, None, None]
+    example = TASK.examples[0]
+    verdicts = [grade_answer(TASK, example, answer, lambda e, t, r=r: parse_verdict(r)) for r in ("yes", "no", "?")]
+    assert [verdict.correct for verdict in verdicts] == [True, None, None]
+    empty = make_answer("", [], ["?"], stopped=False)
+    assert grade_answer(TASK, example, empty, lambda e, t: parse_verdict("yes")).correct is None, "no text, no prompt"
 
 
 @given(st.text())
 def test_an_answer_cannot_leave_its_marks(text: str) -> None:
     answer = make_answer(text, [text], ["?"])
     example = Example("a", "Who?", ("Ann",))
-    task = judgement([example], [answer])
+    task = grading_task([example], [answer])
     if not text.strip():
         assert task.examples == ()
         return
@@ -258,9 +262,9 @@ def test_an_answer_cannot_leave_its_marks(text: str) -> None:
 
 
 def test_a_copy_counts_only_where_it_stands_in_the_text() -> None:
-    find = extracts_locator({("q", "It is Rome."): "Rome.", ("q", "Rome it is."): "Roma", ("q", "x"): "no answer"})
+    find = extract_locator({("q", "It is Rome."): "Rome.", ("q", "Rome it is."): "Roma", ("q", "x"): "no answer"})
     texts = ("It is Rome.", "Rome it is.", "x", "unasked")
-    assert [find("q", text, []) for text in texts] == [(6, 10), None, None, None]
+    assert [find([])("q", text) for text in texts] == [(6, 10), None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -275,8 +279,8 @@ def test_a_copy_counts_only_where_it_stands_in_the_text() -> None:
 def test_what_repeats_the_question_is_no_exact_answer_unless_it_was_offered(
     question: str, possible: Any, place: tuple[int, int] | None
 ) -> None:
-    find = extracts_locator({(question, "It's Mars, so be it."): "Mars"})
-    assert find(question, "It's Mars, so be it.", possible) == place
+    find = extract_locator({(question, "It's Mars, so be it."): "Mars"})
+    assert find(possible)(question, "It's Mars, so be it.") == place
 
 
 # --- decisions ---

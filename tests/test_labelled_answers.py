@@ -14,8 +14,8 @@ import numpy as np
 from conftest import make_answer
 from scipy.stats import fisher_exact
 
-from probemap.grading.locate import locate
-from probemap.grading.rules import judge
+from probemap.grading.locate import locate_answer
+from probemap.grading.rules import grade_answer
 from probemap.tasks.loading import load_task
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("labelled_answers.jsonl").read_text("utf-8").splitlines()]
@@ -28,8 +28,8 @@ def outcomes() -> list[tuple[bool | None, str | None, bool | None, str | None]]:
         task = load_task(row["task"])
         example = next(e for e in task.examples if e.question == row["question"])
         answer = make_answer(row["text"], list(row["text"]), ["?"], stopped=row["stopped"])
-        span, _ = locate(task, example, answer)
-        verdict = judge(task, example, answer)
+        span, _ = locate_answer(task, example, answer)
+        verdict = grade_answer(task, example, answer)
         found.append((row["correct"], row["exact"], verdict.correct, span.text if span else None))
     return found
 

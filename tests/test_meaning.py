@@ -8,7 +8,7 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.grading.locate import find_words, locate, token_span
+from probemap.grading.locate import find_words, locate_answer, token_span
 from probemap.records import Answer, Example, Judgement, Span, Task, Verdict
 from probemap.studies.semantics import Gives, entropy, meanings
 
@@ -26,7 +26,7 @@ def said(text: str) -> Answer:
 
 def meant(task: Task, *texts: str) -> tuple[list[int], list[Gives]]:
     answers = [said(text) for text in texts]
-    judged = [Judgement("q", Verdict(None, ""), *locate(task, EXAMPLE, a)) for a in answers]
+    judged = [Judgement("q", Verdict(None, ""), *locate_answer(task, EXAMPLE, a)) for a in answers]
     return meanings(task, EXAMPLE, answers, judged)
 
 
@@ -90,7 +90,7 @@ def test_words_that_two_different_answers_contain_mean_neither() -> None:
 
 def test_verdicts_are_not_looked_at() -> None:
     answers = [said("Austria"), said("Germany"), said("Austria")]
-    judged = [Judgement("q", Verdict(True, "x"), *locate(COUNTRIES, EXAMPLE, a)) for a in answers]
+    judged = [Judgement("q", Verdict(True, "x"), *locate_answer(COUNTRIES, EXAMPLE, a)) for a in answers]
     other = [replace(j, verdict=Verdict(i > 0, "y")) for i, j in enumerate(judged)]
     assert meanings(COUNTRIES, EXAMPLE, answers, judged) == ([0, 1, 0], ["answer"] * 3)
     assert meanings(COUNTRIES, EXAMPLE, answers, other) == ([0, 1, 0], ["answer"] * 3)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.grading.rules import JUDGES
+from probemap.grading.rules import rule_grader
 from probemap.models.prompts import fill_template
 from probemap.records import DataError
 from probemap.tasks.loading import load_task
@@ -146,10 +146,10 @@ def test_adapt_rows_gives_examples(name: str) -> None:
     assert [(e.id, e.question, e.answers) for e in task.examples] == EXPECTED[name]
     for example in task.examples:
         assert example.question in fill_template(task.prompt, example)
-        verdict = JUDGES[task.kind](task, example, f"{example.answers[0]}.")
+        verdict = rule_grader(task)(example, f"{example.answers[0]}.")
         assert verdict.correct is True, "the preferred answer alone is correct"
         for choice in set(example.choices) - set(example.answers):
-            assert JUDGES[task.kind](task, example, f"{choice}.").correct is False
+            assert rule_grader(task)(example, f"{choice}.").correct is False
 
 
 def test_adapt_rows_shuffles_choices_graded_by_letter_or_words() -> None:
@@ -161,12 +161,12 @@ def test_adapt_rows_shuffles_choices_graded_by_letter_or_words() -> None:
     letter = "ABC"[indices[0]]
     assert f"{letter}) gold" in fill_template(task.prompt, example)
     for text in (letter, f"({letter})", f"The answer is {letter}.", f"{letter}) gold", "It is gold."):
-        assert JUDGES["choices"](task, example, text).correct is True, text
+        assert rule_grader(task)(example, text).correct is True, text
     incorrect = "ABC"[indices[0] - 1]
-    assert JUDGES["choices"](task, example, f"{incorrect}.").correct is False
+    assert rule_grader(task)(example, f"{incorrect}.").correct is False
     assert (
-        JUDGES["choices"](task, example, f"{incorrect}) gold").correct is None
-        or not JUDGES["choices"](task, example, f"{incorrect}) gold").correct
+        rule_grader(task)(example, f"{incorrect}) gold").correct is None
+        or not rule_grader(task)(example, f"{incorrect}) gold").correct
     )
 
 

@@ -7,8 +7,8 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.grading.locate import locate
-from probemap.grading.rules import CUT_OFF, judge
+from probemap.grading.locate import locate_answer
+from probemap.grading.rules import CUT_OFF, grade_answer
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.positions import resolve
 from probemap.probing.baselines import baselines
@@ -28,8 +28,8 @@ def test_the_answer_proper_is_judged_and_located() -> None:
     answer = thought([*TOKENS, ""])
     assert answer.n_reasoning == 7
     assert answer.final.text == "It is Italy."
-    assert judge(TASK, EXAMPLE, answer).correct is True, "Spain was only thought of"
-    span, _ = locate(TASK, EXAMPLE, answer)
+    assert grade_answer(TASK, EXAMPLE, answer).correct is True, "Spain was only thought of"
+    span, _ = locate_answer(TASK, EXAMPLE, answer)
     assert span is not None
     assert (span.start, span.stop, span.text) == (10, 11, "Italy")
     at = {name: resolve(name, answer, span) for name in ("last_q", "first_answer", "second_answer", "-1", "-5", "-6")}
@@ -41,14 +41,14 @@ def test_the_answer_proper_is_judged_and_located() -> None:
 
 
 def judgement(answer: Answer) -> Judgement:
-    return Judgement(answer.id, judge(TASK, EXAMPLE, answer), locate(TASK, EXAMPLE, answer)[0])
+    return Judgement(answer.id, grade_answer(TASK, EXAMPLE, answer), locate_answer(TASK, EXAMPLE, answer)[0])
 
 
 def test_reasoning_without_an_end_is_an_answer_that_was_cut_off() -> None:
     answer = thought(TOKENS[:5], stopped=False)
     assert (answer.n_reasoning, answer.final.text) == (5, "")
-    assert judge(TASK, EXAMPLE, answer) == CUT_OFF
-    assert locate(TASK, EXAMPLE, answer) == (None, "empty answer")
+    assert grade_answer(TASK, EXAMPLE, answer) == CUT_OFF
+    assert locate_answer(TASK, EXAMPLE, answer) == (None, "empty answer")
     assert [resolve(name, answer, None) for name in ("first_answer", "-1", "last_q")] == [None, None, 0]
 
 

@@ -21,7 +21,7 @@ from probemap.detectors.fit import fit_detector
 from probemap.detectors.head import Cell
 from probemap.detectors.provenance import Provenance
 from probemap.detectors.scorer import Score, Scorer, check_belongs, generate_with_score, in_parts
-from probemap.grading.locate import locate
+from probemap.grading.locate import locate_answer
 from probemap.models.model import Model, load_model
 from probemap.records import DataError, DetectorError, Example, ProbemapError, RunError, Task, TextAnswer
 from probemap.runs.integrity import answers_of
@@ -269,13 +269,13 @@ def test_what_is_located_already_is_not_located_again(
     answers = list(answers_of(run, task))[:4]
     examples = task.examples[:4]
     scorer = Scorer(detector, chat_model)
-    places = [locate(task, e, a) for e, a in zip(examples, answers, strict=True)]
+    places = [locate_answer(task, e, a) for e, a in zip(examples, answers, strict=True)]
     whole = scorer.score(examples, answers)
 
     def never(*_: Any) -> Any:
         raise AssertionError("located again")
 
-    monkeypatch.setattr(scoring, "locate", never)
+    monkeypatch.setattr(scoring, "locate_answer", never)
     assert scorer.score(examples, answers, places) == whole
     first, (span, _) = answers[0], places[0]
     assert span is not None

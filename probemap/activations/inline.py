@@ -19,7 +19,7 @@ from probemap.activations.capture import Reader
 from probemap.activations.hooks import parse_layers
 from probemap.activations.recorder import HookRecorder
 from probemap.activations.store import Layout, States
-from probemap.grading.locate import LOCATORS, locate
+from probemap.grading.locate import locate_answer
 from probemap.models.model import Model
 from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Task
@@ -48,8 +48,7 @@ class InlineCapture:
         seen: of each answer (passes, n_layers, d), as `HookRecorder.states`, the last token's pass included.
         """
         examples = {e.id: e for e in self.task.examples}
-        find = LOCATORS[self.task.kind]
-        spans = [locate(self.task, examples[a.id], a, find)[0] for a in answers]
+        spans = [locate_answer(self.task, examples[a.id], a)[0] for a in answers]
         indices = token_indices(answers, spans, self.positions)
         kept = np.stack(
             [

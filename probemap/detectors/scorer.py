@@ -13,8 +13,9 @@ from probemap.activations.recorder import HookRecorder
 from probemap.activations.store import States
 from probemap.detectors.detector import Detector
 from probemap.detectors.provenance import Provenance
-from probemap.grading.llm import assessor_here, extraction, extracts_locator
-from probemap.grading.locate import LOCATORS, Locator, locate
+from probemap.grading.llm import extract_locator, extraction_task, model_judge
+from probemap.grading.locate import LOCATORS, LocatorFactory, locate_answer
+from probemap.grading.rules import possible_answers
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.generate import (
     GenerationRequest,
@@ -232,8 +233,11 @@ class Scorer:
     ) -> tuple[list[tuple[str | None, str]], Indices]:
         """For each answer its exact answer or why there is none; and the token of each cell, (n, cells)."""
         if places is None:
-            locator = self._locator(examples, answers)
-            places = [locate(self.provenance.task, e, a, locator) for e, a in zip(examples, answers, strict=True)]
+            task, locator_for = self.provenance.task, self._locator(examples, answers)
+            places = [
+                locate_answer(task, e, a, locator_for(possible_answers(task, e)))
+                for e, a in zip(examples, answers, strict=True)
+            ]
         _check_places(places, answers)
         spans = [span for span, _ in places]
         columns = [token_indices(answers, spans, (cell.position,)) for cell in self.detector.cells]
@@ -275,14 +279,14 @@ class Scorer:
             why = f"{why or 'a position is missing'}: judged by {branch.where}"
         return Score(id_, p, flagged, score, by, exact, why if by == "fallback" else "")
 
-    def _locator(self, examples: Sequence[Example], answers: Sequence[Answer]) -> Locator:
+    def _locator(self, examples: Sequence[Example], answers: Sequence[Answer]) -> LocatorFactory:
         name = self.provenance.locator
         if name != "model":
             return LOCATORS[name]
-        asked = extraction(examples, answers)
-        said = {id_: text for batch in assessor_here(self.model).ask(asked) for id_, text in batch}
+        asked = extraction_task(examples, answers)
+        said = {id_: text for batch in model_judge(self.model).respond(asked) for id_, text in batch}
         pairs = zip(examples, answers, strict=True)
-        return extracts_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
+        return extract_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
 
 
 def generate_with_score(

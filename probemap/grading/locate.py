@@ -171,8 +171,8 @@ LOCATORS: dict[str, LocatorFactory] = {
     "choices": choice_locator,
     "none": lambda possible: locate_nothing,
 }
-"""Name -> locator for a closed set of answers.  The names of the first three are the kinds of task that they are for; for
-open questions a language model can locate, see `llm.llm_locator`."""
+"""Name -> locator for a closed set of answers.  The first three are named after the kind of task that they are for; for
+open questions see `llm.llm_locator`."""
 
 
 def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probemap.grading.locate import LOCATORS, Locator, find_words, locate, paper_locator, token_span
-from probemap.grading.rules import judge as judge_by_rules
+from probemap.grading.locate import LOCATORS, LocatorFactory, find_words, locate_answer, paper_locator, token_span
+from probemap.grading.rules import grade_answer, possible_answers
 from probemap.logger import SILENT, Logger
 from probemap.models.loading import Endpoint, Loader, Models
 from probemap.records import Answer, DataError, Judgement, JudgeResponse, RunError, Span, Task, Verdict
@@ -18,7 +18,7 @@ from probemap.runs.run import Run
 from probemap.tasks.supplied import ManualLabel, read_manual_labels
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; the rules do not need them
-    from probemap.grading.llm import Assessor
+    from probemap.grading.llm import LLMJudge
 
 
 def judge(
@@ -74,7 +74,7 @@ def judge(
             if not needed:
                 return
             answers = list(answers_of(run, task))
-            verdicts = [a.verdict or judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
+            verdicts = [a.verdict or grade_answer(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
             paper = locator == "paper"
             find = None if copied else LOCATORS[ordinary if paper else locator]
             if find is not None and options.judge == "rules":
@@ -110,14 +110,14 @@ def judge_of(
     by_model = made.get("judge") == "model"
 
     def rules(task: Task, answers: Sequence[Answer]) -> list[Verdict]:
-        return [judge_by_rules(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
+        return [grade_answer(task, e, a) for e, a in zip(task.examples, answers, strict=True)]
 
     if find is not None and not by_model:
         return lambda task, answers: _judgements(task, answers, rules(task, answers), find)
     server = Endpoint(made["endpoint"], made["served"] or "") if made.get("endpoint") else None
     options = Judging(made["locator"], made.get("judge", "rules"), server)
     assessor, known = _assessor(run, options, None, models, logger), run.opinions()
-    logger.log(f"{assessor.who} is asked about the samples, as far as it was not before")
+    logger.log(f"{assessor.name} is asked about the samples, as far as it was not before")
 
     def judged(task: Task, answers: Sequence[Answer]) -> list[Judgement]:
         asked = _Asked(run, task, answers, assessor, SILENT, known)
@@ -128,23 +128,23 @@ def judge_of(
 
 
 def _judgements(
-    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: Locator, paper: bool = False
+    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorFactory, paper: bool = False
 ) -> list[Judgement]:
     made = []
     for example, said, verdict in zip(task.examples, answers, verdicts, strict=True):
-        here = paper_locator(example, verdict.correct, find) if paper else find
-        made.append(Judgement(said.id, verdict, *locate(task, example, said, here)))
+        locator = find(possible_answers(task, example))
+        locator = paper_locator(example, verdict.correct, locator) if paper else locator
+        made.append(Judgement(said.id, verdict, *locate_answer(task, example, said, locator)))
     return made
 
 
-def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models | None, logger: Logger) -> "Assessor":
-    from probemap.grading.llm import assessor_at, assessor_here
-    from probemap.models.endpoint import served_name
+def _assessor(run: Run, options: Judging, loader: Loader | None, models: Models | None, logger: Logger) -> "LLMJudge":
+    from probemap.grading.llm import endpoint_judge, model_judge
 
     if options.endpoint is not None:
-        return assessor_at(replace(options.endpoint, served=served_name(options.endpoint)), log=logger.log)
+        return endpoint_judge(options.endpoint, log=logger.log)
     model = (loader or loader_of(run)).load({} if models is None else models)
-    return assessor_here(model, log=logger.log)
+    return model_judge(model, log=logger.log)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Asked:
     run: Run
     task: Task
     answers: Sequence[Answer]
-    assessor: "Assessor"
+    assessor: "LLMJudge"
     logger: Logger
     known: list[JudgeResponse]
     """What it has said so far; what it says now is added."""
@@ -162,7 +162,7 @@ class _Asked:
     def judgements(
         self,
         verdicts: list[Verdict],
-        find: Locator | None,
+        find: LocatorFactory | None,
         judges: bool,
         paper: bool,
         decisions: Mapping[str, ManualLabel],
@@ -185,37 +185,41 @@ class _Asked:
         now = _decided(self.answers, made, decisions)
         differ = _disagreements(self.task, self.answers, rules, made, now, judges, find is None)
         self.run.write("disagreements.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in differ))
-        _tell_agreement(self.run, self.assessor.who, rules, made, judges, len(differ), self.logger)
+        _tell_agreement(self.run, self.assessor.name, rules, made, judges, len(differ), self.logger)
         return made
 
     def verdicts(self) -> list[Verdict]:
-        from probemap.grading.llm import judgement, verdict_from
+        from probemap.grading.llm import grading_task, parse_verdict
 
         # A verdict that came with the answer is somebody's own.
         pairs = [(e, a) for e, a in zip(self.task.examples, self.answers, strict=True) if a.verdict is None]
-        said = self._replies(judgement([e for e, _ in pairs], [a for _, a in pairs]))
-        return [a.verdict or verdict_from(said.get(a.id), a) for a in self.answers]
-
-    def locator(self) -> Locator:
-        from probemap.grading.llm import extraction, extracts_locator
-
-        said = self._replies(extraction(self.task.examples, self.answers))
+        said = self._replies(grading_task([e for e, _ in pairs], [a for _, a in pairs]))
         pairs = zip(self.task.examples, self.answers, strict=True)
-        return extracts_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
+        return [
+            a.verdict or grade_answer(self.task, e, a, lambda example, text, id_=a.id: parse_verdict(said[id_]))
+            for e, a in pairs
+        ]
+
+    def locator(self) -> LocatorFactory:
+        from probemap.grading.llm import extract_locator, extraction_task
+
+        said = self._replies(extraction_task(self.task.examples, self.answers))
+        pairs = zip(self.task.examples, self.answers, strict=True)
+        return extract_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
 
     def _replies(self, asked: Task) -> dict[str, str]:
         """Id -> what the model says; opinions that the folder holds are not asked for again."""
-        from probemap.grading.llm import opinions, replies
+        from probemap.grading.llm import new_responses, responses_by_id
 
         new = 0
-        for batch in opinions(self.assessor, asked, self.known):
+        for batch in new_responses(self.assessor, asked, self.known):
             if not new:
-                self.logger.log(f"{self.assessor.who} is asked for {asked.name}, {len(asked.examples)} texts in all")
+                self.logger.log(f"{self.assessor.name} is asked for {asked.name}, {len(asked.examples)} texts in all")
             self.run.append_opinions(batch)
             self.known.extend(batch)
             new += len(batch)
             self.logger.progress(asked.name, new, len(asked.examples))
-        return replies(self.assessor, asked, self.known)
+        return responses_by_id(self.assessor, asked, self.known)
 
 
 def _disagreements(

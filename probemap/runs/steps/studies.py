@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from probemap.grading.rules import REFUSES
+from probemap.grading.rules import REFUSAL
 from probemap.logger import SILENT, Logger
 from probemap.models.loading import Models
 from probemap.records import Answer, Example, Judgement, Task
@@ -133,7 +133,7 @@ def sampled_of(task: Task, example: Example, answers: Sequence[Answer], judgemen
     verdicts = [j.verdict for j in judgements]
     # Who judged has the last word on what a refusal is.
     given: list[Gives] = [
-        "refusal" if v == REFUSES else "answer" if v.correct is not None else g
+        "refusal" if v == REFUSAL else "answer" if v.correct is not None else g
         for v, g in zip(verdicts, gives, strict=True)
     ]
     return Sampled(example.id, tuple(v.correct for v in verdicts), tuple(meaning), tuple(given))
