@@ -242,7 +242,8 @@ def test_a_judge_s_first_word_is_its_verdict(said: str, correct: bool | None) ->
 def test_an_answer_cut_off_is_undecided_unless_it_is_right_already() -> None:
     answer = make_answer("Ro", ["Ro"], ["?"], stopped=False)
     example = TASK.examples[0]
-    verdicts = [grade_answer(TASK, example, answer, lambda e, t, r=r: parse_verdict(r)) for r in ("yes", "no", "?")]
+    responses = iter(("yes", "no", "?"))
+    verdicts = [grade_answer(TASK, example, answer, lambda e, t: parse_verdict(next(responses))) for _ in range(3)]
     assert [verdict.correct for verdict in verdicts] == [True, None, None]
     empty = make_answer("", [], ["?"], stopped=False)
     assert grade_answer(TASK, example, empty, lambda e, t: parse_verdict("yes")).correct is None, "no text, no prompt"

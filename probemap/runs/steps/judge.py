@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probemap.grading.locate import LOCATORS, LocatorFactory, find_words, locate_answer, paper_locator, token_span
-from probemap.grading.rules import grade_answer, possible_answers
+from probemap.grading.rules import grade, grade_answer, possible_answers
 from probemap.logger import SILENT, Logger
 from probemap.models.loading import Endpoint, Loader, Models
 from probemap.records import Answer, DataError, Judgement, JudgeResponse, RunError, Span, Task, Verdict
@@ -194,11 +194,7 @@ class _Asked:
         # A verdict that came with the answer is somebody's own.
         pairs = [(e, a) for e, a in zip(self.task.examples, self.answers, strict=True) if a.verdict is None]
         said = self._replies(grading_task([e for e, _ in pairs], [a for _, a in pairs]))
-        pairs = zip(self.task.examples, self.answers, strict=True)
-        return [
-            a.verdict or grade_answer(self.task, e, a, lambda example, text, id_=a.id: parse_verdict(said[id_]))
-            for e, a in pairs
-        ]
+        return grade(self.task, self.answers, grader=lambda example, text: parse_verdict(said[example.id]))
 
     def locator(self) -> LocatorFactory:
         from probemap.grading.llm import extract_locator, extraction_task
