@@ -330,6 +330,50 @@ def _module_level(tree: ast.Module) -> Iterator[ast.AST]:
         stack.extend(ast.iter_child_nodes(node))
 
 
+# Forbidden imports and calls
+
+PICKLE_MODULES = frozenset("pickle cPickle _pickle cloudpickle joblib dill marshal shelve".split())
+FORBIDDEN_CALLS = frozenset("eval exec compile __import__ torch.load numpy.load np.load".split())
+
+
+def imported_names(module: Module) -> set[str]:
+    """Return the absolute dotted names that a module imports, such as ``torch`` and ``torch.nn.Module``."""
+    names: set[str] = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(module, node)
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def libraries(module: Module) -> set[str]:
+    """Return the top-level packages that a module imports, those for type checkers included."""
+    return {name.split(".")[0] for name in imported_names(module)}
+
+
+def unsafe_code(module: Module) -> list[str]:
+    """Return the imports and calls that unpickle, evaluate strings, or trust remote code."""
+    lines = [f"{module.name}: import {name}" for name in sorted(libraries(module) & PICKLE_MODULES)]
+    lines += [f"{module.name}: import {name}" for name in sorted(imported_names(module) & FORBIDDEN_CALLS)]
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node.func)
+            if call in FORBIDDEN_CALLS or call.removeprefix("builtins.") in FORBIDDEN_CALLS:
+                lines.append(f"{module.name}:{node.lineno}: {call}()")
+            lines += [
+                f"{module.name}:{node.lineno}: {keyword.arg}={ast.unparse(keyword.value)}"
+                for keyword in node.keywords
+                if (keyword.arg, ast.unparse(keyword.value)) in _UNSAFE_KEYWORDS
+                or (keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) != "False")
+            ]
+    return lines
+
+
+_UNSAFE_KEYWORDS = frozenset({("allow_pickle", "True"), ("weights_only", "False")})
+
+
 # Summary
 
 

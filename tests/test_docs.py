@@ -1,86 +1,225 @@
-"""What the page on reading a map says is so: its code prints what the page shows, and what it names exists."""
+"""Documentation: links and anchors resolve, code runs and prints what the page shows, names and numbers exist."""
 
+import json
 import re
+import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
+import click
 import pytest
 from typer.main import get_command
 
+import probemap
 from probemap.cli.main import app
 from probemap.probing.baselines import MEANINGS
 from probemap.probing.cell_scores import MIN_PER_CLASS
 from probemap.probing.probe_map import ProbeMap
+from probemap.runs.run import OUTPUTS
 
-DOCS = Path(__file__).parent.parent / "docs"
-PAGE = (DOCS / "reading.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+}
+README, READING, SCALE = PAGES["README.md"], PAGES["docs/reading.md"], PAGES["docs/scale.md"]
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+VERBS: dict[str, click.Command] = get_command(app).commands  # type: ignore[attr-defined]
+NEEDS_A_SERVER = {"docs/serving.md"}  # test_docs_serving runs it
 
 
-def test_the_page_s_python_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    exec(compile(code, "reading.md", "exec"), {})  # the page is ours
-    printed = capsys.readouterr().out
-    assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
-    # Another processor may round otherwise.
-    numbers = [[float(number) for number in NUMBER.findall(text)] for text in (printed, shown)]
-    assert numbers[0] == pytest.approx(numbers[1], abs=0.011)
+def blocks(page: str, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
-def test_the_page_names_what_there_is() -> None:
-    assert "`exact_answer_words`" in PAGE
+def prose(page: str) -> str:
+    """Return a page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def options(verb: str) -> set[str]:
+    return {option for parameter in VERBS[verb].params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def commands(page: str) -> list[tuple[str, str]]:
+    """Return the commands in a page's shell blocks, as (program and verb, arguments); continued lines are joined."""
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
+    return re.findall(r"\b((?:probemap|make) [a-z][\w-]*)([^\n|;&]*)", lines)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_resolve(name: str) -> None:
+    page = prose(PAGES[name])
+    for target in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", page):
+        link = "".join(target)
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        assert file.exists(), f"{name} links to {link}"
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), f"{name} links to {link}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_exist_with_their_options(name: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command, arguments in commands(PAGES[name]):
+        program, verb = command.split()
+        if program == "make":
+            assert re.search(rf"^{verb}:", makefile, re.MULTILINE), command
+        else:
+            assert set(re.findall(r"--[a-z][\w-]*", arguments)) <= options(verb) | {"--help"}, command
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES) - NEEDS_A_SERVER))
+def test_python_blocks_run_and_print_what_the_page_shows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = PAGES[name]
+    namespace: dict[str, object] = {}
+    for code in blocks(page, "python"):
+        exec(compile(code, name, "exec"), namespace)  # our own pages
+    printed, shown = capsys.readouterr().out, "".join(blocks(page, "text"))
+    if blocks(page, "python") and shown:
+        assert NUMBER.sub("#", printed) == NUMBER.sub("#", shown)
+        numbers = [[float(number) for number in NUMBER.findall(text)] for text in (printed, shown)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.011)  # other processors round differently
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    for name in probemap.__all__:
+        value = getattr(probemap, name)
+        assert isinstance(value, str | dict) or value.__doc__, name
+    with pytest.raises(AttributeError, match="module 'probemap' has no attribute 'nothing'"):
+        probemap.nothing  # noqa: B018
+
+
+# README
+
+
+def test_readme_example_prints_the_planted_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks(README, "python")
+    exec(compile(code, "README.md", "exec"), {})  # our own page
+    assert re.match(r"Cell\(layer=2, position='exact_answer_last', auc=0\.9\d", capsys.readouterr().out)
+
+
+def test_readme_question_row_can_be_read(tmp_path: Path) -> None:
+    (row,) = blocks(README, "json")
+    (tmp_path / "questions.jsonl").write_text(row)
+    (example,) = probemap.load_task(tmp_path / "questions.jsonl").examples
+    assert example.answers == tuple(json.loads(row)["answers"])
+
+
+def test_readme_step_table_lists_the_outputs_of_every_step() -> None:
+    table = re.findall(r"^\| `probemap ([\w -]+)` \| (.*?) \|", README, re.MULTILINE)
+    assert {step: tuple(re.findall(r"`([\w.]+)`", outputs)) for step, outputs in table} == {
+        **OUTPUTS,
+        "answer": ("answers.jsonl",),
+    }
+
+
+# Command-line reference
+
+
+def test_cli_reference_is_up_to_date() -> None:
+    command = ["-m", "typer", "probemap.cli.main", "utils", "docs", "--name", "probemap"]
+    generated = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert generated.strip() == PAGES["docs/cli.md"].strip(), f"python {' '.join(command)} --output docs/cli.md"
+
+
+def test_cli_reference_lists_every_verb() -> None:
+    assert re.findall(r"^## `probemap ([\w-]+)`", PAGES["docs/cli.md"], re.MULTILINE) == list(VERBS)
+
+
+# How to read a map
+
+
+def test_reading_names_existing_methods_and_options() -> None:
+    assert "`exact_answer_words`" in READING
     assert "exact_answer_words" in MEANINGS
-    assert f"fewer than {MIN_PER_CLASS} right or {MIN_PER_CLASS} wrong" in PAGE
+    assert f"fewer than {MIN_PER_CLASS} right or {MIN_PER_CLASS} wrong" in READING
     for name in ("honest_best", "indistinguishable", "compare", "difference"):
-        assert f"`{name}`" in PAGE
+        assert f"`{name}`" in READING
         assert hasattr(ProbeMap, name)
-    commands = get_command(app).commands  # type: ignore[attr-defined]
-    options = {o for verb in ("map", "plot") for p in commands[verb].params for o in p.opts}
-    assert set(re.findall(r"--[a-z][\w-]+", PAGE)) <= options
-    for picture in re.findall(r'src="([^"]+)"', PAGE):
-        assert (DOCS / picture).stat().st_size < 300_000
+    assert set(re.findall(r"--[a-z][\w-]+", READING)) <= options("map") | options("plot")
+    for picture in re.findall(r'src="([^"]+)"', READING):
+        assert (ROOT / "docs" / picture).stat().st_size < 300_000
 
 
-def test_the_page_s_text_repeats_its_table() -> None:
-    table = re.findall(r"^\| ([^|-]+?) \| ([^|]+?) \| ([^|]+?) \|$", PAGE, re.MULTILINE)
-    cells = {what: (real, noise) for what, real, noise in table}
-    text = re.sub(r"^\|.*\n", "", PAGE, flags=re.MULTILINE)
-    for what in ("cells better than chance, by the band", "best cell, chosen inside, judged outside"):
-        assert all(value.split(" (")[0] in text for value in cells[what])
+def test_reading_text_repeats_its_table() -> None:
+    table = re.findall(r"^\| ([^|-]+?) \| ([^|]+?) \| ([^|]+?) \|$", READING, re.MULTILINE)
+    cells = {row: (real, noise) for row, real, noise in table}
+    text = re.sub(r"^\|.*\n", "", READING, flags=re.MULTILINE)
+    for row in ("cells better than chance, by the band", "best cell, chosen inside, judged outside"):
+        assert all(value.split(" (")[0] in text for value in cells[row])
     assert cells["cells not distinguishable from the best"][0] in text
     assert cells["cells whose own interval lies above 0.5"][1] in text
     assert cells["the highest cell's own 95 % interval"][1] in text
     assert cells["lowest, mean, highest cell"][1].split(", ")[0] in text
 
 
-SCALE = (DOCS / "scale.md").read_text(encoding="utf-8")
+# Scale
 
 
-def test_the_page_on_size_calculates_right() -> None:
+def test_scale_arithmetic_is_correct() -> None:
     table = dict(re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", SCALE, re.MULTILINE))
-    values = [float(value.split()[0].replace(",", "")) for what, value in table.items() if value[0].isdigit()]
+    values = [float(value.split()[0].replace(",", "")) for value in table.values() if value[0].isdigit()]
     weights, answers, layers, d = 70e9, 100_000, 80, 8192
-    tokens, said = answers * (150 + 60), answers * 60
+    tokens, generated = answers * (150 + 60), answers * 60
     operations = 2 * weights * tokens
-    whole = answers * layers * 15 * d * 4
+    size = answers * layers * 15 * d * 4
     expected = [
         tokens,
         operations,
         operations / (4 * 400e12) / 3600,
-        said,
-        said / 2000 / 3600,
-        whole / 1e12,
-        whole / 2 / 1e12,
+        generated,
+        generated / 2000 / 3600,
+        size / 1e12,
+        size / 2 / 1e12,
         answers * 20 * 5 * d * 2 / 1e12,
         answers * 5 * d * 4 / 1e9,
     ]
     assert values == pytest.approx(expected, rel=0.06)
 
 
-def test_the_commands_on_size_are_verbs_with_these_options() -> None:
-    verbs = get_command(app).commands  # type: ignore[attr-defined]
-    found = re.findall(r"probemap ([a-z-]+) ([^\n\"]*)", "\n".join(re.findall(r"```sh\n(.*?)```", SCALE, re.DOTALL)))
-    assert len(found) >= 5
-    for verb, rest in found:
-        options = {o for p in verbs[verb].params for o in p.opts}
-        assert set(re.findall(r"--[a-z][\w-]+", rest)) <= options
+def test_scale_shows_commands() -> None:
+    assert len(commands(SCALE)) >= 5
+
+
+# The checks themselves
+
+
+def test_commands_finds_every_command_of_a_shell_block() -> None:
+    lines = [
+        "```sh",
+        "pip install .",
+        "probemap map RUN \\",
+        "  --c auto",
+        "A=1 probemap plot RUN  # note",
+        "```",
+        "`probemap x --y`",
+    ]
+    page = "\n".join(lines)
+    assert [command for command, _ in commands(page)] == ["probemap map", "probemap plot"]
+    assert "--c auto" in commands(page)[0][1]
+
+
+def test_anchors_are_those_of_the_headings() -> None:
+    assert anchors("# How to read: a map\n```sh\n# comment\n```\n## `fit_map`, in short") == {
+        "how-to-read-a-map",
+        "fit_map-in-short",
+    }
+
+
+def test_pages_have_one_title_and_no_skipped_heading_level() -> None:
+    for name, page in PAGES.items():
+        levels = [len(marks) for marks in re.findall(r"^(#+) ", prose(page), re.MULTILINE)]
+        assert levels.count(1) == 1 == levels[0], name
+        assert all(b <= a + 1 for a, b in pairwise(levels)), name
