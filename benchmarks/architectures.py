@@ -18,7 +18,7 @@ from families import FAMILIES, some_answers, tiny  # noqa: E402
 from report import head, machine, row, write  # noqa: E402
 
 from probemap.activations.attention import attention_received  # noqa: E402
-from probemap.activations.capture import hidden_states  # noqa: E402
+from probemap.activations.forward import hidden_states  # noqa: E402
 from probemap.activations.hooks import SITES  # noqa: E402
 from probemap.models.model import Model  # noqa: E402
 from probemap.positions import token_indices  # noqa: E402

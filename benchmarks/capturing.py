@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from conftest import byte_level_tokenizer, save_tiny_model
 from report import head, machine, row, spread, write
 
-from probemap.activations import capture
+from probemap.activations.prefix import shared_prefix
+from probemap.activations.reader import Reader, fill_store, layout_for
 from probemap.activations.store import ActivationStore
 from probemap.models.batching import batches
 from probemap.models.loading import Loader
@@ -45,11 +46,12 @@ PEAK = """
 import re, sys
 from pathlib import Path
 Path("/proc/self/clear_refs").write_text("5")
-from probemap import activations, cli
-activations.SHARD_BYTES = int(sys.argv[2])
+from probemap.activations import layout
+from probemap.cli.main import main
+layout.SHARD_BYTES = int(sys.argv[2])
 sys.argv = ["probemap", "capture", sys.argv[1]]
 try:
-    cli.main()
+    main()
 finally:
     print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 """
@@ -60,8 +62,8 @@ def time_table(run: Run, repeats: int) -> list[str]:
     _, answers, judgements = read_answers(run)
     answers = answers[:TIMED]
     indices = token_indices(answers, [j.span for j in judgements[:TIMED]], DEFAULT_POSITIONS)
-    layout = replace(capture.layout_for(model, answers, indices, DEFAULT_POSITIONS), shard_rows=TIMED // 3)
-    prefix = capture.shared_prefix(model, answers)
+    layout = replace(layout_for(model, answers, indices, DEFAULT_POSITIONS), shard_rows=TIMED // 3)
+    prefix = shared_prefix(model, answers)
 
     def bare() -> None:
         with torch.inference_mode():
@@ -72,11 +74,11 @@ def time_table(run: Run, repeats: int) -> list[str]:
                     model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
 
     def captured(shared: bool) -> None:
-        reader = capture.Reader(model, answers, indices, layout, BATCH)
+        reader = Reader(model=model, answers=answers, indices=indices, layout=layout, batch_size=BATCH)
         if not shared:
             reader.__dict__["_prefix"] = None
         with tempfile.TemporaryDirectory() as folder:
-            list(capture.fill_store(ActivationStore.create(f"{folder}/store", layout), reader))
+            list(fill_store(ActivationStore.create(f"{folder}/store", layout), reader))
 
     timed: dict[str, Callable[[], None]] = {
         "a bare pass": bare,

@@ -27,6 +27,8 @@ _MODULE_OF = {
     "load_model": "models.model",
     "generate_answers": "models.generate",
     "ActivationStore": "activations.store",
+    "Activations": "activations.capture",
+    "capture": "activations.capture",
     "ProbeMap": "probing.probe_map",
     "fit_map": "probing.fit",
     "fit_logistic": "probing.logistic.solver",

@@ -1,6 +1,6 @@
 """Tiny random models of every family, built from their configurations: three layers, width 32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,9 @@ import torch
 import transformers
 from conftest import byte_level_tokenizer
 
+from probemap.activations.reader import Reader, ShardStore, fill_store
 from probemap.models.model import Model
+from probemap.positions import Indices
 from probemap.records import Answer
 
 _USUAL = {
@@ -68,3 +70,16 @@ def some_answers(model: Model, n: int = 9) -> list[Answer]:
         ids = tuple(int(t) for t in draw.integers(5, size, prompt + said))
         made.append(Answer(f"a{i}", "", "", ids, prompt, ((0, 0),) * len(ids), (-1.0,) * said, True))
     return made
+
+
+def fill(
+    store: ShardStore,
+    model: Model,
+    answers: Sequence[Answer],
+    indices: Indices,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **options: Any,
+) -> None:
+    """Write the missing shards of a store with a `Reader`; `options` are further fields of it."""
+    reader = Reader(model=model, answers=answers, indices=indices, layout=store.layout, **options)
+    list(fill_store(store, reader, progress=progress))

@@ -11,7 +11,7 @@ from test_crew import alone as alone
 from test_crew import cluster as cluster
 
 from probemap.activations.attention import attention_received
-from probemap.activations.capture import hidden_states
+from probemap.activations.forward import hidden_states
 from probemap.activations.store import ActivationStore
 from probemap.models.model import Model
 from probemap.positions import resolve, token_indices
@@ -90,7 +90,7 @@ def test_a_model_without_attention_is_refused() -> None:
 def test_weights_that_the_model_does_not_use_are_refused() -> None:
     model = tiny("falcon")
     answers = some_answers(model, 2)
-    with pytest.raises(ModelError, match="FalconAttention at block 0 does not show its attention weights"):
+    with pytest.raises(ModelError, match="FalconAttention at block 0 does not return its attention weights"):
         attention_received(model, answers, token_indices(answers, [None] * 2, ("-1",)), [None] * 2)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import some_answers
+from families import fill, some_answers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.activations import capture as room
-from probemap.activations.capture import capture, layout_for
+from probemap.activations import reader
+from probemap.activations.forward import hidden_states
+from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.model import Model
@@ -72,21 +73,21 @@ def test_a_capture_that_runs_out_of_memory_finishes(
     def filled(name: str) -> np.ndarray:
         store = ActivationStore.create(tmp_path / name, layout_for(chat_model, answers, indices, ("last_q", "-1")))
         told: list[str] = []
-        capture(chat_model, answers, indices, store, batch_size=12, log=told.append)
+        fill(store, chat_model, answers, indices, batch_size=12, log=told.append)
         texts.extend(told)
         return np.stack([store.read(layer, "-1") for layer in range(store.layout.n_layers)])
 
     texts: list[str] = []
     whole = filled("whole")
     assert texts == []
-    plain = room.hidden_states
+    plain = hidden_states
 
-    def scarce(model: Model, some: list[Any], *rest: Any) -> Any:
+    def scarce(model: Model, some: list[Any], *rest: Any, **options: Any) -> Any:
         if len(some) > 3 or any(a.id == "a7" for a in some):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return plain(model, some, *rest)
+        return plain(model, some, *rest, **options)
 
-    monkeypatch.setattr(room, "hidden_states", scarce)
+    monkeypatch.setattr(reader, "hidden_states", scarce)
     scant = filled("scant")
     rest = [i for i in range(12) if i != 7]
     np.testing.assert_allclose(scant[:, rest], whole[:, rest], atol=1e-5)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import SUPPORTED, some_answers, tiny
+from families import SUPPORTED, fill, some_answers, tiny
 
-from probemap.activations.capture import capture, fill_store, hidden_states, layout_for
+from probemap.activations.forward import hidden_states
 from probemap.activations.hooks import find_blocks
+from probemap.activations.layout import Layout
 from probemap.activations.prefix import Prefix, shared_prefix
-from probemap.activations.store import ActivationStore, Layout
+from probemap.activations.reader import fill_store, layout_for
+from probemap.activations.store import ActivationStore
 from probemap.models.generate import generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import make_prompt
@@ -154,7 +156,7 @@ def test_a_beginning_that_gives_other_states_is_not_used(
     indices = token_indices(answers, [None] * len(answers), NAMES)
     plain = hidden_states(chat_model, answers, indices)
     handed = another_beginning(chat_model, answers) if wrong else shared_prefix(chat_model, answers)
-    monkeypatch.setattr("probemap.activations.capture.shared_prefix", lambda model, answers: handed)
+    monkeypatch.setattr("probemap.activations.reader.shared_prefix", lambda model, answers: handed)
     lengths: list[int] = []
     forward = chat_model.network.base_model.forward
 
@@ -164,7 +166,7 @@ def test_a_beginning_that_gives_other_states_is_not_used(
 
     monkeypatch.setattr(chat_model.network.base_model, "forward", counted)
     store = ActivationStore.create(f"{tmp_path}/store", layout_for(chat_model, answers, indices, NAMES))
-    capture(chat_model, answers, indices, store)
+    fill(store, chat_model, answers, indices)
     stored = np.stack([store.read_layer(layer) for layer in range(4)], axis=1)
     np.testing.assert_allclose(stored, plain, atol=2e-5)
     longest = max(len(a.token_ids) for a in answers)
@@ -176,13 +178,13 @@ def test_a_store_is_filled_shard_by_shard_and_resumed(chat_model: Model, tmp_pat
     indices = token_indices(answers, [None] * 10, NAMES)
     layout = replace(layout_for(chat_model, answers, indices, NAMES), shard_rows=4)
     store = ActivationStore.create(f"{tmp_path}/store", layout)
-    capture(chat_model, answers, indices, store, batch_size=3)
+    fill(store, chat_model, answers, indices, batch_size=3)
     whole = np.stack([store.read_layer(k) for k in range(4)], axis=1)
     np.testing.assert_allclose(whole, hidden_states(chat_model, answers, indices), atol=2e-5)
 
     store.set_aside(1)
     asked: list[int] = []
-    capture(chat_model, answers, indices, store, batch_size=3, progress=lambda done, total: asked.append(done))
+    fill(store, chat_model, answers, indices, batch_size=3, progress=lambda done, total: asked.append(done))
     assert asked == [9, 10], "only the four answers of shard 1 were captured again, in batches of 3 and 1"
     np.testing.assert_array_equal(np.stack([store.read_layer(k) for k in range(4)], axis=1), whole)
 
@@ -196,13 +198,13 @@ class Slow:
     def missing_shards(self) -> list[int]:
         return [0, 2, 3]
 
-    def read(self, shard: int, progress: Callable[[int], None]) -> tuple[str, list[str]]:
+    def read_shard(self, shard: int, progress: Callable[[int], None]) -> tuple[str, list[str]]:
         self.events.append(f"read {shard}")
         self.begun.release()
         progress(2)
         return "states", []
 
-    def write_shard(self, shard: int, states: str, left_out: list[str]) -> None:
+    def write_shard(self, shard: int, states: str, skipped: list[str]) -> None:
         if shard == 3:
             raise StoreError("the disk is full")
         self.begun.acquire()  # that of this shard
@@ -212,7 +214,9 @@ class Slow:
 
 
 def test_a_shard_is_written_while_the_next_one_is_read() -> None:
-    slow: Any = Slow(Layout(8, 1, ("-1",), 2, "resid", "float32", 2, ""))
+    slow: Any = Slow(
+        Layout(n=8, n_layers=1, positions=("-1",), d=2, site="resid", dtype="float32", shard_rows=2, made_from="")
+    )
     counted: list[int] = []
     filled = fill_store(slow, slow, [0, 1, 2, 3], lambda done, total: counted.append(done))
     made: list[int] = []

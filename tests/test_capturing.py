@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from probemap.activations import store as activations
+from probemap.activations import layout
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.models.loading import Loader
@@ -47,7 +47,7 @@ def judged(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(activations, "SHARD_BYTES", 4 * 15 * 32 * 4 * 4)  # four answers each: six shards
+    monkeypatch.setattr(layout, "SHARD_BYTES", 4 * 15 * 32 * 4 * 4)  # four answers each: six shards
     return Run(shutil.copytree(judged, tmp_path / "run"))
 
 
@@ -92,7 +92,7 @@ def test_a_share_leaves_the_rest_undone(run: Run) -> None:
     capture(run, share=Shard(2, 3))
     assert store_of(run).missing_shards() == [0, 2, 3, 5]
     assert not run.is_done("capture")
-    with pytest.raises(StoreError, match="4 of 6 shards are not there yet"):
+    with pytest.raises(StoreError, match="4 of 6 shards have not been captured"):
         store_of(run).content_hash()
     capture(run)  # alone, it does the rest
     assert run.is_done("capture")

@@ -186,7 +186,7 @@ def test_another_site_is_another_capture_and_named_in_the_map(made: Path, tmp_pa
     probemap("map", run, "--redo")
     assert ProbeMap.load(run / "map.nc").data.attrs["site"] == "mlp_out"
     refused = probemap("capture", run, "--site", "nonsense", "--redo", code=1).stderr
-    assert "there is no site 'nonsense'" in refused, "and nothing is set aside"
+    assert "unknown site 'nonsense'" in refused, "and nothing is set aside"
     assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
 
 

@@ -96,7 +96,7 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("probemap.runs.run", "Run.append_answers", 4),
         ("probemap.runs.run", "Run.write_judgements", 1),
-        ("probemap.activations.capture", "hidden_states", 5),
+        ("probemap.activations.reader", "hidden_states", 5),
         ("probemap.activations.storage", "LocalStorage.write", 2),
         ("probemap.models.p_true", "logits_at", 2),
         ("probemap.probing.fit", "assign_folds", 1),

@@ -7,7 +7,7 @@ import pytest
 from families import some_answers
 from test_capture import NAMES
 
-from probemap.activations.capture import hidden_states
+from probemap.activations.forward import hidden_states
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.positions import token_indices

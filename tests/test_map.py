@@ -149,7 +149,7 @@ def test_constant_states_say_nothing() -> None:
 
 
 def test_states_of_another_shape_are_refused() -> None:
-    with pytest.raises(MapError, match=r"states of shape \(4, 5\)\nhint: the shape is \(n, n_layers"):
+    with pytest.raises(MapError, match=r"the states have shape \(4, 5\)\nhint: the shape is \(n, n_layers"):
         fit_map(np.zeros((4, 5)), [True] * 4)
     with pytest.raises(MapError, match="2 position names for 3 positions"):
         fit_map(np.zeros((4, 1, 3, 2)), [True] * 4, positions=("last_q", "-1"))
@@ -452,7 +452,7 @@ def test_devices_and_shapes_that_cannot_be_used() -> None:
         fit_map(states, correct, positions=NAMES, device="nowhere")
     with pytest.raises(MapError, match="are empty"):
         fit_map(np.zeros((4, 1, 0, 2)), [True, False] * 2)
-    with pytest.raises(MapError, match="a layer is named twice"):
+    with pytest.raises(MapError, match="duplicate layer"):
         fit_map(states, correct, positions=NAMES, layers=[1, 1, 2])
     with pytest.raises(MapError, match="2 layer numbers for 3 layers"):
         fit_map(states, correct, positions=NAMES, layers=[1, 2])

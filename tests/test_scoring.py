@@ -12,7 +12,7 @@ import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from typer.testing import CliRunner, Result
 
-from probemap.activations.capture import hidden_states
+from probemap.activations.forward import hidden_states
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.detectors import scorer as scoring

@@ -1,310 +1,256 @@
-"""Hidden states at the probed positions, in one teacher-forced pass over the ids that were produced.
+"""Capture on values: from a model and its answers to hidden states, in memory or in a store."""
 
-Hooks sit on the blocks themselves, or on the modules inside that a site means: the library's own last hidden state
-is taken after the final norm, which is another quantity.  Batches are padded on the right, where padding cannot
-shift positions (left padding without position ids is silently wrong for learned positions).
-"""
-
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from probemap.activations.hooks import HookPoint, find_hook_points, forward_hooks, parse_layers
-from probemap.activations.prefix import Prefix, shared_prefix
-from probemap.activations.store import ActivationStore, Layout, States, shard_rows_for
-from probemap.models.batching import batches, run_with_halving
-from probemap.models.generate import out_of_memory_error
+from probemap.activations.hooks import Site
+from probemap.activations.layout import Layout, States
+from probemap.activations.memory import MemoryStore
+from probemap.activations.reader import Reader, fill_store, layout_for
+from probemap.activations.store import ActivationStore
 from probemap.models.model import Model
-from probemap.positions import Indices, digest
-from probemap.records import Answer, ModelError, StoreError
+from probemap.positions import POSITIONS, Indices, Position, check_position, parse_positions, token_indices
+from probemap.records import Answer, DataError, Span
 
-_HINT = (
-    "this model computes its states in another way than the supported ones: name the module inside a block, as in "
-    "--site attn_out=self_attn, or take --site resid"
-)
-
-
-class _Probed:
-    """Hooks on every tap that keep the states of the probed tokens only."""
-
-    def __init__(
-        self, hook_points: Mapping[int, HookPoint], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]
-    ) -> None:
-        self.hook_points = hook_points
-        self.rows, self.columns = rows, columns
-        self.shape = shape
-        self.states: dict[int, list[torch.Tensor]] = {layer: [] for layer in hook_points}
-
-    def _keep(self, layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        hook_point = self.hook_points[layer]
-        hidden = hook_point.state(inputs, output)
-        if hidden.shape not in ((*self.shape, hook_point.d), (self.shape[0] * self.shape[1], hook_point.d)):
-            raise ModelError(
-                f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {(*self.shape, hook_point.d)}",
-                _HINT,
-            )
-        # Some MLPs see all tokens of a batch in one row (OPT's).
-        hidden = hidden.reshape(*self.shape, hook_point.d)
-        # A model may be spread over devices.
-        rows, columns = self.rows.to(hidden.device), self.columns.to(hidden.device)
-        self.states[layer].append(hidden[rows, columns].float())
-
-    def hooked(self) -> AbstractContextManager[None]:
-        return forward_hooks({layer: hook_point.module for layer, hook_point in self.hook_points.items()}, self._keep)
-
-    def stacked(self) -> torch.Tensor:
-        """(rows, layers, positions, d); every module must have been called once."""
-        for layer, kept in self.states.items():
-            if len(kept) != 1:
-                name = type(self.hook_points[layer].module).__name__
-                raise ModelError(f"{name} at block {layer} was called {len(kept)} times, expected once", _HINT)
-        return torch.stack([kept[0].to(self.rows.device) for kept in self.states.values()], dim=1)
+Rule = str | Position | Callable[[Answer, Span | None], int | None]
+"""The rule of a position: the name of a built-in position, a `Position`, or a function of (answer, exact answer) that
+returns an index into ``Answer.token_ids`` or None."""
 
 
-def hidden_states(
-    model: Model,
-    answers: Sequence[Answer],
-    indices: Indices,
-    site: str = "resid",
-    prefix: Prefix | None = None,
-    layers: Sequence[int] | None = None,
-) -> States:
-    """What every block holds at `site` and the given tokens, from one right-padded batch.
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """Hidden states of answers at the probed tokens, and the model that they were computed with.
 
-    Parameters
-    ----------
-    indices: (len(answers), n_positions), -1 where a position is missing.
-    site: one of `sites.SITES`.
-    prefix: what all answers begin with, as `prefix.shared_prefix` made it; None computes it along with the rest.
-    layers: the numbers of the blocks to read; None: all.
+    `fit_map` and `fit_detector` accept it in place of an array.
 
-    Returns
-    -------
-    float32 (len(answers), n_layers, n_positions, d), NaN where a position is missing.
-
-    Raises
-    ------
-    ModelError: the model does not show where `site` is, or does not compute it once per block.
-    StoreError: a state is not finite; names answer and layer.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probemap.activations.layout import Layout
+    >>> from probemap.activations.memory import MemoryStore
+    >>> layout = Layout(n=2, n_layers=1, positions=("last_q", "-1"), d=4, site="resid", dtype="float32", shard_rows=2,
+    ...                 made_from="")
+    >>> store = MemoryStore(layout)
+    >>> store.write_shard(0, np.ones((2, 1, 2, 4), np.float32))
+    >>> activations = Activations(ids=("q1", "q2"), store=store, model="m", revision="1", dtype="float32")
+    >>> activations
+    Activations(n=2, layers=[0], positions=('last_q', '-1'), d=4, site='resid', model='m')
+    >>> activations.values.shape
+    (2, 1, 2, 4)
+    >>> activations.read(0, "-1").shape
+    (2, 4)
     """
-    before = 0 if prefix is None else prefix.length
-    ids, mask = model.right_padded([a.token_ids[before:] for a in answers])
-    rows = torch.arange(len(answers))[:, None].to(model.device)
-    columns = (torch.from_numpy(indices.astype(np.int64)) - before).clamp(min=0).to(model.device)
-    shared: dict[str, Any] = {"use_cache": False}
-    if prefix is not None:
-        mask = torch.cat([mask.new_ones(len(answers), before), mask], dim=1)
-        shared = {"past_key_values": prefix.rows(len(answers)), "use_cache": True}
-    hook_points = find_hook_points(model.network, site)
-    wanted = range(len(hook_points)) if layers is None else layers
-    probed = _Probed({k: hook_points[k] for k in wanted}, rows, columns, (ids.shape[0], ids.shape[1]))
-    with torch.inference_mode(), probed.hooked():
-        # The base model: what comes after the blocks (norm, vocabulary logits) is not needed.
-        model.network.base_model(input_ids=ids, attention_mask=mask, **shared)
-    states: States = probed.stacked().cpu().numpy()
-    present = indices >= 0
-    bad = ~np.isfinite(states).all(axis=(2, 3), where=present[:, None, :, None])
-    if bad.any():
-        row, layer = int(np.argwhere(bad)[0][0]), wanted[int(np.argwhere(bad)[0][1])]
-        raise StoreError(
-            f"the hidden state of answer {answers[row].id!r} at layer {layer} is not finite in {model.dtype}",
-            "load the model with --dtype float32 (float16 overflows on many models)",
+
+    ids: tuple[str, ...]
+    """Ids of the answers."""
+    store: ActivationStore | MemoryStore
+    """Where the states are."""
+    model: str
+    """`Model.label`."""
+    revision: str
+    """The commit on the hub, or a SHA-256 of the local files."""
+    dtype: str
+    """Data type of the weights, such as ``bfloat16``."""
+    quantize: str = ""
+    """``4bit`` or ``8bit`` if the weights were quantised when they were loaded, else empty."""
+    template: str = ""
+    """SHA-256 of the tokenizer's chat template, empty if it has none."""
+
+    @property
+    def layout(self) -> Layout:
+        return self.store.layout
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """Names of the positions, in the order of the third axis of `values`."""
+        return self.layout.positions
+
+    @property
+    def layers(self) -> list[int]:
+        """Layer numbers, in the order of the second axis of `values`."""
+        return self.layout.layer_numbers
+
+    @property
+    def site(self) -> str:
+        """Where in each block the states were recorded."""
+        return self.layout.site
+
+    @cached_property
+    def values(self) -> States:
+        """All states: ndarray of shape (n, n_layers, n_positions, d), float32.
+
+        NaN where an answer has no token at a position.  States that are in an `ActivationStore` are loaded on first
+        use; `read` and `read_layer` load only what they return.
+        """
+        if isinstance(self.store, MemoryStore):
+            return self.store.values
+        return np.stack([self.store.read_layer(layer) for layer in self.layers], axis=1)
+
+    def read(self, layer: int, position: str) -> States:
+        """Return the states of one cell: ndarray of shape (n, d), float32."""
+        return self.store.read(layer, position)
+
+    def read_layer(self, layer: int) -> States:
+        """Return the states of one layer: ndarray of shape (n, n_positions, d), float32."""
+        return self.store.read_layer(layer)
+
+    def __repr__(self) -> str:
+        return (
+            f"Activations(n={self.layout.n}, layers={self.layers}, positions={self.positions}, d={self.layout.d}, "
+            f"site={self.site!r}, model={self.model!r})"
         )
-    states[~np.broadcast_to(present[:, None, :], states.shape[:3])] = np.nan
-    return states
-
-
-def check_site(model: Model, site: str) -> int:
-    """The width of the states at `site`, after a pass over two tokens: every block shows it once, and as wide.
-
-    Raises
-    ------
-    ModelError: the model does not show where `site` is, or does not compute it once per block and token.
-    """
-    hook_points = find_hook_points(model.network, site)
-    ids, mask = model.right_padded([tuple(sorted(model.end_ids()))[:1] * 2])
-    here = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-    probed = _Probed(dict(enumerate(hook_points)), here, here, (1, 2))
-    with torch.inference_mode(), probed.hooked():
-        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
-    probed.stacked()
-    return hook_points[0].d
-
-
-def layout_for(
-    model: Model,
-    answers: Sequence[Answer],
-    indices: Indices,
-    positions: Sequence[str],
-    store_dtype: str = "float32",
-    site: str = "resid",
-    shard_bytes: int | None = None,
-    layers: str | None = None,
-) -> Layout:
-    """The layout of a store for these answers, positions, site and layers (as for `sites.parse_layers`).
-
-    Raises
-    ------
-    ModelError: as `check_site`.
-    """
-    d = check_site(model, site)
-    numbers = None if layers is None else parse_layers(layers, model.n_layers)
-    n_layers = len(numbers or range(model.n_layers))
-    rows = shard_rows_for(len(answers), n_layers, len(positions), d, np.dtype(store_dtype).itemsize, shard_bytes)
-    return Layout(
-        len(answers),
-        n_layers,
-        tuple(positions),
-        d,
-        site,
-        store_dtype,
-        rows,
-        digest(answers, indices),
-        tuple(numbers or ()),
-        model.weights,
-    )
 
 
 def capture(
     model: Model,
     answers: Sequence[Answer],
-    indices: Indices,
-    store: ActivationStore,
+    spans: Sequence[Span | None] | None = None,
     *,
+    positions: str | Sequence[str] | Mapping[str, Rule] | None = None,
+    site: str | Site = "resid",
+    layers: str | Sequence[int] | None = None,
     batch_size: int = 32,
-    batch_tokens: int | None = None,
-    shards: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    log: Callable[[str], None] = lambda text: None,
-) -> None:
-    """Fill the store's missing shards, one at a time; a shard that is there is left alone.
-
-    Reads the site that the store's layout names.  Batches are formed inside a shard, from its answers' lengths
-    alone, so a resumed capture computes the very same bytes.  Memory stays near one shard.
-
-    A batch that does not fit the memory is halved, and its states then differ by rounding.  An answer that does not
-    fit even alone has no states: its positions are missing, and the shard's marker names it.
+    store: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Activations:
+    """Compute the hidden states of answers at named token positions and at every layer.
 
     Parameters
     ----------
-    batch_tokens: of a batch, as for `batching.batches`.
-    shards: fill these alone; others fill the rest.  None: all.
-    tell: told of batches that are halved and answers that are left out.
-
-    Raises
-    ------
-    ModelError: the model does not show where that site is, or does not compute it once per block.
-    StoreError: a state is not finite, or not representable in the store's dtype.
-    """
-    reader = Reader(model, answers, indices, store.layout, batch_size, batch_tokens, log)
-    list(fill_store(store, reader, shards, progress))
-
-
-def fill_store(
-    store: ActivationStore,
-    reader: "Reader",
-    shards: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Iterator[int]:
-    """Write the store's missing shards, or those of `shards` that are missing, as `capture` does.
-
-    A shard is written while the next one is read: a bucket, or a slow disk, is waited for once.
+    model : Model
+        The model that produced the answers, from `load_model`.
+    answers : sequence of Answer
+    spans : sequence of (Span or None), optional
+        The exact answer of each answer.  Default: no answer has one, and all ``exact_answer_*`` positions are missing.
+    positions : str, sequence of str, or mapping of str to rule, optional
+        Names of positions, as a sequence or separated by commas (``"last_q,-8..-1"``).  A mapping defines positions:
+        name -> the name of a built-in position, a `Position`, or a function of (answer, span) that returns an index
+        into ``answer.token_ids``, or None if the answer has no such token.  Default: the default positions.
+    site : str or Site
+        Where in each block the states are recorded: a name in ``probemap.activations.hooks.SITES``, ``NAME=PATH`` with
+        the path of a module inside a block, or a user-defined ``Site``.
+    layers : str or sequence of int, optional
+        Layer numbers, or text such as ``"0,8,-1"`` or ``"0..31:4"``.  Default: all layers.
+    batch_size : int
+        Maximum number of answers per batch.  A batch that does not fit into memory is halved.
+    store : str or Path, optional
+        Write the states to an `ActivationStore` in this local directory, and read them from there when they are used.
+        An interrupted capture is resumed.  Default: keep the states in memory.
+    progress : callable, optional
+        Called with (answers done, number of answers).
 
     Returns
     -------
-    The numbers of `shards`, in their order, each when it is committed.
+    Activations
+        States are NaN where an answer has no token at a position.  They are also NaN for an answer that does not fit
+        into memory alone, with a RuntimeWarning.
+
+    Raises
+    ------
+    DataError
+        No answers, another number of spans than of answers, or an unknown position.
+    ModelError
+        Unknown layer, unknown site, or a site that cannot be identified in the blocks of this model.
+    StoreError
+        A state is not finite, or `store` contains other states.
+
+    Examples
+    --------
+    A random model with two layers, and one answer of two tokens to a prompt of three:
+
+    >>> from tokenizers import Tokenizer, models
+    >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    >>> from probemap import Answer, capture
+    >>> from probemap.models.model import Model
+    >>> config = LlamaConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=2,
+    ...                      num_attention_heads=2)
+    >>> words = Tokenizer(models.WordLevel({"<end>": 0}))
+    >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
+    >>> model = Model(label="tiny", revision="1", network=LlamaForCausalLM(config).eval(), tokenizer=tokenizer)
+    >>> answer = Answer(id="q1", prompt="1 2 3", text="4", token_ids=(1, 2, 3, 4, 0), n_prompt=3,
+    ...                 offsets=((0, 1), (2, 3), (4, 5), (0, 1), (1, 1)), logprobs=(-1.0, -0.5), stopped=True)
+    >>> capture(model, [answer], positions=["last_q", "-1"])
+    Activations(n=1, layers=[0, 1], positions=('last_q', '-1'), d=8, site='resid', model='tiny')
+
+    A position of your own:
+
+    >>> middle = lambda answer, span: (answer.n_prompt + len(answer.token_ids)) // 2
+    >>> capture(model, [answer], positions={"middle": middle}).values.shape
+    (1, 2, 1, 8)
     """
-    layout = store.layout
-    wanted = list(range(layout.n_shards)) if shards is None else list(shards)
-    missing = set(store.missing_shards())
-    total = sum(map(layout.size, wanted))
-    done = total - sum(layout.size(shard) for shard in wanted if shard in missing)
-
-    def read(inside: int) -> None:
-        progress(done + inside, total)
-
-    with ThreadPoolExecutor(1) as writer:
-        under_way: list[tuple[int, Future[None] | None]] = []
-        for shard in wanted:
-            if shard not in missing:
-                under_way.append((shard, None))
-                continue
-            made = reader.read(shard, read)
-            yield from _ended(under_way)
-            done += layout.size(shard)
-            under_way = [(shard, writer.submit(store.write_shard, shard, *made))]
-        yield from _ended(under_way)
-
-
-def _ended(under_way: Sequence[tuple[int, Future[None] | None]]) -> Iterator[int]:
-    for shard, written in under_way:
-        if written is not None:
-            written.result()
-        yield shard
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads what belongs into whole shards, by default the states at the layout's site."""
-
-    model: Model
-    answers: Sequence[Answer]
-    indices: Indices
-    layout: Layout
-    batch_size: int = 32
-    batch_tokens: int | None = None
-    log: Callable[[str], None] = lambda text: None
-
-    def read(self, shard: int, progress: Callable[[int], None] = lambda done: None) -> tuple[States, list[str]]:
-        """(rows, n_layers, n_positions, d), and the answers that did not fit the memory; `progress` counts answers."""
-        layout, rows = self.layout, self.layout.rows(shard)
-        answers = self.answers[rows]
-        states = np.full((len(answers), layout.n_layers, len(layout.positions), layout.d), np.nan, np.float32)
-        left_out = []
-        done = 0
-
-        def read(some: list[int]) -> States:
-            return self.look([rows.start + i for i in some])
-
-        for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.batch_tokens):
-            for some, made in run_with_halving(batch, read, self.log):
-                if made is None:
-                    one = answers[some[0]]
-                    left_out.append(one.id)
-                    self.log(f"{out_of_memory_error(self.model, one.id, len(one.token_ids))}; left out")
-                else:
-                    states[some] = made
-            done += len(batch)
-            progress(done)
-        return states, left_out
-
-    def look(self, some: list[int]) -> States:
-        """(len(some), n_layers, n_positions, d) of the answers of these numbers, from one batch."""
-        answers = [self.answers[i] for i in some]
-        layout = self.layout
-        return hidden_states(self.model, answers, self.indices[some], layout.site, self._prefix, layout.layer_numbers)
-
-    @cached_property
-    def _prefix(self) -> Prefix | None:
-        return _trusted_prefix(self.model, self.answers, self.indices, self.layout.site)
+    if not len(answers):
+        raise DataError("capture got no answers", "pass at least one answer")
+    if spans is not None and len(spans) != len(answers):
+        raise DataError(f"got {len(spans)} spans for {len(answers)} answers", "pass one span or None per answer")
+    names, indices = _resolve_positions(answers, [None] * len(answers) if spans is None else spans, positions)
+    layout = layout_for(model, answers, indices, names, site=site, layers=layers)
+    target = MemoryStore(layout) if store is None else ActivationStore.create(store, layout)
+    reader = Reader(
+        model=model,
+        answers=answers,
+        indices=indices,
+        layout=layout,
+        site=site if isinstance(site, Site) else None,
+        batch_size=batch_size,
+        log=_warn,
+    )
+    for _ in fill_store(target, reader, progress=progress or (lambda done, total: None)):
+        pass
+    return Activations(
+        ids=tuple(a.id for a in answers),
+        store=target,
+        model=model.label,
+        revision=model.revision,
+        dtype=model.dtype,
+        quantize=model.quantize,
+        template=model.template,
+    )
 
 
-def _trusted_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str) -> Prefix | None:
-    """The shared beginning, if states behind it are what they are without it: tried on the first answer."""
-    prefix = shared_prefix(model, answers)
-    if prefix is None or (indices[0] < 0).all():
-        return None
-    whole = hidden_states(model, answers[:1], indices[:1], site)
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+def _resolve_positions(
+    answers: Sequence[Answer],
+    spans: Sequence[Span | None],
+    positions: str | Sequence[str] | Mapping[str, Rule] | None,
+) -> tuple[tuple[str, ...], Indices]:
+    """Return the names of the positions, and the token index of each position in each answer."""
+    if not isinstance(positions, Mapping):
+        text = positions if positions is None or isinstance(positions, str) else ",".join(positions)
+        names = parse_positions(text)
+        return names, token_indices(answers, spans, names)
+    if not positions:
+        raise DataError("the mapping of positions is empty", "define at least one position")
+    columns = [_resolve_column(answers, spans, name, rule) for name, rule in positions.items()]
+    return tuple(positions), np.concatenate(columns, axis=1)
+
+
+def _is_built_in(name: str) -> bool:
     try:
-        apart = hidden_states(model, answers[:1], indices[:1], site, prefix)
-    except (RuntimeError, ValueError, TypeError, IndexError):  # a model that cannot go on from keys and values
-        return None
-    error = np.nanmax(np.linalg.norm(whole - apart, axis=-1) / np.linalg.norm(whole, axis=-1))
-    # Rounding grows along the layers; an error of positions or masks is of the order of 1.
-    return prefix if error < min(0.05, 1e3 * float(torch.finfo(model.network.dtype).eps)) else None
+        check_position(name)
+    except DataError:
+        return False
+    return True
+
+
+def _resolve_column(answers: Sequence[Answer], spans: Sequence[Span | None], name: str, rule: Rule) -> Indices:
+    if not name or "," in name:
+        raise DataError(f"{name!r} cannot name a position", "use a name that is not empty and contains no comma")
+    if _is_built_in(name) and rule not in (name, POSITIONS.get(name)):
+        raise DataError(f"{name!r} is the name of a built-in position", "choose another name for your own position")
+    if isinstance(rule, str):
+        return token_indices(answers, spans, (rule,))
+    index_of = rule.index if isinstance(rule, Position) else rule
+    column = np.full((len(answers), 1), -1, np.int32)
+    for row, (answer, span) in enumerate(zip(answers, spans, strict=True)):
+        index = index_of(answer, span)
+        if index is not None and 0 <= index < len(answer.token_ids):
+            column[row] = index
+    return column

@@ -1,14 +1,14 @@
-"""Where in a block states are read: the blocks of a model, and the module behind each site.
+"""Sites and hook points: the module of each block whose output or input is recorded as a hidden state.
 
-Found by structure, so that no list of models has to be kept.  The attention is the module that directly holds query
-layers and a projection back to the width of the residual stream.  The MLP is the block's other child with weight
-matrices; in OPT's blocks its two layers lie bare on the block.  What does not look like that is refused: a state from
-the wrong place would make a map like any other.
+Hook points are found by the structure of a block, so that no list of architectures has to be maintained.  The attention
+is the module that directly holds query layers and a projection back to the width of the residual stream.  The MLP is
+the only other child of the block with weight matrices; in OPT, its two layers are children of the block itself.  A
+block with another structure is refused: states from the wrong module would still give a plausible map.
 """
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,20 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from probemap.records import ModelError
 
-if TYPE_CHECKING:  # torch loads in seconds; the names of the sites are wanted without it
+if TYPE_CHECKING:  # importing torch takes seconds, and the command line needs only the names of the sites
     import torch
 
-SITES: dict[str, str] = {
-    "resid": "the residual stream after the block",
-    "attn_out": "what the block's attention returns, before any norm or scale that the block puts on it",
-    "heads": "what each head of the block's attention returns, one beside the next: the input of its last projection",
-    "mlp_out": "what the block's MLP returns, before any norm or scale that the block puts on it",
-    "mlp_hidden": "the input of the MLP's last projection; as wide as the MLP is inside",
-}
-"""Name -> what is read there, once per block."""
-
 _QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
-"""Names of the layers that make queries, keys or values: q_proj, Wqkv, query_key_value, c_attn, kv_a_proj, …"""
+"""Names of the layers that compute queries, keys or values: q_proj, Wqkv, query_key_value, c_attn, kv_a_proj, …"""
 
 _HINT = (
     "name the module inside a block, as in --site attn_out=self_attn (its output) or "
@@ -39,26 +30,46 @@ _HINT = (
 
 @dataclass(frozen=True)
 class HookPoint:
-    """One block's module, and what of its call is a state."""
+    """The module of one block that is hooked, and which part of its call is the hidden state."""
 
     module: "torch.nn.Module"
     takes_input: bool
-    """True: the state is the module's input; False: its output, the first if there are several."""
+    """True: the state is the first input of the module.  False: its output, or the first of several outputs."""
     d: int
     """Width of the state."""
 
     def state(self, inputs: Any, output: Any) -> Any:
-        """The state in one call of the module."""
+        """Return the hidden state of one call of the module."""
         value = inputs if self.takes_input else output
         return value[0] if isinstance(value, tuple) else value
 
 
+@dataclass(frozen=True)
+class Site:
+    """A place in a transformer block where hidden states are recorded.
+
+    Examples
+    --------
+    The queries of a Llama block, for `probemap.capture(..., site=QUERIES)`:
+
+    >>> def queries(block, d):
+    ...     module = block.self_attn.q_proj
+    ...     return HookPoint(module, takes_input=False, d=module.out_features)
+    >>> QUERIES = Site("queries", "the queries of all heads", queries)
+    """
+
+    name: str
+    description: str
+    hook_point: "Callable[[torch.nn.Module, int], HookPoint]"
+    """(block, width of the residual stream) -> hook point.  It may raise ModelError if the block lacks the site."""
+
+
 @contextmanager
 def forward_hooks(
-    modules: "Mapping[int, torch.nn.Module]", keep: Callable[[int, Any, Any, Any], None]
+    modules: "Mapping[int, torch.nn.Module]", hook: Callable[[int, Any, Any, Any], None]
 ) -> Iterator[None]:
-    """While it lasts, `keep` is called with (key, module, inputs, output) of every call of the modules."""
-    handles = [module.register_forward_hook(partial(keep, key)) for key, module in modules.items()]
+    """Call ``hook(key, module, inputs, output)`` after each forward call of the modules, inside the ``with`` block."""
+    handles = [module.register_forward_hook(partial(hook, key)) for key, module in modules.items()]
     try:
         yield
     finally:
@@ -66,81 +77,65 @@ def forward_hooks(
             handle.remove()
 
 
-def parse_site(site: str) -> str | None:
-    """What follows ``NAME=`` in a site; None if it is a name alone.
-
-    Raises
-    ------
-    ModelError: there is no site of that name.
-    """
-    name, named, path = site.partition("=")
-    if name not in SITES:
-        raise ModelError(f"there is no site {site!r}", f"the sites are {', '.join(SITES)}")
-    return path if named else None
-
-
 def parse_layers(text: str, n_layers: int) -> list[int]:
-    """``0,8,-1`` (the last) or ``0..31:4`` (every fourth) as numbers of layers, in their order.
-
-    Raises
-    ------
-    ModelError: something else, or a layer that there is not.
-    """
-    found: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?\s*", part)
-        if match is None:
-            raise ModelError(f"the layers {text!r} cannot be read", "write 0,8,16, or 0..31:4 for every fourth")
-        first, last = (int(k) if int(k) >= 0 else n_layers + int(k) for k in (match[1], match[2] or match[1]))
-        if not 0 <= first <= last < n_layers or match[3] == "0":
-            raise ModelError(f"there are no layers {part.strip()!r}", f"this model has layers 0 to {n_layers - 1}")
-        found.update(range(first, last + 1, int(match[3] or 1)))
-    return sorted(found)
-
-
-def find_hook_points(network: Any, site: str) -> list[HookPoint]:
-    """Where the states of `site` are read, one tap per block, in order.
+    """Parse a selection of layers such as ``0,8,-1`` (-1 is the last layer) or ``0..31:4`` (every fourth layer).
 
     Parameters
     ----------
-    site: one of `SITES`, found by structure, or ``NAME=PATH``: the module at PATH inside every block, its output, or
-        with ``PATH:in`` its input.
+    text : str
+        Comma-separated numbers and ranges ``FIRST..LAST`` or ``FIRST..LAST:STEP``, both ends included.
+    n_layers : int
+        Number of layers of the model.
+
+    Returns
+    -------
+    list of int
+        Layer numbers in ascending order.
 
     Raises
     ------
-    ModelError: there is no such site, or the blocks do not show where it is; names what was found.
+    ModelError
+        The text cannot be parsed, or the model has no such layer.
     """
-    path = parse_site(site)
-    d = int(network.config.get_text_config().hidden_size)
-    hook_points = [
-        _hook_point(block, site, d) if path is None else _named(block, path, d) for block in find_blocks(network)
-    ]
-    if len(widths := {hook_point.d for hook_point in hook_points}) > 1:
-        raise ModelError(f"{site} is not equally wide in all blocks: {', '.join(map(str, sorted(widths)))}", _HINT)
-    return hook_points
+    numbers: set[int] = set()
+    for item in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?\s*", item)
+        if match is None:
+            raise ModelError(f"the layers {text!r} cannot be parsed", "write 0,8,16, or 0..31:4 for every fourth layer")
+        first, last = (int(k) if int(k) >= 0 else n_layers + int(k) for k in (match[1], match[2] or match[1]))
+        if not 0 <= first <= last < n_layers or match[3] == "0":
+            raise ModelError(f"layers out of range: {item.strip()!r}", f"this model has layers 0 to {n_layers - 1}")
+        numbers.update(range(first, last + 1, int(match[3] or 1)))
+    return sorted(numbers)
 
 
-def _named(block: "torch.nn.Module", path: str, d: int) -> HookPoint:
-    path, _, side = path.partition(":")
-    try:
-        module = block.get_submodule(path)
-    except AttributeError:
-        names = [name for name, _ in block.named_modules() if name]
-        raise ModelError(
-            f"{type(block).__name__} holds no module {path!r}", f"its modules are {', '.join(names[:40])}"
-        ) from None
-    if side not in ("", "in"):
-        raise ModelError(f"{path}:{side} is neither the output nor the input of a module", f"{path}, or {path}:in")
-    inside, outside = _features(module) or (d, d)
-    return HookPoint(module, True, inside) if side else HookPoint(module, False, outside)
+def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int]:
+    """Return the numbers of the selected layers in ascending order.
+
+    Parameters
+    ----------
+    layers : str, sequence of int or None
+        Text as for `parse_layers`, or layer numbers (negative numbers count from the end).  None selects all layers.
+    n_layers : int
+        Number of layers of the model.
+
+    Raises
+    ------
+    ModelError
+        As `parse_layers`.
+    """
+    if layers is None:
+        return list(range(n_layers))
+    return parse_layers(layers if isinstance(layers, str) else ",".join(map(str, layers)), n_layers)
 
 
 def find_blocks(network: Any) -> "list[torch.nn.Module]":
-    """The model's blocks in order: its largest list of modules that has one entry per layer.
+    """Return the transformer blocks in order: the largest module list with one entry per layer.
 
     Raises
     ------
-    ModelError: no such list; names what was found.
+    ModelError
+        The network has no such list.  The message names the lists that it has.
     """
     import torch
 
@@ -148,50 +143,27 @@ def find_blocks(network: Any) -> "list[torch.nn.Module]":
     lists: dict[str, Any] = {
         name: module for name, module in network.named_modules() if isinstance(module, torch.nn.ModuleList)
     }
-    fitting = [module for module in lists.values() if len(module) == n_layers]
-    if not fitting:
-        found = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
+    candidates = [module for module in lists.values() if len(module) == n_layers]
+    if not candidates:
+        sizes = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
         raise ModelError(
-            f"{type(network).__name__} has no list of {n_layers} blocks; lists of modules found: {found}",
-            "only decoder models of the usual build are supported",
+            f"{type(network).__name__} has no list of {n_layers} blocks; lists of modules found: {sizes}",
+            "only decoder models with the usual structure are supported",
         )
-    return list(max(fitting, key=_size))
+    return list(max(candidates, key=_parameter_count))
 
 
-def _size(module: Any) -> int:
+def _parameter_count(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _hook_point(block: "torch.nn.Module", site: str, d: int) -> HookPoint:
-    if site == "resid":
-        return HookPoint(block, False, d)
-    attention = _attention(block, site, d)
-    if site == "attn_out":
-        return HookPoint(_without_residual(block, site, attention), False, d)
-    if site == "heads":
-        projection, width = _back(attention, d)[-1]
-        return HookPoint(projection, True, width)
-
-    rest = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
-    bare = bool(rest) and all(_features(child) for child in rest)
-    if not bare and len(rest) != 1:
-        raise _unclear(block, site, f"{len(rest)} modules with weight matrices beside the attention")
-    if site == "mlp_out" and not bare:
-        return HookPoint(_without_residual(block, site, rest[0]), False, d)
-    layers = [(child, shape) for child in (rest if bare else rest[0].children()) if (shape := _features(child))]
-    back = [(child, shape[0]) for child, shape in layers if shape[1] == d]
-    if len(layers) < 2 or not back:
-        raise _unclear(block, site, f"{len(layers)} layers in the MLP, {len(back)} of them to width {d}")
-    projection, width = back[-1]
-    return HookPoint(projection, False, d) if site == "mlp_out" else HookPoint(projection, True, width)
-
-
 def find_attentions(network: Any) -> "list[torch.nn.Module]":
-    """The attention of every block, in order.
+    """Return the attention module of every block, in order.
 
     Raises
     ------
-    ModelError: the blocks do not show where it is.
+    ModelError
+        The attention of a block cannot be identified.
     """
     d = int(network.config.get_text_config().hidden_size)
     return [_attention(block, "attention", d) for block in find_blocks(network)]
@@ -204,38 +176,158 @@ def _attention(block: "torch.nn.Module", site: str, d: int) -> "torch.nn.Module"
     return attentions[0]
 
 
-def _features(module: Any) -> tuple[int, int] | None:
-    """Width of input and output of a linear layer (torch's, or the Conv1D of GPT-2); None for other modules."""
+def _is_attention(module: "torch.nn.Module", d: int) -> bool:
+    has_queries = any(_QUERY.search(name) for name, child in module.named_children() if _widths(child))
+    return has_queries and bool(_output_projections(module, d))
+
+
+def _output_projections(attention: "torch.nn.Module", d: int) -> "list[tuple[torch.nn.Module, int]]":
+    """Return the projections of an attention to the width of the residual stream, each with its input width."""
+    layers = [(name, child, _widths(child)) for name, child in attention.named_children()]
+    return [
+        (child, widths[0]) for name, child, widths in layers if widths and widths[1] == d and not _QUERY.search(name)
+    ]
+
+
+def _widths(module: Any) -> tuple[int, int] | None:
+    """Return the input and output width of a linear layer (or the Conv1D of GPT-2), None for other modules."""
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None:
-        inside, outside = module.weight.shape
-        return int(inside), int(outside)
+        d_in, d_out = module.weight.shape
+        return int(d_in), int(d_out)
     widths = getattr(module, "in_features", None), getattr(module, "out_features", None)
     return (widths[0], widths[1]) if isinstance(widths[0], int) and isinstance(widths[1], int) else None
 
 
-def _is_attention(module: "torch.nn.Module", d: int) -> bool:
-    asks = any(_QUERY.search(name) for name, child in module.named_children() if _features(child))
-    return asks and bool(_back(module, d))
-
-
-def _back(attention: "torch.nn.Module", d: int) -> "list[tuple[torch.nn.Module, int]]":
-    """An attention's projections to the width of the residual stream, each with the width of its input."""
-    layers = [(name, child, _features(child)) for name, child in attention.named_children()]
-    return [(child, shape[0]) for name, child, shape in layers if shape and shape[1] == d and not _QUERY.search(name)]
-
-
 def _has_matrices(module: "torch.nn.Module") -> bool:
-    """True for what mixes the widths, unlike norms and dropout: packed weights of linear layers count as well."""
-    return any(p.ndim > 1 for p in module.parameters()) or any(_features(m) for m in module.modules())
+    """Return True for modules that mix the features, unlike norms and dropout.
+
+    The weights of a quantised linear layer may be packed into one dimension, so linear layers are recognised as well.
+    """
+    return any(p.ndim > 1 for p in module.parameters()) or any(_widths(m) for m in module.modules())
 
 
 def _without_residual(block: "torch.nn.Module", site: str, module: "torch.nn.Module") -> "torch.nn.Module":
-    """The module, unless it is handed the residual stream to add it itself (Bloom, MPT): its output is then a sum."""
+    """Return the module, or raise if its forward adds the residual stream (Bloom, MPT): its output is then a sum."""
     if "residual" in inspect.signature(module.forward).parameters:
         raise _unclear(block, site, f"{type(module).__name__}, which adds the residual stream to its output")
     return module
 
 
-def _unclear(block: "torch.nn.Module", site: str, found: str) -> ModelError:
+def _unclear(block: "torch.nn.Module", site: str, reason: str) -> ModelError:
     children = ", ".join(f"{name} ({type(child).__name__})" for name, child in block.named_children())
-    return ModelError(f"{type(block).__name__} does not show {site}: found {found}; it holds {children}", _HINT)
+    return ModelError(
+        f"{site} of {type(block).__name__} cannot be identified: found {reason}; the block holds {children}", _HINT
+    )
+
+
+def _block_output(block: "torch.nn.Module", d: int) -> HookPoint:
+    return HookPoint(block, False, d)
+
+
+def _attention_output(block: "torch.nn.Module", d: int) -> HookPoint:
+    return HookPoint(_without_residual(block, "attn_out", _attention(block, "attn_out", d)), False, d)
+
+
+def _head_outputs(block: "torch.nn.Module", d: int) -> HookPoint:
+    projection, width = _output_projections(_attention(block, "heads", d), d)[-1]
+    return HookPoint(projection, True, width)
+
+
+def _mlp(site: str, block: "torch.nn.Module", d: int) -> HookPoint:
+    attention = _attention(block, site, d)
+    candidates = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
+    # OPT: the linear layers of the MLP are children of the block, without a module around them.
+    unwrapped = bool(candidates) and all(_widths(child) for child in candidates)
+    if not unwrapped and len(candidates) != 1:
+        raise _unclear(block, site, f"{len(candidates)} modules with weight matrices beside the attention")
+    if site == "mlp_out" and not unwrapped:
+        return HookPoint(_without_residual(block, site, candidates[0]), False, d)
+    children = candidates if unwrapped else candidates[0].children()
+    layers = [(child, widths) for child in children if (widths := _widths(child))]
+    projections = [(child, widths[0]) for child, widths in layers if widths[1] == d]
+    if len(layers) < 2 or not projections:
+        raise _unclear(block, site, f"{len(layers)} layers in the MLP, {len(projections)} of them to width {d}")
+    projection, width = projections[-1]
+    return HookPoint(projection, False, d) if site == "mlp_out" else HookPoint(projection, True, width)
+
+
+SITES: dict[str, Site] = {
+    site.name: site
+    for site in (
+        Site("resid", "the residual stream after the block", _block_output),
+        Site("attn_out", "the output of the attention, before any norm or scaling by the block", _attention_output),
+        Site(
+            "heads", "the outputs of all attention heads, concatenated: the input of the last projection", _head_outputs
+        ),
+        Site("mlp_out", "the output of the MLP, before any norm or scaling by the block", partial(_mlp, "mlp_out")),
+        Site(
+            "mlp_hidden", "the hidden units of the MLP: the input of its last projection", partial(_mlp, "mlp_hidden")
+        ),
+    )
+}
+"""Name -> site."""
+
+
+def resolve_site(site: str | Site) -> Site:
+    """Return the site of a name in `SITES`, or of ``NAME=PATH`` with an explicit module path.
+
+    Parameters
+    ----------
+    site : str or Site
+        ``NAME=PATH`` names the module at PATH inside every block: its output, or its input with ``PATH:in``.  A `Site`
+        is returned as it is.
+
+    Raises
+    ------
+    ModelError
+        Unknown name, or a user-defined site with the name of a built-in site.
+    """
+    if isinstance(site, Site):
+        if SITES.get(site.name, site) is not site:
+            raise ModelError(f"{site.name!r} is the name of a built-in site", "choose another name for your own site")
+        return site
+    name, has_path, path = site.partition("=")
+    if name not in SITES:
+        raise ModelError(f"unknown site {site!r}", f"the sites are {', '.join(SITES)}")
+    return Site(site, f"the module {path}", partial(_module_at, path)) if has_path else SITES[name]
+
+
+def _module_at(path: str, block: "torch.nn.Module", d: int) -> HookPoint:
+    path, _, side = path.partition(":")
+    try:
+        module = block.get_submodule(path)
+    except AttributeError:
+        names = [name for name, _ in block.named_modules() if name]
+        raise ModelError(
+            f"{type(block).__name__} has no module {path!r}", f"its modules are {', '.join(names[:40])}"
+        ) from None
+    if side not in ("", "in"):
+        raise ModelError(
+            f"{path}:{side} is neither the output nor the input of a module", f"write {path}, or {path}:in"
+        )
+    d_in, d_out = _widths(module) or (d, d)
+    return HookPoint(module, True, d_in) if side else HookPoint(module, False, d_out)
+
+
+def find_hook_points(network: Any, site: str | Site) -> list[HookPoint]:
+    """Return the hook point of `site` in every block, in order.
+
+    Parameters
+    ----------
+    network : transformers.PreTrainedModel
+    site : str or Site
+        As for `resolve_site`.
+
+    Raises
+    ------
+    ModelError
+        Unknown site, a block in which it cannot be identified, or widths that differ between blocks.
+    """
+    site = resolve_site(site)
+    d = int(network.config.get_text_config().hidden_size)
+    hook_points = [site.hook_point(block, d) for block in find_blocks(network)]
+    if len(widths := {hook_point.d for hook_point in hook_points}) > 1:
+        raise ModelError(
+            f"the width of {site.name} differs between blocks: {', '.join(map(str, sorted(widths)))}", _HINT
+        )
+    return hook_points

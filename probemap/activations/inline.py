@@ -1,7 +1,7 @@
-"""Hidden states taken while the model answers, so that capturing needs no second pass over those answers.
+"""Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
-Rules can say where the exact answer is as soon as an answer is there (`locate`), so that the states of the probed
-tokens alone are kept, one file per batch.  What else the capture step asks for it captures itself.
+Locators that apply rules can find the exact answer as soon as an answer is complete (`locate`), so only the states of
+the probed tokens are kept, one file per batch.  The capture step computes any states that are not in these files.
 """
 
 import json
@@ -15,19 +15,19 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from probemap.activations.capture import Reader
-from probemap.activations.hooks import parse_layers
+from probemap.activations.hooks import select_layers
+from probemap.activations.layout import Layout, States
+from probemap.activations.reader import Reader
 from probemap.activations.recorder import HookRecorder
-from probemap.activations.store import Layout, States
 from probemap.grading.locate import locate_answer
 from probemap.models.model import Model
 from probemap.positions import Indices, digest, token_indices
 from probemap.records import Answer, Task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InlineCapture:
-    """Takes the states of a run's answers, and keeps them until they are captured."""
+    """Records the states of a run's answers during generation and keeps them in files until the capture step."""
 
     folder: Path
     model: Model
@@ -36,100 +36,102 @@ class InlineCapture:
     site: str
     layers: str | None
 
-    def watch(self, rows: int) -> HookRecorder:
-        """For a batch of so many rows."""
+    def recorder(self, rows: int) -> HookRecorder:
+        """Return a recorder for a batch of this many rows."""
         return HookRecorder(self.model, self.site, self.layers, rows)
 
-    def write(self, number: int, answers: Sequence[Answer], seen: Sequence[States]) -> None:
-        """Keep a batch.
+    def write(self, batch: int, answers: Sequence[Answer], recorded: Sequence[States]) -> None:
+        """Write the states of the probed tokens of one batch.
 
         Parameters
         ----------
-        seen: of each answer (passes, n_layers, d), as `HookRecorder.states`, the last token's pass included.
+        batch : int
+            Number of the batch, which names the file.
+        answers : sequence of Answer
+        recorded : sequence of ndarray of shape (passes, n_layers, d), float32
+            States of each answer as returned by `HookRecorder.states`, the last token included.
         """
         examples = {e.id: e for e in self.task.examples}
         spans = [locate_answer(self.task, examples[a.id], a)[0] for a in answers]
         indices = token_indices(answers, spans, self.positions)
-        kept = np.stack(
+        states = np.stack(
             [
-                states[np.maximum(row - (answer.n_prompt - 1), 0)].swapaxes(0, 1)
-                for answer, states, row in zip(answers, seen, indices, strict=True)
+                passes[np.maximum(row - (answer.n_prompt - 1), 0)].swapaxes(0, 1)
+                for answer, passes, row in zip(answers, recorded, indices, strict=True)
             ]
         )
-        kept[np.broadcast_to((indices < 0)[:, None, :], kept.shape[:3])] = np.nan
-        numbers = range(self.model.n_layers) if self.layers is None else parse_layers(self.layers, self.model.n_layers)
-        said = {
+        states[np.broadcast_to((indices < 0)[:, None, :], states.shape[:3])] = np.nan
+        metadata = {
             "weights": self.model.weights,
             "site": self.site,
-            "layers": list(numbers),
+            "layers": select_layers(self.layers, self.model.n_layers),
             "positions": list(self.positions),
-            "rows": _marks(answers, indices),
+            "rows": _digests(answers, indices),
         }
         self.folder.mkdir(exist_ok=True)
-        part = self.folder / f".{number:06d}.part"
-        # safetensors writes the memory as it lies, whatever the axes say.
-        save_file({"states": np.ascontiguousarray(kept)}, part, {"taken": json.dumps(said)})
-        part.replace(self.folder / f"{number:06d}.safetensors")
+        temporary = self.folder / f".{batch:06d}.part"
+        # safetensors writes the memory of an array and ignores its strides.
+        save_file({"states": np.ascontiguousarray(states)}, temporary, {"capture": json.dumps(metadata)})
+        temporary.replace(self.folder / f"{batch:06d}.safetensors")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CachedReader(Reader):
-    """Reads states that were taken while the model answered, and captures the others; a `capture.Reader`."""
+    """Reads the states that were recorded during generation, and computes those of all other answers."""
 
-    folder: Path = Path()
-    """Of a `InlineCapture`."""
+    folder: Path
+    """Folder of an `InlineCapture`."""
 
-    def look(self, some: list[int]) -> States:
-        marks = _marks([self.answers[i] for i in some], self.indices[some])
-        layout = self.layout
-        states = np.empty((len(some), layout.n_layers, len(layout.positions), layout.d), np.float32)
-        missing = [at for at, mark in enumerate(marks) if mark not in self._taken]
+    def read_batch(self, rows: list[int]) -> States:
+        digests = _digests([self.answers[i] for i in rows], self.indices[rows])
+        states = np.empty((len(rows), *self.layout.shape[1:]), np.float32)
+        missing = [i for i, key in enumerate(digests) if key not in self._index]
         if missing:
-            states[missing] = super().look([some[at] for at in missing])
-        taken: dict[Path, dict[int, int]] = {}
-        for at, mark in enumerate(marks):
-            if mark in self._taken:
-                file, row = self._taken[mark]
-                taken.setdefault(file, {})[at] = row
-        for file, rows in taken.items():
+            states[missing] = super().read_batch([rows[i] for i in missing])
+        rows_of_file: dict[Path, dict[int, int]] = {}
+        for i, key in enumerate(digests):
+            if key in self._index:
+                file, row = self._index[key]
+                rows_of_file.setdefault(file, {})[i] = row
+        for file, row_of in rows_of_file.items():
             with safe_open(file, framework="numpy") as content:
-                there = content.get_slice("states")
-                for at, row in rows.items():
-                    states[at] = there[row]
+                cached = content.get_slice("states")
+                for i, row in row_of.items():
+                    states[i] = cached[row]
         return states
 
     @cached_property
-    def _taken(self) -> Mapping[str, tuple[Path, int]]:
-        """Mark of an answer -> file and row of its states."""
-        wanted = {"weights": self.model.weights, **_kind(self.layout)}
-        found = {}
+    def _index(self) -> Mapping[str, tuple[Path, int]]:
+        """Digest of an answer -> file and row of its states."""
+        required = {"weights": self.model.weights, **_required_metadata(self.layout)}
+        index = {}
         for file in sorted(self.folder.glob("*.safetensors")):
-            said = _said(file)
-            if wanted.items() <= said.items():
-                found.update({mark: (file, row) for row, mark in enumerate(said["rows"])})
-        return found
+            metadata = _read_metadata(file)
+            if required.items() <= metadata.items():
+                index.update({key: (file, row) for row, key in enumerate(metadata["rows"])})
+        return index
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:
-    """True if all that was taken is of this layout's site, layers and positions."""
-    return all(_kind(layout).items() <= _said(file).items() for file in folder.glob("*.safetensors"))
+    """Return True if all files of the folder have the site, layers and positions of the layout."""
+    required = _required_metadata(layout)
+    return all(required.items() <= _read_metadata(file).items() for file in folder.glob("*.safetensors"))
 
 
-def _kind(layout: Layout) -> dict[str, Any]:
-    """What a file says if its states are such as the layout holds."""
+def _required_metadata(layout: Layout) -> dict[str, Any]:
     return {"site": layout.site, "layers": layout.layer_numbers, "positions": list(layout.positions)}
 
 
-def _said(file: Path) -> dict[str, Any]:
-    """What a file says of itself; nothing if it cannot be read."""
+def _read_metadata(file: Path) -> dict[str, Any]:
+    """Return the metadata of a file, empty if it cannot be read."""
     try:
         with safe_open(file, framework="numpy") as content:
-            found = json.loads(content.metadata()["taken"])
+            metadata = json.loads(content.metadata()["capture"])
     except (SafetensorError, KeyError, ValueError, TypeError, OSError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
-def _marks(answers: Sequence[Answer], indices: Indices) -> list[str]:
-    """For each answer what its states depend on, as a hash."""
+def _digests(answers: Sequence[Answer], indices: Indices) -> list[str]:
+    """Return, for each answer, a hash of the token ids and indices that its states depend on."""
     return [digest([answer], indices[[row]]) for row, answer in enumerate(answers)]

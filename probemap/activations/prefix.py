@@ -1,4 +1,7 @@
-"""A beginning that all prompts share, computed once: the chat template's head, an instruction, worked examples."""
+"""Keys and values of a token prefix that all prompts share, computed once.
+
+Typical prefixes are the head of the chat template, an instruction, and worked examples.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -11,45 +14,50 @@ import torch
 from probemap.models.model import Model
 from probemap.records import Answer
 
-LEAST = 8
-"""A shorter beginning is not worth the copying."""
+MIN_LENGTH = 8
+"""Tokens.  Copying the cache costs more than a shorter prefix saves."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The keys and values of tokens that stand before all others."""
+    """The keys and values of the first tokens of every prompt."""
 
     length: int
     """Tokens."""
     cache: Any
-    """A ``transformers.Cache`` of one row; a pass adds to the cache that it is given, so it is handed out as copies."""
+    """``transformers.Cache`` of one row.  A forward pass appends to the cache it is given, so `rows` returns copies."""
 
     def rows(self, n: int) -> Any:
-        """A copy for n rows."""
+        """Return a copy of the cache for n rows."""
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(n)
         return cache
 
 
 def shared_prefix(model: Model, answers: Sequence[Answer]) -> Prefix | None:
-    """What all answers' tokens begin with, short of every prompt's last token, which may be probed.
+    """Compute the keys and values of the longest token prefix of all prompts.
 
-    None if that is too short to be worth it, or the model keeps no keys and values that can be shared.
+    The prefix excludes the last token of every prompt, because that token may be probed.
+
+    Returns
+    -------
+    Prefix or None
+        None if there is one answer, if the prefix is shorter than `MIN_LENGTH`, or if the model has no key-value cache
+        that can be shared.
     """
-    shared: tuple[int, ...] = reduce(_common, (answer.token_ids[: answer.n_prompt - 1] for answer in answers))
+    shared: tuple[int, ...] = reduce(_common_prefix, (answer.token_ids[: answer.n_prompt - 1] for answer in answers))
     length = len(shared)
-    if len(answers) < 2 or length < LEAST:
+    if len(answers) < 2 or length < MIN_LENGTH:
         return None
     ids = torch.tensor([shared], device=model.device)
     with torch.inference_mode():
-        made = model.network.base_model(input_ids=ids, use_cache=True)
-    cache: Any = getattr(made, "past_key_values", None)
+        output = model.network.base_model(input_ids=ids, use_cache=True)
+    cache: Any = getattr(output, "past_key_values", None)
     if not hasattr(cache, "batch_repeat_interleave") or cache.get_seq_length() != length:
         return None
     return Prefix(length, cache)
 
 
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    """What both begin with."""
-    differs = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-    return one[: next(differs, min(len(one), len(other)))]
+def _common_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    differing = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return a[: next(differing, min(len(a), len(b)))]

@@ -1,75 +1,103 @@
-"""ActivationSource from anywhere, one layer at a time: the store, numpy, memory-mapped files, torch, zarr."""
+"""Hidden states from any array, one layer at a time: captured states, numpy, memory-mapped files, torch, zarr."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from probemap.activations.store import ActivationStore
+from probemap.activations.layout import Layout, States
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.records import MapError
 
-Layer = npt.NDArray[np.float32]
+_SHAPE_HINT = "the shape is (n, n_layers, n_positions, d)"
 
 
-@dataclass(frozen=True)
+@runtime_checkable
+class CapturedStates(Protocol):
+    """States with a layout: `ActivationStore`, `MemoryStore` or `Activations`."""
+
+    @property
+    def layout(self) -> Layout: ...
+    def read_layer(self, layer: int) -> States: ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActivationSource:
-    """ActivationSource, one layer at a time."""
+    """Hidden states that are read one layer at a time."""
 
     n: int
+    """Answers."""
     layers: list[int]
     positions: list[str]
     d: int
-    read: Callable[[int], Layer]
-    """layer -> a fresh float32 array (n, n_positions, d)."""
+    read: Callable[[int], States]
+    """Layer number -> ndarray of shape (n, n_positions, d), float32.  The caller may modify the array."""
 
 
-def as_source(activations: Any, layers: Sequence[int] | None, positions: Sequence[str] | None) -> ActivationSource:
-    """A store of captured states, or an array (n, n_layers, n_positions, d) of any kind, as `fit.fit_map` takes it.
+def as_source(
+    activations: Any, layers: Sequence[int] | None = None, positions: Sequence[str] | None = None
+) -> ActivationSource:
+    """Make a source of captured states or of any array.
+
+    Parameters
+    ----------
+    activations : Activations, ActivationStore, or array of shape (n, n_layers, n_positions, d)
+        An array may be of any type for which ``array[:, layer]`` works.
+    layers : sequence of int, optional
+        For captured states, the layers to read.  For an array, the numbers of its layers (default: 0, 1, …).
+    positions : sequence of str, optional
+        For captured states, the positions to read.  For an array, the names of its positions (default: the default
+        positions if their number fits, else ``"0"``, ``"1"``, …).
 
     Raises
     ------
-    MapError: another shape, or names that do not fit it.
+    MapError
+        The array has another shape, the names do not fit it, or the captured states lack a layer or position.
     """
-    if isinstance(activations, ActivationStore):
-        return _stored(activations, layers, positions)
+    if isinstance(activations, CapturedStates):
+        return _from_captured(activations, layers, positions)
     array = activations if hasattr(activations, "shape") else np.asarray(activations)
     if len(array.shape) != 4:
-        raise MapError(f"states of shape {tuple(array.shape)}", "the shape is (n, n_layers, n_positions, d)")
+        raise MapError(f"the states have shape {tuple(array.shape)}", _SHAPE_HINT)
     n, n_layers, n_positions, d = map(int, array.shape)
     if not n or not n_layers or not n_positions or not d:
-        raise MapError(f"states of shape {tuple(array.shape)} are empty", "the shape is (n, n_layers, n_positions, d)")
+        raise MapError(f"the states of shape {tuple(array.shape)} are empty", _SHAPE_HINT)
     default = DEFAULT_POSITIONS if n_positions == len(DEFAULT_POSITIONS) else range(n_positions)
     names = [str(p) for p in (default if positions is None else positions)]
     if len(names) != n_positions:
-        raise MapError(f"{len(names)} position names for {n_positions} positions")
+        raise MapError(f"got {len(names)} position names for {n_positions} positions")
     numbers = list(range(n_layers)) if layers is None else [int(layer) for layer in layers]
     if len(numbers) != n_layers:
-        raise MapError(f"{len(numbers)} layer numbers for {n_layers} layers")
-    for what, labels in (("layer", numbers), ("position", names)):
+        raise MapError(f"got {len(numbers)} layer numbers for {n_layers} layers")
+    for axis, labels in (("layer", numbers), ("position", names)):
         if len(set(labels)) != len(labels):
-            raise MapError(f"a {what} is named twice: {labels}", f"name each {what} once")
+            raise MapError(f"duplicate {axis} in {labels}", f"name each {axis} once")
 
-    def read(layer: int) -> Layer:
-        part = array[:, numbers.index(layer)]
-        if isinstance(part, torch.Tensor):
-            part = part.detach().float().cpu().numpy()
-        return np.array(part, np.float32)
+    def read(layer: int) -> States:
+        states = array[:, numbers.index(layer)]
+        if hasattr(states, "detach"):  # a torch tensor, possibly on a GPU, in bfloat16, or with a gradient
+            states = states.detach().float().cpu().numpy()
+        return np.array(states, np.float32)
 
-    return ActivationSource(n, numbers, names, d, read)
+    return ActivationSource(n=n, layers=numbers, positions=names, d=d, read=read)
 
 
-def _stored(store: ActivationStore, layers: Sequence[int] | None, positions: Sequence[str] | None) -> ActivationSource:
-    layout = store.layout
+def _from_captured(
+    states: CapturedStates, layers: Sequence[int] | None, positions: Sequence[str] | None
+) -> ActivationSource:
+    layout = states.layout
     numbers = layout.layer_numbers if layers is None else [int(layer) for layer in layers]
     names = list(layout.positions) if positions is None else [str(p) for p in positions]
-    if strange := [k for k in numbers if k not in layout.layer_numbers]:
-        there = f"0 to {layout.n_layers - 1}" if not layout.layers else ", ".join(map(str, layout.layers))
-        raise MapError(f"there is no layer {strange[0]}", f"the store holds layers {there}")
-    if unknown := [p for p in names if p not in layout.positions]:
-        raise MapError(f"there is no position {unknown[0]!r}", f"the store holds {', '.join(layout.positions)}")
+    if unknown_layers := [k for k in numbers if k not in layout.layer_numbers]:
+        available = f"0 to {layout.n_layers - 1}" if not layout.layers else ", ".join(map(str, layout.layers))
+        raise MapError(f"no states of layer {unknown_layers[0]}", f"the captured layers are {available}")
+    if unknown_positions := [p for p in names if p not in layout.positions]:
+        raise MapError(
+            f"no states of position {unknown_positions[0]!r}",
+            f"the captured positions are {', '.join(layout.positions)}",
+        )
     columns = [layout.positions.index(p) for p in names]
-    return ActivationSource(layout.n, numbers, names, layout.d, lambda layer: store.read_layer(layer)[:, columns])
+    return ActivationSource(
+        n=layout.n, layers=numbers, positions=names, d=layout.d, read=lambda layer: states.read_layer(layer)[:, columns]
+    )

@@ -1,11 +1,13 @@
-"""Where the files of a store lie: a folder, or a URL of any file system that fsspec knows, such as a bucket.
+"""Storage backends: a local directory, or a URL of any file system that fsspec supports, such as a bucket.
 
-A place writes a file whole or not at all, and what it has written it still has after a power cut.
+A backend writes each file completely or not at all, and a completed write survives a power cut.  The two backends are
+separate classes because they share nothing but the interface: fsspec's local file system writes in place and never
+calls fsync, a local directory needs a lock where a bucket has none, and only remote errors need to be translated.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,35 +18,35 @@ from probemap.redact import redacted_message
 
 
 class StorageBackend(Protocol):
-    """Files by name, with ``/`` between folders."""
+    """Files by name, with ``/`` between directories."""
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError."""
+        """Return the content of a file, or raise FileNotFoundError."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Whole or not at all, and to stay."""
+        """Write a file atomically and durably."""
 
-    def names(self, folder: str) -> set[str]:
-        """All files under a folder, with their whole names; empty if there is none."""
+    def names(self, directory: str) -> set[str]:
+        """Return the full names of all files below a directory, empty if it does not exist."""
 
-    def move(self, name: str, to: str) -> None:
-        """Rename a file; one that is not there is left alone."""
+    def move(self, name: str, new_name: str) -> None:
+        """Rename a file, if it exists."""
 
     def persist(self, name: str) -> None:
-        """What another has written stays."""
+        """Make a file durable that other code (zarr) has written."""
 
-    def zarr(self, folder: str) -> Any:
-        """What zarr opens."""
+    def zarr(self, directory: str) -> Any:
+        """Return what ``zarr.open_array`` needs to open a directory."""
 
-    def lock(self) -> Any:
-        """A context that one process at a time is in."""
+    def lock(self) -> AbstractContextManager[None]:
+        """Return a context that one process at a time can enter, if the backend needs one to create a store."""
 
-    def translated_errors(self) -> Any:
-        """A context in which a refusal of the place is told as one."""
+    def translated_errors(self) -> AbstractContextManager[None]:
+        """Return a context in which errors of a remote file system become StoreError."""
 
 
 class LocalStorage:
-    """A local folder."""
+    """A local directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,32 +60,32 @@ class LocalStorage:
     def write(self, name: str, content: bytes) -> None:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part-{os.getpid()}")
-        part.write_bytes(content)
-        _sync(part)
-        part.replace(path)
-        _sync(path.parent)
+        temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
+        temporary.write_bytes(content)
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
 
-    def names(self, folder: str) -> set[str]:
-        found = (Path(where, name) for where, _, names in os.walk(self.path / folder) for name in names)
-        return {path.relative_to(self.path).as_posix() for path in found if not path.name.startswith(".")}
+    def names(self, directory: str) -> set[str]:
+        paths = (Path(folder, name) for folder, _, names in os.walk(self.path / directory) for name in names)
+        return {path.relative_to(self.path).as_posix() for path in paths if not path.name.startswith(".")}
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, new_name: str) -> None:
         if (self.path / name).exists():
-            (self.path / to).parent.mkdir(parents=True, exist_ok=True)
-            (self.path / name).rename(self.path / to)
+            (self.path / new_name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).rename(self.path / new_name)
 
     def persist(self, name: str) -> None:
-        # zarr renames atomically but never syncs.
+        # zarr renames atomically but never calls fsync.
         file = self.path / name
-        _sync(file)
-        for folder in file.parents:
-            _sync(folder)
-            if folder == self.path:
+        _fsync(file)
+        for directory in file.parents:
+            _fsync(directory)
+            if directory == self.path:
                 break
 
-    def zarr(self, folder: str) -> Any:
-        return str(self.path / folder)
+    def zarr(self, directory: str) -> str:
+        return str(self.path / directory)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -91,13 +93,12 @@ class LocalStorage:
         with FileLock(self.path / ".lock"):
             yield
 
-    @contextmanager
-    def translated_errors(self) -> Iterator[None]:
-        yield  # a disk that is full says so itself
+    def translated_errors(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the messages of OSError, such as a full disk, are clear
 
 
 class RemoteStorage:
-    """A folder of a file system that fsspec reaches, which writes an object whole or not at all."""
+    """A directory of a file system that fsspec supports and that writes objects atomically."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -120,33 +121,32 @@ class RemoteStorage:
                 return bytes(self.files.cat_file(f"{self.root}/{name}"))
             except FileNotFoundError as error:
                 missing = error
-        raise missing
+        raise missing  # outside the context, which would translate it
 
     def write(self, name: str, content: bytes) -> None:
         with self.translated_errors():
             self.files.pipe_file(f"{self.root}/{name}", content)
 
-    def names(self, folder: str) -> set[str]:
+    def names(self, directory: str) -> set[str]:
         with self.translated_errors():
-            found = self.files.find(f"{self.root}/{folder}")
-        return {str(name).split(f"{self.root.lstrip('/')}/", 1)[-1] for name in found}
+            paths = self.files.find(f"{self.root}/{directory}")
+        return {str(path).split(f"{self.root.lstrip('/')}/", 1)[-1] for path in paths}
 
-    def move(self, name: str, to: str) -> None:
+    def move(self, name: str, new_name: str) -> None:
         with self.translated_errors():
             if self.files.exists(f"{self.root}/{name}"):
-                self.files.mv(f"{self.root}/{name}", f"{self.root}/{to}")
+                self.files.mv(f"{self.root}/{name}", f"{self.root}/{new_name}")
 
     def persist(self, name: str) -> None:
-        pass  # an object that was put stays
+        pass  # an object is durable once it has been put
 
-    def zarr(self, folder: str) -> Any:
+    def zarr(self, directory: str) -> Any:
         from zarr.storage import FsspecStore
 
-        return FsspecStore.from_url(f"{self.url}/{folder}")
+        return FsspecStore.from_url(f"{self.url}/{directory}")
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        yield  # all who begin write the same bytes
+    def lock(self) -> AbstractContextManager[None]:
+        return nullcontext()  # processes that create a store at the same time write the same bytes
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
@@ -154,16 +154,16 @@ class RemoteStorage:
             yield
         except StoreError:
             raise
-        except Exception as error:  # every file system raises its own kinds
+        except Exception as error:  # each file system has exceptions of its own
             raise StoreError(
                 f"{self.url}: {type(error).__name__}: {redacted_message(error)}",
-                "check the address, the credentials and the rights; what was written there is kept",
+                "check the address, the credentials and the permissions; files written so far are kept",
             ) from None
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)

@@ -1,25 +1,26 @@
-"""Hidden states that vLLM extracted while it answered (``extract_hidden_states``): files matched to answers by tokens.
+"""Hidden states that vLLM extracted during generation (``extract_hidden_states``), matched to answers by token ids.
 
-One safetensors file per request, ``hidden_states`` (tokens, layers, d) and ``token_ids`` (tokens,), as vLLM's
-ExampleHiddenStatesConnector writes them.  Layer k of vLLM's ``eagle_aux_hidden_state_layer_ids`` is the residual stream
-that enters block k, which is the `resid` of block k - 1 here.
+vLLM's ExampleHiddenStatesConnector writes one safetensors file per request, with ``hidden_states`` (tokens, layers, d)
+and ``token_ids`` (tokens,).  Layer k of ``eagle_aux_hidden_state_layer_ids`` in vLLM is the residual stream that enters
+block k, which is `resid` of block k - 1 in this package.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 
-from probemap.activations.store import ActivationStore, Layout, States, shard_rows_for
+from probemap.activations.layout import Layout, States, shard_rows_for
+from probemap.activations.store import ActivationStore
 from probemap.positions import Indices, digest
 from probemap.records import Answer, StoreError
 
-_HINT = "extract with `include_output_tokens`, without prefix caching, and give the folder of the .safetensors files"
+_HINT = "extract with `include_output_tokens`, without prefix caching, and pass the folder of the .safetensors files"
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class ExtractedStates:
 
     @cached_property
     def _lengths(self) -> list[int]:
-        """Of the token ids, the longest first."""
+        """The distinct numbers of tokens, in descending order."""
         return sorted({len(ids) for ids in self.path_of}, reverse=True)
 
     def find(self, answer: Answer) -> Path | None:
-        """The file of an answer's tokens, or of as many of them as vLLM wrote (all but the last, as a rule)."""
+        """Return the file with the longest prefix of the answer's tokens (vLLM usually omits the last token)."""
         for length in self._lengths:
             if answer.n_prompt <= length <= len(answer.token_ids) and (
                 path := self.path_of.get(answer.token_ids[:length])
@@ -47,11 +48,12 @@ class ExtractedStates:
 
 
 def read_extracted(folder: Path) -> ExtractedStates:
-    """What vLLM wrote into a folder; the states themselves are not read yet.
+    """Read the token ids and shapes of all files of a folder, but not the states.
 
     Raises
     ------
-    StoreError: no such files, a damaged one, or one whose states and tokens are not as many.
+    StoreError
+        No such files, a damaged file, or a file with different numbers of states and tokens.
     """
     path_of: dict[tuple[int, ...], Path] = {}
     shapes: set[tuple[int, int]] = set()
@@ -67,78 +69,106 @@ def read_extracted(folder: Path) -> ExtractedStates:
         path_of[ids] = path
         shapes.add((int(shape[1]), int(shape[2])))
     if len(shapes) != 1:
-        what = f"states of {len(shapes)} shapes" if shapes else "no hidden states"
-        raise StoreError(f"{folder} holds {what}", _HINT)
+        content = f"states of {len(shapes)} different shapes" if shapes else "no hidden states"
+        raise StoreError(f"{folder} holds {content}", _HINT)
     ((n_layers, d),) = shapes
     return ExtractedStates(path_of, n_layers, d)
 
 
 def extracted_layout(
-    found: ExtractedStates,
-    ids: Sequence[int],
+    extracted: ExtractedStates,
+    layer_ids: Sequence[int],
     answers: Sequence[Answer],
     indices: Indices,
     positions: Sequence[str],
+    *,
     store_dtype: str = "float32",
 ) -> Layout:
-    """The layout of a store for these answers and positions.
+    """Return the layout of a store for the extracted states of these answers.
 
     Parameters
     ----------
-    ids: vLLM's numbers of the layers, in its order.
+    extracted : ExtractedStates
+    layer_ids : sequence of int
+        vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order.
+    answers : sequence of Answer
+    indices : ndarray of shape (len(answers), n_positions), int32
+        Token index of each position, -1 where a position is missing.
+    positions : sequence of str
+        Names of the columns of `indices`.
+    store_dtype : str
+        ``float32`` or ``float16``.
 
     Raises
     ------
-    StoreError: another number of layers than the files have, or an answer without a file.
+    StoreError
+        The files have another number of layers, or an answer has no file.
     """
-    if len(ids) != found.n_layers or len(set(ids)) != len(ids) or min(ids) < 1:
+    if len(layer_ids) != extracted.n_layers or len(set(layer_ids)) != len(layer_ids) or min(layer_ids) < 1:
         raise StoreError(
-            f"the files hold {found.n_layers} layers; {len(ids)} are named: {', '.join(map(str, ids))}",
-            "name each of `eagle_aux_hidden_state_layer_ids` once, in its order; 0 would be the embeddings",
+            f"the files hold {extracted.n_layers} layers, got {len(layer_ids)} layer ids: "
+            f"{', '.join(map(str, layer_ids))}",
+            "give each of `eagle_aux_hidden_state_layer_ids` once, in its order; 0 would be the embeddings",
         )
-    if lost := [a.id for a in answers if found.find(a) is None]:
-        raise StoreError(f"{len(lost)} answers have no file with their tokens, first {lost[0]!r}", _HINT)
-    itemsize = np.dtype(store_dtype).itemsize
+    if unmatched := [a.id for a in answers if extracted.find(a) is None]:
+        raise StoreError(f"{len(unmatched)} answers have no file with their tokens, first {unmatched[0]!r}", _HINT)
+    row_bytes = extracted.n_layers * len(positions) * extracted.d * np.dtype(store_dtype).itemsize
     return Layout(
-        len(answers),
-        found.n_layers,
-        tuple(positions),
-        found.d,
-        "resid",
-        store_dtype,
-        shard_rows_for(len(answers), found.n_layers, len(positions), found.d, itemsize),
-        digest(answers, indices),
-        tuple(k - 1 for k in ids),
+        n=len(answers),
+        n_layers=extracted.n_layers,
+        positions=tuple(positions),
+        d=extracted.d,
+        site="resid",
+        dtype=store_dtype,
+        shard_rows=shard_rows_for(len(answers), row_bytes),
+        made_from=digest(answers, indices),
+        layers=tuple(k - 1 for k in layer_ids),
     )
 
 
 def fill_from_extracted(
     store: ActivationStore,
-    found: ExtractedStates,
+    extracted: ExtractedStates,
     answers: Sequence[Answer],
     indices: Indices,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Fill the store's missing shards from the files; how many probed positions lie behind what vLLM wrote."""
-    layout, behind = store.layout, 0
+    """Write the missing shards of a store from the files.
+
+    Parameters
+    ----------
+    store : ActivationStore
+        Created with the layout from `extracted_layout`.
+    extracted : ExtractedStates
+    answers, indices
+        As for `extracted_layout`.
+    progress : callable
+        Called with (answers done, answers).
+
+    Returns
+    -------
+    int
+        Number of probed tokens that are not in the files because vLLM omitted them.  Their positions are missing.
+    """
+    layout, n_omitted = store.layout, 0
     for shard in store.missing_shards():
         rows = layout.rows(shard)
-        states = np.full((rows.stop - rows.start, layout.n_layers, len(layout.positions), layout.d), np.nan, np.float32)
+        states = np.full((layout.size(shard), *layout.shape[1:]), np.nan, np.float32)
         for row in range(rows.start, rows.stop):
-            here, late = _at(found.find(answers[row]), indices[row])
-            states[row - rows.start] = here
-            behind += late
+            path = extracted.find(answers[row])
+            assert path is not None  # `extracted_layout` has checked every answer
+            states[row - rows.start], omitted = _read_states(path, indices[row])
+            n_omitted += omitted
         store.write_shard(shard, states)
         progress(rows.stop, layout.n)
-    return behind
+    return n_omitted
 
 
-def _at(path: Path | None, indices: Any) -> tuple[States, int]:
-    """(n_layers, n_positions, d) of one answer, NaN where it has none; and how many positions the file lacks."""
-    assert path is not None  # `extracted_layout` has looked for each
+def _read_states(path: Path, indices: npt.NDArray[np.int32]) -> tuple[States, int]:
+    """Return the states of one answer, of shape (n_layers, n_positions, d), and the number of omitted tokens."""
     with safe_open(path, framework="pt") as file:
-        states = file.get_tensor("hidden_states").to(torch.float32).numpy()
-    there = (indices >= 0) & (indices < len(states))
-    made = np.full((states.shape[1], len(indices), states.shape[2]), np.nan, np.float32)
-    made[:, there] = states[indices[there]].swapaxes(0, 1)
-    return made, int((indices >= len(states)).sum())
+        tokens = file.get_tensor("hidden_states").to(torch.float32).numpy()
+    present = (indices >= 0) & (indices < len(tokens))
+    states = np.full((tokens.shape[1], len(indices), tokens.shape[2]), np.nan, np.float32)
+    states[:, present] = tokens[indices[present]].swapaxes(0, 1)
+    return states, int((indices >= len(tokens)).sum())

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from probemap.activations.capture import check_site, hidden_states
+from probemap.activations.forward import check_site, hidden_states
+from probemap.activations.layout import States
 from probemap.activations.recorder import HookRecorder
-from probemap.activations.store import States
 from probemap.detectors.detector import Detector
 from probemap.detectors.provenance import Provenance
 from probemap.grading.llm import extract_locator, extraction_task, model_judge

@@ -107,8 +107,15 @@ def _local(
     if (wanted := options.during) is not None and task.kind == "open":
         log("where the exact answer is, a model is asked later: the states are captured in a second pass")
     elif wanted is not None:
-        spool = InlineCapture(folder, model, task, parse_positions(wanted.positions), wanted.site, wanted.layers)
-        watching = Recorder(spool.watch, spool.write)
+        inline = InlineCapture(
+            folder=folder,
+            model=model,
+            task=task,
+            positions=parse_positions(wanted.positions),
+            site=wanted.site,
+            layers=wanted.layers,
+        )
+        watching = Recorder(inline.recorder, inline.write)
     plan = plan_batches(prompts, task.max_new_tokens, options.batch_size, options.batch_tokens)
 
     def answers(batches: Sequence[int]) -> Iterator[list[Answer]]:

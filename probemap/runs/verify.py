@@ -54,10 +54,16 @@ def verify(run: Run, *, repair: bool = False, device: str = "auto", logger: Logg
         for shard, what in found.items():
             if what != "missing":
                 store.set_aside(shard)
-        from probemap.activations.capture import Reader, fill_store
+        from probemap.activations.reader import Reader, fill_store
 
         reader = Reader(
-            model, job.answers, job.indices, store.layout, options.batch_size, options.batch_tokens, logger.log
+            model=model,
+            answers=job.answers,
+            indices=job.indices,
+            layout=store.layout,
+            batch_size=options.batch_size,
+            batch_tokens=options.batch_tokens,
+            log=logger.log,
         )
         list(fill_store(store, reader, progress=lambda done, total: logger.progress("hidden states", done, total)))
         return found
@@ -95,7 +101,7 @@ def check(run: Run, *, n: int = 16, seed: int = 0, device: str = "auto", logger:
     """
     import numpy as np
 
-    from probemap.activations.capture import hidden_states
+    from probemap.activations.forward import hidden_states
 
     _, answers, judgements = read_answers(run)
     store = states_of(run, answers, judgements)

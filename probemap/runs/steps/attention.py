@@ -43,7 +43,7 @@ def attend(
             if not needed:
                 return
             from probemap.activations.attention import AttentionReader, attention_layout
-            from probemap.activations.capture import fill_store
+            from probemap.activations.reader import fill_store
             from probemap.activations.store import ActivationStore
 
             spans = [j.span for j in judgements]
@@ -52,5 +52,14 @@ def attend(
             check_weights(run, model, ("revision",))
             layout = attention_layout(model, answers, indices, spans, names)
             store = ActivationStore.create(run.path / "attention", layout)
-            looks = AttentionReader(model, answers, indices, layout, batch_size, batch_tokens, logger.log, spans)
-            list(fill_store(store, looks, progress=lambda done, total: logger.progress("attention", done, total)))
+            reader = AttentionReader(
+                model=model,
+                answers=answers,
+                indices=indices,
+                layout=layout,
+                batch_size=batch_size,
+                batch_tokens=batch_tokens,
+                log=logger.log,
+                spans=spans,
+            )
+            list(fill_store(store, reader, progress=lambda done, total: logger.progress("attention", done, total)))

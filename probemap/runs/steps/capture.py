@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probemap.activations.hooks import parse_site
+from probemap.activations.hooks import resolve_site
 from probemap.logger import SILENT, Logger
 from probemap.models.loading import Loader, Models
 from probemap.positions import Indices, digest, parse_positions, token_indices
@@ -19,8 +19,9 @@ from probemap.runs.run import Run
 from probemap.workers import RayPool, Shard, at_work, worker_pool
 
 if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
-    from probemap.activations.capture import Reader
-    from probemap.activations.store import ActivationStore, Layout
+    from probemap.activations.layout import Layout
+    from probemap.activations.reader import Reader
+    from probemap.activations.store import ActivationStore
     from probemap.models.model import Model
 
 _WAIT = 600.0  # seconds, for the others of many processes, each of which holds the folder for a moment
@@ -46,7 +47,7 @@ def capture(
     ray: the workers that share the shards; None: all is done here.
     loader: of the model; None is the one that answered.
     """
-    parse_site(options.site)  # a name that is none is refused before anything is set aside
+    resolve_site(options.site)  # a name that is none is refused before anything is set aside
     if share is not None and redo:
         raise RunError(
             "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
@@ -141,7 +142,7 @@ class _Shards:
 
     def each(self, shards: Sequence[int]) -> Iterator[int]:
         """The shards' numbers, each when it is committed."""
-        from probemap.activations.capture import fill_store
+        from probemap.activations.reader import fill_store
         from probemap.activations.store import ActivationStore
 
         layout = self._reader.layout
@@ -155,8 +156,8 @@ class _Shards:
 
     @cached_property
     def _reader(self) -> "Reader":
-        from probemap.activations.capture import Reader, layout_for
         from probemap.activations.inline import CachedReader
+        from probemap.activations.reader import Reader, layout_for
 
         job, options = self.job, self.options
         layout = layout_for(
@@ -164,17 +165,21 @@ class _Shards:
             job.answers,
             job.indices,
             job.positions,
-            options.store_dtype,
-            options.site,
-            options.shard_bytes,
-            options.layers,
+            site=options.site,
+            layers=options.layers,
+            store_dtype=options.store_dtype,
+            shard_bytes=options.shard_bytes,
         )
-        sizes = options.batch_size, options.batch_tokens
-        if self.during.exists():
-            return CachedReader(
-                self.model, job.answers, job.indices, layout, *sizes, log=self.logger.log, folder=self.during
-            )
-        return Reader(self.model, job.answers, job.indices, layout, *sizes, self.logger.log)
+        make = partial(CachedReader, folder=self.during) if self.during.exists() else Reader
+        return make(
+            model=self.model,
+            answers=job.answers,
+            indices=job.indices,
+            layout=layout,
+            batch_size=options.batch_size,
+            batch_tokens=options.batch_tokens,
+            log=self.logger.log,
+        )
 
 
 def _shards_of(loader: Loader, job: Job, options: Capturing, run: Run, models: Models, logger: Logger) -> _Shards:

@@ -70,9 +70,9 @@ def test_what_does_not_fit_is_refused(run: Run, chat_model: Model, tmp_path: Pat
     with pytest.raises(StoreError, match="holds no hidden states"):
         import_states(run, tmp_path / "empty", [1])
     folder = extract(chat_model, answers, tmp_path / "vllm", [1, 3])
-    with pytest.raises(StoreError, match="the files hold 2 layers; 1 are named: 1"):
+    with pytest.raises(StoreError, match="the files hold 2 layers, got 1 layer ids: 1"):
         import_states(run, folder, [1])
-    with pytest.raises(StoreError, match="the files hold 2 layers; 2 are named: 0, 1"):
+    with pytest.raises(StoreError, match="the files hold 2 layers, got 2 layer ids: 0, 1"):
         import_states(run, folder, [0, 1])
     file = folder / "request-3.safetensors"
     content = file.read_bytes()

@@ -7,11 +7,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from families import some_answers, tiny
+from families import fill, some_answers, tiny
 
-from probemap.activations.capture import capture, check_site, hidden_states, layout_for
+from probemap.activations.forward import check_site, hidden_states
 from probemap.activations.hooks import SITES, find_hook_points, parse_layers
-from probemap.activations.store import ActivationStore, States
+from probemap.activations.layout import States
+from probemap.activations.reader import layout_for
+from probemap.activations.store import ActivationStore
 from probemap.cli.flags import Site
 from probemap.models.model import Model
 from probemap.positions import Indices, token_indices
@@ -114,7 +116,7 @@ def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: obj
     layout = layout_for(model, answers, indices, ("last_q", "-1"), site="mlp_hidden")
     assert (layout.site, layout.d) == ("mlp_hidden", 128)
     store = ActivationStore.create(f"{tmp_path}/store", layout)
-    capture(model, answers, indices, store)
+    fill(store, model, answers, indices)
     whole = np.stack([store.read_layer(k) for k in range(3)], axis=1)
     np.testing.assert_allclose(whole, hidden_states(model, answers, indices, "mlp_hidden"), atol=2e-5)
 
@@ -122,15 +124,15 @@ def test_a_store_has_the_site_s_width_and_is_filled_from_that_site(tmp_path: obj
 @pytest.mark.parametrize(
     ("kind", "site", "problem"),
     [
-        ("mixtral", "mlp_hidden", r"found 0 layers in the MLP, 0 of them to width 32; it holds self_attn"),
+        ("mixtral", "mlp_hidden", r"found 0 layers in the MLP, 0 of them to width 32; the block holds self_attn"),
         ("bloom", "attn_out", r"found BloomAttention, which adds the residual stream to its output"),
         ("bloom", "mlp_out", r"found BloomMLP, which adds the residual stream to its output"),
-        ("mamba", "attn_out", r"found 0 modules with query layers .*; it holds norm \(MambaRMSNorm\), mixer"),
+        ("mamba", "attn_out", r"found 0 modules with query layers .*; the block holds norm \(MambaRMSNorm\), mixer"),
         ("mamba", "mlp_out", r"found 0 modules with query layers"),
     ],
 )
 def test_blocks_of_another_build_are_refused(kind: str, site: str, problem: str) -> None:
-    with pytest.raises(ModelError, match=rf"does not show {site}: {problem}(.|\n)*hint: name the module"):
+    with pytest.raises(ModelError, match=rf"{site} of \w+ cannot be identified: {problem}(.|\n)*hint: name the module"):
         find_hook_points(tiny(kind).network, site)
 
 
@@ -162,11 +164,11 @@ def test_a_module_can_be_named(site: str, named: str, width: int | None) -> None
 @pytest.mark.parametrize(
     ("site", "problem"),
     [
-        ("attn_out=mixer", r"LlamaDecoderLayer holds no module 'mixer'\nhint: its modules are self_attn, "),
+        ("attn_out=mixer", r"LlamaDecoderLayer has no module 'mixer'\nhint: its modules are self_attn, "),
         ("attn_out=self_attn:out", "self_attn:out is neither the output nor the input"),
         ("mlp_out=input_layernorm:in:in", "input_layernorm:in:in is neither"),
-        ("head=self_attn", "there is no site 'head=self_attn'\nhint: the sites are resid, attn_out"),
-        ("attn_out=self_attn.q_norm", "holds no module 'self_attn.q_norm'"),
+        ("head=self_attn", "unknown site 'head=self_attn'\nhint: the sites are resid, attn_out"),
+        ("attn_out=self_attn.q_norm", "has no module 'self_attn.q_norm'"),
     ],
 )
 def test_a_name_that_is_none_is_told_with_those_there_are(site: str, problem: str) -> None:
@@ -194,7 +196,7 @@ def test_the_options_name_the_sites() -> None:
 
 def test_an_unknown_site_is_told_with_those_there_are() -> None:
     with pytest.raises(
-        ModelError, match=r"no site 'mlp'\nhint: the sites are resid, attn_out, heads, mlp_out, mlp_hidden"
+        ModelError, match=r"unknown site 'mlp'\nhint: the sites are resid, attn_out, heads, mlp_out, mlp_hidden"
     ):
         find_hook_points(tiny("llama").network, "mlp")
 
@@ -204,7 +206,7 @@ def test_blocks_of_unequal_width_are_refused() -> None:
     network.model.layers[1].mlp.up_proj = torch.nn.Linear(32, 40)
     network.model.layers[1].mlp.gate_proj = torch.nn.Linear(32, 40)
     network.model.layers[1].mlp.down_proj = torch.nn.Linear(40, 32)
-    with pytest.raises(ModelError, match="mlp_hidden is not equally wide in all blocks: 40, 48"):
+    with pytest.raises(ModelError, match="the width of mlp_hidden differs between blocks: 40, 48"):
         find_hook_points(network, "mlp_hidden")
 
 
@@ -232,13 +234,13 @@ def test_layers_are_named_by_number_or_range(text: str, numbers: list[int]) -> N
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("32", "there are no layers '32'\nhint: this model has layers 0 to 31"),
-        ("0,-33", "there are no layers '-33'"),
-        ("4..2", "there are no layers '4..2'"),
-        ("0..4:0", "there are no layers '0..4:0'"),
-        ("all", "the layers 'all' cannot be read\nhint: write 0,8,16"),
-        ("", "the layers '' cannot be read"),
-        ("1.5", "the layers '1.5' cannot be read"),
+        ("32", "layers out of range: '32'\nhint: this model has layers 0 to 31"),
+        ("0,-33", "layers out of range: '-33'"),
+        ("4..2", "layers out of range: '4..2'"),
+        ("0..4:0", "layers out of range: '0..4:0'"),
+        ("all", "the layers 'all' cannot be parsed\nhint: write 0,8,16"),
+        ("", "the layers '' cannot be parsed"),
+        ("1.5", "the layers '1.5' cannot be parsed"),
     ],
 )
 def test_layers_that_are_none_are_refused(text: str, problem: str) -> None:
@@ -252,7 +254,7 @@ def test_some_layers_are_those_of_all(tmp_path: object) -> None:
     layout = layout_for(model, answers, indices, ("last_q", "-1"), layers="0,-1")
     assert (layout.n_layers, layout.layer_numbers) == (2, [0, 2])
     store = ActivationStore.create(f"{tmp_path}/store", layout)
-    capture(model, answers, indices, store)
+    fill(store, model, answers, indices)
     everything = hidden_states(model, answers, indices)
     for layer in (0, 2):
         np.testing.assert_allclose(store.read_layer(layer), everything[:, layer], atol=2e-5)

@@ -11,11 +11,11 @@ import pytest
 from families import SUPPORTED, tiny
 from typer.testing import CliRunner
 
-from probemap.activations import capture
-from probemap.activations import store as activations
-from probemap.activations.capture import hidden_states
+from probemap.activations import layout, reader
+from probemap.activations.forward import hidden_states
+from probemap.activations.layout import States
 from probemap.activations.recorder import HookRecorder
-from probemap.activations.store import ActivationStore, States
+from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.logger import Logger
 from probemap.models.generate import GenerationRequest, Recorder, generate_answers, generate_batch
@@ -111,12 +111,12 @@ def second_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
     real = hidden_states
 
-    def counted(model: Any, answers: Any, *rest: Any) -> States:
+    def counted(model: Any, answers: Any, *rest: Any, **options: Any) -> States:
         asked.append(len(answers))
-        return real(model, answers, *rest)
+        return real(model, answers, *rest, **options)
 
-    monkeypatch.setattr(capture, "hidden_states", counted)
-    monkeypatch.setattr(activations, "SHARD_BYTES", 3 * 4 * 32 * 4 * 7)  # seven answers to a shard
+    monkeypatch.setattr(reader, "hidden_states", counted)
+    monkeypatch.setattr(layout, "SHARD_BYTES", 3 * 4 * 32 * 4 * 7)  # seven answers to a shard
     return asked
 
 
@@ -205,7 +205,7 @@ def test_states_that_nobody_computes_here_are_not_promised(chat_folder: Path, tm
     with pytest.raises(RunError, match="the model here does not answer: there are no states to take"):
         answer("cities", Loader(str(chat_folder)), tmp_path / "run", options)
     wrong = Answering(n=4, during=Capturing(layers="0..9"))
-    with pytest.raises(ModelError, match=r"there are no layers '0\.\.9'\nhint: this model has layers 0 to 3"):
+    with pytest.raises(ModelError, match=r"layers out of range: '0\.\.9'\nhint: this model has layers 0 to 3"):
         answer("cities", Loader(str(chat_folder)), tmp_path / "run", wrong)
 
 

@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.activations.store import ActivationStore, Layout, States, shard_rows_for
+from probemap.activations.layout import Layout, States, shard_rows_for
+from probemap.activations.store import ActivationStore
 from probemap.records import StoreError
 
-LAYOUT = Layout(10, 3, ("last_q", "-1"), 8, "resid", "float32", 4, "made-from")
+LAYOUT = Layout(
+    n=10,
+    n_layers=3,
+    positions=("last_q", "-1"),
+    d=8,
+    site="resid",
+    dtype="float32",
+    shard_rows=4,
+    made_from="made-from",
+)
 
 
 def states(layout: Layout = LAYOUT) -> States:
@@ -72,7 +82,7 @@ def test_a_shard_without_marker_does_not_exist(tmp_path: Path) -> None:
     assert store.missing_shards() == [0, 1, 2]
     store.write_shard(1, states()[4:8])
     assert store.missing_shards() == [0, 2]
-    with pytest.raises(StoreError, match="2 of 3 shards are not there yet\nhint: `probemap capture RUN` goes on"):
+    with pytest.raises(StoreError, match="2 of 3 shards have not been captured\nhint: `probemap capture RUN` resumes"):
         store.read(0, "-1")
 
 
@@ -116,13 +126,13 @@ def test_damaged_descriptions_are_refused(tmp_path: Path) -> None:
     (path(store) / "layout.json").write_text('{"n": 3}')
     with pytest.raises(StoreError, match=r"layout\.json is damaged"):
         ActivationStore.open(path(store))
-    with pytest.raises(StoreError, match="holds no captured states\nhint: `probemap capture RUN` makes them"):
+    with pytest.raises(StoreError, match="holds no captured states\nhint: `probemap capture RUN` captures them"):
         ActivationStore.open(tmp_path / "nothing")
 
 
 def test_another_layout_is_not_written_into_a_store(tmp_path: Path) -> None:
     filled(tmp_path / "s")
-    with pytest.raises(StoreError, match="holds states of another layout"):
+    with pytest.raises(StoreError, match="holds states with another layout"):
         ActivationStore.create(tmp_path / "s", replace(LAYOUT, d=9))
 
 
@@ -152,15 +162,15 @@ def test_the_contents_hash_follows_the_values(tmp_path: Path) -> None:
 
 
 def test_shards_have_about_64_mib() -> None:
-    assert shard_rows_for(10_000, 30, 15, 576, 4) == 64
-    assert shard_rows_for(5, 30, 15, 576, 4) == 5
-    assert shard_rows_for(500, 30, 15, 576, 4) == 63
-    assert shard_rows_for(10, 80, 15, 8192 * 100, 4) == 1
+    assert shard_rows_for(10_000, 30 * 15 * 576 * 4) == 64
+    assert shard_rows_for(5, 30 * 15 * 576 * 4) == 5
+    assert shard_rows_for(500, 30 * 15 * 576 * 4) == 63
+    assert shard_rows_for(10, 80 * 15 * 8192 * 100 * 4) == 1
 
 
 @given(st.integers(1, 30_000), st.integers(1, 80), st.integers(1, 8192))
 def test_the_empty_part_of_the_last_shard_is_small(n: int, n_layers: int, d: int) -> None:
-    rows = shard_rows_for(n, n_layers, 15, d, 4)
+    rows = shard_rows_for(n, n_layers * 15 * d * 4)
     assert n <= -(-n // rows) * rows <= 1.01 * n
 
 

@@ -1,0 +1,154 @@
+"""Hidden states at the probed tokens of one batch, in one teacher-forced forward pass over the produced token ids.
+
+Forward hooks are attached to the blocks, or to the modules inside them that a site refers to.  The last entry of the
+``hidden_states`` that transformers returns is not used, because it is taken after the final norm.  Batches are padded
+on the right, where padding cannot shift positions (left padding without position ids silently gives incorrect states
+in models with learned position embeddings).
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+
+from probemap.activations.hooks import HookPoint, Site, find_hook_points, forward_hooks
+from probemap.activations.layout import States
+from probemap.activations.prefix import Prefix
+from probemap.models.model import Model
+from probemap.positions import Indices
+from probemap.records import Answer, ModelError, StoreError
+
+_HINT = (
+    "this model computes its states in a different way than the supported models: name the module inside a block, as "
+    "in --site attn_out=self_attn, or use --site resid"
+)
+
+
+class _TokenRecorder:
+    """Hooks that record the states of the probed tokens of one batch, at every hook point.
+
+    Parameters
+    ----------
+    hook_points : mapping of int to HookPoint
+        Layer number -> hook point.
+    rows, columns : Tensor
+        Batch row and token index of each probed token; broadcast to shape (rows, n_positions).
+    shape : tuple of int
+        Rows and padded length of the batch.
+    """
+
+    def __init__(
+        self, hook_points: Mapping[int, HookPoint], rows: torch.Tensor, columns: torch.Tensor, shape: tuple[int, int]
+    ) -> None:
+        self.hook_points = hook_points
+        self.rows, self.columns = rows, columns
+        self.shape = shape
+        self.states: dict[int, list[torch.Tensor]] = {layer: [] for layer in hook_points}
+
+    def _record(self, layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        hook_point = self.hook_points[layer]
+        hidden = hook_point.state(inputs, output)
+        expected = (*self.shape, hook_point.d)
+        if hidden.shape not in (expected, (self.shape[0] * self.shape[1], hook_point.d)):
+            raise ModelError(
+                f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {expected}", _HINT
+            )
+        # Some MLPs receive all tokens of a batch in one row (OPT).
+        hidden = hidden.reshape(expected)
+        # The blocks may be on different devices.
+        rows, columns = self.rows.to(hidden.device), self.columns.to(hidden.device)
+        self.states[layer].append(hidden[rows, columns].float())
+
+    def hooked(self) -> AbstractContextManager[None]:
+        return forward_hooks({layer: point.module for layer, point in self.hook_points.items()}, self._record)
+
+    def stacked(self) -> torch.Tensor:
+        """Return the states, of shape (rows, n_layers, n_positions, d); each module must have been called once."""
+        for layer, states in self.states.items():
+            if len(states) != 1:
+                name = type(self.hook_points[layer].module).__name__
+                raise ModelError(f"{name} at block {layer} was called {len(states)} times, expected once", _HINT)
+        return torch.stack([states[0].to(self.rows.device) for states in self.states.values()], dim=1)
+
+
+def hidden_states(
+    model: Model,
+    answers: Sequence[Answer],
+    indices: Indices,
+    site: str | Site = "resid",
+    *,
+    prefix: Prefix | None = None,
+    layers: Sequence[int] | None = None,
+) -> States:
+    """Compute the hidden states at the given tokens, in one right-padded batch.
+
+    Parameters
+    ----------
+    model : Model
+    answers : sequence of Answer
+    indices : ndarray of shape (len(answers), n_positions), int32
+        Token index of each position, -1 where a position is missing.
+    site : str or Site
+        As for `hooks.resolve_site`.
+    prefix : Prefix, optional
+        The prefix of all answers, from `prefix.shared_prefix`.  Without it, all tokens are computed.
+    layers : sequence of int, optional
+        Numbers of the layers to record.  Default: all.
+
+    Returns
+    -------
+    ndarray of shape (len(answers), n_layers, n_positions, d), float32
+        NaN where a position is missing.
+
+    Raises
+    ------
+    ModelError
+        The site cannot be identified, or is not computed once per block.
+    StoreError
+        A state is not finite.  The message names the answer and the layer.
+    """
+    skipped = 0 if prefix is None else prefix.length
+    ids, mask = model.right_padded([a.token_ids[skipped:] for a in answers])
+    rows = torch.arange(len(answers))[:, None].to(model.device)
+    columns = (torch.from_numpy(indices.astype(np.int64)) - skipped).clamp(min=0).to(model.device)
+    cache: dict[str, Any] = {"use_cache": False}
+    if prefix is not None:
+        mask = torch.cat([mask.new_ones(len(answers), skipped), mask], dim=1)
+        cache = {"past_key_values": prefix.rows(len(answers)), "use_cache": True}
+    hook_points = find_hook_points(model.network, site)
+    numbers = range(len(hook_points)) if layers is None else layers
+    recorder = _TokenRecorder({k: hook_points[k] for k in numbers}, rows, columns, (ids.shape[0], ids.shape[1]))
+    with torch.inference_mode(), recorder.hooked():
+        # The base model, because the modules after the blocks (norm, vocabulary logits) are not needed.
+        model.network.base_model(input_ids=ids, attention_mask=mask, **cache)
+    states: States = recorder.stacked().cpu().numpy()
+    present = indices >= 0
+    invalid = ~np.isfinite(states).all(axis=(2, 3), where=present[:, None, :, None])
+    if invalid.any():
+        row, layer = int(np.argwhere(invalid)[0][0]), numbers[int(np.argwhere(invalid)[0][1])]
+        raise StoreError(
+            f"the hidden state of answer {answers[row].id!r} at layer {layer} is not finite in {model.dtype}",
+            "load the model with --dtype float32 (float16 overflows in many models)",
+        )
+    states[~np.broadcast_to(present[:, None, :], states.shape[:3])] = np.nan
+    return states
+
+
+def check_site(model: Model, site: str | Site) -> int:
+    """Check a site in a forward pass over two tokens, and return the width of its states.
+
+    Raises
+    ------
+    ModelError
+        The site cannot be identified, or is not computed once per block and token.
+    """
+    hook_points = find_hook_points(model.network, site)
+    ids, mask = model.right_padded([tuple(sorted(model.end_ids()))[:1] * 2])
+    zero = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+    recorder = _TokenRecorder(dict(enumerate(hook_points)), zero, zero, (1, 2))
+    with torch.inference_mode(), recorder.hooked():
+        model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    recorder.stacked()
+    return hook_points[0].d
