@@ -17,6 +17,8 @@ _MODULE_OF = {
     "Judgement": "records",
     "ProbemapError": "records",
     "POSITIONS": "positions",
+    "Position": "positions",
+    "parse_positions": "positions",
     "resolve": "positions",
     "grade": "grading.rules",
     "locate": "grading.locate",

@@ -1,12 +1,14 @@
-"""Named token positions: each name resolves to one token index of an answer, or to nothing.
+"""Named token positions: each name resolves to one token index of an answer, or is missing.
 
-Nothing ever falls back to another token: a position that an answer lacks is missing, which lowers `n`
-under its column.  Names follow Orgad et al. 2024 (arXiv 2410.02707), section 3.2 and figure 2.
+A position never falls back to another token.  If an answer does not have it, the position is missing, which lowers `n`
+in its column.  Names follow Orgad et al. 2024 (arXiv 2410.02707), section 3.2 and figure 2.
 """
 
 import hashlib
+import operator
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,136 +16,268 @@ import numpy.typing as npt
 
 from probemap.records import Answer, DataError, Span
 
+Rule = Callable[[Answer, Span | None], int | None]
+"""(answer, exact answer) -> index into ``Answer.token_ids``, or None if the answer does not have the position."""
+
 
 @dataclass(frozen=True)
 class Position:
-    """A rule that names one token."""
+    """A rule that names one token of an answer."""
 
     description: str
     """One line for ``probemap positions``."""
-    index: Callable[[Answer, Span | None], int | None]
-    """(answer, exact answer) -> index into ``Answer.token_ids``, or None."""
+    index: Rule
 
 
 POSITIONS: dict[str, Position] = {
     "last_q": Position(
-        "the last token before the answer: the prompt's last, template included",
+        "the last token before the answer: the last of the prompt, template included",
         lambda answer, span: answer.n_prompt - 1,
     ),
     "first_answer": Position(
-        "the answer's first token, behind a thinking model's reasoning", lambda answer, span: answer.answer_start
+        "the first token of the answer, after the reasoning of a thinking model",
+        lambda answer, span: answer.answer_start,
     ),
-    "second_answer": Position("the answer's second token", lambda answer, span: answer.answer_start + 1),
+    "second_answer": Position("the second token of the answer", lambda answer, span: answer.answer_start + 1),
     "exact_answer_before_first": Position(
-        "the token before the exact answer (the prompt's last if the answer begins with it)",
+        "the token before the exact answer (the last of the prompt if the answer begins with it)",
         lambda answer, span: None if span is None else span.start - 1,
     ),
     "exact_answer_first": Position(
-        "the exact answer's first token", lambda answer, span: None if span is None else span.start
+        "the first token of the exact answer", lambda answer, span: None if span is None else span.start
     ),
     "exact_answer_last": Position(
-        "the exact answer's last token", lambda answer, span: None if span is None else span.stop - 1
+        "the last token of the exact answer", lambda answer, span: None if span is None else span.stop - 1
     ),
     "exact_answer_after_last": Position(
         "the token after the exact answer", lambda answer, span: None if span is None else span.stop
     ),
     "first_reasoning": Position(
-        "the first token of a thinking model's reasoning",
+        "the first token of the reasoning of a thinking model",
         lambda answer, span: answer.n_prompt if answer.n_reasoning else None,
     ),
     "last_reasoning": Position(
-        "the last token of a thinking model's reasoning",
+        "the last token of the reasoning of a thinking model",
         lambda answer, span: answer.answer_start - 1 if answer.n_reasoning else None,
     ),
 }
-"""Name -> rule.  Besides these, any negative integer counts from the end: ``-1`` is the last produced
-token, the token that ended the answer (if one came) included."""
+"""Name -> position.  In addition, any negative integer counts from the end: ``-1`` is the last produced token, which is
+the token that ended the answer if there is one."""
 
 DEFAULT_POSITIONS: tuple[str, ...] = (
-    *(name for name in POSITIONS if not name.endswith("_reasoning")),
-    *(str(i) for i in range(-8, 0)),
+    *("last_q", "first_answer", "second_answer"),
+    *("exact_answer_before_first", "exact_answer_first", "exact_answer_last", "exact_answer_after_last"),
+    *("-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1"),
 )
-"""The fifteen columns of the paper's open-question panels, in their order."""
+"""The fifteen columns of the figures for open questions in the paper, in their order."""
 
-_FROM_END = re.compile(r"-[1-9]\d*")
-_RANGE = re.compile(r"(-[1-9]\d*)\.\.(-[1-9]\d*)")
+PositionsLike = str | Sequence[str] | Mapping[str, Position | Rule] | None
+"""Positions as a user passes them: text as for `parse_positions`, names, or name -> position or rule; None: the default
+ones."""
+
+_FROM_END = re.compile(r"-[1-9][0-9]{0,8}")
+_RANGE = re.compile(rf"({_FROM_END.pattern})\.\.({_FROM_END.pattern})")
+_MAX_RANGE = 10_000
+"""A longer range is a typing error that would fill the memory."""
 
 
-def parse_positions(text: str | None) -> tuple[str, ...]:
-    """Read ``last_q,exact_answer_first,-8..-1`` as names, ranges spelt out, in the given order; None: the default ones.
+def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
+    """Return the names of positions, after a check that each exists.
+
+    Parameters
+    ----------
+    positions : str, sequence of str, mapping, or None
+        Text such as ``"last_q,exact_answer_first,-8..-1"``; names; or name -> Position or rule, for positions of your
+        own.  None: `DEFAULT_POSITIONS`.
+
+    Returns
+    -------
+    tuple of str
+        In the order of the argument, with ranges expanded.
 
     Raises
     ------
-    DataError: an unknown name, a range that runs backwards, or a name given twice.
+    DataError
+        If a name is unknown, occurs twice or is not a string, or a range runs backwards.
+
+    Examples
+    --------
+    >>> from probemap import parse_positions
+    >>> parse_positions("last_q, exact_answer_first, -3..-1")
+    ('last_q', 'exact_answer_first', '-3', '-2', '-1')
+    >>> parse_positions({"middle": lambda answer, span: (answer.n_prompt + len(answer.token_ids)) // 2})
+    ('middle',)
     """
-    if text is None:
-        return DEFAULT_POSITIONS
+    return tuple(position_rules(positions))
+
+
+def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
+    """Return the rule of each position by its name; arguments and errors as for `parse_positions`."""
+    if isinstance(positions, Mapping):
+        rules = {name: rule.index if isinstance(rule, Position) else rule for name, rule in positions.items()}
+        if invalid := [name for name, rule in rules.items() if not (isinstance(name, str) and name and callable(rule))]:
+            raise DataError(
+                f"the position {invalid[0]!r:.60} is {positions[invalid[0]]!r:.60}, expected a Position or a callable",
+                "pass {'name': lambda answer, span: index}",
+            )
+        return _not_empty(rules)
     names: list[str] = []
-    for part in (p.strip() for p in text.split(",")):
-        if span := _RANGE.fullmatch(part):
-            first, last = int(span[1]), int(span[2])
+    for name in _split(positions):
+        if match := _RANGE.fullmatch(name):
+            first, last = int(match[1]), int(match[2])
             if first > last:
-                raise DataError(f"the range {part!r} runs backwards", f"write it as {last}..{first}")
-            names += [str(i) for i in range(first, last + 1)]
+                raise DataError(f"the range {name!r} runs backwards", f"write it as {last}..{first}")
+            if last - first >= _MAX_RANGE:
+                raise DataError(f"the range {name!r} has {last - first + 1} positions", f"use at most {_MAX_RANGE}")
+            names += [str(number) for number in range(first, last + 1)]
         else:
-            check_position(part)
-            names.append(part)
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise DataError(f"position {twice[0]!r} is given twice", "name each position once")
-    return tuple(names)
+            check_position(name)
+            names.append(name)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"the position {repeated[0]!r} occurs twice", "name each position once")
+    return _not_empty({name: _rule(name) for name in names})
+
+
+def _not_empty(rules: dict[str, Rule]) -> dict[str, Rule]:
+    if not rules:
+        raise DataError("no positions were passed", "pass at least one name, or None for the default positions")
+    return rules
+
+
+def _split(positions: str | Sequence[str] | None) -> list[str]:
+    if positions is None:
+        return list(DEFAULT_POSITIONS)
+    names = positions.split(",") if isinstance(positions, str) else list(positions)
+    if invalid := [name for name in names if not isinstance(name, str)]:
+        raise DataError(
+            f"a position is {invalid[0]!r:.60}, expected a string", "pass names such as 'last_q' or '-1' as strings"
+        )
+    return [name.strip() for name in names]
 
 
 def check_position(name: str) -> None:
-    """Raise DataError unless `name` is a line of POSITIONS or a negative integer."""
+    """Raise DataError unless `name` is a key of `POSITIONS` or a negative integer."""
     if name not in POSITIONS and not _FROM_END.fullmatch(name):
         raise DataError(
-            f"there is no position {name!r}; there are {', '.join(POSITIONS)} and -1, -2, …",
-            "`probemap positions` says what each one means",
+            f"there is no position {name!r:.60}; the positions are {', '.join(POSITIONS)} and -1, -2, …",
+            "`probemap positions` describes each of them",
         )
 
 
-def resolve(name: str, answer: Answer, span: Span | None) -> int | None:
-    """The index into ``answer.token_ids`` that `name` means for this answer, or None if it has none.
+def _rule(name: str) -> Rule:
+    if name in POSITIONS:
+        return POSITIONS[name].index
+    offset = int(name)
 
-    A position counted from the end that would lie in the prompt, or in the reasoning, is missing.
+    def from_end(answer: Answer, span: Span | None) -> int | None:
+        index = len(answer.token_ids) + offset
+        return index if index >= answer.answer_start else None
+
+    return from_end
+
+
+def resolve(
+    name: str, answer: Answer, span: Span | None = None, *, positions: Mapping[str, Position | Rule] | None = None
+) -> int | None:
+    """Return the token index of a position in one answer.
+
+    Parameters
+    ----------
+    name : str
+        A key of `POSITIONS` or of `positions`, or a negative integer that counts from the end.
+    answer : Answer
+    span : Span, optional
+        The exact answer.  None: the answer has none, and the positions of the exact answer are missing.
+    positions : mapping of str to Position or callable, optional
+        Positions of your own, which take precedence over `POSITIONS`.
+
+    Returns
+    -------
+    int or None
+        Index into ``answer.token_ids``.  None: the position is missing.  A position counted from the end is missing if
+        it would be in the prompt or in the reasoning; any position is missing if its index is outside of the answer.
 
     Raises
     ------
-    DataError: `name` is no position.
+    DataError
+        If there is no such position, or the rule of a position of your own returns something else than an integer or
+        None.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> answer = probemap.Answer(
+    ...     id="a", prompt="Q", text="It is 5.", token_ids=(0, 1, 2, 3), n_prompt=1,
+    ...     offsets=((0, 1), (0, 5), (5, 7), (7, 8)), logprobs=(-0.1, -0.2, -0.3), stopped=True,
+    ... )
+    >>> span = probemap.Span(start=2, stop=3, text="5")
+    >>> [probemap.resolve(name, answer, span) for name in ("last_q", "exact_answer_last", "-1", "-4")]
+    [0, 2, 3, None]
     """
-    check_position(name)
-    if name in POSITIONS:
-        index = POSITIONS[name].index(answer, span)
-    else:
-        index = len(answer.token_ids) + int(name)
-        index = index if index >= answer.answer_start else None
-    return index if index is not None and 0 <= index < len(answer.token_ids) else None
+    rules = position_rules({name: positions[name]} if positions and name in positions else [name])
+    return _resolve(name, rules[name], answer, span)
 
 
-def positions_of(names: Sequence[str], answer: Answer, span: Span | None) -> dict[int, list[str]]:
-    """Token index -> the names that resolve to it, for showing an answer token by token."""
-    held: dict[int, list[str]] = {}
-    for name in names:
-        if (index := resolve(name, answer, span)) is not None:
-            held.setdefault(index, []).append(name)
-    return held
+def _resolve(name: str, rule: Rule, answer: Answer, span: Span | None) -> int | None:
+    index = rule(answer, span)
+    if index is None:
+        return None
+    try:
+        index = operator.index(index)
+    except TypeError:
+        raise DataError(
+            f"the position {name!r} returned {index!r:.60} for the answer {answer.id!r}, expected an integer or None",
+            "return an index into answer.token_ids, or None if the answer does not have the position",
+        ) from None
+    return index if 0 <= index < len(answer.token_ids) else None
+
+
+def positions_by_token(positions: PositionsLike, answer: Answer, span: Span | None) -> dict[int, list[str]]:
+    """Return the names of the positions at each token index, to show an answer token by token."""
+    names_at: dict[int, list[str]] = {}
+    for name, rule in position_rules(positions).items():
+        if (index := _resolve(name, rule, answer, span)) is not None:
+            names_at.setdefault(index, []).append(name)
+    return names_at
 
 
 Indices = npt.NDArray[np.int32]
-"""(n, n_positions): the token index of each position in each answer, -1 where it is missing."""
+"""ndarray of shape (n, n_positions): the token index of each position in each answer, -1 where it is missing."""
 
 
-def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], names: Sequence[str]) -> Indices:
-    """Every named position of every answer as an index into its token ids, -1 where it is missing."""
-    rows = [
-        [-1 if (index := resolve(name, answer, span)) is None else index for name in names]
-        for answer, span in zip(answers, spans, strict=True)
-    ]
-    return np.array(rows, dtype=np.int32).reshape(len(answers), len(names))
+def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], positions: PositionsLike = None) -> Indices:
+    """Resolve positions in answers.
+
+    Parameters
+    ----------
+    answers : sequence of Answer, length n
+    spans : sequence of Span or None, length n
+        The exact answer of each answer.
+    positions : str, sequence of str, mapping, or None
+        As for `parse_positions`.
+
+    Returns
+    -------
+    ndarray of shape (n, n_positions), int32
+        Index into ``Answer.token_ids``; -1 where the position is missing.
+
+    Raises
+    ------
+    DataError
+        As `parse_positions` and `resolve`.
+    """
+    rules = position_rules(positions)
+    indices = np.full((len(answers), len(rules)), -1, dtype=np.int32)
+    for row, (answer, span) in enumerate(zip(answers, spans, strict=True)):
+        for column, (name, rule) in enumerate(rules.items()):
+            index = _resolve(name, rule, answer, span)
+            if index is not None:
+                indices[row, column] = index
+    return indices
 
 
 def digest(answers: Sequence[Answer], indices: Indices) -> str:
-    """SHA-256 over token ids and probed indices: all that decides which states are captured."""
+    """Return the SHA-256 over token ids and position indices, which together determine the captured states."""
     total = hashlib.sha256(indices.tobytes())
     for answer in answers:
         total.update(np.array(answer.token_ids, dtype=np.int64).tobytes() + b"|")

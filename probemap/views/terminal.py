@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table as Grid
 from rich.text import Text
 
-from probemap.positions import DEFAULT_POSITIONS, positions_of
+from probemap.positions import DEFAULT_POSITIONS, positions_by_token
 from probemap.probing.probe_map import ProbeMap
 from probemap.records import Answer, Example, Judgement
 from probemap.studies.tables import Table, compact
@@ -244,7 +244,7 @@ def inspect(
 def _token_rows(
     answer: Answer, judgement: Judgement, positions: Sequence[str], width: int, prompt_tokens: int
 ) -> Iterator[Text]:
-    named = positions_of(positions, answer, judgement.span)
+    named = positions_by_token(positions, answer, judgement.span)
     shown = range(max(0, answer.n_prompt - prompt_tokens), len(answer.token_ids))
     cells = [_token_cell(answer, judgement, i, named.get(i, [])) for i in shown]
     row: list[list[tuple[str, str]]] = []
