@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from hub_here import Hub, create_app
-from serving_here import running
+from serving import serve_app
 
 from probemap.redact import redacted_message, without_secrets
 
@@ -100,7 +100,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, list[str]]]:
     app, keys = answering()
-    with running(app) as client:
+    with serve_app(app) as client:
         yield str(client.base_url).rstrip("/"), keys
 
 
@@ -138,7 +138,7 @@ def test_what_fails_does_not_tell_a_key_that_was_sent(
     judged = ("judge", "RUN", "--judge", "model", "--endpoint", f"{url}/refusing/v1", "--redo")
     assert "Bearer …" in whole.run(*judged, code=1)
     hub = Hub(status=403)
-    with running(create_app(hub)) as client:
+    with serve_app(create_app(hub)) as client:
         there = {"HF_ENDPOINT": str(client.base_url).rstrip("/"), "HF_HUB_OFFLINE": "0"}
         told = whole.run("run", "q.jsonl", "--model", "me/x", "--out", "R3", code=1, **there)
         assert "model 'me/x' could not be loaded" in told
