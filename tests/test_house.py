@@ -18,18 +18,18 @@ FILES = {name: module for name, module in MODULES.items() if not module.is_packa
 GRAPH = structure.import_graph(MODULES)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-MANY_ARGUMENTS = {"probing.fit.fit_map", "detectors.fit.fit_detector"}
+MANY_ARGUMENTS = {"maps.fit.fit_map", "detectors.fit.fit_detector"}
 """Functions with one argument per option, like the verbs of the command line."""
 
 ENVIRONMENT = {"cli.main", "workers"}
 """Modules that set environment variables: of their own process, or of a worker process."""
 
 # Not met yet; to be lowered, never raised.
-IMPORTS_UPWARD = {("probing.probe_map", "views.notebook"), ("detectors.detector", "detectors.scorer")}
-MAX_MODULES_IN_CYCLES = 12
+IMPORTS_UPWARD = {("detectors.detector", "detectors.scorer")}
+MAX_MODULES_IN_CYCLES = 2
 MAX_DEMONSTRATIVE = 7.2  # % of bindings
 MAX_POSITIONAL_CALLS = 91
-MANY_ARGUMENTS |= {"models.generate.generate_answers", "probing.probe_map.map_from_scores", "studies.errors.study"}
+MANY_ARGUMENTS |= {"models.generate.generate_answers", "maps.probe_map.map_from_scores", "studies.errors.study"}
 MANY_ARGUMENTS |= {"runs.pipeline.run_all"}
 
 

@@ -19,7 +19,7 @@ from probemap.runs.steps.report import report
 from probemap.runs.steps.studies import baselines
 from probemap.studies.generalisation import COLUMNS as PAIRS
 from probemap.studies.ranking import COLUMNS as RANKS
-from probemap.studies.tables import Table
+from probemap.tables import Table
 from probemap.views.matrix import draw_matrix, grid, save_matrix
 from probemap.views.report import Sheet, render
 

@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from probemap.probing.auc import LEVEL, Floats
 from probemap.studies.error_types import KINDS, Sampled
-from probemap.studies.tables import Table, listed, ranged, signed
+from probemap.tables import Table, listed, ranged, signed
 
 RULES: dict[str, str] = {
     "greedy": "the run's own answer, if that was drawn at temperature 0",

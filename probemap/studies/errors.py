@@ -6,13 +6,13 @@ One map per kind, of the states of the run's own answers: this kind against all 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from probemap.maps.fit import fit_map
+from probemap.maps.gain import with_baselines
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.baselines import Baseline
-from probemap.probing.fit import fit_map
-from probemap.probing.gain import with_baselines
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
 from probemap.studies.error_types import KINDS, Sampled, counts
-from probemap.studies.tables import Table, Value, listed, ranged
+from probemap.tables import Table, Value, listed, ranged
 
 COLUMNS = (
     "kind",

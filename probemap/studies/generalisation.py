@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
 from probemap.probing.cells import Nested, auc_of_nested
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
-from probemap.studies.tables import Table, listed, ranged
+from probemap.tables import Table, listed, ranged
 
 FEWEST = 10
 """Right, and wrong, answers with fewer of which a pair is not judged."""

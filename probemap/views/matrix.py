@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probemap.studies.tables import Table
+from probemap.tables import Table
 from probemap.views.figures import escaped, new_figure, save_figure, style
 
 _CELL = 0.62

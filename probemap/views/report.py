@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import VALUES, Measured, measure, subtract
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import Answer, Example, Judgement, MapError
-from probemap.studies.generalisation import COLUMNS as PAIRS
-from probemap.studies.tables import Table, compact
+from probemap.tables import Table, compact
 from probemap.views.diagnostics import FALSE_ALARMS, HEAPS, portraits, probabilities
 from probemap.views.printable import printable
 from probemap.views.words import describe
@@ -39,6 +38,9 @@ MOST_ACCEPTED = 20
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 """Plotly writes styles, and turns a picture into PNG by way of an image."""
+
+_MATRIX_COLUMNS = {"trained on", "tested on", "auc", "low", "high", "folded"}
+"""A table with these columns is also drawn as a matrix."""
 
 _MISSING = 65535
 """For a probability; others are multiples of 1 / 65534."""
@@ -59,7 +61,7 @@ class Leaf:
 class Sheet:
     """What a report shows of one run."""
 
-    probe_map: ProbeMap
+    probe_map: CellMap
     title: str = "map"
     leaves: Sequence[Leaf] = ()
     """Of the map's answers, in its order; empty: the page lists none."""
@@ -134,7 +136,7 @@ def _content(sheets: Sequence[Sheet]) -> dict[str, Any]:
     }
 
 
-def _comparable(one: ProbeMap, other: ProbeMap) -> bool:
+def _comparable(one: CellMap, other: CellMap) -> bool:
     return bool(set(one.layers) & set(other.layers) and set(one.positions) & set(other.positions))
 
 
@@ -175,7 +177,7 @@ def _study(table: Table) -> dict[str, Any]:
         "columns": [_visible(name) for name in columns],
         "rows": [[_visible(value) for value in row] for row in rows],
         "words": [_visible(line) for line in table.words],
-        "matrix": _matrix(table) if set(PAIRS) <= set(table.columns) else None,
+        "matrix": _matrix(table) if set(table.columns) >= _MATRIX_COLUMNS else None,
     }
 
 
@@ -191,7 +193,7 @@ def _matrix(table: Table) -> dict[str, Any]:
     return {"names": [_visible(name) for name in names], "folded": _rounded(folded), "texts": texts}
 
 
-def _values(probe_map: ProbeMap) -> dict[str, Any]:
+def _values(probe_map: CellMap) -> dict[str, Any]:
     """Every value that the map holds."""
     made = {}
     for name in VALUES:
@@ -200,7 +202,7 @@ def _values(probe_map: ProbeMap) -> dict[str, Any]:
     return made
 
 
-def _cell(probe_map: ProbeMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
+def _cell(probe_map: CellMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
     return [[probe_map.layers.index(layer), probe_map.positions.index(position)] for layer, position in cells]
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from probemap.logger import SILENT, Logger
+from probemap.maps.probe_map import ProbeMap
 from probemap.positions import token_indices
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError, Judgement, RunError, StoreError, Task
 from probemap.runs.integrity import read_answers, read_attention, read_map
 from probemap.runs.run import Run
-from probemap.studies.tables import Table
+from probemap.tables import Table
 from probemap.views.report import Leaf, Sheet, render
 
 STUDIES = ("baselines", "errors", "choose", "transfer")

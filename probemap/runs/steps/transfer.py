@@ -8,7 +8,7 @@ from probemap.records import RunError
 from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import questions_asked, read_answers, read_scores, refuse_paper_locator, states_of
 from probemap.runs.run import Run
-from probemap.studies.tables import Table
+from probemap.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.studies.generalisation import Subject
