@@ -471,7 +471,7 @@ def test_probe_map_plot_returns_a_display_that_saves_and_shows_itself(tmp_path: 
     display = probe_map.plot(value="accuracy", cmap="Greens")
     assert plt.get_fignums() == [display.figure.number], "pyplot shows it"
     plt.close(display.figure)
-    assert np.shape(display.axes[0].images[0].get_array()) == (3, 2)
+    assert np.asarray(display.axes[0].images[0].get_array()).shape == (3, 2)
     assert display._repr_png_().startswith(b"\x89PNG")
     display.save(tmp_path / "map.svg")
     assert "exact_answer_last" in (tmp_path / "map.svg").read_text()
