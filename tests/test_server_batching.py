@@ -13,7 +13,8 @@ from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model
 from probemap.records import Example, TextAnswer
-from probemap.server.batching import Dispatcher, ScoreJob, ServerClosingError
+from probemap.server.batching import Dispatcher, ServerClosingError
+from probemap.server.jobs import ScoreJob
 from probemap.server.middleware import Limits
 
 BODY = {"question": "a", "answer": "b"}

@@ -5,49 +5,27 @@ model or by an upstream server; in the second case the detector's model only rea
 """
 
 import asyncio
-import json
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi.sse import EventSourceResponse, format_sse_event
-from openai.types import Model as ServedModel
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from probemap.detectors.scorer import Said, Score, Scorer
+from probemap.detectors.scorer import Scorer
 from probemap.records import DataError, DetectorError, ProbemapError
-from probemap.server.batching import Dispatcher, QueueFullError, ServerClosingError
-from probemap.server.completions import LocalCompletion
+from probemap.server.batching import QueueFullError, ServerClosingError
+from probemap.server.endpoints import Endpoints, ModelNotServedError
 from probemap.server.middleware import BEARER, Guard, Limits
-from probemap.server.relay import ProxiedCompletion
-from probemap.server.schemas import (
-    ChatCompletionRequest,
-    ErrorResponse,
-    ScoredCompletion,
-    ScoreRequest,
-    ScoreResponse,
-)
-from probemap.server.telemetry import Metrics, Observer, ScoredAnswer
+from probemap.server.schemas import ErrorResponse, ScoredCompletion
+from probemap.server.streaming import ClientDisconnectedError
+from probemap.server.telemetry import Metrics, Observer
 from probemap.server.upstream import Upstream, UpstreamError
 
-_T = TypeVar("_T")
-
 PATHS = ("/v1/score", "/v1/chat/completions", "/v1/models", "/healthz", "/metrics")
-
-
-class ModelNotServedError(ProbemapError):
-    """The request names a model that the server does not have."""
-
-
-class ClientDisconnectedError(Exception):
-    """The client closed the connection."""
-
 
 STATUS_CODES: dict[type[ProbemapError], int] = {
     DataError: 400,
@@ -77,6 +55,7 @@ def create_app(
     scorer : Scorer
         The detector and its model.
     limits : Limits
+        Limits on what a client can request.
     token : str or None
         Bearer token that requests must have; None disables authentication.
     upstream : Upstream or None
@@ -88,20 +67,12 @@ def create_app(
     -------
     FastAPI
     """
-    metrics = Metrics(lambda: dispatcher.waiting)
-    dispatcher = Dispatcher(scorer, queue=limits.queue, on_batch=metrics.batch.observe)
-    provenance, label = scorer.provenance, scorer.model.label
-    threshold = scorer.detector.main.threshold(scorer.false_alarms).p_correct
-
-    def observe(id_: str, score: Score, model: str, request: Request) -> None:
-        answer = ScoredAnswer(response_id=id_, score=score, model=model, headers=request.headers)
-        for observer in (metrics.observe, *observers):
-            observer(answer)
+    endpoints = Endpoints(scorer, limits=limits, upstream=upstream, observers=observers)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(dispatcher.close)
+        await asyncio.to_thread(endpoints.dispatcher.close)
         if upstream is not None:
             await upstream.close()
 
@@ -112,88 +83,33 @@ def create_app(
         lifespan=lifespan,
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}, 422: {"model": ErrorResponse}},
     )
-
-    def on_request(path: str, status: int, seconds: float) -> None:
-        name = path if path in PATHS else "other"
-        metrics.requests.labels(name, str(status)).inc()
-        metrics.seconds.labels(name).observe(seconds)
-
-    app.add_middleware(Guard, limits=limits, token=token, on_request=on_request)
+    # The middleware checks the token; the dependency puts the scheme into the OpenAPI document.
+    _add_routes(app, endpoints, [] if token is None else [Depends(BEARER)])
     _add_error_handlers(app)
-    # The middleware checks the token; this puts the scheme into the OpenAPI document.
-    authenticated = [] if token is None else [Depends(BEARER)]
-
-    @app.get("/healthz")
-    async def healthz(response: Response) -> dict[str, str]:
-        """State of the server."""
-        response.status_code = 200 if dispatcher.alive else 503
-        return {"status": "ok" if dispatcher.alive else "the model's thread has terminated", "model": label}
-
-    @app.get("/metrics", response_class=PlainTextResponse, dependencies=authenticated)
-    async def prometheus_metrics() -> Response:
-        """Metrics in the text format of Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/v1/models", dependencies=authenticated)
-    async def models() -> Any:
-        """The model that answers chat completions."""
-        if upstream is not None:
-            return await upstream.models()
-        model = ServedModel(id=label, object="model", created=0, owned_by="probemap")
-        return {"object": "list", "data": [model.to_dict()]}
-
-    @app.post("/v1/score", dependencies=authenticated)
-    async def score(body: ScoreRequest, request: Request) -> ScoreResponse:
-        """Score an existing answer: the probability that it is correct."""
-        _check_hash("revision", body.revision, provenance.revision)
-        _check_hash("chat template", body.template, provenance.template)
-        result = await _unless_disconnected(request, dispatcher.score(body.to_job()))
-        observe(body.id or f"score-{uuid.uuid4().hex}", result, label, request)
-        return ScoreResponse.from_score(result, threshold=threshold, model=label, revision=provenance.revision)
-
-    @app.post(
-        "/v1/chat/completions",
-        dependencies=authenticated,
-        responses={200: {"model": ScoredCompletion, "content": {"text/event-stream": {}}}},
-    )
-    async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
-        """Generate a chat completion; each choice has the probability that it is correct."""
-        completion: LocalCompletion | ProxiedCompletion
-        if upstream is not None:
-            completion = ProxiedCompletion(
-                upstream,
-                dispatcher,
-                body,
-                body=await request.json(),
-                on_score=lambda id_, result, model: observe(id_, result, model, request),
-            )
-        else:
-            body.reject_unsupported()
-            if body.model not in (None, label, provenance.model, provenance.name):
-                raise ModelNotServedError(f"the model {body.model!r:.80} does not exist", f"this server has {label}")
-
-            def on_results(id_: str, results: list[Said]) -> None:
-                for result in results:
-                    observe(id_, result.score, label, request)
-                metrics.tokens.inc(sum(len(result.answer.produced_ids) for result in results))
-
-            completion = LocalCompletion(
-                dispatcher, body, model=label, max_new_tokens=limits.new_tokens, on_results=on_results
-            )
-        if body.stream:
-            return await _event_stream(request, completion.stream())
-        return JSONResponse(await _unless_disconnected(request, completion.complete()))
-
+    app.add_middleware(Guard, limits=limits, token=token, on_request=_request_counter(endpoints.metrics))
     return app
 
 
-def _check_hash(name: str, requested: str | None, detector_hash: str) -> None:
-    if requested is not None and requested != detector_hash:
-        raise DetectorError(
-            f"the answer comes from a model with the {name} {requested[:80]!r}, the detector belongs to "
-            f"{detector_hash!r}",
-            "serve a detector that was fitted for that model",
-        )
+def _add_routes(app: FastAPI, endpoints: Endpoints, authentication: list[Any]) -> None:
+    app.get("/healthz")(endpoints.healthz)
+    app.get("/metrics", response_class=PlainTextResponse, dependencies=authentication)(endpoints.prometheus_metrics)
+    app.get("/v1/models", dependencies=authentication)(endpoints.models)
+    app.post("/v1/score", dependencies=authentication)(endpoints.score)
+    app.post(
+        "/v1/chat/completions",
+        dependencies=authentication,
+        responses={200: {"model": ScoredCompletion, "content": {"text/event-stream": {}}}},
+    )(endpoints.chat_completions)
+
+
+def _request_counter(metrics: Metrics) -> Callable[[str, int, float], None]:
+    def on_request(path: str, status: int, seconds: float) -> None:
+        # Unknown paths share one label: clients could otherwise create any number of time series.
+        label = path if path in PATHS else "other"
+        metrics.requests.labels(label, str(status)).inc()
+        metrics.seconds.labels(label).observe(seconds)
+
+    return on_request
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -220,57 +136,3 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         return error_response(error.status_code, str(error.detail), headers=error.headers)
-
-
-async def _event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> EventSourceResponse:
-    """Send chunks as server-sent events in OpenAI's form: an error in mid-stream is the last event.
-
-    The response starts with the first chunk, so that a request that fails before it gets the status of its error.
-
-    The events are written with FastAPI's functions and not with those of sse-starlette.  That package replaces
-    ``uvicorn.Server.handle_exit`` when it is imported, and by default it cancels every stream at SIGTERM, whereas
-    uvicorn lets them finish.
-    """
-    first = await _unless_disconnected(request, anext(chunks, None))
-
-    async def events() -> AsyncIterator[bytes]:
-        try:
-            if first is not None:
-                yield _event(first)
-            async for chunk in chunks:
-                yield _event(chunk)
-            yield format_sse_event(data_str="[DONE]")
-        except ProbemapError as error:
-            yield _event(ErrorResponse.create(error.problem, 503, error.hint).model_dump())
-
-    return EventSourceResponse(events(), headers={"cache-control": "no-cache"})
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    return format_sse_event(data_str=json.dumps(data))
-
-
-async def _unless_disconnected(request: Request, work: Awaitable[_T]) -> _T:
-    """Return the result of the work; cancel the work when the client disconnects.
-
-    Starlette detects disconnects while a response is streamed, but not before the response starts.
-
-    Raises
-    ------
-    ClientDisconnectedError
-    """
-    task = asyncio.ensure_future(work)
-    disconnect = asyncio.create_task(_wait_for_disconnect(request))
-    try:
-        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnectedError
-        return task.result()
-    finally:
-        task.cancel()
-        disconnect.cancel()
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -10,7 +10,8 @@ from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
 from probemap.detectors.scorer import Said
 from probemap.records import DataError, Example
-from probemap.server.batching import Dispatcher, GenerationJob
+from probemap.server.batching import Dispatcher
+from probemap.server.jobs import GenerationJob
 from probemap.server.schemas import (
     ChatCompletionRequest,
     ScoredChoice,

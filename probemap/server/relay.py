@@ -6,7 +6,8 @@ from typing import Any
 from probemap.detectors.scorer import Score
 from probemap.models.endpoint import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
-from probemap.server.batching import Dispatcher, ScoreJob
+from probemap.server.batching import Dispatcher
+from probemap.server.jobs import ScoreJob
 from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_turns
 from probemap.server.upstream import Upstream
 

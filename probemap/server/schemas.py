@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from probemap.detectors.scorer import Said, Score
 from probemap.models.prompts import ChatMessage
 from probemap.records import DataError, Example, TextAnswer
-from probemap.server.batching import ScoreJob
+from probemap.server.jobs import ScoreJob
 
 Text = Annotated[str, Field(max_length=1_000_000)]
 
