@@ -16,7 +16,7 @@ PACKAGE = ROOT / "probemap"
 MODULES = structure.read_modules(ROOT)
 FILES = {name: module for name, module in MODULES.items() if not module.is_package}
 GRAPH = structure.import_graph(MODULES)
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Packages")[1].split("\n## ")[0]
 
 MANY_ARGUMENTS = {"maps.fit.fit_map", "detectors.fit.fit_detector"}
 """Functions with one argument per option, like the verbs of the command line."""
@@ -34,9 +34,9 @@ MANY_ARGUMENTS |= {"runs.pipeline.run_all"}
 
 
 def module_order() -> list[str]:
-    """Return all modules in the order in which the README and the docstrings of packages list them."""
+    """Return all modules in the order in which CONTRIBUTING.md and the docstrings of packages list them."""
     order: list[str] = []
-    for name, suffix in re.findall(r"^  (\w+)(\.py|/) ", README, re.MULTILINE):
+    for name, suffix in re.findall(r"^  (\w+)(\.py|/) ", PACKAGES, re.MULTILINE):
         order += [name] if suffix == ".py" else modules_of(name)
     return order
 
