@@ -1,7 +1,8 @@
-"""What a run was asked beyond its map, on the page: shown as it was found, left out where it is stale."""
+"""Studies on the page: tables, summaries and the generalisation matrix; stale studies are left out."""
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,68 +18,61 @@ from probemap.records import RunError
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
 from probemap.runs.steps.studies import baselines
-from probemap.studies.generalisation import COLUMNS as PAIRS
-from probemap.studies.ranking import COLUMNS as RANKS
-from probemap.tables import Table
-from probemap.views.matrix import draw_matrix, grid, save_matrix
-from probemap.views.report import Sheet, render
+from probemap.studies.generalisation import COLUMNS, Pair
+from probemap.studies.ranking import COLUMNS as RANKING_COLUMNS
+from probemap.studies.tables import Interval, Table
+from probemap.views.matrix import draw_matrix, matrix_of, save_matrix
+from probemap.views.report import Sheet, Study, render
 
 
-def pair(one: str, other: str, auc: float | None) -> tuple[str | int | float | None, ...]:
-    """A row of transfer, its interval 0.1 to both sides."""
+def pair(trained_on: str, tested_on: str, auc: float | None) -> Pair:
+    """Return a pair whose intervals extend 0.1 to both sides."""
+    base = Pair(trained_on=trained_on, tested_on=tested_on, layer=3, position="-1", n=7)
     if auc is None:
-        return (one, other, 3, "-1", 7, *[None] * 6, "", None, None, None)
-    folded = max(auc, 1 - auc)
-    gain = (auc - 0.6, auc - 0.7, auc - 0.5)
-    return (
-        one,
-        other,
-        3,
-        "-1",
-        50,
-        auc,
-        auc - 0.1,
-        auc + 0.1,
-        folded,
-        folded - 0.1,
-        folded + 0.1,
-        "logprob_mean",
-        *gain,
-    )
+        return base
+    gain = Interval(auc - 0.6, auc - 0.7, auc - 0.5)
+    return replace(base, n=50, auc=Interval(auc, auc - 0.1, auc + 0.1), baseline="logprob_mean", gain=gain)
 
 
-def transfer(one: str = "cities", other: str = "sums") -> Table:
-    rows = pair(one, one, 0.85), pair(one, other, 0.2), pair(other, one, None), pair(other, other, 0.7)
-    return Table("One run's probe on another's answers", PAIRS, rows, ("It reads the other way round.",))
+def generalisation(first: str = "cities", second: str = "sums") -> Study:
+    pairs = [
+        pair(first, first, 0.85),
+        pair(first, second, 0.2),
+        pair(second, first, None),
+        pair(second, second, 0.7),
+    ]
+    cells = tuple(p.cells() for p in pairs)
+    return Study(Table("Generalisation", COLUMNS, cells, ("The sign of the probe is reversed.",)), pairs)
 
 
 RANKED = Table(
-    "What tells right answers from wrong ones",
-    RANKS,
+    "Predictors of correctness",
+    RANKING_COLUMNS,
     (("probe", "a probe", 80, 0.9, 0.85, 0.94, 1, 1, 1), ("p_true", "asked", 80, 0.6, 0.5, 0.7, 2, 2, 2)),
     ("The best is probe.",),
 )
 
 
-def test_tables_words_and_the_matrix_are_shown(browser: Browser, tmp_path: Path) -> None:
+def test_render_shows_tables_summaries_and_the_matrix(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     made = from_scores(*some(), names=NAMES)
     path.write_text(
-        render([Sheet(made, "with", studies=[RANKED, transfer()]), Sheet(made, "without")]), encoding="utf-8"
+        render([Sheet(made, "with", studies=[Study(RANKED), generalisation()]), Sheet(made, "without")]),
+        encoding="utf-8",
     )
     for scheme in ("light", "dark"):
         watched = Watched(browser, path, viewport={"width": 1100, "height": 900}, color_scheme=scheme)
         page = watched.page
         section = page.locator("#studies-section")
         expect(section).to_be_visible()
-        assert section.locator("h3").all_inner_texts() == [RANKED.title, transfer().title]
-        assert section.locator("li").all_inner_texts() == ["The best is probe.", "It reads the other way round."]
+        assert section.locator("h3").all_inner_texts() == [RANKED.title, generalisation().table.title]
+        assert section.locator("li").all_inner_texts() == ["The best is probe.", "The sign of the probe is reversed."]
         shaded = section.locator("td.shaded")
         assert shaded.all_inner_texts() == ["0.85 [0.75, 0.95]", "0.20 [0.10, 0.30]", "–", "0.70 [0.60, 0.80]"]
         colours = shaded.evaluate_all("cells => cells.map(cell => cell.style.background)")
         assert colours[2] == ""
         scale = content(path.read_text())["scales"]["plain"]
-        # 0.2 is as far from 0.5 as 0.8 is.
+        # 0.2 is folded to 0.8.
         expected = [scale[round((value - 0.5) * 2 * 32)] for value in (0.85, 0.8, 0.7)]
         rgb = [f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:], 16)})" for c in expected]
         assert [colours[0], colours[1], colours[3]] == rgb
@@ -93,28 +87,28 @@ def test_tables_words_and_the_matrix_are_shown(browser: Browser, tmp_path: Path)
         watched.close()
 
 
-def test_hostile_names_in_tables_are_text(browser: Browser, tmp_path: Path) -> None:
+def test_render_shows_hostile_names_in_tables_as_text(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     tables = [
-        transfer(text, f"{text}2") if k % 2 else Table(text, (text, "n"), ((text, 1),), (text,))
+        generalisation(text, f"{text}2") if k % 2 else Study(Table(text, (text, "n"), ((text, 1),), (text,)))
         for k, text in enumerate(EVIL[:20])
     ]
     path.write_text(render([Sheet(from_scores(*some(), names=NAMES), "a map", studies=tables)]), encoding="utf-8")
     watched = Watched(browser, path, viewport={"width": 900, "height": 700})
-    kinds = watched.page.evaluate(
+    tags = watched.page.evaluate(
         "[...new Set([...document.querySelectorAll('#studies *')].map(node => node.tagName))].sort()"
     )
-    assert set(kinds) <= set("SECTION H3 UL LI DIV TABLE CAPTION THEAD TBODY TR TH TD DETAILS SUMMARY".split())
-    watched.close()  # says so if anything ran or was asked for
+    assert set(tags) <= set("SECTION H3 UL LI DIV TABLE CAPTION THEAD TBODY TR TH TD DETAILS SUMMARY".split())
+    watched.close()  # fails if a script ran or a request was sent
 
 
-def test_a_study_of_something_else_than_the_folder_holds_is_left_out_and_said(mapped: Path, tmp_path: Path) -> None:
+def test_report_leaves_out_a_stale_study(mapped: Path, tmp_path: Path) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
     baselines(run)
     said: list[str] = []
     path = report([run], logger=Logger(log=said.append))
     (shown,) = content(path.read_text())["runs"]
-    assert [study["title"] for study in shown["studies"]] == ["What tells right answers from wrong ones"]
+    assert [study["title"] for study in shown["studies"]] == ["Predictors of correctness"]
     assert not any("without baselines" in line for line in said)
     p_true = run.path / "p_true.jsonl"
     p_true.write_text(p_true.read_text().replace("0.", "0.0"))
@@ -125,11 +119,11 @@ def test_a_study_of_something_else_than_the_folder_holds_is_left_out_and_said(ma
 
 
 @pytest.mark.parametrize("damage", ["{", '{"title": "x", "columns": ["a"], "rows": [[1, 2]]}', "[]"])
-def test_a_damaged_table_is_named(mapped: Path, tmp_path: Path, damage: str) -> None:
+def test_report_leaves_out_a_damaged_table(mapped: Path, tmp_path: Path, damage: str) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
     baselines(run)
     (run.path / "baselines.json").write_text(damage)
-    with pytest.raises(RunError, match=r"baselines.json is damaged\nhint: make it again with --redo"):
+    with pytest.raises(RunError, match=r"baselines.json is damaged\nhint: run the step again with --redo"):
         run.table("baselines")
     said: list[str] = []
     (shown,) = content(report([run], logger=Logger(log=said.append)).read_text())["runs"]
@@ -137,17 +131,17 @@ def test_a_damaged_table_is_named(mapped: Path, tmp_path: Path, damage: str) -> 
     assert [line for line in said if "baselines.json is damaged" in line]
 
 
-def test_tables_for_spreadsheets_are_defused() -> None:
+def test_to_csv_escapes_formulas() -> None:
     table = Table("t", ("=a", "b"), (("=cmd()", -1.5), ("@x", None), ("plain", 2)))
     assert table.to_csv() == "'=a,b\n'=cmd(),-1.5\n'@x,\nplain,2\n"
     assert json.loads(table.to_json())["rows"][0] == ["=cmd()", -1.5]
 
 
-def test_the_picture_shows_the_numbers() -> None:
-    table = transfer()
-    names, values = grid(table, "auc")
+def test_draw_matrix_shows_the_numbers() -> None:
+    pairs = generalisation().pairs
+    names, (values, _, _) = matrix_of(pairs, "auc")
     assert (names, values[0].tolist()) == (["cities", "sums"], [0.85, 0.2])
-    figure = draw_matrix(table)
+    figure = draw_matrix(pairs)
     left, right = figure.axes[0], figure.axes[1]
     assert left.images[0].get_array().tolist() == [[0.85, 0.8], [None, 0.7]]  # type: ignore[union-attr]
     assert left.images[0].get_clim() == (0.5, 1.0)
@@ -156,13 +150,13 @@ def test_the_picture_shows_the_numbers() -> None:
     assert [t.get_text() for t in right.texts][1] == "-0.40\n[-0.50, -0.30]"
     assert [label.get_text() for label in left.get_xticklabels()] == ["cities", "sums"]
     assert (left.get_xlabel(), left.get_ylabel()) == ("tested on", "trained on")
-    # Pale where nothing is shown: a gain whose interval holds 0.
+    # A gain whose interval contains 0 is pale.
     alpha = right.images[0].get_alpha()
     assert alpha is not None and alpha[1, 1] == 0.35 and alpha[0, 1] == 1.0  # type: ignore[index]
 
 
-def test_names_that_look_like_mathematics_are_names(tmp_path: Path) -> None:
-    save_matrix(transfer("$\\frac$", "a$b$ " + "x" * 300), tmp_path / "transfer.svg")
+def test_save_matrix_shows_names_with_dollar_signs(tmp_path: Path) -> None:
+    save_matrix(generalisation("$\\frac$", "a$b$ " + "x" * 300).pairs, tmp_path / "transfer.svg")
     drawn = (tmp_path / "transfer.svg").read_text()
     assert "$\\frac$" in drawn
     assert f"a$b$ {'x' * 34}…" in drawn

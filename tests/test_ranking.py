@@ -1,80 +1,90 @@
-"""All methods on the same answers: values by hand, ranks that hold, what lacks too much left out."""
+"""Ranking of predictors: values by hand, coverage of the ranks, missing values."""
 
 import numpy as np
 import pytest
 
 from probemap import fit_map
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import auc_values
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import TooFewError
-from probemap.studies.ranking import PROBES, Plain, map_rows, rank, rank_ranges
+from probemap.studies.ranking import PROBES, Predictor, rank_predictors, rank_ranges, rows_of_map
 
 
 @pytest.fixture(scope="module")
-def known() -> tuple[ProbeMap, np.ndarray]:
-    """A map in which the exact answer knows much, the last token a little, the question's end nothing."""
-    draw = np.random.default_rng(0)
+def mapped() -> tuple[ProbeMap, np.ndarray]:
+    """Return a map with signal at the exact answer (strong) and at the last token (weak), and its labels."""
+    rng = np.random.default_rng(0)
     n = 240
-    correct = draw.random(n) < 0.5
-    states = draw.normal(size=(n, 3, 4, 8)).astype(np.float32)
+    correct = rng.random(n) < 0.5
+    states = rng.normal(size=(n, 3, 4, 8)).astype(np.float32)
     states[:, 1, 2, 0] += 2.5 * correct
     states[:, 2, 3, 0] += 0.8 * correct
-    made = fit_map(
+    probe_map = fit_map(
         states, correct, positions=["last_q", "-2", "exact_answer_last", "-1"], ids=[f"q{i}" for i in range(n)]
     )
-    return made, correct
+    return probe_map, correct
 
 
-def test_every_method_on_the_same_answers(known: tuple[ProbeMap, np.ndarray]) -> None:
-    made, correct = known
-    draw = np.random.default_rng(1)
-    good, noise = correct + draw.normal(size=240), draw.normal(size=240)
+def test_rank_predictors_compares_all_on_the_same_answers(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, correct = mapped
+    rng = np.random.default_rng(1)
+    good, noise = correct + rng.normal(size=240), rng.normal(size=240)
     good[:10] = np.nan
-    table = rank(made, {"good": Plain("a good one", good), "noise": Plain("nothing", noise)})
+    table = rank_predictors(
+        probe_map, {"good": Predictor("informative", good), "noise": Predictor("uninformative", noise)}
+    )
     assert table.rows[0][0] == "probe_exact_answer"
     assert {row[2] for row in table.rows} == {230}
-    of = {row[0]: row for row in table.rows}
-    assert set(of) == {"good", "noise", *PROBES}
-    # The AUC within the folds, of the 230 answers that have all.
-    fold = made.data["fold"].values[0]
+    by_name = {row[0]: row for row in table.rows}
+    assert set(by_name) == {"good", "noise", *PROBES}
+    # The AUC within folds, over the 230 answers with all values.
+    fold = probe_map.data["fold"].values[0]
     expected = auc_values(good[10:, None], correct[10:, None], fold[10:])[0]
-    assert of["good"][3] == pytest.approx(expected)
-    assert of["good"][1] == "a good one"
+    assert by_name["good"][3] == pytest.approx(expected)
+    assert by_name["good"][1] == "informative"
     assert [row[6] for row in table.rows] == [1, 2, 3, 4, 5, 6]
-    assert of["probe_exact_answer"][7:] == (1, 1)
-    assert of["noise"][8] == 6
+    assert by_name["probe_exact_answer"][7:] == (1, 1)
+    assert by_name["noise"][8] == 6
     for row in table.rows:
-        _, _, _, auc, low, high, place, first, last = row
-        assert low < auc < high and first <= place <= last  # type: ignore[operator]
+        _, _, _, auc, low, high, rank, first, last = row
+        assert low < auc < high and first <= rank <= last  # type: ignore[operator]
     assert table.words[0].startswith(
-        "The best is probe_exact_answer, the probe at the exact answer, or next to it: AUC 0.9"
+        "The best predictor is probe_exact_answer, the probe at the exact answer, or next to it: AUC 0.9"
     )
     assert (
-        "The best probe (probe_exact_answer) is better than the best of what needs no probe (good): +0."
+        "The best probe (probe_exact_answer) is better than the best predictor without a probe (good): +0."
         in table.words[1]
     )
 
 
-def test_what_many_lack_is_left_out_and_said(known: tuple[ProbeMap, np.ndarray]) -> None:
-    made, correct = known
+def test_rank_predictors_leaves_out_predictors_with_many_missing_values(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, correct = mapped
     half = np.where(np.arange(240) % 2 == 0, 1.0, np.nan)
-    table = rank(made, {"half": Plain("of every second", half), "all": Plain("of all", correct.astype(float))})
+    table = rank_predictors(
+        probe_map,
+        {
+            "half": Predictor("for half of the answers", half),
+            "all": Predictor("for all answers", correct.astype(float)),
+        },
+    )
     assert {row[2] for row in table.rows} == {240}
     assert "half" not in [row[0] for row in table.rows]
-    assert table.words[-1] == "Left out, because more than a fifth of the answers lack it: half."
-    assert "cannot be told apart" not in " ".join(table.words)
-    assert "is worse than the best of what needs no probe (all)" in table.words[1]
+    assert table.words[-1] == "Not ranked, because more than a fifth of the answers have no value: half."
+    assert "not distinguishable" not in " ".join(table.words)
+    assert "is worse than the best predictor without a probe (all)" in table.words[1]
 
 
-def test_too_few_answers_are_refused(known: tuple[ProbeMap, np.ndarray]) -> None:
-    made, correct = known
+def test_rank_predictors_rejects_too_few_answers(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, correct = mapped
     few = np.where(correct & (np.cumsum(correct) > 9), np.nan, 1.0)
-    only = ProbeMap(made.data.isel(answer=np.flatnonzero(~np.isnan(few) | (np.arange(240) % 9 < 0))))
-    with pytest.raises(TooFewError, match=r"9 right and \d+ wrong answers have all of 4 methods.*\nhint: ask more"):
-        rank(only, {})
+    subset = ProbeMap(probe_map.data.isel(answer=np.flatnonzero(~np.isnan(few) | (np.arange(240) % 9 < 0))))
+    with pytest.raises(
+        TooFewError, match=r"9 correct and \d+ incorrect answers have a value of all 4 predictors.*\nhint: use more"
+    ):
+        rank_predictors(subset, {})
 
 
-def test_ranks_by_hand() -> None:
+def test_rank_ranges_by_hand() -> None:
     # Three values, independent, each with a standard error of 0.01.
     influence = np.eye(3) * 0.01
     first, last = rank_ranges(np.array([0.9, 0.6, 0.61]), influence, seed=0)
@@ -83,47 +93,47 @@ def test_ranks_by_hand() -> None:
     assert (first.tolist(), last.tolist()) == ([1, 3, 2], [1, 3, 2])
     first, last = rank_ranges(np.array([0.7]), np.ones((4, 1)), seed=0)
     assert (first.tolist(), last.tolist()) == ([1], [1])
-    # Twins are equal, however little they vary.
+    # Twins have equal ranks, however small their variance.
     first, last = rank_ranges(np.array([0.7, 0.7]), np.ones((4, 2)), seed=0)
     assert (first.tolist(), last.tolist()) == ([1, 1], [2, 2])
 
 
-def test_ranks_hold_the_true_ones_at_once() -> None:
-    draw = np.random.default_rng(0)
+def test_rank_ranges_cover_all_true_ranks_simultaneously() -> None:
+    rng = np.random.default_rng(0)
     truth = np.array([0.8, 0.75, 0.75, 0.6])
-    held = 0
+    covered = 0
     for _ in range(300):
-        error = draw.normal(size=(50, 4)) * 0.004
+        error = rng.normal(size=(50, 4)) * 0.004
         first, last = rank_ranges(truth + error.sum(0), error, seed=1)
-        held += bool((first <= [1, 2, 2, 4]).all() and (last >= [1, 3, 3, 4]).all())
-    assert held / 300 >= 0.93
+        covered += bool((first <= [1, 2, 2, 4]).all() and (last >= [1, 3, 3, 4]).all())
+    assert covered / 300 >= 0.93
 
 
-def test_rows_of_a_map_are_found_by_name(known: tuple[ProbeMap, np.ndarray]) -> None:
-    made, _ = known
+def test_rows_of_map(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, _ = mapped
     ids = [f"q{i}" for i in reversed(range(240))]
-    assert map_rows(made, ids).tolist() == list(reversed(range(240)))
-    with pytest.raises(Exception, match="the map was made of other answers: 'q0' is not there"):
-        map_rows(made, ids[:-1])
+    assert rows_of_map(probe_map, ids).tolist() == list(reversed(range(240)))
+    with pytest.raises(Exception, match="the map contains the answer 'q0', which the run does not"):
+        rows_of_map(probe_map, ids[:-1])
 
 
-def test_maps_without_inner_folds_and_maps_that_judge_some_answers(known: tuple[ProbeMap, np.ndarray]) -> None:
-    made, correct = known
-    plain = {"all": Plain("of all", correct + np.random.default_rng(0).normal(size=240))}
-    flat = rank(ProbeMap(made.data.drop_vars("inner")), plain)
+def test_rank_predictors_without_nested_cv_and_with_held_out_answers(mapped: tuple[ProbeMap, np.ndarray]) -> None:
+    probe_map, correct = mapped
+    predictors = {"all": Predictor("for all answers", correct + np.random.default_rng(0).normal(size=240))}
+    flat = rank_predictors(ProbeMap(probe_map.data.drop_vars("inner")), predictors)
     assert [row[0] for row in flat.rows] == ["all"]
     assert flat.words[-1] == (
-        "Not ranked, because the map was made without folds inside folds (fewer than 3, or the paper's protocol): "
+        "Not ranked, because the map was fitted without nested CV (fewer than 3 folds, or the paper's protocol): "
         "probe_last_q, probe_before_last, probe_last and probe_exact_answer."
     )
-    draw = np.random.default_rng(3)
-    states = draw.normal(size=(240, 2, 2, 6)).astype(np.float32)
+    rng = np.random.default_rng(3)
+    states = rng.normal(size=(240, 2, 2, 6)).astype(np.float32)
     states[:, 1, 1, 0] += 2 * correct
-    some = fit_map(states, correct, positions=["last_q", "exact_answer_last"], held_out=0.3)
-    table = rank(some, plain)
+    held_out = fit_map(states, correct, positions=["last_q", "exact_answer_last"], held_out=0.3)
+    table = rank_predictors(held_out, predictors)
     assert {row[2] for row in table.rows} == {72}
     assert [row[0] for row in table.rows][:2] == ["probe_exact_answer", "all"]
     assert table.words[-1] == (
-        "Not ranked, because the map has none of their positions, or too few answers there: "
+        "Not ranked, because the map has none of their positions, or too few answers at them: "
         "probe_before_last and probe_last."
     )

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from probemap.cli.main import app
 from probemap.logger import Logger
-from probemap.maps.fit import fit_map
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
 from probemap.models.retokenize import retokenise_with_logprobs
+from probemap.probing.fit import fit_map
 from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs import integrity as contents
 from probemap.runs.integrity import answers_of
@@ -32,7 +32,7 @@ from probemap.runs.steps.judge import judge
 from probemap.runs.steps.map import make_map
 from probemap.runs.steps.p_true import ask_p_true
 from probemap.runs.steps.resample import each_question, resample, sample_id
-from probemap.studies.generalisation import at_home
+from probemap.studies.generalisation import evaluate_within
 
 K = 6
 
@@ -159,15 +159,15 @@ def test_kinds_of_errors(sampled: Run) -> None:
     assert isinstance(of["A"]["auc"], float)
     assert of["n"]["questions"] == 0
     assert table.words[0] == (
-        "Of 40 questions that are answered wrongly, kind B in 50%, D in 50% and E in 50% "
-        "(a question may be of several)."
+        "Of 40 incorrectly answered questions, 50% are of type B, 50% are of type D and 50% are of type E "
+        "(a question may be of several types)."
     )
     for line in table.words:
         assert line in stdout
     assert "A: refuses to answer (at least half)" in stdout
     with (sampled.path / "errors.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert (rows[1]["kind"], rows[1]["questions"]) == ("B: consistently right (at least half)", "20")
+    assert (rows[1]["kind"], rows[1]["questions"]) == ("B: consistently correct (at least half)", "20")
     assert (rows[3]["auc"], rows[5]["kind"], rows[5]["auc"]) == (repr(of["D"]["auc"]), "none of them", "")
 
 
@@ -396,7 +396,7 @@ def test_errors_that_were_interrupted_go_on(sampled: Run, monkeypatch: pytest.Mo
 
 def test_two_folds_leave_nothing_to_choose_a_cell_by(sampled: Run) -> None:
     message = refused("errors", sampled.path, "--folds", 2)
-    assert message == "2 folds leave none inside others to choose a cell by\nhint: give 3 folds or more"
+    assert message == "nested CV is not possible with 2 folds\nhint: use 3 folds or more"
 
 
 def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -474,8 +474,9 @@ def test_baselines_do_without_exact_answers(sampled: Run) -> None:
     names = {row[0] for row in table.rows}
     assert "p_true" in names
     assert not {"p_true_exact", "exact_logprob_min", "probe_exact_answer"} & names
-    assert "Not ranked, because the map has none of their positions, or too few answers there: probe_exact_answer." in (
-        table.words
+    assert (
+        "Not ranked, because the map has none of their positions, or too few answers at them: probe_exact_answer."
+        in (table.words)
     )
 
 
@@ -514,13 +515,15 @@ def test_a_done_transfer_notices_what_has_changed_since(others: list[Run]) -> No
 def test_transfer_goes_on_where_it_was_interrupted(others: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     from probemap.studies import generalisation as room
 
-    (plus, _), elsewhere = others, room.elsewhere
-    monkeypatch.setattr(room, "elsewhere", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    (plus, _), across = others, room.evaluate_across
+    monkeypatch.setattr(room, "evaluate_across", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         transferring.transfer(others)
     assert [json.loads(line)["id"] for line in (plus.path / "transfer.jsonl").read_text().splitlines()] == [
         "questions (plus) on questions (plus)"
     ]
-    monkeypatch.setattr(room, "elsewhere", elsewhere)
-    monkeypatch.setattr(room, "at_home", lambda one: at_home(one) if "minus" in one.name else pytest.fail("again"))
+    monkeypatch.setattr(room, "evaluate_across", across)
+    monkeypatch.setattr(
+        room, "evaluate_within", lambda one: evaluate_within(one) if "minus" in one.name else pytest.fail("again")
+    )
     assert len(transferring.transfer(others).rows) == 4

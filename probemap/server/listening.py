@@ -1,4 +1,4 @@
-"""The server process: address, signals and shutdown."""
+"""The server as a process: its address, its signals, its end."""
 
 import socket
 from collections.abc import Callable
@@ -8,31 +8,25 @@ from fastapi import FastAPI
 
 from probemap.records import ProbemapError
 
-GRACE_SECONDS = 30
-"""Seconds that requests in progress have to finish when the server shuts down."""
+GRACE = 30
+"""Seconds that requests under way have when the server is told to end."""
 
 
 class AddressError(ProbemapError):
-    """The server cannot listen on the address."""
+    """The server cannot listen there."""
 
 
-def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve an application until SIGINT or SIGTERM, then finish the requests in progress.
+def listen(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are then ended first.
 
     Parameters
     ----------
-    app : FastAPI
-    host : str
-        Host name or IP address to listen on.
-    port : int
-        0 selects a free port.
-    on_ready : callable
-        Called with the URL of the server as soon as it listens.
+    port: 0 takes any that is free.
+    ready: called with the URL when the address is taken.
 
     Raises
     ------
-    AddressError
-        The address is in use or does not belong to this machine.
+    AddressError: the address is taken, or not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -40,13 +34,13 @@ def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) 
     except OSError as error:
         raise AddressError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}",
-            "choose a different --port; 0 selects a free one",
+            "take another --port; 0 takes a free one",
         ) from None
-    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
+    ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
     config = uvicorn.Config(
         app,
         log_level="warning",
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=GRACE,
         server_header=False,
         h11_max_incomplete_event_size=65536,
     )

@@ -1,7 +1,7 @@
-"""Picking one of several answers to a question: by the probe, against what needs no probe.
+"""Best-of-n: choosing one of several sampled answers by the probe, compared with rules that need no probe.
 
-After tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  An undecided pick (a refusal, an answer cut off) is not
-right.
+After tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  An undecided choice (a refusal, a truncated answer)
+counts as not correct.
 """
 
 from collections.abc import Sequence
@@ -12,164 +12,217 @@ import numpy as np
 from scipy.stats import norm
 
 from probemap.probing.auc import LEVEL, Floats
-from probemap.studies.error_types import KINDS, Sampled
-from probemap.tables import Table, listed, ranged, signed
+from probemap.studies.error_types import ERROR_TYPES, SampledQuestion
+from probemap.studies.tables import NO_INTERVAL, Interval, Table, Value, enumerated
 
 RULES: dict[str, str] = {
-    "greedy": "the run's own answer, if that was drawn at temperature 0",
-    "random": "any of the samples: the mean over all of them",
-    "majority": "what most samples answer, of equals the first; refusals only where nothing else is there",
-    "probe": "the sample that the probe trusts most, of equals the first",
-    "best possible": "right if any sample is",
+    "greedy": "the run's own answer, if it was generated at temperature 0",
+    "random": "a random sample: the mean over all samples",
+    "majority": "the most frequent answer among the samples; a refusal only if all samples refuse",
+    "probe": "the sample with the highest probe score",
+    "best possible": "correct if any sample is correct",
 }
-"""Name -> how an answer is picked, in the order in which they are shown."""
+"""Name of a rule -> how it chooses an answer, in the order of the table.  The first of equal samples is chosen."""
 
-FEWEST = 10
-"""Questions of a kind, with fewer of which nothing is said about it."""
+MIN_QUESTIONS = 10
+"""Fewest questions of an error type for which rates are reported."""
+
+COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
 
 
 @dataclass(frozen=True)
-class Trust:
-    """What a probe that has not seen the question makes of one sample."""
+class ProbeScore:
+    """The score of one sample by a probe that was not trained on the question."""
 
     by: Literal["main", "fallback", "none"]
-    """The cells that judged: answers that lack an exact answer are judged by the fallback, and come after the others,
-    because scores of different probes are on no common scale."""
+    """The head of the detector that gave the score.  Samples without an exact answer are scored by the fallback and
+    rank below all others, because scores of different probes have no common scale."""
     score: float | None
 
     @property
-    def order(self) -> tuple[int, float]:
-        """Higher is trusted more."""
+    def rank_key(self) -> tuple[int, float]:
+        """Sort key: higher means "more likely correct"."""
         return ("none", "fallback", "main").index(self.by), float("-inf") if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question with all that is chosen from."""
+    """One question with everything that the rules choose from."""
 
-    sampled: Sampled
+    sampled: SampledQuestion
     greedy: bool | None
-    """The verdict on the run's own answer."""
-    trust: tuple[Trust, ...]
-    """Of each sample."""
-    kinds: str
-    """See `kinds.kinds_of`."""
+    """Verdict on the run's own answer."""
+    scores: tuple[ProbeScore, ...]
+    """One per sample."""
+    error_types: str
+    """Letters, see `error_types.classify`."""
     group: str
-    """Questions of one group count as one draw."""
+    """Questions of one group are not independent."""
 
     @property
-    def majority(self) -> int:
-        """The number of the sample that majority picks."""
-        meaning, gives = self.sampled.meaning, self.sampled.gives
-        return max(range(len(meaning)), key=lambda i: (gives[i] == "answer", meaning.count(meaning[i]), -i))
+    def majority_choice(self) -> int:
+        """Index of the sample that the rule ``majority`` chooses."""
+        meanings, contents = self.sampled.meanings, self.sampled.contents
+        return max(range(len(meanings)), key=lambda i: (contents[i] == "answer", meanings.count(meanings[i]), -i))
 
     @property
-    def trusted(self) -> int:
-        """The number of the sample that the probe picks."""
-        return max(range(len(self.trust)), key=lambda i: (*self.trust[i].order, -i))
+    def probe_choice(self) -> int:
+        """Index of the sample that the rule ``probe`` chooses."""
+        return max(range(len(self.scores)), key=lambda i: (*self.scores[i].rank_key, -i))
 
-    def right(self, rule: str) -> float:
-        """How right the pick is: 1 or 0, between them for ``random``."""
-        correct = [verdict is True for verdict in self.sampled.correct]
+    def correctness(self, rule: str) -> float:
+        """Return 1 if the chosen answer is correct, else 0; for ``random`` the fraction of correct samples."""
+        correct = [verdict is True for verdict in self.sampled.verdicts]
         if rule == "random":
             return sum(correct) / len(correct)
-        picks = {
+        chosen = {
             "greedy": self.greedy is True,
-            "majority": correct[self.majority],
-            "probe": correct[self.trusted],
+            "majority": correct[self.majority_choice],
+            "probe": correct[self.probe_choice],
             "best possible": any(correct),
         }
-        return float(picks[rule])
+        return float(chosen[rule])
 
 
-def share(values: Floats, groups: Sequence[str], level: float = LEVEL) -> tuple[float, float, float]:
-    """The mean of values between 0 and 1, with its interval.
+@dataclass(frozen=True, kw_only=True)
+class RuleResult:
+    """How often one rule chooses a correct answer; a row of the table."""
 
-    Two values of 1 and two of 0 are added before the normal interval is taken (Agresti & Coull 1998), so that all or
-    none of a few are not certain.
+    error_type: str
+    """A letter of `ERROR_TYPES`; empty for all questions."""
+    n: int
+    """Number of questions."""
+    rule: str | None = None
+    """None for an error type with too few questions."""
+    correct: Interval | None = None
+    """Fraction of questions with a correct choice."""
+    difference: Interval | None = None
+    """The fraction of the probe minus the fraction of this rule; None for the probe itself."""
+
+    def cells(self) -> tuple[Value, ...]:
+        """Return the values in the order of `COLUMNS`."""
+        label = f"{self.error_type}: {ERROR_TYPES[self.error_type].split(' (')[0]}" if self.error_type else "all"
+        return (label, self.n, self.rule, *(self.correct or NO_INTERVAL), *(self.difference or NO_INTERVAL))
+
+
+def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
+    """Return the mean of values between 0 and 1 with its confidence interval.
+
+    Two values of 1 and two of 0 are added before the normal interval is computed (Agresti & Coull 1998), so that the
+    interval has a positive width if all values are equal.
 
     Parameters
     ----------
-    groups: values of one group count as one draw.
+    values : ndarray of shape (n,)
+    groups : sequence of str, of length n
+        Values of one group are not independent; the variance is that of the sums over groups.
+    level : float
+        Confidence level.
     """
-    low, high = _interval(values, groups, [(1.0, 2.0), (0.0, 2.0)], level)
-    return float(values.mean()), max(low, 0.0), min(high, 1.0)
+    low, high = _normal_interval(values, groups, [(1.0, 2.0), (0.0, 2.0)], level)
+    return Interval(float(values.mean()), max(low, 0.0), min(high, 1.0))
 
 
-def share_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> tuple[float, float, float]:
-    """The mean of paired differences between -1 and 1, with its interval.
+def proportion_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
+    """Return the mean of paired differences between -1 and 1 with its confidence interval.
 
-    One half of a pair of each of the four outcomes is added before (Agresti & Min 2005, Stat. Med. 24:729).
+    Half a pair of each of the four outcomes is added first (Agresti & Min 2005, Stat. Med. 24:729).
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+    groups : sequence of str, of length n
+        As for `proportion`.
+    level : float
+        Confidence level.
     """
-    low, high = _interval(values, groups, [(-1.0, 0.5), (0.0, 1.0), (1.0, 0.5)], level)
-    return float(values.mean()), max(low, -1.0), min(high, 1.0)
+    low, high = _normal_interval(values, groups, [(-1.0, 0.5), (0.0, 1.0), (1.0, 0.5)], level)
+    return Interval(float(values.mean()), max(low, -1.0), min(high, 1.0))
 
 
-def _interval(
-    values: Floats, groups: Sequence[str], added: Sequence[tuple[float, float]], level: float
+def _normal_interval(
+    values: Floats, groups: Sequence[str], pseudo: Sequence[tuple[float, float]], level: float
 ) -> tuple[float, float]:
-    """Of the mean of `values` and some added ones, each with its weight."""
-    n = len(values) + sum(weight for _, weight in added)
-    mean = (values.sum() + sum(value * weight for value, weight in added)) / n
-    number = np.unique(list(groups), return_inverse=True)[1]
-    variance = float((np.bincount(number, values - mean) ** 2).sum())
-    variance += sum(weight * (value - mean) ** 2 for value, weight in added)
-    half = float(norm.ppf(0.5 + level / 2)) * np.sqrt(variance) / n
-    return float(mean - half), float(mean + half)
+    """Return the normal interval of the mean of values and of pseudo-observations, given as (value, weight)."""
+    n = len(values) + sum(weight for _, weight in pseudo)
+    mean = (values.sum() + sum(value * weight for value, weight in pseudo)) / n
+    group_number = np.unique(list(groups), return_inverse=True)[1]
+    variance = float((np.bincount(group_number, values - mean) ** 2).sum())
+    variance += sum(weight * (value - mean) ** 2 for value, weight in pseudo)
+    half_width = float(norm.ppf(0.5 + level / 2)) * np.sqrt(variance) / n
+    return float(mean - half_width), float(mean + half_width)
 
 
-COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
-
-
-def compare(questions: Sequence[Question], *, own: str = "greedy") -> Table:
-    """How often each rule picks a right answer, over all questions and those of each kind, and the probe against it.
+def compare_rules(questions: Sequence[Question], *, own_label: str = "greedy") -> Table:
+    """Compare the probe with the other rules, over all questions and per error type.
 
     Parameters
     ----------
-    own: what the run's own answers are called, where they were not drawn at temperature 0.
+    questions : sequence of Question
+    own_label : str
+        Name of the rule ``greedy`` in the table, where the run's own answers were not generated at temperature 0.
+
+    Returns
+    -------
+    Table
+        One row per error type and rule.
     """
-    rows: list[tuple[str | int | float | None, ...]] = []
-    for kind in ("", *KINDS):
-        mine = [q for q in questions if kind in q.kinds]
-        groups = [q.group for q in mine]
-        name = f"{kind}: {KINDS[kind].split(' (')[0]}" if kind else "all"
-        if len(mine) < FEWEST:
-            rows.append((name, len(mine), *[None] * (len(COLUMNS) - 2)))
+    rows: list[RuleResult] = []
+    for letter in ("", *ERROR_TYPES):
+        selected = [question for question in questions if letter in question.error_types]
+        if len(selected) < MIN_QUESTIONS:
+            rows.append(RuleResult(error_type=letter, n=len(selected)))
             continue
-        picked = {rule: np.array([q.right(rule) for q in mine]) for rule in RULES}
-        for rule, values in picked.items():
-            against = (None,) * 3 if rule == "probe" else share_difference(picked["probe"] - values, groups)
-            rows.append((name, len(mine), own if rule == "greedy" else rule, *share(values, groups), *against))
-    return Table("One of several answers, picked", COLUMNS, tuple(rows), tuple(_words(questions, rows, own)))
+        groups = [question.group for question in selected]
+        correct = {rule: np.array([q.correctness(rule) for q in selected]) for rule in RULES}
+        for rule, values in correct.items():
+            rows.append(
+                RuleResult(
+                    error_type=letter,
+                    n=len(selected),
+                    rule=own_label if rule == "greedy" else rule,
+                    correct=proportion(values, groups),
+                    difference=None if rule == "probe" else proportion_difference(correct["probe"] - values, groups),
+                )
+            )
+    return Table(
+        "Best-of-n: one of several answers, chosen by the probe",
+        COLUMNS,
+        tuple(row.cells() for row in rows),
+        tuple(_sentences(questions, rows, own_label)),
+    )
 
 
-def _words(questions: Sequence[Question], rows: Sequence[tuple[object, ...]], own: str) -> list[str]:
-    of = {str(row[2]): row for row in rows if row[0] == "all" and row[2] is not None}
-    if not of:
-        return [f"{len(questions)} questions are too few to say anything."]
-    k = len(questions[0].sampled.correct)
-    value, low, high = (float(str(x)) for x in of["probe"][3:6])
-    said = [
-        f"Of {k} answers to each of {len(questions)} questions the probe picks a right one in "
-        f"{ranged(value, low, high)} of the cases."
+def _sentences(questions: Sequence[Question], rows: Sequence[RuleResult], own_label: str) -> list[str]:
+    overall = {row.rule: row for row in rows if not row.error_type and row.rule}
+    if not overall:
+        return [f"{len(questions)} questions are too few for a comparison."]
+    probe = overall["probe"].correct
+    assert probe is not None
+    n_samples = len(questions[0].sampled.verdicts)
+    sentences = [
+        f"From {n_samples} samples per question the probe chooses a correct answer for {probe.text} of "
+        f"{len(questions)} questions."
     ]
-    verdicts: dict[str, list[str]] = {"more often than": [], "less often than": [], "no differently than": []}
-    for rule in (own, "random", "majority"):
-        difference, low, high = (float(str(x)) for x in of[rule][6:9])
-        how = "more often than" if low > 0 else "less often than" if high < 0 else "no differently than"
-        verdicts[how].append(f"{rule} ({signed(difference, low, high)})")
-    for how, named in verdicts.items():
-        if named and how != "no differently than":
-            said.append(f"That is {how} by {listed(named)}.")
-        elif named:
-            said.append(f"No difference can be shown to {listed(named)}.")
-    of_kinds: dict[str, list[str]] = {"more": [], "less": []}
-    for row in rows:
-        if row[0] != "all" and row[2] == own:
-            difference, low, high = (float(str(x)) for x in row[6:9])
-            if low > 0 or high < 0:
-                of_kinds["more" if low > 0 else "less"].append(f"{str(row[0])[0]} ({signed(difference, low, high)})")
-    for how, named in of_kinds.items():
-        if named:
-            said.append(f"Of the kinds of errors it is {how} often right than {own} in {listed(named)}.")
-    return said
+    baselines = [(name, overall[name].difference) for name in (own_label, "random", "majority")]
+    for comparison, differences in _by_sign(baselines).items():
+        if differences:
+            sentences.append(f"The probe is {comparison} {enumerated(differences)}.")
+    by_type = [(row.error_type, row.difference) for row in rows if row.error_type and row.rule == own_label]
+    for comparison, differences in _by_sign(by_type).items():
+        if differences and comparison != _NO_DIFFERENCE:
+            sentences.append(f"By error type, the probe is {comparison} {own_label} for {enumerated(differences)}.")
+    return sentences
+
+
+_NO_DIFFERENCE = "not distinguishable from"
+
+
+def _by_sign(differences: Sequence[tuple[str, Interval | None]]) -> dict[str, list[str]]:
+    """Sort named differences by whether their interval is above 0, below 0, or contains 0."""
+    sorted_: dict[str, list[str]] = {"better than": [], "worse than": [], _NO_DIFFERENCE: []}
+    for name, difference in differences:
+        if difference is not None:
+            sign = "better than" if difference.low > 0 else "worse than" if difference.high < 0 else _NO_DIFFERENCE
+            sorted_[sign].append(f"{name} ({difference.signed_text})")
+    return sorted_

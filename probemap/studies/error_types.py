@@ -1,78 +1,96 @@
-"""What kind of error a question brings out, by what a model says when it is asked again and again.
+"""The error taxonomy of Orgad et al. 2024 (arXiv 2410.02707, section 5 and table 2), from sampled answers.
 
-The taxonomy and its thresholds are those of Orgad et al. 2024 (arXiv 2410.02707), section 5 and table 2, there for 30
-samples: half of them, a sixth of them, a third of them (10 different answers) for any number.
+The paper draws 30 samples per question.  Its thresholds are kept as fractions of the number of samples: one half, one
+sixth, and one third (10 different answers of 30).
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probemap.studies.semantics import Gives
+from probemap.studies.semantics import Content
 
-KINDS: dict[str, str] = {
+ERROR_TYPES: dict[str, str] = {
     "A": "refuses to answer (at least half)",
-    "B": "consistently right (at least half)",
-    "C": "consistently wrong (the same wrong answer in at least half)",
-    "D": "two competing answers (right, and one wrong answer: a sixth each, and at most a sixth apart)",
+    "B": "consistently correct (at least half)",
+    "C": "consistently incorrect (the same incorrect answer in at least half)",
+    "D": "two competing answers (correct, and one incorrect answer: a sixth each, and at most a sixth apart)",
     "E": "many answers (a third of the samples differ in meaning)",
 }
-"""Name -> meaning, in the paper's order.  A question may be of several kinds, or of none."""
+"""Letter -> definition, in the order of the paper.  A question may be of several types, or of none."""
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """What came of one question."""
+class SampledQuestion:
+    """The sampled answers to one question, graded and grouped by meaning."""
 
     id: str
-    correct: tuple[bool | None, ...]
-    """The verdict on each sample."""
-    meaning: tuple[int, ...]
-    """The same number: the same meaning, see `meaning.meanings`."""
-    gives: tuple[Gives, ...]
+    verdicts: tuple[bool | None, ...]
+    """One per sample."""
+    meanings: tuple[int, ...]
+    """One per sample: equal numbers for equal meanings, see `semantics.meanings`."""
+    contents: tuple[Content, ...]
+    """One per sample."""
 
     @property
-    def refused(self) -> int:
-        """Samples that refuse to answer."""
-        return sum(given == "refusal" for given in self.gives)
+    def n_refused(self) -> int:
+        """Number of samples that refuse to answer."""
+        return sum(content == "refusal" for content in self.contents)
 
     @property
-    def right(self) -> int:
-        """Samples that are right."""
-        return sum(verdict is True for verdict in self.correct)
+    def n_correct(self) -> int:
+        """Number of correct samples."""
+        return sum(verdict is True for verdict in self.verdicts)
 
     @property
-    def same_wrong(self) -> int:
-        """Samples that give the wrong answer which is given most often; a refusal is no answer."""
-        triples = zip(self.meaning, self.correct, self.gives, strict=True)
-        wrong = Counter(m for m, c, given in triples if c is False and given == "answer")
-        return max(wrong.values(), default=0)
+    def n_same_incorrect(self) -> int:
+        """Number of samples that give the most frequent incorrect answer; refusals do not count."""
+        triples = zip(self.meanings, self.verdicts, self.contents, strict=True)
+        incorrect = Counter(m for m, verdict, content in triples if verdict is False and content == "answer")
+        return max(incorrect.values(), default=0)
 
     @property
-    def different(self) -> int:
-        """How many different answers there are; all right ones are one, refusals and undecided ones are none."""
-        triples = zip(self.meaning, self.correct, self.gives, strict=True)
-        return len({-1 if c else m for m, c, given in triples if c is not None and given == "answer"})
+    def n_distinct(self) -> int:
+        """Number of distinct answers: all correct answers are one, refusals and undecided answers are not counted."""
+        triples = zip(self.meanings, self.verdicts, self.contents, strict=True)
+        decided = [(m, verdict) for m, verdict, content in triples if verdict is not None and content == "answer"]
+        return len({-1 if verdict else m for m, verdict in decided})
 
 
-def kinds_of(sampled: Sampled) -> str:
-    """The kinds of a question, as letters: ``""``, ``"B"``, ``"DE"``, ….
+def classify(question: SampledQuestion) -> str:
+    """Return the error types of a question.
 
-    Comparisons are made in whole numbers: of 30 samples, 15 are half of them and 5 a sixth.
+    Parameters
+    ----------
+    question : SampledQuestion
+
+    Returns
+    -------
+    str
+        Letters of `ERROR_TYPES` in their order: ``""``, ``"B"``, ``"DE"``, ….
     """
-    k = len(sampled.correct)
-    right, wrong = sampled.right, sampled.same_wrong
-    rules = {
-        "A": 2 * sampled.refused >= k,
-        "B": 2 * right >= k,
-        "C": 2 * wrong >= k,
-        "D": 6 * right >= k and 6 * wrong >= k and 6 * abs(right - wrong) <= k,
-        # Two answers are never many, however few the samples.
-        "E": sampled.different >= max(3, k / 3),
+    # Integer arithmetic: of 30 samples, exactly 15 are half and exactly 5 a sixth.
+    k = len(question.verdicts)
+    correct, incorrect = question.n_correct, question.n_same_incorrect
+    conditions = {
+        "A": 2 * question.n_refused >= k,
+        "B": 2 * correct >= k,
+        "C": 2 * incorrect >= k,
+        "D": 6 * correct >= k and 6 * incorrect >= k and 6 * abs(correct - incorrect) <= k,
+        # Two answers are not "many", however few the samples.
+        "E": question.n_distinct >= max(3, k / 3),
     }
-    return "".join(kind for kind in KINDS if rules[kind])
+    return "".join(letter for letter in ERROR_TYPES if conditions[letter])
 
 
-def counts(kinds: Sequence[str]) -> dict[str, int]:
-    """How many questions are of each kind, and of none (``""``)."""
-    return {name: sum(name in one for one in kinds) for name in KINDS} | {"": sum(not one for one in kinds)}
+def count_types(types: Sequence[str]) -> dict[str, int]:
+    """Count the questions of each error type, and of no type under the key ``""``.
+
+    Parameters
+    ----------
+    types : sequence of str
+        Per question, as returned by `classify`.
+    """
+    return {letter: sum(letter in letters for letters in types) for letter in ERROR_TYPES} | {
+        "": sum(not letters for letters in types)
+    }

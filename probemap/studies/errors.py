@@ -1,18 +1,19 @@
-"""Table 2 of Orgad et al. 2024 (arXiv 2410.02707): can it be read which kind of error a question brings out?
+"""Predicting the error type of a question from hidden states, as in table 2 of Orgad et al. 2024 (arXiv 2410.02707).
 
-One map per kind, of the states of the run's own answers: this kind against all others.
+One map per error type is fitted to the hidden states of the run's own answers: this type against all others.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from probemap.maps.fit import fit_map
-from probemap.maps.gain import with_baselines
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.baselines import Baseline
+from probemap.probing.fit import fit_map
+from probemap.probing.gain import with_baselines
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
-from probemap.studies.error_types import KINDS, Sampled, counts
-from probemap.tables import Table, Value, listed, ranged
+from probemap.studies.error_types import ERROR_TYPES, SampledQuestion, count_types
+from probemap.studies.tables import Interval, Table, Value, enumerated
 
 COLUMNS = (
     "kind",
@@ -30,108 +31,184 @@ COLUMNS = (
 )
 
 
-Found = tuple[Value, ...]
-"""Of a kind, the last eight columns."""
+class ErrorTypeProbe(NamedTuple):
+    """How well probes predict one error type.  All fields are None if the type has too few questions."""
+
+    auc: float | None = None
+    """Nested-CV estimate of the best cell, with its interval."""
+    low: float | None = None
+    high: float | None = None
+    layer: int | None = None
+    """The cell with the highest AUC."""
+    position: str | None = None
+    gain: float | None = None
+    """Gain of that cell over the best baseline, with its simultaneous band over the map."""
+    gain_low: float | None = None
+    gain_high: float | None = None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The nested-CV estimate with its interval."""
+        if self.auc is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.auc, self.low, self.high)
 
 
-def study(
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """Options of the probes, as for `fit_map`."""
+
+    folds: int = 5
+    c: str = "1"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorTypeResult:
+    """One error type: its number of questions and its probe; a row of the table."""
+
+    letter: str
+    """A letter of `ERROR_TYPES`; empty for the questions of no type."""
+    n: int
+    n_incorrect: int
+    """Questions whose own answer is incorrect."""
+    n_once_correct: int
+    """Questions with at least one correct sample."""
+    probe: ErrorTypeProbe
+
+    def cells(self) -> tuple[Value, ...]:
+        """Return the values in the order of `COLUMNS`."""
+        label = f"{self.letter}: {ERROR_TYPES[self.letter]}" if self.letter else "none of them"
+        return (label, self.n, self.n_incorrect, self.n_once_correct, *self.probe)
+
+
+def predict_error_types(
     states: Any,
-    kinds: Sequence[str],
-    sampled: Sequence[Sampled],
+    types: Sequence[str],
+    sampled: Sequence[SampledQuestion],
     correct: Sequence[bool | None],
+    *,
     baselines: Sequence[Baseline],
     groups: Sequence[str],
-    *,
-    folds: int = 5,
-    c: str = "1",
-    seed: int = 0,
+    options: ProbeOptions = ProbeOptions(),
     progress: Callable[[int, int], None] = lambda done, total: None,
-    remember: Callable[[str, Callable[[], Found]], Found] = lambda kind, make: make(),
+    checkpoint: Callable[[str, Callable[[], ErrorTypeProbe]], ErrorTypeProbe] = lambda letter, fit: fit(),
 ) -> Table:
-    """A row per kind of error, with how many questions are of it and how well it can be read.
+    """Count the questions of each error type, and measure how well hidden states predict it.
 
     Parameters
     ----------
-    states: as for `fit.fit_map`, (n, n_layers, n_positions, d).
-    kinds: (n,), as from `kinds.kinds_of`.
-    correct: (n,), the verdicts on the run's own answers, one per question.
-    remember: called with a kind and what finds it; may know it from before.
+    states : array of shape (n, n_layers, n_positions, d) or ActivationStore
+        Hidden states of the run's own answers, as for `fit_map`.
+    types : sequence of str, of length n
+        Error types of each question, as returned by `error_types.classify`.
+    sampled : sequence of SampledQuestion, of length n
+    correct : sequence of bool or None, of length n
+        Verdicts on the run's own answers.
+    baselines : sequence of Baseline
+        Predictors without hidden states that the gain is computed against.
+    groups : sequence of str, of length n
+        Questions of one group are in one fold.
+    options : ProbeOptions
+    progress : callable
+        Called with the number of finished error types and their total number.
+    checkpoint : callable
+        Called with a letter and a function that fits its probe; may return a stored result instead.
 
     Returns
     -------
-    ``auc`` is that of the best cell, chosen on some questions and judged on others; layer, position and gain over the
-    best baseline are those of the highest cell, the gain's interval that of the whole map's band.  None where too few
-    questions are of the kind, or not of it.
+    Table
+        One row per error type.  ``auc`` is the nested-CV estimate of the best cell; ``layer``, ``position`` and
+        ``gain`` describe the cell with the highest AUC.  None where too few questions are of the type, or not of it.
 
     Raises
     ------
-    MapError: fewer than 3 folds, which leave none inside others to choose a cell by.
+    MapError
+        Fewer than 3 folds: nested CV needs inner folds.
     """
-    if folds < 3:
-        raise MapError(f"{folds} folds leave none inside others to choose a cell by", "give 3 folds or more")
-    rows: list[tuple[Value, ...]] = []
-    wholes: dict[str, tuple[float, float, float]] = {}
-    ids = [one.id for one in sampled]
-    for done, (kind, meaning) in enumerate(KINDS.items()):
-        labels = [kind in mine for mine in kinds]
-        chosen = [i for i, is_one in enumerate(labels) if is_one]
+    if options.folds < 3:
+        raise MapError(f"nested CV is not possible with {options.folds} folds", "use 3 folds or more")
+    rows: list[ErrorTypeResult] = []
+    ids = [question.id for question in sampled]
+    for done, letter in enumerate(ERROR_TYPES, start=1):
+        labels = [letter in letters for letters in types]
 
-        def find(labels: list[bool] = labels) -> Found:
+        def fit(labels: list[bool] = labels) -> ErrorTypeProbe:
             try:
-                made = fit_map(states, labels, groups=groups, ids=ids, folds=folds, c=c, seed=seed)
+                probe_map = fit_map(
+                    states, labels, groups=groups, ids=ids, folds=options.folds, c=options.c, seed=options.seed
+                )
             except TooFewError:
-                return (None,) * 8
-            return _found(with_baselines(made, baselines, ids))
+                return ErrorTypeProbe()
+            return _summary(with_baselines(probe_map, baselines, ids))
 
-        found = remember(kind, find)
-        if all(isinstance(value, float) for value in found[:3]):
-            wholes[kind] = tuple(found[:3])  # type: ignore[assignment]
-        rows.append((f"{kind}: {meaning}", *_counted(chosen, sampled, correct), *found))
-        progress(done + 1, len(KINDS))
-    none = [i for i, mine in enumerate(kinds) if not mine]
-    rows.append(("none of them", *_counted(none, sampled, correct), *[None] * 8))
-    return Table("Kinds of errors", COLUMNS, tuple(rows), tuple(_words(rows, wholes, kinds, correct)))
-
-
-def _counted(rows: Sequence[int], sampled: Sequence[Sampled], correct: Sequence[bool | None]) -> tuple[int, int, int]:
-    """Of some questions how many there are, how many are answered wrongly, and how many rightly in some sample."""
-    return len(rows), sum(correct[i] is False for i in rows), sum(sampled[i].right > 0 for i in rows)
+        selected = [i for i, label in enumerate(labels) if label]
+        rows.append(_result(letter, selected, sampled, correct, checkpoint(letter, fit)))
+        progress(done, len(ERROR_TYPES))
+    untyped = [i for i, letters in enumerate(types) if not letters]
+    rows.append(_result("", untyped, sampled, correct, ErrorTypeProbe()))
+    cells = tuple(row.cells() for row in rows)
+    return Table("Error types", COLUMNS, cells, tuple(_sentences(rows, types, correct)))
 
 
-def _found(made: ProbeMap) -> Found:
-    honest, best = made.honest_best(), made.best()[0]
-    auc: tuple[Value, ...] = (honest.auc, honest.low, honest.high) if honest else (None,) * 3
-    at = made.data.sel(layer=best.layer, position=best.position)
-    gain = [float(at[name]) for name in ("gain", "gain_band_low", "gain_band_high")]
-    known: tuple[Value, ...] = tuple(gain) if gain[0] == gain[0] else (None,) * 3
-    return (*auc, best.layer, best.position, *known)
-
-
-def _words(
-    rows: Sequence[tuple[Value, ...]],
-    wholes: dict[str, tuple[float, float, float]],
-    kinds: Sequence[str],
+def _result(
+    letter: str,
+    selected: Sequence[int],
+    sampled: Sequence[SampledQuestion],
     correct: Sequence[bool | None],
-) -> list[str]:
-    wrong = [k for k, c in zip(kinds, correct, strict=True) if c is False]
-    table = counts(wrong)
-    most = sorted((name for name in KINDS if table[name]), key=lambda name: -table[name])
-    said = []
-    if most:
-        shares = listed([f"{name} in {table[name] / len(wrong):.0%}" for name in most])
-        said.append(
-            f"Of {len(wrong)} questions that are answered wrongly, kind {shares} (a question may be of several)."
+    probe: ErrorTypeProbe,
+) -> ErrorTypeResult:
+    return ErrorTypeResult(
+        letter=letter,
+        n=len(selected),
+        n_incorrect=sum(correct[i] is False for i in selected),
+        n_once_correct=sum(sampled[i].n_correct > 0 for i in selected),
+        probe=probe,
+    )
+
+
+def _summary(probe_map: ProbeMap) -> ErrorTypeProbe:
+    nested, best = probe_map.honest_best(), probe_map.best()[0]
+    data = probe_map.data.sel(layer=best.layer, position=best.position)
+    gain = [float(data[name]) for name in ("gain", "gain_band_low", "gain_band_high")]
+    has_gain = gain[0] == gain[0]  # not NaN
+    return ErrorTypeProbe(
+        auc=nested.auc if nested else None,
+        low=nested.low if nested else None,
+        high=nested.high if nested else None,
+        layer=best.layer,
+        position=best.position,
+        gain=gain[0] if has_gain else None,
+        gain_low=gain[1] if has_gain else None,
+        gain_high=gain[2] if has_gain else None,
+    )
+
+
+def _sentences(rows: Sequence[ErrorTypeResult], types: Sequence[str], correct: Sequence[bool | None]) -> list[str]:
+    sentences = []
+    incorrect = [letters for letters, verdict in zip(types, correct, strict=True) if verdict is False]
+    counts = count_types(incorrect)
+    if frequent := sorted((letter for letter in ERROR_TYPES if counts[letter]), key=lambda letter: -counts[letter]):
+        shares = enumerated([f"{counts[letter] / len(incorrect):.0%} are of type {letter}" for letter in frequent])
+        sentences.append(
+            f"Of {len(incorrect)} incorrectly answered questions, {shares} (a question may be of several types)."
         )
-    seen = [k for k, (_, low, _) in wholes.items() if low > 0.5]
-    unseen = [k for k in wholes if k not in seen]
-    if seen:
-        said.append(f"It can be read from the states: {listed([f'{k} ({ranged(*wholes[k])})' for k in seen])}.")
-    if unseen:
-        said.append(f"It cannot be shown to be readable: {listed([f'{k} ({ranged(*wholes[k])})' for k in unseen])}.")
-    above = [str(row[0])[0] for row in rows if isinstance(row[10], float) and row[10] > 0]
-    if seen:
-        more = f"of {listed(above)}" if above else "of none of them"
-        said.append(f"More than log-probabilities, lengths and words say of it is shown {more}.")
-    if few := [k for k in KINDS if k not in wholes]:
-        said.append(f"Too few questions to say anything of {listed(few)}.")
-    return said
+    estimates = {row.letter: row.probe.interval for row in rows if row.letter}
+    predicted = {letter: auc for letter, auc in estimates.items() if auc and auc.low > 0.5}
+    unpredicted = {letter: auc for letter, auc in estimates.items() if auc and auc.low <= 0.5}
+    if predicted:
+        sentences.append(f"Hidden states predict the error type for {_with_auc(predicted)}.")
+    if unpredicted:
+        sentences.append(f"No prediction better than chance is shown for {_with_auc(unpredicted)}.")
+    if predicted:
+        gaining = [row.letter for row in rows if row.probe.gain_low is not None and row.probe.gain_low > 0]
+        sentences.append(
+            f"A gain over log-probabilities, lengths and words is shown for {enumerated(gaining) or 'none of them'}."
+        )
+    if too_few := [letter for letter, auc in estimates.items() if auc is None]:
+        sentences.append(f"Too few questions for an estimate: {enumerated(too_few)}.")
+    return sentences
+
+
+def _with_auc(estimates: Mapping[str, Interval | None]) -> str:
+    return enumerated([f"{letter} ({auc.text})" for letter, auc in estimates.items() if auc])

@@ -1,24 +1,25 @@
-"""A probe of one run, judged on the answers of another: does it read the same thing there?
+"""Generalisation matrix: the probe of one run, evaluated on the answers of another run.
 
-After figure 3 of Orgad et al. 2024 (arXiv 2410.02707), which shows max(AUC, 1 - AUC); here that stands beside the AUC
-itself, because a probe that is right the wrong way round is of no use to who does not know it.
+Figure 3 of Orgad et al. 2024 (arXiv 2410.02707) shows max(AUC, 1 - AUC).  Here it is reported next to the AUC itself,
+because a probe with reversed sign is useless to anyone who does not know that it is reversed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
 from probemap.probing.cells import Nested, auc_of_nested
-from probemap.records import MapError
-from probemap.tables import Table, listed, ranged
+from probemap.probing.probe_map import ProbeMap
+from probemap.records import MapError, RunError
+from probemap.studies.tables import NO_INTERVAL, Interval, Table, Value, enumerated
 
-FEWEST = 10
-"""Right, and wrong, answers with fewer of which a pair is not judged."""
+MIN_PER_CLASS = 10
+"""Fewest correct, and fewest incorrect, answers for an evaluation."""
 
 COLUMNS = (
     "trained on",
@@ -39,171 +40,236 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A run, as far as transfer needs it."""
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """What the generalisation matrix needs of a run."""
 
     name: str
     probe_map: ProbeMap
-    asked: Sequence[tuple[str, str]]
-    """(n,): the question of each of the map's answers, and its context; answers to a question that trained do not
-    judge."""
-    logits: Mapping[str, Floats]
-    """Name -> (n,): what the logits say, higher means "right"; NaN where an answer lacks it."""
+    questions: Sequence[tuple[str, str]]
+    """(question, context) of each answer of the map.  Answers to questions of the training run are not used for
+    testing."""
+    logprobs: Mapping[str, Floats]
+    """Name -> (n,), log-probabilities of the answers as baselines: higher means "more likely correct", NaN where an
+    answer has no value."""
     states: Callable[[int, str], npt.NDArray[np.float32]]
-    """(n, d) of a layer and a position; NaN where an answer lacks it."""
+    """(layer, position) -> hidden states (n, d); NaN where an answer has no such position."""
 
 
 Fit = Callable[[npt.NDArray[np.float32], Bools, float], Floats]
-"""From states (n, d), verdicts and the inverse strength of the penalty to (d + 1,): weights and bias."""
+"""(states (n, d), verdicts (n,), C) -> weights and bias of a probe (d + 1,)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A probe of one run on the answers of one, perhaps the same."""
+    """The probe of one run, evaluated on the answers of one run; a row of the table."""
 
     trained_on: str
     tested_on: str
     layer: int | None
-    """Where the probe reads; None where each fold chose its own."""
+    """None where each fold chose a cell of its own."""
     position: str
     n: int
-    auc: tuple[float, float, float] | None
-    """With its interval; None: too few answers to say."""
+    """Number of test answers."""
+    auc: Interval | None = None
+    """None if there are too few test answers."""
     baseline: str = ""
-    """The best of the logits, chosen on the run that trained."""
-    gain: tuple[float, float, float] | None = None
-    """Of the probe over it, on the same answers."""
+    """The log-probability with the highest AUC in the training run."""
+    gain: Interval | None = None
+    """AUC of the probe minus AUC of the baseline, on the same answers."""
 
     @property
-    def folded(self) -> tuple[float, float, float] | None:
-        """max(AUC, 1 - AUC) with its interval, which begins at 0.5 where that of the AUC holds 0.5."""
+    def folded(self) -> Interval | None:
+        """max(AUC, 1 - AUC) with its interval, which begins at 0.5 if the interval of the AUC contains 0.5."""
         if self.auc is None:
             return None
         value, low, high = self.auc
-        least = 0.5 if low <= 0.5 <= high else min(abs(low - 0.5), abs(high - 0.5)) + 0.5
-        return max(value, 1 - value), least, max(high, 1 - low)
+        folded_low = 0.5 if low <= 0.5 <= high else min(abs(low - 0.5), abs(high - 0.5)) + 0.5
+        return Interval(max(value, 1 - value), folded_low, max(high, 1 - low))
+
+    def cells(self) -> tuple[Value, ...]:
+        """Return the values in the order of `COLUMNS`."""
+        return (
+            self.trained_on,
+            self.tested_on,
+            self.layer,
+            self.position,
+            self.n,
+            *(self.auc or NO_INTERVAL),
+            *(self.folded or NO_INTERVAL),
+            self.baseline,
+            *(self.gain or NO_INTERVAL),
+        )
 
 
-def at_home(subject: Subject) -> Pair:
-    """The run's own answers, out of fold, each fold's cell chosen on the others.
-
-    Raises
-    ------
-    MapError: the map was made without folds inside folds.
-    """
-    data = subject.probe_map.data
-    made = subject.probe_map.nested()
-    if made is None:
-        raise MapError(f"the map of {subject.name} was made without folds inside folds", "make it with 3 folds or more")
-    rows: Bools = np.asarray(~np.isnan(made.scores).any(axis=0))
-    found = auc_of_nested(made, data, rows)
-    baseline = best_logits(subject, _complete(subject, rows))
-    where = " or ".join(sorted({position for _, position in made.chosen}))
-    if found is None:
-        return Pair(subject.name, subject.name, None, where, int(rows.sum()), None)
-    # Answers of different folds have scores of different probes; the logits are compared in the same way.
-    other = None
-    if baseline:
-        same = np.where(rows, subject.logits[baseline], np.nan)
-        other = auc_of_nested(Nested(np.tile(same, (len(made.scores), 1)), (), 1.0), data, rows)
-    return _pair(subject, subject, None, where, rows, found, baseline, other)
-
-
-def elsewhere(trained: Subject, tested: Subject, fit: Fit) -> Pair:
-    """The best cell of one run, among the positions that both have, fitted on all its answers, judged on the other's.
-
-    Raises
-    ------
-    MapError: the runs have no layers or no positions in common.
-    """
-    shared = [p for p in trained.probe_map.positions if p in tested.probe_map.positions]
-    known = trained.probe_map.only(shared).best(10**6) if shared else []
-    cells = [cell for cell in known if cell.layer in tested.probe_map.layers]
-    if not cells:
-        raise MapError(f"{trained.name} and {tested.name} have no cells in common", "capture the same ones in both")
-    best = cells[0]
-    states, correct = trained.states(best.layer, best.position), _correct(trained.probe_map)
-    there = ~np.isnan(states[:, 0])
-    strength = float(trained.probe_map.data["c"].sel(layer=best.layer, position=best.position))
-    weights = fit(states[there], correct[there], strength)
-    new = tested.states(best.layer, best.position).astype(np.float64)
-    rows = ~np.isnan(new[:, 0]) & ~_seen(trained.asked, tested.asked)
-    judged = _correct(tested.probe_map)
-    baseline = best_logits(trained, _complete(tested, rows))
-    if min(judged[rows].sum(), (~judged[rows]).sum()) < FEWEST:
-        return Pair(trained.name, tested.name, best.layer, best.position, int(rows.sum()), None)
-    found = _plain_auc(new @ weights[:-1] + weights[-1], judged, rows)
-    other = None
-    if baseline:
-        other = _plain_auc(tested.logits[baseline], judged, rows)
-    return _pair(trained, tested, best.layer, best.position, rows, found, baseline, other)
-
-
-def best_logits(subject: Subject, among: Sequence[str]) -> str:
-    """The name of what the logits say best of a run's answers; empty if there is none.
+def generalisation_table(
+    runs: Sequence[RunData],
+    fit: Fit,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    checkpoint: Callable[[str, Callable[[], Pair]], Pair] = lambda name, evaluate: evaluate(),
+) -> Table:
+    """Evaluate the probe of every run on the answers of every run.
 
     Parameters
     ----------
-    among: names; those that no answer that judges lacks.
+    runs : sequence of RunData
+    fit : callable
+        Fits a probe, see `Fit`.
+    progress : callable
+        Called with the number of finished pairs and their total number.
+    checkpoint : callable
+        Called with the name of a pair and a function that evaluates it; may return a stored result instead.
+
+    Returns
+    -------
+    Table
+        One row per pair of runs; `pairs_of` returns the typed rows.
+
+    Raises
+    ------
+    MapError
+        As for `evaluate_within` and `evaluate_across`.
     """
-    correct = _correct(subject.probe_map)
+    pairs: list[Pair] = []
+    for train in runs:
+        for test in runs:
+            evaluate = partial(evaluate_within, train) if train is test else partial(evaluate_across, train, test, fit)
+            pairs.append(checkpoint(f"{train.name} on {test.name}", evaluate))
+            progress(len(pairs), len(runs) ** 2)
+    cells = tuple(pair.cells() for pair in pairs)
+    return Table("Generalisation: trained on one run, tested on another", COLUMNS, cells, tuple(_sentences(pairs)))
+
+
+def pairs_of(table: Table) -> list[Pair]:
+    """Return the typed rows of a table that `generalisation_table` made.
+
+    Raises
+    ------
+    RunError
+        The table has other columns.
+    """
+    if table.columns != COLUMNS:
+        raise RunError(f"{table.title!r} is not a generalisation table: its columns are {', '.join(table.columns)}")
+    pairs = []
+    for row in table.rows:
+        cell: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
+        pairs.append(
+            Pair(
+                trained_on=cell["trained on"],
+                tested_on=cell["tested on"],
+                layer=cell["layer"],
+                position=cell["position"],
+                n=cell["n"],
+                auc=_interval(cell["auc"], cell["low"], cell["high"]),
+                baseline=cell["baseline"],
+                gain=_interval(cell["gain"], cell["gain low"], cell["gain high"]),
+            )
+        )
+    return pairs
+
+
+def evaluate_within(run: RunData) -> Pair:
+    """Evaluate the probe of a run on the run's own answers, by nested CV.
+
+    Raises
+    ------
+    MapError
+        The map was fitted without nested CV.
+    """
+    data = run.probe_map.data
+    nested = run.probe_map.nested()
+    if nested is None:
+        raise MapError(f"the map of {run.name} was fitted without nested CV", "fit it with 3 folds or more")
+    rows: Bools = np.asarray(~np.isnan(nested.scores).any(axis=0))
+    probe = auc_of_nested(nested, data, rows)
+    baseline = best_logprob(run, _complete(run, rows))
+    position = " or ".join(sorted({position for _, position in nested.chosen}))
+    pair = Pair(trained_on=run.name, tested_on=run.name, layer=None, position=position, n=int(rows.sum()))
+    if probe is None:
+        return pair
+    # Scores of different folds come from different probes, so only answers of one fold are compared; for the baseline
+    # as well, so that both AUCs are over the same pairs of answers.
+    reference = None
+    if baseline:
+        values = np.where(rows, run.logprobs[baseline], np.nan)
+        reference = auc_of_nested(Nested(np.tile(values, (len(nested.scores), 1)), (), 1.0), data, rows)
+    return _with_aucs(pair, run, rows, probe=probe, baseline=baseline, reference=reference)
+
+
+def evaluate_across(train: RunData, test: RunData, fit: Fit) -> Pair:
+    """Fit a probe to all answers of one run and evaluate it on the answers of another run.
+
+    The probe is that of the training run's best cell among the layers and positions that both runs have.
+
+    Raises
+    ------
+    MapError
+        The runs have no layers or no positions in common.
+    """
+    shared = [p for p in train.probe_map.positions if p in test.probe_map.positions]
+    ranked = train.probe_map.only(shared).best(10**6) if shared else []
+    cells = [cell for cell in ranked if cell.layer in test.probe_map.layers]
+    if not cells:
+        raise MapError(f"{train.name} and {test.name} have no cells in common", "capture the same positions in both")
+    best = cells[0]
+    train_states, train_correct = train.states(best.layer, best.position), _correct(train.probe_map)
+    has_position = ~np.isnan(train_states[:, 0])
+    c = float(train.probe_map.data["c"].sel(layer=best.layer, position=best.position))
+    weights = fit(train_states[has_position], train_correct[has_position], c)
+    test_states, test_correct = test.states(best.layer, best.position).astype(np.float64), _correct(test.probe_map)
+    rows = ~np.isnan(test_states[:, 0]) & ~_in_training(train.questions, test.questions)
+    baseline = best_logprob(train, _complete(test, rows))
+    pair = Pair(trained_on=train.name, tested_on=test.name, layer=best.layer, position=best.position, n=int(rows.sum()))
+    if min(test_correct[rows].sum(), (~test_correct[rows]).sum()) < MIN_PER_CLASS:
+        return pair
+    probe = _auc(test_states @ weights[:-1] + weights[-1], test_correct, rows)
+    reference = _auc(test.logprobs[baseline], test_correct, rows) if baseline else None
+    return _with_aucs(pair, test, rows, probe=probe, baseline=baseline, reference=reference)
+
+
+def best_logprob(run: RunData, names: Sequence[str]) -> str:
+    """Return the name of the log-probability with the highest AUC in a run; empty if there is none.
+
+    Parameters
+    ----------
+    run : RunData
+    names : sequence of str
+        Log-probabilities to choose from.  Those that fewer than half of the answers have are not chosen.
+    """
+    correct = _correct(run.probe_map)
     values = {
-        name: float(_plain_auc(one, correct, rows).value[0])
-        for name, one in subject.logits.items()
-        if name in among
-        and (rows := ~np.isnan(one)).mean() > 0.5
-        and min(correct[rows].sum(), (~correct[rows]).sum()) >= FEWEST
+        name: float(_auc(logprob, correct, rows).value[0])
+        for name, logprob in run.logprobs.items()
+        if name in names
+        and (rows := ~np.isnan(logprob)).mean() > 0.5
+        and min(correct[rows].sum(), (~correct[rows]).sum()) >= MIN_PER_CLASS
     }
     return max(values, key=lambda name: values[name], default="")
 
 
-def _complete(subject: Subject, rows: Bools) -> list[str]:
-    """The logits that none of some answers lacks."""
-    return [name for name, values in subject.logits.items() if not np.isnan(values[rows]).any()]
+def _complete(run: RunData, rows: Bools) -> list[str]:
+    """Return the names of the log-probabilities that all selected answers have."""
+    return [name for name, values in run.logprobs.items() if not np.isnan(values[rows]).any()]
 
 
-def _seen(trained: Sequence[tuple[str, str]], tested: Sequence[tuple[str, str]]) -> Bools:
-    """Which questions have trained: in the same context, or without any on one of the two sides.
+def _in_training(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> Bools:
+    """Return which test questions are training questions as well.
 
-    A task may put one question to many contexts; these are different questions.
+    A task may ask one question about many contexts; these are different questions.  A question without a context, in
+    training or in testing, is the same as that question in any context.
     """
     contexts: dict[str, set[str]] = {}
-    for question, context in trained:
+    for question, context in train:
         contexts.setdefault(question, set()).add(context)
-    known = [contexts.get(question, set()) for question, _ in tested]
+    train_contexts = [contexts.get(question, set()) for question, _ in test]
     return np.array(
         [
-            bool(some) and (not context or bool(some & {context, ""}))
-            for some, (_, context) in zip(known, tested, strict=True)
+            bool(seen) and (not context or bool(seen & {context, ""}))
+            for seen, (_, context) in zip(train_contexts, test, strict=True)
         ],
         bool,
     )
-
-
-def matrix(
-    subjects: Sequence[Subject],
-    fit: Fit,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    remember: Callable[[str, Callable[[], Pair]], Pair] = lambda name, make: make(),
-) -> Table:
-    """Every run's probe on every run.
-
-    Parameters
-    ----------
-    remember: called with a pair's name and what finds it; may know it from before.
-
-    Raises
-    ------
-    MapError: as `at_home` and `elsewhere`.
-    """
-    pairs = []
-    for one in subjects:
-        for other in subjects:
-            find = partial(at_home, one) if one is other else partial(elsewhere, one, other, fit)
-            pairs.append(remember(f"{one.name} on {other.name}", find))
-            progress(len(pairs), len(subjects) ** 2)
-    return Table("One run's probe on another's answers", COLUMNS, tuple(map(_row, pairs)), tuple(_words(pairs)))
 
 
 def _correct(probe_map: ProbeMap) -> Bools:
@@ -214,76 +280,54 @@ def _groups(probe_map: ProbeMap) -> Ints:
     return np.asarray(probe_map.data["group"].values, np.int64)
 
 
-def _plain_auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
-    """Of some answers, its influences over all of them."""
-    made = aucs(np.asarray(scores)[rows, None], correct[rows])
+def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
+    """Return the AUC of the selected answers, with influences over all answers."""
+    selected = aucs(np.asarray(scores)[rows, None], correct[rows])
     influence = np.zeros((len(rows), 1))
-    influence[rows] = made.influence
-    return Aucs(made.value, influence)
+    influence[rows] = selected.influence
+    return Aucs(selected.value, influence)
 
 
-def _pair(
-    trained: Subject,
-    tested: Subject,
-    layer: int | None,
-    position: str,
-    rows: Bools,
-    found: Aucs,
-    baseline: str,
-    other: Aucs | None,
-) -> Pair:
-    correct, group = _correct(tested.probe_map)[rows], _groups(tested.probe_map)
-    influence = by_group(found.influence, group)
-    value, variance = float(found.value[0]), float((influence**2).sum())
-    low, high = interval(value, variance, int(correct.sum()), int((~correct).sum()))
-    gain = None
-    if other is not None:
-        made = difference(value - float(other.value[0]), (influence - by_group(other.influence, group))[:, 0])
-        gain = made.value, made.low, made.high
-    named = baseline if gain else ""
-    return Pair(trained.name, tested.name, layer, position, int(rows.sum()), (value, low, high), named, gain)
+def _with_aucs(pair: Pair, test: RunData, rows: Bools, *, probe: Aucs, baseline: str, reference: Aucs | None) -> Pair:
+    """Return the pair with the AUC of the probe and its gain over the baseline, whose AUC is `reference`."""
+    correct, group = _correct(test.probe_map)[rows], _groups(test.probe_map)
+    influence = by_group(probe.influence, group)
+    value, variance = float(probe.value[0]), float((influence**2).sum())
+    auc = Interval(value, *interval(value, variance, int(correct.sum()), int((~correct).sum())))
+    if reference is None:
+        return replace(pair, auc=auc)
+    gap = difference(value - float(reference.value[0]), (influence - by_group(reference.influence, group))[:, 0])
+    return replace(pair, auc=auc, baseline=baseline, gain=Interval(gap.value, gap.low, gap.high))
 
 
-def _row(pair: Pair) -> tuple[str | int | float | None, ...]:
-    none = (None, None, None)
-    return (
-        pair.trained_on,
-        pair.tested_on,
-        pair.layer,
-        pair.position,
-        pair.n,
-        *(pair.auc or none),
-        *(pair.folded or none),
-        pair.baseline,
-        *(pair.gain or none),
-    )
+def _interval(value: float | None, low: float | None, high: float | None) -> Interval | None:
+    return None if value is None or low is None or high is None else Interval(value, low, high)
 
 
-def _words(pairs: Sequence[Pair]) -> list[str]:
-    away = [p for p in pairs if p.trained_on != p.tested_on and p.auc]
-    said = [
-        f"{p.trained_on} on its own answers, out of fold: {ranged(*p.auc)}."
+def _sentences(pairs: Sequence[Pair]) -> list[str]:
+    sentences = [
+        f"{p.trained_on} on its own answers, out of fold: AUC {p.auc.text}."
         for p in pairs
         if p.trained_on == p.tested_on and p.auc
     ]
-
-    def named(some: Sequence[Pair]) -> str:
-        return listed([f"{p.trained_on} on {p.tested_on} ({ranged(*p.auc)})" for p in some if p.auc])
-
-    over = [p for p in away if p.auc and p.auc[1] > 0.5]
-    under = [p for p in away if p.auc and p.auc[2] < 0.5]
-    rest = [p for p in away if p not in over and p not in under]
-    if over:
-        said.append(f"What the probe reads carries over, each pair taken alone: {named(over)}.")
-    if under:
-        said.append(f"It reads the other way round, each pair taken alone: {named(under)}.")
-    if rest:
-        said.append(f"It cannot be shown to carry over: {named(rest)}.")
-    if over:
-        compared = [p for p in over if p.gain]
-        more = [p for p in compared if p.gain and p.gain[1] > 0]
-        said.append(
-            f"Of {len(compared)} of these pairs that can be compared with the best of the logits on the same answers, "
-            f"{len(more)} lie above it."
+    across = [(p, p.auc) for p in pairs if p.trained_on != p.tested_on and p.auc]
+    above = [(p, auc) for p, auc in across if auc.low > 0.5]
+    below = [(p, auc) for p, auc in across if auc.high < 0.5]
+    undecided = [(p, auc) for p, auc in across if auc.low <= 0.5 <= auc.high]
+    if above:
+        sentences.append(f"The probe generalises, each pair taken alone: {_named(above)}.")
+    if below:
+        sentences.append(f"The sign of the probe is reversed, each pair taken alone: {_named(below)}.")
+    if undecided:
+        sentences.append(f"No generalisation is shown: {_named(undecided)}.")
+    if above:
+        gains = [p.gain for p, _ in above if p.gain]
+        sentences.append(
+            f"The probe beats the best log-probability on the same answers in {sum(gain.low > 0 for gain in gains)} of "
+            f"the {len(gains)} generalising pairs that can be compared."
         )
-    return said
+    return sentences
+
+
+def _named(pairs: Sequence[tuple[Pair, Interval]]) -> str:
+    return enumerated([f"{p.trained_on} on {p.tested_on} ({auc.text})" for p, auc in pairs])

@@ -1,7 +1,7 @@
-"""Everything that tells right from wrong answers, on the same answers, in one order: table 1 of Orgad et al. 2024.
+"""All predictors of correctness, ranked on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
 
-A number that needs no training is taken as it is (higher means "right"); a probe is judged out of fold, its cell chosen
-on the other folds.  Only answers of one fold are compared, for all alike.
+Predictors that need no training are evaluated as they are (higher means "more likely correct").  Probes are evaluated
+out of fold, with the cell chosen on the other folds.  For all predictors alike, only answers of one fold are compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import LEVEL, Floats, Ints, by_group, difference, interval, simultaneous_quantile
 from probemap.probing.cells import Nested, auc_of_nested
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
-from probemap.tables import Table, listed, ranged, signed
+from probemap.studies.tables import Interval, Table, Value, enumerated
 
 PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "probe_last_q": ("the probe at the question's end", ("last_q",)),
-    "probe_before_last": ("the probe at the token before the last", ("-2",)),
+    "probe_last_q": ("the probe at the end of the question", ("last_q",)),
+    "probe_before_last": ("the probe at the second to last token", ("-2",)),
     "probe_last": ("the probe at the last token", ("-1",)),
     "probe_exact_answer": (
         "the probe at the exact answer, or next to it",
@@ -29,164 +29,221 @@ PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-"""Name -> meaning, and the positions of which each fold takes the best, with its layer."""
+"""Name -> description, and the positions from which each fold chooses the best cell."""
 
-MOST_LACKING = 0.2
-"""Share of the answers that a method may lack; one that more lack is left out, for the others to keep their answers."""
+MAX_MISSING = 0.2
+"""Largest fraction of the answers that a predictor may have no value for; a predictor with more is not ranked, because
+all predictors are compared on the answers that have all values."""
 
-FEWEST = 10
-"""Right, and wrong, answers with fewer of which nothing is ranked."""
+MIN_PER_CLASS = 10
+"""Fewest correct, and fewest incorrect, answers for a ranking."""
 
 COLUMNS = ("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to")
 
 
 @dataclass(frozen=True)
-class Plain:
-    """A number per answer that needs no training."""
+class Predictor:
+    """A number per answer that predicts correctness without training."""
 
     meaning: str
+    """Description, as shown in the table."""
     values: Floats
-    """(n,), higher means "right"; NaN where an answer lacks it."""
+    """(n,), higher means "more likely correct"; NaN where an answer has no value."""
 
 
-def rank(probe_map: ProbeMap, plain: Mapping[str, Plain]) -> Table:
-    """All methods on the answers that have all of them, from the best on.
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """One predictor in the ranking; a row of the table."""
+
+    name: str
+    meaning: str
+    n: int
+    """Number of answers that all predictors are compared on."""
+    auc: Interval
+    rank: int
+    """1 is the highest AUC."""
+    rank_from: int
+    """The ranks from `rank_from` to `rank_to` contain the true rank, for all predictors simultaneously."""
+    rank_to: int
+
+    def cells(self) -> tuple[Value, ...]:
+        """Return the values in the order of `COLUMNS`."""
+        return (self.name, self.meaning, self.n, *self.auc, self.rank, self.rank_from, self.rank_to)
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """The AUCs of the compared predictors, with the influence of each group of answers."""
+
+    names: list[str]
+    value: Floats
+    """(m,)."""
+    influence: Floats
+    """(n_groups, m), see `auc.by_group`."""
+
+    @property
+    def order(self) -> list[int]:
+        """Indices from the highest AUC to the lowest."""
+        return sorted(range(len(self.value)), key=lambda i: -self.value[i])
+
+
+def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) -> Table:
+    """Rank the probes of a map and other predictors on the answers that have all values.
 
     Parameters
     ----------
-    plain: name -> values of the map's answers, in its order.
+    probe_map : ProbeMap
+    predictors : mapping of str to Predictor
+        Name -> values for the answers of the map, in the order of the map.
 
     Returns
     -------
-    A row per method.  ``rank from`` to ``rank to`` holds the true rank of every method at once, with 95 %: of the
-    differences of all pairs (multiplier bootstrap).
+    Table
+        One row per predictor, from the highest AUC to the lowest.  ``rank from`` to ``rank to`` contain the true ranks
+        of all predictors simultaneously, with 95 % confidence, from the differences of all pairs (multiplier
+        bootstrap).
 
     Raises
     ------
-    TooFewError: too few answers have all methods.
+    TooFewError
+        Too few answers have all values.
     """
     data = probe_map.data
     repeats, n = data.sizes["repeat"], data.sizes["answer"]
-    methods: dict[str, tuple[str, Nested]] = {
-        name: (one.meaning, Nested(np.tile(one.values, (repeats, 1)), (), 1.0)) for name, one in plain.items()
-    }
+    meanings = {name: predictor.meaning for name, predictor in predictors.items()}
+    scores = {name: Nested(np.tile(p.values, (repeats, 1)), (), 1.0) for name, p in predictors.items()}
     for name, (meaning, positions) in PROBES.items():
-        if (probe := _probe(probe_map, positions)) is not None:
-            methods[name] = meaning, probe
-    judged = ~np.isnan(data["scores"].values).all(axis=(0, 2, 3))
-    known = {name: judged & ~np.isnan(made.scores).any(axis=0) for name, (_, made) in methods.items()}
-    kept = [name for name in methods if known[name].sum() >= (1 - MOST_LACKING) * judged.sum()]
-    dropped = [name for name in methods if name not in kept]
-    rows = np.logical_and.reduce([known[name] for name in kept]) if kept else np.zeros(n, bool)
+        if (probe := _nested(probe_map, positions)) is not None:
+            meanings[name], scores[name] = meaning, probe
+    evaluated = ~np.isnan(data["scores"].values).all(axis=(0, 2, 3))
+    has_value = {name: evaluated & ~np.isnan(nested.scores).any(axis=0) for name, nested in scores.items()}
+    kept = [name for name in scores if has_value[name].sum() >= (1 - MAX_MISSING) * evaluated.sum()]
+    rows = np.logical_and.reduce([has_value[name] for name in kept]) if kept else np.zeros(n, bool)
     correct, group = data["correct"].values.astype(bool), data["group"].values.astype(np.int64)
-    right, wrong = int(correct[rows].sum()), int((~correct[rows]).sum())
-    if min(right, wrong) < FEWEST:
+    n_correct, n_incorrect = int(correct[rows].sum()), int((~correct[rows]).sum())
+    if min(n_correct, n_incorrect) < MIN_PER_CLASS:
         raise TooFewError(
-            f"{right} right and {wrong} wrong answers have all of {len(kept)} methods: too few to rank them",
-            "ask more questions",
+            f"{n_correct} correct and {n_incorrect} incorrect answers have a value of all {len(kept)} predictors, "
+            f"{MIN_PER_CLASS} of each are needed to rank them",
+            "use more questions",
         )
-    found = {name: auc_of_nested(methods[name][1], data, rows) for name in kept}
-    aucs = {name: made for name, made in found.items() if made is not None}
-    value = np.array([float(made.value[0]) for made in aucs.values()])
-    influence = by_group(np.concatenate([made.influence for made in aucs.values()], axis=1), group)
-    low, high = zip(
-        *(interval(v, float(variance), right, wrong) for v, variance in zip(value, (influence**2).sum(0), strict=True)),
-        strict=True,
+    aucs = {name: auc for name in kept if (auc := auc_of_nested(scores[name], data, rows)) is not None}
+    result = _Evaluated(
+        names=list(aucs),
+        value=np.array([float(auc.value[0]) for auc in aucs.values()]),
+        influence=by_group(np.concatenate([auc.influence for auc in aucs.values()], axis=1), group),
     )
-    first, last = rank_ranges(value, influence, int(data.attrs["seed"]))
-    order = sorted(range(len(value)), key=lambda i: -value[i])
-    names = list(aucs)
-    made = tuple(
-        (
-            names[i],
-            methods[names[i]][0],
-            int(rows.sum()),
-            float(value[i]),
-            low[i],
-            high[i],
-            place,
-            int(first[i]),
-            int(last[i]),
+    first, last = rank_ranges(result.value, result.influence, int(data.attrs["seed"]))
+    ranking = []
+    for rank, i in enumerate(result.order, start=1):
+        value, variance = float(result.value[i]), float((result.influence[:, i] ** 2).sum())
+        ranking.append(
+            Ranked(
+                name=result.names[i],
+                meaning=meanings[result.names[i]],
+                n=int(rows.sum()),
+                auc=Interval(value, *interval(value, variance, n_correct, n_incorrect)),
+                rank=rank,
+                rank_from=int(first[i]),
+                rank_to=int(last[i]),
+            )
         )
-        for place, i in enumerate(order, start=1)
-    )
-    words = [
-        *_words(names, value, influence, made, order),
-        *([f"Left out, because more than a fifth of the answers lack it: {listed(dropped)}."] if dropped else []),
-        *_absent(probe_map, [name for name in PROBES if name not in methods]),
-    ]
-    return Table("What tells right answers from wrong ones", COLUMNS, made, tuple(words))
+    sentences = _sentences(ranking, result)
+    if incomplete := [name for name in scores if name not in kept]:
+        reason = "more than a fifth of the answers have no value"
+        sentences.append(f"Not ranked, because {reason}: {enumerated(incomplete)}.")
+    sentences += _missing_probes(probe_map, [name for name in PROBES if name not in scores])
+    return Table("Predictors of correctness", COLUMNS, tuple(row.cells() for row in ranking), tuple(sentences))
 
 
 def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVEL) -> tuple[Ints, Ints]:
-    """(m,) each: the best and the worst rank that every value may have, all at once.
+    """Compute simultaneous confidence intervals of ranks.
 
     Parameters
     ----------
-    influence: (n_groups, m), see `stats.by_group`.
+    value : ndarray of shape (m,)
+        The values that are ranked; the highest has rank 1.
+    influence : ndarray of shape (n_groups, m)
+        Influence of each group of answers on each value, see `auc.by_group`.
+    seed : int
+        Seed of the multiplier bootstrap.
+    level : float
+        Probability that all intervals contain the true ranks.
+
+    Returns
+    -------
+    best, worst : ndarray of shape (m,), int64
+        The best and the worst rank of each value.
     """
-    one, other = np.triu_indices(len(value), 1)
-    apart = influence[:, one] - influence[:, other]
-    error = np.sqrt((apart**2).sum(0))
-    half = (simultaneous_quantile(apart, level, seed) if len(one) else 0.0) * error
-    above = value[one] - value[other] > half + 1e-12
-    below = value[other] - value[one] > half + 1e-12
-    worse = np.bincount(one[above], minlength=len(value)) + np.bincount(other[below], minlength=len(value))
-    better = np.bincount(other[above], minlength=len(value)) + np.bincount(one[below], minlength=len(value))
-    return (1 + better).astype(np.int64), (len(value) - worse).astype(np.int64)
+    first, second = np.triu_indices(len(value), 1)
+    differences = influence[:, first] - influence[:, second]
+    standard_error = np.sqrt((differences**2).sum(0))
+    half_width = (simultaneous_quantile(differences, level, seed) if len(first) else 0.0) * standard_error
+    # The tolerance keeps twins, which differ by rounding only, at equal rank.
+    above = value[first] - value[second] > half_width + 1e-12
+    below = value[second] - value[first] > half_width + 1e-12
+    n_worse = np.bincount(first[above], minlength=len(value)) + np.bincount(second[below], minlength=len(value))
+    n_better = np.bincount(second[above], minlength=len(value)) + np.bincount(first[below], minlength=len(value))
+    return (1 + n_better).astype(np.int64), (len(value) - n_worse).astype(np.int64)
 
 
-def _probe(probe_map: ProbeMap, positions: Sequence[str]) -> Nested | None:
-    """The best cell of these columns, chosen inside; None if the map has none of them, or none with enough answers."""
-    there = [p for p in positions if p in probe_map.positions]
-    try:
-        return probe_map.only(there).nested() if there else None
-    except MapError:
-        return None
+def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
+    """Return the index of each answer of the map in a list of answer ids.
 
+    Parameters
+    ----------
+    probe_map : ProbeMap
+    ids : sequence of str
 
-def _absent(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
-    """Why probes are not among the methods."""
-    if not probes:
-        return []
-    why = "the map has none of their positions, or too few answers there"
-    if not probe_map.has_nested:
-        why = "the map was made without folds inside folds (fewer than 3, or the paper's protocol)"
-    return [f"Not ranked, because {why}: {listed(probes)}."]
-
-
-def _words(
-    names: Sequence[str],
-    value: Floats,
-    influence: Floats,
-    rows: Sequence[tuple[str | int | float | None, ...]],
-    order: Sequence[int],
-) -> list[str]:
-    top = rows[0]
-    said = [f"The best is {top[0]}, {top[1]}: AUC {ranged(*(float(str(x)) for x in top[3:6]))}."]
-    probes = [i for i in order if names[i] in PROBES]
-    others = [i for i in order if names[i] not in PROBES]
-    if not probes or not others:
-        return said
-    a, b = probes[0], others[0]
-    found = difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
-    how = "is better than" if found.low > 0 else "is worse than" if found.high < 0 else "cannot be told apart from"
-    said.append(
-        f"The best probe ({names[a]}) {how} the best of what needs no probe ({names[b]}): "
-        f"{signed(found.value, found.low, found.high)}."
-    )
-    return said
-
-
-def map_rows(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
-    """(n,): where the map's answers stand among `ids`.
+    Returns
+    -------
+    ndarray of shape (n,), int64
 
     Raises
     ------
-    MapError: one of them is not there.
+    MapError
+        An answer of the map is not in the list.
     """
     row_of = {name: row for row, name in enumerate(ids)}
     names = [str(name) for name in probe_map.data["answer"].values]
     if missing := [name for name in names if name not in row_of]:
-        raise MapError(f"the map was made of other answers: {missing[0]!r} is not there", "make it again")
+        raise MapError(f"the map contains the answer {missing[0]!r}, which the run does not", "fit the map again")
     return np.array([row_of[name] for name in names], np.int64)
+
+
+def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> Nested | None:
+    """Return the nested-CV scores of the best cell at some positions; None if the map has too little of them."""
+    available = [p for p in positions if p in probe_map.positions]
+    try:
+        return probe_map.only(available).nested() if available else None
+    except MapError:
+        return None
+
+
+def _missing_probes(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
+    """Say why probes are not ranked."""
+    if not probes:
+        return []
+    reason = "the map has none of their positions, or too few answers at them"
+    if not probe_map.has_nested:
+        reason = "the map was fitted without nested CV (fewer than 3 folds, or the paper's protocol)"
+    return [f"Not ranked, because {reason}: {enumerated(probes)}."]
+
+
+def _sentences(ranking: Sequence[Ranked], result: _Evaluated) -> list[str]:
+    top = ranking[0]
+    sentences = [f"The best predictor is {top.name}, {top.meaning}: AUC {top.auc.text}."]
+    probes = [i for i in result.order if result.names[i] in PROBES]
+    untrained = [i for i in result.order if result.names[i] not in PROBES]
+    if not probes or not untrained:
+        return sentences
+    probe, other = probes[0], untrained[0]
+    gap = difference(
+        float(result.value[probe] - result.value[other]), result.influence[:, probe] - result.influence[:, other]
+    )
+    comparison = "is better than" if gap.low > 0 else "is worse than" if gap.high < 0 else "is not distinguishable from"
+    sentences.append(
+        f"The best probe ({result.names[probe]}) {comparison} the best predictor without a probe "
+        f"({result.names[other]}): {Interval(gap.value, gap.low, gap.high).signed_text}."
+    )
+    return sentences

@@ -1,9 +1,10 @@
-"""Which answers to one question mean the same, by what they assert and not by their letters.
+"""Which answers to one question mean the same, and semantic entropy.
 
-Knows neither accepted answers nor verdicts, so that semantic entropy (Kuhn et al. 2023, arXiv 2302.09664; Farquhar et
-al. 2024, Nature 630:625), which is a baseline, cannot see whether an answer is right.  There a model decides who
-entails whom; here rules do: the same member of a closed set, the same number, the same date, the same words, or words
-that contain the others' ("Shakespeare" in "William Shakespeare").
+Meanings are computed from what the answers assert, without the accepted answers and the verdicts, so that semantic
+entropy (Kuhn et al. 2023, arXiv 2302.09664; Farquhar et al. 2024, Nature 630:625), which is a baseline, cannot depend
+on whether an answer is correct.  Those papers let a model decide which answers entail each other.  Here rules decide:
+two answers mean the same if they assert the same member of a closed set, the same number, the same date or the same
+words, or if the words of one contain those of the other ("Shakespeare" in "William Shakespeare").
 """
 
 import re
@@ -26,41 +27,52 @@ from probemap.mentions import (
 )
 from probemap.records import Answer, Example, Judgement, Task
 
-Gives = Literal["answer", "refusal", "nothing"]
-"""What a text gives: it may refuse to answer, or hold no words at all."""
+Content = Literal["answer", "refusal", "nothing"]
+"""What a text contains: an answer, a refusal to answer, or no words at all."""
 
 _REFUSAL, _NOTHING = "\N{NULL}refusal", "\N{NULL}nothing"
 
 
 def meanings(
     task: Task, example: Example, answers: Sequence[Answer], judgements: Sequence[Judgement]
-) -> tuple[list[int], list[Gives]]:
-    """The meaning of each answer to one question.
+) -> tuple[list[int], list[Content]]:
+    """Group the answers to one question by meaning.
 
     Parameters
     ----------
-    judgements: for the exact answers alone, which are located without the gold answer; verdicts are not looked at.
+    task : Task
+    example : Example
+    answers : sequence of Answer
+        Answers to the question of the example.
+    judgements : sequence of Judgement
+        One per answer.  Only the spans are used, which are located without the accepted answers; verdicts are ignored.
 
     Returns
     -------
-    For each answer the number of its meaning, numbered as they first come; and what it gives.
+    meanings : list of int
+        The meaning of each answer; meanings are numbered in order of first occurrence.
+    contents : list of {"answer", "refusal", "nothing"}
+        What each answer contains.
     """
-    said = [_said(task, example, a, j) for a, j in zip(answers, judgements, strict=True)]
+    assertions = [_assertion(task, example, a, j) for a, j in zip(answers, judgements, strict=True)]
     if task.kind == "open":
-        said = _merged(said)
+        assertions = _merge_contained(assertions)
     numbers: dict[str | Decimal, int] = {}
-    gives: dict[str | Decimal, Gives] = {_REFUSAL: "refusal", _NOTHING: "nothing"}
-    return [numbers.setdefault(one, len(numbers)) for one in said], [gives.get(one, "answer") for one in said]
+    contents: dict[str | Decimal, Content] = {_REFUSAL: "refusal", _NOTHING: "nothing"}
+    return (
+        [numbers.setdefault(assertion, len(numbers)) for assertion in assertions],
+        [contents.get(assertion, "answer") for assertion in assertions],
+    )
 
 
-def entropy(meaning: Sequence[int]) -> float:
-    """Semantic entropy in nats: of the shares that the meanings have among the answers.  0: all mean the same."""
-    shares = [count / len(meaning) for count in Counter(meaning).values()]
-    return -sum(share * log(share) for share in shares) + 0.0
+def semantic_entropy(meanings: Sequence[int]) -> float:
+    """Return the entropy of the distribution of meanings among the answers, in nats; 0 if all mean the same."""
+    probabilities = [count / len(meanings) for count in Counter(meanings).values()]
+    return -sum(p * log(p) for p in probabilities) + 0.0
 
 
-def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
-    """What an answer asserts, in a form in which equal means equal; numbers are, however they are written."""
+def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
+    """Return what an answer asserts, in a form that is equal for equal meanings; numbers as `Decimal`."""
     text = answer.final.text
     if not text.strip():
         return _NOTHING
@@ -76,32 +88,34 @@ def _said(task: Task, example: Example, answer: Answer, judgement: Judgement) ->
         return mention.value if isinstance(mention.value, Decimal) else f"={mention.value}"
     exact = judgement.span.text if judgement.span else None
     if exact is None:
-        return _REFUSAL if is_refusal(text) else _plain(text)
+        return _REFUSAL if is_refusal(text) else _normalised_words(text)
     number = as_number(exact)
-    if number is None and len(found := find_numbers(exact)) == 1 and (found[0].start, found[0].stop) == (0, len(exact)):
-        number = Decimal(found[0].value)
+    if number is None:
+        mentions = find_numbers(exact)
+        if len(mentions) == 1 and (mentions[0].start, mentions[0].stop) == (0, len(exact)):
+            number = Decimal(mentions[0].value)
     if number is not None:
         return number
     spellings = date_spellings(exact)
-    return f"={min(spellings)}" if spellings else _plain(exact)
+    return f"={min(spellings)}" if spellings else _normalised_words(exact)
 
 
-def _plain(text: str) -> str:
-    """The words alone: case, accents, punctuation and leading articles aside."""
+def _normalised_words(text: str) -> str:
+    """Return the words of a text without case, accents, punctuation and leading article."""
     words = re.findall(r"\w+", fold(text)[0])
-    return (
-        " ".join(words[1:] if len(words) > 1 and words[0] in {"the", "a", "an"} else words) or text.strip() or _NOTHING
-    )
+    if len(words) > 1 and words[0] in {"the", "a", "an"}:
+        words = words[1:]
+    return " ".join(words) or text.strip() or _NOTHING
 
 
-def _merged(said: list[str | Decimal]) -> list[str | Decimal]:
-    """Words that are contained in the words of exactly one longer answer mean what that one means."""
-    words = {one for one in said if isinstance(one, str) and one[0] not in "=\N{NULL}"}
-    goes_to: dict[str | Decimal, str] = {}
-    for one in words:
-        longer = [other for other in words if other != one and f" {one} " in f" {other} "]
-        # Of several longer ones, each of which contains the next, the longest; otherwise nobody knows which is meant.
-        longest = max(longer, key=lambda other: (len(other), other), default=None)
-        if longest is not None and all(f" {other} " in f" {longest} " for other in longer):
-            goes_to[one] = longest
-    return [goes_to.get(one, one) for one in said]
+def _merge_contained(assertions: list[str | Decimal]) -> list[str | Decimal]:
+    """Replace words that are contained in exactly one longer answer by that answer."""
+    texts = {text for text in assertions if isinstance(text, str) and text[0] not in "=\N{NULL}"}
+    replacement: dict[str | Decimal, str] = {}
+    for text in texts:
+        containing = [longer for longer in texts if longer != text and f" {text} " in f" {longer} "]
+        # Several longer answers are unambiguous only if they contain one another; then the longest is meant.
+        longest = max(containing, key=lambda longer: (len(longer), longer), default=None)
+        if longest is not None and all(f" {longer} " in f" {longest} " for longer in containing):
+            replacement[text] = longest
+    return [replacement.get(assertion, assertion) for assertion in assertions]

@@ -19,7 +19,7 @@ from probemap.records import DataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from probemap.probing.cell_map import CellMap
+    from probemap.probing.probe_map import ProbeMap
 
 SizeName = Literal["column", "page", "slide"]
 FILE_ENDINGS = (".png", ".svg", ".pdf")
@@ -45,6 +45,11 @@ SIZES: dict[str, Size] = {
     "slide": Size(width=10.0, font=12.0, row=0.08, note=False),
 }
 """Name of a size -> one column of a two-column paper, its full text width, or a slide."""
+
+DIGIT_WIDTH = 0.6
+"""Width of a digit or letter as a fraction of the font size, at most."""
+MAP_WIDTH = 0.75
+"""Approximate fraction of a figure's width that its maps take; labels and colour bar take the rest."""
 
 _NOTEBOOK_DPI = 144
 
@@ -91,7 +96,7 @@ def escaped(lines: Sequence[str]) -> str:
     return "\n".join(line.replace("$", r"\$") for line in lines)
 
 
-def protocol_labels(probe_maps: Sequence["CellMap"]) -> list[str]:
+def protocol_labels(probe_maps: Sequence["ProbeMap"]) -> list[str]:
     """Return the labels of protocols that are for comparison only; every figure shows them."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 

@@ -1,79 +1,107 @@
-"""The picture of transfer: one run's probe on another's answers, as figure 3 of Orgad et al. 2024."""
+"""The generalisation matrix as a figure."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probemap.tables import Table
+from probemap.studies.generalisation import Pair
 from probemap.views.figures import escaped, new_figure, save_figure, style
 
 _CELL = 0.62
-"""Inches of a side of a cell."""
-_LONGEST = 40
-"""Characters of a name."""
+"""Side of a cell in inches."""
+_MAX_NAME = 40
+"""Longest name of a run in characters; longer names are truncated."""
 
 
-def grid(table: Table, value: str) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """The names of the runs, and a value over (trained on, tested on), NaN where there is none."""
-    at = {name: k for k, name in enumerate(table.columns)}
-    names = list(dict.fromkeys(str(row[at["trained on"]]) for row in table.rows))
-    made = np.full((len(names), len(names)), np.nan)
-    for row in table.rows:
-        number = row[at[value]]
-        if isinstance(number, int | float):
-            made[names.index(str(row[at["trained on"]])), names.index(str(row[at["tested on"]]))] = number
-    return names, made
+Estimate = Literal["auc", "folded", "gain"]
 
 
-def draw_matrix(table: Table) -> Figure:
-    """Two panels: max(AUC, 1 - AUC), as the paper, and the gain over the best of the logits; pale where the interval
-    holds 0.5, or 0."""
-    names = grid(table, "auc")[0]
+def matrix_of(pairs: Sequence[Pair], estimate: Estimate) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """Arrange an estimate of each pair of runs as a matrix.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    estimate : {"auc", "folded", "gain"}
+
+    Returns
+    -------
+    names : list of str
+        Names of the n runs.
+    matrix : ndarray of shape (3, n, n), float64
+        Value, lower and upper end of the interval; rows: trained on, columns: tested on.  NaN where a pair has no
+        estimate.
+    """
+    names = list(dict.fromkeys(pair.trained_on for pair in pairs))
+    matrix = np.full((3, len(names), len(names)), np.nan)
+    for pair in pairs:
+        interval = getattr(pair, estimate)
+        if interval is not None:
+            matrix[:, names.index(pair.trained_on), names.index(pair.tested_on)] = interval
+    return names, matrix
+
+
+def draw_matrix(pairs: Sequence[Pair]) -> Figure:
+    """Draw the generalisation matrix, as figure 3 of Orgad et al. 2024.
+
+    The left panel shows max(AUC, 1 - AUC), as the paper does; the right panel shows the gain over the best
+    log-probability.  Cells are pale where the interval contains 0.5 or, in the right panel, 0.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names, gains = matrix_of(pairs, "gain")
     side = _CELL * len(names)
     with rc_context(style("column")):
-        room = 0.055 * max(map(len, map(_label, names)))
-        figure = new_figure(2 * side + 2.9 + room, side + 1.1 + room)
+        label_width = 0.055 * max(map(len, map(_label, names)))
+        figure = new_figure(2 * side + 2.9 + label_width, side + 1.1 + label_width)
         left, right = figure.subplots(1, 2)
-        _panel(left, table, ("folded", "folded low", "folded high"), "max(AUC, 1 − AUC)", (0.5, 1.0), "Blues")
-        gains = grid(table, "gain")[1]
-        most = max(0.05, float(np.nanmax(np.abs(gains)))) if not np.isnan(gains).all() else 0.05
-        _panel(right, table, ("gain", "gain low", "gain high"), "AUC minus that of the logits", (-most, most), "PuOr")
+        _draw_panel(left, pairs, "folded", label="max(AUC, 1 − AUC)", limits=(0.5, 1.0), cmap="Blues")
+        limit = max(0.05, float(np.nanmax(np.abs(gains[0])))) if not np.isnan(gains[0]).all() else 0.05
+        label = "AUC minus AUC of the best log-probability"
+        _draw_panel(right, pairs, "gain", label=label, limits=(-limit, limit), cmap="PuOr")
         right.set_ylabel("")
         return figure
 
 
-def save_matrix(table: Table, *paths: Path) -> None:
-    """Draw it, and write it in the format of each name."""
-    figure = draw_matrix(table)
+def save_matrix(pairs: Sequence[Pair], *paths: Path) -> None:
+    """Draw the generalisation matrix and save it in the format of each file name."""
+    figure = draw_matrix(pairs)
     for path in paths:
         save_figure(figure, path)
 
 
 def _label(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
-def _panel(
-    ax: Axes, table: Table, values: tuple[str, str, str], label: str, limits: tuple[float, float], cmap: str
+def _draw_panel(
+    ax: Axes, pairs: Sequence[Pair], estimate: Estimate, *, label: str, limits: tuple[float, float], cmap: str
 ) -> None:
-    names, shown = grid(table, values[0])
-    low, high = grid(table, values[1])[1], grid(table, values[2])[1]
-    nothing = limits[0] if limits[0] > 0 else 0.0
-    image = ax.imshow(shown, cmap=cmap, vmin=limits[0], vmax=limits[1])
-    image.set_alpha(np.where((low <= nothing) & (nothing <= high), 0.35, 1.0))
-    for i, j in np.argwhere(~np.isnan(shown)).tolist():
-        strong = abs(shown[i, j] - nothing) > 0.7 * (limits[1] - nothing) and not low[i, j] <= nothing <= high[i, j]
+    names, (values, low, high) = matrix_of(pairs, estimate)
+    null = limits[0] if limits[0] > 0 else 0.0
+    pale = (low <= null) & (null <= high)
+    image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1])
+    image.set_alpha(np.where(pale, 0.35, 1.0))
+    for i, j in np.argwhere(~np.isnan(values)).tolist():
+        dark = abs(values[i, j] - null) > 0.7 * (limits[1] - null) and not pale[i, j]
         ax.text(
             j,
             i,
-            f"{shown[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]",
+            f"{values[i, j]:.2f}\n[{low[i, j]:.2f}, {high[i, j]:.2f}]",
             ha="center",
             va="center",
-            color="white" if strong else "black",
+            color="white" if dark else "black",
             fontsize="small",
         )
     labels = [escaped([_label(name)]) for name in names]

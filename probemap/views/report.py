@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import VALUES, Measured, measure, subtract
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import Answer, Example, Judgement, MapError
-from probemap.tables import Table, compact
+from probemap.studies.generalisation import Pair
+from probemap.studies.tables import Table, compact
 from probemap.views.diagnostics import FALSE_ALARMS, HEAPS, portraits, probabilities
 from probemap.views.printable import printable
 from probemap.views.words import describe
@@ -39,9 +40,6 @@ MOST_ACCEPTED = 20
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 """Plotly writes styles, and turns a picture into PNG by way of an image."""
 
-_MATRIX_COLUMNS = {"trained on", "tested on", "auc", "low", "high", "folded"}
-"""A table with these columns is also drawn as a matrix."""
-
 _MISSING = 65535
 """For a probability; others are multiples of 1 / 65534."""
 
@@ -58,10 +56,19 @@ class Leaf:
 
 
 @dataclass(frozen=True)
+class Study:
+    """The result of a study, as the page shows it."""
+
+    table: Table
+    pairs: Sequence[Pair] = ()
+    """The rows of a generalisation table, which the page shows as a matrix as well."""
+
+
+@dataclass(frozen=True)
 class Sheet:
     """What a report shows of one run."""
 
-    probe_map: CellMap
+    probe_map: ProbeMap
     title: str = "map"
     leaves: Sequence[Leaf] = ()
     """Of the map's answers, in its order; empty: the page lists none."""
@@ -69,7 +76,7 @@ class Sheet:
     """What made it, as shown: model, revision, seed, versions."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Why answers are not in the map, or in some columns only -> how many."""
-    studies: Sequence[Table] = ()
+    studies: Sequence[Study] = ()
     """What else the run was asked."""
     note: str = ""
     """What a reader must know first, e.g. that verdicts have changed since."""
@@ -136,7 +143,7 @@ def _content(sheets: Sequence[Sheet]) -> dict[str, Any]:
     }
 
 
-def _comparable(one: CellMap, other: CellMap) -> bool:
+def _comparable(one: ProbeMap, other: ProbeMap) -> bool:
     return bool(set(one.layers) & set(other.layers) and set(one.positions) & set(other.positions))
 
 
@@ -165,27 +172,28 @@ def _run(sheet: Sheet) -> dict[str, Any]:
         "observations": [_visible(observation.text) for observation in described.observations],
         "madeBy": {_visible(k): _visible(v) for k, v in sheet.made_by.items()},
         "dropped": {_visible(k): n for k, n in sheet.dropped.items()},
-        "studies": [_study(table) for table in sheet.studies],
+        "studies": [_study(study) for study in sheet.studies],
         "answers": _answers(sheet),
     }
 
 
-def _study(table: Table) -> dict[str, Any]:
+def _study(study: Study) -> dict[str, Any]:
+    table = study.table
     columns, rows = compact(table)
     return {
         "title": _visible(table.title),
         "columns": [_visible(name) for name in columns],
         "rows": [[_visible(value) for value in row] for row in rows],
         "words": [_visible(line) for line in table.words],
-        "matrix": _matrix(table) if set(table.columns) >= _MATRIX_COLUMNS else None,
+        "matrix": _matrix(study.pairs) if study.pairs else None,
     }
 
 
-def _matrix(table: Table) -> dict[str, Any]:
-    from probemap.views.matrix import grid
+def _matrix(pairs: Sequence[Pair]) -> dict[str, Any]:
+    from probemap.views.matrix import matrix_of
 
-    names, folded = grid(table, "folded")
-    auc, low, high = (grid(table, name)[1] for name in ("auc", "low", "high"))
+    names, (folded, _, _) = matrix_of(pairs, "folded")
+    _, (auc, low, high) = matrix_of(pairs, "auc")
     texts = [
         ["–" if math.isnan(a) else f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in zip(*row, strict=True)]
         for row in zip(auc.tolist(), low.tolist(), high.tolist(), strict=True)
@@ -193,7 +201,7 @@ def _matrix(table: Table) -> dict[str, Any]:
     return {"names": [_visible(name) for name in names], "folded": _rounded(folded), "texts": texts}
 
 
-def _values(probe_map: CellMap) -> dict[str, Any]:
+def _values(probe_map: ProbeMap) -> dict[str, Any]:
     """Every value that the map holds."""
     made = {}
     for name in VALUES:
@@ -202,7 +210,7 @@ def _values(probe_map: CellMap) -> dict[str, Any]:
     return made
 
 
-def _cell(probe_map: CellMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
+def _cell(probe_map: ProbeMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
     return [[probe_map.layers.index(layer), probe_map.positions.index(position)] for layer, position in cells]
 
 

@@ -15,14 +15,14 @@ from probemap.runs.run import Run
 from probemap.runs.steps.export import run_provenance
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
 from probemap.runs.steps.studies import sampled_of, study_inputs, write_table
-from probemap.studies.best_of_n import Question, Trust, compare
-from probemap.studies.error_types import kinds_of
-from probemap.tables import Table
+from probemap.studies.best_of_n import ProbeScore, Question, compare_rules
+from probemap.studies.error_types import classify
+from probemap.studies.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.activations.store import ActivationStore
 
-_Trusts = tuple[Trust, ...]
+_Scores = tuple[ProbeScore, ...]
 """Of each sample of a question."""
 
 
@@ -56,9 +56,9 @@ def choose(
                 questions = []
                 for row, (example, said, judged) in enumerate(each_question(run, task, models=models)):
                     one, own = sampled_of(task, example, said, judged), judgements[row].verdict.correct
-                    questions.append(Question(one, own, trust[example.id], kinds_of(one), groups[row]))
+                    questions.append(Question(one, own, trust[example.id], classify(one), groups[row]))
                 warm = run.step("answer")["options"].get("temperature") or run.step("answer")["options"].get("answers")
-                made = compare(questions, own="own answer" if warm else "greedy")
+                made = compare_rules(questions, own_label="own answer" if warm else "greedy")
                 write_table(run, "choose", made, judged_otherwise(run, task, answers, judgements))
         return run.table("choose")
 
@@ -74,13 +74,13 @@ class _Job:
     logger: Logger
     models: Models
 
-    def trust(self, k: int) -> dict[str, _Trusts]:
+    def trust(self, k: int) -> dict[str, _Scores]:
         """Question id -> what a probe fitted without this question makes of each of its `k` samples."""
         import numpy as np
 
         from probemap.probing.folds import assign_folds, group_numbers
 
-        known = Checkpoint[_Trusts](self.run, "choices.jsonl", "trust", _Trusts)
+        known = Checkpoint[_Scores](self.run, "choices.jsonl", "trust", _Scores)
         if wrong := [name for name, trust in known.found.items() if len(trust) != k]:
             raise RunError(f"choices.jsonl does not hold {k} samples of {wrong[0]!r}", MEND)
         total = len(self.task.examples)
@@ -98,7 +98,7 @@ class _Job:
                     self.logger.progress("questions", len(known.found), total)
         return known.found
 
-    def _without(self, training: Sequence[bool | None], rows: Sequence[int]) -> Iterator[tuple[str, _Trusts]]:
+    def _without(self, training: Sequence[bool | None], rows: Sequence[int]) -> Iterator[tuple[str, _Scores]]:
         """Of some questions, by a detector of the others."""
         from probemap.detectors.fit import fit_detector
         from probemap.detectors.scorer import Scorer
@@ -116,4 +116,4 @@ class _Job:
         scorer = Scorer(detector, loader_of(self.run).load(self.models), batch_size=self.options.batch_size)
         for example, said, judged in each_question(self.run, self.task, rows, models=self.models):
             scores = scorer.score([example] * len(said), said, [(j.span, j.no_span) for j in judged])
-            yield example.id, tuple(Trust(one.judged_by, one.score) for one in scores)
+            yield example.id, tuple(ProbeScore(one.judged_by, one.score) for one in scores)

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from probemap.logger import SILENT, Logger
-from probemap.maps.probe_map import ProbeMap
 from probemap.positions import token_indices
+from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError, Judgement, RunError, StoreError, Task
 from probemap.runs.integrity import read_answers, read_attention, read_map
 from probemap.runs.run import Run
-from probemap.tables import Table
-from probemap.views.report import Leaf, Sheet, render
+from probemap.studies.generalisation import pairs_of
+from probemap.views.report import Leaf, Sheet, Study, render
 
 STUDIES = ("baselines", "errors", "choose", "transfer")
 """In the order of the page."""
@@ -72,11 +72,11 @@ def sheet(run: Run, logger: Logger = SILENT) -> Sheet:
         logger.log(text)
     note = f"{changed[0].splitlines()[0]}: this page lists no answers." if changed else ""
     made_by, dropped = _made_by(run, task, probe_map), _dropped(judgements)
-    studies = [table for name in STUDIES if (table := _study_of(run, name, logger))]
+    studies = [study for name in STUDIES if (study := _study_of(run, name, logger))]
     return Sheet(probe_map, _title(probe_map), [] if changed else leaves, made_by, dropped, studies, note)
 
 
-def _study_of(run: Run, name: str, logger: Logger) -> Table | None:
+def _study_of(run: Run, name: str, logger: Logger) -> Study | None:
     """What a study found, if it was made of what the folder now holds."""
     if not run.is_done(name):
         return None
@@ -86,7 +86,8 @@ def _study_of(run: Run, name: str, logger: Logger) -> Table | None:
     try:
         if changed := [file for file, content in own.items() if _content(run, file) != content]:
             raise RunError(f"{' and '.join(changed)} changed since it was made")
-        return run.table(name)
+        table = run.table(name)
+        return Study(table, pairs_of(table) if name == "transfer" else ())
     except (RunError, StoreError) as error:  # the rest does not need it
         logger.log(f"the page is without {name}: {error.problem}")
         return None

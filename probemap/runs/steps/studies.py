@@ -24,13 +24,13 @@ from probemap.runs.options import Studying
 from probemap.runs.run import Run
 from probemap.runs.steps.p_true import ask_p_true
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
-from probemap.studies.error_types import Sampled, kinds_of
-from probemap.studies.semantics import Gives, entropy, meanings
-from probemap.tables import Table
+from probemap.studies.error_types import SampledQuestion, classify
+from probemap.studies.semantics import meanings, semantic_entropy
+from probemap.studies.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.activations.store import ActivationStore
-    from probemap.studies.ranking import Plain
+    from probemap.studies.ranking import Predictor
 
 
 def errors(
@@ -57,25 +57,23 @@ def errors(
         ) as needed:
             if needed:
                 from probemap.probing.baselines import baselines
-                from probemap.studies.errors import Found, study
+                from probemap.studies.errors import ErrorTypeProbe, ProbeOptions, predict_error_types
 
                 models = {} if models is None else models
                 sampled = [sampled_of(task, *one) for one in each_question(run, task, logger=logger, models=models)]
-                kinds = [kinds_of(one) for one in sampled]
-                made = study(
+                types = [classify(question) for question in sampled]
+                made = predict_error_types(
                     store,
-                    kinds,
+                    types,
                     sampled,
                     [j.verdict.correct for j in judgements],
-                    baselines(task, answers, judgements),
-                    question_groups(task),
-                    folds=options.folds,
-                    c=options.c,
-                    seed=options.seed,
-                    progress=lambda done, total: logger.progress("kinds of errors", done, total),
-                    remember=Checkpoint[Found](run, "errors.jsonl", "found", Found).once,
+                    baselines=baselines(task, answers, judgements),
+                    groups=question_groups(task),
+                    options=ProbeOptions(folds=options.folds, c=options.c, seed=options.seed),
+                    progress=lambda done, total: logger.progress("error types", done, total),
+                    checkpoint=Checkpoint[ErrorTypeProbe](run, "errors.jsonl", "found", ErrorTypeProbe).once,
                 )
-                rows = zip(sampled, kinds, strict=True)
+                rows = zip(sampled, types, strict=True)
                 run.write(
                     "kinds.jsonl", "".join(json.dumps(_kind_row(*row), ensure_ascii=False) + "\n" for row in rows)
                 )
@@ -114,40 +112,42 @@ def baselines(
         inputs |= {"resamples.jsonl": run.sha256("resamples.jsonl")} if sampled else {}
         with run.making("baselines", options={"sampled": sampled}, inputs=inputs, redo=redo, log=logger.log) as needed:
             if needed:
-                from probemap.studies.ranking import Plain, map_rows, rank
+                from probemap.studies.ranking import Predictor, rank_predictors, rows_of_map
 
                 plain = _plain(run, task, answers, judgements)
                 if sampled:
                     plain |= _semantic(run, task, answers, judgements, logger, models)
                 else:
                     logger.log("semantic entropy is left out: `probemap resample` draws the samples that it needs")
-                rows = map_rows(probe_map, [a.id for a in answers])
-                mine = {name: Plain(one.meaning, one.values[rows]) for name, one in plain.items()}
-                write_table(run, "baselines", rank(probe_map, mine))
+                rows = rows_of_map(probe_map, [a.id for a in answers])
+                mine = {name: Predictor(one.meaning, one.values[rows]) for name, one in plain.items()}
+                write_table(run, "baselines", rank_predictors(probe_map, mine))
         return run.table("baselines")
 
 
-def sampled_of(task: Task, example: Example, answers: Sequence[Answer], judgements: Sequence[Judgement]) -> Sampled:
-    """What came of one question."""
-    meaning, gives = meanings(task, example, answers, judgements)
+def sampled_of(
+    task: Task, example: Example, answers: Sequence[Answer], judgements: Sequence[Judgement]
+) -> SampledQuestion:
+    """Return the sampled answers to one question, graded and grouped by meaning."""
+    meaning, contents = meanings(task, example, answers, judgements)
     verdicts = [j.verdict for j in judgements]
-    # Who judged has the last word on what a refusal is.
-    given: list[Gives] = [
-        "refusal" if v == REFUSAL else "answer" if v.correct is not None else g
-        for v, g in zip(verdicts, gives, strict=True)
+    # The grader decides what a refusal is; the meaning is used only where the grader does not decide.
+    contents = [
+        "refusal" if verdict == REFUSAL else "answer" if verdict.correct is not None else content
+        for verdict, content in zip(verdicts, contents, strict=True)
     ]
-    return Sampled(example.id, tuple(v.correct for v in verdicts), tuple(meaning), tuple(given))
+    return SampledQuestion(example.id, tuple(v.correct for v in verdicts), tuple(meaning), tuple(contents))
 
 
-def _kind_row(sampled: Sampled, kinds: str) -> dict[str, str | int]:
+def _kind_row(sampled: SampledQuestion, types: str) -> dict[str, str | int]:
     return {
         "id": sampled.id,
-        "kinds": kinds,
-        "samples": len(sampled.correct),
-        "right": sampled.right,
-        "same_wrong": sampled.same_wrong,
-        "refuses": sampled.refused,
-        "different": sampled.different,
+        "kinds": types,
+        "samples": len(sampled.verdicts),
+        "right": sampled.n_correct,
+        "same_wrong": sampled.n_same_incorrect,
+        "refuses": sampled.n_refused,
+        "different": sampled.n_distinct,
     }
 
 
@@ -164,17 +164,17 @@ def write_table(run: Run, study: str, table: Table, *words: str) -> None:
     run.write(f"{study}.json", table.to_json())
 
 
-def _plain(run: Run, task: Task, answers: Sequence[Answer], judgements: list[Judgement]) -> "dict[str, Plain]":
+def _plain(run: Run, task: Task, answers: Sequence[Answer], judgements: list[Judgement]) -> "dict[str, Predictor]":
     """The baselines that are numbers and need no training."""
     import numpy as np
 
     from probemap.probing.baselines import baselines as known
-    from probemap.studies.ranking import Plain
+    from probemap.studies.ranking import Predictor
 
     p_true = read_p_true(run, answers_of(run, task))
     assert p_true is not None
     made = {
-        one.name: Plain(one.meaning, one.values)
+        one.name: Predictor(one.meaning, one.values)
         for one in known(task, answers, judgements, np.array(p_true))
         if "logprob" in one.name or one.name == "p_true"
         if not isinstance(one.values, list)
@@ -182,24 +182,24 @@ def _plain(run: Run, task: Task, answers: Sequence[Answer], judgements: list[Jud
     if all(j.span is None for j in judgements):
         return made
     exact = np.array(read_p_true_exact(run, answers))
-    return made | {"p_true_exact": Plain("p(True) of the exact answer alone", exact)}
+    return made | {"p_true_exact": Predictor("p(True) of the exact answer alone", exact)}
 
 
 def _semantic(
     run: Run, task: Task, answers: Sequence[Answer], judgements: list[Judgement], logger: Logger, models: Models
-) -> "dict[str, Plain]":
+) -> "dict[str, Predictor]":
     import numpy as np
 
-    from probemap.studies.ranking import Plain
+    from probemap.studies.ranking import Predictor
 
     entropies, agreement = [], []
     for own, judged, (example, said, theirs) in zip(
         answers, judgements, each_question(run, task, logger=logger, models=models), strict=True
     ):
         meaning, _ = meanings(task, example, [own, *said], [judged, *theirs])
-        entropies.append(-entropy(meaning[1:]))
+        entropies.append(-semantic_entropy(meaning[1:]))
         agreement.append(meaning[1:].count(meaning[0]) / len(said))
     return {
-        "semantic_entropy": Plain("semantic entropy of the samples, negated", np.array(entropies)),
-        "agreement": Plain("share of the samples that mean what the answer means", np.array(agreement)),
+        "semantic_entropy": Predictor("semantic entropy of the samples, negated", np.array(entropies)),
+        "agreement": Predictor("share of the samples that mean what the answer means", np.array(agreement)),
     }

@@ -8,10 +8,10 @@ from probemap.records import RunError
 from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import questions_asked, read_answers, read_scores, refuse_paper_locator, states_of
 from probemap.runs.run import Run
-from probemap.tables import Table
+from probemap.studies.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
-    from probemap.studies.generalisation import Subject
+    from probemap.studies.generalisation import RunData
 
 
 def transfer(runs: Sequence[Run], *, redo: bool = False, logger: Logger = SILENT) -> Table:
@@ -38,23 +38,23 @@ def transfer(runs: Sequence[Run], *, redo: bool = False, logger: Logger = SILENT
         with home.making("transfer", options={"runs": names}, inputs=maps, redo=redo, log=logger.log) as needed:
             if needed:
                 from probemap.detectors.fit import fit_probe
-                from probemap.studies.generalisation import Pair, matrix
+                from probemap.studies.generalisation import Pair, generalisation_table
 
-                subjects = [_subject(run, name) for run, name in zip(runs, names, strict=True)]
-                made = matrix(
-                    subjects,
+                made = generalisation_table(
+                    [_run_data(run, name) for run, name in zip(runs, names, strict=True)],
                     fit_probe,
-                    lambda done, total: logger.progress("pairs", done, total),
-                    Checkpoint[Pair](home, "transfer.jsonl", "pair", Pair).once,
+                    progress=lambda done, total: logger.progress("pairs", done, total),
+                    checkpoint=Checkpoint[Pair](home, "transfer.jsonl", "pair", Pair).once,
                 )
                 home.write("transfer.csv", made.to_csv())
                 home.write("transfer.json", made.to_json())
         made = home.table("transfer")
         pictures = [home.path / "transfer.png", home.path / "transfer.svg"]
         if needed or not all(picture.exists() for picture in pictures):
+            from probemap.studies.generalisation import pairs_of
             from probemap.views.matrix import save_matrix
 
-            save_matrix(made, *pictures)
+            save_matrix(pairs_of(made), *pictures)
         return made
 
 
@@ -90,27 +90,33 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [n if named.count(n) == 1 else f"{n} ({run.path})" for n, run in zip(named, runs, strict=True)]
 
 
-def _subject(run: Run, name: str) -> "Subject":
+def _run_data(run: Run, name: str) -> "RunData":
     import numpy as np
     import numpy.typing as npt
 
     from probemap.probing.baselines import baselines
-    from probemap.studies.generalisation import Subject
-    from probemap.studies.ranking import map_rows
+    from probemap.studies.generalisation import RunData
+    from probemap.studies.ranking import rows_of_map
 
     probe_map = read_scores(run)
     task, answers, judgements = read_answers(run)
     store = states_of(run, answers, judgements)
-    rows = map_rows(probe_map, [a.id for a in answers])
+    rows = rows_of_map(probe_map, [a.id for a in answers])
     asked = questions_asked(task)
 
     def states(layer: int, position: str) -> npt.NDArray[np.float32]:
         column = store.layout.positions.index(position)
         return np.asarray(store.read_layer(layer)[:, column][rows])
 
-    logits = {
+    logprobs = {
         one.name: np.asarray(one.values)[rows]
         for one in baselines(task, answers, judgements)
         if "logprob" in one.name and not isinstance(one.values, list)
     }
-    return Subject(name, probe_map, [asked[row] for row in rows.tolist()], logits, states)
+    return RunData(
+        name=name,
+        probe_map=probe_map,
+        questions=[asked[row] for row in rows.tolist()],
+        logprobs=logprobs,
+        states=states,
+    )

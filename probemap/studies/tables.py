@@ -1,0 +1,123 @@
+"""The result of a study: a table, and its summary in sentences.
+
+A study computes typed rows, frozen dataclasses, and makes both the table and the sentences from them.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from probemap.records import RunError
+
+Value = str | int | float | None
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        """``0.812 [0.750, 0.861]``."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def signed_text(self) -> str:
+        """``+0.031 [-0.004, +0.066]``, for differences."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+NO_INTERVAL: tuple[None, None, None] = (None, None, None)
+"""The cells of a table for an estimate that is missing."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its summary."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    """One value per column; None where there are too few answers for an estimate."""
+    words: tuple[str, ...] = ()
+    """The summary: sentences, each with its numbers."""
+
+    def to_json(self) -> str:
+        """Return the table as JSON, as `read_table` reads it."""
+        return _TABLE.dump_json(self, indent=1).decode() + "\n"
+
+    def to_csv(self) -> str:
+        """Return the table as CSV.  Text that a spreadsheet would run as a formula begins with an apostrophe."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([_without_formula(name) for name in self.columns])
+        writer.writerows([[_without_formula(value) for value in row] for row in self.rows])
+        return out.getvalue()
+
+
+_TABLE = TypeAdapter(Table)
+_INTERVAL_ENDS = ("low", "high", " from", " to")
+"""Endings of the names of columns that hold the ends of an interval."""
+
+
+def read_table(path: Path) -> Table:
+    """Read a table from the JSON file that a study wrote.
+
+    Raises
+    ------
+    RunError
+        The file cannot be read, or is damaged.
+    """
+    try:
+        table = _TABLE.validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror})") from None
+    except ValidationError:
+        table = None
+    if table is None or any(len(row) != len(table.columns) for row in table.rows):
+        raise RunError(f"{path} is damaged", "run the step again with --redo")
+    return table
+
+
+def formatted(value: Value) -> str:
+    """Return a value of a table as text, numbers with three decimals."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def compact(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Format a table for display: an estimate and its interval share one column.
+
+    Returns
+    -------
+    columns : list of str
+        Names of the columns.
+    rows : list of list of str
+        The formatted values.
+    """
+    starts = [k for k, name in enumerate(table.columns) if not name.endswith(_INTERVAL_ENDS)]
+
+    def cell(row: tuple[Value, ...], k: int) -> str:
+        value = formatted(row[k])
+        ends = [row[j] for j in (k + 1, k + 2) if j < len(row) and table.columns[j].endswith(_INTERVAL_ENDS)]
+        return value if len(ends) < 2 or None in ends else f"{value} [{', '.join(map(formatted, ends))}]"
+
+    return [table.columns[k] for k in starts], [[cell(row, k) for k in starts] for row in table.rows]
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Return ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _without_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
