@@ -1,7 +1,7 @@
-"""What a text asserts: names and numbers found in it as whole words, without the negated ones.
+"""Names and numbers in a text, and which of them the text asserts as its answer.
 
-Judging and locating both stand on this, so that the verdict and the exact answer speak of the same words.
-Knows neither accepted answers nor verdicts.
+Grading and locating both use these functions, so that the verdict and the exact answer refer to the same words.  The
+functions see neither accepted answers nor verdicts.
 """
 
 import re
@@ -18,20 +18,26 @@ Groups = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Mention:
-    """Characters ``text[start:stop]`` that name something."""
+    """The characters ``text[start:stop]``, which name a possible answer or a number."""
 
     start: int
     stop: int
     value: int | Decimal
-    """Which group of spellings (int), or which number (Decimal)."""
+    """Index of the group of spellings (int), or the number (Decimal)."""
     is_adjective: bool = False
-    """True if the name stands as an adjective before a kind of place, see ADJECTIVE."""
+    """True for an adjective before a kind of place, see `ADJECTIVE`."""
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Lower case without accents and asterisks, and for each folded character the index that it comes from.
+    """Convert a text to lower case without accents and asterisks.
 
-    Asterisks set words in bold, and stand between words of one name ("**Mark** Twain").
+    Asterisks mark bold words and can separate the words of a name ("**Mark** Twain").
+
+    Returns
+    -------
+    folded : str
+    origin : list of int
+        For each character of `folded` the index of its character in `text`.
     """
     folded: list[str] = []
     origin: list[int] = []
@@ -43,9 +49,9 @@ def fold(text: str) -> tuple[str, list[int]]:
     return "".join(folded), origin
 
 
-def same_name(one: str, other: str) -> bool:
-    """True if both are spellings of the same words: case, accents, articles and punctuation aside."""
-    return _words(one) == _words(other)
+def same_name(a: str, b: str) -> bool:
+    """Return True if two names have the same words, regardless of case, accents, articles and punctuation."""
+    return _words(a) == _words(b)
 
 
 def _words(name: str) -> str:
@@ -54,7 +60,7 @@ def _words(name: str) -> str:
 
 
 ADJECTIVE = " …"
-"""Ends a spelling that counts only where a kind of place follows: "Malaysian …" in "the Malaysian state"."""
+"""Suffix of a spelling that counts only before a kind of place: "Malaysian …" in "the Malaysian state"."""
 
 _PLACE = (
     r"(?=\s+(?:state|province|region|city|town|island|territory|department|prefecture|county|district|capital|"
@@ -63,7 +69,7 @@ _PLACE = (
 
 
 def _pattern(name: str) -> str:
-    """A regular expression for one spelling over folded text, up to the end of its last word."""
+    """Return a regular expression for a spelling in folded text, up to the end of its last word."""
     if name.endswith(ADJECTIVE):
         return _pattern(name.removesuffix(ADJECTIVE)) + _PLACE
     name = re.sub(r"^(?:the|an?)\s+(?=\w)", "", fold(name.strip())[0])
@@ -87,13 +93,19 @@ def _matcher(groups: tuple[tuple[str, ...], ...]) -> tuple[re.Pattern[str], list
 
 
 def find_names(text: str, groups: Groups) -> list[Mention]:
-    """Every mention of one of `groups`, in the order of the text, the longest spelling first.
+    """Return all mentions of a name, in the order of the text; of overlapping spellings the longest.
 
-    A spelling in capitals of at most four letters ("US") must stand in capitals.
+    A spelling of at most four capital letters ("US") is found only in capitals.
+
+    Parameters
+    ----------
+    text : str
+    groups : sequence of sequences of str
+        The spellings of each name.
     """
     folded, origin = fold(text)
     pattern, spellings = _matcher(tuple(tuple(g) for g in groups))
-    found = []
+    mentions = []
     for match in pattern.finditer(folded):
         if match.lastindex is None or match.start() == match.end():
             continue
@@ -101,8 +113,8 @@ def find_names(text: str, groups: Groups) -> list[Mention]:
         start, stop = origin[match.start()], origin[match.end() - 1] + 1
         if name.isupper() and len(name) <= 4 and not text[start:stop].isupper():
             continue
-        found.append(Mention(start, stop, group, name.endswith(ADJECTIVE)))
-    return found
+        mentions.append(Mention(start, stop, group, name.endswith(ADJECTIVE)))
+    return mentions
 
 
 _MONTHS = (
@@ -118,11 +130,11 @@ _DATE = re.compile(
 
 
 def date_spellings(text: str) -> tuple[str, ...]:
-    """Other spellings of a text that is a date ("July 4, 1776": "4 July 1776", "1776-07-04", …); else none."""
+    """Return the spellings of a date, e.g. "4 July 1776" and "1776-07-04"; none if the text is not a date."""
     match = _DATE.fullmatch(text.strip())
     if match is None:
         return ()
-    year, month, day = (match[part + "1"] or match[part + "2"] or match[part + "3"] for part in "ymd")
+    year, month, day = (match[field + "1"] or match[field + "2"] or match[field + "3"] for field in "ymd")
     number = int(month) if month.isdigit() else [m.casefold() for m in _MONTHS].index(month.casefold()) + 1
     if not 1 <= number <= 12:
         return ()
@@ -156,27 +168,29 @@ _NUMBER = re.compile(
 
 
 def find_numbers(text: str) -> list[Mention]:
-    """Every number in the text, in digits (1,200, 3.5, -2, 1.2 million) or in words."""
-    found = []
+    """Return all numbers in a text, in digits (1,200, 3.5, -2, 1.2 million) or in words."""
+    mentions = []
     for match in _NUMBER.finditer(text):
         start = match.start()
         if match["words"]:
-            value = Decimal(_in_words(match["words"]))
+            value = Decimal(_parse_words(match["words"]))
         else:
             value = Decimal(re.sub(r"[^\d.]", "", match["digits"]))
-            if match["scale"]:  # a product has 28 digits at most
+            if match["scale"]:  # Decimal rounds the product to 28 digits
                 value *= _SCALES[match["scale"].lower()]
-            before = text[: start - 1].rstrip()[-1:]
-            # A minus is a sign unless it stands between operands or inside a word ("1990-1995", "F-16").
-            minus = text[max(0, start - 1) : start] in ("-", "−")
-            if minus and not (before.isdigit() or before == ")" or text[max(0, start - 2) : start - 1].isalnum()):
+            preceding = text[: start - 1].rstrip()[-1:]
+            # A minus is a sign unless it is between operands or inside a word ("1990-1995", "F-16").
+            has_minus = text[max(0, start - 1) : start] in ("-", "−")
+            if has_minus and not (
+                preceding.isdigit() or preceding == ")" or text[max(0, start - 2) : start - 1].isalnum()
+            ):
                 start, value = start - 1, value.copy_negate()
-        found.append(Mention(start, match.end(), value))
-    return found
+        mentions.append(Mention(start, match.end(), value))
+    return mentions
 
 
-def _in_words(words: str) -> int:
-    """``one hundred and twenty-five thousand`` -> 125000."""
+def _parse_words(words: str) -> int:
+    """Convert ``one hundred and twenty-five thousand`` to 125000."""
     total = current = 0
     for word in re.findall(r"[a-z]+", words.lower()):
         if word == "hundred":
@@ -189,7 +203,7 @@ def _in_words(words: str) -> int:
 
 
 def as_number(text: str) -> Decimal | None:
-    """``"1,200"`` -> 1200; None if the text is no number."""
+    """Convert ``"1,200"`` to 1200; None if the text is not a finite number."""
     try:
         value = Decimal(text.replace(",", "").replace("−", "-").strip())
     except InvalidOperation:
@@ -205,7 +219,7 @@ _NEGATION = re.compile(
 
 
 def is_negated(text: str, mention: Mention) -> bool:
-    """True if "not", "never", "n't", "rather than", … stands up to four words before it in its clause."""
+    """Return True if a negation ("not", "n't", "rather than", …) is up to four words before a mention in its clause."""
     return _NEGATION.search(text[max(0, mention.start - 120) : mention.start]) is not None
 
 
@@ -214,13 +228,13 @@ _ENUMERATES = re.compile(r"\b(?:either|both|between|neither|whether)\W+(?:the\s+
 
 
 def _enumerated(text: str, mentions: list[Mention]) -> set[Mention]:
-    """Mentions that are listed beside another one ("either A or B", "A or B", "both A and B")."""
+    """Return the mentions that are alternatives in an enumeration ("either A or B", "A or B", "both A and B")."""
     listed: set[Mention] = set()
-    for one, other in pairwise(mentions):
-        joint = text[one.stop : other.start]
-        chooses = re.search(r"\bor\b|/", joint) or _ENUMERATES.search(text[: one.start])
-        if one.value != other.value and chooses and _ENUMERATION.fullmatch(joint):
-            listed |= {one, other}
+    for first, second in pairwise(mentions):
+        joint = text[first.stop : second.start]
+        enumerates = re.search(r"\bor\b|/", joint) or _ENUMERATES.search(text[: first.start])
+        if first.value != second.value and enumerates and _ENUMERATION.fullmatch(joint):
+            listed |= {first, second}
     return listed
 
 
@@ -228,14 +242,15 @@ _COMPARED = re.compile(r"\b(?:than|compared (?:to|with)|versus|vs\.?|unlike)\s+(
 
 
 def is_compared(text: str, mention: Mention) -> bool:
-    """True if the mention is what something else is compared with ("more people than Libya")."""
+    """Return True if a mention is the standard of a comparison ("more people than Libya")."""
     return _COMPARED.search(text[max(0, mention.start - 40) : mention.start]) is not None
 
 
 def asserted_name(text: str, groups: Groups) -> Mention | None:
-    """The first possible answer that the text names and neither negates, lists nor compares with, or None.
+    """Return the first possible answer that a text asserts, or None.
 
-    Where it stands as an adjective first and by its name later ("the Canadian province of Quebec, Canada"), the name.
+    Negated mentions, alternatives and standards of comparison do not count.  If the answer is mentioned as an adjective
+    first and by its name later ("the Canadian province of Quebec, Canada"), the name is returned.
     """
     mentions = find_names(text, groups)
     listed = _enumerated(text, mentions)
@@ -256,28 +271,29 @@ _ANNOUNCED = re.compile(r"\banswer\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
 
 
 def asserted_choice(text: str, groups: Groups) -> Mention | None:
-    """The first choice that the text asserts, by its letter ("B", "(B)", "The answer is B.") or its words, or None.
+    """Return the first choice that a text asserts by its letter ("B", "(B)", "The answer is B.") or its words, or None.
 
-    A letter with its own words right behind it is one mention of both; with those of another choice it is none.  One
-    that the text announces ("The answer is …") comes before others: a model may repeat all choices first.
+    A letter that is followed by the words of its choice is one mention; a letter that is followed by the words of
+    another choice does not count.  An announced choice ("The answer is …") has priority, since a model may repeat all
+    choices first.
     """
     names = find_names(text, groups)
     listed = _enumerated(text, names)
-    found = []
+    mentions = []
     for match in _LETTER.finditer(text):
         group = 1 if match[1] else 2
         if (number := ord(match[group]) - ord("A")) < len(groups):
-            found.append(Mention(match.start(group), match.end(group), number))
+            mentions.append(Mention(match.start(group), match.end(group), number))
     for name in names:
-        before = _LETTER_BEFORE.search(text[: name.start])
-        if before is None or (number := ord(before[1]) - ord("A")) >= len(groups):
-            found.append(name)
+        letter = _LETTER_BEFORE.search(text[: name.start])
+        if letter is None or (number := ord(letter[1]) - ord("A")) >= len(groups):
+            mentions.append(name)
             continue
-        found = [m for m in found if m.start != before.start(1)]
+        mentions = [m for m in mentions if m.start != letter.start(1)]
         if number == name.value:
-            found.append(Mention(before.start(1), name.stop, name.value))
-            listed |= {found[-1]} if name in listed else set()
-    asserted = [m for m in found if not (m in listed or is_negated(text, m) or is_compared(text, m))]
+            mentions.append(Mention(letter.start(1), name.stop, name.value))
+            listed |= {mentions[-1]} if name in listed else set()
+    asserted = [m for m in mentions if not (m in listed or is_negated(text, m) or is_compared(text, m))]
     announced = [m for m in asserted if _ANNOUNCED.search(text[: m.start])]
     return min(announced or asserted, key=lambda m: m.start, default=None)
 
@@ -295,24 +311,24 @@ _OPERATOR_AFTER = re.compile(
 
 
 def asserted_number(question: str, text: str) -> Mention | None:
-    """The number that the text gives as its result, or None.
+    """Return the number that a text gives as its result, or None.
 
-    In this order: the last number that follows "=", "is", "equals", "####", … and is no operand; the last
-    number that is no operand and does not stand in the question; the only number in the text.
+    The result is the first of these that exists: the last number after "=", "is", "equals", "####", … that is not an
+    operand; the last number that is not an operand and not in the question; the only number in the text.
     """
-    asked = {m.value for m in find_numbers(question)}
+    in_question = {m.value for m in find_numbers(question)}
     numbers = [m for m in find_numbers(text) if not is_negated(text, m) and not _OPERATOR_AFTER.match(text, m.stop)]
     results = [m for m in numbers if _RESULT_BEFORE.search(text[max(0, m.start - 60) : m.start])]
     if results:
         return results[-1]
-    new = [m for m in numbers if m.value not in asked and text[m.start : m.stop].lower() != "one"]
+    new = [m for m in numbers if m.value not in in_question and text[m.start : m.stop].lower() != "one"]
     if new:
         return new[-1]
     return numbers[0] if len({m.value for m in find_numbers(text)}) == 1 and numbers else None
 
 
 def announces_result(text: str) -> bool:
-    """True if the text ends where a number must follow ("which gives us", "46 + 92 =")."""
+    """Return True if a text ends where a number has to follow ("which gives us", "46 + 92 =")."""
     return _RESULT_BEFORE.search(text.rstrip()[-60:]) is not None
 
 
@@ -327,5 +343,5 @@ _REFUSAL = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """True if the text declines to answer ("I don't know", "I'm sorry, but I cannot …")."""
+    """Return True if a text declines to answer ("I don't know", "I'm sorry, but I cannot …")."""
     return _REFUSAL.search(text) is not None

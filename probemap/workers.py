@@ -1,7 +1,7 @@
-"""Work in numbered pieces, done here or by a crew: Ray's workers, on this machine or on a cluster.
+"""Numbered pieces of work, done by one worker in this process, by a pool of Ray workers, or by shard i of n.
 
-What a piece is and what is made of it is the worker's affair.  Nothing is kept here: what was made lies in a run folder
-or a store, so whoever starts again asks for the missing pieces alone, with as many workers as there are then.
+The worker defines what a piece is and what results from it.  Nothing is stored in this module: results are in a run
+directory or a store, so that a restarted command requests only the missing pieces, with any number of workers.
 """
 
 import logging
@@ -18,54 +18,65 @@ from probemap.logger import SILENT, Logger
 from probemap.records import ProbemapError, RunError
 
 _Plan = TypeVar("_Plan", covariant=True)
-_Made = TypeVar("_Made", covariant=True)
+_Result = TypeVar("_Result", covariant=True)
 
-_LIVES = 3
-"""How often a worker, and a piece, is started anew after a worker died: what kills it every time must end."""
+_MAX_RESTARTS = 3
+"""Number of restarts of an actor, and of retries of a piece, after the death of a process.  The limit ends work that
+kills every process, e.g. a piece that does not fit into memory."""
 
 
 @dataclass(frozen=True)
 class RayPool:
-    """Workers that share the work, on this machine or on the cluster that RAY_ADDRESS names."""
+    """Number and resources of the Ray workers, on this machine or on the cluster at RAY_ADDRESS."""
 
     workers: int = 1
     gpus_per_worker: float = 0.0
 
 
-class Worker(Protocol[_Plan, _Made]):
-    """Does pieces of one work; made once by each process, with whatever it has to load."""
+class Worker(Protocol[_Plan, _Result]):
+    """Does the pieces of one work; constructed once per process, with all that it has to load."""
 
     def plan(self) -> _Plan:
-        """What it knows before the first piece, e.g. which model it has loaded."""
+        """Return what is known before the first piece, e.g. which model is loaded."""
 
-    def each(self, pieces: Sequence[int]) -> Iterator[_Made]:
-        """What comes of the pieces, in their order."""
+    def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
+        """Yield the results of the pieces, in their order."""
 
 
 def at_work(ray: RayPool | None, models: dict[Any, Any] | None, logger: Logger) -> tuple[dict[Any, Any], Logger]:
-    """The models and the talk that a worker is made with: elsewhere it loads its own, and has nobody to talk to."""
+    """Return the models and the logger for a worker; in another process it loads its own models and logs nothing."""
     return ({}, SILENT) if ray else ({} if models is None else models, logger)
 
 
 @contextmanager
-def worker_pool(make: Callable[[], Worker[_Plan, _Made]], ray: RayPool | None) -> Iterator[Worker[_Plan, _Made]]:
-    """One worker here, or with `ray` many that look like one.
+def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None) -> Iterator[Worker[_Plan, _Result]]:
+    """Start one worker in this process, or a pool of Ray workers with the interface of one.
+
+    Ray is started if it is not running, and shut down at the end only if it was started here.
 
     Parameters
     ----------
-    make: makes a worker; under Ray it is sent to other processes, with all that it holds.
+    make : callable
+        Constructs a worker.  With Ray it is serialised and sent to other processes, with all objects that it refers to.
+    ray : RayPool or None
+        None: one worker in this process.
+
+    Yields
+    ------
+    Worker
 
     Raises
     ------
-    RunError: Ray is not installed, or has no room for so many workers; a worker dies again and again.
+    RunError
+        If Ray is not installed or cannot be reached, if its resources do not suffice, or if a worker dies repeatedly.
     """
     if ray is None:
         yield make()
         return
-    library = _ray()
-    started = not library.is_initialized()
-    if started:
-        # Who reaches the dashboard can run code; and nothing is reported to anyone.
+    library = _import_ray()
+    is_ours = not library.is_initialized()
+    if is_ours:
+        # The dashboard lets anyone who reaches it run code; usage statistics would be sent to Ray's developers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = os.environ.get("RAY_ADDRESS") or "local"
         local = {"include_dashboard": False} if address == "local" else {}
@@ -73,101 +84,104 @@ def worker_pool(make: Callable[[], Worker[_Plan, _Made]], ray: RayPool | None) -
             library.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split("\n")[0][:200]
-            raise RunError(f"Ray at {address} cannot be reached: {reason}", "is RAY_ADDRESS right?") from None
-    hired = None
+            raise RunError(f"Ray at {address} cannot be reached: {reason}", "check RAY_ADDRESS") from None
+    actors = None
     try:
-        hired = _Crew(library, make, ray)
-        yield hired
+        actors = _RayActors(library, make, ray)
+        yield actors
     finally:
-        if hired:
-            hired.dismiss()
-        if started:
+        if actors:
+            actors.shutdown()
+        if is_ours:
             library.shutdown()
 
 
-class _Crew:
-    """Workers in Ray's actors."""
+class _RayActors:
+    """A pool of Ray actors with the interface of one worker."""
 
     def __init__(self, library: Any, make: Callable[[], Worker[Any, Any]], ray: RayPool) -> None:
         from torch import get_num_threads
 
         self._ray = library
-        # How many threads add up a sum decides its last bits: so many here and there make the same bytes.
+        # The number of threads decides the order of floating-point additions: the same number gives the same bytes.
         threads = {"env_vars": {"OMP_NUM_THREADS": str(get_num_threads())}}
         actor = library.remote(
-            num_cpus=_cpus_each([node["Resources"] for node in library.nodes() if node["Alive"]], ray),
+            num_cpus=_cpus_per_worker([node["Resources"] for node in library.nodes() if node["Alive"]], ray),
             num_gpus=ray.gpus_per_worker,
-            max_restarts=_LIVES,
-            max_task_retries=_LIVES,
+            max_restarts=_MAX_RESTARTS,
+            max_task_retries=_MAX_RESTARTS,
             runtime_env=threads,
-        )(_Member)
-        # In a list it is sent as a reference: who has made a worker already need not read it again.
+        )(_Actor)
+        # Inside a list the reference itself is sent: an actor that has its worker need not fetch the object again.
         self._make = [library.put(make)]
-        self._members = [actor.remote(str(Path.cwd())) for _ in range(ray.workers)]
+        self._actors = [actor.remote(str(Path.cwd())) for _ in range(ray.workers)]
 
     def plan(self) -> Any:
-        return self._got(self._members[0].plan.remote(self._make))
+        return self._get(self._actors[0].plan.remote(self._make))
 
     def each(self, pieces: Sequence[int]) -> Iterator[Any]:
-        waiting, free = deque(pieces), list(self._members)
+        # Not `ray.util.ActorPool.map`, which gives an actor its next piece only when the result of its last piece is
+        # returned.  Results are returned in order, so that all actors would wait for the slowest piece.
+        waiting, idle = deque(pieces), list(self._actors)
         running: dict[Any, tuple[Any, int]] = {}
-        made: dict[int, Any] = {}
+        results: dict[int, Any] = {}
         for piece in pieces:
-            while piece not in made:
-                while free and waiting:
-                    member, number = free.pop(), waiting.popleft()
-                    running[member.piece.remote(self._make, number)] = (member, number)
-                (ended,), _ = self._ray.wait(list(running), num_returns=1)
-                member, number = running.pop(ended)
-                made[number] = self._got(ended)
-                free.append(member)
-            yield made.pop(piece)
+            while piece not in results:
+                while idle and waiting:
+                    actor, number = idle.pop(), waiting.popleft()
+                    running[actor.piece.remote(self._make, number)] = (actor, number)
+                (finished,), _ = self._ray.wait(list(running), num_returns=1)
+                actor, number = running.pop(finished)
+                results[number] = self._get(finished)
+                idle.append(actor)
+            yield results.pop(piece)
 
-    def dismiss(self) -> None:
-        for member in self._members:
-            self._ray.kill(member)
+    def shutdown(self) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
 
-    def _got(self, promised: Any) -> Any:
+    def _get(self, reference: Any) -> Any:
+        """Return the object of a reference; an error of the user is raised as it was in the worker."""
         try:
-            return self._ray.get(promised)
+            return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ProbemapError):
                 raise error.cause from None
             if isinstance(error.cause, OSError):
                 raise RunError(
-                    f"a worker could not go on: {error.cause}", "mend that; the same command goes on"
+                    f"a worker failed: {error.cause}", "correct the cause; the same command resumes"
                 ) from None
             raise
         except self._ray.exceptions.RayError as error:
             reason = str(error).strip().split("\n")[0][:200]
             raise RunError(
-                f"a worker died more than {_LIVES} times, or could not start: {reason}",
-                "it may be out of memory: take fewer --workers or smaller batches; the same command goes on",
+                f"a worker died more than {_MAX_RESTARTS} times, or could not start: {reason}",
+                "the memory may be exhausted: use fewer --workers or smaller batches; the same command resumes",
             ) from None
 
 
-class _Member:
-    """What runs in an actor."""
+class _Actor:
+    """The process of one Ray worker."""
 
-    def __init__(self, folder: str) -> None:
-        with suppress(OSError):  # another machine need not have it
-            os.chdir(folder)
+    def __init__(self, directory: str) -> None:
+        with suppress(OSError):  # the directory need not exist on another machine
+            os.chdir(directory)
         self._worker: Worker[Any, Any] | None = None
 
-    def _made(self, make: list[Any]) -> Worker[Any, Any]:
-        # Not when the actor starts: what goes wrong then is told as an actor's death.
+    def _get_worker(self, make: list[Any]) -> Worker[Any, Any]:
+        # Not in __init__: an error there is reported as the death of the actor, without its message.
         if self._worker is None:
-            self._worker = _ray().get(make[0])()
+            self._worker = _import_ray().get(make[0])()
         return self._worker
 
     def plan(self, make: list[Any]) -> Any:
-        return self._made(make).plan()
+        return self._get_worker(make).plan()
 
     def piece(self, make: list[Any], number: int) -> Any:
-        return next(iter(self._made(make).each([number])))
+        return next(iter(self._get_worker(make).each([number])))
 
 
-def _ray() -> Any:
+def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
@@ -175,69 +189,104 @@ def _ray() -> Any:
     return ray
 
 
-def _cpus_each(machines: Sequence[dict[str, float]], ray: RayPool) -> int:
-    """CPUs for each worker: as many as let all be placed, each on one machine; one beside a GPU.
+def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
+    """Return the number of CPUs per worker: one with GPUs, otherwise the largest with which all workers can be placed.
+
+    Parameters
+    ----------
+    nodes : sequence of mappings
+        The resources of each machine: ``CPU`` and ``GPU``.  A worker is placed on a single machine.
 
     Raises
     ------
-    RunError: so many workers will never be placed; Ray would wait for ever.
+    RunError
+        If the workers cannot all be placed; Ray would wait without end.
     """
     gpus = ray.gpus_per_worker
     if gpus > 1 and gpus != int(gpus):
-        raise RunError(f"a worker cannot have {gpus:g} GPUs", "give a whole number, or a share of one")
+        raise RunError(f"a worker cannot have {gpus:g} GPUs", "use a whole number, or a fraction of one GPU")
 
-    def places(cpus: int) -> int:
-        """Workers with so many CPUs that find room."""
+    def capacity(cpus: int) -> int:
+        """Return the number of workers with this number of CPUs that can be placed."""
         return sum(
-            int(min(there.get("CPU", 0) // cpus, there.get("GPU", 0) // gpus if gpus else there.get("CPU", 0)))
-            for there in machines
+            int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else node.get("CPU", 0)))
+            for node in nodes
         )
 
-    if places(1) < ray.workers:
-        each = f"{gpus:g} GPUs" if gpus else "a CPU"
+    if capacity(1) < ray.workers:
+        each = f"{gpus:g} GPUs" if gpus else "one CPU"
         raise RunError(
-            f"{ray.workers} workers with {each} each, and Ray has room for {places(1)}",
-            "take fewer --workers or another --gpus-per-worker, or add machines first",
+            f"{ray.workers} workers with {each} each were requested, but Ray has resources for {capacity(1)}",
+            "use fewer --workers or another --gpus-per-worker, or add machines",
         )
-    most = 1 if gpus else int(max(there.get("CPU", 0) for there in machines))
-    return next(cpus for cpus in range(most, 0, -1) if places(cpus) >= ray.workers)
+    largest = 1 if gpus else int(max(node.get("CPU", 0) for node in nodes))
+    return next(cpus for cpus in range(largest, 0, -1) if capacity(cpus) >= ray.workers)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `number` of `count`, counted from 1."""
+    """Shard `number` of `count`, counted from 1."""
 
     number: int
     count: int
 
-    def of(self, shards: list[int]) -> list[int]:
-        """This share's shards: every `count`-th, so that shares differ by one shard at most."""
-        return [k for k in shards if k % self.count == self.number - 1]
+    def of(self, pieces: Sequence[int]) -> list[int]:
+        """Return every `count`-th piece, so that the sizes of the shards differ by at most one."""
+        return [piece for piece in pieces if piece % self.count == self.number - 1]
 
 
 def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
-    """Read ``2/8``; ``auto`` asks the launcher: a SLURM array's or torchrun's variables.
+    """Convert the text of a shard.
+
+    Parameters
+    ----------
+    text : str
+        ``2/8`` for shard 2 of 8; ``auto`` reads the variables of a SLURM array or of torchrun.
+    environment : mapping of str to str
+        Environment variables.
+
+    Returns
+    -------
+    Shard
 
     Raises
     ------
-    RunError: neither, or a number that is out of range.
+    RunError
+        If the text or the variables are not a shard, or the number is out of range.
     """
     if text == "auto":
-        return _launched(environment)
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        return _shard_of_launcher(environment)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise RunError(f"the shard {text!r} is none", "write i/n with i from 1 to n, as 2/8, or auto")
+        raise RunError(f"{text!r} is not a shard", "write i/n with i from 1 to n, such as 2/8, or auto")
     return Shard(int(match[1]), int(match[2]))
 
 
-def _launched(environment: Mapping[str, str]) -> Shard:
-    def number(name: str, default: int = 0) -> int:
-        return int(environment.get(name, default))
-
+def _shard_of_launcher(environment: Mapping[str, str]) -> Shard:
     if "SLURM_ARRAY_TASK_ID" in environment:
-        step = number("SLURM_ARRAY_TASK_STEP", 1)
-        first = number("SLURM_ARRAY_TASK_MIN")
-        return Shard((number("SLURM_ARRAY_TASK_ID") - first) // step + 1, number("SLURM_ARRAY_TASK_COUNT", 1))
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        return Shard(number("RANK") + 1, number("WORLD_SIZE"))
-    raise RunError("no launcher says which shard this is", "start it from a SLURM array or torchrun, or write i/n")
+        step = _integer(environment, "SLURM_ARRAY_TASK_STEP", 1)
+        offset = _integer(environment, "SLURM_ARRAY_TASK_ID") - _integer(environment, "SLURM_ARRAY_TASK_MIN", 0)
+        shard = Shard(offset // max(step, 1) + 1, _integer(environment, "SLURM_ARRAY_TASK_COUNT", 1))
+    elif "RANK" in environment and "WORLD_SIZE" in environment:
+        shard = Shard(_integer(environment, "RANK") + 1, _integer(environment, "WORLD_SIZE"))
+    else:
+        raise RunError(
+            "no launcher sets the variables from which the shard is read",
+            "start the command from a SLURM array or torchrun, or write i/n",
+        )
+    if not 1 <= shard.number <= shard.count:
+        raise RunError(
+            f"the variables of the launcher give shard {shard.number} of {shard.count}",
+            "check SLURM_ARRAY_TASK_* or RANK and WORLD_SIZE, or write i/n",
+        )
+    return shard
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = environment.get(name, default)
+    try:
+        return int(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise RunError(
+            f"the variable {name} is {value!r:.60}, expected an integer", "write i/n for the shard"
+        ) from None

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
-from test_crew import alone as alone
-from test_crew import cluster as cluster
+from test_workers import alone as alone
+from test_workers import cluster as cluster
 
 from probemap.activations.attention import attention_received
 from probemap.activations.forward import hidden_states

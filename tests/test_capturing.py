@@ -70,10 +70,10 @@ def test_a_launcher_says_which_share_it_is() -> None:
     array = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "4"}
     assert parse_shard("auto", {**array, "SLURM_ARRAY_TASK_STEP": "2"}) == Shard(3, 4)
     assert parse_shard("auto", {"RANK": "0", "WORLD_SIZE": "2"}) == Shard(1, 2)
-    with pytest.raises(RunError, match="no launcher says which shard this is"):
+    with pytest.raises(RunError, match="no launcher sets the variables"):
         parse_shard("auto", {})
     for wrong in ("0/8", "9/8", "2", "a/b", "-1/2", ""):
-        with pytest.raises(RunError, match=f"the shard '{wrong}' is none"):
+        with pytest.raises(RunError, match=f"'{wrong}' is not a shard"):
             parse_shard(wrong)
 
 
