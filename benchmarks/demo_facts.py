@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from probemap.activations.store import ActivationStore
+from probemap.maps.fit import fit_map
+from probemap.maps.gain import with_baselines
+from probemap.maps.probe_map import Cell, ProbeMap
 from probemap.mentions import fold
 from probemap.models.model import load_model
 from probemap.probing.baselines import baselines
-from probemap.probing.fit import fit_map
-from probemap.probing.gain import with_baselines
-from probemap.probing.probe_map import Cell, ProbeMap
 from probemap.runs.integrity import read_answers, read_p_true
 from probemap.runs.run import Run
 

@@ -12,11 +12,11 @@ from report import head, machine, row, write
 from sklearn.linear_model import LogisticRegression
 
 from probemap.detectors.fit import fit_detector
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Floats, aucs, by_group, difference, interval
 from probemap.probing.baselines import baselines
 from probemap.probing.folds import assign_folds, group_numbers
 from probemap.probing.metrics import calibration_errors
-from probemap.probing.probe_map import ProbeMap
 from probemap.runs.integrity import question_groups, read_answers, states_of
 from probemap.runs.run import Run
 

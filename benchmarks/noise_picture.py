@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from probemap.activations.store import ActivationStore
+from probemap.maps.fit import _shuffles, fit_map
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import interval
-from probemap.probing.fit import _shuffles, fit_map
-from probemap.probing.probe_map import ProbeMap
 from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
 from probemap.views.heatmap import MapDisplay

@@ -1,6 +1,6 @@
 """Is the paper's map what scikit-learn alone gives?  ``python benchmarks/paper_protocol.py RUN [SEEDS]``.
 
-Ours: `probing.paper.fit_paper_map`.  Theirs: the loop that the protocol describes, written out, over all cells:
+Ours: `maps.paper.fit_paper_map`.  Theirs: the loop that the protocol describes, written out, over all cells:
 rows stay in the order in which ``train_test_split`` leaves them, and the AUC is that of wrong answers by their
 probability.
 That order matters where lbfgs stops at 100 steps, since rounding, which depends on it, decides where: so the loop is
@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
 
 from probemap.activations.store import ActivationStore
-from probemap.probing.paper import fit_paper_map
+from probemap.maps.paper import fit_paper_map
 from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
 
@@ -52,7 +52,7 @@ def main(folder: str, seeds: int) -> None:
     correct, located = [j.verdict.correct for j in judgements], [j.span is not None for j in judgements]
     store = ActivationStore.open(run.path / "activations")
     lines = [
-        "AUC of every cell of a run by the research code's protocol: `probemap.probing.paper.fit_paper_map` against a "
+        "AUC of every cell of a run by the research code's protocol: `probemap.maps.paper.fit_paper_map` against a "
         f"direct loop over scikit-learn, both with one BLAS thread.  Met: |ΔAUC| ≤ {LIMIT:g} in all cells.",
         "",
         machine(),

@@ -29,8 +29,8 @@ from states import synthetic
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
+from probemap.maps.fit import _Cores, _shuffles, _together, fit_map
 from probemap.probing.cell_scores import AUTO_STRENGTHS, _Designs
-from probemap.probing.fit import _Cores, _shuffles, _together, fit_map
 from probemap.probing.folds import assign_folds
 from probemap.probing.logistic.space import Space
 
@@ -282,7 +282,7 @@ def table(folder: Path, d: int, decay: float, repeats: int, rate: tuple[float, f
 MEMORY = """
 import sys, threading
 import numpy as np
-import probemap, probemap.probing.fit, sklearn.linear_model, xarray
+import probemap, probemap.maps.fit, sklearn.linear_model, xarray
 peak = 0
 def own(name="RssAnon"):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))

@@ -11,7 +11,7 @@ from pathlib import Path
 from report import head, machine, row, write
 
 from probemap.runs.run import Run
-from probemap.studies.tables import Table, compact
+from probemap.tables import Table, compact
 
 STUDIES = ("baselines", "errors", "choose")
 LEAVES_OUT = {"meaning"}

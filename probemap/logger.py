@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is counted, done, total)."""
+"""Called with (what is counted, number done, total)."""
 
 
 @dataclass(frozen=True)
@@ -16,3 +16,4 @@ class Logger:
 
 
 SILENT = Logger()
+"""Discards everything."""

@@ -1,23 +1,25 @@
-"""The vocabulary of the house: what flows from step to step, as frozen values, and the errors.
+"""Data classes that are passed from step to step, and the exceptions.
 
-Knows nothing of models, files or arrays.  Axis letters used in every docstring of the package:
-``n`` answers, ``n_layers``, ``n_positions``, ``d`` width of the hidden states.
+All values are immutable, and independent of models, files and arrays.  Dimensions in the docstrings of the package:
+``n`` answers, ``n_layers``, ``n_positions``, ``d`` hidden size.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
-"""How a task's answers are judged and located, see :class:`Task`."""
+"""How the answers to a task are graded and located, see `Task`."""
 
 
 class ProbemapError(Exception):
-    """Something that the user can mend: what was got, what was expected, and a hint what to do.
+    """Base class of all errors that the user can correct.
 
     Parameters
     ----------
-    problem: what was got and what was expected, one or two sentences.
-    hint: what to do next; printed on a line of its own.
+    problem : str
+        What was received and what was expected, in one or two sentences.
+    hint : str
+        What to do; printed on a separate line.
     """
 
     def __init__(self, problem: str, hint: str = "") -> None:
@@ -27,51 +29,66 @@ class ProbemapError(Exception):
 
 
 class DataError(ProbemapError):
-    """Questions that cannot be used: a missing file, a bad row, duplicate ids."""
+    """Invalid input data: a missing file, an invalid row, duplicate ids."""
 
 
 class ModelError(ProbemapError):
-    """A model that cannot be found, loaded or read from."""
+    """A model or a server that cannot be found, loaded or used."""
 
 
 class RunError(ProbemapError):
-    """A run folder whose content does not fit what is asked of it."""
+    """A run directory or an environment that does not permit the requested operation."""
 
 
 class StoreError(ProbemapError):
-    """Captured states that are missing, damaged or not representable."""
+    """Captured states that are missing, damaged, or outside of the range of their dtype."""
 
 
 class MapError(ProbemapError):
-    """Labels or states from which no map can be made."""
+    """Labels or states from which no map can be fitted."""
 
 
 class TooFewError(MapError):
-    """Too few right or too few wrong answers for a map."""
+    """Too few correct or too few incorrect answers to fit a map."""
 
 
 class DetectorError(ProbemapError):
-    """A detector that cannot be made or used: a damaged file, or another model than its own."""
+    """A detector that cannot be fitted or used: a damaged file, or a model that it was not made for."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its accepted answers."""
+    """A question with its accepted answers.
+
+    Examples
+    --------
+    >>> from probemap import Example
+    >>> Example("lima", "Of which country is Lima the capital?", ("Peru", "Republic of Peru")).answers[0]
+    'Peru'
+    """
 
     id: str
     """Unique within a task."""
     question: str
     answers: tuple[str, ...]
-    """Accepted answers, the preferred spelling first; empty only where verdicts come with the answers."""
+    """Accepted answers, the preferred spelling first; empty only if the verdicts come with the answers."""
     choices: tuple[str, ...] = ()
-    """The closed set that the answer comes from, if the question has one of its own."""
+    """The closed set that the answer comes from, if this question has one."""
     context: str = ""
-    """Text to read before answering, if any."""
+    """Text to read before answering; may be empty."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Questions of one kind, with how they are asked, judged and located."""
+    """Questions of one kind, with their prompt and the way in which answers are graded and located.
+
+    Examples
+    --------
+    >>> from probemap import Example, Task
+    >>> questions = (Example("lima", "Of which country is Lima the capital?", ("Peru",)),)
+    >>> Task("capitals", questions, "open").prompt
+    '{question}'
+    """
 
     name: str
     examples: tuple[Example, ...]
@@ -82,76 +99,94 @@ class Task:
     possible: tuple[tuple[str, ...], ...] = ()
     """For ``names``: every possible answer as a group of spellings, the preferred one first."""
     prompt: str = "{question}"
-    """What is put to the model; fields ``{question}``, ``{context}``, ``{choices}`` ("Rome, Paris") and ``{letters}``
-    (a line per choice, "A) Rome")."""
+    """Template of the prompt, with the fields ``{question}``, ``{context}``, ``{choices}`` ("Rome, Paris") and
+    ``{letters}`` (one line per choice, "A) Rome")."""
     shots: tuple[tuple[str, str], ...] = ()
-    """Worked examples shown before each question: (what is asked, what is answered)."""
+    """Worked examples that precede each question: (prompt, answer)."""
     max_new_tokens: int = 64
-    """Answers are cut off after this many tokens."""
+    """Length limit of the answers."""
     source: str = ""
-    """Where the questions come from, with the licence."""
+    """Origin of the questions, with the licence."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Is the answer right?"""
+    """Whether an answer is correct.
+
+    Examples
+    --------
+    >>> from probemap import Verdict
+    >>> Verdict(False, "names another answer").correct
+    False
+    """
 
     correct: bool | None
-    """None: undecided.  Undecided answers are dropped from the map and counted, never guessed."""
+    """None: undecided.  Undecided answers are excluded from maps and counted, never guessed."""
     reason: str
-    """Why, in words that can be counted, e.g. ``names another answer``."""
+    """One of few phrases that can be counted, e.g. ``names another answer``."""
 
 
 @dataclass(frozen=True)
 class TextAnswer:
-    """A text that somebody else produced for a question: another engine, or you, long ago."""
+    """The text of an answer that was not generated in process: from a server or from a file."""
 
     id: str
-    """The example's id."""
+    """Id of the example."""
     text: str
     stopped: bool = True
-    """False if it was cut off."""
+    """False if the answer was cut off."""
     prompt: str | None = None
-    """What the model saw, template included; None: what probemap would have put to it."""
+    """The text that the model saw, template included; None: the prompt that probemap makes for the example."""
     verdict: Verdict | None = None
-    """None: to be judged."""
+    """None: to be graded."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the model said: the very token ids that it saw and produced, prompt first."""
+    """The output of a model: the exact token ids that it saw and produced, prompt first.
+
+    Examples
+    --------
+    >>> from probemap import Answer
+    >>> answer = Answer(
+    ...     id="sum", prompt="2 + 3?", text=" It is 5", token_ids=(7, 8, 9, 4, 5, 6), n_prompt=3,
+    ...     offsets=((0, 1), (1, 3), (3, 6), (0, 3), (3, 6), (6, 8)), logprobs=(-0.1, -0.2, -0.3), stopped=False,
+    ... )
+    >>> answer.produced_ids, answer.token_texts
+    ((4, 5, 6), (' It', ' is', ' 5'))
+    """
 
     id: str
-    """The example's id."""
+    """Id of the example."""
     prompt: str
     """The text whose tokens are ``token_ids[:n_prompt]``, template included."""
     text: str
     """The decoded answer, without the token that ended it."""
     token_ids: tuple[int, ...]
-    """Prompt ids, then produced ids, the ending token (if one came) included."""
+    """Prompt ids, then produced ids, including the token that ended the answer if there is one."""
     n_prompt: int
-    """How many of `token_ids` are the prompt."""
+    """Number of prompt tokens."""
     offsets: tuple[tuple[int, int], ...]
-    """For each token the characters that it holds at least one byte of, (start, stop): in `prompt` for
-    the prompt's tokens, in `text` for the produced ones.  Tokens that share the bytes of one character
-    overlap; the ending token holds none."""
+    """For each token the characters of which it contains at least one byte, (start, stop): in `prompt` for the prompt
+    tokens, in `text` for the produced ones.  Tokens that share the bytes of one character overlap; the token that ended
+    the answer has an empty range."""
     logprobs: tuple[float, ...]
-    """Natural-log probability of each produced token, given all before it, at temperature 1."""
+    """Natural logarithm of the probability of each produced token given all earlier ones, at temperature 1."""
     stopped: bool
     """True if the model ended its answer; False if it was cut off at the token limit."""
     verdict: Verdict | None = None
-    """Given with the answer by who made it; None: to be judged."""
+    """A verdict that came with the answer; None: to be graded."""
     n_reasoning: int = 0
-    """How many of the produced tokens, from the first on, are a thinking model's reasoning."""
+    """Number of produced tokens, counted from the first, that are the reasoning of a thinking model."""
 
     @property
     def answer_start(self) -> int:
-        """Index into `token_ids` of the answer's first token, behind prompt and reasoning."""
+        """Index into `token_ids` of the first token of the answer, after prompt and reasoning."""
         return self.n_prompt + self.n_reasoning
 
     @property
     def final(self) -> "Answer":
-        """The answer behind its reasoning, which counts as part of the prompt; the same token ids."""
+        """The same answer with its reasoning counted as part of the prompt; the token ids are the same."""
         if not self.n_reasoning:
             return self
         start = self.answer_start
@@ -174,33 +209,42 @@ class Answer:
 
     @property
     def produced_ids(self) -> tuple[int, ...]:
+        """The token ids after the prompt, reasoning included."""
         return self.token_ids[self.n_prompt :]
 
     @property
     def token_texts(self) -> tuple[str, ...]:
-        """`text` cut into the produced tokens; a character that several tokens share belongs to the first of them."""
-        made, at = [], 0
+        """`text` split into the produced tokens; a character that several tokens share belongs to the first of them."""
+        texts, end = [], 0
         for start, stop in self.offsets[self.n_prompt :]:
-            made.append(self.text[max(at, start) : stop])
-            at = max(at, stop)
-        return tuple(made)
+            texts.append(self.text[max(end, start) : stop])
+            end = max(end, stop)
+        return tuple(texts)
 
 
 @dataclass(frozen=True)
 class Span:
-    """The exact answer inside an answer."""
+    """The tokens of the exact answer inside an answer.
+
+    Examples
+    --------
+    >>> from probemap import Span
+    >>> span = Span(start=7, stop=9, text="Austria")
+    >>> span.stop - span.start
+    2
+    """
 
     start: int
-    """Index into ``Answer.token_ids`` of its first token."""
+    """Index into ``Answer.token_ids`` of the first token."""
     stop: int
-    """Index after its last token."""
+    """Index after the last token."""
     text: str
-    """The exact answer's characters, as they stand in ``Answer.text``."""
+    """The characters of the exact answer, as in ``Answer.text``."""
 
 
 @dataclass(frozen=True)
 class PTrueScore:
-    """One line of ``p_true.jsonl``: how likely the model holds its own answer for true."""
+    """One line of ``p_true.jsonl``: the probability that the model assigns to its own answer being true."""
 
     id: str
     p_true: float
@@ -209,21 +253,32 @@ class PTrueScore:
 
 @dataclass(frozen=True)
 class JudgeResponse:
-    """One line of ``opinions.jsonl``: what a model that judges or locates was asked, and what it said."""
+    """One line of ``opinions.jsonl``: the response of a language model that grades or locates."""
 
     who: str
+    """Name of the language model, with its revision or address."""
     about: str
-    """What it was asked for, with a mark of the worked examples that it was shown."""
+    """Name of the task, with a hash of its prompt and worked examples."""
     asked: str
+    """The prompt."""
     said: str
+    """The response."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One line of ``verdicts.jsonl``: verdict and exact answer of one answer."""
+    """One line of ``verdicts.jsonl``: the verdict on an answer and its exact answer.
+
+    Examples
+    --------
+    >>> from probemap import Judgement, Verdict
+    >>> Judgement("lima", Verdict(None, "refusal"), span=None, no_span="no exact answer found").verdict.correct is None
+    True
+    """
 
     id: str
     verdict: Verdict
     span: Span | None
-    """None: no exact answer was found; then `no_span` says why."""
+    """None: no exact answer was found."""
     no_span: str = ""
+    """Why there is no span; empty if there is one."""

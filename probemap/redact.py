@@ -1,37 +1,38 @@
-"""What others complain of, in one line, without the keys that they were sent: some servers repeat them."""
+"""Error messages of other libraries without the secrets that were passed to them: some servers repeat the key."""
 
 import os
 import re
 from pathlib import Path
 
-LONGEST = 300
-"""Characters of a complaint that are told."""
+MAX_LENGTH = 300
+"""Characters of an error message that are shown."""
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
-_SHORTEST = 6
-"""Shorter values are words that stand in texts anyway."""
+_MIN_LENGTH = 6
+"""Shorter values are ordinary words that occur in texts by chance."""
 
 
 def redacted_message(error: BaseException) -> str:
-    """The first line of an error's text, or its type, `without_secrets`."""
-    line = without_secrets(str(error)).strip().split("\n")[0]
-    return line[:LONGEST] or type(error).__name__
+    """Return the first line of an error message without secrets, or the type of the error if it has no message."""
+    line = redact_secrets(str(error)).strip().split("\n")[0]
+    return line[:MAX_LENGTH] or type(error).__name__
 
 
-def without_secrets(text: str) -> str:
-    """The text with ``…`` wherever a secret stood in it.
+def redact_secrets(text: str) -> str:
+    """Return the text with ``…`` in place of each secret.
 
-    A secret is what `hf auth login` keeps, and any variable whose name ends in TOKEN, KEY, SECRET, PASSWORD or so.
+    Secrets are the token that ``hf auth login`` stores, and the values of environment variables whose name ends in
+    TOKEN, KEY, SECRET, PASSWORD, PASSWD or CREDENTIALS.
     """
-    held = [value.strip() for name, value in os.environ.items() if _SECRET.search(name)]
-    for secret in sorted({*held, _of_the_hub()}, key=len, reverse=True):  # one may be a part of another
-        if len(secret) >= _SHORTEST:
+    secrets = {value.strip() for name, value in os.environ.items() if _SECRET.search(name)} | {_hub_token()}
+    for secret in sorted(secrets, key=len, reverse=True):  # a secret may be part of a longer one
+        if len(secret) >= _MIN_LENGTH:
             text = text.replace(secret, "…")
     return text
 
 
-def _of_the_hub() -> str:
-    """What `hf auth login` has written, where it writes it."""
+def _hub_token() -> str:
+    """Return the token that ``hf auth login`` stored, or an empty string."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     try:
         return (Path(os.environ.get("HF_TOKEN_PATH") or Path(home) / "token").expanduser()).read_text().strip()

@@ -213,7 +213,14 @@ def make_answer(text: str, tokens: list[str], prompt: list[str], *, stopped: boo
             start += len(piece)
     n = len(prompt) + len(tokens)
     return Answer(
-        id_, "".join(prompt), text, tuple(range(n)), len(prompt), tuple(offsets), (-0.5,) * len(tokens), stopped
+        id=id_,
+        prompt="".join(prompt),
+        text=text,
+        token_ids=tuple(range(n)),
+        n_prompt=len(prompt),
+        offsets=tuple(offsets),
+        logprobs=(-0.5,) * len(tokens),
+        stopped=stopped,
     )
 
 

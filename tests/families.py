@@ -68,7 +68,18 @@ def some_answers(model: Model, n: int = 9) -> list[Answer]:
     for i in range(n):
         prompt, said = int(draw.integers(3, 30)), int(draw.integers(3, 12))
         ids = tuple(int(t) for t in draw.integers(5, size, prompt + said))
-        made.append(Answer(f"a{i}", "", "", ids, prompt, ((0, 0),) * len(ids), (-1.0,) * said, True))
+        made.append(
+            Answer(
+                id=f"a{i}",
+                prompt="",
+                text="",
+                token_ids=ids,
+                n_prompt=prompt,
+                offsets=((0, 0),) * len(ids),
+                logprobs=(-1.0,) * said,
+                stopped=True,
+            )
+        )
     return made
 
 

@@ -13,7 +13,7 @@ import huggingface_hub
 import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from serving_here import running
+from serving import serve_app
 
 TOKEN = "hf_PLANTEDplantedPLANTEDplanted000001"
 """Of the only user, whose name is ``me``; others may read what is public."""
@@ -154,7 +154,7 @@ def create_app(hub: Hub) -> FastAPI:
 def hub_here(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
     """huggingface_hub speaks with this hub, as its user, and keeps what it fetches in an empty cache."""
     hub = Hub()
-    with running(create_app(hub)) as client:
+    with serve_app(create_app(hub)) as client:
         hub.url = str(client.base_url).rstrip("/")
         constants = huggingface_hub.constants
         for name, value in (

@@ -16,7 +16,7 @@ import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 
 from probemap.cli.main import main
-from probemap.probing.probe_map import ProbeMap
+from probemap.maps.probe_map import ProbeMap
 
 VERBS = ["run", "demo", "answer", "judge", "capture", "p-true", "map", "plot", "show", "inspect", "tasks", "positions"]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from probemap.maps.fit import fit_map
+from probemap.maps.gain import with_baselines
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.baselines import Baseline
-from probemap.probing.fit import fit_map
-from probemap.probing.gain import with_baselines
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
 
 NAMES = ("last_q", "exact_answer_last")

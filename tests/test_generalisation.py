@@ -22,7 +22,7 @@ from probemap.studies.generalisation import (
     generalisation_table,
     pairs_of,
 )
-from probemap.studies.tables import Interval, Table
+from probemap.tables import Interval, Table
 
 POSITIONS = ["last_q", "exact_answer_last"]
 

@@ -17,9 +17,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from test_values import from_scores, some
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.probing.metrics import measure, subtract
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError
 from probemap.views import figures
 from probemap.views.curves import plot_curves

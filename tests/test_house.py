@@ -16,27 +16,27 @@ PACKAGE = ROOT / "probemap"
 MODULES = structure.read_modules(ROOT)
 FILES = {name: module for name, module in MODULES.items() if not module.is_package}
 GRAPH = structure.import_graph(MODULES)
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Packages")[1].split("\n## ")[0]
 
-MANY_ARGUMENTS = {"probing.fit.fit_map", "detectors.fit.fit_detector"}
+MANY_ARGUMENTS = {"maps.fit.fit_map", "detectors.fit.fit_detector"}
 """Functions with one argument per option, like the verbs of the command line."""
 
 ENVIRONMENT = {"cli.main", "workers"}
 """Modules that set environment variables: of their own process, or of a worker process."""
 
 # Not met yet; to be lowered, never raised.
-IMPORTS_UPWARD = {("probing.probe_map", "views.notebook"), ("detectors.detector", "detectors.scorer")}
-MAX_MODULES_IN_CYCLES = 12
+IMPORTS_UPWARD = {("detectors.detector", "detectors.scorer")}
+MAX_MODULES_IN_CYCLES = 2
 MAX_DEMONSTRATIVE = 7.2  # % of bindings
 MAX_POSITIONAL_CALLS = 91
-MANY_ARGUMENTS |= {"models.generate.generate_answers", "probing.probe_map.map_from_scores", "studies.errors.study"}
+MANY_ARGUMENTS |= {"models.generate.generate_answers", "maps.probe_map.map_from_scores", "studies.errors.study"}
 MANY_ARGUMENTS |= {"runs.pipeline.run_all"}
 
 
 def module_order() -> list[str]:
-    """Return all modules in the order in which the README and the docstrings of packages list them."""
+    """Return all modules in the order in which CONTRIBUTING.md and the docstrings of packages list them."""
     order: list[str] = []
-    for name, suffix in re.findall(r"^  (\w+)(\.py|/) ", README, re.MULTILINE):
+    for name, suffix in re.findall(r"^  (\w+)(\.py|/) ", PACKAGES, re.MULTILINE):
         order += [name] if suffix == ".py" else modules_of(name)
     return order
 

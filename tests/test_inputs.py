@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probemap.detectors.fit import fit_detector
+from probemap.maps.fit import fit_map
+from probemap.maps.gain import with_baselines
+from probemap.maps.paper import fit_paper_map
 from probemap.probing.baselines import Baseline
-from probemap.probing.fit import fit_map
-from probemap.probing.gain import with_baselines
 from probemap.probing.inputs import elements, parse_groups, parse_labels, parse_mask, parse_names, parse_values
-from probemap.probing.paper import fit_paper_map
 from probemap.records import MapError, Verdict
 
 N = 60

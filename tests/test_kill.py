@@ -14,8 +14,8 @@ import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from transformers import GenerationConfig
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.models.loading import Loader
-from probemap.probing.probe_map import ProbeMap
 from probemap.runs.options import Answering
 from probemap.runs.pipeline import answer
 
@@ -99,8 +99,8 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("probemap.activations.reader", "hidden_states", 5),
         ("probemap.activations.storage", "LocalStorage.write", 2),
         ("probemap.models.p_true", "logits_at", 2),
-        ("probemap.probing.fit", "assign_folds", 1),
-        ("probemap.probing.probe_map", "ProbeMap.to_bytes", 1),
+        ("probemap.maps.fit", "assign_folds", 1),
+        ("probemap.maps.probe_map", "ProbeMap.to_bytes", 1),
         ("probemap.views.figures", "save_figure", 2),
     ],
     ids=lambda kill: kill[1],

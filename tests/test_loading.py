@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from families import some_answers
-from test_capture import NAMES
+from test_forward import NAMES
 
 from probemap.activations.forward import hidden_states
 from probemap.models.loading import Loader

@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.probing.fit import fit_map
+from probemap.maps.fit import fit_map
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.folds import assign_folds
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
 
 NAMES = ("last_q", "exact_answer_last", "-1")
@@ -263,7 +263,7 @@ def test_differences_of_cells_columns_and_maps() -> None:
 
 
 def test_shuffling_moves_whole_groups() -> None:
-    from probemap.probing.fit import _shuffles
+    from probemap.maps.fit import _shuffles
 
     group = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5])
     labels = np.array([1, 0, 1, 0, 1, 0, 1, 0, 0], bool)
@@ -281,7 +281,7 @@ def test_the_floor_is_the_highest_cell_under_shuffled_labels() -> None:
     assert 0.5 < np.median(floor) < 0.62
     assert floor.max() < made.best()[0].auc
     # one shuffled label set alone, fitted as real labels, gives the same maximum
-    from probemap.probing.fit import _shuffles
+    from probemap.maps.fit import _shuffles
 
     labels = _shuffles(correct, np.arange(240), 40, 0)[0]
     plan_fold = made.data["fold"].values[0]
@@ -460,3 +460,18 @@ def test_devices_and_shapes_that_cannot_be_used() -> None:
         fit_map(states, correct, positions=NAMES, groups=list(range(5)))
     with pytest.raises(MapError, match="3 different questions cannot be split into 5 folds"):
         fit_map(states, correct, positions=NAMES, groups=[i % 3 for i in range(240)])
+
+
+def test_probe_map_plot_returns_a_display_that_saves_and_shows_itself(tmp_path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    states, correct = planted()
+    probe_map = fit_map(states, correct, positions=NAMES).only(NAMES[1:])
+    assert isinstance(probe_map, ProbeMap)
+    display = probe_map.plot(value="accuracy", cmap="Greens")
+    assert plt.get_fignums() == [display.figure.number], "pyplot shows it"
+    plt.close(display.figure)
+    assert np.asarray(display.axes[0].images[0].get_array()).shape == (3, 2)
+    assert display._repr_png_().startswith(b"\x89PNG")
+    display.save(tmp_path / "map.svg")
+    assert "exact_answer_last" in (tmp_path / "map.svg").read_text()

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from test_report import NAMES, leaf
 from test_values import from_scores, some
 
-from probemap.probing.probe_map import ProbeMap
+from probemap.maps.probe_map import ProbeMap
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
 from probemap.views.diagnostics import probabilities

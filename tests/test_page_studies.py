@@ -18,10 +18,10 @@ from probemap.records import RunError
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
 from probemap.runs.steps.studies import baselines
-from probemap.studies.generalisation import COLUMNS, Pair
+from probemap.studies.generalisation import COLUMNS, Pair, matrix_of
 from probemap.studies.ranking import COLUMNS as RANKING_COLUMNS
-from probemap.studies.tables import Interval, Table
-from probemap.views.matrix import draw_matrix, matrix_of, save_matrix
+from probemap.tables import Interval, Table
+from probemap.views.matrix import draw_matrix, save_matrix
 from probemap.views.report import Sheet, Study, render
 
 
@@ -42,7 +42,7 @@ def generalisation(first: str = "cities", second: str = "sums") -> Study:
         pair(second, second, 0.7),
     ]
     cells = tuple(p.cells() for p in pairs)
-    return Study(Table("Generalisation", COLUMNS, cells, ("The sign of the probe is reversed.",)), pairs)
+    return Study(Table("Generalisation", COLUMNS, cells, ("The sign of the probe is reversed.",)), matrix_of(pairs))
 
 
 RANKED = Table(
@@ -138,10 +138,10 @@ def test_to_csv_escapes_formulas() -> None:
 
 
 def test_draw_matrix_shows_the_numbers() -> None:
-    pairs = generalisation().pairs
-    names, (values, _, _) = matrix_of(pairs, "auc")
-    assert (names, values[0].tolist()) == (["cities", "sums"], [0.85, 0.2])
-    figure = draw_matrix(pairs)
+    matrix = generalisation().matrix
+    assert matrix is not None
+    assert (matrix.names, matrix.auc[0, 0].tolist()) == (("cities", "sums"), [0.85, 0.2])
+    figure = draw_matrix(matrix)
     left, right = figure.axes[0], figure.axes[1]
     assert left.images[0].get_array().tolist() == [[0.85, 0.8], [None, 0.7]]  # type: ignore[union-attr]
     assert left.images[0].get_clim() == (0.5, 1.0)
@@ -156,7 +156,9 @@ def test_draw_matrix_shows_the_numbers() -> None:
 
 
 def test_save_matrix_shows_names_with_dollar_signs(tmp_path: Path) -> None:
-    save_matrix(generalisation("$\\frac$", "a$b$ " + "x" * 300).pairs, tmp_path / "transfer.svg")
+    matrix = generalisation("$\\frac$", "a$b$ " + "x" * 300).matrix
+    assert matrix is not None
+    save_matrix(matrix, tmp_path / "transfer.svg")
     drawn = (tmp_path / "transfer.svg").read_text()
     assert "$\\frac$" in drawn
     assert f"a$b$ {'x' * 34}…" in drawn

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
-from probemap.probing.paper import LABEL, fit_paper_map
+from probemap.maps.paper import LABEL, fit_paper_map
 
 NAMES = ("last_q", "-1")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from probemap import fit_map
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import auc_values
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import TooFewError
 from probemap.studies.ranking import PROBES, Predictor, rank_predictors, rank_ranges, rows_of_map
 

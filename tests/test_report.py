@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_values import from_scores, some
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.metrics import measure, subtract
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError, Example, Judgement, MapError, RunError, Span, Verdict
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report, sheet

@@ -147,7 +147,7 @@ def test_what_this_version_could_not_find_in_an_answer_is_refused(detector: Dete
     with pytest.raises(DetectorError, match=r"found by 'oracle'.*does not know\nhint: there are names"):
         Scorer(other, chat_model)
     nowhere = replace(detector.main, cells=(Cell(2, "middle"),))
-    with pytest.raises(DataError, match=r"there is no position 'middle'; there are "):
+    with pytest.raises(DataError, match=r"there is no position 'middle'; the positions are "):
         Scorer(replace(detector, main=nowhere), chat_model)
 
 

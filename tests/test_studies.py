@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from probemap.cli.main import app
 from probemap.logger import Logger
+from probemap.maps.fit import fit_map
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
 from probemap.models.retokenize import retokenise_with_logprobs
-from probemap.probing.fit import fit_map
 from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs import integrity as contents
 from probemap.runs.integrity import answers_of

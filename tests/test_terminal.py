@@ -4,7 +4,7 @@ import numpy as np
 from rich.style import Style
 
 from probemap import fit_map
-from probemap.probing.probe_map import ProbeMap
+from probemap.maps.probe_map import ProbeMap
 from probemap.views.terminal import map_text, scored
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from probemap.probing.probe_map import ProbeMap
+from probemap.maps.probe_map import ProbeMap
 from probemap.records import RunError
 from probemap.runs.run import Run
 from probemap.runs.steps.plot import plot

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from probemap.maps.fit import fit_map
+from probemap.maps.probe_map import ProbeMap, map_from_scores
 from probemap.probing.auc import Estimate, means, standardised_differences
-from probemap.probing.fit import fit_map
 from probemap.probing.metrics import VALUES, measure, shared_limits, subtract, with_attention
-from probemap.probing.probe_map import ProbeMap, map_from_scores
 from probemap.records import MapError
 
 

@@ -1,4 +1,4 @@
-"""States that vLLM wrote: found by their tokens, put under the right layer, and compared with the model's own."""
+"""States that vLLM extracted are matched by tokens, assigned to the correct layer, and equal captured states."""
 
 import json
 from collections.abc import Sequence
@@ -27,49 +27,50 @@ from probemap.runs.verify import check
 def run(chat_folder: Path, tmp_path: Path) -> Run:
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(8)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    made = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", Answering(max_new_tokens=6))
-    judge(made, Judging("none"))
-    return made
+    run = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", Answering(max_new_tokens=6))
+    judge(run, Judging("none"))
+    return run
 
 
-def extract(model: Model, answers: Sequence[Answer], folder: Path, layers: list[int], short: int = 1) -> Path:
-    """What vLLM would write: the residual stream entering each of `layers`, of all tokens but the last `short`."""
+def write_extracted(model: Model, answers: Sequence[Answer], folder: Path, layers: list[int], omitted: int = 1) -> Path:
+    """Write the files that vLLM would write: the residual stream that enters each of `layers`, for all tokens but the
+    last `omitted`."""
     folder.mkdir()
-    for number, one in enumerate(answers):
-        ids = torch.tensor([one.token_ids[: len(one.token_ids) - short]])
+    for number, record in enumerate(answers):
+        ids = torch.tensor([record.token_ids[: len(record.token_ids) - omitted]])
         with torch.inference_mode():
             states = model.network(ids, output_hidden_states=True).hidden_states
-        kept = torch.stack([states[k][0] for k in layers], dim=1).contiguous()
-        save_file({"hidden_states": kept, "token_ids": ids[0]}, folder / f"request-{number}.safetensors")
+        extracted = torch.stack([states[k][0] for k in layers], dim=1).contiguous()
+        save_file({"hidden_states": extracted, "token_ids": ids[0]}, folder / f"request-{number}.safetensors")
     return folder
 
 
-def test_states_from_vllm_are_those_that_would_be_captured(run: Run, chat_model: Model, tmp_path: Path) -> None:
+def test_import_states_equals_a_capture(run: Run, chat_model: Model, tmp_path: Path) -> None:
     answers = answers_of(run, run.task())
-    folder = extract(chat_model, answers[::-1], tmp_path / "vllm", [1, 3])
-    told: list[str] = []
-    import_states(run, folder, [1, 3], positions="last_q,first_answer,-2,-1", logger=Logger(told.append))
-    assert told == [
+    folder = write_extracted(chat_model, answers[::-1], tmp_path / "vllm", [1, 3])
+    messages: list[str] = []
+    import_states(run, folder, [1, 3], positions="last_q,first_answer,-2,-1", logger=Logger(messages.append))
+    assert messages == [
         "8 probed tokens lie behind what vLLM wrote (it leaves out the last token): their positions are missing"
     ]
     store = ActivationStore.open(run.path / "activations")
     assert store.layout.layer_numbers == [0, 2]
     assert np.isnan(store.read(2, "-1")).all()
-    found = check(run, n=8)
-    assert found.largest < 1e-5
-    capture_too = {name: store.read(2, name) for name in ("last_q", "first_answer", "-2")}
+    parity = check(run, n=8)
+    assert parity.largest < 1e-5
+    imported = {name: store.read(2, name) for name in ("last_q", "first_answer", "-2")}
     capture(run, Capturing("last_q,first_answer,-2,-1"), redo=True)
-    own = ActivationStore.open(run.path / "activations")
-    for name, states in capture_too.items():
-        np.testing.assert_allclose(states, own.read(2, name), atol=2e-5)
+    captured = ActivationStore.open(run.path / "activations")
+    for name, states in imported.items():
+        np.testing.assert_allclose(states, captured.read(2, name), atol=2e-5)
 
 
-def test_what_does_not_fit_is_refused(run: Run, chat_model: Model, tmp_path: Path) -> None:
+def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Model, tmp_path: Path) -> None:
     answers = answers_of(run, run.task())
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="holds no hidden states"):
         import_states(run, tmp_path / "empty", [1])
-    folder = extract(chat_model, answers, tmp_path / "vllm", [1, 3])
+    folder = write_extracted(chat_model, answers, tmp_path / "vllm", [1, 3])
     with pytest.raises(StoreError, match="the files hold 2 layers, got 1 layer ids: 1"):
         import_states(run, folder, [1])
     with pytest.raises(StoreError, match="the files hold 2 layers, got 2 layer ids: 0, 1"):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_values import from_scores
 
+from probemap.maps.gain import with_baselines
+from probemap.maps.probe_map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.probing.baselines import Baseline
-from probemap.probing.gain import with_baselines
-from probemap.probing.probe_map import ProbeMap
 from probemap.views.words import Description, _names, describe
 
 LAYERS = 12

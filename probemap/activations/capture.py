@@ -14,12 +14,8 @@ from probemap.activations.memory import MemoryStore
 from probemap.activations.reader import Reader, fill_store, layout_for
 from probemap.activations.store import ActivationStore
 from probemap.models.model import Model
-from probemap.positions import POSITIONS, Indices, Position, check_position, parse_positions, token_indices
+from probemap.positions import POSITIONS, PositionsLike, check_position, parse_positions, token_indices
 from probemap.records import Answer, DataError, Span
-
-Rule = str | Position | Callable[[Answer, Span | None], int | None]
-"""The rule of a position: the name of a built-in position, a `Position`, or a function of (answer, exact answer) that
-returns an index into ``Answer.token_ids`` or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +107,7 @@ def capture(
     answers: Sequence[Answer],
     spans: Sequence[Span | None] | None = None,
     *,
-    positions: str | Sequence[str] | Mapping[str, Rule] | None = None,
+    positions: PositionsLike = None,
     site: str | Site = "resid",
     layers: str | Sequence[int] | None = None,
     batch_size: int = 32,
@@ -127,10 +123,10 @@ def capture(
     answers : sequence of Answer
     spans : sequence of (Span or None), optional
         The exact answer of each answer.  Default: no answer has one, and all ``exact_answer_*`` positions are missing.
-    positions : str, sequence of str, or mapping of str to rule, optional
+    positions : str, sequence of str, or mapping, optional
         Names of positions, as a sequence or separated by commas (``"last_q,-8..-1"``).  A mapping defines positions:
-        name -> the name of a built-in position, a `Position`, or a function of (answer, span) that returns an index
-        into ``answer.token_ids``, or None if the answer has no such token.  Default: the default positions.
+        name -> `Position`, or a function of (answer, span) that returns an index into ``answer.token_ids``, or None
+        if the answer has no such token.  Default: the default positions.
     site : str or Site
         Where in each block the states are recorded: a name in ``probemap.activations.hooks.SITES``, ``NAME=PATH`` with
         the path of a module inside a block, or a user-defined ``Site``.
@@ -187,7 +183,9 @@ def capture(
         raise DataError("capture got no answers", "pass at least one answer")
     if spans is not None and len(spans) != len(answers):
         raise DataError(f"got {len(spans)} spans for {len(answers)} answers", "pass one span or None per answer")
-    names, indices = _resolve_positions(answers, [None] * len(answers) if spans is None else spans, positions)
+    _check_names(positions)
+    names = parse_positions(positions)
+    indices = token_indices(answers, [None] * len(answers) if spans is None else spans, positions)
     layout = layout_for(model, answers, indices, names, site=site, layers=layers)
     target = MemoryStore(layout) if store is None else ActivationStore.create(store, layout)
     reader = Reader(
@@ -216,20 +214,11 @@ def _warn(text: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
-def _resolve_positions(
-    answers: Sequence[Answer],
-    spans: Sequence[Span | None],
-    positions: str | Sequence[str] | Mapping[str, Rule] | None,
-) -> tuple[tuple[str, ...], Indices]:
-    """Return the names of the positions, and the token index of each position in each answer."""
-    if not isinstance(positions, Mapping):
-        text = positions if positions is None or isinstance(positions, str) else ",".join(positions)
-        names = parse_positions(text)
-        return names, token_indices(answers, spans, names)
-    if not positions:
-        raise DataError("the mapping of positions is empty", "define at least one position")
-    columns = [_resolve_column(answers, spans, name, rule) for name, rule in positions.items()]
-    return tuple(positions), np.concatenate(columns, axis=1)
+def _check_names(positions: PositionsLike) -> None:
+    """Reject a rule of the user with the name of a built-in position: a detector would read another token."""
+    for name, rule in positions.items() if isinstance(positions, Mapping) else ():
+        if _is_built_in(name) and rule is not POSITIONS.get(name):
+            raise DataError(f"{name!r} is the name of a built-in position", "choose another name for your own position")
 
 
 def _is_built_in(name: str) -> bool:
@@ -238,19 +227,3 @@ def _is_built_in(name: str) -> bool:
     except DataError:
         return False
     return True
-
-
-def _resolve_column(answers: Sequence[Answer], spans: Sequence[Span | None], name: str, rule: Rule) -> Indices:
-    if not name or "," in name:
-        raise DataError(f"{name!r} cannot name a position", "use a name that is not empty and contains no comma")
-    if _is_built_in(name) and rule not in (name, POSITIONS.get(name)):
-        raise DataError(f"{name!r} is the name of a built-in position", "choose another name for your own position")
-    if isinstance(rule, str):
-        return token_indices(answers, spans, (rule,))
-    index_of = rule.index if isinstance(rule, Position) else rule
-    column = np.full((len(answers), 1), -1, np.int32)
-    for row, (answer, span) in enumerate(zip(answers, spans, strict=True)):
-        index = index_of(answer, span)
-        if index is not None and 0 <= index < len(answer.token_ids):
-            column[row] = index
-    return column

@@ -168,7 +168,7 @@ def serve(
         from probemap.server.app import create_app
         from probemap.server.listening import listen
         from probemap.server.middleware import Limits
-        from probemap.server.telemetry import observers_here
+        from probemap.server.telemetry import configured_observers
         from probemap.server.upstream import Upstream
     except ImportError as error:
         raise ModelError(
@@ -179,7 +179,7 @@ def serve(
         limits=Limits(body=max_body, queue=queue, new_tokens=max_new_tokens),
         token=token,
         upstream=None if upstream is None else Upstream(upstream),
-        observers=observers_here(),
+        observers=configured_observers(),
     )
     listen(app, host, port, lambda url: stdout.print(url, markup=False, soft_wrap=True))
 

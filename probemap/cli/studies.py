@@ -10,7 +10,7 @@ from probemap.cli.console import console_logger, opened, stdout
 
 if TYPE_CHECKING:  # --help answers in a blink
     from probemap.runs.options import Studying
-    from probemap.studies.tables import Table
+    from probemap.tables import Table
 
 app = typer.Typer()
 

@@ -13,12 +13,12 @@ from probemap.activations.source import ActivationSource, as_source
 from probemap.detectors.detector import Detector
 from probemap.detectors.head import Branch, Cell, Quality, Threshold
 from probemap.detectors.provenance import Provenance
+from probemap.maps.fit import fit_map, parse_strengths
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, interval
-from probemap.probing.fit import fit_map, parse_strengths
 from probemap.probing.folds import group_numbers, hold_out
 from probemap.probing.inputs import Column, Labels, elements, parse_labels
 from probemap.probing.metrics import calibration_errors
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import DetectorError
 
 ISOTONIC = 1000

@@ -284,13 +284,13 @@ def _answer(
     text, offsets = decode_with_offsets(model.tokenizer, spoken)
     offsets += [(len(text), len(text))] * (len(produced) - len(spoken))
     return Answer(
-        wanted.id,
-        prompt.text,
-        text,
-        (*prompt.token_ids, *produced),
-        len(prompt.token_ids),
-        (*prompt.offsets, *offsets),
-        tuple(logprobs),
+        id=wanted.id,
+        prompt=prompt.text,
+        text=text,
+        token_ids=(*prompt.token_ids, *produced),
+        n_prompt=len(prompt.token_ids),
+        offsets=(*prompt.offsets, *offsets),
+        logprobs=tuple(logprobs),
         stopped=bool(produced) and produced[-1] in ends | breaks,
         n_reasoning=count_reasoning_tokens(prompt.text, text, offsets),
     )

@@ -89,16 +89,16 @@ def _tokenised(model: Model, prompt: Prompt, reply: TextAnswer, chat: bool, end:
     if end is not None and stopped:
         produced, offsets = [*produced, end], [*offsets, (len(decoded), len(decoded))]
     return Answer(
-        reply.id,
-        prompt.text,
-        decoded,
-        (*prompt.token_ids, *produced),
-        len(prompt.token_ids),
-        (*prompt.offsets, *offsets),
-        (),
-        stopped,
-        reply.verdict,
-        count_reasoning_tokens(prompt.text, decoded, offsets),
+        id=reply.id,
+        prompt=prompt.text,
+        text=decoded,
+        token_ids=(*prompt.token_ids, *produced),
+        n_prompt=len(prompt.token_ids),
+        offsets=(*prompt.offsets, *offsets),
+        logprobs=(),
+        stopped=stopped,
+        verdict=reply.verdict,
+        n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets),
     )
 
 

@@ -1,4 +1,4 @@
-"""From hidden states and labels to a map: probes of all cells, fitted together.
+"""Probes of all cells, fitted together, and the statistics of their scores.
 
 A module imports only modules listed above it, here and in the packages above.
 
@@ -12,9 +12,6 @@ A module imports only modules listed above it, here and in the packages above.
     cell_scores  out-of-fold scores of the probes of each cell
     baselines    baselines without hidden states: log-probability, length, words
     cells        AUC of every cell and the nested-CV estimate of the best one
-    probe_map    ProbeMap: one value per cell with its uncertainty
-    fit          fit_map: from hidden states to a map
-    paper        the protocol of the paper's code, for comparison
-    gain         gain of the map over the baselines
+    cell_map     CellMap: one value per cell with its uncertainty
     metrics      other values of a cell: accuracy, calibration, activation norm, attention; differences of maps
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
 from probemap.probing.auc import Bools, Estimate, Floats, Ints, means, spread
+from probemap.probing.cell_map import CellMap
 from probemap.probing.cells import cell_aucs
 from probemap.probing.inputs import Column, elements
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
+
+_AnyMap = TypeVar("_AnyMap", bound=CellMap)
 
 BINS = 10
 """Of equally many answers each, for the calibration error."""
@@ -86,7 +89,7 @@ class Measured:
         return np.asarray((self.cells["low"] > 0) | (self.cells["high"] < 0))
 
 
-def measure(probe_map: ProbeMap, value: str = "auc") -> Measured:
+def measure(probe_map: CellMap, value: str = "auc") -> Measured:
     """One kind of value in every cell of a map.
 
     Parameters
@@ -124,7 +127,7 @@ def shared_limits(several: Sequence[Measured]) -> list[Measured]:
     return [replace(m, limits=(low, high)) for m in several]
 
 
-def subtract(one: ProbeMap, other: ProbeMap) -> Measured:
+def subtract(one: CellMap, other: CellMap) -> Measured:
     """AUC of `one` minus AUC of `other`, in the cells that both have.
 
     Of the same answers with the same verdicts it is `ProbeMap.difference`.  Else each map is judged on its own answers;
@@ -162,7 +165,7 @@ def subtract(one: ProbeMap, other: ProbeMap) -> Measured:
     return Measured(kind, xr.Dataset({**cells, "n": counts}), _robust(joint.value, signed=True))
 
 
-def with_attention(probe_map: ProbeMap, read: Callable[[int], npt.NDArray[np.float32]], ids: Column) -> ProbeMap:
+def with_attention(probe_map: _AnyMap, read: Callable[[int], npt.NDArray[np.float32]], ids: Column) -> _AnyMap:
     """The map with the mean attention weight that each cell receives, over the decided answers that have the position.
 
     Parameters
@@ -182,7 +185,9 @@ def with_attention(probe_map: ProbeMap, read: Callable[[int], npt.NDArray[np.flo
             made[payer, :, number] = mean.value, *mean.interval(groups)
     names = [f"{name}{end}" for name in ("attention", "attention_exact") for end in ("", "_low", "_high")]
     grids = made.reshape(6, *made.shape[2:])
-    return ProbeMap(data.assign({n: (("layer", "position"), g) for n, g in zip(names, grids, strict=True)}))
+    return replace(
+        probe_map, data=data.assign({n: (("layer", "position"), g) for n, g in zip(names, grids, strict=True)})
+    )
 
 
 def _robust(values: Floats, signed: bool) -> tuple[float, float]:

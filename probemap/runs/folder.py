@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from probemap.records import Answer, Judgement, JudgeResponse, PTrueScore, RunError, Task
 from probemap.runs.answer_file import ANSWER, MEND, AnswerFile, first
-from probemap.studies.tables import Table, read_table
+from probemap.tables import Table, read_table
 
 _T = TypeVar("_T")
 _TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)

@@ -13,7 +13,7 @@ from probemap.runs.run import Run
 
 if TYPE_CHECKING:
     from probemap.activations.store import ActivationStore
-    from probemap.probing.probe_map import ProbeMap
+    from probemap.maps.probe_map import ProbeMap
 
 
 _P_TRUE_LATER = ("p_true.jsonl", "")
@@ -153,7 +153,7 @@ def map_inputs(run: Run, baselines: bool) -> dict[str, str]:
 
 def read_map(run: Run, log: Callable[[str], None] = lambda text: None) -> "ProbeMap":
     """The run's map; says so if verdicts or states have changed since it was made."""
-    from probemap.probing.probe_map import ProbeMap
+    from probemap.maps.probe_map import ProbeMap
 
     probe_map = ProbeMap.load(run.path / "map.nc")
     try:
@@ -174,7 +174,7 @@ def read_scores(run: Run) -> "ProbeMap":
     RunError: they are not, or there is no map.
     StoreError: there are no states.
     """
-    from probemap.probing.probe_map import ProbeMap
+    from probemap.maps.probe_map import ProbeMap
 
     if not run.is_done("map"):
         raise RunError(f"{run.path} holds no map", f"{again('map', run.path, redo=False)} makes it")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from probemap.probing.probe_map import ProbeMap
+from probemap.maps.probe_map import ProbeMap
 from probemap.records import RunError
 from probemap.redact import redacted_message
 from probemap.runs.integrity import read_map

@@ -1,7 +1,7 @@
-"""Requests that wait for the model: one thread has it, and takes what waits together.
+"""Queued requests, combined into batches for the model.
 
-A request is prepared, tokenised and checked on its own, so that what is wrong with one is said to that one; what is
-left is one batch.  The model is in one thread only, and so is the tokenizer, which does not like company.
+One thread owns the model and the tokenizer, because neither can be called from several threads at once.  Each request
+is prepared on its own (tokenised and checked), so that an invalid request fails alone; the valid ones form one batch.
 """
 
 import asyncio
@@ -9,67 +9,39 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from probemap.detectors.scorer import Said, Score, Scorer
+from probemap.models.decoding import TokenDecoder
 from probemap.models.generate import GenerationRequest
-from probemap.models.prompts import ChatMessage, Prompt, chat_prompt, check_lengths
-from probemap.records import Answer, DataError, DetectorError, Example, ProbemapError, TextAnswer
+from probemap.records import ProbemapError
+from probemap.server.jobs import GenerationJob, Job, ScoreJob
+
+JOIN_SECONDS = 60
+"""Seconds that `Dispatcher.close` waits for the batch in progress."""
 
 
 class QueueFullError(ProbemapError):
-    """More requests wait than the server was told to keep."""
+    """The queue holds as many requests as the server allows."""
 
 
-class ClosingError(ProbemapError):
-    """The server is on its way out."""
-
-
-@dataclass(frozen=True)
-class ToScore:
-    """An answer that is there."""
-
-    example: Example
-    reply: TextAnswer
-    turns: Sequence[ChatMessage] | None = None
-    """The conversation that it answers; None: the example's question, or the reply's own prompt."""
-    prompt_tokens: int | None = None
-    """As many as whoever answered counted; another number means another template.  None: not known."""
-
-
-@dataclass(frozen=True)
-class ToSay:
-    """An answer that the model is to give."""
-
-    example: Example
-    turns: Sequence[ChatMessage]
-    max_new_tokens: int | None
-    """None: as the detector's own questions."""
-    temperature: float = 0.0
-    seed: int | None = None
-    """None: any; a given one is drawn alone, so that the company does not matter."""
-
-
-@dataclass(eq=False)
-class _Job:
-    work: ToScore | ToSay
-    log: Callable[[Any], None]
-    """Hands over what happens: text as it is said, then a result or an error."""
-    gone: threading.Event = field(default_factory=threading.Event)
-    """Nobody waits for it any more."""
-    begun: bool = False
-    """Some of its text has been told."""
+class ServerClosingError(ProbemapError):
+    """The server is shutting down."""
 
 
 class Dispatcher:
-    """Hands requests to the model in batches, the oldest first.
+    """Run queued requests on the model in batches, the oldest first.
 
     Parameters
     ----------
-    queue: how many may wait.
-    gather: seconds to wait for company before an idle model begins.
-    watched: called with the size of each batch.
+    scorer : Scorer
+        The detector and its model; used by the dispatcher's thread only.
+    queue : int
+        Maximum number of waiting requests.
+    batch_wait : float
+        Seconds that an idle model waits for more requests before it starts a batch.
+    on_batch : callable
+        Called with the size of each batch.
     """
 
     def __init__(
@@ -77,55 +49,78 @@ class Dispatcher:
         scorer: Scorer,
         *,
         queue: int = 256,
-        gather: float = 0.003,
-        watched: Callable[[int], None] = lambda size: None,
+        batch_wait: float = 0.003,
+        on_batch: Callable[[int], None] = lambda size: None,
     ) -> None:
-        self.scorer, self.queue, self.gather, self.watched = scorer, queue, gather, watched
-        self._waiting: deque[_Job] = deque()
+        self.scorer, self.queue, self.batch_wait, self.on_batch = scorer, queue, batch_wait, on_batch
+        self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._drawn = 0
+        self._n_generated_batches = 0
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Requests that the model has not begun."""
+        """Number of requests that the model has not started."""
         return len(self._waiting)
 
     @property
     def alive(self) -> bool:
+        """Whether the model's thread is running."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Refuse what waits, and let the model end what it has begun."""
+        """Reject the waiting requests and let the model finish the batch in progress."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=JOIN_SECONDS)
 
-    async def score(self, work: ToScore) -> Score:
-        """Raises DataError, QueueFullError, ClosingError."""
-        async for event in self._events(work):
-            if isinstance(event, Score):
-                return event
-        raise AssertionError("a job ends with a result or an error")
-
-    async def say(self, work: ToSay) -> AsyncIterator[str | Said]:
-        """The answer's text as it comes, in pieces, and at last the answer with its score.
+    async def score(self, job: ScoreJob) -> Score:
+        """Score an answer.
 
         Raises
         ------
-        DataError, QueueFullError, ClosingError
+        DataError, DetectorError
+            See `ScoreJob.prepare`.
+        QueueFullError
+            Too many requests are waiting.
+        ServerClosingError
+            The server is shutting down.
         """
-        async for event in self._events(work):
+        async for event in self._events(job):
+            if isinstance(event, Score):
+                return event
+        raise _no_result()
+
+    async def generate(self, job: GenerationJob) -> AsyncIterator[str | Said]:
+        """Generate an answer: yield its text in pieces as the tokens arrive, then the result with the score.
+
+        Raises
+        ------
+        DataError
+            See `GenerationJob.prepare`.
+        QueueFullError
+            Too many requests are waiting.
+        ServerClosingError
+            The server is shutting down.
+        """
+        async for event in self._events(job):
             yield event
 
-    async def _events(self, work: ToScore | ToSay) -> AsyncIterator[Any]:
+    async def generate_result(self, job: GenerationJob) -> Said:
+        """Generate an answer and return the result only; raises as `generate`."""
+        async for event in self._events(job):
+            if isinstance(event, Said):
+                return event
+        raise _no_result()
+
+    async def _events(self, job: Job) -> AsyncIterator[Any]:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Any] = asyncio.Queue()
-        job = _Job(work, lambda event: _handed(loop, events, event))
-        self._put(job)
+        job.emit = lambda event: _put_threadsafe(loop, events, event)
+        self._enqueue(job)
         try:
             while True:
                 event = await events.get()
@@ -135,164 +130,134 @@ class Dispatcher:
                 if not isinstance(event, str):
                     return
         finally:
-            self._leave(job)
+            self._cancel(job)
 
-    def _put(self, job: _Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         with self._changed:
             if self._closing:
-                raise _closing()
+                raise _closing_error()
             if len(self._waiting) >= self.queue:
-                raise QueueFullError(f"{self.queue} requests wait already", "ask again in a moment")
+                raise QueueFullError(f"the queue is full: {self.queue} requests are waiting", "retry in a moment")
             self._waiting.append(job)
             self._changed.notify()
 
-    def _leave(self, job: _Job) -> None:
-        """Its place is free for others at once, not only when the model looks for work."""
-        job.gone.set()
+    def _cancel(self, job: Job) -> None:
+        """Remove a job from the queue at once, so that its place is free before the model looks for the next batch."""
+        job.cancelled.set()
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
 
-    # in the model's thread
+    # The methods below run in the model's thread.
 
     def _work(self) -> None:
-        while batch := self._next():
+        while batch := self._next_batch():
             self._run(batch)
 
-    def _next(self) -> list[_Job]:
-        """What is to be done together; nothing: it is over."""
-        together: list[_Job] = []
-        while not together:
+    def _next_batch(self) -> list[Job]:
+        """Wait for requests and take a batch of them; the list is empty when the server is closing."""
+        batch: list[Job] = []
+        while not batch:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
-            time.sleep(self.gather)
+            time.sleep(self.batch_wait)
             with self._changed:
                 if self._closing:
                     for job in self._waiting:
-                        job.log(_closing())
+                        job.emit(_closing_error())
                     return []
-                together = _company(self._waiting, self.scorer.batch_size)
-                self._waiting = deque(job for job in self._waiting if job not in together)
-        return together
+                batch = _select_batch(self._waiting, self.scorer.batch_size)
+                self._waiting = deque(job for job in self._waiting if job not in batch)
+        return batch
 
-    def _run(self, jobs: list[_Job]) -> None:
-        prepared = []
-        for job in jobs:
+    def _run(self, batch: list[Job]) -> None:
+        jobs: list[Any] = []
+        inputs: list[Any] = []
+        for job in batch:
             try:
-                prepared.append((job, self._prepared(job.work)))
+                inputs.append(job.prepare(self.scorer))
+                jobs.append(job)
             except Exception as error:
-                job.log(error)
-        if not prepared:
+                job.emit(error)
+        if not jobs:
             return
-        self.watched(len(prepared))
+        self.on_batch(len(jobs))
+        results: Sequence[Score | Said]
         try:
-            if isinstance(jobs[0].work, ToScore):
-                examples = [job.work.example for job, _ in prepared]
-                results: Sequence[Score | Said] = self.scorer.score(examples, [made for _, made in prepared])
+            if isinstance(jobs[0], ScoreJob):
+                results = self.scorer.score([job.example for job in jobs], inputs)
             else:
-                results = self._said([job for job, _ in prepared], [made for _, made in prepared])
+                results = self._generate(jobs, inputs)
         except Exception as error:
-            for job, _ in prepared:
-                # The fault of one must not be the fault of all; but what was said cannot be said again.
-                if len(prepared) == 1 or job.begun:
-                    job.log(error)
+            for job in jobs:
+                # One request that fails must not fail the others, so each is repeated alone.  Text that was already
+                # sent cannot be sent a second time.
+                if len(jobs) == 1 or job.has_output:
+                    job.emit(error)
                 else:
                     self._run([job])
             return
-        for (job, _), result in zip(prepared, results, strict=True):
-            job.log(result)
+        for job, result in zip(jobs, results, strict=True):
+            job.emit(result)
 
-    def _prepared(self, work: ToScore | ToSay) -> Any:
-        """The answer to be scored, or the prompt to be answered."""
-        if isinstance(work, ToSay):
-            limit = work.max_new_tokens or self.scorer.provenance.task.max_new_tokens
-            prompt = self._prompt(work.example, work.turns)
-            check_lengths(self.scorer.model, [(work.example.id, prompt)], limit)
-            return GenerationRequest(work.example.id, prompt, limit, work.temperature)
-        if work.turns is None:
-            (made,) = self.scorer.answers([(work.example, work.reply)])
-        else:
-            (made,) = self.scorer.replay([(self._prompt(work.example, work.turns), work.reply)])
-        if work.prompt_tokens not in (None, made.n_prompt):
-            raise DetectorError(
-                f"whoever answered counts {work.prompt_tokens} tokens in the prompt, the detector's model "
-                f"{made.n_prompt}: another model, or another chat template",
-                "serve the detector's own model with its own template",
-            )
-        return made
+    def _generate(self, jobs: list[GenerationJob], requests: list[GenerationRequest]) -> list[Said]:
+        model = self.scorer.model
+        streamers = [_Streamer(model.tokenizer, model.end_ids(), job) for job in jobs]
 
-    def _prompt(self, example: Example, turns: Sequence[ChatMessage]) -> Prompt:
-        if self.scorer.provenance.frame == "chat":
-            return chat_prompt(self.scorer.model, turns)
-        if [turn["role"] for turn in turns] != ["user"]:
-            raise DataError(
-                "the detector was made without a chat template, and there is more than one user turn",
-                "send one message, the question",
-            )
-        return self.scorer.prompt(example)
+        def on_token(row: int, token: int) -> bool:
+            streamers[row].add(token)
+            return not jobs[row].cancelled.is_set()
 
-    def _said(self, jobs: list[_Job], wanted: list[GenerationRequest]) -> list[Said]:
-        voices = [_Voice(self.scorer.model.tokenizer, self.scorer.model.end_ids(), job) for job in jobs]
-
-        def hear(row: int, token: int) -> bool:
-            voices[row].add(token)
-            return not jobs[row].gone.is_set()
-
-        self._drawn += 1
-        seed = jobs[0].work.seed if isinstance(jobs[0].work, ToSay) else None
-        said = self.scorer.speak(
-            [job.work.example for job in jobs], wanted, seed=self._drawn if seed is None else seed, hear=hear
-        )
-        for voice, one in zip(voices, said, strict=True):
-            voice.end(one.answer)
-        return said
+        self._n_generated_batches += 1
+        seed = self._n_generated_batches if jobs[0].seed is None else jobs[0].seed
+        results = self.scorer.speak([job.example for job in jobs], requests, seed=seed, hear=on_token)
+        for streamer in streamers:
+            streamer.finish()
+        return results
 
 
-class _Voice:
-    """Tells a text while its tokens come; a character of several tokens when it is whole."""
+class _Streamer:
+    """Emit the text of an answer while its tokens arrive; a character of several tokens when it is complete."""
 
-    def __init__(self, tokenizer: Any, ends: frozenset[int], job: _Job) -> None:
-        self.tokenizer, self.ends, self.job = tokenizer, ends, job
-        self.ids: list[int] = []
-        self.told = ""
+    def __init__(self, tokenizer: Any, end_ids: frozenset[int], job: Job) -> None:
+        self.decoder, self.end_ids, self.job = TokenDecoder(tokenizer), end_ids, job
 
     def add(self, token: int) -> None:
-        if token in self.ends:
-            return
-        self.ids.append(token)
-        text = self.tokenizer.decode(self.ids, clean_up_tokenization_spaces=False)
-        if not text.endswith("\ufffd"):
-            self._tell(text)
+        if token not in self.end_ids:
+            self._emit(self.decoder.push(token))
 
-    def end(self, answer: Answer) -> None:
-        self._tell(answer.text)
+    def finish(self) -> None:
+        self._emit(self.decoder.flush())
 
-    def _tell(self, text: str) -> None:
-        if text.startswith(self.told) and text != self.told:
-            self.job.begun = True
-            self.job.log(text[len(self.told) :])
-            self.told = text
+    def _emit(self, text: str) -> None:
+        if text:
+            self.job.has_output = True
+            self.job.emit(text)
 
 
-def _company(waiting: Sequence[_Job], most: int) -> list[_Job]:
-    """The oldest, and those of its kind; a draw that is to be repeatable goes alone."""
+def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
+    """The oldest job and later jobs of its class; a reproducible sample is a batch of its own."""
     if not waiting:
         return []
     first = waiting[0]
-    if _repeatable(first.work):
+    if _is_reproducible_sample(first):
         return [first]
-    return [job for job in waiting if type(job.work) is type(first.work) and not _repeatable(job.work)][:most]
+    return [job for job in waiting if type(job) is type(first) and not _is_reproducible_sample(job)][:batch_size]
 
 
-def _repeatable(work: ToScore | ToSay) -> bool:
-    return isinstance(work, ToSay) and work.seed is not None and work.temperature > 0
+def _is_reproducible_sample(job: Job) -> bool:
+    return isinstance(job, GenerationJob) and job.is_reproducible_sample
 
 
-def _closing() -> ClosingError:
-    return ClosingError("the server is closing", "ask again in a moment")
+def _closing_error() -> ServerClosingError:
+    return ServerClosingError("the server is shutting down", "retry in a moment")
 
 
-def _handed(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[Any]", event: Any) -> None:
-    """From the model's thread to the loop, which may be gone by now."""
+def _no_result() -> AssertionError:
+    return AssertionError("every job ends with a result or an error")
+
+
+def _put_threadsafe(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[Any]", event: Any) -> None:
+    """Pass an event from the model's thread to the event loop, which may have closed in the meantime."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(events.put_nowait, event)

@@ -1,4 +1,4 @@
-"""The server as a process: its address, its signals, its end."""
+"""The server process: address, signals and shutdown."""
 
 import socket
 from collections.abc import Callable
@@ -8,25 +8,31 @@ from fastapi import FastAPI
 
 from probemap.records import ProbemapError
 
-GRACE = 30
-"""Seconds that requests under way have when the server is told to end."""
+GRACE_SECONDS = 30
+"""Seconds that requests in progress have to finish when the server shuts down."""
 
 
 class AddressError(ProbemapError):
-    """The server cannot listen there."""
+    """The server cannot listen on the address."""
 
 
-def listen(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are then ended first.
+def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serve an application until SIGINT or SIGTERM, then finish the requests in progress.
 
     Parameters
     ----------
-    port: 0 takes any that is free.
-    ready: called with the URL when the address is taken.
+    app : FastAPI
+    host : str
+        Host name or IP address to listen on.
+    port : int
+        0 selects a free port.
+    on_ready : callable
+        Called with the URL of the server as soon as it listens.
 
     Raises
     ------
-    AddressError: the address is taken, or not this machine's.
+    AddressError
+        The address is in use or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -34,13 +40,13 @@ def listen(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> 
     except OSError as error:
         raise AddressError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}",
-            "take another --port; 0 takes a free one",
+            "choose a different --port; 0 selects a free one",
         ) from None
-    ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
+    on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
     config = uvicorn.Config(
         app,
         log_level="warning",
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=GRACE_SECONDS,
         server_header=False,
         h11_max_incomplete_event_size=65536,
     )

@@ -1,57 +1,63 @@
-"""What a request must pass before it is read: its token, its size, and the time that it takes to arrive."""
+"""Authentication, limits on the size and the duration of a request, and request statistics.
+
+The middleware reads the body of a request before the application sees it.  Authentication belongs here and not in a
+dependency of the routes, which FastAPI evaluates after it has parsed the body: a client without a token must not make
+the server parse anything.  The routes declare `BEARER` as well, for the OpenAPI document.
+"""
 
 import asyncio
 import hmac
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OPEN = ("/healthz",)
-"""Paths that ask for no token."""
-THROWN_AWAY = 16
-"""So many times the size that is allowed is read of a request that is refused.  Most clients listen only when they have
-sent everything: to close before that is to refuse without a word."""
+from probemap.server.schemas import ErrorResponse
+
+BEARER = HTTPBearer(auto_error=False, description="The value of PROBEMAP_TOKEN in the environment of the server.")
+PUBLIC_PATHS = ("/healthz",)
+"""Paths that need no token."""
+DISCARD_FACTOR = 16
+"""A body that is rejected is read, and discarded, up to this multiple of the size limit.  Most clients read a response
+only after they have sent their request: without this they would see a closed connection instead of the error."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask of the server."""
+    """Limits on what a client can request."""
 
     body: int = 1_000_000
-    """Bytes of a request."""
+    """Maximum size of a request body, in bytes."""
     seconds: float = 30.0
-    """For a request's body to arrive."""
+    """Maximum time for a request body to arrive, in seconds."""
     queue: int = 256
-    """Requests that may wait for the model."""
+    """Maximum number of requests that wait for the model."""
     new_tokens: int = 1024
-    """Tokens of one answer."""
-
-
-def problem(text: str, status: int, hint: str = "") -> dict[str, Any]:
-    """An error as OpenAI writes it."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    message = f"{text} (hint: {hint})" if hint else text
-    return {"error": {"message": message, "type": kind, "param": None, "code": HTTPStatus(status).name.lower()}}
+    """Maximum number of tokens of a generated answer."""
 
 
 class Guard:
-    """Wraps an application; what does not pass never reaches it.
+    """Middleware that answers requests itself that are not authenticated, too large or too slow.
 
     Parameters
     ----------
-    token: what ``Authorization: Bearer …`` must hold; None: nobody is asked.
-    counted: called with path, status and seconds of every request.
+    app : ASGI application
+        The application that receives the accepted requests.
+    limits : Limits
+    token : str or None
+        Bearer token that requests must have; None disables authentication.
+    on_request : callable
+        Called with the path, the status and the duration in seconds of every request.  The status is 0 if there was no
+        response.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, token: str | None, counted: Callable[[str, int, float], None]
+        self, app: ASGIApp, limits: Limits, token: str | None, on_request: Callable[[str, int, float], None]
     ) -> None:
-        self.app, self.limits, self.counted = app, limits, counted
+        self.app, self.limits, self.on_request = app, limits, on_request
         self.token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,82 +66,92 @@ class Guard:
             return
         started, status = time.perf_counter(), 0
 
-        async def noted(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            admitted = self._admitted(scope)
-            body = await self._body(scope, receive, self.limits.body if admitted else 0)
-            if body is not None and not admitted:
-                await _refuse(noted, 401, "a bearer token is needed", "send Authorization: Bearer TOKEN")
-            elif isinstance(body, int):
-                words = {
-                    413: f"the request is larger than {self.limits.body} bytes",
-                    408: f"the request did not arrive within {self.limits.seconds:g} seconds",
-                }
-                await _refuse(noted, body, words[body])
+            authorized = await self._is_authorized(scope)
+            body = await self._read_body(scope, receive, self.limits.body if authorized else 0)
+            if isinstance(body, bytes) and authorized:
+                await self.app(scope, _replay_body(body, receive), send_and_note_status)
             elif body is not None:
-                await self.app(scope, _again(body, receive), noted)
+                await self._reject(send_and_note_status, body if authorized and isinstance(body, int) else 401)
         finally:
-            self.counted(scope["path"], status, time.perf_counter() - started)
+            self.on_request(scope["path"], status, time.perf_counter() - started)
 
-    def _admitted(self, scope: Scope) -> bool:
-        if self.token is None or scope["path"] in OPEN:
+    async def _is_authorized(self, scope: Scope) -> bool:
+        if self.token is None or scope["path"] in PUBLIC_PATHS:
             return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        kind, _, token = given.partition(b" ")
-        # Compared in constant time, whatever the kind says.
-        return hmac.compare_digest(token.strip(), self.token) and kind.lower() == b"bearer"
+        header = await BEARER(HTTPConnection(scope))
+        # Headers are decoded as Latin-1, so this gives the bytes that the client sent.
+        token = b"" if header is None else header.credentials.encode("latin-1")
+        # The comparison takes the same time for every token, so that its duration reveals nothing.
+        return hmac.compare_digest(token, self.token)
 
-    async def _body(self, scope: Scope, receive: Receive, kept: int) -> bytes | int | None:
-        """The whole body, if it has at most `kept` bytes; a status that refuses it; None: the client has gone."""
-        most = THROWN_AWAY * self.limits.body
-        told = dict(scope["headers"]).get(b"content-length", b"0")
-        if told.isdigit() and int(told) > most:
+    async def _read_body(self, scope: Scope, receive: Receive, max_kept: int) -> bytes | int | None:
+        """Read the body of a request.
+
+        Parameters
+        ----------
+        max_kept : int
+            Size in bytes above which the body is discarded.
+
+        Returns
+        -------
+        bytes or int or None
+            The body; the status of the error, 413 or 408; or None if the client disconnected.
+        """
+        max_read = DISCARD_FACTOR * self.limits.body
+        declared_size = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared_size.isdigit() and int(declared_size) > max_read:
             return 413
-        parts, size = [], 0
+        chunks, size = [], 0
         try:
             async with asyncio.timeout(self.limits.seconds):
-                while size <= most:
+                while size <= max_read:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size <= kept:
-                        parts.append(part)
+                    chunk = message.get("body", b"")
+                    size += len(chunk)
+                    if size <= max_kept:
+                        chunks.append(chunk)
                     if not message.get("more_body", False):
-                        return b"".join(parts) if size <= kept else 413
+                        return b"".join(chunks) if size <= max_kept else 413
                 return 413
         except TimeoutError:
             return 408
 
+    async def _reject(self, send: Send, status: int) -> None:
+        problem, hint = {
+            401: ("a bearer token is required", "send the header Authorization: Bearer TOKEN"),
+            408: (f"the request body did not arrive within {self.limits.seconds:g} seconds", ""),
+            413: (f"the request body is larger than {self.limits.body} bytes", ""),
+        }[status]
+        body = ErrorResponse.create(problem, status, hint).model_dump_json().encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Receives the body that was read, and then what else comes: that the client has gone."""
-    given = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+def _replay_body(body: bytes, receive: Receive) -> Receive:
+    """Return a channel that delivers the body, and then the further messages of the connection."""
+    delivered = False
+
+    async def replay() -> Message:
+        nonlocal delivered
+        if delivered:
             return await receive()
-        given = True
+        delivered = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
-
-
-async def _refuse(send: Send, status: int, text: str, hint: str = "") -> None:
-    body = json.dumps(problem(text, status, hint)).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return replay

@@ -1,4 +1,4 @@
-"""What passes through on its way from another server, with its scores: this model reads along."""
+"""Proxied chat completions: an upstream server generates the answers, the detector's model reads and scores them."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -6,98 +6,126 @@ from typing import Any
 from probemap.detectors.scorer import Score
 from probemap.models.endpoint import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
-from probemap.server.batching import Dispatcher, ToScore
-from probemap.server.schemas import ChatRequest, Rating, last_question
+from probemap.server.batching import Dispatcher
+from probemap.server.jobs import ScoreJob
+from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_turns
 from probemap.server.upstream import Upstream
 
 
-class Relay:
-    """One request to the server behind this one.
+class ProxiedCompletion:
+    """One request for a chat completion, answered by the upstream server.
 
-    A completion that cannot be scored is passed on as it is, and says why it has no score.
+    A choice that cannot be scored is passed on without a probability, and ``why`` states the reason.
 
     Parameters
     ----------
-    observe: called with (id, score, model) of every choice that was scored.
+    upstream : Upstream
+    dispatcher : Dispatcher
+    request : ChatCompletionRequest
+    body : dict
+        The request as the client sent it; it is forwarded without changes.
+    on_score : callable
+        Called with the identifier of the completion, the score and the upstream model of each scored choice.
     """
 
-    def __init__(self, upstream: Upstream, dispatcher: Dispatcher, observe: Callable[[str, Score, str], None]) -> None:
-        self.upstream, self.dispatcher, self.observe = upstream, dispatcher, observe
+    def __init__(
+        self,
+        upstream: Upstream,
+        dispatcher: Dispatcher,
+        request: ChatCompletionRequest,
+        *,
+        body: dict[str, Any],
+        on_score: Callable[[str, Score, str], None],
+    ) -> None:
+        self.upstream, self.dispatcher, self.request = upstream, dispatcher, request
+        self.body, self.on_score = body, on_score
 
-    async def complete(self, asked: ChatRequest, body: dict[str, Any]) -> dict[str, Any]:
-        """Raises UpstreamError."""
-        made = await self.upstream.complete(body)
-        counted = _counted(made)
-        for choice in made["choices"]:
-            message = choice.get("message") or {}
-            choice["probemap"] = await self._rating(asked, made, choice, message, counted)
-        return made
-
-    async def stream(self, asked: ChatRequest, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The pieces as they come; the last of each choice waits for its score.
+    async def complete(self) -> dict[str, Any]:
+        """Return the upstream completion with the score of each choice.
 
         Raises
         ------
         UpstreamError
+            See `Upstream.complete`.
+        """
+        completion = await self.upstream.complete(self.body)
+        prompt_tokens = _prompt_tokens(completion)
+        for choice in completion["choices"]:
+            message = choice.get("message") or {}
+            choice["probemap"] = await self._score(completion, choice, message, prompt_tokens)
+        return completion
+
+    async def stream(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the upstream chunks as they arrive; the last chunk of each choice is held back until it has its score.
+
+        Raises
+        ------
+        UpstreamError
+            See `Upstream.stream`.
         """
         messages: dict[int, dict[str, Any]] = {}
-        held: list[dict[str, Any]] = []
-        counted = None
-        told = asked.stream_options is not None and asked.stream_options.include_usage
-        # Its count of the prompt's tokens shows another template; who did not ask for it does not get it.
-        body = {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
-        async for piece in self.upstream.stream(body):
-            counted = _counted(piece) or counted
-            if not told and piece.pop("usage", None) and not piece.get("choices"):
+        final_chunks: list[dict[str, Any]] = []
+        prompt_tokens = None
+        # The usage is always requested, because the number of prompt tokens reveals a different chat template.  It is
+        # removed again for clients that did not request it.
+        stream_options = {**(self.body.get("stream_options") or {}), "include_usage": True}
+        async for chunk in self.upstream.stream({**self.body, "stream_options": stream_options}):
+            prompt_tokens = _prompt_tokens(chunk) or prompt_tokens
+            if not self.request.include_usage and chunk.pop("usage", None) and not chunk.get("choices"):
                 continue
-            for choice in piece.get("choices") or ():
-                message = messages.setdefault(int(choice.get("index") or 0), {})
-                for name, value in (choice.get("delta") or {}).items():
-                    if isinstance(value, str):
-                        message[name] = message.get(name, "") + value
-                    elif value:
-                        message[name] = value
-            if held or any(choice.get("finish_reason") for choice in piece.get("choices") or ()):
-                held.append(piece)
+            choices = chunk.get("choices") or ()
+            for choice in choices:
+                _add_delta(messages.setdefault(_index(choice), {}), choice.get("delta") or {})
+            if final_chunks or any(choice.get("finish_reason") for choice in choices):
+                final_chunks.append(chunk)
             else:
-                yield piece
-        for piece in held:
-            for choice in piece.get("choices") or ():
+                yield chunk
+        for chunk in final_chunks:
+            for choice in chunk.get("choices") or ():
                 if choice.get("finish_reason"):
-                    message = messages[int(choice.get("index") or 0)]
-                    choice["probemap"] = await self._rating(asked, piece, choice, message, counted)
-            yield piece
+                    choice["probemap"] = await self._score(chunk, choice, messages[_index(choice)], prompt_tokens)
+            yield chunk
 
-    async def _rating(
-        self,
-        asked: ChatRequest,
-        made: dict[str, Any],
-        choice: dict[str, Any],
-        message: dict[str, Any],
-        counted: int | None,
+    async def _score(
+        self, completion: dict[str, Any], choice: dict[str, Any], message: dict[str, Any], prompt_tokens: int | None
     ) -> dict[str, Any]:
         text, stopped = message.get("content"), choice.get("finish_reason") == "stop"
         if not isinstance(text, str) or message.get("tool_calls"):
-            return _unrated("the message is no text")
-        thought = message.get("reasoning_content") or message.get("reasoning")
-        id_ = str(made.get("id", ""))
+            return _unscored("the message is not plain text")
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        completion_id = str(completion.get("id", ""))
+        id_ = completion_id or "1"
         try:
-            example = Example(id_ or "1", last_question(asked.messages), ("",))
-            work = ToScore(
-                example, TextAnswer(example.id, join_reasoning(thought, text, stopped), stopped), asked.turns(), counted
+            job = ScoreJob(
+                example=Example(id_, last_question(self.request.messages), ("",)),
+                answer=TextAnswer(id_, join_reasoning(reasoning, text, stopped), stopped),
+                conversation=to_turns(self.request.messages),
+                prompt_tokens=prompt_tokens,
             )
-            score = await self.dispatcher.score(work)
+            score = await self.dispatcher.score(job)
         except ProbemapError as error:
-            return _unrated(error.problem)
-        self.observe(id_, score, str(made.get("model", "")))
-        return Rating.of(score).model_dump()
+            return _unscored(error.problem)
+        self.on_score(completion_id, score, str(completion.get("model", "")))
+        return AnswerScore.model_validate(score).model_dump()
 
 
-def _counted(made: dict[str, Any]) -> int | None:
-    """The prompt's tokens as the server counts them."""
-    tokens = (made.get("usage") or {}).get("prompt_tokens")
-    return tokens if isinstance(tokens, int) else None
+def _index(choice: dict[str, Any]) -> int:
+    return int(choice.get("index") or 0)
 
 
-def _unrated(why: str) -> dict[str, Any]:
-    return Rating(p_correct=None, flagged=None, exact_answer=None, judged_by="none", why=why).model_dump()
+def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if isinstance(value, str):
+            message[name] = message.get(name, "") + value
+        elif value:
+            message[name] = value
+
+
+def _prompt_tokens(completion: dict[str, Any]) -> int | None:
+    """The number of prompt tokens that the upstream server counted."""
+    count = (completion.get("usage") or {}).get("prompt_tokens")
+    return count if isinstance(count, int) else None
+
+
+def _unscored(why: str) -> dict[str, Any]:
+    return AnswerScore(p_correct=None, flagged=None, exact_answer=None, judged_by="none", why=why).model_dump()

@@ -1,14 +1,19 @@
-"""Another OpenAI-compatible server, that answers what passes through."""
+"""Client of the OpenAI-compatible server that generates the answers of a proxied request."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-from probemap.records import ModelError, ProbemapError
+from openai import AsyncOpenAI, AsyncStream, OpenAIError
+
+from probemap.records import ProbemapError
 from probemap.redact import redacted_message
+
+_CLIENT_ERRORS = (400, 404, 413, 422, 429)
+"""Statuses that the caller can correct; they are passed on.  Every other failure becomes 502."""
 
 
 class UpstreamError(ProbemapError):
-    """The server behind this one refused, or did not answer."""
+    """The upstream server rejected the request or did not respond."""
 
     def __init__(self, problem: str, status: int) -> None:
         super().__init__(problem)
@@ -16,76 +21,78 @@ class UpstreamError(ProbemapError):
 
 
 class Upstream:
-    """Requests go on as they came; its key is its own, from ``OPENAI_API_KEY``.
+    """Send requests to the upstream server without changes.
 
-    Raises
-    ------
-    ModelError: the openai package is not installed.
+    The API key of the upstream server is read from ``OPENAI_API_KEY``; the caller's token is not forwarded.
+
+    Parameters
+    ----------
+    url : str
+        Base URL of the server, for example ``http://127.0.0.1:8000/v1``.
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         try:
-            import openai
-        except ImportError:
-            raise ModelError(
-                "standing in front of a server needs the openai package, which is not installed",
-                "pip install 'probemap[serve]'",
-            ) from None
-        self.url, self._openai = url, openai
-        try:
-            self._client = openai.AsyncOpenAI(base_url=url, max_retries=1)
-        except openai.OpenAIError:  # no key in the environment
-            self._client = openai.AsyncOpenAI(base_url=url, max_retries=1, api_key="none")
+            self._client = AsyncOpenAI(base_url=url, max_retries=1)
+        except OpenAIError:  # no key in the environment
+            self._client = AsyncOpenAI(base_url=url, max_retries=1, api_key="none")
 
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A chat completion, whole.
+        """Request a chat completion.
 
         Raises
         ------
         UpstreamError
+            The server rejected the request, did not respond, or sent no chat completion.
         """
         try:
-            made = await self._client.post("/chat/completions", body=body, cast_to=object)
-        except self._openai.OpenAIError as error:
-            raise self._told(error) from None
-        if not isinstance(made, dict) or not isinstance(made.get("choices"), list):
-            raise UpstreamError(f"{self.url} sent something other than a chat completion", 502)
-        return made
+            completion = await self._client.post("/chat/completions", body=body, cast_to=object)
+        except OpenAIError as error:
+            raise self._upstream_error(error) from None
+        if not isinstance(completion, dict) or not isinstance(completion.get("choices"), list):
+            raise UpstreamError(f"{self.url} returned a response that is not a chat completion", 502)
+        return completion
 
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Its pieces, as they come.
+        """Request a chat completion and yield its chunks as they arrive.
 
         Raises
         ------
         UpstreamError
+            The server rejected the request, did not respond, or reported an error in the stream.
         """
         try:
-            pieces = await self._client.post(
+            chunks = await self._client.post(
                 "/chat/completions",
                 body={**body, "stream": True},
                 cast_to=object,
                 stream=True,
-                stream_cls=self._openai.AsyncStream[object],
+                stream_cls=AsyncStream[object],
             )
-            async for piece in pieces:
-                if isinstance(piece, dict):
-                    yield piece
-        except self._openai.OpenAIError as error:
-            raise self._told(error) from None
+            async for chunk in chunks:
+                if isinstance(chunk, dict):
+                    yield chunk
+        except OpenAIError as error:
+            raise self._upstream_error(error) from None
 
     async def models(self) -> Any:
-        """What it serves, as it says it."""
+        """Return the server's list of models.
+
+        Raises
+        ------
+        UpstreamError
+            The server rejected the request or did not respond.
+        """
         try:
             return await self._client.get("/models", cast_to=object)
-        except self._openai.OpenAIError as error:
-            raise self._told(error) from None
+        except OpenAIError as error:
+            raise self._upstream_error(error) from None
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
-    def _told(self, error: Exception) -> UpstreamError:
+    def _upstream_error(self, error: Exception) -> UpstreamError:
         status = getattr(error, "status_code", None)
-        # What the caller did wrong is the caller's to mend; the rest is between the two servers.
-        return UpstreamError(
-            f"{self.url}: {redacted_message(error)}", status if status in (400, 404, 413, 422, 429) else 502
-        )
+        return UpstreamError(f"{self.url}: {redacted_message(error)}", status if status in _CLIENT_ERRORS else 502)

@@ -4,7 +4,6 @@ A module imports only modules listed above it, here and in the packages above.
 
 ::
 
-    tables          the result of a study: a table and its summary in words
     semantics       which answers to one question mean the same; semantic entropy
     error_types     the error taxonomy of the paper, A to E
     errors          probes that predict the error type of a question

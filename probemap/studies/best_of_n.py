@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from probemap.probing.auc import LEVEL, Floats
 from probemap.studies.error_types import ERROR_TYPES, SampledQuestion
-from probemap.studies.tables import NO_INTERVAL, Interval, Table, Value, enumerated
+from probemap.tables import NO_INTERVAL, Interval, Table, Value, enumerated
 
 RULES: dict[str, str] = {
     "greedy": "the run's own answer, if it was generated at temperature 0",

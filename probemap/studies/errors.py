@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from probemap.maps.fit import fit_map
+from probemap.maps.gain import with_baselines
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.baselines import Baseline
-from probemap.probing.fit import fit_map
-from probemap.probing.gain import with_baselines
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
 from probemap.studies.error_types import ERROR_TYPES, SampledQuestion, count_types
-from probemap.studies.tables import Interval, Table, Value, enumerated
+from probemap.tables import Interval, Table, Value, enumerated
 
 COLUMNS = (
     "kind",

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
 from probemap.probing.cells import Nested, auc_of_nested
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, RunError
-from probemap.studies.tables import NO_INTERVAL, Interval, Table, Value, enumerated
+from probemap.tables import NO_INTERVAL, Interval, PairMatrix, Table, Value, enumerated
 
 MIN_PER_CLASS = 10
 """Fewest correct, and fewest incorrect, answers for an evaluation."""
@@ -167,6 +167,19 @@ def pairs_of(table: Table) -> list[Pair]:
             )
         )
     return pairs
+
+
+def matrix_of(pairs: Sequence[Pair]) -> PairMatrix:
+    """Arrange the estimates of pairs of runs as matrices."""
+    names = tuple(dict.fromkeys(pair.trained_on for pair in pairs))
+    shape = (3, len(names), len(names))
+    auc, folded, gain = (np.full(shape, np.nan) for _ in range(3))
+    for pair in pairs:
+        cell = (slice(None), names.index(pair.trained_on), names.index(pair.tested_on))
+        for array, estimate in ((auc, pair.auc), (folded, pair.folded), (gain, pair.gain)):
+            if estimate is not None:
+                array[cell] = estimate
+    return PairMatrix(names=names, auc=auc, folded=folded, gain=gain)
 
 
 def evaluate_within(run: RunData) -> Pair:

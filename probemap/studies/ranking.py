@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import LEVEL, Floats, Ints, by_group, difference, interval, simultaneous_quantile
 from probemap.probing.cells import Nested, auc_of_nested
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError, TooFewError
-from probemap.studies.tables import Interval, Table, Value, enumerated
+from probemap.tables import Interval, Table, Value, enumerated
 
 PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
     "probe_last_q": ("the probe at the end of the question", ("last_q",)),

@@ -50,7 +50,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     >>> len(task.examples), task.kind
     (50, 'names')
     >>> task.examples[0].question
-    'In which country is the city of Berlin?'
+    'In which country is the city of Abomey-Calavi?'
     """
     task = _load(str(source), require_answers)
     _check_ids(task.examples, source)

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import Measured, measure
-from probemap.probing.probe_map import ProbeMap
 from probemap.views.figures import SIZES, Display, SizeName, protocol_labels
 
 Over = Literal["layers", "positions"]
@@ -41,7 +41,7 @@ class CurvesDisplay(Display):
 
     @classmethod
     def from_map(
-        cls, probe_map: ProbeMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
+        cls, probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
     ) -> "CurvesDisplay":
         """Compute the curves; parameters as for `plot_curves`."""
         title = next(iter(protocol_labels([probe_map])), "")
@@ -92,7 +92,7 @@ class CurvesDisplay(Display):
 
 
 def plot_curves(
-    probe_map: ProbeMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
+    probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
 ) -> CurvesDisplay:
     """Draw a value over the layers, one panel per position, or over the positions, one panel per second layer.
 

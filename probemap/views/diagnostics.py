@@ -9,7 +9,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
 from probemap.probing.auc import LEVEL, Bools, Floats, Ints
-from probemap.probing.probe_map import ProbeMap
+from probemap.probing.cell_map import CellMap
 
 FALSE_ALARMS = np.linspace(0, 1, 26)
 """Shares of wrong answers that are taken for right, at which a ROC is given."""
@@ -34,7 +34,7 @@ class Portrait:
     """(2, 20): how many right, and how many wrong, answers have a probability between two of `HEAPS`."""
 
 
-def probabilities(probe_map: ProbeMap) -> Floats:
+def probabilities(probe_map: CellMap) -> Floats:
     """(n, n_layers, n_positions): each answer's probability of being right, 1 / (1 + exp(-score)), the mean over
     repeats; NaN where the answer lacks the position.
 
@@ -43,7 +43,7 @@ def probabilities(probe_map: ProbeMap) -> Floats:
     return np.asarray(expit(probe_map.data["scores"].values.astype(np.float64)).mean(axis=0))
 
 
-def portraits(probe_map: ProbeMap) -> list[list[Portrait | None]]:
+def portraits(probe_map: CellMap) -> list[list[Portrait | None]]:
     """For every layer, for every position, the cell's portrait; None where there are too few answers to say."""
     data = probe_map.data
     scores, fold = data["scores"].values, data["fold"].values

@@ -19,7 +19,7 @@ from probemap.records import DataError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from probemap.probing.probe_map import ProbeMap
+    from probemap.probing.cell_map import CellMap
 
 SizeName = Literal["column", "page", "slide"]
 FILE_ENDINGS = (".png", ".svg", ".pdf")
@@ -96,7 +96,7 @@ def escaped(lines: Sequence[str]) -> str:
     return "\n".join(line.replace("$", r"\$") for line in lines)
 
 
-def protocol_labels(probe_maps: Sequence["ProbeMap"]) -> list[str]:
+def protocol_labels(probe_maps: Sequence["CellMap"]) -> list[str]:
     """Return the labels of protocols that are for comparison only; every figure shows them."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probemap.probing.auc import Bools
+from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import Measured, measure, shared_limits, subtract
-from probemap.probing.probe_map import ProbeMap
 from probemap.views.artists import draw_cells, draw_colour_bar, mark_best
 from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, Display, SizeName, escaped, protocol_labels, style
 
@@ -57,7 +57,7 @@ class MapDisplay(Display):
 
     @classmethod
     def from_map(
-        cls, probe_map: ProbeMap, *, value: str = "auc", cmap: str | None = None, size: SizeName = "column"
+        cls, probe_map: CellMap, *, value: str = "auc", cmap: str | None = None, size: SizeName = "column"
     ) -> Self:
         """Compute one map; parameters as for `plot_map`."""
         lines = _facts(probe_map, value) if SIZES[size].note else protocol_labels([probe_map])
@@ -68,7 +68,7 @@ class MapDisplay(Display):
     @classmethod
     def from_maps(
         cls,
-        probe_maps: Sequence[ProbeMap],
+        probe_maps: Sequence[CellMap],
         *,
         titles: Sequence[str] | None = None,
         value: str = "auc",
@@ -86,8 +86,8 @@ class MapDisplay(Display):
     @classmethod
     def from_difference(
         cls,
-        minuend: ProbeMap,
-        subtrahend: ProbeMap,
+        minuend: CellMap,
+        subtrahend: CellMap,
         *,
         title: str | None = None,
         cmap: str | None = None,
@@ -149,7 +149,7 @@ class MapDisplay(Display):
 
 
 def plot_map(
-    probe_map: ProbeMap,
+    probe_map: CellMap,
     *,
     ax: Axes | None = None,
     value: str = "auc",
@@ -205,7 +205,7 @@ def plot_map(
 
 
 def plot_maps(
-    probe_maps: Sequence[ProbeMap],
+    probe_maps: Sequence[CellMap],
     *,
     titles: Sequence[str] | None = None,
     value: str = "auc",
@@ -250,8 +250,8 @@ def plot_maps(
 
 
 def plot_difference(
-    minuend: ProbeMap,
-    subtrahend: ProbeMap,
+    minuend: CellMap,
+    subtrahend: CellMap,
     *,
     ax: Axes | None = None,
     title: str | None = None,
@@ -299,7 +299,7 @@ def plot_difference(
     return MapDisplay.from_difference(minuend, subtrahend, title=title, cmap=cmap, size=size).plot(ax)
 
 
-def _panel(probe_map: ProbeMap, measured: Measured, title: Sequence[str]) -> Panel:
+def _panel(probe_map: CellMap, measured: Measured, title: Sequence[str]) -> Panel:
     """Return the panel of a map; a map of AUCs has its best cells marked."""
     if measured.kind.name != "auc":
         return Panel(measured=measured, title=tuple(title))
@@ -315,14 +315,14 @@ def _wrapped(lines: Sequence[str], size: SizeName, fraction: float = MAP_WIDTH) 
     return [piece for line in lines for piece in wrap(line, n_letters) or [""]]
 
 
-def _differing(probe_maps: Sequence[ProbeMap]) -> list[str]:
+def _differing(probe_maps: Sequence[CellMap]) -> list[str]:
     """Return a title per map: whichever of model, task and site differs between the maps; else the task."""
     facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
     keys = [k for k in ("model", "task", "site") if len({fact[k] for fact in facts}) > 1] or ["task"]
     return [", ".join(fact[k] for k in keys) for fact in facts]
 
 
-def _facts(probe_map: ProbeMap, value: str) -> list[str]:
+def _facts(probe_map: CellMap, value: str) -> list[str]:
     """Return the lines above a single map: model, task, number of answers; for AUCs the best cell; the protocol."""
     attrs = probe_map.data.attrs
     lines = []

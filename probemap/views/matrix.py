@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probemap.studies.generalisation import Pair
+from probemap.tables import PairMatrix
 from probemap.views.figures import escaped, new_figure, save_figure, style
 
 _CELL = 0.62
@@ -18,35 +18,7 @@ _MAX_NAME = 40
 """Longest name of a run in characters; longer names are truncated."""
 
 
-Estimate = Literal["auc", "folded", "gain"]
-
-
-def matrix_of(pairs: Sequence[Pair], estimate: Estimate) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Arrange an estimate of each pair of runs as a matrix.
-
-    Parameters
-    ----------
-    pairs : sequence of Pair
-    estimate : {"auc", "folded", "gain"}
-
-    Returns
-    -------
-    names : list of str
-        Names of the n runs.
-    matrix : ndarray of shape (3, n, n), float64
-        Value, lower and upper end of the interval; rows: trained on, columns: tested on.  NaN where a pair has no
-        estimate.
-    """
-    names = list(dict.fromkeys(pair.trained_on for pair in pairs))
-    matrix = np.full((3, len(names), len(names)), np.nan)
-    for pair in pairs:
-        interval = getattr(pair, estimate)
-        if interval is not None:
-            matrix[:, names.index(pair.trained_on), names.index(pair.tested_on)] = interval
-    return names, matrix
-
-
-def draw_matrix(pairs: Sequence[Pair]) -> Figure:
+def draw_matrix(matrix: PairMatrix) -> Figure:
     """Draw the generalisation matrix, as figure 3 of Orgad et al. 2024.
 
     The left panel shows max(AUC, 1 - AUC), as the paper does; the right panel shows the gain over the best
@@ -54,29 +26,29 @@ def draw_matrix(pairs: Sequence[Pair]) -> Figure:
 
     Parameters
     ----------
-    pairs : sequence of Pair
+    matrix : PairMatrix
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    names, gains = matrix_of(pairs, "gain")
-    side = _CELL * len(names)
+    side = _CELL * len(matrix.names)
     with rc_context(style("column")):
-        label_width = 0.055 * max(map(len, map(_label, names)))
+        label_width = 0.055 * max(map(len, map(_label, matrix.names)))
         figure = new_figure(2 * side + 2.9 + label_width, side + 1.1 + label_width)
         left, right = figure.subplots(1, 2)
-        _draw_panel(left, pairs, "folded", label="max(AUC, 1 − AUC)", limits=(0.5, 1.0), cmap="Blues")
-        limit = max(0.05, float(np.nanmax(np.abs(gains[0])))) if not np.isnan(gains[0]).all() else 0.05
+        _draw_panel(left, matrix.names, matrix.folded, label="max(AUC, 1 − AUC)", limits=(0.5, 1.0), cmap="Blues")
+        gains = matrix.gain[0]
+        limit = max(0.05, float(np.nanmax(np.abs(gains)))) if not np.isnan(gains).all() else 0.05
         label = "AUC minus AUC of the best log-probability"
-        _draw_panel(right, pairs, "gain", label=label, limits=(-limit, limit), cmap="PuOr")
+        _draw_panel(right, matrix.names, matrix.gain, label=label, limits=(-limit, limit), cmap="PuOr")
         right.set_ylabel("")
         return figure
 
 
-def save_matrix(pairs: Sequence[Pair], *paths: Path) -> None:
+def save_matrix(matrix: PairMatrix, *paths: Path) -> None:
     """Draw the generalisation matrix and save it in the format of each file name."""
-    figure = draw_matrix(pairs)
+    figure = draw_matrix(matrix)
     for path in paths:
         save_figure(figure, path)
 
@@ -86,9 +58,15 @@ def _label(name: str) -> str:
 
 
 def _draw_panel(
-    ax: Axes, pairs: Sequence[Pair], estimate: Estimate, *, label: str, limits: tuple[float, float], cmap: str
+    ax: Axes,
+    names: Sequence[str],
+    estimates: npt.NDArray[np.float64],
+    *,
+    label: str,
+    limits: tuple[float, float],
+    cmap: str,
 ) -> None:
-    names, (values, low, high) = matrix_of(pairs, estimate)
+    values, low, high = estimates
     null = limits[0] if limits[0] > 0 else 0.0
     pale = (low <= null) & (null <= high)
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1])

@@ -5,12 +5,12 @@ import io
 from html import escape
 from pathlib import Path
 
-from probemap.probing.probe_map import ProbeMap
+from probemap.probing.cell_map import CellMap
 from probemap.views.heatmap import MapDisplay
 from probemap.views.report import Sheet, render
 
 
-def picture(probe_map: ProbeMap) -> str:
+def picture(probe_map: CellMap) -> str:
     """The picture with a line of facts, as HTML without scripts."""
     drawn = io.BytesIO()
     MapDisplay.from_map(probe_map).figure.savefig(drawn, format="png", dpi=160)
@@ -25,7 +25,7 @@ def picture(probe_map: ProbeMap) -> str:
     return f'<img alt="Map" src="data:image/png;base64,{encoded}" width="500"><p>{escape(facts)}</p>'
 
 
-def page(probe_map: ProbeMap, path: str | Path) -> Path:
+def page(probe_map: CellMap, path: str | Path) -> Path:
     """Write the page of a map without its answers."""
     attrs = probe_map.data.attrs
     title = f"{attrs['model']} on {attrs.get('task', 'answers')}" if "model" in attrs else "map"

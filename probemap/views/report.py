@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import VALUES, Measured, measure, subtract
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import Answer, Example, Judgement, MapError
-from probemap.studies.generalisation import Pair
-from probemap.studies.tables import Table, compact
+from probemap.tables import PairMatrix, Table, compact
 from probemap.views.diagnostics import FALSE_ALARMS, HEAPS, portraits, probabilities
 from probemap.views.printable import printable
 from probemap.views.words import describe
@@ -60,15 +59,15 @@ class Study:
     """The result of a study, as the page shows it."""
 
     table: Table
-    pairs: Sequence[Pair] = ()
-    """The rows of a generalisation table, which the page shows as a matrix as well."""
+    matrix: PairMatrix | None = None
+    """The values of a generalisation table, shown as a matrix above the table."""
 
 
 @dataclass(frozen=True)
 class Sheet:
     """What a report shows of one run."""
 
-    probe_map: ProbeMap
+    probe_map: CellMap
     title: str = "map"
     leaves: Sequence[Leaf] = ()
     """Of the map's answers, in its order; empty: the page lists none."""
@@ -143,7 +142,7 @@ def _content(sheets: Sequence[Sheet]) -> dict[str, Any]:
     }
 
 
-def _comparable(one: ProbeMap, other: ProbeMap) -> bool:
+def _comparable(one: CellMap, other: CellMap) -> bool:
     return bool(set(one.layers) & set(other.layers) and set(one.positions) & set(other.positions))
 
 
@@ -185,23 +184,20 @@ def _study(study: Study) -> dict[str, Any]:
         "columns": [_visible(name) for name in columns],
         "rows": [[_visible(value) for value in row] for row in rows],
         "words": [_visible(line) for line in table.words],
-        "matrix": _matrix(study.pairs) if study.pairs else None,
+        "matrix": _matrix(study.matrix) if study.matrix else None,
     }
 
 
-def _matrix(pairs: Sequence[Pair]) -> dict[str, Any]:
-    from probemap.views.matrix import matrix_of
-
-    names, (folded, _, _) = matrix_of(pairs, "folded")
-    _, (auc, low, high) = matrix_of(pairs, "auc")
+def _matrix(matrix: PairMatrix) -> dict[str, Any]:
+    auc, low, high = matrix.auc
     texts = [
         ["–" if math.isnan(a) else f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in zip(*row, strict=True)]
         for row in zip(auc.tolist(), low.tolist(), high.tolist(), strict=True)
     ]
-    return {"names": [_visible(name) for name in names], "folded": _rounded(folded), "texts": texts}
+    return {"names": [_visible(name) for name in matrix.names], "folded": _rounded(matrix.folded[0]), "texts": texts}
 
 
-def _values(probe_map: ProbeMap) -> dict[str, Any]:
+def _values(probe_map: CellMap) -> dict[str, Any]:
     """Every value that the map holds."""
     made = {}
     for name in VALUES:
@@ -210,7 +206,7 @@ def _values(probe_map: ProbeMap) -> dict[str, Any]:
     return made
 
 
-def _cell(probe_map: ProbeMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
+def _cell(probe_map: CellMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
     return [[probe_map.layers.index(layer), probe_map.positions.index(position)] for layer, position in cells]
 
 

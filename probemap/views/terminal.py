@@ -11,9 +11,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from probemap.positions import DEFAULT_POSITIONS, positions_by_token
-from probemap.probing.probe_map import ProbeMap
+from probemap.probing.cell_map import CellMap
 from probemap.records import Answer, Example, Judgement
-from probemap.studies.tables import Table, compact
+from probemap.tables import Table, compact
 from probemap.views.printable import printable
 from probemap.views.words import Description
 
@@ -21,7 +21,7 @@ from probemap.views.words import Description
 _BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()
 
 
-def map_text(probe_map: ProbeMap) -> Text:
+def map_text(probe_map: CellMap) -> Text:
     """Layers × positions as numbers on coloured cells; `·` where there are too few answers to say."""
     heads = [name.split("_") if not name.startswith("-") else [name] for name in probe_map.positions]
     deepest = max(map(len, heads))
@@ -99,7 +99,7 @@ def _shade(value: float) -> Style:
     return Style(bgcolor=_BLUES[step], color="#000000" if step < 6 else "#ffffff")
 
 
-def show(probe_map: ProbeMap, judgements: Sequence[Judgement]) -> RenderableType:
+def show(probe_map: CellMap, judgements: Sequence[Judgement]) -> RenderableType:
     """All that a reader of the map needs: cells, what is sure about them, baselines, counts, and what was left out."""
     attrs = probe_map.data.attrs
     decided, right = int(attrs["decided"]), int(attrs["right"])
@@ -126,7 +126,7 @@ def show(probe_map: ProbeMap, judgements: Sequence[Judgement]) -> RenderableType
     return Group(*parts)
 
 
-def _highest(probe_map: ProbeMap) -> Text:
+def _highest(probe_map: CellMap) -> Text:
     """The highest cells, and what can be said of them and of the map."""
     text = Text("highest cells (AUC, 95 % interval, n):")
     for cell in probe_map.best(5):
@@ -172,7 +172,7 @@ def _highest(probe_map: ProbeMap) -> Text:
 _SHOWN_BASELINES = 5
 
 
-def _baselines(probe_map: ProbeMap) -> Text:
+def _baselines(probe_map: CellMap) -> Text:
     """The best baselines of the column of the highest cell, and the gain over the best of each column."""
     data, best = probe_map.data, probe_map.best()[0]
     column = data.sel(position=best.position)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probemap.probing.auc import LEVEL, Bools, Difference
+from probemap.probing.cell_map import CellMap
 from probemap.probing.cell_scores import MIN_PER_CLASS
-from probemap.probing.probe_map import ProbeMap
 
 FEW = 50
 """Right or wrong answers below which a column is said to rest on few."""
@@ -59,7 +59,7 @@ class Description:
     observations: list[Observation]
 
 
-def describe(probe_map: ProbeMap) -> Description:
+def describe(probe_map: CellMap) -> Description:
     """The values of every position at every second layer, and what can be said of them."""
     rows = [
         (position, int(n), [float(v) for v in column])
@@ -70,7 +70,7 @@ def describe(probe_map: ProbeMap) -> Description:
     return Description(probe_map.layers[::2], rows, observe(probe_map))
 
 
-def observe(probe_map: ProbeMap) -> list[Observation]:
+def observe(probe_map: CellMap) -> list[Observation]:
     """What can be said of a map, each sentence with its numbers."""
     few = _few(probe_map)
     label = str(probe_map.data.attrs.get("protocol", ""))
@@ -90,7 +90,7 @@ def observe(probe_map: ProbeMap) -> list[Observation]:
     ]
 
 
-def _nothing(probe_map: ProbeMap) -> Observation:
+def _nothing(probe_map: CellMap) -> Observation:
     known = int(probe_map.auc.notnull().sum())
     (best,) = probe_map.best()
     at = probe_map.data.sel(layer=best.layer, position=best.position)
@@ -102,7 +102,7 @@ def _nothing(probe_map: ProbeMap) -> Observation:
     )
 
 
-def _chance(probe_map: ProbeMap, above: Bools) -> list[Observation]:
+def _chance(probe_map: CellMap, above: Bools) -> list[Observation]:
     known = probe_map.auc.notnull().values
     layers, positions = np.array(probe_map.layers), np.array(probe_map.positions)
     columns = positions[above.any(0)]
@@ -122,7 +122,7 @@ def _chance(probe_map: ProbeMap, above: Bools) -> list[Observation]:
     return [Observation("chance", text), Observation("onset", onset + ".")]
 
 
-def _peak(probe_map: ProbeMap) -> Observation:
+def _peak(probe_map: CellMap) -> Observation:
     (best,) = probe_map.best()
     equal = probe_map.indistinguishable()
     count = int(equal.sum())
@@ -166,7 +166,7 @@ class _Comparison:
         return f"More is known at {one} than at {other}: {self.numbers} over the layers, on answers that have both."
 
 
-def _comparisons(probe_map: ProbeMap, above: Bools) -> list[Observation]:
+def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
     columns = [_Comparison(one, other, _of_columns(probe_map, one, other)) for one, other in _PAIRS]
     # Which positions hold a signal says nothing about which of their layers hold more.
     there = above.any(axis=0)
@@ -182,7 +182,7 @@ def _comparisons(probe_map: ProbeMap, above: Bools) -> list[Observation]:
     return said + ([Observation("layers", shape)] if shape else [])
 
 
-def _of_columns(probe_map: ProbeMap, one: str, other: str) -> Difference:
+def _of_columns(probe_map: CellMap, one: str, other: str) -> Difference:
     """On the answers that have all of these positions: other answers may be easier ones."""
     trailing = [p for p in probe_map.positions if _TRAILING.fullmatch(p)]
     has = {p for p in probe_map.positions if bool(probe_map.auc.sel(position=p).notnull().any())}
@@ -195,7 +195,7 @@ def _of_columns(probe_map: ProbeMap, one: str, other: str) -> Difference:
     right = rows & data["correct"].values.astype(bool)
     if min(right.sum(), rows.sum() - right.sum()) < MIN_PER_CLASS:
         return _NOT_COMPARED
-    return ProbeMap(data.isel(answer=rows)).compare_columns(*groups)
+    return CellMap(data.isel(answer=rows)).compare_columns(*groups)
 
 
 def _shape(rows: Sequence[_Comparison], sure: Sequence[bool], spans: Sequence[str]) -> str:
@@ -245,7 +245,7 @@ def _holm(p: Sequence[float]) -> list[bool]:
     return rejected
 
 
-def _baselines(probe_map: ProbeMap) -> list[Observation]:
+def _baselines(probe_map: CellMap) -> list[Observation]:
     """Whether the map beats what needs no hidden states, all cells considered at once."""
     data = probe_map.data
     if "gain" not in data or bool(data["gain"].isnull().all()):
@@ -267,7 +267,7 @@ def _baselines(probe_map: ProbeMap) -> list[Observation]:
     ]
 
 
-def _few(probe_map: ProbeMap) -> list[Observation]:
+def _few(probe_map: CellMap) -> list[Observation]:
     """Columns that rest on few answers, or on too few for a map."""
     data, made = probe_map.data, []
     n, right = data["n"].values, data["n_right"].values
@@ -284,7 +284,7 @@ def _few(probe_map: ProbeMap) -> list[Observation]:
     return made
 
 
-def _span(probe_map: ProbeMap, cells: Bools) -> str:
+def _span(probe_map: CellMap, cells: Bools) -> str:
     layers = np.array(probe_map.layers)[cells.any(axis=1)]
     if not len(layers):
         return ""

@@ -17,7 +17,7 @@ from probemap.runs.steps.resample import each_question, judged_otherwise, sample
 from probemap.runs.steps.studies import sampled_of, study_inputs, write_table
 from probemap.studies.best_of_n import ProbeScore, Question, compare_rules
 from probemap.studies.error_types import classify
-from probemap.studies.tables import Table
+from probemap.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.activations.store import ActivationStore

@@ -16,7 +16,7 @@ from probemap.workers import RayPool
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.activations.store import ActivationStore
-    from probemap.probing.probe_map import ProbeMap
+    from probemap.maps.probe_map import ProbeMap
 
 
 def make_map(
@@ -61,10 +61,10 @@ def _map(
     ray: RayPool | None,
     logger: Logger,
 ) -> "ProbeMap":
+    from probemap.maps.fit import fit_map
+    from probemap.maps.gain import with_baselines
+    from probemap.maps.paper import fit_paper_map
     from probemap.probing.baselines import baselines
-    from probemap.probing.fit import fit_map
-    from probemap.probing.gain import with_baselines
-    from probemap.probing.paper import fit_paper_map
 
     facts, ids = run.step("answer")["facts"], [a.id for a in answers]
     correct = [j.verdict.correct for j in judgements]

@@ -12,7 +12,7 @@ from probemap.runs.integrity import read_attention, read_map
 from probemap.runs.run import Run
 
 if TYPE_CHECKING:
-    from probemap.probing.probe_map import ProbeMap
+    from probemap.maps.probe_map import ProbeMap
     from probemap.views.figures import Display
 
 

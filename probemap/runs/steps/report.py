@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from probemap.logger import SILENT, Logger
+from probemap.maps.probe_map import ProbeMap
 from probemap.positions import token_indices
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import DataError, Judgement, RunError, StoreError, Task
 from probemap.runs.integrity import read_answers, read_attention, read_map
 from probemap.runs.run import Run
-from probemap.studies.generalisation import pairs_of
+from probemap.studies.generalisation import matrix_of, pairs_of
 from probemap.views.report import Leaf, Sheet, Study, render
 
 STUDIES = ("baselines", "errors", "choose", "transfer")
@@ -87,7 +87,7 @@ def _study_of(run: Run, name: str, logger: Logger) -> Study | None:
         if changed := [file for file, content in own.items() if _content(run, file) != content]:
             raise RunError(f"{' and '.join(changed)} changed since it was made")
         table = run.table(name)
-        return Study(table, pairs_of(table) if name == "transfer" else ())
+        return Study(table, matrix_of(pairs_of(table)) if name == "transfer" else None)
     except (RunError, StoreError) as error:  # the rest does not need it
         logger.log(f"the page is without {name}: {error.problem}")
         return None

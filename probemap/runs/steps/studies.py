@@ -26,7 +26,7 @@ from probemap.runs.steps.p_true import ask_p_true
 from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
 from probemap.studies.error_types import SampledQuestion, classify
 from probemap.studies.semantics import meanings, semantic_entropy
-from probemap.studies.tables import Table
+from probemap.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.activations.store import ActivationStore

@@ -8,7 +8,7 @@ from probemap.records import RunError
 from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.integrity import questions_asked, read_answers, read_scores, refuse_paper_locator, states_of
 from probemap.runs.run import Run
-from probemap.studies.tables import Table
+from probemap.tables import Table
 
 if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
     from probemap.studies.generalisation import RunData
@@ -51,10 +51,10 @@ def transfer(runs: Sequence[Run], *, redo: bool = False, logger: Logger = SILENT
         made = home.table("transfer")
         pictures = [home.path / "transfer.png", home.path / "transfer.svg"]
         if needed or not all(picture.exists() for picture in pictures):
-            from probemap.studies.generalisation import pairs_of
+            from probemap.studies.generalisation import matrix_of, pairs_of
             from probemap.views.matrix import save_matrix
 
-            save_matrix(pairs_of(made), *pictures)
+            save_matrix(matrix_of(pairs_of(made)), *pictures)
         return made
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import LEVEL, Aucs, aucs, by_group, difference, interval, simultaneous_quantile
 from probemap.probing.baselines import Baseline, scores_by_set
 from probemap.probing.cell_scores import Plan, noise_share
 from probemap.probing.cells import cell_aucs, judged_rows
 from probemap.probing.inputs import Column, elements
-from probemap.probing.probe_map import ProbeMap
 from probemap.records import MapError
 
 Bools = npt.NDArray[np.bool_]

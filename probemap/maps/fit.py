@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 
 from probemap.activations.source import ActivationSource, as_source
+from probemap.maps.probe_map import ProbeMap, map_from_scores
 from probemap.probing.c_values import STRENGTHS, strengths
 from probemap.probing.cell_scores import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
 from probemap.probing.folds import HELD_OUT, assign_folds, group_numbers, hold_out
 from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
-from probemap.probing.probe_map import ProbeMap, map_from_scores
 from probemap.records import MapError, TooFewError
 from probemap.workers import RayPool, worker_pool
 

@@ -22,9 +22,9 @@ from sklearn.model_selection import train_test_split
 
 from probemap.activations.source import ActivationSource, as_source
 from probemap.activations.store import ActivationStore
-from probemap.probing.fit import fit_map
+from probemap.maps.fit import fit_map
+from probemap.maps.probe_map import ProbeMap
 from probemap.probing.inputs import Column, Labels, parse_labels, parse_mask, parse_names
-from probemap.probing.probe_map import ProbeMap
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
 """Stands on every output of a map that was made so."""

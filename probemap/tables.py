@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from probemap.records import RunError
@@ -61,6 +63,23 @@ class Table:
         writer.writerow([_without_formula(name) for name in self.columns])
         writer.writerows([[_without_formula(value) for value in row] for row in self.rows])
         return out.getvalue()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairMatrix:
+    """Estimates for all pairs of n runs; rows: trained on, columns: tested on.
+
+    Each array has shape (3, n, n), float64: the estimates, and the lower and upper ends of their intervals.  NaN where
+    a pair has no estimate.
+    """
+
+    names: tuple[str, ...]
+    """Names of the runs."""
+    auc: npt.NDArray[np.float64]
+    folded: npt.NDArray[np.float64]
+    """max(AUC, 1 - AUC)."""
+    gain: npt.NDArray[np.float64]
+    """AUC minus AUC of the best log-probability."""
 
 
 _TABLE = TypeAdapter(Table)

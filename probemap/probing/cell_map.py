@@ -1,14 +1,9 @@
-"""The map: one AUC per (layer, position) cell, with what is known about it.
+"""One AUC per (layer, position) cell, and the statistics computed from the scores of all cells."""
 
-Everything that a map says is computed here from the scores that it keeps: the fitting is done in `fit`.
-"""
-
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,16 +16,13 @@ from probemap.probing.auc import (
     Floats,
     by_group,
     difference,
-    interval,
     not_distinguishable,
     simultaneous_quantile,
 )
-from probemap.probing.cells import HonestBest, Nested, cell_aucs, honest_best, judged_rows, nested
+from probemap.probing.cells import HonestBest, Nested, cell_aucs, honest_best, nested
 from probemap.probing.inputs import Column, elements, parse_mask
 from probemap.records import MapError
 
-SCHEMA = 3
-SCORES = ("repeat", "answer", "layer", "position")
 _VALUES = ("auc", "low", "high", "band_low", "band_high")
 _COUNTS = ("n", "n_right")
 
@@ -48,8 +40,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class ProbeMap:
-    """One AUC per cell, labelled by layer and position, with the scores that it comes from."""
+class CellMap:
+    """One AUC per cell, labelled by layer and position, with the scores from which it is computed.
+
+    `maps.probe_map.ProbeMap` adds figures, the HTML report and files.
+    """
 
     data: xr.Dataset
     """``auc``; ``low``, ``high`` (95 % interval of the cell); ``band_low``, ``band_high`` (95 % for all cells at once):
@@ -81,7 +76,7 @@ class ProbeMap:
     def positions(self) -> list[str]:
         return [str(position) for position in self.data["position"].values]
 
-    def only(self, positions: Column) -> "ProbeMap":
+    def only(self, positions: Column) -> Self:
         """The map with these columns alone, in this order.
 
         Raises
@@ -91,7 +86,7 @@ class ProbeMap:
         positions = elements(positions, "positions")
         if lacking := [p for p in positions if p not in self.positions]:
             raise MapError(f"the map has no column {', '.join(lacking)}", f"it has {', '.join(self.positions)}")
-        part = ProbeMap(self.data.sel(position=list(positions)))
+        part = type(self)(self.data.sel(position=list(positions)))
         if bool(part.auc.isnull().all()):
             raise MapError(f"too few answers to say anything at {', '.join(positions)}", "choose other columns as well")
         return part
@@ -169,7 +164,7 @@ class ProbeMap:
             weight[cells] += sign / cells.sum()
         return difference(float(np.nansum(value * weight)), influence @ weight)
 
-    def difference(self, other: "ProbeMap") -> xr.Dataset:
+    def difference(self, other: "CellMap") -> xr.Dataset:
         """This map minus another of the same answers, cell by cell, on the answers that both have.
 
         Returns
@@ -212,54 +207,12 @@ class ProbeMap:
         counts = both.any(axis=1).sum(axis=0)
         return xr.Dataset(data | {"n": (("position",), counts)}, coords={"layer": layers, "position": positions})
 
-    def report(self, path: str | Path = "report.html") -> Path:
-        """Write one page that opens anywhere, and shows all that is known of every cell."""
-        from probemap.views.notebook import page
-
-        return page(self, path)
-
-    def _repr_html_(self) -> str:
-        from probemap.views.notebook import picture
-
-        return picture(self)
-
     def to_frame(self) -> Any:
         """A pandas.DataFrame, one row per cell: layer, position, auc, its interval and band, n, n_right, and the gain
         over the best baseline where there are baselines."""
         names = [*_VALUES, *(name for name in ("gain", "gain_low", "gain_high") if name in self.data), *_COUNTS]
         frame = self.data[names].to_dataframe(dim_order=["layer", "position"]).reset_index()
         return frame[["layer", "position", *names]]
-
-    def to_bytes(self) -> bytes:
-        """The map as netCDF 3, which xarray, and any netCDF reader, opens; the same map gives the same bytes."""
-        return bytes(self.data.to_netcdf(engine="scipy"))
-
-    def save(self, path: str | Path) -> None:
-        """Write `to_bytes` to a file."""
-        Path(path).write_bytes(self.to_bytes())
-
-    @classmethod
-    def load(cls, path: str | Path) -> "ProbeMap":
-        """Read a map that `save` wrote.
-
-        Raises
-        ------
-        MapError: no such file, or not a map.
-        """
-        try:
-            data = xr.load_dataset(io.BytesIO(Path(path).read_bytes()), engine="scipy")
-            if int(data.attrs["schema"]) != SCHEMA:
-                raise MapError(f"{path} has schema {data.attrs['schema']}, expected {SCHEMA}", "make the map again")
-            data.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in data.attrs.items()}
-            if data["scores"].dims != SCORES or data["auc"].dims != SCORES[2:]:
-                raise MapError(f"{path} holds arrays of other dimensions", "make the map again")
-            return cls(data)
-        except FileNotFoundError:
-            raise MapError(f"there is no map {path}", "`probemap map RUN` makes it") from None
-        except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-            raise MapError(
-                f"{path} is not a map ({str(error).splitlines()[0]})", "`probemap map RUN` makes it again"
-            ) from None
 
     @property
     def chance(self) -> "xr.DataArray":
@@ -290,67 +243,3 @@ class ProbeMap:
 
     def _number(self, layer: int, position: str) -> int:
         return self.layers.index(layer) * len(self.positions) + self.positions.index(position)
-
-
-def map_from_scores(
-    scores: npt.NDArray[np.float32],
-    correct: npt.NDArray[np.bool_],
-    fold: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    noise: npt.NDArray[np.float64],
-    *,
-    answers: Sequence[str],
-    layers: Sequence[int],
-    positions: Sequence[str],
-    attrs: Mapping[str, Any],
-    present: npt.NDArray[np.bool_],
-    extra: Mapping[str, Any] | None = None,
-) -> ProbeMap:
-    """A map from out-of-fold scores, whoever made them.
-
-    Parameters
-    ----------
-    scores: (n_repeats, n, n_layers, n_positions), NaN where missing or not judged; the same rows in every layer.
-    correct, group: (n,); fold: (n_repeats, n).
-    noise: (n_layers, n_positions), see `probe.noise_share`.
-    present: (n, n_positions), which answers have which position.
-    extra: more variables for the map's data set.
-    """
-    data = xr.Dataset(
-        {
-            "scores": (SCORES, scores),
-            "correct": (("answer",), correct),
-            "group": (("answer",), group.astype(np.int32)),
-            "fold": (("repeat", "answer"), fold.astype(np.int32)),
-            "noise": (SCORES[2:], noise),
-            "present": (("answer", "position"), present),
-            **(extra or {}),
-        },
-        coords={
-            "answer": np.array(list(answers), object),
-            "layer": np.array(list(layers), np.int32),
-            "position": np.array(list(positions), object),
-        },
-        attrs={**attrs, "schema": SCHEMA, "level": LEVEL},
-    )
-    value, influence = cell_aucs(data)
-    influence = by_group(influence, group)
-    quantile = simultaneous_quantile(influence, LEVEL, int(attrs["seed"]))
-    judged = judged_rows(scores)
-    # A column with too few answers still says how few.
-    judged[:, ~judged.any(axis=0)] = present[:, ~judged.any(axis=0)]
-    n, n_right = judged.sum(0), (judged & correct[:, None]).sum(0)
-    found = np.full((len(value), 5), np.nan)
-    for k, (v, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):
-        column = k % len(positions)
-        counts = int(n_right[column]), int(n[column] - n_right[column])
-        found[k] = (
-            v,
-            *interval(v, variance, *counts, LEVEL),
-            *interval(v, variance, *counts, LEVEL, quantile=quantile),
-        )
-    shape = (len(layers), len(positions))
-    for k, name in enumerate(_VALUES):
-        data[name] = (("layer", "position"), found[:, k].reshape(shape))
-    data["n"], data["n_right"] = (("position",), n.astype(np.int32)), (("position",), n_right.astype(np.int32))
-    return ProbeMap(data)

@@ -1,0 +1,158 @@
+"""Chat completions that the detector's model generates and scores."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from openai.types.chat.chat_completion_chunk import ChoiceDelta
+
+from probemap.detectors.scorer import Said
+from probemap.records import DataError, Example
+from probemap.server.batching import Dispatcher
+from probemap.server.jobs import GenerationJob
+from probemap.server.schemas import (
+    ChatCompletionRequest,
+    ScoredChoice,
+    ScoredChunk,
+    ScoredChunkChoice,
+    ScoredCompletion,
+    last_question,
+    to_turns,
+    usage,
+)
+
+
+class LocalCompletion:
+    """One request for a chat completion, answered by the detector's model.
+
+    Parameters
+    ----------
+    dispatcher : Dispatcher
+    request : ChatCompletionRequest
+    model : str
+        Name of the model in the response.
+    max_new_tokens : int
+        Maximum number of tokens that a request may ask for.
+    on_results : callable
+        Called with the identifier of the completion and the results of all its choices.
+
+    Raises
+    ------
+    DataError
+        The request has no user message or asks for more than `max_new_tokens` tokens.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        request: ChatCompletionRequest,
+        *,
+        model: str,
+        max_new_tokens: int,
+        on_results: Callable[[str, list[Said]], None],
+    ) -> None:
+        self.dispatcher, self.request, self.on_results = dispatcher, request, on_results
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._fields: dict[str, Any] = {"id": self.id, "created": int(time.time()), "model": model}
+        self._jobs = _jobs(request, max_new_tokens)
+
+    async def complete(self) -> dict[str, Any]:
+        """Return the completion with the score of each choice.
+
+        Raises
+        ------
+        DataError, QueueFullError, ServerClosingError
+            See `Dispatcher.generate`.
+        """
+        tasks = [asyncio.create_task(self.dispatcher.generate_result(job)) for job in self._jobs]
+        try:
+            results = await asyncio.gather(*tasks)
+        finally:
+            # After the first error nobody waits for the other choices.
+            for task in tasks:
+                task.cancel()
+        self.on_results(self.id, results)
+        completion = ScoredCompletion(
+            **self._fields,
+            object="chat.completion",
+            choices=[ScoredChoice.from_result(index, result) for index, result in enumerate(results)],
+            usage=usage(results),
+        )
+        return completion.to_dict(mode="json")
+
+    async def stream(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield the chunks of the completion; the last chunk of each choice has its score.
+
+        Raises
+        ------
+        DataError, QueueFullError, ServerClosingError
+            See `Dispatcher.generate`.
+        """
+        results: list[Said] = []
+        is_first = True
+        async for index, event in self._events():
+            if is_first:
+                for choice in range(len(self._jobs)):
+                    yield self._delta(choice, ChoiceDelta(role="assistant", content=""))
+                is_first = False
+            if isinstance(event, str):
+                yield self._delta(index, ChoiceDelta(content=event))
+            else:
+                results.append(event)
+                yield self._chunk(ScoredChunkChoice.last(index, event))
+        self.on_results(self.id, results)
+        if self.request.include_usage:
+            yield self._chunk(usage=usage(results))
+
+    def _delta(self, index: int, delta: ChoiceDelta) -> dict[str, Any]:
+        return self._chunk(ScoredChunkChoice(index=index, delta=delta, finish_reason=None))
+
+    def _chunk(self, *choices: ScoredChunkChoice, **fields: Any) -> dict[str, Any]:
+        chunk = ScoredChunk(**self._fields, object="chat.completion.chunk", choices=list(choices), **fields)
+        return chunk.to_dict(mode="json")
+
+    async def _events(self) -> AsyncIterator[tuple[int, str | Said]]:
+        """Yield the text and the results of all choices in the order in which they arrive, with the choice's index."""
+        events: asyncio.Queue[tuple[int, str | Said | BaseException]] = asyncio.Queue()
+
+        async def forward(index: int, job: GenerationJob) -> None:
+            try:
+                async for event in self.dispatcher.generate(job):
+                    await events.put((index, event))
+            except Exception as error:
+                await events.put((index, error))
+
+        tasks = [asyncio.create_task(forward(index, job)) for index, job in enumerate(self._jobs)]
+        try:
+            n_unfinished = len(tasks)
+            while n_unfinished:
+                index, event = await events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                n_unfinished -= isinstance(event, Said)
+                yield index, event
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _jobs(request: ChatCompletionRequest, max_new_tokens: int) -> list[GenerationJob]:
+    """Return one job per choice."""
+    if request.token_limit is not None and request.token_limit > max_new_tokens:
+        raise DataError(
+            f"the request asks for up to {request.token_limit} tokens, this server allows {max_new_tokens}",
+            "send a lower max_completion_tokens, or start the server with a higher --max-new-tokens",
+        )
+    question = last_question(request.messages)
+    return [
+        GenerationJob(
+            example=Example(str(index), question, ("",)),
+            conversation=to_turns(request.messages),
+            max_new_tokens=request.token_limit,
+            temperature=request.temperature or 0.0,
+            seed=None if request.seed is None else (request.seed + index) % 2**63,
+        )
+        for index in range(request.n or 1)
+    ]

@@ -1,0 +1,109 @@
+"""The endpoints of the HTTP API; each method of `Endpoints` answers one path."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from openai.types import Model as ServedModel
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from probemap.detectors.scorer import Said, Score, Scorer
+from probemap.records import DetectorError, ProbemapError
+from probemap.server.batching import Dispatcher
+from probemap.server.completions import LocalCompletion
+from probemap.server.middleware import Limits
+from probemap.server.relay import ProxiedCompletion
+from probemap.server.schemas import ChatCompletionRequest, ScoreRequest, ScoreResponse
+from probemap.server.streaming import event_stream, unless_disconnected
+from probemap.server.telemetry import Metrics, Observer, ScoredAnswer
+from probemap.server.upstream import Upstream
+
+
+class ModelNotServedError(ProbemapError):
+    """The request names a model that the server does not have."""
+
+
+class Endpoints:
+    """The endpoints, with the queue and the metrics that they share; parameters as for `create_app`."""
+
+    def __init__(
+        self, scorer: Scorer, *, limits: Limits, upstream: Upstream | None, observers: Sequence[Observer]
+    ) -> None:
+        self.limits, self.upstream = limits, upstream
+        self.provenance, self.label = scorer.provenance, scorer.model.label
+        self.threshold = scorer.detector.main.threshold(scorer.false_alarms).p_correct
+        self.metrics = Metrics(lambda: self.dispatcher.waiting)
+        self.observers = (self.metrics.observe, *observers)
+        self.dispatcher = Dispatcher(scorer, queue=limits.queue, on_batch=self.metrics.batch.observe)
+
+    async def healthz(self, response: Response) -> dict[str, str]:
+        """State of the server."""
+        response.status_code = 200 if self.dispatcher.alive else 503
+        return {"status": "ok" if self.dispatcher.alive else "the model's thread has terminated", "model": self.label}
+
+    async def prometheus_metrics(self) -> Response:
+        """Metrics in the text format of Prometheus."""
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self) -> Any:
+        """The model that answers chat completions."""
+        if self.upstream is not None:
+            return await self.upstream.models()
+        model = ServedModel(id=self.label, object="model", created=0, owned_by="probemap")
+        return {"object": "list", "data": [model.to_dict()]}
+
+    async def score(self, body: ScoreRequest, request: Request) -> ScoreResponse:
+        """Score an existing answer: the probability that it is correct."""
+        _check_hash("revision", body.revision, self.provenance.revision)
+        _check_hash("chat template", body.template, self.provenance.template)
+        score = await unless_disconnected(request, self.dispatcher.score(body.to_job()))
+        self._observe(request, body.id or f"score-{uuid.uuid4().hex}", score, self.label)
+        return ScoreResponse.from_score(
+            score, threshold=self.threshold, model=self.label, revision=self.provenance.revision
+        )
+
+    async def chat_completions(self, body: ChatCompletionRequest, request: Request) -> Response:
+        """Generate a chat completion; each choice has the probability that it is correct."""
+        if self.upstream is None:
+            completion: LocalCompletion | ProxiedCompletion = self._local_completion(body, request)
+        else:
+            completion = ProxiedCompletion(
+                self.upstream,
+                self.dispatcher,
+                body,
+                body=await request.json(),
+                on_score=lambda id_, score, model: self._observe(request, id_, score, model),
+            )
+        if body.stream:
+            return await event_stream(request, completion.stream())
+        return JSONResponse(await unless_disconnected(request, completion.complete()))
+
+    def _local_completion(self, body: ChatCompletionRequest, request: Request) -> LocalCompletion:
+        body.reject_unsupported()
+        if body.model not in (None, self.label, self.provenance.model, self.provenance.name):
+            raise ModelNotServedError(f"the model {body.model!r:.80} does not exist", f"this server has {self.label}")
+
+        def on_results(id_: str, results: list[Said]) -> None:
+            for result in results:
+                self._observe(request, id_, result.score, self.label)
+            self.metrics.tokens.inc(sum(len(result.answer.produced_ids) for result in results))
+
+        return LocalCompletion(
+            self.dispatcher, body, model=self.label, max_new_tokens=self.limits.new_tokens, on_results=on_results
+        )
+
+    def _observe(self, request: Request, id_: str, score: Score, model: str) -> None:
+        answer = ScoredAnswer(response_id=id_, score=score, model=model, headers=request.headers)
+        for observer in self.observers:
+            observer(answer)
+
+
+def _check_hash(name: str, requested: str | None, detector_hash: str) -> None:
+    if requested is not None and requested != detector_hash:
+        raise DetectorError(
+            f"the answer comes from a model with the {name} {requested[:80]!r}, the detector belongs to "
+            f"{detector_hash!r}",
+            "serve a detector that was fitted for that model",
+        )

@@ -1,0 +1,82 @@
+"""Server-sent events, and work that is cancelled when the client disconnects.
+
+The events are written with FastAPI's functions and not with those of sse-starlette.  That package replaces
+``uvicorn.Server.handle_exit`` when it is imported, and by default it cancels every stream at SIGTERM, whereas uvicorn
+lets them finish.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.sse import EventSourceResponse, format_sse_event
+
+from probemap.records import ProbemapError
+from probemap.server.schemas import ErrorResponse
+
+T = TypeVar("T")
+
+
+class ClientDisconnectedError(Exception):
+    """The client closed the connection."""
+
+
+async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> EventSourceResponse:
+    """Send chunks as server-sent events in OpenAI's form.
+
+    The response starts with the first chunk, so that a request that fails before it gets the status of its error.  A
+    later error is the last event.
+
+    Raises
+    ------
+    ClientDisconnectedError
+        The client disconnected before the first chunk.
+    ProbemapError
+        The chunks failed before the first one.
+    """
+    first = await unless_disconnected(request, anext(chunks, None))
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            if first is not None:
+                yield _event(first)
+            async for chunk in chunks:
+                yield _event(chunk)
+            yield format_sse_event(data_str="[DONE]")
+        except ProbemapError as error:
+            yield _event(ErrorResponse.create(error.problem, 503, error.hint).model_dump())
+
+    return EventSourceResponse(events(), headers={"cache-control": "no-cache"})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return format_sse_event(data_str=json.dumps(data))
+
+
+async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """Return the result of the work; cancel the work when the client disconnects.
+
+    Starlette detects disconnects while a response is streamed, but not before the response starts.
+
+    Raises
+    ------
+    ClientDisconnectedError
+        The client disconnected first.
+    """
+    task = asyncio.ensure_future(work)
+    disconnect = asyncio.create_task(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnectedError
+        return task.result()
+    finally:
+        task.cancel()
+        disconnect.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,77 @@
+"""The states recorded during generation equal those of a second forward pass."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from families import SUPPORTED, tiny
+
+from probemap.activations.forward import hidden_states
+from probemap.activations.layout import States
+from probemap.activations.recorder import HookRecorder
+from probemap.models.generate import GenerationRequest, Recorder, generate_answers, generate_batch
+from probemap.models.model import Model
+from probemap.models.prompts import Prompt
+from probemap.records import Answer
+
+
+def prompts(model: Model, n: int = 12) -> list[tuple[str, Prompt]]:
+    """Return prompts of random tokens, of different lengths."""
+    draw = np.random.default_rng(0)
+    size = len(model.tokenizer)
+    rows = [tuple(int(t) for t in draw.integers(5, size, int(draw.integers(2, 30)))) for _ in range(n)]
+    return [(f"q{i}", Prompt("", ids, ((0, 0),) * len(ids))) for i, ids in enumerate(rows)]
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_hook_recorder_equals_a_second_pass(family: str) -> None:
+    model = tiny(family)
+    recorded: dict[str, tuple[Answer, States]] = {}
+
+    def keep(number: int, answers: list[Answer], states: list[States]) -> None:
+        recorded.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
+
+    options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
+    watching = Recorder(lambda rows: HookRecorder(model, "resid", None, rows), keep)
+    with_recorder = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
+    without_recorder = [a for b in generate_answers(model, prompts(model), **options) for a in b]
+    assert [a.token_ids for a in with_recorder] == [a.token_ids for a in without_recorder], "recording has no effect"
+    assert np.allclose(
+        np.concatenate([a.logprobs for a in with_recorder]),
+        np.concatenate([a.logprobs for a in without_recorder]),
+        atol=1e-5,
+    )
+    assert len({a.stopped for a in with_recorder}) == 2, "some answers ended, some were cut off"
+    for answer, states in recorded.values():
+        tokens = range(answer.n_prompt - 1, len(answer.token_ids))
+        expected = hidden_states(model, [answer], np.array([tokens], np.int32))[0]
+        np.testing.assert_allclose(states[: len(tokens)].swapaxes(0, 1), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("ended", ["by its end", "by a line break", ""])
+@pytest.mark.parametrize("needed", [True, False])
+def test_hook_recorder_reads_the_last_token_only_if_needed(
+    needed: bool, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny("llama")
+    requests = [GenerationRequest(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
+    monkeypatch.setattr(Model, "newline_ids", lambda self: frozenset())
+    (expected,), _ = generate_batch(model, requests, frame="qa")
+    end = expected.produced_ids[-1]
+    assert end not in expected.produced_ids[:-1]
+    if ended:
+        method = "end_ids" if ended == "by its end" else "newline_ids"
+        monkeypatch.setattr(Model, method, lambda self: frozenset({end}))
+    calls: list[bool] = []
+
+    def needs_last(ended: bool) -> bool:
+        calls.append(ended)
+        return needed
+
+    recorder = HookRecorder(model, "resid", None, 1, needs_last)
+    (answer,), (states,) = generate_batch(model, requests, frame="qa", watch=recorder)
+    assert (answer.token_ids, answer.stopped) == (expected.token_ids, bool(ended))
+    assert calls == [bool(ended)]
+    assert len(states) == 5 + needed, (
+        "one pass over the prompt and one per token, the last token excepted unless it is needed"
+    )

@@ -1,0 +1,126 @@
+"""`Dispatcher`: a bounded queue, clients that disconnect, and errors of single requests."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+from serving import PausedScorer, connect, serve_scorer, user_messages, wait_for_queue
+
+from probemap.detectors.detector import Detector
+from probemap.detectors.scorer import Scorer
+from probemap.models.model import Model
+from probemap.records import Example, TextAnswer
+from probemap.server.batching import Dispatcher, ServerClosingError
+from probemap.server.jobs import ScoreJob
+from probemap.server.middleware import Limits
+
+BODY = {"question": "a", "answer": "b"}
+
+
+@pytest.fixture(scope="module")
+def scorer(detector: Detector, chat_model: Model) -> Scorer:
+    return Scorer(detector, chat_model)
+
+
+def test_full_queue_rejects_at_once(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = PausedScorer(monkeypatch)
+    with serve_scorer(scorer, limits=Limits(queue=2)) as client, ThreadPoolExecutor(3) as pool:
+        posts = [pool.submit(client.post, "/v1/score", json=BODY)]
+        assert paused.started.wait(20)
+        posts += [pool.submit(client.post, "/v1/score", json=BODY) for _ in range(2)]
+        wait_for_queue(client, 2)
+        response = client.post("/v1/score", json=BODY)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+        assert "2 requests are waiting" in response.json()["error"]["message"]
+        paused.resume.set()
+        assert [post.result().status_code for post in posts] == [200] * 3
+
+
+def test_disconnect_removes_the_request(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = PausedScorer(monkeypatch)
+    with serve_scorer(scorer) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/v1/score", json=BODY)
+        assert paused.started.wait(20)
+        connection = connect(client)
+        content = b'{"question": "a", "answer": "b"}'
+        connection.sendall(b"POST /v1/score HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n")
+        connection.sendall(b"content-length: %d\r\n\r\n%s" % (len(content), content))
+        wait_for_queue(client, 1)
+        connection.close()
+        while 'status="499"' not in client.get("/metrics").text:
+            time.sleep(0.01)
+        paused.resume.set()
+        assert first.result().status_code == 200
+        assert client.get("/metrics").text.count("probemap_batch_size_count 1.0") == 1, "the second request never ran"
+
+
+def test_disconnect_frees_the_place_while_the_model_is_busy(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused = PausedScorer(monkeypatch)
+    with serve_scorer(scorer, limits=Limits(queue=1)) as client, ThreadPoolExecutor(2) as pool:
+        posts = [pool.submit(client.post, "/v1/score", json=BODY)]
+        assert paused.started.wait(20)
+        with pytest.raises(httpx2.ReadTimeout):
+            client.post("/v1/score", json=BODY, timeout=0.2)
+        wait_for_queue(client, 0)
+        posts.append(pool.submit(client.post, "/v1/score", json=BODY))
+        wait_for_queue(client, 1)
+        paused.resume.set()
+        assert [post.result().status_code for post in posts] == [200, 200]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_choices_of_a_rejected_request_leave_the_queue(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    paused = PausedScorer(monkeypatch)
+    with serve_scorer(scorer, limits=Limits(queue=2)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/v1/score", json=BODY)
+        assert paused.started.wait(20)
+        body = {"messages": user_messages("a"), "n": 3, "stream": stream}
+        assert client.post("/v1/chat/completions", json=body).status_code == 429
+        wait_for_queue(client, 0)
+        paused.resume.set()
+        assert first.result().status_code == 200
+
+
+def test_generation_ends_when_the_stream_is_closed(scorer: Scorer) -> None:
+    with serve_scorer(scorer) as client:
+        body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 180, "stream": True}
+        with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            next(response.iter_lines())
+        # The generation ends with the next token; its tokens are not counted as those of an answer.
+        assert client.post("/v1/score", json=BODY).status_code == 200
+        assert 'probemap_answers_total{judged_by="fallback"}' in client.get("/metrics").text
+        assert "probemap_tokens_total 0.0" in client.get("/metrics").text
+
+
+def test_error_of_one_request_does_not_fail_the_batch(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = Scorer.score
+
+    def failing_score(self: Scorer, examples: Any, answers: Any) -> Any:
+        if any("boom" in e.question for e in examples):
+            raise RuntimeError("boom")
+        return score(self, examples, answers)
+
+    monkeypatch.setattr(Scorer, "score", failing_score)
+    with serve_scorer(scorer) as client, ThreadPoolExecutor(8) as pool:
+
+        def post(k: int) -> int:
+            body = {"question": "boom" if k == 3 else "a", "answer": "b"}
+            return client.post("/v1/score", json=body).status_code
+
+        assert list(pool.map(post, range(8))) == [200, 200, 200, 500, 200, 200, 200, 200]
+        assert client.get("/healthz").status_code == 200
+
+
+def test_close_rejects_requests(scorer: Scorer) -> None:
+    dispatcher = Dispatcher(scorer)
+    job = ScoreJob(example=Example("1", "a", ("",)), answer=TextAnswer("1", "b"))
+    assert asyncio.run(dispatcher.score(job)).p_correct is not None
+    dispatcher.close()
+    assert not dispatcher.alive
+    with pytest.raises(ServerClosingError, match="the server is shutting down"):
+        asyncio.run(dispatcher.score(job))
