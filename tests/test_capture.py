@@ -161,6 +161,9 @@ def test_as_source_accepts_activations(chat_model: Model) -> None:
     source = as_source(activations)
     assert (source.n, source.layers, source.positions, source.d) == (9, [1, 3], ["last_q", "-1"], 32)
     np.testing.assert_array_equal(source.read(3), activations.values[:, 1])
+    assert source.ids == activations.ids
+    assert source.attrs == {"model": chat_model.label, "revision": chat_model.revision, "site": "resid"}
+    assert as_source(activations.store).ids is None
     np.testing.assert_array_equal(as_source(activations, [3], ["-1"]).read(3), activations.values[:, 1, 1:])
     with pytest.raises(MapError, match="no states of layer 2\nhint: the captured layers are 1, 3"):
         as_source(activations, [2])

@@ -76,6 +76,11 @@ class Activations:
         """Where in each block the states were recorded."""
         return self.layout.site
 
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Model, revision and site, as in the ``attrs`` of a `ProbeMap`."""
+        return {"model": self.model, "revision": self.revision, "site": self.site}
+
     @cached_property
     def values(self) -> States:
         """All states: ndarray of shape (n, n_layers, n_positions, d), float32.

@@ -1,7 +1,7 @@
 """Hidden states from any array, one layer at a time: captured states, numpy, memory-mapped files, torch, zarr."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -33,6 +33,10 @@ class ActivationSource:
     d: int
     read: Callable[[int], States]
     """Layer number -> ndarray of shape (n, n_positions, d), float32.  The caller may modify the array."""
+    ids: tuple[str, ...] | None = None
+    """Ids of the answers, None if unknown."""
+    attrs: Mapping[str, str] = field(default_factory=dict)
+    """Model, revision and site, as in the ``attrs`` of a `ProbeMap`; empty if unknown."""
 
 
 def as_source(
@@ -99,5 +103,11 @@ def _from_captured(
         )
     columns = [layout.positions.index(p) for p in names]
     return ActivationSource(
-        n=layout.n, layers=numbers, positions=names, d=layout.d, read=lambda layer: states.read_layer(layer)[:, columns]
+        n=layout.n,
+        layers=numbers,
+        positions=names,
+        d=layout.d,
+        read=lambda layer: states.read_layer(layer)[:, columns],
+        ids=getattr(states, "ids", None),  # a store does not know the answers and the model, `Activations` does
+        attrs=getattr(states, "attrs", {}),
     )
