@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from conftest import byte_level_tokenizer, save_tiny_model
+from probemap.runs.integrity import loader_of, read_answers
 from report import head, machine, row, spread, write
 
 from probemap.activations.prefix import shared_prefix
@@ -30,7 +31,6 @@ from probemap.activations.store import ActivationStore
 from probemap.models.batching import batches
 from probemap.models.loading import Loader
 from probemap.positions import DEFAULT_POSITIONS, token_indices
-from probemap.runs.integrity import loader_of, read_answers
 from probemap.runs.options import Answering, Judging
 from probemap.runs.pipeline import answer
 from probemap.runs.run import Run

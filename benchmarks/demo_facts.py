@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from probemap.runs.integrity import read_answers, read_p_true
 
 from probemap.activations.store import ActivationStore
 from probemap.maps.fit import fit_map
@@ -16,7 +17,6 @@ from probemap.maps.probe_map import Cell, ProbeMap
 from probemap.mentions import fold
 from probemap.models.model import load_model
 from probemap.probing.baselines import baselines
-from probemap.runs.integrity import read_answers, read_p_true
 from probemap.runs.run import Run
 
 EXACT = ["exact_answer_first", "exact_answer_last", "exact_answer_after_last"]

@@ -8,6 +8,7 @@ log-probability that is best on the other four fifths is calibrated there in the
 import sys
 
 import numpy as np
+from probemap.runs.integrity import question_groups, read_answers, states_of
 from report import head, machine, row, write
 from sklearn.linear_model import LogisticRegression
 
@@ -17,7 +18,6 @@ from probemap.probing.auc import Floats, aucs, by_group, difference, interval
 from probemap.probing.baselines import baselines
 from probemap.probing.folds import assign_folds, group_numbers
 from probemap.probing.metrics import calibration_errors
-from probemap.runs.integrity import question_groups, read_answers, states_of
 from probemap.runs.run import Run
 
 FIFTHS = 5

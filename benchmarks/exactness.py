@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from probemap.runs.integrity import read_answers
 from report import head, machine, row, write
 from scipy.linalg import qr
 from sklearn.exceptions import ConvergenceWarning
@@ -32,7 +33,6 @@ from probemap.activations.store import ActivationStore
 from probemap.probing.auc import aucs
 from probemap.probing.cell_scores import Plan, score_cells
 from probemap.probing.folds import assign_folds
-from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
 
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)

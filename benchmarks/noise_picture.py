@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from probemap.runs.integrity import read_answers
 
 from probemap.activations.store import ActivationStore
 from probemap.maps.fit import _shuffles, fit_map
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import interval
-from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
 from probemap.views.heatmap import MapDisplay
 

@@ -12,6 +12,7 @@ import sys
 import warnings
 
 import numpy as np
+from probemap.runs.integrity import read_answers
 from report import head, machine, row, write
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -21,7 +22,6 @@ from threadpoolctl import threadpool_limits
 
 from probemap.activations.store import ActivationStore
 from probemap.maps.paper import fit_paper_map
-from probemap.runs.integrity import read_answers
 from probemap.runs.run import Run
 
 LIMIT = 1e-6

@@ -32,6 +32,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from probemap.runs.integrity import answers_of
 from report import head, machine, row, spread, write
 from served import MALFORMED, Served, request, served
 
@@ -41,7 +42,6 @@ from probemap.detectors.scorer import Score, Scorer
 from probemap.models.generate import GenerationRequest, generate_batch
 from probemap.models.prompts import ChatMessage, chat_messages, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
-from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
 
 LIMIT = 1e-5

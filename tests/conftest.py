@@ -156,23 +156,19 @@ def base_model(base_folder: Path) -> "Model":
 @pytest.fixture(scope="session")
 def mapped(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory up to its map, to be copied: 80 sums with user-supplied answers, every second one correct."""
-    from probemap.models.loading import Loader
-    from probemap.runs.options import Answering
-    from probemap.runs.pipeline import answer
-    from probemap.runs.steps.capture import capture
-    from probemap.runs.steps.judge import judge
-    from probemap.runs.steps.map import make_map
+    from running import execute
+
+    from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE, MAP
 
     folder = tmp_path_factory.mktemp("mapped")
     questions = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(80)]
     answers = [{"id": f"q{i}", "text": f"The answer is {i + 5 + i % 2}. Is it?"} for i in range(80)]
     for name, rows in (("questions", questions), ("answers", answers)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = Answering(answers=str(folder / "answers.jsonl"))
-    run = answer(folder / "questions.jsonl", Loader(str(chat_folder)), folder / "RUN", options)
-    judge(run)
-    capture(run)
-    make_map(run)
+    answers_file = str(folder / "answers.jsonl")
+    run = execute(ANSWER, folder / "RUN", data=folder / "questions.jsonl", model=chat_folder, answers=answers_file)
+    for step in (JUDGE, CAPTURE, MAP):
+        execute(step, run)
     return run.path
 
 

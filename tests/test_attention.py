@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
+from running import execute
 from test_workers import alone as alone
 from test_workers import cluster as cluster
 
@@ -16,8 +17,8 @@ from probemap.activations.store import ActivationStore
 from probemap.models.model import Model
 from probemap.positions import resolve, token_indices
 from probemap.records import Answer, ModelError, RunError, Span
+from probemap.runs.definitions import ATTENTION
 from probemap.runs.run import Run
-from probemap.runs.steps.attention import attend
 
 POSITIONS = ("last_q", "exact_answer_first", "-1")
 
@@ -96,15 +97,15 @@ def test_attention_received_rejects_weights_that_the_model_does_not_use() -> Non
 
 def test_attention_step_writes_a_store(alone: Run, tmp_path: Path) -> None:
     run = Run(shutil.copytree(alone.path, tmp_path / "run"))
-    attend(run, "last_q,-1")
+    execute(ATTENTION, run, positions="last_q,-1")
     store = ActivationStore.open(run.path / "attention")
     assert (store.layout.site, store.layout.d, store.layout.positions) == ("attention", 2, ("last_q", "-1"))
     weights = store.read_layer(0)
     assert ((weights[..., 0] > 0) & (weights[..., 0] < 1)).all()
     assert np.isnan(weights[..., 1]).all(), "the answers have no exact answer"
     content_hash = store.content_hash()
-    attend(run, "last_q,-1")
+    execute(ATTENTION, run, positions="last_q,-1")
     with pytest.raises(RunError, match="positions was"):
-        attend(run, "-1")
-    attend(run, "last_q,-1", redo=True, batch_size=5)
+        execute(ATTENTION, run, positions="-1")
+    execute(ATTENTION, run, redo=True, positions="last_q,-1", batch_size=5)
     assert ActivationStore.open(run.path / "attention").content_hash() == content_hash

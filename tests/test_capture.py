@@ -28,17 +28,17 @@ def test_capture_is_public() -> None:
 def test_capture_computes_the_bytes_of_the_capture_step(mapped: Path, chat_model: Model, tmp_path: Path) -> None:
     run = Run.open(mapped)
     stored = ActivationStore.open(run.path / "activations")
-    spans = [j.span for j in run.judgements()]
+    spans = run.spans
     counts: list[tuple[int, int]] = []
     activations = capture(
-        chat_model, list(run.answers()), spans, progress=lambda done, total: counts.append((done, total))
+        chat_model, list(run.answers), spans, progress=lambda done, total: counts.append((done, total))
     )
     assert activations.layout == stored.layout
     for layer in activations.layers:
         np.testing.assert_array_equal(activations.read_layer(layer), stored.read_layer(layer))
     np.testing.assert_array_equal(activations.read(2, "-1"), stored.read(2, "-1"))
     assert counts[-1] == (80, 80)
-    on_disk = capture(chat_model, list(run.answers()), spans, store=tmp_path / "store")
+    on_disk = capture(chat_model, list(run.answers), spans, store=tmp_path / "store")
     assert isinstance(on_disk.store, ActivationStore)
     assert on_disk.store.content_hash() == stored.content_hash()
 

@@ -10,27 +10,25 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import execute
 from typer.testing import CliRunner
 
 from probemap.activations import layout
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
-from probemap.models.loading import Loader
 from probemap.records import RunError, StoreError
-from probemap.runs.integrity import answers_of, loader_of
-from probemap.runs.options import Answering, Capturing, Judging
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.runs.steps.capture import capture
-from probemap.runs.steps.judge import judge
-from probemap.runs.verify import check, verify
+from probemap.runs.steps.capture import recapture
+from probemap.runs.verify import recompute, verify
 from probemap.workers import Shard, parse_shard
 
 
@@ -40,8 +38,8 @@ def judged(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("judged")
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = answer(folder / "q.jsonl", Loader(str(chat_folder)), folder / "run", Answering(max_new_tokens=6))
-    judge(run, Judging("none"))
+    run = execute(ANSWER, folder / "run", data=folder / "q.jsonl", model=chat_folder, max_new_tokens=6)
+    execute(JUDGE, run, locator="none")
     return folder / "run"
 
 
@@ -79,32 +77,32 @@ def test_a_launcher_says_which_share_it_is() -> None:
 
 def test_shares_at_the_same_time_give_the_store_of_one_process(run: Run, judged: Path, tmp_path: Path) -> None:
     alone = Run(shutil.copytree(judged, tmp_path / "alone"))
-    capture(alone)
+    execute(CAPTURE, alone)
     assert store_of(alone).layout.n_shards == 6
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda number: capture(run, share=Shard(number, 3)), (3, 1, 2)))
-    assert run.is_done("capture")
+        list(pool.map(lambda number: execute(CAPTURE, run, Context(shard=Shard(number, 3))), (3, 1, 2)))
+    assert run.is_done(CAPTURE)
     assert store_of(run).content_hash() == store_of(alone).content_hash()
-    capture(run, share=Shard(2, 3))  # nothing is left to do
+    execute(CAPTURE, run, Context(shard=Shard(2, 3)))  # nothing is left to do
 
 
 def test_a_share_leaves_the_rest_undone(run: Run) -> None:
-    capture(run, share=Shard(2, 3))
+    execute(CAPTURE, run, Context(shard=Shard(2, 3)))
     assert store_of(run).missing_shards() == [0, 2, 3, 5]
-    assert not run.is_done("capture")
+    assert not run.is_done(CAPTURE)
     with pytest.raises(StoreError, match="4 of 6 shards have not been captured"):
         store_of(run).content_hash()
-    capture(run)  # alone, it does the rest
-    assert run.is_done("capture")
+    execute(CAPTURE, run)  # alone, it does the rest
+    assert run.is_done(CAPTURE)
     assert store_of(run).faults() == {}
 
 
 def test_a_share_cannot_set_aside_what_others_make(run: Run) -> None:
-    with pytest.raises(RunError, match="other shards have made\nhint: redo without --shard"):
-        capture(run, share=Shard(1, 2), redo=True)
-    capture(run, share=Shard(1, 2))
+    with pytest.raises(RunError, match="shards of other processes to earlier/\nhint: use --redo without --shard"):
+        execute(CAPTURE, run, Context(shard=Shard(1, 2)), redo=True)
+    execute(CAPTURE, run, Context(shard=Shard(1, 2)))
     with pytest.raises(RunError, match='site was "resid", now "mlp_out"'):
-        capture(run, Capturing(site="mlp_out"), share=Shard(2, 2))
+        execute(CAPTURE, run, Context(shard=Shard(2, 2)), site="mlp_out")
 
 
 def test_other_options_begin_anew_where_nothing_was_captured_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +112,8 @@ def test_other_options_begin_anew_where_nothing_was_captured_yet(run: Run, monke
     with monkeypatch.context() as patch:
         patch.setattr(ActivationStore, "write_shard", stop)
         with pytest.raises(KeyboardInterrupt):
-            capture(run)
-    capture(run, Capturing(layers="0,2"))
+            execute(CAPTURE, run)
+    execute(CAPTURE, run, layers="0,2")
     assert store_of(run).layout.layer_numbers == [0, 2]
 
 
@@ -123,7 +121,7 @@ def test_other_options_begin_anew_where_nothing_was_captured_yet(run: Run, monke
 
 
 def test_every_changed_bit_is_found_and_only_broken_shards_are_captured_again(run: Run) -> None:
-    capture(run)
+    execute(CAPTURE, run)
     place = run.path / "activations"
     before = {p: p.read_bytes() for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")}
     whole = store_of(run).content_hash()
@@ -140,7 +138,7 @@ def test_every_changed_bit_is_found_and_only_broken_shards_are_captured_again(ru
     broken[1].unlink()
     (place / "commits" / "00004.json").write_text("{}")
     assert verify(run) == {1: "changed", 3: "lost", 4: "marker changed"}
-    assert verify(run, repair=True) == {1: "changed", 3: "lost", 4: "marker changed"}
+    assert recapture(run) == {1: "changed", 3: "lost", 4: "marker changed"}
     assert verify(run) == {}
     assert store_of(run).content_hash() == whole
     assert {p: p.read_bytes() for p in before} == before, "the very bytes"
@@ -149,7 +147,7 @@ def test_every_changed_bit_is_found_and_only_broken_shards_are_captured_again(ru
 
 @pytest.mark.parametrize("name", ["layout.json", "states/zarr.json"])
 def test_a_changed_description_is_told(run: Run, name: str) -> None:
-    capture(run)
+    execute(CAPTURE, run)
     path = run.path / "activations" / name
     path.write_text(path.read_text().replace('"site": "resid"', '"site": "mesid"').replace('"answer"', '"answes"'))
     with pytest.raises(StoreError, match=r"layout.json or states/zarr.json has changed"):
@@ -157,16 +155,16 @@ def test_a_changed_description_is_told(run: Run, name: str) -> None:
 
 
 def test_the_command_line_tells_what_is_broken(run: Run) -> None:
-    capture(run)
+    execute(CAPTURE, run)
     call = CliRunner().invoke(app, ["verify", str(run.path)])
-    assert (call.exit_code, call.stdout) == (0, "the states are what was written, bit by bit\n")
+    assert (call.exit_code, call.stdout) == (0, "all stored states match their checksums\n")
     (run.path / "activations" / "states" / "c" / "2" / "0" / "0" / "0").unlink()
     call = CliRunner().invoke(app, ["verify", str(run.path)])
     assert (call.exit_code, call.stdout) == (1, "shard 2: lost\n--repair captures them again\n")
     call = CliRunner().invoke(app, ["verify", str(run.path), "--repair"])
     assert (call.exit_code, call.stdout) == (
         0,
-        "shard 2: lost\nall captured again; what was broken lies in `aside`\n",
+        "shard 2: lost\nall captured again; the damaged files are in `aside`\n",
     )
 
 
@@ -174,35 +172,35 @@ def test_the_command_line_tells_what_is_broken(run: Run) -> None:
 
 
 def test_what_batches_and_dtypes_change_is_told_and_what_does_not_belong_is_found(run: Run) -> None:
-    capture(run)
-    same = check(run, n=8)
+    execute(CAPTURE, run)
+    same = recompute(run, n=8)
     assert same.n == 8
-    assert 0 <= same.typical <= same.largest < 1e-5
+    assert 0 <= same.median <= same.maximum < 1e-5
     store = store_of(run)
     rows = store.layout.rows(2)
     states = np.stack([store.read_layer(layer)[rows] for layer in range(4)], axis=1)
     row, column = np.argwhere(~np.isnan(states[:, 3, :, 0]))[0]
     states[row, 3, column] *= 2
     store.write_shard(2, states)
-    other = check(run, n=24)
-    assert other.largest == pytest.approx(1, abs=1e-4)
-    assert (other.answer, other.layer) == (answers_of(run, run.task())[rows.start + row].id, 3)
+    other = recompute(run, n=24)
+    assert other.maximum == pytest.approx(1, abs=1e-4)
+    assert (other.answer, other.layer) == (run.answers[rows.start + row].id, 3)
     assert other.position == store.layout.positions[column]
     told = CliRunner().invoke(app, ["check", str(run.path), "--n", "24"]).stdout
     assert f"at most 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
 
 
 def test_a_sample_without_any_of_the_positions_is_refused(run: Run) -> None:
-    capture(run, Capturing(positions="exact_answer_first"))
-    without = next(i for i, j in enumerate(run.judgements()) if j.span is None)
+    execute(CAPTURE, run, positions="exact_answer_first")
+    without = next(i for i, j in enumerate(run.read_judgements()) if j.span is None)
     seed = next(s for s in range(999) if np.random.default_rng(s).permutation(24)[0] == without)
     with pytest.raises(RunError, match="none of the 1 answers drawn has a token at exact_answer_first"):
-        check(run, n=1, seed=seed)
+        recompute(run, n=1, seed=seed)
 
 
 def test_float16_costs_what_float16_costs(run: Run) -> None:
-    capture(run, Capturing(store_dtype="float16"))
-    assert 1e-5 < check(run).largest < 2e-3
+    execute(CAPTURE, run, store_dtype="float16")
+    assert 1e-5 < recompute(run).maximum < 2e-3
 
 
 # --- a bucket ---
@@ -235,10 +233,10 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_bucket_holds_the_states_that_a_folder_would(run: Run, judged: Path, tmp_path: Path, bucket: str) -> None:
     alone = Run(shutil.copytree(judged, tmp_path / "alone"))
-    capture(alone)
-    options = Capturing(store=f"{bucket}/mine")
-    capture(run, options, share=Shard(1, 2))
-    capture(run, options, share=Shard(2, 2))
+    execute(CAPTURE, alone)
+    options: dict[str, Any] = {"store": f"{bucket}/mine"}
+    execute(CAPTURE, run, Context(shard=Shard(1, 2)), **options)
+    execute(CAPTURE, run, Context(shard=Shard(2, 2)), **options)
     local = {p.name for p in (run.path / "activations").iterdir() if not p.name.startswith(".")}
     assert local == {"where.json"}
     there, here = store_of(run), store_of(alone)
@@ -252,31 +250,31 @@ def test_a_bucket_holds_the_states_that_a_folder_would(run: Run, judged: Path, t
     content[100] ^= 1
     there.storage.write(shard, bytes(content))
     assert verify(run) == {1: "changed"}
-    assert verify(run, repair=True) == {1: "changed"}
+    assert recapture(run) == {1: "changed"}
     assert store_of(run).faults() == {}
     assert there.storage.read(shard) == here.storage.read(shard)
 
 
 def test_another_layout_never_meets_the_first(run: Run, bucket: str) -> None:
-    capture(run, Capturing(store=f"{bucket}/two"))
+    execute(CAPTURE, run, store=f"{bucket}/two")
     first = store_of(run)
-    capture(run, Capturing(store=f"{bucket}/two", positions="-1"), redo=True)
+    execute(CAPTURE, run, redo=True, store=f"{bucket}/two", positions="-1")
     assert store_of(run).layout.positions == ("-1",)
     assert first.faults() == {}, "what was there is there"
 
 
 def test_other_weights_never_meet_the_first(run: Run, bucket: str) -> None:
-    capture(run, Capturing(store=f"{bucket}/three"))
+    execute(CAPTURE, run, store=f"{bucket}/three")
     first = store_of(run)
-    capture(run, Capturing(store=f"{bucket}/three"), loader=replace(loader_of(run), dtype="bfloat16"), redo=True)
+    execute(CAPTURE, run, dtype="bfloat16", redo=True, store=f"{bucket}/three")
     assert str(store_of(run).storage) != str(first.storage)
     assert store_of(run).content_hash() != first.content_hash()
 
 
 def test_a_bucket_that_refuses_is_told_and_costs_nothing(run: Run, bucket: str) -> None:
     with pytest.raises(StoreError, match=r"s3://nowhere/x/\w+: .*(\n|.)*hint: check the address, the credentials"):
-        capture(run, Capturing(store="s3://nowhere/x"))
-    capture(run, Capturing(store=f"{bucket}/after"))
+        execute(CAPTURE, run, store="s3://nowhere/x")
+    execute(CAPTURE, run, store=f"{bucket}/after")
     assert store_of(run).faults() == {}
     with pytest.raises(StoreError, match=r"nosuch://x/\w+ cannot be reached: Protocol not known: nosuch"):
         ActivationStore.create(run.path / "other", store_of(run).layout, "nosuch://x")

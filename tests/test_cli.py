@@ -14,11 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
+from typer.main import get_command
 
-from probemap.cli.main import main
+from probemap.cli.main import app, main
 from probemap.maps.probe_map import ProbeMap
 
-VERBS = ["run", "demo", "answer", "judge", "capture", "p-true", "map", "plot", "show", "inspect", "tasks", "positions"]
+VERBS = [name for name, command in get_command(app).commands.items() if not command.hidden]  # type: ignore[attr-defined]
+ALIASES = {
+    "describe": "show --words",
+    "check": "verify --recompute",
+    "tasks": "list tasks",
+    "positions": "list positions",
+}
 
 
 @dataclass
@@ -58,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         line["verdict"] = {"correct": None if i == 5 else i % 2 == 0, "reason": "by hand"}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     probemap("capture", folder / "RUN")
-    assert "p(True) is not among the baselines: `probemap p-true" in probemap("map", folder / "RUN").stderr
+    assert "p(True) is not among the baselines; `probemap p-true" in probemap("map", folder / "RUN").stderr
     probemap("p-true", folder / "RUN")
     probemap("map", folder / "RUN", "--redo")
     shutil.rmtree(folder / "RUN" / "earlier")
@@ -137,7 +144,7 @@ def test_inspect_shows_tokens_with_their_positions_below(made: Path) -> None:
     assert lines[row - 1][at:].split()[0] == str(answer["n_prompt"] - 1)
     assert "\x1b" not in shown
     assert (
-        "there is no answer 'nobody'\nhint: ids are those of"
+        "no answer has the id 'nobody'\nhint: the ids are those of"
         in probemap("inspect", made / "RUN", "nobody", code=1).stderr
     )
 
@@ -146,13 +153,15 @@ def test_plot_prints_its_paths_and_refuses_what_it_cannot_draw(made: Path) -> No
     out = made / "other.pdf"
     assert probemap("plot", made / "RUN", "--out", out).stdout.strip() == str(out)
     assert out.read_bytes().startswith(b"%PDF")
-    assert "x.gif is no .png, .svg or .pdf" in probemap("plot", made / "RUN", "--out", "x.gif", code=1).stderr
-    assert "there is no colour map 'Bluess'" in probemap("plot", made / "RUN", "--cmap", "Bluess", code=1).stderr
+    assert "x.gif is not a .png, .svg or .pdf file" in probemap("plot", made / "RUN", "--out", "x.gif", code=1).stderr
+    assert "no colour map is called 'Bluess'" in probemap("plot", made / "RUN", "--cmap", "Bluess", code=1).stderr
 
 
 def test_verbs_after_run_find_their_steps_done(made: Path, tmp_path: Path) -> None:
-    words = ("--model", made / "model", "--out", tmp_path / "RUN", "--max-new-tokens", 10, "--locator", "none")
-    probemap("run", made / "rows.jsonl", *words, code=1)  # noise answers make no map; the states are there
+    words = (made / "rows.jsonl", "--model", made / "model", "--out", tmp_path / "RUN")
+    probemap("answer", *words, "--max-new-tokens", 10)
+    # The random answers allow no map, but the states are captured.
+    probemap("run", "--out", tmp_path / "RUN", "--locator", "none", code=1)
     store = tmp_path / "RUN" / "activations"
     before = {p: p.stat().st_mtime_ns for p in store.rglob("*")}
     probemap("capture", tmp_path / "RUN")
@@ -180,7 +189,7 @@ def test_run_json_tells_what_made_each_file(made: Path) -> None:
 def test_another_site_is_another_capture_and_named_in_the_map(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     refused = probemap("capture", run, "--site", "mlp_out", code=1).stderr
-    assert 'activations was made otherwise: site was "resid", now "mlp_out"' in refused
+    assert 'activations was made with other options or inputs: site was "resid", now "mlp_out"' in refused
     probemap("capture", run, "--site", "mlp_out", "--redo")
     assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
     probemap("map", run, "--redo")
@@ -215,9 +224,12 @@ def test_run_takes_the_paper_s_site_and_place(made: Path, tmp_path: Path) -> Non
         right = len(rows) % 2
         rows.append(row | {"choices": [found[1], "xyz"], "answers": found[:2] if right else ["xyz"]})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    options = ("--model", made / "model", "--max-new-tokens", 10, "--prompt", "{question}", "--folds", 2)
+    options = ("--model", made / "model", "--max-new-tokens", 10, "--prompt", "{question}")
     run = tmp_path / "RUN"
-    probemap("run", tmp_path / "rows.jsonl", *options, "--out", run, "--locator", "paper", "--site", "mlp_out")
+    probemap("answer", tmp_path / "rows.jsonl", *options, "--out", run)
+    probemap("judge", run, "--locator", "paper")
+    probemap("capture", run, "--site", "mlp_out")
+    probemap("map", run, "--folds", 2)
     counts = {True: 0, False: 0}
     for judged in map(json.loads, (run / "verdicts.jsonl").read_text().splitlines()):
         if judged["span"] and judged["verdict"]["correct"] is not None:
@@ -237,8 +249,8 @@ def test_other_options_are_refused_with_the_command_and_redo_keeps_the_old(made:
     run = copy(made, tmp_path)
     old = (run / "map.nc").read_bytes()
     refused = probemap("map", run, "--c", "0.5", code=1).stderr
-    assert 'map.csv was made otherwise: c was "1", now "0.5"' in refused
-    assert f"hint: `probemap map {run} --redo` makes it again" in refused
+    assert 'map.csv was made with other options or inputs: c was "1", now "0.5"' in refused
+    assert f"hint: `probemap map {run} --redo` repeats the step" in refused
     assert (run / "map.nc").read_bytes() == old
     told = probemap("map", run, "--c", "0.5", "--redo").stderr
     assert f"map.nc, map.csv moved to {run}/earlier/001-map" in told
@@ -253,7 +265,7 @@ def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
     assert "map.nc was made before verdicts.jsonl changed" in probemap("show", run).stderr
     refused = probemap("map", run, code=1).stderr
     assert "its input changed (verdicts.jsonl)" in refused
-    assert "--redo` makes it again" in refused
+    assert "--redo` repeats the step" in refused
     # another exact answer: the states belong to other tokens now
     lines = [json.loads(line) for line in verdicts.splitlines()]
     said = json.loads((run / "answers.jsonl").read_text().splitlines()[0])
@@ -264,7 +276,7 @@ def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
     assert "its input changed (the probed tokens)" in probemap("capture", run, code=1).stderr
     line["span"]["stop"] = 9999
     (run / "verdicts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    assert f"the exact answer of '{said['id']}' lies outside of its answer" in probemap("map", run, code=1).stderr
+    assert f"the exact answer of '{said['id']}' is outside of its answer" in probemap("map", run, code=1).stderr
 
 
 def test_new_answers_need_new_verdicts(made: Path, tmp_path: Path) -> None:
@@ -274,13 +286,13 @@ def test_new_answers_need_new_verdicts(made: Path, tmp_path: Path) -> None:
     for verb in ("capture", "map"):
         told = probemap(verb, run, code=1).stderr
         assert "answers.jsonl changed since the verdicts were made" in told
-        assert f"`probemap judge {run} --redo` makes them again" in told
+        assert f"`probemap judge {run} --redo` repeats the step" in told
 
 
 def test_a_map_is_shown_without_its_states(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     shutil.rmtree(run / "activations")
-    assert "whether map.nc is up to date cannot be told" in probemap("show", run).stderr
+    assert "map.nc may be out of date" in probemap("show", run).stderr
 
 
 def test_earlier_results_never_collide(made: Path, tmp_path: Path) -> None:
@@ -299,7 +311,7 @@ def test_other_weights_than_those_that_answered_are_refused(made: Path, tmp_path
     (run / "run.json").write_text(json.dumps(log))
     told = probemap("capture", run, "--redo", code=1).stderr
     assert "came from other weights of model (revision 000000000000, now" in told
-    assert "hint: load the same weights, or start a new run folder" in told
+    assert "hint: load the same weights, or use a new run directory" in told
 
 
 def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
@@ -319,15 +331,15 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
         ({"text": "another text"}, "offsets do not cover the text"),
         ({"logprobs": []}, "offsets, logprobs and token_ids have different lengths"),
         ({"n_prompt": 0}, "n_prompt is 0 of"),
-        ({"id": json.loads(lines[0])["id"]}, "its id stands twice"),
+        ({"id": json.loads(lines[0])["id"]}, "duplicate id"),
     ):
         edited = json.dumps(json.loads(lines[1]) | edit)
         (run / "answers.jsonl").write_text("\n".join([lines[0], edited, *lines[2:]]) + "\n")
         told = probemap("inspect", run, code=1).stderr
-        assert f"answers.jsonl, line 2 does not hold together: {problem}" in told
+        assert f"answers.jsonl, line 2 is inconsistent: {problem}" in told
     (run / "run.json").write_text("{")
     assert "run.json is damaged" in probemap("map", run, code=1).stderr
-    assert "is not a run folder" in probemap("show", tmp_path, code=1).stderr
+    assert "is not a run directory" in probemap("show", tmp_path, code=1).stderr
 
 
 def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: Path) -> None:
@@ -346,10 +358,12 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
         in probemap("run", rows, "--model", tmp_path / "x.gguf", "--out", out, code=1).stderr
     )
     assert (
-        "there is no file nothing.jsonl"
+        "no file or task named 'nothing.jsonl'"
         in probemap("run", "nothing.jsonl", "--model", model, "--out", out, code=1).stderr
     )
-    assert "Missing option '--model'" in probemap("run", rows, "--out", out, code=2).stderr
+    told = probemap("run", rows, "--out", out, code=1).stderr
+    assert "the step answer needs a value for model\nhint: give --model" in told
+    assert "Missing option '--out'" in probemap("run", rows, "--model", model, code=2).stderr
     told = probemap("run", rows, "--model", model, "--out", out, "--device", "nonsense", code=1).stderr
     assert "model" in told
     assert "could not be loaded" in told
@@ -357,10 +371,11 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
     long.write_text(json.dumps({"id": "long", "question": "word " * 500, "answers": "x"}))
     told = probemap("run", long, "--model", model, "--out", tmp_path / "R2", code=1).stderr
     assert re.search(r"1 questions do not fit the window of model, 256 tokens .*: 'long' \(\d+ tokens\)", told)
-    told = probemap("run", rows, "--model", model, "--out", tmp_path / "R3", "--prompt", "{answer}", code=1).stderr
+    words = ("answer", rows, "--model", model, "--out", tmp_path / "R3", "--prompt", "{answer}")
+    told = probemap(*words, code=1).stderr
     assert "the prompt '{answer}' has an unknown field {answer}" in told
     assert (
-        "holds other files and is no run folder"
+        "holds other files and is not a run directory"
         in probemap("run", rows, "--model", model, "--out", made, code=1).stderr
     )
 
@@ -376,8 +391,9 @@ def test_a_model_without_chat_template_is_asked_as_q_and_a(base_folder: Path, ma
 
 
 def test_one_class_and_no_exact_answer_get_their_messages(made: Path, tmp_path: Path) -> None:
-    words = ("run", made / "rows.jsonl", "--model", made / "model", "--max-new-tokens", 10, "--locator", "none")
-    told = probemap(*words, "--out", tmp_path / "RUN", code=1).stderr
+    words = (made / "rows.jsonl", "--model", made / "model", "--out", tmp_path / "RUN")
+    probemap("answer", *words, "--max-new-tokens", 10)
+    told = probemap("run", *words, "--locator", "none", code=1).stderr
     assert "no exact answer was found in any of 60 answers: the map will have no exact_answer columns" in told
     assert re.search(r"(all \d+ decided answers are wrong|no answer is decided): a map needs right and wrong", told)
 
@@ -387,7 +403,7 @@ def test_two_processes_do_not_share_a_folder(made: Path, tmp_path: Path) -> None
 
     run = copy(made, tmp_path)
     with FileLock(run / ".lock"):
-        assert "another probemap is at work in" in probemap("map", run, code=1).stderr
+        assert "another probemap process is working in" in probemap("map", run, code=1).stderr
 
 
 def test_a_full_disk_is_told_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
@@ -401,7 +417,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(made: Path, tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.search(r"error: File too large.*\nhint: .*the same command goes on where it stopped", done.stderr)
+    assert re.search(r"error: File too large.*\nhint: .*the same command resumes here", done.stderr)
     assert "Traceback" not in done.stderr
     kept = (tmp_path / "RUN" / "answers.jsonl").read_bytes()
     probemap(*words, "--out", tmp_path / "RUN")

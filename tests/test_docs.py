@@ -16,7 +16,7 @@ from probemap.cli.main import app
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.baselines import MEANINGS
 from probemap.probing.cell_scores import MIN_PER_CLASS
-from probemap.runs.run import OUTPUTS
+from probemap.runs.definitions import PLOT, STEPS
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -120,7 +120,7 @@ def test_readme_question_row_can_be_read(tmp_path: Path) -> None:
 def test_readme_step_table_lists_the_outputs_of_every_step() -> None:
     table = re.findall(r"^\| `probemap ([\w -]+)` \| (.*?) \|", README, re.MULTILINE)
     assert {step: tuple(re.findall(r"`([\w.]+)`", outputs)) for step, outputs in table} == {
-        **OUTPUTS,
+        **{name: step.outputs for name, step in (STEPS | {"plot": PLOT}).items()},
         "answer": ("answers.jsonl",),
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from running import execute
 
 from probemap.logger import Logger
 from probemap.models import endpoint
@@ -19,8 +20,8 @@ from probemap.models.loading import Endpoint, Loader
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, make_prompt
 from probemap.records import ModelError, TextAnswer
-from probemap.runs.options import Answering
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER
+from probemap.runs.plan import Context
 from probemap.tasks.loading import load_task
 
 
@@ -69,8 +70,8 @@ def questions(path: Path, n: int) -> Path:
     return path / "questions.jsonl"
 
 
-def options(server: Server, **more: Any) -> Answering:
-    return Answering(max_new_tokens=8, endpoint=Endpoint(server.url, str(server.folder), 4), **more)
+def options(server: Server, **more: Any) -> dict[str, Any]:
+    return {"max_new_tokens": 8, "endpoint": server.url, "served": str(server.folder), "in_flight": 4, **more}
 
 
 def test_a_server_gives_the_answers_that_the_model_here_gives(
@@ -78,15 +79,22 @@ def test_a_server_gives_the_answers_that_the_model_here_gives(
 ) -> None:
     data, loader = questions(tmp_path, 12), Loader(str(chat_folder))
     told: list[str] = []
-    there = answer(data, loader, tmp_path / "there", options(server, batch_size=5), logger=Logger(told.append))
-    here = answer(data, loader, tmp_path / "here", Answering(max_new_tokens=8))
+    there = execute(
+        ANSWER,
+        tmp_path / "there",
+        Context(logger=Logger(told.append)),
+        data=data,
+        model=loader.name,
+        **options(server, batch_size=5),
+    )
+    here = execute(ANSWER, tmp_path / "here", data=data, model=loader.name, max_new_tokens=8)
     assert told == [], "the server makes as many tokens of the prompts"
-    by_id = {answer.id: answer for answer in here.answers()}
-    for one in there.answers():
+    by_id = {answer.id: answer for answer in here.answers}
+    for one in there.answers:
         other = by_id[one.id]
         spoken = other.text.replace("<|im_start|>", "")  # a server does not show special tokens
         assert (one.prompt, one.text, one.stopped) == (other.prompt, spoken, other.stopped)
-    assert there.step("answer")["options"]["endpoint"] == server.url
+    assert there.record(ANSWER).options.endpoint == server.url
 
 
 def test_a_server_that_dies_halfway_costs_only_what_was_under_way(
@@ -101,17 +109,17 @@ def test_a_server_that_dies_halfway_costs_only_what_was_under_way(
             server.end()
 
     with pytest.raises(ModelError, match=rf"{server.url}: Connection error"):
-        answer(data, loader, tmp_path / "run", wanted, logger=Logger(progress=die))
+        execute(ANSWER, tmp_path / "run", Context(logger=Logger(progress=die)), data=data, model=loader.name, **wanted)
     file = tmp_path / "run" / "answers.jsonl"
     before = file.read_bytes()
     there = before.count(b"\n")
     assert 4 <= there < 12
     server.start()
     told: list[str] = []
-    run = answer(data, loader, tmp_path / "run", wanted, logger=Logger(told.append))
-    assert told == [f"{there} of 12 answers are there already"]
+    run = execute(ANSWER, tmp_path / "run", Context(logger=Logger(told.append)), data=data, model=loader.name, **wanted)
+    assert told == [f"{there} of 12 answers exist already"]
     assert file.read_bytes().startswith(before)
-    assert run.answers().ids == [f"q{i}" for i in range(12)]
+    assert run.answers.ids == [f"q{i}" for i in range(12)]
 
 
 def test_nobody_there_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,9 +129,9 @@ def test_nobody_there_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_unknown_name_is_the_servers_to_refuse(server: Server, tmp_path: Path, chat_folder: Path) -> None:
-    nobody = Answering(endpoint=Endpoint(server.url, "nobody/there"))
+    nobody: dict[str, Any] = {"endpoint": server.url, "served": "nobody/there"}
     with pytest.raises(ModelError, match=rf"{server.url}: Error code: 4"):
-        answer(questions(tmp_path, 2), Loader(str(chat_folder)), tmp_path / "run", nobody)
+        execute(ANSWER, tmp_path / "run", data=questions(tmp_path, 2), model=chat_folder, **nobody)
 
 
 # --- what a client is told, without a server ---

@@ -2,7 +2,7 @@
 
 import re
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ from probemap.activations.hooks import SITES, find_blocks, find_hook_points, par
 from probemap.activations.layout import States
 from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
-from probemap.cli.flags import Site
 from probemap.models.model import Model
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
+from probemap.runs.options import CaptureOptions, option_metadata
 
 # Taken from the source code of each model: blocks, attention, last projection, MLP, last projection of the MLP.
 NAMES = {
@@ -190,7 +190,7 @@ def test_check_site_rejects_a_module_of_another_width() -> None:
 
 
 def test_site_option_names_all_sites() -> None:
-    option = get_args(Site)[1]
+    option = option_metadata(CaptureOptions)["site"][1]
     assert [word for word in re.findall(r"[a-z_]+", option.help) if word in SITES] == list(SITES)
 
 

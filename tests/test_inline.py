@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from running import execute
 from typer.testing import CliRunner
 
 from probemap.activations import layout, reader
@@ -16,25 +16,22 @@ from probemap.activations.layout import States
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.logger import Logger
-from probemap.models.loading import Endpoint, Loader
 from probemap.records import ModelError, RunError
-from probemap.runs.integrity import loader_of
-from probemap.runs.options import Answering, Capturing, Judging
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
+from probemap.runs.options import CaptureOptions
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.runs.steps.capture import capture as capture_step
-from probemap.runs.steps.judge import judge
 
 ROWS = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]
-CAPTURE = Capturing("last_q,first_answer,-2,-1", layers="0,2..3")
-OPTIONS = Answering(max_new_tokens=6, batch_size=5, temperature=1.0)
+OPTIONS_OF_CAPTURE: dict[str, Any] = {"positions": "last_q,first_answer,-2,-1", "layers": "0,2..3"}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 5, "temperature": 1.0}
 
 
 def answered_run(folder: Path, model: Path, **options: Any) -> Run:
     folder.mkdir()
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    run = answer(folder / "q.jsonl", Loader(str(model)), folder / "run", Answering(**{**vars(OPTIONS), **options}))
-    judge(run, Judging("numbers"))
+    run = execute(ANSWER, folder / "run", data=folder / "q.jsonl", model=model, **{**OPTIONS, **options})
+    execute(JUDGE, run, locator="numbers")
     return run
 
 
@@ -60,20 +57,20 @@ def second_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def inline_run(chat_folder: Path, tmp_path: Path) -> Run:
-    return answered_run(tmp_path / "one", chat_folder, during=CAPTURE)
+    return answered_run(tmp_path / "one", chat_folder, inline=CaptureOptions(**OPTIONS_OF_CAPTURE))
 
 
 def test_inline_capture_equals_a_second_pass(
     inline_run: Run, chat_folder: Path, tmp_path: Path, second_passes: list[int]
 ) -> None:
-    capture_step(inline_run, CAPTURE)
+    execute(CAPTURE, inline_run, **OPTIONS_OF_CAPTURE)
     assert second_passes == []
-    assert not inline_run.during.exists(), "the states are in the store"
+    assert not inline_run.inline_states.exists(), "the states are in the store"
     second_run = answered_run(tmp_path / "two", chat_folder)
-    assert not second_run.during.exists()
-    capture_step(second_run, CAPTURE)
+    assert not second_run.inline_states.exists()
+    execute(CAPTURE, second_run, **OPTIONS_OF_CAPTURE)
     assert sum(second_passes) >= 24
-    ids = [[a.token_ids for a in run.answers()] for run in (inline_run, second_run)]
+    ids = [[a.token_ids for a in run.answers] for run in (inline_run, second_run)]
     assert ids[0] == ids[1]
     states, expected = states_of(inline_run), states_of(second_run)
     assert states.shape == (24, 3, 4, 32)
@@ -85,26 +82,26 @@ def test_inline_capture_equals_a_second_pass(
 @pytest.mark.parametrize(
     "options",
     [
-        Capturing("last_q,-3", layers="0,2..3"),
-        Capturing(CAPTURE.positions),
-        Capturing(CAPTURE.positions, site="mlp_out"),
+        {"positions": "last_q,-3", "layers": "0,2..3"},
+        {"positions": OPTIONS_OF_CAPTURE["positions"]},
+        {"positions": OPTIONS_OF_CAPTURE["positions"], "site": "mlp_out"},
     ],
 )
 def test_cached_reader_computes_states_of_other_layers_sites_and_positions(
-    inline_run: Run, options: Capturing, second_passes: list[int]
+    inline_run: Run, options: dict[str, Any], second_passes: list[int]
 ) -> None:
-    capture_step(inline_run, options)
+    execute(CAPTURE, inline_run, **options)
     assert sum(second_passes) >= 24
     assert not np.isnan(states_of(inline_run)[:, :, 0]).any()
 
 
 def test_cached_reader_computes_states_of_damaged_files(inline_run: Run, second_passes: list[int]) -> None:
-    files = sorted(inline_run.during.iterdir())
+    files = sorted(inline_run.inline_states.iterdir())
     assert len(files) == 5
     files[0].write_bytes(b"no tensors")
     content = files[1].read_bytes()
     files[1].write_bytes(content[:-7])
-    capture_step(inline_run, CAPTURE)
+    execute(CAPTURE, inline_run, **OPTIONS_OF_CAPTURE)
     assert sum(second_passes) == 10
     assert not np.isnan(states_of(inline_run)[:, :, 0]).any()
 
@@ -116,21 +113,20 @@ def test_cached_reader_computes_states_of_an_edited_answer(inline_run: Run, seco
     row["token_ids"][2] += 1
     lines[3] = json.dumps(row)
     (inline_run.path / "answers.jsonl").write_text("\n".join(lines) + "\n")
-    judge(inline_run, Judging("numbers"), redo=True)
-    capture_step(inline_run, CAPTURE)
+    execute(JUDGE, inline_run, redo=True, locator="numbers")
+    execute(CAPTURE, inline_run, **OPTIONS_OF_CAPTURE)
     assert second_passes == [1]
 
 
 def test_cached_reader_ignores_states_of_another_dtype(inline_run: Run, second_passes: list[int]) -> None:
-    loader = replace(loader_of(inline_run), dtype="bfloat16")
-    capture_step(inline_run, CAPTURE, loader=loader)
+    execute(CAPTURE, inline_run, dtype="bfloat16", **OPTIONS_OF_CAPTURE)
     assert sum(second_passes) >= 24
 
 
 def test_answer_redo_sets_inline_states_aside(inline_run: Run, chat_folder: Path, second_passes: list[int]) -> None:
     data = inline_run.path.parent / "q.jsonl"
-    answer(data, Loader(str(chat_folder)), inline_run.path, OPTIONS, redo=True)
-    assert not inline_run.during.exists()
+    execute(ANSWER, inline_run.path, redo=True, data=data, model=chat_folder, **OPTIONS)
+    assert not inline_run.inline_states.exists()
     assert (inline_run.path / "earlier" / "001-answer" / "during").is_dir()
 
 
@@ -138,21 +134,28 @@ def test_answer_skips_inline_capture_for_open_questions(chat_folder: Path, tmp_p
     rows = [{"id": f"q{i}", "question": "Who?", "answers": ["Ann"]} for i in range(3)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     messages: list[str] = []
-    options = Answering(max_new_tokens=3, during=CAPTURE)
-    run = answer(
-        tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", options, logger=Logger(messages.append)
+    run = execute(
+        ANSWER,
+        tmp_path / "run",
+        Context(logger=Logger(messages.append)),
+        data=tmp_path / "q.jsonl",
+        model=chat_folder,
+        max_new_tokens=3,
+        inline=CaptureOptions(**OPTIONS_OF_CAPTURE),
     )
     assert messages == ["where the exact answer is, a model is asked later: the states are captured in a second pass"]
-    assert not run.during.exists()
+    assert not run.inline_states.exists()
 
 
 def test_answer_rejects_inline_capture_with_an_endpoint_or_unknown_layers(chat_folder: Path, tmp_path: Path) -> None:
-    options = Answering(endpoint=Endpoint("http://x/v1"), during=CAPTURE)
-    with pytest.raises(RunError, match="the model here does not answer: there are no states to take"):
-        answer("cities", Loader(str(chat_folder)), tmp_path / "run", options)
-    options = Answering(n=4, during=Capturing(layers="0..9"))
+    options: dict[str, Any] = {"endpoint": "http://x/v1", "inline": CaptureOptions(**OPTIONS_OF_CAPTURE)}
+    with pytest.raises(
+        RunError, match="--one-pass records states during generation, but the model does not generate here"
+    ):
+        execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, **options)
+    options = {"n": 4, "inline": CaptureOptions(layers="0..9")}
     with pytest.raises(ModelError, match=r"layers out of range: '0\.\.9'\nhint: this model has layers 0 to 3"):
-        answer("cities", Loader(str(chat_folder)), tmp_path / "run", options)
+        execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, **options)
 
 
 def test_run_one_pass_needs_no_second_pass(chat_folder: Path, tmp_path: Path, second_passes: list[int]) -> None:

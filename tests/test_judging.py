@@ -12,20 +12,19 @@ import pytest
 from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
+from running import execute
 
 from probemap.grading.llm import extract_locator, grading_task, parse_verdict
 from probemap.grading.rules import grade_answer
 from probemap.logger import Logger
 from probemap.models import endpoint
-from probemap.models.loading import Endpoint, Loader
+from probemap.models.loading import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import fill_template
 from probemap.records import DataError, Example, RunError, Task
-from probemap.runs.integrity import loader_of
-from probemap.runs.options import Answering, Judging
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER, JUDGE
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.runs.steps.judge import judge
 from probemap.tasks.supplied import read_manual_labels
 
 ROWS = [
@@ -35,7 +34,7 @@ ROWS = [
     ("oslo", "Where is Oslo?", ["Norway"], "Norway, I should think."),
     ("bern", "Where is Bern?", ["Switzerland"], ""),
 ]
-SERVER = Endpoint("http://judge/v1", "judge")
+SERVER: dict[str, Any] = {"endpoint": "http://judge/v1", "served": "judge"}
 
 
 @pytest.fixture
@@ -44,8 +43,8 @@ def run(chat_folder: Path, tmp_path: Path) -> Run:
     rows = [{"id": i, "question": q, "answers": gold} for i, q, gold, _ in ROWS]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, _, _, t in ROWS))
-    given = Answering(answers=str(tmp_path / "a.jsonl"))
-    return answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", given)
+    given: dict[str, Any] = {"answers": str(tmp_path / "a.jsonl")}
+    return execute(ANSWER, tmp_path / "run", data=tmp_path / "q.jsonl", model=chat_folder, **given)
 
 
 class Judge:
@@ -75,15 +74,15 @@ class Judge:
         return f"<think>\nhm\n</think>\n\n{country}"
 
 
-BOTH = Judging("model", "model", SERVER)
+BOTH: dict[str, Any] = {"locator": "model", "judge": "model", **SERVER}
 
 
 def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, told = Judge(monkeypatch), list[str]()
-    judge(run, BOTH, logger=Logger(told.append))
-    made = {j.id: j for j in run.judgements()}
+    execute(JUDGE, run, Context(logger=Logger(told.append)), **BOTH)
+    made = {j.id: j for j in run.read_judgements()}
     assert {i: (j.verdict.correct, j.verdict.reason) for i, j in made.items()} == {
         "vienna": (True, "the judge says yes"),
         "lima": (False, "the judge says no"),
@@ -107,19 +106,19 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     assert (rows[1]["answer"], rows[1]["accepted"], rows[1]["exact_answer"]) == (ROWS[3][3], ["Norway"], "Norway")
     file = run.path / "disagreements.jsonl"
     assert told == [
-        "judge at http://judge/v1 is asked for verdicts, 4 texts in all",
-        "judge at http://judge/v1 is asked for exact answers, 5 texts in all",
-        "judge at http://judge/v1 and the rules give the same verdict on 3 of 5 answers, Cohen's kappa 0.41",
-        f"they differ on 2 answers, see {file}\nhint: decide there (`correct`, `exact_answer`), then run the same "
-        f"command with --decided {file} --redo",
+        "requesting verdicts from judge at http://judge/v1: 4 texts in all",
+        "requesting exact answers from judge at http://judge/v1: 5 texts in all",
+        "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41",
+        f"judge at http://judge/v1 and the rules differ on 2 answers, see {file}\nhint: edit `correct` and "
+        f"`exact_answer` there, then repeat the command with --decided {file} --redo",
     ]
 
     rows[0] |= {"correct": False, "exact_answer": "land of pasta"}
     rows[1] |= {"correct": True}
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = len(server.asked)
-    judge(run, replace(BOTH, decided=str(file)), redo=True)
-    decided = {j.id: j for j in run.judgements()}
+    execute(JUDGE, run, redo=True, **(BOTH | {"decided": str(file)}))
+    decided = {j.id: j for j in run.read_judgements()}
     assert len(server.asked) == asked, "what was said is not asked for again"
     assert [decided[i].verdict.reason for i in ("rome", "oslo")] == [
         "incorrect by manual label",
@@ -134,24 +133,24 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
 def test_what_a_person_decided_is_never_lost(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is typed into, passed back with a slip, mended, and passed back again and again."""
     Judge(monkeypatch)
-    judge(run, BOTH)
+    execute(JUDGE, run, **BOTH)
     file = run.path / "disagreements.jsonl"
-    again = replace(BOTH, decided=str(file))
+    again = BOTH | {"decided": str(file)}
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     rows[0] |= {"correct": False, "exact_answer": "lnd of pasta"}
     typed = "".join(json.dumps(row) + "\n" for row in rows)
     file.write_text(typed)
     for _ in range(2):
-        with pytest.raises(DataError, match="'lnd of pasta' does not stand in the answer of 'rome'"):
-            judge(run, again, redo=True)
+        with pytest.raises(DataError, match="'lnd of pasta' does not occur in the answer of 'rome'"):
+            execute(JUDGE, run, redo=True, **again)
         assert file.read_text() == typed
-        assert len(run.judgements()) == 5, "the verdicts of before are there"
+        assert len(run.read_judgements()) == 5, "the verdicts of before are there"
     file.write_text(typed.replace("lnd", "land"))
     for _ in range(3):
-        judge(run, again, redo=True)
+        execute(JUDGE, run, redo=True, **again)
         (rome, _) = (json.loads(line) for line in file.read_text().splitlines())
         assert (rome["correct"], rome["exact_answer"], rome["model"]["correct"]) == (False, "land of pasta", True)
-        (made,) = (j for j in run.judgements() if j.id == "rome")
+        (made,) = (j for j in run.read_judgements() if j.id == "rome")
         assert (made.verdict.reason, made.span and made.span.text) == ("incorrect by manual label", "land of pasta")
 
 
@@ -163,21 +162,20 @@ def test_a_verdict_that_came_with_the_answer_is_not_asked_for(
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     said = [{"id": i, "text": t, **({"correct": False} if i == "vienna" else {})} for i, _, _, t in ROWS[:2]]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
-    given = Answering(answers=str(tmp_path / "a.jsonl"))
-    made = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", given)
-    judge(made, Judging("none", "model", SERVER))
-    assert [j.verdict.reason for j in made.judgements()] == ["supplied as incorrect", "the judge says no"]
+    given: dict[str, Any] = {"answers": str(tmp_path / "a.jsonl")}
+    made = execute(ANSWER, tmp_path / "run", data=tmp_path / "q.jsonl", model=chat_folder, **given)
+    execute(JUDGE, made, locator="none", judge="model", **SERVER)
+    assert [j.verdict.reason for j in made.read_judgements()] == ["supplied as incorrect", "the judge says no"]
     assert len(server.asked) == 1
 
 
 def test_another_model_at_the_same_address_is_another_judge(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Judge(monkeypatch)
-    unnamed = Endpoint("http://judge/v1")
     for name in ("one", "two"):
         monkeypatch.setattr(endpoint, "_only_model", lambda client, url, name=name: name)
-        judge(run, Judging("none", "model", unnamed), redo=True)
+        execute(JUDGE, run, redo=True, locator="none", judge="model", endpoint="http://judge/v1", served="")
     assert len(server.asked) == 8
-    assert {o.who for o in run.opinions()} == {"one at http://judge/v1", "two at http://judge/v1"}
+    assert {o.who for o in run.read_judge_responses()} == {"one at http://judge/v1", "two at http://judge/v1"}
 
 
 def test_a_password_is_not_written_into_the_folder() -> None:
@@ -187,36 +185,40 @@ def test_a_password_is_not_written_into_the_folder() -> None:
 
 def test_opinions_outlive_a_kill_but_for_a_torn_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Judge(monkeypatch)
-    judge(run, Judging("none", "model", SERVER))
+    execute(JUDGE, run, locator="none", judge="model", **SERVER)
     file = run.path / "opinions.jsonl"
     whole = file.read_bytes()
     file.write_bytes(whole[:-9])
     (run.path / "verdicts.jsonl").unlink()
     before = len(server.asked)
-    judge(run, Judging("none", "model", SERVER))
+    execute(JUDGE, run, locator="none", judge="model", **SERVER)
     assert len(server.asked) == before + 1
     assert file.read_bytes() == whole
     file.write_bytes(b'{"who": 1}\n')
     with pytest.raises(RunError, match=r"opinions\.jsonl, line 1 is damaged"):
-        judge(run, Judging("none", "model", SERVER), redo=True)
+        execute(JUDGE, run, redo=True, locator="none", judge="model", **SERVER)
 
 
 def test_the_model_that_answered_can_be_asked_as_well(run: Run, chat_model: Model) -> None:
     told: list[str] = []
     network = copy.deepcopy(chat_model.network)
     network.config.max_position_embeddings = 2048  # room for the worked examples
-    loader = loader_of(run)
-    judge(
-        run, Judging("none", "model"), models={loader: replace(chat_model, network=network)}, logger=Logger(told.append)
+    loader = run.loader()
+    execute(
+        JUDGE,
+        run,
+        Context(models={loader: replace(chat_model, network=network)}, logger=Logger(told.append)),
+        locator="none",
+        judge="model",
     )
-    assert told[0].startswith("tiny-chat ")
-    assert told[0].endswith("is asked for verdicts, 4 texts in all")
-    assert len(run.opinions()) == 4
+    assert told[0].startswith("requesting verdicts from tiny-chat ")
+    assert told[0].endswith(": 4 texts in all")
+    assert len(run.read_judge_responses()) == 4
 
 
 def test_a_server_without_a_question_to_ask_it_is_refused(run: Run) -> None:
     with pytest.raises(RunError, match="rules judge and locate\nhint: add --judge model or --locator model"):
-        judge(run, Judging("none", endpoint=SERVER))
+        execute(JUDGE, run, locator="none", **SERVER)
 
 
 # --- what is asked, and what is read from a reply ---
@@ -311,11 +313,11 @@ def test_bad_decisions_are_refused(rows: list[Any], message: str, tmp_path: Path
 
 def test_an_exact_answer_must_stand_in_the_answer(run: Run, tmp_path: Path) -> None:
     decisions(tmp_path, {"id": "lima", "correct": False, "exact_answer": "Bolivia"})
-    with pytest.raises(DataError, match="'Bolivia' does not stand in the answer of 'lima'\nhint: copy it"):
-        judge(run, Judging("none", decided=str(tmp_path / "d.jsonl")))
+    with pytest.raises(DataError, match="'Bolivia' does not occur in the answer of 'lima'\nhint: copy it"):
+        execute(JUDGE, run, locator="none", decided=str(tmp_path / "d.jsonl"))
     decisions(tmp_path, {"id": "lima", "correct": None, "exact_answer": "Chile"}, {"id": "oslo", "correct": False})
-    judge(run, Judging("none", decided=str(tmp_path / "d.jsonl")))
-    made = {j.id: j for j in run.judgements()}
+    execute(JUDGE, run, locator="none", decided=str(tmp_path / "d.jsonl"))
+    made = {j.id: j for j in run.read_judgements()}
     assert made["lima"].span is not None
     assert made["lima"].span.text == "Chile"
     assert made["lima"].verdict.reason == "undecided by manual label"

@@ -3,21 +3,26 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
+from running import execute
 from transformers import GenerationConfig
 
 from probemap.maps.probe_map import ProbeMap
-from probemap.models.loading import Loader
-from probemap.runs.options import Answering
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER
+from probemap.runs.options import AnswerOptions
+from probemap.runs.plan import Context
+from probemap.runs.run import Run
+from probemap.runs.steps import answer
 
 # Runs the command line, and dies by SIGKILL at the Nth call of one function.
 DIE = """
@@ -40,8 +45,11 @@ main()
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A run whose map has values: a tiny model says noise to 160 questions, and half of it is made right."""
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory that records the options of the answer step, and nothing else.
+
+    Its map has values: a random model answers 160 questions with noise, and every other answer is made correct.
+    """
     folder = tmp_path_factory.mktemp("kill")
     tokenizer = byte_level_tokenizer()
     save_tiny_model(folder / "model", tokenizer, seed=3)
@@ -51,28 +59,33 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     draw = np.random.default_rng(0)
     questions = ["".join(draw.choice(list("abcdefgh ?"), 12)) for _ in range(160)]
     rows = folder / "rows.jsonl"
-    words = [str(rows), "--model", str(folder / "model"), "--max-new-tokens", "8", "--batch-size", "16"]
-    words += ["--temperature", "1"]
-    # What it says is noise; it is asked once, so that every other answer can be made the right one of two choices.
+    options: dict[str, Any] = {"max_new_tokens": 8, "batch_size": 16, "temperature": 1.0}
+    # The answers are generated once, so that every other one can be made the correct one of two choices.
     rows.write_text("".join(json.dumps({"question": q, "answers": ["x"], "choices": ["x"]}) + "\n" for q in questions))
-    loader = Loader(str(folder / "model"))
-    asked = answer(rows, loader, folder / "asked", Answering(max_new_tokens=8, batch_size=16, temperature=1.0))
-    said = {answer.id: answer for answer in asked.answers()}
+    answers = execute(ANSWER, folder / "first", data=rows, model=folder / "model", **options).answers
+    text_of = {answer.id: answer.text for answer in answers}
     with rows.open("w") as file:
         for i, question in enumerate(questions):
-            word = max(re.findall(r"[a-z]+", said[f"row-{i + 1}"].text), key=len, default="none")
+            word = max(re.findall(r"[a-z]+", text_of[f"row-{i + 1}"]), key=len, default="none")
             gold = word if i % 2 else "otherwise"
             file.write(json.dumps({"question": question, "answers": [gold], "choices": [word, "otherwise"]}) + "\n")
-    return words
+    directory = Run(folder / "begun")
+    with directory.locked():
+        plan = answer.plan(directory, AnswerOptions(data=str(rows), model=str(folder / "model"), **options), Context())
+        directory.begin(ANSWER, plan.options, plan.inputs, redo=False, log=print)
+    return directory.path
 
 
-def run(words: list[str], out: Path, kill: tuple[str, str, int] | None = None) -> int:
+def run(begun: Path, out: Path, kill: tuple[str, str, int] | None = None) -> int:
+    if not out.exists():
+        shutil.copytree(begun, out)
     call = [sys.executable, "-c", DIE, *map(str, kill)] if kill else [sys.executable, "-m", "probemap.cli.main"]
-    done = subprocess.run([*call, "run", *words, "--out", str(out)], capture_output=True, text=True)
+    done = subprocess.run([*call, *COMMAND, str(out)], capture_output=True, text=True)
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode
 
 
+COMMAND = ("run", "--batch-size", "16", "--out")
 MADE = ("task.json", "answers.jsonl", "verdicts.jsonl", "p_true.jsonl", "map.nc", "map.csv", "map.png", "map.svg")
 
 
@@ -84,9 +97,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "RUN"
-    assert run(words, out) == 0
+    assert run(begun, out) == 0
     assert not np.isnan(ProbeMap.load(out / "map.nc").auc.sel(position=["last_q", "exact_answer_last"]).values).any()
     return out
 
@@ -106,19 +119,20 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda kill: kill[1],
 )
 def test_killed_in_a_step_and_started_again(
-    words: list[str], whole: Path, tmp_path: Path, kill: tuple[str, str, int]
+    begun: Path, whole: Path, tmp_path: Path, kill: tuple[str, str, int]
 ) -> None:
-    assert run(words, tmp_path / "RUN", kill) == -signal.SIGKILL
-    assert run(words, tmp_path / "RUN") == 0
+    assert run(begun, tmp_path / "RUN", kill) == -signal.SIGKILL
+    assert run(begun, tmp_path / "RUN") == 0
     assert contents(tmp_path / "RUN") == contents(whole)
 
 
-def test_killed_at_any_moment_and_started_again(words: list[str], whole: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_and_started_again(begun: Path, whole: Path, tmp_path: Path) -> None:
     """Killed by the clock, again and again, until it comes through."""
     draw = np.random.default_rng(int(os.environ.get("PROBEMAP_KILL_SEED", "0")))
     kills = 0
+    shutil.copytree(begun, tmp_path / "RUN")
     for attempt in range(60):
-        call = [sys.executable, "-m", "probemap.cli.main", "run", *words, "--out", str(tmp_path / "RUN")]
+        call = [sys.executable, "-m", "probemap.cli.main", *COMMAND, str(tmp_path / "RUN")]
         process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=float(draw.uniform(2, 5 + attempt)))
@@ -133,12 +147,12 @@ def test_killed_at_any_moment_and_started_again(words: list[str], whole: Path, t
     assert contents(tmp_path / "RUN") == contents(whole)
 
 
-def test_a_line_torn_by_the_kill_is_written_again(words: list[str], whole: Path, tmp_path: Path) -> None:
-    assert run(words, tmp_path / "RUN", ("probemap.runs.run", "Run.append_answers", 4)) == -signal.SIGKILL
+def test_a_line_torn_by_the_kill_is_written_again(begun: Path, whole: Path, tmp_path: Path) -> None:
+    assert run(begun, tmp_path / "RUN", ("probemap.runs.run", "Run.append_answers", 4)) == -signal.SIGKILL
     path = tmp_path / "RUN" / "answers.jsonl"
     complete = path.read_bytes()
     assert complete.count(b"\n") == 48
     path.write_bytes(complete[:-700])
     time.sleep(0.01)
-    assert run(words, tmp_path / "RUN") == 0
+    assert run(begun, tmp_path / "RUN") == 0
     assert contents(tmp_path / "RUN") == contents(whole)

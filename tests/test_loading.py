@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from families import some_answers
+from running import execute
 from test_forward import NAMES
 
 from probemap.activations.forward import hidden_states
@@ -12,9 +13,7 @@ from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.positions import token_indices
 from probemap.records import ModelError
-from probemap.runs.integrity import loader_of
-from probemap.runs.options import Answering
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER
 
 
 def test_a_model_that_is_spread_has_the_same_states(chat_folder: Path, chat_model: Model) -> None:
@@ -37,9 +36,7 @@ def test_fewer_bits_need_the_library_that_makes_them(chat_folder: Path) -> None:
 
 
 def test_the_model_that_answered_is_loaded_as_it_answered(chat_folder: Path, tmp_path: Path) -> None:
-    run = answer(
-        "cities", Loader(str(chat_folder), dtype="bfloat16"), tmp_path / "run", Answering(n=2, max_new_tokens=2)
-    )
-    assert run.step("answer")["options"]["quantize"] is None
-    again = loader_of(run, "spread", max_memory="1GiB")
+    run = execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, dtype="bfloat16", n=2, max_new_tokens=2)
+    assert run.record(ANSWER).options.quantize is None
+    again = run.loader("spread", max_memory="1GiB")
     assert again == Loader(str(chat_folder), None, "spread", "bfloat16", None, "1GiB")

@@ -9,15 +9,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import Watched
 from playwright.sync_api import Browser, expect
+from running import execute
 from test_page_hostile import EVIL
 from test_report import NAMES, content
 from test_values import from_scores, some
 
 from probemap.logger import Logger
 from probemap.records import RunError
+from probemap.runs.definitions import BASELINES
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
-from probemap.runs.steps.studies import baselines
 from probemap.studies.generalisation import COLUMNS, Pair, matrix_of
 from probemap.studies.ranking import COLUMNS as RANKING_COLUMNS
 from probemap.tables import Interval, Table
@@ -104,7 +105,7 @@ def test_render_shows_hostile_names_in_tables_as_text(browser: Browser, tmp_path
 
 def test_report_leaves_out_a_stale_study(mapped: Path, tmp_path: Path) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
-    baselines(run)
+    execute(BASELINES, run)
     said: list[str] = []
     path = report([run], logger=Logger(log=said.append))
     (shown,) = content(path.read_text())["runs"]
@@ -121,10 +122,10 @@ def test_report_leaves_out_a_stale_study(mapped: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["{", '{"title": "x", "columns": ["a"], "rows": [[1, 2]]}', "[]"])
 def test_report_leaves_out_a_damaged_table(mapped: Path, tmp_path: Path, damage: str) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
-    baselines(run)
+    execute(BASELINES, run)
     (run.path / "baselines.json").write_text(damage)
     with pytest.raises(RunError, match=r"baselines.json is damaged\nhint: run the step again with --redo"):
-        run.table("baselines")
+        run.read_table("baselines")
     said: list[str] = []
     (shown,) = content(report([run], logger=Logger(log=said.append)).read_text())["runs"]
     assert shown["studies"] == []

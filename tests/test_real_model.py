@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
+from running import execute
 
 from probemap.logger import Logger
 from probemap.models.loading import Loader
 from probemap.models.model import Model
-from probemap.runs.integrity import read_answers
-from probemap.runs.options import Answering
-from probemap.runs.pipeline import answer
-from probemap.runs.steps.judge import judge
+from probemap.runs.definitions import ANSWER, JUDGE
+from probemap.runs.plan import Context
 from probemap.tasks.builtin import TASKS
 
 
@@ -19,10 +18,17 @@ def test_exact_answers_are_whole_tokens_of_real_answers(task: str, smollm: Model
     loader = Loader("smollm2-135m")
     told: list[str] = []
     logger = Logger(told.append)
-    run = answer(task, loader, tmp_path / "RUN", Answering(n=24, seed=7), logger=logger, models={loader: smollm})
-    judge(run, logger=logger)
-    _, answers, judgements = read_answers(run)
-    spans = [(a, j.span) for a, j in zip(answers, judgements, strict=True) if j.span]
+    run = execute(
+        ANSWER,
+        tmp_path / "RUN",
+        Context(logger=logger, models={loader: smollm}),
+        data=task,
+        model=loader.name,
+        n=24,
+        seed=7,
+    )
+    execute(JUDGE, run, Context(logger=logger))
+    spans = [(answer, span) for answer, span in zip(run.answers, run.spans, strict=True) if span]
     assert len(spans) >= 10
     for said, span in spans:
         assert span is not None

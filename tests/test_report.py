@@ -14,11 +14,13 @@ import pytest
 from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
+from running import execute
 from test_values import from_scores, some
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.metrics import measure, subtract
 from probemap.records import DataError, Example, Judgement, MapError, RunError, Span, Verdict
+from probemap.runs.definitions import ATTENTION
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report, sheet
 from probemap.views import report as room
@@ -204,7 +206,7 @@ def test_a_run_s_page_says_what_made_it(run: Run) -> None:
 
 
 def test_undecided_answers_are_counted(run: Run) -> None:
-    judgements = run.judgements()
+    judgements = run.read_judgements()
     for k in range(5):
         judgements[k] = replace(judgements[k], verdict=Verdict(None, "cut off"), span=None, no_span="nothing there")
     judgements[7] = replace(judgements[7], span=None, no_span="nothing there")
@@ -246,9 +248,8 @@ def test_runs_that_say_the_same_of_themselves_are_told_apart_by_their_folders(ru
 
 def test_attention_that_does_not_fit_is_left_out_and_told(run: Run) -> None:
     from probemap.logger import Logger
-    from probemap.runs.steps.attention import attend
 
-    attend(run, "last_q,-1")
+    execute(ATTENTION, run, positions="last_q,-1")
     told: list[str] = []
     made = sheet(run, Logger(told.append))
     assert "attention" not in made.probe_map.data

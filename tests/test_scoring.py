@@ -24,9 +24,8 @@ from probemap.detectors.scorer import Score, Scorer, check_belongs, generate_wit
 from probemap.grading.locate import locate_answer
 from probemap.models.model import Model, load_model
 from probemap.records import DataError, DetectorError, Example, ProbemapError, RunError, Task, TextAnswer
-from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
-from probemap.runs.steps.export import export, run_provenance
+from probemap.runs.steps.export import export
 
 
 def probemap(*words: Any) -> Result:
@@ -43,8 +42,8 @@ def refused(*words: Any) -> str:
 
 def rows_of(mapped: Path, count: int) -> list[dict[str, Any]]:
     run = Run.open(mapped)
-    task = run.task()
-    pairs = zip(task.examples, answers_of(run, task), strict=True)
+    task = run.task
+    pairs = zip(task.examples, run.answers, strict=True)
     return [{"id": e.id, "question": e.question, "answer": a.text} for e, a in pairs][:count]
 
 
@@ -67,8 +66,8 @@ def test_the_same_answer_gets_the_same_score_everywhere(
     mapped: Path, detector: Detector, detector_folder: Path, chat_model: Model, tmp_path: Path
 ) -> None:
     run = Run.open(mapped)
-    task = run.task()
-    answers = list(answers_of(run, task))
+    task = run.task
+    answers = list(run.answers)
     scorer = Scorer(detector, chat_model)
     whole = scorer.score(task.examples, answers)
     assert [s.id for s in whole] == [e.id for e in task.examples]
@@ -98,8 +97,8 @@ def test_the_score_is_that_of_the_stored_states(mapped: Path, detector: Detector
     store = ActivationStore.open(mapped / "activations")
     scores = detector.main.scores(store.read(2, "exact_answer_last")[:, None])
     run = Run.open(mapped)
-    task = run.task()
-    made = Scorer(detector, chat_model).score(task.examples, list(answers_of(run, task)))
+    task = run.task
+    made = Scorer(detector, chat_model).score(task.examples, list(run.answers))
     assert [s.score for s in made] == pytest.approx(scores.tolist(), abs=1e-4)
     below = detector.main.threshold(0.05).score
     assert [s.flagged for s in made] == [score < below for score in scores]
@@ -157,7 +156,7 @@ def test_what_this_version_could_not_find_in_an_answer_is_refused(detector: Dete
 def fitted_in_code(mapped: Path, provenance: Provenance | None) -> tuple[Detector, np.ndarray]:
     """A detector of the states and verdicts of a run, and its states, (n, cells, d)."""
     store = ActivationStore.open(mapped / "activations")
-    correct = [judgement.verdict.correct for judgement in Run.open(mapped).judgements()]
+    correct = [judgement.verdict.correct for judgement in Run.open(mapped).read_judgements()]
     cells = [(2, "exact_answer_last")]
     made = fit_detector(store, correct, cells=cells, held_out=0.6, provenance=provenance)
     return made, np.stack([store.read(cell.layer, cell.position) for cell in made.cells], axis=1)
@@ -166,7 +165,7 @@ def fitted_in_code(mapped: Path, provenance: Provenance | None) -> tuple[Detecto
 def test_detector_fitted_in_code_scores_text_as_it_scores_the_stored_state(mapped: Path, chat_model: Model) -> None:
     run = Run.open(mapped)
     rows = rows_of(mapped, 80)
-    for provenance in (Provenance.of(chat_model, run.task(), locator="numbers"), run_provenance(run)):
+    for provenance in (Provenance.of(chat_model, run.task, locator="numbers"), run.provenance):
         made, states = fitted_in_code(mapped, provenance)
         stored = made.p_correct(states)
         scorer = Scorer(made, chat_model)
@@ -176,7 +175,7 @@ def test_detector_fitted_in_code_scores_text_as_it_scores_the_stored_state(mappe
         assert [s.score for s in scores] == pytest.approx(made.main.scores(states[:, :1]).tolist(), abs=1e-5)
         for row, p in zip(rows[:3], stored, strict=False):
             assert made.score(chat_model, row["question"], row["answer"]).p_correct == pytest.approx(p, abs=1e-5)
-    bare = Provenance.of(chat_model, run.task(), frame="none")
+    bare = Provenance.of(chat_model, run.task, frame="none")
     made, states = fitted_in_code(mapped, bare)
     score = made.score(chat_model, rows[0]["question"], rows[0]["answer"]).score
     assert score != pytest.approx(made.main.scores(states[:1, :1])[0], abs=1e-2), "the chat template matters"
@@ -205,8 +204,8 @@ def test_detector_without_provenance_scores_states_and_refuses_text(
 
 def test_provenance_of_describes_model_and_task(mapped: Path, chat_model: Model, base_model: Model) -> None:
     run = Run.open(mapped)
-    exported = run_provenance(run)
-    made = Provenance.of(chat_model, run.task(), name=exported.name)
+    exported = run.provenance
+    made = Provenance.of(chat_model, run.task, name=exported.name)
     assert replace(made, versions=exported.versions) == exported
     assert made.task.examples == ()
     assert Provenance.of(base_model, Task("t", (), "open")).frame == "qa"
@@ -245,8 +244,8 @@ def test_one_answer_is_scored_as_among_many(detector: Detector, chat_model: Mode
 
 def test_without_a_share_the_lowest_threshold_flags(detector: Detector, chat_model: Model, mapped: Path) -> None:
     run = Run.open(mapped)
-    task = run.task()
-    answers = list(answers_of(run, task))
+    task = run.task
+    answers = list(run.answers)
     flagged = {
         share: [s.flagged for s in Scorer(detector, chat_model, share).score(task.examples, answers)]
         for share in (None, 0.05, 0.2)
@@ -265,8 +264,8 @@ def test_what_is_located_already_is_not_located_again(
     detector: Detector, chat_model: Model, mapped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.open(mapped)
-    task = run.task()
-    answers = list(answers_of(run, task))[:4]
+    task = run.task
+    answers = list(run.answers)[:4]
     examples = task.examples[:4]
     scorer = Scorer(detector, chat_model)
     places = [locate_answer(task, e, a) for e, a in zip(examples, answers, strict=True)]
@@ -298,7 +297,7 @@ def test_weights_in_fewer_bits_are_another_model(
     mapped: Path, chat_model: Model, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
-    log = run.record()
+    log = run.run_json()
     log["steps"]["answer"]["options"]["quantize"] = "4bit"
     run.write("run.json", json.dumps(log))
     made = export(run, tmp_path / "d", cells=[(2, "exact_answer_last")], held_out=0.6)
@@ -366,7 +365,7 @@ def test_what_cannot_be_exported_is_refused(mapped: Path, detector_folder: Path,
     ):
         assert message in refused("export", mapped, "--out", tmp_path / "d", *words)
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
-    log = run.record()
+    log = run.run_json()
     log["steps"]["judge"]["options"]["locator"] = "paper"
     run.write("run.json", json.dumps(log))
     with pytest.raises(RunError, match="the place of the exact answer depends on the verdict"):

@@ -13,7 +13,6 @@ from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model
 from probemap.records import Answer
-from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
 from probemap.server.middleware import Limits
 
@@ -34,8 +33,8 @@ def client(scorer: Scorer) -> Iterator[httpx2.Client]:
 
 def test_score_equals_direct_scoring_alone_and_in_batches(client: httpx2.Client, scorer: Scorer, mapped: Path) -> None:
     run = Run.open(mapped)
-    task = run.task()
-    answers: list[Answer] = list(answers_of(run, task))
+    task = run.task
+    answers: list[Answer] = list(run.answers)
     direct_scores = scorer.score(task.examples, answers)
     expected = [s.p_correct for s in direct_scores]
     assert len({round(s.score or 0.0, 3) for s in direct_scores}) > 60, "every answer has a score of its own"

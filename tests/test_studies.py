@@ -9,29 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import execute
 from typer.testing import CliRunner
 
 from probemap.cli.main import app
 from probemap.logger import Logger
 from probemap.maps.fit import fit_map
-from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
 from probemap.models.retokenize import retokenise_with_logprobs
 from probemap.records import Answer, ProbemapError, RunError, TextAnswer
-from probemap.runs import integrity as contents
-from probemap.runs.integrity import answers_of
-from probemap.runs.options import Answering, Capturing, Probing, Resampling, Studying
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import (
+    ANSWER,
+    BASELINES,
+    CAPTURE,
+    CHOOSE,
+    ERRORS,
+    JUDGE,
+    MAP,
+    P_TRUE,
+    P_TRUE_EXACT,
+    RESAMPLE,
+    TRANSFER,
+)
+from probemap.runs.options import ResampleOptions
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.runs.steps import choose as choosing
-from probemap.runs.steps import studies as studying
-from probemap.runs.steps import transfer as transferring
-from probemap.runs.steps.capture import capture
-from probemap.runs.steps.judge import judge
-from probemap.runs.steps.map import make_map
-from probemap.runs.steps.p_true import ask_p_true
-from probemap.runs.steps.resample import each_question, resample, sample_id
+from probemap.runs.samples import each_question, sample_id
 from probemap.studies.generalisation import evaluate_within
 
 K = 6
@@ -47,14 +51,15 @@ def sampled_folder(mapped: Path, chat_model: Model, tmp_path_factory: pytest.Tem
     """`mapped` with samples that somebody made up: see `texts`."""
     run = Run.open(shutil.copytree(mapped, tmp_path_factory.mktemp("sampled") / "RUN"))
     inputs = {name: run.sha256(name) for name in ("task.json", "answers.jsonl")}
-    options = {"k": K, "temperature": 1.0, "seed": 0, "batch_size": 32, "batch_tokens": None}
-    with run.making("resample", options=options, inputs=inputs, redo=False, log=lambda text: None):
+    with run.locked():
+        run.begin(RESAMPLE, ResampleOptions(k=K), inputs, redo=False, log=lambda text: None)
         pairs = [
             (Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt]), TextAnswer(sample_id(a.id, s), text))
-            for number, a in enumerate(run.answers())
+            for number, a in enumerate(run.answers)
             for s, text in enumerate(texts(number))
         ]
         run.append_answers(retokenise_with_logprobs(chat_model, pairs, chat=True), "resamples.jsonl")
+        run.finish(RESAMPLE, 0.0)
     return run.path
 
 
@@ -87,9 +92,9 @@ def said(*words: Any) -> tuple[str, str]:
 
 
 def test_the_model_is_asked_again_with_the_very_same_prompts(run: Run, chat_model: Model) -> None:
-    own = list(run.answers())
+    own = list(run.answers)
     said("resample", run.path, "--k", 3)
-    samples = {a.id: a for a in run.samples()}
+    samples = {a.id: a for a in run.read_answers("resamples.jsonl", "resample")}
     assert set(samples) == {sample_id(a.id, s) for a in own for s in range(3)}
     for answered in own:
         three = [samples[sample_id(answered.id, s)] for s in range(3)]
@@ -98,15 +103,15 @@ def test_the_model_is_asked_again_with_the_very_same_prompts(run: Run, chat_mode
     stdout, stderr = said("resample", run.path, "--k", 3)
     assert (stdout, stderr.strip()) == ("", "")  # done already
     message = refused("resample", run.path, "--k", 4)
-    assert "resamples.jsonl was made otherwise: k was 3, now 4" in message
-    assert f"hint: `probemap resample {run.path} --redo` makes it again and keeps the old one" in message
+    assert "resamples.jsonl was made with other options or inputs: k was 3, now 4" in message
+    assert f"hint: `probemap resample {run.path} --redo` repeats the step and moves the old result" in message
 
 
 def test_interrupted_samples_go_on_and_are_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = Resampling(k=2, batch_size=16)
-    resample(run, options)
+    options: dict[str, Any] = {"k": 2, "batch_size": 16}
+    execute(RESAMPLE, run, **options)
     whole = (run.path / "resamples.jsonl").read_bytes()
-    resample(run, options, redo=True)
+    execute(RESAMPLE, run, redo=True, **options)
     assert (run.path / "earlier/001-resample/resamples.jsonl").read_bytes() == whole
     assert (run.path / "resamples.jsonl").read_bytes() == whole
     append = Run.append_answers
@@ -119,27 +124,27 @@ def test_interrupted_samples_go_on_and_are_the_same(run: Run, monkeypatch: pytes
 
     monkeypatch.setattr(Run, "append_answers", dies)
     with pytest.raises(KeyboardInterrupt):
-        resample(run, options, redo=True)
+        execute(RESAMPLE, run, redo=True, **options)
     monkeypatch.undo()
     with (run.path / "resamples.jsonl").open("ab") as file:
         file.write(b'{"id": "torn')
-    assert "holds no samples, or not all" in refused("errors", run.path)
+    assert "holds no samples, or not all of them" in refused("errors", run.path)
     lines: list[str] = []
-    resample(run, options, logger=Logger(log=lines.append))
-    assert lines == ["112 of 160 samples are there already"]
+    execute(RESAMPLE, run, Context(logger=Logger(log=lines.append)), **options)
+    assert lines == ["112 of 160 samples exist already"]
     assert (run.path / "resamples.jsonl").read_bytes() == whole
 
 
 def test_samples_are_judged_as_the_run_s_own_answers(sampled: Run) -> None:
-    task = sampled.task()
-    found = {e.id: (answers, judged) for e, answers, judged in each_question(sampled, task)}
+    task = sampled.task
+    found = {q.example.id: (q.answers, q.judgements) for q in each_question(sampled, task)}
     assert list(found) == [e.id for e in task.examples]
     answers, judged = found["q2"]
     assert [a.text for a in answers] == texts(2)
     assert [j.verdict.correct for j in judged] == [False] * 5 + [True]
     assert [j.span.text if j.span else None for j in judged] == ["11"] * 5 + ["7"]
     assert [j.verdict.correct for j in found["q0"][1]] == [None] * 4 + [True] * 2
-    some = [(e.id, len(a)) for e, a, _ in each_question(sampled, task, [5, 1])]
+    some = [(q.example.id, len(q.answers)) for q in each_question(sampled, task, [5, 1])]
     assert some == [("q5", K), ("q1", K)]
 
 
@@ -150,7 +155,7 @@ def test_kinds_of_errors(sampled: Run) -> None:
     assert kinds[2] == {
         "id": "q2", "kinds": "C", "samples": 6, "right": 1, "same_wrong": 5, "refuses": 0, "different": 2,
     }  # fmt: skip
-    table = sampled.table("errors")
+    table = sampled.read_table("errors")
     of = {str(row[0])[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert [of[kind]["questions"] for kind in "ABCDE"] == [20, 20, 20, 20, 20]
     # Every second answer of the run is right: those to the even questions.
@@ -182,7 +187,7 @@ def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeyp
         return original(states, correct, **options)
 
     monkeypatch.setattr(detecting, "fit_detector", noted)
-    table = choosing.choose(sampled)
+    table = execute(CHOOSE, sampled).read_table("choose")
     assert len(fitted) == 5
     unseen = [set(range(80)) - one for one in fitted]
     assert sorted(i for one in unseen for i in one) == list(range(80))  # each question is left out once
@@ -201,7 +206,7 @@ def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeyp
 def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from probemap.detectors.scorer import Scorer
 
-    table = choosing.choose(sampled)
+    table = execute(CHOOSE, sampled).read_table("choose")
     whole = (sampled.path / "choices.jsonl").read_bytes()
     score, calls = Scorer.score, iter(range(1000))
 
@@ -212,21 +217,21 @@ def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: 
 
     monkeypatch.setattr(Scorer, "score", dies)
     with pytest.raises(KeyboardInterrupt):
-        choosing.choose(sampled, redo=True)
+        execute(CHOOSE, sampled, redo=True)
     monkeypatch.setattr(Scorer, "score", score)
     path = sampled.path / "choices.jsonl"
     assert path.read_bytes().count(b"\n") == 37
     with path.open("ab") as file:
         file.write(b'{"id": "q')
     lines: list[str] = []
-    assert choosing.choose(sampled, logger=Logger(log=lines.append)) == table
-    assert lines == ["37 of 80 questions are there already"]
+    assert execute(CHOOSE, sampled, Context(logger=Logger(log=lines.append))).read_table("choose") == table
+    assert lines == ["37 of 80 questions exist already"]
     assert path.read_bytes() == whole
     assert (sampled.path / "earlier/001-choose/choices.jsonl").read_bytes() == whole
 
 
 def test_a_damaged_line_of_choices_is_named(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    choosing.choose(sampled)
+    execute(CHOOSE, sampled)
     path = sampled.path / "choices.jsonl"
     log = json.loads((sampled.path / "run.json").read_text())
     log["steps"]["choose"]["done"] = False
@@ -241,28 +246,28 @@ def test_a_damaged_line_of_choices_is_named(sampled: Run, monkeypatch: pytest.Mo
 
 def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
     stdout, _ = said("baselines", sampled.path)
-    table = sampled.table("baselines")
+    table = sampled.read_table("baselines")
     methods = {row[0] for row in table.rows}
     assert {"logprob_mean", "exact_logprob_min", "p_true", "p_true_exact", "semantic_entropy", "agreement"} <= methods
     assert {"probe_last_q", "probe_exact_answer", "probe_last", "probe_before_last"} <= methods
     assert {row[2] for row in table.rows} == {80}
     assert [row[6] for row in table.rows] == list(range(1, len(table.rows) + 1))
     assert table.words[0] in stdout
-    assert len(sampled.p_true(exact=True)) == 80
-    assert sampled.is_done("p-true --exact")
+    assert len(sampled.read_p_true(exact=True)) == 80
+    assert sampled.is_done(P_TRUE_EXACT)
 
 
 def test_without_samples_semantic_entropy_is_left_out_and_said(run: Run) -> None:
     _, stderr = said("baselines", run.path)
     assert "semantic entropy is left out: `probemap resample` draws the samples that it needs" in stderr
-    assert "semantic_entropy" not in {row[0] for row in run.table("baselines").rows}
+    assert "semantic_entropy" not in {row[0] for row in run.read_table("baselines").rows}
 
 
 def test_p_true_of_exact_answers_is_of_those_that_have_one(run: Run) -> None:
-    rows = run.judgements()
+    rows = run.read_judgements()
     run.write_judgements([replace(j, span=None, no_span="by hand") if i < 30 else j for i, j in enumerate(rows)])
     said("p-true", run.path, "--exact")
-    assert [b.id for b in run.p_true(exact=True)] == [f"q{i}" for i in range(30, 80)]
+    assert [b.id for b in run.read_p_true(exact=True)] == [f"q{i}" for i in range(30, 80)]
     run.write_judgements([replace(j, span=None, no_span="by hand") for j in rows])
     assert "no answer has an exact answer" in refused("p-true", run.path, "--exact", "--redo")
 
@@ -279,18 +284,18 @@ def test_samples_of_other_answers_are_refused(sampled: Run, verb: str) -> None:
 
 
 def test_stale_maps_and_verdicts_are_refused(sampled: Run) -> None:
-    rows = sampled.judgements()
+    rows = sampled.read_judgements()
     flipped = [replace(j, verdict=replace(j.verdict, correct=not j.verdict.correct)) for j in rows]
     sampled.write_judgements(flipped)
     message = refused("baselines", sampled.path)
     assert "map.nc was made before verdicts.jsonl changed" in message
-    assert f"hint: `probemap map {sampled.path} --redo` makes it again and keeps the old one" in message
+    assert f"hint: `probemap map {sampled.path} --redo` repeats the step and keeps the old one" in message
 
 
 def test_without_samples_errors_and_choose_say_what_to_do(run: Run) -> None:
     for verb in ("errors", "choose"):
         message = refused(verb, run.path)
-        assert "holds no samples, or not all" in message
+        assert "holds no samples, or not all of them" in message
         assert f"hint: `probemap resample {run.path}` draws them" in message
 
 
@@ -301,18 +306,18 @@ def others(mapped: Path, chat_folder: Path, tmp_path: Path) -> Iterator[list[Run
     answers = [{"id": f"p{i}", "text": f"The answer is {i - 5 + i % 2}. Is it?"} for i in range(60)]
     for name, lines in (("questions", rows), ("answers", answers)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    given = Answering(answers=str(tmp_path / "answers.jsonl"))
-    other = answer(tmp_path / "questions.jsonl", Loader(str(chat_folder)), tmp_path / "minus", given)
-    judge(other)
-    capture(other)
-    make_map(other)
+    given: dict[str, Any] = {"answers": str(tmp_path / "answers.jsonl")}
+    other = execute(ANSWER, tmp_path / "minus", data=tmp_path / "questions.jsonl", model=chat_folder, **given)
+    execute(JUDGE, other)
+    execute(CAPTURE, other)
+    execute(MAP, other)
     yield [Run.open(shutil.copytree(mapped, tmp_path / "plus")), other]
 
 
 def test_every_run_s_probe_on_every_run(others: list[Run]) -> None:
     plus, minus = others
     stdout, _ = said("transfer", plus.path, minus.path)
-    table = plus.table("transfer")
+    table = plus.read_table("transfer")
     names = [str(row[0]) for row in table.rows]
     assert names == ["questions (plus)", "questions (plus)", "questions (minus)", "questions (minus)"]
     assert [row[4] for row in table.rows] == [80, 60, 80, 60]
@@ -343,15 +348,15 @@ def test_runs_that_cannot_be_compared_are_refused(others: list[Run], run: Run) -
 
 def test_samples_and_picks_need_the_weights_that_answered(run: Run, base_folder: Path) -> None:
     with pytest.raises(RunError, match="came from other weights of tiny-base"):
-        resample(run, Resampling(k=2), loader=Loader(str(base_folder)))
+        execute(RESAMPLE, run, Context(models={run.loader(): load_model(base_folder)}), k=2)
     assert load_model(base_folder).label == "tiny-base"
 
 
 def test_another_number_of_folds_is_another_result(sampled: Run) -> None:
-    studying.errors(sampled)
-    with pytest.raises(RunError, match=r"kinds.jsonl was made otherwise: folds was 5, now 4"):
-        studying.errors(sampled, Studying(folds=4))
-    assert answers_of(sampled, sampled.task())
+    execute(ERRORS, sampled)
+    with pytest.raises(RunError, match=r"kinds.jsonl was made with other options or inputs: folds was 5, now 4"):
+        execute(ERRORS, sampled, folds=4)
+    assert sampled.answers
 
 
 # --- what changed, and what cannot be asked ---
@@ -366,15 +371,15 @@ def changed_step(run: Run, step: str, **changes: Any) -> None:
 
 
 def test_states_that_were_captured_otherwise_are_another_result(sampled: Run) -> None:
-    studying.errors(sampled)
-    capture(sampled, Capturing(site="mlp_out"), redo=True)
-    assert "was made otherwise: its input changed (activations)" in refused("errors", sampled.path)
+    execute(ERRORS, sampled)
+    execute(CAPTURE, sampled, redo=True, site="mlp_out")
+    assert "was made with other options or inputs: its input changed (activations)" in refused("errors", sampled.path)
 
 
 def test_errors_that_were_interrupted_go_on(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from probemap.studies import errors as room
 
-    table = studying.errors(sampled)
+    table = execute(ERRORS, sampled).read_table("errors")
     calls, fitted = iter(range(100)), list[int]()
 
     def dies(*given: Any, **options: Any) -> Any:
@@ -385,9 +390,9 @@ def test_errors_that_were_interrupted_go_on(sampled: Run, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(room, "fit_map", dies)
     with pytest.raises(KeyboardInterrupt):
-        studying.errors(sampled, redo=True)
+        execute(ERRORS, sampled, redo=True)
     assert len((sampled.path / "errors.jsonl").read_text().splitlines()) == 2
-    assert studying.errors(sampled) == table  # it dies at the third call alone
+    assert execute(ERRORS, sampled).read_table("errors") == table  # it dies at the third call alone
     assert len(fitted) == 5
     assert {p.name for p in (sampled.path / "earlier/001-errors").iterdir()} == {
         "step.json", "errors.json", "errors.csv", "errors.jsonl", "kinds.jsonl",
@@ -400,9 +405,9 @@ def test_two_folds_leave_nothing_to_choose_a_cell_by(sampled: Run) -> None:
 
 
 def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask_p_true(run)
+    execute(P_TRUE, run)
     whole = (run.path / "p_true.jsonl").read_bytes()
-    assert len(run.p_true()) == 80
+    assert len(run.read_p_true()) == 80
     changed_step(run, "p-true", facts={})
     log = json.loads((run.path / "run.json").read_text())
     log["steps"]["p-true"]["done"] = False
@@ -410,21 +415,21 @@ def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.M
     lines = whole.splitlines(keepends=True)
     (run.path / "p_true.jsonl").write_bytes(b"".join(lines[:50]) + lines[50][:9])
     said_: list[str] = []
-    ask_p_true(run, logger=Logger(log=said_.append))
+    execute(P_TRUE, run, Context(logger=Logger(log=said_.append)))
     assert said_ == ["50 of 80 answers have been asked about already"]
-    again = [b.p_true for b in run.p_true()]
+    again = [b.p_true for b in run.read_p_true()]
     assert again == pytest.approx([json.loads(line)["p_true"] for line in lines], abs=1e-6)
 
 
 def test_verdicts_by_hand_are_told_apart_from_those_of_the_samples(sampled: Run) -> None:
-    rows = sampled.judgements()
+    rows = sampled.read_judgements()
     sampled.write_judgements(
         [
             replace(j, verdict=replace(j.verdict, correct=not j.verdict.correct)) if i < 7 else j
             for i, j in enumerate(rows)
         ]
     )
-    table = studying.errors(sampled)
+    table = execute(ERRORS, sampled).read_table("errors")
     assert table.words[-1] == (
         "Mind that the verdicts on 7 of the run's own 80 answers were given or decided by hand, and are not those that "
         "the judge of the samples would have given."
@@ -432,7 +437,7 @@ def test_verdicts_by_hand_are_told_apart_from_those_of_the_samples(sampled: Run)
 
 
 def test_without_accepted_answers_nobody_can_judge_samples(sampled: Run) -> None:
-    task = sampled.task()
+    task = sampled.task
     sampled.write_task(replace(task, examples=tuple(replace(e, answers=()) for e in task.examples)))
     log = json.loads((sampled.path / "run.json").read_text())
     for step in ("judge", "resample"):
@@ -444,16 +449,16 @@ def test_without_accepted_answers_nobody_can_judge_samples(sampled: Run) -> None
 
 def test_own_answers_that_were_drawn_are_not_called_greedy(sampled: Run) -> None:
     changed_step(sampled, "answer", options={"temperature": 1.0, "answers": None})
-    assert choosing.choose(sampled).rows[0][2] == "own answer"
+    assert execute(CHOOSE, sampled).read_table("choose").rows[0][2] == "own answer"
     changed_step(sampled, "answer", options={"temperature": 0.0})
-    assert choosing.choose(sampled, redo=True).rows[0][2] == "greedy"
+    assert execute(CHOOSE, sampled, redo=True).read_table("choose").rows[0][2] == "greedy"
 
 
 def test_prompts_that_leave_no_room_are_refused(run: Run) -> None:
-    task = run.task()
+    task = run.task
     run.write_task(replace(task, max_new_tokens=100_000))
     with pytest.raises(ProbemapError, match="80 questions do not fit the window of tiny-chat, 256 tokens"):
-        resample(run, Resampling(k=2))
+        execute(RESAMPLE, run, k=2)
 
 
 def test_places_that_depend_on_the_verdict_are_no_evidence(sampled: Run, others: list[Run]) -> None:
@@ -467,10 +472,10 @@ def test_places_that_depend_on_the_verdict_are_no_evidence(sampled: Run, others:
 
 
 def test_baselines_do_without_exact_answers(sampled: Run) -> None:
-    sampled.write_judgements([replace(j, span=None, no_span="by hand") for j in sampled.judgements()])
-    capture(sampled, redo=True)
-    make_map(sampled, redo=True)
-    table = studying.baselines(sampled)
+    sampled.write_judgements([replace(j, span=None, no_span="by hand") for j in sampled.read_judgements()])
+    execute(CAPTURE, sampled, redo=True)
+    execute(MAP, sampled, redo=True)
+    table = execute(BASELINES, sampled).read_table("baselines")
     names = {row[0] for row in table.rows}
     assert "p_true" in names
     assert not {"p_true_exact", "exact_logprob_min", "probe_exact_answer"} & names
@@ -481,19 +486,19 @@ def test_baselines_do_without_exact_answers(sampled: Run) -> None:
 
 
 def test_a_map_that_was_made_before_p_true_stays_up_to_date(run: Run) -> None:
-    studying.baselines(run)
+    execute(BASELINES, run)
     told: list[str] = []
-    contents.read_map(run, told.append)
+    run.read_map(told.append)
     assert told == []
-    make_map(run, redo=True)
+    execute(MAP, run, redo=True)
     (run.path / "p_true.jsonl").write_text("")
-    contents.read_map(run, told.append)
+    run.read_map(told.append)
     assert told[0].startswith("map.nc was made before p_true.jsonl changed")
 
 
 def test_runs_of_other_weights_or_maps_without_inner_folds_cannot_be_compared(others: list[Run]) -> None:
     plus, minus = others
-    make_map(minus, Probing(folds=2), redo=True)
+    execute(MAP, minus, redo=True, folds=2)
     message = refused("transfer", plus.path, minus.path)
     assert f"the map of {minus.path} was made without folds inside folds" in message
     assert f"hint: `probemap map {minus.path} --folds 5 --redo`" in message
@@ -507,7 +512,7 @@ def test_a_done_transfer_notices_what_has_changed_since(others: list[Run]) -> No
     (plus.path / "transfer.png").unlink()
     said("transfer", plus.path, minus.path)
     assert (plus.path / "transfer.png").exists(), "a picture that is missing is drawn again"
-    minus.write_judgements([replace(j, verdict=replace(j.verdict, correct=True)) for j in minus.judgements()])
+    minus.write_judgements([replace(j, verdict=replace(j.verdict, correct=True)) for j in minus.read_judgements()])
     assert "map.nc was made before verdicts.jsonl changed" in refused("transfer", plus.path, minus.path)
     assert not (plus.path / "earlier").exists()
 
@@ -518,7 +523,7 @@ def test_transfer_goes_on_where_it_was_interrupted(others: list[Run], monkeypatc
     (plus, _), across = others, room.evaluate_across
     monkeypatch.setattr(room, "evaluate_across", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        transferring.transfer(others)
+        execute(TRANSFER, others[0], others=[str(r.path) for r in others[1:]])
     assert [json.loads(line)["id"] for line in (plus.path / "transfer.jsonl").read_text().splitlines()] == [
         "questions (plus) on questions (plus)"
     ]
@@ -526,4 +531,4 @@ def test_transfer_goes_on_where_it_was_interrupted(others: list[Run], monkeypatc
     monkeypatch.setattr(
         room, "evaluate_within", lambda one: evaluate_within(one) if "minus" in one.name else pytest.fail("again")
     )
-    assert len(transferring.transfer(others).rows) == 4
+    assert len(execute(TRANSFER, others[0], others=[str(r.path) for r in others[1:]]).read_table("transfer").rows) == 4

@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from running import execute
 
-from probemap.models.loading import Loader
 from probemap.records import DataError, Example, RunError, Task, TextAnswer, Verdict
-from probemap.runs.options import Answering, Judging
-from probemap.runs.pipeline import answer
-from probemap.runs.steps.judge import judge
+from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.tasks.loading import load_task
 from probemap.tasks.supplied import read_text_answers
 
@@ -90,13 +88,13 @@ def test_supplied_verdicts_need_no_accepted_answers(tmp_path: Path, chat_folder:
     with pytest.raises(DataError, match="row 1: no answers to 'Where is Rome"):
         load_task(questions)
     texts = write(tmp_path / "f.jsonl", {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain"})
-    loader, options = Loader(str(chat_folder)), Answering(answers=str(texts))
+    options: dict[str, Any] = {"model": chat_folder, "answers": str(texts)}
     with pytest.raises(DataError, match="1 questions have neither accepted answers nor a verdict, the first is 'b'"):
-        answer(questions, loader, tmp_path / "run", options)
+        execute(ANSWER, tmp_path / "run", data=questions, **options)
     write(texts, {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain", "correct": False})
-    run = answer(questions, loader, tmp_path / "run", options)
-    judge(run, Judging("none"))
-    assert [j.verdict for j in run.judgements()] == [
+    run = execute(ANSWER, tmp_path / "run", data=questions, **options)
+    execute(JUDGE, run, locator="none")
+    assert [j.verdict for j in run.read_judgements()] == [
         Verdict(True, "supplied as correct"),
         Verdict(False, "supplied as incorrect"),
     ]
@@ -105,12 +103,12 @@ def test_supplied_verdicts_need_no_accepted_answers(tmp_path: Path, chat_folder:
 def test_changed_answer_file_is_a_changed_input(tmp_path: Path, chat_folder: Path) -> None:
     questions = write(tmp_path / "q.jsonl", {"id": "a", "question": "Where is Rome?", "answers": ["Italy"]})
     texts = write(tmp_path / "f.jsonl", {"id": "a", "text": "Italy"})
-    loader, options = Loader(str(chat_folder)), Answering(answers=str(texts))
-    run = answer(questions, loader, tmp_path / "run", options)
-    judge(run, Judging("none"))
-    assert run.judgements()[0].verdict.reason == "names an accepted answer", (
+    options: dict[str, Any] = {"model": chat_folder, "answers": str(texts)}
+    run = execute(ANSWER, tmp_path / "run", data=questions, **options)
+    execute(JUDGE, run, locator="none")
+    assert run.read_judgements()[0].verdict.reason == "names an accepted answer", (
         "an answer without a verdict is graded by the rules"
     )
     write(texts, {"id": "a", "text": "Spain"})
     with pytest.raises(RunError, match=r"its input changed \(answers\)"):
-        answer(questions, loader, tmp_path / "run", options)
+        execute(ANSWER, tmp_path / "run", data=questions, **options)

@@ -7,28 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from running import execute
 from safetensors.torch import save_file
 
 from probemap.activations.store import ActivationStore
 from probemap.logger import Logger
-from probemap.models.loading import Loader
 from probemap.models.model import Model
 from probemap.records import Answer, StoreError
-from probemap.runs.integrity import answers_of
-from probemap.runs.options import Answering, Capturing, Judging
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
 from probemap.runs.run import Run
-from probemap.runs.steps.capture import capture, import_states
-from probemap.runs.steps.judge import judge
-from probemap.runs.verify import check
+from probemap.runs.verify import recompute
 
 
 @pytest.fixture
 def run(chat_folder: Path, tmp_path: Path) -> Run:
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(8)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = answer(tmp_path / "q.jsonl", Loader(str(chat_folder)), tmp_path / "run", Answering(max_new_tokens=6))
-    judge(run, Judging("none"))
+    run = execute(ANSWER, tmp_path / "run", data=tmp_path / "q.jsonl", model=chat_folder, max_new_tokens=6)
+    execute(JUDGE, run, locator="none")
     return run
 
 
@@ -46,43 +42,82 @@ def write_extracted(model: Model, answers: Sequence[Answer], folder: Path, layer
 
 
 def test_import_states_equals_a_capture(run: Run, chat_model: Model, tmp_path: Path) -> None:
-    answers = answers_of(run, run.task())
+    answers = run.answers
     folder = write_extracted(chat_model, answers[::-1], tmp_path / "vllm", [1, 3])
     messages: list[str] = []
-    import_states(run, folder, [1, 3], positions="last_q,first_answer,-2,-1", logger=Logger(messages.append))
+    execute(
+        CAPTURE,
+        run,
+        Context(logger=Logger(messages.append)),
+        vllm=str(folder),
+        vllm_layers=(1, 3),
+        positions="last_q,first_answer,-2,-1",
+    )
     assert messages == [
-        "8 probed tokens lie behind what vLLM wrote (it leaves out the last token): their positions are missing"
+        "8 probed tokens are not in vLLM's files, which omit the last token: their positions are missing"
     ]
     store = ActivationStore.open(run.path / "activations")
     assert store.layout.layer_numbers == [0, 2]
     assert np.isnan(store.read(2, "-1")).all()
-    parity = check(run, n=8)
-    assert parity.largest < 1e-5
+    parity = recompute(run, n=8)
+    assert parity.maximum < 1e-5
     imported = {name: store.read(2, name) for name in ("last_q", "first_answer", "-2")}
-    capture(run, Capturing("last_q,first_answer,-2,-1"), redo=True)
+    execute(CAPTURE, run, redo=True, defaults=True, positions="last_q,first_answer,-2,-1")
     captured = ActivationStore.open(run.path / "activations")
     for name, states in imported.items():
         np.testing.assert_allclose(states, captured.read(2, name), atol=2e-5)
 
 
 def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Model, tmp_path: Path) -> None:
-    answers = answers_of(run, run.task())
+    answers = run.answers
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="holds no hidden states"):
-        import_states(run, tmp_path / "empty", [1])
+        execute(CAPTURE, run, vllm=str(tmp_path / "empty"), vllm_layers=(1,))
     folder = write_extracted(chat_model, answers, tmp_path / "vllm", [1, 3])
     with pytest.raises(StoreError, match="the files hold 2 layers, got 1 layer ids: 1"):
-        import_states(run, folder, [1])
+        execute(CAPTURE, run, vllm=str(folder), vllm_layers=(1,))
     with pytest.raises(StoreError, match="the files hold 2 layers, got 2 layer ids: 0, 1"):
-        import_states(run, folder, [0, 1])
+        execute(
+            CAPTURE,
+            run,
+            vllm=str(folder),
+            vllm_layers=(
+                0,
+                1,
+            ),
+        )
     file = folder / "request-3.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-10])
     with pytest.raises(StoreError, match=r"request-3.safetensors cannot be read"):
-        import_states(run, folder, [1, 3])
+        execute(
+            CAPTURE,
+            run,
+            vllm=str(folder),
+            vllm_layers=(
+                1,
+                3,
+            ),
+        )
     save_file({"hidden_states": torch.zeros(2, 2, 32), "token_ids": torch.arange(3)}, file)
     with pytest.raises(StoreError, match=r"holds states of shape \(2, 2, 32\) for 3 tokens"):
-        import_states(run, folder, [1, 3])
+        execute(
+            CAPTURE,
+            run,
+            vllm=str(folder),
+            vllm_layers=(
+                1,
+                3,
+            ),
+        )
     file.unlink()
     with pytest.raises(StoreError, match="1 answers have no file with their tokens, first 'q3'"):
-        import_states(run, folder, [1, 3])
+        execute(
+            CAPTURE,
+            run,
+            vllm=str(folder),
+            vllm_layers=(
+                1,
+                3,
+            ),
+        )

@@ -18,19 +18,17 @@ import pytest
 import ray
 from hypothesis import given
 from hypothesis import strategies as st
+from running import execute
 from typer.testing import CliRunner
 
 from probemap import fit_map
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.logger import Logger
-from probemap.models.loading import Loader
 from probemap.records import MapError, ModelError, RunError
-from probemap.runs.options import Answering, Capturing, Judging
-from probemap.runs.pipeline import answer
+from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.runs.steps.capture import capture
-from probemap.runs.steps.judge import judge
 from probemap.workers import RayPool, Shard, _cpus_per_worker, parse_shard, worker_pool
 
 TWO = RayPool(workers=2)
@@ -144,7 +142,7 @@ def write_questions(directory: Path, n: int = 24) -> Path:
     return directory / "q.jsonl"
 
 
-SIX_SHARDS = Capturing(shard_bytes=4 * 15 * 32 * 4 * 4)
+SIX_SHARDS: dict[str, Any] = {"shard_bytes": 4 * 15 * 32 * 4 * 4}
 """Five of the tiny model's answers to a shard."""
 
 
@@ -152,10 +150,10 @@ SIX_SHARDS = Capturing(shard_bytes=4 * 15 * 32 * 4 * 4)
 def alone(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that one process made."""
     folder = tmp_path_factory.mktemp("alone")
-    options = Answering(max_new_tokens=6, batch_size=5, temperature=1.0)
-    run = answer(write_questions(folder), Loader(str(chat_folder)), folder / "run", options)
-    judge(run, Judging("none"))
-    capture(run, SIX_SHARDS)
+    options: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 5, "temperature": 1.0}
+    run = execute(ANSWER, folder / "run", data=write_questions(folder), model=chat_folder, **options)
+    execute(JUDGE, run, locator="none")
+    execute(CAPTURE, run, **SIX_SHARDS)
     return run
 
 
@@ -167,12 +165,19 @@ def test_ray_answers_and_states_equal_those_of_one_process(alone: Run, chat_fold
     told: list[str] = []
     counted: list[tuple[str, int, int]] = []
     logger = Logger(told.append, lambda *row: counted.append(row))
-    options = Answering(max_new_tokens=6, batch_size=5, temperature=1.0)
-    run = answer(write_questions(tmp_path), Loader(str(chat_folder)), tmp_path / "run", options, ray=TWO, logger=logger)
+    options: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 5, "temperature": 1.0}
+    run = execute(
+        ANSWER,
+        tmp_path / "run",
+        Context(pool=TWO, logger=logger),
+        data=write_questions(tmp_path),
+        model=chat_folder,
+        **options,
+    )
     assert (run.path / "answers.jsonl").read_bytes() == (alone.path / "answers.jsonl").read_bytes()
-    judge(run, Judging("none"))
-    capture(run, SIX_SHARDS, ray=TWO, logger=logger)
-    assert run.is_done("capture")
+    execute(JUDGE, run, locator="none")
+    execute(CAPTURE, run, Context(pool=TWO, logger=logger), **SIX_SHARDS)
+    assert run.is_done(CAPTURE)
     assert contents(run) == contents(alone)
     assert counted[:5] == [("answers", done, 24) for done in (5, 10, 15, 20, 24)]
     assert counted[5:] == [("hidden states", done, 24) for done in (4, 8, 12, 16, 20, 24)]
@@ -187,9 +192,9 @@ def judged(alone: Run, tmp_path: Path) -> Run:
 
 
 def test_ray_capture_unchanged_by_killed_worker(judged: Run, tmp_path: Path) -> None:
-    one_by_one = Capturing(shard_bytes=1)
+    one_by_one: dict[str, Any] = {"shard_bytes": 1}
     expected = Run(shutil.copytree(judged.path, tmp_path / "expected"))
-    capture(expected, one_by_one)
+    execute(CAPTURE, expected, **one_by_one)
     killed: list[int] = []
 
     def kill(what: str, done: int, total: int) -> None:
@@ -198,9 +203,9 @@ def test_ray_capture_unchanged_by_killed_worker(judged: Run, tmp_path: Path) -> 
             actors[0].kill()
             killed.append(actors[0].pid)
 
-    capture(judged, one_by_one, ray=TWO, logger=Logger(progress=kill))
+    execute(CAPTURE, judged, Context(pool=TWO, logger=Logger(progress=kill)), **one_by_one)
     assert len(killed) == 1
-    assert judged.is_done("capture")
+    assert judged.is_done(CAPTURE)
     assert contents(judged) == contents(expected)
 
 
@@ -209,19 +214,19 @@ def test_capture_stopped_under_ray_resumes_with_missing_shards(judged: Run, alon
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        capture(judged, SIX_SHARDS, ray=TWO, logger=Logger(progress=stop))
-    assert not judged.is_done("capture")
+        execute(CAPTURE, judged, Context(pool=TWO, logger=Logger(progress=stop)), **SIX_SHARDS)
+    assert not judged.is_done(CAPTURE)
     ActivationStore.open(judged.path / "activations").set_aside(3)
     told: list[str] = []
-    capture(judged, SIX_SHARDS, logger=Logger(told.append))
+    execute(CAPTURE, judged, Context(logger=Logger(told.append)), **SIX_SHARDS)
     (told_once,) = told
-    assert told_once.endswith("of 6 shards of states are there already")
+    assert told_once.endswith("of 6 shards of states exist already")
     assert contents(judged) == contents(alone)
 
 
 def test_ray_answer_raises_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="hint:"):
-        answer(write_questions(tmp_path), Loader(str(tmp_path / "nothing")), tmp_path / "run", ray=TWO)
+        execute(ANSWER, tmp_path / "run", Context(pool=TWO), data=write_questions(tmp_path), model=tmp_path / "nothing")
 
 
 def test_ray_fit_map_equals_one_process() -> None:

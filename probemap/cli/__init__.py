@@ -1,13 +1,13 @@
-"""The command line: printing and exit status.
+"""The command line: output and exit status.
 
 A module imports only modules listed above it, here and in the packages above.
 
 ::
 
-    flags      names and help of the options
-    console    data to stdout, messages to stderr
-    show       verbs that display results
-    studies    verbs of the studies
+    flags      typer parameters, from the options of the steps
+    console    results to stdout, messages to stderr
+    show       verbs that display, draw, check and list
+    steps      verbs of the steps
     detectors  verbs of detectors
-    main       the other verbs and the entry point
+    main       run, demo, and the entry point
 """

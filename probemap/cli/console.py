@@ -1,4 +1,4 @@
-"""Standard output for data, standard error for talk, and a run folder opened: what all verbs share."""
+"""Results to stdout, messages and progress to stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:  # --help answers in a blink
+if TYPE_CHECKING:  # --help imports nothing heavy
     from probemap.logger import Logger
     from probemap.runs.run import Run
 
@@ -18,7 +18,7 @@ stderr = Console(stderr=True, highlight=False)
 
 @contextmanager
 def console_logger() -> "Iterator[Logger]":
-    """A `Logger` with a progress bar on stderr."""
+    """Provide a logger that prints messages and progress bars to stderr."""
     from probemap.logger import Logger
 
     columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -34,14 +34,15 @@ def console_logger() -> "Iterator[Logger]":
 
 
 def say(text: str) -> None:
-    """Print to stderr, whatever the text holds."""
+    """Print a message to stderr, with control characters escaped."""
     from probemap.views.printable import printable
 
     for line in text.split("\n"):
         stderr.print(printable(line), markup=False, soft_wrap=True)
 
 
-def opened(folder: Path) -> "Run":
+def open_run(directory: Path) -> "Run":
+    """Open an existing run directory."""
     from probemap.runs.run import Run
 
-    return Run.open(folder)
+    return Run.open(directory)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import console_logger, opened, say, stdout
+from probemap.cli.console import console_logger, open_run, say, stdout
 from probemap.records import DataError, Example, ModelError, TextAnswer
 
 if TYPE_CHECKING:  # --help answers in a blink
@@ -36,7 +36,7 @@ ModelOf = Annotated[
 
 @app.command(epilog="Example:  probemap export RUN --out DETECTOR")
 def export(
-    folder: flags.RunFolder,
+    folder: flags.RunDirectory,
     out: Annotated[Path, typer.Option("--out", help="The detector's folder.")],
     cell: Annotated[
         list[str] | None,
@@ -53,7 +53,7 @@ def export(
     cells = [_cell(one) for one in cell] if cell else "best"
     with console_logger() as logger:
         made = make(
-            opened(folder),
+            open_run(folder),
             out,
             cells=cells,  # type: ignore[arg-type]
             held_out=held_out,
@@ -196,12 +196,10 @@ def _scorer(
 
 def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
     from probemap.detectors.scorer import AT_ONCE, in_parts
-    from probemap.runs.integrity import answers_of
 
     if source.is_dir():
-        run = opened(source)
-        task = run.task()
-        answers = answers_of(run, task)
+        run = open_run(source)
+        task, answers = run.task, run.answers
         for start in range(0, len(answers), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
             yield scorer.score(task.examples[rows], answers[rows])

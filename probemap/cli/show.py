@@ -1,98 +1,158 @@
-"""The verbs that look: at a map, an answer, what was captured, and what there is to choose from."""
+"""The verbs that display, draw and check what a run directory holds, and list what can be chosen."""
 
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import console_logger, opened, say, stdout
+from probemap.cli.console import console_logger, open_run, say, stdout
 
-if TYPE_CHECKING:  # --help answers in a blink
+if TYPE_CHECKING:  # --help imports nothing heavy
+    from probemap.logger import Logger
+    from probemap.runs.plan import Context
     from probemap.runs.run import Run
-    from probemap.runs.verify import Parity
+    from probemap.runs.verify import Recomputation
+    from probemap.tables import Table
 
 app = typer.Typer()
 
+_WIDE = 300
+"""Width of a table in characters when the output is not a terminal."""
 
-@app.command(epilog="Example:  probemap show RUN")
-def show(folder: flags.RunFolder) -> None:
-    """The map in the terminal: cells, best cells, counts, what was left out and why."""
-    show_map(opened(folder))
+Words = Annotated[bool, typer.Option("--words", help="A summary in sentences, each supported by a test.")]
+Kind = Annotated[
+    Literal["map", "difference", "layers", "positions"],
+    typer.Option(help="Maps side by side, the difference of two maps, or curves over layers or positions."),
+]
+Value = Annotated[
+    str,
+    typer.Option(
+        help="auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, activation-norm-difference, "
+        "attention, attention-exact or gain."
+    ),
+]
+Size = Annotated[
+    Literal["column", "page", "slide"] | None,
+    typer.Option(help="One column of a paper, its full width, or a slide. Default: depends on the kind."),
+]
+Recompute = Annotated[
+    int,
+    typer.Option(min=0, help="Capture this many answers again, each alone and in float32, and print the difference."),
+]
+
+
+@app.command(epilog="Example:  probemap show RUN --words")
+def show(directory: flags.RunDirectory, words: Words = False) -> None:
+    """Print the map: cells, best cells, counts, and what was excluded and why."""
+    run = open_run(directory)
+    if words:
+        _print_words(run)
+    else:
+        show_map(run)
 
 
 def show_map(run: "Run") -> None:
-    from probemap.runs import integrity as contents
+    """Print the map of a run."""
     from probemap.views import terminal
 
-    probe_map = contents.read_map(run, say)
-    terminal.print_to(stdout, terminal.show(probe_map, run.judgements()))
+    terminal.print_to(stdout, terminal.show(run.read_map(say), run.read_judgements()))
 
 
-@app.command(epilog="Example:  probemap describe RUN")
-def describe(folder: flags.RunFolder) -> None:
-    """The map in words: its values at every second layer, and what can be said of them, each with its numbers."""
-    from probemap.runs import integrity as contents
+def _print_words(run: "Run") -> None:
     from probemap.views import terminal
-    from probemap.views.words import describe as in_words
+    from probemap.views.words import describe
 
-    terminal.print_to(stdout, terminal.description_text(in_words(contents.read_map(opened(folder), say))))
+    terminal.print_to(stdout, terminal.description_text(describe(run.read_map(say))))
+
+
+@app.command("describe", hidden=True)
+def _describe(directory: flags.RunDirectory) -> None:
+    """Former name of `probemap show --words`."""
+    _print_words(open_run(directory))
 
 
 @app.command(epilog="Example:  probemap plot RUN --value gain --out figure.pdf")
 def plot(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Run folders; maps of several share one scale.")
-    ],
-    kind: flags.Kind = "map",
-    value: flags.Value = "auc",
-    positions: flags.Columns = None,
-    size: flags.PrintSize = None,
-    cmap: Annotated[str | None, typer.Option(help="A matplotlib colour map; default: blues.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A .png, .svg or .pdf.")] = None,
+    directories: flags.RunDirectories,
+    kind: Kind = "map",
+    value: Value = "auc",
+    positions: Annotated[str | None, typer.Option(help="Columns to draw, in this order: last_q,-8..-1.")] = None,
+    size: Size = None,
+    cmap: Annotated[str | None, typer.Option(help="A matplotlib colour map. Default: Blues.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """The picture; writes RUN/map.png and RUN/map.svg (other values: RUN/map-VALUE.png), or the file you name."""
-    from probemap.runs.steps import plot as drawing
+    """Draw maps, the difference of two maps, or curves.
 
+    Writes RUN/map.png and RUN/map.svg (RUN/map-VALUE.png and .svg for another value), or the file given as --out.
+    """
+    from probemap.runs.options import PlotOptions
+    from probemap.runs.steps.plot import plot as draw
+
+    options = PlotOptions(kind=kind, value=value, positions=positions, size=size, cmap=cmap)
     with console_logger() as logger:
-        wanted = drawing.Drawing(kind, value, positions, size, cmap)
-        for path in drawing.plot([opened(folder) for folder in folders], wanted, out=out, logger=logger):
+        for path in draw([open_run(directory) for directory in directories], options, out=out, logger=logger):
             stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap report RUN")
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders; several are compared.")],
-    out: Annotated[Path | None, typer.Option(help="An .html file.")] = None,
+    directories: flags.RunDirectories,
+    out: Annotated[Path | None, typer.Option(help="File to write, ending in .html.")] = None,
 ) -> None:
-    """One page that opens anywhere: maps, cells, answers, tokens.  Writes RUN/report.html, or the file you name."""
-    from probemap.runs.steps import report as reporting
+    """Write one self-contained HTML page: maps, cells, answers, tokens.
+
+    Writes RUN/report.html, or the file given as --out.  Several runs are compared.
+    """
+    from probemap.runs.steps.report import report as write
 
     with console_logger() as logger:
-        path = reporting.report([opened(folder) for folder in folders], out=out, logger=logger)
+        path = write([open_run(directory) for directory in directories], out=out, logger=logger)
     stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap inspect RUN city-Vienna")
 def inspect(
-    folder: flags.RunFolder,
-    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Default: the first.")] = None,
+    directory: flags.RunDirectory,
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the question. Default: the first.")] = None,
 ) -> None:
-    """One answer, token by token, with the position names under the tokens."""
-    from probemap.runs import integrity as contents
+    """Print one answer token by token, with the position names below the tokens."""
     from probemap.views import terminal
 
-    example, said, judgement = contents.one_answer(opened(folder), id_)
+    example, answer, judgement = open_run(directory).one_answer(name)
     width = shutil.get_terminal_size((100, 24)).columns
-    terminal.print_to(stdout, terminal.inspect(example, said, judgement, width=width))
+    terminal.print_to(stdout, terminal.inspect(example, answer, judgement, width=width))
 
 
-@app.command(epilog="Example:  probemap tasks")
-def tasks() -> None:
-    """The built-in tasks, and the published data sets that are known by name."""
+@app.command("list", epilog="Example:  probemap list positions")
+def list_(
+    what: Annotated[
+        Literal["tasks", "positions", "all"], typer.Argument(metavar="[tasks|positions]", help="Default: both.")
+    ] = "all",
+) -> None:
+    """List the tasks and the token positions that can be given by name."""
+    if what in ("tasks", "all"):
+        _print_tasks()
+    if what in ("positions", "all"):
+        _print_positions()
+
+
+@app.command("tasks", hidden=True)
+def _tasks() -> None:
+    """Former name of `probemap list tasks`."""
+    _print_tasks()
+
+
+@app.command("positions", hidden=True)
+def _positions() -> None:
+    """Former name of `probemap list positions`."""
+    _print_positions()
+
+
+def _print_tasks() -> None:
     from probemap.tasks.builtin import TASKS
     from probemap.tasks.published import PUBLISHED
 
@@ -100,64 +160,96 @@ def tasks() -> None:
         task = builtin.load()
         stdout.print(f"{name:<17} {len(task.examples):>4} questions  {builtin.description}", soft_wrap=True)
     for name, published in PUBLISHED.items():
-        where = "file only" if published.hub is None else published.hub.repository
-        stdout.print(f"{name:<17} {published.description}  ({where}; {published.task.source})", soft_wrap=True)
+        source = "file only" if published.hub is None else published.hub.repository
+        stdout.print(f"{name:<17} {published.description}  ({source}; {published.task.source})", soft_wrap=True)
 
 
-@app.command(epilog="Example:  probemap positions")
-def positions() -> None:
-    """The named token positions."""
+def _print_positions() -> None:
     from probemap.positions import POSITIONS
 
     for name, position in POSITIONS.items():
         stdout.print(f"{name:<26} {position.description}", soft_wrap=True)
-    last = "counted from the answer's last token; missing if it lies in the prompt"
-    stdout.print(f"{'-1, -2, …':<26} {last}", soft_wrap=True)
+    from_end = "counted from the last token of the answer; missing if it would be in the prompt"
+    stdout.print(f"{'-1, -2, …':<26} {from_end}", soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap verify RUN --repair")
 def verify(
-    folder: flags.RunFolder,
-    repair: Annotated[bool, typer.Option("--repair", help="Capture broken shards again, and nothing else.")] = False,
-    device: flags.Device = "auto",
-) -> None:
-    """Are the captured states what was written, bit by bit?  Exit status 1 if they are not, and stay so."""
-    from probemap.runs import verify as checking
-
-    with console_logger() as logger:
-        found = checking.verify(opened(folder), repair=repair, device=device, logger=logger)
-    stdout.print(_faults(found, repair), markup=False, soft_wrap=True)
-    if found and not repair:
-        sys.exit(1)
-
-
-@app.command(epilog="Example:  probemap check RUN --n 32")
-def check(
-    folder: flags.RunFolder,
-    n: Annotated[int, typer.Option("--n", min=1, help="Answers, drawn by --seed.")] = 16,
+    directory: flags.RunDirectory,
+    repair: Annotated[bool, typer.Option("--repair", help="Capture damaged shards again, and nothing else.")] = False,
+    recompute: Recompute = 0,
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
 ) -> None:
-    """Do captured states depend on the batch?  A few answers again, each alone and in float32, and the difference."""
-    from probemap.runs import verify as checking
+    """Compare the stored states with their checksums, bit by bit.
+
+    The exit status is 1 if states are damaged and not repaired.
+    """
+    from probemap.runs.steps.capture import recapture
+    from probemap.runs.verify import verify as compare
+
+    run = open_run(directory)
+    if repair:
+        with console_logger() as logger:
+            faults = recapture(run, _context(logger, device))
+    else:
+        faults = compare(run)
+    stdout.print(_fault_text(faults, repair), markup=False, soft_wrap=True)
+    if faults and not repair:
+        sys.exit(1)
+    if recompute:
+        _recompute(run, recompute, seed, device)
+
+
+@app.command("check", hidden=True)
+def _check(
+    directory: flags.RunDirectory,
+    n: Annotated[int, typer.Option("--n", min=1)] = 16,
+    seed: flags.Seed = 0,
+    device: flags.Device = "auto",
+) -> None:
+    """Former name of `probemap verify --recompute N`."""
+    _recompute(open_run(directory), n, seed, device)
+
+
+def _recompute(run: "Run", n: int, seed: int, device: str) -> None:
+    from probemap.runs.verify import recompute
 
     with console_logger() as logger:
-        found = checking.check(opened(folder), n=n, seed=seed, device=device, logger=logger)
-    stdout.print(_parity(found), markup=False, soft_wrap=True)
+        result = recompute(run, n=n, seed=seed, context=_context(logger, device))
+    stdout.print(_recomputation_text(result), markup=False, soft_wrap=True)
 
 
-def _faults(found: Mapping[int, str], repaired: bool) -> str:
-    """Which shards of states are not what was written, and what was done about it."""
-    if not found:
-        return "the states are what was written, bit by bit"
-    lines = [f"shard {shard}: {what}" for shard, what in sorted(found.items())]
-    end = "all captured again; what was broken lies in `aside`" if repaired else "--repair captures them again"
+def _context(logger: "Logger", device: str) -> "Context":
+    from probemap.runs.plan import Context
+
+    return Context(logger=logger, device=device)
+
+
+def _fault_text(faults: Mapping[int, str], repaired: bool) -> str:
+    if not faults:
+        return "all stored states match their checksums"
+    lines = [f"shard {shard}: {fault}" for shard, fault in sorted(faults.items())]
+    end = "all captured again; the damaged files are in `aside`" if repaired else "--repair captures them again"
     return "\n".join([*lines, end])
 
 
-def _parity(found: "Parity") -> str:
-    """How far captured states are from those of a pass of their own."""
+def _recomputation_text(result: "Recomputation") -> str:
     return (
-        f"{found.n} answers, each alone and in float32: states differ by {found.typical:.1e} of their norm (median), "
-        f"at most {found.largest:.1e} ({found.answer}, layer {found.layer}, {found.position})"
+        f"{result.n} answers captured again, each alone and in float32: states differ by {result.median:.1e} of their "
+        f"norm (median), at most by {result.maximum:.1e} ({result.answer}, layer {result.layer}, {result.position})"
     )
+
+
+def print_table(table: "Table") -> None:
+    """Print the result of a study."""
+    from rich.console import Console
+
+    from probemap.views import terminal
+    from probemap.views.printable import printable
+
+    # In a file every row is one line.
+    out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)
+    out.print(terminal.table_text(table), markup=False)
+    for line in table.words:
+        stdout.print(printable(line), markup=False, soft_wrap=True)

@@ -1,6 +1,6 @@
 """How to load a model or reach a server, described before torch is imported."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -27,7 +27,7 @@ class Loader:
         from probemap.models.model import load_model
 
         if self not in cache:
-            cache[self] = load_model(
+            model = load_model(
                 self.name,
                 revision=self.revision,
                 device=self.device,
@@ -35,6 +35,7 @@ class Loader:
                 quantize=self.quantize,
                 max_memory=self.max_memory,
             )
+            cache[self] = cache[replace(self, dtype=model.dtype)] = model  # what ``auto`` stands for
         return cache[self]
 
 

@@ -1,4 +1,4 @@
-"""The file of answers, read one answer at a time: memory does not grow with their number."""
+"""``answers.jsonl``: answers on disk, read one at a time, so that memory does not grow with their number."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,50 +10,81 @@ from probemap.records import Answer, RunError
 
 ANSWER = TypeAdapter(Answer)
 
-MEND = "restore the file, or make it again with --redo"
+RESTORE = "restore the file, or repeat the step with --redo"
+
+_CACHED_BYTES = 16 * 2**20
+"""Answers of files up to this size stay in memory after the first read; in larger files each access reads a line."""
 
 
 class AnswerFile(Sequence[Answer]):
-    """Answers on disk, by place in an order; each is read when it is asked for."""
+    """Answers on disk as a sequence; an answer is read when it is accessed.
 
-    def __init__(self, path: Path, places: dict[str, int], ids: Sequence[str]) -> None:
+    Parameters
+    ----------
+    path : Path
+        The file, one JSON object per line.
+    offsets : dict of str to int
+        Byte offset of the line of each answer, by id.
+    ids : sequence of str
+        The ids in the order of the sequence.
+    cache : dict of str to Answer, optional
+        All answers by id, if the file is small.
+    """
+
+    def __init__(
+        self, path: Path, offsets: dict[str, int], ids: Sequence[str], cache: dict[str, Answer] | None = None
+    ) -> None:
         self.path = path
         self.ids = ids
-        self._places = places
+        self._offsets = offsets
+        self._cache = cache
 
     @classmethod
     def read(cls, path: Path) -> "AnswerFile":
-        """The answers in the order of the file, after a look at every one of them.
+        """Return the answers in the order of the file, after checking every line.
 
         Raises
         ------
-        RunError: one is damaged, or does not hold together.
+        RunError
+            If a line is damaged, or its fields contradict each other.
         """
-        places: dict[str, int] = {}
-        at = 0
+        offsets: dict[str, int] = {}
+        offset = 0
+        cache: dict[str, Answer] | None = {} if path.stat().st_size <= _CACHED_BYTES else None
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    said = ANSWER.validate_json(line)
+                    answer = ANSWER.validate_json(line)
                 except ValidationError as error:
-                    raise RunError(f"{path}, line {number} is damaged: {first(error)}", MEND) from None
-                if problem := "its id stands twice" if said.id in places else _misfit(said):
-                    raise RunError(f"{path}, line {number} does not hold together: {problem}", MEND)
-                places[said.id] = at
-                at += len(line)
-        return cls(path, places, list(places))
+                    raise RunError(f"{path}, line {number} is damaged: {first_error(error)}", RESTORE) from None
+                if problem := "duplicate id" if answer.id in offsets else _inconsistency(answer):
+                    raise RunError(f"{path}, line {number} is inconsistent: {problem}", RESTORE)
+                offsets[answer.id] = offset
+                offset += len(line)
+                if cache is not None:
+                    cache[answer.id] = answer
+        return cls(path, offsets, list(offsets), cache)
 
     def in_order(self, ids: Sequence[str]) -> "AnswerFile":
-        """The answers of these ids, in their order; KeyError if there is none of an id."""
-        return AnswerFile(self.path, {i: self._places[i] for i in ids}, ids)
+        """Return the answers with these ids in this order.
+
+        Raises
+        ------
+        KeyError
+            If no answer has one of the ids.
+        """
+        return AnswerFile(self.path, {name: self._offsets[name] for name in ids}, ids, self._cache)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __iter__(self) -> Iterator[Answer]:
+        if self._cache is not None:
+            yield from (self._cache[name] for name in self.ids)
+            return
         with self.path.open("rb") as file:
-            for id_ in self.ids:
-                file.seek(self._places[id_])
+            for name in self.ids:
+                file.seek(self._offsets[name])
                 yield ANSWER.validate_json(file.readline())
 
     @overload
@@ -61,29 +92,28 @@ class AnswerFile(Sequence[Answer]):
     @overload
     def __getitem__(self, index: slice) -> list[Answer]: ...
     def __getitem__(self, index: int | slice) -> Answer | list[Answer]:
-        wanted = self.ids[index] if isinstance(index, slice) else [self.ids[index]]
-        found = list(AnswerFile(self.path, self._places, wanted))
-        return found if isinstance(index, slice) else found[0]
+        ids = self.ids[index] if isinstance(index, slice) else [self.ids[index]]
+        answers = list(AnswerFile(self.path, self._offsets, ids, self._cache))
+        return answers if isinstance(index, slice) else answers[0]
 
 
-def _misfit(said: Answer) -> str:
-    """What is wrong with an answer that somebody else wrote or edited; empty if nothing is."""
-    produced = said.offsets[said.n_prompt :]
-    if not 0 < said.n_prompt <= len(said.token_ids):
-        return f"n_prompt is {said.n_prompt} of {len(said.token_ids)} token_ids"
-    if not 0 <= said.n_reasoning <= len(produced):
-        return f"n_reasoning is {said.n_reasoning} of {len(produced)} produced tokens"
-    if len(said.offsets) != len(said.token_ids) or len(said.logprobs) != len(produced):
+def _inconsistency(answer: Answer) -> str:
+    """Return how the fields of an edited answer contradict each other; empty if they do not."""
+    offsets = answer.offsets[answer.n_prompt :]
+    if not 0 < answer.n_prompt <= len(answer.token_ids):
+        return f"n_prompt is {answer.n_prompt} of {len(answer.token_ids)} token_ids"
+    if not 0 <= answer.n_reasoning <= len(offsets):
+        return f"n_reasoning is {answer.n_reasoning} of {len(offsets)} produced tokens"
+    if len(answer.offsets) != len(answer.token_ids) or len(answer.logprobs) != len(offsets):
         return "offsets, logprobs and token_ids have different lengths"
-    if any(not 0 <= a <= b <= len(said.text) for a, b in produced) or max((b for _, b in produced), default=0) != len(
-        said.text
-    ):
+    in_range = all(0 <= start <= stop <= len(answer.text) for start, stop in offsets)
+    if not in_range or max((stop for _, stop in offsets), default=0) != len(answer.text):
         return "offsets do not cover the text"
     return ""
 
 
-def first(error: ValidationError) -> str:
-    """The first complaint, without the value: it may be long."""
-    redacted_message = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, redacted_message["loc"]))
-    return f"{where}: {redacted_message['msg']}" if where else str(redacted_message["msg"])
+def first_error(error: ValidationError) -> str:
+    """Return the first validation error without the value, which may be long."""
+    details = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(map(str, details["loc"]))
+    return f"{field}: {details['msg']}" if field else str(details["msg"])

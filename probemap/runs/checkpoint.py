@@ -1,4 +1,4 @@
-"""What a step has found so far, a JSON line each, so that what was interrupted goes on where it stopped."""
+"""Intermediate results of a step, one JSON line each, from which an interrupted step resumes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,43 +7,55 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from probemap.records import RunError
-from probemap.runs.answer_file import MEND
-from probemap.runs.run import Run
+from probemap.runs.answer_file import RESTORE
+from probemap.runs.directory import RunDirectory
 
 _T = TypeVar("_T")
 
 
 class Checkpoint(Generic[_T]):
-    """Findings by name, in a file of the run folder.
+    """Results by name in a file of the run directory.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        The run directory.
+    file : str
+        Name of the file.
+    field : str
+        Field of a line that holds the result; the field ``id`` holds its name.
+    kind : type
+        Type of a result.
 
     Raises
     ------
-    RunError: a line is damaged; a torn last one does not count, and is cut off.
+    RunError
+        If a line is damaged.  An incomplete last line is removed.
     """
 
-    def __init__(self, run: Run, file: str, field: str, kind: Any) -> None:
+    def __init__(self, run: RunDirectory, file: str, field: str, kind: Any) -> None:
         self.run, self.file, self.field = run, file, field
         self._kind: TypeAdapter[_T] = TypeAdapter(kind)
-        self.found: dict[str, _T] = dict(self._read())
+        self.results: dict[str, _T] = dict(self._read())
 
     def add(self, name: str, value: _T) -> None:
-        """Keep a finding, on disk when this returns."""
+        """Store a result; it is on disk when this function returns."""
         row = {"id": name, self.field: self._kind.dump_python(value, mode="json")}
         self.run.append(self.file, json.dumps(row, ensure_ascii=False) + "\n")
-        self.found[name] = value
+        self.results[name] = value
 
-    def once(self, name: str, make: Callable[[], _T]) -> _T:
-        """The finding of that name, made now if it is not there."""
-        if name not in self.found:
-            self.add(name, make())
-        return self.found[name]
+    def get_or_compute(self, name: str, compute: Callable[[], _T]) -> _T:
+        """Return the result with this name; compute and store it if it does not exist."""
+        if name not in self.results:
+            self.add(name, compute())
+        return self.results[name]
 
     def _read(self) -> Iterator[tuple[str, _T]]:
         path = self.run.path / self.file
-        for number, line in enumerate(self.run.whole_lines(self.file), start=1):
+        for number, line in enumerate(self.run.complete_lines(self.file), start=1):
             try:
                 row = json.loads(line)
                 yield str(row["id"]), self._kind.validate_python(row[self.field])
             except (ValueError, KeyError, TypeError, ValidationError) as error:
-                what = str(error).splitlines()[0]
-                raise RunError(f"{path}, line {number} is damaged: {what}", MEND) from None
+                problem = str(error).splitlines()[0]
+                raise RunError(f"{path}, line {number} is damaged: {problem}", RESTORE) from None

@@ -26,7 +26,7 @@ from probemap.models.prompts import (
 from probemap.models.retokenize import retokenise_with_logprobs
 from probemap.positions import parse_positions
 from probemap.records import Answer, Task, TextAnswer
-from probemap.runs.options import Answering
+from probemap.runs.options import AnswerOptions
 
 _T = TypeVar("_T")
 
@@ -66,7 +66,7 @@ class Engine:
 def engine(
     model: Model,
     task: Task,
-    options: Answering,
+    options: AnswerOptions,
     replies: Sequence[TextAnswer] | None,
     log: Callable[[str], None],
     folder: Path,
@@ -89,22 +89,22 @@ def engine(
         return _given(model, task, options, frame, replies, log)
     prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
     check_lengths(model, prompts, task.max_new_tokens)
-    if options.endpoint is not None:
-        return _served(model, task, options, frame, prompts, options.endpoint, log)
+    if (server := options.server) is not None:
+        return _served(model, task, options, frame, prompts, server, log)
     return _local(model, task, options, frame, prompts, log, folder)
 
 
 def _local(
     model: Model,
     task: Task,
-    options: Answering,
+    options: AnswerOptions,
     frame: PromptFormat,
     prompts: Sequence[tuple[str, Prompt]],
     log: Callable[[str], None],
     folder: Path,
 ) -> Engine:
     watching = None
-    if (wanted := options.during) is not None and task.kind == "open":
+    if (wanted := options.inline) is not None and task.kind == "open":
         log("where the exact answer is, a model is asked later: the states are captured in a second pass")
     elif wanted is not None:
         inline = InlineCapture(
@@ -139,7 +139,7 @@ def _local(
 def _served(
     model: Model,
     task: Task,
-    options: Answering,
+    options: AnswerOptions,
     frame: PromptFormat,
     prompts: Sequence[tuple[str, Prompt]],
     endpoint: Endpoint,
@@ -172,7 +172,7 @@ def _served(
 def _given(
     model: Model,
     task: Task,
-    options: Answering,
+    options: AnswerOptions,
     frame: PromptFormat,
     replies: Sequence[TextAnswer],
     log: Callable[[str], None],

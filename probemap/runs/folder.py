@@ -1,210 +1,233 @@
-"""The files of a run folder: what each holds, read and written whole or not at all."""
+"""The files of a run directory, each written completely or not at all, and read once while it does not change."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from probemap.records import Answer, Judgement, JudgeResponse, PTrueScore, RunError, Task
-from probemap.runs.answer_file import ANSWER, MEND, AnswerFile, first
+from probemap.runs.answer_file import ANSWER, RESTORE, AnswerFile, first_error
 from probemap.tables import Table, read_table
 
 _T = TypeVar("_T")
 _TASK, _JUDGEMENT = TypeAdapter(Task), TypeAdapter(Judgement)
-_BELIEF, _OPINION = TypeAdapter(PTrueScore), TypeAdapter(JudgeResponse)
+_P_TRUE, _RESPONSE = TypeAdapter(PTrueScore), TypeAdapter(JudgeResponse)
 
 
 class Folder:
-    """A folder with the files of a run, some of which may be missing."""
+    """A directory with the files of a run, some of which may not exist yet.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory; it need not exist yet.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._cache: dict[tuple[str, str], tuple[tuple[int, ...], Any]] = {}
 
     @property
-    def during(self) -> Path:
-        """Where states lie that were taken while the model answered, until they are captured."""
+    def inline_states(self) -> Path:
+        """Directory of states that were recorded during generation and are not captured yet."""
         return self.path / "during"
 
-    def record(self) -> dict[str, Any]:
-        """The content of run.json."""
+    def run_json(self) -> dict[str, Any]:
+        """Return the content of ``run.json``, with an empty ``steps`` if the file does not exist."""
         path = self.path / "run.json"
-        if not path.exists():
-            return {"steps": {}}
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            content["steps"].items()
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise RunError(f"{path} is damaged", "restore it, or start a new run folder") from None
-        return content
-
-    def step(self, name: str) -> dict[str, Any]:
-        """What run.json says of a step; empty if it was never begun."""
-        found: dict[str, Any] = self.record()["steps"].get(name, {})
-        return found
+        return self._read_once("run.json", "json", lambda: _run_json(path)) if path.exists() else {"steps": {}}
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file whole or not at all: a temporary file, flushed to disk, then renamed."""
+        """Write a file completely or not at all: a temporary file is flushed to disk and renamed."""
         path = self.path / name
-        part = path.with_name(f".{name}.part")
-        part.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(path)
-
-    def sha256(self, name: str) -> str:
-        """Of a file in the folder; empty if it is not there."""
-        path = self.path / name
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-    def write_task(self, task: Task) -> None:
-        self.write("task.json", _TASK.dump_json(task, indent=1) + b"\n")
-
-    def task(self) -> Task:
-        """The questions of the run.
-
-        Raises
-        ------
-        RunError: missing or damaged.
-        """
-        try:
-            return _TASK.validate_json(self._existing("task.json", "answer").read_bytes())
-        except ValidationError as error:
-            raise RunError(f"{self.path / 'task.json'} is damaged: {first(error)}", MEND) from None
-
-    def answers(self) -> AnswerFile:
-        """What the model said, in the order of the file.
-
-        Raises
-        ------
-        RunError: missing, incomplete or damaged.
-        """
-        return AnswerFile.read(self._existing("answers.jsonl", "answer"))
-
-    def samples(self) -> AnswerFile:
-        """The answers that were drawn when every question was asked again, in the order of the file.
-
-        Raises
-        ------
-        RunError: missing, incomplete or damaged.
-        """
-        return AnswerFile.read(self._existing("resamples.jsonl", "resample"))
-
-    def begun_answers(self, whole: Sequence[int], name: str = "answers.jsonl") -> int:
-        """How many of the planned batches (their sizes given) are on disk; cuts off a torn last batch."""
-        path = self.path / name
-        if not path.exists():
-            return 0
-        lines = path.read_bytes().split(b"\n")
-        complete = len(lines) - 1  # after the last line break there is nothing, or a torn line
-        count = rows = 0
-        while count < len(whole) and rows + whole[count] <= complete:
-            rows += whole[count]
-            count += 1
-        kept = b"".join(line + b"\n" for line in lines[:rows])
-        if len(kept) != path.stat().st_size:
-            self.write(name, kept)
-        return count
-
-    def append_answers(self, answers: Iterable[Answer], name: str = "answers.jsonl") -> None:
-        """Add one batch to the end of a file of answers and flush it to disk."""
-        self.append(name, b"".join(ANSWER.dump_json(a) + b"\n" for a in answers))
+        temporary = path.with_name(f".{name}.part")
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
     def append(self, name: str, content: str | bytes) -> None:
-        """Add to the end of a file and flush it to disk."""
+        """Append to a file and flush it to disk."""
         with (self.path / name).open("ab") as file:
             file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
 
-    def whole_lines(self, name: str) -> list[bytes]:
-        """Of a file that is added to, which may not be there; cuts off a torn last one."""
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of a file as hexadecimal digits, or an empty string if it does not exist."""
+        path = self.path / name
+        if not path.is_file():
+            return ""
+        return self._read_once(name, "sha256", lambda: hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def complete_lines(self, name: str) -> list[bytes]:
+        """Return the complete lines of a file that steps append to; remove an incomplete last line.
+
+        The list is empty if the file does not exist.
+        """
         path = self.path / name
         if not path.exists():
             return []
-        whole, _, torn = path.read_bytes().rpartition(b"\n")
-        if torn:
-            self.write(name, whole + b"\n" if whole else b"")
-        return whole.split(b"\n") if whole else []
+        complete, _, incomplete = path.read_bytes().rpartition(b"\n")
+        if incomplete:
+            self.write(name, complete + b"\n" if complete else b"")
+        return complete.split(b"\n") if complete else []
 
-    def opinions(self) -> list[JudgeResponse]:
-        """What models have said when they were asked to judge or to locate; cuts off a torn last line.
+    def write_task(self, task: Task) -> None:
+        """Write ``task.json``."""
+        self.write("task.json", _TASK.dump_json(task, indent=1) + b"\n")
+
+    def read_task(self) -> Task:
+        """Return the content of ``task.json``.
 
         Raises
         ------
-        RunError: damaged.
+        RunError
+            If the file is missing or damaged.
         """
-        return _lines(self.path / "opinions.jsonl", _OPINION) if self.whole_lines("opinions.jsonl") else []
+        path = self._existing("task.json", "answer")
+        try:
+            return self._read_once("task.json", "task", lambda: _TASK.validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise RunError(f"{path} is damaged: {first_error(error)}", RESTORE) from None
 
-    def append_opinions(self, opinions: Iterable[JudgeResponse]) -> None:
-        self.append("opinions.jsonl", b"".join(_OPINION.dump_json(o) + b"\n" for o in opinions))
+    def read_answers(self, name: str = "answers.jsonl", step: str = "answer") -> AnswerFile:
+        """Return the answers of ``answers.jsonl``, or of ``resamples.jsonl``, in the order of the file.
+
+        Raises
+        ------
+        RunError
+            If the file is missing, incomplete or damaged.
+        """
+        path = self._existing(name, step)
+        return self._read_once(name, "answers", lambda: AnswerFile.read(path))
+
+    def count_complete_batches(self, batch_sizes: Sequence[int], name: str = "answers.jsonl") -> int:
+        """Return how many of the planned batches are on disk; remove an incomplete last batch."""
+        path = self.path / name
+        if not path.exists():
+            return 0
+        lines = path.read_bytes().split(b"\n")
+        n_complete = len(lines) - 1  # the last item is empty, or an incomplete line
+        n_batches = n_rows = 0
+        while n_batches < len(batch_sizes) and n_rows + batch_sizes[n_batches] <= n_complete:
+            n_rows += batch_sizes[n_batches]
+            n_batches += 1
+        content = b"".join(line + b"\n" for line in lines[:n_rows])
+        if len(content) != path.stat().st_size:
+            self.write(name, content)
+        return n_batches
+
+    def append_answers(self, answers: Iterable[Answer], name: str = "answers.jsonl") -> None:
+        """Append a batch of answers and flush it to disk."""
+        self.append(name, b"".join(ANSWER.dump_json(answer) + b"\n" for answer in answers))
+
+    def read_judge_responses(self) -> list[JudgeResponse]:
+        """Return the content of ``opinions.jsonl``, empty if it does not exist; remove an incomplete last line.
+
+        Raises
+        ------
+        RunError
+            If the file is damaged.
+        """
+        exists = bool(self.complete_lines("opinions.jsonl"))
+        return _parse_lines(self.path / "opinions.jsonl", _RESPONSE) if exists else []
+
+    def append_judge_responses(self, responses: Iterable[JudgeResponse]) -> None:
+        """Append to ``opinions.jsonl`` and flush it to disk."""
+        self.append("opinions.jsonl", b"".join(_RESPONSE.dump_json(response) + b"\n" for response in responses))
 
     def write_judgements(self, judgements: Iterable[Judgement]) -> None:
-        self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(j) + b"\n" for j in judgements))
+        """Write ``verdicts.jsonl``."""
+        self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(judgement) + b"\n" for judgement in judgements))
 
-    def judgements(self) -> list[Judgement]:
-        """Verdicts and exact answers, in the order of the task's questions.
+    def read_judgements(self) -> list[Judgement]:
+        """Return the content of ``verdicts.jsonl``, in the order of the questions.
 
         Raises
         ------
-        RunError: missing or damaged.
+        RunError
+            If the file is missing or damaged.
         """
-        return _lines(self._existing("verdicts.jsonl", "judge"), _JUDGEMENT)
+        path = self._existing("verdicts.jsonl", "judge")
+        return list(self._read_once("verdicts.jsonl", "rows", lambda: _parse_lines(path, _JUDGEMENT)))
 
-    def append_p_true(self, beliefs: Iterable[PTrueScore], exact: bool = False) -> None:
-        """Add to p_true.jsonl, or p_true_exact.jsonl, and flush it to disk."""
-        self.append(_p_true_file(exact), b"".join(_BELIEF.dump_json(b) + b"\n" for b in beliefs))
+    def append_p_true(self, scores: Iterable[PTrueScore], exact: bool = False) -> None:
+        """Append to ``p_true.jsonl``, or to ``p_true_exact.jsonl``, and flush it to disk."""
+        self.append(p_true_file(exact), b"".join(_P_TRUE.dump_json(score) + b"\n" for score in scores))
 
-    def begun_p_true(self, exact: bool = False) -> int:
-        """How many lines of it are on disk; cuts off a torn last one."""
-        return len(self.whole_lines(_p_true_file(exact)))
-
-    def p_true(self, exact: bool = False) -> list[PTrueScore]:
-        """p(True) of every answer, or of every exact answer.
+    def read_p_true(self, exact: bool = False) -> list[PTrueScore]:
+        """Return p(True) of all answers, or of all exact answers.
 
         Raises
         ------
-        RunError: missing or damaged.
+        RunError
+            If the file is missing or damaged.
         """
-        return _lines(self._existing(_p_true_file(exact), "p-true --exact" if exact else "p-true"), _BELIEF)
+        return _parse_lines(self._existing(p_true_file(exact), "p-true --exact" if exact else "p-true"), _P_TRUE)
 
-    def table(self, study: str) -> Table:
-        """What a study found.
+    def read_table(self, study: str) -> Table:
+        """Return the result of a study.
 
         Raises
         ------
-        RunError: missing or damaged.
+        RunError
+            If the file is missing or damaged.
         """
         return read_table(self._existing(f"{study}.json", study))
 
     def _existing(self, name: str, step: str) -> Path:
         path = self.path / name
-        if not path.is_file() or not self.step(step).get("done"):
-            raise RunError(f"{path} is not there yet, or not whole", f"{again(step, self.path, redo=False)} makes it")
+        if not path.is_file() or not self.run_json()["steps"].get(step, {}).get("done"):
+            raise RunError(
+                f"{path} does not exist or is incomplete", f"{step_command(step, self.path, redo=False)} creates it"
+            )
         return path
 
+    def _read_once(self, name: str, purpose: str, read: Callable[[], _T]) -> _T:
+        """Return what `read` returned the last time, if the file has not changed since."""
+        status = (self.path / name).stat()
+        signature = (status.st_ino, status.st_size, status.st_mtime_ns)
+        cached = self._cache.get((name, purpose))
+        if cached is None or cached[0] != signature:
+            cached = (signature, read())
+            self._cache[name, purpose] = cached
+        content: _T = cached[1]
+        return content
 
-def again(step: str, path: Path, redo: bool = True) -> str:
-    """The command that makes a step's files (again)."""
+
+def step_command(step: str, path: Path, redo: bool = True) -> str:
+    """Return the command that executes a step, or repeats it with `redo`."""
     flag = " --redo" if redo else ""
     if step == "answer":
         return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
     return f"`probemap {step} {path}{flag}`"
 
 
-def _p_true_file(exact: bool) -> str:
+def p_true_file(exact: bool) -> str:
+    """Return the name of the file with p(True) of the answers, or of the exact answers."""
     return "p_true_exact.jsonl" if exact else "p_true.jsonl"
 
 
-def _lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:
+def _run_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["steps"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(f"{path} is damaged", "restore the file, or use a new run directory") from None
+    return content
+
+
+def _parse_lines(path: Path, kind: TypeAdapter[_T]) -> list[_T]:
     rows = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 rows.append(kind.validate_json(line))
             except ValidationError as error:
-                raise RunError(f"{path}, line {number} is damaged: {first(error)}", MEND) from None
+                raise RunError(f"{path}, line {number} is damaged: {first_error(error)}", RESTORE) from None
     return rows

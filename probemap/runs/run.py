@@ -1,227 +1,409 @@
-"""The run folder: what each step made, from what, and whether that still holds.
+"""A run: the content of a run directory, checked for consistency.
 
-::
-
-    RUN/run.json          what made each file: versions, model, options, hash of each step's input
-    RUN/task.json         the questions, and how they are asked and judged
-    RUN/answers.jsonl     what the model said, one line per answer        (answer)
-    RUN/verdicts.jsonl    right or wrong, and the exact answer            (judge)
-    RUN/opinions.jsonl    what a model that judges or locates has said
-    RUN/disagreements.jsonl  where it differs from the rules, for you to decide
-    RUN/activations/      hidden states, one shard per block of answers   (capture)
-    RUN/attention/        how much attention each position receives       (attention)
-    RUN/during/           states taken while it answered, until the capture step has them
-    RUN/p_true.jsonl      how likely the model holds its answers for true (p-true)
-    RUN/map.nc, .csv      one AUC per cell                                (map)
-    RUN/map.png, .svg     the picture                                     (plot)
-    RUN/resamples.jsonl   the same questions asked again and again        (resample)
-    RUN/p_true_exact.jsonl  the same as p_true, of the exact answer alone (p-true --exact)
-    RUN/errors.json, .csv, kinds.jsonl    which kinds of errors there are (errors)
-    RUN/choose.json, .csv, choices.jsonl  the best of several answers     (choose)
-    RUN/baselines.json, .csv              what needs no states, ranked    (baselines)
-    RUN/transfer.json, .csv, .png, .svg   one run's probe on the others   (transfer)
-    RUN/errors.jsonl, transfer.jsonl      what errors and transfer have found so far
-    RUN/earlier/          what a step made before it was made again
-
-A step never replaces what other options or another input made: it says what changed and names the command that
-makes it again; what was there goes to ``earlier/``.  Nothing is deleted.
+Every method checks that the files it combines still belong together, e.g. that the verdicts were made from the answers
+that the directory holds now.
 """
 
-import json
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import version
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from filelock import FileLock, Timeout
+from probemap.models.loading import Loader
+from probemap.positions import Indices, digest
+from probemap.records import Answer, Example, Judgement, RunError, Span, StoreError, Task, Verdict
+from probemap.runs.answer_file import AnswerFile
+from probemap.runs.definitions import ANSWER, ATTENTION, JUDGE, MAP, P_TRUE, P_TRUE_EXACT, Step
+from probemap.runs.directory import RunDirectory
+from probemap.runs.folder import p_true_file, step_command
+from probemap.runs.graded import GradedAnswers
 
-from probemap.records import RunError
-from probemap.runs.folder import Folder, again
+if TYPE_CHECKING:  # torch takes seconds to import; only the methods that need it import it
+    from probemap.activations.store import ActivationStore
+    from probemap.detectors.provenance import Provenance
+    from probemap.maps.probe_map import ProbeMap
 
-OUTPUTS: dict[str, tuple[str, ...]] = {
-    "answer": ("task.json", "answers.jsonl"),
-    "judge": ("verdicts.jsonl",),
-    "capture": ("activations",),
-    "attention": ("attention",),
-    "p-true": ("p_true.jsonl",),
-    "map": ("map.nc", "map.csv"),
-    "plot": ("map.png", "map.svg"),
-    "resample": ("resamples.jsonl",),
-    "p-true --exact": ("p_true_exact.jsonl",),
-    "errors": ("errors.json", "errors.csv", "kinds.jsonl"),
-    "choose": ("choose.json", "choose.csv", "choices.jsonl"),
-    "baselines": ("baselines.json", "baselines.csv"),
-    "transfer": ("transfer.json", "transfer.csv"),
-}
-"""Step -> the files that it makes."""
-
-_BEGUN = {
-    "answer": ("answers.jsonl",),
-    "judge": ("verdicts.jsonl", "disagreements.jsonl"),
-    "capture": ("activations/commits", "activations/where.json"),
-    "attention": ("attention/commits",),
-    "errors": ("errors.jsonl",),
-    "transfer": ("transfer.jsonl",),
-}
-"""Step -> what shows that it has made something; where it is not said, any of its outputs."""
-
-_BESIDE = {
-    "answer": ("during",),
-    "judge": ("disagreements.jsonl",),
-    "errors": ("errors.jsonl",),
-    "transfer": ("transfer.jsonl", "transfer.png", "transfer.svg"),
-}
-"""Step -> files that it makes under some options, and that go aside with the others."""
-
-_UNRECORDED = {"site": "resid", "judge": "rules"}
-"""Option -> what a step did that was made before there was this option; where it is not said, None."""
-
-_PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
+_P_TRUE_ADDED_LATER = ("p_true.jsonl", "")
 
 
-class Run(Folder):
-    """One run folder, and what made its files."""
+class Weights(Protocol):
+    """Identity of the weights: a loaded model, or a description of one."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+class Run(RunDirectory):
+    """A run directory and its content.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory; it need not exist yet.
+
+    See Also
+    --------
+    probemap.run_step : execute a step on a run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import probemap
+    >>> probemap.Run.open(tempfile.mkdtemp())
+    Traceback (most recent call last):
+        ...
+    probemap.records.RunError: /tmp/... is not a run directory: it holds no run.json
+    hint: create one with `probemap run DATA --model MODEL --out RUN`
+    """
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """An existing run folder.
+        """Open an existing run directory.
 
         Raises
         ------
-        RunError: there is none.
+        RunError
+            If `path` holds no ``run.json``.
         """
         run = cls(path)
         if not (run.path / "run.json").is_file():
             raise RunError(
-                f"{path} is not a run folder (it holds no run.json)",
-                "`probemap run DATA --model MODEL --out RUN` makes one",
+                f"{path} is not a run directory: it holds no run.json",
+                "create one with `probemap run DATA --model MODEL --out RUN`",
             )
         return run
 
-    @contextmanager
-    def locked(self, wait: float = 0) -> Iterator[None]:
-        """Hold the folder against a second process that would write to it.
-
-        Parameters
-        ----------
-        wait: so many seconds for another process.
+    @property
+    def task(self) -> Task:
+        """The questions.
 
         Raises
         ------
-        RunError: another process holds it.
+        RunError
+            If ``task.json`` is missing or damaged.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file", "give a folder for the run")
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / "run.json").exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
-            raise RunError(f"{self.path} holds other files and is no run folder", "give a new folder")
-        lock = FileLock(self.path / ".lock")
-        try:
-            with lock.acquire(timeout=wait):
-                yield
-        except Timeout:
-            raise RunError(f"another probemap is at work in {self.path}", "wait for it to end") from None
+        return self.read_task()
 
-    # what made what
-
-    def is_done(self, name: str) -> bool:
-        return bool(self.step(name).get("done")) and all((self.path / output).exists() for output in OUTPUTS[name])
-
-    @contextmanager
-    def making(
-        self,
-        name: str,
-        *,
-        options: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        redo: bool,
-        log: Callable[[str], None],
-    ) -> Iterator[bool]:
-        """Run a step's body: `begin`, and `finish` where it ends well; yields False if there is nothing to do."""
-        needed = self.begin(name, options=options, inputs=inputs, redo=redo, log=log)
-        started = time.monotonic()
-        yield needed
-        if needed:
-            self.finish(name, time.monotonic() - started)
-
-    def begin(
-        self,
-        name: str,
-        *,
-        options: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        redo: bool,
-        log: Callable[[str], None],
-    ) -> bool:
-        """Record that a step is being made; False if it is done already, with these very options and inputs.
-
-        What an earlier, unfinished attempt with the same options and inputs left is kept to go on from.
+    @property
+    def answers(self) -> AnswerFile:
+        """The answers, one per question, in the order of the questions.
 
         Raises
         ------
-        RunError: it was made, or begun, with other options or from another input, and `redo` is False.
+        RunError
+            If ``answers.jsonl`` is missing or damaged, or a question has no answer.
         """
-        made = self.step(name)
-        wanted = {"options": json.loads(json.dumps(options)), "inputs": dict(inputs)}
-        begun = any((self.path / output).exists() for output in _BEGUN.get(name, OUTPUTS[name]))
-        otherwise = _changes(made, wanted) if made else []
-        changed = otherwise if begun else []
-        if changed and not redo:
+        answers, ids = self.read_answers(), [example.id for example in self.task.examples]
+        if missing := sorted(set(ids) - set(answers.ids), key=ids.index):
             raise RunError(
-                f"{self.path / OUTPUTS[name][-1]} was made otherwise: {'; '.join(changed)}",
-                f"{again(name, self.path)} makes it again and keeps the old one under {self.path / 'earlier'}; "
-                "or use a new run folder",
+                f"{len(missing)} questions have no answer, first {missing[0]!r}",
+                f"{step_command('answer', self.path)} answers all questions again",
             )
-        if changed or (redo and self.is_done(name)) or (otherwise and not begun):
-            self._set_aside(name, log)
-        elif self.is_done(name):
-            return False
-        facts = made.get("facts", {}) if begun and not changed and not made.get("done") else {}
-        self._record(name, {**wanted, "done": False, "facts": facts})
-        return True
+        return answers.in_order(ids)
 
-    def finish(self, name: str, seconds: float) -> None:
-        """Record that a step is done."""
-        self._record(name, {**self.step(name), "done": True, "seconds": round(seconds, 1)})
+    @property
+    def graded(self) -> GradedAnswers:
+        """Questions, answers and judgements.
 
-    def note(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Add facts to a step that is being made, e.g. which model it found."""
-        self._record(name, {**self.step(name), "facts": dict(facts)})
+        Raises
+        ------
+        RunError
+            If one of the files is missing or damaged, or they do not belong together.
+        """
+        task, answers = self.task, self.answers
+        judgements = self.read_judgements()
+        self.check_inputs(JUDGE, "the verdicts were made", "repeats the step and keeps the old verdicts")
+        if [judgement.id for judgement in judgements] != answers.ids:
+            raise RunError(
+                f"{self.path / 'verdicts.jsonl'} does not have one line per question in the order of the questions",
+                f"{step_command('judge', self.path)} writes the file again",
+            )
+        for answer, judgement in zip(answers, judgements, strict=True):
+            span = judgement.span
+            if span and not answer.n_prompt <= span.start < span.stop <= len(answer.token_ids):
+                raise RunError(
+                    f"verdicts.jsonl: the exact answer of {answer.id!r} is outside of its answer",
+                    "correct its start and stop, or set span to null",
+                )
+        return GradedAnswers(task, answers, judgements)
 
-    def _record(self, name: str, entry: dict[str, Any]) -> None:
-        content = self.record()
-        content["versions"] = {p: version(p) for p in _PACKAGES} | {"python": platform.python_version()}
-        content["steps"][name] = entry
-        self.write("run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdict of each answer, in the order of the questions.
 
-    def _set_aside(self, name: str, log: Callable[[str], None]) -> None:
-        there = [o for o in (*OUTPUTS[name], *_BESIDE.get(name, ())) if (self.path / o).exists()]
-        if not there:
-            return
-        earlier = self.path / "earlier"
-        earlier.mkdir(exist_ok=True)
-        taken = [int(p.name[:3]) for p in earlier.iterdir() if p.name[:3].isdigit()]
-        folder = earlier / f"{max(taken, default=0) + 1:03d}-{name}"
-        folder.mkdir()
-        (folder / "step.json").write_text(json.dumps(self.step(name), indent=1), encoding="utf-8")
-        for output in there:
-            (self.path / output).rename(folder / output)
-        log(f"{', '.join(there)} moved to {folder}")
+        Raises
+        ------
+        RunError
+            As for `graded`.
+        """
+        return [judgement.verdict for judgement in self.graded.judgements]
+
+    @property
+    def spans(self) -> list[Span | None]:
+        """The exact answer of each answer, None where there is none, in the order of the questions.
+
+        Raises
+        ------
+        RunError
+            As for `graded`.
+        """
+        return self.graded.spans
+
+    @property
+    def states(self) -> "ActivationStore":
+        """The hidden states of the answers at the probed tokens.
+
+        Raises
+        ------
+        StoreError
+            If there are no states.
+        RunError
+            If they were captured for other answers or exact answers.
+        """
+        return self.states_of(self.graded)
+
+    @property
+    def map(self) -> "ProbeMap":
+        """The map.  Warns if verdicts or states have changed since the map was made.
+
+        Raises
+        ------
+        RunError
+            If there is no map.
+        """
+        return self.read_map(lambda text: warnings.warn(text, stacklevel=4))
+
+    @property
+    def provenance(self) -> "Provenance":
+        """The model, prompts and locator that a detector fitted to this run belongs to.
+
+        Raises
+        ------
+        RunError
+            If a step is missing, or the position of the exact answer depends on the verdict (paper locator).
+        StoreError
+            If there are no states.
+        """
+        from probemap.activations.store import ActivationStore
+        from probemap.detectors.provenance import Provenance
+
+        self.refuse_paper_locator()
+        answer = self.record(ANSWER)
+        return Provenance(
+            model=answer.facts.model,
+            task=self.task,
+            frame=answer.facts.frame,
+            locator=self.record(JUDGE).options.locator,
+            site=ActivationStore.open(self.path / "activations").layout.site,
+            name=answer.options.model,
+            revision=answer.facts.revision,
+            dtype=answer.facts.dtype,
+            template=answer.facts.template,
+            quantize=answer.options.quantize or "",
+            versions=self.run_json().get("versions", {}),
+        )
+
+    def states_of(self, graded: GradedAnswers) -> "ActivationStore":
+        """Return the states, after checking that they belong to these answers and exact answers."""
+        from probemap.activations.store import ActivationStore
+
+        store = ActivationStore.open(self.path / "activations")
+        self.check_states(store, graded.answers, graded.token_indices(store.layout.positions))
+        return store
+
+    def check_states(self, store: "ActivationStore", answers: Sequence[Answer], indices: Indices) -> None:
+        """Raise RunError if the states were captured for other answers, or at other tokens."""
+        if store.layout.made_from != digest(answers, indices):
+            raise RunError(
+                "the states were captured for other answers or exact answers than the directory holds now",
+                f"{step_command('capture', self.path)} repeats the capture and keeps the old states",
+            )
+
+    def check_inputs(self, step: Step[Any, Any], event: str, remedy: str) -> None:
+        """Raise RunError if input files of a step have changed since it was executed."""
+        inputs = self.record(step).inputs
+        if changed := [name for name, content in inputs.items() if self.sha256(name) != content]:
+            raise RunError(
+                f"{' and '.join(changed)} changed since {event}", f"{step_command(step.name, self.path)} {remedy}"
+            )
+
+    def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
+        """Raise RunError if the model is not the one that answered; pass before the first answer."""
+        record = self.find_record(ANSWER)
+        for field in fields:
+            before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
+            if before and before != now:
+                raise RunError(
+                    f"the answers in {self.path} came from other weights of {model.label} "
+                    f"({field} {before[:12]}, now {now[:12]})",
+                    "load the same weights, or use a new run directory",
+                )
+
+    def refuse_paper_locator(self) -> None:
+        """Raise RunError if the position of the exact answer depends on the verdict, which would leak the label."""
+        record = self.find_record(JUDGE)
+        if record is not None and record.options.locator == "paper":
+            raise RunError(
+                f"in {self.path} the position of the exact answer depends on the verdict (--locator paper)",
+                f"{step_command('judge', self.path)} with another locator",
+            )
+
+    def input_hashes(self, *names: str) -> dict[str, str]:
+        """Return the SHA-256 of each file by name."""
+        return {name: self.sha256(name) for name in names}
+
+    def map_inputs(self, baselines: bool) -> dict[str, str]:
+        """Return the hashes of what the map is made from."""
+        from probemap.activations.store import ActivationStore
+
+        return {
+            **self.input_hashes("verdicts.jsonl", *(["p_true.jsonl"] if baselines else [])),
+            "activations": ActivationStore.open(self.path / "activations").content_hash(),
+        }
+
+    def p_true(self, answers: AnswerFile) -> list[float] | None:
+        """Return p(True) of each answer, or None if the step was not executed.
+
+        Raises
+        ------
+        RunError
+            If ``p_true.jsonl`` is damaged, or belongs to other answers.
+        """
+        if not self.is_done(P_TRUE):
+            return None
+        scores = self.read_p_true()
+        if [score.id for score in scores] != list(answers.ids):
+            raise RunError(
+                f"{self.path / p_true_file(False)} does not have one line per answer in the order of the questions",
+                f"{step_command('p-true', self.path)} writes the file again",
+            )
+        return [score.p_true for score in scores]
+
+    def p_true_exact(self, answers: AnswerFile) -> list[float]:
+        """Return p(True) of each exact answer, NaN where there is none.
+
+        Raises
+        ------
+        RunError
+            If ``p_true_exact.jsonl`` is missing or damaged, or exact answers have changed since.
+        """
+        scores = {score.id: score.p_true for score in self.read_p_true(exact=True)}
+        self.check_inputs(P_TRUE_EXACT, "p(True) of the exact answers was computed", "repeats the step")
+        return [scores.get(name, float("nan")) for name in answers.ids]
+
+    def read_map(self, log: Callable[[str], None] = lambda text: None) -> "ProbeMap":
+        """Return the map; log a message if verdicts or states have changed since it was made."""
+        from probemap.maps.probe_map import ProbeMap
+
+        probe_map = self._load_map(ProbeMap.load)
+        try:
+            changed = self._changed_since_map()
+        except StoreError as error:
+            log(f"map.nc may be out of date: {error.problem}")
+            return probe_map
+        if changed:
+            log(
+                f"{_out_of_date(changed)}\nhint: {step_command('map', self.path)} repeats the step, keeping the old map"
+            )
+        return probe_map
+
+    def read_current_map(self) -> "ProbeMap":
+        """Return the map, whose scores must belong to the present verdicts and states.
+
+        Raises
+        ------
+        RunError
+            If there is no map, or verdicts or states have changed.
+        StoreError
+            If there are no states.
+        """
+        from probemap.maps.probe_map import ProbeMap
+
+        if not self.is_done(MAP):
+            raise RunError(f"{self.path} holds no map", f"{step_command('map', self.path, redo=False)} creates it")
+        # p(True) affects only the baselines of the map.
+        if changed := [name for name in self._changed_since_map() if name != "p_true.jsonl"]:
+            raise RunError(
+                _out_of_date(changed), f"{step_command('map', self.path)} repeats the step and keeps the old map"
+            )
+        return self._load_map(ProbeMap.load)
+
+    def _load_map(self, load: Callable[[Path], "ProbeMap"]) -> "ProbeMap":
+        path = self.path / "map.nc"
+        return self._read_once("map.nc", "map", lambda: load(path)) if path.exists() else load(path)
+
+    def _changed_since_map(self) -> list[str]:
+        record = self.find_record(MAP)
+        inputs = record.inputs if record else {}
+        now = self.map_inputs(record is not None and record.options.baselines)
+        # p(True) that was computed after the map is not part of it.
+        return [
+            name
+            for name, value in now.items()
+            if inputs.get(name) != value and (name, inputs.get(name)) != _P_TRUE_ADDED_LATER
+        ]
+
+    def with_attention(self, probe_map: "ProbeMap") -> "ProbeMap":
+        """Return the map with the attention weights of its cells.
+
+        Raises
+        ------
+        RunError, StoreError
+            If attention was not captured, or for other answers or positions.
+        """
+        from probemap.activations.store import ActivationStore
+        from probemap.probing.metrics import with_attention
+
+        if not self.is_done(ATTENTION):
+            raise RunError(
+                f"{self.path} holds no attention weights",
+                f"{step_command('attention', self.path, redo=False)} captures them",
+            )
+        self.check_inputs(ATTENTION, "attention was captured", "repeats the capture and keeps the old weights")
+        store = ActivationStore.open(self.path / "attention")
+        if missing := [name for name in probe_map.positions if name not in store.layout.positions]:
+            raise RunError(
+                f"attention was captured at {', '.join(store.layout.positions)}, not at {', '.join(missing)}",
+                f"{step_command('attention', self.path)} with --positions, or draw other --positions",
+            )
+        columns = [store.layout.positions.index(name) for name in probe_map.positions]
+        ids = [example.id for example in self.task.examples]
+        return with_attention(probe_map, lambda layer: store.read_layer(layer)[:, columns], ids)
+
+    def one_answer(self, name: str | None = None) -> tuple[Example, Answer, Judgement]:
+        """Return a question with its answer and judgement; the first one if no id is given.
+
+        Raises
+        ------
+        RunError
+            If no answer has this id.
+        """
+        graded = self.graded
+        if name is not None and name not in graded.ids:
+            raise RunError(
+                f"no answer has the id {name!r}",
+                f"the ids are those of {self.path / 'task.json'}, e.g. {graded.ids[0]!r}",
+            )
+        row = 0 if name is None else graded.ids.index(name)
+        return graded.task.examples[row], graded.answers[row], graded.judgements[row]
+
+    def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
+        """Return how to load the model that answered, with another data type if one is given."""
+        record = self.record(ANSWER)
+        options = record.options
+        return Loader(
+            name=options.model,
+            revision=options.revision,
+            device=device,
+            dtype=dtype or record.facts.dtype,
+            quantize=options.quantize,
+            max_memory=max_memory,
+        )
 
 
-def _changes(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    changes = []
-    for key, now in wanted["options"].items():
-        before = made["options"].get(key, _UNRECORDED.get(key))
-        if before != now:
-            changes.append(f"{key} was {_brief(before)}, now {_brief(now)}")
-    changes += [f"its input changed ({key})" for key, now in wanted["inputs"].items() if made["inputs"].get(key) != now]
-    return changes
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+def _out_of_date(changed: Sequence[str]) -> str:
+    return f"map.nc was made before {' and '.join(changed)} changed"

@@ -7,7 +7,6 @@ from typing import Any
 from probemap.maps.probe_map import ProbeMap
 from probemap.records import RunError
 from probemap.redact import redacted_message
-from probemap.runs.integrity import read_map
 from probemap.runs.run import Run
 from probemap.runs.steps.report import report
 
@@ -32,7 +31,7 @@ def track(run: Run, tracker: str) -> None:
     """
     check_tracker(tracker)
     report([run])
-    probe_map = read_map(run)
+    probe_map = run.read_map()
     files = [name for name in ("map.csv", "map.png", "map.svg", "report.html") if (run.path / name).is_file()]
     try:
         _HAND_OVER[tracker](run, _facts(run, probe_map), _numbers(probe_map), files)
@@ -58,7 +57,7 @@ def _facts(run: Run, probe_map: ProbeMap) -> dict[str, str]:
     """What made the map, as flat names."""
     made = {
         f"{step}.{name}": str(value)
-        for step, entry in run.record()["steps"].items()
+        for step, entry in run.run_json()["steps"].items()
         for name, value in entry["options"].items()
     }
     attrs = probe_map.data.attrs

@@ -1,123 +1,106 @@
-"""The capture step on a run folder: by one process, in shares by many, by Ray's workers, or from vLLM's files."""
+"""The capture step: hidden states at the probed tokens, by one process, by many, or from vLLM's files."""
 
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from probemap.activations.hooks import resolve_site
-from probemap.logger import SILENT, Logger
-from probemap.models.loading import Loader, Models
-from probemap.positions import Indices, digest, parse_positions, token_indices
+from probemap.models.loading import Loader
 from probemap.records import Answer, RunError
-from probemap.runs.integrity import check_weights, loader_of, read_answers
-from probemap.runs.options import Capturing
+from probemap.runs.definitions import ANSWER
+from probemap.runs.options import CaptureOptions
+from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
-from probemap.workers import RayPool, Shard, at_work, worker_pool
 
-if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+if TYPE_CHECKING:  # torch and transformers take seconds to import; only the execution needs them
     from probemap.activations.layout import Layout
     from probemap.activations.reader import Reader
-    from probemap.activations.store import ActivationStore
     from probemap.models.model import Model
+    from probemap.positions import Indices
 
-_WAIT = 600.0  # seconds, for the others of many processes, each of which holds the folder for a moment
 
+def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOptions]:
+    """Plan to write ``activations/``.
 
-def capture(
-    run: Run,
-    options: Capturing = Capturing(),
-    *,
-    share: Shard | None = None,
-    ray: RayPool | None = None,
-    loader: Loader | None = None,
-    redo: bool = False,
-    logger: Logger = SILENT,
-    models: Models | None = None,
-) -> None:
-    """Hidden states at the named positions; writes ``activations/``.
-
-    Parameters
-    ----------
-    share: capture these shards alone; other processes, on this machine or another, capture the rest at the same time.
-        Whoever is last marks the step as done.
-    ray: the workers that share the shards; None: all is done here.
-    loader: of the model; None is the one that answered.
+    Raises
+    ------
+    DataError, ModelError, RunError
+        If a position or the syntax of a site is wrong, there are no verdicts, or options exclude each other.
     """
-    resolve_site(options.site)  # a name that is none is refused before anything is set aside
-    if share is not None and redo:
-        raise RunError(
-            "--redo would set aside what other shards have made", "redo without --shard, or use a new folder"
-        )
-    if share is not None and ray is not None:
-        raise RunError("--shard splits the work, and so does --engine ray", "give one of them")
-    loader = loader or loader_of(run)
-    with run.locked(0 if share is None else _WAIT):
-        job = capture_job(run, options)
-        answered = run.step("answer")["facts"]["dtype"]
-        if loader.dtype == "auto" and loader not in (models or {}):
-            loader = replace(loader, dtype=answered)  # another device would choose another one
-        wanted: dict[str, Any] = {
-            "options": {
-                "positions": list(job.positions),
-                "batch_size": options.batch_size,
-                "batch_tokens": options.batch_tokens,
-                "store_dtype": options.store_dtype,
-                "site": options.site,
-                "dtype": answered if loader.dtype == "auto" else loader.dtype,
-                "store": options.store,
-                "layers": options.layers,
-            },
-            "inputs": {"the probed tokens": digest(job.answers, job.indices)},
-        }
-        if ray is not None:  # workers elsewhere need not see the file
-            job = replace(job, answers=list(job.answers))
-        make = partial(_shards_of, loader, job, options, run, *at_work(ray, models, logger))
-        if share is None:
-            with run.making("capture", **wanted, redo=redo, log=logger.log) as needed:
-                if needed:
-                    _drop_what_was_taken(run, _fill(run, make, options, ray, None, logger))
-            return
-        if not run.begin("capture", **wanted, redo=False, log=logger.log):
-            return
-    started = time.monotonic()
-    store = _fill(run, make, options, None, share, logger)
-    if not store.missing_shards():
-        with run.locked(_WAIT):
-            run.finish("capture", time.monotonic() - started)
-            _drop_what_was_taken(run, store)
+    from probemap.activations.hooks import resolve_site
+    from probemap.positions import digest
 
-
-def _drop_what_was_taken(run: Run, store: "ActivationStore") -> None:
-    """States that were taken while the model answered are in the store now, if it holds such states."""
-    from probemap.activations.inline import covers_layout
-
-    if run.during.exists() and covers_layout(run.during, store.layout):
-        shutil.rmtree(run.during)
+    resolve_site(options.site)  # a wrong site is rejected before anything is moved
+    if context.shard is not None and context.pool is not None:
+        raise RunError("--shard and --engine ray both split the work", "give only one of them")
+    job = capture_job(run, options)
+    if options.vllm is None:
+        options = replace(options, dtype=options.dtype or run.record(ANSWER).facts.dtype)
+    options = replace(options, positions=",".join(job.positions))
+    inputs = {"the probed tokens": digest(job.answers, job.indices)}
+    if options.vllm is not None:
+        return Plan(options=options, inputs=inputs, execute=partial(_import_vllm, run, job, options, context))
+    if context.pool is not None:  # workers on other machines may not see the file
+        job = replace(job, answers=list(job.answers))
+    return Plan(options=options, inputs=inputs, execute=partial(_execute, run, job, options, context))
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is captured."""
+class CaptureJob:
+    """Answers and their probed tokens."""
 
     answers: Sequence[Answer]
     positions: tuple[str, ...]
-    indices: Indices
+    indices: "Indices"
 
 
-def capture_job(run: Run, options: Capturing) -> Job:
-    """The run's answers, and which of their tokens are probed."""
-    _, answers, judgements = read_answers(run)
+def capture_job(run: Run, options: CaptureOptions) -> CaptureJob:
+    """Return the answers of a run and the tokens that the options select."""
+    from probemap.positions import parse_positions
+
+    graded = run.graded
     positions = parse_positions(options.positions)
-    return Job(answers, positions, token_indices(answers, [j.span for j in judgements], positions))
+    return CaptureJob(graded.answers, positions, graded.token_indices(positions))
+
+
+def _execute(run: Run, job: CaptureJob, options: CaptureOptions, context: Context) -> bool:
+    from probemap.activations.inline import covers_layout
+    from probemap.activations.store import ActivationStore
+    from probemap.workers import worker_pool
+
+    loader = run.loader(context.device, options.dtype, context.max_memory)
+    make = partial(_make_worker, loader, job, options, run.path / "activations", run.inline_states, context.for_workers)
+    log = context.logger.log
+    with worker_pool(make, context.pool) as workers:
+        plan = workers.plan()
+        run.check_weights(plan, ("revision",))
+        layout = plan.layout
+        store = ActivationStore.create(run.path / "activations", layout, options.store)
+        missing = store.missing_shards()
+        if n_existing := layout.n_shards - len(missing):
+            log(f"{n_existing} of {layout.n_shards} shards of states exist already")
+        shards = missing if context.shard is None else context.shard.of(missing)
+        n_done = layout.n - sum(map(layout.size, shards))
+        for shard in workers.each(shards):
+            n_done += layout.size(shard)
+            if context.pool is not None:  # a local worker reports its progress by itself
+                context.logger.progress("hidden states", n_done, layout.n)
+    missing = store.missing_shards()
+    if lost := set(shards) & set(missing):
+        raise RunError(
+            f"the workers captured {len(lost)} shards that are not in {store.storage}",
+            "they use another file system: put the run directory on a shared one, or give --store with a URL",
+        )
+    if not missing and run.inline_states.exists() and covers_layout(run.inline_states, store.layout):
+        shutil.rmtree(run.inline_states)  # the store holds these states now
+    return not missing
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """Whose states are captured, and how they are laid out."""
+class _WorkerPlan:
+    """The model of a worker, and the layout of its states."""
 
     label: str
     revision: str
@@ -126,31 +109,30 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Shards:
-    """Captures shards of states; a `worker_pool.Worker` whose pieces are shards."""
+class _CaptureWorker:
+    """Captures shards of states; a `workers.Worker`."""
 
     model: "Model"
-    job: Job
-    options: Capturing
-    folder: Path
-    during: Path
-    """Of states that may have been taken while the model answered."""
-    logger: Logger
+    job: CaptureJob
+    options: CaptureOptions
+    directory: Path
+    inline_states: Path
+    context: Context
 
-    def plan(self) -> _Plan:
-        return _Plan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
+    def plan(self) -> _WorkerPlan:
+        return _WorkerPlan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
 
     def each(self, shards: Sequence[int]) -> Iterator[int]:
-        """The shards' numbers, each when it is committed."""
+        """Yield the number of each shard when it is committed."""
         from probemap.activations.reader import fill_store
         from probemap.activations.store import ActivationStore
 
         layout = self._reader.layout
-        store = ActivationStore.create(self.folder, layout, self.options.store)
-        there = layout.n - sum(map(layout.size, shards))
+        store = ActivationStore.create(self.directory, layout, self.options.store)
+        n_existing = layout.n - sum(map(layout.size, shards))
 
         def progress(done: int, total: int) -> None:
-            self.logger.progress("hidden states", there + done, layout.n)
+            self.context.logger.progress("hidden states", n_existing + done, layout.n)
 
         return fill_store(store, self._reader, shards, progress)
 
@@ -159,7 +141,7 @@ class _Shards:
         from probemap.activations.inline import CachedReader
         from probemap.activations.reader import Reader, layout_for
 
-        job, options = self.job, self.options
+        job, options, log = self.job, self.options, self.context.logger.log
         layout = layout_for(
             self.model,
             job.answers,
@@ -170,7 +152,7 @@ class _Shards:
             store_dtype=options.store_dtype,
             shard_bytes=options.shard_bytes,
         )
-        make = partial(CachedReader, folder=self.during) if self.during.exists() else Reader
+        make = partial(CachedReader, folder=self.inline_states) if self.inline_states.exists() else Reader
         return make(
             model=self.model,
             answers=job.answers,
@@ -178,87 +160,77 @@ class _Shards:
             layout=layout,
             batch_size=options.batch_size,
             batch_tokens=options.batch_tokens,
-            log=self.logger.log,
+            log=log,
         )
 
 
-def _shards_of(loader: Loader, job: Job, options: Capturing, run: Run, models: Models, logger: Logger) -> _Shards:
-    return _Shards(loader.load(models), job, options, run.path / "activations", run.during, logger)
+def _make_worker(
+    loader: Loader, job: CaptureJob, options: CaptureOptions, directory: Path, inline_states: Path, context: Context
+) -> _CaptureWorker:
+    return _CaptureWorker(loader.load(context.models), job, options, directory, inline_states, context)
 
 
-def _fill(
-    run: Run, make: Callable[[], _Shards], options: Capturing, ray: RayPool | None, share: Shard | None, logger: Logger
-) -> "ActivationStore":
-    from probemap.activations.store import ActivationStore
-
-    with worker_pool(make, ray) as workers:
-        plan = workers.plan()
-        check_weights(run, plan, ("revision",))
-        layout = plan.layout
-        store = ActivationStore.create(run.path / "activations", layout, options.store)
-        missing = store.missing_shards()
-        if begun := layout.n_shards - len(missing):
-            logger.log(f"{begun} of {layout.n_shards} shards of states are there already")
-        mine = missing if share is None else share.of(missing)
-        done = layout.n - sum(map(layout.size, mine))
-        for shard in workers.each(mine):
-            done += layout.size(shard)
-            if ray is not None:  # one who works here tells by himself
-                logger.progress("hidden states", done, layout.n)
-    if lost := set(mine) & set(store.missing_shards()):
-        raise RunError(
-            f"workers captured {len(lost)} shards that are not in {store.storage}",
-            "they see another disk: put the run folder where all machines see it, or the states below a --store URL",
-        )
-    return store
-
-
-def import_states(
-    run: Run,
-    folder: Path,
-    ids: Sequence[int],
-    *,
-    positions: str | None = None,
-    redo: bool = False,
-    logger: Logger = SILENT,
-) -> None:
-    """Take hidden states that vLLM extracted, instead of capturing them; writes ``activations/``.
-
-    Parameters
-    ----------
-    folder: of vLLM's safetensors files, one per answer, matched by their tokens.
-    ids: vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order.
-
-    Raises
-    ------
-    StoreError: files that are missing or damaged, or other layers.
-    """
+def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Context) -> bool:
     from probemap.activations.store import ActivationStore
     from probemap.activations.vllm import extracted_layout, fill_from_extracted, read_extracted
 
+    extracted = read_extracted(Path(str(options.vllm)))
+    layout = extracted_layout(extracted, options.vllm_layers or (), job.answers, job.indices, job.positions)
+    store = ActivationStore.create(run.path / "activations", layout)
+    n_missing = fill_from_extracted(
+        store,
+        extracted,
+        job.answers,
+        job.indices,
+        lambda done, total: context.logger.progress("hidden states", done, total),
+    )
+    if n_missing:
+        context.logger.log(
+            f"{n_missing} probed tokens are not in vLLM's files, which omit the last token: their positions are missing"
+        )
+    return True
+
+
+def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
+    """Capture the damaged shards of a run again, and nothing else; return what was wrong with each, by number.
+
+    Raises
+    ------
+    StoreError
+        If the description of the whole store has changed.
+    RunError
+        If answers or exact answers are not those that were captured, or the states came from vLLM.
+    """
+    from probemap.activations.reader import Reader, fill_store
+    from probemap.activations.store import ActivationStore
+    from probemap.runs.definitions import CAPTURE
+
     with run.locked():
-        job = capture_job(run, Capturing(positions))
-        with run.making(
-            "capture",
-            options={"positions": list(job.positions), "vllm": str(folder), "vllm_layers": list(ids)},
-            inputs={"the probed tokens": digest(job.answers, job.indices)},
-            redo=redo,
-            log=logger.log,
-        ) as needed:
-            if not needed:
-                return
-            found = read_extracted(folder)
-            layout = extracted_layout(found, ids, job.answers, job.indices, job.positions)
-            store = ActivationStore.create(run.path / "activations", layout)
-            lacking = fill_from_extracted(
-                store,
-                found,
-                job.answers,
-                job.indices,
-                lambda done, total: logger.progress("hidden states", done, total),
-            )
-            if lacking:
-                logger.log(
-                    f"{lacking} probed tokens lie behind what vLLM wrote (it leaves out the last token): "
-                    "their positions are missing"
-                )
+        store = ActivationStore.open(run.path / "activations")
+        faults = store.faults()
+        if not faults:
+            return {}
+        options = run.record(CAPTURE).options
+        if options.vllm is not None:
+            raise RunError("these states came from vLLM's files", "import them again with --redo")
+        job = capture_job(run, options)
+        run.check_states(store, job.answers, job.indices)
+        model = run.loader(context.device, options.dtype, context.max_memory).load(context.models)
+        run.check_weights(model, ("revision",))
+        for shard, fault in faults.items():
+            if fault != "missing":
+                store.set_aside(shard)
+        reader = Reader(
+            model=model,
+            answers=job.answers,
+            indices=job.indices,
+            layout=store.layout,
+            batch_size=options.batch_size,
+            batch_tokens=options.batch_tokens,
+            log=context.logger.log,
+        )
+        for _ in fill_store(
+            store, reader, progress=lambda done, total: context.logger.progress("hidden states", done, total)
+        ):
+            pass
+        return faults

@@ -1,119 +1,126 @@
-"""The choose step: one of several answers, picked by a probe that has not seen the question."""
+"""The choose step: best-of-n, one of several sampled answers selected by a probe that has not seen the question."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from probemap.logger import SILENT, Logger
-from probemap.models.loading import Models
-from probemap.records import Answer, Judgement, RunError, Task
-from probemap.runs.answer_file import MEND
+from probemap.records import RunError
+from probemap.runs.answer_file import RESTORE
 from probemap.runs.checkpoint import Checkpoint
-from probemap.runs.integrity import loader_of, question_groups, read_answers, states_of
-from probemap.runs.options import Studying
+from probemap.runs.definitions import ANSWER
+from probemap.runs.graded import GradedAnswers
+from probemap.runs.options import ChooseOptions
+from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
-from probemap.runs.steps.export import run_provenance
-from probemap.runs.steps.resample import each_question, judged_otherwise, samples_per_question
-from probemap.runs.steps.studies import sampled_of, study_inputs, write_table
+from probemap.runs.samples import each_question, note_on_verdicts, samples_per_question
+from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.best_of_n import ProbeScore, Question, compare_rules
 from probemap.studies.error_types import classify
-from probemap.tables import Table
 
-if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
+if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
     from probemap.activations.store import ActivationStore
 
-_Scores = tuple[ProbeScore, ...]
-"""Of each sample of a question."""
+SampleScores = tuple[ProbeScore, ...]
+"""Score of each sample of a question."""
 
 
-def choose(
-    run: Run,
-    options: Studying = Studying(),
-    *,
-    redo: bool = False,
-    logger: Logger = SILENT,
-    models: Models | None = None,
-) -> Table:
-    """Pick one of the samples of every question, by a probe that has not seen the question, and by other rules; writes
-    ``choices.jsonl``, ``choose.json`` and ``choose.csv``.
+def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptions]:
+    """Plan to write ``choices.jsonl``, ``choose.json`` and ``choose.csv``.
 
-    What was interrupted goes on with the questions that have no line in ``choices.jsonl``.
+    An interrupted step resumes with the questions that have no line in ``choices.jsonl``.
 
     Raises
     ------
-    RunError: there are no samples, or something was made before something else changed.
+    RunError
+        If there are no samples, or inputs have changed since they were made.
     """
-    with run.locked():
-        task, answers, judgements = read_answers(run)
-        store = states_of(run, answers, judgements)
-        k = samples_per_question(run)
-        inputs = study_inputs(run, store)
-        with run.making("choose", options=options.recorded, inputs=inputs, redo=redo, log=logger.log) as needed:
-            if needed:
-                models = {} if models is None else models
-                trust = _Job(run, task, answers, judgements, store, options, logger, models).trust(k)
-                groups = question_groups(task)
-                questions = []
-                for row, (example, said, judged) in enumerate(each_question(run, task, models=models)):
-                    one, own = sampled_of(task, example, said, judged), judgements[row].verdict.correct
-                    questions.append(Question(one, own, trust[example.id], classify(one), groups[row]))
-                warm = run.step("answer")["options"].get("temperature") or run.step("answer")["options"].get("answers")
-                made = compare_rules(questions, own_label="own answer" if warm else "greedy")
-                write_table(run, "choose", made, judged_otherwise(run, task, answers, judgements))
-        return run.table("choose")
+    graded = run.graded
+    store = run.states_of(graded)
+    n_samples = samples_per_question(run)
+    scorer = _SampleScorer(run, graded, store, options, context)
+    return Plan(
+        options=options,
+        inputs=study_inputs(run, store),
+        execute=partial(_execute, run, graded, scorer, n_samples, context),
+    )
+
+
+def _execute(run: Run, graded: GradedAnswers, scorer: "_SampleScorer", n_samples: int, context: Context) -> bool:
+    scores = scorer.scores(n_samples)
+    questions = []
+    silent = Context(models=context.models, device=context.device)
+    for row, samples in enumerate(each_question(run, graded.task, context=silent)):
+        sampled = samples.summary(graded.task)
+        questions.append(
+            Question(sampled, graded.correct[row], scores[samples.example.id], classify(sampled), graded.groups[row])
+        )
+    options = run.record(ANSWER).options
+    is_greedy = not options.temperature and options.answers is None
+    table = compare_rules(questions, own_label="greedy" if is_greedy else "own answer")
+    write_table(run, "choose", table, note_on_verdicts(run, graded))
+    return True
 
 
 @dataclass(frozen=True)
-class _Job:
-    run: Run
-    task: Task
-    answers: Sequence[Answer]
-    judgements: list[Judgement]
-    store: "ActivationStore"
-    options: Studying
-    logger: Logger
-    models: Models
+class _SampleScorer:
+    """Scores the samples of every question with a detector that was fitted without this question."""
 
-    def trust(self, k: int) -> dict[str, _Scores]:
-        """Question id -> what a probe fitted without this question makes of each of its `k` samples."""
+    run: Run
+    graded: GradedAnswers
+    store: "ActivationStore"
+    options: ChooseOptions
+    context: Context
+
+    def scores(self, n_samples: int) -> dict[str, SampleScores]:
+        """Return the scores of the samples by question id."""
         import numpy as np
 
         from probemap.probing.folds import assign_folds, group_numbers
 
-        known = Checkpoint[_Scores](self.run, "choices.jsonl", "trust", _Scores)
-        if wrong := [name for name, trust in known.found.items() if len(trust) != k]:
-            raise RunError(f"choices.jsonl does not hold {k} samples of {wrong[0]!r}", MEND)
-        total = len(self.task.examples)
-        if known.found:
-            self.logger.log(f"{len(known.found)} of {total} questions are there already")
-        correct = [j.verdict.correct for j in self.judgements]
-        group = group_numbers(question_groups(self.task), len(self.answers))
-        part = assign_folds(np.array([one is True for one in correct]), group, self.options.folds, self.options.seed)
-        for number in range(self.options.folds):
-            rows = [i for i in np.flatnonzero(part == number).tolist() if self.task.examples[i].id not in known.found]
-            if rows:
-                training = [None if part[i] == number else one for i, one in enumerate(correct)]
-                for id_, trust in self._without(training, rows):
-                    known.add(id_, trust)
-                    self.logger.progress("questions", len(known.found), total)
-        return known.found
+        checkpoint = Checkpoint[SampleScores](self.run, "choices.jsonl", "trust", SampleScores)
+        results = checkpoint.results
+        if wrong := [name for name, scores in results.items() if len(scores) != n_samples]:
+            raise RunError(f"choices.jsonl does not hold {n_samples} samples of {wrong[0]!r}", RESTORE)
+        graded, options = self.graded, self.options
+        total = len(graded.ids)
+        if results:
+            self.context.logger.log(f"{len(results)} of {total} questions have scores already")
+        group = group_numbers(graded.groups, total)
+        is_correct = np.array([correct is True for correct in graded.correct])
+        fold_of_row = assign_folds(is_correct, group, options.folds, options.seed)
+        for fold in range(options.folds):
+            rows = [row for row in np.flatnonzero(fold_of_row == fold).tolist() if graded.ids[row] not in results]
+            if not rows:
+                continue
+            training = [None if fold_of_row[row] == fold else correct for row, correct in enumerate(graded.correct)]
+            for name, scores in self._held_out_scores(training, rows):
+                checkpoint.add(name, scores)
+                self.context.logger.progress("questions", len(results), total)
+        return results
 
-    def _without(self, training: Sequence[bool | None], rows: Sequence[int]) -> Iterator[tuple[str, _Scores]]:
-        """Of some questions, by a detector of the others."""
+    def _held_out_scores(
+        self, training: Sequence[bool | None], rows: Sequence[int]
+    ) -> Iterator[tuple[str, SampleScores]]:
+        """Yield the scores of the questions in `rows` by a detector fitted to the training labels."""
         from probemap.detectors.fit import fit_detector
         from probemap.detectors.scorer import Scorer
 
+        context = self.context
         detector = fit_detector(
             self.store,
             training,
             held_out=None,
-            groups=question_groups(self.task),
+            groups=self.graded.groups,
             c=self.options.c,
             seed=self.options.seed,
-            provenance=run_provenance(self.run),
-            progress=lambda done, total: self.logger.progress("layers", done, total),
+            provenance=self.run.provenance,
+            progress=lambda done, total: context.logger.progress("layers", done, total),
         )
-        scorer = Scorer(detector, loader_of(self.run).load(self.models), batch_size=self.options.batch_size)
-        for example, said, judged in each_question(self.run, self.task, rows, models=self.models):
-            scores = scorer.score([example] * len(said), said, [(j.span, j.no_span) for j in judged])
-            yield example.id, tuple(ProbeScore(one.judged_by, one.score) for one in scores)
+        model = self.run.loader(context.device, max_memory=context.max_memory).load(context.models)
+        scorer = Scorer(detector, model, batch_size=self.options.batch_size)
+        silent = Context(models=context.models, device=context.device)
+        for samples in each_question(self.run, self.graded.task, rows, silent):
+            locations = [(judgement.span, judgement.no_span) for judgement in samples.judgements]
+            scores = scorer.score([samples.example] * len(samples.answers), samples.answers, locations)
+            yield samples.example.id, tuple(ProbeScore(score.judged_by, score.score) for score in scores)

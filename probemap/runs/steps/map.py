@@ -1,108 +1,99 @@
-"""The map step, which needs no model: from states and verdicts to the map."""
+"""The map step: from states and verdicts to the map; needs no model."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from probemap.logger import SILENT, Logger
-from probemap.records import Answer, Judgement, Task
-from probemap.runs.folder import again
-from probemap.runs.integrity import map_inputs, question_groups, read_answers, read_p_true, states_of
-from probemap.runs.options import Probing
+from probemap.runs.definitions import ANSWER, JUDGE
+from probemap.runs.folder import step_command
+from probemap.runs.graded import GradedAnswers
+from probemap.runs.options import MapOptions
+from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
-from probemap.workers import RayPool
 
-if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
+if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
     from probemap.activations.store import ActivationStore
     from probemap.maps.probe_map import ProbeMap
 
 
-def make_map(
-    run: Run, options: Probing = Probing(), *, ray: RayPool | None = None, redo: bool = False, logger: Logger = SILENT
-) -> None:
-    """One probe per cell, and its baselines; writes ``map.nc`` and ``map.csv``.
-
-    Parameters
-    ----------
-    ray: the workers that share the layers; None: all is done here.
+def plan(run: Run, options: MapOptions, context: Context) -> Plan[MapOptions]:
+    """Plan to write ``map.nc`` and ``map.csv``.
 
     Raises
     ------
-    RunError: the states were captured for other answers or exact answers than the folder now holds.
-    MapError: the verdicts allow no map.
+    RunError
+        If the states were captured for other answers or exact answers than the directory holds now.
     """
-    with run.locked():
-        task, answers, judgements = read_answers(run)
-        store = states_of(run, answers, judgements)
-        recorded = asdict(options)
-        del recorded["device"]  # where it is computed decides nothing
-        with run.making(
-            "map",
-            options=recorded,
-            inputs=map_inputs(run, options.baselines),
-            redo=redo,
-            log=logger.log,
-        ) as needed:
-            if needed:
-                made = _map(run, task, answers, judgements, store, options, ray, logger)
-                run.write("map.csv", made.to_frame().to_csv(index=False, lineterminator="\n"))
-                run.write("map.nc", made.to_bytes())
+    graded = run.graded
+    store = run.states_of(graded)
+    if context.device not in ("auto", "spread"):
+        options = replace(options, device=context.device)
+    return Plan(
+        options=options,
+        inputs=run.map_inputs(options.baselines),
+        execute=partial(_execute, run, graded, store, options, context),
+    )
 
 
-def _map(
-    run: Run,
-    task: Task,
-    answers: Sequence[Answer],
-    judgements: list[Judgement],
-    store: "ActivationStore",
-    options: Probing,
-    ray: RayPool | None,
-    logger: Logger,
+def _execute(run: Run, graded: GradedAnswers, store: "ActivationStore", options: MapOptions, context: Context) -> bool:
+    probe_map = _fit(run, graded, store, options, context)
+    if options.baselines:
+        probe_map = _with_baselines(run, graded, probe_map, context)
+    run.write("map.csv", probe_map.to_frame().to_csv(index=False, lineterminator="\n"))
+    run.write("map.nc", probe_map.to_bytes())
+    return True
+
+
+def _fit(
+    run: Run, graded: GradedAnswers, store: "ActivationStore", options: MapOptions, context: Context
 ) -> "ProbeMap":
     from probemap.maps.fit import fit_map
-    from probemap.maps.gain import with_baselines
     from probemap.maps.paper import fit_paper_map
-    from probemap.probing.baselines import baselines
 
-    facts, ids = run.step("answer")["facts"], [a.id for a in answers]
-    correct = [j.verdict.correct for j in judgements]
+    facts = run.record(ANSWER).facts
     attrs = {
-        "model": facts["model"],
-        "revision": facts["revision"],
-        "task": task.name,
+        "model": facts.model,
+        "revision": facts.revision,
+        "task": graded.task.name,
         "site": store.layout.site,
-        "locator": run.step("judge")["options"]["locator"],
+        "locator": run.record(JUDGE).options.locator,
     }
 
     def progress(done: int, total: int) -> None:
-        logger.progress("layers", done, total)
+        context.logger.progress("layers", done, total)
 
     if options.protocol == "paper":
-        located = [j.span is not None for j in judgements]
-        made = fit_paper_map(store, correct, located, seed=options.seed, ids=ids, attrs=attrs, progress=progress)
-    else:
-        made = fit_map(
-            store,
-            correct,
-            groups=question_groups(task),
-            folds=options.folds,
-            repeats=options.repeats,
-            c=options.c,
-            permutations=options.permutations,
-            common_rows=options.common_rows,
-            device=options.device,
-            ray=ray,
-            seed=options.seed,
-            ids=ids,
-            attrs=attrs,
-            progress=progress,
+        has_span = [span is not None for span in graded.spans]
+        return fit_paper_map(
+            store, graded.correct, has_span, seed=options.seed, ids=graded.ids, attrs=attrs, progress=progress
         )
-    if not options.baselines:
-        return made
-    p_true = read_p_true(run, answers)
+    return fit_map(
+        store,
+        graded.correct,
+        groups=graded.groups,
+        folds=options.folds,
+        repeats=options.repeats,
+        c=options.c,
+        permutations=options.permutations,
+        common_rows=options.common_rows,
+        device=options.device,
+        ray=context.pool,
+        seed=options.seed,
+        ids=graded.ids,
+        attrs=attrs,
+        progress=progress,
+    )
+
+
+def _with_baselines(run: Run, graded: GradedAnswers, probe_map: "ProbeMap", context: Context) -> "ProbeMap":
+    import numpy as np
+
+    from probemap.maps.gain import with_baselines
+    from probemap.probing.baselines import baselines
+
+    p_true = run.p_true(graded.answers)
     if p_true is None:
-        logger.log(f"p(True) is not among the baselines: {again('p-true', run.path, redo=False)} asks the model")
-    known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
-    return with_baselines(made, known, ids)
+        command = step_command("p-true", run.path, redo=False)
+        context.logger.log(f"p(True) is not among the baselines; {command} computes it")
+    values = baselines(graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true))
+    return with_baselines(probe_map, values, graded.ids)

@@ -1,58 +1,62 @@
-"""The p-true step on a run directory: the model's own probability that its answers are true."""
+"""The p-true step: the model is asked whether its answers are true, a baseline of the map."""
 
-from probemap.logger import SILENT, Logger
-from probemap.models.loading import Loader, Models
-from probemap.records import PTrueScore, RunError
-from probemap.runs.integrity import answer_inputs, answers_of, check_weights, loader_of, read_answers
+from collections.abc import Sequence
+from functools import partial
+
+from probemap.records import Example, PTrueScore
+from probemap.runs.folder import p_true_file
+from probemap.runs.options import PTrueOptions
+from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
-_ASKED_AT_ONCE = 128
-"""Answers after which what was found is on disk."""
+_CHECKPOINT_INTERVAL = 128
+"""Answers between two writes to disk."""
+
+Statement = tuple[Example, str]
+"""A question and the text whose truth the model is asked about."""
 
 
-def ask_p_true(
-    run: Run,
-    *,
-    exact: bool = False,
-    loader: Loader | None = None,
-    batch_size: int = 32,
-    redo: bool = False,
-    logger: Logger = SILENT,
-    models: Models | None = None,
-) -> None:
-    """Ask the model whether its own answers are true; writes ``p_true.jsonl``, a baseline of the map.
+def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:
+    """Plan to write ``p_true.jsonl``.
 
-    Parameters
-    ----------
-    exact: show it the exact answer alone, of the answers that have one; writes ``p_true_exact.jsonl``.
-    loader: of the model; None is the one that answered.
+    Raises
+    ------
+    RunError
+        If there are no answers.
     """
-    step = "p-true --exact" if exact else "p-true"
-    with run.locked():
-        if exact:
-            task, answers, judgements = read_answers(run)
-            asked = [(e, j.span.text) for e, j in zip(task.examples, judgements, strict=True) if j.span]
-        else:
-            task = run.task()
-            answers = answers_of(run, task)
-            asked = [(e, a.final.text) for e, a in zip(task.examples, answers, strict=True)]
-        inputs = answer_inputs(run) | ({"verdicts.jsonl": run.sha256("verdicts.jsonl")} if exact else {})
-        with run.making(step, options={}, inputs=inputs, redo=redo, log=logger.log) as needed:
-            if not needed:
-                return
-            if not asked:
-                raise RunError("no answer has an exact answer", "p(True) of exact answers says nothing here")
-            from probemap.models.p_true import score_p_true
+    statements = [(example, answer.final.text) for example, answer in zip(run.task.examples, run.answers, strict=True)]
+    return plan_for(run, statements, run.input_hashes("task.json", "answers.jsonl"), options, context, exact=False)
 
-            model = (loader or loader_of(run)).load({} if models is None else models)
-            check_weights(run, model, ("revision",))
-            begun = run.begun_p_true(exact)
-            if begun:
-                logger.log(f"{begun} of {len(asked)} answers have been asked about already")
-            for start in range(begun, len(asked), _ASKED_AT_ONCE):
-                part = asked[start : start + _ASKED_AT_ONCE]
-                found = score_p_true(model, part, batch_size=batch_size, log=logger.log)
-                logger.progress("p(True)", start + len(part), len(asked))
-                run.append_p_true(
-                    [PTrueScore(example.id, float(p)) for (example, _), p in zip(part, found, strict=True)], exact
-                )
+
+def plan_for(
+    run: Run,
+    statements: Sequence[Statement],
+    inputs: dict[str, str],
+    options: PTrueOptions,
+    context: Context,
+    *,
+    exact: bool,
+) -> Plan[PTrueOptions]:
+    """Plan to ask about each statement; `exact` selects the file to write."""
+    return Plan(
+        options=options,
+        inputs=inputs,
+        execute=partial(_execute, run, statements, options.batch_size, context, exact),
+    )
+
+
+def _execute(run: Run, statements: Sequence[Statement], batch_size: int, context: Context, exact: bool) -> bool:
+    from probemap.models.p_true import score_p_true
+
+    model = run.loader(context.device, max_memory=context.max_memory).load(context.models)
+    run.check_weights(model, ("revision",))
+    n_done = len(run.complete_lines(p_true_file(exact)))
+    if n_done:
+        context.logger.log(f"{n_done} of {len(statements)} answers have a p(True) already")
+    for start in range(n_done, len(statements), _CHECKPOINT_INTERVAL):
+        block = statements[start : start + _CHECKPOINT_INTERVAL]
+        probabilities = score_p_true(model, block, batch_size=batch_size, log=context.logger.log)
+        context.logger.progress("p(True)", start + len(block), len(statements))
+        scores = [PTrueScore(example.id, float(p)) for (example, _), p in zip(block, probabilities, strict=True)]
+        run.append_p_true(scores, exact)
+    return True

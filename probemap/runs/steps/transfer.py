@@ -1,93 +1,115 @@
-"""The transfer step: every run's probe on every run's answers."""
+"""The transfer step: the generalisation matrix, each run's probe on each run's answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probemap.logger import SILENT, Logger
 from probemap.records import RunError
 from probemap.runs.checkpoint import Checkpoint
-from probemap.runs.integrity import questions_asked, read_answers, read_scores, refuse_paper_locator, states_of
+from probemap.runs.definitions import ANSWER, CAPTURE
+from probemap.runs.graded import normalized
+from probemap.runs.options import TransferOptions
+from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
-from probemap.tables import Table
 
-if TYPE_CHECKING:  # torch loads in seconds; only the steps that need it pay
+if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
     from probemap.studies.generalisation import RunData
 
 
-def transfer(runs: Sequence[Run], *, redo: bool = False, logger: Logger = SILENT) -> Table:
-    """Train on each run, test on all; writes ``transfer.json``, ``transfer.csv`` and the picture into the first run.
+def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferOptions]:
+    """Plan to write ``transfer.json``, ``transfer.csv`` and the figure into the first run.
 
     Raises
     ------
-    RunError: fewer than two runs, one of them twice, or runs whose states cannot be compared: other weights or sites.
-    MapError: runs without cells in common.
+    RunError
+        If there are fewer than two different runs, or their states cannot be compared (other weights or sites).
+    MapError
+        If the runs have no cells in common.
     """
-    if len(runs) < 2 or len({run.path.resolve() for run in runs}) < len(runs):
-        raise RunError(f"{len(runs)} different runs are needed, two or more", "name each of several run folders once")
+    runs = [run, *(Run.open(path) for path in options.others)]
+    if len(runs) < 2 or len({item.path.resolve() for item in runs}) < len(runs):
+        raise RunError(
+            f"{len(runs)} runs were given, some of them more than once" if len(runs) > 1 else "only one run was given",
+            "give two or more different run directories",
+        )
     check_same_states(runs)
-    for run in runs:
-        refuse_paper_locator(run)
-        if not read_scores(run).has_nested:
+    for item in runs:
+        item.refuse_paper_locator()
+        if not item.read_current_map().has_nested:
             raise RunError(
-                f"the map of {run.path} was made without folds inside folds",
-                f"`probemap map {run.path} --folds 5 --redo`, and not by the paper's protocol",
+                f"the map of {item.path} was made without nested cross-validation",
+                f"`probemap map {item.path} --folds 5 --redo`, and not with the paper's protocol",
             )
-    home, names = runs[0], _names(runs)
-    with home.locked():
-        maps = {name: run.sha256("map.nc") for name, run in zip(names, runs, strict=True)}
-        with home.making("transfer", options={"runs": names}, inputs=maps, redo=redo, log=logger.log) as needed:
-            if needed:
-                from probemap.detectors.fit import fit_probe
-                from probemap.studies.generalisation import Pair, generalisation_table
+    names = _names(runs)
+    return Plan(
+        options=replace(options, runs=tuple(names)),
+        inputs={name: item.sha256("map.nc") for name, item in zip(names, runs, strict=True)},
+        execute=partial(_execute, runs, names, context),
+    )
 
-                made = generalisation_table(
-                    [_run_data(run, name) for run, name in zip(runs, names, strict=True)],
-                    fit_probe,
-                    progress=lambda done, total: logger.progress("pairs", done, total),
-                    checkpoint=Checkpoint[Pair](home, "transfer.jsonl", "pair", Pair).once,
-                )
-                home.write("transfer.csv", made.to_csv())
-                home.write("transfer.json", made.to_json())
-        made = home.table("transfer")
-        pictures = [home.path / "transfer.png", home.path / "transfer.svg"]
-        if needed or not all(picture.exists() for picture in pictures):
-            from probemap.studies.generalisation import matrix_of, pairs_of
-            from probemap.views.matrix import save_matrix
 
-            save_matrix(matrix_of(pairs_of(made)), *pictures)
-        return made
+def _execute(runs: Sequence[Run], names: Sequence[str], context: Context) -> bool:
+    from probemap.detectors.fit import fit_probe
+    from probemap.studies.generalisation import Pair, generalisation_table
+
+    first = runs[0]
+    table = generalisation_table(
+        [_run_data(run, name) for run, name in zip(runs, names, strict=True)],
+        fit_probe,
+        progress=lambda done, total: context.logger.progress("pairs", done, total),
+        checkpoint=Checkpoint[Pair](first, "transfer.jsonl", "pair", Pair).get_or_compute,
+    )
+    first.write("transfer.csv", table.to_csv())
+    first.write("transfer.json", table.to_json())
+    draw(first)
+    return True
+
+
+def draw(run: Run) -> None:
+    """Write ``transfer.png`` and ``transfer.svg`` from ``transfer.json``."""
+    from probemap.studies.generalisation import matrix_of, pairs_of
+    from probemap.views.matrix import save_matrix
+
+    save_matrix(matrix_of(pairs_of(run.read_table("transfer"))), *figure_paths(run))
+
+
+def figure_paths(run: Run) -> list[Path]:
+    """Return the paths of the figure."""
+    return [run.path / "transfer.png", run.path / "transfer.svg"]
 
 
 def check_same_states(runs: Sequence[Run]) -> None:
-    """Refuse runs of different weights or sites: a probe of one says nothing of the other's states."""
-    first = _states_are(runs[0])
+    """Raise RunError if the runs have states of different weights or sites, which a probe cannot compare."""
+    first = _identity(runs[0])
     for run in runs[1:]:
-        if differing := [name for name, value in _states_are(run).items() if first[name] != value]:
-            what = differing[0]
+        identity = _identity(run)
+        if differing := [name for name, value in identity.items() if first[name] != value]:
+            name = differing[0]
             raise RunError(
-                f"{run.path} has other states than {runs[0].path}: {what} {_states_are(run)[what]!r}, not "
-                f"{first[what]!r}",
+                f"{run.path} has other states than {runs[0].path}: {name} {identity[name]!r}, not {first[name]!r}",
                 "compare runs of one model at one site",
             )
 
 
-def _states_are(run: Run) -> Mapping[str, str]:
-    facts = run.step("answer").get("facts", {})
-    site = run.step("capture").get("options", {}).get("site", "resid")
-    quantize = run.step("answer").get("options", {}).get("quantize")
+def _identity(run: Run) -> Mapping[str, str]:
+    answer = run.record(ANSWER)
     return {
-        "model": str(facts.get("model")),
-        "revision": str(facts.get("revision")),
-        "quantisation": str(quantize or "none"),
-        "site": str(site),
+        "model": answer.facts.model,
+        "revision": answer.facts.revision,
+        "quantisation": answer.options.quantize or "none",
+        "site": run.record(CAPTURE).options.site,
     }
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """What each run is called: its task, and its folder where two have the same; always different."""
-    tasks = [run.task().name for run in runs]
-    named = [t if tasks.count(t) == 1 else f"{t} ({run.path.name})" for t, run in zip(tasks, runs, strict=True)]
-    return [n if named.count(n) == 1 else f"{n} ({run.path})" for n, run in zip(named, runs, strict=True)]
+    """Return a unique name of each run: its task, with the directory where tasks are equal."""
+    tasks = [run.task.name for run in runs]
+    names = [
+        task if tasks.count(task) == 1 else f"{task} ({run.path.name})" for task, run in zip(tasks, runs, strict=True)
+    ]
+    return [name if names.count(name) == 1 else f"{name} ({run.path})" for name, run in zip(names, runs, strict=True)]
 
 
 def _run_data(run: Run, name: str) -> "RunData":
@@ -98,25 +120,24 @@ def _run_data(run: Run, name: str) -> "RunData":
     from probemap.studies.generalisation import RunData
     from probemap.studies.ranking import rows_of_map
 
-    probe_map = read_scores(run)
-    task, answers, judgements = read_answers(run)
-    store = states_of(run, answers, judgements)
-    rows = rows_of_map(probe_map, [a.id for a in answers])
-    asked = questions_asked(task)
+    probe_map, graded = run.read_current_map(), run.graded
+    store = run.states_of(graded)
+    rows = rows_of_map(probe_map, graded.ids)
+    questions = [(normalized(e.question), normalized(e.context)) for e in graded.task.examples]
 
     def states(layer: int, position: str) -> npt.NDArray[np.float32]:
         column = store.layout.positions.index(position)
         return np.asarray(store.read_layer(layer)[:, column][rows])
 
     logprobs = {
-        one.name: np.asarray(one.values)[rows]
-        for one in baselines(task, answers, judgements)
-        if "logprob" in one.name and not isinstance(one.values, list)
+        item.name: np.asarray(item.values)[rows]
+        for item in baselines(graded.task, graded.answers, graded.judgements)
+        if "logprob" in item.name and not isinstance(item.values, list)
     }
     return RunData(
         name=name,
         probe_map=probe_map,
-        questions=[asked[row] for row in rows.tolist()],
+        questions=[questions[row] for row in rows.tolist()],
         logprobs=logprobs,
         states=states,
     )

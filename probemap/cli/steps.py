@@ -1,0 +1,182 @@
+"""The verbs of the steps, generated from `probemap.runs.definitions`."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probemap.cli import flags
+from probemap.cli.console import console_logger, open_run
+from probemap.cli.show import print_table
+from probemap.records import DataError, RunError
+from probemap.runs.definitions import (
+    ANSWER,
+    ATTENTION,
+    BASELINES,
+    CAPTURE,
+    CHOOSE,
+    ERRORS,
+    JUDGE,
+    MAP,
+    P_TRUE,
+    P_TRUE_EXACT,
+    RESAMPLE,
+    TRANSFER,
+    Step,
+)
+
+app = typer.Typer()
+
+Out = Annotated[Path, typer.Option("--out", help="The run directory; created if it does not exist.")]
+Exact = Annotated[bool, typer.Option("--exact", help="Only the exact answers; writes RUN/p_true_exact.jsonl.")]
+_TABLES = (ERRORS, CHOOSE, BASELINES)
+"""Steps whose result is printed."""
+
+
+def run_command(step: Step[Any, Any]) -> Callable[..., None]:
+    """Return the command that executes a step on a run directory."""
+
+    def command(**arguments: Any) -> None:
+        from probemap.runs.execution import run_step
+        from probemap.runs.run import Run
+
+        path = arguments.pop("out", None) or arguments.pop("directory")
+        run = Run(path) if step is ANSWER else open_run(path)
+        selected = P_TRUE_EXACT if step is P_TRUE and arguments.pop("exact") else step
+        redo, defaults = arguments.pop("redo"), arguments.pop("defaults")
+        with console_logger() as logger:
+            context = context_from(arguments, logger)
+            run_step(selected, run, context, redo=redo, defaults=defaults, **given(arguments))
+        if step in _TABLES:
+            print_table(run.read_table(step.name))
+
+    parameters = flags.option_parameters(step.options)
+    if step is ANSWER:
+        parameters.insert(2, flags.keyword("out", Out))
+    else:
+        parameters.insert(0, flags.keyword("directory", flags.RunDirectory))
+    if step is P_TRUE:
+        parameters.insert(1, flags.keyword("exact", Exact, False))
+    parameters += context_parameters(step.context)
+    parameters.append(flags.keyword("redo", flags.Redo, False))
+    parameters.append(flags.keyword("defaults", flags.Defaults, False))
+    return with_signature(command, parameters, f"{step.description}\n\n{writes(step)}")
+
+
+def writes(step: Step[Any, Any]) -> str:
+    """Return a sentence that names the outputs of a step."""
+    names = [f"RUN/{name}" for name in step.outputs]
+    return f"Writes {' and '.join([', '.join(names[:-1]), names[-1]] if names[:-1] else names)}."
+
+
+def with_signature(command: Callable[..., None], parameters: list[inspect.Parameter], text: str) -> Callable[..., None]:
+    """Give a command the parameters that typer reads, and its help text."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = text
+    return command
+
+
+def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
+    """Return the parameters that set fields of the context of an execution."""
+    return [
+        flags.keyword(option, kind, default)
+        for name in names
+        for option, (kind, default) in flags.CONTEXT[name].items()
+    ]
+
+
+def context_from(arguments: dict[str, Any], logger: Any) -> Any:
+    """Return the context of an execution; its options are removed from the arguments.
+
+    Raises
+    ------
+    RunError
+        If options of Ray are given without Ray.
+    """
+    from probemap.runs.plan import Context
+    from probemap.workers import RayPool, parse_shard
+
+    engine, workers = arguments.pop("engine", "local"), arguments.pop("workers", 1)
+    gpus = arguments.pop("gpus_per_worker", 0.0)
+    if engine != "ray" and (workers > 1 or gpus):
+        raise RunError("--workers and --gpus-per-worker apply to Ray only", "add --engine ray")
+    shard = arguments.pop("shard", None)
+    return Context(
+        logger=logger,
+        device=arguments.pop("device", "auto"),
+        max_memory=arguments.pop("max_memory", None),
+        pool=RayPool(workers, gpus) if engine == "ray" else None,
+        shard=parse_shard(shard) if shard else None,
+    )
+
+
+def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given on the command line."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+for _step in (ANSWER, JUDGE, CAPTURE, ATTENTION, P_TRUE, MAP, RESAMPLE, ERRORS, CHOOSE, BASELINES):
+    app.command(_step.name, epilog=f"Example:  {_step.example}")(run_command(_step))
+
+
+@app.command("import-states", epilog="Example:  probemap import-states RUN EXTRACTED --layers 1,8,16,24")
+def import_states(
+    directory: flags.RunDirectory,
+    extracted: Annotated[
+        Path, typer.Argument(metavar="DIRECTORY", help="Directory of the .safetensors files that vLLM wrote.")
+    ],
+    layers: Annotated[str, typer.Option(help="vLLM's eagle_aux_hidden_state_layer_ids, in its order, with commas.")],
+    positions: Annotated[str | None, typer.Option(help="Token positions, as for `probemap capture`.")] = None,
+    redo: flags.Redo = False,
+) -> None:
+    """Import hidden states that vLLM extracted during generation, instead of capturing them.
+
+    Writes RUN/activations.
+    """
+    from probemap.runs.execution import run_step
+
+    options = given({"positions": positions})
+    with console_logger() as logger:
+        run_step(
+            CAPTURE,
+            open_run(directory),
+            context_from({}, logger),
+            redo=redo,
+            vllm=str(extracted),
+            vllm_layers=_integers(layers),
+            **options,
+        )
+
+
+@app.command(TRANSFER.name, epilog=f"Example:  {TRANSFER.example}")
+def transfer(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Run directories of one model; the first one receives the result."),
+    ],
+    redo: flags.Redo = False,
+) -> None:
+    """Evaluate the probe of each run on the answers of the others.
+
+    Writes transfer.json, transfer.csv, transfer.png and transfer.svg into the first run.
+    """
+    from probemap.runs.execution import run_step
+    from probemap.runs.steps.transfer import draw, figure_paths
+
+    runs = [open_run(directory) for directory in directories]
+    with console_logger() as logger:
+        others = tuple(str(run.path) for run in runs[1:])
+        run_step(TRANSFER, runs[0], context_from({}, logger), redo=redo, others=others)
+        if not all(path.exists() for path in figure_paths(runs[0])):
+            draw(runs[0])
+    print_table(runs[0].read_table("transfer"))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(item) for item in text.split(","))
+    except ValueError:
+        raise DataError(f"{text!r} is not a list of integers", "separate them with commas: 1,8,16") from None

@@ -1,0 +1,270 @@
+"""The steps of a run: name, outputs, options, dependencies, and the module that implements each.
+
+The command line, the tables in the documentation and ``run.json`` are generated from these values.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from probemap.runs.options import (
+    AnswerOptions,
+    AttentionOptions,
+    BaselinesOptions,
+    CaptureOptions,
+    ChooseOptions,
+    ErrorsOptions,
+    JudgeOptions,
+    MapOptions,
+    PlotOptions,
+    PTrueOptions,
+    ResampleOptions,
+    TransferOptions,
+)
+
+Options = TypeVar("Options")
+Facts = TypeVar("Facts")
+
+
+@dataclass(frozen=True)
+class NoFacts:
+    """Facts of a step that records none."""
+
+
+@dataclass(frozen=True)
+class AnswerFacts:
+    """The model that answered."""
+
+    model: str = ""
+    """Short name for figures."""
+    revision: str = ""
+    """Commit on the hub, or SHA-256 of the local files."""
+    dtype: str = ""
+    template: str = ""
+    """SHA-256 of the chat template; empty if there is none."""
+    frame: Literal["chat", "qa", "none", "given"] = "none"
+    """Prompt format: ``chat``, ``qa``, ``none``, or ``given`` for prompts that came with the answers."""
+
+
+@dataclass(frozen=True)
+class JudgeFacts:
+    """Agreement of a language model with the rules."""
+
+    judge: str = ""
+    """The language model; empty if the rules judged."""
+    same_verdicts: int | None = None
+    """Number of answers on which both give the same verdict."""
+    kappa: float | None = None
+    """Cohen's kappa; None if it is not defined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Generic[Options, Facts]):
+    """A step of a run."""
+
+    name: str
+    """Name in ``run.json``, and the words after ``probemap`` on the command line."""
+    description: str
+    """What the step does, in one sentence."""
+    summary: str
+    """Content of the outputs, for tables."""
+    example: str
+    """A command line that executes the step."""
+    outputs: tuple[str, ...]
+    """Files and directories in the run directory."""
+    options: type[Options]
+    requires: tuple[str, ...]
+    """Names of the steps whose outputs this step reads."""
+    module: str
+    """Module of `probemap.runs.steps` whose function ``plan(run, options, context)`` implements the step."""
+    facts: type[Facts] = NoFacts  # type: ignore[assignment]
+    traces: tuple[str, ...] = ()
+    """Paths whose existence shows that an unfinished step has written something; empty: `outputs`."""
+    side_outputs: tuple[str, ...] = ()
+    """Files that the step writes only under some options."""
+    context: tuple[str, ...] = ()
+    """Fields of `plan.Context` that the command line offers as options."""
+
+
+ANSWER = Step[AnswerOptions, AnswerFacts](
+    name="answer",
+    description="Answer the questions with the model.",
+    example="probemap answer rows.jsonl --model smollm2-135m --out RUN",
+    summary="answers of the model: token ids, text, log-probabilities",
+    outputs=("task.json", "answers.jsonl"),
+    options=AnswerOptions,
+    requires=(),
+    module="answer",
+    facts=AnswerFacts,
+    traces=("answers.jsonl",),
+    side_outputs=("during",),
+    context=("device", "max_memory", "pool"),
+)
+JUDGE = Step[JudgeOptions, JudgeFacts](
+    name="judge",
+    description="Grade the answers and locate the exact answers.",
+    example="probemap judge RUN --judge model --endpoint URL",
+    summary="verdict and exact answer of each answer",
+    outputs=("verdicts.jsonl",),
+    options=JudgeOptions,
+    requires=("answer",),
+    module="judge",
+    facts=JudgeFacts,
+    traces=("verdicts.jsonl", "disagreements.jsonl"),
+    side_outputs=("disagreements.jsonl",),
+)
+CAPTURE = Step[CaptureOptions, NoFacts](
+    name="capture",
+    description="Capture hidden states at the named token positions, at every layer.",
+    example="probemap capture RUN --positions last_q,exact_answer_last,-8..-1",
+    summary="hidden states of every layer at the named token positions",
+    outputs=("activations",),
+    options=CaptureOptions,
+    requires=("answer", "judge"),
+    module="capture",
+    traces=("activations/commits", "activations/where.json"),
+    context=("device", "max_memory", "shard", "pool"),
+)
+ATTENTION = Step[AttentionOptions, NoFacts](
+    name="attention",
+    description="Capture how much attention each token position receives, at every layer.",
+    example="probemap attention RUN",
+    summary="attention that each token position receives, at every layer",
+    outputs=("attention",),
+    options=AttentionOptions,
+    requires=("answer", "judge"),
+    module="attention",
+    traces=("attention/commits",),
+    context=("device",),
+)
+P_TRUE = Step[PTrueOptions, NoFacts](
+    name="p-true",
+    description="Ask the model whether its own answers are true, a baseline of the map.",
+    example="probemap p-true RUN",
+    summary="p(True): probability that the model assigns to its answer being true",
+    outputs=("p_true.jsonl",),
+    options=PTrueOptions,
+    requires=("answer",),
+    module="p_true",
+    context=("device",),
+)
+P_TRUE_EXACT = Step[PTrueOptions, NoFacts](
+    name="p-true --exact",
+    description="Ask the model whether its exact answers are true, a baseline of the map.",
+    example="probemap p-true RUN --exact",
+    summary="p(True) of the exact answer alone",
+    outputs=("p_true_exact.jsonl",),
+    options=PTrueOptions,
+    requires=("answer", "judge"),
+    module="p_true_exact",
+    context=("device",),
+)
+MAP = Step[MapOptions, NoFacts](
+    name="map",
+    description="Fit one probe per (layer, position) cell and evaluate the baselines.",
+    example="probemap map RUN --c auto --permutations 100 --redo",
+    summary="AUC of every cell with interval, band, n, and gain over the baselines",
+    outputs=("map.nc", "map.csv"),
+    options=MapOptions,
+    requires=("answer", "judge", "capture"),
+    module="map",
+    context=("pool",),
+)
+PLOT = Step[PlotOptions, NoFacts](
+    name="plot",
+    description="Draw maps, the difference of two maps, or curves.",
+    example="probemap plot RUN --value gain --out figure.pdf",
+    summary="the figure",
+    outputs=("map.png", "map.svg"),
+    options=PlotOptions,
+    requires=("map",),
+    module="plot",
+)
+RESAMPLE = Step[ResampleOptions, NoFacts](
+    name="resample",
+    description="Sample several answers to every question, for errors, choose and semantic entropy.",
+    example="probemap resample RUN --k 30 --temperature 1",
+    summary="several sampled answers to each question",
+    outputs=("resamples.jsonl",),
+    options=ResampleOptions,
+    requires=("answer",),
+    module="resample",
+    context=("device",),
+)
+ERRORS = Step[ErrorsOptions, NoFacts](
+    name="errors",
+    description="Classify errors by type, and predict the type from the states; needs `probemap resample`.",
+    example="probemap errors RUN",
+    summary="error type of each question (refuses, always correct, always incorrect, two competing answers, many "
+    "answers), and AUC of the probes that predict it",
+    outputs=("errors.json", "errors.csv", "kinds.jsonl"),
+    options=ErrorsOptions,
+    requires=("judge", "capture", "resample"),
+    module="errors",
+    traces=("errors.jsonl",),
+    side_outputs=("errors.jsonl",),
+)
+CHOOSE = Step[ChooseOptions, NoFacts](
+    name="choose",
+    description="Select one of several answers by the probe (best-of-n); needs `probemap resample`.",
+    example="probemap choose RUN",
+    summary="accuracy of the answer that the probe selects among the samples, against greedy, random and majority",
+    outputs=("choose.json", "choose.csv", "choices.jsonl"),
+    options=ChooseOptions,
+    requires=("judge", "capture", "resample"),
+    module="choose",
+)
+BASELINES = Step[BaselinesOptions, NoFacts](
+    name="baselines",
+    description="Rank all predictors of correctness on the same answers, from log-probabilities to probes.",
+    example="probemap baselines RUN",
+    summary="log-probabilities, p(True), semantic entropy and probes on the same answers, ranked",
+    outputs=("baselines.json", "baselines.csv"),
+    options=BaselinesOptions,
+    requires=("map", "p-true"),
+    module="baselines",
+)
+TRANSFER = Step[TransferOptions, NoFacts](
+    name="transfer",
+    description="Evaluate the probe of each run on the answers of the others.",
+    example="probemap transfer CITIES CAPITALS ARITHMETIC",
+    summary="AUC of one run's probe on another run's answers, and its gain over the logits",
+    outputs=("transfer.json", "transfer.csv"),
+    options=TransferOptions,
+    requires=("map",),
+    module="transfer",
+    traces=("transfer.jsonl",),
+    side_outputs=("transfer.jsonl", "transfer.png", "transfer.svg"),
+)
+
+STEPS: dict[str, Step[Any, Any]] = {
+    step.name: step
+    for step in (
+        ANSWER,
+        JUDGE,
+        CAPTURE,
+        ATTENTION,
+        P_TRUE,
+        MAP,
+        RESAMPLE,
+        ERRORS,
+        CHOOSE,
+        P_TRUE_EXACT,
+        BASELINES,
+        TRANSFER,
+    )
+}
+"""Name of a step to the step.  `PLOT` is not among them: figures are drawn anew each time and not recorded."""
+
+RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
+    "data": (ANSWER,),
+    "model": (ANSWER,),
+    "n": (ANSWER,),
+    "seed": (ANSWER, MAP),
+    "dtype": (ANSWER,),
+    "batch_size": (ANSWER, CAPTURE, P_TRUE),
+    "locator": (JUDGE,),
+    "positions": (CAPTURE,),
+    "site": (CAPTURE,),
+    "c": (MAP,),
+}
+"""Option of ``probemap run`` to the steps that it applies to.  Other options are given to the step itself."""

@@ -1,0 +1,182 @@
+"""The run directory: its lock, and the record of the steps that wrote its files.
+
+::
+
+    RUN/run.json          versions, and for each step its options and the hash of each input
+    RUN/task.json         the questions, and how they are asked and graded
+    RUN/answers.jsonl     the answers of the model, one per line             (answer)
+    RUN/verdicts.jsonl    verdict and exact answer of each answer            (judge)
+    RUN/opinions.jsonl    responses of a language model that judges or locates
+    RUN/disagreements.jsonl  answers on which that model and the rules differ, for manual labels
+    RUN/activations/      hidden states, one shard per block of answers      (capture)
+    RUN/attention/        attention weights at the probed tokens             (attention)
+    RUN/during/           states recorded during generation, until the capture step uses them
+    RUN/p_true.jsonl      p(True) of each answer                             (p-true)
+    RUN/map.nc, .csv      one AUC per cell                                   (map)
+    RUN/map.png, .svg     the figure                                         (plot)
+    RUN/resamples.jsonl   several sampled answers per question               (resample)
+    RUN/p_true_exact.jsonl  p(True) of each exact answer                     (p-true --exact)
+    RUN/errors.json, .csv, kinds.jsonl    the error taxonomy                 (errors)
+    RUN/choose.json, .csv, choices.jsonl  best-of-n                          (choose)
+    RUN/baselines.json, .csv              all predictors, ranked             (baselines)
+    RUN/transfer.json, .csv, .png, .svg   the generalisation matrix          (transfer)
+    RUN/errors.jsonl, transfer.jsonl      checkpoints of errors and transfer
+    RUN/earlier/          results that a step replaced
+
+A step never overwrites a result of other options or inputs: it reports what changed and the command that repeats the
+step; the old result moves to ``earlier/``.  Nothing is deleted.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from probemap.records import RunError
+from probemap.runs.definitions import Facts, Options, Step
+from probemap.runs.folder import Folder, step_command
+from probemap.runs.record import StepRecord, versions
+
+
+class RunDirectory(Folder):
+    """A run directory: its lock, and the record of its steps.
+
+    Parameters
+    ----------
+    path : str or Path
+        The directory; it need not exist yet.
+    """
+
+    @contextmanager
+    def locked(self, wait: float = 0) -> Iterator[None]:
+        """Lock the directory against other processes that would write to it; create it if it does not exist.
+
+        A directory that was created here and in which nothing was written is removed again after an error.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for another process to release the lock.
+
+        Raises
+        ------
+        RunError
+            If another process holds the lock, or `path` is a file or a directory with other content.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, not a directory", "choose a directory for the run")
+        created = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "run.json").exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
+            raise RunError(
+                f"{self.path} holds other files and is not a run directory", "choose a new directory for the run"
+            )
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=wait):
+                yield
+        except Timeout:
+            raise RunError(f"another probemap process is working in {self.path}", "wait until it ends") from None
+        finally:
+            if created and [p.name for p in self.path.iterdir()] in ([], [".lock"]):
+                (self.path / ".lock").unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def find_record(self, step: Step[Options, Facts]) -> StepRecord[Options, Facts] | None:
+        """Return the record of a step, or None if the step was never started.
+
+        Raises
+        ------
+        RunError
+            If ``run.json`` is damaged.
+        """
+        entry = self.run_json()["steps"].get(step.name)
+        return None if entry is None else StepRecord.from_json(step, entry, str(self.path / "run.json"))
+
+    def record(self, step: Step[Options, Facts]) -> StepRecord[Options, Facts]:
+        """Return the record of a step that was started.
+
+        Raises
+        ------
+        RunError
+            If the step was never started, or ``run.json`` is damaged.
+        """
+        record = self.find_record(step)
+        if record is None:
+            raise RunError(
+                f"{self.path} has no record of the step {step.name}", step_command(step.name, self.path, redo=False)
+            )
+        return record
+
+    def is_done(self, step: Step[Any, Any]) -> bool:
+        """Return True if the step is complete and its outputs exist."""
+        record = self.find_record(step)
+        return record is not None and record.done and all((self.path / name).exists() for name in step.outputs)
+
+    def begin(
+        self,
+        step: Step[Options, Facts],
+        options: Options,
+        inputs: Mapping[str, str],
+        *,
+        redo: bool,
+        log: Callable[[str], None],
+    ) -> bool:
+        """Record that a step starts; return False if it is already done with the same options and inputs.
+
+        Results of an unfinished execution with the same options and inputs are kept, so that it can resume.
+
+        Raises
+        ------
+        RunError
+            If the step has results of other options or inputs and `redo` is False.
+        """
+        before = self.find_record(step)
+        has_results = any((self.path / name).exists() for name in step.traces or step.outputs)
+        differences = before.differences(options, inputs) if before else []
+        if differences and has_results and not redo:
+            raise RunError(
+                f"{self.path / step.outputs[-1]} was made with other options or inputs: {'; '.join(differences)}",
+                f"{step_command(step.name, self.path)} repeats the step and moves the old result to "
+                f"{self.path / 'earlier'}; or use a new run directory",
+            )
+        done = self.is_done(step)
+        if differences or (redo and done):
+            self._set_aside(step, log)
+        elif done:
+            return False
+        resumes = before is not None and has_results and not differences and not before.done
+        facts = before.facts if before is not None and resumes else step.facts()
+        self._write(step, StepRecord(options, dict(inputs), done=False, facts=facts))
+        return True
+
+    def finish(self, step: Step[Any, Any], seconds: float) -> None:
+        """Record that a step is done."""
+        self._write(step, replace(self.record(step), done=True, seconds=round(seconds, 1)))
+
+    def note(self, step: Step[Options, Facts], facts: Facts) -> None:
+        """Record facts of a step that is running."""
+        self._write(step, replace(self.record(step), facts=facts))
+
+    def _write(self, step: Step[Options, Facts], record: StepRecord[Options, Facts]) -> None:
+        steps = {**self.run_json()["steps"], step.name: record.to_json()}
+        content = {"versions": versions(), "steps": steps}
+        self.write("run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def _set_aside(self, step: Step[Any, Any], log: Callable[[str], None]) -> None:
+        names = [name for name in (*step.outputs, *step.side_outputs) if (self.path / name).exists()]
+        if not names:
+            return
+        earlier = self.path / "earlier"
+        earlier.mkdir(exist_ok=True)
+        numbers = [int(p.name[:3]) for p in earlier.iterdir() if p.name[:3].isdigit()]
+        directory = earlier / f"{max(numbers, default=0) + 1:03d}-{step.name}"
+        directory.mkdir()
+        entry = self.run_json()["steps"].get(step.name, {})
+        (directory / "step.json").write_text(json.dumps(entry, indent=1), encoding="utf-8")
+        for name in names:
+            (self.path / name).rename(directory / name)
+        log(f"{', '.join(names)} moved to {directory}")

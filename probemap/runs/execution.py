@@ -1,0 +1,109 @@
+"""Execution of a step: lock, comparison with the record, resumption, ``--redo``."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+from importlib import import_module
+from typing import Any
+
+from probemap.records import RunError
+from probemap.runs.definitions import STEPS, Facts, Options, Step
+from probemap.runs.plan import Context, Plan
+from probemap.runs.run import Run
+
+_WAIT = 600.0
+"""Seconds to wait for other processes of a concurrent step, which hold the lock only for a moment."""
+
+
+def run_step(
+    step: str | Step[Any, Any],
+    run: Run,
+    context: Context = Context(),
+    *,
+    redo: bool = False,
+    defaults: bool = False,
+    **options: Any,
+) -> None:
+    """Execute a step on a run; a step that is done is left as it is, an interrupted one resumes.
+
+    Parameters
+    ----------
+    step : str or Step
+        Name of a step (a key of `STEPS`), or the step.
+    run : Run
+        The run directory.
+    context : Context
+        Logger, device and workers.
+    redo : bool
+        Repeat the step; the old result moves to ``earlier/`` in the run directory.
+    defaults : bool
+        Options that are not given take their defaults, not the values that the run directory records.
+    **options
+        Options of the step (fields of ``step.options``).  An option that is not given keeps the value that the run
+        directory records, or else its default.
+
+    Raises
+    ------
+    RunError
+        If the step was executed with other options or inputs and `redo` is False, an input is missing, an option
+        does not exist, or another process is working in the directory.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import probemap
+    >>> probemap.run_step("answer", probemap.Run(tempfile.mkdtemp()), data="cities")
+    Traceback (most recent call last):
+        ...
+    probemap.records.RunError: the step answer needs a value for model
+    hint: give --model, or model=...
+    """
+    step = STEPS[step] if isinstance(step, str) else step
+    implementation = import_module(f"probemap.runs.steps.{step.module}")
+    for prerequisite in getattr(implementation, "prerequisites", lambda run: ())(run):
+        run_step(prerequisite, run, context)
+    concurrent = context.shard is not None
+    if concurrent and redo:
+        raise RunError(
+            "--redo would move the shards of other processes to earlier/",
+            "use --redo without --shard, or a new run directory",
+        )
+    with run.locked(_WAIT if concurrent else 0):
+        plan: Plan[Any] = implementation.plan(run, resolve_options(step, run, options, defaults), context)
+        if not run.begin(step, plan.options, plan.inputs, redo=redo, log=context.logger.log):
+            return
+        started = time.monotonic()
+        if not concurrent:
+            plan.execute()
+            run.finish(step, time.monotonic() - started)
+            return
+    if plan.execute():
+        with run.locked(_WAIT):
+            run.finish(step, time.monotonic() - started)
+
+
+def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, Any], defaults: bool = False) -> Options:
+    """Return the options of a step: the given ones, then those that the run directory records, then the defaults.
+
+    With `defaults` the recorded ones are ignored.
+
+    Raises
+    ------
+    RunError
+        If an option does not exist, or one without a default is missing.
+    """
+    defined = fields(step.options)  # type: ignore[arg-type]
+    if unknown := sorted(set(given) - {field.name for field in defined}):
+        raise RunError(
+            f"the step {step.name} has no option {unknown[0]!r}",
+            f"its options are {', '.join(field.name for field in defined)}",
+        )
+    record = None if defaults else run.find_record(step)
+    if record is not None:
+        return replace(record.options, **given)  # type: ignore[type-var]
+    required = (f.name for f in defined if f.default is MISSING and f.default_factory is MISSING)
+    if missing := [name for name in required if name not in given]:
+        raise RunError(
+            f"the step {step.name} needs a value for {missing[0]}", f"give --{missing[0]}, or {missing[0]}=..."
+        )
+    return step.options(**given)

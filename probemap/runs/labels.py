@@ -1,0 +1,109 @@
+"""Manual labels: applied to judgements, and requested where a language model and the rules disagree."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probemap.grading.locate import find_words, token_span
+from probemap.records import Answer, DataError, Judgement, Span, Task
+from probemap.tasks.supplied import ManualLabel
+
+
+def apply_labels(
+    answers: Sequence[Answer], judgements: Sequence[Judgement], labels: Mapping[str, ManualLabel]
+) -> list[Judgement]:
+    """Return the judgements with the manual labels in place of the verdicts and exact answers that they name.
+
+    Raises
+    ------
+    DataError
+        If an exact answer does not occur in its answer.
+    """
+    return [
+        _apply(answer, judgement, labels[answer.id]) if answer.id in labels else judgement
+        for answer, judgement in zip(answers, judgements, strict=True)
+    ]
+
+
+def _apply(answer: Answer, judgement: Judgement, label: ManualLabel) -> Judgement:
+    span, reason = judgement.span, judgement.no_span
+    if label.exact_answer is not None and label.exact_answer != (span.text if span else ""):
+        span, reason = span_of_words(answer, label.exact_answer), "" if label.exact_answer else "none, by manual label"
+    return Judgement(judgement.id, label.verdict, span, reason)
+
+
+def span_of_words(answer: Answer, words: str) -> Span | None:
+    """Return the tokens of an answer that hold the words, or None for no words.
+
+    Raises
+    ------
+    DataError
+        If the words do not occur in the answer.
+    """
+    if not words:
+        return None
+    final = answer.final
+    characters = find_words(final.text, words)
+    if characters is None:
+        raise DataError(
+            f"the exact answer {words[:60]!r} does not occur in the answer of {answer.id!r}",
+            "copy it literally from the answer, or write null",
+        )
+    return token_span(final, *characters)
+
+
+def disagreements(
+    task: Task,
+    answers: Sequence[Answer],
+    by_rules: Sequence[Judgement],
+    by_model: Sequence[Judgement],
+    judgements: Sequence[Judgement],
+    *,
+    verdicts: bool,
+    spans: bool,
+) -> list[dict[str, Any]]:
+    """Return the answers on which rules and model differ, each as a row in which a person may decide.
+
+    Parameters
+    ----------
+    by_rules, by_model, judgements : sequence of Judgement
+        Judgements of the rules, of the model, and in effect.
+    verdicts, spans : bool
+        Whether the verdicts and the exact answers of the model are in effect; only these are compared.
+    """
+    spans = spans and task.kind != "open"  # for open questions the rules locate nothing
+    return [
+        {
+            "id": answer.id,
+            "question": example.question,
+            "accepted": list(example.answers),
+            "answer": answer.final.text,
+            "rules": {**_label(rules), "reason": rules.verdict.reason},
+            "model": {**_label(model), "reason": model.verdict.reason},
+            **_label(judgement),
+        }
+        for example, answer, rules, model, judgement in zip(
+            task.examples, answers, by_rules, by_model, judgements, strict=True
+        )
+        if (verdicts and rules.verdict.correct != model.verdict.correct) or (spans and _range(rules) != _range(model))
+    ]
+
+
+def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """Return Cohen's kappa (Cohen 1960) of pairs of verdicts; None if all verdicts are the same."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({verdict for pair in pairs for verdict in pair}) < 2:
+        return None
+    first, second = zip(*pairs, strict=True)
+    return float(cohen_kappa_score(first, second))
+
+
+def _label(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "correct": judgement.verdict.correct,
+        "exact_answer": judgement.span.text if judgement.span else None,
+    }
+
+
+def _range(judgement: Judgement) -> tuple[int, int] | None:
+    return (judgement.span.start, judgement.span.stop) if judgement.span else None

@@ -1,0 +1,146 @@
+"""Judgements of a run's answers and samples, by rules or by a language model whose responses are kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from probemap.grading.locate import LOCATORS, LocatorFactory, locate_answer, paper_locator
+from probemap.grading.rules import grade, grade_answer, possible_answers
+from probemap.logger import SILENT, Logger
+from probemap.records import Answer, Judgement, JudgeResponse, Task, Verdict
+from probemap.runs.definitions import JUDGE
+from probemap.runs.options import JudgeOptions
+from probemap.runs.plan import Context
+from probemap.runs.run import Run
+
+if TYPE_CHECKING:  # torch takes seconds to import; the rules do not need it
+    from probemap.grading.llm import LLMJudge
+
+
+def judgements_of(
+    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorFactory, paper: bool = False
+) -> list[Judgement]:
+    """Return verdicts with the exact answers that `find` locates.
+
+    Parameters
+    ----------
+    paper : bool
+        Use the locator of the paper, which depends on the verdict, and `find` where it has no effect.
+    """
+    judgements = []
+    for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):
+        locator = find(possible_answers(task, example))
+        if paper:
+            locator = paper_locator(example, verdict.correct, locator)
+        judgements.append(Judgement(answer.id, verdict, *locate_answer(task, example, answer, locator)))
+    return judgements
+
+
+@dataclass(frozen=True)
+class ModelJudge:
+    """A language model that judges and locates; its responses are kept in ``opinions.jsonl``."""
+
+    run: Run
+    judge: "LLMJudge"
+    logger: Logger
+    responses: list[JudgeResponse] = field(default_factory=list)
+    """All responses so far; new ones are appended."""
+
+    @property
+    def name(self) -> str:
+        """Name of the model, with its revision or address."""
+        return self.judge.name
+
+    def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
+        """Return the verdict of each answer; a verdict that came with the answer has priority."""
+        from probemap.grading.llm import grading_task, parse_verdict
+
+        pairs = [(e, a) for e, a in zip(task.examples, answers, strict=True) if a.verdict is None]
+        responses = self._responses(grading_task([e for e, _ in pairs], [a for _, a in pairs]))
+        return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id]))
+
+    def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorFactory:
+        """Return a locator that uses what the model extracts from these answers."""
+        from probemap.grading.llm import extract_locator, extraction_task
+
+        responses = self._responses(extraction_task(task.examples, answers))
+        pairs = zip(task.examples, answers, strict=True)
+        return extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
+
+    def _responses(self, requests: Task) -> dict[str, str]:
+        """Return the response to each request by id; only requests without a kept response are sent."""
+        from probemap.grading.llm import new_responses, responses_by_id
+
+        n_new = 0
+        for batch in new_responses(self.judge, requests, self.responses):
+            if not n_new:
+                self.logger.log(f"requesting {requests.name} from {self.name}: {len(requests.examples)} texts in all")
+            self.run.append_judge_responses(batch)
+            self.responses.extend(batch)
+            n_new += len(batch)
+            self.logger.progress(requests.name, n_new, len(requests.examples))
+        return responses_by_id(self.judge, requests, self.responses)
+
+
+def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
+    """Return the language model of the options: the one behind the server, or the one that answered."""
+    from probemap.grading.llm import endpoint_judge, model_judge
+
+    log = context.logger.log
+    if (server := options.server) is not None:
+        judge = endpoint_judge(server, log=log)
+    else:
+        judge = model_judge(run.loader(context.device, max_memory=context.max_memory).load(context.models), log=log)
+    return ModelJudge(run, judge, context.logger, run.read_judge_responses())
+
+
+def judge_by_model(
+    model: ModelJudge,
+    task: Task,
+    answers: Sequence[Answer],
+    *,
+    verdicts: bool,
+    find: LocatorFactory | None,
+    paper: bool = False,
+) -> list[Judgement]:
+    """Return the judgements of a language model.
+
+    Parameters
+    ----------
+    verdicts : bool
+        The model judges; otherwise the rules do.
+    find : LocatorFactory or None
+        None: the model locates.
+    """
+    judged = model.verdicts(task, answers) if verdicts else grade(task, answers)
+    return judgements_of(task, answers, judged, find or model.locator(task, answers), paper)
+
+
+def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
+    """Return a function that judges and locates other answers in the same way as the answers of the run.
+
+    Manual labels do not apply to them.  Responses of a language model are kept with those for the run.
+
+    Raises
+    ------
+    RunError
+        If the exact answers of the run depend on the verdicts (paper locator).
+    """
+    run.refuse_paper_locator()
+    options = run.record(JUDGE).options
+    find = None if options.locator == "model" else LOCATORS[options.locator]
+    if find is not None and options.judge == "rules":
+        return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), find)
+    model = run_judge(run, options, context)
+    context.logger.log(f"requesting judgements of the samples from {model.name}, as far as they are not kept already")
+    model = replace(model, logger=SILENT)
+
+    def judge_samples(task: Task, answers: Sequence[Answer]) -> list[Judgement]:
+        verdicts = model.verdicts(task, answers) if options.judge == "model" else _rule_verdicts(task, answers)
+        return judgements_of(task, answers, verdicts, find or model.locator(task, answers))
+
+    return judge_samples
+
+
+def _rule_verdicts(task: Task, answers: Sequence[Answer]) -> list[Verdict]:
+    return [grade_answer(task, example, answer) for example, answer in zip(task.examples, answers, strict=True)]

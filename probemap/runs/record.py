@@ -1,0 +1,101 @@
+"""``run.json``: for each step the options, the hash of each input, and what the step found out about the model.
+
+::
+
+    {"versions": {"probemap": "0.1.0", …},
+     "steps": {"map": {"options": {…}, "inputs": {"verdicts.jsonl": HASH, …}, "done": true, "facts": {}}}}
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Generic
+
+from pydantic import TypeAdapter, ValidationError
+
+from probemap.records import RunError
+from probemap.runs.definitions import Facts, Options, Step
+from probemap.runs.options import is_recorded
+
+_PACKAGES = ("probemap", "torch", "transformers", "numpy", "scikit-learn", "zarr", "xarray")
+
+
+@dataclass(frozen=True)
+class StepRecord(Generic[Options, Facts]):
+    """Record of one execution of a step."""
+
+    options: Options
+    """The options in effect, defaults resolved."""
+    inputs: dict[str, str]
+    """Hash of each input by name."""
+    done: bool
+    """False while the step runs, and after an interruption."""
+    facts: Facts
+    """What the step found out, e.g. the revision of the model."""
+    seconds: float | None = None
+    """Duration; None until the step is done."""
+
+    def differences(self, options: Options, inputs: Mapping[str, str]) -> list[str]:
+        """Return what differs from the given options and inputs, one phrase each."""
+        before, now = _json(self.options), _json(options)
+        return [
+            f"{name} was {_brief(before.get(name))}, now {_brief(value)}"
+            for name, value in now.items()
+            if before.get(name) != value
+        ] + [f"its input changed ({name})" for name, value in inputs.items() if self.inputs.get(name) != value]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry of ``run.json``."""
+        entry = {
+            "options": _json(self.options),
+            "inputs": self.inputs,
+            "done": self.done,
+            "facts": _json(self.facts),
+        }
+        return entry if self.seconds is None else {**entry, "seconds": self.seconds}
+
+    @classmethod
+    def from_json(cls, step: Step[Options, Facts], entry: Mapping[str, Any], path: str) -> "StepRecord[Options, Facts]":
+        """Return the record in an entry of the ``run.json`` at `path`.
+
+        Raises
+        ------
+        RunError
+            If a field is missing or has the wrong type.
+        """
+        try:
+            return cls(
+                options=_parse(step.options, entry["options"]),
+                inputs=_parse(dict[str, str], entry["inputs"]),
+                done=_parse(bool, entry["done"]),
+                facts=_parse(step.facts, entry["facts"]),
+                seconds=_parse(float | None, entry.get("seconds")),
+            )
+        except (ValidationError, KeyError, TypeError, AttributeError) as error:
+            problem = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+            raise RunError(
+                f"{path} is damaged: step {step.name}: {problem}", "restore the file, or use a new run directory"
+            ) from None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def _parse(kind: Any, value: Any) -> Any:
+    return TypeAdapter(kind).validate_python(value)
+
+
+def _json(value: Any) -> dict[str, Any]:
+    """Return a dataclass as JSON values, without the options that are not recorded."""
+    recorded = {name: item for name, item in asdict(value).items() if is_recorded(type(value), name)}
+    content: dict[str, Any] = json.loads(json.dumps(recorded))
+    return content
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,118 @@
+"""The samples of a run: several answers per question, judged and located like the answers of the run."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from probemap.grading.rules import REFUSAL
+from probemap.records import Answer, Example, Judgement, RunError, Task
+from probemap.runs.definitions import RESAMPLE
+from probemap.runs.folder import step_command
+from probemap.runs.graded import GradedAnswers
+from probemap.runs.llm_judge import judge_of
+from probemap.runs.plan import Context
+from probemap.runs.run import Run
+from probemap.studies.error_types import SampledQuestion
+from probemap.studies.semantics import meanings
+
+FILE = "resamples.jsonl"
+
+_QUESTIONS_IN_MEMORY = 64
+"""Questions whose samples are in memory at the same time."""
+
+
+@dataclass(frozen=True)
+class QuestionSamples:
+    """A question with its samples."""
+
+    example: Example
+    answers: list[Answer]
+    judgements: list[Judgement]
+
+    def summary(self, task: Task) -> SampledQuestion:
+        """Return verdicts, meanings and refusals of the samples."""
+        meaning, contents = meanings(task, self.example, self.answers, self.judgements)
+        verdicts = [judgement.verdict for judgement in self.judgements]
+        # The verdict decides what a refusal is; the rule is used only where the verdict is undecided.
+        contents = [
+            "refusal" if verdict == REFUSAL else "answer" if verdict.correct is not None else content
+            for verdict, content in zip(verdicts, contents, strict=True)
+        ]
+        return SampledQuestion(self.example.id, tuple(v.correct for v in verdicts), tuple(meaning), tuple(contents))
+
+
+def sample_id(name: str, sample: int) -> str:
+    """Return the id of a sample: the id of its question, and its number from 0."""
+    return f"{name}#{sample}"
+
+
+def samples_per_question(run: Run) -> int:
+    """Return the number of samples of each question.
+
+    Raises
+    ------
+    RunError
+        If the resample step is not done, or the answers have changed since.
+    """
+    if not run.is_done(RESAMPLE):
+        raise RunError(
+            f"{run.path} holds no samples, or not all of them",
+            f"{step_command('resample', run.path, redo=False)} draws them",
+        )
+    run.check_inputs(RESAMPLE, "the samples were drawn", "draws new samples and keeps the old ones")
+    return run.record(RESAMPLE).options.k
+
+
+def each_question(
+    run: Run, task: Task, rows: Sequence[int] | None = None, context: Context = Context()
+) -> Iterator[QuestionSamples]:
+    """Yield questions with their samples.
+
+    Parameters
+    ----------
+    rows : sequence of int, optional
+        Indices of the questions; default: all, in order.
+
+    Raises
+    ------
+    RunError
+        As for `samples_per_question`; or if the samples are damaged or cannot be judged.
+    """
+    k = samples_per_question(run)
+    if n_without := sum(not example.answers for example in task.examples):
+        raise RunError(
+            f"{n_without} questions have no accepted answers, so that their samples cannot be judged",
+            "add `answers` to the questions; verdicts that came with the answers do not apply to samples",
+        )
+    judge, file = judge_of(run, context), run.read_answers(FILE, "resample")
+    selected = task.examples if rows is None else [task.examples[row] for row in rows]
+    for start in range(0, len(selected), _QUESTIONS_IN_MEMORY):
+        examples = selected[start : start + _QUESTIONS_IN_MEMORY]
+        per_sample = [replace(e, id=sample_id(e.id, sample)) for e in examples for sample in range(k)]
+        try:
+            answers = list(file.in_order([e.id for e in per_sample]))
+        except KeyError as error:
+            raise RunError(
+                f"{run.path / FILE} holds no sample {error}", f"{step_command('resample', run.path)} draws new samples"
+            ) from None
+        judgements = judge(replace(task, examples=tuple(per_sample)), answers)
+        context.logger.progress("samples judged", (start + len(examples)) * k, len(selected) * k)
+        for number, example in enumerate(examples):
+            block = slice(number * k, (number + 1) * k)
+            yield QuestionSamples(example, answers[block], judgements[block])
+
+
+def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
+    """Return a sentence if verdicts of the run are not those that the samples would get; empty otherwise.
+
+    Verdicts that came with the answers and manual labels do not apply to samples.
+    """
+    judgements = judge_of(run)(graded.task, graded.answers)
+    n_different = sum(
+        a.verdict.correct != b.verdict.correct for a, b in zip(judgements, graded.judgements, strict=True)
+    )
+    if not n_different:
+        return ""
+    return (
+        f"Note: the verdicts on {n_different} of the {len(graded.answers)} answers of the run are manual labels or "
+        "came with the answers, and differ from the verdicts that the judge of the samples gives."
+    )

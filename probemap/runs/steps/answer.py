@@ -1,0 +1,107 @@
+"""The answer step: the model answers the questions."""
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probemap.models.loading import Loader
+from probemap.records import RunError, Task, TextAnswer
+from probemap.runs.definitions import ANSWER, AnswerFacts
+from probemap.runs.options import AnswerOptions
+from probemap.runs.plan import Context, Plan
+from probemap.runs.run import Run
+
+if TYPE_CHECKING:  # torch and transformers take seconds to import; only the execution needs them
+    from probemap.runs.engines import Engine
+
+
+def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptions]:
+    """Plan to write ``task.json`` and ``answers.jsonl``.
+
+    Raises
+    ------
+    DataError, RunError
+        If the questions or the supplied answers cannot be used, or options exclude each other.
+    """
+    from probemap.tasks.loading import fingerprint, load_task
+    from probemap.tasks.supplied import read_text_answers
+
+    options = replace(options, data=str(options.data), model=str(options.model))
+    _check(options, context)
+    task = load_task(options.data, n=options.n, seed=options.seed, require_answers=options.answers is None)
+    if options.prompt is not None:
+        task = replace(task, prompt=options.prompt)
+    if options.max_new_tokens is not None:
+        task = replace(task, max_new_tokens=options.max_new_tokens)
+    supplied: list[TextAnswer] | None = None
+    inputs = {"questions": fingerprint(task)}
+    if options.answers is not None:
+        path = Path(options.answers)
+        supplied, n_unmatched = read_text_answers(path, task)
+        inputs["answers"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        if n_unmatched:
+            context.logger.log(f"{n_unmatched} rows of {path} match none of the {len(supplied)} questions")
+    resolved = replace(options, prompt=task.prompt, max_new_tokens=task.max_new_tokens, answers=options.answers)
+    return Plan(options=resolved, inputs=inputs, execute=partial(_execute, run, task, resolved, supplied, context))
+
+
+def _check(options: AnswerOptions, context: Context) -> None:
+    _ = options.server  # a URL with a password is rejected before anything is recorded
+    if options.answers is not None and options.endpoint is not None:
+        raise RunError("answers from a file and from a server exclude each other", "give --answers or --endpoint")
+    if context.pool is not None and options.endpoint is not None:
+        raise RunError(
+            "Ray workers cannot be used with answers from a server", "use --engine ray with `probemap capture` only"
+        )
+    if options.inline is not None and (options.answers is not None or options.endpoint is not None):
+        raise RunError(
+            "--one-pass records states during generation, but the model does not generate here", "omit --one-pass"
+        )
+
+
+def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAnswer] | None, context: Context) -> bool:
+    from probemap.workers import worker_pool
+
+    loader = Loader(
+        name=options.model,
+        revision=options.revision,
+        device=context.device,
+        dtype=options.dtype,
+        quantize=options.quantize,
+        max_memory=context.max_memory,
+    )
+    make = partial(_make_engine, loader, task, options, supplied, run.inline_states, context.for_workers)
+    with worker_pool(make, context.pool) as workers:
+        plan = workers.plan()
+        run.check_weights(plan, ("revision", "dtype"))
+        run.write_task(task)
+        run.note(
+            ANSWER,
+            AnswerFacts(
+                model=plan.label, revision=plan.revision, dtype=plan.dtype, template=plan.template, frame=plan.frame
+            ),
+        )
+        first = run.count_complete_batches(plan.sizes)
+        n_done = sum(plan.sizes[:first])
+        if n_done:
+            context.logger.log(f"{n_done} of {len(task.examples)} answers exist already")
+        for batch in workers.each(range(first, len(plan.sizes))):
+            run.append_answers(batch)
+            n_done += len(batch)
+            context.logger.progress("answers", n_done, len(task.examples))
+    return True
+
+
+def _make_engine(
+    loader: Loader,
+    task: Task,
+    options: AnswerOptions,
+    supplied: list[TextAnswer] | None,
+    inline_states: Path,
+    context: Context,
+) -> "Engine":
+    from probemap.runs.engines import engine
+
+    return engine(loader.load(context.models), task, options, supplied, context.logger.log, inline_states)

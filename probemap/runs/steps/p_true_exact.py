@@ -1,0 +1,27 @@
+"""The p-true step for the exact answers alone."""
+
+from probemap.records import RunError
+from probemap.runs.options import PTrueOptions
+from probemap.runs.plan import Context, Plan
+from probemap.runs.run import Run
+from probemap.runs.steps.p_true import plan_for
+
+
+def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:
+    """Plan to write ``p_true_exact.jsonl``.
+
+    Raises
+    ------
+    RunError
+        If no answer has an exact answer.
+    """
+    graded = run.graded
+    statements = [
+        (example, span.text) for example, span in zip(graded.task.examples, graded.spans, strict=True) if span
+    ]
+    if not statements:
+        raise RunError(
+            "no answer has an exact answer", "p(True) of exact answers needs them; see `probemap judge --locator`"
+        )
+    inputs = run.input_hashes("task.json", "answers.jsonl", "verdicts.jsonl")
+    return plan_for(run, statements, inputs, options, context, exact=True)

@@ -1,0 +1,24 @@
+"""Input hashes and output files that the studies share."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from probemap.runs.run import Run
+from probemap.tables import Table
+
+if TYPE_CHECKING:  # torch takes seconds to import; only the execution of a study needs it
+    from probemap.activations.store import ActivationStore
+
+
+def study_inputs(run: Run, store: "ActivationStore") -> dict[str, str]:
+    """Return the hashes of the inputs of a study that fits probes to states and uses samples."""
+    hashes = run.input_hashes("task.json", "verdicts.jsonl", "resamples.jsonl")
+    return {**hashes, "activations": store.content_hash()}
+
+
+def write_table(run: Run, study: str, table: Table, note: str = "") -> None:
+    """Write ``STUDY.csv`` and ``STUDY.json``, with `note` as a last sentence if it is not empty."""
+    if note:
+        table = replace(table, words=(*table.words, note))
+    run.write(f"{study}.csv", table.to_csv())
+    run.write(f"{study}.json", table.to_json())
