@@ -15,6 +15,7 @@ from probemap.logger import Logger
 from probemap.models.model import Model
 from probemap.records import Answer, StoreError
 from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
 from probemap.runs.verify import recompute
 

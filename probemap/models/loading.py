@@ -1,7 +1,7 @@
 """How to load a model or reach a server, described before torch is imported."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
 from probemap.records import RunError
@@ -57,3 +57,14 @@ class Endpoint:
         """Raises RunError: the URL holds a password, which would be written into the run folder."""
         if "@" in urlsplit(self.url).netloc:
             raise RunError("the server's URL holds a user or a password", "set OPENAI_API_KEY, and leave it out")
+
+
+class Weights(Protocol):
+    """Identity of the weights: a loaded model, or a description of one."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...

@@ -7,9 +7,9 @@ that the directory holds now.
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from probemap.models.loading import Loader
+from probemap.models.loading import Loader, Weights
 from probemap.positions import Indices, digest
 from probemap.records import Answer, Example, Judgement, RunError, Span, StoreError, Task, Verdict
 from probemap.runs.answer_file import AnswerFile
@@ -24,17 +24,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; only the methods that need i
     from probemap.maps.probe_map import ProbeMap
 
 _P_TRUE_ADDED_LATER = ("p_true.jsonl", "")
-
-
-class Weights(Protocol):
-    """Identity of the weights: a loaded model, or a description of one."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def revision(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
 
 
 class Run(RunDirectory):
