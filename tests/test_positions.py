@@ -122,16 +122,16 @@ def test_positions_of_the_user_are_not_default_positions(monkeypatch: pytest.Mon
 
 
 def test_token_indices_accepts_positions_of_the_user() -> None:
-    own: dict[str, Any] = {
+    rules: dict[str, Any] = {
         "last_q": POSITIONS["last_q"],
         "first_prompt": lambda answer, span: 0,
         "exact_middle": lambda answer, span: span and (span.start + span.stop) // 2,
         "far": lambda answer, span: 99,
     }
-    np.testing.assert_array_equal(token_indices([ANSWER] * 2, [SPAN, None], own), [[3, 0, 8, -1], [3, 0, -1, -1]])
-    assert resolve("exact_middle", ANSWER, SPAN, positions=own) == 8
-    assert resolve("-1", ANSWER, SPAN, positions=own) == 10
-    assert positions_by_token(own, ANSWER, SPAN) == {3: ["last_q"], 0: ["first_prompt"], 8: ["exact_middle"]}
+    np.testing.assert_array_equal(token_indices([ANSWER] * 2, [SPAN, None], rules), [[3, 0, 8, -1], [3, 0, -1, -1]])
+    assert resolve("exact_middle", ANSWER, SPAN, positions=rules) == 8
+    assert resolve("-1", ANSWER, SPAN, positions=rules) == 10
+    assert positions_by_token(rules, ANSWER, SPAN) == {3: ["last_q"], 0: ["first_prompt"], 8: ["exact_middle"]}
 
 
 def test_positions_of_the_user_are_checked() -> None:

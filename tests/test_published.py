@@ -184,7 +184,7 @@ def test_adapt_rows_drops_repeated_questions() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_adapt_rows_rejects_rows_of_other_data_sets(name: str) -> None:
+def test_adapt_rows_rejects_foreign_rows(name: str) -> None:
     for row in ({"colour": "red"}, {}, {"question": 3, "answer": None}, "text", None):
         with pytest.raises(DataError, match=rf"row 1 is not a row of {name}|no row of {name} can be used"):
             adapt_rows(name, [row])  # type: ignore[list-item]
