@@ -342,7 +342,7 @@ def spoken(
     if probe:
         answers = [said.answer for said in scorer.speak(examples, wanted)]
     else:
-        answers, _ = generate_batch(scorer.model, wanted, frame=scorer.provenance.frame)
+        answers, _ = generate_batch(scorer.model, wanted, prompt_format=scorer.provenance.frame)
     return answers, time.perf_counter() - started
 
 

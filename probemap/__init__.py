@@ -27,7 +27,7 @@ _MODULE_OF = {
     "TASKS": "tasks.builtin",
     "load_task": "tasks.loading",
     "load_model": "models.model",
-    "generate_answers": "models.generate",
+    "ask": "models.ask",
     "ActivationStore": "activations.store",
     "Activations": "activations.capture",
     "capture": "activations.capture",

@@ -61,26 +61,26 @@ def tiny(family: str) -> Model:
 
 
 def some_answers(model: Model, n: int = 9) -> list[Answer]:
-    """Answers of random tokens, of many lengths."""
-    draw = np.random.default_rng(0)
-    size = len(model.tokenizer)
-    made = []
+    """Return answers of random tokens, of various lengths."""
+    rng = np.random.default_rng(0)
+    vocabulary_size = len(model.tokenizer)
+    answers = []
     for i in range(n):
-        prompt, said = int(draw.integers(3, 30)), int(draw.integers(3, 12))
-        ids = tuple(int(t) for t in draw.integers(5, size, prompt + said))
-        made.append(
+        n_prompt, n_produced = int(rng.integers(3, 30)), int(rng.integers(3, 12))
+        token_ids = tuple(int(t) for t in rng.integers(5, vocabulary_size, n_prompt + n_produced))
+        answers.append(
             Answer(
                 id=f"a{i}",
                 prompt="",
                 text="",
-                token_ids=ids,
-                n_prompt=prompt,
-                offsets=((0, 0),) * len(ids),
-                logprobs=(-1.0,) * said,
+                token_ids=token_ids,
+                n_prompt=n_prompt,
+                offsets=((0, 0),) * len(token_ids),
+                logprobs=(-1.0,) * n_produced,
                 stopped=True,
             )
         )
-    return made
+    return answers
 
 
 def fill(

@@ -1,4 +1,4 @@
-"""Batches hold similar lengths, keep to their budget, and are halved where memory runs out."""
+"""Batches have similar lengths, observe their limits, and are halved when memory runs out."""
 
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ from probemap.models.model import Model
 from probemap.positions import token_indices
 
 
-def test_batches_are_made_of_similar_lengths_the_longest_first() -> None:
+def test_batches_have_similar_lengths_the_longest_first() -> None:
     assert batches([3, 9, 3, 5, 9], 2) == [[1, 4], [3, 0], [2]]
     assert batches([], 4) == []
     assert batches([3, 9, 3, 5, 9], 4, batch_tokens=10) == [[1], [4], [3, 0], [2]]
-    assert batches([50], 4, batch_tokens=10) == [[0]], "one row may hold more"
+    assert batches([50], 4, batch_tokens=10) == [[0]], "a single row may exceed the limit"
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 9), st.integers(1, 200))
-def test_every_row_is_in_one_batch_and_no_batch_is_too_large(lengths: list[int], size: int, tokens: int) -> None:
-    made = batches(lengths, size, tokens)
-    assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
-    for batch in made:
+def test_batches_contain_every_row_once_and_observe_the_limits(lengths: list[int], size: int, tokens: int) -> None:
+    plan = batches(lengths, size, tokens)
+    assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
+    for batch in plan:
         assert len(batch) <= size
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= tokens
 
@@ -38,60 +38,58 @@ def test_every_row_is_in_one_batch_and_no_batch_is_too_large(lengths: list[int],
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
 )
-def test_rows_are_halved_until_they_fit(error: Exception) -> None:
-    tried: list[int] = []
-    told: list[str] = []
+def test_run_with_halving_halves_until_the_rows_fit(error: Exception) -> None:
+    sizes: list[int] = []
+    messages: list[str] = []
 
-    def work(rows: list[int]) -> list[int]:
-        tried.append(len(rows))
+    def run(rows: list[int]) -> list[int]:
+        sizes.append(len(rows))
         if len(rows) > 8 or 13 in rows:
             raise error
         return [10 * i for i in rows]
 
-    made = list(run_with_halving(list(range(32)), work, told.append))
-    assert [i for rows, _ in made for i in rows] == list(range(32)), "in order, all of them"
-    assert all(values == [10 * i for i in rows] for rows, values in made if values is not None)
-    assert [rows for rows, values in made if values is None] == [[13]], "not even alone"
-    assert tried[:3] == [32, 16, 8]
-    assert told[0] == "32 rows at once do not fit the memory: trying 16"
+    results = list(run_with_halving(list(range(32)), run, messages.append))
+    assert [i for rows, _ in results for i in rows] == list(range(32)), "all rows, in order"
+    assert all(values == [10 * i for i in rows] for rows, values in results if values is not None)
+    assert [rows for rows, values in results if values is None] == [[13]], "a single row exceeds the memory"
+    assert sizes[:3] == [32, 16, 8]
+    assert messages[0] == "a batch of 32 rows does not fit the memory: trying 16"
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
-    def work(rows: list[int]) -> None:
+def test_run_with_halving_raises_other_errors() -> None:
+    def run(rows: list[int]) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(run_with_halving([1, 2], work, lambda text: None))
+        list(run_with_halving([1, 2], run, lambda text: None))
 
 
-def test_a_capture_that_runs_out_of_memory_finishes(
+def test_fill_store_finishes_when_it_runs_out_of_memory(
     chat_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = some_answers(chat_model, 12)
     indices = token_indices(answers, [None] * 12, ("last_q", "-1"))
 
+    messages: list[str] = []
+
     def filled(name: str) -> np.ndarray:
         store = ActivationStore.create(tmp_path / name, layout_for(chat_model, answers, indices, ("last_q", "-1")))
-        told: list[str] = []
-        fill(store, chat_model, answers, indices, batch_size=12, log=told.append)
-        texts.extend(told)
+        fill(store, chat_model, answers, indices, batch_size=12, log=messages.append)
         return np.stack([store.read(layer, "-1") for layer in range(store.layout.n_layers)])
 
-    texts: list[str] = []
-    whole = filled("whole")
-    assert texts == []
-    plain = hidden_states
+    expected = filled("unlimited")
+    assert messages == []
 
-    def scarce(model: Model, some: list[Any], *rest: Any, **options: Any) -> Any:
-        if len(some) > 3 or any(a.id == "a7" for a in some):
+    def limited_hidden_states(model: Model, batch: list[Any], *args: Any, **options: Any) -> Any:
+        if len(batch) > 3 or any(answer.id == "a7" for answer in batch):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return plain(model, some, *rest, **options)
+        return hidden_states(model, batch, *args, **options)
 
-    monkeypatch.setattr(reader, "hidden_states", scarce)
-    scant = filled("scant")
-    rest = [i for i in range(12) if i != 7]
-    np.testing.assert_allclose(scant[:, rest], whole[:, rest], atol=1e-5)
-    assert np.isnan(scant[:, 7]).all()
-    assert "12 rows at once do not fit the memory: trying 6" in texts
-    assert any(text.startswith("'a7' alone") and "hint:" in text for text in texts)
-    assert '"left_out": ["a7"]' in (tmp_path / "scant" / "commits" / "00000.json").read_text()
+    monkeypatch.setattr(reader, "hidden_states", limited_hidden_states)
+    states = filled("limited")
+    fitting = [i for i in range(12) if i != 7]
+    np.testing.assert_allclose(states[:, fitting], expected[:, fitting], atol=1e-5)
+    assert np.isnan(states[:, 7]).all()
+    assert "a batch of 12 rows does not fit the memory: trying 6" in messages
+    assert any(text.startswith("'a7' alone") and "hint:" in text for text in messages)
+    assert '"left_out": ["a7"]' in (tmp_path / "limited" / "commits" / "00000.json").read_text()

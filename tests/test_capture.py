@@ -51,7 +51,11 @@ def test_capture_describes_answers_positions_and_model(chat_model: Model) -> Non
     assert activations.layers == [0, 3]
     assert activations.site == "resid"
     assert (activations.model, activations.revision) == (chat_model.label, chat_model.revision)
-    assert (activations.dtype, activations.quantize, activations.template) == ("float32", "", chat_model.template)
+    assert (activations.dtype, activations.quantize, activations.template) == (
+        "float32",
+        "",
+        chat_model.template_sha256,
+    )
     assert activations.values.shape == (9, 2, 3, 32)
     indices = token_indices(answers, [None] * 9, activations.positions)
     np.testing.assert_allclose(

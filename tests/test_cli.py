@@ -347,14 +347,14 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
     out = tmp_path / "RUN"
     told = probemap("run", rows, "--model", "no/such-model", "--out", out, code=1).stderr
     assert "model 'no/such-model' could not be loaded" in told
-    assert "hint: give a hub id, a folder" in told
+    assert "hint: give a hub id, a directory" in told
     assert (
-        "there is no model folder ./nothing"
+        "the model directory ./nothing does not exist"
         in probemap("run", rows, "--model", "./nothing", "--out", out, code=1).stderr
     )
     (tmp_path / "x.gguf").write_bytes(b"nonsense")
     assert (
-        "x.gguf is not the GGUF file"
+        "x.gguf is not the expected GGUF file"
         in probemap("run", rows, "--model", tmp_path / "x.gguf", "--out", out, code=1).stderr
     )
     assert (

@@ -1,4 +1,4 @@
-"""Questions put to a real server of the field: `transformers serve` with a tiny model, which may die halfway."""
+"""Questions answered by a real server, `transformers serve` with a tiny model, and by a simulated client."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ from running import execute
 
 from probemap.logger import Logger
 from probemap.models import endpoint
-from probemap.models.loading import Endpoint, Loader
+from probemap.models.loading import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, make_prompt
 from probemap.records import ModelError, TextAnswer
@@ -26,7 +26,7 @@ from probemap.tasks.loading import load_task
 
 
 class Server:
-    """`transformers serve` on a port of this machine, which can be ended and started again."""
+    """`transformers serve` on a local port, which can be stopped and restarted."""
 
     def __init__(self, folder: Path, log: Path) -> None:
         with socket.socket() as free:
@@ -50,7 +50,7 @@ class Server:
             time.sleep(0.5)
         raise AssertionError(self.log.read_text())
 
-    def end(self) -> None:
+    def stop(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -58,10 +58,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(chat_folder, tmp_path_factory.mktemp("server") / "log.txt")
-    made.start()
-    yield made
-    made.end()
+    server = Server(chat_folder, tmp_path_factory.mktemp("server") / "log.txt")
+    server.start()
+    yield server
+    server.stop()
 
 
 def questions(path: Path, n: int) -> Path:
@@ -74,80 +74,92 @@ def options(server: Server, **more: Any) -> dict[str, Any]:
     return {"max_new_tokens": 8, "endpoint": server.url, "served": str(server.folder), "in_flight": 4, **more}
 
 
-def test_a_server_gives_the_answers_that_the_model_here_gives(
+def test_answer_with_a_server_gives_the_answers_of_the_local_model(
     server: Server, chat_folder: Path, tmp_path: Path
 ) -> None:
-    data, loader = questions(tmp_path, 12), Loader(str(chat_folder))
-    told: list[str] = []
-    there = execute(
+    data = questions(tmp_path, 12)
+    messages: list[str] = []
+    served = execute(
         ANSWER,
-        tmp_path / "there",
-        Context(logger=Logger(told.append)),
+        tmp_path / "served",
+        Context(logger=Logger(messages.append)),
         data=data,
-        model=loader.name,
+        model=chat_folder,
         **options(server, batch_size=5),
     )
-    here = execute(ANSWER, tmp_path / "here", data=data, model=loader.name, max_new_tokens=8)
-    assert told == [], "the server makes as many tokens of the prompts"
-    by_id = {answer.id: answer for answer in here.answers}
-    for one in there.answers:
-        other = by_id[one.id]
-        spoken = other.text.replace("<|im_start|>", "")  # a server does not show special tokens
-        assert (one.prompt, one.text, one.stopped) == (other.prompt, spoken, other.stopped)
-    assert there.record(ANSWER).options.endpoint == server.url
+    local = execute(ANSWER, tmp_path / "local", data=data, model=chat_folder, max_new_tokens=8)
+    assert messages == [], "the server counts the same number of prompt tokens"
+    served_by_id = {served_answer.id: served_answer for served_answer in served.answers}
+    for expected in local.answers:
+        served_answer = served_by_id[expected.id]
+        text = expected.text.replace("<|im_start|>", "")  # a server removes special tokens
+        assert (served_answer.prompt, served_answer.text) == (expected.prompt, text)
+        assert served_answer.stopped == expected.stopped
+    assert served.record(ANSWER).options.endpoint == server.url
 
 
-def test_a_server_that_dies_halfway_costs_only_what_was_under_way(
+def test_answer_continues_after_a_server_died(
     server: Server, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "RETRIES", 0)
-    data, loader = questions(tmp_path, 12), Loader(str(chat_folder))
-    wanted = options(server, batch_size=2)
+    data = questions(tmp_path, 12)
+    answering = {"data": data, "model": chat_folder, **options(server, batch_size=2)}
 
-    def die(what: str, done: int, total: int) -> None:
+    def stop_server(what: str, done: int, total: int) -> None:
         if done == 4:
-            server.end()
+            server.stop()
 
     with pytest.raises(ModelError, match=rf"{server.url}: Connection error"):
-        execute(ANSWER, tmp_path / "run", Context(logger=Logger(progress=die)), data=data, model=loader.name, **wanted)
+        execute(
+            ANSWER,
+            tmp_path / "run",
+            Context(logger=Logger(progress=stop_server)),
+            data=data,
+            model=chat_folder,
+            **answering,
+        )
     file = tmp_path / "run" / "answers.jsonl"
     before = file.read_bytes()
-    there = before.count(b"\n")
-    assert 4 <= there < 12
+    n_before = before.count(b"\n")
+    assert 4 <= n_before < 12
     server.start()
-    told: list[str] = []
-    run = execute(ANSWER, tmp_path / "run", Context(logger=Logger(told.append)), data=data, model=loader.name, **wanted)
-    assert told == [f"{there} of 12 answers exist already"]
+    messages: list[str] = []
+    run = execute(ANSWER, tmp_path / "run", Context(logger=Logger(messages.append)), **answering)
+    assert messages == [f"{n_before} of 12 answers exist already"]
     assert file.read_bytes().startswith(before)
     assert run.answers.ids == [f"q{i}" for i in range(12)]
 
 
-def test_nobody_there_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ask_endpoint_without_a_server_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "RETRIES", 0)
-    with pytest.raises(ModelError, match=r"Connection error(.|\n)*hint: is it up, and is the URL its base"):
-        list(endpoint.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], frame="chat", max_new_tokens=1))
+    with pytest.raises(
+        ModelError, match=r"Connection error(.|\n)*hint: check that the server runs, and that the URL is"
+    ):
+        list(endpoint.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
 
 
-def test_an_unknown_name_is_the_servers_to_refuse(server: Server, tmp_path: Path, chat_folder: Path) -> None:
-    nobody: dict[str, Any] = {"endpoint": server.url, "served": "nobody/there"}
+def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
+    server: Server, tmp_path: Path, chat_folder: Path
+) -> None:
+    unknown: dict[str, Any] = {"endpoint": server.url, "served": "nobody/there"}
     with pytest.raises(ModelError, match=rf"{server.url}: Error code: 4"):
-        execute(ANSWER, tmp_path / "run", data=questions(tmp_path, 2), model=chat_folder, **nobody)
+        execute(ANSWER, tmp_path / "run", data=questions(tmp_path, 2), model=chat_folder, **unknown)
 
 
-# --- what a client is told, without a server ---
+# --- requests to a simulated client ---
 
 
 class Client:
-    """What the `openai` client would be handed, and a reply made of it."""
+    """Records the requests to an `openai` client, and returns the same response to each."""
 
     def __init__(self, tokens: int | None, models: list[str]) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         usage = SimpleNamespace(prompt_tokens=tokens)
         self.message = SimpleNamespace(content="Paris")
         choice = SimpleNamespace(message=self.message, text=" Paris", finish_reason="length")
 
-        def create(**wanted: Any) -> Any:
-            self.asked.append(wanted)
+        def create(**request: Any) -> Any:
+            self.requests.append(request)
             return SimpleNamespace(choices=[choice], usage=usage)
 
         self.completions = SimpleNamespace(create=create)
@@ -155,39 +167,46 @@ class Client:
         self.models = SimpleNamespace(list=lambda: [SimpleNamespace(id=name) for name in models])
 
 
-def ask(client: Client, model: Model, monkeypatch: pytest.MonkeyPatch, frame: Any, **more: Any) -> list[TextAnswer]:
+def ask(
+    client: Client, model: Model, monkeypatch: pytest.MonkeyPatch, prompt_format: Any, **more: Any
+) -> list[TextAnswer]:
     monkeypatch.setattr(endpoint, "_client", lambda openai, url: client)
     task = load_task("cities", n=2)
-    asked = [
-        endpoint.ChatRequest(e.id, make_prompt(model, task, e, frame), chat_messages(task, e)) for e in task.examples
+    requests = [
+        endpoint.ChatRequest(e.id, make_prompt(model, task, e, prompt_format), chat_messages(task, e))
+        for e in task.examples
     ]
     return list(
-        endpoint.ask_endpoint(Endpoint("http://x/v1", in_flight=1), asked, frame=frame, max_new_tokens=9, **more)
+        endpoint.ask_endpoint(
+            Endpoint("http://x/v1", in_flight=1), requests, prompt_format=prompt_format, max_new_tokens=9, **more
+        )
     )
 
 
-def test_a_base_model_is_sent_the_very_prompt(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ask_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(None, ["only"])
     replies = ask(client, base_model, monkeypatch, "qa")
     assert [(r.text, r.stopped) for r in replies] == [(" Paris", False)] * 2
-    first = client.asked[0]
+    first = client.requests[0]
     assert first["prompt"].startswith("Q: ")
     assert first["prompt"].endswith("\nA:")
     assert (first["stop"], first["model"], first["max_tokens"], first["temperature"]) == (["\n"], "only", 9, 0.0)
     assert "seed" not in first
 
 
-def test_another_template_on_the_server_is_told_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, told = Client(7, ["only"]), list[str]()
-    replies = ask(client, chat_model, monkeypatch, "chat", log=told.append, temperature=1.0, seed=3)
+def test_ask_endpoint_reports_a_different_chat_template_once(
+    chat_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, messages = Client(7, ["only"]), list[str]()
+    replies = ask(client, chat_model, monkeypatch, "chat", log=messages.append, temperature=1.0, seed=3)
     assert [r.text for r in replies] == ["Paris", "Paris"]
-    assert [a["seed"] for a in client.asked] == [3, 4]
-    assert client.asked[0]["messages"][-1]["role"] == "user"
-    (message,) = told
+    assert [request["seed"] for request in client.requests] == [3, 4]
+    assert client.requests[0]["messages"][-1]["role"] == "user"
+    (message,) = messages
     assert "the server counts 7 tokens in the prompt of 'city-" in message
 
 
-def test_reasoning_that_a_server_took_out_is_put_back(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ask_endpoint_restores_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(None, ["only"])
     client.message.reasoning_content = "Seine, so\nParis"
     replies = ask(client, chat_model, monkeypatch, "chat")
@@ -196,12 +215,14 @@ def test_reasoning_that_a_server_took_out_is_put_back(chat_model: Model, monkeyp
     assert ask(client, chat_model, monkeypatch, "chat")[0].text == "<think>\nSeine, so\nParis"
 
 
-def test_several_models_want_a_name(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="http://x/v1 serves 2 models: a, b\nhint: name one with --served-name"):
+def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(
+    chat_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="http://x/v1 serves 2 models: a, b\nhint: select one with --served-name"):
         ask(Client(None, ["a", "b"]), chat_model, monkeypatch, "chat")
 
 
-def test_without_the_client_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ask_endpoint_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ModelError, match=r"hint: pip install 'probemap\[endpoint\]'"):
-        list(endpoint.ask_endpoint(Endpoint("http://x/v1"), [], frame="chat", max_new_tokens=1))
+        list(endpoint.ask_endpoint(Endpoint("http://x/v1"), [], prompt_format="chat", max_new_tokens=1))

@@ -1,13 +1,15 @@
-"""What is kept is what the model saw and produced, the same in any batch."""
+"""Generated answers contain what the model received and generated, independent of the batch."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import make_answer
 
 from probemap.grading.llm import extract_locator, extraction_task, model_judge
-from probemap.models.generate import generate_answers
+from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
-from probemap.models.prompts import PromptFormat, make_prompt
+from probemap.models.prompts import PromptFormat, make_prompt, task_prompts
 from probemap.records import Answer, Example, Task
 from probemap.tasks.loading import load_task
 
@@ -19,32 +21,30 @@ TASK = Task(
 )
 
 
-def answers(
-    model: Model, frame: PromptFormat, batch_size: int, task: Task = TASK, tokens: int = 12, **kw: float
-) -> dict[str, Answer]:
-    prompts = [(e.id, make_prompt(model, task, e, frame)) for e in task.examples]
-    found = generate_answers(
-        model,
-        prompts,
-        frame=frame,
-        max_new_tokens=tokens,
-        batch_size=batch_size,
-        **kw,  # type: ignore[arg-type]
-    )
-    return {a.id: a for batch in found for a in batch}
+def options(prompt_format: PromptFormat, batch_size: int, max_new_tokens: int = 12) -> GenerationOptions:
+    return GenerationOptions(prompt_format=prompt_format, max_new_tokens=max_new_tokens, batch_size=batch_size)
 
 
-@pytest.mark.parametrize(("frame", "which"), [("chat", "chat_model"), ("qa", "base_model"), ("none", "chat_model")])
-def test_any_batch_size_gives_the_same_answers(frame: PromptFormat, which: str, request: pytest.FixtureRequest) -> None:
-    model = request.getfixturevalue(which)
-    one, many = answers(model, frame, 1), answers(model, frame, 8)
-    assert {i: a.token_ids for i, a in one.items()} == {i: a.token_ids for i, a in many.items()}
-    for i, answer in one.items():
-        assert answer.logprobs == pytest.approx(many[i].logprobs, abs=1e-4)
+def answers_by_id(model: Model, options: GenerationOptions, task: Task = TASK) -> dict[str, Answer]:
+    prompts = [(e.id, make_prompt(model, task, e, options.prompt_format)) for e in task.examples]
+    return {answer.id: answer for batch in generate_answers(model, prompts, options) for answer in batch}
 
 
-def test_greedy_ids_and_logprobs_are_those_of_one_teacher_forced_pass(chat_model: Model) -> None:
-    for answer in answers(chat_model, "chat", 4).values():
+@pytest.mark.parametrize(
+    ("prompt_format", "fixture"), [("chat", "chat_model"), ("qa", "base_model"), ("none", "chat_model")]
+)
+def test_generate_answers_is_independent_of_the_batch_size(
+    prompt_format: PromptFormat, fixture: str, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(fixture)
+    singly, batched = (answers_by_id(model, options(prompt_format, batch_size)) for batch_size in (1, 8))
+    assert {i: a.token_ids for i, a in singly.items()} == {i: a.token_ids for i, a in batched.items()}
+    for i, answer in singly.items():
+        assert answer.logprobs == pytest.approx(batched[i].logprobs, abs=1e-4)
+
+
+def test_generate_answers_gives_the_ids_and_logprobs_of_one_teacher_forced_pass(chat_model: Model) -> None:
+    for answer in answers_by_id(chat_model, options("chat", 4)).values():
         with torch.inference_mode():
             logits = chat_model.network(torch.tensor([answer.token_ids])).logits[0].log_softmax(-1)
         before = logits[answer.n_prompt - 1 : -1]
@@ -53,29 +53,26 @@ def test_greedy_ids_and_logprobs_are_those_of_one_teacher_forced_pass(chat_model
         assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_sampling_is_seeded_and_leaves_the_global_generator_alone(chat_model: Model) -> None:
+def test_generate_answers_samples_with_its_seed_and_not_the_global_generator(chat_model: Model) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = answers(chat_model, "chat", 4, temperature=1.0, seed=1)
+    seed_1, seed_2 = (replace(options("chat", 4), temperature=1.0, seed=seed) for seed in (1, 2))
+    answers = answers_by_id(chat_model, seed_1)
     assert torch.equal(torch.rand(3), expected)
-    assert first == answers(chat_model, "chat", 4, temperature=1.0, seed=1)
-    assert first != answers(chat_model, "chat", 4, temperature=1.0, seed=2)
+    assert answers == answers_by_id(chat_model, seed_1)
+    assert answers != answers_by_id(chat_model, seed_2)
 
 
-def test_a_resumed_plan_gives_the_remaining_batches(chat_model: Model) -> None:
-    prompts = [(e.id, make_prompt(chat_model, TASK, e, "chat")) for e in TASK.examples]
-    whole = list(generate_answers(chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0))
-    rest = list(
-        generate_answers(
-            chat_model, prompts, frame="chat", max_new_tokens=6, batch_size=4, temperature=1.0, numbers=[1, 2]
-        )
-    )
-    assert rest == whole[1:]
-    assert len(whole) == 3
+def test_generate_answers_continues_with_the_remaining_batches(chat_model: Model) -> None:
+    prompts = task_prompts(chat_model, TASK, "chat")
+    sampled = replace(options("chat", 4, 6), temperature=1.0)
+    batches = list(generate_answers(chat_model, prompts, sampled))
+    assert len(batches) == 3
+    assert list(generate_answers(chat_model, prompts, sampled, batch_numbers=[1, 2])) == batches[1:]
 
 
-def test_prompts_carry_template_shots_and_one_beginning(chat_model: Model, base_model: Model) -> None:
+def test_make_prompt_has_template_shots_and_one_beginning(chat_model: Model, base_model: Model) -> None:
     example = TASK.examples[0]
     chat = make_prompt(chat_model, TASK, example, "chat")
     assert chat.text == (
@@ -89,9 +86,9 @@ def test_prompts_carry_template_shots_and_one_beginning(chat_model: Model, base_
     assert qa.token_ids.count(base_model.tokenizer.bos_token_id) <= 1
 
 
-def test_the_end_token_is_kept_in_the_ids_and_left_out_of_the_text(smollm: Model) -> None:
+def test_generate_answers_keeps_the_end_token_in_the_ids_but_not_in_the_text(smollm: Model) -> None:
     task = load_task("cities", n=6, seed=3)
-    ended = [a for a in answers(smollm, "chat", 6, task, tokens=40).values() if a.stopped]
+    ended = [a for a in answers_by_id(smollm, options("chat", 6, 40), task).values() if a.stopped]
     assert ended
     for answer in ended:
         assert answer.token_ids[-1] == smollm.tokenizer.eos_token_id
@@ -101,23 +98,31 @@ def test_the_end_token_is_kept_in_the_ids_and_left_out_of_the_text(smollm: Model
         assert len(answer.logprobs) == len(answer.produced_ids) == len(answer.token_ids) - answer.n_prompt
 
 
-def test_the_real_model_answers_alike_in_batches_of_1_and_32(smollm: Model) -> None:
+def test_generate_answers_is_independent_of_the_batch_size_with_a_real_model(smollm: Model) -> None:
     task = load_task("cities", n=32, seed=1)
-    one, many = (answers(smollm, "chat", size, task, tokens=16) for size in (1, 32))
-    assert {i: a.token_ids for i, a in one.items()} == {i: a.token_ids for i, a in many.items()}
+    singly, batched = (answers_by_id(smollm, options("chat", size, 16), task) for size in (1, 32))
+    assert {i: a.token_ids for i, a in singly.items()} == {i: a.token_ids for i, a in batched.items()}
 
 
-def test_a_model_can_be_asked_for_the_exact_answer(smollm: Model) -> None:
-    """The small model copies well enough from plain sentences, and what it makes up is not taken for a copy."""
+def test_newline_ids_are_the_tokens_with_a_line_break(chat_model: Model, base_model: Model) -> None:
+    for model in (chat_model, base_model):
+        expected = {i for i in range(len(model.tokenizer)) if "\n" in model.tokenizer.decode([i])}
+        assert model.newline_ids == expected - model.end_ids
+        assert model.newline_ids
+        assert model.newline_ids is model.newline_ids, "computed once"
+
+
+def test_extract_locator_with_a_real_model(smollm: Model) -> None:
+    """The small model copies well enough from plain sentences, and an invented answer is not accepted as a copy."""
     pairs = [
         ("In which country is Vienna?", "Vienna is the\ncapital of Austria."),
         ("Who painted the Mona Lisa?", "The Mona Lisa was painted by Leonardo da Vinci in Florence."),
         ("Who wrote Emma?", "I do not know who wrote it."),
     ]
     examples = [Example(str(i), question, ("",)) for i, (question, _) in enumerate(pairs)]
-    said = [make_answer(text, [text], ["?"], id_=e.id) for e, (_, text) in zip(examples, pairs, strict=True)]
-    (batch,) = model_judge(smollm).respond(extraction_task(examples, said))
-    find = extract_locator({pairs[int(id_)]: reply for id_, reply in batch})
-    found = [find([])(question, text) for question, text in pairs]
-    copied = [text[span[0] : span[1]] if span else None for (_, text), span in zip(pairs, found, strict=True)]
+    answers = [make_answer(text, [text], ["?"], id_=e.id) for e, (_, text) in zip(examples, pairs, strict=True)]
+    (batch,) = model_judge(smollm).respond(extraction_task(examples, answers))
+    locator = extract_locator({pairs[int(id_)]: response for id_, response in batch})([])
+    spans = [locator(question, text) for question, text in pairs]
+    copied = [text[span[0] : span[1]] if span else None for (_, text), span in zip(pairs, spans, strict=True)]
     assert copied == ["Austria", "Leonardo da Vinci", None]

@@ -143,7 +143,9 @@ def test_answer_skips_inline_capture_for_open_questions(chat_folder: Path, tmp_p
         max_new_tokens=3,
         inline=CaptureOptions(**OPTIONS_OF_CAPTURE),
     )
-    assert messages == ["where the exact answer is, a model is asked later: the states are captured in a second pass"]
+    assert messages == [
+        "exact answers of open questions are located by a model later: the states are captured in a second pass"
+    ]
     assert not run.inline_states.exists()
 
 

@@ -1,4 +1,4 @@
-"""How a model is placed: on one device, over several, in fewer bits."""
+"""Devices, memory limits and quantisation of a loaded model."""
 
 from pathlib import Path
 
@@ -16,27 +16,27 @@ from probemap.records import ModelError
 from probemap.runs.definitions import ANSWER
 
 
-def test_a_model_that_is_spread_has_the_same_states(chat_folder: Path, chat_model: Model) -> None:
+def test_load_model_spread_gives_the_same_states(chat_folder: Path, chat_model: Model) -> None:
     spread = load_model(chat_folder, device="spread", max_memory="2GiB")
     answers = some_answers(chat_model)
     indices = token_indices(answers, [None] * len(answers), NAMES)
     np.testing.assert_array_equal(hidden_states(spread, answers, indices), hidden_states(chat_model, answers, indices))
 
 
-def test_a_limit_of_memory_is_for_a_model_that_is_spread(chat_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"a limit of memory(.|\n)*hint: add --device spread"):
+def test_load_model_rejects_a_memory_limit_without_spread(chat_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"a memory limit of 2GiB per device needs(.|\n)*hint: add --device spread"):
         load_model(chat_folder, max_memory="2GiB")
     with pytest.raises(ModelError, match=r"could not be loaded: .*bananas"):
         load_model(chat_folder, device="spread", max_memory="bananas")
 
 
-def test_fewer_bits_need_the_library_that_makes_them(chat_folder: Path) -> None:
+def test_load_model_quantize_requires_bitsandbytes(chat_folder: Path) -> None:
     with pytest.raises(ModelError, match=r"bitsandbytes(.|\n)*hint: quantising needs bitsandbytes: pip install"):
         load_model(chat_folder, quantize="4bit")
 
 
-def test_the_model_that_answered_is_loaded_as_it_answered(chat_folder: Path, tmp_path: Path) -> None:
+def test_loader_of_a_run_loads_the_model_as_it_answered(chat_folder: Path, tmp_path: Path) -> None:
     run = execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, dtype="bfloat16", n=2, max_new_tokens=2)
     assert run.record(ANSWER).options.quantize is None
-    again = run.loader("spread", max_memory="1GiB")
-    assert again == Loader(str(chat_folder), None, "spread", "bfloat16", None, "1GiB")
+    expected = Loader(str(chat_folder), None, "spread", "bfloat16", None, "1GiB")
+    assert run.loader("spread", max_memory="1GiB") == expected

@@ -1,4 +1,4 @@
-"""p(True) is the model's own probability of one letter against the other, the same in any batch."""
+"""p(True) compares the model's probabilities of two letters, independent of the batch."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,11 +25,11 @@ TAIL = "\nIs the proposed answer:\n (A) True\n (B) False\nThe proposed answer is
 
 
 LETTERS = {"tiny-chat": ("A", "B"), "SmolLM2-135M-Instruct.Q4_1": ("A", "B"), "tiny-base": ("A", "<0x42>")}
-"""The letters' tokens; one of them is a byte in the base model's small vocabulary."""
+"""Tokens of the letters; B is a byte token in the small vocabulary of the base model."""
 
 
-def by_hand(model: Model, text: str, special: bool) -> float:
-    """P(A) / (P(A) + P(B)) from the whole forward pass over one text, all logits computed."""
+def reference_p_true(model: Model, text: str, special: bool) -> float:
+    """Return P(A) / (P(A) + P(B)) from one forward pass over one text, with all logits."""
     tokens = model.tokenizer
     ids = tokens(text, add_special_tokens=special)["input_ids"]
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def by_hand(model: Model, text: str, special: bool) -> float:
     return float(a / (a + b))
 
 
-def test_the_question_holds_context_choices_and_braces_as_they_are() -> None:
+def test_p_true_question_contains_context_choices_and_braces() -> None:
     assert p_true_question(*PAIRS[4]) == (
         f"7 + 5 = 12.\n\nQuestion: Which?\nChoices: 7, 12\nProposed answer: 東京 🗼{TAIL}"
     )
@@ -52,47 +52,47 @@ def test_the_question_holds_context_choices_and_braces_as_they_are() -> None:
     )
 
 
-@pytest.mark.parametrize("which", ["chat_model", "base_model"])
+@pytest.mark.parametrize("fixture", ["chat_model", "base_model"])
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
-def test_it_is_the_probability_computed_one_at_a_time(
-    which: str, batch_size: int, request: pytest.FixtureRequest
+def test_score_p_true_equals_the_probability_of_a_single_text(
+    fixture: str, batch_size: int, request: pytest.FixtureRequest
 ) -> None:
-    model: Model = request.getfixturevalue(which)
+    model: Model = request.getfixturevalue(fixture)
     expected = []
     for example, answer in PAIRS:
         text = p_true_question(example, answer)
-        if which == "chat_model":
+        if fixture == "chat_model":
             text = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-        expected.append(by_hand(model, f"{text} (", which == "base_model"))
-    told: list[tuple[int, int]] = []
-    got = score_p_true(model, PAIRS, batch_size=batch_size, progress=lambda done, total: told.append((done, total)))
-    assert got.dtype == np.float64
-    assert got == pytest.approx(expected, abs=1e-5)
-    assert np.ptp(got) > 1e-3, "the texts differ, and so do the values"
-    assert told == [(min(i + batch_size, 5), 5) for i in range(0, 5, batch_size)]
+        expected.append(reference_p_true(model, f"{text} (", fixture == "base_model"))
+    calls: list[tuple[int, int]] = []
+    p_true = score_p_true(model, PAIRS, batch_size=batch_size, progress=lambda done, total: calls.append((done, total)))
+    assert p_true.dtype == np.float64
+    assert p_true == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(p_true) > 1e-3, "the values of different texts differ"
+    assert calls == [(min(i + batch_size, 5), 5) for i in range(0, 5, batch_size)]
 
 
-@pytest.mark.parametrize("which", ["chat_model", "base_model"])
-def test_a_beginning_is_written_once(which: str, request: pytest.FixtureRequest) -> None:
-    """A tokenizer that adds a beginning of text adds it to plain text, not to a chat template, which has its own."""
-    model: Model = request.getfixturevalue(which)
+@pytest.mark.parametrize("fixture", ["chat_model", "base_model"])
+def test_score_p_true_has_one_beginning_of_text_token(fixture: str, request: pytest.FixtureRequest) -> None:
+    """A beginning-of-text token is added to plain text, but not to a chat template, fixture writes its own."""
+    model: Model = request.getfixturevalue(fixture)
     tokenizer = transformers.AutoTokenizer.from_pretrained(model.tokenizer.name_or_path)
     bos = tokenizer.bos_token
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
     )
     assert tokenizer("7")["input_ids"][0] == tokenizer.bos_token_id
-    got = score_p_true(replace(model, tokenizer=tokenizer), PAIRS)
+    p_true = score_p_true(replace(model, tokenizer=tokenizer), PAIRS)
     plain = score_p_true(model, PAIRS)
-    if which == "chat_model":
-        assert got.tolist() == plain.tolist()
+    if fixture == "chat_model":
+        assert p_true.tolist() == plain.tolist()
     else:
-        expected = [by_hand(model, f"{bos}{p_true_question(*pair)} (", False) for pair in PAIRS]
-        assert got == pytest.approx(expected, abs=1e-5)
-        assert np.abs(got - plain).max() > 1e-4
+        expected = [reference_p_true(model, f"{bos}{p_true_question(*pair)} (", False) for pair in PAIRS]
+        assert p_true == pytest.approx(expected, abs=1e-5)
+        assert np.abs(p_true - plain).max() > 1e-4
 
 
-def test_nothing_asked_is_nothing_answered(base_model: Model) -> None:
+def test_score_p_true_of_no_pairs_is_empty(base_model: Model) -> None:
     assert score_p_true(base_model, []).tolist() == []
 
 
@@ -104,11 +104,11 @@ def test_nothing_asked_is_nothing_answered(base_model: Model) -> None:
         (transformers.CohereConfig, {"logit_scale": 3.0}),
     ],
 )
-def test_what_a_model_does_to_its_logits_is_done(
+def test_score_p_true_applies_what_a_model_does_to_its_logits(
     config: type[transformers.PretrainedConfig], options: dict[str, float], base_model: Model
 ) -> None:
     """Soft-capping and scaling come after the output embeddings, and change the ratio of two tokens."""
-    made = config(
+    model_config = config(
         vocab_size=len(base_model.tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -122,15 +122,15 @@ def test_what_a_model_does_to_its_logits_is_done(
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = transformers.AutoModelForCausalLM.from_config(made).eval()
+        network = transformers.AutoModelForCausalLM.from_config(model_config).eval()
     model = replace(base_model, network=network)
-    expected = [by_hand(model, f"{p_true_question(*pair)} (", True) for pair in PAIRS]
+    expected = [reference_p_true(model, f"{p_true_question(*pair)} (", True) for pair in PAIRS]
     assert score_p_true(model, PAIRS) == pytest.approx(expected, abs=1e-5)
     assert all(abs(value - 0.5) > 1e-4 for value in expected)
 
 
-def test_a_vocabulary_that_joins_bracket_and_letter_is_asked_one_token_earlier(chat_model: Model) -> None:
-    """Where " (A" is one token the model never sees " (" before a letter, so both are compared after the colon."""
+def test_score_p_true_with_a_token_of_bracket_and_letter_reads_one_token_earlier(chat_model: Model) -> None:
+    """If " (A" is one token, the model never sees " (" before a letter, so both are compared after the colon."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(chat_model.tokenizer.name_or_path)
     tokenizer.chat_template = None
     tokenizer.add_tokens([" (A", " (B"])
@@ -145,17 +145,17 @@ def test_a_vocabulary_that_joins_bracket_and_letter_is_asked_one_token_earlier(c
     a, b = (logits[tokenizer.convert_tokens_to_ids(letter)].exp().item() for letter in (" (A", " (B"))
     assert score_p_true(model, PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
     tokenizer.add_tokens(["wer is: (B"])
-    with pytest.raises(ModelError, match="does not tell A from B by one token"):
+    with pytest.raises(ModelError, match=r"does not encode A and B after .* as two single tokens"):
         score_p_true(model, PAIRS[:1])
 
 
-def test_what_does_not_fit_is_refused_and_not_cut(base_model: Model) -> None:
+def test_score_p_true_rejects_a_text_that_exceeds_the_window(base_model: Model) -> None:
     long = (Example("long", "What is " + "7 + " * 150 + "7?", ("1",)), "12")
     with pytest.raises(DataError, match=r"1 questions do not fit the window of tiny-base, 256 tokens .* 'long' \("):
         score_p_true(base_model, [PAIRS[0], long])
 
 
-def test_logits_that_are_not_finite_are_an_error(base_model: Model) -> None:
+def test_score_p_true_rejects_logits_that_are_not_finite(base_model: Model) -> None:
     network = transformers.AutoModelForCausalLM.from_pretrained(base_model.tokenizer.name_or_path).eval()
     with torch.no_grad():
         network.get_output_embeddings().weight[base_model.tokenizer.convert_tokens_to_ids("A")] = torch.nan
@@ -163,43 +163,43 @@ def test_logits_that_are_not_finite_are_an_error(base_model: Model) -> None:
         score_p_true(replace(base_model, network=network), PAIRS)
 
 
-def test_the_model_is_left_as_it_was(base_model: Model) -> None:
+def test_score_p_true_leaves_the_model_unchanged(base_model: Model) -> None:
     score_p_true(base_model, PAIRS)
     ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
     with torch.inference_mode():
         assert base_model.network(ids).logits.shape[:2] == (2, 3)
 
 
-def test_the_real_model_is_asked_with_the_letter_next(smollm: Model) -> None:
-    """It is too small to know what is true (its values do not order these pairs), but it does answer each one."""
+def test_score_p_true_reads_the_letter_of_a_real_model(smollm: Model) -> None:
+    """The model is too small to order these pairs, but its values are those of the next token."""
     capitals = [("Vienna", "Austria"), ("Paris", "France"), ("Rome", "Italy"), ("Tokyo", "Japan"), ("Cairo", "Egypt")]
     examples = [Example(city, f"In which country is the city of {city}?", (country,)) for city, country in capitals]
-    pairs = [(e, said) for e in examples for said in (f"{e.id} is in {e.answers[0]}.", "Peru")]
+    pairs = [(e, text) for e in examples for text in (f"{e.id} is in {e.answers[0]}.", "Peru")]
     values = score_p_true(smollm, pairs)
     system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     for pair, value in zip(pairs, values, strict=True):
         text = f"{system}<|im_start|>user\n{p_true_question(*pair)}<|im_end|>\n<|im_start|>assistant\n ("
-        assert value == pytest.approx(by_hand(smollm, text, False), abs=1e-5)
+        assert value == pytest.approx(reference_p_true(smollm, text, False), abs=1e-5)
     assert ((values > 0.2) & (values < 0.8)).all()
     assert np.ptp(values) > 0.02
     reply = smollm.tokenizer(text + "A)", add_special_tokens=False)["input_ids"][-3:]
     assert smollm.tokenizer.convert_ids_to_tokens(reply) == ["Ġ(", "A", ")"]
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_one_text_that_does_not_is_named(
+def test_score_p_true_halves_a_batch_and_names_a_text_that_exceeds_the_memory(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, most = score_p_true(chat_model, PAIRS), 2
+    expected, max_rows = score_p_true(chat_model, PAIRS), 2
 
     def scarce(model: Model, texts: Any, *rest: Any) -> Any:
-        if len(texts) > most:
+        if len(texts) > max_rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return logits_at(model, texts, *rest)
 
     monkeypatch.setattr("probemap.models.p_true.logits_at", scarce)
-    told: list[str] = []
-    assert score_p_true(chat_model, PAIRS, log=told.append) == pytest.approx(whole, abs=1e-5)
-    assert told == [f"{n} rows at once do not fit the memory: trying {n // 2}" for n in (5, 3)]
-    most = 0
+    messages: list[str] = []
+    assert score_p_true(chat_model, PAIRS, log=messages.append) == pytest.approx(expected, abs=1e-5)
+    assert messages == [f"a batch of {n} rows does not fit the memory: trying {n // 2}" for n in (5, 3)]
+    max_rows = 0
     with pytest.raises(ModelError, match="'b' alone, 108 tokens, does not fit the memory"):
         score_p_true(chat_model, PAIRS)

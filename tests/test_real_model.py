@@ -1,4 +1,4 @@
-"""The way through with the demo's real model, on a few questions of each task."""
+"""Answers of the demo's real model to a few questions of each built-in task."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from probemap.tasks.builtin import TASKS
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_exact_answers_are_whole_tokens_of_real_answers(task: str, smollm: Model, tmp_path: Path) -> None:
+def test_judge_locates_exact_answers_in_real_answers(task: str, smollm: Model, tmp_path: Path) -> None:
     loader = Loader("smollm2-135m")
-    told: list[str] = []
-    logger = Logger(told.append)
+    messages: list[str] = []
+    logger = Logger(messages.append)
     run = execute(
         ANSWER,
         tmp_path / "RUN",
@@ -30,12 +30,12 @@ def test_exact_answers_are_whole_tokens_of_real_answers(task: str, smollm: Model
     execute(JUDGE, run, Context(logger=logger))
     spans = [(answer, span) for answer, span in zip(run.answers, run.spans, strict=True) if span]
     assert len(spans) >= 10
-    for said, span in spans:
+    for answer, span in spans:
         assert span is not None
-        assert said.n_prompt <= span.start < span.stop <= len(said.token_ids)
-        decode = smollm.tokenizer.decode
-        assert span.text in decode(said.token_ids[span.start : span.stop])
-        for cut in (said.token_ids[span.start + 1 : span.stop], said.token_ids[span.start : span.stop - 1]):
-            assert span.text not in decode(cut), "no token too many"
-        assert said.stopped or span.stop < len(said.token_ids), "nothing that can be cut off"
-    assert told == []
+        assert answer.n_prompt <= span.start < span.stop <= len(answer.token_ids)
+        decode, token_ids = smollm.tokenizer.decode, answer.token_ids
+        assert span.text in decode(token_ids[span.start : span.stop])
+        for shorter in (token_ids[span.start + 1 : span.stop], token_ids[span.start : span.stop - 1]):
+            assert span.text not in decode(shorter), "the span has no token too many"
+        assert answer.stopped or span.stop < len(token_ids), "a cut-off answer may continue its last token"
+    assert messages == []

@@ -1,7 +1,5 @@
 """The states recorded during generation equal those of a second forward pass."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from families import SUPPORTED, tiny
@@ -9,7 +7,7 @@ from families import SUPPORTED, tiny
 from probemap.activations.forward import hidden_states
 from probemap.activations.layout import States
 from probemap.activations.recorder import HookRecorder
-from probemap.models.generate import GenerationRequest, Recorder, generate_answers, generate_batch
+from probemap.models.generate import GenerationOptions, GenerationRequest, Recorder, generate_answers, generate_batch
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt
 from probemap.records import Answer
@@ -31,10 +29,10 @@ def test_hook_recorder_equals_a_second_pass(family: str) -> None:
     def keep(number: int, answers: list[Answer], states: list[States]) -> None:
         recorded.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
 
-    options: dict[str, Any] = {"frame": "qa", "max_new_tokens": 9, "batch_size": 4, "temperature": 1.5, "seed": 2}
-    watching = Recorder(lambda rows: HookRecorder(model, "resid", None, rows), keep)
-    with_recorder = [a for b in generate_answers(model, prompts(model), **options, watching=watching) for a in b]
-    without_recorder = [a for b in generate_answers(model, prompts(model), **options) for a in b]
+    options = GenerationOptions(prompt_format="qa", max_new_tokens=9, batch_size=4, temperature=1.5, seed=2)
+    recorder = Recorder(lambda rows: HookRecorder(model, "resid", None, rows), keep)
+    with_recorder = [a for b in generate_answers(model, prompts(model), options, recorder=recorder) for a in b]
+    without_recorder = [a for b in generate_answers(model, prompts(model), options) for a in b]
     assert [a.token_ids for a in with_recorder] == [a.token_ids for a in without_recorder], "recording has no effect"
     assert np.allclose(
         np.concatenate([a.logprobs for a in with_recorder]),
@@ -55,13 +53,13 @@ def test_hook_recorder_reads_the_last_token_only_if_needed(
 ) -> None:
     model = tiny("llama")
     requests = [GenerationRequest(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
-    monkeypatch.setattr(Model, "newline_ids", lambda self: frozenset())
-    (expected,), _ = generate_batch(model, requests, frame="qa")
+    monkeypatch.setattr(Model, "newline_ids", property(lambda self: frozenset()))
+    (expected,), _ = generate_batch(model, requests, prompt_format="qa")
     end = expected.produced_ids[-1]
     assert end not in expected.produced_ids[:-1]
     if ended:
-        method = "end_ids" if ended == "by its end" else "newline_ids"
-        monkeypatch.setattr(Model, method, lambda self: frozenset({end}))
+        name = "end_ids" if ended == "by its end" else "newline_ids"
+        monkeypatch.setattr(Model, name, property(lambda self: frozenset({end})))
     calls: list[bool] = []
 
     def needs_last(ended: bool) -> bool:
@@ -69,7 +67,7 @@ def test_hook_recorder_reads_the_last_token_only_if_needed(
         return needed
 
     recorder = HookRecorder(model, "resid", None, 1, needs_last)
-    (answer,), (states,) = generate_batch(model, requests, frame="qa", watch=recorder)
+    (answer,), (states,) = generate_batch(model, requests, prompt_format="qa", recorder=recorder)
     assert (answer.token_ids, answer.stopped) == (expected.token_ids, bool(ended))
     assert calls == [bool(ended)]
     assert len(states) == 5 + needed, (

@@ -52,7 +52,7 @@ def test_a_run_gives_a_detector_that_knows_where_it_belongs(detector: Detector, 
     assert (provenance.model, provenance.revision, provenance.template) == (
         "tiny-chat",
         chat_model.revision,
-        chat_model.template,
+        chat_model.template_sha256,
     )
     assert (provenance.frame, provenance.locator, provenance.site) == ("chat", "numbers", "resid")
     assert provenance.task.examples == ()

@@ -211,7 +211,7 @@ def capture(
         revision=model.revision,
         dtype=model.dtype,
         quantize=model.quantize,
-        template=model.template,
+        template=model.template_sha256,
     )
 
 

@@ -14,8 +14,7 @@ from probemap.activations.hooks import Site, resolve_site, select_layers
 from probemap.activations.layout import Layout, States, shard_rows_for
 from probemap.activations.prefix import Prefix, shared_prefix
 from probemap.models.batching import batches, run_with_halving
-from probemap.models.generate import out_of_memory_error
-from probemap.models.model import Model
+from probemap.models.model import Model, out_of_memory_error
 from probemap.positions import Indices, digest
 from probemap.records import Answer
 

@@ -113,6 +113,6 @@ class Provenance:
             name=name,
             revision=model.revision,
             dtype=model.dtype,
-            template=model.template,
+            template=model.template_sha256,
             quantize=model.quantize,  # type: ignore[arg-type]
         )

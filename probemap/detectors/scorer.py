@@ -18,15 +18,15 @@ from probemap.grading.locate import LOCATORS, LocatorFactory, locate_answer
 from probemap.grading.rules import possible_answers
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.generate import (
+    GenerationOptions,
     GenerationRequest,
     OnToken,
     RecordedStates,
     Recorder,
     generate_answers,
     generate_batch,
-    out_of_memory_error,
 )
-from probemap.models.model import Model
+from probemap.models.model import Model, out_of_memory_error
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, prompt_from_text
 from probemap.models.retokenize import retokenise
 from probemap.positions import Indices, check_position, token_indices
@@ -179,12 +179,14 @@ class Scorer:
         for _ in generate_answers(
             self.model,
             prompts,
-            frame=self._frame,
-            max_new_tokens=limit,
-            batch_size=self.batch_size,
-            temperature=temperature,
-            seed=seed,
-            watching=Recorder(self._watch, keep),
+            GenerationOptions(
+                prompt_format=self._frame,
+                max_new_tokens=limit,
+                batch_size=self.batch_size,
+                temperature=temperature,
+                seed=seed,
+            ),
+            recorder=Recorder(start=self._watch, save=keep),
         ):
             pass
         return [said[e.id] for e in examples]
@@ -199,7 +201,7 @@ class Scorer:
     ) -> list[Said]:
         """One batch of `generate`, of any prompts; parameters as for `generate.generate_batch`."""
         answers, seen = generate_batch(
-            self.model, wanted, frame=self._frame, seed=seed, watch=self._watch(len(wanted)), hear=hear
+            self.model, wanted, prompt_format=self._frame, seed=seed, recorder=self._watch(len(wanted)), on_token=hear
         )
         return list(self._heard(examples, answers, seen))
 
@@ -356,7 +358,7 @@ def check_belongs(detector: Detector, model: Model) -> None:
     for what, own, other in (
         ("weights", provenance.revision, model.revision),
         ("weights in", provenance.quantize, model.quantize),
-        ("chat template", provenance.template, model.template),
+        ("chat template", provenance.template, model.template_sha256),
     ):
         if own and own != other:
             raise DetectorError(

@@ -13,10 +13,10 @@ from probemap.grading.locate import Locator, LocatorFactory, find_words
 from probemap.grading.rules import Grader, examples_of, possible_answers
 from probemap.mentions import Groups
 from probemap.models.endpoint import ChatRequest, ask_endpoint, served_name
-from probemap.models.generate import generate_answers
+from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.loading import Endpoint
 from probemap.models.model import Model
-from probemap.models.prompts import chat_messages, check_lengths, fill_template, make_prompt
+from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
 
 _ENDPOINT_TOKENS = 1024
@@ -83,12 +83,9 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
     """
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
-        prompts = [(e.id, make_prompt(model, task, e, "qa")) for e in task.examples]
-        check_lengths(model, prompts, task.max_new_tokens)
-        batches = generate_answers(
-            model, prompts, frame="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size, log=log
-        )
-        for batch in batches:
+        prompts = task_prompts(model, task, "qa")
+        options = GenerationOptions(prompt_format="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size)
+        for batch in generate_answers(model, prompts, options, log=log):
             yield [(answer.id, answer.text) for answer in batch]
 
     return LLMJudge(f"{model.label} {model.revision[:12]}", respond)
@@ -102,7 +99,8 @@ def endpoint_judge(endpoint: Endpoint, *, log: Callable[[str], None] = lambda te
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
         requests = [ChatRequest(e.id, None, chat_messages(task, e)) for e in task.examples]
-        for answer in ask_endpoint(endpoint, requests, frame="chat", max_new_tokens=_ENDPOINT_TOKENS, log=log):
+        answers = ask_endpoint(endpoint, requests, prompt_format="chat", max_new_tokens=_ENDPOINT_TOKENS, log=log)
+        for answer in answers:
             _, has_ended, response = answer.text.rpartition("</think>")
             # A response that was cut off inside its reasoning contains no answer.
             yield [(answer.id, response if has_ended or answer.stopped else "")]

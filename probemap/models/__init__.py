@@ -5,14 +5,17 @@ A module imports only modules listed above it, here and in the packages above.
 ::
 
     batching    batches that fit the memory, halved when memory runs out
+    gguf        GGUF files, dequantised once and cached
     model       a loaded model: weights, revision, tokenizer, stop tokens
-    loading     how to load a model, described before torch is imported
+    loading     how to load a model or reach a server, described before torch is imported
     reasoning   reasoning models: where the final answer begins
     prompts     how a question becomes a prompt
     decoding    token ids to text, for finished answers and token by token
-    logits      the model's logits at chosen tokens
-    generate    generation
-    retokenize  texts from elsewhere as answers: tokenised once and checked
-    endpoint    client of an OpenAI-compatible server
-    p_true      p(True): the probability the model assigns to its own answer being true
+    logits      logits at selected tokens
+    generate    batched generation
+    retokenize  texts from other sources as answers: tokenised once and checked
+    endpoint    client of a server with OpenAI's API
+    engine      what answers a task: transformers in process, a server, or supplied texts
+    ask         answers of a model to the questions of a task
+    p_true      p(True): the probability that a model assigns to its own answer being true
 """

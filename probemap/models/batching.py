@@ -1,4 +1,4 @@
-"""Batches that fit: of similar length, within a budget of tokens, and halved where memory runs out."""
+"""Batches of similar lengths, halved when memory runs out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -7,50 +7,73 @@ _T = TypeVar("_T")
 
 
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
-    """Indices in batches of similar length, the longest first.
+    """Divide texts into batches of similar lengths, the longest first.
 
-    The longest come first so that a batch that does not fit memory fails at once.  What is batched with what
-    is a function of the lengths alone, so a resumed run makes the same batches.
+    The longest come first so that a batch that exceeds the memory fails at once.  The batches depend on the lengths
+    alone, so a resumed run has the same batches.
 
     Parameters
     ----------
-    batch_size: rows per batch, at most.
-    batch_tokens: limit on the tokens of a padded batch (rows times longest row); a single row may exceed it.
-        None: no limit.
+    lengths : sequence of int
+        Length of each text in tokens.
+    batch_size : int
+        Maximum number of texts per batch.
+    batch_tokens : int, optional
+        Maximum number of tokens per padded batch: its number of texts times the length of the longest.  A single text
+        may exceed it.  By default unlimited.
+
+    Returns
+    -------
+    list of list of int
+        Indices into `lengths`.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    made = []
+    result = []
     while order:
-        rows = batch_size
+        size = batch_size
         if batch_tokens is not None:
-            rows = min(batch_size, max(1, batch_tokens // max(1, lengths[order[0]])))
-        made.append(order[:rows])
-        order = order[rows:]
-    return made
+            size = min(batch_size, max(1, batch_tokens // max(1, lengths[order[0]])))
+        result.append(order[:size])
+        order = order[size:]
+    return result
 
 
 def run_with_halving(
-    rows: list[int], work: Callable[[list[int]], _T], log: Callable[[str], None]
+    rows: list[int], run: Callable[[list[int]], _T], log: Callable[[str], None]
 ) -> Iterator[tuple[list[int], _T | None]]:
-    """(rows, what work made of them): of all rows at once, or of halves of halves where memory runs out.
+    """Call a function on a batch, and on its halves when memory runs out, recursively.
 
-    None in place of a result: not even that one row fits.
+    Parameters
+    ----------
+    rows : list of int
+        The batch.
+    run : callable
+        Called with a list of rows; its CUDA and CPU out-of-memory errors are handled, others are raised.
+    log : callable
+        Receives a message whenever a batch is halved.
+
+    Yields
+    ------
+    rows : list of int
+        Rows of one successful call, in order.
+    result : object or None
+        Result of that call; None if a single row exceeds the memory.
     """
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
     try:
-        made = work(rows)
+        result = run(rows)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
             raise
     else:
-        yield rows, made
+        yield rows, result
         return
-    # Outside of the handler, where the failed attempt's tensors are no longer held by its traceback.
+    # After the handler, because the traceback of the error holds the tensors of the failed call.
     clear_device_cache(garbage_collection=True)
     if len(rows) == 1:
         yield rows, None
         return
-    log(f"{len(rows)} rows at once do not fit the memory: trying {len(rows) // 2}")
+    log(f"a batch of {len(rows)} rows does not fit the memory: trying {len(rows) // 2}")
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
-        yield from run_with_halving(half, work, log)
+        yield from run_with_halving(half, run, log)

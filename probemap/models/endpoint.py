@@ -1,6 +1,6 @@
-"""Questions put to a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, …
+"""Client of a server with OpenAI's API: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, …
 
-The `openai` package does the talking: retries with back-off, time-outs, and whatever a server's dialect needs.
+Retries, time-outs and the variants of the API are handled by the `openai` package.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,106 +15,150 @@ from probemap.records import ModelError, TextAnswer
 from probemap.redact import redacted_message
 
 RETRIES = 8
-"""Of one request, the pause doubling from half a second to eight: some forty seconds in all."""
+"""Retries of one request.  The pause doubles from half a second to eight: about forty seconds in total."""
 
-_HINT = "is it up, and is the URL its base, e.g. http://127.0.0.1:8000/v1?  the same command goes on where it stopped"
+_HINT = (
+    "check that the server runs, and that the URL is its base, e.g. http://127.0.0.1:8000/v1;  "
+    "the same command continues where it stopped"
+)
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question as a server is asked it."""
+    """One question for a server."""
 
     id: str
     prompt: Prompt | None
-    """As the local model's tokenizer makes it; None, in the ``chat`` frame: no model here."""
+    """The prompt according to the local model's tokenizer; None if there is no local model (format ``chat`` only)."""
     messages: tuple[ChatMessage, ...]
-    """The same as a conversation, for a server that puts its own template around it."""
+    """The same as a conversation, to which the server applies its own template."""
 
 
 def served_name(endpoint: Endpoint) -> str:
-    """What the server calls the model that is asked.
+    """Return the name of the model on the server.
 
     Raises
     ------
-    ModelError: the server does not answer, or serves several models and none is named.
+    ModelError
+        The server does not respond, or has several models and `endpoint` does not name one.
     """
     if endpoint.served:
         return endpoint.served
-    with _speaking(endpoint.url) as client:
+    with _connect(endpoint.url) as client:
         return _only_model(client, endpoint.url)
-
-
-@contextmanager
-def _speaking(url: str) -> Iterator[Any]:
-    """A client, whose complaints are told as the server's."""
-    try:
-        import openai
-    except ImportError:
-        raise ModelError(
-            "asking a server needs the openai package, which is not installed", "pip install 'probemap[endpoint]'"
-        ) from None
-    try:
-        # A server of one's own asks for no key, but the client insists on one; OPENAI_API_KEY is read where it is set.
-        yield _client(openai, url)
-    except openai.OpenAIError as error:
-        raise ModelError(f"{url}: {redacted_message(error)}", _HINT) from None
 
 
 def ask_endpoint(
     endpoint: Endpoint,
-    asked: Sequence[ChatRequest],
+    requests: Sequence[ChatRequest],
     *,
-    frame: PromptFormat,
+    prompt_format: PromptFormat,
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TextAnswer]:
-    """The server's replies, in the order of the questions, many of them under way at once.
+    """Answer questions with a server, several at a time.
 
-    In the ``chat`` frame a conversation is sent, and the server puts its template around it; that it makes as many
-    tokens of it as the local model's is checked where the server counts them.  In other frames the very prompt is sent,
-    and ``qa`` stops at a line break.
+    In the format ``chat`` the conversation is sent, and the server applies its chat template.  If the server reports
+    the number of prompt tokens, it is compared with that of the local model's prompt.  In the other formats the prompt
+    itself is sent, and generation in the format ``qa`` stops at a line break.
 
     Parameters
     ----------
-    seed: with a temperature above 0, question i of `asked` is drawn with ``seed + i``.
-    tell: told once if the server counts other prompt tokens.
+    endpoint : Endpoint
+    requests : sequence of ChatRequest
+    prompt_format : {"chat", "qa", "none"}
+    max_new_tokens : int
+    temperature : float, default 0.0
+        0 is greedy decoding.
+    seed : int, default 0
+        Above temperature 0, request i is sampled with the seed ``seed + i``.
+    log : callable, optional
+        Receives one message if the server counts another number of prompt tokens.
+
+    Yields
+    ------
+    TextAnswer
+        In the order of `requests`.
 
     Raises
     ------
-    ModelError: the `openai` package is missing, or the server does not answer, or refuses.
+    ModelError
+        The `openai` package is not installed, or the server does not respond or rejects a request.
     """
-    with _speaking(endpoint.url) as client:
-        served = endpoint.served or _only_model(client, endpoint.url)
+    with _connect(endpoint.url) as client:
+        model_name = endpoint.served or _only_model(client, endpoint.url)
 
         def ask(row: int) -> tuple[TextAnswer, int | None]:
-            draw: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens, "model": served}
+            options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens, "model": model_name}
             if temperature > 0:
-                draw["seed"] = seed + row
-            return _chat(client, asked[row], draw) if frame == "chat" else _complete(client, asked[row], draw, frame)
+                options["seed"] = seed + row
+            if prompt_format == "chat":
+                return _chat(client, requests[row], options)
+            if prompt_format == "qa":
+                options["stop"] = ["\n"]
+            return _complete(client, requests[row], options)
 
         pool = ThreadPoolExecutor(endpoint.in_flight)
         try:
             warned = False
-            for one, (reply, counted) in zip(asked, pool.map(ask, range(len(asked))), strict=True):
-                here = len(one.prompt.token_ids) if one.prompt else counted
-                if counted is not None and counted != here and not warned:
+            for request, (answer, n_served) in zip(requests, pool.map(ask, range(len(requests))), strict=True):
+                n_local = len(request.prompt.token_ids) if request.prompt else n_served
+                if n_served is not None and n_served != n_local and not warned:
                     warned = True
                     log(
-                        f"the server counts {counted} tokens in the prompt of {one.id!r}, the local model's template "
-                        f"makes {here}: states would be read behind another prompt than was answered\n"
-                        "hint: serve the same model with the same template, or give the prompts with --answers"
+                        f"the server counts {n_served} tokens in the prompt of {request.id!r}, the local model's chat "
+                        f"template yields {n_local}: hidden states would be captured after a different prompt\n"
+                        "hint: serve the same model with the same chat template, or provide the prompts with --answers"
                     )
-                yield reply
+                yield answer
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool = False) -> str:
+    """Return the text that a model generated, from the reasoning and the answer that a server separated.
+
+    vLLM and SGLang return the reasoning as `reasoning_content` or `reasoning`.
+
+    Parameters
+    ----------
+    reasoning : object
+        Anything but a non-empty string counts as no reasoning.
+    text : str
+        The answer.
+    stopped : bool
+        False if it was cut off.
+    opened : bool, default False
+        True if the prompt ends with the marker that opens the reasoning.
+    """
+    if not isinstance(reasoning, str) or not reasoning:
+        return text
+    opening = "" if opened else "<think>\n"
+    closing = "\n</think>\n\n" if text or stopped else ""
+    return f"{opening}{reasoning.strip()}{closing}{text.lstrip()}"
+
+
+@contextmanager
+def _connect(url: str) -> Iterator[Any]:
+    """Provide a client; its errors become ModelErrors that name the server."""
+    try:
+        import openai
+    except ImportError:
+        raise ModelError(
+            "requests to a server need the openai package, which is not installed", "pip install 'probemap[endpoint]'"
+        ) from None
+    try:
+        yield _client(openai, url)
+    except openai.OpenAIError as error:
+        raise ModelError(f"{url}: {redacted_message(error)}", _HINT) from None
 
 
 def _client(openai: Any, url: str) -> Any:
     try:
         return openai.OpenAI(base_url=url, max_retries=RETRIES)
-    except openai.OpenAIError:  # no key in the environment
+    except openai.OpenAIError:  # OPENAI_API_KEY is not set; local servers need no key, but the client requires one
         return openai.OpenAI(base_url=url, max_retries=RETRIES, api_key="none")
 
 
@@ -122,45 +166,29 @@ def _only_model(client: Any, url: str) -> str:
     names = [str(model.id) for model in client.models.list()]
     if len(names) != 1:
         raise ModelError(
-            f"{url} serves {len(names)} models: {', '.join(names[:8]) or 'none'}", "name one with --served-name"
+            f"{url} serves {len(names)} models: {', '.join(names[:8]) or 'none'}", "select one with --served-name"
         )
     return names[0]
 
 
-def _chat(client: Any, one: ChatRequest, draw: dict[str, Any]) -> tuple[TextAnswer, int | None]:
-    made = client.chat.completions.create(messages=list(one.messages), **draw)
-    choice = made.choices[0]
-    thought = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
-    begun = one.prompt is not None and one.prompt.text.rstrip().endswith("<think>")
-    text = join_reasoning(thought, choice.message.content or "", choice.finish_reason == "stop", begun=begun)
-    return TextAnswer(one.id, text, choice.finish_reason == "stop"), _counted(made)
+def _chat(client: Any, request: ChatRequest, options: dict[str, Any]) -> tuple[TextAnswer, int | None]:
+    response = client.chat.completions.create(messages=list(request.messages), **options)
+    choice = response.choices[0]
+    stopped = choice.finish_reason == "stop"
+    reasoning = getattr(choice.message, "reasoning_content", None) or getattr(choice.message, "reasoning", None)
+    opened = request.prompt is not None and request.prompt.text.rstrip().endswith("<think>")
+    text = join_reasoning(reasoning, choice.message.content or "", stopped, opened=opened)
+    return TextAnswer(request.id, text, stopped), _n_prompt_tokens(response)
 
 
-def join_reasoning(thought: object, text: str, stopped: bool, *, begun: bool = False) -> str:
-    """What the model wrote: servers take its reasoning out (vLLM, SGLang: `reasoning_content` or `reasoning`).
-
-    Parameters
-    ----------
-    begun: the prompt ends with the mark that reasoning begins with.
-    """
-    if not isinstance(thought, str) or not thought:
-        return text
-    opening = "" if begun else "<think>\n"
-    closing = "\n</think>\n\n" if text or stopped else ""
-    return f"{opening}{thought.strip()}{closing}{text.lstrip()}"
+def _complete(client: Any, request: ChatRequest, options: dict[str, Any]) -> tuple[TextAnswer, int | None]:
+    assert request.prompt is not None
+    response = client.completions.create(prompt=request.prompt.text, **options)
+    choice = response.choices[0]
+    return TextAnswer(request.id, choice.text, choice.finish_reason == "stop"), _n_prompt_tokens(response)
 
 
-def _complete(
-    client: Any, one: ChatRequest, draw: dict[str, Any], frame: PromptFormat
-) -> tuple[TextAnswer, int | None]:
-    assert one.prompt is not None
-    stop = {"stop": ["\n"]} if frame == "qa" else {}
-    made = client.completions.create(prompt=one.prompt.text, **stop, **draw)
-    choice = made.choices[0]
-    return TextAnswer(one.id, choice.text, choice.finish_reason == "stop"), _counted(made)
-
-
-def _counted(made: Any) -> int | None:
-    """How many tokens the server made of the prompt, if it says."""
-    count = getattr(made.usage, "prompt_tokens", None)
+def _n_prompt_tokens(response: Any) -> int | None:
+    """Return the number of prompt tokens; None if the server does not report it."""
+    count = getattr(response.usage, "prompt_tokens", None)
     return count if isinstance(count, int) and count > 0 else None

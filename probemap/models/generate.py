@@ -1,6 +1,6 @@
-"""The model answers: batched generation that keeps ids, text, character offsets and log-probabilities.
+"""Batched generation that keeps token ids, text, character offsets and log-probabilities.
 
-Token ids are never made twice: what is kept is what the model saw and produced.
+Token ids are never recomputed from text: answers contain the ids that the model received and generated.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,276 +21,330 @@ from transformers import (
 
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.decoding import decode_with_offsets
-from probemap.models.model import Model
+from probemap.models.model import Model, out_of_memory_error
 from probemap.models.prompts import Prompt, PromptFormat
 from probemap.models.reasoning import count_reasoning_tokens
-from probemap.records import Answer, ModelError
+from probemap.records import Answer
 
-_NEVER = 2**31 - 1
-"""An id that no token has: none at all would be the model's own end."""
+_NO_TOKEN = 2**31 - 1
+"""An id outside of every vocabulary.  Without any end token `generate` would use that of the model."""
 
 RecordedStates = list[npt.NDArray[np.float32]]
-"""Of each answer of a batch what was seen, (passes, …)."""
+"""For each answer of a batch the recorded states, (passes, …)."""
+
+OnToken = Callable[[int, int], bool]
+"""Called with (row, token id) after each token; a row ends when it returns False."""
 
 
 class BatchRecorder(Protocol):
-    """Looks on while a batch is generated."""
+    """Records hidden states while one batch is generated."""
 
-    def hooked(self) -> AbstractContextManager[None]: ...
+    def hooked(self) -> AbstractContextManager[None]:
+        """Return a context in which every forward pass is recorded."""
+
     def states(self) -> npt.NDArray[np.float32]:
-        """(rows, passes, …), the first pass that over the prompts."""
+        """Return the states, (rows, passes, …); the first pass is that over the prompts."""
 
     def needs_last(self, ended: bool) -> bool:
-        """Whether it must see an answer's last token, though the model has no more to say; `ended`: the answer ended
-        with it, and was not cut off."""
+        """Return whether the last token of an answer must pass through the model.
+
+        Generation does not require it, so it may cost one pass more.
+
+        Parameters
+        ----------
+        ended : bool
+            True if the answer ended with this token, False if it was cut off.
+        """
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Records the hidden states of all batches."""
+
+    start: Callable[[int], BatchRecorder]
+    """Called with the number of rows before each batch."""
+    save: Callable[[int, list[Answer], RecordedStates], None]
+    """Called with the number of the batch, its answers, and their states."""
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One prompt of a batch, and how it is to be answered."""
+    """One prompt of a batch, with its limit and temperature."""
 
     id: str
     prompt: Prompt
     max_new_tokens: int
     temperature: float = 0.0
-    """0 is greedy; above 0 each token is drawn from the whole distribution at that temperature."""
+    """0 is greedy decoding; above 0 tokens are sampled from the complete distribution at that temperature."""
 
 
-OnToken = Callable[[int, int], bool]
-"""Called with (row, token id) as soon as a token is there; False: nobody listens any more, and the row ends."""
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions:
+    """How prompts are answered."""
 
-
-@dataclass(frozen=True)
-class Recorder:
-    """Has a look at every batch."""
-
-    watch: Callable[[int], BatchRecorder]
-    """Of so many rows."""
-    keep: Callable[[int, list[Answer], RecordedStates], None]
-    """Called with the number of a batch, its answers, and what was seen of each."""
+    prompt_format: PromptFormat
+    """Format of the prompts; answers in the format ``qa`` also end with a line break."""
+    max_new_tokens: int
+    batch_size: int = 32
+    batch_tokens: int | None = None
+    """Maximum number of tokens per padded batch, see `batching.batches`; each prompt counts `max_new_tokens` more."""
+    temperature: float = 0.0
+    """As in `GenerationRequest`."""
+    seed: int = 0
+    """Batch b is sampled with the seed ``seed + b``, so that a resumed run samples the same answers."""
 
 
 def generate_answers(
     model: Model,
     prompts: Sequence[tuple[str, Prompt]],
+    options: GenerationOptions,
     *,
-    frame: PromptFormat,
-    max_new_tokens: int,
-    batch_size: int = 32,
-    batch_tokens: int | None = None,
-    temperature: float = 0.0,
-    seed: int = 0,
-    numbers: Sequence[int] | None = None,
-    watching: Recorder | None = None,
+    batch_numbers: Sequence[int] | None = None,
+    recorder: Recorder | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
-    """Answer (id, prompt) pairs, one batch of similar lengths at a time.
+    """Answer prompts, one batch of similar lengths at a time.
 
-    An answer ends with the model's end-of-turn or end-of-text token; in the ``qa`` frame also with a line break.
+    An answer ends with an end-of-turn or end-of-text token; in the format ``qa`` also with a line break.
 
     Parameters
     ----------
-    batch_tokens: of a batch, as for `batching.batches`, each row counted with its `max_new_tokens`.
-    temperature: 0 is greedy; above 0 each token is drawn from the whole distribution at that temperature.
-    seed: of the draws; batch `b` draws with ``seed + b``, so that a resumed run draws the same.
-    numbers: of the batches of the plan to answer; None: all.
-    watching: looks on; a batch takes one pass more, over its last tokens, where that needs them.
-    tell: told when a batch does not fit the memory and is halved; what was batched with what then differs.
+    model : Model
+    prompts : sequence of (str, Prompt)
+        Ids and prompts.
+    options : GenerationOptions
+    batch_numbers : sequence of int, optional
+        Batches of `plan_batches` to answer.  By default all of them.
+    recorder : Recorder, optional
+        Records hidden states.  A batch takes one pass more if the recorder needs the last tokens of its answers.
+    log : callable, optional
+        Receives a message when a batch exceeds the memory and is halved.  Its answers may then differ in the last bits
+        of the log-probabilities, and its samples entirely.
+
+    Yields
+    ------
+    list of Answer
+        The answers of one batch, in the order of the plan.
 
     Raises
     ------
-    ModelError: one question alone does not fit the memory.
+    ModelError
+        A single question exceeds the memory.
     """
-    plan = plan_batches(prompts, max_new_tokens, batch_size, batch_tokens)
-    wanted = [GenerationRequest(id_, prompt, max_new_tokens, temperature) for id_, prompt in prompts]
-    for number in range(len(plan)) if numbers is None else numbers:
+    plan = plan_batches(prompts, options)
+    requests = [GenerationRequest(id_, prompt, options.max_new_tokens, options.temperature) for id_, prompt in prompts]
+    for number in range(len(plan)) if batch_numbers is None else batch_numbers:
 
-        def ask(some: list[int], number: int = number) -> tuple[list[Answer], RecordedStates]:
-            watch = watching.watch(len(some)) if watching else None
-            return generate_batch(model, [wanted[i] for i in some], frame=frame, seed=seed + number, watch=watch)
+        def run(rows: list[int], number: int = number) -> tuple[list[Answer], RecordedStates]:
+            return generate_batch(
+                model,
+                [requests[row] for row in rows],
+                prompt_format=options.prompt_format,
+                seed=options.seed + number,
+                recorder=recorder.start(len(rows)) if recorder else None,
+            )
 
-        batch: list[Answer] = []
-        seen: RecordedStates = []
-        for some, made in run_with_halving(plan[number], ask, log):
-            if made is None:
-                raise out_of_memory_error(
-                    model, prompts[some[0]][0], len(prompts[some[0]][1].token_ids) + max_new_tokens
-                )
-            batch += made[0]
-            seen += made[1]
-        if watching:
-            watching.keep(number, batch, seen)
-        yield batch
+        answers: list[Answer] = []
+        states: RecordedStates = []
+        for rows, result in run_with_halving(plan[number], run, log):
+            if result is None:
+                request = requests[rows[0]]
+                n_tokens = len(request.prompt.token_ids) + request.max_new_tokens
+                raise out_of_memory_error(model, request.id, n_tokens)
+            answers += result[0]
+            states += result[1]
+        if recorder:
+            recorder.save(number, answers, states)
+        yield answers
+
+
+def plan_batches(prompts: Sequence[tuple[str, Prompt]], options: GenerationOptions) -> list[list[int]]:
+    """Return the batches of `generate_answers`, as indices into `prompts`."""
+    lengths = [len(prompt.token_ids) + options.max_new_tokens for _, prompt in prompts]
+    return batches(lengths, options.batch_size, options.batch_tokens)
 
 
 def generate_batch(
     model: Model,
-    wanted: Sequence[GenerationRequest],
+    requests: Sequence[GenerationRequest],
     *,
-    frame: PromptFormat,
+    prompt_format: PromptFormat,
     seed: int = 0,
-    watch: BatchRecorder | None = None,
-    hear: OnToken = lambda row, token: True,
+    recorder: BatchRecorder | None = None,
+    on_token: OnToken = lambda row, token_id: True,
 ) -> tuple[list[Answer], RecordedStates]:
-    """Answer the prompts of one batch, each to its own length and at its own temperature.
+    """Answer the prompts of one batch, each up to its own limit and at its own temperature.
+
+    Parameters
+    ----------
+    model : Model
+    requests : sequence of GenerationRequest
+    prompt_format : {"chat", "qa", "none"}
+    seed : int, default 0
+    recorder : BatchRecorder, optional
+    on_token : callable, optional
+        Called with (row, token id) after each token.  A row ends when it returns False.
 
     Returns
     -------
-    The answers in their order, and what `watch` saw of each.
+    answers : list of Answer
+        In the order of `requests`.
+    states : list of ndarray of shape (passes, …), float32
+        The states of each answer; empty without a recorder.
     """
-    ends = model.end_ids()
-    breaks = model.newline_ids() if frame == "qa" else frozenset[int]()
-    ids, logs = _generate(model, wanted, ends | breaks, seed, watch, hear)
-    answers = [_answer(model, *one, ends, breaks) for one in zip(wanted, ids, logs, strict=True)]
-    return answers, list(watch.states()) if watch else []
-
-
-def plan_batches(
-    prompts: Sequence[tuple[str, Prompt]], max_new_tokens: int, batch_size: int, batch_tokens: int | None
-) -> list[list[int]]:
-    """The plan of `generate_answers`: which prompts are asked together, in order."""
-    return batches([len(p.token_ids) + max_new_tokens for _, p in prompts], batch_size, batch_tokens)
-
-
-def out_of_memory_error(model: Model, id_: str, tokens: int) -> ModelError:
-    return ModelError(
-        f"{id_!r} alone, {tokens} tokens, does not fit the memory of {model.device} beside {model.label}",
-        "take --dtype bfloat16, --device cpu, a smaller model, or leave this question out",
+    end_ids = model.end_ids
+    newline_ids = model.newline_ids if prompt_format == "qa" else frozenset[int]()
+    criterion = _Stop(
+        stop_ids=end_ids | newline_ids,
+        limits=[request.max_new_tokens for request in requests],
+        n_prompt=max(len(request.prompt.token_ids) for request in requests),
+        recorder=recorder,
+        on_token=on_token,
     )
+    token_ids, logprobs = _generate(model, requests, criterion, seed)
+    answers = [
+        _answer(model, request, ids, values, criterion.stop_ids)
+        for request, ids, values in zip(requests, token_ids, logprobs, strict=True)
+    ]
+    return answers, list(recorder.states()) if recorder else []
 
 
 class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
-    """Notes the log-probability of each chosen token, holding one step's logits at a time.
+    """Records the log-probability of each chosen token, with the logits of one step in memory at a time.
 
-    A processor sees step t's logits before the token is chosen and the choice one step later, as the last id.
+    A logits processor receives the logits of step t before the token is chosen, and the chosen token one step later, as
+    the last input id.
     """
 
     def __init__(self) -> None:
         self.pending: torch.Tensor | None = None
         self.chosen: list[torch.Tensor] = []
 
-    def note(self, ids: torch.Tensor) -> None:
+    def record(self, input_ids: torch.Tensor) -> None:
         if self.pending is not None:
-            self.chosen.append(self.pending.gather(1, ids[:, -1:]).squeeze(1))
+            self.chosen.append(self.pending.gather(1, input_ids[:, -1:]).squeeze(1))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.note(input_ids)
+        self.record(input_ids)
         self.pending = scores.float().log_softmax(-1)
         return scores
 
 
 class _Temperatures(LogitsProcessor):  # type: ignore[misc]
-    """Gives each row its own temperature; a row at 0 has its likeliest token left alone."""
+    """Applies a temperature per row; at temperature 0 only the most probable token remains."""
 
     def __init__(self, temperatures: torch.Tensor) -> None:
         self.temperatures = temperatures[:, None]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         greedy = self.temperatures == 0
-        others = torch.arange(scores.shape[1], device=scores.device) != scores.argmax(1, keepdim=True)
-        return (scores / self.temperatures.masked_fill(greedy, 1)).masked_fill(greedy & others, -torch.inf)
+        not_best = torch.arange(scores.shape[1], device=scores.device) != scores.argmax(1, keepdim=True)
+        return (scores / self.temperatures.masked_fill(greedy, 1)).masked_fill(greedy & not_best, -torch.inf)
 
 
-class _Ends(StoppingCriteria):  # type: ignore[misc]
-    """Ends each row at a stop id, at its limit, or where nobody listens.
+class _Stop(StoppingCriteria):  # type: ignore[misc]
+    """Ends each row at a stop id, at its limit, or when `on_token` returns False.
 
-    The model has then read the last token of every row but those that ended just now: if the watch needs one of these,
-    there is one pass more.
+    When all rows have ended, the model has processed the last token of every row except those that ended in this step.
+    If the recorder needs one of these, one pass more follows.
     """
 
     def __init__(
-        self, stop_ids: frozenset[int], limits: list[int], width: int, watch: BatchRecorder | None, hear: OnToken
+        self,
+        stop_ids: frozenset[int],
+        limits: list[int],
+        n_prompt: int,
+        recorder: BatchRecorder | None,
+        on_token: OnToken,
     ) -> None:
-        self.stop_ids, self.limits, self.width, self.watch, self.hear = stop_ids, limits, width, watch, hear
+        self.stop_ids, self.limits, self.n_prompt = stop_ids, limits, n_prompt
+        self.recorder, self.on_token = recorder, on_token
         self.lengths: list[int | None] = [None] * len(limits)
+        """Number of generated tokens of each row that has ended."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
-        produced = input_ids.shape[1] - self.width
-        for row, token in enumerate(input_ids[:, -1].tolist()):
+        n_generated = input_ids.shape[1] - self.n_prompt
+        last_ids = input_ids[:, -1].tolist()
+        for row, token_id in enumerate(last_ids):
             if self.lengths[row] is None:
-                heard = self.hear(row, token)
-                if not heard or token in self.stop_ids or produced == self.limits[row]:
-                    self.lengths[row] = produced
-        over = [length is not None for length in self.lengths]
-        if all(over) and self.watch:
-            unread = [
-                token in self.stop_ids
-                for token, length in zip(input_ids[:, -1].tolist(), self.lengths, strict=True)
-                if length == produced
+                wants_more = self.on_token(row, token_id)
+                if not wants_more or token_id in self.stop_ids or n_generated == self.limits[row]:
+                    self.lengths[row] = n_generated
+        done = [length is not None for length in self.lengths]
+        if all(done) and self.recorder:
+            unprocessed = [
+                token_id in self.stop_ids
+                for token_id, length in zip(last_ids, self.lengths, strict=True)
+                if length == n_generated
             ]
-            over = [not any(map(self.watch.needs_last, unread))] * len(over)
-        return torch.tensor(over, device=input_ids.device)
+            done = [not any(map(self.recorder.needs_last, unprocessed))] * len(done)
+        return torch.tensor(done, device=input_ids.device)
 
 
 def _generate(
-    model: Model,
-    wanted: Sequence[GenerationRequest],
-    stop_ids: frozenset[int],
-    seed: int,
-    watch: BatchRecorder | None,
-    hear: OnToken,
+    model: Model, requests: Sequence[GenerationRequest], criterion: _Stop, seed: int
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Produced ids and their log-probabilities, each row up to and with its first stop id."""
-    prompts = [list(one.prompt.token_ids) for one in wanted]
-    width = max(map(len, prompts))
+    """Return the generated ids and their log-probabilities, each row up to and including its last token."""
+    prompts = [list(request.prompt.token_ids) for request in requests]
     pad = model.tokenizer.pad_token_id
-    pad = min(stop_ids) if pad is None else pad
-    # Padding may be the end token itself, so the mask comes from the lengths, never from the ids.
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    limits = [one.max_new_tokens for one in wanted]
-    noted, ends = _ChosenLogprobs(), _Ends(stop_ids, limits, width, watch, hear)
-    processors: list[LogitsProcessor] = [noted]
-    drawn = any(one.temperature > 0 for one in wanted)
-    if drawn:
-        processors.append(_Temperatures(torch.tensor([one.temperature for one in wanted], device=model.device)))
+    pad = min(criterion.stop_ids) if pad is None else pad
+    # The padding token may be the end token, so the mask is derived from the lengths, never from the ids.
+    n_padding = [criterion.n_prompt - len(prompt) for prompt in prompts]
+    input_ids = torch.tensor([[pad] * n + prompt for n, prompt in zip(n_padding, prompts, strict=True)])
+    mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(n_padding, prompts, strict=True)])
+    chosen_logprobs = _ChosenLogprobs()
+    processors: list[LogitsProcessor] = [chosen_logprobs]  # before the temperature: log-probabilities are those at 1
+    sampled = any(request.temperature > 0 for request in requests)
+    if sampled:
+        temperatures = [request.temperature for request in requests]
+        processors.append(_Temperatures(torch.tensor(temperatures, device=model.device)))
     config = GenerationConfig(
-        max_new_tokens=max(limits) + bool(watch),
-        do_sample=drawn,
-        eos_token_id=[_NEVER],
+        max_new_tokens=max(criterion.limits) + bool(criterion.recorder),
+        do_sample=sampled,
+        eos_token_id=[_NO_TOKEN],
         pad_token_id=pad,
-        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if drawn else {}),
+        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {}),
     )
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.inference_mode(), torch.random.fork_rng(devices), watch.hooked() if watch else nullcontext():
+    recording = criterion.recorder.hooked() if criterion.recorder else nullcontext()
+    with torch.inference_mode(), torch.random.fork_rng(devices), recording:
         torch.manual_seed(seed)
         sequences = model.network.generate(
-            ids.to(model.device),
+            input_ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
-            stopping_criteria=StoppingCriteriaList([ends]),
+            stopping_criteria=StoppingCriteriaList([criterion]),
         )
-    noted.note(sequences)
-    logs = torch.stack(noted.chosen, 1).tolist()
-    rows = sequences[:, width:].tolist()
-    lengths = ends.lengths
+    chosen_logprobs.record(sequences)
+    token_ids = sequences[:, criterion.n_prompt :].tolist()
+    logprobs = torch.stack(chosen_logprobs.chosen, 1).tolist()
     return (
-        [row[:length] for row, length in zip(rows, lengths, strict=True)],
-        [row[:length] for row, length in zip(logs, lengths, strict=True)],
+        [row[:length] for row, length in zip(token_ids, criterion.lengths, strict=True)],
+        [row[:length] for row, length in zip(logprobs, criterion.lengths, strict=True)],
     )
 
 
 def _answer(
     model: Model,
-    wanted: GenerationRequest,
-    produced: list[int],
+    request: GenerationRequest,
+    token_ids: list[int],
     logprobs: list[float],
-    ends: frozenset[int],
-    breaks: frozenset[int],
+    stop_ids: frozenset[int],
 ) -> Answer:
-    prompt = wanted.prompt
-    spoken = produced[:-1] if produced and produced[-1] in ends else produced
-    text, offsets = decode_with_offsets(model.tokenizer, spoken)
-    offsets += [(len(text), len(text))] * (len(produced) - len(spoken))
+    prompt = request.prompt
+    # An end token has no text; a line break that ends the answer is part of its text.
+    has_end = bool(token_ids) and token_ids[-1] in model.end_ids
+    text, offsets = decode_with_offsets(model.tokenizer, token_ids[:-1] if has_end else token_ids)
+    offsets += [(len(text), len(text))] * has_end
     return Answer(
-        id=wanted.id,
+        id=request.id,
         prompt=prompt.text,
         text=text,
-        token_ids=(*prompt.token_ids, *produced),
+        token_ids=(*prompt.token_ids, *token_ids),
         n_prompt=len(prompt.token_ids),
         offsets=(*prompt.offsets, *offsets),
         logprobs=tuple(logprobs),
-        stopped=bool(produced) and produced[-1] in ends | breaks,
+        stopped=bool(token_ids) and token_ids[-1] in stop_ids,
         n_reasoning=count_reasoning_tokens(prompt.text, text, offsets),
     )

@@ -1,4 +1,4 @@
-"""How to load a model or reach a server, described before torch is imported."""
+"""How to load a model or reach a server; importing this module does not import torch."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -6,27 +6,37 @@ from urllib.parse import urlsplit
 
 from probemap.records import RunError
 
-if TYPE_CHECKING:  # torch and transformers load in seconds; only the steps that need them pay
+if TYPE_CHECKING:  # torch and transformers take seconds to import; only steps that use a model pay for it
     from probemap.models.model import Model
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How to load a model; `run_all` loads it once for all steps, and only if one needs it."""
+    """How to load a model, see `model.load_model`.
+
+    Steps receive a loader and a cache of loaded models, so that a model is loaded at most once, and only if a step
+    needs it.
+    """
 
     name: str
+    """Alias, GGUF file, directory or hub id."""
     revision: str | None = None
+    """Branch, tag or commit on the hub."""
     device: str = "auto"
     dtype: str = "auto"
     quantize: Literal["4bit", "8bit"] | None = None
-    """Weights in fewer bits as they are loaded, by bitsandbytes."""
+    """Quantise the weights with bitsandbytes at load time."""
     max_memory: str | None = None
-    """Of each device, as ``20GiB``, where `device` is ``spread``."""
+    """Memory limit per device, e.g. ``20GiB``, for the device ``spread``."""
 
-    def load(self, cache: dict["Loader", "Model"]) -> "Model":
+    def load(self, models: dict["Loader", "Model"]) -> "Model":
+        """Return the model from `models`; load it and add it on first use.
+
+        It is also added under its actual dtype, so that a loader with that dtype and one with ``auto`` share it.
+        """
         from probemap.models.model import load_model
 
-        if self not in cache:
+        if self not in models:
             model = load_model(
                 self.name,
                 revision=self.revision,
@@ -35,28 +45,37 @@ class Loader:
                 quantize=self.quantize,
                 max_memory=self.max_memory,
             )
-            cache[self] = cache[replace(self, dtype=model.dtype)] = model  # what ``auto`` stands for
-        return cache[self]
+            models[self] = models[replace(self, dtype=model.dtype)] = model
+        return models[self]
 
 
 Models = dict[Loader, "Model"]
+"""The models that have been loaded."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server that speaks OpenAI's protocol."""
+    """A server that implements OpenAI's API.
+
+    Raises
+    ------
+    RunError
+        The URL contains a user name or a password; it would be written into the run directory.
+    """
 
     url: str
-    """Its base, e.g. ``http://127.0.0.1:8000/v1``."""
+    """Base URL, e.g. ``http://127.0.0.1:8000/v1``."""
     served: str = ""
-    """What the server calls the model; empty: the only one that it serves."""
+    """Name of the model on the server; empty if the server has only one."""
     in_flight: int = 16
-    """Requests at once."""
+    """Maximum number of concurrent requests."""
 
     def __post_init__(self) -> None:
-        """Raises RunError: the URL holds a password, which would be written into the run folder."""
         if "@" in urlsplit(self.url).netloc:
-            raise RunError("the server's URL holds a user or a password", "set OPENAI_API_KEY, and leave it out")
+            raise RunError(
+                "the server's URL contains a user name or a password",
+                "remove it from the URL and set the environment variable OPENAI_API_KEY",
+            )
 
 
 class Weights(Protocol):

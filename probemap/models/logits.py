@@ -1,4 +1,4 @@
-"""The model's own logits at chosen tokens: at all tokens they would be the largest tensor of a batch by far."""
+"""Logits of a model at selected tokens; logits at all tokens would be the largest tensor of a batch by far."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,39 +13,45 @@ from probemap.records import ModelError
 def logits_at(
     model: Model, token_ids: Sequence[tuple[int, ...]], rows: Sequence[int], columns: Sequence[int]
 ) -> torch.Tensor:
-    """(k, vocabulary): what the model says comes after token ``columns[i]`` of text ``rows[i]``, for k such pairs.
+    """Return the next-token logits after token ``columns[i]`` of text ``rows[i]``, for k such pairs.
 
-    One pass, padded on the right.  What a model does after its output embeddings (soft-capping in Gemma, scaling in
-    Granite and Cohere) still is its own doing.
+    One forward pass, padded on the right.  The hidden states are selected before the output embeddings, so whatever
+    the model applies to its logits (soft-capping in Gemma, scaling in Granite and Cohere) is applied here too.
+
+    Parameters
+    ----------
+    model : Model
+    token_ids : sequence of tuple of int
+        The texts.
+    rows, columns : sequence of int, length k
+
+    Returns
+    -------
+    Tensor of shape (k, size of the vocabulary)
 
     Raises
     ------
-    ModelError: the logits do not come from the model's output embeddings.
+    ModelError
+        The model does not compute its logits with its output embeddings.
     """
-    ids, mask = model.right_padded(token_ids)
-    row, column = (torch.tensor(where, dtype=torch.long, device=model.device) for where in (rows, columns))
-    with torch.inference_mode(), _head_sees_only(model.network, row, column):
-        logits: torch.Tensor = model.network(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    input_ids, mask = model.right_padded(token_ids)
+    row, column = (torch.tensor(index, dtype=torch.long, device=model.device) for index in (rows, columns))
+    with torch.inference_mode(), _select_before_head(model.network, row, column):
+        logits: torch.Tensor = model.network(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
     if logits.shape[:2] != (1, len(rows)):
         raise ModelError(
-            f"the logits of {type(model.network).__name__} do not come from its output embeddings",
-            "only decoder models of the usual build are supported",
+            f"{type(model.network).__name__} does not compute its logits with its output embeddings",
+            "use a decoder-only model of transformers",
         )
     return logits[0]
 
 
-def non_finite_error(model: Model) -> ModelError:
-    return ModelError(
-        f"{model.label} gives logits that are not finite in {model.dtype}", "load the model with --dtype float32"
-    )
-
-
 @contextmanager
-def _head_sees_only(network: Any, row: torch.Tensor, column: torch.Tensor) -> Iterator[None]:
-    def keep(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def _select_before_head(network: Any, row: torch.Tensor, column: torch.Tensor) -> Iterator[None]:
+    def select(head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (inputs[0][row, column][None], *inputs[1:])
 
-    handle = network.get_output_embeddings().register_forward_pre_hook(keep)
+    handle = network.get_output_embeddings().register_forward_pre_hook(select)
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
-"""p(True): the model is asked whether its own answer is true (Kadavath et al. 2022, arXiv 2207.05221).
+"""p(True): the probability that a model assigns to its own answer being true (Kadavath et al. 2022, arXiv 2207.05221).
 
-What is read is not what it would say but how likely each of the two letters is as the next token.
+The model is shown its answer and asked whether it is (A) true or (B) false.  It does not generate a reply; the
+probabilities of the two letters as the next token are compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,21 +11,20 @@ import numpy.typing as npt
 import torch
 
 from probemap.models.batching import batches, run_with_halving
-from probemap.models.generate import out_of_memory_error
-from probemap.models.logits import logits_at, non_finite_error
-from probemap.models.model import Model
+from probemap.models.logits import logits_at
+from probemap.models.model import Model, non_finite_error, out_of_memory_error
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt
 from probemap.records import Example, ModelError, Task
 
-# The whole question is the filled-in field, so braces in questions and answers stay what they are.
-_TRUTH = Task("p(True)", (), "open", prompt="{question}")
+# The question is inserted as a field, so that braces in questions and answers have no meaning.
+_TASK = Task("p(True)", (), "open", prompt="{question}")
 
-_OPENING = " ("
-"""Begins the reply, so that the next token is the letter itself, however the model likes to begin."""
+_REPLY_PREFIX = " ("
+"""Starts the reply, so that the next token is the letter, however the model tends to start."""
 
 
 def p_true_question(example: Example, answer: str) -> str:
-    """What the model is asked about its answer: Kadavath's words, after the context and choices if there are any."""
+    """Return the question about an answer, in the wording of Kadavath et al., after its context and choices, if any."""
     context = f"{example.context}\n\n" if example.context else ""
     choices = f"Choices: {', '.join(example.choices)}\n" if example.choices else ""
     return (
@@ -39,70 +39,85 @@ def score_p_true(
     *,
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    log: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> npt.NDArray[np.float64]:
-    """How likely the model holds each (example, answer) for true: P(A) / (P(A) + P(B)) as the next token.
+    """Return p(True) of answers: P(A) / (P(A) + P(B)) for the next token.
 
-    In the chat template where the model has one, else as plain text; no worked examples.  The accepted answers are
-    not shown.  One pass per batch, padded on the right, with vocabulary logits at the last token only.
+    The question is formatted with the chat template if the model has one, else it is plain text, without worked
+    examples.  The accepted answers are not shown.  One forward pass per batch, padded on the right; logits are computed
+    at the last token only.
 
     Parameters
     ----------
-    progress: called with (done, total) after each batch.
-    tell: told when a batch does not fit the memory and is halved.
+    model : Model
+    pairs : sequence of (Example, str)
+        Questions and answer texts.
+    batch_size : int, default 32
+    progress : callable, optional
+        Called with (done, total) after each batch.
+    log : callable, optional
+        Receives a message when a batch exceeds the memory and is halved.
 
     Returns
     -------
-    (n,) float64 between 0 and 1, in the order of `pairs`; never NaN.
+    ndarray of shape (n,), float64
+        Between 0 and 1, in the order of `pairs`; never NaN.
 
     Raises
     ------
-    DataError: a question and its answer do not fit the model's window; nothing is cut.
-    ModelError: the letters are not one token each, a logit is not finite, or one text alone does not fit the memory.
+    DataError
+        A question with its answer exceeds the context window; texts are never truncated.
+    ModelError
+        The letters are not single tokens, a logit is not finite, or a single text exceeds the memory.
     """
-    frame: PromptFormat = "chat" if model.has_chat_template else "none"
-    asked = [_before_the_letter(model, example, answer, frame) for example, answer in pairs]
-    check_lengths(model, [(e.id, p) for (e, _), (p, _, _) in zip(pairs, asked, strict=True)], 1)
-    values = np.empty(len(asked))
+    prompt_format: PromptFormat = "chat" if model.has_chat_template else "none"
+    encoded = [_encode(model, example, answer, prompt_format) for example, answer in pairs]
+    prompts = [(example.id, prompt) for (example, _), (prompt, _, _) in zip(pairs, encoded, strict=True)]
+    check_lengths(model, prompts, 1)
+    p_true = np.empty(len(pairs))
     done = 0
 
-    def read(rows: list[int]) -> npt.NDArray[np.float64]:
-        texts = [asked[i][0].token_ids for i in rows]
-        logits = logits_at(model, texts, range(len(texts)), [len(text) - 1 for text in texts])
-        letters = torch.tensor([asked[i][1:] for i in rows]).to(logits.device)
-        a, b = logits.gather(1, letters).double().unbind(1)
-        if not bool((a - b).isfinite().all()):
+    def run(rows: list[int]) -> npt.NDArray[np.float64]:
+        token_ids = [prompts[row][1].token_ids for row in rows]
+        logits = logits_at(model, token_ids, range(len(rows)), [len(ids) - 1 for ids in token_ids])
+        letters = torch.tensor([encoded[row][1:] for row in rows]).to(logits.device)
+        true, false = logits.gather(1, letters).double().unbind(1)
+        if not bool((true - false).isfinite().all()):
             raise non_finite_error(model)
-        return np.asarray(torch.sigmoid(a - b).cpu())  # the softmax over the two letters
+        return np.asarray(torch.sigmoid(true - false).cpu())  # the softmax over the two letters
 
-    for batch in batches([len(p.token_ids) for p, _, _ in asked], batch_size):
-        for rows, found in run_with_halving(batch, read, log):
-            if found is None:
-                raise out_of_memory_error(model, pairs[rows[0]][0].id, len(asked[rows[0]][0].token_ids))
-            values[rows] = found
+    for batch in batches([len(prompt.token_ids) for _, prompt in prompts], batch_size):
+        for rows, values in run_with_halving(batch, run, log):
+            if values is None:
+                id_, prompt = prompts[rows[0]]
+                raise out_of_memory_error(model, id_, len(prompt.token_ids))
+            p_true[rows] = values
             done += len(rows)
-            progress(done, len(asked))
-    return values
+            progress(done, len(pairs))
+    return p_true
 
 
-def _before_the_letter(model: Model, example: Example, answer: str, frame: PromptFormat) -> tuple[Prompt, int, int]:
-    """The tokens before the letter, and the ids of "A" and "B" there.
+def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFormat) -> tuple[Prompt, int, int]:
+    """Return the tokens before the letter, and the ids of "A" and "B" after them.
 
-    Both whole texts are tokenised and compared, because which token a letter is depends on what stands before it:
-    most vocabularies have "A" after " (", some have " (A" in one, and then the choice is made one token earlier.
+    Both complete texts are tokenised and compared, because the token of a letter depends on the text before it: most
+    vocabularies have "A" after " (", some have " (A" as one token, and the decision is then made one token earlier.
     """
     question = Example(example.id, p_true_question(example, answer), ("",))
-    text = make_prompt(model, _TRUTH, question, frame).text + _OPENING
+    text = make_prompt(model, _TASK, question, prompt_format).text + _REPLY_PREFIX
     # As in `make_prompt`: a chat template writes its own beginning-of-text token.
-    encoded = [
-        model.tokenizer(text + letter, add_special_tokens=frame != "chat", return_offsets_mapping=True, verbose=False)
+    add_special_tokens = prompt_format != "chat"
+    encodings = [
+        model.tokenizer(
+            text + letter, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False
+        )
         for letter in "AB"
     ]
-    true, false = (list(e["input_ids"]) for e in encoded)
-    if len(true) != len(false) or true[:-1] != false[:-1] or true[-1] == false[-1]:
+    true_ids, false_ids = (list(encoding["input_ids"]) for encoding in encodings)
+    if len(true_ids) != len(false_ids) or true_ids[:-1] != false_ids[:-1] or true_ids[-1] == false_ids[-1]:
         raise ModelError(
-            f"the tokenizer of {model.label} does not tell A from B by one token after {_OPENING!r}",
-            "p(True) cannot be read from this model",
+            f"the tokenizer of {model.label} does not encode A and B after {_REPLY_PREFIX!r} as two single tokens",
+            "p(True) cannot be computed with this model",
         )
-    offsets = tuple((a, b) for a, b in encoded[0]["offset_mapping"][:-1])
-    return Prompt(text, tuple(true[:-1]), offsets), true[-1], false[-1]
+    offsets = tuple((start, stop) for start, stop in encodings[0]["offset_mapping"][:-1])
+    return Prompt(text, tuple(true_ids[:-1]), offsets), true_ids[-1], false_ids[-1]

@@ -1,4 +1,4 @@
-"""How a question is put to a model: template, worked examples, frame, and whether it fits."""
+"""How a question becomes a prompt: prompt format, chat template, worked examples, and the length check."""
 
 import string
 from collections.abc import Iterable, Sequence
@@ -12,56 +12,57 @@ from probemap.models.model import Model
 from probemap.records import DataError, Example, ModelError, Task
 
 PromptFormat = Literal["chat", "qa", "none"]
-"""What stands around a prompt: the model's chat template, ``Q: … A:``, or nothing."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A text as the model sees it."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    offsets: tuple[tuple[int, int], ...]
-    """For each token its characters in `text`; (0, 0) for one that stands for none."""
-
-
-def resolve_prompt_format(model: Model, frame: Literal["auto", "chat", "qa", "none"] = "auto") -> PromptFormat:
-    """What stands around the prompts: ``auto`` is the chat template where the model has one, else ``Q: … A:``.
-
-    Raises
-    ------
-    ModelError: ``chat`` is asked of a model without a chat template.
-    """
-    if frame == "auto":
-        return "chat" if model.has_chat_template else "qa"
-    if frame == "chat" and not model.has_chat_template:
-        raise ModelError(f"{model.label} has no chat template", "use --frame qa (Q: … A:) or --frame none")
-    return frame
-
+"""``chat``: the model's chat template.  ``qa``: ``Q: … A:``.  ``none``: the question alone."""
 
 ChatMessage = dict[str, str]
-"""``role`` and ``content``, as chat templates and servers take it."""
+"""``role`` and ``content``, as chat templates and servers expect it."""
 
 _FIELDS = {"question", "context", "choices", "letters"}
 
 
-def fill_template(template: str, example: Example) -> str:
-    """The prompt template with an example's question, context and choices.
+@dataclass(frozen=True)
+class Prompt:
+    """A text as the model receives it."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    """For each token its characters (start, stop) in `text`; (0, 0) for a token without text."""
+
+
+def resolve_prompt_format(model: Model, prompt_format: Literal["auto", "chat", "qa", "none"] = "auto") -> PromptFormat:
+    """Return the prompt format; ``auto`` is ``chat`` if the model has a chat template, else ``qa``.
 
     Raises
     ------
-    DataError: a field that does not exist, or unbalanced braces.
+    ModelError
+        The format is ``chat`` and the model has no chat template.
+    """
+    if prompt_format == "auto":
+        return "chat" if model.has_chat_template else "qa"
+    if prompt_format == "chat" and not model.has_chat_template:
+        raise ModelError(f"{model.label} has no chat template", "use --frame qa (Q: … A:) or --frame none")
+    return prompt_format
+
+
+def fill_template(template: str, example: Example) -> str:
+    """Return the prompt template filled with an example's question, context and choices.
+
+    Raises
+    ------
+    DataError
+        The template has an unknown field or unbalanced braces.
     """
     try:
-        named = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
     except ValueError as error:
         raise DataError(
-            f"the prompt {template!r} cannot be read: {error}", "write literal braces twice: {{ }}"
+            f"the prompt {template!r} is not a valid template: {error}", "write literal braces as {{ and }}"
         ) from None
-    if unknown := sorted(set(named) - _FIELDS):
+    if unknown := sorted(set(fields) - _FIELDS):
         raise DataError(
             f"the prompt {template!r} has an unknown field {{{unknown[0]}}}",
-            "fields are {question}, {context}, {choices} and {letters}",
+            "the fields are {question}, {context}, {choices} and {letters}",
         )
     return template.format(
         question=example.question,
@@ -74,81 +75,111 @@ def fill_template(template: str, example: Example) -> str:
 
 
 def chat_messages(task: Task, example: Example) -> tuple[ChatMessage, ...]:
-    """The example as a conversation: the worked examples as earlier turns, the question as the last one."""
-    asked = fill_template(task.prompt, example)
-    said = [text for shot in task.shots for text in shot] + [asked]
-    return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said))
+    """Return an example as a conversation: the worked examples as earlier turns, the question as the last turn."""
+    contents = [text for shot in task.shots for text in shot] + [fill_template(task.prompt, example)]
+    return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents))
 
 
-def make_prompt(model: Model, task: Task, example: Example, frame: PromptFormat) -> Prompt:
-    """The example as the model will see it, tokenised once.
+def make_prompt(model: Model, task: Task, example: Example, prompt_format: PromptFormat) -> Prompt:
+    """Return an example as the model receives it.
 
-    ``chat``: the conversation of `chat_messages` in the model's template, and the generation prompt.
-    ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template.
+    Parameters
+    ----------
+    model : Model
+    task : Task
+        Prompt template and worked examples.
+    example : Example
+    prompt_format : {"chat", "qa", "none"}
+        ``chat``: the conversation of `chat_messages` in the model's chat template, followed by the generation prompt.
+        ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template alone.
     """
-    if frame == "chat":
+    if prompt_format == "chat":
         return chat_prompt(model, chat_messages(task, example))
-    if frame == "qa":
-        text = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {fill_template(task.prompt, example)}\nA:"
-    else:
-        text = fill_template(task.prompt, example)
-    return _tokenised(model, text, begin=True)
+    question = fill_template(task.prompt, example)
+    if prompt_format == "qa":
+        question = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {question}\nA:"
+    return _tokenise(model, question, add_special_tokens=True)
 
 
 def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
-    """A conversation in the model's chat template, with the generation prompt.
+    """Return a conversation in the model's chat template, followed by the generation prompt.
 
     Raises
     ------
-    DataError: the template refuses it, e.g. because its roles do not alternate.
+    DataError
+        The chat template rejects the conversation, e.g. because its roles do not alternate.
     """
     try:
         text = model.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise DataError(
-            f"the chat template of {model.label} refuses this conversation: {str(error)[:200]}",
-            "it may want user and assistant in turn, or no system turn",
+            f"the chat template of {model.label} rejects this conversation: {str(error)[:200]}",
+            "many templates require alternating user and assistant messages, or allow no system message",
         ) from None
-    # A chat template writes its own beginning-of-text token; adding another would shift every state.
-    return _tokenised(model, text, begin=False)
+    # A chat template writes its own beginning-of-text token; a second one would change every state.
+    return _tokenise(model, text, add_special_tokens=False)
 
 
 def prompt_from_text(model: Model, text: str) -> Prompt:
-    """A prompt that somebody else put to the model, template included, tokenised once."""
-    # Who writes out the beginning of the text has no other added.
-    begins = model.tokenizer.bos_token
-    return _tokenised(model, text, begin=not (begins and text.startswith(begins)))
+    """Return the prompt of a text that includes the template, e.g. one that another program sent to the model."""
+    bos = model.tokenizer.bos_token
+    # A text that starts with the beginning-of-text token gets no second one.
+    return _tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
 
 
-def _tokenised(model: Model, text: str, *, begin: bool) -> Prompt:
-    encoded = model.tokenizer(text, add_special_tokens=begin, return_offsets_mapping=True, verbose=False)
-    return Prompt(text, tuple(encoded["input_ids"]), tuple((a, b) for a, b in encoded["offset_mapping"]))
-
-
-def end_of_turn_id(model: Model) -> int | None:
-    """The id that the chat template writes after an answer, to end the turn; None if it writes none."""
-    said = "Zanzibar"
-    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": said}]
-    text = model.tokenizer.apply_chat_template(messages, tokenize=False)
-    after = model.tokenizer(text[text.rindex(said) + len(said) :], add_special_tokens=False)["input_ids"]
-    return next((i for i in after if i in model.end_ids()), None)
-
-
-def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:
-    """Refuse prompts that do not fit the model's window together with their answers.
+def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[tuple[str, Prompt]]:
+    """Return (id, prompt) of each example of a task, all of which fit the model's context window.
 
     Raises
     ------
-    DataError: names up to five of the ids that are too long.
+    DataError
+        A prompt with its answer exceeds the window, or the prompt template is invalid.
+    """
+    prompts = [(example.id, make_prompt(model, task, example, prompt_format)) for example in task.examples]
+    check_lengths(model, prompts, task.max_new_tokens)
+    return prompts
+
+
+def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:
+    """Reject prompts that, together with their answers, exceed the model's context window.
+
+    Parameters
+    ----------
+    model : Model
+    prompts : iterable of (str, Prompt)
+        Ids and prompts.
+    max_new_tokens : int
+        Length limit of the answers.
+
+    Raises
+    ------
+    DataError
+        The message lists up to five ids.
     """
     if model.window is None:
         return
-    room = model.window - max_new_tokens
-    long = [(i, len(p.token_ids)) for i, p in prompts if len(p.token_ids) > room]
-    if long:
-        shown = ", ".join(f"{i!r} ({n} tokens)" for i, n in long[:5])
+    limit = model.window - max_new_tokens
+    too_long = [(id_, len(prompt.token_ids)) for id_, prompt in prompts if len(prompt.token_ids) > limit]
+    if too_long:
+        examples = ", ".join(f"{id_!r} ({n_tokens} tokens)" for id_, n_tokens in too_long[:5])
         raise DataError(
-            f"{len(long)} questions do not fit the window of {model.label}, {model.window} tokens with "
-            f"{max_new_tokens} kept for the answer: {shown}",
+            f"{len(too_long)} questions do not fit the window of {model.label}, {model.window} tokens of which "
+            f"{max_new_tokens} are reserved for the answer: {examples}",
             "shorten or leave out these questions, or lower --max-new-tokens",
         )
+
+
+def end_of_turn_id(model: Model) -> int | None:
+    """Return the token id that the chat template writes after an answer; None if it writes none."""
+    answer = "Zanzibar"
+    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": answer}]
+    text = model.tokenizer.apply_chat_template(messages, tokenize=False)
+    suffix = text[text.rindex(answer) + len(answer) :]
+    suffix_ids = model.tokenizer(suffix, add_special_tokens=False)["input_ids"]
+    return next((token_id for token_id in suffix_ids if token_id in model.end_ids), None)
+
+
+def _tokenise(model: Model, text: str, *, add_special_tokens: bool) -> Prompt:
+    encoding = model.tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
+    offsets = tuple((start, stop) for start, stop in encoding["offset_mapping"])
+    return Prompt(text, tuple(encoding["input_ids"]), offsets)

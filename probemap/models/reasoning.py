@@ -1,31 +1,35 @@
-"""Thinking models: where the reasoning ends and the answer proper begins."""
+"""Reasoning models: where the reasoning ends and the final answer begins."""
 
 from collections.abc import Sequence
 
-_BLOCKS = (
-    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, SmolLM3 and most others
+_MARKERS = (
+    ("<think>", "</think>"),  # DeepSeek-R1, Qwen3, SmolLM3 and most other models
     ("[THINK]", "[/THINK]"),  # Magistral
     ("<|channel|>analysis", "<|channel|>final<|message|>"),  # gpt-oss
 )
 
 
 def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, int]]) -> int:
-    """How many of the produced tokens, from the first on, are reasoning; the white space behind it included.
+    """Return how many of the first generated tokens are reasoning, including the white space after it.
 
-    A block counts as opened if the text begins with its opening, or the prompt ends with it (some templates write it).
-    One that is never closed is reasoning to its end: there is no answer proper.
+    A reasoning block is open if the text starts with the opening marker, or the prompt ends with it (some chat
+    templates write it).  A block that is never closed extends to the end of the text: there is no final answer.
 
     Parameters
     ----------
-    offsets: for each produced token its characters in `text`, as in `records.Answer`.
+    prompt : str
+    text : str
+        The generated text.
+    offsets : sequence of (int, int)
+        For each generated token its characters in `text`, see `records.Answer`.
     """
-    for opening, closing in _BLOCKS:
+    for opening, closing in _MARKERS:
         if not (text.lstrip().startswith(opening) or prompt.rstrip().endswith(opening)):
             continue
-        at = text.rfind(closing)
-        if at < 0:
+        close = text.rfind(closing)
+        if close < 0:
             return sum(start < len(text) for start, _ in offsets)
-        stop = at + len(closing)
-        stop += len(text[stop:]) - len(text[stop:].lstrip())
-        return sum(start < stop and end <= stop for start, end in offsets)
+        end = close + len(closing)
+        end += len(text[end:]) - len(text[end:].lstrip())
+        return sum(start < end and stop <= end for start, stop in offsets)
     return 0

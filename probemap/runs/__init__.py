@@ -14,7 +14,7 @@ A module imports only modules listed above it, here and in the packages above.
     plan         what a step works with, and what it is going to do
     graded       questions, answers and judgements in one order
     run          the content of a run directory, checked for consistency
-    engines      what runs the model: transformers here, a server, or a file of answers
+    engines      the engine that the options of the answer step select
     labels       manual labels
     llm_judge    judgements by rules or by a language model whose responses are kept
     samples      several answers per question, judged like those of the run

@@ -202,7 +202,7 @@ class Dispatcher:
 
     def _generate(self, jobs: list[GenerationJob], requests: list[GenerationRequest]) -> list[Said]:
         model = self.scorer.model
-        streamers = [_Streamer(model.tokenizer, model.end_ids(), job) for job in jobs]
+        streamers = [_Streamer(model.tokenizer, model.end_ids, job) for job in jobs]
 
         def on_token(row: int, token: int) -> bool:
             streamers[row].add(token)

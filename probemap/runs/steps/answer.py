@@ -14,7 +14,7 @@ from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; only the execution needs them
-    from probemap.runs.engines import Engine
+    from probemap.models.engine import Engine
 
 
 def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptions]:
@@ -80,14 +80,18 @@ def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAn
         run.note(
             ANSWER,
             AnswerFacts(
-                model=plan.label, revision=plan.revision, dtype=plan.dtype, template=plan.template, frame=plan.frame
+                model=plan.label,
+                revision=plan.revision,
+                dtype=plan.dtype,
+                template=plan.template_sha256,
+                frame=plan.prompt_format,
             ),
         )
-        first = run.count_complete_batches(plan.sizes)
-        n_done = sum(plan.sizes[:first])
+        first = run.count_complete_batches(plan.batch_sizes)
+        n_done = sum(plan.batch_sizes[:first])
         if n_done:
             context.logger.log(f"{n_done} of {len(task.examples)} answers exist already")
-        for batch in workers.each(range(first, len(plan.sizes))):
+        for batch in workers.each(range(first, len(plan.batch_sizes))):
             run.append_answers(batch)
             n_done += len(batch)
             context.logger.progress("answers", n_done, len(task.examples))
@@ -102,6 +106,9 @@ def _make_engine(
     inline_states: Path,
     context: Context,
 ) -> "Engine":
-    from probemap.runs.engines import engine
+    from probemap.runs.engines import make_engine
 
-    return engine(loader.load(context.models), task, options, supplied, context.logger.log, inline_states)
+    model = loader.load(context.models)
+    return make_engine(
+        model, task, options, text_answers=supplied, inline_directory=inline_states, log=context.logger.log
+    )

@@ -1,6 +1,7 @@
 """The resample step: several sampled answers to each question."""
 
 import hashlib
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,19 +34,24 @@ def plan(run: Run, options: ResampleOptions, context: Context) -> Plan[ResampleO
 
 
 def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
-    from probemap.models.generate import generate_answers, plan_batches
+    from probemap.models.generate import GenerationOptions, generate_answers, plan_batches
     from probemap.models.prompts import Prompt, check_lengths
 
     model = run.loader(context.device, max_memory=context.max_memory).load(context.models)
     run.check_weights(model, ("revision", "dtype"))
-    frame = _frame(run, model.has_chat_template)
     prompts = [
         (answer.id, Prompt(answer.prompt, answer.token_ids[: answer.n_prompt], answer.offsets[: answer.n_prompt]))
         for answer in run.answers
     ]
-    limit = run.task.max_new_tokens
-    check_lengths(model, prompts, limit)
-    batches = plan_batches(prompts, limit, options.batch_size, options.batch_tokens)
+    check_lengths(model, prompts, run.task.max_new_tokens)
+    generation = GenerationOptions(
+        prompt_format=_prompt_format(run, model.has_chat_template),
+        max_new_tokens=run.task.max_new_tokens,
+        batch_size=options.batch_size,
+        batch_tokens=options.batch_tokens,
+        temperature=options.temperature,
+    )
+    batches = plan_batches(prompts, generation)
     sizes = [len(batch) for batch in batches] * options.k
     first = run.count_complete_batches(sizes, FILE)
     n_done = sum(sizes[:first])
@@ -55,13 +61,8 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
         for batch in generate_answers(
             model,
             [(sample_id(name, sample), prompt) for name, prompt in prompts],
-            frame=frame,
-            max_new_tokens=limit,
-            batch_size=options.batch_size,
-            batch_tokens=options.batch_tokens,
-            temperature=options.temperature,
-            seed=_seed(options.seed, sample),
-            numbers=range(max(0, first - sample * len(batches)), len(batches)),
+            replace(generation, seed=_seed(options.seed, sample)),
+            batch_numbers=range(max(0, first - sample * len(batches)), len(batches)),
             log=context.logger.log,
         ):
             run.append_answers(batch, FILE)
@@ -75,7 +76,7 @@ def _seed(seed: int, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 
 
-def _frame(run: Run, has_chat_template: bool) -> "PromptFormat":
+def _prompt_format(run: Run, has_chat_template: bool) -> "PromptFormat":
     """Return the prompt format, which decides where an answer ends.
 
     Prompts that came with their answers are assumed to use the model's chat template, if it has one.

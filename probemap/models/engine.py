@@ -1,0 +1,205 @@
+"""Engines: what answers the questions of a task, in numbered batches.
+
+The batches of an engine are planned in advance, so that an interrupted run continues at the start of a batch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from probemap.models.endpoint import ChatRequest, ask_endpoint
+from probemap.models.generate import GenerationOptions, Recorder, generate_answers, plan_batches
+from probemap.models.loading import Endpoint
+from probemap.models.model import Model
+from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, prompt_from_text, task_prompts
+from probemap.models.retokenize import retokenise_with_logprobs
+from probemap.records import Answer, Task, TextAnswer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnginePlan:
+    """Which model answers, and how many answers each batch has."""
+
+    label: str
+    revision: str
+    dtype: str
+    template_sha256: str
+    prompt_format: PromptFormat | Literal["given"]
+    """``given``: some prompts were supplied with their answers."""
+    batch_sizes: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Answers the questions of a task; a `workers.Worker` whose pieces are batches."""
+
+    model: Model
+    """The model whose tokenizer the answers belong to, also if a server answers."""
+    prompt_format: PromptFormat | Literal["given"]
+    batch_sizes: list[int]
+    answer_batches: Callable[[Sequence[int]], Iterator[list[Answer]]]
+    """Answers the batches of consecutive numbers."""
+
+    def plan(self) -> EnginePlan:
+        return EnginePlan(
+            label=self.model.label,
+            revision=self.model.revision,
+            dtype=self.model.dtype,
+            template_sha256=self.model.template_sha256,
+            prompt_format=self.prompt_format,
+            batch_sizes=self.batch_sizes,
+        )
+
+    def each(self, batch_numbers: Sequence[int]) -> Iterator[list[Answer]]:
+        return self.answer_batches(batch_numbers) if batch_numbers else iter(())
+
+
+def transformers_engine(
+    model: Model,
+    task: Task,
+    options: GenerationOptions,
+    *,
+    recorder: Recorder | None = None,
+    log: Callable[[str], None] = lambda text: None,
+) -> Engine:
+    """Return the engine that generates with transformers in this process.
+
+    Parameters
+    ----------
+    model : Model
+    task : Task
+    options : GenerationOptions
+    recorder : Recorder, optional
+        Records hidden states during generation.
+    log : callable, optional
+
+    Raises
+    ------
+    DataError
+        A prompt with its answer exceeds the context window, or the prompt template is invalid.
+    """
+    prompts = task_prompts(model, task, options.prompt_format)
+
+    def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
+        return generate_answers(model, prompts, options, batch_numbers=numbers, recorder=recorder, log=log)
+
+    return Engine(
+        model=model,
+        prompt_format=options.prompt_format,
+        batch_sizes=[len(batch) for batch in plan_batches(prompts, options)],
+        answer_batches=answer_batches,
+    )
+
+
+def endpoint_engine(
+    model: Model,
+    task: Task,
+    options: GenerationOptions,
+    endpoint: Endpoint,
+    *,
+    log: Callable[[str], None] = lambda text: None,
+) -> Engine:
+    """Return the engine that sends the questions to a server and retokenises its texts.
+
+    Parameters
+    ----------
+    model : Model
+        The model that the server runs: its tokenizer and log-probabilities.
+    task : Task
+    options : GenerationOptions
+        `batch_size` answers are written at a time; `batch_tokens` limits the batches of the local model only.
+    endpoint : Endpoint
+    log : callable, optional
+
+    Raises
+    ------
+    DataError
+        A prompt with its answer exceeds the context window, or the prompt template is invalid.
+    """
+    prompts = task_prompts(model, task, options.prompt_format)
+    requests = [
+        ChatRequest(id_, prompt, chat_messages(task, example))
+        for (id_, prompt), example in zip(prompts, task.examples, strict=True)
+    ]
+    sizes = _slice_sizes(len(requests), options.batch_size)
+
+    def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
+        start = sum(sizes[: numbers[0]])
+        rows = slice(start, start + sum(sizes[number] for number in numbers))
+        # One call for all batches, so that the server stays busy across their boundaries.
+        text_answers = ask_endpoint(
+            endpoint,
+            requests[rows],
+            prompt_format=options.prompt_format,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            seed=options.seed + start,
+            log=log,
+        )
+        pairs = zip((prompt for _, prompt in prompts[rows]), text_answers, strict=True)
+        for number in numbers:
+            yield retokenise_with_logprobs(
+                model,
+                list(islice(pairs, sizes[number])),
+                chat=options.prompt_format == "chat",
+                batch_tokens=options.batch_tokens,
+                log=log,
+            )
+
+    return Engine(model=model, prompt_format=options.prompt_format, batch_sizes=sizes, answer_batches=answer_batches)
+
+
+def supplied_engine(
+    model: Model,
+    task: Task,
+    options: GenerationOptions,
+    text_answers: Sequence[TextAnswer],
+    *,
+    log: Callable[[str], None] = lambda text: None,
+) -> Engine:
+    """Return the engine of supplied answers, whose texts are retokenised.
+
+    Parameters
+    ----------
+    model : Model
+        The model that produced the answers.
+    task : Task
+    options : GenerationOptions
+        Prompt format and batch sizes.
+    text_answers : sequence of TextAnswer
+        One per question, in the order of the questions.
+    log : callable, optional
+
+    Raises
+    ------
+    DataError
+        The prompt template is invalid.
+    """
+    prompts = [
+        make_prompt(model, task, example, options.prompt_format)
+        if text_answer.prompt is None
+        else prompt_from_text(model, text_answer.prompt)
+        for example, text_answer in zip(task.examples, text_answers, strict=True)
+    ]
+    has_prompts = any(text_answer.prompt is not None for text_answer in text_answers)
+    # Supplied prompts are assumed to be in the model's own chat template, if it has one.
+    chat = model.has_chat_template if has_prompts else options.prompt_format == "chat"
+    pairs = list(zip(prompts, text_answers, strict=True))
+    size = options.batch_size
+
+    def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
+        for number in numbers:
+            batch = pairs[number * size : (number + 1) * size]
+            yield retokenise_with_logprobs(model, batch, chat=chat, batch_tokens=options.batch_tokens, log=log)
+
+    return Engine(
+        model=model,
+        prompt_format="given" if has_prompts else options.prompt_format,
+        batch_sizes=_slice_sizes(len(pairs), size),
+        answer_batches=answer_batches,
+    )
+
+
+def _slice_sizes(n: int, size: int) -> list[int]:
+    return [min(size, n - start) for start in range(0, n, size)]

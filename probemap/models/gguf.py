@@ -1,0 +1,86 @@
+"""GGUF files, dequantised once and cached as safetensors directories."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from filelock import FileLock
+from platformdirs import user_cache_path
+from transformers.utils.quantization_config import GgufConfig
+
+from probemap.records import ModelError
+from probemap.redact import redacted_message
+
+
+def convert_gguf(file: Path, expected_sha256: str) -> Path:
+    """Return the directory of safetensors converted from a GGUF file, and convert it on first use.
+
+    The weights are dequantised to float32.  The directory lies in the user's cache directory and is named after the
+    file's SHA-256 and the version of transformers that wrote it: a directory saved by one major version can be loaded
+    incorrectly, without an error, by another.
+
+    Parameters
+    ----------
+    file : Path
+    expected_sha256 : str
+        Compared with the file before it is converted.
+
+    Raises
+    ------
+    ModelError
+        The file is not GGUF, has another SHA-256, or transformers cannot read it.
+    """
+    cache = user_cache_path("probemap") / "models"
+    directory = cache / f"{file.stem}-{expected_sha256[:16]}-transformers-{transformers.__version__}"
+    if directory.is_dir():
+        return directory
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{directory}.lock"):
+        if not directory.is_dir():  # another process may have converted it while this one waited
+            _check(file, expected_sha256)
+            _convert(file, directory)
+    return directory
+
+
+def sha256_of_files(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the concatenated files."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _check(file: Path, expected_sha256: str) -> None:
+    with file.open("rb") as head:
+        magic = head.read(4)
+    sha256 = sha256_of_files([file])
+    if magic != b"GGUF" or sha256 != expected_sha256:
+        raise ModelError(
+            f"{file} is not the expected GGUF file (SHA-256 {sha256[:16]}…, expected {expected_sha256[:16]}…)",
+            "download or install it again",
+        )
+
+
+def _convert(file: Path, directory: Path) -> None:
+    source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+    try:
+        network = transformers.AutoModelForCausalLM.from_pretrained(
+            file.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **source
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **source)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(
+            f"the GGUF file {file} could not be read: {redacted_message(error)}",
+            "check that transformers supports its architecture, or use the safetensors weights of the same model",
+        ) from None
+    # Renamed when it is complete, so that an interrupted conversion leaves nothing that is loaded later.
+    incomplete = directory.with_name(f"{directory.name}.part-{os.getpid()}")
+    network.save_pretrained(incomplete)
+    tokenizer.save_pretrained(incomplete)
+    incomplete.rename(directory)
