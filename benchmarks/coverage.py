@@ -63,16 +63,16 @@ def one_map(job: tuple[int, float, int]) -> dict[str, float]:
     truth = np.tensordot(pairs / pairs.sum(), by_fold, 1)
     data = made.data
     best = made.best()[0]
-    honest = made.honest_best()
+    honest = made.nested_best()
     assert honest is not None
     chosen = [by_fold[k, layer, made.positions.index(position)] for k, (layer, position) in enumerate(honest.chosen)]
-    stays = made.indistinguishable().values
+    stays = made.confidence_set().values
     honest_truth = float(np.array(chosen) @ pairs / pairs.sum())
     return {
         "per-cell": float(((data.low <= truth) & (truth <= data.high)).mean()),
         "noise share": float(data.noise.mean()),
         "band": float(((data.band_low <= truth) & (truth <= data.band_high)).all()),
-        "claims better than chance somewhere": float(made.chance.any()),
+        "claims better than chance somewhere": float(made.above_chance.any()),
         "naive best minus its truth": best.auc - float(truth[best.layer, made.positions.index(best.position)]),
         "honest best minus its truth": honest.auc - honest_truth,
         "honest interval": float(honest.low <= honest_truth <= honest.high),

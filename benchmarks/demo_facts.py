@@ -33,13 +33,13 @@ def cell(it: Cell) -> str:
 
 
 def best(made: ProbeMap) -> list[str]:
-    honest = made.honest_best()
+    honest = made.nested_best()
     assert honest is not None
     return [
         f"- mean of the map {np.nanmean(made.auc.values):.3f}; highest cell {cell(made.best()[0])}",
         f"- best cell chosen on some answers and judged on others: {honest.auc:.3f} {span(honest.low, honest.high)}",
-        f"- cells not distinguishable from the best: {int(made.indistinguishable().sum())}; better than chance, all "
-        f"considered at once: {int(made.chance.sum())} of {made.auc.size}",
+        f"- cells not distinguishable from the best: {int(made.confidence_set().sum())}; better than chance, all "
+        f"considered at once: {int(made.above_chance.sum())} of {made.auc.size}",
     ]
 
 
@@ -100,7 +100,7 @@ def main(folder: str) -> None:
     one = with_baselines(one, known, ids)
     auto = fit_map(store, verdicts, groups=groups, c="auto", ids=ids)
     change = auto.difference(one)
-    floor = one.data["floor"].values
+    floor = one.data["permutation_null"].values
     lines = [
         "# The demo in numbers",
         "",

@@ -93,7 +93,7 @@ def judge(run: Run) -> dict[str, str]:
     influence = by_group(ours.influence, numbers)
     low, high = interval(float(ours.value[0]), float((influence**2).sum()), int(y.sum()), int((~y).sum()))
     gain = difference(float(ours.value[0] - theirs.value[0]), (influence - by_group(theirs.influence, numbers))[:, 0])
-    honest = ProbeMap.load(run.path / "map.nc").honest_best()
+    honest = ProbeMap.load(run.path / "map.nc").nested_best()
     assert honest is not None
     main = judged & by_main
     of_main = aucs(p[main, None], right[main], part[main])

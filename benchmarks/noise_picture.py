@@ -45,7 +45,7 @@ def shuffled_map(run: Path, real: ProbeMap) -> ProbeMap:
 
 
 def report(title: str, probe_map: ProbeMap) -> None:
-    auc, best, honest = probe_map.auc.values, probe_map.best()[0], probe_map.honest_best()
+    auc, best, honest = probe_map.auc.values, probe_map.best()[0], probe_map.nested_best()
     assert honest is not None
     data = probe_map.data.sel(layer=best.layer, position=best.position)
     column = probe_map.positions.index(best.position)
@@ -53,7 +53,7 @@ def report(title: str, probe_map: ProbeMap) -> None:
     # The interval without the coupling of folds: plain DeLong.
     _, influence = probe_map._joint
     variance = float((influence[:, probe_map._number(best.layer, best.position)] ** 2).sum())
-    low, high = interval(best.auc, variance / (1 + float(data["noise"])), right, best.n - right)
+    low, high = interval(best.auc, variance / (1 + float(data["variance_inflation"])), right, best.n - right)
     print(
         f"{title}\n"
         f"  lowest, mean, highest cell:        {np.nanmin(auc):.3f}, {np.nanmean(auc):.3f}, {np.nanmax(auc):.3f}\n"
@@ -61,12 +61,12 @@ def report(title: str, probe_map: ProbeMap) -> None:
         f"  its own 95 % interval:             {best.low:.3f} to {best.high:.3f}\n"
         f"  the same by plain DeLong:          {low:.3f} to {high:.3f}\n"
         f"  its band, over the whole map:      {float(data['band_low']):.3f} to {float(data['band_high']):.3f}\n"
-        f"  its noise share:                   {float(data['noise']):.2f}\n"
-        f"  noise share of all cells, mean:    {float(probe_map.data['noise'].mean()):.2f}\n"
+        f"  its noise share:                   {float(data['variance_inflation']):.2f}\n"
+        f"  noise share of all cells, mean:    {float(probe_map.data['variance_inflation'].mean()):.2f}\n"
         f"  honest best:                       {honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]\n"
         f"  cells whose own interval > 0.5:    {int((probe_map.data['low'] > 0.5).sum())} of {auc.size}\n"
-        f"  cells better than chance (band):   {int(probe_map.chance.sum())} of {auc.size}\n"
-        f"  not distinguishable from the best: {int(probe_map.indistinguishable().sum())} of {auc.size}"
+        f"  cells better than chance (band):   {int(probe_map.above_chance.sum())} of {auc.size}\n"
+        f"  not distinguishable from the best: {int(probe_map.confidence_set().sum())} of {auc.size}"
     )
 
 

@@ -116,13 +116,13 @@ def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None
     assert rows["n"] == [str(n) for n in content.data["n"].values]
     assert rows["n"][:3] == ["59", "59", "59"]
     assert "\x1b" not in shown
-    honest, best = content.honest_best(), content.best()[0]
+    honest, best = content.nested_best(), content.best()[0]
     assert honest is not None
     known = int(content.auc.notnull().sum())
     for line in (
         f"  layer {best.layer:<3} {best.position:<26} {best.auc:.3f} [{best.low:.3f}, {best.high:.3f}]  n = {best.n}",
         f"judged on others: {honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]",
-        f"not distinguishable from the best cell: {int(content.indistinguishable().sum())} of {known} cells",
+        f"not distinguishable from the best cell: {int(content.confidence_set().sum())} of {known} cells",
         "too few answers to say: exact_answer_before_first (0 right, 0 wrong), exact_answer_first (0 right",
         f"what needs no hidden states, on the answers of {best.position} (AUC, 95 % interval):",
     ):

@@ -145,7 +145,7 @@ def test_reading_names_existing_methods_and_options() -> None:
     assert "`exact_answer_words`" in READING
     assert "exact_answer_words" in MEANINGS
     assert f"fewer than {MIN_PER_CLASS} right or {MIN_PER_CLASS} wrong" in READING
-    for name in ("honest_best", "indistinguishable", "compare", "difference"):
+    for name in ("nested_best", "confidence_set", "compare", "difference"):
         assert f"`{name}`" in READING
         assert hasattr(ProbeMap, name)
     assert set(re.findall(r"--[a-z][\w-]+", READING)) <= options("map") | options("plot")

@@ -28,7 +28,7 @@ def run(mapped: Path, tmp_path: Path) -> Run:
     ("drawing", "name"),
     [
         (PlotOptions(), "map"),
-        (PlotOptions(value="strength-difference"), "map-strength-difference"),
+        (PlotOptions(value="activation-norm-difference"), "map-activation-norm-difference"),
         (PlotOptions(kind="layers"), "layers-auc"),
         (PlotOptions(kind="positions", value="accuracy", size="slide"), "positions-accuracy"),
     ],

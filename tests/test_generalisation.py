@@ -52,7 +52,7 @@ def test_generalisation_table_same_noise_and_reversed_signal() -> None:
     rows = {(row[0], row[1]): dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert len(rows) == 9
     within = rows["one", "one"]
-    nested = same.probe_map.honest_best()
+    nested = same.probe_map.nested_best()
     assert nested is not None
     assert (within["auc"], within["low"], within["high"]) == pytest.approx((nested.auc, nested.low, nested.high))
     assert (within["layer"], within["position"], within["n"]) == (None, "exact_answer_last", 200)
@@ -154,7 +154,7 @@ def test_evaluate_across_uses_cells_that_both_runs_have() -> None:
 
 def test_evaluate_within_requires_nested_cv() -> None:
     run = run_data("one", 0, 1.0)
-    flat = replace(run, probe_map=replace(run.probe_map, data=run.probe_map.data.drop_vars("inner")))
+    flat = replace(run, probe_map=replace(run.probe_map, data=run.probe_map.data.drop_vars("inner_auc")))
     with pytest.raises(MapError, match=r"the map of one was fitted without nested CV\nhint: fit it with 3 folds"):
         evaluate_within(flat)
 

@@ -153,7 +153,7 @@ def test_save_svg_shows_the_colour_of_every_cell(tmp_path: Path) -> None:
 
 def test_plot_map_dots_mark_the_confidence_set_of_the_best_cell() -> None:
     probe_map = scored_map()
-    expected = [[column, row] for row, column in np.argwhere(probe_map.indistinguishable().values)]
+    expected = [[column, row] for row, column in np.argwhere(probe_map.confidence_set().values)]
     assert 0 < len(expected) < 6
     (ax,) = plot_map(probe_map).axes
     assert offsets(ax, "may-be-best") == expected

@@ -163,7 +163,7 @@ def test_saved_maps_come_back_and_others_can_read_them(tmp_path: Path) -> None:
     again = ProbeMap.load(tmp_path / "map.nc")
     xr.testing.assert_equal(again.data, made.data)
     assert again.data.attrs == made.data.attrs
-    assert again.honest_best() == made.honest_best()
+    assert again.nested_best() == made.nested_best()
     # without this package: xarray
     with xr.open_dataset(tmp_path / "map.nc") as content:
         assert dict(content.sizes) == {
@@ -171,8 +171,8 @@ def test_saved_maps_come_back_and_others_can_read_them(tmp_path: Path) -> None:
             "position": 3,
             "repeat": 1,
             "answer": 240,
-            "part": 5,
-            "shuffle": 3,
+            "outer_fold": 5,
+            "permutation": 3,
         }
         assert float(content.auc.sel(layer=1, position="exact_answer_last")) == float(made.auc.values[1, 1])
         assert np.isnan(content.auc.values[0, 0])
@@ -191,7 +191,7 @@ def test_files_that_are_no_maps_are_refused(tmp_path: Path, content: bytes) -> N
     with pytest.raises(MapError, match="there is no map"):
         ProbeMap.load(tmp_path / "other.nc")
     xr.Dataset(attrs={"schema": 99}).to_netcdf(tmp_path / "map.nc", engine="scipy")
-    with pytest.raises(MapError, match="has schema 99, expected 3"):
+    with pytest.raises(MapError, match="has schema 99, expected 4"):
         ProbeMap.load(tmp_path / "map.nc")
 
 
@@ -200,15 +200,15 @@ def test_the_band_is_wider_than_the_intervals_and_chance_is_claimed_where_it_is_
     made = fit_map(states, correct, positions=NAMES)
     data = made.data
     assert ((data.band_low <= data.low) & (data.high <= data.band_high)).all()
-    assert int(made.chance.sum()) == 1
-    assert bool(made.chance.sel(layer=1, position="exact_answer_last"))
-    assert made.indistinguishable().values.sum() == 1
-    assert bool(made.indistinguishable().sel(layer=1, position="exact_answer_last"))
+    assert int(made.above_chance.sum()) == 1
+    assert bool(made.above_chance.sel(layer=1, position="exact_answer_last"))
+    assert made.confidence_set().values.sum() == 1
+    assert bool(made.confidence_set().sel(layer=1, position="exact_answer_last"))
 
 
 def test_probes_that_are_all_noise_are_told_apart_from_sure_ones() -> None:
     states, correct = planted(600)
-    noise = fit_map(states, correct, positions=NAMES).data["noise"]
+    noise = fit_map(states, correct, positions=NAMES).data["variance_inflation"]
     assert float(noise.sel(layer=1, position="exact_answer_last")) < 0.1
     assert float(noise.sel(layer=0).mean()) > 0.6
 
@@ -218,18 +218,18 @@ def test_the_best_cell_is_judged_on_answers_that_did_not_choose_it() -> None:
     correct = np.arange(160) % 2 == 0
     noise = draw.normal(size=(160, 10, 10, 3)).astype(np.float32)
     made = fit_map(noise, correct)
-    honest = made.honest_best()
+    honest = made.nested_best()
     assert honest is not None
     assert made.best()[0].auc > 0.6, "the luckiest of a hundred"
     assert honest.low < 0.5 < honest.high
     assert len(honest.chosen) == 5
-    assert not made.chance.any()
+    assert not made.above_chance.any()
     states, correct = planted()
-    honest = fit_map(states, correct, positions=NAMES).honest_best()
+    honest = fit_map(states, correct, positions=NAMES).nested_best()
     assert honest is not None
     assert set(honest.chosen) == {(1, "exact_answer_last")}
     assert honest.auc == pytest.approx(fit_map(states, correct, positions=NAMES).best()[0].auc, abs=1e-6)
-    assert fit_map(states, correct, positions=NAMES, nested=False).honest_best() is None
+    assert fit_map(states, correct, positions=NAMES, nested=False).nested_best() is None
 
 
 def test_differences_of_cells_columns_and_maps() -> None:
@@ -276,7 +276,7 @@ def test_shuffling_moves_whole_groups() -> None:
 def test_the_floor_is_the_highest_cell_under_shuffled_labels() -> None:
     states, correct = planted()
     made = fit_map(states, correct, positions=NAMES, permutations=40)
-    floor = made.data["floor"].values
+    floor = made.data["permutation_null"].values
     assert floor.shape == (40,)
     assert 0.5 < np.median(floor) < 0.62
     assert floor.max() < made.best()[0].auc
@@ -331,7 +331,7 @@ def test_repeats_average_over_folds() -> None:
     twice = fit_map(states, correct, positions=NAMES, seed=5, repeats=2)
     np.testing.assert_allclose(twice.auc.values, np.mean(single, axis=0), atol=1e-6)
     assert twice.data.sizes["repeat"] == 2
-    honest = twice.honest_best()
+    honest = twice.nested_best()
     assert honest is not None
     assert len(honest.chosen) == 10
 
@@ -343,12 +343,12 @@ def test_held_out_answers_are_judged_and_the_others_are_not() -> None:
     scored = ~np.isnan(made.data["scores"].values[0, :, 0, 0])
     assert (scored == apart).all()
     assert made.data["n"].values.tolist() == [80] * 3
-    assert (made.data["noise"].values == 0).all(), "one split: nothing is coupled"
+    assert (made.data["variance_inflation"].values == 0).all(), "one split: nothing is coupled"
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     probe.fit(states[~apart, 1, 1].astype(float), correct[~apart])
     theirs = roc_auc_score(correct[apart], probe.decision_function(states[apart, 1, 1].astype(float)))
     assert made.best()[0].auc == pytest.approx(theirs, abs=2e-3)
-    honest = made.honest_best()
+    honest = made.nested_best()
     assert honest is not None
     assert honest.chosen == ((1, "exact_answer_last"),)
     share = fit_map(states, correct, positions=NAMES, held_out=0.25)

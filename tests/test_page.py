@@ -151,7 +151,9 @@ def test_an_answer_opened_shows_tokens_positions_and_their_scores(page: Page, pr
 
 def test_other_values_have_their_own_scale(page: Page, probe_map: ProbeMap) -> None:
     values = page.locator("#value option").all_inner_texts()
-    assert {"auc", "accuracy", "strength", "strength-difference", "gain", "calibration-error"} <= set(values)
+    assert {"auc", "accuracy", "activation-norm", "activation-norm-difference", "gain", "calibration-error"} <= set(
+        values
+    )
     page.select_option("#value", "gain")
     drawn = plotted(page, "map", "data[1].z")
     np.testing.assert_allclose(np.array(drawn, float), probe_map.data["gain"].values, rtol=1e-4)

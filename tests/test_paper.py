@@ -39,4 +39,4 @@ def test_every_cell_equals_the_plain_loop() -> None:
             assert float(made.auc.sel(layer=layer, position=name)) == pytest.approx(expected, abs=1e-6)
     assert made.data.attrs["protocol"] == LABEL
     assert made.data["n"].values.tolist() == [len(test)] * 2
-    assert made.honest_best() is None
+    assert made.nested_best() is None

@@ -120,7 +120,7 @@ def test_rows_of_map(mapped: tuple[ProbeMap, np.ndarray]) -> None:
 def test_rank_predictors_without_nested_cv_and_with_held_out_answers(mapped: tuple[ProbeMap, np.ndarray]) -> None:
     probe_map, correct = mapped
     predictors = {"all": Predictor("for all answers", correct + np.random.default_rng(0).normal(size=240))}
-    flat = rank_predictors(ProbeMap(probe_map.data.drop_vars("inner")), predictors)
+    flat = rank_predictors(ProbeMap(probe_map.data.drop_vars("inner_auc")), predictors)
     assert [row[0] for row in flat.rows] == ["all"]
     assert flat.words[-1] == (
         "Not ranked, because the map was fitted without nested CV (fewer than 3 folds, or the paper's protocol): "

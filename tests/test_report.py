@@ -63,7 +63,7 @@ def test_the_page_holds_the_map_s_numbers() -> None:
         assert grid["limits"] == pytest.approx(measure(made, name).limits, rel=1e-4)
     assert run["n"] == made.data["n"].values.tolist()
     assert run["best"] == [[made.layers.index(made.best()[0].layer), NAMES.index(made.best()[0].position)]]
-    assert run["equal"] == np.argwhere(made.indistinguishable().values).tolist()
+    assert run["equal"] == np.argwhere(made.confidence_set().values).tolist()
     assert run["counts"] == {"answers": 300, "decided": 300, "right": int(made.data["correct"].sum()), "held_out": 0}
 
 

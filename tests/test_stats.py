@@ -12,9 +12,9 @@ from probemap.probing.auc import (
     aucs,
     by_group,
     choice_coupling,
+    confidence_set,
     difference,
     interval,
-    not_distinguishable,
     simultaneous_quantile,
 )
 
@@ -147,7 +147,7 @@ def test_the_set_of_the_best_holds_the_best_and_drops_the_far() -> None:
         # truths: two cells equally best, one close, one far
         scores = noise + 0.5 * draw.normal(size=(400, 4)) + correct[:, None] * np.array([1.5, 1.5, 1.4, 0.5])
         made = aucs(scores, correct)
-        stays = not_distinguishable(made.value, made.influence)
+        stays = confidence_set(made.value, made.influence)
         held += bool(stays[0])
         dropped += not stays[3]
         assert stays[int(np.argmax(made.value))]
@@ -157,7 +157,7 @@ def test_the_set_of_the_best_holds_the_best_and_drops_the_far() -> None:
 
 def test_twins_and_unknown_cells() -> None:
     influence = np.random.default_rng(0).normal(size=(50, 1)) * np.ones((1, 3)) * 0.01
-    stays = not_distinguishable(np.array([0.7, 0.7, np.nan]), influence)
+    stays = confidence_set(np.array([0.7, 0.7, np.nan]), influence)
     assert stays.tolist() == [True, True, False]
 
 

@@ -103,7 +103,7 @@ def test_strength_is_the_norm_of_the_states() -> None:
     states[::4, :, 1] = np.nan
     made = fit_map(states, correct, positions=("a", "b"), nested=False)
     norms = np.linalg.norm(states.astype(float), axis=3)
-    strength, difference = measure(made, "strength"), measure(made, "strength-difference")
+    strength, difference = measure(made, "activation-norm"), measure(made, "activation-norm-difference")
     np.testing.assert_allclose(strength.cells["value"].values, np.nanmean(norms, axis=0), rtol=1e-5)
     one = norms[:, 1, 0]
     pooled = np.sqrt((one[correct].var() * correct.sum() + one[~correct].var() * (~correct).sum()) / 198)
@@ -208,7 +208,7 @@ def test_what_moves_aucs_together_widens_other_values_too() -> None:
     scores, correct = some(300)
     plain = from_scores(scores, correct, names=("a", "b"))
     noisy = from_scores(scores, correct, names=("a", "b"))
-    noisy.data["noise"][:] = 1.0
+    noisy.data["variance_inflation"][:] = 1.0
     for value in ("accuracy", "balanced-accuracy", "f1"):
         widths = [(m.cells["high"] - m.cells["low"]).values for m in (measure(noisy, value), measure(plain, value))]
         np.testing.assert_allclose(widths[0], np.sqrt(2) * widths[1])
@@ -222,7 +222,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         ("auk", "there is no value 'auk'\nhint: there are auc, accuracy"),
         ("gain", "this map holds no gain\nhint: `probemap map RUN --redo` without"),
         ("attention", "this map holds no attention\nhint: `probemap attention RUN`"),
-        ("strength", "this map holds no strength"),
+        ("activation-norm", "this map holds no activation-norm"),
     ):
         with pytest.raises(MapError, match=message):
             measure(made, value)

@@ -79,7 +79,7 @@ def fit_map(
         logistic regression on standardised states.
     permutations: how often to shuffle the labels for the floor of the map's maximum.
     common_rows: score every column on the answers that have all positions.
-    nested: also judge inside each training part, which `ProbeMap.honest_best` needs.
+    nested: also judge inside each training part, which `ProbeMap.nested_best` needs.
     device: ``auto`` takes CUDA where there is one, else all cores of the CPU.
     ray: the workers that share the layers; None: all is done here.
     seed: of folds, shuffles and draws.
@@ -208,10 +208,10 @@ class _Grid:
             **{name: (("layer", "position"), made) for name, made in zip(STRENGTHS, self.strength, strict=True)},
         }
         if plan.inner:
-            made["inner"] = (("repeat", "part", "layer", "position"), self.inner)
-            made["part"] = (("part",), np.array(plan.parts, np.int32))
+            made["inner_auc"] = (("repeat", "outer_fold", "layer", "position"), self.inner)
+            made["outer_fold"] = (("outer_fold",), np.array(plan.parts, np.int32))
         if len(self.floor):
-            made["floor"] = (("shuffle",), np.nanmax(self.floor, axis=(1, 2)))
+            made["permutation_null"] = (("permutation",), np.nanmax(self.floor, axis=(1, 2)))
         return made
 
 

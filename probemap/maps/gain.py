@@ -115,7 +115,7 @@ def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, has: Bools, 
     value, influence = 0.0, np.zeros((len(mine), 1))
     folds = data["fold"].values.astype(np.int64)[:, usable]
     for fold in folds:
-        plan = Plan(fold, inner="inner" in data)
+        plan = Plan(fold, inner="inner_auc" in data)
         sets = plan.left_out()
         scores = scores_by_set(inside, correct, np.stack([~np.isin(fold, list(out)) for out in sets]))
         if np.isnan(scores).any():

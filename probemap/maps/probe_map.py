@@ -18,7 +18,7 @@ from probemap.records import MapError
 if TYPE_CHECKING:
     from probemap.views.heatmap import MapDisplay
 
-SCHEMA = 3
+SCHEMA = 4
 SCORES = ("repeat", "answer", "layer", "position")
 _VALUES = ("auc", "low", "high", "band_low", "band_high")
 
@@ -129,7 +129,7 @@ def map_from_scores(
             "correct": (("answer",), correct),
             "group": (("answer",), group.astype(np.int32)),
             "fold": (("repeat", "answer"), fold.astype(np.int32)),
-            "noise": (SCORES[2:], noise),
+            "variance_inflation": (SCORES[2:], noise),
             "present": (("answer", "position"), present),
             **(extra or {}),
         },

@@ -225,7 +225,7 @@ def standardised_differences(values: Floats, correct: Bools) -> Estimate:
     return Estimate(value, np.nan_to_num(of_means - of_deviation))
 
 
-def not_distinguishable(value: Floats, influence: Floats, level: float = LEVEL, seed: int = 0) -> Bools:
+def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed: int = 0) -> Bools:
     """Which cells may be the best: a set that holds the truly best one with probability `level`.
 
     A cell stays unless some other is better by more standard errors of their difference than the largest of all

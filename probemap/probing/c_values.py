@@ -5,7 +5,9 @@ import numpy.typing as npt
 
 from probemap.probing.auc import Bools, Estimate, Floats, Ints, means, standardised_differences
 
-STRENGTHS = tuple(f"{name}{end}" for name in ("strength", "strength_difference") for end in ("", "_low", "_high"))
+STRENGTHS = tuple(
+    f"{name}{end}" for name in ("activation_norm", "activation_norm_difference") for end in ("", "_low", "_high")
+)
 """What a map holds of it, over (layer, position)."""
 
 

@@ -15,11 +15,11 @@ from probemap.probing.auc import (
     Difference,
     Floats,
     by_group,
+    confidence_set,
     difference,
-    not_distinguishable,
     simultaneous_quantile,
 )
-from probemap.probing.cells import HonestBest, Nested, cell_aucs, honest_best, nested
+from probemap.probing.cells import NestedBest, NestedScores, cell_aucs, nested, nested_best
 from probemap.probing.inputs import Column, elements, parse_mask
 from probemap.records import MapError
 
@@ -58,8 +58,9 @@ class CellMap:
     (repeat, part, layer, position): the AUC inside the training rows of each part.  ``floor`` (shuffle): the highest
     AUC of the whole map under each shuffling of the labels.
 
-    ``strength``, ``strength_low``, ``strength_high`` (layer, position): the mean norm of the states, in their units,
-    with its interval; ``strength_difference`` and its interval: right minus wrong answers, in standard deviations.
+    ``activation_norm``, ``activation_norm_low``, ``activation_norm_high`` (layer, position): the mean norm of the
+    states, in their units, with its interval; ``activation_norm_difference`` and its interval: correct minus incorrect
+    answers, in standard deviations.
 
     With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position); ``gain``, its interval
     and its band, as of the AUC (layer, position); ``best_baseline`` (position).  ``attrs``: where it comes from."""
@@ -100,25 +101,25 @@ class CellMap:
         """The cells with the highest AUC, highest first; ties by layer, then position.
 
         The highest of many cells is an optimum, not an estimate: chosen and measured on the same answers, it
-        is too high by up to a few hundredths.  `honest_best` is the estimate.
+        is too high by up to a few hundredths.  `nested_best` is the estimate.
         """
         flat = self.auc.values.ravel()
         known = [i for i in np.argsort(-flat, kind="stable") if not np.isnan(flat[i])]
         width = len(self.positions)
         return [self.cell(self.layers[i // width], self.positions[i % width]) for i in known[:count]]
 
-    def honest_best(self) -> HonestBest | None:
+    def nested_best(self) -> NestedBest | None:
         """What the best cell is worth on answers that did not choose it; None if the map was made without.
 
         Each part of the answers (a fold, or those held out) is judged by the cell that was best on all others, best by
         folds inside them (nested cross-validation; Varma & Simon 2006, BMC Bioinformatics 7:91).  Only answers of one
         part are compared with each other.  The interval's variance is DeLong's, and more: for the noise share of the
-        chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `indistinguishable` were equal.
+        chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `confidence_set` were equal.
         """
         return self._honest
 
-    def nested(self) -> Nested | None:
-        """The scores that `honest_best` judges; None if the map was made without.
+    def nested_scores(self) -> NestedScores | None:
+        """The scores that `nested_best` judges; None if the map was made without.
 
         Of a map of some columns (`only`), the best cell among these.
         """
@@ -127,9 +128,9 @@ class CellMap:
     @property
     def has_nested(self) -> bool:
         """Whether the map was made with folds inside folds."""
-        return "inner" in self.data and not bool(self.data["inner"].isnull().all())
+        return "inner_auc" in self.data and not bool(self.data["inner_auc"].isnull().all())
 
-    def indistinguishable(self, level: float = LEVEL) -> xr.DataArray:
+    def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
         """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
         stays = self._stays if level == LEVEL else self._which_stay(level)
         return self.auc.copy(data=stays.reshape(self.auc.shape)).astype(bool)
@@ -215,7 +216,7 @@ class CellMap:
         return frame[["layer", "position", *names]]
 
     @property
-    def chance(self) -> "xr.DataArray":
+    def above_chance(self) -> "xr.DataArray":
         """(layer, position) bool: better than chance, all cells considered at once (the band lies above 0.5)."""
         return self.data["band_low"] > 0.5
 
@@ -230,16 +231,16 @@ class CellMap:
         return value, by_group(influence, self._groups)
 
     @cached_property
-    def _honest(self) -> HonestBest | None:
-        return honest_best(self.data, self._stays) if self.has_nested else None
+    def _honest(self) -> NestedBest | None:
+        return nested_best(self.data, self._stays) if self.has_nested else None
 
     @cached_property
     def _stays(self) -> Bools:
-        """(cells,) of `indistinguishable` at `LEVEL`: seconds of work that picture and terminal share."""
+        """(cells,) of `confidence_set` at `LEVEL`: seconds of work that picture and terminal share."""
         return self._which_stay(LEVEL)
 
     def _which_stay(self, level: float) -> Bools:
-        return not_distinguishable(*self._joint, level, int(self.data.attrs["seed"]))
+        return confidence_set(*self._joint, level, int(self.data.attrs["seed"]))
 
     def _number(self, layer: int, position: str) -> int:
         return self.layers.index(layer) * len(self.positions) + self.positions.index(position)

@@ -10,7 +10,7 @@ from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, aucs, by_group, cho
 
 
 @dataclass(frozen=True)
-class HonestBest:
+class NestedBest:
     """The best cell, chosen inside, judged outside: each part of the answers by the cell that is best on the rest."""
 
     auc: float
@@ -46,7 +46,7 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
         influence[:, layers, column] = spread(np.mean([m.influence for m in made], axis=0), rows)
     influence[:, np.isnan(value)] = 0
     # Answers that judge one fold's probe train the others': see `probe.noise_share`.
-    influence *= np.sqrt(1 + np.nan_to_num(data["noise"].values))
+    influence *= np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values))
     return value.ravel(), influence.reshape(n, -1)
 
 
@@ -56,7 +56,7 @@ def judged_rows(scores: npt.NDArray[np.float32]) -> Bools:
 
 
 @dataclass(frozen=True)
-class Nested:
+class NestedScores:
     """Each part of the answers scored by the cell that is best on the rest, best by folds inside them."""
 
     scores: Floats
@@ -69,21 +69,21 @@ class Nested:
     the choosing."""
 
 
-def nested(data: xr.Dataset, equals: Bools) -> Nested:
-    """See `Nested`.
+def nested(data: xr.Dataset, equals: Bools) -> NestedScores:
+    """See `NestedScores`.
 
     Parameters
     ----------
     data: of a `ProbeMap` with ``inner``.
     equals: (cells,), those among which the choice may fall by luck.
     """
-    scores, inner, fold = data["scores"].values, data["inner"].values, data["fold"].values
-    noise, layers, positions = data["noise"].values, data["layer"].values, data["position"].values
+    scores, inner, fold = data["scores"].values, data["inner_auc"].values, data["fold"].values
+    noise, layers, positions = data["variance_inflation"].values, data["layer"].values, data["position"].values
     chosen: list[tuple[int, str]] = []
     inflation: list[float] = []
     made = np.full(scores.shape[:2], np.nan)
     for repeat in range(len(scores)):
-        for k, part in enumerate(data["part"].values):
+        for k, part in enumerate(data["outer_fold"].values):
             flat = np.nan_to_num(inner[repeat, k].ravel(), nan=-1)
             layer, column = divmod(int(flat.argmax()), len(positions))
             chosen.append((int(layers[layer]), str(positions[column])))
@@ -91,10 +91,10 @@ def nested(data: xr.Dataset, equals: Bools) -> Nested:
             rows = fold[repeat] == part
             made[repeat, rows] = scores[repeat, rows, layer, column]
     coupling = choice_coupling(*_by_part(data, equals), int(data.attrs["seed"]))
-    return Nested(made, tuple(chosen), float(np.mean(inflation)) + coupling)
+    return NestedScores(made, tuple(chosen), float(np.mean(inflation)) + coupling)
 
 
-def auc_of_nested(made: Nested, data: xr.Dataset, rows: Bools) -> Aucs | None:
+def nested_auc(made: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | None:
     """The AUC of nested scores on some answers, averaged over repeats, its influences over all answers and widened;
     None if no fold holds both right and wrong ones.
 
@@ -115,8 +115,8 @@ def auc_of_nested(made: Nested, data: xr.Dataset, rows: Bools) -> Aucs | None:
     return Aucs(np.mean([one.value for one in several], axis=0), influence)
 
 
-def honest_best(data: xr.Dataset, equals: Bools) -> HonestBest | None:
-    """See `ProbeMap.honest_best`.
+def nested_best(data: xr.Dataset, equals: Bools) -> NestedBest | None:
+    """See `ProbeMap.nested_best`.
 
     Parameters
     ----------
@@ -125,13 +125,13 @@ def honest_best(data: xr.Dataset, equals: Bools) -> HonestBest | None:
     """
     made = nested(data, equals)
     correct, group = data["correct"].values, data["group"].values.astype(np.int64)
-    found = auc_of_nested(made, data, np.ones(len(correct), bool))
+    found = nested_auc(made, data, np.ones(len(correct), bool))
     if found is None:
         return None
     value, variance = float(found.value[0]), float((by_group(found.influence, group) ** 2).sum())
     judged = ~np.isnan(made.scores).all(axis=0)
     low, high = interval(value, variance, int(correct[judged].sum()), int((~correct[judged]).sum()), LEVEL)
-    return HonestBest(value, low, high, int(judged.sum()), made.chosen)
+    return NestedBest(value, low, high, int(judged.sum()), made.chosen)
 
 
 def _by_part(data: xr.Dataset, equals: Bools) -> tuple[list[Floats], list[float]]:
@@ -139,7 +139,7 @@ def _by_part(data: xr.Dataset, equals: Bools) -> tuple[list[Floats], list[float]
     of all pairs of right and wrong answers."""
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []
-    for part in data["part"].values:
+    for part in data["outer_fold"].values:
         rows = fold == part
         mine = data.isel(repeat=[0], answer=rows)
         influences.append(by_group(cell_aucs(mine)[1][:, equals], mine["group"].values.astype(np.int64)))

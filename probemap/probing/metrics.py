@@ -48,10 +48,12 @@ VALUES: dict[str, Value] = {
     "balanced-accuracy": Value("balanced accuracy: mean of both classes' shares"),
     "f1": Value("F1 of right answers"),
     "calibration-error": Value(f"expected calibration error, {BINS} bins"),
-    "strength": Value("mean norm of the hidden state", "strength", made_by="`probemap map RUN --redo` adds it"),
-    "strength-difference": Value(
+    "activation-norm": Value(
+        "mean norm of the hidden state", "activation_norm", made_by="`probemap map RUN --redo` adds it"
+    ),
+    "activation-norm-difference": Value(
         "norm, right minus wrong, in standard deviations",
-        "strength_difference",
+        "activation_norm_difference",
         signed=True,
         made_by="`probemap map RUN --redo` adds it",
     ),
@@ -213,10 +215,13 @@ def _from_scores(data: xr.Dataset, scored: Callable[[Floats, Bools], Estimate]) 
         influences = [spread(part.influence, rows) for part, rows in zip(parts, list(judged), strict=True)]
         mean = Estimate(np.mean([part.value for part in parts], axis=0), np.mean(influences, axis=0))
         # As the AUC's: probes that are trained on each other's answers move together, see `probe.noise_share`.
-        wider = np.sqrt(1 + np.nan_to_num(data["noise"].values[:, column]))
+        wider = np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values[:, column]))
         low, high = replace(mean, influence=mean.influence * wider).interval(groups)
         made[:, :, column] = mean.value, np.clip(low, 0, 1), np.clip(high, 0, 1)
-    return {name: data["noise"].copy(data=grid) for name, grid in zip(("value", "low", "high"), made, strict=True)}
+    return {
+        name: data["variance_inflation"].copy(data=grid)
+        for name, grid in zip(("value", "low", "high"), made, strict=True)
+    }
 
 
 def _hits(scores: Floats, correct: Bools) -> Floats:

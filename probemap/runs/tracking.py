@@ -79,10 +79,10 @@ def _numbers(probe_map: ProbeMap) -> dict[str, float]:
         "auc.highest.low": best.low,
         "auc.highest.high": best.high,
         "auc.highest.layer": best.layer,
-        "cells.above_chance": int(probe_map.chance.sum()),
-        "cells.may_be_best": int(probe_map.indistinguishable().sum()),
+        "cells.above_chance": int(probe_map.above_chance.sum()),
+        "cells.may_be_best": int(probe_map.confidence_set().sum()),
     }
-    if honest := probe_map.honest_best():
+    if honest := probe_map.nested_best():
         made |= {
             "auc.best_judged_apart": honest.auc,
             "auc.best_judged_apart.low": honest.low,

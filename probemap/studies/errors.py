@@ -35,7 +35,7 @@ class ErrorTypeProbe(NamedTuple):
     """How well probes predict one error type.  All fields are None if the type has too few questions."""
 
     auc: float | None = None
-    """Nested-CV estimate of the best cell, with its interval."""
+    """NestedScores-CV estimate of the best cell, with its interval."""
     low: float | None = None
     high: float | None = None
     layer: int | None = None
@@ -168,7 +168,7 @@ def _result(
 
 
 def _summary(probe_map: ProbeMap) -> ErrorTypeProbe:
-    nested, best = probe_map.honest_best(), probe_map.best()[0]
+    nested, best = probe_map.nested_best(), probe_map.best()[0]
     data = probe_map.data.sel(layer=best.layer, position=best.position)
     gain = [float(data[name]) for name in ("gain", "gain_band_low", "gain_band_high")]
     has_gain = gain[0] == gain[0]  # not NaN

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
-from probemap.probing.cells import Nested, auc_of_nested
+from probemap.probing.cells import NestedScores, nested_auc
 from probemap.records import MapError, RunError
 from probemap.tables import NO_INTERVAL, Interval, PairMatrix, Table, Value, enumerated
 
@@ -191,11 +191,11 @@ def evaluate_within(run: RunData) -> Pair:
         The map was fitted without nested CV.
     """
     data = run.probe_map.data
-    nested = run.probe_map.nested()
+    nested = run.probe_map.nested_scores()
     if nested is None:
         raise MapError(f"the map of {run.name} was fitted without nested CV", "fit it with 3 folds or more")
     rows: Bools = np.asarray(~np.isnan(nested.scores).any(axis=0))
-    probe = auc_of_nested(nested, data, rows)
+    probe = nested_auc(nested, data, rows)
     baseline = best_logprob(run, _complete(run, rows))
     position = " or ".join(sorted({position for _, position in nested.chosen}))
     pair = Pair(trained_on=run.name, tested_on=run.name, layer=None, position=position, n=int(rows.sum()))
@@ -206,7 +206,7 @@ def evaluate_within(run: RunData) -> Pair:
     reference = None
     if baseline:
         values = np.where(rows, run.logprobs[baseline], np.nan)
-        reference = auc_of_nested(Nested(np.tile(values, (len(nested.scores), 1)), (), 1.0), data, rows)
+        reference = nested_auc(NestedScores(np.tile(values, (len(nested.scores), 1)), (), 1.0), data, rows)
     return _with_aucs(pair, run, rows, probe=probe, baseline=baseline, reference=reference)
 
 

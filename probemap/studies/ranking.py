@@ -11,7 +11,7 @@ import numpy as np
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import LEVEL, Floats, Ints, by_group, difference, interval, simultaneous_quantile
-from probemap.probing.cells import Nested, auc_of_nested
+from probemap.probing.cells import NestedScores, nested_auc
 from probemap.records import MapError, TooFewError
 from probemap.tables import Interval, Table, Value, enumerated
 
@@ -111,7 +111,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     data = probe_map.data
     repeats, n = data.sizes["repeat"], data.sizes["answer"]
     meanings = {name: predictor.meaning for name, predictor in predictors.items()}
-    scores = {name: Nested(np.tile(p.values, (repeats, 1)), (), 1.0) for name, p in predictors.items()}
+    scores = {name: NestedScores(np.tile(p.values, (repeats, 1)), (), 1.0) for name, p in predictors.items()}
     for name, (meaning, positions) in PROBES.items():
         if (probe := _nested(probe_map, positions)) is not None:
             meanings[name], scores[name] = meaning, probe
@@ -127,7 +127,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
             f"{MIN_PER_CLASS} of each are needed to rank them",
             "use more questions",
         )
-    aucs = {name: auc for name in kept if (auc := auc_of_nested(scores[name], data, rows)) is not None}
+    aucs = {name: auc for name in kept if (auc := nested_auc(scores[name], data, rows)) is not None}
     result = _Evaluated(
         names=list(aucs),
         value=np.array([float(auc.value[0]) for auc in aucs.values()]),
@@ -211,11 +211,11 @@ def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
     return np.array([row_of[name] for name in names], np.int64)
 
 
-def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> Nested | None:
+def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | None:
     """Return the nested-CV scores of the best cell at some positions; None if the map has too little of them."""
     available = [p for p in positions if p in probe_map.positions]
     try:
-        return probe_map.only(available).nested() if available else None
+        return probe_map.only(available).nested_scores() if available else None
     except MapError:
         return None
 

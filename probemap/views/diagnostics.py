@@ -49,7 +49,7 @@ def portraits(probe_map: CellMap) -> list[list[Portrait | None]]:
     scores, fold = data["scores"].values, data["fold"].values
     correct, known = data["correct"].values.astype(bool), data["auc"].notnull().values
     # Answers of one question count as one, and probes trained on each other's answers move together.
-    apart = len(correct) / len(np.unique(data["group"].values)) * (1 + np.nan_to_num(data["noise"].values))
+    apart = len(correct) / len(np.unique(data["group"].values)) * (1 + np.nan_to_num(data["variance_inflation"].values))
     chances = probabilities(probe_map)
     return [
         [

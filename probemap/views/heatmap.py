@@ -305,7 +305,7 @@ def _panel(probe_map: CellMap, measured: Measured, title: Sequence[str]) -> Pane
         return Panel(measured=measured, title=tuple(title))
     layers, positions = probe_map.layers, probe_map.positions
     best = tuple((layers.index(cell.layer), positions.index(cell.position)) for cell in probe_map.best())
-    dots = probe_map.indistinguishable().values if "scores" in probe_map.data else None
+    dots = probe_map.confidence_set().values if "scores" in probe_map.data else None
     return Panel(measured=measured, title=tuple(title), best=best, dots=dots)
 
 
@@ -334,8 +334,8 @@ def _facts(probe_map: CellMap, value: str) -> list[str]:
         for best in probe_map.best():
             estimate = f"{best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]"
             lines.append(f"highest AUC: layer {best.layer}, {best.position}, {estimate}")
-        if nested := probe_map.honest_best():
+        if nested := probe_map.nested_best():
             lines.append(f"best cell, nested CV: {nested.auc:.2f} [{nested.low:.2f}, {nested.high:.2f}]")
         if "scores" in probe_map.data:
-            lines.append(f"dots: {int(probe_map.indistinguishable().sum())} cells not distinguishable from the best")
+            lines.append(f"dots: {int(probe_map.confidence_set().sum())} cells not distinguishable from the best")
     return lines + protocol_labels([probe_map])

@@ -149,7 +149,7 @@ def _comparable(one: CellMap, other: CellMap) -> bool:
 def _run(sheet: Sheet) -> dict[str, Any]:
     probe_map, data = sheet.probe_map, sheet.probe_map.data
     described = describe(probe_map)
-    honest = probe_map.honest_best()
+    honest = probe_map.nested_best()
     return {
         "title": _visible(sheet.title),
         "layers": probe_map.layers,
@@ -162,7 +162,7 @@ def _run(sheet: Sheet) -> dict[str, Any]:
         "areOdds": not data.attrs.get("probe"),
         "values": _values(probe_map),
         "best": _cell(probe_map, [(c.layer, c.position) for c in probe_map.best()]),
-        "equal": np.argwhere(probe_map.indistinguishable().values).tolist(),
+        "equal": np.argwhere(probe_map.confidence_set().values).tolist(),
         "honest": None if honest is None else _rounded([honest.auc, honest.low, honest.high]),
         "portraits": [
             [None if p is None else [_rounded(p.roc), _rounded(p.reliability), p.heaps.tolist()] for p in row]

@@ -137,23 +137,23 @@ def _highest(probe_map: CellMap) -> Text:
     text.append(
         "\nThe highest of many cells is an optimum: chosen and measured on the same answers, it is too high.", "dim"
     )
-    if honest := probe_map.honest_best():
+    if honest := probe_map.nested_best():
         places = Counter(f"layer {layer}, {position}" for layer, position in honest.chosen)
         text.append(
             f"\nbest cell, chosen on some answers and judged on others: {honest.auc:.3f} "
             f"[{honest.low:.3f}, {honest.high:.3f}]\n  chosen: {_counted(places)}"
         )
     known = int(probe_map.auc.notnull().sum())
-    same = int(probe_map.indistinguishable().sum())
+    same = int(probe_map.confidence_set().sum())
     text.append(f"\nnot distinguishable from the best cell: {same} of {known} cells")
-    above = int(probe_map.chance.sum())
+    above = int(probe_map.above_chance.sum())
     text.append(
         f"\nbetter than chance, all cells considered at once: {above} of {known} cells"
         if above
         else "\nNo cell is better than chance, all cells considered at once: there is nothing to see."
     )
-    if "floor" in probe_map.data:
-        floor = probe_map.data["floor"].values
+    if "permutation_null" in probe_map.data:
+        floor = probe_map.data["permutation_null"].values
         highest = probe_map.best()[0].auc
         beyond = int((floor >= highest).sum())
         text.append(

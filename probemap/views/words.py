@@ -77,7 +77,7 @@ def observe(probe_map: CellMap) -> list[Observation]:
     first = [Observation("protocol", f"{label[0].upper()}{label[1:]}.")] if label else []
     if not probe_map.best():
         return [*first, *few]
-    above = probe_map.chance.values
+    above = probe_map.above_chance.values
     if not above.any():
         return [*first, _nothing(probe_map), *few]
     return [
@@ -124,13 +124,13 @@ def _chance(probe_map: CellMap, above: Bools) -> list[Observation]:
 
 def _peak(probe_map: CellMap) -> Observation:
     (best,) = probe_map.best()
-    equal = probe_map.indistinguishable()
+    equal = probe_map.confidence_set()
     count = int(equal.sum())
     text = (
         f"The highest cell is layer {best.layer} at {best.position}, {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}], "
         "an optimum"
     )
-    if honest := probe_map.honest_best():
+    if honest := probe_map.nested_best():
         text += (
             f"; the best cell, chosen on some answers and judged on others, is worth {honest.auc:.2f} "
             f"[{honest.low:.2f}, {honest.high:.2f}]"
