@@ -27,6 +27,7 @@ _MODULE_OF = {
     "TASKS": "tasks.builtin",
     "load_task": "tasks.loading",
     "load_model": "models.model",
+    "Endpoint": "models.loading",
     "ask": "models.ask",
     "ActivationStore": "activations.store",
     "Activations": "activations.capture",

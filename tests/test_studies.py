@@ -17,7 +17,7 @@ from probemap.logger import Logger
 from probemap.maps.fit import fit_map
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
-from probemap.models.retokenize import retokenise_with_logprobs
+from probemap.models.retokenise import retokenise_with_logprobs
 from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs.definitions import (
     ANSWER,

@@ -28,7 +28,7 @@ from probemap.models.generate import (
 )
 from probemap.models.model import Model, out_of_memory_error
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, prompt_from_text
-from probemap.models.retokenize import retokenise
+from probemap.models.retokenise import retokenise
 from probemap.positions import Indices, check_position, token_indices
 from probemap.records import Answer, DataError, DetectorError, Example, Span, TextAnswer
 

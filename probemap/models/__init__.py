@@ -13,7 +13,7 @@ A module imports only modules listed above it, here and in the packages above.
     decoding    token ids to text, for finished answers and token by token
     logits      logits at selected tokens
     generate    batched generation
-    retokenize  texts from other sources as answers: tokenised once and checked
+    retokenise  texts from other sources as answers: tokenised once and checked
     endpoint    client of a server with OpenAI's API
     engine      what answers a task: transformers in process, a server, or supplied texts
     ask         answers of a model to the questions of a task

@@ -13,7 +13,7 @@ from probemap.models.generate import GenerationOptions, Recorder, generate_answe
 from probemap.models.loading import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, prompt_from_text, task_prompts
-from probemap.models.retokenize import retokenise_with_logprobs
+from probemap.models.retokenise import retokenise_with_logprobs
 from probemap.records import Answer, Task, TextAnswer
 
 

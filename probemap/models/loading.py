@@ -57,18 +57,29 @@ Models = dict[Loader, "Model"]
 class Endpoint:
     """A server that implements OpenAI's API.
 
+    Parameters
+    ----------
+    url : str
+        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The key is read from the environment variable OPENAI_API_KEY.
+    served : str, default ""
+        Name of the model on the server; empty if the server has only one.
+    in_flight : int, default 16
+        Maximum number of concurrent requests.
+
     Raises
     ------
     RunError
         The URL contains a user name or a password; it would be written into the run directory.
+
+    Examples
+    --------
+    >>> Endpoint("http://127.0.0.1:8000/v1", in_flight=4)
+    Endpoint(url='http://127.0.0.1:8000/v1', served='', in_flight=4)
     """
 
     url: str
-    """Base URL, e.g. ``http://127.0.0.1:8000/v1``."""
     served: str = ""
-    """Name of the model on the server; empty if the server has only one."""
     in_flight: int = 16
-    """Maximum number of concurrent requests."""
 
     def __post_init__(self) -> None:
         if "@" in urlsplit(self.url).netloc:

@@ -25,7 +25,7 @@ class Option:
     """False if the option does not change the result of the step."""
 
 
-PromptFormat = Literal["auto", "chat", "qa", "none"]
+PromptFormatOption = Literal["auto", "chat", "qa", "none"]
 LocatorName = Literal["auto", "names", "numbers", "choices", "model", "none", "paper"]
 Protocol = Literal["probemap", "paper"]
 Quantization = Literal["4bit", "8bit"]
@@ -91,7 +91,8 @@ class AnswerOptions:
     seed: Seed = 0
     prompt: Annotated[str | None, Option("Prompt template with {question}, {context}, {choices}.")] = None
     frame: Annotated[
-        PromptFormat, Option("Prompt format: the chat template, `Q: … A:`, or the bare prompt. auto: chat if possible.")
+        PromptFormatOption,
+        Option("Prompt format: the chat template, `Q: … A:`, or the bare prompt. auto: chat if possible."),
     ] = "auto"
     max_new_tokens: Annotated[int | None, Option("Token limit of an answer. Default: set by the task.", minimum=1)] = (
         None

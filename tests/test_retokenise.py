@@ -8,7 +8,7 @@ import torch
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import end_of_turn_id, make_prompt, prompt_from_text, task_prompts
-from probemap.models.retokenize import retokenise_with_logprobs
+from probemap.models.retokenise import retokenise_with_logprobs
 from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.loading import load_task
 
