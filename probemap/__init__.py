@@ -47,6 +47,11 @@ _MODULE_OF = {
     "Scorer": "detectors.scorer",
     "load_scorer": "detectors.loading",
     "generate_with_score": "detectors.scorer",
+    "Run": "runs.run",
+    "run_step": "runs.execution",
+    "run_all": "runs.pipeline",
+    "STEPS": "runs.definitions",
+    "Context": "runs.plan",
 }
 
 __all__ = sorted([*_MODULE_OF, "__version__"])

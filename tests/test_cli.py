@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import byte_level_tokenizer, save_tiny_model
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from probemap.cli.main import app, main
 from probemap.maps.probe_map import ProbeMap
@@ -77,6 +78,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_verb_s_help_ends_in_an_example(verb: str) -> None:
     last = probemap(verb, "--help").stdout.strip().splitlines()[-1]
     assert last.strip().startswith(f"Example:  probemap {verb}")
+
+
+def test_help_fits_on_a_screen_of_50_lines() -> None:
+    for words in (["--help"], ["run", "--help"]):
+        shown = CliRunner().invoke(app, words, env={"COLUMNS": "80"}).stdout
+        assert "probemap" in shown or "Usage" in shown
+        assert len(shown.splitlines()) <= 50, shown
+
+
+def test_hidden_aliases_are_the_new_verbs(made: Path) -> None:
+    assert probemap("describe", made / "RUN").stdout == probemap("show", made / "RUN", "--words").stdout
+    assert probemap("tasks").stdout + probemap("positions").stdout == probemap("list").stdout
+    assert probemap("check", made / "RUN", "--n", 4).stdout in probemap("verify", made / "RUN", "--recompute", 4).stdout
+
+
+def test_options_that_are_not_given_keep_the_recorded_values(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    probemap("map", run, "--c", "0.5", "--redo")
+    probemap("map", run, "--redo")
+    assert ProbeMap.load(run / "map.nc").data.attrs["c"] == "0.5"
+    probemap("map", run, "--redo", "--defaults")
+    assert ProbeMap.load(run / "map.nc").data.attrs["c"] == "1"
+
+
+def test_run_continues_with_the_recorded_data_and_model(made: Path, tmp_path: Path) -> None:
+    run = copy(made, tmp_path)
+    (run / "map.nc").unlink()
+    assert "figure: " in probemap("run", "--out", run).stderr
+    assert (run / "map.nc").exists()
+    assert "needs a value for data" in probemap("run", "--out", tmp_path / "new", code=1).stderr
+    assert not (tmp_path / "new").exists(), "no directory is left behind"
 
 
 def test_help_names_every_verb_and_answers_in_a_blink() -> None:

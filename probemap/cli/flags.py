@@ -16,12 +16,10 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Answers per batch.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
 C = Annotated[str, typer.Option("--c", help="Inverse L2 penalty: a number, several (0.01,1,100), or auto.")]
-Device = Annotated[
-    str, typer.Option(help="Device of the model: auto, cpu, cuda, cuda:1, …, or spread for all GPUs of this machine.")
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …, or spread over all GPUs.")]
 MaxMemory = Annotated[str | None, typer.Option(help="Memory per GPU with --device spread, e.g. 20GiB.")]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="Workers: this process, or Ray (requires ray).")]
-Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers, each with its own model.")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="This process, or Ray workers (requires ray).")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[
     float, typer.Option(min=0, help="GPUs per Ray worker; 0.5: two workers share one, 2: a model over two GPUs.")
 ]
@@ -35,7 +33,7 @@ Defaults = Annotated[
     bool,
     typer.Option("--defaults", help="Options that are not given take their defaults, not the values recorded in RUN."),
 ]
-Redo = Annotated[bool, typer.Option("--redo", help="Repeat the step; the old result moves to RUN/earlier.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Repeat; the old result moves to RUN/earlier.")]
 
 CONTEXT: dict[str, dict[str, tuple[Any, Any]]] = {
     "device": {"device": (Device, "auto")},
@@ -79,6 +77,7 @@ def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Pa
             *([f"{flag}/--no-{flag[2:]}"] if is_bool else [flag]),
             min=option.minimum,
             max=option.maximum,
+            show_default=False,
             help=option.help + shown,
         )
     return keyword(name, Annotated[kind | None, info], None)

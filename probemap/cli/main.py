@@ -30,9 +30,9 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR
 
 Log = Annotated[
     Literal["mlflow", "wandb", "trackio"] | None,
-    typer.Option(help="Send numbers, figures and the report to this tracker, which must be installed."),
+    typer.Option(help="Send numbers, figures, report to this tracker."),
 ]
-OnePass = Annotated[bool, typer.Option("--one-pass", help="Record the states during generation, not in a second pass.")]
+OnePass = Annotated[bool, typer.Option("--one-pass", help="Record the states during generation.")]
 
 
 def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: Any) -> None:
@@ -57,7 +57,7 @@ def _run_parameters() -> list[Any]:
     options.insert(2, flags.keyword("out", steps.Out))
     return [
         *options,
-        *steps.context_parameters(("device", "pool")),
+        *[p for p in steps.context_parameters(("device", "pool")) if p.name != "gpus_per_worker"],
         flags.keyword("one_pass", OnePass, False),
         flags.keyword("log", Log, None),
         flags.keyword("redo", flags.Redo, False),
@@ -68,9 +68,9 @@ app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --
     steps.with_signature(
         lambda **arguments: _run(**arguments),
         _run_parameters(),
-        "Execute answer, judge, capture, p-true, map and plot.\n\nSteps that are done are left as they are, and an "
-        "interrupted step resumes.  An option that is not given keeps the value that the run directory records.  For "
-        "other options execute the step first, e.g. `probemap answer`, then `probemap run --out RUN`.",
+        "Execute answer, judge, capture, p-true, map and plot.\n\nFinished steps are skipped, an interrupted step "
+        "resumes, and an option that is not given keeps the value recorded in the run directory.  For other options "
+        "execute that step first, e.g. `probemap answer`, then `probemap run --out RUN`.",
     )
 )
 

@@ -29,7 +29,7 @@ from probemap.runs.definitions import (
 
 app = typer.Typer()
 
-Out = Annotated[Path, typer.Option("--out", help="The run directory; created if it does not exist.")]
+Out = Annotated[Path, typer.Option("--out", help="Run directory; created if needed.")]
 Exact = Annotated[bool, typer.Option("--exact", help="Only the exact answers; writes RUN/p_true_exact.jsonl.")]
 _TABLES = (ERRORS, CHOOSE, BASELINES)
 """Steps whose result is printed."""

@@ -33,9 +33,7 @@ Quantization = Literal["4bit", "8bit"]
 Seed = Annotated[int, Option("Random seed.", minimum=0, maximum=2**32 - 1)]
 BatchSize = Annotated[int, Option("Answers per batch.", minimum=1)]
 BatchTokens = Annotated[int | None, Option("Tokens per batch with padding. Default: no limit.", minimum=1)]
-Positions = Annotated[
-    str | None, Option("Token positions, e.g. last_q,exact_answer_first,-8..-1. Default: the fifteen of the paper.")
-]
+Positions = Annotated[str | None, Option("Token positions, e.g. last_q,-8..-1. Default: the paper's fifteen.")]
 Folds = Annotated[int, Option("Cross-validation folds.", minimum=2)]
 C = Annotated[str, Option("Inverse L2 penalty: a number, several (0.01,1,100), or auto.")]
 EndpointUrl = Annotated[
@@ -58,8 +56,8 @@ class CaptureOptions:
     site: Annotated[
         str,
         Option(
-            "Hook point in each block: resid (residual stream after the block), attn_out, heads, mlp_out, mlp_hidden "
-            "(input of the last MLP projection), or NAME=PATH for the module PATH inside a block."
+            "Hook point in each block: resid (residual stream), attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH "
+            "for a module inside a block."
         ),
     ] = "resid"
     layers: Annotated[str | None, Option("Layers, e.g. 0,8,16 or 0..31:4. Default: all.")] = None
@@ -82,12 +80,10 @@ class CaptureOptions:
 class AnswerOptions:
     """Options of the answer step."""
 
-    data: Annotated[
-        str, Option("A task by name (see `probemap list`) or a .jsonl, .csv or .parquet file.", metavar="DATA")
-    ]
-    model: Annotated[str, Option("Hub id, local directory, .gguf file, or the alias smollm2-135m.")]
+    data: Annotated[str, Option("Task by name (see `probemap list`), or .jsonl, .csv, .parquet file.", metavar="DATA")]
+    model: Annotated[str, Option("Hub id, directory, .gguf file, or smollm2-135m.")]
     revision: Annotated[str | None, Option("Branch, tag or commit on the hub.")] = None
-    n: Annotated[int | None, Option("Number of questions, drawn at random. Default: all.")] = None
+    n: Annotated[int | None, Option("Draw this many questions. Default: all.")] = None
     seed: Seed = 0
     prompt: Annotated[str | None, Option("Prompt template with {question}, {context}, {choices}.")] = None
     frame: Annotated[
@@ -100,7 +96,7 @@ class AnswerOptions:
     batch_size: BatchSize = 32
     batch_tokens: BatchTokens = None
     temperature: Annotated[float, Option("Sampling temperature; 0 is greedy.", minimum=0.0)] = 0.0
-    dtype: Annotated[str, Option("Data type of the weights: auto, float32, bfloat16, float16.")] = "auto"
+    dtype: Annotated[str, Option("Weights: auto, float32, bfloat16, float16.")] = "auto"
     quantize: Annotated[Quantization | None, Option("Quantise the weights with bitsandbytes.")] = None
     answers: Annotated[
         str | None,
@@ -125,10 +121,7 @@ class JudgeOptions:
 
     locator: Annotated[
         LocatorName,
-        Option(
-            "Method that locates the exact answer. auto: set by the task. paper: depends on the verdict, for "
-            "comparison with the paper only."
-        ),
+        Option("Locator of the exact answer. auto: set by the task. paper: uses the verdict, for comparison only."),
     ] = "auto"
     judge: Annotated[Literal["rules", "model"], Option("Grade by rules, or by a language model.")] = "rules"
     endpoint: Annotated[
