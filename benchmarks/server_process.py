@@ -1,4 +1,4 @@
-"""A real ``probemap serve`` to measure: its process, and what strangers may send it."""
+"""A ``probemap serve`` process to measure, and raw requests to send to it."""
 
 import json
 import subprocess
@@ -28,12 +28,12 @@ MALFORMED: tuple[tuple[str, bytes], ...] = (
     ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": "a"}], "top_p": -Infinity}'),
     ("/v1/chat/completions", b'{"messages": [{"role": "user", "content": "a"}], "max_tokens": 1e999}'),
 )
-"""Paths and bodies that deserve a 4xx, each."""
+"""Paths and bodies whose response must be a 4xx error."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """A server that is up."""
+class ServerProcess:
+    """A server that accepts requests."""
 
     url: str
     process: psutil.Popen
@@ -57,22 +57,22 @@ class Served:
 
 
 @contextmanager
-def served(detector: Path, *options: str) -> Iterator[Served]:
-    """The server in a process of its own, ended by SIGTERM."""
-    words = [sys.executable, "-m", "probemap.cli.main", "serve", str(detector), "--port", "0", *options]
-    process = psutil.Popen(words, stdout=subprocess.PIPE, text=True)
+def start_server(detector: Path, *options: str) -> Iterator[ServerProcess]:
+    """Start ``probemap serve`` on a free port, and end it with SIGTERM."""
+    command = [sys.executable, "-m", "probemap.cli.main", "serve", str(detector), "--port", "0", *options]
+    process = psutil.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         url = process.stdout.readline().strip()
         if not url:
-            raise SystemExit("the server did not start: see above")
-        yield Served(url, process)
+            raise SystemExit("the server did not start; its error message is above")
+        yield ServerProcess(url, process)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def request(path: str, body: object, *, chunked: bool = False) -> bytes:
-    """A request as it goes over the wire; the body as bytes, or anything that is to be JSON."""
+def raw_request(path: str, body: object, *, chunked: bool = False) -> bytes:
+    """Return the bytes of a POST request; a body that is not bytes is encoded as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
     if chunked:
