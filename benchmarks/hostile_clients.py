@@ -253,9 +253,7 @@ def draw_request(answered: list[AnsweredExample], scorer: Scorer, rng: random.Ra
     if name == "large":
         return name, raw_request("/v1/score", b" " * LARGE_BODY, chunked=rng.random() < 0.5)
     messages = run_messages(scorer, rng.choice(answered)[0])
-    return name, raw_request(
-        "/v1/chat/completions", {"messages": messages, "max_tokens": 6, "stream": name != "chat"}
-    )
+    return name, raw_request("/v1/chat/completions", {"messages": messages, "max_tokens": 6, "stream": name != "chat"})
 
 
 async def measure_soak(
