@@ -224,7 +224,8 @@ async def measure_crowd(server: ServerProcess, answered: list[AnsweredExample], 
         ),
         row(
             "of these, accepted requests (200)",
-            f"p50 {accepted[0]:.1f} s, p99 {accepted[1]:.1f} s; rejected (429): {rejected[0]:.1f} s, {rejected[1]:.1f} s",
+            f"p50 {accepted[0]:.1f} s, p99 {accepted[1]:.1f} s; "
+            f"rejected (429): {rejected[0]:.1f} s, {rejected[1]:.1f} s",
             f"p99 ≤ {MAX_P99_CROWD:g} s",
             yes_no(accepted[1] <= MAX_P99_CROWD),
         ),

@@ -164,8 +164,8 @@ def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str) 
     generated_scores = p_correct_of(result.score for result in generated)
     return [
         f"{len(answered)} answers of the run; the largest absolute difference of p_correct from `Scorer.score` on the "
-        f"same token ids, tolerance {TOLERANCE:g}.  {n_same} of the {len(answered)} newly generated answers equal those "
-        f"of the run, token for token.  {describe_values(expected)}",
+        f"same token ids, tolerance {TOLERANCE:g}.  {n_same} of the {len(answered)} newly generated answers equal "
+        f"those of the run, token for token.  {describe_values(expected)}",
         "",
         *head("path to the score", "compared", "excluded: different tokens", "largest difference", "within tolerance"),
         equality_row("question and text, as in `probemap score`", retokenised_scores, expected, same_tokens),

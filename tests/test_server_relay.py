@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from serving import expected_score, generate_directly, parse_events, serve_app, serve_scorer, user_messages
 
@@ -183,7 +183,18 @@ def test_complete_restores_reasoning_before_scoring(scorer: Scorer) -> None:
     assert completion["choices"][0]["probemap"]["exact_answer"] == "8"
 
 
-@pytest.mark.parametrize("content", [{"choices": 3}, {"error": "no"}, [1], "text"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"choices": 3},
+        {"error": "no"},
+        [1],
+        "text",
+        {"choices": [3]},
+        {"choices": [{"message": "8"}]},
+        {"choices": [], "usage": 7},
+    ],
+)
 def test_complete_rejects_a_response_that_is_not_a_completion(scorer: Scorer, content: Any) -> None:
     async def endpoint() -> Any:
         return JSONResponse(content)
@@ -192,6 +203,36 @@ def test_complete_rejects_a_response_that_is_not_a_completion(scorer: Scorer, co
         response = client.post("/v1/chat/completions", json={"messages": user_messages("a")})
         assert response.status_code == 502
         assert "returned a response that is not a chat completion" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_complete_and_stream_pass_on_values_outside_of_json(scorer: Scorer, stream: bool) -> None:
+    choice = {"index": 0, "delta": {"content": "\ud800"}, "finish_reason": "stop", "logprobs": float("-inf")}
+    completion = make_completion("\ud800", choice={"logprobs": float("-inf")})
+
+    async def endpoint() -> Any:
+        if stream:
+            return StreamingResponse(iter([event({"choices": [choice]}), "data: [DONE]\n\n"]))
+        return Response(json.dumps(completion), media_type="application/json")
+
+    with proxy_of(scorer, endpoint) as client:
+        body = {"messages": user_messages("What is 3 + 5?"), "stream": stream}
+        response = client.post("/v1/chat/completions", json=body)
+        (result,) = (parse_events(response)[0] if stream else response.json())["choices"]
+    assert result["delta" if stream else "message"]["content"] == "\ud800"
+    assert result["logprobs"] == float("-inf")
+    assert result["probemap"]["why"] == "the message is not plain text"
+
+
+def test_stream_reports_a_chunk_that_is_not_a_completion(scorer: Scorer) -> None:
+    async def endpoint() -> Any:
+        chunks = [{"choices": [{"index": 0, "delta": {"content": "It is"}}]}, {"choices": [3]}]
+        return StreamingResponse(map(event, chunks), media_type="text/event-stream")
+
+    with proxy_of(scorer, endpoint) as client:
+        body = {"messages": user_messages("a"), "stream": True}
+        events = client.post("/v1/chat/completions", json=body).text.split("\n\n")
+    assert "not a chat completion: choices.0" in json.loads(events[1].removeprefix("data: "))["error"]["message"]
 
 
 def test_stream_that_breaks_off_ends_with_an_error(scorer: Scorer) -> None:

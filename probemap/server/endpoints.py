@@ -1,11 +1,11 @@
 """The endpoints of the HTTP API; each method of `Endpoints` answers one path."""
 
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse
 from openai.types import Model as ServedModel
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -78,7 +78,9 @@ class Endpoints:
             )
         if body.stream:
             return await event_stream(request, completion.stream())
-        return JSONResponse(await unless_disconnected(request, completion.complete()))
+        response = await unless_disconnected(request, completion.complete())
+        # Unlike JSONResponse, this passes on NaN and lone surrogates that an upstream server sent.
+        return Response(json.dumps(response), media_type="application/json")
 
     def _local_completion(self, body: ChatCompletionRequest, request: Request) -> LocalCompletion:
         body.reject_unsupported()

@@ -1,7 +1,7 @@
 """Proxied chat completions: an upstream server generates the answers, the detector's model reads and scores them."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from probemap.detectors.scorer import Score
 from probemap.models.endpoint import join_reasoning
@@ -90,7 +90,7 @@ class ProxiedCompletion:
         self, completion: dict[str, Any], choice: dict[str, Any], message: dict[str, Any], prompt_tokens: int | None
     ) -> dict[str, Any]:
         text, stopped = message.get("content"), choice.get("finish_reason") == "stop"
-        if not isinstance(text, str) or message.get("tool_calls"):
+        if not _is_plain_text(text) or message.get("tool_calls"):
             return _unscored("the message is not plain text")
         reasoning = message.get("reasoning_content") or message.get("reasoning")
         completion_id = str(completion.get("id", ""))
@@ -107,6 +107,17 @@ class ProxiedCompletion:
             return _unscored(error.problem)
         self.on_score(completion_id, score, str(completion.get("model", "")))
         return AnswerScore.model_validate(score).model_dump()
+
+
+def _is_plain_text(content: Any) -> TypeGuard[str]:
+    """Whether the content is a text that can be tokenised; JSON can contain lone surrogates, which cannot."""
+    if not isinstance(content, str):
+        return False
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _index(choice: dict[str, Any]) -> int:

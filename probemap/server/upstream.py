@@ -4,12 +4,31 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from openai import AsyncOpenAI, AsyncStream, OpenAIError
+from pydantic import BaseModel, ValidationError
 
 from probemap.records import ProbemapError
 from probemap.redact import redacted_message
 
 _CLIENT_ERRORS = (400, 404, 413, 422, 429)
 """Statuses that the caller can correct; they are passed on.  Every other failure becomes 502."""
+
+
+class _UpstreamChoice(BaseModel):
+    """The fields of a choice that the proxy reads; servers add many others."""
+
+    index: int | None = None
+    message: dict[str, Any] | None = None
+    delta: dict[str, Any] | None = None
+
+
+class _UpstreamCompletion(BaseModel):
+    choices: list[_UpstreamChoice]
+    usage: dict[str, Any] | None = None
+
+
+class _UpstreamChunk(BaseModel):
+    choices: list[_UpstreamChoice] | None = None
+    usage: dict[str, Any] | None = None
 
 
 class UpstreamError(ProbemapError):
@@ -50,9 +69,7 @@ class Upstream:
             completion = await self._client.post("/chat/completions", body=body, cast_to=object)
         except OpenAIError as error:
             raise self._upstream_error(error) from None
-        if not isinstance(completion, dict) or not isinstance(completion.get("choices"), list):
-            raise UpstreamError(f"{self.url} returned a response that is not a chat completion", 502)
-        return completion
+        return self._checked(completion, _UpstreamCompletion)
 
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Request a chat completion and yield its chunks as they arrive.
@@ -60,7 +77,8 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            The server rejected the request, did not respond, or reported an error in the stream.
+            The server rejected the request, did not respond, reported an error in the stream, or sent an event that
+            is not a chunk of a chat completion.
         """
         try:
             chunks = await self._client.post(
@@ -71,8 +89,7 @@ class Upstream:
                 stream_cls=AsyncStream[object],
             )
             async for chunk in chunks:
-                if isinstance(chunk, dict):
-                    yield chunk
+                yield self._checked(chunk, _UpstreamChunk)
         except OpenAIError as error:
             raise self._upstream_error(error) from None
 
@@ -92,6 +109,18 @@ class Upstream:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    def _checked(self, response: Any, schema: type[BaseModel]) -> dict[str, Any]:
+        """Return a response unchanged if it has the fields that the proxy reads."""
+        try:
+            schema.model_validate(response)
+        except ValidationError as error:
+            details = error.errors()[0]
+            field = ".".join(map(str, details["loc"])) or "the response"
+            raise UpstreamError(
+                f"{self.url} returned a response that is not a chat completion: {field}: {details['msg']}", 502
+            ) from None
+        return dict(response)
 
     def _upstream_error(self, error: Exception) -> UpstreamError:
         status = getattr(error, "status_code", None)
