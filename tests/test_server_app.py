@@ -103,6 +103,7 @@ def test_score_names_the_fallback(client: httpx2.Client, detector: Detector) -> 
         ("score", {"answer": 8, "question": "a"}, 422, "answer: Input should be a valid string"),
         ("score", {"answer": "8", "question": "a", "surprise": 1}, 422, "surprise: Extra inputs are not permitted"),
         ("score", {"answer": "8 " * 400, "question": "a"}, 400, "do not fit the window of tiny-chat, 256 tokens"),
+        ("score", {"answer": "", "question": "a", "prompt": "", "stopped": False}, 400, "have no tokens"),
         ("score", {"answer": "8", "question": "a", "revision": "abc"}, 409, "'abc', the detector belongs to"),
         ("score", {"answer": "8", "question": "a", "template": "abc"}, 409, "'abc', the detector belongs to"),
         ("chat/completions", {"messages": []}, 422, "messages: List should have at least 1 item"),

@@ -45,7 +45,7 @@ class ScoreJob(Job):
         Raises
         ------
         DataError
-            The text cannot be tokenised reversibly, does not fit the context window, or lacks a prompt.
+            The text cannot be tokenised reversibly, has no tokens, does not fit the context window, or lacks a prompt.
         DetectorError
             The prompt does not have `prompt_tokens` tokens.
         """
@@ -53,6 +53,8 @@ class ScoreJob(Job):
             (answer,) = scorer.answers([(self.example, self.answer)])
         else:
             (answer,) = scorer.replay([(_prompt(scorer, self.example, self.conversation), self.answer)])
+        if not answer.token_ids:
+            raise DataError("the prompt and the answer have no tokens", "send a prompt or an answer that is not empty")
         if self.prompt_tokens not in (None, answer.n_prompt):
             raise DetectorError(
                 f"the upstream server counted {self.prompt_tokens} prompt tokens, the detector's model gives "
@@ -86,10 +88,13 @@ class GenerationJob(Job):
         Raises
         ------
         DataError
-            The template rejects the conversation, or prompt and answer do not fit the context window.
+            The template rejects the conversation, the prompt has no tokens, or prompt and answer do not fit the context
+            window.
         """
         limit = self.max_new_tokens or scorer.provenance.task.max_new_tokens
         prompt = _prompt(scorer, self.example, self.conversation)
+        if not prompt.token_ids:
+            raise DataError("the prompt has no tokens", "send a question that is not empty")
         check_lengths(scorer.model, [(self.example.id, prompt)], limit)
         return GenerationRequest(self.example.id, prompt, limit, self.temperature)
 
