@@ -34,6 +34,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from probemap.runs.integrity import answers_of
 from report import head, machine, row, spread, write
 from server_process import MALFORMED, ServerProcess, raw_request, start_server
 
@@ -43,7 +44,6 @@ from probemap.models.generate import GenerationRequest, generate_batch
 from probemap.models.model import load_model
 from probemap.models.prompts import ChatMessage, chat_messages, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
-from probemap.runs.integrity import answers_of
 from probemap.runs.run import Run
 
 TOLERANCE = 1e-5
