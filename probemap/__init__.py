@@ -6,7 +6,47 @@ imported on first use, so that ``import probemap`` does not load torch.
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a test compares the two
+    from probemap.activations.capture import Activations as Activations
+    from probemap.activations.capture import capture as capture
+    from probemap.activations.store import ActivationStore as ActivationStore
+    from probemap.detectors.detector import Detector as Detector
+    from probemap.detectors.fit import fit_detector as fit_detector
+    from probemap.detectors.loading import load_scorer as load_scorer
+    from probemap.detectors.provenance import Provenance as Provenance
+    from probemap.detectors.scorer import Score as Score
+    from probemap.detectors.scorer import Scorer as Scorer
+    from probemap.detectors.scorer import generate_with_score as generate_with_score
+    from probemap.grading.llm import LLMJudge as LLMJudge
+    from probemap.grading.llm import llm_grader as llm_grader
+    from probemap.grading.llm import llm_locator as llm_locator
+    from probemap.grading.locate import locate as locate
+    from probemap.grading.rules import grade as grade
+    from probemap.maps.fit import fit_map as fit_map
+    from probemap.maps.gain import with_baselines as with_baselines
+    from probemap.maps.probe_map import ProbeMap as ProbeMap
+    from probemap.models.generate import generate_answers as generate_answers
+    from probemap.models.model import load_model as load_model
+    from probemap.positions import POSITIONS as POSITIONS
+    from probemap.positions import Position as Position
+    from probemap.positions import parse_positions as parse_positions
+    from probemap.positions import resolve as resolve
+    from probemap.probing.logistic.solver import fit_logistic as fit_logistic
+    from probemap.records import Answer as Answer
+    from probemap.records import Example as Example
+    from probemap.records import Judgement as Judgement
+    from probemap.records import ProbemapError as ProbemapError
+    from probemap.records import Span as Span
+    from probemap.records import Task as Task
+    from probemap.records import Verdict as Verdict
+    from probemap.tasks.builtin import TASKS as TASKS
+    from probemap.tasks.loading import load_task as load_task
+    from probemap.views.curves import plot_curves as plot_curves
+    from probemap.views.heatmap import plot_difference as plot_difference
+    from probemap.views.heatmap import plot_map as plot_map
+    from probemap.views.heatmap import plot_maps as plot_maps
 
 _MODULE_OF = {
     "Example": "records",
@@ -22,6 +62,7 @@ _MODULE_OF = {
     "resolve": "positions",
     "grade": "grading.rules",
     "locate": "grading.locate",
+    "LLMJudge": "grading.llm",
     "llm_grader": "grading.llm",
     "llm_locator": "grading.llm",
     "TASKS": "tasks.builtin",

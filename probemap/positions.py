@@ -22,7 +22,15 @@ Rule = Callable[[Answer, Span | None], int | None]
 
 @dataclass(frozen=True)
 class Position:
-    """A rule that names one token of an answer."""
+    """A rule that names one token of an answer.
+
+    Examples
+    --------
+    >>> from probemap import Position
+    >>> third = Position("the third token of the answer", lambda answer, span: answer.answer_start + 2)
+    >>> third.description
+    'the third token of the answer'
+    """
 
     description: str
     """One line for ``probemap positions``."""

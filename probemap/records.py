@@ -20,6 +20,15 @@ class ProbemapError(Exception):
         What was received and what was expected, in one or two sentences.
     hint : str
         What to do; printed on a separate line.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> try:
+    ...     probemap.load_task("capitols")
+    ... except probemap.ProbemapError as error:
+    ...     print(error.problem)
+    no file or task named 'capitols'
     """
 
     def __init__(self, problem: str, hint: str = "") -> None:

@@ -356,7 +356,7 @@ def test_grade_rejects_bad_input() -> None:
     with pytest.raises(DataError, match="1 of 1 answers belong to no example of the task 't', the first has the id"):
         probemap.grade(TASK, [replace(ANSWERS[0], id="c")])
     with pytest.raises(DataError, match=r"the grader returned True for the answer 'b', expected a Verdict\nhint"):
-        probemap.grade(TASK, ANSWERS, grader=lambda example, text: True)
+        probemap.grade(TASK, ANSWERS, grader=lambda example, text: True)  # type: ignore[arg-type, return-value]
     ungradable = replace(TASK, examples=(ROME, replace(LIMA, answers=())))
     with pytest.raises(DataError, match=r"'b' has no accepted answers.*\nhint: add 'answers' to the question"):
         probemap.grade(ungradable, ANSWERS)

@@ -67,7 +67,15 @@ _GRADING = Task(
 
 @dataclass(frozen=True)
 class LLMJudge:
-    """A language model that responds to prompts."""
+    """A language model that responds to prompts.
+
+    Examples
+    --------
+    >>> from probemap import Example, LLMJudge, Task
+    >>> judge = LLMJudge("always yes", lambda task: iter([[(e.id, "Yes.") for e in task.examples]]))
+    >>> list(judge.respond(Task("t", (Example("a", "Is it?", ("yes",)),), "open")))
+    [[('a', 'Yes.')]]
+    """
 
     name: str
     """The model with its revision or its address."""
@@ -139,8 +147,7 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
     Examples
     --------
     >>> import probemap
-    >>> from probemap import Answer, Example, Task
-    >>> from probemap.grading.llm import LLMJudge
+    >>> from probemap import Answer, Example, LLMJudge, Task
     >>> task = Task("authors", (Example("a", "Who wrote Emma?", ("Jane Austen",)),), "open")
     >>> answer = Answer(
     ...     id="a", prompt="Q", text="Austen did.", token_ids=(0, 1, 2), n_prompt=1,
@@ -194,8 +201,7 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     Examples
     --------
     >>> import probemap
-    >>> from probemap import Answer, Example, Task
-    >>> from probemap.grading.llm import LLMJudge
+    >>> from probemap import Answer, Example, LLMJudge, Task
     >>> task = Task("authors", (Example("a", "Who wrote Emma?", ("Jane Austen",)),), "open")
     >>> answer = Answer(
     ...     id="a", prompt="Q", text="Austen did.", token_ids=(0, 1, 2), n_prompt=1,

@@ -47,30 +47,36 @@ def _as_sentence(question: Any) -> str:
 
 
 def trivia(row: Row) -> Example | None:
+    """Convert a row of TriviaQA."""
     answer = _accepted(row, "answer")
     names = answer if isinstance(answer, list) else [answer["value"], *answer["aliases"]]
     return Example(_id(row, "id", "question_id"), _text(row["question"]), _texts(names))
 
 
 def nq(row: Row) -> Example | None:
+    """Convert a row of NQ-open."""
     return Example(_id(row, "id"), _as_sentence(row["question"]), _texts(_accepted(row, "answer")))
 
 
 def popqa(row: Row) -> Example | None:
+    """Convert a row of PopQA."""
     return Example(_id(row, "id"), _text(row["question"]), _texts(_accepted(row, "possible_answers")))
 
 
 def hotpot(row: Row) -> Example:
+    """Convert a row of HotpotQA, without the context."""
     return Example(_id(row, "id"), _text(row["question"]), (_text(row["answer"]),))
 
 
 def hotpot_with_context(row: Row) -> Example | None:
+    """Convert a row of HotpotQA, with ten pages as context."""
     pages = zip(row["context"]["title"], row["context"]["sentences"], strict=True)
     context = "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pages)
     return replace(hotpot(row), context=context)
 
 
 def squad(row: Row) -> Example | None:
+    """Convert a row of SQuAD."""
     answers = row["answers"]["text"]
     if not answers:
         return None
@@ -86,10 +92,12 @@ def _number(row: Row, value: str) -> Example | None:
 
 
 def gsm8k(row: Row) -> Example | None:
+    """Convert a row of GSM8K."""
     return _number(row, _text(row["answer"]).split("####")[1])
 
 
 def math(row: Row) -> Example | None:
+    """Convert a row of MATH, if its answer is a number."""
     answer = row.get("answer")
     if answer is None:  # older releases contain only the solution
         answer = ["", *re.findall(r"\\boxed\{([^{}]*)\}", row["solution"])][-1]
@@ -97,6 +105,7 @@ def math(row: Row) -> Example | None:
 
 
 def answerable_math(row: Row) -> Example | None:
+    """Convert a row of UMWP, if it can be answered."""
     return _number(row, str(row["answer"]).strip("[] ")) if str(row.get("answerable", "True")) == "True" else None
 
 
@@ -108,25 +117,30 @@ def _lettered(id_: str, question: str, choices: Iterable[str], correct: str) -> 
 
 
 def truthful(row: Row) -> Example | None:
+    """Convert a row of TruthfulQA."""
     choices = row["mc1_targets"]["choices"]
     return _lettered(_id(row, "id"), row["question"], choices, choices[row["mc1_targets"]["labels"].index(1)])
 
 
 def arc(row: Row) -> Example | None:
+    """Convert a row of ARC."""
     texts, labels = row["choices"]["text"], row["choices"]["label"]
     return _lettered(_id(row, "id"), row["question"], texts, texts[labels.index(row["answerKey"])])
 
 
 def mmlu(row: Row) -> Example | None:
+    """Convert a row of MMLU."""
     return _lettered(_id(row, "id"), row["question"], row["choices"], row["choices"][int(row["answer"])])
 
 
 def sciq(row: Row) -> Example | None:
+    """Convert a row of SciQ."""
     choices = [*(row[f"distractor{i}"] for i in (1, 2, 3)), row["correct_answer"]]
     return _lettered(_id(row, "id"), row["question"], choices, row["correct_answer"])
 
 
 def sentiment(row: Row) -> Example | None:
+    """Convert a row of IMDB or SST-2."""
     text = _text(row.get("text") or row.get("sentence") or row["review"])
     label = row["answers"][0] if "answers" in row else {0: "negative", 1: "positive"}.get(int(row["label"]))
     if label is None:  # the test split of SST-2 has no labels
@@ -138,6 +152,7 @@ _NLI = ("entailment", "neutral", "contradiction")
 
 
 def mnli(row: Row) -> Example | None:
+    """Convert a row of MultiNLI."""
     if "premise" not in row:
         return Example("", _text(row["Question"]), (_text(row["Answer"]),), _NLI)
     if int(row["label"]) < 0:
@@ -150,6 +165,7 @@ def mnli(row: Row) -> Example | None:
 
 
 def winogrande(row: Row) -> Example | None:
+    """Convert a row of WinoGrande."""
     if "Wrong_Answer" in row:
         return Example(
             "", _text(row["Question"]), (_text(row["Answer"]),), tuple(sorted((row["Answer"], row["Wrong_Answer"])))
@@ -162,14 +178,17 @@ def winogrande(row: Row) -> Example | None:
 
 
 def winobias(row: Row) -> Example | None:
+    """Convert a row of WinoBias."""
     choices = tuple(sorted((_text(row["answer"]), _text(row["incorrect_answer"]))))
     return Example("", f"{_text(row['sentence'])} {_text(row['q_instruct'])}", (_text(row["answer"]),), choices)
 
 
 def boolq(row: Row) -> Example | None:
+    """Convert a row of BoolQ."""
     answer = "yes" if row["answer"] in (True, "true", "True") else "no"
     return Example("", _as_sentence(row["question"]), (answer,), ("yes", "no"), _text(row["passage"]))
 
 
 def movies(row: Row) -> Example | None:
+    """Convert a row of Movies."""
     return Example("", _text(row["Question"]), (_text(row["Answer"]),))
