@@ -122,7 +122,7 @@ def token_span(answer: Answer, start: int, stop: int) -> Span:
     Raises
     ------
     ValueError
-        If the range is empty or lies outside of the text.
+        If the range is empty or not inside the text.
     """
     if not 0 <= start < stop <= len(answer.text):
         raise ValueError(f"no characters {start}:{stop} in an answer of {len(answer.text)}")

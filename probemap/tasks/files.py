@@ -31,7 +31,7 @@ def read_rows(path: Path) -> Iterable[Any]:
     Raises
     ------
     DataError
-        If the file does not exist or cannot be read as what its name says.
+        If the file does not exist or cannot be read in the format of its ending.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}", "check the path")
