@@ -1,8 +1,9 @@
-"""Detector folders that somebody made to do harm: ``python benchmarks/hostile_detector.py [N | seed K]``.
+"""Malicious detector directories: ``python benchmarks/hostile_detector.py [N | seed K]``.
 
-Small valid detectors are changed in N ways, most with checksums made right again, as one who knows how would.  Each
-folder must be refused with our own error and a hint, or be read and then score: finite probabilities, NaN only where a
-position is missing, without a warning.  Anything else is a failure, and is printed with the seed that makes it again.
+Small valid detectors are changed in N ways, most of them with recomputed checksums, as an attacker would.  Each
+directory must either be rejected with a DetectorError that has a hint, or load and give finite probabilities, NaN only
+where a position is missing, without a warning.  Anything else is a failure, which is printed with the seed that
+reproduces it.
 Writes ``benchmarks/results/hostile_detector.md``.
 """
 
@@ -27,7 +28,7 @@ import numpy as np
 from report import head, machine, row, write
 from safetensors.numpy import load, save
 
-from probemap.detectors.card import card
+from probemap.detectors.card import model_card
 from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
 from probemap.detectors.provenance import Provenance
@@ -35,7 +36,7 @@ from probemap.records import DetectorError, Task
 
 CHUNK = 1000
 SLOW = 10.0
-"""Seconds of work that no folder may make."""
+"""Seconds of CPU time that no directory may take."""
 RAN = "ran-from-a-pickle"
 PICKLES = (
     b"cos\nmkdir\n(S'" + RAN.encode() + b"'\ntR.",
@@ -47,7 +48,7 @@ VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**63, -(2**63), 2**64, 10**400, 1_000_001),
     *(0.5, -0.5, 0.0, -0.0, 1.5, 5e-324, 1e-300, 1e30, 1e99, 1.1e100, 1e308, -1e308),
     *(float("inf"), float("-inf"), float("nan")),
-    *("", "x", "0", "-1", "nan", "inf", "1e999", "main", "fallback", "platt", "isotonic", "\ud800", "\0", "ä" * 9),
+    *("", "x", "0", "-1", "nan", "inf", "1e999", "primary", "fallback", "platt", "isotonic", "\ud800", "\0", "ä" * 9),
     *("{question.__class__}", "{", "../../x", "--\n---\nlicense: mit\n", "<script>", "x" * 100_000, "a" * 64),
     *([], {}, [[]], [None], [1], ["x"], [1e308], [[["x", "y"]]], {"": None}, {"x": 1}, {"n": 1}, {"layer": 0}),
     *([0] * 1000, {str(k): k for k in range(300)}, {"layer": 10**9, "position": "-1"}),
@@ -60,14 +61,15 @@ DTYPES = (
     *("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "C64", "F4"),
     *("", "f64", "O", "object", "X" * 1000),
 )
-Folder = dict[str, bytes]
+Files = dict[str, bytes]
+"""File name -> content."""
 
 
 @cache
-def bases() -> list[Folder]:
-    """Three detectors: Platt's with a fallback, a rising curve, and one that nothing judged."""
+def bases() -> list[Files]:
+    """Return three valid detectors: Platt scaling with a fallback, isotonic calibration, and one without evaluation."""
     draw = np.random.default_rng(0)
-    made: list[Folder] = []
+    detectors: list[Files] = []
     for n, held_out in ((300, 0.4), (2000, 0.3), (200, None)):
         correct = draw.random(n) < 0.5
         states = draw.normal(size=(n, 2, 2, 3)).astype(np.float32)
@@ -76,7 +78,7 @@ def bases() -> list[Folder]:
         provenance = Provenance(
             model="m",
             task=Task("t", (), "open"),
-            frame="chat",
+            prompt_format="chat",
             locator="none",
             name="o/m",
             revision="a" * 40,
@@ -85,22 +87,22 @@ def bases() -> list[Folder]:
             versions={"x": "1"},
         )
         with tempfile.TemporaryDirectory() as folder:
-            names = ["exact_answer_last", "-1"]
-            fit_detector(states, correct, positions=names, held_out=held_out, provenance=provenance).save(folder)
-            made.append({path.name: path.read_bytes() for path in Path(folder).iterdir()})
-    return made
+            positions = ["exact_answer_last", "-1"]
+            fit_detector(states, correct, positions=positions, held_out=held_out, provenance=provenance).save(folder)
+            detectors.append({path.name: path.read_bytes() for path in Path(folder).iterdir()})
+    return detectors
 
 
-def sealed(config: dict[str, Any], tensors: bytes) -> Folder:
-    """Whoever changes a detector can make its checksums right."""
+def sealed(config: dict[str, Any], tensors: bytes) -> Files:
+    """Return the files with recomputed checksums."""
     if isinstance(config, dict):
-        config.pop("check", None)
-        if "tensors" in config:
-            config["tensors"] = hashlib.sha256(tensors).hexdigest()
-        # As `detector._check`, which refuses half a character.
+        config.pop("config_sha256", None)
+        if "tensors_sha256" in config:
+            config["tensors_sha256"] = hashlib.sha256(tensors).hexdigest()
+        # As `files._config_sha256`, but accepts lone surrogates.
         text = json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        config["check"] = hashlib.sha256(text).hexdigest()
-    # As `detector._laid_out`.
+        config["config_sha256"] = hashlib.sha256(text).hexdigest()
+    # As `files._serialised`.
     whole = json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return {"config.json": whole, "detector.safetensors": tensors}
 
@@ -110,7 +112,7 @@ def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(found for key, one in inner for found in paths_of(one, (*path, key)))]
 
 
-def flipped(base: Folder, draw: random.Random) -> Folder:
+def flipped(base: Files, draw: random.Random) -> Files:
     """Bytes changed, added, taken away; the checksums as they were."""
     name = draw.choice(("config.json", "detector.safetensors"))
     content = bytearray(base[name])
@@ -125,7 +127,7 @@ def flipped(base: Folder, draw: random.Random) -> Folder:
     return base | {name: bytes(content)}
 
 
-def cut(base: Folder, draw: random.Random) -> Folder:
+def cut(base: Files, draw: random.Random) -> Files:
     """Cut off, doubled, swapped, replaced by noise, or not there."""
     name = draw.choice(("config.json", "detector.safetensors"))
     whole, how = base[name], draw.randrange(6)
@@ -142,14 +144,14 @@ def cut(base: Folder, draw: random.Random) -> Folder:
     }
 
 
-def spliced(base: Folder, draw: random.Random) -> Folder:
+def spliced(base: Files, draw: random.Random) -> Files:
     """Any value at any path, keys taken away, added or named otherwise."""
     config = json.loads(base["config.json"])
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         path = draw.choice(paths_of(config))
         value, how = deepcopy(draw.choice(VALUES)), draw.random()
         if not path:
-            config = value if how < 0.05 else config | {draw.choice(("x", "", "main", "seed")): value}
+            config = value if how < 0.05 else config | {draw.choice(("x", "", "primary", "seed")): value}
             if not isinstance(config, dict):
                 break
             continue
@@ -161,13 +163,13 @@ def spliced(base: Folder, draw: random.Random) -> Folder:
         elif how < 0.85:
             del place[path[-1]]
         elif isinstance(place, dict):
-            place[draw.choice(("x", "fallback", "main", "n", "\ud800"))] = place.pop(path[-1])
+            place[draw.choice(("x", "fallback", "primary", "n", "\ud800"))] = place.pop(path[-1])
         else:
             place.append(value)
     return sealed(config, base["detector.safetensors"])
 
 
-def texts(base: Folder, draw: random.Random) -> Folder:
+def texts(base: Files, draw: random.Random) -> Files:
     """JSON that other readers would not take, or read otherwise."""
     text, how = base["config.json"].decode(), draw.randrange(5)
     number = draw.choice(
@@ -176,41 +178,43 @@ def texts(base: Folder, draw: random.Random) -> Folder:
     if how == 0:
         text = text.replace('"seed": 0', f'"seed": {number}')
     elif how == 1:
-        text = text[:-1] + f', "seed": {number}, "branches": {{}}}}'
+        text = text[:-1] + f', "seed": {number}, "heads": {{}}}}'
     elif how == 2:
         text = text.replace('"n": ', f'"n": {number}')
     elif how == 3:
         text = text.replace('"layer": 1', f'"layer": {number}')
     else:
-        text = text.replace('"schema": 1', f'"schema": {number}')
+        text = text.replace('"format_version": 2', f'"format_version": {number}')
     try:
         return sealed(json.loads(text), base["detector.safetensors"])
     except ValueError:
         return base | {"config.json": text.encode()}
 
 
-def schemas(base: Folder, draw: random.Random) -> Folder:
-    """Another schema."""
+def versions(base: Files, draw: random.Random) -> Files:
+    """Another format version."""
     config = json.loads(base["config.json"])
-    config["schema"] = draw.choice((*VALUES, draw.randrange(-9, 10**9)))
+    config["format_version"] = draw.choice((*VALUES, draw.randrange(-9, 10**9)))
     return sealed(config, base["detector.safetensors"])
 
 
-def seeds(base: Folder, draw: random.Random) -> Folder:
+def seeds(base: Files, draw: random.Random) -> Files:
     """Seeds without end, below 0, or no numbers."""
     config = json.loads(base["config.json"])
     config["seed"] = draw.choice((*VALUES, -draw.randrange(1, 10**9), draw.uniform(-1e9, 1e9)))
     return sealed(config, base["detector.safetensors"])
 
 
-def nested(base: Folder, draw: random.Random) -> Folder:
+def nested(base: Files, draw: random.Random) -> Files:
     """As deep as nobody reads."""
     depth = draw.choice((10, 100, 300, 900, 1100, 5000, 100_000))
-    opening, closing = draw.choice((("[", "]"), ('{"a":', "}"), ('[{"branches":', "}]")))
+    opening, closing = draw.choice((("[", "]"), ('{"a":', "}"), ('[{"heads":', "}]")))
     deep = opening * depth + "0" + closing * draw.choice((depth, depth, 0))
     if draw.random() < 0.3:
         return base | {"config.json": deep.encode()}
-    name = draw.choice(("seed", "provenance", "branches", "x", "tensors", "versions", "quality", "cells", "asked"))
+    name = draw.choice(
+        ("seed", "provenance", "heads", "x", "tensors_sha256", "versions", "evaluation", "cells", "task")
+    )
     text = base["config.json"].decode().replace(f'"{name}":', f'"{name}": {deep}, "was":', 1)
     try:
         return sealed(json.loads(text), base["detector.safetensors"])
@@ -218,7 +222,7 @@ def nested(base: Folder, draw: random.Random) -> Folder:
         return base | {"config.json": text.encode()}
 
 
-def numbers(base: Folder, draw: random.Random) -> Folder:
+def numbers(base: Files, draw: random.Random) -> Files:
     """Not finite, too large, too small."""
     tensors = {name: values.copy() for name, values in load(base["detector.safetensors"]).items()}
     for _ in range(draw.choice((1, 2, 5))):
@@ -230,7 +234,7 @@ def numbers(base: Folder, draw: random.Random) -> Folder:
     return sealed(json.loads(base["config.json"]), save(tensors))
 
 
-def shapes(base: Folder, draw: random.Random) -> Folder:
+def shapes(base: Files, draw: random.Random) -> Files:
     """Other shapes, other names, more or fewer tensors."""
     tensors = dict(load(base["detector.safetensors"]))
     name, how = draw.choice(sorted(tensors)), draw.random()
@@ -240,11 +244,11 @@ def shapes(base: Folder, draw: random.Random) -> Folder:
     elif how < 0.8:
         del tensors[name]
     else:
-        tensors[draw.choice(("x", "", "fallback.weight", "fallback.bias", "main.weight2"))] = tensors[name]
+        tensors[draw.choice(("x", "", "fallback.weight", "fallback.bias", "primary.weight2"))] = tensors[name]
     return sealed(json.loads(base["config.json"]), save(tensors))
 
 
-def dimensions(base: Folder, draw: random.Random) -> Folder:
+def dimensions(base: Files, draw: random.Random) -> Files:
     """Wider than any hidden state."""
     tensors = dict(load(base["detector.safetensors"]))
     name = draw.choice(sorted(tensors))
@@ -255,7 +259,7 @@ def dimensions(base: Folder, draw: random.Random) -> Folder:
     return sealed(json.loads(base["config.json"]), save(tensors))
 
 
-def headers(base: Folder, draw: random.Random) -> Folder:
+def headers(base: Files, draw: random.Random) -> Files:
     """A header that lies: about its length, types, shapes, and where the numbers are."""
     content = base["detector.safetensors"]
     (length,) = struct.unpack("<Q", content[:8])
@@ -278,7 +282,7 @@ def headers(base: Folder, draw: random.Random) -> Folder:
             ([0, big], [big, big], [big, 0], [8, 0], [0], [], None, "x", [0, len(rest)])
         )
     elif how == 3:
-        header[draw.choice(("__metadata__", "x", "", "main.weight"))] = draw.choice(VALUES)
+        header[draw.choice(("__metadata__", "x", "", "primary.weight"))] = draw.choice(VALUES)
     elif how == 4:
         header = draw.choice(([], None, 0, "x", {}, {"x": header}, [header]))
     text = json.dumps(header).encode()
@@ -290,7 +294,7 @@ def headers(base: Folder, draw: random.Random) -> Folder:
     return sealed(json.loads(base["config.json"]), struct.pack("<Q", stated) + text + rest)
 
 
-def pickles(base: Folder, draw: random.Random) -> Folder:
+def pickles(base: Files, draw: random.Random) -> Files:
     """A pickle, which runs what it likes where somebody opens it."""
     evil = draw.choice(PICKLES)
     if draw.random() < 0.3:
@@ -299,12 +303,12 @@ def pickles(base: Folder, draw: random.Random) -> Folder:
     return made if draw.random() < 0.8 else base | {"config.json": evil}
 
 
-ATTACKS: dict[Callable[[Folder, random.Random], Folder], int] = {
+ATTACKS: dict[Callable[[Files, random.Random], Files], int] = {
     flipped: 20,
     cut: 6,
     spliced: 30,
     texts: 3,
-    schemas: 2,
+    versions: 2,
     seeds: 3,
     nested: 2,
     numbers: 14,
@@ -317,7 +321,7 @@ WIDE_EVERY = 2000
 """These folders hold megabytes."""
 
 
-def made_from(seed: int) -> tuple[str, Folder]:
+def made_from(seed: int) -> tuple[str, Files]:
     """The same folder from the same seed."""
     draw = random.Random(seed)
     attack = dimensions if seed % WIDE_EVERY == 0 else draw.choices(list(ATTACKS), list(ATTACKS.values()))[0]
@@ -331,20 +335,21 @@ def used(made: Detector, folder: Path, draw: np.random.Generator) -> None:
     ------
     AssertionError: what comes out is no probability.
     """
-    k, width = len(made.main.cells), made.main.weight.shape[1]
+    k, width = len(made.primary.cells), made.primary.weight.shape[1]
     states = draw.normal(size=(6, len(made.cells), width)).astype(np.float32)
     states[1] *= np.finfo(np.float32).max / 10
     states[2] = 0
     states[3, :k] = np.nan
     states[4] = np.nan
-    p, by = made.p_correct(states), made.branch_of(states)
-    assert by == ["main"] * 3 + ["fallback" if made.fallback else "none", "none", "main"], by
-    assert [bool(np.isnan(one)) for one in p] == [one == "none" for one in by], p
+    scores = made.score_states(states)
+    p, by = scores.p_correct, scores.judged_by
+    assert by == ["primary"] * 3 + ["fallback" if made.fallback else "none", "none", "primary"], by
+    assert [bool(np.isnan(value)) for value in p] == [name == "none" for name in by], p
     assert ((p >= 0) & (p <= 1))[~np.isnan(p)].all(), p
-    for branch in (made.main, made.fallback):
-        if branch and branch.thresholds:
-            assert 0 <= branch.threshold().p_correct <= 1
-    assert card(made.main, made.fallback, made.provenance).startswith("---\nlibrary_name: probemap\n")
+    for part in (made.primary, made.fallback):
+        if part and part.thresholds:
+            assert 0 <= part.threshold().p_correct <= 1
+    assert model_card(made.primary, made.fallback, made.provenance).startswith("---\nlibrary_name: probemap\n")
     made.save(folder)
     np.testing.assert_array_equal(Detector.load(folder).p_correct(states), p)
 

@@ -34,14 +34,14 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from probemap.runs.integrity import answers_of
 from report import head, machine, row, spread, write
 from server_process import MALFORMED, ServerProcess, raw_request, start_server
 
 from probemap.detectors.detector import Detector
-from probemap.detectors.scorer import Score, Scorer
+from probemap.detectors.loading import load_scorer
+from probemap.detectors.scorer import Scorer
+from probemap.detectors.scores import Score
 from probemap.models.generate import GenerationRequest, generate_batch
-from probemap.models.model import load_model
 from probemap.models.prompts import ChatMessage, chat_messages, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 from probemap.runs.run import Run
@@ -56,12 +56,8 @@ AnsweredExample = tuple[Example, Answer]
 def load(run_path: str, detector_path: str, batch_size: int = 32) -> tuple[list[AnsweredExample], Scorer]:
     """Return the run's examples with their answers, and the detector with its model."""
     run = Run.open(run_path)
-    task = run.task()
-    detector = Detector.load(detector_path)
-    provenance = detector.required_provenance()
-    model = load_model(provenance.name, dtype=provenance.dtype or "auto")
-    answered = list(zip(task.examples, answers_of(run, task), strict=True))
-    return answered, Scorer(detector, model, batch_size=batch_size)
+    answered = list(zip(run.task.examples, run.answers, strict=True))
+    return answered, load_scorer(detector_path, batch_size=batch_size)
 
 
 def run_messages(scorer: Scorer, example: Example) -> list[ChatMessage]:

@@ -14,11 +14,12 @@ if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a te
     from probemap.activations.store import ActivationStore as ActivationStore
     from probemap.detectors.detector import Detector as Detector
     from probemap.detectors.fit import fit_detector as fit_detector
+    from probemap.detectors.hub import push_to_hub as push_to_hub
     from probemap.detectors.loading import load_scorer as load_scorer
     from probemap.detectors.provenance import Provenance as Provenance
-    from probemap.detectors.scorer import Score as Score
     from probemap.detectors.scorer import Scorer as Scorer
-    from probemap.detectors.scorer import generate_with_score as generate_with_score
+    from probemap.detectors.scores import GenerationResult as GenerationResult
+    from probemap.detectors.scores import Score as Score
     from probemap.grading.llm import LLMJudge as LLMJudge
     from probemap.grading.llm import llm_grader as llm_grader
     from probemap.grading.llm import llm_locator as llm_locator
@@ -84,10 +85,11 @@ _MODULE_OF = {
     "Provenance": "detectors.provenance",
     "Detector": "detectors.detector",
     "fit_detector": "detectors.fit",
-    "Score": "detectors.scorer",
+    "Score": "detectors.scores",
     "Scorer": "detectors.scorer",
     "load_scorer": "detectors.loading",
-    "generate_with_score": "detectors.scorer",
+    "GenerationResult": "detectors.scores",
+    "push_to_hub": "detectors.hub",
     "Run": "runs.run",
     "run_step": "runs.execution",
     "run_all": "runs.pipeline",

@@ -13,7 +13,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from probemap.detectors.scorer import Said, Scorer
+from probemap.detectors.scorer import Scorer
+from probemap.detectors.scores import GenerationResult
 from probemap.models.generate import GenerationRequest
 from probemap.models.prompts import chat_prompt
 from probemap.records import Example
@@ -54,14 +55,14 @@ def user_messages(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def generate_directly(scorer: Scorer, question: str, max_new_tokens: int = 12) -> Said:
+def generate_directly(scorer: Scorer, question: str, max_new_tokens: int = 12) -> GenerationResult:
     """The model's answer to a conversation of one message with its score, generated without a server."""
     request = GenerationRequest("a", chat_prompt(scorer.model, user_messages(question)), max_new_tokens)
-    (result,) = scorer.speak([Example("a", question, ("",))], [request])
+    (result,) = scorer.generate_batch([Example("a", question, ("",))], [request])
     return result
 
 
-def expected_score(result: Said) -> dict[str, Any]:
+def expected_score(result: GenerationResult) -> dict[str, Any]:
     """The field ``probemap`` of the choice with this result."""
     score = result.score
     return {

@@ -7,7 +7,7 @@ from probemap.studies.best_of_n import ProbeScore, Question, compare_rules, prop
 from probemap.studies.error_types import SampledQuestion
 from probemap.studies.semantics import Content
 
-MAIN, FALLBACK = "main", "fallback"
+PRIMARY, FALLBACK = "primary", "fallback"
 
 
 def question(
@@ -26,7 +26,7 @@ def question(
         tuple(map(int, meanings)),
         contents,
     )
-    probe_scores = scores or [(MAIN, 0.0)] * len(verdicts)
+    probe_scores = scores or [(PRIMARY, 0.0)] * len(verdicts)
     return Question(
         sampled=sampled,
         greedy=greedy,
@@ -42,7 +42,7 @@ def correctness(question: Question) -> dict[str, float]:
 
 
 def test_correctness_of_each_rule_by_hand() -> None:
-    five = question("iciic", "01021", [(MAIN, 0.1), (MAIN, 0.9), (MAIN, 0.2), (MAIN, 0.3), (MAIN, 0.8)])
+    five = question("iciic", "01021", [(PRIMARY, 0.1), (PRIMARY, 0.9), (PRIMARY, 0.2), (PRIMARY, 0.3), (PRIMARY, 0.8)])
     # Meanings 0 and 1 occur twice each: the first of equals is chosen, which is incorrect.
     assert correctness(five) == {"greedy": 0, "random": 0.4, "majority": 0, "probe": 1, "best possible": 1}
     assert (five.majority_choice, five.probe_choice) == (0, 1)
@@ -51,7 +51,7 @@ def test_correctness_of_each_rule_by_hand() -> None:
 
 
 def test_correctness_of_undecided_choices_is_0() -> None:
-    undecided = question("uuc", "001", [(MAIN, 2.0), (MAIN, 1.0), (MAIN, 0.0)], greedy=None)
+    undecided = question("uuc", "001", [(PRIMARY, 2.0), (PRIMARY, 1.0), (PRIMARY, 0.0)], greedy=None)
     assert correctness(undecided) == {
         "greedy": 0,
         "random": pytest.approx(1 / 3),
@@ -67,9 +67,9 @@ def test_majority_choice_prefers_answers_to_refusals() -> None:
 
 
 def test_probe_choice_ranks_main_above_fallback_above_none() -> None:
-    assert question("ici", "012", [(FALLBACK, 9.0), (MAIN, -3.0), ("none", 0.0)]).probe_choice == 1
+    assert question("ici", "012", [(FALLBACK, 9.0), (PRIMARY, -3.0), ("none", 0.0)]).probe_choice == 1
     assert question("ii", "01", [("none", 0.0), (FALLBACK, -9.0)]).probe_choice == 1
-    assert question("iic", "012", [(MAIN, 1.0), (MAIN, 1.0), (MAIN, 1.0)]).probe_choice == 0
+    assert question("iic", "012", [(PRIMARY, 1.0), (PRIMARY, 1.0), (PRIMARY, 1.0)]).probe_choice == 0
 
 
 def test_proportion_is_agresti_coull() -> None:
@@ -113,8 +113,8 @@ def test_proportion_difference_covers_the_truth() -> None:
 
 
 def test_compare_rules_table_and_summary() -> None:
-    questions = [question("ci", "01", [(MAIN, 1.0), (MAIN, 0.0)], False, "DE", str(i)) for i in range(30)]
-    questions += [question("ic", "01", [(MAIN, 0.0), (MAIN, 1.0)], True, "B", str(i)) for i in range(30, 60)]
+    questions = [question("ci", "01", [(PRIMARY, 1.0), (PRIMARY, 0.0)], False, "DE", str(i)) for i in range(30)]
+    questions += [question("ic", "01", [(PRIMARY, 0.0), (PRIMARY, 1.0)], True, "B", str(i)) for i in range(30, 60)]
     table = compare_rules(questions)
     by_rule = {(str(row[0])[0], row[2]): row for row in table.rows}
     assert by_rule["a", "greedy"][1:4] == (60, "greedy", 0.5)
@@ -133,19 +133,19 @@ def test_compare_rules_table_and_summary() -> None:
 
 
 def test_compare_rules_reports_a_worse_probe() -> None:
-    questions = [question("ci", "00", [(MAIN, 0.0), (MAIN, 1.0)], i % 2 == 0, "", str(i)) for i in range(20)]
+    questions = [question("ci", "00", [(PRIMARY, 0.0), (PRIMARY, 1.0)], i % 2 == 0, "", str(i)) for i in range(20)]
     assert "The probe is worse than greedy (-0.500" in compare_rules(questions).words[1]
 
 
 def test_compare_rules_reports_no_difference() -> None:
-    questions = [question("ci", "01", [(MAIN, i % 2), (MAIN, 0.5)], i % 2 == 0, "", str(i)) for i in range(20)]
+    questions = [question("ci", "01", [(PRIMARY, i % 2), (PRIMARY, 0.5)], i % 2 == 0, "", str(i)) for i in range(20)]
     last = compare_rules(questions).words[-1]
     assert last.startswith("The probe is not distinguishable from greedy (+0.000 [")
 
 
 def test_compare_rules_labels_own_answers() -> None:
-    questions = [question("ci", "01", [(MAIN, 1.0), (MAIN, 0.0)], False, "", str(i)) for i in range(30)]
-    questions += [question("ic", "01", [(MAIN, 0.0), (MAIN, 1.0)], True, "", str(i)) for i in range(30, 60)]
+    questions = [question("ci", "01", [(PRIMARY, 1.0), (PRIMARY, 0.0)], False, "", str(i)) for i in range(30)]
+    questions += [question("ic", "01", [(PRIMARY, 0.0), (PRIMARY, 1.0)], True, "", str(i)) for i in range(30, 60)]
     table = compare_rules(questions, own_label="own answer")
     assert [row[2] for row in table.rows[:2]] == ["own answer", "random"]
     assert "better than own answer (+0.500" in table.words[1]

@@ -59,7 +59,7 @@ def test_serving_page_lists_every_response_field(client: httpx2.Client) -> None:
     fields = [name for name in first_column("field") if name in ScoreResponse.model_fields]
     assert set(fields) == set(ScoreResponse.model_fields)
     assert fields[:5] == list(AnswerScore.model_fields)
-    for name in ("main", "fallback", "none", "passed", "flagged", "not judged"):
+    for name in ("primary", "fallback", "none", "passed", "flagged", "not judged"):
         assert f"`{name}`" in PAGE
 
 

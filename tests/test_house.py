@@ -25,8 +25,8 @@ ENVIRONMENT = {"cli.main", "workers"}
 """Modules that set environment variables: of their own process, or of a worker process."""
 
 # Not met yet; to be lowered, never raised.
-IMPORTS_UPWARD = {("detectors.detector", "detectors.scorer")}
-MAX_MODULES_IN_CYCLES = 2
+IMPORTS_UPWARD: set[tuple[str, str]] = set()
+MAX_MODULES_IN_CYCLES = 0
 MAX_DEMONSTRATIVE = 7.2  # % of bindings
 MAX_POSITIONAL_CALLS = 91
 MANY_ARGUMENTS |= {"maps.probe_map.map_from_scores", "studies.errors.study"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_hub import Hub, create_app
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from hub_here import Hub, create_app
 from serving import serve_app
 
 from probemap.redact import redact_secrets, redacted_message
@@ -143,7 +143,7 @@ def test_error_messages_contain_no_key(finished: Workspace, server: tuple[str, l
         assert "model 'me/x' could not be loaded" in error
         assert "(status 403)" in finished.run("score", "hf://me/nothing", "RUN", code=1, **environment)
         assert "(status 403)" in finished.run("push", "DETECTOR", "me/nothing", code=1, **environment)
-    assert len(hub.asked) >= 3, "the hub received requests with the token"
+    assert len(hub.requests) >= 3, "the hub received requests with the token"
     assert finished.hits() == []
 
 

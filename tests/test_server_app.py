@@ -47,13 +47,13 @@ def test_score_equals_direct_scoring_alone_and_in_batches(client: httpx2.Client,
     first = post(0)
     assert first == {
         "p_correct": pytest.approx(expected[0], abs=1e-5),
-        "flagged": first["score"] < scorer.detector.main.threshold(0.05).score,
+        "flagged": first["score"] < scorer.detector.primary.threshold(0.05).score,
         "exact_answer": "5",
-        "judged_by": "main",
+        "judged_by": "primary",
         "why": "",
         "id": "0",
         "score": pytest.approx(scorer.score(task.examples[:1], answers[:1])[0].score, abs=1e-4),
-        "threshold": scorer.detector.main.threshold(0.05).p_correct,
+        "threshold": scorer.detector.primary.threshold(0.05).p_correct,
         "model": "tiny-chat",
         "revision": scorer.model.revision,
     }
@@ -83,7 +83,7 @@ def test_score_names_the_fallback(client: httpx2.Client, detector: Detector) -> 
     response = client.post("/v1/score", json={"question": "What is 3 + 5?", "answer": "No idea."}).json()
     assert detector.fallback is not None
     assert (response["judged_by"], response["exact_answer"]) == ("fallback", None)
-    assert response["why"] == f"no exact answer found: judged by {detector.fallback.where}"
+    assert response["why"] == f"no exact answer found: judged by {detector.fallback.location}"
 
 
 # --- errors ---

@@ -169,9 +169,9 @@ def test_complete_restores_reasoning_before_scoring(scorer: Scorer) -> None:
     scored_texts: list[str] = []
 
     class RecordingScorer(Scorer):
-        def replay(self, pairs: Any) -> Any:
+        def retokenise(self, pairs: Any) -> Any:
             scored_texts.extend(answer.text for _, answer in pairs)
-            return super().replay(pairs)
+            return super().retokenise(pairs)
 
     async def endpoint() -> Any:
         message = {"role": "assistant", "content": "It is 8.", "reasoning_content": "3 and 5"}

@@ -125,7 +125,7 @@ def test_metrics_count_requests_and_scores(scorer: Scorer) -> None:
     }
     assert samples["probemap_requests_total", "/v1/score", "200"] == 2
     assert samples["probemap_requests_total", "other", "404"] == 1, "unknown paths share one label"
-    assert samples["probemap_answers_total", "main"] >= 1
+    assert samples["probemap_answers_total", "primary"] >= 1
     assert sum(v for k, v in samples.items() if k[0] == "probemap_answers_total") == 3
     assert samples["probemap_p_correct_count",] == 3
     assert 1 <= samples["probemap_tokens_total",] <= 3

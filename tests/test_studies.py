@@ -200,7 +200,7 @@ def test_picking_by_a_probe_that_has_not_seen_the_question(sampled: Run, monkeyp
     by_line = [json.loads(line) for line in (sampled.path / "choices.jsonl").read_text().splitlines()]
     assert {row["id"] for row in by_line} == {f"q{i}" for i in range(80)}
     refusing = next(row for row in by_line if row["id"] == "q0")
-    assert [one["by"] for one in refusing["trust"]] == ["fallback"] * 4 + ["main"] * 2
+    assert [one["by"] for one in refusing["trust"]] == ["fallback"] * 4 + ["primary"] * 2
 
 
 def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:

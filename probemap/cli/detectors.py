@@ -1,169 +1,188 @@
-"""The verbs of detectors: made from a run, and asked about new answers."""
+"""The verbs of detectors: export, push, score, ask, serve."""
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from probemap.cli import flags
 from probemap.cli.console import console_logger, open_run, say, stdout
-from probemap.records import DataError, Example, ModelError, TextAnswer
+from probemap.records import DataError, Example, ModelError
 
-if TYPE_CHECKING:  # --help answers in a blink
-    from probemap.detectors.head import Branch
-    from probemap.detectors.scorer import Score, Scorer
+if TYPE_CHECKING:  # --help must not load torch
+    from probemap.detectors.head import Head
 
 app = typer.Typer()
 
-DetectorFolder = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's folder.")]
-# As text: a path would make one slash of two.
-DetectorPlace = Annotated[
-    str, typer.Argument(metavar="DETECTOR", help="A detector's folder, or hf://owner/name[@revision].")
+DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's directory.")]
+# A string, because a path would collapse the two slashes of hf://.
+DetectorSource = Annotated[
+    str, typer.Argument(metavar="DETECTOR", help="A detector's directory, or hf://owner/name[@revision].")
 ]
 FalseAlarms = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Share of right answers that may be flagged; default: the detector's lowest."),
+    typer.Option(
+        min=0, max=1, help="False-alarm rate: share of correct answers that may be flagged; default: the lowest."
+    ),
 ]
-DetectorDtype = Annotated[str, typer.Option(help="Of the weights; auto: as when the detector was made.")]
-ModelOf = Annotated[
+DetectorDtype = Annotated[str, typer.Option(help="Dtype of the weights; auto: as when the detector was fitted.")]
+ModelSource = Annotated[
     str | None,
-    typer.Option("--model", help="Where the detector's model is here; default: where it was when it was made."),
+    typer.Option("--model", help="Where the detector's model is; default: as when the detector was fitted."),
 ]
 
 
 @app.command(epilog="Example:  probemap export RUN --out DETECTOR")
 def export(
     folder: flags.RunDirectory,
-    out: Annotated[Path, typer.Option("--out", help="The detector's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="The detector's directory.")],
     cell: Annotated[
         list[str] | None,
-        typer.Option(help="16:exact_answer_last, layer and position; several are averaged; default: the best."),
+        typer.Option(help="Layer and position, as in 16:exact_answer_last; several are averaged; default: the best."),
     ] = None,
-    held_out: Annotated[float, typer.Option(help="Share of the questions that only judge.")] = 0.2,
+    held_out: Annotated[float, typer.Option(help="Share of the questions that are held out for evaluation.")] = 0.2,
     c: flags.C = "auto",
-    false_alarms: Annotated[str, typer.Option(help="Shares of right answers that may be flagged.")] = "0.05,0.2",
+    false_alarms: Annotated[str, typer.Option(help="False-alarm rates to set thresholds for.")] = "0.05,0.2",
     seed: flags.Seed = 0,
 ) -> None:
-    """The best cell as a detector: fitted and calibrated on some questions, judged on the others."""
-    from probemap.runs.steps.export import export as make
+    """Export the best cell as a detector, calibrated, and evaluated on held-out questions."""
+    from probemap.runs.steps.export import export as export_detector
 
-    cells = [_cell(one) for one in cell] if cell else "best"
     with console_logger() as logger:
-        made = make(
+        detector = export_detector(
             open_run(folder),
             out,
-            cells=cells,  # type: ignore[arg-type]
+            cells=[_parse_cell(text) for text in cell] if cell else "best",
             held_out=held_out,
             c=c,
-            false_alarms=_shares(false_alarms),
+            false_alarms=_parse_shares(false_alarms),
             seed=seed,
             logger=logger,
         )
-    _tell("", made.main)
-    if made.fallback:
-        _tell("where a position is missing: ", made.fallback)
+    _report("", detector.primary)
+    if detector.fallback:
+        _report("if a position is missing: ", detector.fallback)
     stdout.print(str(out), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap push DETECTOR owner/name")
 def push(
-    detector: DetectorFolder,
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository of the hub, made if need be.")],
-    public: Annotated[bool, typer.Option("--public", help="Everybody can read it.")] = False,
+    detector: DetectorDirectory,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository of the hub, created if needed.")],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
 ) -> None:
-    """The detector onto the Hugging Face hub, its card as it stands; prints the address."""
-    from probemap.detectors import hub
+    """Upload a detector to the Hugging Face hub and print its URL; the model card is uploaded as it is."""
     from probemap.detectors.detector import Detector
+    from probemap.detectors.hub import push_to_hub
 
     provenance = Detector.load(detector).provenance
-    name = provenance.name if provenance else ""
-    if name and Path(name).exists():
-        say(f"its config.json says where the model lies here, {name}: others name their own place with --model")
-    stdout.print(hub.push(detector, repo, private=not public), markup=False, soft_wrap=True)
+    if provenance and provenance.name and Path(provenance.name).exists():
+        say(f"config.json contains a local path of the model, {provenance.name}: other users have to pass --model")
+    stdout.print(push_to_hub(detector, repo, private=not public), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap score DETECTOR answers.jsonl > scores.jsonl")
 def score(
-    detector: DetectorPlace,
+    detector: DetectorSource,
     source: Annotated[
         Path,
         typer.Argument(
             metavar="FILE|RUN",
-            help="A file with question and answer (optionally id, context, choices, prompt, stopped), or a run folder.",
+            help="A file with question and answer (optionally id, context, choices, prompt, stopped), or a run "
+            "directory.",
         ),
     ],
-    model: ModelOf = None,
+    model: ModelSource = None,
     false_alarms: FalseAlarms = None,
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
 ) -> None:
-    """How likely is each answer right?  One JSON line per answer, as soon as it is scored."""
-    scorer = _scorer(detector, model, false_alarms, batch_size, device, dtype)
-    without = done = 0
-    for part in _scored(scorer, source):
-        for one in part:
-            typer.echo(json.dumps(asdict(one), ensure_ascii=True))
-        done += len(part)
-        without += sum(one.judged_by != "main" for one in part)
-    if without:
-        say(f"{without} of {done} answers were not judged by the detector's own cells: see judged_by and why")
+    """Print the probability that each answer is correct, as one JSON line per answer."""
+    from probemap.detectors.loading import load_scorer
+    from probemap.runs.steps.score import score_run
+    from probemap.tasks.supplied import read_question_answers
+
+    scorer = load_scorer(
+        detector, model=model, device=device, dtype=dtype, false_alarms=false_alarms, batch_size=batch_size
+    )
+    scores = (
+        score_run(open_run(source), scorer) if source.is_dir() else scorer.score_rows(read_question_answers(source))
+    )
+    n = n_not_primary = 0
+    for answer_score in scores:
+        typer.echo(json.dumps(asdict(answer_score), ensure_ascii=True))
+        n += 1
+        n_not_primary += answer_score.judged_by != "primary"
+    if n_not_primary:
+        say(f"{n_not_primary} of {n} answers were not scored by the primary head: see judged_by and why")
 
 
 @app.command(epilog='Example:  probemap ask DETECTOR "In which country is the city of Vienna?"')
 def ask(
-    detector: DetectorPlace,
-    question: Annotated[str, typer.Argument(help="As the detector's own questions.")],
+    detector: DetectorSource,
+    question: Annotated[str, typer.Argument(help="A question like those that the detector was fitted to.")],
     context: Annotated[str, typer.Option(help="Text to read before answering.")] = "",
-    model: ModelOf = None,
+    model: ModelSource = None,
     false_alarms: FalseAlarms = None,
     temperature: flags.Temperature = 0.0,
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
 ) -> None:
-    """The model answers, and how likely it is right: tokens in colour, from doubt to trust."""
+    """Let the model answer, and print the probability that the answer is correct, with every token in colour."""
+    from probemap.detectors.loading import load_scorer
     from probemap.views import terminal
 
-    scorer = _scorer(detector, model, false_alarms, 1, device, "auto")
-    (said,) = scorer.generate([Example("asked", question, ("",), context=context)], temperature=temperature, seed=seed)
-    tokens, score = said.answer.token_texts, said.score
-    terminal.print_to(stdout, terminal.scored(tokens, said.tokens, score.p_correct, bool(score.flagged)))
-    if score.exact_answer is not None:
-        say(f"exact answer: {score.exact_answer}")
-    if score.why:
-        say(score.why)
+    scorer = load_scorer(detector, model=model, device=device, false_alarms=false_alarms, batch_size=1)
+    example = Example("asked", question, ("",), context=context)
+    (scored,) = scorer.generate([example], temperature=temperature, seed=seed)
+    tokens, answer_score = scored.answer.token_texts, scored.score
+    terminal.print_to(
+        stdout, terminal.scored(tokens, scored.token_p_correct, answer_score.p_correct, bool(answer_score.flagged))
+    )
+    if answer_score.exact_answer is not None:
+        say(f"exact answer: {answer_score.exact_answer}")
+    if answer_score.why:
+        say(answer_score.why)
 
 
 @app.command(epilog="Example:  probemap serve DETECTOR --port 8080")
 def serve(
-    detector: DetectorPlace,
-    host: Annotated[str, typer.Option(help="Where to listen; the default is for this machine alone.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8080,
+    detector: DetectorSource,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default accepts local connections only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 selects a free port.")] = 8080,
     upstream: Annotated[
         str | None,
-        typer.Option(help="Base URL of an OpenAI-compatible server that answers instead; OPENAI_API_KEY is its key."),
+        typer.Option(
+            help="Base URL of an OpenAI-compatible server that generates the answers; OPENAI_API_KEY is its key."
+        ),
     ] = None,
-    model: ModelOf = None,
+    model: ModelSource = None,
     false_alarms: FalseAlarms = None,
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are refused (429).")] = 256,
-    max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a request; larger ones are refused (413).")] = 10**6,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of one answer.")] = 1024,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are rejected (429).")] = 256,
+    max_body: Annotated[
+        int, typer.Option(min=1000, help="Maximum size of a request in bytes; larger ones are rejected (413).")
+    ] = 10**6,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of an answer.")] = 1024,
 ) -> None:
-    """The detector over HTTP: /v1/score, and OpenAI's /v1/chat/completions with a probability in every choice.
+    """Serve a detector over HTTP: /v1/score, and OpenAI's /v1/chat/completions with a probability in every choice.
 
-    PROBEMAP_TOKEN in the environment, if set, is the bearer token that requests must bring.
+    PROBEMAP_TOKEN in the environment, if set, is the bearer token that requests must send.
     """
     import os
 
+    from probemap.detectors.loading import load_scorer
+
     token = os.environ.get("PROBEMAP_TOKEN") or None
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
-        say(f"{host} can be reached from elsewhere and no token is asked for: set PROBEMAP_TOKEN")
+        say(f"{host} is reachable from other machines and no token is required: set PROBEMAP_TOKEN")
     try:
         from probemap.server.app import create_app
         from probemap.server.listening import listen
@@ -172,10 +191,12 @@ def serve(
         from probemap.server.upstream import Upstream
     except ImportError as error:
         raise ModelError(
-            f"serving needs {error.name}, which is not installed", "pip install 'probemap[serve]'"
+            f"serving requires {error.name}, which is not installed", "pip install 'probemap[serve]'"
         ) from None
     app = create_app(
-        _scorer(detector, model, false_alarms, batch_size, device, dtype),
+        load_scorer(
+            detector, model=model, device=device, dtype=dtype, false_alarms=false_alarms, batch_size=batch_size
+        ),
         limits=Limits(body=max_body, queue=queue, new_tokens=max_new_tokens),
         token=token,
         upstream=None if upstream is None else Upstream(upstream),
@@ -184,91 +205,33 @@ def serve(
     listen(app, host, port, lambda url: stdout.print(url, markup=False, soft_wrap=True))
 
 
-def _scorer(
-    detector: str, model: str | None, false_alarms: float | None, batch_size: int, device: str, dtype: str
-) -> "Scorer":
-    from probemap.detectors.loading import load_scorer
-
-    return load_scorer(
-        detector, model=model, device=device, dtype=dtype, false_alarms=false_alarms, batch_size=batch_size
-    )
-
-
-def _scored(scorer: "Scorer", source: Path) -> "Iterator[list[Score]]":
-    from probemap.detectors.scorer import AT_ONCE, in_parts
-
-    if source.is_dir():
-        run = open_run(source)
-        task, answers = run.task, run.answers
-        for start in range(0, len(answers), AT_ONCE):
-            rows = slice(start, start + AT_ONCE)
-            yield scorer.score(task.examples[rows], answers[rows])
-        return
-    for part in in_parts(_rows(source)):
-        yield scorer.score([example for example, _ in part], scorer.answers(part))
-
-
-def _rows(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
-    from probemap.tasks.files import read_rows
-
-    for number, row in enumerate(read_rows(path), start=1):
-        where = f"{path}, row {number}"
-        if not isinstance(row, Mapping):
-            raise DataError(f"{where}: expected an object, got {type(row).__name__}", "one object per row")
-        yield question_and_answer(row, where, str(number))
-
-
-def question_and_answer(row: Mapping[str, Any], where: str, id_: str) -> tuple[Example, TextAnswer]:
-    """What is scored, from a row with ``question`` and ``answer``.
-
-    Raises
-    ------
-    DataError: one of them is missing or no text.
-    """
-    texts = {}
-    for name, needed in (("question", True), ("answer", True), ("context", False), ("prompt", False)):
-        value = row.get(name)
-        if not isinstance(value, str) and (needed or value is not None):
-            found = f"is {type(value).__name__}" if name in row else f"is missing (fields: {', '.join(map(str, row))})"
-            raise DataError(f"{where}: {name} {found}", "each row needs texts 'question' and 'answer'")
-        texts[name] = value or ""
-    choices = row.get("choices") or ()
-    if not isinstance(choices, list | tuple) or not all(isinstance(one, str) for one in choices):
-        raise DataError(f"{where}: choices are {choices!r:.60}", "give a list of texts")
-    if not isinstance(row.get("stopped", True), bool):
-        raise DataError(f"{where}: stopped is {row['stopped']!r:.60}", "true, or false for an answer that was cut off")
-    name = str(row["id"]) if row.get("id") not in (None, "") else id_
-    example = Example(name, texts["question"], ("",), tuple(choices), texts["context"])
-    return example, TextAnswer(name, texts["answer"], row.get("stopped", True), texts["prompt"] or None)
-
-
-def _cell(text: str) -> tuple[int, str]:
+def _parse_cell(text: str) -> tuple[int, str]:
     layer, colon, position = text.partition(":")
     if not colon or not layer.isdecimal():
-        raise DataError(f"{text!r} is no cell", "layer and position, as 16:exact_answer_last")
+        raise DataError(f"{text!r} is not a cell", "write layer and position, as in 16:exact_answer_last")
     return int(layer), position
 
 
-def _shares(text: str) -> list[float]:
+def _parse_shares(text: str) -> list[float]:
     try:
         shares = [float(part) for part in text.split(",")]
     except ValueError:
         shares = [-1.0]
     if not all(0 < share < 1 for share in shares):
-        raise DataError(f"{text!r} are no shares", "numbers between 0 and 1 with commas: 0.05,0.2")
+        raise DataError(f"{text!r} are not shares", "write numbers between 0 and 1, separated by commas: 0.05,0.2")
     return shares
 
 
-def _tell(what: str, branch: "Branch") -> None:
-    quality = branch.quality
+def _report(prefix: str, head: "Head") -> None:
+    evaluation = head.evaluation
     say(
-        f"{what}{branch.where}: AUC {quality.auc:.3f} [{quality.auc_low:.3f}, {quality.auc_high:.3f}] on "
-        f"{quality.n} answers that took no part, Brier score {quality.brier:.3f}, calibration error "
-        f"{quality.calibration_error:.3f} ({quality.calibration_noise:.3f} if all were true)"
+        f"{prefix}{head.location}: AUC {evaluation.auc:.3f} [{evaluation.auc_low:.3f}, {evaluation.auc_high:.3f}] on "
+        f"{evaluation.n} held-out answers, Brier score {evaluation.brier:.3f}, calibration error "
+        f"{evaluation.calibration_error:.3f} ({evaluation.calibration_noise:.3f} if perfectly calibrated)"
     )
-    for one in branch.thresholds:
+    for threshold in head.thresholds:
         say(
-            f"  flagging below {one.p_correct:.2f}: {one.flagged_right:.0%} of right answers "
-            f"({one.false_alarms:.0%} asked for), {one.flagged_wrong:.0%} of wrong ones; "
-            f"{one.precision:.0%} of the flagged are wrong"
+            f"  below {threshold.p_correct:.2f}: flags {threshold.flagged_correct:.0%} of correct answers "
+            f"(nominal {threshold.false_alarms:.0%}) and {threshold.flagged_incorrect:.0%} of incorrect answers; "
+            f"precision {threshold.precision:.0%}"
         )

@@ -1,30 +1,30 @@
-"""The card of a detector, for people: where it reads, what it is worth, what it is for."""
+"""The model card of a detector: what it reads, how well it works, and what it may be used for."""
 
 import json
 import math
 import re
 
-from probemap.detectors.head import Branch
+from probemap.detectors.head import Head
 from probemap.detectors.provenance import Provenance
 
-_UNJUDGED = (
-    "It was not judged: nobody has measured what it is worth, not even on questions like those that it was made from."
+_NOT_EVALUATED = (
+    "The detector was not evaluated: its performance is unknown, even on questions like those it was fitted to."
 )
 
-_FOR_THE_REST = (
-    "It was made from all answers, those that have the positions too, so that there are enough. Its probabilities "
-    "count in how often answers that lack one were right."
+_FALLBACK = (
+    "The fallback was fitted to all answers, including those that have these positions, so that there are enough. Its "
+    "probabilities take into account how often answers that lack a position were correct."
 )
-_JUDGED_WITH_OTHERS = (
-    " It was judged on all of them as well: of the right answers that lack a position, where these are few, it flags "
-    "more than the table says."
+_FALLBACK_EVALUATION = (
+    " It was evaluated on all held-out answers as well: among the answers that lack a position, where few are correct, "
+    "it flags a larger share of the correct ones than the table shows."
 )
 
 
-def card(main: Branch, fallback: Branch | None, provenance: Provenance | None) -> str:
-    """Markdown, with the header that model hubs read."""
+def model_card(primary: Head, fallback: Head | None, provenance: Provenance | None) -> str:
+    """Return the model card as Markdown, with the YAML header that model hubs read."""
     base = _hub_id(provenance) if provenance else ""
-    model = _plain(provenance.model) if provenance else "a model"
+    model = _escaped(provenance.model) if provenance else "a language model"
     header = [
         "---",
         "library_name: probemap",
@@ -32,76 +32,79 @@ def card(main: Branch, fallback: Branch | None, provenance: Provenance | None) -
         "tags: [probemap, probe, correctness-detection]",
         "---",
     ]
-    judged = main.quality.n > 0
+    evaluated = primary.evaluation.n > 0
     body = [
-        "# Is this answer right?",
+        "# Is this answer correct?",
         "",
-        f"Linear probes of hidden states of {model} that give an answer's probability of "
-        "being right"
-        + (", judged on questions that took no part in choosing, fitting or calibrating them." if judged else "."),
+        f"Linear probes of the hidden states of {model} that estimate the probability that an answer is correct"
+        + (", evaluated on held-out questions." if evaluated else "."),
         "",
-        *_branch("Where it reads", main),
+        *_head_section("What it reads", primary),
     ]
     if fallback:
-        body += ["", *_branch("Where an answer lacks one of these positions", fallback)]
-        body += ["", _FOR_THE_REST + judged * _JUDGED_WITH_OTHERS]
-    facts = _facts(provenance) if provenance else {}
-    if facts:
-        body += ["", "## What it belongs to", ""]
-        body += [f"- {name}: {_plain(value)}" for name, value in facts.items() if value]
+        body += ["", *_head_section("Fallback for answers that lack one of these positions", fallback)]
+        body += ["", _FALLBACK + evaluated * _FALLBACK_EVALUATION]
+    if provenance:
+        entries = _provenance_entries(provenance)
+        body += ["", "## Provenance", ""]
+        body += [f"- {name}: {_escaped(value)}" for name, value in entries.items() if value]
     body += [
         "",
-        "## What it is not",
+        "## Limitations",
         "",
-        ("It was judged on questions like those that it was made from." if judged else _UNJUDGED)
-        + " On other questions, prompts or versions of the model its probabilities may be wrong. It reads what goes "
-        "with being right, which need not be knowledge.",
+        ("The detector was evaluated on questions like those it was fitted to." if evaluated else _NOT_EVALUATED)
+        + " On other questions, prompts or versions of the model its probabilities may be wrong. It reads whatever "
+        "correlates with correctness, which need not be knowledge.",
     ]
     return "\n".join([*header, "", *body, ""])
 
 
-def _branch(title: str, branch: Branch) -> list[str]:
-    quality = branch.quality
-    cells = ", ".join(f"layer {cell.layer} at `{cell.position}`" for cell in branch.cells)
-    begins = [f"## {title}", "", f"{cells[0].upper()}{cells[1:]}.", ""]
-    if not quality.n:
+def _head_section(title: str, head: Head) -> list[str]:
+    evaluation = head.evaluation
+    cells = ", ".join(f"layer {cell.layer} at `{cell.position}`" for cell in head.cells)
+    heading = [f"## {title}", "", f"{cells[0].upper()}{cells[1:]}.", ""]
+    if not evaluation.n:
         return [
-            *begins,
-            f"Not judged: every answer took part in choosing, fitting and calibrating it ({branch.kind}), so there is "
-            "no AUC, no Brier score and no calibration error.",
+            *heading,
+            "Not evaluated: all answers were used to choose, fit and calibrate the probe "
+            f"({head.calibration_method}), so that there is no AUC, no Brier score and no calibration error.",
             "",
-            "| right answers flagged, asked for | flags below probability |",
+            "| nominal false-alarm rate | flags below probability |",
             "| --- | --- |",
-            *(f"| {one.false_alarms:.0%} | {one.p_correct:.3f} |" for one in branch.thresholds),
+            *(f"| {threshold.false_alarms:.0%} | {threshold.p_correct:.3f} |" for threshold in head.thresholds),
         ]
     rows = [
-        f"| {one.false_alarms:.0%} | {one.p_correct:.3f} | {one.flagged_right:.3f} | {one.flagged_wrong:.3f} | "
-        f"{'–' if math.isnan(one.precision) else f'{one.precision:.3f}'} |"
-        for one in branch.thresholds
+        f"| {threshold.false_alarms:.0%} | {threshold.p_correct:.3f} | {threshold.flagged_correct:.3f} | "
+        f"{threshold.flagged_incorrect:.3f} | {_decimal(threshold.precision)} |"
+        for threshold in head.thresholds
     ]
     return [
-        *begins,
-        f"On {quality.n} answers, {quality.n_right} of them right: AUC {quality.auc:.3f} (95 % interval "
-        f"{quality.auc_low:.3f} to {quality.auc_high:.3f}), Brier score {quality.brier:.3f}, expected calibration "
-        f"error {quality.calibration_error:.3f} ({branch.kind}; on so few answers true probabilities would show "
-        f"{quality.calibration_noise:.3f}).",
+        *heading,
+        f"On {evaluation.n} held-out answers, {evaluation.n_correct} of them correct: AUC {evaluation.auc:.3f} "
+        f"(95 % CI {evaluation.auc_low:.3f} to {evaluation.auc_high:.3f}), Brier score {evaluation.brier:.3f}, "
+        f"expected calibration error {evaluation.calibration_error:.3f} ({head.calibration_method}; with so few "
+        f"answers, perfectly calibrated probabilities would show {evaluation.calibration_noise:.3f}).",
         "",
-        "| right answers flagged, asked for | flags below probability | right answers flagged | wrong answers flagged "
-        "| of the flagged, wrong |",
+        "| nominal false-alarm rate | flags below probability | observed false-alarm rate | recall of incorrect "
+        "answers | precision |",
         "| --- | --- | --- | --- | --- |",
         *rows,
     ]
 
 
-def _facts(provenance: Provenance) -> dict[str, str]:
+def _decimal(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def _provenance_entries(provenance: Provenance) -> dict[str, str]:
     return {
         "model": provenance.model,
         "revision": provenance.revision,
         "dtype": provenance.dtype,
         "chat template, SHA-256": provenance.template,
         "prompt": provenance.task.prompt,
-        "exact answer found by": provenance.locator,
-        "site": provenance.site,
+        "exact-answer locator": provenance.locator,
+        "hook point": provenance.site,
         "questions": provenance.task.name,
         "source": provenance.task.source,
         "versions": ", ".join(f"{name} {number}" for name, number in provenance.versions.items()),
@@ -109,11 +112,11 @@ def _facts(provenance: Provenance) -> dict[str, str]:
 
 
 def _hub_id(provenance: Provenance) -> str:
-    """The model's hub id; empty if it is not known to be one: hubs refuse a card that names a folder."""
+    """Return the hub id of the model, or "" if it is unknown: hubs reject a card whose base model is a directory."""
     from_hub = re.fullmatch(r"[0-9a-f]{40}", provenance.revision) and re.fullmatch(r"[\w.-]+/[\w.-]+", provenance.name)
     return provenance.name if from_hub else ""
 
 
-def _plain(text: str) -> str:
-    """Text that starts no markup, on one line."""
+def _escaped(text: str) -> str:
+    """Return the text on one line, with the characters of Markdown escaped."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in " ".join(text.split()))

@@ -1,4 +1,7 @@
-"""From states and verdicts to a detector: chosen, fitted and calibrated on some questions, judged on the others."""
+"""`fit_detector`: from hidden states and labels to a detector.
+
+One part of the questions chooses, fits and calibrates the detector; the held-out part evaluates it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from probemap.activations.source import ActivationSource, as_source
+from probemap.detectors.calibration import calibrate, calibration_noise
 from probemap.detectors.detector import Detector
-from probemap.detectors.head import Branch, Cell, Quality, Threshold
+from probemap.detectors.head import Cell, Evaluation, Head, Threshold
 from probemap.detectors.provenance import Provenance
 from probemap.maps.fit import fit_map, parse_strengths
 from probemap.maps.probe_map import ProbeMap
@@ -21,17 +24,20 @@ from probemap.probing.inputs import Column, Labels, elements, parse_labels
 from probemap.probing.metrics import calibration_errors
 from probemap.records import DetectorError
 
-ISOTONIC = 1000
-"""Answers from which on a calibration may follow any rising curve; with fewer it has two parameters."""
-LEEWAY = 2.0
-"""Log-odds by which answers that lack a position may be expected to differ from others."""
-FLATTEST = 0.01
-"""Log-odds by which a standard deviation of scores that say nothing moves a probability: so little, but not 0, that
-what is said of a kind of answers can be said in scores."""
-FEWEST = 20
-"""Right, and wrong, answers without which a branch is not judged."""
+MIN_HELD_OUT = 20
+"""Minimum number of correct, and of incorrect, held-out answers for an evaluation."""
 
 _NAN = float("nan")
+_NOT_EVALUATED = Evaluation(
+    n=0,
+    n_correct=0,
+    auc=_NAN,
+    auc_low=_NAN,
+    auc_high=_NAN,
+    brier=_NAN,
+    calibration_error=_NAN,
+    calibration_noise=_NAN,
+)
 
 
 def fit_detector(
@@ -50,254 +56,331 @@ def fit_detector(
     provenance: Provenance | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Detector:
-    """Choose cells by a map of some of the questions, fit and calibrate there, and judge on the others.
+    """Fit a detector to hidden states and labels.
 
-    The chosen cells' scores, out of fold, calibrate: by Platt's two parameters, or from `ISOTONIC` answers on by
-    isotonic regression (Niculescu-Mizil & Caruana 2005).  They also set the thresholds.  The probe is then fitted on
-    all answers that chose it.
+    The held-out answers are set aside.  On the others, a map chooses the cell, out-of-fold scores calibrate it (see
+    `calibrate`) and set its thresholds, and the probe is then fitted to all of them.  The held-out answers evaluate
+    the result.
 
     Parameters
     ----------
-    activations, correct, groups, layers, positions, progress: as for `fit.fit_map`.
-    cells: ``best``, the highest cell of the map; or the cells (layer, position) whose scores are averaged.
-    held_out: the answers that judge, a share of the groups or (n,) bool; None: all answers choose, fit and calibrate,
-        and nothing says what the detector is worth.
-    c: inverse strength of the L2 penalty, as for `fit.fit_map`: of the map that chooses the cells, and of their probes.
-        Of several (``"auto"``: 1e-4 to 100) only the probes of the chosen cells take their own, by folds; the map that
-        chooses them has 1.
-    false_alarms: shares of right answers that may be flagged, one threshold each.
-    fallback: the cell for answers that lack a position of `cells`: ``best`` is the highest among the columns that every
-        answer has, the exact answer's left out, because a new answer may come without; None: such answers are not
-        judged.  It is fitted and judged on all answers, and knows which of them lack a position of `cells`: mostly
-        they are wrong more often than its scores say.
-    provenance: the model and the task that the states belong to, see `Provenance.of`.  None: the detector scores states
-        only, because the score of a text depends on the prompt, the hook point and the locator.
+    activations : ActivationStore or array-like of shape (n, n_layers, n_positions, d)
+        Hidden states, as for `fit_map`.
+    correct : array-like of shape (n,)
+        One label per answer, as for `fit_map`.  Undecided answers are excluded.
+    cells : "best" or sequence of (int, str)
+        ``best``: the cell with the highest AUC.  Otherwise the cells, as (layer, position), whose scores are averaged.
+    held_out : float, array-like of shape (n,) of bool, or None
+        The share of the groups that evaluates the detector, or which answers do.  None: no answer is held out, and the
+        detector is not evaluated.
+    groups : array-like of shape (n,), optional
+        The group of each answer, for example its question.  A group is never split.
+    layers, positions : array-like, optional
+        As for `fit_map`.
+    c : float, str or sequence of float
+        The inverse strength of the L2 penalty, as for `fit_map`.  If there are several values (``auto``: 1e-4 to 100),
+        the probes of the chosen cells select one of them by cross-validation; the map that chooses the cells uses 1.
+    false_alarms : sequence of float
+        The false-alarm rates to set thresholds for, as shares of the correct answers, between 0 and 1.
+    fallback : (int, str), "best" or None
+        The cell for answers that lack a position of `cells`.  ``best``: the cell with the highest AUC among the
+        positions that all answers have, positions of the exact answer excluded, because a new answer may lack them.
+        None: such answers get no score.  The fallback is fitted and evaluated on all answers; its calibration takes
+        into account how often answers that lack a position of `cells` are correct, which is mostly less often.
+    seed : int
+        Seed of the held-out questions and of the folds.
+    provenance : Provenance, optional
+        The model and the task that the states come from, see `Provenance.of`.  Without it, the detector can score
+        states but not texts: the score of a text depends on the prompt, the hook point and the locator.
+    progress : callable
+        Called with the number of layers that are done, and their total number.
+
+    Returns
+    -------
+    Detector
 
     Raises
     ------
-    MapError: as `fit.fit_map`.
-    DetectorError: a cell that is not there, too few answers to judge it on, or a share that is none.
+    MapError
+        As for `fit_map`.
+    DetectorError
+        If a cell does not exist, a false-alarm rate is not between 0 and 1, or there are fewer than 20 correct or
+        incorrect held-out answers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probemap import fit_detector
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(400) < 0.5
+    >>> states = rng.normal(size=(400, 3, 2, 8))  # answers, layers, positions, hidden size
+    >>> states[correct, 1, 0] += 1.0  # layer 1 encodes correctness at the first position
+    >>> detector = fit_detector(states, correct, positions=["exact_answer_last", "-1"])
+    >>> detector.primary.location
+    'layer 1 at exact_answer_last'
+    >>> detector.primary.evaluation.auc > 0.9
+    True
+    >>> detector.p_correct(states[:5, 1, [0]]).round() == correct[:5]
+    array([ True,  True,  True,  True,  True])
     """
-    if any(not 0 <= share <= 1 for share in false_alarms):
-        raise DetectorError(f"false_alarms are {list(false_alarms)}", "give shares between 0 and 1")
-    strengths = parse_strengths(c)
+    if any(not 0 <= rate <= 1 for rate in false_alarms):
+        raise DetectorError(
+            f"false_alarms are {list(false_alarms)}", "false-alarm rates are shares of the correct answers, from 0 to 1"
+        )
+    c_values = parse_strengths(c)
     source = as_source(
         activations,
         None if layers is None else elements(layers, "layers"),
         None if positions is None else elements(positions, "positions"),
     )
+    if provenance is not None:
+        _check_provenance(activations, provenance)
     group = group_numbers(groups, source.n)
-    apart = hold_out(held_out, group, seed)
+    is_held_out = hold_out(held_out, group, seed)
     labels = parse_labels(correct, source.n)
-    training = [None if out else label for label, out in zip(labels, apart.tolist(), strict=True)]
-    made = fit_map(
+    probe_map = fit_map(
         activations,
-        training,
+        [None if out else label for label, out in zip(labels, is_held_out.tolist(), strict=True)],
         groups=groups,
         layers=layers,
         positions=positions,
-        c=strengths[0] if len(strengths) == 1 else 1.0,
+        c=c_values[0] if len(c_values) == 1 else 1.0,
         nested=False,
         seed=seed,
         progress=progress,
     )
-    verdicts = np.array([np.nan if label is None else float(label) for label in labels])
-    job = _Job(source, made, verdicts, apart, held_out is not None, group, strengths, tuple(false_alarms), seed)
-    chosen = [(best.layer, best.position) for best in made.best()] if cells == "best" else list(cells)
-    main = job.branch(chosen, np.zeros(source.n, bool))
-    everywhere = _everywhere(source)
-    if fallback is None or {p for _, p in chosen} <= set(everywhere):
-        return Detector(main, None, provenance, seed)
-    lacking = ~_whole(job.states(chosen))
+    heads = _HeadFitter(
+        source=source,
+        probe_map=probe_map,
+        labels=np.array([np.nan if label is None else float(label) for label in labels]),
+        held_out=is_held_out,
+        evaluate=held_out is not None,
+        group=group,
+        c_values=c_values,
+        false_alarms=tuple(false_alarms),
+        seed=seed,
+    )
+    primary_cells = [(cell.layer, cell.position) for cell in probe_map.best()] if cells == "best" else list(cells)
+    primary = heads.fit(primary_cells, np.zeros(source.n, bool))
+    complete = _complete_positions(source)
+    if fallback is None or {position for _, position in primary_cells} <= set(complete):
+        return Detector(primary, None, provenance, seed)
     if not isinstance(fallback, str):
-        return Detector(main, job.branch([fallback], lacking), provenance, seed)
-    if not everywhere:
+        fallback_cell = fallback
+    elif complete:
+        (best,) = probe_map.only(complete).best()
+        fallback_cell = (best.layer, best.position)
+    else:
         raise DetectorError(
-            "no position is there in every answer, with an exact answer or without",
-            "capture last_q or -1 as well, or give fallback=None",
+            "every position is missing in some answer, or depends on the exact answer: none can serve as fallback",
+            "capture last_q or -1 as well, or use fallback=None",
         )
-    (spare,) = made.only(everywhere).best()
-    return Detector(main, job.branch([(spare.layer, spare.position)], lacking), provenance, seed)
+    needs_fallback = ~_has_all_cells(heads.states(primary_cells))
+    return Detector(primary, heads.fit([fallback_cell], needs_fallback), provenance, seed)
 
 
-@dataclass(frozen=True)
-class _Job:
+def _check_provenance(activations: Any, provenance: Provenance) -> None:
+    """Raise an error if the activations, where they record it, come from another model or hook point."""
+    layout = getattr(activations, "layout", None)
+    for name, captured, expected in (
+        ("hook point", getattr(layout, "site", ""), provenance.site),
+        ("model revision", getattr(activations, "revision", ""), provenance.revision),
+        ("chat template", getattr(activations, "template", ""), provenance.template),
+    ):
+        if captured and expected and captured != expected:
+            raise DetectorError(
+                f"the {name} of the activations is {captured[:16]!r}, that of the provenance {expected[:16]!r}",
+                "use Provenance.of(activations, task)",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HeadFitter:
+    """Fits, calibrates and evaluates the heads of one detector, all on the same split of the answers."""
+
     source: ActivationSource
-    made: ProbeMap
-    verdicts: Floats
-    """(n,): 1 right, 0 wrong, NaN undecided."""
-    apart: Bools
-    judging: bool
-    """Whether any answers were to be kept apart."""
+    probe_map: ProbeMap
+    labels: Floats
+    """(n,): 1 correct, 0 incorrect, NaN undecided."""
+    held_out: Bools
+    """(n,)."""
+    evaluate: bool
+    """Whether held-out answers were requested.  If so, too few of them are an error."""
     group: Ints
-    """(n,): the question of each answer."""
-    strengths: tuple[float, ...]
+    """(n,)."""
+    c_values: tuple[float, ...]
     false_alarms: tuple[float, ...]
     seed: int
 
-    def branch(self, cells: Sequence[tuple[int, str]], lacking: Bools) -> Branch:
-        """The probes of some cells, from the training answers to what they are worth on the others.
+    def fit(self, cells: Sequence[tuple[int, str]], subset: Bools) -> Head:
+        """Return the head of some cells.
 
         Parameters
         ----------
-        lacking: (n,): which answers a fallback is for; none for the main branch.
+        cells : sequence of (int, str)
+        subset : ndarray of shape (n,), bool
+            The answers that the head is going to score, if it is a fallback; all False for the primary head.
         """
-        strange = [c for c in cells if c[0] not in self.made.layers or c[1] not in self.made.positions]
-        if not cells or strange:
-            raise DetectorError(
-                f"there is no cell {strange[0] if strange else ''}",
-                f"layers {self.made.layers[0]} to {self.made.layers[-1]}; positions {', '.join(self.made.positions)}",
-            )
-        if any(bool(self.made.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
-            raise DetectorError(
-                f"too few answers have the positions of {cells}", "ask more questions, or choose another cell"
-            )
-        states, right = self.states(cells), self.verdicts == 1
-        there = _whole(states) & ~np.isnan(self.verdicts)
-        rows = there & ~self.apart
-        found = [self._out_of_fold(states[:, k]) for k in range(len(cells))]
-        seen = np.mean([scores for scores, _ in found], axis=0)
-        fitted = np.stack([fit_probe(states[rows, k], right[rows], c) for k, (_, c) in enumerate(found)])
-        kind, calibration, shift = _calibrate(seen[rows], right[rows], lacking[rows])
-        scores = seen + shift * lacking
-        unjudged = Quality(0, 0, *[_NAN] * 6)
-        places = tuple(Cell(*cell) for cell in cells)
-        branch = Branch(places, fitted[:, :-1], fitted[:, -1], calibration, kind, unjudged, ())
-        branch = replace(branch, thresholds=self._thresholds(branch, scores[rows], right[rows]))
-        if self.judging:
-            new = there & self.apart
-            branch = self._judged(branch, branch.scores(states[new]) + shift * lacking[new], right[new], new)
-        # The answers that it will see are those that it is for.
-        return replace(branch, bias=branch.bias + shift)
+        self._check_cells(cells)
+        states, correct = self.states(cells), self.labels == 1
+        usable = _has_all_cells(states) & ~np.isnan(self.labels)
+        training = usable & ~self.held_out
+        out_of_fold = [self._out_of_fold_scores(states[:, k]) for k in range(len(cells))]
+        scores = np.mean([cell_scores for cell_scores, _ in out_of_fold], axis=0)
+        probes = np.stack(
+            [fit_probe(states[training, k], correct[training], c) for k, (_, c) in enumerate(out_of_fold)]
+        )
+        calibration = calibrate(scores[training], correct[training], subset[training])
+        scores = scores + calibration.shift * subset
+        head = Head(
+            cells=tuple(Cell(*cell) for cell in cells),
+            weight=probes[:, :-1],
+            bias=probes[:, -1],
+            calibration=calibration.parameters,
+            calibration_method=calibration.method,
+            evaluation=_NOT_EVALUATED,
+            thresholds=(),
+        )
+        head = replace(head, thresholds=self._thresholds(head, scores[training], correct[training]))
+        if self.evaluate:
+            rows = usable & self.held_out
+            new_scores = head.scores(states[rows]) + calibration.shift * subset[rows]
+            head = _evaluated(head, new_scores, correct[rows], self.group[rows])
+        # The exported head sees answers of the subset only, so that their shift becomes part of the bias.
+        return replace(head, bias=head.bias + calibration.shift)
 
-    def _out_of_fold(self, states: npt.NDArray[np.float32]) -> tuple[Floats, float]:
-        """(n,): the scores of a cell, of each training answer by a probe that has not seen it, NaN elsewhere; and the
-        strength of these probes.
+    def _check_cells(self, cells: Sequence[tuple[int, str]]) -> None:
+        layers, positions = self.probe_map.layers, self.probe_map.positions
+        unknown = [cell for cell in cells if cell[0] not in layers or cell[1] not in positions]
+        if not cells or unknown:
+            raise DetectorError(
+                f"the map has no cell {unknown[0]}" if unknown else "cells is empty",
+                f"layers are {layers[0]} to {layers[-1]}; positions are {', '.join(positions)}",
+            )
+        if any(bool(self.probe_map.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
+            raise DetectorError(
+                f"too few answers have the positions of {cells}", "ask more questions, or use other cells"
+            )
+
+    def _out_of_fold_scores(self, states: npt.NDArray[np.float32]) -> tuple[Floats, float]:
+        """Return the out-of-fold scores of one cell and the C value of its probes.
 
         Parameters
         ----------
-        states: (n, d).
+        states : ndarray of shape (n, d), float32
+
+        Returns
+        -------
+        tuple of (ndarray of shape (n,), float)
+            NaN for answers that are held out, undecided, or lack the position.
         """
-        training = ~self.apart & ~np.isnan(self.verdicts)
+        training = ~self.held_out & ~np.isnan(self.labels)
 
-        def fitted(strengths: Sequence[float]) -> ProbeMap:
-            rows, right, group = states[training], self.verdicts[training] == 1, self.group[training]
-            return fit_map(rows[:, None, None], right, groups=group, c=strengths, nested=False, seed=self.seed)
+        def fitted(c_values: Sequence[float]) -> ProbeMap:
+            rows, right, group = states[training], self.labels[training] == 1, self.group[training]
+            return fit_map(rows[:, None, None], right, groups=group, c=c_values, nested=False, seed=self.seed)
 
-        chosen = self.strengths
+        chosen = self.c_values
         if len(chosen) > 1:
             chosen = (fitted(chosen).data["c"].item(),)
         scores = np.full(len(training), np.nan)
-        # All with one strength, that of the probe to come: what it says is as large as what calibrates it.
+        # All folds use the C value of the final probe, so that its scores have the scale of those that calibrate it.
         scores[training] = fitted(chosen).data["scores"].values.ravel()
         return scores, chosen[0]
 
-    def _thresholds(self, branch: Branch, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
-        """Set on the scores of right answers, out of fold; not judged yet."""
-        at = [float(np.quantile(scores[correct], share)) for share in self.false_alarms]
-        p = branch.probabilities(np.array(at)).tolist()
-        return tuple(Threshold(*one, _NAN, _NAN, _NAN) for one in zip(self.false_alarms, at, p, strict=True))
-
-    def _judged(self, branch: Branch, new: Floats, right: Bools, rows: Bools) -> Branch:
-        """The branch with what it and its thresholds are worth on the answers that took no part.
-
-        Parameters
-        ----------
-        new, right: their scores and verdicts.
-        rows: (n,), which they are.
-        """
-        if min(right.sum(), (~right).sum()) < FEWEST:
-            raise DetectorError(
-                f"{right.sum()} right and {(~right).sum()} wrong answers are left to judge on: fewer than {FEWEST}",
-                "ask more questions, or hold out a larger share",
+    def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
+        """Return the quantiles of the out-of-fold scores of correct answers as thresholds, not evaluated yet."""
+        quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
+        probabilities = head.probabilities(np.array(quantiles)).tolist()
+        return tuple(
+            Threshold(
+                false_alarms=rate,
+                score=score,
+                p_correct=p,
+                flagged_correct=_NAN,
+                flagged_incorrect=_NAN,
+                precision=_NAN,
             )
-        p = branch.probabilities(new)
-        judged = aucs(new[:, None], right)
-        variance = float((by_group(judged.influence, self.group[rows]) ** 2).sum())
-        value = float(judged.value[0])
-        low, high = interval(value, variance, int(right.sum()), int((~right).sum()))
-        brier, error = float(((p - right) ** 2).mean()), float(calibration_errors(p[:, None], right)[0])
-        quality = Quality(len(right), int(right.sum()), value, low, high, brier, error, _calibration_noise(p))
-        made = []
-        for one in branch.thresholds:
-            flagged = new < one.score
-            made.append(
-                replace(
-                    one,
-                    flagged_right=float(flagged[right].mean()),
-                    flagged_wrong=float(flagged[~right].mean()),
-                    precision=float((~right)[flagged].mean()) if flagged.any() else _NAN,
-                )
-            )
-        return replace(branch, quality=quality, thresholds=tuple(made))
+            for rate, score, p in zip(self.false_alarms, quantiles, probabilities, strict=True)
+        )
 
     def states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
-        """(n, cells, d), NaN where an answer lacks the position."""
+        """Return the states of some cells, ndarray of shape (n, n_cells, d); NaN where an answer lacks the position."""
         columns = [(layer, self.source.positions.index(position)) for layer, position in cells]
         return np.stack([self.source.read(layer)[:, column] for layer, column in columns], axis=1)
 
 
-def _whole(states: npt.NDArray[np.float32]) -> Bools:
-    """(n,): which answers have the positions of all cells, of (n, cells, d)."""
+def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
+    """Return the head with its evaluation, and with thresholds that are evaluated.
+
+    Parameters
+    ----------
+    scores, correct, group : ndarray of shape (n_held_out,)
+    """
+    n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
+    if min(n_correct, n_incorrect) < MIN_HELD_OUT:
+        raise DetectorError(
+            f"{n_correct} correct and {n_incorrect} incorrect answers are held out, expected at least {MIN_HELD_OUT} "
+            "of each",
+            "ask more questions, or hold out a larger share",
+        )
+    p = head.probabilities(scores)
+    estimate = aucs(scores[:, None], correct)
+    auc, variance = float(estimate.value[0]), float((by_group(estimate.influence, group) ** 2).sum())
+    low, high = interval(auc, variance, n_correct, n_incorrect)
+    evaluation = Evaluation(
+        n=len(correct),
+        n_correct=n_correct,
+        auc=auc,
+        auc_low=low,
+        auc_high=high,
+        brier=float(((p - correct) ** 2).mean()),
+        calibration_error=float(calibration_errors(p[:, None], correct)[0]),
+        calibration_noise=calibration_noise(p),
+    )
+    thresholds = []
+    for threshold in head.thresholds:
+        flagged = scores < threshold.score
+        thresholds.append(
+            replace(
+                threshold,
+                flagged_correct=float(flagged[correct].mean()),
+                flagged_incorrect=float(flagged[~correct].mean()),
+                precision=float((~correct)[flagged].mean()) if flagged.any() else _NAN,
+            )
+        )
+    return replace(head, evaluation=evaluation, thresholds=tuple(thresholds))
+
+
+def _has_all_cells(states: npt.NDArray[np.float32]) -> Bools:
+    """Return which answers have the positions of all cells, (n,), from states of shape (n, n_cells, d)."""
     return np.asarray(~np.isnan(states[:, :, 0]).any(axis=1))
 
 
-def _everywhere(source: ActivationSource) -> list[str]:
-    """The positions that every answer has, right, wrong or undecided, and that need no exact answer."""
+def _complete_positions(source: ActivationSource) -> list[str]:
+    """Return the positions that every answer has, undecided ones included, and that do not need an exact answer."""
     missing = np.isnan(source.read(source.layers[0])[:, :, 0])
     return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]
 
 
-def fit_probe(states: npt.NDArray[np.float32], right: Bools, c: float) -> Floats:
-    """(d + 1,): weights and bias of a logistic regression on standardised states, the scaling folded in."""
+def fit_probe(states: npt.NDArray[np.float32], correct: Bools, c: float) -> Floats:
+    """Fit a logistic regression to standardised states, and fold the standardisation into its weights.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n, d), float32
+    correct : ndarray of shape (n,), bool
+    c : float
+        The inverse strength of the L2 penalty.
+
+    Returns
+    -------
+    ndarray of shape (d + 1,), float64
+        The weights, then the bias; for unscaled states.
+    """
     x = states.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
-    used = np.where(scale > 0, scale, np.inf)
-    probe = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit((x - mean) / used, right)
-    weight = probe.coef_[0] / used
+    divisor = np.where(scale > 0, scale, np.inf)  # a constant feature gets the weight 0
+    probe = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit((x - mean) / divisor, correct)
+    weight = probe.coef_[0] / divisor
     return np.append(weight, probe.intercept_[0] - weight @ mean)
-
-
-def _calibration_noise(p: Floats) -> float:
-    draw = np.random.default_rng(0)
-    errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(200)]
-    return float(np.mean(errors))
-
-
-_Calibration = tuple[Literal["platt", "isotonic"], Floats, float]
-"""Kind and parameters, as `Branch` has them, and what is to be added to the scores of special answers."""
-
-
-def _calibrate(scores: Floats, correct: Bools, special: Bools) -> _Calibration:
-    if special.any():
-        return _calibrate_two_kinds(scores, correct, special)
-    if len(scores) < ISOTONIC:
-        # Without a penalty; the scores are few numbers around 0.
-        curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(scores[:, None], correct)
-        if curve.coef_[0, 0] < 0:
-            # Scores that go the wrong way out of fold are noise: they say nothing, not the opposite.
-            return "platt", np.array([[0.0], [np.log(correct.mean() / (1 - correct.mean()))]]), 0.0
-        return "platt", np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]]), 0.0
-    # No finite number of answers makes a probability of 0 or 1.
-    edge = 1 / (len(scores) + 2)
-    curve = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, correct)
-    return "isotonic", np.array([curve.X_thresholds_, curve.y_thresholds_], np.float64), 0.0
-
-
-def _calibrate_two_kinds(scores: Floats, correct: Bools, special: Bools) -> _Calibration:
-    """A logistic regression on score and kind.
-
-    The kind's log-odds have a prior of 0 ± `LEEWAY`, so that a few special answers that are all wrong do not make the
-    next one certainly wrong.
-    """
-    middle, spread = float(scores.mean()), float(scores.std()) or 1.0
-    # The penalty is one for both: of a score in small units it asks next to nothing.
-    small = 1e-3
-    features = np.stack([(scores - middle) / spread / small, LEEWAY * special], axis=1)
-    curve = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000)
-    if curve.fit(features, correct).coef_[0, 0] < 0:
-        # As in `_calibrate`: they say nothing.
-        curve.fit(features * [0, 1], correct)
-    by_score, by_kind = curve.coef_[0] * [1 / small, LEEWAY]
-    slope = max(by_score, FLATTEST) / spread
-    return "platt", np.array([[slope], [curve.intercept_[0] - slope * middle]]), float(by_kind / slope)

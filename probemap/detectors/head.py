@@ -1,4 +1,4 @@
-"""What a detector is made of: where it reads, its probes and calibration, what they are worth."""
+"""A head of a detector: the probes of a few cells, their calibration, thresholds and evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,109 +13,143 @@ from probemap.records import DetectorError
 
 @dataclass(frozen=True)
 class Cell:
-    """Where a probe reads."""
+    """The layer and the position whose state a probe reads."""
 
     layer: int
     position: str
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What a branch is worth on questions that took part in nothing: not in choosing, fitting or calibrating.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Metrics of a head on held-out questions, which were not used to choose, fit or calibrate it.
 
-    Where none were kept apart, `n` is 0 and every value NaN.
+    Without held-out questions `n` is 0 and every metric is NaN.
     """
 
     n: int
-    n_right: int
+    """Number of held-out answers."""
+    n_correct: int
+    """Number of correct answers among them."""
     auc: float
     auc_low: float
+    """Lower bound of the 95 % confidence interval of the AUC."""
     auc_high: float
+    """Upper bound of the 95 % confidence interval of the AUC."""
     brier: float
-    """Mean squared error of the probability."""
+    """Brier score: the mean squared error of the probability."""
     calibration_error: float
-    """Expected calibration error, ten bins of equally many answers."""
+    """Expected calibration error, over ten bins with the same number of answers."""
     calibration_noise: float
-    """What that would be on average if all probabilities were true: with few answers no bin's share is exact."""
+    """The expected calibration error of perfectly calibrated probabilities, which is not 0 because bins are small."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """Answers whose score lies below are flagged."""
+    """A threshold for one false-alarm rate; answers with a lower score are flagged."""
 
     false_alarms: float
-    """Share of right answers that are flagged, as asked for; set on the answers that calibrated."""
+    """The nominal false-alarm rate: the share of correct answers that may be flagged, between 0 and 1.
+
+    The threshold is the corresponding quantile of the out-of-fold scores of correct answers.
+    """
     score: float
+    """The threshold as a score, in log-odds before calibration."""
     p_correct: float
-    """The probability at that score."""
-    flagged_right: float
-    """Share of right answers that were flagged among the questions that took no part; NaN without any."""
-    flagged_wrong: float
-    """Share of wrong answers that were flagged there: recall; NaN without any."""
+    """The calibrated probability at that score."""
+    flagged_correct: float
+    """The observed false-alarm rate: the share of correct held-out answers that are flagged; NaN without any."""
+    flagged_incorrect: float
+    """Recall: the share of incorrect held-out answers that are flagged; NaN without any."""
     precision: float
-    """Share of flagged answers that were wrong there; NaN if none was flagged."""
+    """The share of incorrect answers among the flagged held-out answers; NaN if none is flagged."""
 
 
-@dataclass(frozen=True)
-class Branch:
-    """Probes that are read together: the score is the mean of theirs."""
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """Linear probes of one or several cells, whose mean score is calibrated to a probability."""
 
     cells: tuple[Cell, ...]
     weight: Floats
-    """(cells, d): scaling folded in."""
+    """ndarray of shape (n_cells, d), float64; applies to unscaled states, standardisation is folded in."""
     bias: Floats
-    """(cells,)."""
+    """ndarray of shape (n_cells,), float64."""
     calibration: Floats
-    """(2, k).  ``platt``: k = 1, p = 1 / (1 + exp(-(a score + b))).  ``isotonic``: scores and probabilities, between
-    which p is interpolated, and beyond which it stays."""
-    kind: Literal["platt", "isotonic"]
-    quality: Quality
+    """ndarray of shape (2, k), float64.
+
+    ``platt``: k = 1; rows a and b of p = 1 / (1 + exp(-(a score + b))).  ``isotonic``: rows of k scores and of their k
+    probabilities; p is interpolated linearly between the scores and constant outside.
+    """
+    calibration_method: Literal["platt", "isotonic"]
+    evaluation: Evaluation
     thresholds: tuple[Threshold, ...]
 
     @property
-    def where(self) -> str:
-        """Its cells in words."""
+    def location(self) -> str:
+        """The cells in words, such as ``layer 16 at exact_answer_last``."""
         return ", ".join(f"layer {cell.layer} at {cell.position}" for cell in self.cells)
 
     @property
-    def asked_for(self) -> list[float]:
-        """The shares of right answers that its thresholds were set for."""
-        return [one.false_alarms for one in self.thresholds]
+    def false_alarms(self) -> list[float]:
+        """The false-alarm rates that have a threshold."""
+        return [threshold.false_alarms for threshold in self.thresholds]
 
     def scores(self, states: npt.NDArray[np.floating]) -> Floats:
-        """(n,): log-odds before calibration, higher means "right"; NaN where a cell's state is missing.
+        """Return the mean score of the probes, in log-odds before calibration.
 
         Parameters
         ----------
-        states: (n, cells, d).
+        states : ndarray of shape (n, n_cells, d)
+            NaN where an answer lacks the position of a cell.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Higher means "correct".  NaN where a state is missing.
         """
         return np.asarray((np.einsum("ncd,cd->nc", states.astype(np.float64), self.weight) + self.bias).mean(axis=1))
 
     def probabilities(self, scores: Floats) -> Floats:
-        """(n,): of being right; NaN where there is no score."""
-        if self.kind == "platt":
+        """Return the calibrated probability that an answer is correct.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n,), float64
+            Scores from `scores`.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            Between 0 and 1.  NaN where the score is NaN.
+        """
+        if self.calibration_method == "platt":
             return np.asarray(expit(self.calibration[0, 0] * scores + self.calibration[1, 0]))
         lowest, highest = self.calibration[1, [0, -1]]
-        # Between two scores that almost touch, the slope is too large for a number; and a curve of one point gives its
-        # probability to everything, what is missing included.
+        # np.interp has two edge cases.  The slope between two almost equal scores overflows, so that the result is
+        # clipped; and a curve of a single point assigns its probability to NaN as well.
         p = np.clip(np.interp(scores, *self.calibration), lowest, highest)
         return np.asarray(np.where(np.isnan(scores), np.nan, p))
 
     def threshold(self, false_alarms: float | None = None) -> Threshold:
-        """The threshold of a false-alarm rate; None: the lowest.
+        """Return the threshold for a false-alarm rate.
+
+        Parameters
+        ----------
+        false_alarms : float or None
+            One of `false_alarms`.  None: the lowest.
 
         Raises
         ------
-        DetectorError: none was set for it, or none at all.
+        DetectorError
+            If there is no threshold for that rate, or no threshold at all.
         """
         if not self.thresholds:
-            raise DetectorError("the detector has no threshold", "make it with false_alarms=(0.05, 0.2)")
+            raise DetectorError("the detector has no threshold", "fit it with false_alarms=(0.05, 0.2)")
         if false_alarms is None:
-            return min(self.thresholds, key=lambda one: one.false_alarms)
-        for one in self.thresholds:
-            if one.false_alarms == false_alarms:
-                return one
-        there = ", ".join(f"{share:g}" for share in self.asked_for)
+            return min(self.thresholds, key=lambda threshold: threshold.false_alarms)
+        for threshold in self.thresholds:
+            if threshold.false_alarms == false_alarms:
+                return threshold
+        rates = ", ".join(f"{rate:g}" for rate in self.false_alarms)
         raise DetectorError(
-            f"there is no threshold for {false_alarms:g} of right answers", f"there are those for {there}"
+            f"the detector has no threshold for a false-alarm rate of {false_alarms:g}", f"use one of {rates}"
         )

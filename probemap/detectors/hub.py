@@ -1,4 +1,4 @@
-"""A detector's files on the Hugging Face hub: sent as they are, and fetched without anything that lies beside them."""
+"""Detectors on the Hugging Face hub: upload and download of the three files of a detector."""
 
 import re
 from collections.abc import Iterator
@@ -8,122 +8,170 @@ from pathlib import Path
 from probemap.records import DetectorError
 
 FILES = ("detector.safetensors", "config.json", "README.md")
-"""What a detector consists of: nothing else is sent or fetched."""
+"""The files of a detector; no other file is uploaded or downloaded."""
 SCHEME = "hf://"
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_TOKEN = "give a token that may do this: `hf auth login`, or HF_TOKEN in the environment"  # noqa: S105
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_TOKEN_HINT = "use an access token with the required permission: `hf auth login`, or HF_TOKEN in the environment"  # noqa: S105
 
 
-def parse(address: str) -> tuple[str, str | None]:
-    """Repository and revision of ``hf://owner/name[@revision]``; None: its newest state.
-
-    Raises
-    ------
-    DetectorError: another form.
-    """
-    repo, at, revision = address.removeprefix(SCHEME).partition("@")
-    if at and not revision:
-        raise DetectorError(f"{address} has an empty revision", "hf://owner/name@revision, or without the @")
-    return _checked(repo), revision or None
-
-
-def push(folder: Path, repo: str, *, private: bool = True) -> str:
-    """Send the files of a detector's folder as one commit, the card as it stands; the repository is made if need be.
+def parse_address(address: str) -> tuple[str, str | None]:
+    """Split ``hf://owner/name[@revision]`` into repository and revision.
 
     Returns
     -------
-    The repository's address, to be opened in a browser.
+    tuple of (str, str or None)
+        The repository, and the revision; None: the newest.
 
     Raises
     ------
-    DetectorError: a bad name, no token or one that may not write, a repository that holds something else or that
-        everybody can read though `private` was asked for, or a hub that does not answer.
+    DetectorError
+        If the address has another form.
+    """
+    repo, at, revision = address.removeprefix(SCHEME).partition("@")
+    if at and not revision:
+        raise DetectorError(
+            f"the address {address} has an empty revision", "use hf://owner/name@revision, or omit the @"
+        )
+    return _checked(repo), revision or None
+
+
+def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> str:
+    """Upload a saved detector to a repository of the Hugging Face hub.
+
+    The files are uploaded unchanged, as one commit; an edited model card is kept.  The repository is created if it
+    does not exist.  The provenance in ``config.json`` includes what the model was loaded by, which may be a local path.
+
+    Parameters
+    ----------
+    directory : str or Path
+        A directory that `Detector.save` wrote.
+    repo : str
+        The repository, ``owner/name``.
+    private : bool
+        Whether the repository is private.
+
+    Returns
+    -------
+    str
+        The URL of the repository.
+
+    Raises
+    ------
+    DetectorError
+        If the name is invalid, the token is missing or lacks permission, the repository contains something else or
+        has the opposite visibility, or the hub cannot be reached.
+
+    Examples
+    --------
+    >>> from probemap import push_to_hub
+    >>> push_to_hub("my-detector", "no owner")
+    Traceback (most recent call last):
+    ...
+    probemap.records.DetectorError: 'no owner' is not a repository name
+    hint: use owner/name, as in hf://owner/name@revision
     """
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="probemap")
-    with _asking(_checked(repo)):
+    with _translated_errors(_checked(repo)):
         url = api.create_repo(repo, private=private, exist_ok=True)
-        there = api.model_info(repo)
-        names = {file.rfilename for file in there.siblings or ()}
+        info = api.model_info(repo)
+        names = {file.rfilename for file in info.siblings or ()}
         if "config.json" in names and "detector.safetensors" not in names:
-            raise DetectorError(f"{repo} holds something other than a detector", "name another repository")
-        if private and there.private is False:
+            raise DetectorError(f"the repository {repo} contains something other than a detector", "use another name")
+        if private and info.private is False:
             raise DetectorError(
-                f"{repo} is there already, and everybody can read it", "say --public (private=False), or name another"
+                f"the repository {repo} already exists and is public",
+                "push with --public (private=False), or use another name",
             )
-        if not private and there.private:
+        if not private and info.private:
             raise DetectorError(
-                f"{repo} is there already, and private", "make it public on its page, or push without --public"
+                f"the repository {repo} already exists and is private",
+                "make it public on its web page, or push without --public",
             )
         api.upload_folder(
-            repo_id=repo, folder_path=folder, allow_patterns=list(FILES), commit_message="A detector, by probemap"
+            repo_id=repo, folder_path=directory, allow_patterns=list(FILES), commit_message="Upload probemap detector"
         )
     return str(url)
 
 
-def pull(repo: str, revision: str | None = None) -> Path:
-    """The folder in the hub's cache that a detector was fetched to, or had been fetched to before.
+def download(repo: str, revision: str | None = None) -> Path:
+    """Download a detector, or take it from the cache.
 
     Parameters
     ----------
-    revision: a branch, tag or commit; None: the newest state.
+    repo : str
+        The repository, ``owner/name``.
+    revision : str or None
+        A branch, tag or commit; None: the newest.
+
+    Returns
+    -------
+    Path
+        The directory in the cache of the hub.
 
     Raises
     ------
-    DetectorError: a bad name, no such repository or revision, none that this token may see, or nothing in the cache
-        while the hub cannot be reached.
+    DetectorError
+        If the name is invalid, the repository or the revision does not exist or is not accessible with this token, or
+        the hub cannot be reached and the cache does not contain the detector.
     """
     from huggingface_hub import snapshot_download
 
-    with _asking(_checked(repo), revision):
+    with _translated_errors(_checked(repo), revision):
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILES), library_name="probemap"))
 
 
 def _checked(repo: str) -> str:
-    if not _NAME.fullmatch(repo):
-        raise _misnamed(repo)
+    if not _REPOSITORY.fullmatch(repo):
+        raise _invalid_name(repo)
     return repo
 
 
-def _misnamed(repo: str) -> DetectorError:
-    return DetectorError(f"{repo!r:.200} is no repository's name", "owner/name, as in hf://owner/name@revision")
+def _invalid_name(repo: str) -> DetectorError:
+    return DetectorError(f"{repo!r:.200} is not a repository name", "use owner/name, as in hf://owner/name@revision")
 
 
 @contextmanager
-def _asking(repo: str, revision: str | None = None) -> Iterator[None]:
-    """The hub's complaints in our words: its own may repeat what it was sent, a token included."""
+def _translated_errors(repo: str, revision: str | None = None) -> Iterator[None]:
+    """Raise errors of the hub as DetectorError: the original message may contain the token that was sent."""
     from huggingface_hub import errors
 
     try:
         yield
-    except errors.LocalEntryNotFoundError as error:  # in place of what kept it from asking
-        raise _told(error.__cause__, repo, revision) from None
+    except errors.LocalEntryNotFoundError as error:  # raised in place of the error of the connection
+        raise _translated(error.__cause__, repo, revision) from None
     except (errors.HTTPError, errors.OfflineModeIsEnabled, ValueError) as error:
-        raise _told(error, repo, revision) from None
+        raise _translated(error, repo, revision) from None
 
 
-def _told(error: BaseException | None, repo: str, revision: str | None) -> DetectorError:
+def _translated(error: BaseException | None, repo: str, revision: str | None) -> DetectorError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.RevisionNotFoundError):
-        return DetectorError(f"{repo} has no revision {revision!r:.80}", "give a branch, tag or commit of it")
-    if isinstance(error, errors.RepositoryNotFoundError):  # so the hub calls private and gated ones, too
-        return DetectorError(f"the hub shows no {repo}", f"check the name; if it is private or gated, {_TOKEN}")
+        return DetectorError(f"{repo} has no revision {revision!r:.80}", "use one of its branches, tags or commits")
+    if isinstance(error, errors.RepositoryNotFoundError):  # also raised for private and gated repositories
+        return DetectorError(
+            f"the hub has no accessible repository {repo}", f"check the name; if it is private or gated, {_TOKEN_HINT}"
+        )
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status in (401, 403):
-            return DetectorError(f"the hub does not let you use {repo} (status {status})", _TOKEN)
-        return DetectorError(f"the hub refused {repo} (status {status})", "see https://status.huggingface.co")
+            return DetectorError(f"the hub denied access to {repo} (status {status})", _TOKEN_HINT)
+        return DetectorError(
+            f"the request for {repo} failed at the hub (status {status})", "see https://status.huggingface.co"
+        )
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return DetectorError(f"HF_HUB_OFFLINE is set, and {repo} was not fetched before", "unset it")
+        return DetectorError(f"{repo} is not in the cache, and HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
     if isinstance(error, errors.HFValidationError):
-        return _misnamed(repo)
+        return _invalid_name(repo)
     if isinstance(error, ValueError) and "metadata" in str(error):
         return DetectorError(
-            f"the hub does not take the card of {repo}", "check the lines between the two --- of its README.md"
+            f"the hub rejected the model card of {repo}", "check the YAML header, between the two ---, of its README.md"
         )
     if isinstance(error, ValueError):
-        return DetectorError(f"what answers to the question for {repo} is no hub", "check HF_ENDPOINT, or your proxy")
-    return DetectorError(f"the hub cannot be reached, to ask for {repo}", "check the network, or HF_ENDPOINT")
+        return DetectorError(
+            f"the response to the request for {repo} did not come from a hub", "check HF_ENDPOINT, or your proxy"
+        )
+    return DetectorError(f"the hub could not be reached for {repo}", "check the network, or HF_ENDPOINT")

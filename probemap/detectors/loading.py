@@ -1,14 +1,13 @@
-"""A detector together with the model that it was fitted for."""
+"""`load_scorer`: a detector together with the model that it was fitted for."""
 
 from pathlib import Path
 
-from probemap.detectors import hub
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.models.model import Model, load_model
 from probemap.records import DetectorError
 
-_COMMIT = 40
+_COMMIT_LENGTH = 40
 """Hexadecimal digits of a commit of the hub; the revision of local files is a SHA-256, which has 64."""
 
 
@@ -26,7 +25,7 @@ def load_scorer(
     Parameters
     ----------
     detector : str, Path or Detector
-        A directory that `probemap export` wrote, ``hf://owner/name[@revision]``, or a detector.
+        A directory that ``probemap export`` wrote, ``hf://owner/name[@revision]``, or a detector.
     model : str, Path, Model or None
         Where the model is, or the loaded model.  None: where it was when the detector was fitted.
     device : str
@@ -34,7 +33,7 @@ def load_scorer(
     dtype : str
         The dtype of the weights; ``auto``: that of the provenance.
     false_alarms : float or None
-        The share of correct answers that may be flagged; None: the lowest that the detector has a threshold for.
+        The false-alarm rate of the threshold; None: the lowest that the detector has a threshold for.
     batch_size : int
         Answers per forward pass.
 
@@ -48,19 +47,27 @@ def load_scorer(
         If the detector cannot be read, has no provenance, was fitted for another model, or does not name its model.
     ModelError
         If the model cannot be loaded.
+
+    Examples
+    --------
+    >>> from probemap import load_scorer
+    >>> load_scorer("no-such-directory")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    probemap.records.DetectorError: no-such-directory does not contain a detector ...
     """
     if not isinstance(detector, Detector):
-        on_hub = isinstance(detector, str) and detector.startswith(hub.SCHEME)
-        detector = Detector.from_hub(*hub.parse(str(detector))) if on_hub else Detector.load(detector)
+        detector = Detector.load(detector)
     provenance = detector.required_provenance()
     if not isinstance(model, Model):
         source = model or provenance.name
         if not source:
             raise DetectorError(
-                f"the detector does not name where its model {provenance.model} is", "give model=, or --model"
+                f"the provenance of the detector does not state what its model {provenance.model} was loaded by",
+                "pass model=, or --model",
             )
-        # Only the hub has commits, where a branch may have moved on since the detector was fitted.
-        commit = provenance.revision if len(provenance.revision) == _COMMIT else None
+        # A commit pins a repository of the hub, whose branches move.  Local files have no revisions to choose from.
+        commit = provenance.revision if len(provenance.revision) == _COMMIT_LENGTH else None
         model = load_model(
             source,
             revision=commit,

@@ -3,33 +3,39 @@
 The score of a text depends on all four: they determine the prompt, the tokens and the states that the probes read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from probemap.records import Task
+from probemap.records import DetectorError, Task
 
 if TYPE_CHECKING:  # a provenance is read and written without a model
+    from probemap.activations.capture import Activations
+    from probemap.activations.hooks import Site
     from probemap.models.model import Model
+
+CUSTOM_LOCATOR = "custom"
+"""The value of `Provenance.locator` for a user-defined locator, which is not stored and must be passed to `Scorer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """The model, the task, the hook point and the locator that a detector was fitted with.
 
-    Detectors that were fitted by `probemap export` have it.  For `fit_detector` it is built with `Provenance.of`.
-    Empty strings mean "unknown"; an unknown value is not compared with the model that is loaded for scoring.
+    Detectors from ``probemap export`` have it.  For `fit_detector`, it is built with `Provenance.of`.  Empty strings
+    mean "unknown"; an unknown value is not compared with the model that is loaded for scoring.
 
     Parameters
     ----------
     model : str
         Short name of the model, for display.
     task : Task
-        How questions are put to the model, without the questions themselves.
-    frame : {"chat", "qa", "none", "given"}
+        How questions are put to the model.  The questions themselves are dropped.
+    prompt_format : {"chat", "qa", "none", "given"}
         What surrounds a prompt: the chat template, ``Q: … A:``, or nothing.  ``given``: every prompt came with its
-        answer, so that scoring a text needs its prompt as well.
+        answer, so that scoring a text requires its prompt as well.
     locator : str
-        The name of the locator that finds the exact answer, a key of `LOCATORS`, or ``model``.
+        The locator of the exact answer: a key of `LOCATORS`, ``model``, or ``custom`` for a user-defined one.
     site : str
         The hook point in each block.
     name : str
@@ -49,13 +55,13 @@ class Provenance:
     --------
     >>> from probemap import Provenance, Task
     >>> task = Task("capitals", (), "open", prompt="{question} Answer briefly.")
-    >>> Provenance(model="my-model", task=task, frame="qa", locator="none").site
+    >>> Provenance(model="my-model", task=task, prompt_format="qa", locator="none").site
     'resid'
     """
 
     model: str
     task: Task
-    frame: Literal["chat", "qa", "none", "given"]
+    prompt_format: Literal["chat", "qa", "none", "given"]
     locator: str
     site: str = "resid"
     name: str = ""
@@ -72,47 +78,72 @@ class Provenance:
     @classmethod
     def of(
         cls,
-        model: "Model",
+        source: "Model | Activations",
         task: Task,
         *,
-        site: str = "resid",
-        locator: str | None = None,
-        frame: Literal["auto", "chat", "qa", "none", "given"] = "auto",
+        site: "str | Site | None" = None,
+        locator: str | Callable[[str, str], tuple[int, int] | None] | None = None,
+        prompt_format: Literal["auto", "chat", "qa", "none", "given"] = "auto",
         name: str = "",
     ) -> "Provenance":
         """Return the provenance of states that were captured in code.
 
         Parameters
         ----------
-        model : Model
-            The model that answered and whose states were captured, from `load_model`.
+        source : Model or Activations
+            The model that answered and whose states were captured, from `load_model`; or the states, from `capture`.
         task : Task
             The task whose questions were asked.
-        site : str
-            The hook point that was captured.
-        locator : str or None
-            The locator that was used; None: the default of the task's kind.
-        frame : {"auto", "chat", "qa", "none", "given"}
+        site : str or Site, optional
+            The hook point that was captured.  By default, that of the activations, or ``resid``.
+        locator : str or callable, optional
+            The locator that was used: a name, or a user-defined function, which then has to be passed to `Scorer` too.
+            By default, the rule for the kind of the task; for open questions there is no default.
+        prompt_format : {"auto", "chat", "qa", "none", "given"}
             What surrounded the prompts; ``auto``: the chat template if the model has one, else ``Q: … A:``.
         name : str
-            What the model was loaded by; stored so that `probemap score` can load it again.
+            What the model was loaded by, so that `load_scorer` can load it again.
+
+        Returns
+        -------
+        Provenance
 
         Raises
         ------
-        ModelError
-            If `frame` is ``chat`` and the model has no chat template.
+        DetectorError
+            If the site is not that of the activations, the locator of open questions is missing, or `prompt_format` is
+            ``chat`` for a model without a chat template.
         """
-        from probemap.models.prompts import resolve_prompt_format
+        from probemap.activations.capture import Activations
 
+        if isinstance(source, Activations):
+            model, captured_site, template = source.model, source.site, source.template
+        else:
+            model, captured_site, template = source.label, None, source.template_sha256
+        site_name = site if isinstance(site, str | None) else site.name
+        if site_name and captured_site and site_name != captured_site:
+            raise DetectorError(
+                f"the site is {site_name!r}, but the activations were captured at {captured_site!r}", "omit site"
+            )
+        if locator is None and task.kind == "open":
+            raise DetectorError(
+                "open questions have no default locator, and none was given",
+                "use locator='none' if the states were captured without exact answers, locator='model' for "
+                "llm_locator, or your own locator",
+            )
+        if prompt_format == "auto":
+            prompt_format = "chat" if template else "qa"
+        elif prompt_format == "chat" and not template:
+            raise DetectorError(f"{model} has no chat template", "use prompt_format='qa' or 'none'")
         return cls(
-            model=model.label,
+            model=model,
             task=task,
-            frame="given" if frame == "given" else resolve_prompt_format(model, frame),
-            locator=locator or ("model" if task.kind == "open" else task.kind),
-            site=site,
+            prompt_format=prompt_format,
+            locator=CUSTOM_LOCATOR if callable(locator) else locator or task.kind,
+            site=site_name or captured_site or "resid",
             name=name,
-            revision=model.revision,
-            dtype=model.dtype,
-            template=model.template_sha256,
-            quantize=model.quantize,  # type: ignore[arg-type]
+            revision=source.revision,
+            dtype=source.dtype,
+            template=template,
+            quantize=source.quantize,  # type: ignore[arg-type]
         )

@@ -1,22 +1,22 @@
-"""New answers scored by a detector: tokens, exact answer, states, probability."""
+"""`Scorer`: the probability that an answer is correct, for existing texts and during generation."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 
-from probemap.activations.forward import check_site, hidden_states
+from probemap.activations.hooks import Site
 from probemap.activations.layout import States
-from probemap.activations.recorder import HookRecorder
-from probemap.detectors.detector import Detector
+from probemap.detectors.cell_states import CellReader
+from probemap.detectors.compatibility import check_compatible
+from probemap.detectors.detector import Detector, HeadName
 from probemap.detectors.provenance import Provenance
-from probemap.grading.llm import extract_locator, extraction_task, model_judge
-from probemap.grading.locate import LOCATORS, LocatorFactory, locate_answer
-from probemap.grading.rules import possible_answers
-from probemap.models.batching import batches, run_with_halving
+from probemap.detectors.scores import GenerationResult, Score
+from probemap.detectors.spans import LocatedSpan, check_spans, locate_spans
+from probemap.grading.locate import Locator
 from probemap.models.generate import (
     GenerationOptions,
     GenerationRequest,
@@ -26,366 +26,351 @@ from probemap.models.generate import (
     generate_answers,
     generate_batch,
 )
-from probemap.models.model import Model, out_of_memory_error
+from probemap.models.model import Model
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, prompt_from_text
 from probemap.models.retokenise import retokenise
-from probemap.positions import Indices, check_position, token_indices
-from probemap.records import Answer, DataError, DetectorError, Example, Span, TextAnswer
+from probemap.positions import Indices, Position, Rule, token_indices
+from probemap.records import Answer, DataError, Example, TextAnswer
 
-Place = tuple[Span | None, str]
-"""Where the exact answer is; or None, and why it is nowhere."""
+_T = TypeVar("_T")
 
-AT_ONCE = 256
-"""Answers that are read, batched and scored together."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a detector says of one answer."""
-
-    id: str
-    p_correct: float | None
-    """Probability that the answer is right; None if nothing could judge it."""
-    flagged: bool | None
-    """Below the threshold that was asked for."""
-    score: float | None
-    """Log-odds before calibration; those of a fallback moved by one number, which stands for the answers it is for."""
-    judged_by: Literal["main", "fallback", "none"]
-    exact_answer: str | None
-    why: str
-    """Why there is no exact answer, and what that means; empty otherwise."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """An answer that was scored while the model gave it."""
-
-    answer: Answer
-    score: Score
-    tokens: tuple[float, ...]
-    """For each produced token but the last, which the model need not read, what the main branch's probes make of its
-    state: a probability, as if the token stood at the branch's positions.  For looking, not for deciding."""
+CHUNK_ROWS = 256
+"""Number of answers that `Scorer.score_rows` reads and scores together."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A detector with the model that it belongs to.
+    """Scores texts with a detector and the model that it was fitted for.
+
+    Parameters
+    ----------
+    detector : Detector
+        With a provenance.
+    model : Model
+        From `load_model`; `load_scorer` loads both.
+    false_alarms : float or None
+        The false-alarm rate of the threshold, one that the detector has a threshold for; None: the lowest.
+    batch_size : int
+        Answers per forward pass.
+    locator : callable, optional
+        The locator, if the detector was fitted with a user-defined one: ``(question, text) -> (start, stop) | None``.
+    positions : mapping, optional
+        The rules of user-defined positions of the detector, as for `capture`.
+    site : Site, optional
+        The hook point, if the detector was fitted with a user-defined one.
 
     Raises
     ------
-    DetectorError: they do not belong together, or there is no threshold for that share.
-    DataError: the detector reads a position that there is not.
+    DetectorError
+        If the detector has no provenance, was fitted for another model, or has no threshold for that rate.
+    DataError
+        If a position of the detector is unknown.
+
+    Examples
+    --------
+    A detector without provenance cannot score texts:
+
+    >>> import numpy as np
+    >>> from probemap import Scorer, fit_detector
+    >>> rng = np.random.default_rng(0)
+    >>> states = rng.normal(size=(400, 1, 1, 8))
+    >>> detector = fit_detector(states, states[:, 0, 0, 0] > 0, positions=["last_q"])
+    >>> Scorer(detector, model=None)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    probemap.records.DetectorError: the detector has no provenance: ...
     """
 
     detector: Detector
     model: Model
     false_alarms: float | None = None
-    """The share of right answers that may be flagged: one that the detector has a threshold for.  None: the lowest."""
     batch_size: int = 32
+    locator: Locator | None = None
+    positions: Mapping[str, Position | Rule] | None = None
+    site: Site | None = None
 
     def __post_init__(self) -> None:
-        check_belongs(self.detector, self.model)
-        for branch in (self.detector.main, self.detector.fallback):
-            if branch:
-                branch.threshold(self.false_alarms)
+        check_compatible(
+            self.detector,
+            self.model,
+            site=self.site,
+            positions=self.positions,
+            has_locator=self.locator is not None,
+        )
+        for head in (self.detector.primary, self.detector.fallback):
+            if head:
+                head.threshold(self.false_alarms)
 
     @property
     def provenance(self) -> Provenance:
-        """The provenance of the detector, which is known."""
+        """The provenance of the detector."""
         return self.detector.required_provenance()
 
-    def answers(self, replies: Sequence[tuple[Example, TextAnswer]]) -> list[Answer]:
-        """Questions and texts as answers: the prompt as the detector's own questions were put, unless a reply has one.
-
-        Raises
-        ------
-        DataError: the tokenizer does not give a text back, it does not fit the window, or a prompt is needed.
-        """
-        pairs = [
-            (self.prompt(example) if reply.prompt is None else prompt_from_text(self.model, reply.prompt), reply)
-            for example, reply in replies
-        ]
-        return self.replay(pairs)
-
-    def replay(self, pairs: Sequence[tuple[Prompt, TextAnswer]]) -> list[Answer]:
-        """Texts as answers to prompts; raises as `answers`."""
-        return retokenise(self.model, pairs, chat=self.provenance.frame == "chat")
+    @cached_property
+    def _reader(self) -> CellReader:
+        return CellReader(
+            detector=self.detector,
+            model=self.model,
+            site=self.site or self.provenance.site,
+            batch_size=self.batch_size,
+        )
 
     def prompt(self, example: Example) -> Prompt:
-        """A question as the detector's own were put.
+        """Return the prompt of a question, in the format of the questions that the detector was fitted to.
 
         Raises
         ------
-        DataError: the detector was made from prompts that came with their answers.
+        DataError
+            If the detector was fitted to prompts that came with their answers.
         """
-        return make_prompt(self.model, self.provenance.task, example, self._frame)
+        return make_prompt(self.model, self.provenance.task, example, self._prompt_format)
+
+    def retokenise(self, pairs: Sequence[tuple[Example | Prompt, TextAnswer]]) -> list[Answer]:
+        """Convert texts to answers with token ids.
+
+        Parameters
+        ----------
+        pairs : sequence of (Example or Prompt, TextAnswer)
+            For an example, the prompt is built as for the questions that the detector was fitted to, unless the text
+            has its own.
+
+        Raises
+        ------
+        DataError
+            If the tokenizer does not reproduce a text, it exceeds the context window, or a prompt is required.
+        """
+        prompted = []
+        for question, text in pairs:
+            if isinstance(question, Prompt):
+                prompt = question
+            else:
+                prompt = self.prompt(question) if text.prompt is None else prompt_from_text(self.model, text.prompt)
+            prompted.append((prompt, text))
+        return retokenise(self.model, prompted, chat=self.provenance.prompt_format == "chat")
 
     def score(
-        self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None
+        self, examples: Sequence[Example], answers: Sequence[Answer], spans: Sequence[LocatedSpan] | None = None
     ) -> list[Score]:
-        """Scores of answers to these questions, in their order; the same alone and in any batch, but for rounding.
+        """Score answers to questions.
+
+        The scores do not depend on the batch, except for rounding.
 
         Parameters
         ----------
-        places: where the exact answer of each answer is, if that is known already; None: it is looked for.
+        examples : sequence of Example
+        answers : sequence of Answer
+            One per example.
+        spans : sequence of (Span or None, str), optional
+            The exact answer of each answer, or None and the reason.  By default, they are located.
+
+        Returns
+        -------
+        list of Score
+            In the order of the answers.
 
         Raises
         ------
-        DataError: another number of places than of answers, or one that lies outside of its answer.
-        ModelError: one answer alone does not fit the memory.
+        DataError
+            If the number of spans differs from that of answers, or a span lies outside of its answer.
+        ModelError
+            If a single answer exceeds the memory.
         """
-        found, indices = self._places(examples, answers, places)
-        states = self._read(answers, indices)
-        return [self._one(a.id, states[[i]], *found[i]) for i, a in enumerate(answers)]
+        if spans is None:
+            spans = self._locate(examples, answers)
+        states = self._reader.read(answers, self._token_indices(answers, spans))
+        return self._scores(answers, spans, states)
 
-    def _read(self, answers: Sequence[Answer], indices: Indices) -> States:
-        """(n, cells, d): the states of each answer at the token of each cell, NaN where it has none."""
-        states = np.full((len(answers), indices.shape[1], self._width), np.nan, np.float32)
-
-        def look(some: list[int]) -> States:
-            return hidden_states(
-                self.model, [answers[i] for i in some], indices[some], self.provenance.site, layers=self._layers
-            )
-
-        for batch in batches([len(a.token_ids) for a in answers], self.batch_size):
-            for some, seen in run_with_halving(batch, look, lambda text: None):
-                if seen is None:
-                    raise out_of_memory_error(self.model, answers[some[0]].id, len(answers[some[0]].token_ids))
-                states[some] = seen[:, self._rows, range(indices.shape[1])]
-        return states
-
-    def generate(self, examples: Sequence[Example], *, temperature: float = 0.0, seed: int = 0) -> list[Said]:
-        """Put questions to the model as the detector's own were, and score what it says, without a second pass.
+    def score_text(
+        self, question: str | Example, text: str, *, prompt: str | None = None, stopped: bool = True
+    ) -> Score:
+        """Score one answer; for many answers `score_rows` is faster.
 
         Parameters
         ----------
-        temperature, seed: as for `generate.generate_answers`.
+        question : str or Example
+            An example if the question has a context or choices.
+        text : str
+            The answer as the model produced it.
+        prompt : str, optional
+            The exact text that the model saw, template included.  By default, the question is formatted as the
+            questions that the detector was fitted to.
+        stopped : bool
+            False if the answer was cut off.
 
         Raises
         ------
-        DataError: a question does not fit the model's window, or prompts are needed.
-        ModelError: one question alone does not fit the memory.
+        DataError
+            If the tokenizer does not reproduce the text, it exceeds the context window, or a prompt is required.
         """
-        prompts = [(e.id, self.prompt(e)) for e in examples]
+        example = as_example(question, "1")
+        (score,) = self.score_rows([(example, TextAnswer(example.id, text, stopped, prompt))])
+        return score
+
+    def score_rows(self, rows: Iterable[tuple[Example, TextAnswer]]) -> Iterator[Score]:
+        """Score questions with their answers, in chunks, so that a file of any length is scored while it is read.
+
+        Raises
+        ------
+        DataError
+            As `retokenise`.
+        """
+        for chunk in chunks(rows, CHUNK_ROWS):
+            yield from self.score([example for example, _ in chunk], self.retokenise(chunk))
+
+    def generate(
+        self, questions: Sequence[str | Example], *, temperature: float = 0.0, seed: int = 0
+    ) -> list[GenerationResult]:
+        """Let the model answer questions, and score the answers during generation, without a second forward pass.
+
+        Parameters
+        ----------
+        questions : sequence of str or Example
+            Formatted as the questions that the detector was fitted to.
+        temperature : float
+            0 is greedy decoding.
+        seed : int
+            Seed of the sampling.
+
+        Returns
+        -------
+        list of GenerationResult
+            In the order of the questions.
+
+        Raises
+        ------
+        DataError
+            If two questions have the same id, or a question exceeds the context window.
+        ModelError
+            If a single question exceeds the memory.
+        """
+        examples = {}
+        for number, question in enumerate(questions, start=1):
+            example = as_example(question, str(number))
+            if example.id in examples:
+                raise DataError(f"two questions have the id {example.id!r}", "give each question its own id")
+            examples[example.id] = example
+        prompts = [(id_, self.prompt(example)) for id_, example in examples.items()]
         limit = self.provenance.task.max_new_tokens
         check_lengths(self.model, prompts, limit)
-        by_id = {e.id: e for e in examples}
-        said: dict[str, Said] = {}
+        scored: dict[str, GenerationResult] = {}
 
-        def keep(number: int, answers: list[Answer], seen: RecordedStates) -> None:
-            for made in self._heard([by_id[a.id] for a in answers], answers, seen):
-                said[made.answer.id] = made
+        def score_batch(number: int, answers: list[Answer], recorded: RecordedStates) -> None:
+            for item in self._score_recorded([examples[a.id] for a in answers], answers, recorded):
+                scored[item.answer.id] = item
 
         for _ in generate_answers(
             self.model,
             prompts,
             GenerationOptions(
-                prompt_format=self._frame,
+                prompt_format=self._prompt_format,
                 max_new_tokens=limit,
                 batch_size=self.batch_size,
                 temperature=temperature,
                 seed=seed,
             ),
-            recorder=Recorder(start=self._watch, save=keep),
+            recorder=Recorder(start=self._reader.recorder, save=score_batch),
         ):
             pass
-        return [said[e.id] for e in examples]
+        return [scored[id_] for id_ in examples]
 
-    def speak(
+    def generate_batch(
         self,
         examples: Sequence[Example],
-        wanted: Sequence[GenerationRequest],
+        requests: Sequence[GenerationRequest],
         *,
         seed: int = 0,
-        hear: OnToken = lambda row, token: True,
-    ) -> list[Said]:
-        """One batch of `generate`, of any prompts; parameters as for `generate.generate_batch`."""
-        answers, seen = generate_batch(
-            self.model, wanted, prompt_format=self._frame, seed=seed, recorder=self._watch(len(wanted)), on_token=hear
+        on_token: OnToken = lambda row, token: True,
+    ) -> list[GenerationResult]:
+        """Answer one batch of arbitrary prompts, and score the answers during generation.
+
+        Parameters
+        ----------
+        examples : sequence of Example
+            The questions that the exact answers are located for.
+        requests : sequence of GenerationRequest
+            One per example.
+        seed, on_token
+            As for `models.generate.generate_batch`.
+        """
+        answers, recorded = generate_batch(
+            self.model,
+            requests,
+            prompt_format=self._prompt_format,
+            seed=seed,
+            recorder=self._reader.recorder(len(requests)),
+            on_token=on_token,
         )
-        return list(self._heard(examples, answers, seen))
+        return self._score_recorded(examples, answers, recorded)
 
-    def _watch(self, rows: int) -> HookRecorder:
-        return HookRecorder(self.model, self.provenance.site, ",".join(map(str, self._layers)), rows, self._needs_last)
+    def _score_recorded(
+        self, examples: Sequence[Example], answers: Sequence[Answer], recorded: RecordedStates
+    ) -> list[GenerationResult]:
+        spans = self._locate(examples, answers)
+        states = self._reader.read_recorded(answers, self._token_indices(answers, spans), recorded)
+        return [
+            GenerationResult(answer=answer, score=score, token_p_correct=self._token_p_correct(answer, passes))
+            for answer, score, passes in zip(answers, self._scores(answers, spans, states), recorded, strict=True)
+        ]
 
-    def _needs_last(self, ended: bool) -> bool:
-        """Where a cell is likely to lie on the last token.  An answer in which one does so by chance, as when it was
-        cut off at its exact answer, is read again: that is rare, and cheaper than a pass more for all."""
-        positions = {cell.position for cell in self.detector.cells}
-        return "-1" in positions or (ended and "exact_answer_after_last" in positions)
+    def _token_p_correct(self, answer: Answer, recorded: States) -> tuple[float, ...]:
+        states, head = self._reader.primary_token_states(answer, recorded), self.detector.primary
+        return tuple(head.probabilities(head.scores(states)).tolist()) if len(states) else ()
 
-    def _heard(self, examples: Sequence[Example], answers: list[Answer], seen: RecordedStates) -> Iterator[Said]:
-        """A batch, and what was seen of each of its answers, (passes, n_layers, d)."""
-        found, indices = self._places(examples, answers)
-        # Pass t saw the t-th produced token, pass 0 the prompt's last one.
-        at = indices - np.array([[answer.n_prompt - 1] for answer in answers])
-        missed = [i for i, passes in enumerate(seen) if at[i].max() >= len(passes)]
-        again = dict(zip(missed, self._read([answers[i] for i in missed], indices[missed]), strict=True))
-        main = self.detector.main
-        for i, (answer, passes) in enumerate(zip(answers, seen, strict=True)):
-            if i not in again:
-                again[i] = passes[np.maximum(at[i], 0), self._rows]
-                again[i][at[i] < 0] = np.nan
-            tokens = passes[1 : len(answer.produced_ids)][:, self._rows[: len(main.cells)]]
-            p = main.probabilities(main.scores(tokens)) if len(tokens) else np.empty(0)
-            yield Said(answer, self._one(answer.id, again[i][None], *found[i]), tuple(p.tolist()))
-
-    def _places(
-        self, examples: Sequence[Example], answers: Sequence[Answer], places: Sequence[Place] | None = None
-    ) -> tuple[list[tuple[str | None, str]], Indices]:
-        """For each answer its exact answer or why there is none; and the token of each cell, (n, cells)."""
-        if places is None:
-            task, locator_for = self.provenance.task, self._locator(examples, answers)
-            places = [
-                locate_answer(task, e, a, locator_for(possible_answers(task, e)))
-                for e, a in zip(examples, answers, strict=True)
-            ]
-        _check_places(places, answers)
-        spans = [span for span, _ in places]
-        columns = [token_indices(answers, spans, (cell.position,)) for cell in self.detector.cells]
-        return [(span.text if span else None, why) for span, why in places], np.concatenate(columns, axis=1)
-
-    @property
-    def _frame(self) -> PromptFormat:
-        frame = self.provenance.frame
-        if frame == "given":
-            raise DataError(
-                "the detector was made from prompts that came with their answers", "give 'prompt' with each text"
+    def _scores(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan], states: States) -> list[Score]:
+        """Return the scores of answers from their states, of shape (n, n_cells, d)."""
+        scores = self.detector.score_states(states)
+        flagged = self.detector.is_flagged(scores, self.false_alarms)
+        return [
+            Score(
+                id=answer.id,
+                p_correct=None if head == "none" else float(scores.p_correct[i]),
+                flagged=flagged[i],
+                score=None if head == "none" else float(scores.score[i]),
+                judged_by=head,
+                exact_answer=span.text if span else None,
+                why=self._why(head, reason),
             )
-        return frame
+            for i, (answer, (span, reason), head) in enumerate(zip(answers, spans, scores.judged_by, strict=True))
+        ]
+
+    def _why(self, head: HeadName, reason: str) -> str:
+        if head == "primary":
+            return ""
+        if head == "none":
+            return reason or "no token at the positions of the detector"
+        return f"{reason or 'a position is missing'}: judged by {self.detector.head(head).location}"
+
+    def _locate(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[LocatedSpan]:
+        return locate_spans(self.provenance, self.model, examples, answers, self.locator)
+
+    def _token_indices(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan]) -> Indices:
+        """Return the token index of each cell, of shape (n, n_cells); -1 where the position is missing."""
+        check_spans(spans, answers)
+        exact = [span for span, _ in spans]
+        rules = self.positions or {}
+        columns = [
+            token_indices(answers, exact, {name: rules[name]} if name in rules else [name])
+            for name in (cell.position for cell in self.detector.cells)
+        ]
+        return np.concatenate(columns, axis=1)
 
     @property
-    def _layers(self) -> list[int]:
-        return sorted({cell.layer for cell in self.detector.cells})
-
-    @property
-    def _rows(self) -> list[int]:
-        """For each cell the row of its layer among `_layers`."""
-        return [self._layers.index(cell.layer) for cell in self.detector.cells]
-
-    @property
-    def _width(self) -> int:
-        return int(self.detector.main.weight.shape[1])
-
-    def _one(self, id_: str, state: np.ndarray, exact: str | None, why: str) -> Score:
-        (by,) = self.detector.branch_of(state)
-        if by == "none":
-            return Score(id_, None, None, None, by, exact, why or "no token at the detector's positions")
-        k = len(self.detector.main.cells)
-        branch, mine = (self.detector.main, state[:, :k]) if by == "main" else (self.detector.fallback, state[:, k:])
-        assert branch is not None
-        score = float(branch.scores(mine)[0])
-        p = float(branch.probabilities(np.array([score]))[0])
-        flagged = score < branch.threshold(self.false_alarms).score
-        if by == "fallback":
-            why = f"{why or 'a position is missing'}: judged by {branch.where}"
-        return Score(id_, p, flagged, score, by, exact, why if by == "fallback" else "")
-
-    def _locator(self, examples: Sequence[Example], answers: Sequence[Answer]) -> LocatorFactory:
-        name = self.provenance.locator
-        if name != "model":
-            return LOCATORS[name]
-        asked = extraction_task(examples, answers)
-        said = {id_: text for batch in model_judge(self.model).respond(asked) for id_, text in batch}
-        pairs = zip(examples, answers, strict=True)
-        return extract_locator({(e.question, a.final.text): said[a.id] for e, a in pairs})
-
-
-def generate_with_score(
-    detector: Detector,
-    model: Model,
-    questions: Sequence[str | Example],
-    *,
-    temperature: float = 0.0,
-    seed: int = 0,
-    false_alarms: float | None = None,
-    batch_size: int = 32,
-) -> list[Said]:
-    """The model answers questions, and every answer is scored while it is given, without a second pass.
-
-    Parameters
-    ----------
-    model: the one that the detector was made for, from `load_model`.
-    questions: texts, or examples that have a context or choices; asked as the detector's own questions were.
-    temperature, seed: as for `generate_answers`.
-    false_alarms: the share of right answers that may be flagged; None: the lowest that the detector knows.
-
-    Raises
-    ------
-    DetectorError: detector and model do not belong together, or there is no threshold for that share.
-    DataError: two questions have one id, one does not fit the model's window, or prompts are needed.
-    ModelError: one question alone does not fit the memory.
-    """
-    examples = [as_example(question, str(number)) for number, question in enumerate(questions, start=1)]
-    if twice := [id_ for id_, count in Counter(e.id for e in examples).items() if count > 1]:
-        raise DataError(
-            f"{len(twice)} ids belong to several questions: {', '.join(twice[:3])}", "give each question its own id"
-        )
-    return Scorer(detector, model, false_alarms, batch_size).generate(examples, temperature=temperature, seed=seed)
+    def _prompt_format(self) -> PromptFormat:
+        prompt_format = self.provenance.prompt_format
+        if prompt_format == "given":
+            raise DataError(
+                "the detector was fitted to prompts that came with their answers", "supply 'prompt' with each text"
+            )
+        return prompt_format
 
 
 def as_example(question: str | Example, id_: str) -> Example:
-    """A question that has no accepted answers; a text gets this id."""
+    """Return a question as an example without accepted answers; an example is returned unchanged."""
     return question if isinstance(question, Example) else Example(id_, question, ("",))
 
 
-def in_parts(
-    rows: Iterable[tuple[Example, TextAnswer]], size: int = AT_ONCE
-) -> Iterator[list[tuple[Example, TextAnswer]]]:
-    """Rows a few hundred at a time, so that a file of any length is scored as it is read."""
-    waiting = iter(rows)
-    while part := list(islice(waiting, size)):
-        yield part
-
-
-def check_belongs(detector: Detector, model: Model) -> None:
-    """Refuse a model whose states the detector was not made from, and what nobody here could find in an answer.
-
-    Raises
-    ------
-    DetectorError: no provenance, other weights, another chat template, too few layers, states of another width, or an
-        unknown locator.
-    DataError: a position that there is not.
-    """
-    provenance = detector.required_provenance()
-    if provenance.locator not in ("model", *LOCATORS):
-        raise DetectorError(
-            f"the detector's exact answers were found by {provenance.locator!r:.60}, which this version does not know",
-            f"there are {', '.join(LOCATORS)} and model",
-        )
-    for cell in detector.cells:
-        check_position(cell.position)
-    for what, own, other in (
-        ("weights", provenance.revision, model.revision),
-        ("weights in", provenance.quantize, model.quantize),
-        ("chat template", provenance.template, model.template_sha256),
-    ):
-        if own and own != other:
-            raise DetectorError(
-                f"the detector was made for {provenance.model} with {what} {own[:16]}…, "
-                f"this is {model.label} with {other[:16] or 'none'}",
-                "load the very model that it was made for, or make a detector for this one",
-            )
-    deepest, width = max(cell.layer for cell in detector.cells), detector.main.weight.shape[1]
-    if deepest >= model.n_layers:
-        raise DetectorError(
-            f"the detector reads layer {deepest}, {model.label} has {model.n_layers}",
-            "load the model that it was made for",
-        )
-    if (d := check_site(model, provenance.site)) != width:
-        raise DetectorError(
-            f"the detector reads states of width {width}, those of {model.label} have {d}",
-            "load the model that it was made for",
-        )
-
-
-def _check_places(places: Sequence[Place], answers: Sequence[Answer]) -> None:
-    if len(places) != len(answers):
-        raise DataError(f"{len(places)} places for {len(answers)} answers", "give one place, or None and why, for each")
-    for (span, _), answer in zip(places, answers, strict=True):
-        if span and not answer.answer_start <= span.start < span.stop <= len(answer.token_ids):
-            raise DataError(
-                f"the exact answer of {answer.id!r} is said to be tokens {span.start} to {span.stop}, the answer is "
-                f"{answer.answer_start} to {len(answer.token_ids)}",
-                "a span counts tokens from the prompt's first",
-            )
+def chunks(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Split an iterable into lists of at most `size` rows, which are read on demand."""
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

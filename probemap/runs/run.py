@@ -185,7 +185,7 @@ class Run(RunDirectory):
         return Provenance(
             model=answer.facts.model,
             task=self.task,
-            frame=answer.facts.frame,
+            prompt_format=answer.facts.frame,
             locator=self.record(JUDGE).options.locator,
             site=ActivationStore.open(self.path / "activations").layout.site,
             name=answer.options.model,

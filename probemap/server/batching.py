@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from probemap.detectors.scorer import Said, Score, Scorer
+from probemap.detectors.scorer import Scorer
+from probemap.detectors.scores import GenerationResult, Score
 from probemap.models.decoding import TokenDecoder
 from probemap.models.generate import GenerationRequest
 from probemap.records import ProbemapError
@@ -94,7 +95,7 @@ class Dispatcher:
                 return event
         raise _no_result()
 
-    async def generate(self, job: GenerationJob) -> AsyncIterator[str | Said]:
+    async def generate(self, job: GenerationJob) -> AsyncIterator[str | GenerationResult]:
         """Generate an answer: yield its text in pieces as the tokens arrive, then the result with the score.
 
         Raises
@@ -109,10 +110,10 @@ class Dispatcher:
         async for event in self._events(job):
             yield event
 
-    async def generate_result(self, job: GenerationJob) -> Said:
+    async def generate_result(self, job: GenerationJob) -> GenerationResult:
         """Generate an answer and return the result only; raises as `generate`."""
         async for event in self._events(job):
-            if isinstance(event, Said):
+            if isinstance(event, GenerationResult):
                 return event
         raise _no_result()
 
@@ -182,7 +183,7 @@ class Dispatcher:
         if not jobs:
             return
         self.on_batch(len(jobs))
-        results: Sequence[Score | Said]
+        results: Sequence[Score | GenerationResult]
         try:
             if isinstance(jobs[0], ScoreJob):
                 results = self.scorer.score([job.example for job in jobs], inputs)
@@ -200,7 +201,7 @@ class Dispatcher:
         for job, result in zip(jobs, results, strict=True):
             job.emit(result)
 
-    def _generate(self, jobs: list[GenerationJob], requests: list[GenerationRequest]) -> list[Said]:
+    def _generate(self, jobs: list[GenerationJob], requests: list[GenerationRequest]) -> list[GenerationResult]:
         model = self.scorer.model
         streamers = [_Streamer(model.tokenizer, model.end_ids, job) for job in jobs]
 
@@ -210,7 +211,7 @@ class Dispatcher:
 
         self._n_generated_batches += 1
         seed = self._n_generated_batches if jobs[0].seed is None else jobs[0].seed
-        results = self.scorer.speak([job.example for job in jobs], requests, seed=seed, hear=on_token)
+        results = self.scorer.generate_batch([job.example for job in jobs], requests, seed=seed, on_token=on_token)
         for streamer in streamers:
             streamer.finish()
         return results

@@ -8,7 +8,7 @@ from typing import Any
 
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
-from probemap.detectors.scorer import Said
+from probemap.detectors.scores import GenerationResult
 from probemap.records import DataError, Example
 from probemap.server.batching import Dispatcher
 from probemap.server.jobs import GenerationJob
@@ -51,7 +51,7 @@ class LocalCompletion:
         *,
         model: str,
         max_new_tokens: int,
-        on_results: Callable[[str, list[Said]], None],
+        on_results: Callable[[str, list[GenerationResult]], None],
     ) -> None:
         self.dispatcher, self.request, self.on_results = dispatcher, request, on_results
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
@@ -90,7 +90,7 @@ class LocalCompletion:
         DataError, QueueFullError, ServerClosingError
             See `Dispatcher.generate`.
         """
-        results: list[Said] = []
+        results: list[GenerationResult] = []
         is_first = True
         async for index, event in self._events():
             if is_first:
@@ -113,9 +113,9 @@ class LocalCompletion:
         chunk = ScoredChunk(**self._fields, object="chat.completion.chunk", choices=list(choices), **fields)
         return chunk.to_dict(mode="json")
 
-    async def _events(self) -> AsyncIterator[tuple[int, str | Said]]:
+    async def _events(self) -> AsyncIterator[tuple[int, str | GenerationResult]]:
         """Yield the text and the results of all choices in the order in which they arrive, with the choice's index."""
-        events: asyncio.Queue[tuple[int, str | Said | BaseException]] = asyncio.Queue()
+        events: asyncio.Queue[tuple[int, str | GenerationResult | BaseException]] = asyncio.Queue()
 
         async def forward(index: int, job: GenerationJob) -> None:
             try:
@@ -131,7 +131,7 @@ class LocalCompletion:
                 index, event = await events.get()
                 if isinstance(event, BaseException):
                     raise event
-                n_unfinished -= isinstance(event, Said)
+                n_unfinished -= isinstance(event, GenerationResult)
                 yield index, event
         finally:
             for task in tasks:

@@ -9,7 +9,8 @@ from fastapi import Request, Response
 from openai.types import Model as ServedModel
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from probemap.detectors.scorer import Said, Score, Scorer
+from probemap.detectors.scorer import Scorer
+from probemap.detectors.scores import GenerationResult, Score
 from probemap.records import DetectorError, ProbemapError
 from probemap.server.batching import Dispatcher
 from probemap.server.completions import LocalCompletion
@@ -33,7 +34,7 @@ class Endpoints:
     ) -> None:
         self.limits, self.upstream = limits, upstream
         self.provenance, self.label = scorer.provenance, scorer.model.label
-        self.threshold = scorer.detector.main.threshold(scorer.false_alarms).p_correct
+        self.threshold = scorer.detector.primary.threshold(scorer.false_alarms).p_correct
         self.metrics = Metrics(lambda: self.dispatcher.waiting)
         self.observers = (self.metrics.observe, *observers)
         self.dispatcher = Dispatcher(scorer, queue=limits.queue, on_batch=self.metrics.batch.observe)
@@ -87,7 +88,7 @@ class Endpoints:
         if body.model not in (None, self.label, self.provenance.model, self.provenance.name):
             raise ModelNotServedError(f"the model {body.model!r:.80} does not exist", f"this server has {self.label}")
 
-        def on_results(id_: str, results: list[Said]) -> None:
+        def on_results(id_: str, results: list[GenerationResult]) -> None:
             for result in results:
                 self._observe(request, id_, result.score, self.label)
             self.metrics.tokens.inc(sum(len(result.answer.produced_ids) for result in results))

@@ -50,9 +50,9 @@ class ScoreJob(Job):
             The prompt does not have `prompt_tokens` tokens.
         """
         if self.conversation is None:
-            (answer,) = scorer.answers([(self.example, self.answer)])
+            (answer,) = scorer.retokenise([(self.example, self.answer)])
         else:
-            (answer,) = scorer.replay([(_prompt(scorer, self.example, self.conversation), self.answer)])
+            (answer,) = scorer.retokenise([(_prompt(scorer, self.example, self.conversation), self.answer)])
         if not answer.token_ids:
             raise DataError("the prompt and the answer have no tokens", "send a prompt or an answer that is not empty")
         if self.prompt_tokens not in (None, answer.n_prompt):
@@ -100,7 +100,7 @@ class GenerationJob(Job):
 
 
 def _prompt(scorer: Scorer, example: Example, conversation: Sequence[ChatMessage]) -> Prompt:
-    if scorer.provenance.frame == "chat":
+    if scorer.provenance.prompt_format == "chat":
         return chat_prompt(scorer.model, conversation)
     roles = [turn["role"] for turn in conversation]
     if roles != ["user"]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeGuard
 
-from probemap.detectors.scorer import Score
+from probemap.detectors.scores import Score
 from probemap.models.endpoint import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
 from probemap.server.batching import Dispatcher

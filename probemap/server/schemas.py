@@ -17,7 +17,7 @@ from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from probemap.detectors.scorer import Said, Score
+from probemap.detectors.scores import GenerationResult, Score
 from probemap.models.prompts import ChatMessage
 from probemap.records import DataError, Example, TextAnswer
 from probemap.server.jobs import ScoreJob
@@ -201,7 +201,7 @@ class AnswerScore(BaseModel):
     """Whether the probability is below the server's threshold; null if the answer could not be scored."""
     exact_answer: str | None
     """The words of the answer that answer the question; null if none were found."""
-    judged_by: Literal["main", "fallback", "none"]
+    judged_by: Literal["primary", "fallback", "none"]
     """The probe that scored the answer."""
     why: str
     """Why the main probe did not score the answer; empty if it did."""
@@ -232,7 +232,7 @@ class ScoredChoice(Choice):
     probemap: AnswerScore
 
     @classmethod
-    def from_result(cls, index: int, result: Said) -> "ScoredChoice":
+    def from_result(cls, index: int, result: GenerationResult) -> "ScoredChoice":
         return cls(
             index=index,
             message=ChatCompletionMessage(role="assistant", content=result.answer.text),
@@ -254,7 +254,7 @@ class ScoredChunkChoice(ChunkChoice):
     probemap: AnswerScore | None = None
 
     @classmethod
-    def last(cls, index: int, result: Said) -> "ScoredChunkChoice":
+    def last(cls, index: int, result: GenerationResult) -> "ScoredChunkChoice":
         return cls(
             index=index,
             delta=ChoiceDelta(),
@@ -269,11 +269,11 @@ class ScoredChunk(ChatCompletionChunk):
     choices: list[ScoredChunkChoice]  # type: ignore[assignment]
 
 
-def finish_reason(result: Said) -> Literal["stop", "length"]:
+def finish_reason(result: GenerationResult) -> Literal["stop", "length"]:
     return "stop" if result.answer.stopped else "length"
 
 
-def usage(results: list[Said]) -> CompletionUsage:
+def usage(results: list[GenerationResult]) -> CompletionUsage:
     """Count the tokens of the choices of one completion; the prompt, which they share, counts once."""
     prompt_tokens = results[0].answer.n_prompt
     completion_tokens = sum(len(result.answer.produced_ids) for result in results)

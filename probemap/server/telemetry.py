@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from probemap.detectors.scorer import Score
+from probemap.detectors.scores import Score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus i
 class ProbeScore:
     """The score of one sample by a probe that was not trained on the question."""
 
-    by: Literal["main", "fallback", "none"]
+    by: Literal["primary", "fallback", "none"]
     """The head of the detector that gave the score.  Samples without an exact answer are scored by the fallback and
     rank below all others, because scores of different probes have no common scale."""
     score: float | None
@@ -42,7 +42,7 @@ class ProbeScore:
     @property
     def rank_key(self) -> tuple[int, float]:
         """Sort key: higher means "more likely correct"."""
-        return ("none", "fallback", "main").index(self.by), float("-inf") if self.score is None else self.score
+        return ("none", "fallback", "primary").index(self.by), float("-inf") if self.score is None else self.score
 
 
 @dataclass(frozen=True)

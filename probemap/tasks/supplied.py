@@ -1,12 +1,12 @@
 """User-supplied answers and manual labels, read from files and matched to the questions."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probemap.records import DataError, Task, TextAnswer, Verdict
+from probemap.records import DataError, Example, Task, TextAnswer, Verdict
 from probemap.tasks.files import read_rows
 
 MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
@@ -94,6 +94,56 @@ def _text_answer(row: Mapping[str, Any], id_: str, location: str) -> TextAnswer:
         verdict = Verdict(correct, SUPPLIED[correct])
     stopped = _parse_bool(row.get("stopped"), f"{location}: stopped")
     return TextAnswer(id_, text, stopped is not False, prompt or None, verdict)
+
+
+def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
+    """Read answers together with their questions, row by row.
+
+    Parameters
+    ----------
+    path : Path
+        A JSONL, CSV or Parquet file with one row per answer: ``question`` and ``answer``; and optionally ``id``,
+        ``context``, ``choices``, ``prompt``, the exact text that the model saw, template included, and ``stopped``,
+        false if the answer was cut off.
+
+    Yields
+    ------
+    tuple of (Example, TextAnswer)
+        The id is that of the row, or the row number.  The example has no accepted answers.
+
+    Raises
+    ------
+    DataError
+        If the file does not exist, or a row is invalid.
+    """
+    for number, row in enumerate(read_rows(path), start=1):
+        location = f"{path}, row {number}"
+        if not isinstance(row, Mapping):
+            raise DataError(f"{location}: expected an object, got {type(row).__name__}", "write one object per row")
+        yield _question_answer(row, str(number), location)
+
+
+def _question_answer(row: Mapping[str, Any], default_id: str, location: str) -> tuple[Example, TextAnswer]:
+    texts = {}
+    for name, required in (("question", True), ("answer", True), ("context", False), ("prompt", False)):
+        value = row.get(name)
+        if not isinstance(value, str) and (required or value is not None):
+            problem = (
+                f"is {type(value).__name__}" if name in row else f"is missing (fields: {', '.join(map(str, row))})"
+            )
+            raise DataError(f"{location}: {name} {problem}", "each row needs the text fields 'question' and 'answer'")
+        texts[name] = value or ""
+    choices = row.get("choices") or ()
+    if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
+        raise DataError(f"{location}: choices are {choices!r:.60}", "write a list of strings")
+    stopped = row.get("stopped", True)
+    if not isinstance(stopped, bool):
+        raise DataError(
+            f"{location}: stopped is {stopped!r:.60}", "write true, or false for an answer that was cut off"
+        )
+    id_ = str(row["id"]) if row.get("id") not in (None, "") else default_id
+    example = Example(id_, texts["question"], ("",), tuple(choices), texts["context"])
+    return example, TextAnswer(id_, texts["answer"], stopped, texts["prompt"] or None)
 
 
 @dataclass(frozen=True)

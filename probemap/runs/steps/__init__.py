@@ -15,6 +15,7 @@ A module imports only modules listed above it, here and in the packages above.
     plot          figures
     report        the HTML report
     export        a detector
+    score         scores of the answers by a detector
     resample      several sampled answers per question
     errors        the error taxonomy
     choose        best-of-n

@@ -1,4 +1,4 @@
-"""The export step: from a run folder to a detector's folder."""
+"""Export of a detector from a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,23 +22,35 @@ def export(
     seed: int = 0,
     logger: Logger = SILENT,
 ) -> Detector:
-    """Fit a detector to the run's states and verdicts, judge it on questions that took no part, and write its folder.
+    """Fit a detector to the states and verdicts of a run, and save it.
 
     Parameters
     ----------
-    cells, held_out, c, false_alarms, seed: as for `detecting.fit_detector`.
+    run : Run
+        A run directory with verdicts and captured states.
+    out : Path
+        The directory to create.
+    cells, held_out, c, false_alarms, seed
+        As for `fit_detector`.
+    logger : Logger
+        Shows the progress.
+
+    Returns
+    -------
+    Detector
 
     Raises
     ------
-    DetectorError: `out` holds a detector already; or as `fit_detector`.
+    DetectorError
+        If `out` contains a detector already, or as for `fit_detector`.
     RunError, StoreError, MapError
+        If verdicts or states are missing, or do not belong together.
     """
     if (out / "config.json").exists():
-        raise DetectorError(f"{out} holds a config.json already", "name another folder: nothing is overwritten")
+        raise DetectorError(f"{out} contains a config.json already", "use another directory: nothing is overwritten")
     graded = run.graded
-    store = run.states_of(graded)
-    made = fit_detector(
-        store,
+    detector = fit_detector(
+        run.states_of(graded),
         graded.correct,
         cells=cells,
         held_out=held_out,
@@ -49,5 +61,5 @@ def export(
         provenance=run.provenance,
         progress=lambda done, total: logger.progress("layers", done, total),
     )
-    made.save(out)
-    return made
+    detector.save(out)
+    return detector

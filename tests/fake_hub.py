@@ -1,4 +1,4 @@
-"""A hub in a thread of the test: what huggingface_hub's own client asks for when files are small, and nothing else."""
+"""A hub in a thread of the test: the endpoints that huggingface_hub uses for small files, and no others."""
 
 import base64
 import hashlib
@@ -16,31 +16,31 @@ from fastapi.responses import JSONResponse
 from serving import serve_app
 
 TOKEN = "hf_PLANTEDplantedPLANTEDplanted000001"
-"""Of the only user, whose name is ``me``; others may read what is public."""
+"""The token of the only user, ``me``.  Public repositories are readable without it."""
 
 
 @dataclass
 class Repository:
     private: bool
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    """Commit -> files, the newest last."""
-    names: dict[str, str] = field(default_factory=dict)
+    """Commit -> files, in chronological order."""
+    refs: dict[str, str] = field(default_factory=dict)
     """Branch or tag -> commit."""
 
     def commit(self, files: dict[str, bytes]) -> str:
-        whole = {**(self.commits[self.names["main"]] if self.names else {}), **files}
-        sha = hashlib.sha1(repr((len(self.commits), sorted(whole.items()))).encode()).hexdigest()
-        self.commits[sha], self.names["main"] = whole, sha
+        merged = {**(self.commits[self.refs["main"]] if self.refs else {}), **files}
+        sha = hashlib.sha1(repr((len(self.commits), sorted(merged.items()))).encode()).hexdigest()
+        self.commits[sha], self.refs["main"] = merged, sha
         return sha
 
 
 @dataclass
 class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     """Method and path of every request."""
     status: int = 0
-    """Not 0: every request is refused with it, and the token repeated; 200: with a page for people."""
+    """If not 0, the status of every response, whose body repeats the token; 200: an HTML page."""
     url: str = ""
 
     def put(self, name: str, files: dict[str, bytes], *, private: bool = False) -> str:
@@ -48,46 +48,47 @@ class Hub:
 
     @property
     def fetched(self) -> set[str]:
-        """The files that somebody asked for."""
-        return {line.split("/resolve/")[1].split("/", 1)[1] for line in self.asked if "/resolve/" in line}
+        """The files that were requested."""
+        return {line.split("/resolve/")[1].split("/", 1)[1] for line in self.requests if "/resolve/" in line}
 
 
-def refusal(status: int, code: str, said: str = "") -> Response:
-    return JSONResponse({"error": said or code}, status, {"X-Error-Code": code, "X-Error-Message": said or code})
+def error_response(status: int, code: str, message: str = "") -> Response:
+    headers = {"X-Error-Code": code, "X-Error-Message": message or code}
+    return JSONResponse({"error": message or code}, status, headers)
 
 
 def create_app(hub: Hub) -> FastAPI:
     app = FastAPI()
 
     @app.middleware("http")
-    async def watched(request: Request, go_on: Any) -> Response:
-        hub.asked.append(f"{request.method} {request.url.path}")
+    async def record(request: Request, call_next: Any) -> Response:
+        hub.requests.append(f"{request.method} {request.url.path}")
         key = request.headers.get("authorization", "")
         if hub.status == 200:
             return Response(f"<html>Log in, {key}</html>")
         if hub.status:
-            return refusal(hub.status, "Refused", f"no use for {key}")
+            return error_response(hub.status, "Refused", f"no use for {key}")
         if key and key != f"Bearer {TOKEN}":
-            return refusal(401, "Unauthorized", f"Invalid credentials in Authorization header: {key}")
+            return error_response(401, "Unauthorized", f"Invalid credentials in Authorization header: {key}")
         request.state.user = "me" if key else ""
-        return await go_on(request)  # type: ignore[no-any-return]
+        return await call_next(request)  # type: ignore[no-any-return]
 
-    def seen(owner: str, name: str, request: Request) -> Repository | None:
-        there = hub.repositories.get(f"{owner}/{name}")
-        return there if there and (not there.private or request.state.user == owner) else None
+    def visible_repository(owner: str, name: str, request: Request) -> Repository | None:
+        repository = hub.repositories.get(f"{owner}/{name}")
+        return repository if repository and (not repository.private or request.state.user == owner) else None
 
     @app.post("/api/repos/create")
     async def create(request: Request) -> Response:
-        wanted = await request.json()
-        owner, name = wanted["organization"], wanted["name"]
+        body = await request.json()
+        owner, name = body["organization"], body["name"]
         if not request.state.user:
-            return refusal(401, "Unauthorized")
+            return error_response(401, "Unauthorized")
         if owner != request.state.user:
-            return refusal(403, "Forbidden", "You don't have the rights")
+            return error_response(403, "Forbidden", "You don't have the rights")
         url = {"url": f"{hub.url}/{owner}/{name}"}
         if f"{owner}/{name}" in hub.repositories:
             return JSONResponse(url, 409)
-        hub.put(f"{owner}/{name}", {".gitattributes": b"*\n"}, private=wanted.get("visibility") == "private")
+        hub.put(f"{owner}/{name}", {".gitattributes": b"*\n"}, private=body.get("visibility") == "private")
         return JSONResponse(url)
 
     @app.post("/api/validate-yaml")
@@ -103,30 +104,30 @@ def create_app(hub: Hub) -> FastAPI:
     @app.get("/api/models/{owner}/{name}")
     @app.get("/api/models/{owner}/{name}/revision/{revision}")
     async def info(owner: str, name: str, request: Request, revision: str = "main") -> Response:
-        there = seen(owner, name, request)
-        if there is None:
-            return refusal(404 if request.state.user else 401, "RepoNotFound")
-        sha = there.names.get(revision, revision)
-        if sha not in there.commits:
-            return refusal(404, "RevisionNotFound")
-        files = [{"rfilename": path} for path in there.commits[sha]]
-        return JSONResponse({"id": f"{owner}/{name}", "sha": sha, "private": there.private, "siblings": files})
+        repository = visible_repository(owner, name, request)
+        if repository is None:
+            return error_response(404 if request.state.user else 401, "RepoNotFound")
+        sha = repository.refs.get(revision, revision)
+        if sha not in repository.commits:
+            return error_response(404, "RevisionNotFound")
+        files = [{"rfilename": path} for path in repository.commits[sha]]
+        return JSONResponse({"id": f"{owner}/{name}", "sha": sha, "private": repository.private, "siblings": files})
 
     @app.get("/api/models/{owner}/{name}/tree/{sha}")
     async def tree(owner: str, name: str, sha: str, request: Request) -> Response:
-        there = seen(owner, name, request)
-        assert there is not None
+        repository = visible_repository(owner, name, request)
+        assert repository is not None
         files = [
             {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-            for path, content in there.commits[sha].items()
+            for path, content in repository.commits[sha].items()
         ]
         return JSONResponse(files)
 
     @app.api_route("/{owner}/{name}/resolve/{sha}/{path:path}", methods=["GET", "HEAD"])
     async def resolve(owner: str, name: str, sha: str, path: str, request: Request) -> Response:
-        there = seen(owner, name, request)
-        assert there is not None
-        content = there.commits[sha][path]
+        repository = visible_repository(owner, name, request)
+        assert repository is not None
+        content = repository.commits[sha][path]
         return Response(content, headers={"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": sha})
 
     @app.post("/api/models/{owner}/{name}/preupload/{revision}")
@@ -139,7 +140,7 @@ def create_app(hub: Hub) -> FastAPI:
     @app.post("/api/models/{owner}/{name}/commit/{revision}")
     async def commit(owner: str, name: str, revision: str, request: Request) -> Response:
         if request.state.user != owner:
-            return refusal(403, "Forbidden")
+            return error_response(403, "Forbidden")
         lines = [json.loads(line) for line in (await request.body()).splitlines()]
         files = {
             line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"
@@ -151,8 +152,8 @@ def create_app(hub: Hub) -> FastAPI:
 
 
 @contextmanager
-def hub_here(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
-    """huggingface_hub speaks with this hub, as its user, and keeps what it fetches in an empty cache."""
+def serve_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[Hub]:
+    """Serve a hub that huggingface_hub uses as its user, with an empty cache."""
     hub = Hub()
     with serve_app(create_app(hub)) as client:
         hub.url = str(client.base_url).rstrip("/")

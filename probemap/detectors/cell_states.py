@@ -1,0 +1,130 @@
+"""The hidden states of answers at the cells of a detector: in a forward pass, or recorded during generation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from probemap.activations.forward import hidden_states
+from probemap.activations.hooks import Site
+from probemap.activations.layout import States
+from probemap.activations.recorder import HookRecorder
+from probemap.detectors.detector import Detector
+from probemap.models.batching import batches, run_with_halving
+from probemap.models.generate import RecordedStates
+from probemap.models.model import Model, out_of_memory_error
+from probemap.positions import Indices
+from probemap.records import Answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellReader:
+    """Reads the states of answers at the cells of a detector, from the layers that it needs only."""
+
+    detector: Detector
+    model: Model
+    site: str | Site
+    batch_size: int
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """The layers to record, ascending."""
+        return sorted({cell.layer for cell in self.detector.cells})
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        """The index of each cell's layer in `layers`."""
+        return [self.layers.index(cell.layer) for cell in self.detector.cells]
+
+    def read(self, answers: Sequence[Answer], indices: Indices) -> States:
+        """Compute the states in a forward pass over the answers.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+        indices : ndarray of shape (n, n_cells), int32
+            The token index of each cell, -1 where the position is missing.
+
+        Returns
+        -------
+        ndarray of shape (n, n_cells, d), float32
+            NaN where the position is missing.
+
+        Raises
+        ------
+        ModelError
+            If a single answer exceeds the memory.
+        """
+        width = self.detector.primary.weight.shape[1]
+        states = np.full((len(answers), indices.shape[1], width), np.nan, np.float32)
+
+        def forward(rows: list[int]) -> States:
+            return hidden_states(self.model, [answers[i] for i in rows], indices[rows], self.site, layers=self.layers)
+
+        for batch in batches([len(a.token_ids) for a in answers], self.batch_size):
+            for rows, layer_states in run_with_halving(batch, forward, lambda text: None):
+                if layer_states is None:
+                    raise out_of_memory_error(self.model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
+                states[rows] = layer_states[:, self._columns, range(indices.shape[1])]
+        return states
+
+    def recorder(self, rows: int) -> HookRecorder:
+        """Return a recorder for the generation of a batch with that many rows."""
+        return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
+
+    def _needs_last(self, ended: bool) -> bool:
+        """Return whether a cell is likely to be on the last token of an answer, which generation does not process.
+
+        An additional pass over the last tokens slows every batch.  A cell that is on the last token by chance, as when
+        an answer is cut off at its exact answer, is rare; `read_recorded` computes such answers again instead.
+        """
+        positions = {cell.position for cell in self.detector.cells}
+        return "-1" in positions or (ended and "exact_answer_after_last" in positions)
+
+    def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: RecordedStates) -> States:
+        """Return the states that were recorded during generation.
+
+        Answers with a cell on a token that was not recorded are computed again in a forward pass.
+
+        Parameters
+        ----------
+        answers : sequence of Answer
+            The answers of one batch.
+        indices : ndarray of shape (n, n_cells), int32
+        recorded : list of ndarray of shape (n_passes, n_layers, d)
+            Pass 0 is the last token of the prompt, pass t the t-th produced token.
+
+        Returns
+        -------
+        ndarray of shape (n, n_cells, d), float32
+        """
+        passes = indices - np.array([[answer.n_prompt - 1] for answer in answers])
+        n_passes = np.array([[len(states)] for states in recorded])
+        is_missing = indices < 0
+        unrecorded = np.flatnonzero((~is_missing & ((passes < 0) | (passes >= n_passes))).any(axis=1)).tolist()
+        states = np.stack(
+            [
+                row[np.clip(row_passes, 0, len(row) - 1), self._columns]
+                for row, row_passes in zip(recorded, passes, strict=True)
+            ]
+        )
+        states[is_missing] = np.nan
+        states[unrecorded] = self.read([answers[i] for i in unrecorded], indices[unrecorded])
+        return states
+
+    def primary_token_states(self, answer: Answer, recorded: States) -> States:
+        """Return the recorded states of the produced tokens in the layers of the primary head.
+
+        Parameters
+        ----------
+        answer : Answer
+        recorded : ndarray of shape (n_passes, n_layers, d), float32
+
+        Returns
+        -------
+        ndarray of shape (n_tokens, n_primary_cells, d), float32
+            All produced tokens but the last, which the model need not process.
+        """
+        tokens: States = recorded[1 : len(answer.produced_ids)]
+        return tokens[:, self._columns[: len(self.detector.primary.cells)]]

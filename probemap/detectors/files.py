@@ -1,0 +1,263 @@
+"""The file format of a detector.
+
+A detector is a directory: ``detector.safetensors`` (arrays), ``config.json`` (everything else, with checksums of both),
+and ``README.md``, a model card for people.  Nothing in it is ever executed.  Files are untrusted input: every value is
+validated before it is used.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from probemap.detectors.card import model_card
+from probemap.detectors.head import Cell, Evaluation, Head, Threshold
+from probemap.detectors.provenance import Provenance
+from probemap.records import DetectorError
+
+FORMAT_VERSION = 2
+MAX_WIDTH = 1_000_000
+"""Maximum hidden size, and maximum number of points of an isotonic calibration."""
+
+MAX_ABS = 1e100
+"""Maximum absolute value of a weight, bias or score.
+
+A product with the largest float32 state, summed over `MAX_WIDTH` values, is then still finite.  A fit on float32 states
+stays far below.
+"""
+
+_ARRAYS = ("weight", "bias", "calibration")
+_HINT = "use an unmodified copy of the exported directory, or export the detector again"
+
+
+class DetectorFiles(NamedTuple):
+    """The content of a detector's files."""
+
+    primary: Head
+    fallback: Head | None
+    provenance: Provenance | None
+    seed: int
+
+
+class _ChangedError(Exception):
+    """The checksum of a file does not match; the argument is the file name."""
+
+
+def write_files(directory: Path, content: DetectorFiles) -> None:
+    """Write a detector's files; an existing detector in the directory is replaced, other files are left alone."""
+    directory.mkdir(parents=True, exist_ok=True)
+    heads = _heads(content)
+    arrays = {
+        f"{name}.{array}": np.ascontiguousarray(getattr(head, array))
+        for name, head in heads.items()
+        for array in _ARRAYS
+    }
+    tensors = save(arrays)
+    config: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "heads": {name: _head_entry(head) for name, head in heads.items()},
+        "provenance": content.provenance and asdict(content.provenance),
+        "seed": content.seed,
+        "tensors_sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    config["config_sha256"] = _config_sha256(config)
+    card = model_card(content.primary, content.fallback, content.provenance)
+    for name, data in (
+        ("detector.safetensors", tensors),
+        ("config.json", _serialised(config)),
+        ("README.md", card.encode()),
+    ):
+        temporary = directory / f".{name}.part"
+        temporary.write_bytes(data)
+        temporary.replace(directory / name)
+
+
+def read_files(directory: Path, name: str) -> DetectorFiles:
+    """Read and validate a detector's files.
+
+    Parameters
+    ----------
+    directory : Path
+    name : str
+        The directory or address to show in errors.
+
+    Raises
+    ------
+    DetectorError
+        If a file is missing, was modified, has another format version, or contains invalid values: other shapes, values
+        that are not finite, or values above `MAX_ABS`.
+    """
+    try:
+        config_bytes = (directory / "config.json").read_bytes()
+        tensors = (directory / "detector.safetensors").read_bytes()
+    except OSError as error:
+        raise DetectorError(
+            f"{name} does not contain a detector ({error.strerror})",
+            "create one with `probemap export RUN --out DIRECTORY`",
+        ) from None
+    try:
+        content = _parsed(config_bytes, tensors, name)
+    except _ChangedError as file:
+        raise DetectorError(
+            f"{name}/{file} has changed since it was written: its checksum does not match", _HINT
+        ) from None
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        ValidationError,
+        SafetensorError,
+    ) as error:
+        raise DetectorError(f"{name} is not a valid detector: {_reason(error)[:200]}", _HINT) from None
+    primary, fallback = content.primary, content.fallback
+    if fallback and fallback.weight.shape[1] != primary.weight.shape[1]:
+        raise DetectorError(f"{name}: its heads read states of different widths", _HINT)
+    if fallback and fallback.false_alarms != primary.false_alarms:
+        raise DetectorError(f"{name}: its heads have thresholds for different false-alarm rates", _HINT)
+    return content
+
+
+def _parsed(config_bytes: bytes, tensors: bytes, name: str) -> DetectorFiles:
+    config = json.loads(config_bytes)
+    if config["format_version"] != FORMAT_VERSION:
+        raise DetectorError(
+            f"{name} has format version {config['format_version']!r:.40}, expected {FORMAT_VERSION}",
+            "export the detector again with this version of probemap",
+        )
+    # The checksum covers the parsed values.  Comparing the bytes detects changes that leave these unchanged: white
+    # space, escapes, a repeated key, or more digits of a number.
+    if _serialised(config) != config_bytes or config.pop("config_sha256") != _config_sha256(config):
+        raise _ChangedError("config.json")
+    if hashlib.sha256(tensors).hexdigest() != config["tensors_sha256"]:
+        raise _ChangedError("detector.safetensors")
+    arrays = load(tensors)
+    heads = {head: _parsed_head(head, entry, arrays) for head, entry in config["heads"].items()}
+    if set(heads) - {"primary", "fallback"} or len(arrays) != len(_ARRAYS) * len(heads):
+        raise ValueError(f"unexpected heads or arrays: {', '.join([*heads, *arrays])}")
+    provenance = _PROVENANCE.validate_python(config["provenance"])
+    if provenance and provenance.task.max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens is {provenance.task.max_new_tokens}")
+    return DetectorFiles(heads["primary"], heads.get("fallback"), provenance, _SEED.validate_python(config["seed"]))
+
+
+def _heads(content: DetectorFiles) -> dict[str, Head]:
+    return {"primary": content.primary} | ({"fallback": content.fallback} if content.fallback else {})
+
+
+def _head_entry(head: Head) -> dict[str, Any]:
+    return {
+        "cells": [asdict(cell) for cell in head.cells],
+        "calibration_method": head.calibration_method,
+        "evaluation": _nan_as_null(asdict(head.evaluation)),
+        "thresholds": [_nan_as_null(asdict(threshold)) for threshold in head.thresholds],
+    }
+
+
+def _nan_as_null(values: dict[str, Any]) -> dict[str, Any]:
+    """Replace NaN, which JSON lacks, by null; NaN is the only value that differs from itself."""
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+def _null_as_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in values.items()}
+
+
+def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Head:
+    stored = [arrays[f"{name}.{array}"] for array in _ARRAYS]
+    if any(array.dtype.kind != "f" for array in stored):
+        raise ValueError(f"{name}: arrays of type {', '.join(str(array.dtype) for array in stored)}")
+    with np.errstate(invalid="ignore"):  # converting a signalling NaN warns; NaN is rejected below
+        weight, bias, calibration = (np.asarray(array, np.float64) for array in stored)
+    cells = _CELLS.validate_python(entry["cells"])
+    method = _METHOD.validate_python(entry["calibration_method"])
+    if any(cell.layer < 0 for cell in cells):
+        raise ValueError(f"{name}: layers {', '.join(str(cell.layer) for cell in cells)}")
+    if (
+        weight.ndim != 2
+        or not cells
+        or not 0 < weight.shape[1] <= MAX_WIDTH
+        or weight.shape[0] != len(cells)
+        or bias.shape != (len(cells),)
+    ):
+        raise ValueError(
+            f"{name}: weights of shape {weight.shape} and biases of shape {bias.shape} for {len(cells)} cells"
+        )
+    max_points = 1 if method == "platt" else MAX_WIDTH
+    if calibration.ndim != 2 or len(calibration) != 2 or not 0 < calibration.shape[1] <= max_points:
+        raise ValueError(f"{name}: a calibration of shape {calibration.shape}")
+    if not all(np.isfinite(array).all() for array in (weight, bias, calibration)):
+        raise ValueError(f"{name}: values that are not finite")
+    if any((abs(array) > MAX_ABS).any() for array in (weight, bias, calibration)):
+        raise ValueError(f"{name}: absolute values above {MAX_ABS:g}")
+    if (np.diff(calibration) < 0).any() if method == "isotonic" else calibration[0, 0] < 0:
+        raise ValueError(f"{name}: a decreasing calibration")
+    if method == "isotonic" and not 0 <= calibration[1, 0] <= calibration[1, -1] <= 1:
+        raise ValueError(f"{name}: calibrated probabilities outside [0, 1]")
+    evaluation = _EVALUATION.validate_python(_null_as_nan(entry["evaluation"]))
+    thresholds = _THRESHOLDS.validate_python([_null_as_nan(threshold) for threshold in entry["thresholds"]])
+    _check_evaluation(name, evaluation)
+    for threshold in thresholds:
+        _check_threshold(name, threshold)
+    return Head(
+        cells=tuple(cells),
+        weight=weight,
+        bias=bias,
+        calibration=calibration,
+        calibration_method=method,
+        evaluation=evaluation,
+        thresholds=tuple(thresholds),
+    )
+
+
+def _check_evaluation(name: str, evaluation: Evaluation) -> None:
+    n, n_correct, *metrics = asdict(evaluation).values()
+    if not 0 <= n_correct <= n or not all(0 <= metric <= 1 if n else math.isnan(metric) for metric in metrics):
+        raise ValueError(f"{name}: an impossible evaluation")
+
+
+def _check_threshold(name: str, threshold: Threshold) -> None:
+    observed = (threshold.flagged_correct, threshold.flagged_incorrect, threshold.precision)
+    if not (
+        all(0 <= share <= 1 for share in (threshold.false_alarms, threshold.p_correct))
+        and all(0 <= share <= 1 or math.isnan(share) for share in observed)
+        and abs(threshold.score) <= MAX_ABS
+    ):
+        raise ValueError(f"{name}: an impossible threshold")
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error in a few words."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _serialised(config: dict[str, Any]) -> bytes:
+    """Return the exact bytes of ``config.json``."""
+    return json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _config_sha256(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+_CELLS: TypeAdapter[list[Cell]] = TypeAdapter(list[Cell])
+_METHOD: TypeAdapter[Literal["platt", "isotonic"]] = TypeAdapter(Literal["platt", "isotonic"])
+_EVALUATION = TypeAdapter(Evaluation)
+_THRESHOLDS: TypeAdapter[list[Threshold]] = TypeAdapter(list[Threshold])
+_PROVENANCE: TypeAdapter[Provenance | None] = TypeAdapter(Provenance | None)
+_SEED: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0)])

@@ -1,0 +1,74 @@
+"""The exact answers of new answers, located as those that a detector was fitted to."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from probemap.detectors.provenance import Provenance
+from probemap.grading.llm import extract_locator, extraction_task, model_judge
+from probemap.grading.locate import LOCATORS, Locator, LocatorFactory, locate_answer
+from probemap.grading.rules import possible_answers
+from probemap.models.model import Model
+from probemap.records import Answer, DataError, Example, Span
+
+LocatedSpan = tuple[Span | None, str]
+"""The exact answer; or None, and the reason why there is none."""
+
+
+def locate_spans(
+    provenance: Provenance,
+    model: Model,
+    examples: Sequence[Example],
+    answers: Sequence[Answer],
+    locator: Locator | None = None,
+) -> list[LocatedSpan]:
+    """Locate the exact answer in each answer.
+
+    Parameters
+    ----------
+    provenance : Provenance
+        States the task and the locator.
+    model : Model
+        Extracts the exact answers if the locator is ``model``.
+    examples : sequence of Example
+    answers : sequence of Answer
+        One per example; their ids need not be unique.
+    locator : callable, optional
+        The user-defined locator, if the detector was fitted with one.
+    """
+    factory = _locator_factory(provenance.locator, model, examples, answers) if locator is None else lambda _: locator
+    return [
+        locate_answer(provenance.task, example, answer, factory(possible_answers(provenance.task, example)))
+        for example, answer in zip(examples, answers, strict=True)
+    ]
+
+
+def _locator_factory(name: str, model: Model, examples: Sequence[Example], answers: Sequence[Answer]) -> LocatorFactory:
+    if name != "model":
+        return LOCATORS[name]
+    # Answers of different clients of a server may have the same id.
+    numbered = [replace(answer, id=str(i)) for i, answer in enumerate(answers)]
+    batches = model_judge(model).respond(extraction_task(examples, numbered))
+    extracts = {id_: extract for batch in batches for id_, extract in batch}
+    pairs = zip(examples, numbered, strict=True)
+    return extract_locator({(example.question, a.final.text): extracts[a.id] for example, a in pairs})
+
+
+def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:
+    """Raise an error unless there is one span per answer, inside of the answer.
+
+    Raises
+    ------
+    DataError
+        If the number of spans differs from that of answers, or a span lies outside of its answer.
+    """
+    if len(spans) != len(answers):
+        raise DataError(
+            f"got {len(spans)} spans for {len(answers)} answers", "give one span, or None and the reason, per answer"
+        )
+    for (span, _), answer in zip(spans, answers, strict=True):
+        if span and not answer.answer_start <= span.start < span.stop <= len(answer.token_ids):
+            raise DataError(
+                f"the span of the exact answer of {answer.id!r} is {span.start} to {span.stop}, but the tokens of the "
+                f"answer are {answer.answer_start} to {len(answer.token_ids)}",
+                "span indices count from the first token of the prompt",
+            )

@@ -1,0 +1,39 @@
+"""Scores of the answers of a run, by a detector."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from probemap.runs.run import Run
+
+if TYPE_CHECKING:  # torch loads in seconds
+    from probemap.detectors.scorer import Scorer
+    from probemap.detectors.scores import Score
+
+
+def score_run(run: Run, scorer: "Scorer") -> "Iterator[Score]":
+    """Score the answers of a run from their token ids, a chunk at a time.
+
+    Parameters
+    ----------
+    run : Run
+        A run directory with answers.
+    scorer : Scorer
+
+    Yields
+    ------
+    Score
+        In the order of the answers.
+
+    Raises
+    ------
+    RunError
+        If the run has no answers.
+    ModelError
+        If a single answer exceeds the memory.
+    """
+    from probemap.detectors.scorer import CHUNK_ROWS
+
+    task, answers = run.task, run.answers
+    for start in range(0, len(answers), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        yield from scorer.score(task.examples[rows], answers[rows])
