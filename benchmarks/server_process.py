@@ -69,6 +69,7 @@ def start_server(detector: Path, *options: str) -> Iterator[ServerProcess]:
     finally:
         process.terminate()
         process.wait(60)
+        process.stdout.close()
 
 
 def raw_request(path: str, body: object, *, chunked: bool = False) -> bytes:

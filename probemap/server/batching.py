@@ -81,6 +81,14 @@ class Dispatcher:
     async def score(self, job: ScoreJob) -> Score:
         """Score an answer.
 
+        Parameters
+        ----------
+        job : ScoreJob
+
+        Returns
+        -------
+        Score
+
         Raises
         ------
         DataError, DetectorError
@@ -96,7 +104,16 @@ class Dispatcher:
         raise _no_result()
 
     async def generate(self, job: GenerationJob) -> AsyncIterator[str | GenerationResult]:
-        """Generate an answer: yield its text in pieces as the tokens arrive, then the result with the score.
+        """Generate an answer.
+
+        Parameters
+        ----------
+        job : GenerationJob
+
+        Yields
+        ------
+        str or GenerationResult
+            The text in pieces, as the tokens arrive, and finally the result with the score.
 
         Raises
         ------

@@ -19,7 +19,7 @@ from probemap.server.schemas import (
     ScoredChunkChoice,
     ScoredCompletion,
     last_question,
-    to_turns,
+    to_chat_messages,
     usage,
 )
 
@@ -149,7 +149,7 @@ def _jobs(request: ChatCompletionRequest, max_new_tokens: int) -> list[Generatio
     return [
         GenerationJob(
             example=Example(str(index), question, ("",)),
-            conversation=to_turns(request.messages),
+            conversation=to_chat_messages(request.messages),
             max_new_tokens=request.token_limit,
             temperature=request.temperature or 0.0,
             seed=None if request.seed is None else (request.seed + index) % 2**63,

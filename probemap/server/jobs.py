@@ -42,6 +42,14 @@ class ScoreJob(Job):
     def prepare(self, scorer: Scorer) -> Answer:
         """Tokenise the prompt and the answer.
 
+        Parameters
+        ----------
+        scorer : Scorer
+
+        Returns
+        -------
+        Answer
+
         Raises
         ------
         DataError
@@ -49,10 +57,10 @@ class ScoreJob(Job):
         DetectorError
             The prompt does not have `prompt_tokens` tokens.
         """
-        if self.conversation is None:
-            (answer,) = scorer.retokenise([(self.example, self.answer)])
-        else:
-            (answer,) = scorer.retokenise([(_prompt(scorer, self.example, self.conversation), self.answer)])
+        context: Example | Prompt = self.example
+        if self.conversation is not None:
+            context = _prompt(scorer, self.example, self.conversation)
+        (answer,) = scorer.retokenise([(context, self.answer)])
         if not answer.token_ids:
             raise DataError("the prompt and the answer have no tokens", "send a prompt or an answer that is not empty")
         if self.prompt_tokens not in (None, answer.n_prompt):
@@ -85,6 +93,14 @@ class GenerationJob(Job):
     def prepare(self, scorer: Scorer) -> GenerationRequest:
         """Tokenise the prompt.
 
+        Parameters
+        ----------
+        scorer : Scorer
+
+        Returns
+        -------
+        GenerationRequest
+
         Raises
         ------
         DataError
@@ -102,7 +118,7 @@ class GenerationJob(Job):
 def _prompt(scorer: Scorer, example: Example, conversation: Sequence[ChatMessage]) -> Prompt:
     if scorer.provenance.prompt_format == "chat":
         return chat_prompt(scorer.model, conversation)
-    roles = [turn["role"] for turn in conversation]
+    roles = [message["role"] for message in conversation]
     if roles != ["user"]:
         raise DataError(
             f"the messages have the roles {', '.join(roles)}; a detector without a chat template accepts one user "

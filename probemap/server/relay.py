@@ -8,7 +8,7 @@ from probemap.models.endpoint import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
 from probemap.server.batching import Dispatcher
 from probemap.server.jobs import ScoreJob
-from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_turns
+from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_chat_messages
 from probemap.server.upstream import Upstream
 
 
@@ -99,7 +99,7 @@ class ProxiedCompletion:
             job = ScoreJob(
                 example=Example(id_, last_question(self.request.messages), ("",)),
                 answer=TextAnswer(id_, join_reasoning(reasoning, text, stopped), stopped),
-                conversation=to_turns(self.request.messages),
+                conversation=to_chat_messages(self.request.messages),
                 prompt_tokens=prompt_tokens,
             )
             score = await self.dispatcher.score(job)

@@ -38,7 +38,7 @@ class Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
 
-    def to_turn(self) -> ChatMessage:
+    def to_chat_message(self) -> ChatMessage:
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
@@ -68,9 +68,9 @@ class ScoreRequest(BaseModel):
     id: Annotated[str, Field(max_length=200)] = ""
     """Identifier that is returned with the score."""
     revision: str | None = None
-    """Revision of the model that generated the answer.  The request is rejected if the detector belongs to another."""
+    """Revision of the model that generated the answer.  The request is rejected if it is not the detector's model."""
     template: str | None = None
-    """SHA-256 of the chat template of that model.  The request is rejected if the detector belongs to another."""
+    """SHA-256 of the chat template of that model.  The request is rejected if it is not the detector's model."""
 
     def to_job(self) -> ScoreJob:
         """Return the request for the dispatcher.
@@ -91,7 +91,7 @@ class ScoreRequest(BaseModel):
         return ScoreJob(
             example=Example(id_, question or "", ("",), tuple(self.choices), self.context),
             answer=TextAnswer(id_, self.answer, self.stopped, self.prompt),
-            conversation=None if self.messages is None else to_turns(self.messages),
+            conversation=None if self.messages is None else to_chat_messages(self.messages),
         )
 
 
@@ -167,9 +167,9 @@ _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
 """Values of unsupported parameters that request the behaviour that the server has anyway."""
 
 
-def to_turns(messages: list[Message]) -> list[ChatMessage]:
+def to_chat_messages(messages: list[Message]) -> list[ChatMessage]:
     """Return messages in the form that chat templates take."""
-    return [message.to_turn() for message in messages]
+    return [message.to_chat_message() for message in messages]
 
 
 def last_question(messages: list[Message]) -> str:
@@ -182,7 +182,7 @@ def last_question(messages: list[Message]) -> str:
     """
     for message in reversed(messages):
         if message.role == "user":
-            return message.to_turn()["content"]
+            return message.to_chat_message()["content"]
     roles = ", ".join(sorted({message.role for message in messages}))
     raise DataError(f"the messages contain no user message (roles: {roles})", "the last user message is the question")
 

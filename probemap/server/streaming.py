@@ -29,6 +29,15 @@ async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) 
     The response starts with the first chunk, so that a request that fails before it gets the status of its error.  A
     later error is the last event.
 
+    Parameters
+    ----------
+    request : Request
+    chunks : asynchronous iterator of dict
+
+    Returns
+    -------
+    EventSourceResponse
+
     Raises
     ------
     ClientDisconnectedError
@@ -59,6 +68,16 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     """Return the result of the work; cancel the work when the client disconnects.
 
     Starlette detects disconnects while a response is streamed, but not before the response starts.
+
+    Parameters
+    ----------
+    request : Request
+    work : awaitable
+
+    Returns
+    -------
+    object
+        The result of `work`.
 
     Raises
     ------

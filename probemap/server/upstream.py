@@ -60,6 +60,16 @@ class Upstream:
     async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """Request a chat completion.
 
+        Parameters
+        ----------
+        body : dict
+            The request in OpenAI's form.
+
+        Returns
+        -------
+        dict
+            The completion as the server sent it.
+
         Raises
         ------
         UpstreamError
@@ -73,6 +83,16 @@ class Upstream:
 
     async def stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Request a chat completion and yield its chunks as they arrive.
+
+        Parameters
+        ----------
+        body : dict
+            The request in OpenAI's form.
+
+        Yields
+        ------
+        dict
+            A chunk as the server sent it.
 
         Raises
         ------
