@@ -35,7 +35,7 @@ class ErrorTypeProbe(NamedTuple):
     """How well probes predict one error type.  All fields are None if the type has too few questions."""
 
     auc: float | None = None
-    """NestedScores-CV estimate of the best cell, with its interval."""
+    """Nested-CV estimate of the best cell, with its interval."""
     low: float | None = None
     high: float | None = None
     layer: int | None = None

@@ -1,4 +1,4 @@
-"""One cell in detail: its ROC, how far its probabilities can be believed, and how the scores of its answers lie."""
+"""Diagnostics of one cell: ROC curve, reliability curve, and histogram of its probabilities."""
 
 from dataclasses import dataclass
 
@@ -11,96 +11,121 @@ from sklearn.metrics import roc_curve
 from probemap.probing.auc import LEVEL, Bools, Floats, Ints
 from probemap.probing.cell_map import CellMap
 
-FALSE_ALARMS = np.linspace(0, 1, 26)
-"""Shares of wrong answers that are taken for right, at which a ROC is given."""
+FALSE_POSITIVE_RATES = np.linspace(0, 1, 26)
+"""False positive rates at which a ROC curve is evaluated: fractions of the incorrect answers predicted correct."""
 
-BINS = 10
-"""Of equally many answers each, in which probabilities are compared with shares."""
+N_BINS = 10
+"""Number of bins of a reliability curve, with equally many answers each."""
 
-HEAPS = np.linspace(0, 1, 21)
-"""Edges of the histogram of probabilities."""
+HISTOGRAM_EDGES = np.linspace(0, 1, 21)
+"""Edges of the bins of the histogram."""
 
 
-@dataclass(frozen=True)
-class Portrait:
-    """What the scores of one cell look like.  All scores are out of fold."""
+@dataclass(frozen=True, kw_only=True)
+class CellDiagnostics:
+    """Diagnostics of one cell, all from out-of-fold scores."""
 
     roc: Floats
-    """(3, 26): share of right answers recognised at each of `FALSE_ALARMS`, and its pointwise 95 % interval; NaN where
-    folds hold too few wrong answers to say."""
+    """(3, 26): true positive rate at each of `FALSE_POSITIVE_RATES`, and the lower and upper end of its pointwise 95 %
+    interval.  The ends are NaN at false positive rates below one incorrect answer of a fold."""
     reliability: Floats
-    """(4, up to 10): for each bin the mean probability of "right", the share that is right, and its 95 % interval."""
-    heaps: Ints
-    """(2, 20): how many right, and how many wrong, answers have a probability between two of `HEAPS`."""
+    """(4, up to 10): for each bin the mean predicted probability of "correct", the fraction of correct answers, and the
+    lower and upper end of the 95 % interval of that fraction."""
+    histogram: Ints
+    """(2, 20): number of correct, and of incorrect, answers whose probability is between two `HISTOGRAM_EDGES`."""
 
 
 def probabilities(probe_map: CellMap) -> Floats:
-    """(n, n_layers, n_positions): each answer's probability of being right, 1 / (1 + exp(-score)), the mean over
-    repeats; NaN where the answer lacks the position.
+    """Compute the probability of being correct of each answer by the probe of each cell.
 
-    A score is a log-odds only for the default probe; for others this is a score between 0 and 1.
+    The probability is 1 / (1 + exp(-score)) of the out-of-fold score, averaged over repeats.  Scores are log-odds only
+    for the default probe; for other probes the result is merely a score between 0 and 1.
+
+    Parameters
+    ----------
+    probe_map : CellMap
+
+    Returns
+    -------
+    ndarray of shape (n, n_layers, n_positions), float64
+        NaN where an answer has no such position.
     """
     return np.asarray(expit(probe_map.data["scores"].values.astype(np.float64)).mean(axis=0))
 
 
-def portraits(probe_map: CellMap) -> list[list[Portrait | None]]:
-    """For every layer, for every position, the cell's portrait; None where there are too few answers to say."""
+def cell_diagnostics(probe_map: CellMap) -> list[list[CellDiagnostics | None]]:
+    """Compute the diagnostics of every cell.
+
+    Parameters
+    ----------
+    probe_map : CellMap
+
+    Returns
+    -------
+    list of list of CellDiagnostics or None
+        Indexed by layer, then position.  None where there are too few answers.
+    """
     data = probe_map.data
     scores, fold = data["scores"].values, data["fold"].values
-    correct, known = data["correct"].values.astype(bool), data["auc"].notnull().values
-    # Answers of one question count as one, and probes trained on each other's answers move together.
-    apart = len(correct) / len(np.unique(data["group"].values)) * (1 + np.nan_to_num(data["variance_inflation"].values))
-    chances = probabilities(probe_map)
-    return [
-        [
-            _portrait(scores[:, :, i, j], fold, correct, chances[:, i, j], float(apart[i, j])) if known[i, j] else None
-            for j in range(known.shape[1])
-        ]
-        for i in range(known.shape[0])
-    ]
+    correct, has_auc = data["correct"].values.astype(bool), data["auc"].notnull().values
+    # Answers to one question count as one, and probes that are trained on each other's test answers are correlated.
+    answers_per_question = len(correct) / len(np.unique(data["group"].values))
+    inflation = answers_per_question * (1 + np.nan_to_num(data["variance_inflation"].values))
+    p = probabilities(probe_map)
+
+    def diagnose(i: int, j: int) -> CellDiagnostics | None:
+        if not has_auc[i, j]:
+            return None
+        rows = ~np.isnan(p[:, i, j])
+        p_cell, labels = p[rows, i, j], correct[rows]
+        return CellDiagnostics(
+            roc=_roc(scores[:, rows, i, j], fold[:, rows], labels, float(inflation[i, j])),
+            reliability=_reliability(p_cell, labels, float(inflation[i, j])),
+            histogram=np.stack([np.histogram(p_cell[labels == label], HISTOGRAM_EDGES)[0] for label in (True, False)]),
+        )
+
+    n_layers, n_positions = has_auc.shape
+    return [[diagnose(i, j) for j in range(n_positions)] for i in range(n_layers)]
 
 
-def _portrait(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, chances: Floats, apart: float) -> Portrait:
-    there = ~np.isnan(chances)
-    right, p = correct[there], chances[there]
-    heaps = np.stack([np.histogram(p[right == side], HEAPS)[0] for side in (True, False)])
-    return Portrait(_roc(scores[:, there], fold[:, there], right, apart), _reliability(p, right, apart), heaps)
+def _roc(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, inflation: float) -> Floats:
+    """Return the ROC curve averaged over folds and repeats at equal false positive rates, with its interval.
 
-
-def _roc(scores: npt.NDArray[np.float32], fold: Ints, right: Bools, apart: float) -> Floats:
-    """Averaged over folds and repeats at equal false alarms (Fawcett 2006, section 8.1), as scores of other probes
-    have another scale; each fold counts by its pairs, so that the area is about the cell's AUC.
-
-    Its variance is that of Pepe 2003, section 5.2.2: of both shares, the second times the slope.
+    Curves are averaged because scores of different folds have no common scale (Fawcett 2006, section 8.1).  Each fold
+    is weighted by its number of pairs, so that the area below the curve is approximately the AUC of the cell.  The
+    variance is that of both rates, with the false positive rate multiplied by the slope (Pepe 2003, section 5.2.2).
     """
-    curves, pairs, fewest = [], [], len(right)
-    for values, part in zip(scores, fold, strict=True):
-        for k in np.unique(part):
-            rows = part == k
-            if right[rows].all() or not right[rows].any():
+    curves, n_pairs, min_incorrect = [], [], len(correct)
+    for repeat_scores, fold_of_row in zip(scores, fold, strict=True):
+        for k in np.unique(fold_of_row):
+            rows = fold_of_row == k
+            if correct[rows].all() or not correct[rows].any():
                 continue
-            alarms, hits, _ = roc_curve(right[rows], values[rows], drop_intermediate=False)
-            curves.append(np.interp(FALSE_ALARMS, alarms, hits))
-            pairs.append(right[rows].sum() * (~right[rows]).sum())
-            fewest = min(fewest, int((~right[rows]).sum()))
-    hits = np.average(curves, axis=0, weights=pairs)
-    n_right, n_wrong = int(right.sum()), int((~right).sum())
-    # Two of each kind are added, so that where none was missed something may still be (Agresti & Coull 1998).
-    shrunk = (hits * n_right + 2) / (n_right + 4)
-    slope = np.gradient(hits, FALSE_ALARMS)
-    variance = shrunk * (1 - shrunk) / n_right + slope**2 * FALSE_ALARMS * (1 - FALSE_ALARMS) / n_wrong
-    half = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(variance * apart)
-    # Below one wrong answer of a fold a curve cannot say how many right ones are recognised.
-    half[: np.searchsorted(FALSE_ALARMS, 1 / fewest)] = np.nan
-    return np.stack([hits, np.clip(hits - half, 0, 1), np.clip(hits + half, 0, 1)])
+            fpr, tpr, _ = roc_curve(correct[rows], repeat_scores[rows], drop_intermediate=False)
+            curves.append(np.interp(FALSE_POSITIVE_RATES, fpr, tpr))
+            n_pairs.append(correct[rows].sum() * (~correct[rows]).sum())
+            min_incorrect = min(min_incorrect, int((~correct[rows]).sum()))
+    tpr = np.average(curves, axis=0, weights=n_pairs)
+    n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
+    # Two answers of each kind are added, so that the variance is positive at rates of 0 and 1 (Agresti & Coull 1998).
+    shrunk = (tpr * n_correct + 2) / (n_correct + 4)
+    slope = np.gradient(tpr, FALSE_POSITIVE_RATES)
+    variance = shrunk * (1 - shrunk) / n_correct
+    variance += slope**2 * FALSE_POSITIVE_RATES * (1 - FALSE_POSITIVE_RATES) / n_incorrect
+    half_width = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(variance * inflation)
+    # Below one incorrect answer of a fold the curve is an interpolation without data.
+    half_width[: np.searchsorted(FALSE_POSITIVE_RATES, 1 / min_incorrect)] = np.nan
+    return np.stack([tpr, np.clip(tpr - half_width, 0, 1), np.clip(tpr + half_width, 0, 1)])
 
 
-def _reliability(p: Floats, right: Bools, apart: float) -> Floats:
-    """Shares with Wilson's interval (1927), of as many answers as there are independent ones."""
+def _reliability(p: Floats, correct: Bools, inflation: float) -> Floats:
+    """Return the reliability curve with Wilson's interval (1927), for the effective number of independent answers."""
     z = float(norm.ppf(0.5 + LEVEL / 2))
-    made = []
-    for rows in np.array_split(np.argsort(p, kind="stable"), min(BINS, len(p))):
-        n, share = len(rows) / apart, float(right[rows].mean())
-        middle, half = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-        made.append([float(p[rows].mean()), share, *((middle + side * half) / (1 + z**2 / n) for side in (-1, 1))])
-    return np.array(made).T
+    bins = []
+    for rows in np.array_split(np.argsort(p, kind="stable"), min(N_BINS, len(p))):
+        n, fraction = len(rows) / inflation, float(correct[rows].mean())
+        centre = fraction + z**2 / (2 * n)
+        half_width = z * np.sqrt(fraction * (1 - fraction) / n + z**2 / (4 * n**2))
+        low, high = ((centre + sign * half_width) / (1 + z**2 / n) for sign in (-1, 1))
+        bins.append([float(p[rows].mean()), fraction, low, high])
+    return np.array(bins).T
