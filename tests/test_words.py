@@ -179,18 +179,14 @@ def test_describe_compares_with_the_best_baseline() -> None:
     ids = [str(i) for i in range(800)]
     rng = np.random.default_rng(5)
     bad, good = (Baseline(f"b{d}", "", rng.normal(size=800) + d * correct) for d in (0, 3))
-    beaten = by_topic(describe(with_baselines(probe_map, [bad], ids)))["baselines"]
-    assert re.match(
-        r"2\d of 180 cells are better than the best baseline .*: at exact_answer_first and exact_answer_last\.", beaten
-    )
-    assert (
-        "No cell is better than the best baseline"
-        in by_topic(describe(with_baselines(probe_map, [good], ids)))["baselines"]
-    )
-    assert (
-        "the best baseline is b3, AUC 0.9"
-        in by_topic(describe(with_baselines(probe_map, [bad, good], ids)))["baselines"]
-    )
+
+    def sentence(*baselines: Baseline) -> str:
+        return by_topic(describe(with_baselines(probe_map, list(baselines), ids)))["baselines"]
+
+    better = r"2\d of 180 cells are better than the best baseline .*: at exact_answer_first and exact_answer_last\."
+    assert re.match(better, sentence(bad))
+    assert "No cell is better than the best baseline" in sentence(good)
+    assert "the best baseline is b3, AUC 0.9" in sentence(bad, good)
 
 
 def test_describe_table_has_every_position_at_every_second_layer() -> None:
