@@ -1,13 +1,14 @@
-"""How large a report is, and how soon it can be used; ``python benchmarks/page.py``.
+"""Size and opening time of the HTML report: ``python benchmarks/page.py``.
 
-Needs Chromium and the dev extras.  Random scores and made-up answers; the page is opened several times in a browser
-that was started before, from the click on the file to the moment when its map is drawn and its controls work.
+Needs Chromium and the dev extras.  Scores are random and answers invented.  The page is opened several times in a
+running browser; the time is from navigation until the map is drawn and the controls work.
 """
 
 import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,62 +17,65 @@ from report import head, machine, row, spread, write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from browsing import QUIET
-from test_report import leaf
+from browsing import BROWSER_OPTIONS
+from test_report import answer_view
 from test_values import from_scores
 
-from probemap.views.report import Leaf, Sheet, render
+from probemap.views.report import RunView, render
 
 SIZES = ((32, 15, 1_000), (80, 15, 10_000))
 REPEATS = 7
 
 
 def page(n_layers: int, n_positions: int, n: int) -> tuple[str, float]:
-    """(a page, the seconds that making it took)."""
-    draw = np.random.default_rng(0)
-    correct = draw.random(n) < 0.4
-    scores = (draw.normal(size=(n, n_layers, n_positions)) + correct[:, None, None]).astype(np.float32)
+    """Return a page and the seconds that rendering took."""
+    rng = np.random.default_rng(0)
+    correct = rng.random(n) < 0.4
+    scores = (rng.normal(size=(n, n_layers, n_positions)) + correct[:, None, None]).astype(np.float32)
     names = [str(k) for k in range(-n_positions, 0)]
-    one = leaf("These are some words of an answer, as models give them. " * 4, question="How many are there in all?")
-    leaves = [Leaf(one.example, one.answer, one.judgement, np.full(n_positions, 2)) for _ in range(n)]
+    example = answer_view(
+        "These are some words of an answer, as models give them. " * 4, question="How many are there in all?"
+    )
+    answers = [replace(example, tokens=np.full(n_positions, 2)) for _ in range(n)]
     probe_map = from_scores(scores, correct, names=names, folds=5)
     started = time.perf_counter()
-    made = render([Sheet(probe_map, "a map", leaves)])
-    return made, time.perf_counter() - started
+    html = render([RunView(probe_map=probe_map, title="a map", answers=answers)])
+    return html, time.perf_counter() - started
 
 
-def opening(browser: Browser, path: Path) -> float:
+def time_to_open(browser: Browser, path: Path) -> float:
+    """Return the seconds until the map is drawn and the controls work."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
     started = time.perf_counter()
     tab.goto(path.as_uri(), wait_until="commit")
     tab.wait_for_selector("html[data-ready=yes]")
-    took = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     tab.close()
-    return took
+    return seconds
 
 
 def main() -> None:
     rows = []
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=BROWSER_OPTIONS)
         for n_layers, n_positions, n in SIZES:
-            made, seconds = page(n_layers, n_positions, n)
+            html, seconds = page(n_layers, n_positions, n)
             path = Path(folder) / "report.html"
-            path.write_text(made, encoding="utf-8")
-            took = [opening(browser, path) for _ in range(REPEATS + 1)][1:]  # the first warms up
-            listed = made.count('"question"')
+            path.write_text(html, encoding="utf-8")
+            times = [time_to_open(browser, path) for _ in range(REPEATS + 1)][1:]  # the first one warms up
+            n_listed = html.count('"question"')
             rows.append(
                 (
                     f"{n_layers} × {n_positions}",
                     n,
-                    listed,
+                    n_listed,
                     f"{path.stat().st_size / 1e6:.1f}",
-                    spread(took),
+                    spread(times),
                     f"{seconds:.0f}",
                 )
             )
     lines = ["# The report", "", machine(), "", f"Seconds to open: median (lowest to highest) of {REPEATS}.", ""]
-    lines += head("layers × positions", "answers", "of them listed", "MB", "seconds to open", "seconds to make")
+    lines += head("layers × positions", "answers", "listed answers", "MB", "seconds to open", "seconds to render")
     write("page", [*lines, *(row(*cells) for cells in rows)])
 
 

@@ -1,4 +1,4 @@
-"""What every result file says about where it was made."""
+"""Parts that all result files share: the machine, Markdown tables, spreads."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import torch
 
 
 def machine() -> str:
-    """One line: cores, architecture, versions."""
+    """Return a line with cores, architecture and versions."""
     return (
         f"Machine: {len(os.sched_getaffinity(0))} cores, {platform.machine()} "
         f"({torch.backends.cpu.get_cpu_capability()}); torch {torch.__version__}, numpy {np.__version__}, "
@@ -19,22 +19,22 @@ def machine() -> str:
 
 
 def row(*cells: object) -> str:
-    """One line of a Markdown table."""
+    """Return one line of a Markdown table."""
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
 def head(*names: str) -> list[str]:
-    """The two lines that a Markdown table begins with."""
+    """Return the two lines at the top of a Markdown table."""
     return [row(*names), row(*["---"] * len(names))]
 
 
 def spread(values: "list[float] | np.ndarray", form: str = ".2f") -> str:
-    """Median, and lowest to highest in brackets."""
+    """Return the median, with the lowest and highest value in brackets."""
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def write(name: str, lines: list[str]) -> None:
-    """Into benchmarks/results."""
+    """Write a result file in benchmarks/results."""
     out = Path(__file__).parent / "results" / f"{name}.md"
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"written: {out}")

@@ -1,7 +1,7 @@
-"""The paper's other questions, answered: ``python benchmarks/studies.py RUN…``; writes ``results/studies.md``.
+"""Results of the studies on several runs: ``python benchmarks/studies.py RUN…``; writes ``results/studies.md``.
 
-Every RUN has been resampled, and ``probemap errors``, ``choose`` and ``baselines`` are done; ``probemap transfer RUN…``
-wrote its result into the first.
+Requires the steps ``resample``, ``errors``, ``choose`` and ``baselines`` of every run, and ``transfer`` of all runs,
+which writes its result into the first run.
 """
 
 import shutil
@@ -10,45 +10,47 @@ from pathlib import Path
 
 from report import head, machine, row, write
 
+from probemap.runs.definitions import ANSWER, RESAMPLE
 from probemap.runs.run import Run
 from probemap.tables import Table, compact
 
 STUDIES = ("baselines", "errors", "choose")
-LEAVES_OUT = {"meaning"}
-"""Columns that a narrow page has no room for."""
+OMITTED_COLUMNS = {"meaning"}
+"""Columns that are too wide for a Markdown page."""
 
 
-def table(made: Table) -> list[str]:
-    columns, rows = compact(made)
-    kept = [k for k, name in enumerate(columns) if name not in LEAVES_OUT]
+def lines_of(table: Table) -> list[str]:
+    columns, rows = compact(table)
+    kept = [k for k, name in enumerate(columns) if name not in OMITTED_COLUMNS]
     lines = [*head(*(columns[k] for k in kept)), *(row(*(line[k] for k in kept)) for line in rows)]
-    return ["", *lines, "", *(f"- {line}" for line in made.words)]
+    return ["", *lines, "", *(f"- {line}" for line in table.words)]
 
 
 def facts(run: Run) -> str:
-    judged = [j.verdict.correct for j in run.judgements()]
-    options = run.step("resample")["options"]
-    decided = [one for one in judged if one is not None]
+    """Return a line about the answers and the samples of a run."""
+    verdicts = run.graded.correct
+    options = run.record(RESAMPLE).options
+    decided = [verdict for verdict in verdicts if verdict is not None]
     return (
-        f"{len(judged)} questions, {len(decided)} answers decided, {sum(decided) / len(decided):.0%} of them right; "
-        f"{options['k']} samples of each at temperature {options['temperature']:g}."
+        f"{len(verdicts)} questions, {len(decided)} answers decided, {sum(decided) / len(decided):.0%} of them "
+        f"correct; {options.k} samples per question at temperature {options.temperature:g}."
     )
 
 
 def main() -> None:
     runs = [Run.open(path) for path in sys.argv[1:]]
-    model = runs[0].step("answer")["facts"]["model"]
-    lines = [f"{model} (weights in 4 bits), {machine()}  Every table is what one command wrote.", ""]
+    model = runs[0].record(ANSWER).facts.model
+    lines = [f"{model} (weights in 4 bits), {machine()}  Each table is the output of one command.", ""]
     for run in runs:
-        lines += [f"## {run.task().name}", "", facts(run)]
+        lines += [f"## {run.task.name}", "", facts(run)]
         for study in STUDIES:
-            made = run.table(study)
-            lines += ["", f"### {made.title} (`probemap {study}`)", *table(made)]
+            table = run.read_table(study)
+            lines += ["", f"### {table.title} (`probemap {study}`)", *lines_of(table)]
         lines.append("")
-    found = runs[0].table("transfer")
+    table = runs[0].read_table("transfer")
     results = Path(__file__).parent / "results"
     shutil.copy(runs[0].path / "transfer.png", results / "transfer.png")
-    lines += [f"## {found.title} (`probemap transfer`)", "", "![transfer](transfer.png)", *table(found)]
+    lines += [f"## {table.title} (`probemap transfer`)", "", "![transfer](transfer.png)", *lines_of(table)]
     write("studies", lines)
 
 

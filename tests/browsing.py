@@ -1,4 +1,4 @@
-"""A page in a real browser, with all that it says and asks for."""
+"""A page in a real browser, with everything that it logs and requests."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,48 +8,49 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-QUIET = [
+BROWSER_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
 ]
-"""A browser that asks nobody for anything of its own."""
+"""Options of a browser that sends no requests of its own."""
 
 
 @contextmanager
 def launched() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("google-chrome")
-    assert path, "the page is tested in a browser: `make browser` installs Chromium"
-    with sync_playwright() as started:
-        made = started.chromium.launch(executable_path=path, args=QUIET)
-        yield made
-        made.close()
+    assert path, "no browser found: `make browser` installs Chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
+        yield browser
+        browser.close()
 
 
-class Watched:
-    """A page with all that it says and asks for."""
+class RecordedPage:
+    """A page that records console messages, errors, dialogs and requests."""
 
     def __init__(self, browser: Browser, path: Path, **options: Any) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         self.page: Page = browser.new_context(**options).new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("dialog", lambda dialog: self.said.append(f"dialog {dialog.message}"))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", lambda dialog: self.messages.append(f"dialog {dialog.message}"))
         self.page.goto(path.as_uri())
         self.page.wait_for_selector("html[data-ready=yes]")
 
     def close(self) -> None:
+        """Close the page; fails if it logged anything or requested anything but its own file."""
         self.page.context.close()
-        assert self.said == []
-        assert [url for url in self.asked if not url.startswith(("data:", "blob:"))] == self.asked[:1]
+        assert self.messages == []
+        assert [url for url in self.requests if not url.startswith(("data:", "blob:"))] == self.requests[:1]
 
 
-def cell(page: Page, layer: int, position: int) -> tuple[float, float]:
-    """Where on the screen a cell of the map lies."""
+def cell_centre(page: Page, layer: int, position: int) -> tuple[float, float]:
+    """Return the coordinates of a cell of the map in the window."""
     x, y = page.evaluate(
         """([row, column]) => {
             const map = document.getElementById("map"), { xaxis, yaxis } = map._fullLayout;

@@ -1,13 +1,13 @@
-"""Hostile texts in the page: all are shown as text, nothing runs, nothing leaves."""
+"""Hostile texts in the page are shown as text: no script runs and no request is sent."""
 
 from pathlib import Path
 
-from browsing import Watched, cell
+from browsing import RecordedPage, cell_centre
 from playwright.sync_api import Browser
-from test_report import NAMES, leaf
+from test_report import NAMES, answer_view
 from test_values import from_scores, some
 
-from probemap.views.report import Sheet, render
+from probemap.views.report import RunView, render
 
 SHOWN = [
     "<script>window.pwned = 1</script>",
@@ -59,7 +59,7 @@ SHOWN = [
     '\'"><img src=x onerror="window.pwned=1">',
     "__proto__ constructor toString",
 ]
-"""What somebody might slip into a page; each must stand there letter by letter."""
+"""Attempts to inject something into the page; each must be shown letter by letter."""
 
 CHANGED = [
     "\u202egnp.exe \u2066hidden\u2069",
@@ -67,56 +67,67 @@ CHANGED = [
     "\ud800 lone",
     "x" * 100_000,
 ]
-"""What cannot be shown as it is: its place is marked, or it is cut and says so."""
+"""Texts that cannot be shown as they are: they are escaped or shortened."""
 
 EVIL = [*SHOWN, *CHANGED]
 
-PLAIN = {"b", "bdi", "button", "div", "li", "p", "span"}
-"""What an answer is shown with."""
+ANSWER_ELEMENTS = {"b", "bdi", "button", "div", "li", "p", "span"}
+"""Elements that show an answer."""
 
 
-def test_hostile_texts_are_shown_and_do_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_render_shows_hostile_texts_as_text(browser: Browser, tmp_path: Path) -> None:
     scores, correct = some(len(EVIL) * 4)
-    made = from_scores(scores, correct, names=NAMES)
-    evil = [leaf(text, question=text, id_=str(k)) for k, text in enumerate(t for t in EVIL for _ in range(4))]
+    probe_map = from_scores(scores, correct, names=NAMES)
+    evil = [answer_view(text, question=text, id_=str(k)) for k, text in enumerate(t for t in EVIL for _ in range(4))]
     path = tmp_path / "evil.html"
-    sheets = [Sheet(made, title, evil[: 0 if k else None], {title: title}, {title: 3}) for k, title in enumerate(EVIL)]
-    path.write_text(render(sheets), encoding="utf-8")
-    watched = Watched(browser, path)
-    page = watched.page
+    views = [
+        RunView(
+            probe_map=probe_map,
+            title=title,
+            answers=evil[: 0 if k else None],
+            provenance={title: title},
+            excluded={title: 3},
+        )
+        for k, title in enumerate(EVIL)
+    ]
+    path.write_text(render(views), encoding="utf-8")
+    recorded = RecordedPage(browser, path)
+    page = recorded.page
     while page.is_visible("#more"):
         page.click("#more")
     for button in page.locator("#answers button").all():
         button.click()
     texts = page.inner_text("#answers")
     for text in SHOWN:
-        assert texts.count(text) >= 8, "as question and as answer, listed and opened, of the two that have the cell"
+        assert texts.count(text) >= 8, (
+            "as question and as answer, in the list and in the details, for two answers with this position"
+        )
     assert "96000 characters left out" in texts
     assert "\\u202egnp.exe" in texts
     assert "\u202e" not in texts
     tags = page.evaluate("[...new Set([...document.querySelectorAll('#answers *')].map((e) => e.localName))]")
-    assert set(tags) <= PLAIN
+    assert set(tags) <= ANSWER_ELEMENTS
     for number, title in enumerate(EVIL):
         page.select_option("#run", str(number))
-        page.mouse.move(*cell(page, 1, 0))
+        page.mouse.move(*cell_centre(page, 1, 0))
         if title in SHOWN:
             assert page.inner_text("h1") == title
-        assert page.locator("h1 *, #made dt *, #made dd *, #dropped li *, option *").count() == 0
+        assert page.locator("h1 *, #provenance dt *, #provenance dd *, #excluded li *, option *").count() == 0
     assert page.evaluate("window.pwned") is None
-    watched.close()
+    recorded.close()
 
 
-def test_only_its_own_scripts_run(browser: Browser, tmp_path: Path) -> None:
-    """The policy itself: a script that somebody slips into the file is refused."""
-    made = render([Sheet(from_scores(*some(), names=NAMES), "a map")])
-    slipped = "<script>window.pwned = 1</script><img src='https://a.invalid/x'>"
+def test_content_security_policy_blocks_injected_scripts(browser: Browser, tmp_path: Path) -> None:
+    """A script that is added to the file does not run."""
+    html = render([RunView(probe_map=from_scores(*some(), names=NAMES), title="a map")])
+    injected = "<script>window.pwned = 1</script><img src='https://a.invalid/x'>"
     changed = tmp_path / "changed.html"
-    changed.write_text(made.replace("</main>", f"</main>{slipped}"), encoding="utf-8")
+    changed.write_text(html.replace("</main>", f"</main>{injected}"), encoding="utf-8")
     page = browser.new_page()
-    refused: list[str] = []
-    page.on("console", lambda message: refused.append(message.text))
+    messages: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
     page.goto(changed.as_uri())
     page.wait_for_selector("html[data-ready=yes]")
     assert page.evaluate("window.pwned") is None
-    assert sum("Content Security Policy" in text for text in refused) == 2
+    assert sum("Content Security Policy" in text for text in messages) == 2
     page.close()

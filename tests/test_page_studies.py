@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import Watched
+from browsing import RecordedPage
 from playwright.sync_api import Browser, expect
 from running import execute
 from test_page_hostile import EVIL
@@ -23,7 +23,7 @@ from probemap.studies.generalisation import COLUMNS, Pair, matrix_of
 from probemap.studies.ranking import COLUMNS as RANKING_COLUMNS
 from probemap.tables import Interval, Table
 from probemap.views.matrix import draw_matrix, save_matrix
-from probemap.views.report import Sheet, Study, render
+from probemap.views.report import RunView, Study, render
 
 
 def pair(trained_on: str, tested_on: str, auc: float | None) -> Pair:
@@ -43,7 +43,8 @@ def generalisation(first: str = "cities", second: str = "sums") -> Study:
         pair(second, second, 0.7),
     ]
     cells = tuple(p.cells() for p in pairs)
-    return Study(Table("Generalisation", COLUMNS, cells, ("The sign of the probe is reversed.",)), matrix_of(pairs))
+    table = Table("Generalisation", COLUMNS, cells, ("The sign of the probe is reversed.",))
+    return Study(table=table, matrix=matrix_of(pairs))
 
 
 RANKED = Table(
@@ -56,14 +57,13 @@ RANKED = Table(
 
 def test_render_shows_tables_summaries_and_the_matrix(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    made = from_scores(*some(), names=NAMES)
-    path.write_text(
-        render([Sheet(made, "with", studies=[Study(RANKED), generalisation()]), Sheet(made, "without")]),
-        encoding="utf-8",
-    )
+    probe_map = from_scores(*some(), names=NAMES)
+    with_studies = RunView(probe_map=probe_map, title="with", studies=[Study(table=RANKED), generalisation()])
+    without = RunView(probe_map=probe_map, title="without")
+    path.write_text(render([with_studies, without]), encoding="utf-8")
     for scheme in ("light", "dark"):
-        watched = Watched(browser, path, viewport={"width": 1100, "height": 900}, color_scheme=scheme)
-        page = watched.page
+        recorded = RecordedPage(browser, path, viewport={"width": 1100, "height": 900}, color_scheme=scheme)
+        page = recorded.page
         section = page.locator("#studies-section")
         expect(section).to_be_visible()
         assert section.locator("h3").all_inner_texts() == [RANKED.title, generalisation().table.title]
@@ -72,7 +72,7 @@ def test_render_shows_tables_summaries_and_the_matrix(browser: Browser, tmp_path
         assert shaded.all_inner_texts() == ["0.85 [0.75, 0.95]", "0.20 [0.10, 0.30]", "–", "0.70 [0.60, 0.80]"]
         colours = shaded.evaluate_all("cells => cells.map(cell => cell.style.background)")
         assert colours[2] == ""
-        scale = content(path.read_text())["scales"]["plain"]
+        scale = content(path.read_text())["scales"]["sequential"]
         # 0.2 is folded to 0.8.
         expected = [scale[round((value - 0.5) * 2 * 32)] for value in (0.85, 0.8, 0.7)]
         rgb = [f"rgb({int(c[1:3], 16)}, {int(c[3:5], 16)}, {int(c[5:], 16)})" for c in expected]
@@ -81,42 +81,43 @@ def test_render_shows_tables_summaries_and_the_matrix(browser: Browser, tmp_path
         assert section.locator("details").first.locator("tbody tr").first.inner_text().split("\t") == [
             "probe", "a probe", "80", "0.900 [0.850, 0.940]", "1 [1, 1]",
         ]  # fmt: skip
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
+        result = Axe().run(page)
+        assert result.violations_count == 0, result.generate_report()
         page.select_option("#run", "1")
         expect(section).to_be_hidden()
-        watched.close()
+        recorded.close()
 
 
 def test_render_shows_hostile_names_in_tables_as_text(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     tables = [
-        generalisation(text, f"{text}2") if k % 2 else Study(Table(text, (text, "n"), ((text, 1),), (text,)))
+        generalisation(text, f"{text}2") if k % 2 else Study(table=Table(text, (text, "n"), ((text, 1),), (text,)))
         for k, text in enumerate(EVIL[:20])
     ]
-    path.write_text(render([Sheet(from_scores(*some(), names=NAMES), "a map", studies=tables)]), encoding="utf-8")
-    watched = Watched(browser, path, viewport={"width": 900, "height": 700})
-    tags = watched.page.evaluate(
+    view = RunView(probe_map=from_scores(*some(), names=NAMES), title="a map", studies=tables)
+    path.write_text(render([view]), encoding="utf-8")
+    recorded = RecordedPage(browser, path, viewport={"width": 900, "height": 700})
+    tags = recorded.page.evaluate(
         "[...new Set([...document.querySelectorAll('#studies *')].map(node => node.tagName))].sort()"
     )
     assert set(tags) <= set("SECTION H3 UL LI DIV TABLE CAPTION THEAD TBODY TR TH TD DETAILS SUMMARY".split())
-    watched.close()  # fails if a script ran or a request was sent
+    recorded.close()  # fails if a script ran or a request was sent
 
 
 def test_report_leaves_out_a_stale_study(mapped: Path, tmp_path: Path) -> None:
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))
     execute(BASELINES, run)
-    said: list[str] = []
-    path = report([run], logger=Logger(log=said.append))
+    messages: list[str] = []
+    path = report([run], logger=Logger(log=messages.append))
     (shown,) = content(path.read_text())["runs"]
     assert [study["title"] for study in shown["studies"]] == ["Predictors of correctness"]
-    assert not any("without baselines" in line for line in said)
+    assert not any("does not show baselines" in line for line in messages)
     p_true = run.path / "p_true.jsonl"
     p_true.write_text(p_true.read_text().replace("0.", "0.0"))
-    path = report([run], logger=Logger(log=said.append))
+    path = report([run], logger=Logger(log=messages.append))
     (shown,) = content(path.read_text())["runs"]
     assert shown["studies"] == []
-    assert "the page is without baselines: p_true.jsonl changed since it was made" in said
+    assert "the page does not show baselines: p_true.jsonl changed since the study was made" in messages
 
 
 @pytest.mark.parametrize("damage", ["{", '{"title": "x", "columns": ["a"], "rows": [[1, 2]]}', "[]"])
@@ -126,10 +127,10 @@ def test_report_leaves_out_a_damaged_table(mapped: Path, tmp_path: Path, damage:
     (run.path / "baselines.json").write_text(damage)
     with pytest.raises(RunError, match=r"baselines.json is damaged\nhint: run the step again with --redo"):
         run.read_table("baselines")
-    said: list[str] = []
-    (shown,) = content(report([run], logger=Logger(log=said.append)).read_text())["runs"]
+    messages: list[str] = []
+    (shown,) = content(report([run], logger=Logger(log=messages.append)).read_text())["runs"]
     assert shown["studies"] == []
-    assert [line for line in said if "baselines.json is damaged" in line]
+    assert [line for line in messages if "baselines.json is damaged" in line]
 
 
 def test_to_csv_escapes_formulas() -> None:

@@ -58,14 +58,14 @@ class ProbeMap(CellMap):
         Path
             The file.
         """
-        from probemap.views.notebook import page
+        from probemap.views.notebook import write_report
 
-        return page(self, path)
+        return write_report(self, path)
 
     def _repr_html_(self) -> str:
-        from probemap.views.notebook import picture
+        from probemap.views.notebook import map_html
 
-        return picture(self)
+        return map_html(self)
 
     def to_bytes(self) -> bytes:
         """The map as netCDF 3, which xarray, and any netCDF reader, opens; the same map gives the same bytes."""

@@ -1,4 +1,4 @@
-"""A map as a notebook shows it, and the page of a map alone."""
+"""Representation of a map in a notebook, and the report of a map alone."""
 
 import base64
 import io
@@ -7,27 +7,39 @@ from pathlib import Path
 
 from probemap.probing.cell_map import CellMap
 from probemap.views.heatmap import MapDisplay
-from probemap.views.report import Sheet, render
+from probemap.views.report import RunView, render
 
 
-def picture(probe_map: CellMap) -> str:
-    """The picture with a line of facts, as HTML without scripts."""
-    drawn = io.BytesIO()
-    MapDisplay.from_map(probe_map).figure.savefig(drawn, format="png", dpi=160)
+def map_html(probe_map: CellMap) -> str:
+    """Return the heatmap and a line about the map as HTML without scripts."""
+    png = io.BytesIO()
+    MapDisplay.from_map(probe_map).figure.savefig(png, format="png", dpi=160)
     attrs = probe_map.data.attrs
     (best,) = probe_map.best()
-    facts = (
+    summary = (
         f"{len(probe_map.layers)} layers × {len(probe_map.positions)} positions; {attrs['answers']} answers, "
-        f"{attrs['decided']} decided, {attrs['right']} right; highest: layer {best.layer} at {best.position}, "
+        f"{attrs['decided']} decided, {attrs['right']} correct; highest AUC: layer {best.layer}, {best.position}, "
         f"{best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]"
     )
-    encoded = base64.b64encode(drawn.getvalue()).decode()
-    return f'<img alt="Map" src="data:image/png;base64,{encoded}" width="500"><p>{escape(facts)}</p>'
+    encoded = base64.b64encode(png.getvalue()).decode()
+    return f'<img alt="Map" src="data:image/png;base64,{encoded}" width="500"><p>{escape(summary)}</p>'
 
 
-def page(probe_map: CellMap, path: str | Path) -> Path:
-    """Write the page of a map without its answers."""
+def write_report(probe_map: CellMap, path: str | Path) -> Path:
+    """Write the HTML report of a map, without its answers.
+
+    Parameters
+    ----------
+    probe_map : CellMap
+    path : str or Path
+        File to write.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     attrs = probe_map.data.attrs
     title = f"{attrs['model']} on {attrs.get('task', 'answers')}" if "model" in attrs else "map"
-    Path(path).write_text(render([Sheet(probe_map, title)]), encoding="utf-8")
+    Path(path).write_text(render([RunView(probe_map=probe_map, title=title)]), encoding="utf-8")
     return Path(path)

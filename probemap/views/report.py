@@ -1,19 +1,18 @@
-"""One page that opens anywhere: maps that can be asked.
+"""The HTML report: one self-contained page that opens without a server or a network.
 
-Everything is computed here; the page's scripts only show it.  Texts travel as JSON and become text nodes, never markup;
-the page's content-security policy allows its own scripts, by their hashes, and no request.
+All values are computed here; the scripts of the page only display them.  Texts travel as JSON and become text nodes,
+never markup.  The content security policy of the page allows its own scripts, by their hashes, and no request.
 """
 
 import base64
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,88 +21,120 @@ from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import VALUES, Measured, measure, subtract
 from probemap.records import Answer, Example, Judgement, MapError
 from probemap.tables import PairMatrix, Table, compact
-from probemap.views.diagnostics import FALSE_ALARMS, HEAPS, portraits, probabilities
+from probemap.views.diagnostics import (
+    FALSE_POSITIVE_RATES,
+    HISTOGRAM_EDGES,
+    CellDiagnostics,
+    cell_diagnostics,
+    probabilities,
+)
 from probemap.views.printable import printable
 from probemap.views.words import describe
 
-MOST_ANSWERS = 1000
-"""That a page lists of one run."""
-MOST_SCORES = 1_000_000
-"""Answers × cells that a page holds of one run: 2 MB."""
-MOST_CHARACTERS = 4000
-"""Of one text; what is left out of its middle is counted."""
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
-MOST_ACCEPTED = 20
-"""Accepted answers that are written out."""
+MAX_ANSWERS = 1000
+"""Most answers of one run that a page lists."""
+MAX_PROBABILITIES = 1_000_000
+"""Most probabilities (answers × cells) of one run that a page contains: 2 MB."""
+MAX_CHARACTERS = 4000
+"""Longest text; the middle of a longer text is left out."""
+MAX_ACCEPTED = 20
+"""Most accepted answers of one question that a page lists."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-"""Plotly writes styles, and turns a picture into PNG by way of an image."""
+"""Plotly writes inline styles, and converts a figure to PNG through an image."""
+
+_SCRIPTS = ("plotly-cartesian.min", "charts", "answers", "studies", "page")
 
 _MISSING = 65535
-"""For a probability; others are multiples of 1 / 65534."""
+"""Code of a missing probability; all others are multiples of 1 / 65534."""
+
+_PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
+"""Where a piece of text is."""
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """One answer as the page shows it."""
+@dataclass(frozen=True, kw_only=True)
+class AnswerView:
+    """One answer as the page lists it."""
 
     example: Example
     answer: Answer
     judgement: Judgement
     tokens: npt.NDArray[Any]
-    """(n_positions,): the index into `answer.token_ids` of each of the map's positions, -1 where it is missing."""
+    """(n_positions,), int: the index into `answer.token_ids` of each position of the map, -1 where it is missing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
-    """The result of a study, as the page shows it."""
+    """The result of a study as the page shows it."""
 
     table: Table
     matrix: PairMatrix | None = None
     """The values of a generalisation table, shown as a matrix above the table."""
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """What a report shows of one run."""
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """One run as the page shows it."""
 
     probe_map: CellMap
     title: str = "map"
-    leaves: Sequence[Leaf] = ()
-    """Of the map's answers, in its order; empty: the page lists none."""
-    made_by: dict[str, str] = field(default_factory=dict)
-    """What made it, as shown: model, revision, seed, versions."""
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Why answers are not in the map, or in some columns only -> how many."""
+    answers: Sequence[AnswerView] = ()
+    """The answers of the map, in its order; empty for a page without a list of answers."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """Name -> value: model, revision, seed, versions, …."""
+    excluded: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of answers that are not in the map, or not in all its columns."""
     studies: Sequence[Study] = ()
-    """What else the run was asked."""
     note: str = ""
-    """What a reader must know first, e.g. that verdicts have changed since."""
+    """A warning shown at the top, for example that verdicts have changed since the map was fitted."""
 
 
-def render(sheets: Sequence[Sheet]) -> str:
-    """A self-contained HTML page.
+def render(runs: Sequence[RunView]) -> str:
+    """Render runs as one self-contained HTML page.
+
+    Parameters
+    ----------
+    runs : sequence of RunView
+        The page shows one run at a time and can compare it with any other.
+
+    Returns
+    -------
+    str
+        HTML.
 
     Raises
     ------
-    MapError: no sheet.
+    MapError
+        The sequence is empty.
     """
-    if not sheets:
-        raise MapError("a report of nothing was asked for", "give at least one run")
+    if not runs:
+        raise MapError("a report needs at least one run, got none", "name a run")
+    scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=" and ".join(_visible(run.title) for run in runs),
+            style=_asset("page.css"),
+            scripts=scripts,
+            policy=f"{_POLICY}; script-src {' '.join(_hash(script) for script in scripts)}",
+            content=_content(runs),
+            version=version("probemap"),
+        )
+    )
+
+
+def environment() -> "Environment":
+    """Return the Jinja environment of the page, with JSON compact, in the given order, and without NaN."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    scripts = [_asset(f"{name}.js") for name in ("plotly-cartesian.min", "charts", "answers", "studies", "page")]
-    environment = Environment(
-        loader=PackageLoader("probemap.views", "page"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("page.html").render(
-        title=" and ".join(_visible(sheet.title) for sheet in sheets),
-        style=_asset("page.css"),
-        scripts=scripts,
-        policy=f"{_POLICY}; script-src {' '.join(_hash(script) for script in scripts)}",
-        content=_embedded(_content(sheets)),
-        version=version("probemap"),
-    )
+    loader = PackageLoader("probemap.views", "page")
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    jinja.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "sort_keys": False}
+    return jinja
 
 
 def _asset(name: str) -> str:
@@ -114,13 +145,8 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _embedded(content: Any) -> str:
-    """JSON that ends no script element, whatever it holds."""
-    text = json.dumps(content, allow_nan=False, separators=(",", ":"))  # non-ASCII characters are escaped
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _content(sheets: Sequence[Sheet]) -> dict[str, Any]:
+def _content(runs: Sequence[RunView]) -> dict[str, Any]:
+    """Return everything that the scripts of the page display."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -128,86 +154,86 @@ def _content(sheets: Sequence[Sheet]) -> dict[str, Any]:
         return [to_hex(colormaps[name](x)) for x in np.linspace(0, 1, 33)]
 
     return {
-        "runs": [_run(sheet) for sheet in sheets],
+        "runs": [_run(run) for run in runs],
         "differences": [
-            {"one": i, "other": j, **_grid(subtract(one.probe_map, other.probe_map))}
-            for i, one in enumerate(sheets)
-            for j, other in enumerate(sheets)
-            if i < j and _comparable(one.probe_map, other.probe_map)
+            {"first": i, "second": j, **_grid(subtract(first.probe_map, second.probe_map))}
+            for i, first in enumerate(runs)
+            for j, second in enumerate(runs)
+            if i < j and _share_cells(first.probe_map, second.probe_map)
         ],
-        "falseAlarms": _rounded(FALSE_ALARMS),
-        "heaps": _rounded(HEAPS),
-        "scales": {"plain": colours("Blues"), "signed": colours("PuOr")},
+        "falsePositiveRates": _rounded(FALSE_POSITIVE_RATES),
+        "histogramEdges": _rounded(HISTOGRAM_EDGES),
+        "scales": {"sequential": colours("Blues"), "diverging": colours("PuOr")},
         "missing": _MISSING,
     }
 
 
-def _comparable(one: CellMap, other: CellMap) -> bool:
-    return bool(set(one.layers) & set(other.layers) and set(one.positions) & set(other.positions))
+def _share_cells(first: CellMap, second: CellMap) -> bool:
+    return bool(set(first.layers) & set(second.layers) and set(first.positions) & set(second.positions))
 
 
-def _run(sheet: Sheet) -> dict[str, Any]:
-    probe_map, data = sheet.probe_map, sheet.probe_map.data
-    described = describe(probe_map)
-    honest = probe_map.nested_best()
+def _run(run: RunView) -> dict[str, Any]:
+    probe_map, data = run.probe_map, run.probe_map.data
+    nested = probe_map.nested_best()
+    layers, positions = probe_map.layers, probe_map.positions
     return {
-        "title": _visible(sheet.title),
-        "layers": probe_map.layers,
-        "positions": probe_map.positions,
+        "title": _visible(run.title),
+        "layers": layers,
+        "positions": positions,
         "n": data["n"].values.tolist(),
-        "nRight": data["n_right"].values.tolist(),
         "counts": {name: int(data.attrs.get(name, 0)) for name in ("answers", "decided", "right", "held_out")},
-        "notes": [_visible(text) for text in (str(data.attrs.get("protocol", "")), sheet.note) if text],
-        # Only the default probe's scores are log-odds.
-        "areOdds": not data.attrs.get("probe"),
+        "notes": [_visible(text) for text in (str(data.attrs.get("protocol", "")), run.note) if text],
+        # Only the scores of the default probe are log-odds.
+        "hasLogOdds": not data.attrs.get("probe"),
         "values": _values(probe_map),
-        "best": _cell(probe_map, [(c.layer, c.position) for c in probe_map.best()]),
-        "equal": np.argwhere(probe_map.confidence_set().values).tolist(),
-        "honest": None if honest is None else _rounded([honest.auc, honest.low, honest.high]),
-        "portraits": [
-            [None if p is None else [_rounded(p.roc), _rounded(p.reliability), p.heaps.tolist()] for p in row]
-            for row in portraits(probe_map)
-        ],
-        "observations": [_visible(observation.text) for observation in described.observations],
-        "madeBy": {_visible(k): _visible(v) for k, v in sheet.made_by.items()},
-        "dropped": {_visible(k): n for k, n in sheet.dropped.items()},
-        "studies": [_study(study) for study in sheet.studies],
-        "answers": _answers(sheet),
+        "best": [[layers.index(cell.layer), positions.index(cell.position)] for cell in probe_map.best()],
+        "confidenceSet": np.argwhere(probe_map.confidence_set().values).tolist(),
+        "nested": None if nested is None else _rounded([nested.auc, nested.low, nested.high]),
+        "diagnostics": [[_diagnostics(cell) for cell in row] for row in cell_diagnostics(probe_map)],
+        "observations": [_visible(observation.text) for observation in describe(probe_map).observations],
+        "provenance": {_visible(name): _visible(value) for name, value in run.provenance.items()},
+        "excluded": {_visible(reason): n for reason, n in run.excluded.items()},
+        "studies": [_study(study) for study in run.studies],
+        "answers": _answers(run),
+    }
+
+
+def _diagnostics(cell: CellDiagnostics | None) -> dict[str, Any] | None:
+    if cell is None:
+        return None
+    return {
+        "roc": _rounded(cell.roc),
+        "reliability": _rounded(cell.reliability),
+        "histogram": cell.histogram.tolist(),
     }
 
 
 def _study(study: Study) -> dict[str, Any]:
-    table = study.table
-    columns, rows = compact(table)
+    columns, rows = compact(study.table)
     return {
-        "title": _visible(table.title),
+        "title": _visible(study.table.title),
         "columns": [_visible(name) for name in columns],
         "rows": [[_visible(value) for value in row] for row in rows],
-        "words": [_visible(line) for line in table.words],
+        "words": [_visible(sentence) for sentence in study.table.words],
         "matrix": _matrix(study.matrix) if study.matrix else None,
     }
 
 
 def _matrix(matrix: PairMatrix) -> dict[str, Any]:
-    auc, low, high = matrix.auc
     texts = [
-        ["–" if math.isnan(a) else f"{a:.2f} [{b:.2f}, {c:.2f}]" for a, b, c in zip(*row, strict=True)]
-        for row in zip(auc.tolist(), low.tolist(), high.tolist(), strict=True)
+        ["–" if math.isnan(auc) else f"{auc:.2f} [{low:.2f}, {high:.2f}]" for auc, low, high in zip(*row, strict=True)]
+        for row in zip(*matrix.auc.tolist(), strict=True)
     ]
     return {"names": [_visible(name) for name in matrix.names], "folded": _rounded(matrix.folded[0]), "texts": texts}
 
 
 def _values(probe_map: CellMap) -> dict[str, Any]:
-    """Every value that the map holds."""
-    made = {}
+    """Return the grids of all values that the map contains."""
+    grids = {}
     for name in VALUES:
         with suppress(MapError):
-            made[name] = _grid(measure(probe_map, name))
-    return made
-
-
-def _cell(probe_map: CellMap, cells: Sequence[tuple[int, str]]) -> list[list[int]]:
-    return [[probe_map.layers.index(layer), probe_map.positions.index(position)] for layer, position in cells]
+            grids[name] = _grid(measure(probe_map, name))
+    return grids
 
 
 def _grid(measured: Measured) -> dict[str, Any]:
@@ -224,76 +250,80 @@ def _grid(measured: Measured) -> dict[str, Any]:
 
 
 def _rounded(values: Any) -> Any:
-    """Numbers to five significant digits, nested as the array is; None for NaN."""
+    """Return numbers with five significant digits, nested as the array is; None for NaN."""
     if isinstance(values, float):
         return None if math.isnan(values) else float(f"{values:.5g}")
-    return [_rounded(one) for one in np.asarray(values, np.float64).tolist()]
+    return [_rounded(value) for value in np.asarray(values, np.float64).tolist()]
 
 
-def _answers(sheet: Sheet) -> dict[str, Any]:
-    """The answers that are listed, by a stated rule, and every cell's probability for each."""
-    chances = probabilities(sheet.probe_map)
-    most = max(1, min(MOST_ANSWERS, MOST_SCORES // math.prod(chances.shape[1:])))
-    drawn = np.arange(len(sheet.leaves))
-    if len(drawn) > most:
-        drawn = np.sort(np.random.default_rng(0).permutation(len(drawn))[:most])
-    cut = (
-        ""
-        if len(drawn) == len(sheet.leaves)
-        else f"{len(drawn)} of {len(sheet.leaves)} answers are listed, drawn at random."
-    )
-    steps = np.where(np.isnan(chances), _MISSING, np.rint(np.nan_to_num(chances) * (_MISSING - 1))).astype("<u2")
+def _answers(run: RunView) -> dict[str, Any]:
+    """Return the listed answers, and the probability of each answer by the probe of each cell as 16-bit codes."""
+    p = probabilities(run.probe_map)
+    limit = max(1, min(MAX_ANSWERS, MAX_PROBABILITIES // math.prod(p.shape[1:])))
+    n_answers = len(run.answers)
+    rows, rule = np.arange(n_answers), ""
+    if n_answers > limit:
+        rows = np.sort(np.random.default_rng(0).permutation(n_answers)[:limit])
+        rule = f"{limit} of {n_answers} answers are listed, drawn at random."
+    codes = np.where(np.isnan(p), _MISSING, np.rint(np.nan_to_num(p) * (_MISSING - 1))).astype("<u2")
     return {
-        "rule": cut,
-        "rows": [_leaf(sheet.leaves[i]) for i in drawn.tolist()],
-        "chances": base64.b64encode(steps[drawn].tobytes()).decode() if len(drawn) else "",
+        "rule": rule,
+        "rows": [_answer(run.answers[i]) for i in rows.tolist()],
+        "probabilities": base64.b64encode(codes[rows].tobytes()).decode() if len(rows) else "",
     }
 
 
-def _leaf(leaf: Leaf) -> dict[str, Any]:
-    answer, verdict = leaf.answer.final, leaf.judgement.verdict
+def _answer(view: AnswerView) -> dict[str, Any]:
+    example, verdict = view.example, view.judgement.verdict
     return {
-        "id": _visible(leaf.example.id),
-        "question": _visible(leaf.example.question),
-        "context": _visible(leaf.example.context),
-        "accepted": [_visible(one) for one in leaf.example.answers[:MOST_ACCEPTED]],
-        "more": max(0, len(leaf.example.answers) - MOST_ACCEPTED),
-        "choices": [_visible(one) for one in leaf.example.choices],
+        "id": _visible(example.id),
+        "question": _visible(example.question),
+        "context": _visible(example.context),
+        "accepted": [_visible(text) for text in example.answers[:MAX_ACCEPTED]],
+        "acceptedLeftOut": max(0, len(example.answers) - MAX_ACCEPTED),
+        "choices": [_visible(text) for text in example.choices],
         "correct": verdict.correct,
         "reason": _visible(verdict.reason),
-        "place": _visible(leaf.judgement.no_span),
-        "pieces": _pieces(answer, leaf.judgement, leaf.tokens),
+        "noSpan": _visible(view.judgement.no_span),
+        "pieces": _pieces(view.answer.final, view.judgement, view.tokens),
     }
 
 
 def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> list[list[Any]]:
-    """[text, columns, part] of the answer in order: a probed token alone, all tokens between two probed ones together.
+    """Split an answer into pieces: each probed token alone, all tokens between two probed tokens together.
 
-    Part is 0 in the prompt, 1 in the answer, 2 in the exact answer.
+    Returns
+    -------
+    list of [text, columns, location]
+        In order of the text.  Columns are the positions of the map that the token has.  Location is 0 in the prompt, 1
+        in the answer, 2 in the exact answer.
     """
-    columns: dict[int, list[int]] = {}
+    columns_of: dict[int, list[int]] = {}
     for column, index in enumerate(tokens.tolist()):
         if index >= 0:
-            columns.setdefault(index, []).append(column)
-    made: list[list[Any]] = []
-    for index in sorted(i for i in columns if i < answer.n_prompt):
+            columns_of.setdefault(index, []).append(column)
+    pieces: list[list[Any]] = []
+    for index in sorted(i for i in columns_of if i < answer.n_prompt):
         start, stop = answer.offsets[index]
-        made.append([_visible(answer.prompt[start:stop]), columns[index], 0])
+        pieces.append([_visible(answer.prompt[start:stop]), columns_of[index], _PROMPT])
     span = judgement.span
     for index, text in enumerate(answer.token_texts, answer.n_prompt):
         start, stop = answer.offsets[index]
-        mine, part = columns.get(index, []), 2 if span and span.start <= index < span.stop else 1
-        if not mine and made and not made[-1][1] and made[-1][2] == part:
-            made[-1][0] += text
+        columns = columns_of.get(index, [])
+        location = _EXACT_ANSWER if span and span.start <= index < span.stop else _ANSWER
+        if columns:
+            # A token without characters ends the answer.  A token without a character of its own gets a ditto mark.
+            pieces.append([text or ("⟨end⟩" if start == stop else "〃"), columns, location])
+        elif pieces and not pieces[-1][1] and pieces[-1][2] == location:
+            pieces[-1][0] += text
         else:
-            # A token without characters ended the answer; one that shares a character shows a ditto mark.
-            made.append([text or ("⟨end⟩" if start == stop else "〃") if mine else text, mine, part])
-    return [[_visible(text) if part else text, mine, part] for text, mine, part in made]
+            pieces.append([text, columns, location])
+    return [[_visible(text) if location else text, columns, location] for text, columns, location in pieces]
 
 
 def _visible(text: str) -> str:
-    """Text with control characters and direction marks written as escapes, and its middle left out if it is long."""
-    if len(text) > MOST_CHARACTERS:
-        half = MOST_CHARACTERS // 2
+    """Escape control characters and direction marks, and leave out the middle of a long text; line breaks stay."""
+    if len(text) > MAX_CHARACTERS:
+        half = MAX_CHARACTERS // 2
         text = f"{text[:half]} [… {len(text) - 2 * half} characters left out …] {text[-half:]}"
     return "\n".join(printable(line) for line in text.split("\n"))

@@ -15,7 +15,7 @@ from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.maps.probe_map import ProbeMap
-    from probemap.views.report import Sheet, Study
+    from probemap.views.report import RunView, Study
 
 STUDIES: tuple[Step[BaselinesOptions, object], ...] = (BASELINES, ERRORS, CHOOSE, TRANSFER)  # type: ignore[assignment]
 """In the order of the page."""
@@ -53,15 +53,15 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
         raise DataError(f"{out} does not end in .html", "name the page report.html, for example")
     if len(runs) > 1 and out is None:
         raise DataError("a page of several runs needs a file name", "for example --out report.html")
-    sheets = []
+    views = []
     for number, run in enumerate(runs, start=1):
-        sheets.append(sheet(run, logger))
+        views.append(run_view(run, logger))
         logger.progress("runs", number, len(runs))
-    counts = Counter(item.title for item in sheets)
+    counts = Counter(view.title for view in views)
     for k, run in enumerate(runs):
-        if counts[sheets[k].title] > 1:  # the titles of the maps do not distinguish them
-            sheets[k] = replace(sheets[k], title=f"{sheets[k].title} ({run.path.name})")
-    page = render(sheets)
+        if counts[views[k].title] > 1:  # the titles of the maps do not distinguish them
+            views[k] = replace(views[k], title=f"{views[k].title} ({run.path.name})")
+    page = render(views)
     if out is None:
         runs[0].write("report.html", page)
     else:
@@ -71,12 +71,12 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
     return out or runs[0].path / "report.html"
 
 
-def sheet(run: Run, logger: Logger = SILENT) -> "Sheet":
+def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
     """Return the content of a page about one run.
 
     The texts of the answers are included only if the map was made from the present answers.
     """
-    from probemap.views.report import Leaf, Sheet
+    from probemap.views.report import AnswerView, RunView
 
     problems: list[str] = []
     probe_map = run.read_map(problems.append)
@@ -90,21 +90,24 @@ def sheet(run: Run, logger: Logger = SILENT) -> "Sheet":
     rows = [row_of[str(name)] for name in probe_map.data["answer"].values if str(name) in row_of]
     tokens = graded.token_indices(probe_map.positions)
     examples, answers, judgements = graded.task.examples, graded.answers, graded.judgements
-    leaves = [Leaf(examples[row], answers[row], judgements[row], tokens[row]) for row in rows]
-    if len(leaves) != probe_map.data.sizes["answer"]:
+    views = [
+        AnswerView(example=examples[row], answer=answers[row], judgement=judgements[row], tokens=tokens[row])
+        for row in rows
+    ]
+    if len(views) != probe_map.data.sizes["answer"]:
         problems.append("the map was made from other answers than the directory holds now")
     for text in problems:
         logger.log(text)
     note = f"{problems[0].splitlines()[0]}: this page lists no answers." if problems else ""
     studies = [study for step in STUDIES if (study := _study(run, step, logger))]
-    return Sheet(
-        probe_map,
-        _title(probe_map),
-        [] if problems else leaves,
-        _provenance(run, graded, probe_map),
-        _excluded(judgements),
-        studies,
-        note,
+    return RunView(
+        probe_map=probe_map,
+        title=_title(probe_map),
+        answers=[] if problems else views,
+        provenance=_provenance(run, graded, probe_map),
+        excluded=_excluded(judgements),
+        studies=studies,
+        note=note,
     )
 
 
@@ -122,7 +125,8 @@ def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> "S
         if changed := [name for name, content in local.items() if _hash(run, name) != content]:
             raise RunError(f"{' and '.join(changed)} changed since the study was made")
         table = run.read_table(step.name)
-        return Study(table, matrix_of(pairs_of(table)) if step.name == TRANSFER.name else None)
+        matrix = matrix_of(pairs_of(table)) if step.name == TRANSFER.name else None
+        return Study(table=table, matrix=matrix)
     except (RunError, StoreError) as error:  # the rest of the page does not need the study
         logger.log(f"the page does not show {step.name}: {error.problem}")
         return None

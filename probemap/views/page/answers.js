@@ -1,5 +1,5 @@
 "use strict";
-// The list of answers and one answer opened.  Texts become text nodes, never markup.
+// The list of answers, and the details of an answer.  Texts become text nodes, never markup.
 
 const element = (name, attributes = {}, ...children) => {
   const node = document.createElement(name);
@@ -10,99 +10,106 @@ const element = (name, attributes = {}, ...children) => {
 
 const answers = (() => {
   const PAGE = 50;
-  const SURE = 0.8;
+  const CONFIDENT = 0.8;
+  const [PROMPT, EXACT_ANSWER] = [0, 2]; // where a piece of text is; 1 is the answer
 
-  // Probabilities of one run, 16 bits each: of answer k in the cell [i, j]; null where the position is missing.
-  const chancesOf = (run, missing) => {
-    const bytes = Uint8Array.from(atob(run.answers.chances), (character) => character.charCodeAt(0));
+  const verdictOf = (answer) => (answer.correct ? "correct" : "incorrect");
+
+  // Decodes the probabilities of a run, 16 bits each: (answer k, layer i, position j) -> probability, or null where the
+  // position is missing.
+  const decoder = (run, missing) => {
+    const bytes = Uint8Array.from(atob(run.answers.probabilities), (character) => character.charCodeAt(0));
     const view = new DataView(bytes.buffer);
-    const [rows, columns] = [run.layers.length, run.positions.length];
+    const [nLayers, nPositions] = [run.layers.length, run.positions.length];
     return (k, i, j) => {
-      const step = view.getUint16(2 * ((k * rows + i) * columns + j), true);
-      return step === missing ? null : step / (missing - 1);
+      const code = view.getUint16(2 * ((k * nLayers + i) * nPositions + j), true);
+      return code === missing ? null : code / (missing - 1);
     };
   };
 
-  const tint = (node, chance) => {
-    if (chance === null) return;
-    const share = Math.round(Math.abs(chance - 0.5) * 80);
-    node.style.background = `color-mix(in srgb, var(--${chance >= 0.5 ? "right" : "wrong"}) ${share}%, var(--paper))`;
+  const tint = (node, probability) => {
+    if (probability === null) return;
+    const percent = Math.round(Math.abs(probability - 0.5) * 80);
+    node.style.background = `color-mix(in srgb, var(--${probability >= 0.5 ? "correct" : "incorrect"}) ${percent}%, var(--paper))`;
   };
 
-  // A token with the names of its positions below it, each with its own probe's probability; the tint is that of the
-  // chosen position if the token has it.
-  const token = (run, k, [layer, chosen], chance, [word, columns, part]) => {
-    if (!columns.length) return element("span", { class: part === 2 ? "exact" : part ? "" : "plain", dir: "auto" }, word);
-    const shown = element("span", { class: part === 2 ? "word exact" : "word", dir: "auto" }, word);
-    tint(shown, chance(k, layer, columns.includes(chosen) ? chosen : columns[0]));
-    const node = element("span", { class: "token" }, shown);
+  // A token with the names of its positions below it, each with the probability by its own probe.  The tint is that of
+  // the selected position if the token has it.
+  const token = (run, k, [layer, selected], probability, [text, columns, location]) => {
+    const isExact = location === EXACT_ANSWER;
+    if (!columns.length) return element("span", { class: isExact ? "exact" : location === PROMPT ? "muted" : "", dir: "auto" }, text);
+    const word = element("span", { class: isExact ? "word exact" : "word", dir: "auto" }, text);
+    tint(word, probability(k, layer, columns.includes(selected) ? selected : columns[0]));
+    const node = element("span", { class: "token" }, word);
     for (const column of columns) {
-      const value = chance(k, layer, column);
+      const value = probability(k, layer, column);
       node.append(element("span", { class: "name" }, `${run.positions[column]} ${value === null ? "–" : value.toFixed(2)}`));
     }
     return node;
   };
 
-  const leaf = (run, row, k, cell, chance) => {
-    const before = row.pieces.filter((piece) => piece[2] === 0);
-    const said = row.pieces.filter((piece) => piece[2] !== 0);
-    const node = element("div", { class: "leaf" });
+  const details = (run, answer, k, cell, probability) => {
+    const node = element("div", { class: "details" });
     const line = (name, text) => node.append(element("p", {}, element("b", {}, `${name} `), element("bdi", { dir: "auto" }, text)));
-    if (row.context) line("Context", row.context);
-    line("Question", row.question);
-    if (row.choices.length) line("Choices", row.choices.join("; "));
-    line("Accepted", row.accepted.join("; ") + (row.more ? `; and ${row.more} more` : ""));
-    line("Verdict", `${row.correct ? "right" : "wrong"}${row.reason ? `: ${row.reason}` : ""}${row.place ? ` (${row.place})` : ""}`);
-    const box = element("div", { class: "said" });
-    for (const piece of before) box.append(token(run, k, cell, chance, piece), element("span", { class: "plain" }, " … "));
-    for (const piece of said) box.append(token(run, k, cell, chance, piece));
+    if (answer.context) line("Context", answer.context);
+    line("Question", answer.question);
+    if (answer.choices.length) line("Choices", answer.choices.join("; "));
+    line("Accepted", answer.accepted.join("; ") + (answer.acceptedLeftOut ? `; and ${answer.acceptedLeftOut} more` : ""));
+    line("Verdict", `${verdictOf(answer)}${answer.reason ? `: ${answer.reason}` : ""}${answer.noSpan ? ` (${answer.noSpan})` : ""}`);
+    const box = element("div", { class: "text" });
+    for (const piece of answer.pieces) {
+      box.append(token(run, k, cell, probability, piece));
+      if (piece[2] === PROMPT) box.append(element("span", { class: "muted" }, " … "));
+    }
     node.append(box);
-    node.append(element("p", { class: "plain" }, `Below each probed token: its positions, and the probability of “right” that the probe of layer ${run.layers[cell[0]]} ` +
-      "gives there, out of fold. Tinted towards right or wrong. The exact answer is underlined."));
+    node.append(element("p", { class: "muted" }, "Below each probed token: its positions, and the out-of-fold probability that the answer is correct, by the " +
+      `probe of layer ${run.layers[cell[0]]} at that position. The tint shows the probability; the exact answer is underlined.`));
     return node;
   };
 
-  // What the model said, without the probed tokens of its prompt.
-  const textOf = (row) => row.pieces.filter((piece) => piece[2]).map((piece) => piece[0]).join("");
+  // The text of the answer, without the probed tokens of the prompt.
+  const textOf = (answer) => answer.pieces.filter((piece) => piece[2] !== PROMPT).map((piece) => piece[0]).join("");
 
-  const chosen = (run, chance, [i, j], filter, search, order) => {
-    const wanted = search.toLowerCase();
-    const keeps = (row, p) => {
-      if (filter === "right") return row.correct;
-      if (filter === "wrong") return !row.correct;
-      if (filter === "trusted") return !row.correct && p >= SURE;
-      if (filter === "doubted") return row.correct && p <= 1 - SURE;
-      if (filter === "mistakes") return row.correct ? p <= 1 - SURE : p >= SURE;
+  const select = (run, probability, [i, j], filter, search, order) => {
+    const query = search.toLowerCase();
+    const keeps = (answer, p) => {
+      if (filter === "correct") return answer.correct;
+      if (filter === "incorrect") return !answer.correct;
+      if (filter === "false-positives") return !answer.correct && p >= CONFIDENT;
+      if (filter === "false-negatives") return answer.correct && p <= 1 - CONFIDENT;
+      if (filter === "errors") return answer.correct ? p <= 1 - CONFIDENT : p >= CONFIDENT;
       return true;
     };
     return run.answers.rows
-      .map((row, k) => ({ row, k, p: chance(k, i, j) }))
-      .filter(({ row, p }) => p !== null && keeps(row, p) && (!wanted || `${row.id} ${row.question} ${textOf(row)}`.toLowerCase().includes(wanted)))
-      .sort((a, b) => (order === "up" ? a.p - b.p : b.p - a.p) || a.k - b.k);
+      .map((answer, k) => ({ answer, k, p: probability(k, i, j) }))
+      .filter(({ answer, p }) => p !== null && keeps(answer, p) && (!query || `${answer.id} ${answer.question} ${textOf(answer)}`.toLowerCase().includes(query)))
+      .sort((a, b) => (order === "ascending" ? a.p - b.p : b.p - a.p) || a.k - b.k);
   };
 
-  const item = (run, chance, cell, { row, k, p }) => {
-    const said = textOf(row).trim();
+  const item = (run, probability, cell, { answer, k, p }) => {
+    const text = textOf(answer).trim();
+    const verdict = verdictOf(answer);
     const button = element("button", { type: "button", "aria-expanded": "false" },
-      element("span", {}, p.toFixed(2)), element("span", { class: row.correct ? "right" : "wrong" }, row.correct ? "right" : "wrong"),
-      element("span", { class: "line" }, element("bdi", { dir: "auto" }, row.question), " → ", element("bdi", { dir: "auto" }, said || "(nothing)")));
+      element("span", {}, p.toFixed(2)), element("span", { class: verdict }, verdict),
+      element("span", { class: "line" }, element("bdi", { dir: "auto" }, answer.question), " → ", element("bdi", { dir: "auto" }, text || "(empty)")));
     const node = element("li", {}, button);
     button.addEventListener("click", () => {
-      const open = button.getAttribute("aria-expanded") === "true";
-      button.setAttribute("aria-expanded", String(!open));
-      if (open) node.lastChild.remove();
-      else node.append(leaf(run, row, k, cell, chance));
+      const isOpen = button.getAttribute("aria-expanded") === "true";
+      button.setAttribute("aria-expanded", String(!isOpen));
+      if (isOpen) node.lastChild.remove();
+      else node.append(details(run, answer, k, cell, probability));
     });
     return node;
   };
 
-  // Fills the list; `count` is how many are shown.
-  const show = (run, chance, cell, filter, search, order, count) => {
-    const found = chosen(run, chance, cell, filter, search, order);
-    document.getElementById("answers").replaceChildren(...found.slice(0, count).map((one) => item(run, chance, cell, one)));
-    document.getElementById("answers-count").textContent = found.length > count ? `${count} of ${found.length} answers` : `${found.length} answers`;
-    document.getElementById("more").hidden = found.length <= count;
+  // Fills the list with at most `limit` answers.
+  const show = (run, probability, cell, { filter, search, order, limit }) => {
+    const selected = select(run, probability, cell, filter, search, order);
+    document.getElementById("answers").replaceChildren(...selected.slice(0, limit).map((entry) => item(run, probability, cell, entry)));
+    const count = `${selected.length} answer${selected.length === 1 ? "" : "s"}`;
+    document.getElementById("answers-count").textContent = selected.length > limit ? `${limit} of ${count}` : count;
+    document.getElementById("more").hidden = selected.length <= limit;
   };
 
-  return { PAGE, chancesOf, show };
+  return { PAGE, decoder, show };
 })();
