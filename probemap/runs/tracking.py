@@ -1,4 +1,8 @@
-"""A run's numbers, pictures and page handed to whatever keeps experiments: MLflow, Weights & Biases, or Trackio."""
+"""Numbers, figures and the report of a run, logged to MLflow, Weights & Biases, or Trackio.
+
+`accelerate.tracking` also wraps these libraries.  It is not used: it has no common call for files, which need the API of
+each library anyway, and it initialises the distributed state of torch in a process that only sends a few numbers.
+"""
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -12,65 +16,60 @@ from probemap.runs.steps.report import report
 
 PROJECT = "probemap"
 
-TRACKERS = ("mlflow", "wandb", "trackio")
-
 
 def track(run: Run, tracker: str) -> None:
-    """Hand over the run's numbers and facts, ``map.csv``, the pictures, and ``report.html``, which is made for it;
-    Trackio, which keeps no files, is handed the numbers and the map's picture.
+    """Log a run: its options, the numbers of the map, ``map.csv``, the figures, and ``report.html``, which is written.
 
-    Where it goes is the tracker's own business (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``, …).
+    Trackio stores no files; it receives the numbers and the figure of the map.  The destination is set by the tracker's
+    own configuration (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``, …).
 
     Parameters
     ----------
-    tracker: one of `TRACKERS`.
+    run : Run
+        A run with a map.
+    tracker : str
+        ``mlflow``, ``wandb`` or ``trackio``.
 
     Raises
     ------
-    RunError: it is not installed, or refuses; the run folder stays as it is.
+    RunError
+        If the tracker is not installed, or fails; the run directory stays as it is.
     """
     check_tracker(tracker)
     report([run])
     probe_map = run.read_map()
     files = [name for name in ("map.csv", "map.png", "map.svg", "report.html") if (run.path / name).is_file()]
     try:
-        _HAND_OVER[tracker](run, _facts(run, probe_map), _numbers(probe_map), files)
-    except Exception as error:  # each raises kinds of its own, of networks, keys and disks
+        _LOGGERS[tracker](run, _parameters(run, probe_map), _numbers(probe_map), files)
+    except Exception as error:  # trackers raise errors of their own, of networks, keys and disks
         raise RunError(
-            f"{tracker} refused: {type(error).__name__} {redacted_message(error) if str(error) else ''}",
-            f"the run is whole in {run.path}; mend it and `probemap run` hands it over again",
+            f"{tracker} failed: {type(error).__name__} {redacted_message(error) if str(error) else ''}",
+            f"the run in {run.path} is complete; correct the problem, and `probemap run` logs it again",
         ) from None
 
 
 def check_tracker(tracker: str) -> None:
-    """Refuse a tracker that is not there, before hours of work.
-
-    Raises
-    ------
-    RunError: not installed.
-    """
+    """Raise RunError if the tracker is not installed, before hours of work."""
     if find_spec(tracker) is None:
-        raise RunError(f"{tracker} is not installed", f"`pip install {tracker}`, or leave --log out")
+        raise RunError(f"{tracker} is not installed", f"`pip install {tracker}`, or omit --log")
 
 
-def _facts(run: Run, probe_map: ProbeMap) -> dict[str, str]:
-    """What made the map, as flat names."""
-    made = {
+def _parameters(run: Run, probe_map: ProbeMap) -> dict[str, str]:
+    """Return the options of all steps and the provenance of the map, as flat names."""
+    options = {
         f"{step}.{name}": str(value)
         for step, entry in run.run_json()["steps"].items()
         for name, value in entry["options"].items()
     }
     attrs = probe_map.data.attrs
-    return {
-        **made,
-        **{name: str(attrs[name]) for name in ("model", "revision", "task", "site", "locator") if name in attrs},
-    }
+    names = ("model", "revision", "task", "site", "locator")
+    return options | {name: str(attrs[name]) for name in names if name in attrs}
 
 
 def _numbers(probe_map: ProbeMap) -> dict[str, float]:
     attrs = probe_map.data.attrs
     (best,) = probe_map.best()
-    made = {
+    numbers = {
         "answers": attrs["answers"],
         "decided": attrs["decided"],
         "right": attrs["right"],
@@ -83,45 +82,45 @@ def _numbers(probe_map: ProbeMap) -> dict[str, float]:
         "cells.may_be_best": int(probe_map.confidence_set().sum()),
     }
     if honest := probe_map.nested_best():
-        made |= {
+        numbers |= {
             "auc.best_judged_apart": honest.auc,
             "auc.best_judged_apart.low": honest.low,
             "auc.best_judged_apart.high": honest.high,
         }
-    return {name: float(value) for name, value in made.items()}
+    return {name: float(value) for name, value in numbers.items()}
 
 
-def _to_mlflow(run: Run, facts: Mapping[str, str], numbers: Mapping[str, float], files: list[str]) -> None:
+def _to_mlflow(run: Run, parameters: Mapping[str, str], numbers: Mapping[str, float], files: list[str]) -> None:
     import mlflow
 
     mlflow.set_experiment(PROJECT)
     with mlflow.start_run(run_name=run.path.name):
-        mlflow.log_params(facts)
+        mlflow.log_params(parameters)
         mlflow.log_metrics(numbers)
         for name in files:
             mlflow.log_artifact(str(run.path / name))
 
 
-def _to_wandb(run: Run, facts: Mapping[str, str], numbers: Mapping[str, float], files: list[str]) -> None:
+def _to_wandb(run: Run, parameters: Mapping[str, str], numbers: Mapping[str, float], files: list[str]) -> None:
     import wandb
 
-    with wandb.init(project=PROJECT, name=run.path.name, config=dict(facts)) as made:
-        made.log({**numbers, "map": wandb.Image(str(run.path / "map.png"))})
+    with wandb.init(project=PROJECT, name=run.path.name, config=dict(parameters)) as session:
+        session.log({**numbers, "map": wandb.Image(str(run.path / "map.png"))})
         artifact = wandb.Artifact("map", type="map")
         for name in files:
             artifact.add_file(str(run.path / name))
-        made.log_artifact(artifact)
+        session.log_artifact(artifact)
 
 
-def _to_trackio(run: Run, facts: Mapping[str, str], numbers: Mapping[str, float], files: list[str]) -> None:
+def _to_trackio(run: Run, parameters: Mapping[str, str], numbers: Mapping[str, float], files: list[str]) -> None:
     import trackio
 
-    trackio.init(project=PROJECT, name=run.path.name, config=dict(facts))
+    trackio.init(project=PROJECT, name=run.path.name, config=dict(parameters))
     trackio.log({**numbers, "map": trackio.Image(str(run.path / "map.png"))})
     trackio.finish()
 
 
-_HAND_OVER: dict[str, Callable[[Run, Mapping[str, str], Mapping[str, float], list[str]], Any]] = {
+_LOGGERS: dict[str, Callable[[Run, Mapping[str, str], Mapping[str, float], list[str]], Any]] = {
     "mlflow": _to_mlflow,
     "wandb": _to_wandb,
     "trackio": _to_trackio,
