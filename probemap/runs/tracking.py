@@ -1,7 +1,7 @@
 """Numbers, figures and the report of a run, logged to MLflow, Weights & Biases, or Trackio.
 
-`accelerate.tracking` also wraps these libraries.  It is not used: it has no common call for files, which need the API of
-each library anyway, and it initialises the distributed state of torch in a process that only sends a few numbers.
+`accelerate.tracking` also wraps these libraries.  It is not used: it has no common call for files, which need the API
+of each library anyway, and it initialises the distributed state of torch in a process that only sends a few numbers.
 """
 
 from collections.abc import Callable, Mapping
