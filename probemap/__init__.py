@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a test compares the two
     from probemap.activations.capture import Activations as Activations
     from probemap.activations.capture import capture as capture
+    from probemap.activations.hooks import HookPoint as HookPoint
+    from probemap.activations.hooks import Site as Site
     from probemap.activations.store import ActivationStore as ActivationStore
     from probemap.detectors.detector import Detector as Detector
     from probemap.detectors.fit import fit_detector as fit_detector
@@ -25,10 +27,13 @@ if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a te
     from probemap.grading.llm import llm_locator as llm_locator
     from probemap.grading.locate import locate as locate
     from probemap.grading.rules import grade as grade
+    from probemap.logger import Logger as Logger
     from probemap.maps.fit import fit_map as fit_map
     from probemap.maps.gain import with_baselines as with_baselines
     from probemap.maps.probe_map import ProbeMap as ProbeMap
-    from probemap.models.generate import generate_answers as generate_answers
+    from probemap.models.ask import ask as ask
+    from probemap.models.loading import Endpoint as Endpoint
+    from probemap.models.model import Model as Model
     from probemap.models.model import load_model as load_model
     from probemap.positions import POSITIONS as POSITIONS
     from probemap.positions import Position as Position
@@ -42,9 +47,15 @@ if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a te
     from probemap.records import Span as Span
     from probemap.records import Task as Task
     from probemap.records import Verdict as Verdict
+    from probemap.runs.definitions import STEPS as STEPS
+    from probemap.runs.execution import run_step as run_step
+    from probemap.runs.pipeline import run_all as run_all
+    from probemap.runs.plan import Context as Context
+    from probemap.runs.run import Run as Run
     from probemap.tasks.builtin import TASKS as TASKS
     from probemap.tasks.loading import load_task as load_task
     from probemap.views.curves import plot_curves as plot_curves
+    from probemap.views.heatmap import MapDisplay as MapDisplay
     from probemap.views.heatmap import plot_difference as plot_difference
     from probemap.views.heatmap import plot_map as plot_map
     from probemap.views.heatmap import plot_maps as plot_maps
@@ -69,15 +80,19 @@ _MODULE_OF = {
     "TASKS": "tasks.builtin",
     "load_task": "tasks.loading",
     "load_model": "models.model",
+    "Model": "models.model",
     "Endpoint": "models.loading",
     "ask": "models.ask",
     "ActivationStore": "activations.store",
     "Activations": "activations.capture",
+    "Site": "activations.hooks",
+    "HookPoint": "activations.hooks",
     "capture": "activations.capture",
     "ProbeMap": "maps.probe_map",
     "fit_map": "maps.fit",
     "fit_logistic": "probing.logistic.solver",
     "with_baselines": "maps.gain",
+    "MapDisplay": "views.heatmap",
     "plot_map": "views.heatmap",
     "plot_maps": "views.heatmap",
     "plot_difference": "views.heatmap",
@@ -95,6 +110,7 @@ _MODULE_OF = {
     "run_all": "runs.pipeline",
     "STEPS": "runs.definitions",
     "Context": "runs.plan",
+    "Logger": "logger",
 }
 
 __all__ = sorted([*_MODULE_OF, "__version__"])

@@ -9,7 +9,17 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Logger:
-    """Receives the messages and the progress of a step; silent by default."""
+    """Receives the messages and the progress of a step; silent by default.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> logger = probemap.Logger(log=print, progress=lambda what, done, total: print(f"{what}: {done} of {total}"))
+    >>> logger.log("loading the model")
+    loading the model
+    >>> logger.progress("answers", 32, 500)
+    answers: 32 of 500
+    """
 
     log: Callable[[str], None] = lambda text: None
     progress: Progress = lambda what, done, total: None

@@ -3,16 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import probemap
-from probemap import Answer, Example, Verdict
-from probemap.maps.probe_map import ProbeMap
-from probemap.models.model import Model
-from probemap.views.heatmap import MapDisplay
+from probemap import Answer, Example, MapDisplay, Model, ProbeMap, Verdict
 
 
 def drawn_array(display: MapDisplay) -> npt.NDArray[np.float64]:
@@ -80,18 +78,23 @@ def test_user_defined_grader_locator_position_site_and_probe(
     assert all(
         span.text == answer.text[: len(answer.text) // 2] for span, answer in zip(spans, answers, strict=True) if span
     )
+
+    def normed_input(block: Any, d: int) -> probemap.HookPoint:
+        return probemap.HookPoint(block.input_layernorm, takes_input=False, d=d)
+
     third = probemap.Position("the third token of the answer", lambda answer, span: answer.answer_start + 2)
     states = probemap.capture(
         chat_model,
         answers,
         spans,
         positions={"third_answer": third},
-        site="norm=input_layernorm",
+        site=probemap.Site("norm", "the normed input of the block", normed_input),
     )
     assert states.positions == ("third_answer",)
     expected = [len(answer.token_ids) <= answer.answer_start + 2 for answer in answers]
     assert list(np.isnan(states.values[:, 0, 0, 0])) == expected
-    probe_map = probemap.fit_map(states, verdicts, probe=RidgeClassifier(), folds=2)
+    labels = [len(answer.text) % 2 == 0 for answer in answers]
+    probe_map = probemap.fit_map(states, labels, probe=RidgeClassifier(), folds=2)
     assert probe_map.positions == ["third_answer"]
     assert "RidgeClassifier" in probe_map.data.attrs["probe"]
 
@@ -121,4 +124,4 @@ def test_a_detector_from_values_scores_new_answers(
     detector = probemap.fit_detector(states, correct, cells=[(2, "-1")], held_out=None, provenance=provenance)
     scores = probemap.Scorer(detector, chat_model).score(list(task.examples), answers)
     stored = detector.p_correct(states.values[:, 2, 1][:, None])
-    np.testing.assert_allclose([score.p_correct for score in scores], stored, atol=1e-5)
+    np.testing.assert_allclose(np.array([score.p_correct for score in scores], float), stored, atol=1e-5)

@@ -30,7 +30,17 @@ _HINT = (
 
 @dataclass(frozen=True)
 class HookPoint:
-    """The module of one block that is hooked, and which part of its call is the hidden state."""
+    """The module of one block that is hooked, and which part of its call is the hidden state.
+
+    Examples
+    --------
+    The output of a linear layer:
+
+    >>> import torch
+    >>> point = HookPoint(torch.nn.Linear(8, 4), takes_input=False, d=4)
+    >>> point.state((torch.zeros(1, 8),), torch.ones(1, 4)).tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
+    """
 
     module: "torch.nn.Module"
     takes_input: bool

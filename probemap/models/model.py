@@ -44,7 +44,17 @@ ALIASES: dict[str, Alias] = {
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model with its tokenizer."""
+    """A loaded model with its tokenizer.
+
+    Examples
+    --------
+    `load_model` loads one.  A model that is in memory already needs a label and a revision of your own:
+
+    >>> from types import SimpleNamespace
+    >>> network = SimpleNamespace(device="cpu", dtype="torch.float32", config=SimpleNamespace())
+    >>> Model("my-model", "2026-11-26", network, tokenizer=None).dtype
+    'float32'
+    """
 
     label: str
     """Short name for figures; for a GGUF file its name, which usually contains the quantisation."""

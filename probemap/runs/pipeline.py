@@ -39,6 +39,17 @@ def run_all(
     ------
     ProbemapError
         If a step fails; the run directory keeps what is complete.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import probemap
+    >>> run = probemap.Run(tempfile.mkdtemp())
+    >>> probemap.run_all(run, data="cities", model="smollm2-135m", folds=10)
+    Traceback (most recent call last):
+        ...
+    probemap.records.RunError: a complete run has no option 'folds'
+    hint: its options are data, model, n, ...
     """
     from probemap.runs.steps.plot import plot
 

@@ -12,7 +12,18 @@ from probemap.workers import RayPool, Shard
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Resources of an execution; none of them changes a result."""
+    """Resources of an execution; none of them changes a result.
+
+    Examples
+    --------
+    Two Ray workers, and messages printed:
+
+    >>> from probemap.workers import RayPool
+    >>> import probemap
+    >>> context = probemap.Context(logger=probemap.Logger(log=print), pool=RayPool(workers=2))
+    >>> context.for_workers.models
+    {}
+    """
 
     logger: Logger = SILENT
     models: Models = field(default_factory=dict)
