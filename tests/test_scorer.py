@@ -447,7 +447,7 @@ def test_export_rejects_invalid_arguments(mapped: Path, detector_folder: Path, t
     log = run.run_json()
     log["steps"]["judge"]["options"]["locator"] = "paper"
     run.write("run.json", json.dumps(log))
-    with pytest.raises(RunError, match="the place of the exact answer depends on the verdict"):
+    with pytest.raises(RunError, match="the position of the exact answer depends on the verdict"):
         export(run, tmp_path / "d", held_out=0.6)
 
 

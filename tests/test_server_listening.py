@@ -91,5 +91,5 @@ def test_serve_rejects_a_different_model(
 
 def test_serve_warns_about_a_public_address_without_token(command: list[str]) -> None:
     process = subprocess.run([*command, "--host", "256.0.0.1"], capture_output=True, text=True, timeout=60)
-    assert "256.0.0.1 can be reached from elsewhere and no token is asked for: set PROBEMAP_TOKEN" in process.stderr
+    assert "256.0.0.1 is reachable from other machines and no token is required: set PROBEMAP_TOKEN" in process.stderr
     assert "cannot listen on 256.0.0.1" in process.stderr
