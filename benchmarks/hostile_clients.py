@@ -23,7 +23,7 @@ import httpx2
 import numpy as np
 from report import head, machine, row, write
 from server_process import MALFORMED, ServerProcess, raw_request, start_server
-from serving import AnsweredExample, load, run_messages
+from served_detector import AnsweredExample, load, run_messages
 
 from probemap.detectors.scorer import Scorer
 
