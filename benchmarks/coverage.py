@@ -1,109 +1,122 @@
-"""Do the intervals hold?  Simulated maps with known truth: ``python benchmarks/coverage.py [MAPS]``.
+"""Measure the coverage of the intervals of a map in simulations: ``python benchmarks/coverage.py [MAPS]``.
 
-States of right and wrong answers are Gaussian with the same covariance, so the true AUC of any linear probe w is
-Φ(wᵀδ / √(2 wᵀΣw)).  The truth of a cell is the mean over its folds' probes, weighted as the cell's AUC weighs them:
-what these very probes would reach on endless new answers.  Cells share a latent state, as layers of a model do.
+Each setting is simulated MAPS times (default 500).  Writes ``benchmarks/results/coverage.md``.
+
+The states of correct and incorrect answers are Gaussian with the same covariance Σ and means that differ by δ, so that
+the true AUC of a linear probe w is Φ(wᵀδ / √(2 wᵀΣw)).  The true AUC of a cell is the mean over the probes of its
+folds, weighted as in the cell's AUC: the value that these probes reach on infinitely many new answers.  The cells share
+a latent state, as the layers of a model do.
 """
 
+import argparse
 import os
-import platform
-import sys
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from report import head, machine, row, write
 from scipy.stats import norm
 
 from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.cell_scores import Plan, _Designs
+from probemap.probing.cell_scores import _Designs
 
-LAYERS, POSITIONS, WIDTH = 5, 4, 12
-GRADES = np.linspace(0.0, 1.0, LAYERS * POSITIONS)  # from a cell of pure noise to the best cell
+LAYERS, POSITIONS, WIDTH, FOLDS = 5, 4, 12, 5
+RELATIVE_SHIFTS = np.linspace(0.0, 1.0, LAYERS * POSITIONS)
+"""Shift of each cell relative to that of the best one; the first cell is pure noise."""
+SETTINGS = ((200, 0.0), (1000, 0.0), (200, 1.0), (1000, 1.0))
+"""Answers, and shift of the best cell."""
 
-
-def simulate(n: int, signal: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """States (n, layers, positions, d), verdicts, and each cell's shift δ (layers, positions, d)."""
-    draw = np.random.default_rng(seed)
-    correct = draw.random(n) < 0.45
-    shared = draw.normal(size=(n, 1, 1, WIDTH))
-    states = 0.6 * shared + 0.8 * draw.normal(size=(n, LAYERS, POSITIONS, WIDTH))
-    shift = np.zeros((LAYERS, POSITIONS, WIDTH))
-    shift[..., 0] = signal * GRADES.reshape(LAYERS, POSITIONS)
-    return (states + correct[:, None, None, None] * shift).astype(np.float32), correct, shift
+Floats = npt.NDArray[np.float64]
 
 
-def true_aucs(states: np.ndarray, made: ProbeMap, shift: np.ndarray) -> np.ndarray:
-    """(folds, layers, positions): the true AUC of every fold's probe (Σ is the identity: 0.6² + 0.8²)."""
-    fold, correct = made.data["fold"].values[0].astype(np.int64), made.data["correct"].values
-    numbers = np.unique(fold)
-    plan = Plan(fold, inner=False)
-    truth = np.empty((len(numbers), LAYERS, POSITIONS))
-    training = np.stack([fold != k for k in numbers])
-    every = np.arange(len(plan.parts))
+def simulate(n: int, shift: float, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Floats]:
+    """Return states (n, layers, positions, d), labels (n,), and the mean difference δ of each cell."""
+    rng = np.random.default_rng(seed)
+    correct = rng.random(n) < 0.45
+    shared = rng.normal(size=(n, 1, 1, WIDTH))
+    states = 0.6 * shared + 0.8 * rng.normal(size=(n, LAYERS, POSITIONS, WIDTH))
+    delta = np.zeros((LAYERS, POSITIONS, WIDTH))
+    delta[..., 0] = shift * RELATIVE_SHIFTS.reshape(LAYERS, POSITIONS)
+    return (states + correct[:, None, None, None] * delta).astype(np.float32), correct, delta
+
+
+def true_aucs(states: npt.NDArray[np.float32], probe_map: ProbeMap, delta: Floats) -> Floats:
+    """Return the true AUC of the probe of each fold, of shape (folds, layers, positions)."""
+    fold, correct = probe_map.data["fold"].values[0].astype(np.int64), probe_map.data["correct"].values
+    training = np.stack([fold != k for k in range(FOLDS)])
+    sets = np.arange(FOLDS)
+    truth = np.empty((FOLDS, LAYERS, POSITIONS))
     for layer in range(LAYERS):
         x = np.ascontiguousarray(states[:, layer].swapaxes(0, 1))
-        fits = _Designs(x, training, "cpu").fit(correct[None], 0 * every, every, np.ones((POSITIONS, len(every))))
+        fits = _Designs(x, training, "cpu").fit(correct[None], 0 * sets, sets, np.ones((POSITIONS, FOLDS)))
         for column in range(POSITIONS):
-            rows = np.c_[x[column], np.ones(len(correct))]
-            w = np.linalg.lstsq(rows, fits.scores[column].numpy().T.astype(float), rcond=None)[0][:-1]
-            truth[:, layer, column] = norm.cdf((shift[layer, column] @ w) / np.sqrt(2 * (w**2).sum(0)))
+            # The weights follow from the scores, which are linear in the states.
+            with_intercept = np.c_[x[column], np.ones(len(correct))]
+            scores = fits.scores[column].numpy().T.astype(np.float64)
+            w = np.linalg.lstsq(with_intercept, scores, rcond=None)[0][:-1]
+            # Σ is the identity: 0.6² + 0.8² = 1.
+            truth[:, layer, column] = norm.cdf((delta[layer, column] @ w) / np.sqrt(2 * (w**2).sum(0)))
     return truth
 
 
-def one_map(job: tuple[int, float, int]) -> dict[str, float]:
-    n, signal, seed = job
+def simulate_map(setting: tuple[int, float, int]) -> dict[str, float]:
+    """Return, for one simulated map, what the columns of the table average."""
+    n, shift, seed = setting
     torch.set_num_threads(1)
-    states, correct, shift = simulate(n, signal, seed)
-    made = fit_map(states, correct, seed=seed)
-    by_fold = true_aucs(states, made, shift)
-    fold = made.data["fold"].values[0]
-    pairs = np.array([(correct & (fold == k)).sum() * (~correct & (fold == k)).sum() for k in range(5)], float)
-    truth = np.tensordot(pairs / pairs.sum(), by_fold, 1)
-    data = made.data
-    best = made.best()[0]
-    honest = made.nested_best()
-    assert honest is not None
-    chosen = [by_fold[k, layer, made.positions.index(position)] for k, (layer, position) in enumerate(honest.chosen)]
-    stays = made.confidence_set().values
-    honest_truth = float(np.array(chosen) @ pairs / pairs.sum())
+    states, correct, delta = simulate(n, shift, seed)
+    probe_map = fit_map(states, correct, folds=FOLDS, seed=seed)
+    truth_of_fold = true_aucs(states, probe_map, delta)
+    fold = probe_map.data["fold"].values[0]
+    pairs = np.array([(correct & (fold == k)).sum() * (~correct & (fold == k)).sum() for k in range(FOLDS)], float)
+    truth = np.tensordot(pairs / pairs.sum(), truth_of_fold, 1)
+    data, positions, (best,) = probe_map.data, probe_map.positions, probe_map.best()
+    nested = probe_map.nested_best()
+    assert nested is not None
+    selected = [truth_of_fold[k, layer, positions.index(name)] for k, (layer, name) in enumerate(nested.chosen)]
+    nested_truth = float(np.array(selected) @ pairs / pairs.sum())
+    confidence_set = probe_map.confidence_set().values
     return {
-        "per-cell": float(((data.low <= truth) & (truth <= data.high)).mean()),
-        "noise share": float(data.noise.mean()),
-        "band": float(((data.band_low <= truth) & (truth <= data.band_high)).all()),
-        "claims better than chance somewhere": float(made.above_chance.any()),
-        "naive best minus its truth": best.auc - float(truth[best.layer, made.positions.index(best.position)]),
-        "honest best minus its truth": honest.auc - honest_truth,
-        "honest interval": float(honest.low <= honest_truth <= honest.high),
-        "holds the best": float(stays.ravel()[int(truth.argmax())]),
-        "size of the set": float(stays.sum()),
+        "coverage of a cell": float(((data.low <= truth) & (truth <= data.high)).mean()),
+        "variance inflation": float(data.variance_inflation.mean()),
+        "coverage of the band": float(((data.band_low <= truth) & (truth <= data.band_high)).all()),
+        "a cell above chance": float(probe_map.above_chance.any()),
+        "highest AUC minus its truth": best.auc - float(truth[best.layer, positions.index(best.position)]),
+        "nested-CV AUC minus its truth": nested.auc - nested_truth,
+        "coverage of nested CV": float(nested.low <= nested_truth <= nested.high),
+        "coverage of the confidence set": float(confidence_set.ravel()[int(truth.argmax())]),
+        "size of the confidence set": float(confidence_set.sum()),
     }
 
 
-def main(maps: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("maps", type=int, nargs="?", default=500)
+    n_maps = parser.parse_args().maps
     lines = [
-        f"Each row {maps} simulated maps of {LAYERS} × {POSITIONS} cells, d = {WIDTH}, five folds, C = 1.  In "
-        "brackets: the standard error of the simulation.",
+        "# Coverage",
         "",
-        f"Machine: {platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}, numpy {np.__version__}.",
+        f"Each row: means over {n_maps} simulated maps of {LAYERS} × {POSITIONS} cells, d = {WIDTH}, five folds, "
+        "C = 1.  In brackets: the standard error of the simulation.",
+        "",
+        machine(),
         "",
     ]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for number, (n, signal) in enumerate(((200, 0.0), (1000, 0.0), (200, 1.0), (1000, 1.0))):
-            jobs = [(n, signal, 10_000 * number + seed) for seed in range(maps)]
-            rows = list(pool.map(one_map, jobs, chunksize=4))
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for number, (n, shift) in enumerate(SETTINGS):
+            settings = [(n, shift, 10_000 * number + seed) for seed in range(n_maps)]
+            results = list(pool.map(simulate_map, settings, chunksize=4))
             if not number:
-                lines += ["| n | shift | " + " | ".join(rows[0]) + " |", "| --- | --- |" + " --- |" * len(rows[0])]
+                lines += head("n", "shift", *results[0])
             cells = []
-            for name in rows[0]:
-                values = np.array([row[name] for row in rows])
+            for name in results[0]:
+                values = np.array([result[name] for result in results])
                 cells.append(f"{values.mean():.4f} ({values.std() / np.sqrt(len(values)):.4f})")
-            lines.append(f"| {n} | {signal} | " + " | ".join(cells) + " |")
+            lines.append(row(n, shift, *cells))
             print(lines[-1], flush=True)
-    out = Path(__file__).parent / "results" / "coverage.md"
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write("coverage", lines)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    main()

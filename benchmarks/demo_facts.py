@@ -1,147 +1,157 @@
-"""What the demo shows, in numbers: ``python benchmarks/demo_facts.py demo``; writes ``benchmarks/results/demo.md``.
+"""Compute the numbers of the demo: ``python benchmarks/demo_facts.py demo``; writes ``benchmarks/results/demo.md``.
 
-Columns against each other, with intervals; one strength against strengths chosen inside; baselines and gain; the floor
-under shuffled labels; whether the exact answers' tokens decode to them.
+The argument is the run directory of the demo.  The result file compares groups of positions, C = 1 with C values that
+are selected in inner folds, and the map with the baselines; it contains the permutation null of the maximum, and checks
+that the tokens of each exact answer decode to its text.
 """
 
-import sys
-from pathlib import Path
+import argparse
 
 import numpy as np
-from probemap.runs.integrity import read_answers, read_p_true
+from report import head, row, write
 
-from probemap.activations.store import ActivationStore
 from probemap.maps.fit import fit_map
 from probemap.maps.gain import with_baselines
-from probemap.maps.probe_map import Cell, ProbeMap
-from probemap.mentions import fold
+from probemap.maps.probe_map import ProbeMap
 from probemap.models.model import load_model
 from probemap.probing.baselines import baselines
+from probemap.probing.cell_map import Cell
+from probemap.runs.definitions import ANSWER
+from probemap.runs.graded import GradedAnswers
 from probemap.runs.run import Run
+from probemap.tables import Interval
 
-EXACT = ["exact_answer_first", "exact_answer_last", "exact_answer_after_last"]
-TRAILING = [str(i) for i in range(-8, 0)]
+EXACT_ANSWER = ["exact_answer_first", "exact_answer_last", "exact_answer_after_last"]
+LAST_TOKENS = [str(i) for i in range(-8, 0)]
+COMPARED = (
+    ("exact-answer positions", EXACT_ANSWER, "last tokens", LAST_TOKENS),
+    ("exact-answer positions", EXACT_ANSWER, "last_q", ["last_q"]),
+    ("exact_answer_before_first", ["exact_answer_before_first"], "exact_answer_last", ["exact_answer_last"]),
+)
+"""Groups of positions with their descriptions."""
+BASELINE_POSITIONS = ["last_q", "exact_answer_last", "-1"]
 PERMUTATIONS = 100
 
 
-def span(low: float, high: float) -> str:
-    return f"[{low:.3f}, {high:.3f}]"
+def describe_cell(cell: Cell) -> str:
+    return f"layer {cell.layer}, {cell.position}: {Interval(cell.auc, cell.low, cell.high).text}, n = {cell.n}"
 
 
-def cell(it: Cell) -> str:
-    return f"layer {it.layer}, {it.position}: {it.auc:.3f} {span(it.low, it.high)}, n = {it.n}"
-
-
-def best(made: ProbeMap) -> list[str]:
-    honest = made.nested_best()
-    assert honest is not None
+def describe_map(probe_map: ProbeMap) -> list[str]:
+    nested, (best,) = probe_map.nested_best(), probe_map.best()
+    assert nested is not None
     return [
-        f"- mean of the map {np.nanmean(made.auc.values):.3f}; highest cell {cell(made.best()[0])}",
-        f"- best cell chosen on some answers and judged on others: {honest.auc:.3f} {span(honest.low, honest.high)}",
-        f"- cells not distinguishable from the best: {int(made.confidence_set().sum())}; better than chance, all "
-        f"considered at once: {int(made.above_chance.sum())} of {made.auc.size}",
+        f"- mean of the map {np.nanmean(probe_map.auc.values):.3f}; highest cell {describe_cell(best)}",
+        f"- nested-CV estimate of the best cell: {Interval(nested.auc, nested.low, nested.high).text}",
+        f"- cells not distinguishable from the best: {int(probe_map.confidence_set().sum())}; above chance in the "
+        f"simultaneous band: {int(probe_map.above_chance.sum())} of {probe_map.auc.size}",
     ]
 
 
-def columns(made: ProbeMap) -> list[str]:
+def compare_columns(probe_map: ProbeMap) -> list[str]:
     lines = []
-    for names, one, others, other in (
-        ("exact-answer columns", EXACT, "trailing ones", TRAILING),
-        ("exact-answer columns", EXACT, "last_q", ["last_q"]),
-        ("exact_answer_before_first", ["exact_answer_before_first"], "exact_answer_last", ["exact_answer_last"]),
-    ):
-        gap = made.compare_columns(one, other)
-        lines.append(f"- {names} minus {others}, mean over layers: {gap.value:+.3f} {span(gap.low, gap.high)}")
+    for name, columns, reference_name, reference in COMPARED:
+        gap = probe_map.compare_columns(columns, reference)
+        text = Interval(gap.value, gap.low, gap.high).signed_text
+        lines.append(f"- {name} minus {reference_name}, mean over layers: {text}")
     return lines
 
 
-def baseline_table(made: ProbeMap) -> list[str]:
-    shown = ["last_q", "exact_answer_last", "-1"]
-    lines = ["", "| baseline | " + " | ".join(shown) + " |", "| --- |" + " --- |" * len(shown)]
-    for name in made.data["baseline"].values:
-        row = made.data.sel(baseline=name, position=shown)
-        cells = [
-            "no value on some answers" if np.isnan(v) else f"{v:.3f} {span(low, high)}"
-            for v, low, high in zip(
-                row.baseline_auc.values, row.baseline_low.values, row.baseline_high.values, strict=True
-            )
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
-
-
-def gains(made: ProbeMap) -> list[str]:
-    lines = [
-        "| column | best baseline | highest gain | at layer | layers with a gain above 0 |",
-        "| --- |" * 1 + " --- |" * 4,
+def compare_c_values(auto: ProbeMap, fixed: ProbeMap) -> list[str]:
+    change, c = auto.difference(fixed), auto.data["c"].values
+    return [
+        f"- compared with C = 1: mean change {float(change.difference.mean()):+.4f}; better in "
+        f"{int((change.low > 0).sum())} cells and worse in {int((change.high < 0).sum())} by their own intervals; "
+        f"better in {int((change.band_low > 0).sum())} and worse in {int((change.band_high < 0).sum())} in the "
+        "simultaneous band",
+        "- selected C, median over folds: "
+        + ", ".join(f"{value:g} in {int((c == value).sum())} cells" for value in np.unique(c)),
     ]
-    for position in made.positions:
-        column = made.data.sel(position=position)
-        top = int(np.nanargmax(column.gain.values))
-        at = column.isel(layer=top)
+
+
+def baseline_table(probe_map: ProbeMap) -> list[str]:
+    lines = head("baseline", *BASELINE_POSITIONS)
+    for name in probe_map.data["baseline"].values:
+        data = probe_map.data.sel(baseline=name, position=BASELINE_POSITIONS)
+        estimates = zip(data.baseline_auc.values, data.baseline_low.values, data.baseline_high.values, strict=True)
+        cells = ["missing for some answers" if np.isnan(auc) else Interval(auc, *ends).text for auc, *ends in estimates]
+        lines.append(row(name, *cells))
+    return lines
+
+
+def gain_table(probe_map: ProbeMap) -> list[str]:
+    lines = head("position", "best baseline", "highest gain", "layer", "layers with a gain above 0")
+    for position in probe_map.positions:
+        column = probe_map.data.sel(position=position)
+        cell = column.isel(layer=int(np.nanargmax(column.gain.values)))
+        gain = Interval(cell.gain.item(), cell.gain_low.item(), cell.gain_high.item())
+        n_above = int((column.gain_low > 0).sum())
         lines.append(
-            f"| {position} | {column.best_baseline.item()} | {at.gain.item():+.3f} "
-            f"{span(at.gain_low.item(), at.gain_high.item())} | {at.layer.item()} | "
-            f"{int((column.gain_low > 0).sum())} of {len(made.layers)} |"
+            row(
+                position,
+                column.best_baseline.item(),
+                gain.signed_text,
+                cell.layer.item(),
+                f"{n_above} of {len(probe_map.layers)}",
+            )
         )
-    return [*lines, ""]
+    return lines
 
 
-def main(folder: str) -> None:
-    run = Run.open(folder)
-    task, answers, judgements = read_answers(run)
-    verdicts, ids = [j.verdict.correct for j in judgements], [a.id for a in answers]
-    store = ActivationStore.open(run.path / "activations")
-    groups = [" ".join(fold(e.question + e.context)[0].split()) for e in task.examples]
-    p_true = read_p_true(run, answers)
-    known = baselines(task, answers, judgements, None if p_true is None else np.array(p_true))
+def check_decoding(run: Run, graded: GradedAnswers) -> str:
+    tokenizer = load_model(run.record(ANSWER).options.model).tokenizer
+    located = [(answer, span) for answer, span in zip(graded.answers, graded.spans, strict=True) if span]
+    n_equal = sum(
+        span.text in tokenizer.decode(answer.token_ids[span.start : span.stop], clean_up_tokenization_spaces=False)
+        for answer, span in located
+    )
+    return f"Exact answers whose tokens decode to their text: {n_equal} of {len(located)}."
 
-    one = fit_map(store, verdicts, groups=groups, permutations=PERMUTATIONS, ids=ids)
-    one = with_baselines(one, known, ids)
-    auto = fit_map(store, verdicts, groups=groups, c="auto", ids=ids)
-    change = auto.difference(one)
-    floor = one.data["permutation_null"].values
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run")
+    run = Run.open(parser.parse_args().run)
+    graded = run.graded
+    states, ids, correct, groups = run.states_of(graded), graded.ids, graded.correct, graded.groups
+    p_true = run.p_true(graded.answers)
+    measured = baselines(graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true))
+    fixed = fit_map(states, correct, groups=groups, permutations=PERMUTATIONS, ids=ids)
+    fixed = with_baselines(fixed, measured, ids)
+    auto = fit_map(states, correct, groups=groups, c="auto", ids=ids)
+    null = fixed.data["permutation_null"].values
+    attrs = fixed.data.attrs
     lines = [
         "# The demo in numbers",
         "",
-        f"{run.step('answer')['facts']['model']} on {task.name}: {len(answers)} answers, "
-        f"{one.data.attrs['decided']} decided, {one.data.attrs['right']} of them right.  Intervals are 95 %, each "
-        "taken alone.",
+        f"{run.record(ANSWER).facts.model} on {graded.task.name}: {len(ids)} answers, {attrs['decided']} decided, "
+        f"{attrs['right']} of them correct.  Intervals are 95 % confidence intervals of single values.",
         "",
         "## C = 1",
         "",
-        *best(one),
-        *columns(one),
-        f"- {PERMUTATIONS} times shuffled: highest cell of the map, median {np.median(floor):.3f}, 95 % below "
-        f"{np.quantile(floor, 0.95):.3f}, highest {floor.max():.3f}",
+        *describe_map(fixed),
+        *compare_columns(fixed),
+        f"- permutation null of the maximum ({PERMUTATIONS} permutations): median {np.median(null):.3f}, 95 % quantile "
+        f"{np.quantile(null, 0.95):.3f}, maximum {null.max():.3f}",
         "",
         '## c = "auto"',
         "",
-        *best(auto),
-        f"- against C = 1: mean change {float(change.difference.mean()):+.4f}; better in "
-        f"{int((change.low > 0).sum())} cells, worse in {int((change.high < 0).sum())}, each taken alone; all "
-        f"considered at once better in {int((change.band_low > 0).sum())}, worse in "
-        f"{int((change.band_high < 0).sum())}",
-        "- strengths chosen, median over folds: "
-        + ", ".join(f"{c:g} in {int((auto.data.c == c).sum())}" for c in np.unique(auto.data.c.values)),
+        *describe_map(auto),
+        *compare_c_values(auto, fixed),
         "",
-        "## What needs no hidden states",
-        *baseline_table(one),
-        "## What the map adds to it",
+        "## AUC of the baselines",
         "",
-        *gains(one),
+        *baseline_table(fixed),
+        "",
+        "## Gain of the map over the best baseline",
+        "",
+        *gain_table(fixed),
+        "",
+        check_decoding(run, graded),
     ]
-    tokenizer = load_model(run.step("answer")["options"]["model"]).tokenizer
-    located = [(a, j.span) for a, j in zip(answers, judgements, strict=True) if j.span]
-    whole = sum(
-        s.text in tokenizer.decode(a.token_ids[s.start : s.stop], clean_up_tokenization_spaces=False)
-        for a, s in located
-    )
-    lines += [f"Exact answers whose tokens decode to them: {whole} of {len(located)}."]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    Path(__file__).parent.joinpath("results", "demo.md").write_text(text, encoding="utf-8")
+    print("\n".join(lines))
+    write("demo", lines)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

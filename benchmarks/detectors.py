@@ -1,149 +1,188 @@
-"""Does a detector keep what the map promised?  ``python benchmarks/detectors.py RUN…`` writes ``results/detectors.md``.
+"""Evaluate detectors by cross-validation over the questions: ``python benchmarks/detectors.py RUN...``.
 
-Each fifth of a run's questions is kept apart in turn, and a detector of the other four judges it: its cell, probe,
-calibration and thresholds know nothing of these answers.  Pooled over the fifths, every answer is judged once.  The
-log-probability that is best on the other four fifths is calibrated there in the same way, and stands beside it.
+Each RUN is a run directory with a map.  Writes ``benchmarks/results/detectors.md``.
+
+Each fifth of a run's questions is held out in turn, and a detector that is fitted on the other four scores it: its
+cell, probe, calibration and thresholds are chosen without these answers.  Every answer is thus scored once.  As a
+baseline, the log-probability that is best on the other four fifths is calibrated there in the same way.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from probemap.runs.integrity import question_groups, read_answers, states_of
 from report import head, machine, row, write
 from sklearn.linear_model import LogisticRegression
 
 from probemap.detectors.fit import fit_detector
-from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import Floats, aucs, by_group, difference, interval
+from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, difference, interval
 from probemap.probing.baselines import baselines
 from probemap.probing.folds import assign_folds, group_numbers
 from probemap.probing.metrics import calibration_errors
+from probemap.runs.definitions import ANSWER
+from probemap.runs.graded import GradedAnswers
 from probemap.runs.run import Run
+from probemap.tables import Interval
 
-FIFTHS = 5
+FOLDS = 5
 FALSE_ALARMS = (0.05, 0.2)
+BINS = 10
 
 
-def debiased(p: Floats, right: Floats, bins: int = 10) -> float:
-    """Calibration error without what chance adds: root of the mean over bins of the squared gap, less its variance
-    (Bröcker 2012; Kumar, Liang & Ma 2019); 0 where chance alone explains it."""
+def debiased_error(p: Floats, correct: Bools) -> float:
+    """Return the calibration error without the part that is due to chance; 0 where chance explains all of it.
+
+    The square is the mean over bins of the squared gap minus its variance (Bröcker 2012; Kumar, Liang & Ma 2019).
+    """
     total = 0.0
-    for rows in np.array_split(np.argsort(p, kind="stable"), bins):
-        share = right[rows].mean()
-        total += ((p[rows].mean() - share) ** 2 - share * (1 - share) / (len(rows) - 1)) * len(rows) / len(p)
+    for rows in np.array_split(np.argsort(p, kind="stable"), BINS):
+        frequency = correct[rows].mean()
+        variance = frequency * (1 - frequency) / (len(rows) - 1)
+        total += ((p[rows].mean() - frequency) ** 2 - variance) * len(rows) / len(p)
     return float(np.sqrt(max(total, 0.0)))
 
 
-def by_chance(p: Floats) -> tuple[float, float]:
-    """The calibration error if every probability were true: its mean, and what it exceeds in one case of twenty."""
-    draw = np.random.default_rng(0)
-    errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(1000)]
+def error_if_calibrated(p: Floats) -> tuple[float, float]:
+    """Return the mean and the 95 % quantile of the calibration error that calibrated probabilities would have."""
+    rng = np.random.default_rng(0)
+    errors = [calibration_errors(p[:, None], rng.random(len(p)) < p)[0] for _ in range(1000)]
     return float(np.mean(errors)), float(np.quantile(errors, 0.95))
 
 
-def _alone(p: Floats, right: Floats) -> str:
-    """The calibration error of answers that did not go to the fallback, and what it would be if all were true."""
-    error, (typical, most) = float(calibration_errors(p[:, None], right)[0]), by_chance(p)
-    return f"{error:.3f} ({typical:.3f}, up to {most:.3f})"
+def calibration_error(p: Floats, correct: Bools) -> float:
+    return float(calibration_errors(p[:, None], correct)[0])
 
 
-def judge(run: Run) -> dict[str, str]:
-    task, answers, judgements = read_answers(run)
-    store = states_of(run, answers, judgements)
-    correct = [j.verdict.correct for j in judgements]
-    right = np.array([one is True for one in correct])
-    decided = np.array([one is not None for one in correct])
-    group = group_numbers(question_groups(task), len(answers))
-    part = assign_folds(right, group, FIFTHS, 0)
-    logits = {one.name: np.asarray(one.values) for one in baselines(task, answers, judgements) if "logprob" in one.name}
-    p, other = np.full(len(right), np.nan), np.full(len(right), np.nan)
-    score = np.full(len(right), np.nan)
-    flagged = np.zeros((len(FALSE_ALARMS), len(right)), bool)
-    cells, by_main = [], np.zeros(len(right), bool)
-    for number in range(FIFTHS):
-        apart = part == number
-        detector = fit_detector(store, correct, held_out=apart, groups=question_groups(task), false_alarms=FALSE_ALARMS)
-        cells.append(detector.main.where)
-        rows = apart & decided
-        states = np.stack([store.read(cell.layer, cell.position)[rows] for cell in detector.cells], axis=1)
-        p[rows] = detector.p_correct(states)
-        by_main[rows] = [by == "main" for by in detector.branch_of(states)]
-        k = len(detector.main.cells)
-        for branch, mine, here in (
-            (detector.main, states[:, :k], by_main[rows]),
-            (detector.fallback, states[:, k:], ~by_main[rows]),
-        ):
-            if branch is None:
-                continue
-            found = branch.scores(mine)
-            at = np.flatnonzero(rows)[here]
-            score[at] = found[here]
-            for alarm, share in enumerate(FALSE_ALARMS):
-                flagged[alarm, at] = found[here] < branch.threshold(share).score
-        train = ~apart & decided
-        known = {name: values for name, values in logits.items() if not np.isnan(values[train | rows]).any()}
-        best = max(known, key=lambda name: float(aucs(known[name][train, None], right[train]).value[0]))
-        curve = LogisticRegression(C=np.inf).fit(known[best][train, None], right[train])
-        other[rows] = curve.predict_proba(known[best][rows, None])[:, 1]
-    judged = decided & ~np.isnan(p)
-    y, n = right[judged], int(judged.sum())
-    # Of one fifth each, because each fifth has a detector of its own.
-    ours, theirs = (aucs(one[judged, None], y, part[judged]) for one in (p, other))
-    numbers = group[judged]
-    influence = by_group(ours.influence, numbers)
-    low, high = interval(float(ours.value[0]), float((influence**2).sum()), int(y.sum()), int((~y).sum()))
-    gain = difference(float(ours.value[0] - theirs.value[0]), (influence - by_group(theirs.influence, numbers))[:, 0])
-    honest = ProbeMap.load(run.path / "map.nc").nested_best()
-    assert honest is not None
-    main = judged & by_main
-    of_main = aucs(p[main, None], right[main], part[main])
-    ece = float(calibration_errors(p[judged][:, None], y)[0])
-    typical, most = by_chance(p[judged])
-    made = {
-        "model": run.step("answer")["facts"]["model"],
-        "task": task.name,
-        "answers": str(n),
-        "right": f"{y.mean():.0%}",
-        "map's promise": f"{honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]",
-        "AUC": f"{float(ours.value[0]):.3f} [{low:.3f}, {high:.3f}]",
-        "of its own cells": f"{float(of_main.value[0]):.3f} (n = {int(main.sum())})",
-        "inside": "yes" if honest.low <= float(of_main.value[0]) <= honest.high else "no",
-        "Brier": f"{((p[judged] - y) ** 2).mean():.3f}",
-        "calibration error": f"{ece:.3f}",
-        "if all were true": f"{typical:.3f}, up to {most:.3f}",
-        "without chance": f"{debiased(p[judged], y.astype(float)):.3f}",
-        "of its own cells alone": _alone(p[main], right[main]),
-        "best log-probability": f"{float(theirs.value[0]):.3f}",
-        "gain": f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+@dataclass(frozen=True, kw_only=True)
+class HeldOutScores:
+    """Scores of every answer by the detector that was fitted without its fifth of the questions."""
+
+    fold: Ints
+    p_correct: Floats
+    """ndarray of shape (n,); NaN for undecided answers and where the detector gives no score."""
+    by_primary: Bools
+    """ndarray of shape (n,): whether the primary head scored the answer."""
+    flagged: Bools
+    """ndarray of shape (len(FALSE_ALARMS), n)."""
+    baseline: Floats
+    """ndarray of shape (n,): calibrated log-probability."""
+
+
+def held_out_scores(run: Run, graded: GradedAnswers) -> HeldOutScores:
+    store, n = run.states_of(graded), len(graded.answers)
+    correct = np.array([label is True for label in graded.correct])
+    decided = np.array([label is not None for label in graded.correct])
+    fold = assign_folds(correct, group_numbers(graded.groups, n), FOLDS, 0)
+    logprobs = {
+        baseline.name: np.asarray(baseline.values, np.float64)
+        for baseline in baselines(graded.task, graded.answers, graded.judgements)
+        if "logprob" in baseline.name
     }
-    for alarm, share in enumerate(FALSE_ALARMS):
-        mine = flagged[alarm, judged]
-        made[f"at {share:.0%}: false alarms, recall, precision"] = (
-            f"{mine[y].mean():.1%}, {mine[~y].mean():.1%}, {(~y)[mine].mean():.1%}"
+    p_correct, calibrated_logprob = np.full(n, np.nan), np.full(n, np.nan)
+    flagged, by_primary = np.zeros((len(FALSE_ALARMS), n), bool), np.zeros(n, bool)
+    for number in range(FOLDS):
+        held_out = fold == number
+        rows, train = held_out & decided, ~held_out & decided
+        detector = fit_detector(
+            store, graded.correct, held_out=held_out, groups=graded.groups, false_alarms=FALSE_ALARMS
         )
-    print(made, cells, flush=True)
-    return made
+        print(f"fold {number}: {detector.primary.location}", flush=True)
+        scores = detector.score_states(
+            np.stack([store.read(cell.layer, cell.position)[rows] for cell in detector.cells], axis=1)
+        )
+        p_correct[rows] = scores.p_correct
+        by_primary[rows] = [head == "primary" for head in scores.judged_by]
+        for alarm, rate in enumerate(FALSE_ALARMS):
+            flagged[alarm, rows] = [flag is True for flag in detector.is_flagged(scores, rate)]
+        complete = {name: x for name, x in logprobs.items() if not np.isnan(x[train | rows]).any()}
+        x = max(complete.values(), key=lambda x: float(aucs(x[train, None], correct[train]).value[0]))
+        calibration = LogisticRegression(C=np.inf).fit(x[train, None], correct[train])
+        calibrated_logprob[rows] = calibration.predict_proba(x[rows, None])[:, 1]
+    return HeldOutScores(
+        fold=fold, p_correct=p_correct, by_primary=by_primary, flagged=flagged, baseline=calibrated_logprob
+    )
+
+
+def evaluate(run: Run) -> dict[str, str]:
+    """Return the cells of the run's rows in both tables, by column."""
+    graded = run.graded
+    scores = held_out_scores(run, graded)
+    scored = ~np.isnan(scores.p_correct)
+    correct = np.array([label is True for label in graded.correct])[scored]
+    p, fold = scores.p_correct[scored], scores.fold[scored]
+    group = group_numbers(graded.groups, len(graded.answers))[scored]
+    # Only answers of one fold are compared with each other, because every fold has its own detector.
+    detector_auc, baseline_auc = (aucs(x[scored, None], correct, fold) for x in (scores.p_correct, scores.baseline))
+    influence = by_group(detector_auc.influence, group)
+    auc, n_correct = float(detector_auc.value[0]), int(correct.sum())
+    ends = interval(auc, float((influence**2).sum()), n_correct, len(correct) - n_correct)
+    gain = difference(auc - float(baseline_auc.value[0]), (influence - by_group(baseline_auc.influence, group))[:, 0])
+    nested = run.map.nested_best()
+    assert nested is not None
+    primary = scores.by_primary[scored]
+    primary_auc = float(aucs(p[primary, None], correct[primary], fold[primary]).value[0])
+    mean, quantile = error_if_calibrated(p)
+    primary_mean, primary_quantile = error_if_calibrated(p[primary])
+    cells = {
+        "model": run.record(ANSWER).facts.model,
+        "task": graded.task.name,
+        "answers": str(len(correct)),
+        "correct": f"{correct.mean():.0%}",
+        "map: nested-CV AUC": Interval(nested.auc, nested.low, nested.high).text,
+        "AUC": Interval(auc, *ends).text,
+        "AUC of the primary head": f"{primary_auc:.3f} (n = {int(primary.sum())})",
+        "inside the interval of the map": "yes" if nested.low <= primary_auc <= nested.high else "no",
+        "Brier score": f"{((p - correct) ** 2).mean():.3f}",
+        "calibration error": f"{calibration_error(p, correct):.3f}",
+        "if calibrated": f"{mean:.3f}, up to {quantile:.3f}",
+        "debiased": f"{debiased_error(p, correct):.3f}",
+        "of the primary head": f"{calibration_error(p[primary], correct[primary]):.3f} ({primary_mean:.3f}, up to "
+        f"{primary_quantile:.3f})",
+        "best log-probability": f"{float(baseline_auc.value[0]):.3f}",
+        "gain": Interval(gain.value, gain.low, gain.high).signed_text,
+    }
+    for rate, flagged in zip(FALSE_ALARMS, scores.flagged[:, scored], strict=True):
+        cells[f"at {rate:.0%}: false alarms, recall, precision"] = (
+            f"{flagged[correct].mean():.1%}, {flagged[~correct].mean():.1%}, {(~correct)[flagged].mean():.1%}"
+        )
+    return cells
+
+
+def tables(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Return two tables, because all columns in one would be too wide."""
+    names = list(rows[0])
+    split = names.index("Brier score")
+    first, second = names[:split], ["model", "task", *names[split:]]
+    return [
+        *head(*first),
+        *(row(*(cells[name] for name in first)) for cells in rows),
+        "",
+        *head(*second),
+        *(row(*(cells[name] for name in second)) for cells in rows),
+    ]
 
 
 def main() -> None:
-    rows = [judge(Run.open(path)) for path in sys.argv[1:]]
-    names = list(rows[0])
-    split = names.index("Brier")
-    lines = [
-        f"Detectors on answers that took no part, {machine()}  {FIFTHS} detectors for each run, each judged on the "
-        "fifth of the questions that it knows nothing of; AUCs compare answers of one fifth.  The map's promise is the "
-        "AUC of its best cell, chosen on some answers and judged on others; beside it the AUC of the detectors' own "
-        "cells, without the answers that go to the fallback.  Calibration error: ten bins of equally many answers; what"
-        " it would be if all probabilities were true (mean, and 95 % quantile); and the root mean square of the gaps "
-        "without what chance adds to them.",
-        "",
-        *head(*names[:split]),
-        *(row(*(made[name] for name in names[:split])) for made in rows),
-        "",
-        *head("model", "task", *names[split:]),
-        *(row(made["model"], made["task"], *(made[name] for name in names[split:])) for made in rows),
-    ]
-    write("detectors", lines)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    rows = [evaluate(Run.open(path)) for path in parser.parse_args().runs]
+    write(
+        "detectors",
+        [
+            "# Detectors on held-out answers",
+            "",
+            machine(),
+            "",
+            f"{FOLDS} detectors per run, each evaluated on the fifth of the questions that was held out; AUCs compare "
+            "answers of the same fifth.  Map: the nested-CV estimate of the best cell of the run's map.  Primary head: "
+            "without the answers that the fallback scores.  Calibration error: ten bins with the same number of "
+            "answers; if calibrated: the error that calibrated probabilities would have (mean, and 95 % quantile); "
+            "debiased: the root mean square of the gaps without the part that is due to chance.",
+            "",
+            *tables(rows),
+        ],
+    )
 
 
 if __name__ == "__main__":

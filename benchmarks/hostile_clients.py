@@ -21,9 +21,9 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from report import head, machine, row, write
-from server_process import MALFORMED, ServerProcess, raw_request, start_server
+from report import head, machine, row, write, yes_no
 from served_detector import AnsweredExample, load, run_messages
+from server_process import MALFORMED, ServerProcess, raw_request, start_server
 
 from probemap.detectors.scorer import Scorer
 
@@ -84,10 +84,6 @@ def quantiles(seconds: list[float]) -> tuple[float, float]:
 def count_statuses(replies: Sequence[Reply]) -> str:
     counts = Counter(reply.status for reply in replies)
     return ", ".join(f"{status}: {n}" for status, n in sorted(counts.items()))
-
-
-def yes_no(met: bool) -> str:
-    return "yes" if met else "**no**"
 
 
 def ordinary_request(answered: list[AnsweredExample], rng: random.Random) -> bytes:

@@ -2,11 +2,16 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sklearn
 import torch
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> str:
@@ -28,13 +33,18 @@ def head(*names: str) -> list[str]:
     return [row(*names), row(*["---"] * len(names))]
 
 
-def spread(values: "list[float] | np.ndarray", form: str = ".2f") -> str:
+def spread(values: Sequence[float] | npt.NDArray[Any], form: str = ".2f") -> str:
     """Return the median, with the lowest and highest value in brackets."""
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def write(name: str, lines: list[str]) -> None:
+def yes_no(met: bool) -> str:
+    """Return whether an expectation is met, with a bold "no"."""
+    return "yes" if met else "**no**"
+
+
+def write(name: str, lines: Sequence[str]) -> None:
     """Write a result file in benchmarks/results."""
-    out = Path(__file__).parent / "results" / f"{name}.md"
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"written: {out}")
+    path = RESULTS / f"{name}.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"written: {path}")

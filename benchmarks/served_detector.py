@@ -1,8 +1,8 @@
 """Measure a served detector: equality of its scores on every path, its behaviour under load, and its cost.
 
-``python benchmarks/serving.py RUN DETECTOR [--only equality|load|overhead] [--requests 2000] [--name serving]``: RUN is
-a run directory, DETECTOR the output of `probemap export`.  Writes ``benchmarks/results/NAME.md``; a section that is
-measured alone replaces the section of that title.
+``python benchmarks/served_detector.py RUN DETECTOR [--only equality|load|overhead] [--requests 2000] [--name
+served_detector]``: RUN is a run directory, DETECTOR the output of `probemap export`.  Writes
+``benchmarks/results/NAME.md``; a section that is measured alone replaces the section of that title.
 
 Equality: the run's answers are scored on every path, and each score is compared with `Scorer.score` on the token ids of
 the run.  Newly generated answers are compared with `Scorer.score` on the ids that were generated.  A text that the
@@ -34,7 +34,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from report import head, machine, row, spread, write
+from report import RESULTS, head, machine, row, spread, write, yes_no
 from server_process import MALFORMED, ServerProcess, raw_request, start_server
 
 from probemap.detectors.detector import Detector
@@ -42,7 +42,7 @@ from probemap.detectors.loading import load_scorer
 from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import Score
 from probemap.models.generate import GenerationRequest, generate_batch
-from probemap.models.prompts import ChatMessage, chat_messages, chat_prompt
+from probemap.models.prompts import ChatMessage, PromptFormat, chat_messages, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 from probemap.runs.run import Run
 
@@ -128,7 +128,7 @@ def equality_row(
     differences = [difference(*pair) for *pair, include in zip(expected, values, compared, strict=True) if include]
     if not differences:
         return row(path, 0, len(compared), "–", "–")
-    within = "yes" if max(differences) <= TOLERANCE else "**no**"
+    within = yes_no(max(differences) <= TOLERANCE)
     return row(path, len(differences), len(compared) - len(differences), f"{max(differences):.1e}", within)
 
 
@@ -393,6 +393,13 @@ def mean_batch_size(metrics: str) -> float:
 # Overhead
 
 
+def prompt_format_of(scorer: Scorer) -> PromptFormat:
+    prompt_format = scorer.provenance.prompt_format
+    if prompt_format == "given":
+        raise SystemExit("the prompts of the run were supplied with its answers; new answers need a prompt format")
+    return prompt_format
+
+
 def timed_generation(
     scorer: Scorer, examples: list[Example], requests: list[GenerationRequest], with_detector: bool
 ) -> tuple[list[Answer], float]:
@@ -400,12 +407,13 @@ def timed_generation(
     if with_detector:
         answers = [result.answer for result in scorer.generate_batch(examples, requests)]
     else:
-        answers, _ = generate_batch(scorer.model, requests, prompt_format=scorer.provenance.prompt_format)
+        answers, _ = generate_batch(scorer.model, requests, prompt_format=prompt_format_of(scorer))
     return answers, time.perf_counter() - started
 
 
 def overhead_row(name: str, scorer: Scorer, examples: list[Example], requests: list[GenerationRequest]) -> str:
-    ratios, speeds = [], {True: [], False: []}
+    ratios: list[float] = []
+    speeds: dict[bool, list[float]] = {True: [], False: []}
     timed_generation(scorer, examples, requests, True)  # warm-up
     for repeat in range(N_REPEATS):
         order = (True, False) if repeat % 2 else (False, True)
@@ -453,7 +461,7 @@ def main() -> None:
     parser.add_argument("detector")
     parser.add_argument("--only", choices=TITLES)
     parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--name", default="serving")
+    parser.add_argument("--name", default="served_detector")
     options = parser.parse_args()
     answered, scorer = load(options.run, options.detector)
     selected = [options.only] if options.only else list(TITLES)
@@ -466,7 +474,7 @@ def main() -> None:
                 sections["equality"] = measure_equality(answered, scorer, server.url)
             if "load" in selected:
                 sections["load"] = measure_load(answered, scorer, server, options.requests)
-    previous = read_sections(Path(__file__).parent / "results" / f"{options.name}.md")
+    previous = read_sections(RESULTS / f"{options.name}.md")
     lines = ["# A served detector", "", f"{scorer.provenance.model}.  {machine()}", ""]
     for section, title in TITLES.items():
         if body := sections.get(section) or previous.get(title):

@@ -1,26 +1,34 @@
-"""How long do probes take, ours and scikit-learn's?  ``python benchmarks/speed.py [--repeats 5] [--widths 576,2048]``.
+"""Compare the time to fit probes with scikit-learn: ``python benchmarks/speed.py [--repeats 5] [--widths 576,2048]``.
 
-Same states (float32, memory-mapped), folds, penalty and cores; what is timed alternates in one process, and a ratio is
-taken within a repetition.  scikit-learn runs as a careful user would run it: StandardScaler once per fold, cells spread
-over warm joblib workers with one BLAS thread each.  Beside it the floor: the arithmetic and the memory traffic of our
-solver's steps at the machine's measured rates.  Last, the peak memory of `fit_map`.
+Writes ``benchmarks/results/speed.md``.
+
+Both use the same states (float32, memory-mapped), folds, penalty and cores.  They are timed in alternation in one
+process, and a ratio is taken within a repetition.  scikit-learn runs as a careful user would run it: StandardScaler
+once per fold, cells spread over warm joblib workers with one BLAS thread each.  For comparison, the table contains a
+lower bound: the arithmetic and the memory traffic of the solver's steps at the measured rates of the machine.  A second
+table contains the peak memory of `fit_map`.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import joblib
 import numpy as np
+import numpy.typing as npt
 import torch
-from exactness import reference, standardised
+from exactness import reference_scores, standardised
 from report import head, machine, row, spread, write
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -29,267 +37,358 @@ from states import synthetic
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
-from probemap.maps.fit import _Cores, _shuffles, _together, fit_map
+from probemap.maps.fit import _shuffles, fit_map
 from probemap.probing.cell_scores import AUTO_STRENGTHS, _Designs
 from probemap.probing.folds import assign_folds
 from probemap.probing.logistic.space import Space
 
-N, LAYERS, POSITIONS, FOLDS, SHUFFLES, TIMED = 1000, 1, 12, 5, 100, 20
+N, LAYERS, POSITIONS, FOLDS = 1000, 1, 12, 5
+PERMUTATIONS, TIMED_PERMUTATIONS = 100, 20
+"""Label sets, and how many of them scikit-learn is timed on."""
+CELLS_PER_BATCH = 4
+"""As in `fit_map`."""
 DEFAULT = {"tol": 1e-4, "max_iter": 100}
-TOLERANCES, SAME = (1e-5, 1e-6, 1e-7, 1e-8), 0.9999
-"""scikit-learn is at the same optimum with the first tolerance whose scores correlate so well with the converged."""
+TOLERANCES, MIN_CORRELATION = (1e-5, 1e-6, 1e-7, 1e-8), 0.9999
+"""scikit-learn counts as converged with the first tolerance whose scores have this correlation with the optimum."""
+
+Options = Mapping[str, Any]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Cell = tuple[int, int]
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One map's states, and what is asked of every cell."""
+    """The states of a map and the probes to fit in every cell."""
 
-    states: np.ndarray
-    correct: np.ndarray
-    fold: np.ndarray
-    labels: np.ndarray
-    """(label sets, n)."""
-    strengths: tuple[float, ...]
+    states: npt.NDArray[np.float32]
+    """ndarray of shape (n, n_layers, n_positions, d)."""
+    correct: Bools
+    fold: npt.NDArray[np.int64]
+    label_sets: Bools
+    """ndarray of shape (n_label_sets, n)."""
+    c_values: tuple[float, ...]
 
     @property
-    def cells(self) -> list[tuple[int, int]]:
-        return list(np.ndindex(*self.states.shape[1:3]))
+    def cells(self) -> list[Cell]:
+        """Indices of layer and position."""
+        return list(np.ndindex(self.states.shape[1], self.states.shape[2]))
 
 
-def made_up(path: Path, d: int, decay: float, layers: int, positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """States as a memory-mapped file; every cell has its own, all share the verdicts of the first."""
-    shape = (N, layers, positions, d)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    for number, (layer, column) in enumerate(np.ndindex(layers, positions)):
-        array[:, layer, column], labels = synthetic(N, d, number, decay, mean=0, loud=0)
+def synthetic_states(
+    path: Path, *, d: int, decay: float, n_layers: int, n_positions: int
+) -> tuple[npt.NDArray[np.float32], Bools]:
+    """Write states to a file and return them memory-mapped, with the labels of the first cell.
+
+    Every cell has different states.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(N, n_layers, n_positions, d))
+    for number, (layer, column) in enumerate(np.ndindex(n_layers, n_positions)):
+        array[:, layer, column], labels = synthetic(N, d, number, decay, mean=0, n_outliers=0)
         if not number:
             correct = labels
     array.flush()
     return np.load(path, mmap_mode="r"), correct
 
 
-# Ours.
+@contextmanager
+def all_cores() -> Iterator[ThreadPoolExecutor]:
+    """Yield one thread per core; torch gets one thread in each."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(
+            len(os.sched_getaffinity(0)), initializer=torch.set_num_threads, initargs=(1,)
+        ) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(n_threads)
 
 
-def ours_map(problem: Problem, permutations: int) -> None:
-    fit_map(problem.states, problem.correct, nested=False, c=problem.strengths[0], permutations=permutations)
+# probemap
 
 
-def ours_cells(problem: Problem, cells: list[tuple[int, int]], labels: np.ndarray) -> np.ndarray:
-    """(cells, label sets, strengths, n): out-of-fold scores, as `score_cells` makes them."""
+def fit_with_probemap(problem: Problem, permutations: int) -> None:
+    fit_map(problem.states, problem.correct, nested=False, c=problem.c_values[0], permutations=permutations)
+
+
+def probemap_scores(problem: Problem, cells: Sequence[Cell], label_sets: Bools) -> Floats:
+    """Return out-of-fold scores as `score_cells` computes them, of shape (cells, label sets, C values, n)."""
     training = np.stack([problem.fold != k for k in range(FOLDS)])
     states = np.stack([problem.states[:, layer, column] for layer, column in cells])
-    design = _Designs(states, training, "cpu")
-    label, k, strength = (i.ravel() for i in np.indices((len(labels), FOLDS, len(problem.strengths))))
-    fits = design.fit(labels, label, k, np.tile(np.array(problem.strengths)[strength], (len(cells), 1)))
-    scores = fits.scores.numpy().reshape(len(cells), len(labels), FOLDS, len(problem.strengths), N)
-    return scores[:, :, problem.fold, :, np.arange(N)].transpose(1, 2, 3, 0)
+    shape = (len(label_sets), FOLDS, len(problem.c_values))
+    label_set, fold, c = (index.ravel() for index in np.indices(shape))
+    c_values = np.tile(np.array(problem.c_values)[c], (len(cells), 1))
+    fits = _Designs(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
+    scores = fits.scores.numpy().reshape(len(cells), *shape, N)
+    return np.asarray(scores[:, :, problem.fold, :, np.arange(N)].transpose(1, 2, 3, 0))
 
 
-def ours_grid(problem: Problem) -> None:
-    """The plain grid, without choosing: all strengths of a cell at once, cells in company as in `fit_map`."""
-    with _Cores("cpu") as cores:
-        together = _together(np.ones((1, len(problem.cells)), bool), cores.workers)
-        list(cores.map(lambda some: ours_cells(problem, [problem.cells[i] for i in some], problem.labels), together))
+def fit_grid_with_probemap(problem: Problem) -> None:
+    """Fit all C values without selecting one; cells are batched as in `fit_map`."""
+    with all_cores() as threads:
+        n_threads = len(os.sched_getaffinity(0))
+        n_batches = -(-len(problem.cells) // (CELLS_PER_BATCH * n_threads)) * n_threads
+        batches = np.array_split(np.arange(len(problem.cells)), min(n_batches, len(problem.cells)))
+        list(
+            threads.map(
+                lambda batch: probemap_scores(problem, [problem.cells[i] for i in batch], problem.label_sets), batches
+            )
+        )
 
 
-# Theirs.
+# scikit-learn
 
 
-def their_cell(problem: Problem, layer: int, column: int, labels: np.ndarray, options: dict[str, Any]) -> np.ndarray:
-    """(label sets, strengths, n): out-of-fold scores of one cell."""
-    states = problem.states[:, layer, column]
-    scores = np.empty((len(labels), len(problem.strengths), N))
+def sklearn_scores(problem: Problem, cell: Cell, label_sets: Bools, options: Options) -> Floats:
+    """Return out-of-fold scores of one cell, of shape (label sets, C values, n)."""
+    states = problem.states[:, cell[0], cell[1]]
+    scores = np.empty((len(label_sets), len(problem.c_values), N))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for k in range(FOLDS):
             training = problem.fold != k
             scaler = StandardScaler().fit(states[training])
             train, test = scaler.transform(states[training]), scaler.transform(states[~training])
-            for i, y in enumerate(labels):
-                for j, c in enumerate(problem.strengths):
+            for i, y in enumerate(label_sets):
+                for j, c in enumerate(problem.c_values):
                     model = LogisticRegression(C=c, **options).fit(train, y[training])
                     scores[i, j, ~training] = model.decision_function(test)
     return scores
 
 
-def theirs(parallel: joblib.Parallel, problem: Problem, options: dict[str, Any]) -> None:
-    labels = problem.labels[:TIMED]
-    parallel(joblib.delayed(their_cell)(problem, *cell, labels, options) for cell in problem.cells)
+def fit_with_sklearn(parallel: joblib.Parallel, problem: Problem, options: Options) -> None:
+    labels = problem.label_sets[:TIMED_PERMUTATIONS]
+    parallel(joblib.delayed(sklearn_scores)(problem, cell, labels, options) for cell in problem.cells)
 
 
-# How near to the optimum, and what the machine could do at best.
+# Convergence
 
 
-def correlations(problem: Problem) -> tuple[list[float], dict[str, Any]]:
-    """The lowest correlation with the optimum within a fold, of ours, of scikit-learn's default, and of scikit-learn
-    with the options that are returned; on the first cell, at most three label sets."""
-    labels = problem.labels[:3]
-    best = np.empty((len(labels), len(problem.strengths), N))
-    rows = [problem.fold == k for k in range(FOLDS)]
+@dataclass(frozen=True, kw_only=True)
+class Convergence:
+    """The lowest correlation with the optimum within a fold; on the first cell, with at most three label sets."""
 
-    def lowest(scores: np.ndarray) -> float:
-        pairs = ((scores[i][r], best[i][r]) for i in np.ndindex(*best.shape[:2]) for r in rows)
+    probemap: float
+    default: float
+    """scikit-learn with its default options."""
+    converged: float
+    """scikit-learn with `options`."""
+    options: Options
+
+
+def measure_convergence(problem: Problem) -> Convergence:
+    label_sets, cell = problem.label_sets[:3], (0, 0)
+    optimum = np.empty((len(label_sets), len(problem.c_values), N))
+    test_rows = [problem.fold == k for k in range(FOLDS)]
+
+    def lowest_correlation(scores: Floats) -> float:
+        pairs = ((scores[i][rows], optimum[i][rows]) for i in np.ndindex(*optimum.shape[:2]) for rows in test_rows)
         return min(float(np.corrcoef(*pair)[0, 1]) for pair in pairs)
 
     with threadpool_limits(1):
-        for out in rows:
-            train, test = standardised(problem.states[:, 0, 0], ~out)
-            for i, y in enumerate(labels):
-                for j, (f, _) in enumerate(reference(train, y[~out], test, problem.strengths)):
-                    best[i, j, out] = f
-        # Ours in the company that it is timed in: all label sets share a factor.
-        ours = lowest(ours_cells(problem, [(0, 0)], problem.labels)[0, : len(labels)])
-        default = lowest(their_cell(problem, 0, 0, labels, DEFAULT))
+        for rows in test_rows:
+            train, test = standardised(problem.states[:, 0, 0], ~rows)
+            for i, y in enumerate(label_sets):
+                for j, (scores, _) in enumerate(reference_scores(train, y[~rows], test, problem.c_values)):
+                    optimum[i, j, rows] = scores
+        # All label sets are fitted together, as in the measurement of time, because they share a factorisation.
+        scores = probemap_scores(problem, [cell], problem.label_sets)[0, : len(label_sets)]
+        default = lowest_correlation(sklearn_scores(problem, cell, label_sets, DEFAULT))
         for tol in TOLERANCES:
             options = {"tol": tol, "max_iter": 10_000}
-            if (near := lowest(their_cell(problem, 0, 0, labels, options))) > SAME:
+            converged = lowest_correlation(sklearn_scores(problem, cell, label_sets, options))
+            if converged > MIN_CORRELATION:
                 break
-    return [ours, default, near], options
+    return Convergence(probemap=lowest_correlation(scores), default=default, converged=converged, options=options)
 
 
-def on_all_cores(work: Callable[[], object]) -> float:
-    """Seconds that one round takes with one round per core at once, the best of three."""
-    with _Cores("cpu") as cores:
-        taken = []
-        for _ in range(3):
-            begun = time.perf_counter()
-            list(cores.map(lambda _: work(), range(cores.workers)))
-            taken.append(time.perf_counter() - begun)
-    return min(taken) / cores.workers
+# Lower bound
 
 
-def rates() -> tuple[float, float]:
-    """FLOP/s of float32 products, and bytes/s of copies (read and written), of all cores together."""
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Rates of the machine with all cores."""
+
+    flops: float
+    """Floating-point operations per second of float32 products."""
+    bandwidth: float
+    """Bytes per second of copies, read and written."""
+
+
+def measure_rates() -> Rates:
     a = torch.randn(2048, 2048)
     source = torch.empty(2**26).fill_(1.0)
-    flops = on_all_cores(lambda: a @ a)
-    copied = on_all_cores(lambda: source.clone())
-    return 2 * 2048**3 / flops, 2 * 4 * 2**26 / copied
+    return Rates(
+        flops=2 * 2048**3 / seconds_on_all_cores(lambda: a @ a),
+        bandwidth=2 * 4 * 2**26 / seconds_on_all_cores(lambda: source.clone()),
+    )
 
 
-def _cholesky_flop(a: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return a[-1] ** 3 // 3
+def seconds_on_all_cores(work: Callable[[], object]) -> float:
+    """Return the seconds per call when every core makes one call at a time: the best of three measurements."""
+    n_cores = len(os.sched_getaffinity(0))
+    with all_cores() as threads:
+        return min(timed(lambda: list(threads.map(lambda _: work(), range(n_cores)))) for _ in range(3)) / n_cores
 
 
-def _solve_flop(lower: Any, b: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return lower[-1] ** 2 * b[-1]
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Operations of the solver in one cell."""
+
+    flop: int
+    n_bytes: float
+    n_steps: int
 
 
-@dataclass
-class Floor:
-    """What the solver asks of the machine in one cell."""
+def measure_cost(problem: Problem) -> Cost:
+    """Count the operations of the solver in the first cell.
 
-    flop: float
-    bytes: float
-    steps: int
+    The floating-point operations are those of all products, factorisations and solves.  The bytes assume that every
+    step reads X twice (or the kernel once) and its factors once, and reads or writes each of its tensors once: eight
+    with a row per problem and a column per unknown, six with a column per answer.
+    """
+    n_steps, n_bytes = 0, 0.0
+    precondition = Space.precondition
 
-
-def floor(problem: Problem) -> Floor:
-    """Counted on the first cell: all products, factors and solves; and bytes as if every step read X twice (or the
-    kernel once), its factors once, and read or wrote each of its tensors once (eight with a row per problem and a
-    column per unknown, six with one per row)."""
-    steps, moved = 0, 0.0
-    plain = Space.precondition
-
-    def counted(space: Any, factors: Any, here: Any) -> Any:
-        nonlocal steps, moved
-        (n, d), m = space.x[0].shape, len(here.g)
-        k = min(n, d)
-        # Unknowns are features, with two products with X, or rows, with one product with the kernel.
-        read = 2 * n * d if n > d else n * n
-        steps, moved = steps + 1, moved + 4 * (read + len(here.groups) * k**2 + 8 * m * k + 6 * m * n)
-        return plain(space, factors, here)
+    def counting_precondition(space: Space, factors: Any, problems: Any) -> Any:
+        nonlocal n_steps, n_bytes
+        (n, d), m = space.x[0].shape, len(problems.g)
+        n_unknowns = min(n, d)
+        # The unknowns are weights of features, with two products with X, or of rows, with one product with the kernel.
+        n_read = 2 * n * d if n > d else n * n
+        n_steps += 1
+        n_bytes += 4 * (n_read + len(problems.groups) * n_unknowns**2 + 8 * m * n_unknowns + 6 * m * n)
+        return precondition(space, factors, problems)
 
     aten = torch.ops.aten
-    custom = {aten.linalg_cholesky_ex.default: _cholesky_flop, aten.linalg_solve_triangular.default: _solve_flop}
-    Space.precondition = counted
-    try:
-        # The counter knows packets of operators, not their overloads.
-        with FlopCounterMode(display=False, custom_mapping={k.overloadpacket: f for k, f in custom.items()}) as counter:
-            ours_cells(problem, [(0, 0)], problem.labels)
-    finally:
-        Space.precondition = plain
-    return Floor(counter.get_total_flops(), moved, steps)
+    # The counter takes operators without their overloads.
+    formulas = {
+        aten.linalg_cholesky_ex.default.overloadpacket: _cholesky_flop,
+        aten.linalg_solve_triangular.default.overloadpacket: _solve_flop,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with patch.object(Space, "precondition", counting_precondition), counter:
+        probemap_scores(problem, [(0, 0)], problem.label_sets)
+    return Cost(flop=counter.get_total_flops(), n_bytes=n_bytes, n_steps=n_steps)
 
 
-# The tables.
+def _cholesky_flop(shape: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return int(shape[-1] ** 3 // 3)
 
 
-def settings(states: np.ndarray, correct: np.ndarray) -> list[tuple[str, Problem, Callable[[Problem], None], float]]:
-    """(name, problem, ours, by how much scikit-learn's time is scaled up)."""
+def _solve_flop(lower: Sequence[int], b: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return int(lower[-1] ** 2 * b[-1])
+
+
+# Tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One row of the table."""
+
+    name: str
+    problem: Problem
+    fit: Callable[[Problem], None]
+    """Fits the problem with probemap."""
+    sklearn_factor: float = 1.0
+    """Factor for the time of scikit-learn, if it is timed on a part of the label sets."""
+
+
+def settings(states: npt.NDArray[np.float32], correct: Bools) -> Iterable[Setting]:
     fold = assign_folds(correct, np.arange(N), FOLDS, 0)
-    shuffled = _shuffles(correct, np.arange(N), SHUFFLES, 0)
-    one, grid = (Problem(states, correct, fold, correct[None], c) for c in ((1.0,), AUTO_STRENGTHS))
-    # Two cells, so that both cores have one.
-    floor_ = Problem(states[:, :1, :2], correct, fold, shuffled, (1.0,))
-    return [
-        (f"{len(one.cells)} cells × {FOLDS} folds", one, lambda p: ours_map(p, 0), 1.0),
-        (f"{len(grid.cells)} cells × {FOLDS} folds × {len(AUTO_STRENGTHS)} strengths", grid, ours_grid, 1.0),
-        (
-            f"{len(floor_.cells)} cells × {FOLDS} folds × {SHUFFLES} label sets",
-            floor_,
-            lambda p: ours_map(p, SHUFFLES),
-            SHUFFLES / TIMED,
-        ),
-    ]
+    one_c, grid = (
+        Problem(states=states, correct=correct, fold=fold, label_sets=correct[None], c_values=c_values)
+        for c_values in ((1.0,), AUTO_STRENGTHS)
+    )
+    permuted = Problem(
+        states=states[:, :1, :2],  # two cells, so that two cores have one each
+        correct=correct,
+        fold=fold,
+        label_sets=_shuffles(correct, np.arange(N), PERMUTATIONS, 0),
+        c_values=(1.0,),
+    )
+    yield Setting(
+        name=f"{len(one_c.cells)} cells × {FOLDS} folds", problem=one_c, fit=lambda p: fit_with_probemap(p, 0)
+    )
+    yield Setting(
+        name=f"{len(grid.cells)} cells × {FOLDS} folds × {len(grid.c_values)} C values",
+        problem=grid,
+        fit=fit_grid_with_probemap,
+    )
+    yield Setting(
+        name=f"{len(permuted.cells)} cells × {FOLDS} folds × {PERMUTATIONS} label sets",
+        problem=permuted,
+        fit=lambda p: fit_with_probemap(p, PERMUTATIONS),
+        sklearn_factor=PERMUTATIONS / TIMED_PERMUTATIONS,
+    )
 
 
-def timed(work: Callable[[], None]) -> float:
-    begun = time.perf_counter()
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
-def table(folder: Path, d: int, decay: float, repeats: int, rate: tuple[float, float]) -> list[str]:
-    states, correct = made_up(folder / f"{d}-{decay}.npy", d, decay, LAYERS, POSITIONS)
-    lines = []
-    for name, problem, ours, scale in settings(states, correct):
-        near, optimum = correlations(problem)
-        cores = joblib.effective_n_jobs(-1)
-        with (
-            joblib.parallel_config(backend="loky", inner_max_num_threads=1),
-            joblib.Parallel(n_jobs=cores) as parallel,
-        ):
-            # Warm: workers started, modules imported, states in the page cache.
-            parallel(joblib.delayed(their_cell)(problem, 0, 0, problem.labels[:1], DEFAULT) for _ in range(cores))
-            ours_cells(problem, [(0, 0)], problem.labels[:1])
-            times = np.array(
+def measure_times(setting: Setting, converged_options: Options, n_repeats: int) -> Floats:
+    """Return the seconds of probemap, of scikit-learn by default and converged, of shape (n_repeats, 3)."""
+    problem, factor = setting.problem, setting.sklearn_factor
+    n_jobs = joblib.effective_n_jobs(-1)
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1), joblib.Parallel(n_jobs=n_jobs) as parallel:
+        # Warm-up: workers are started, modules imported, and the states are in the page cache.
+        labels = problem.label_sets[:1]
+        parallel(joblib.delayed(sklearn_scores)(problem, (0, 0), labels, DEFAULT) for _ in range(n_jobs))
+        probemap_scores(problem, [(0, 0)], labels)
+        return np.array(
+            [
                 [
-                    [
-                        timed(lambda: ours(problem)),  # noqa: B023
-                        scale * timed(lambda: theirs(parallel, problem, DEFAULT)),  # noqa: B023
-                        scale * timed(lambda: theirs(parallel, problem, optimum)),  # noqa: B023
-                    ]
-                    for _ in range(repeats)
+                    timed(lambda: setting.fit(problem)),
+                    factor * timed(lambda: fit_with_sklearn(parallel, problem, DEFAULT)),
+                    factor * timed(lambda: fit_with_sklearn(parallel, problem, converged_options)),
                 ]
-            )
-        least = floor(problem)
-        cells = len(problem.cells)
+                for _ in range(n_repeats)
+            ]
+        )
+
+
+def time_rows(folder: Path, *, d: int, decay: float, n_repeats: int, rates: Rates) -> list[str]:
+    """Return the rows of one width and one decay."""
+    states, correct = synthetic_states(
+        folder / f"{d}-{decay}.npy", d=d, decay=decay, n_layers=LAYERS, n_positions=POSITIONS
+    )
+    lines = []
+    for setting in settings(states, correct):
+        convergence = measure_convergence(setting.problem)
+        times = measure_times(setting, convergence.options, n_repeats)
+        cost, n_cells = measure_cost(setting.problem), len(setting.problem.cells)
         lines.append(
             row(
-                *(d, decay, name, spread(times[:, 0]), spread(times[:, 1]), spread(times[:, 2])),
-                *(spread(times[:, 1] / times[:, 0], ".1f"), spread(times[:, 2] / times[:, 0], ".1f")),
-                *(f"1 - {1 - r:.0e}" for r in near[:2]),
-                f"1 - {1 - near[2]:.0e} (tol {optimum['tol']:.0e})",
-                *(f"{cells * least.flop / rate[0]:.2f}", f"{cells * least.bytes / rate[1]:.2f}", least.steps),
+                *(d, decay, setting.name, *(spread(times[:, i]) for i in range(3))),
+                *(spread(times[:, i] / times[:, 0], ".1f") for i in (1, 2)),
+                *(f"1 - {1 - r:.0e}" for r in (convergence.probemap, convergence.default)),
+                f"1 - {1 - convergence.converged:.0e} (tol {convergence.options['tol']:.0e})",
+                f"{n_cells * cost.flop / rates.flops:.2f}",
+                f"{n_cells * cost.n_bytes / rates.bandwidth:.2f}",
+                cost.n_steps,
             )
         )
         print(lines[-1], flush=True)
     return lines
 
 
-MEMORY = """
+# ru_maxrss cannot be used: a process inherits the maximum of its parent.
+MEASURE_MEMORY = """
 import sys, threading
 import numpy as np
 import probemap, probemap.maps.fit, sklearn.linear_model, xarray
 peak = 0
-def own(name="RssAnon"):
+def kilobytes(name="RssAnon"):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name))
 def watch():
     global peak
     while not stop.wait(0.01):
-        peak = max(peak, own())
+        peak = max(peak, kilobytes())
 stop = threading.Event()
 thread = threading.Thread(target=watch)
 thread.start()
@@ -298,27 +397,27 @@ if sys.argv[2] != "0":
     probemap.fit_map(states, np.load(sys.argv[3]))
 stop.set()
 thread.join()
-# Not ru_maxrss: a child inherits its parent's.
-print(max(peak, own()) / 1024, own("VmHWM") / 1024)
+print(max(peak, kilobytes()) / 1024, kilobytes("VmHWM") / 1024)
 """
 
 
-def memory(folder: Path) -> list[str]:
-    """Peak memory over that of a process that only imports, by the number of layers."""
-    states, correct = made_up(folder / "memory.npy", 576, 1.0, 30, 15)
+def memory_rows(folder: Path) -> list[str]:
+    """Return the peak memory minus that of a process that only imports the packages, by the number of layers."""
+    states, correct = synthetic_states(folder / "memory.npy", d=576, decay=1.0, n_layers=30, n_positions=15)
     np.save(folder / "correct.npy", correct)
 
-    def peak(layers: int) -> np.ndarray:
-        command = [sys.executable, "-c", MEMORY, str(folder / "memory.npy"), str(layers), str(folder / "correct.npy")]
-        made = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-        return np.array([float(value) for value in made.stdout.split()])
+    def peak(n_layers: int) -> Floats:
+        files = str(folder / "memory.npy"), str(n_layers), str(folder / "correct.npy")
+        command = [sys.executable, "-c", MEASURE_MEMORY, *files]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+        return np.array([float(value) for value in output.split()])
 
-    bare = np.median([peak(0) for _ in range(3)], axis=0)
+    imports_only = np.median([peak(0) for _ in range(3)], axis=0)
     lines = []
-    for layers in (2, 8, 30):
-        runs = np.array([peak(layers) - bare for _ in range(3)])
-        size = states.nbytes / states.shape[1] / 2**20
-        lines.append(row(layers, f"{size:.0f}", spread(runs[:, 0], ".0f"), spread(runs[:, 1], ".0f")))
+    for n_layers in (2, 8, 30):
+        peaks = np.array([peak(n_layers) - imports_only for _ in range(3)])
+        layer_megabytes = states.nbytes / states.shape[1] / 2**20
+        lines.append(row(n_layers, f"{layer_megabytes:.0f}", spread(peaks[:, 0], ".0f"), spread(peaks[:, 1], ".0f")))
         print(lines[-1], flush=True)
     return lines
 
@@ -328,42 +427,46 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--widths", default="576,2048")
     parser.add_argument("--decays", default="1,2")
-    given = parser.parse_args()
-    rate = rates()
+    options = parser.parse_args()
+    rates = measure_rates()
     lines = [
-        f"Seconds for n = {N} answers, C = 1 unless strengths are named.  Median (lowest to highest) of "
-        f"{given.repeats} alternating repetitions; ratios are taken within a repetition.  States with a spectrum of "
-        "(i + 1)^-decay, float32, memory-mapped.  Ours: `fit_map(nested=False)` with all that it returns (intervals, "
-        "bands); the grid of strengths: the probes alone, without choosing one.  scikit-learn: StandardScaler once "
-        "per fold, LogisticRegression (lbfgs) on float32, one task per cell, warm joblib workers, one BLAS thread "
-        f'each; of the label sets {TIMED} are timed and scaled up to {SHUFFLES}.  "Default" is tol 1e-4 and at most '
-        'max_iter 100; "optimum" at most 10000 steps and the tol that is named in brackets, the first of '
-        f"{', '.join(f'{t:.0e}' for t in TOLERANCES)} with a correlation above {SAME}.  "
-        "Correlation: the lowest within a fold with the "
-        "decision values of a fit in float64 run to convergence, first cell, at most three label sets.  Floor: the "
-        "arithmetic of our solver's steps, or the memory that they touch, at the measured rates.",
+        "# Speed",
         "",
-        machine() + f"  Float32 products: {rate[0] / 1e9:.0f} GFLOP/s; copies: {rate[1] / 1e9:.1f} GB/s read and "
-        "written, all cores.",
+        f"Seconds for n = {N} answers, C = 1 unless the row names C values.  Median (minimum to maximum) of "
+        f"{options.repeats} alternating repetitions; ratios are taken within a repetition.  The states have a spectrum "
+        "of (i + 1)^-decay, are float32 and memory-mapped.  probemap: `fit_map(nested=False)` with everything that it "
+        "returns (intervals, bands); with several C values, the probes alone, without the selection of one.  "
+        "scikit-learn: StandardScaler once per fold, LogisticRegression (lbfgs) on float32, one task per cell, warm "
+        f"joblib workers, one BLAS thread each; {TIMED_PERMUTATIONS} of the {PERMUTATIONS} label sets are timed, and "
+        'the time is scaled.  "Default": tol 1e-4 and at most 100 iterations.  "Converged": at most 10000 iterations '
+        "and the tol in brackets, the first of "
+        f"{', '.join(f'{t:.0e}' for t in TOLERANCES)} with a correlation above {MIN_CORRELATION}.  Correlation: the "
+        "lowest within a fold with the scores of a fit in float64 run to convergence, on the first cell, with at most "
+        "three label sets.  Lower bound: the arithmetic of the solver's steps, or the memory that they read and write, "
+        "at the measured rates.",
+        "",
+        f"{machine()}  Float32 products: {rates.flops / 1e9:.0f} GFLOP/s; copies: {rates.bandwidth / 1e9:.1f} GB/s "
+        "read and written, all cores.",
         "",
         *head(
-            *("d", "decay", "work", "ours", "default", "optimum", "default / ours", "optimum / ours"),
-            *("correlation: ours", "default", "optimum", "floor: arithmetic", "floor: memory", "steps per cell"),
+            *("d", "decay", "work", "probemap", "default", "converged"),
+            *("default / probemap", "converged / probemap", "correlation: probemap", "default", "converged"),
+            *("lower bound: arithmetic", "lower bound: memory", "steps per cell"),
         ),
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for d in (int(d) for d in given.widths.split(",")):
-            for decay in (float(decay) for decay in given.decays.split(",")):
-                lines += table(folder, d, decay, given.repeats, rate)
+        for d in map(int, options.widths.split(",")):
+            for decay in map(float, options.decays.split(",")):
+                lines += time_rows(folder, d=d, decay=decay, n_repeats=options.repeats, rates=rates)
         lines += [
             "",
-            f"Peak memory of `fit_map` (all its defaults) in MB over that of a process that only imports; {N} answers, "
-            "15 positions, d = 576, from a memory-mapped file; median (lowest to highest) of 3.  The resident set also "
-            "counts pages of the mapped file, which the system takes back when it wants them.",
+            f"Peak memory of `fit_map` with default options in MB, minus that of a process that only imports the "
+            f"packages; {N} answers, 15 positions, d = 576, from a memory-mapped file; median (minimum to maximum) of "
+            "3.  The resident set also counts pages of the mapped file, which the system can reclaim.",
             "",
-            *head("layers", "one layer's states", "own memory", "resident set"),
-            *memory(folder),
+            *head("layers", "states of one layer", "anonymous memory", "resident set"),
+            *memory_rows(folder),
         ]
     write("speed", lines)
 

@@ -1,14 +1,13 @@
-"""Results of the studies on several runs: ``python benchmarks/studies.py RUN…``; writes ``results/studies.md``.
+"""Collect the results of the studies of several runs: ``python benchmarks/studies.py RUN...``.
 
 Requires the steps ``resample``, ``errors``, ``choose`` and ``baselines`` of every run, and ``transfer`` of all runs,
-which writes its result into the first run.
+which writes its result into the first run.  Writes ``benchmarks/results/studies.md``.
 """
 
+import argparse
 import shutil
-import sys
-from pathlib import Path
 
-from report import head, machine, row, write
+from report import RESULTS, head, machine, row, write
 
 from probemap.runs.definitions import ANSWER, RESAMPLE
 from probemap.runs.run import Run
@@ -27,30 +26,34 @@ def lines_of(table: Table) -> list[str]:
 
 
 def facts(run: Run) -> str:
-    """Return a line about the answers and the samples of a run."""
-    verdicts = run.graded.correct
+    correct = run.graded.correct
+    decided = [label for label in correct if label is not None]
     options = run.record(RESAMPLE).options
-    decided = [verdict for verdict in verdicts if verdict is not None]
     return (
-        f"{len(verdicts)} questions, {len(decided)} answers decided, {sum(decided) / len(decided):.0%} of them "
-        f"correct; {options.k} samples per question at temperature {options.temperature:g}."
+        f"{len(correct)} questions, {len(decided)} answers decided, {sum(decided) / len(decided):.0%} of them correct; "
+        f"{options.k} samples per question at temperature {options.temperature:g}."
     )
 
 
 def main() -> None:
-    runs = [Run.open(path) for path in sys.argv[1:]]
-    model = runs[0].record(ANSWER).facts.model
-    lines = [f"{model} (weights in 4 bits), {machine()}  Each table is the output of one command.", ""]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    runs = [Run.open(path) for path in parser.parse_args().runs]
+    lines = [
+        "# Studies",
+        "",
+        f"{runs[0].record(ANSWER).facts.model}.  {machine()}  Each table is the output of one command.",
+        "",
+    ]
     for run in runs:
         lines += [f"## {run.task.name}", "", facts(run)]
         for study in STUDIES:
             table = run.read_table(study)
             lines += ["", f"### {table.title} (`probemap {study}`)", *lines_of(table)]
         lines.append("")
-    table = runs[0].read_table("transfer")
-    results = Path(__file__).parent / "results"
-    shutil.copy(runs[0].path / "transfer.png", results / "transfer.png")
-    lines += [f"## {table.title} (`probemap transfer`)", "", "![transfer](transfer.png)", *lines_of(table)]
+    transfer = runs[0].read_table("transfer")
+    shutil.copy(runs[0].path / "transfer.png", RESULTS / "transfer.png")
+    lines += [f"## {transfer.title} (`probemap transfer`)", "", "![transfer](transfer.png)", *lines_of(transfer)]
     write("studies", lines)
 
 
