@@ -103,85 +103,88 @@ def sealed(config: dict[str, Any], tensors: bytes) -> Files:
         text = json.dumps(config, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
         config["config_sha256"] = hashlib.sha256(text).hexdigest()
     # As `files._serialised`.
-    whole = json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    return {"config.json": whole, "detector.safetensors": tensors}
+    content = json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return {"config.json": content, "detector.safetensors": tensors}
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, one in inner for found in paths_of(one, (*path, key)))]
+    """Return the paths of a JSON value and of all values inside it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(nested for key, item in items for nested in paths_of(item, (*path, key)))]
 
 
 def flipped(base: Files, draw: random.Random) -> Files:
-    """Bytes changed, added, taken away; the checksums as they were."""
+    """Bytes changed, added or removed, with the original checksums."""
     name = draw.choice(("config.json", "detector.safetensors"))
     content = bytearray(base[name])
     for _ in range(draw.choice((1, 1, 1, 2, 8, 40))):
-        at, how = draw.randrange(len(content)), draw.random()
-        if how < 0.6:
-            content[at] ^= 1 << draw.randrange(8)
-        elif how < 0.8:
-            content[at:at] = draw.randbytes(draw.choice((1, 2, 9)))
+        index, kind = draw.randrange(len(content)), draw.random()
+        if kind < 0.6:
+            content[index] ^= 1 << draw.randrange(8)
+        elif kind < 0.8:
+            content[index:index] = draw.randbytes(draw.choice((1, 2, 9)))
         elif len(content) > 9:
-            del content[at : at + draw.choice((1, 2, 9))]
+            del content[index : index + draw.choice((1, 2, 9))]
     return base | {name: bytes(content)}
 
 
 def cut(base: Files, draw: random.Random) -> Files:
-    """Cut off, doubled, swapped, replaced by noise, or not there."""
+    """Files truncated, duplicated, swapped, replaced by noise, or missing."""
     name = draw.choice(("config.json", "detector.safetensors"))
-    whole, how = base[name], draw.randrange(6)
-    if how == 0:
+    content, kind = base[name], draw.randrange(6)
+    if kind == 0:
         return {key: value for key, value in base.items() if key != name}
     return base | {
         name: (
-            whole[: draw.randrange(len(whole))],
-            whole * 2,
+            content[: draw.randrange(len(content))],
+            content * 2,
             base["config.json" if name != "config.json" else "detector.safetensors"],
             draw.randbytes(draw.randrange(2000)),
-            draw.choice((b"", b"null", b"[]", b"{}", b"\xef\xbb\xbf" + whole, whole.decode("latin1").encode("utf-16"))),
-        )[how - 1]
+            draw.choice(
+                (b"", b"null", b"[]", b"{}", b"\xef\xbb\xbf" + content, content.decode("latin1").encode("utf-16"))
+            ),
+        )[kind - 1]
     }
 
 
 def spliced(base: Files, draw: random.Random) -> Files:
-    """Any value at any path, keys taken away, added or named otherwise."""
+    """Arbitrary values at arbitrary paths; keys removed, added or renamed."""
     config = json.loads(base["config.json"])
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         path = draw.choice(paths_of(config))
-        value, how = deepcopy(draw.choice(VALUES)), draw.random()
+        value, kind = deepcopy(draw.choice(VALUES)), draw.random()
         if not path:
-            config = value if how < 0.05 else config | {draw.choice(("x", "", "primary", "seed")): value}
+            config = value if kind < 0.05 else config | {draw.choice(("x", "", "primary", "seed")): value}
             if not isinstance(config, dict):
                 break
             continue
-        place: Any = config
+        parent: Any = config
         for key in path[:-1]:
-            place = place[key]
-        if how < 0.75:
-            place[path[-1]] = value
-        elif how < 0.85:
-            del place[path[-1]]
-        elif isinstance(place, dict):
-            place[draw.choice(("x", "fallback", "primary", "n", "\ud800"))] = place.pop(path[-1])
+            parent = parent[key]
+        if kind < 0.75:
+            parent[path[-1]] = value
+        elif kind < 0.85:
+            del parent[path[-1]]
+        elif isinstance(parent, dict):
+            parent[draw.choice(("x", "fallback", "primary", "n", "\ud800"))] = parent.pop(path[-1])
         else:
-            place.append(value)
+            parent.append(value)
     return sealed(config, base["detector.safetensors"])
 
 
 def texts(base: Files, draw: random.Random) -> Files:
-    """JSON that other readers would not take, or read otherwise."""
-    text, how = base["config.json"].decode(), draw.randrange(5)
+    """JSON that parsers reject or interpret differently."""
+    text, kind = base["config.json"].decode(), draw.randrange(5)
     number = draw.choice(
         ("1e999", "-1e999", "NaN", "-Infinity", "1" + "0" * draw.choice((30, 4000, 5000)), "01", "0x1")
     )
-    if how == 0:
+    if kind == 0:
         text = text.replace('"seed": 0', f'"seed": {number}')
-    elif how == 1:
+    elif kind == 1:
         text = text[:-1] + f', "seed": {number}, "heads": {{}}}}'
-    elif how == 2:
+    elif kind == 2:
         text = text.replace('"n": ', f'"n": {number}')
-    elif how == 3:
+    elif kind == 3:
         text = text.replace('"layer": 1', f'"layer": {number}')
     else:
         text = text.replace('"format_version": 2', f'"format_version": {number}')
@@ -199,14 +202,14 @@ def versions(base: Files, draw: random.Random) -> Files:
 
 
 def seeds(base: Files, draw: random.Random) -> Files:
-    """Seeds without end, below 0, or no numbers."""
+    """Seeds that are infinite, negative or not numbers."""
     config = json.loads(base["config.json"])
     config["seed"] = draw.choice((*VALUES, -draw.randrange(1, 10**9), draw.uniform(-1e9, 1e9)))
     return sealed(config, base["detector.safetensors"])
 
 
 def nested(base: Files, draw: random.Random) -> Files:
-    """As deep as nobody reads."""
+    """Deeply nested JSON."""
     depth = draw.choice((10, 100, 300, 900, 1100, 5000, 100_000))
     opening, closing = draw.choice((("[", "]"), ('{"a":', "}"), ('[{"heads":', "}]")))
     deep = opening * depth + "0" + closing * draw.choice((depth, depth, 0))
@@ -223,7 +226,7 @@ def nested(base: Files, draw: random.Random) -> Files:
 
 
 def numbers(base: Files, draw: random.Random) -> Files:
-    """Not finite, too large, too small."""
+    """Array values that are not finite, too large or too small."""
     tensors = {name: values.copy() for name, values in load(base["detector.safetensors"]).items()}
     for _ in range(draw.choice((1, 2, 5))):
         values = tensors[draw.choice(sorted(tensors))].reshape(-1)
@@ -235,13 +238,13 @@ def numbers(base: Files, draw: random.Random) -> Files:
 
 
 def shapes(base: Files, draw: random.Random) -> Files:
-    """Other shapes, other names, more or fewer tensors."""
+    """Arrays of other shapes or names; additional or missing arrays."""
     tensors = dict(load(base["detector.safetensors"]))
-    name, how = draw.choice(sorted(tensors)), draw.random()
+    name, kind = draw.choice(sorted(tensors)), draw.random()
     shape = [draw.choice((0, 1, 1, 2, 3, 4, 9, 300)) for _ in range(draw.randrange(5))]
-    if how < 0.7:
+    if kind < 0.7:
         tensors[name] = np.full(shape[:3], draw.choice(NUMBERS))
-    elif how < 0.8:
+    elif kind < 0.8:
         del tensors[name]
     else:
         tensors[draw.choice(("x", "", "fallback.weight", "fallback.bias", "primary.weight2"))] = tensors[name]
@@ -249,58 +252,58 @@ def shapes(base: Files, draw: random.Random) -> Files:
 
 
 def dimensions(base: Files, draw: random.Random) -> Files:
-    """Wider than any hidden state."""
+    """Arrays wider than any hidden state."""
     tensors = dict(load(base["detector.safetensors"]))
     name = draw.choice(sorted(tensors))
     wide = draw.choice((1_000_001, 1_000_000, 1_048_576))
     tensors[name] = np.zeros(draw.choice(((1, wide), (2, wide), (wide,), (wide, 1))))
     if draw.random() < 0.3 and name.endswith("weight"):
-        tensors |= {other: np.zeros((1, wide)) for other in tensors if other.endswith("weight")}
+        tensors |= {key: np.zeros((1, wide)) for key in tensors if key.endswith("weight")}
     return sealed(json.loads(base["config.json"]), save(tensors))
 
 
 def headers(base: Files, draw: random.Random) -> Files:
-    """A header that lies: about its length, types, shapes, and where the numbers are."""
+    """Headers with false lengths, types, shapes or offsets."""
     content = base["detector.safetensors"]
     (length,) = struct.unpack("<Q", content[:8])
-    header, rest = json.loads(content[8 : 8 + length]), content[8 + length :]
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     name = draw.choice([key for key in header if key != "__metadata__"])
-    entry, how = header[name], draw.randrange(7)
+    entry, kind = header[name], draw.randrange(7)
     big = draw.choice((-1, 0, 1, 2**31, 2**32, 2**61, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 1e308))
-    if how == 0:
+    if kind == 0:
         entry["dtype"] = draw.choice(DTYPES)
         size = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
         count = int(np.prod(entry["shape"]))
         start = entry["data_offsets"][0]
         if draw.random() < 0.8 and name == max(header, key=lambda key: header[key].get("data_offsets", [0])[0]):
             entry["data_offsets"] = [start, start + count * size.get(entry["dtype"], 1)]
-            rest = (rest[:start] + draw.randbytes(count * 8))[: entry["data_offsets"][1]]
-    elif how == 1:
+            data = (data[:start] + draw.randbytes(count * 8))[: entry["data_offsets"][1]]
+    elif kind == 1:
         entry["shape"] = draw.choice(([big], [big, big], [0, big], [big, 0, big], [1] * 2000, "3", None, [[1]], [1.0]))
-    elif how == 2:
+    elif kind == 2:
         entry["data_offsets"] = draw.choice(
-            ([0, big], [big, big], [big, 0], [8, 0], [0], [], None, "x", [0, len(rest)])
+            ([0, big], [big, big], [big, 0], [8, 0], [0], [], None, "x", [0, len(data)])
         )
-    elif how == 3:
+    elif kind == 3:
         header[draw.choice(("__metadata__", "x", "", "primary.weight"))] = draw.choice(VALUES)
-    elif how == 4:
+    elif kind == 4:
         header = draw.choice(([], None, 0, "x", {}, {"x": header}, [header]))
     text = json.dumps(header).encode()
-    if how == 5:
+    if kind == 5:
         text = draw.choice((b"{" * 5000, b"[" * 100_000, b"\xff" * 9, text + b" " * 9, text[:-1], text[:1] + text, b""))
     stated = len(text)
-    if how == 6:
+    if kind == 6:
         stated = draw.choice((0, 1, stated - 1, stated + 1, 2**32, 2**63, 2**64 - 1, 10**8))
-    return sealed(json.loads(base["config.json"]), struct.pack("<Q", stated) + text + rest)
+    return sealed(json.loads(base["config.json"]), struct.pack("<Q", stated) + text + data)
 
 
 def pickles(base: Files, draw: random.Random) -> Files:
-    """A pickle, which runs what it likes where somebody opens it."""
-    evil = draw.choice(PICKLES)
+    """Pickles, which execute code if they are loaded."""
+    payload = draw.choice(PICKLES)
     if draw.random() < 0.3:
-        evil = base["detector.safetensors"][: draw.randrange(200)] + evil
-    made = sealed(json.loads(base["config.json"]), evil)
-    return made if draw.random() < 0.8 else base | {"config.json": evil}
+        payload = base["detector.safetensors"][: draw.randrange(200)] + payload
+    files = sealed(json.loads(base["config.json"]), payload)
+    return files if draw.random() < 0.8 else base | {"config.json": payload}
 
 
 ATTACKS: dict[Callable[[Files, random.Random], Files], int] = {
@@ -316,83 +319,86 @@ ATTACKS: dict[Callable[[Files, random.Random], Files], int] = {
     headers: 10,
     pickles: 2,
 }
-"""What is done, and how often."""
+"""Attack -> relative frequency."""
 WIDE_EVERY = 2000
-"""These folders hold megabytes."""
+"""Every so many directories, `dimensions` is used; they are several megabytes large."""
 
 
-def made_from(seed: int) -> tuple[str, Files]:
-    """The same folder from the same seed."""
+def attacked(seed: int) -> tuple[str, Files]:
+    """Return the name of an attack and its files; the same for the same seed."""
     draw = random.Random(seed)
     attack = dimensions if seed % WIDE_EVERY == 0 else draw.choices(list(ATTACKS), list(ATTACKS.values()))[0]
     return attack.__name__, attack(draw.choice(bases()), draw)
 
 
-def used(made: Detector, folder: Path, draw: np.random.Generator) -> None:
-    """Score with it, show it, write it and read it again.
+def exercise(detector: Detector, folder: Path, draw: np.random.Generator) -> None:
+    """Score with a detector, build its card, save it and load it again.
 
     Raises
     ------
-    AssertionError: what comes out is no probability.
+    AssertionError
+        If a result is not a probability, or the loaded detector gives different ones.
     """
-    k, width = len(made.primary.cells), made.primary.weight.shape[1]
-    states = draw.normal(size=(6, len(made.cells), width)).astype(np.float32)
+    k, width = len(detector.primary.cells), detector.primary.weight.shape[1]
+    states = draw.normal(size=(6, len(detector.cells), width)).astype(np.float32)
     states[1] *= np.finfo(np.float32).max / 10
     states[2] = 0
     states[3, :k] = np.nan
     states[4] = np.nan
-    scores = made.score_states(states)
+    scores = detector.score_states(states)
     p, by = scores.p_correct, scores.judged_by
-    assert by == ["primary"] * 3 + ["fallback" if made.fallback else "none", "none", "primary"], by
+    assert by == ["primary"] * 3 + ["fallback" if detector.fallback else "none", "none", "primary"], by
     assert [bool(np.isnan(value)) for value in p] == [name == "none" for name in by], p
     assert ((p >= 0) & (p <= 1))[~np.isnan(p)].all(), p
-    for part in (made.primary, made.fallback):
-        if part and part.thresholds:
-            assert 0 <= part.threshold().p_correct <= 1
-    assert model_card(made.primary, made.fallback, made.provenance).startswith("---\nlibrary_name: probemap\n")
-    made.save(folder)
+    for detector_head in (detector.primary, detector.fallback):
+        if detector_head and detector_head.thresholds:
+            assert 0 <= detector_head.threshold().p_correct <= 1
+    assert model_card(detector.primary, detector.fallback, detector.provenance).startswith(
+        "---\nlibrary_name: probemap\n"
+    )
+    detector.save(folder)
     np.testing.assert_array_equal(Detector.load(folder).p_correct(states), p)
 
 
 def outcome(seed: int, folder: Path) -> tuple[str, str, str]:
-    """What was done, how it ended, and what went wrong."""
-    name, content = made_from(seed)
+    """Return the attack, the outcome (refused, used or failed), and the description of a failure."""
+    name, files = attacked(seed)
     for path in folder.iterdir():
         path.unlink()
-    for file, data in content.items():
+    for file, data in files.items():
         (folder / file).write_bytes(data)
     before = time.process_time()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                made = Detector.load(folder)
+                detector = Detector.load(folder)
             except DetectorError as error:
                 assert error.hint and len(str(error)) < 1000, str(error)[:2000]
-                ended = "refused"
+                result = "refused"
             else:
-                used(made, folder, np.random.default_rng(seed))
-                ended = "used"
+                exercise(detector, folder, np.random.default_rng(seed))
+                result = "used"
     except Exception as error:
         return name, "failed", f"seed {seed}, {name}: {type(error).__name__}: {str(error)[:300]}"
-    if (took := time.process_time() - before) > SLOW:
-        return name, "failed", f"seed {seed}, {name}: {took:.0f} s"
-    return name, ended, ""
+    if (seconds := time.process_time() - before) > SLOW:
+        return name, "failed", f"seed {seed}, {name}: {seconds:.0f} s"
+    return name, result, ""
 
 
 def chunk(start: int, stop: int) -> tuple[Counter[tuple[str, str]], list[str]]:
-    """The outcomes of some seeds, in a folder of their own."""
+    """Return the outcomes of a range of seeds, and the failures."""
     counts: Counter[tuple[str, str]] = Counter()
-    wrong = []
+    failures = []
     folder = Path(tempfile.mkdtemp())
     try:
         for seed in range(start, stop):
-            name, ended, why = outcome(seed, folder)
-            counts[name, ended] += 1
-            wrong += [why] if why else []
+            name, result, failure = outcome(seed, folder)
+            counts[name, result] += 1
+            failures += [failure] if failure else []
     finally:
         shutil.rmtree(folder)
-    return counts, wrong
+    return counts, failures
 
 
 def main() -> None:
@@ -403,48 +409,52 @@ def main() -> None:
     n = int(sys.argv[1]) if sys.argv[1:] else 1_000_000
     bases()
     counts: Counter[tuple[str, str]] = Counter()
-    wrong: list[str] = []
-    begun = time.perf_counter()
-    with tempfile.TemporaryDirectory() as here, get_context("fork").Pool(2, _enter, (here,)) as pool:
-        waiting = [pool.apply_async(chunk, (start, min(start + CHUNK, n))) for start in range(0, n, CHUNK)]
-        for one in waiting:
-            some, failed = one.get()
-            counts += some
-            wrong += failed
-            for line in failed:
+    failures: list[str] = []
+    start_time = time.perf_counter()
+    with tempfile.TemporaryDirectory() as working, get_context("fork").Pool(2, _enter, (working,)) as pool:
+        pending = [pool.apply_async(chunk, (start, min(start + CHUNK, n))) for start in range(0, n, CHUNK)]
+        for chunk_result in pending:
+            chunk_counts, chunk_failures = chunk_result.get()
+            counts += chunk_counts
+            failures += chunk_failures
+            for line in chunk_failures:
                 print(line, flush=True)
-        if list(Path(here).iterdir()):
-            wrong.append(f"a pickle was run: {sorted(path.name for path in Path(here).iterdir())}")
-    took = time.perf_counter() - begun
+        if list(Path(working).iterdir()):
+            failures.append(f"a pickle was executed: {sorted(path.name for path in Path(working).iterdir())}")
+    minutes = (time.perf_counter() - start_time) / 60
     names = [attack.__name__ for attack in (*ATTACKS, dimensions)]
-    sums = {ended: sum(counts[name, ended] for name in names) for ended in ("refused", "used", "failed")}
-    said = {attack.__name__: (attack.__doc__ or "").strip().rstrip(".") for attack in (*ATTACKS, dimensions)}
+    sums = {result: sum(counts[name, result] for name in names) for result in ("refused", "used", "failed")}
+    descriptions = {attack.__name__: (attack.__doc__ or "").strip().rstrip(".") for attack in (*ATTACKS, dimensions)}
     lines = [
-        "# Detector folders that somebody made to do harm",
+        "# Malicious detector directories",
         "",
-        f"{n:,} folders, made from three small valid detectors by `hostile_detector.py`, most with checksums that are "
-        "right. Each must be refused with an error of ours that has a hint, or be read and then give finite "
-        "probabilities between 0 and 1, NaN only where a position is missing, and come back from disk the same; "
-        f"without a warning, and with less than {SLOW:.0f} s of work.",
+        f"{n:,} directories, made from three small valid detectors by `hostile_detector.py`, most of them with valid "
+        "checksums. Each must either be refused with a DetectorError that has a hint, or load, give probabilities "
+        "between 0 and 1, NaN only where a position is missing, and be equal after it is saved and loaded again; "
+        f"without a warning, and in less than {SLOW:.0f} s of CPU time.",
         "",
-        f"{machine()} {took / 60:.0f} minutes with 2 processes.",
+        f"{machine()} {minutes:.0f} minutes with 2 processes.",
         "",
-        *head("what was done", "folders", "refused", "read and used", "failed"),
+        *head("attack", "directories", "refused", "loaded and used", "failed"),
         *(
-            row(said[name], *(f"{value:,}" for value in (sum(ends), *ends)))
+            row(descriptions[name], *(f"{value:,}" for value in (sum(results), *results)))
             for name in names
-            if sum(ends := [counts[name, ended] for ended in sums])
+            if sum(results := [counts[name, result] for result in sums])
         ),
         row("all", *(f"{value:,}" for value in (n, *sums.values()))),
         "",
-        *(["Failures:", "", *(f"- {line}" for line in wrong[:50])] if wrong else ["No failure; no pickle was run."]),
+        *(
+            ["Failures:", "", *(f"- {line}" for line in failures[:50])]
+            if failures
+            else ["No failure; no pickle was executed."]
+        ),
     ]
     write("hostile_detector", lines)
-    sys.exit(1 if wrong else 0)
+    sys.exit(1 if failures else 0)
 
 
 def _enter(folder: str) -> None:
-    """A pickle that is run leaves its mark in the working directory."""
+    """Change to the working directory, where an executed pickle creates a file."""
     import os
 
     os.chdir(folder)
