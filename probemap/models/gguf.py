@@ -19,7 +19,7 @@ from probemap.redact import redacted_message
 def convert_gguf(file: Path, expected_sha256: str) -> Path:
     """Return the directory of safetensors converted from a GGUF file, and convert it on first use.
 
-    The weights are dequantised to float32.  The directory lies in the user's cache directory and is named after the
+    The weights are dequantised to float32.  The directory is in the user's cache directory and named after the
     file's SHA-256 and the version of transformers that wrote it: a directory saved by one major version can be loaded
     incorrectly, without an error, by another.
 
