@@ -1,6 +1,7 @@
 """Token ids to text: characters per token for finished answers, incremental text for answers being generated."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -13,10 +14,9 @@ _MAX_PENDING = 16
 def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
     """Decode tokens, and find the characters that each token encodes.
 
-    Byte-level tokenizers and tokenizers with byte fallback may divide a character among several tokens.  Each prefix
-    of `token_ids` is therefore decoded and compared with the complete text.  A character is complete at the first
-    prefix that shows it.  A prefix that differs from the text after its complete characters ends with replacement
-    characters; its last token holds the first bytes of the next character.
+    Byte-level tokenizers and tokenizers with byte fallback may divide a character among several tokens.  A character is
+    complete at the first prefix of `token_ids` whose text shows it.  A prefix whose text differs after its complete
+    characters ends with replacement characters; its last token holds the first bytes of the next character.
 
     Parameters
     ----------
@@ -31,6 +31,12 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
         share a character overlap.
     """
     text = _decode(tokenizer, token_ids)
+    offsets = None if REPLACEMENT in text else _offsets_by_window(tokenizer, token_ids, text)
+    return text, _offsets_by_prefix(tokenizer, token_ids, text) if offsets is None else offsets
+
+
+def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
+    """Return the offsets for any decoder, by decoding every prefix: quadratic in the number of tokens."""
     offsets: list[tuple[int, int]] = []
     complete = 0
     for count in range(1, len(token_ids) + 1):
@@ -40,7 +46,42 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
             complete += 1
         incomplete = len(prefix) > complete
         offsets.append((start, min(complete + incomplete, len(text))))
-    return text, offsets
+    return offsets
+
+
+def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
+    """Return the same offsets in linear time, for a text without replacement characters.
+
+    Instead of a prefix, the last tokens of it are decoded: those after a boundary between complete characters, and as
+    context, because decoders treat the first token differently, those of the previous piece of text.
+
+    Returns
+    -------
+    list of (int, int), or None if the texts of the windows do not add up to the text, as with a decoder that looks
+    further back.
+    """
+    offsets: list[tuple[int, int]] = []
+    first = boundary = 0  # tokens: the context is first:boundary
+    n_before = 0  # characters before the boundary
+    complete = 0
+    context = ""
+    for count in range(1, len(token_ids) + 1):
+        window = _decode(tokenizer, token_ids[first:count])
+        # Byte fallback replaces a run of bytes that ends within a character, including the complete characters before.
+        extends = window.startswith(context)
+        piece = window[len(context) :] if extends else _decode(tokenizer, token_ids[boundary:count])
+        start = complete
+        pairs = zip(piece, text[n_before : n_before + len(piece)], strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        complete = max(complete, n_before + common)
+        incomplete = n_before + len(piece) > complete
+        if incomplete and REPLACEMENT not in piece[common:]:
+            return None
+        offsets.append((start, min(complete + incomplete, len(text))))
+        if piece and not incomplete:
+            first, boundary, n_before = boundary, count, complete
+            context = _decode(tokenizer, token_ids[first:boundary])
+    return offsets if complete == len(text) else None
 
 
 class TokenDecoder:
