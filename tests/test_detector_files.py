@@ -234,14 +234,14 @@ def test_p_correct_is_finite_for_the_largest_valid_weights(detector: Detector, t
 
 
 def test_model_card_names_the_base_model_only_if_it_is_on_the_hub(detector: Detector) -> None:
-    known = Provenance(
+    on_hub = Provenance(
         model="Qwen2.5-0.5B", task=TASK, prompt_format="qa", locator="none", name="Qwen/Qwen2.5-0.5B", revision="a" * 40
     )
-    assert 'base_model: "Qwen/Qwen2.5-0.5B"\n' in model_card(detector.primary, None, known)
+    assert 'base_model: "Qwen/Qwen2.5-0.5B"\n' in model_card(detector.primary, None, on_hub)
     for provenance in (
-        replace(known, name="models/qwen", revision="b" * 64),
-        replace(known, name="/models/qwen"),
-        replace(known, name="smollm2-135m"),
+        replace(on_hub, name="models/qwen", revision="b" * 64),
+        replace(on_hub, name="/models/qwen"),
+        replace(on_hub, name="smollm2-135m"),
     ):
         assert "base_model" not in model_card(detector.primary, None, provenance)
 

@@ -65,8 +65,13 @@ def test_load_returns_the_pushed_detector(hub: Hub, detector: Detector, detector
 
 def test_download_fetches_the_files_of_a_detector_only(hub: Hub, detector_folder: Path) -> None:
     files = {name: (detector_folder / name).read_bytes() for name in FILES}
-    others = {"weights.pkl": b"\x80\x04.", "code/README.md": b"x", "config.json.bak": b"{}", "model.safetensors": b"0"}
-    hub.put("you/theirs", files | others)
+    unrelated = {
+        "weights.pkl": b"\x80\x04.",
+        "code/README.md": b"x",
+        "config.json.bak": b"{}",
+        "model.safetensors": b"0",
+    }
+    hub.put("you/theirs", files | unrelated)
     folder = download("you/theirs")
     assert hub.fetched == set(FILES)
     assert {path.name for path in folder.rglob("*")} == set(FILES)
@@ -91,11 +96,11 @@ def test_push_uploads_an_edited_card(hub: Hub, detector_folder: Path, tmp_path: 
 
 
 def test_model_card_header_is_read_by_hubs(detector: Detector) -> None:
-    known = replace(detector.required_provenance(), name="Qwen/Qwen2.5-0.5B", revision="a" * 40)
-    header = yaml.safe_load(model_card(detector.primary, None, known).split("---\n")[1])
+    on_hub = replace(detector.required_provenance(), name="Qwen/Qwen2.5-0.5B", revision="a" * 40)
+    header = yaml.safe_load(model_card(detector.primary, None, on_hub).split("---\n")[1])
     tags = ["probemap", "probe", "correctness-detection"]
     assert header == {"library_name": "probemap", "base_model": "Qwen/Qwen2.5-0.5B", "tags": tags}
-    assert huggingface_hub.ModelCard(model_card(detector.primary, None, known)).data.base_model == "Qwen/Qwen2.5-0.5B"
+    assert huggingface_hub.ModelCard(model_card(detector.primary, None, on_hub)).data.base_model == "Qwen/Qwen2.5-0.5B"
     assert "base_model" not in yaml.safe_load(model_card(detector.primary, None, detector.provenance).split("---\n")[1])
 
 

@@ -214,7 +214,7 @@ def _parse_cell(text: str) -> tuple[int, str]:
 
 def _parse_shares(text: str) -> list[float]:
     try:
-        shares = [float(part) for part in text.split(",")]
+        shares = [float(share) for share in text.split(",")]
     except ValueError:
         shares = [-1.0]
     if not all(0 < share < 1 for share in shares):

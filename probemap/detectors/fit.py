@@ -115,13 +115,13 @@ def fit_detector(
     >>> correct = rng.random(400) < 0.5
     >>> states = rng.normal(size=(400, 3, 2, 8))  # answers, layers, positions, hidden size
     >>> states[correct, 1, 0] += 1.0  # layer 1 encodes correctness at the first position
-    >>> detector = fit_detector(states, correct, positions=["exact_answer_last", "-1"])
+    >>> detector = fit_detector(states, correct, positions=["last_q", "-1"])
     >>> detector.primary.location
-    'layer 1 at exact_answer_last'
+    'layer 1 at last_q'
     >>> detector.primary.evaluation.auc > 0.9
     True
-    >>> detector.p_correct(states[:5, 1, [0]]).round() == correct[:5]
-    array([ True,  True,  True,  True,  True])
+    >>> detector.p_correct(states[:4, 1, [0]]).round() == correct[:4]  # states at (layer 1, last_q)
+    array([ True,  True,  True,  True])
     """
     if any(not 0 <= rate <= 1 for rate in false_alarms):
         raise DetectorError(
