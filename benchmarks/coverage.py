@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.cell_scores import _Designs
+from probemap.probing.designs import Designs
 
 LAYERS, POSITIONS, WIDTH, FOLDS = 5, 4, 12, 5
 RELATIVE_SHIFTS = np.linspace(0.0, 1.0, LAYERS * POSITIONS)
@@ -50,7 +50,7 @@ def true_aucs(states: npt.NDArray[np.float32], probe_map: ProbeMap, delta: Float
     truth = np.empty((FOLDS, LAYERS, POSITIONS))
     for layer in range(LAYERS):
         x = np.ascontiguousarray(states[:, layer].swapaxes(0, 1))
-        fits = _Designs(x, training, "cpu").fit(correct[None], 0 * sets, sets, np.ones((POSITIONS, FOLDS)))
+        fits = Designs(x, training, "cpu").fit(correct[None], 0 * sets, sets, np.ones((POSITIONS, FOLDS)))
         for column in range(POSITIONS):
             # The weights follow from the scores, which are linear in the states.
             with_intercept = np.c_[x[column], np.ones(len(correct))]
@@ -74,7 +74,7 @@ def simulate_map(setting: tuple[int, float, int]) -> dict[str, float]:
     data, positions, (best,) = probe_map.data, probe_map.positions, probe_map.best()
     nested = probe_map.nested_best()
     assert nested is not None
-    selected = [truth_of_fold[k, layer, positions.index(name)] for k, (layer, name) in enumerate(nested.chosen)]
+    selected = [truth_of_fold[k, layer, positions.index(name)] for k, (layer, name) in enumerate(nested.selected)]
     nested_truth = float(np.array(selected) @ pairs / pairs.sum())
     confidence_set = probe_map.confidence_set().values
     return {

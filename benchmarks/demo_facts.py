@@ -14,7 +14,7 @@ from probemap.maps.fit import fit_map
 from probemap.maps.gain import with_baselines
 from probemap.maps.probe_map import ProbeMap
 from probemap.models.model import load_model
-from probemap.probing.baselines import baselines
+from probemap.probing.baselines import compute_baselines
 from probemap.probing.cell_map import Cell
 from probemap.runs.definitions import ANSWER
 from probemap.runs.graded import GradedAnswers
@@ -115,7 +115,9 @@ def main() -> None:
     graded = run.graded
     states, ids, correct, groups = run.states_of(graded), graded.ids, graded.correct, graded.groups
     p_true = run.p_true(graded.answers)
-    measured = baselines(graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true))
+    measured = compute_baselines(
+        graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true)
+    )
     fixed = fit_map(states, correct, groups=groups, permutations=PERMUTATIONS, ids=ids)
     fixed = with_baselines(fixed, measured, ids)
     auto = fit_map(states, correct, groups=groups, c="auto", ids=ids)

@@ -16,9 +16,10 @@ from report import head, machine, row, write
 from sklearn.linear_model import LogisticRegression
 
 from probemap.detectors.fit import fit_detector
-from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, difference, interval
-from probemap.probing.baselines import baselines
+from probemap.probing.auc import Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.baselines import compute_baselines
 from probemap.probing.folds import assign_folds, group_numbers
+from probemap.probing.inference import estimate_difference, sum_by_group
 from probemap.probing.metrics import calibration_errors
 from probemap.runs.definitions import ANSWER
 from probemap.runs.graded import GradedAnswers
@@ -76,7 +77,7 @@ def held_out_scores(run: Run, graded: GradedAnswers) -> HeldOutScores:
     fold = assign_folds(correct, group_numbers(graded.groups, n), FOLDS, 0)
     logprobs = {
         baseline.name: np.asarray(baseline.values, np.float64)
-        for baseline in baselines(graded.task, graded.answers, graded.judgements)
+        for baseline in compute_baselines(graded.task, graded.answers, graded.judgements)
         if "logprob" in baseline.name
     }
     p_correct, calibrated_logprob = np.full(n, np.nan), np.full(n, np.nan)
@@ -114,10 +115,12 @@ def evaluate(run: Run) -> dict[str, str]:
     group = group_numbers(graded.groups, len(graded.answers))[scored]
     # Only answers of one fold are compared with each other, because every fold has its own detector.
     detector_auc, baseline_auc = (aucs(x[scored, None], correct, fold) for x in (scores.p_correct, scores.baseline))
-    influence = by_group(detector_auc.influence, group)
+    influence = sum_by_group(detector_auc.influence, group)
     auc, n_correct = float(detector_auc.value[0]), int(correct.sum())
-    ends = interval(auc, float((influence**2).sum()), n_correct, len(correct) - n_correct)
-    gain = difference(auc - float(baseline_auc.value[0]), (influence - by_group(baseline_auc.influence, group))[:, 0])
+    ends = auc_interval(auc, float((influence**2).sum()), n_correct, len(correct) - n_correct)
+    gain = estimate_difference(
+        auc - float(baseline_auc.value[0]), (influence - sum_by_group(baseline_auc.influence, group))[:, 0]
+    )
     nested = run.map.nested_best()
     assert nested is not None
     primary = scores.by_primary[scored]

@@ -30,8 +30,9 @@ from states import synthetic
 from threadpoolctl import threadpool_limits
 
 from probemap.probing.auc import aucs
-from probemap.probing.cell_scores import Plan, score_cells
+from probemap.probing.cell_scores import score_cells
 from probemap.probing.folds import assign_folds
+from probemap.probing.plan import ProbePlan
 from probemap.runs.run import Run
 
 C_VALUES = (1e-4, 1e-2, 1.0, 100.0)
@@ -131,7 +132,7 @@ def compare_cell(cell: CellStates) -> list[Comparison]:
     present, folds = ~np.isnan(cell.states[:, 0]), cell.compared_folds
     no_label_sets = np.empty((0, len(cell.correct)), bool)
     fits = [
-        score_cells(cell.states[None], cell.correct, Plan(cell.fold, (c,), inner=False), no_label_sets)
+        score_cells(cell.states[None], cell.correct, ProbePlan(cell.fold, (c,), nested=False), no_label_sets)
         for c in C_VALUES
     ]
     if any(cells is None for cells in fits):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from probemap.maps.fit import _shuffles, fit_map
+from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import interval
+from probemap.probing.auc import auc_interval
+from probemap.probing.permutation import permuted_labels
 from probemap.runs.run import Run
 from probemap.tables import Interval
 from probemap.views.heatmap import MapDisplay
@@ -25,7 +26,7 @@ def permuted_map(run: Run, probe_map: ProbeMap) -> ProbeMap:
     data, attrs = probe_map.data, probe_map.data.attrs
     decided_ids = [str(name) for name in data["answer"].values]
     group = data["group"].values.astype(np.int64)
-    (labels,) = _shuffles(data["correct"].values, group, 1, int(attrs["seed"]))
+    (labels,) = permuted_labels(data["correct"].values, group, 1, int(attrs["seed"]))
     label_of = dict(zip(decided_ids, labels.tolist(), strict=True))
     group_of = dict(zip(decided_ids, group.tolist(), strict=True))
     ids = run.graded.ids
@@ -52,7 +53,7 @@ def describe(title: str, probe_map: ProbeMap) -> str:
     _, influence = probe_map._joint
     variance = float((influence[:, probe_map._number(best.layer, best.position)] ** 2).sum())
     inflation = float(cell["variance_inflation"])
-    low, high = interval(best.auc, variance / (1 + inflation), n_correct, best.n - n_correct)
+    low, high = auc_interval(best.auc, variance / (1 + inflation), n_correct, best.n - n_correct)
     facts = {
         "lowest, mean, highest cell": f"{np.nanmin(auc):.3f}, {np.nanmean(auc):.3f}, {np.nanmax(auc):.3f}",
         "highest cell": f"layer {best.layer}, {best.position}, n = {best.n}, {n_correct} correct",

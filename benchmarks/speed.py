@@ -37,10 +37,12 @@ from states import synthetic
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
-from probemap.maps.fit import _shuffles, fit_map
-from probemap.probing.cell_scores import AUTO_STRENGTHS, _Designs
+from probemap.maps.fit import fit_map
+from probemap.probing.c_values import AUTO_C_VALUES
+from probemap.probing.designs import Designs
 from probemap.probing.folds import assign_folds
 from probemap.probing.logistic.space import Space
+from probemap.probing.permutation import permuted_labels
 
 N, LAYERS, POSITIONS, FOLDS = 1000, 1, 12, 5
 PERMUTATIONS, TIMED_PERMUTATIONS = 100, 20
@@ -119,7 +121,7 @@ def probemap_scores(problem: Problem, cells: Sequence[Cell], label_sets: Bools) 
     shape = (len(label_sets), FOLDS, len(problem.c_values))
     label_set, fold, c = (index.ravel() for index in np.indices(shape))
     c_values = np.tile(np.array(problem.c_values)[c], (len(cells), 1))
-    fits = _Designs(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
+    fits = Designs(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
     scores = fits.scores.numpy().reshape(len(cells), *shape, N)
     return np.asarray(scores[:, :, problem.fold, :, np.arange(N)].transpose(1, 2, 3, 0))
 
@@ -300,13 +302,13 @@ def settings(states: npt.NDArray[np.float32], correct: Bools) -> Iterable[Settin
     fold = assign_folds(correct, np.arange(N), FOLDS, 0)
     one_c, grid = (
         Problem(states=states, correct=correct, fold=fold, label_sets=correct[None], c_values=c_values)
-        for c_values in ((1.0,), AUTO_STRENGTHS)
+        for c_values in ((1.0,), AUTO_C_VALUES)
     )
     permuted = Problem(
         states=states[:, :1, :2],  # two cells, so that two cores have one each
         correct=correct,
         fold=fold,
-        label_sets=_shuffles(correct, np.arange(N), PERMUTATIONS, 0),
+        label_sets=permuted_labels(correct, np.arange(N), PERMUTATIONS, 0),
         c_values=(1.0,),
     )
     yield Setting(

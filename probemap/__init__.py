@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a te
     from probemap.positions import Position as Position
     from probemap.positions import parse_positions as parse_positions
     from probemap.positions import resolve as resolve
+    from probemap.probing.difference import difference as difference
     from probemap.probing.logistic.solver import fit_logistic as fit_logistic
     from probemap.records import Answer as Answer
     from probemap.records import Example as Example
@@ -93,6 +94,7 @@ _MODULE_OF = {
     "fit_logistic": "probing.logistic.solver",
     "with_baselines": "maps.gain",
     "MapDisplay": "views.heatmap",
+    "difference": "probing.difference",
     "plot_map": "views.heatmap",
     "plot_maps": "views.heatmap",
     "plot_difference": "views.heatmap",

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from probemap.logger import SILENT, Logger
 from probemap.records import ProbemapError, RunError
@@ -94,6 +95,37 @@ def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None)
             actors.shutdown()
         if is_ours:
             library.shutdown()
+
+
+@dataclass(frozen=True)
+class _FunctionWorker(Generic[_Result]):
+    """A worker whose pieces are the arguments of a function."""
+
+    function: Callable[[int], _Result]
+
+    def plan(self) -> None:
+        """Return nothing: the function needs no preparation."""
+
+    def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
+        return map(self.function, pieces)
+
+
+def map_in(
+    ray: RayPool | None,
+) -> Callable[[Callable[[int], _Result], Sequence[int]], Iterator[_Result]]:
+    """Return a function with the interface of the built-in ``map`` that calls its function in a worker pool.
+
+    Parameters
+    ----------
+    ray : RayPool or None
+        None: calls are made in this process.
+    """
+
+    def pool_map(function: Callable[[int], _Result], pieces: Sequence[int]) -> Iterator[_Result]:
+        with worker_pool(partial(_FunctionWorker, function), ray) as worker:
+            yield from worker.each(pieces)
+
+    return pool_map
 
 
 class _RayActors:

@@ -8,7 +8,7 @@ from conftest import make_answer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from probemap.probing.baselines import MEANINGS, Baseline, baselines, scores_by_set
+from probemap.probing.baselines import MEANINGS, Baseline, baseline_scores, compute_baselines
 from probemap.records import Answer, Example, Judgement, MapError, RunError, Span, Task, Verdict
 
 TASK = Task(
@@ -46,7 +46,7 @@ NAN = float("nan")
 
 
 def test_every_value_is_the_one_worked_by_hand() -> None:
-    made = {b.name: b for b in baselines(TASK, ANSWERS, JUDGEMENTS, np.array([0.1, 0.2, 0.3, 0.4]))}
+    made = {b.name: b for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS, np.array([0.1, 0.2, 0.3, 0.4]))}
     expected: dict[str, list[float]] = {
         # The end's -9 and -4 count nowhere; the line break that ended "d" is one of its characters.
         "logprob_mean": [-3.75 / 4, -5 / 3, NAN, -0.625],
@@ -71,33 +71,35 @@ def test_every_value_is_the_one_worked_by_hand() -> None:
 
 
 def test_without_p_true_there_is_no_such_baseline() -> None:
-    names = [b.name for b in baselines(TASK, ANSWERS, JUDGEMENTS)]
+    names = [b.name for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS)]
     assert names == [name for name in MEANINGS if name != "p_true"]
-    assert [len(b.values) for b in baselines(TASK, [], [])] == [0] * 10
+    assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 10
 
 
 def test_the_verdict_changes_no_value() -> None:
     other = [replace(j, verdict=Verdict(False, "names another answer")) for j in JUDGEMENTS]
-    for one, two in zip(baselines(TASK, ANSWERS, JUDGEMENTS), baselines(TASK, ANSWERS, other), strict=True):
+    for one, two in zip(
+        compute_baselines(TASK, ANSWERS, JUDGEMENTS), compute_baselines(TASK, ANSWERS, other), strict=True
+    ):
         np.testing.assert_array_equal(one.values, two.values)
 
 
 def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(RunError, match="the judgements do not belong to the answers"):
-        baselines(TASK, ANSWERS, JUDGEMENTS[::-1])
-    with pytest.raises(RunError, match=r"there are 3 values of p\(True\) for 4 answers"):
-        baselines(TASK, ANSWERS, JUDGEMENTS, np.zeros(3))
+        compute_baselines(TASK, ANSWERS, JUDGEMENTS[::-1])
+    with pytest.raises(RunError, match=r"got 3 values of p\(True\) for 4 answers"):
+        compute_baselines(TASK, ANSWERS, JUDGEMENTS, np.zeros(3))
     with pytest.raises(RunError, match="answer 'd' belongs to no question of the task t"):
-        baselines(replace(TASK, examples=TASK.examples[:3]), ANSWERS, JUDGEMENTS)
+        compute_baselines(replace(TASK, examples=TASK.examples[:3]), ANSWERS, JUDGEMENTS)
 
 
 # --- scores ---
 
 
-def baseline_scores(baseline: Baseline, correct: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def out_of_fold(baseline: Baseline, correct: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Each answer's score, (n,), from the probe fitted without its fold."""
     parts = np.unique(fold)
-    scores = scores_by_set(baseline, correct, np.stack([fold != part for part in parts]))
+    scores = baseline_scores(baseline, correct, np.stack([fold != part for part in parts]))
     return np.asarray(scores[np.searchsorted(parts, fold), np.arange(len(fold))], np.float64)
 
 
@@ -111,10 +113,10 @@ def test_the_words_of_the_exact_answer_decide() -> None:
     which = draw.integers(6, size=300)
     texts: list[str | None] = [countries[i] for i in which]
     correct = which < 3
-    scores = baseline_scores(Baseline("exact_answer_words", "", texts), correct, folds_of(300))
+    scores = out_of_fold(Baseline("exact_answer_words", "", texts), correct, folds_of(300))
     assert roc_auc_score(correct, scores) == 1.0
     noisy = correct ^ (draw.random(300) < 0.1)
-    scores = baseline_scores(Baseline("exact_answer_words", "", texts), noisy, folds_of(300))
+    scores = out_of_fold(Baseline("exact_answer_words", "", texts), noisy, folds_of(300))
     assert 0.86 < roc_auc_score(noisy, scores) < 0.94, "a tenth of the verdicts is turned over"
 
 
@@ -122,7 +124,7 @@ def test_the_words_of_the_exact_answer_say_nothing() -> None:
     draw = np.random.default_rng(1)
     texts: list[str | None] = [f"land {i}" for i in draw.integers(6, size=2000)]
     correct = draw.random(2000) < 0.4
-    scores = baseline_scores(Baseline("exact_answer_words", "", texts), correct, folds_of(2000))
+    scores = out_of_fold(Baseline("exact_answer_words", "", texts), correct, folds_of(2000))
     assert 0.45 < roc_auc_score(correct, scores) < 0.55
 
 
@@ -130,7 +132,7 @@ def test_words_are_whole_lower_case_and_counted_once() -> None:
     texts: list[str | None] = ["X y", "x", "x x X", "y", "Y-z", "y"] * 5
     correct = np.array([True, True, True, False, False, False] * 5)
     fold = np.repeat(np.arange(5), 6).astype(np.int64)
-    scores = baseline_scores(Baseline("question_words", "", texts), correct, fold)
+    scores = out_of_fold(Baseline("question_words", "", texts), correct, fold)
     # Columns x, y, z; every fold's training rows are four times these six.
     table = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 1], [0, 1, 0]])
     probe = LogisticRegression(C=1.0, tol=1e-8).fit(np.tile(table, (4, 1)), np.tile(correct[:6], 4))
@@ -145,8 +147,8 @@ def test_a_word_of_one_fold_alone_gives_nothing() -> None:
     plain: list[str | None] = [f"land {i}" for i in draw.integers(4, size=200)]
     marked: list[str | None]
     marked = [f"{t} secret secret" if f == 3 and c else t for t, f, c in zip(plain, fold, correct, strict=True)]
-    before = baseline_scores(Baseline("question_words", "", plain), correct, fold)
-    after = baseline_scores(Baseline("question_words", "", marked), correct, fold)
+    before = out_of_fold(Baseline("question_words", "", plain), correct, fold)
+    after = out_of_fold(Baseline("question_words", "", marked), correct, fold)
     assert after[fold == 3].tolist() == before[fold == 3].tolist()
     assert not np.allclose(after[fold != 3], before[fold != 3])
 
@@ -158,7 +160,7 @@ def test_a_label_in_the_own_fold_changes_no_score_there() -> None:
     values = draw.normal(size=100)
     texts: list[str | None] = [f"land {i}" for i in draw.integers(4, size=100)]
     for baseline in (Baseline("logprob_mean", "", values), Baseline("question_words", "", texts)):
-        one, two = baseline_scores(baseline, correct, fold), baseline_scores(baseline, turned, fold)
+        one, two = out_of_fold(baseline, correct, fold), out_of_fold(baseline, turned, fold)
         assert one[fold == 2].tolist() == two[fold == 2].tolist()
         assert not np.allclose(one[fold != 2], two[fold != 2])
 
@@ -168,7 +170,7 @@ def test_the_direction_of_a_number_is_learnt(sign: float) -> None:
     draw = np.random.default_rng(4)
     correct = draw.random(500) < 0.5
     values = sign * (draw.normal(size=500) + 1.5 * correct)
-    scores = baseline_scores(Baseline("logprob_mean", "", values), correct, folds_of(500))
+    scores = out_of_fold(Baseline("logprob_mean", "", values), correct, folds_of(500))
     assert roc_auc_score(correct, scores) == pytest.approx(0.8555, abs=0.03)  # Φ(1.5 / √2)
     assert roc_auc_score(correct, scores) == pytest.approx(roc_auc_score(correct, sign * values), abs=0.005)
 
@@ -177,8 +179,8 @@ def test_a_number_s_scores_do_not_depend_on_its_scale() -> None:
     draw = np.random.default_rng(5)
     correct = draw.random(80) < 0.5
     values = draw.normal(size=80) + correct
-    one = baseline_scores(Baseline("question_length", "", values), correct, folds_of(80))
-    two = baseline_scores(Baseline("question_length", "", 1000 * values + 5000), correct, folds_of(80))
+    one = out_of_fold(Baseline("question_length", "", values), correct, folds_of(80))
+    two = out_of_fold(Baseline("question_length", "", 1000 * values + 5000), correct, folds_of(80))
     assert two == pytest.approx(one, abs=1e-6)
     fold = folds_of(80)
     training = values[fold != 0]
@@ -201,9 +203,9 @@ def test_missing_rows_have_no_score_and_teach_nothing() -> None:
         ),
     ]
     for holed, kept in pairs:
-        scores = baseline_scores(holed, correct, fold)
+        scores = out_of_fold(holed, correct, fold)
         assert np.isnan(scores).tolist() == absent.tolist()
-        assert scores[~absent].tolist() == baseline_scores(kept, correct[~absent], fold[~absent]).tolist()
+        assert scores[~absent].tolist() == out_of_fold(kept, correct[~absent], fold[~absent]).tolist()
 
 
 def test_a_fold_without_two_of_each_class_to_learn_from_has_no_score() -> None:
@@ -213,26 +215,26 @@ def test_a_fold_without_two_of_each_class_to_learn_from_has_no_score() -> None:
     values = np.arange(9.0)
     texts: list[str | None] = [str(i) for i in range(9)]
     for baseline in (Baseline("answer_length", "", values), Baseline("question_words", "", texts)):
-        scores = baseline_scores(baseline, correct, fold)
+        scores = out_of_fold(baseline, correct, fold)
         assert np.isnan(scores).tolist() == [True] * 4 + [False] * 5, "outside of fold 0 one answer is right"
-        assert np.isnan(baseline_scores(baseline, np.ones(9, dtype=np.bool_), fold)).all()
-        assert np.isnan(baseline_scores(baseline, np.zeros(9, dtype=np.bool_), fold)).all()
+        assert np.isnan(out_of_fold(baseline, np.ones(9, dtype=np.bool_), fold)).all()
+        assert np.isnan(out_of_fold(baseline, np.zeros(9, dtype=np.bool_), fold)).all()
     alone = np.where(np.arange(9) == 4, 1.0, NAN)
-    assert np.isnan(baseline_scores(Baseline("p_true", "", alone), correct, fold)).all()
+    assert np.isnan(out_of_fold(Baseline("p_true", "", alone), correct, fold)).all()
     nothing: list[str | None] = [None] * 9
-    assert np.isnan(baseline_scores(Baseline("exact_answer_words", "", nothing), correct, fold)).all()
+    assert np.isnan(out_of_fold(Baseline("exact_answer_words", "", nothing), correct, fold)).all()
 
 
 def test_texts_without_words_say_nothing_and_break_nothing() -> None:
     draw = np.random.default_rng(7)
     correct, fold = draw.random(50) < 0.5, folds_of(50)
     texts: list[str | None] = ["", "?!", " \n", "…", "-"] * 10
-    scores = baseline_scores(Baseline("question_words", "", texts), correct, fold)
+    scores = out_of_fold(Baseline("question_words", "", texts), correct, fold)
     assert scores.tolist() == [0.0] * 50
     assert roc_auc_score(correct, scores) == 0.5
     # Words in one fold only: its own probe has none to learn from, the others learn nothing for their wordless rows.
     some: list[str | None] = [f"land {i}" if f == 1 else "" for i, f in enumerate(fold)]
-    scores = baseline_scores(Baseline("question_words", "", some), correct, fold)
+    scores = out_of_fold(Baseline("question_words", "", some), correct, fold)
     assert scores[fold == 1].tolist() == [0.0] * 10
     assert [len(set(scores[fold == f].tolist())) for f in range(5)] == [1] * 5
 
@@ -241,19 +243,19 @@ def test_one_letter_of_any_script_makes_a_word() -> None:
     texts: list[str | None] = ["京", "5", "b", "é"] * 5
     correct = np.array([True, True, False, False] * 5)
     fold = np.repeat(np.arange(5), 4).astype(np.int64)
-    assert roc_auc_score(correct, baseline_scores(Baseline("question_words", "", texts), correct, fold)) == 1.0
+    assert roc_auc_score(correct, out_of_fold(Baseline("question_words", "", texts), correct, fold)) == 1.0
 
 
 def test_a_constant_number_gives_one_score_per_fold() -> None:
     correct = np.array([True, False, True, False] * 5)
     fold = np.repeat(np.arange(5), 4).astype(np.int64)
-    scores = baseline_scores(Baseline("answer_length", "", np.full(20, 28.0)), correct, fold)
+    scores = out_of_fold(Baseline("answer_length", "", np.full(20, 28.0)), correct, fold)
     assert scores == pytest.approx(np.zeros(20), abs=1e-9), "half of the training rows are right: even odds"
 
 
 def test_values_that_do_not_fit_are_refused() -> None:
     correct, fold = np.array([True, False] * 5), folds_of(10)
-    with pytest.raises(MapError, match="p_true has 9 values for 10 verdicts and 10 folds"):
-        baseline_scores(Baseline("p_true", "", np.zeros(9)), correct, fold)
-    with pytest.raises(MapError, match="p_true holds infinite values"):
-        baseline_scores(Baseline("p_true", "", np.array([-np.inf, *np.zeros(9)])), correct, fold)
+    with pytest.raises(MapError, match="p_true has 9 values for 10 labels and 10 training rows"):
+        out_of_fold(Baseline("p_true", "", np.zeros(9)), correct, fold)
+    with pytest.raises(MapError, match="p_true contains infinite values"):
+        out_of_fold(Baseline("p_true", "", np.array([-np.inf, *np.zeros(9)])), correct, fold)

@@ -427,7 +427,9 @@ def test_one_class_and_no_exact_answer_get_their_messages(made: Path, tmp_path: 
     probemap("answer", *words, "--max-new-tokens", 10)
     told = probemap("run", *words, "--locator", "none", code=1).stderr
     assert "no exact answer was found in any of 60 answers: the map will have no exact_answer columns" in told
-    assert re.search(r"(all \d+ decided answers are wrong|no answer is decided): a map needs right and wrong", told)
+    assert re.search(
+        r"(all \d+ decided answers are incorrect|no answer is decided): a map needs correct and incorrect", told
+    )
 
 
 def test_two_processes_do_not_share_a_folder(made: Path, tmp_path: Path) -> None:

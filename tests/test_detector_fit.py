@@ -193,7 +193,9 @@ def test_fit_detector_selects_the_c_value_of_the_final_probes() -> None:
     assert repr(selected.primary) == repr(auto.primary), "calibration, thresholds and evaluation use this C value"
     assert auto.primary.evaluation.auc > loose.primary.evaluation.auc
     assert auto.primary.evaluation.brier < loose.primary.evaluation.brier - 0.01
-    with pytest.raises(MapError, match=r"c is 'much'\nhint: give a number, several numbers with commas, or auto"):
+    with pytest.raises(
+        MapError, match=r"c is 'much'\nhint: give a number, several numbers separated by commas, or auto"
+    ):
         fit_detector(states, correct, c="much")
 
 
@@ -299,13 +301,13 @@ def test_fit_detector_rejects_invalid_arguments() -> None:
         ({"held_out": [True]}, r"held_out has shape \(1,\)"),
         (
             {"held_out": np.arange(600) < 201, "groups": np.arange(600) // 2},
-            "1 groups have answers both in and out of the held-out part",
+            "1 groups have both held-out and other answers",
         ),
     ]
     for split, message in splits:
         with pytest.raises(MapError, match=message):
             fit_detector(states, correct, positions=POSITIONS, **split)
-    with pytest.raises(MapError, match="a map needs right and wrong answers"):
+    with pytest.raises(MapError, match="a map needs correct and incorrect answers"):
         fit_detector(states, [True] * 600, positions=POSITIONS)
     states[:, :, 0::2] = np.nan
     with pytest.raises(DetectorError, match="every position is missing in some answer, or depends on the exact answer"):

@@ -19,7 +19,8 @@ from test_values import from_scores, some
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS
-from probemap.probing.metrics import measure, subtract
+from probemap.probing.difference import difference
+from probemap.probing.metrics import measure
 from probemap.records import DataError
 from probemap.views import figures
 from probemap.views.curves import plot_curves
@@ -169,7 +170,7 @@ def test_plot_map_signed_values_are_pale_where_the_interval_contains_0_and_have_
     assert low == -high
     bar = image.colorbar
     assert bar is not None
-    assert bar.ax.get_ylabel() == "AUC above the best baseline's"
+    assert bar.ax.get_ylabel() == "AUC minus that of the best baseline"
     assert not [p for p in ax.patches if p.get_gid() == "best-cell"]
 
 
@@ -240,11 +241,11 @@ def test_plot_difference_title_with_long_names_stays_inside() -> None:
 def test_plot_difference_draws_what_subtract_computes() -> None:
     large, small = scored_map(0, model="large"), scored_map(1, model="small")
     (ax,) = plot_difference(large, small).axes
-    expected = subtract(large, small)
+    expected = difference(large, small)
     image = ax.images[0]
     np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), expected.cells["value"].values)  # type: ignore[arg-type]
     assert image.get_clim() == expected.limits
-    assert np.asarray(image.get_alpha()).tolist() == np.where(expected.apart, 1, 0.25).tolist()
+    assert np.asarray(image.get_alpha()).tolist() == np.where(expected.differs_from_zero, 1, 0.25).tolist()
     assert ax.get_title() == "large minus small"
 
 

@@ -29,7 +29,7 @@ IMPORTS_UPWARD: set[tuple[str, str]] = set()
 MAX_MODULES_IN_CYCLES = 0
 MAX_DEMONSTRATIVE = 7.2  # % of bindings
 MAX_POSITIONAL_CALLS = 91
-MANY_ARGUMENTS |= {"maps.probe_map.map_from_scores", "studies.errors.study"}
+MANY_ARGUMENTS |= {"studies.errors.study"}
 MANY_ARGUMENTS |= {"runs.pipeline.run_all"}
 
 

@@ -112,11 +112,11 @@ def test_questions_asked_twice_stay_in_one_fold() -> None:
     [
         (
             [True] * 40,
-            "all 40 decided answers are right: a map needs right and wrong answers\nhint: take questions",
+            "all 40 decided answers are correct: a map needs correct and incorrect answers\nhint: use questions",
         ),
-        ([False] * 40, "all 40 decided answers are wrong"),
+        ([False] * 40, "all 40 decided answers are incorrect"),
         ([None] * 40, "no answer is decided"),
-        ([True] * 3 + [False] * 37, "3 answers are right and 37 wrong: 5 folds need at least 5 of each"),
+        ([True] * 3 + [False] * 37, "3 answers are correct and 37 incorrect: 5 folds need at least 5 of each"),
         ([True] * 39, "39 labels for 40 answers"),
     ],
 )
@@ -132,14 +132,14 @@ def test_values_that_are_neither_states_nor_verdicts_are_refused() -> None:
     with pytest.raises(MapError, match=r"label 0 is 0\.5 \(float\)"):
         fit_map(states, [0.5, *map(bool, correct[1:])], positions=NAMES)
     states[7, 0, 0, 3] = np.inf
-    with pytest.raises(MapError, match=r"the state of answer 7 at layer 0, last_q, holds values that are not finite"):
+    with pytest.raises(MapError, match="the state of answer 7 at layer 0, last_q, contains values that"):
         fit_map(states, correct, positions=NAMES)
     states[7, 0, 0] = np.nan
     states[7, 0, 0, 3] = 1.0
-    with pytest.raises(MapError, match=r"the state of answer 7 at layer 0, last_q, holds values that are not finite"):
+    with pytest.raises(MapError, match="the state of answer 7 at layer 0, last_q, contains values that"):
         fit_map(states, correct, positions=NAMES)
     few = np.arange(240) < 7
-    with pytest.raises(MapError, match="no column has 10 right and 10 wrong answers"):
+    with pytest.raises(MapError, match="no column has 10 correct and 10 incorrect answers"):
         fit_map(planted()[0], few, positions=NAMES)
 
 
@@ -188,7 +188,7 @@ def test_files_that_are_no_maps_are_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "map.nc").write_bytes(content)
     with pytest.raises(MapError, match="is not a map"):
         ProbeMap.load(tmp_path / "map.nc")
-    with pytest.raises(MapError, match="there is no map"):
+    with pytest.raises(MapError, match=r"the map .* does not exist"):
         ProbeMap.load(tmp_path / "other.nc")
     xr.Dataset(attrs={"schema": 99}).to_netcdf(tmp_path / "map.nc", engine="scipy")
     with pytest.raises(MapError, match="has schema 99, expected 4"):
@@ -222,12 +222,12 @@ def test_the_best_cell_is_judged_on_answers_that_did_not_choose_it() -> None:
     assert honest is not None
     assert made.best()[0].auc > 0.6, "the luckiest of a hundred"
     assert honest.low < 0.5 < honest.high
-    assert len(honest.chosen) == 5
+    assert len(honest.selected) == 5
     assert not made.above_chance.any()
     states, correct = planted()
     honest = fit_map(states, correct, positions=NAMES).nested_best()
     assert honest is not None
-    assert set(honest.chosen) == {(1, "exact_answer_last")}
+    assert set(honest.selected) == {(1, "exact_answer_last")}
     assert honest.auc == pytest.approx(fit_map(states, correct, positions=NAMES).best()[0].auc, abs=1e-6)
     assert fit_map(states, correct, positions=NAMES, nested=False).nested_best() is None
 
@@ -256,18 +256,18 @@ def test_differences_of_cells_columns_and_maps() -> None:
     shared = made.difference(half)
     assert shared.sizes == {"layer": 3, "position": 2}
     assert shared["n"].values.tolist() == [120, 120]
-    with pytest.raises(MapError, match="carry other verdicts"):
+    with pytest.raises(MapError, match="have different labels"):
         made.difference(fit_map(states, ~correct, positions=NAMES))
     with pytest.raises(MapError, match="no answers or no cells in common"):
         made.difference(fit_map(states, correct, positions=NAMES, ids=[f"x{i}" for i in range(240)]))
 
 
 def test_shuffling_moves_whole_groups() -> None:
-    from probemap.maps.fit import _shuffles
+    from probemap.probing.permutation import permuted_labels
 
     group = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5])
     labels = np.array([1, 0, 1, 0, 1, 0, 1, 0, 0], bool)
-    made = _shuffles(labels, group, 50, 0)
+    made = permuted_labels(labels, group, 50, 0)
     assert (made.sum(1) == 4).all()
     assert made[:, [0, 2, 4]].all() and not made[:, [1, 3, 5]].any(), "pairs stay right and wrong"
     assert len({tuple(row) for row in made.tolist()}) == 3, "the three single ones change places"
@@ -281,12 +281,13 @@ def test_the_floor_is_the_highest_cell_under_shuffled_labels() -> None:
     assert 0.5 < np.median(floor) < 0.62
     assert floor.max() < made.best()[0].auc
     # one shuffled label set alone, fitted as real labels, gives the same maximum
-    from probemap.maps.fit import _shuffles
+    from probemap.probing.permutation import permuted_labels
 
-    labels = _shuffles(correct, np.arange(240), 40, 0)[0]
+    labels = permuted_labels(correct, np.arange(240), 40, 0)[0]
     plan_fold = made.data["fold"].values[0]
     from probemap.probing.auc import auc_values
-    from probemap.probing.cell_scores import Plan, score_cells
+    from probemap.probing.cell_scores import score_cells
+    from probemap.probing.plan import ProbePlan
 
     highest = 0.0
     for layer in range(3):
@@ -294,7 +295,7 @@ def test_the_floor_is_the_highest_cell_under_shuffled_labels() -> None:
             cells = score_cells(
                 states[None, :, layer, column],
                 labels,
-                Plan(plan_fold.astype(np.int64), inner=False),
+                ProbePlan(plan_fold.astype(np.int64), nested=False),
                 np.empty((0, 240), bool),
             )
             assert cells is not None
@@ -318,7 +319,7 @@ def test_each_fold_chooses_its_own_strength_without_looking() -> None:
     assert several.data.attrs["c"] == "0.001, 100"
     noise = fit_map(draw.normal(size=(300, 4, 4, 20)), correct, c="auto")
     assert abs(float(noise.auc.mean()) - 0.5) < 0.04, "choosing gains nothing on noise"
-    with pytest.raises(MapError, match="choosing among strengths needs folds inside folds"):
+    with pytest.raises(MapError, match="several C values need inner folds"):
         fit_map(states, correct, positions=["-1"], c="auto", folds=2)
     for wrong in ("many", "1,,2", "-1", "0", ""):
         with pytest.raises(MapError, match="c is"):
@@ -333,7 +334,7 @@ def test_repeats_average_over_folds() -> None:
     assert twice.data.sizes["repeat"] == 2
     honest = twice.nested_best()
     assert honest is not None
-    assert len(honest.chosen) == 10
+    assert len(honest.selected) == 10
 
 
 def test_held_out_answers_are_judged_and_the_others_are_not() -> None:
@@ -350,7 +351,7 @@ def test_held_out_answers_are_judged_and_the_others_are_not() -> None:
     assert made.best()[0].auc == pytest.approx(theirs, abs=2e-3)
     honest = made.nested_best()
     assert honest is not None
-    assert honest.chosen == ((1, "exact_answer_last"),)
+    assert honest.selected == ((1, "exact_answer_last"),)
     share = fit_map(states, correct, positions=NAMES, held_out=0.25)
     assert share.data.attrs["held_out"] == 60
     for wrong, message in (
@@ -360,7 +361,7 @@ def test_held_out_answers_are_judged_and_the_others_are_not() -> None:
     ):
         with pytest.raises(MapError, match=message):
             fit_map(states, correct, positions=NAMES, held_out=wrong)
-    with pytest.raises(MapError, match="answers both in and out"):
+    with pytest.raises(MapError, match="1 groups have both held-out and other answers"):
         fit_map(states, correct, positions=NAMES, held_out=apart, groups=[0] * 6 + list(range(6, 240)))
     with pytest.raises(MapError, match="all held-out answers are of one class"):
         fit_map(states, correct, positions=NAMES, held_out=correct & (np.arange(240) < 90))
@@ -442,7 +443,7 @@ def test_float16_overflow_is_named() -> None:
     states, correct = planted()
     with np.errstate(over="ignore"):
         small = (states * 1000).astype(np.float16)
-    with pytest.raises(MapError, match=r"the state of answer \d+ at layer 0, last_q, holds .*\n.*65504"):
+    with pytest.raises(MapError, match=r"the state of answer \d+ at layer 0, last_q, contains .*\n.*65504"):
         fit_map(small, correct, positions=NAMES)
 
 

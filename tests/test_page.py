@@ -165,7 +165,7 @@ def test_other_values_have_scales_of_their_own(page: Page, probe_map: ProbeMap) 
         '(() => { const d = document.getElementById("map").data[1]; return [d.zmin, d.zmax]; })()'
     )
     assert low == -high
-    assert "AUC above the best baseline's" in heading(page)
+    assert "AUC minus that of the best baseline" in heading(page)
 
 
 def test_values_and_figures_can_be_saved(page: Page, probe_map: ProbeMap) -> None:

@@ -11,7 +11,7 @@ from probemap.grading.locate import locate_answer
 from probemap.grading.rules import CUT_OFF, grade_answer
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.positions import resolve
-from probemap.probing.baselines import baselines
+from probemap.probing.baselines import compute_baselines
 from probemap.records import Answer, Example, Judgement, Task
 
 TOKENS = ["<think>", "Rome", ",", " Spain", "?", "</think>", "\n\n", "It", " is", " Italy", "."]
@@ -37,7 +37,7 @@ def test_judge_and_locate_read_the_final_answer() -> None:
     assert {name: resolve(name, answer, span) for name in names} == expected
     assert resolve("first_reasoning", answer, span) == 1
     assert resolve("last_reasoning", answer, span) == 7
-    (length,) = [b for b in baselines(TASK, [answer], [judgement(answer)]) if b.name == "answer_length"]
+    (length,) = [b for b in compute_baselines(TASK, [answer], [judgement(answer)]) if b.name == "answer_length"]
     assert list(length.values) == [4]
 
 

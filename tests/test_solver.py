@@ -7,9 +7,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.probing.cell_scores import CellScores, Plan, _Designs, score_cells
+from probemap.probing.cell_scores import CellScores, score_cells
+from probemap.probing.designs import Designs
 from probemap.probing.logistic import newton, solver
 from probemap.probing.logistic.solver import fit_logistic
+from probemap.probing.plan import ProbePlan
 
 
 def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -22,13 +24,13 @@ def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.n
     return (states + 1000 * draw.normal(size=d)).astype(np.float32), correct, draw.integers(0, 5, n)
 
 
-def score_cell(states: np.ndarray, correct: np.ndarray, plan: Plan) -> CellScores | None:
+def score_cell(states: np.ndarray, correct: np.ndarray, plan: ProbePlan) -> CellScores | None:
     made = score_cells(states[None], correct, plan, np.empty((0, len(correct)), bool))
     return None if made is None else made[0]
 
 
 def scores_of(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, c: float = 1.0) -> np.ndarray:
-    made = score_cell(states, correct, Plan(fold, (c,), inner=False))
+    made = score_cell(states, correct, ProbePlan(fold, (c,), nested=False))
     assert made is not None
     assert made.converged
     return made.scores
@@ -115,7 +117,7 @@ def test_two_hundred_random_problems_agree_with_newton_s_method() -> None:
 def test_strengths_labels_and_folds_solved_together_are_those_solved_alone() -> None:
     states, correct, fold = problem(150, 60)
     training = np.stack([fold != k for k in range(5)])
-    design = _Designs(states[None], training, "cpu")
+    design = Designs(states[None], training, "cpu")
     labels = np.stack([correct, ~correct, np.random.default_rng(1).permutation(correct)])
     label, sets = np.repeat(np.arange(3), 10), np.tile(np.repeat(np.arange(5), 2), 3)
     strength = np.tile([0.01, 1.0], 15)
@@ -130,7 +132,7 @@ def test_strengths_labels_and_folds_solved_together_are_those_solved_alone() -> 
 def test_cells_solved_in_company_are_those_solved_alone(n: int, d: int) -> None:
     cells = [problem(n, d, seed) for seed in range(3)]
     states, correct, fold = np.stack([cell[0] for cell in cells]), cells[0][1], cells[0][2]
-    plan, shuffled = Plan(fold, (0.01, 1.0)), np.random.default_rng(1).permuted(np.tile(correct, (4, 1)), axis=1)
+    plan, shuffled = ProbePlan(fold, (0.01, 1.0)), np.random.default_rng(1).permuted(np.tile(correct, (4, 1)), axis=1)
     together = score_cells(states, correct, plan, shuffled)
     assert together is not None
     for one, cell in zip(states, together, strict=True):
@@ -138,9 +140,9 @@ def test_cells_solved_in_company_are_those_solved_alone(n: int, d: int) -> None:
         assert alone is not None
         assert np.abs(cell.scores - alone[0].scores).max() < 1e-3 * np.abs(cell.scores).max()
         # one pair of answers that change places is 1 / 480 of an AUC
-        np.testing.assert_allclose(cell.inner, alone[0].inner, atol=3e-3)
-        np.testing.assert_allclose(cell.shuffled, alone[0].shuffled, atol=3e-3)
-        np.testing.assert_array_equal(cell.strength, alone[0].strength)
+        np.testing.assert_allclose(cell.inner_auc, alone[0].inner_auc, atol=3e-3)
+        np.testing.assert_allclose(cell.permutation_auc, alone[0].permutation_auc, atol=3e-3)
+        np.testing.assert_array_equal(cell.c, alone[0].c)
 
 
 def test_one_problem_by_hand() -> None:
@@ -167,7 +169,7 @@ def test_left_out_rows_do_not_touch_the_fit() -> None:
     assert np.corrcoef(one[fold == 0], two[fold == 0])[0, 1] < 0.99, "their own scores change"
     kept = []
     for some in (states, changed):
-        design = _Designs(some[None], (fold != 0)[None], "cpu")
+        design = Designs(some[None], (fold != 0)[None], "cpu")
         kept.append(
             design.fit(correct[None], np.zeros(1, int), np.zeros(1, int), [[1.0]]).scores.numpy()[0, 0, fold != 0]
         )
@@ -194,7 +196,7 @@ def test_any_classifier_can_be_the_probe() -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     states, correct, fold = problem(200, 10)
-    plan = Plan(fold, inner=False, probe=LinearDiscriminantAnalysis())
+    plan = ProbePlan(fold, nested=False, probe=LinearDiscriminantAnalysis())
     made = score_cell(states, correct, plan)
     assert made is not None
     expected = LinearDiscriminantAnalysis().fit(states[fold != 2], correct[fold != 2])
@@ -206,7 +208,7 @@ def test_any_classifier_can_be_the_probe() -> None:
 def test_a_classifier_that_stops_at_its_limit_is_flagged() -> None:
     states, correct, fold = problem(200, 40)
     with pytest.warns(UserWarning, match="failed to converge"):
-        made = score_cell(states, correct, Plan(fold, inner=False, probe=LogisticRegression(max_iter=3)))
+        made = score_cell(states, correct, ProbePlan(fold, nested=False, probe=LogisticRegression(max_iter=3)))
     assert made is not None
     assert not made.converged
 
@@ -214,8 +216,8 @@ def test_a_classifier_that_stops_at_its_limit_is_flagged() -> None:
 def test_a_fold_whose_training_rows_have_one_class_gives_no_scores() -> None:
     states, _, _ = problem(60, 5)
     correct = np.arange(60) < 12
-    assert score_cell(states, correct, Plan((~correct).astype(np.int64), inner=False)) is None
-    assert score_cell(states, np.arange(60) < 9, Plan(np.arange(60) % 5)) is None
+    assert score_cell(states, correct, ProbePlan((~correct).astype(np.int64), nested=False)) is None
+    assert score_cell(states, np.arange(60) < 9, ProbePlan(np.arange(60) % 5)) is None
 
 
 @pytest.mark.parametrize(

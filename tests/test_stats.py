@@ -7,15 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from probemap.probing.auc import (
-    auc_values,
-    aucs,
-    by_group,
-    choice_coupling,
+from probemap.probing.auc import auc_interval, auc_values, aucs
+from probemap.probing.inference import (
     confidence_set,
-    difference,
-    interval,
+    estimate_difference,
+    selection_coupling,
     simultaneous_quantile,
+    sum_by_group,
 )
 
 
@@ -82,7 +80,7 @@ def test_asking_each_question_twice_does_not_halve_the_variance() -> None:
     once = one(scores, correct)[1]
     twice = aucs(np.tile(scores, 2)[:, None], np.tile(correct, 2)).influence
     assert (twice**2).sum() == pytest.approx(once / 2, rel=0.01), "taken as independent answers"
-    grouped = by_group(twice, np.tile(np.arange(300), 2))
+    grouped = sum_by_group(twice, np.tile(np.arange(300), 2))
     assert (grouped**2).sum() == pytest.approx(once, rel=0.01), "as one draw per question"
 
 
@@ -106,17 +104,17 @@ def test_95_percent_intervals_cover_the_truth() -> None:
     for _ in range(1000):
         correct = draw.random(200) < 0.4
         value, variance = one(draw.normal(size=200) + 1.5 * correct, correct)
-        low, high = interval(value, variance, int(correct.sum()), int((~correct).sum()))
+        low, high = auc_interval(value, variance, int(correct.sum()), int((~correct).sum()))
         hits += low <= truth <= high
     assert 0.93 <= hits / 1000 <= 0.97
 
 
 def test_perfect_separation_is_not_certainty() -> None:
-    low, high = interval(1.0, 0.0, 12, 40)
+    low, high = auc_interval(1.0, 0.0, 12, 40)
     assert high == 1.0
     assert low == pytest.approx(0.025 ** (1 / 12))
-    assert interval(0.5, 0.0, 12, 40) == (0.0, 1.0), "all scores are the same: nothing is known"
-    assert interval(0.0, 0.0, 12, 40) == pytest.approx((0.0, 1 - low))
+    assert auc_interval(0.5, 0.0, 12, 40) == (0.0, 1.0), "all scores are the same: nothing is known"
+    assert auc_interval(0.0, 0.0, 12, 40) == pytest.approx((0.0, 1 - low))
 
 
 def test_the_simultaneous_quantile_of_independent_cells_is_known() -> None:
@@ -131,11 +129,11 @@ def test_the_simultaneous_quantile_of_independent_cells_is_known() -> None:
 
 
 def test_a_difference_by_hand() -> None:
-    made = difference(0.1, np.array([0.03, -0.04]))
+    made = estimate_difference(0.1, np.array([0.03, -0.04]))
     assert (made.low, made.high) == pytest.approx((0.1 - 1.96 * 0.05, 0.1 + 1.96 * 0.05), abs=1e-5)
     assert made.p == pytest.approx(0.0455, abs=1e-4), "two standard errors"
-    assert difference(0.0, np.zeros(3)).p == 1.0
-    assert difference(0.2, np.zeros(3)).p == 0.0
+    assert estimate_difference(0.0, np.zeros(3)).p == 1.0
+    assert estimate_difference(0.2, np.zeros(3)).p == 0.0
 
 
 def test_the_set_of_the_best_holds_the_best_and_drops_the_far() -> None:
@@ -168,13 +166,13 @@ def test_choosing_couples_two_parts_as_much_as_theory_says(m: int, largest: floa
     # is not the highest, -E[max] / (m - 1) on average.  Together E[max]² / (m - 1).
     draw = np.random.default_rng(0)
     parts = [np.linalg.qr(draw.normal(size=(400, m)))[0] for _ in range(2)]
-    assert choice_coupling(parts, [0.5, 0.5]) == pytest.approx(largest**2 / (m - 1), abs=0.09)
+    assert selection_coupling(parts, [0.5, 0.5]) == pytest.approx(largest**2 / (m - 1), abs=0.09)
 
 
 def test_nothing_is_coupled_where_nothing_is_chosen() -> None:
     draw = np.random.default_rng(0)
     cell = draw.normal(size=(50, 1))
-    assert choice_coupling([cell, cell], [0.5, 0.5]) == 0, "one cell"
-    assert choice_coupling([draw.normal(size=(50, 4))], [1.0]) == 0, "one part, held out"
+    assert selection_coupling([cell, cell], [0.5, 0.5]) == 0, "one cell"
+    assert selection_coupling([draw.normal(size=(50, 4))], [1.0]) == 0, "one part, held out"
     twins = np.repeat(cell, 3, axis=1)
-    assert choice_coupling([twins, twins], [0.5, 0.5]) == pytest.approx(0, abs=0.1), "twins"
+    assert selection_coupling([twins, twins], [0.5, 0.5]) == pytest.approx(0, abs=0.1), "twins"

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from probemap.maps.attention import with_attention
 from probemap.maps.fit import fit_map
-from probemap.maps.probe_map import ProbeMap, map_from_scores
-from probemap.probing.auc import Estimate, means, standardised_differences
-from probemap.probing.metrics import VALUES, measure, shared_limits, subtract, with_attention
+from probemap.maps.probe_map import ProbeMap
+from probemap.probing.dataset import MapScores, map_dataset
+from probemap.probing.difference import difference
+from probemap.probing.inference import Estimate, means, standardised_differences
+from probemap.probing.metrics import VALUES, measure, shared_limits
 from probemap.records import MapError
 
 
@@ -20,18 +23,19 @@ def from_scores(
     """A map of given out-of-fold scores, (n, n_layers, n_positions)."""
     scores, correct = np.asarray(scores, np.float32), np.asarray(correct, bool)
     n = len(correct)
-    return map_from_scores(
-        scores[None],
-        correct,
-        np.arange(n)[None] % folds,
-        np.arange(n) if groups is None else np.asarray(groups),
-        np.zeros(scores.shape[1:]),
+    map_scores = MapScores(
+        scores=scores[None],
+        correct=correct,
+        fold=np.arange(n)[None] % folds,
+        group=np.arange(n) if groups is None else np.asarray(groups),
+        variance_inflation=np.zeros(scores.shape[1:]),
         answers=[str(i) for i in range(n)] if ids is None else ids,
         layers=range(scores.shape[1]),
         positions=names,
-        attrs={"seed": 0, "probe": "", "answers": n, "decided": n, "right": int(correct.sum())},
         present=~np.isnan(scores[:, 0]),
     )
+    attrs = {"seed": 0, "probe": "", "answers": n, "decided": n, "right": int(correct.sum())}
+    return ProbeMap(map_dataset(map_scores, attrs))
 
 
 def some(n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +113,7 @@ def test_strength_is_the_norm_of_the_states() -> None:
     pooled = np.sqrt((one[correct].var() * correct.sum() + one[~correct].var() * (~correct).sum()) / 198)
     d = float(difference.cells["value"].sel(layer=1, position="a"))
     assert d == pytest.approx((one[correct].mean() - one[~correct].mean()) / pooled, rel=1e-5)
-    assert difference.apart.tolist() == [[False, False], [True, False]]
+    assert difference.differs_from_zero.tolist() == [[False, False], [True, False]]
     assert difference.limits[0] == -difference.limits[1]
 
 
@@ -153,7 +157,7 @@ def test_attention_is_averaged_over_the_answers_that_the_map_judges() -> None:
 def test_maps_of_one_run_are_subtracted_on_the_answers_of_both() -> None:
     scores, correct = some()
     one, other = from_scores(scores, correct, names=("a", "b")), from_scores(-scores, correct, names=("b", "a"))
-    made, expected = subtract(one, other), one.difference(other)
+    made, expected = difference(one, other), one.difference(other)
     np.testing.assert_array_equal(made.cells["value"].values, expected["difference"].values)
     np.testing.assert_array_equal(made.cells["low"].values, expected["low"].values)
 
@@ -162,7 +166,7 @@ def test_maps_of_other_answers_have_both_their_errors() -> None:
     (first, right), (second, other_right) = some(), some(seed=1)
     one = from_scores(first, right, names=("a", "b"))
     other = from_scores(second, other_right, names=("a", "b"), ids=[f"o{i}" for i in range(300)])
-    made = subtract(one, other).cells
+    made = difference(one, other).cells
     np.testing.assert_allclose(made["value"].values, one.auc.values - other.auc.values)
     variance = [
         ((m.data["high"] - m.data["low"]) ** 2).values for m in (one, other)
@@ -175,17 +179,17 @@ def test_two_models_asked_the_same_questions_are_compared_question_by_question()
     one, same = (from_scores(scores, correct, names=("a", "b")) for _ in range(2))
     almost = correct.copy()
     almost[0] = not almost[0]  # other verdicts: another model's answers
-    other = subtract(one, from_scores(scores, almost, names=("a", "b"))).cells
-    apart = subtract(one, from_scores(scores, almost, names=("a", "b"), ids=[f"o{i}" for i in range(300)])).cells
+    other = difference(one, from_scores(scores, almost, names=("a", "b"))).cells
+    apart = difference(one, from_scores(scores, almost, names=("a", "b"), ids=[f"o{i}" for i in range(300)])).cells
     assert float((other["high"] - other["low"]).max()) < 0.3 * float((apart["high"] - apart["low"]).min())
-    assert subtract(one, same).cells["value"].values.tolist() == [[0, 0]] * 3
+    assert difference(one, same).cells["value"].values.tolist() == [[0, 0]] * 3
 
 
 def test_a_small_overlap_does_not_replace_the_comparison() -> None:
     scores, correct = some(400)
     one = from_scores(scores[:250], correct[:250], names=("a", "b"), ids=[f"q{i}" for i in range(250)])
     other = from_scores(scores[200:], correct[200:], names=("a", "b"), ids=[f"q{i}" for i in range(200, 400)])
-    made = subtract(one, other).cells
+    made = difference(one, other).cells
     np.testing.assert_allclose(made["value"].values, one.auc.values - other.auc.values)
     assert made["n"].values.tolist() == [200, 100]
 
@@ -197,9 +201,9 @@ def test_a_question_of_both_maps_ties_all_of_its_answers_together() -> None:
     other = from_scores(
         -scores, correct, groups, names=("a", "b"), ids=[f"a{i}" if i % 3 == 0 else f"b{i}" for i in range(300)]
     )
-    tied = subtract(one, other).cells
+    tied = difference(one, other).cells
     apart = from_scores(-scores, correct, groups, names=("a", "b"), ids=[f"b{i}" for i in range(300)])
-    free = subtract(one, apart).cells
+    free = difference(one, apart).cells
     # The same answers with opposite scores: their errors add up instead of their squares.
     assert ((tied["high"] - tied["low"]).values > 1.2 * (free["high"] - free["low"]).values).all()
 
@@ -219,18 +223,18 @@ def test_what_cannot_be_measured_is_refused() -> None:
     scores, correct = some()
     made = from_scores(scores, correct, names=("a", "b"))
     for value, message in (
-        ("auk", "there is no value 'auk'\nhint: there are auc, accuracy"),
-        ("gain", "this map holds no gain\nhint: `probemap map RUN --redo` without"),
-        ("attention", "this map holds no attention\nhint: `probemap attention RUN`"),
-        ("activation-norm", "this map holds no activation-norm"),
+        ("auk", "unknown value 'auk'\nhint: known values are auc, accuracy"),
+        ("gain", "the map does not contain gain\nhint: `probemap map RUN --redo` without"),
+        ("attention", "the map does not contain attention\nhint: `probemap attention RUN`"),
+        ("activation-norm", "the map does not contain activation-norm"),
     ):
         with pytest.raises(MapError, match=message):
             measure(made, value)
     made.data.attrs["probe"] = "LinearSVC()"
-    with pytest.raises(MapError, match=r"the scores of LinearSVC\(\) are no log-odds"):
+    with pytest.raises(MapError, match=r"the scores of LinearSVC\(\) are not log-odds"):
         measure(made, "calibration-error")
     with pytest.raises(MapError, match="no cells in common"):
-        subtract(made, from_scores(scores, ~correct, names=("c", "d")))
+        difference(made, from_scores(scores, ~correct, names=("c", "d")))
 
 
 def test_scales_are_robust_and_can_be_shared() -> None:

@@ -29,7 +29,7 @@ from probemap.records import MapError, ModelError, RunError
 from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.workers import RayPool, Shard, _cpus_per_worker, parse_shard, worker_pool
+from probemap.workers import RayPool, Shard, _cpus_per_worker, map_in, parse_shard, worker_pool
 
 TWO = RayPool(workers=2)
 
@@ -235,7 +235,9 @@ def test_ray_fit_map_equals_one_process() -> None:
     states = draw.normal(size=(80, 3, 2, 6)).astype(np.float32)
     states[:, 1, 1, 0] += 2 * correct
     one, other = (
-        fit_map(states, list(correct), layers=range(3), positions=["a", "-1"], permutations=3, ray=engine)
+        fit_map(
+            states, list(correct), layers=range(3), positions=["a", "-1"], permutations=3, map_layers=map_in(engine)
+        )
         for engine in (None, TWO)
     )
     assert one.to_bytes() == other.to_bytes()

@@ -16,10 +16,12 @@ from probemap.detectors.calibration import calibrate, calibration_noise
 from probemap.detectors.detector import Detector
 from probemap.detectors.head import Cell, Evaluation, Head, Threshold
 from probemap.detectors.provenance import Provenance
-from probemap.maps.fit import fit_map, parse_strengths
+from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import Bools, Floats, Ints, aucs, by_group, interval
+from probemap.probing.auc import Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.c_values import parse_c
 from probemap.probing.folds import group_numbers, hold_out
+from probemap.probing.inference import sum_by_group
 from probemap.probing.inputs import Column, Labels, elements, parse_labels
 from probemap.probing.metrics import calibration_errors
 from probemap.records import DetectorError
@@ -127,7 +129,7 @@ def fit_detector(
         raise DetectorError(
             f"false_alarms are {list(false_alarms)}", "false-alarm rates are shares of the correct answers, from 0 to 1"
         )
-    c_values = parse_strengths(c)
+    c_values = parse_c(c)
     source = as_source(
         activations,
         None if layers is None else elements(layers, "layers"),
@@ -326,8 +328,8 @@ def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
         )
     p = head.probabilities(scores)
     estimate = aucs(scores[:, None], correct)
-    auc, variance = float(estimate.value[0]), float((by_group(estimate.influence, group) ** 2).sum())
-    low, high = interval(auc, variance, n_correct, n_incorrect)
+    auc, variance = float(estimate.value[0]), float((sum_by_group(estimate.influence, group) ** 2).sum())
+    low, high = auc_interval(auc, variance, n_correct, n_incorrect)
     evaluation = Evaluation(
         n=len(correct),
         n_correct=n_correct,

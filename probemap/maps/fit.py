@@ -1,36 +1,28 @@
-"""From states to map: reading them layer by layer, fitting all cells, on as many cores as there are."""
+"""fit_map: from hidden states and labels to a map."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from math import ceil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from probemap.activations.source import ActivationSource, as_source
-from probemap.maps.probe_map import ProbeMap, map_from_scores
-from probemap.probing.c_values import STRENGTHS, strengths
-from probemap.probing.cell_scores import AUTO_STRENGTHS, MIN_PER_CLASS, CellScores, Plan, score_cells
+from probemap.maps.layers import LayerFit, LayerFitter
+from probemap.maps.probe_map import ProbeMap
+from probemap.probing.activation_norm import NORM_VARIABLES
+from probemap.probing.auc import Bools, Floats, Ints
+from probemap.probing.c_values import parse_c
+from probemap.probing.cell_scores import MIN_PER_CLASS
+from probemap.probing.dataset import CELL_DIMS, MapScores, map_dataset
 from probemap.probing.folds import HELD_OUT, assign_folds, group_numbers, hold_out
 from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
+from probemap.probing.permutation import permuted_labels
+from probemap.probing.plan import ProbePlan
 from probemap.records import MapError, TooFewError
-from probemap.workers import RayPool, worker_pool
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-
-_Judged = Sequence[Sequence[CellScores | None]]
-"""For each position the cell under each plan, None where there are too few answers to say."""
-_Layer = tuple[_Judged, npt.NDArray[np.float64], Bools]
-"""What one layer gives: its cells; `STRENGTHS`, (6, n_positions); which answers have which position."""
-
-_COMPANY = 4
-"""Cells that are solved together: their operations are fewer and larger; more would only take memory."""
+MapLayers = Callable[[Callable[[int], LayerFit], Sequence[int]], Iterable[LayerFit]]
+"""A function with the interface of the built-in ``map``."""
 
 
 def fit_map(
@@ -50,329 +42,260 @@ def fit_map(
     common_rows: bool = False,
     nested: bool = True,
     device: str = "auto",
-    ray: RayPool | None = None,
+    map_layers: MapLayers = map,
     seed: int = 0,
     ids: Column | None = None,
     attrs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeMap:
-    """Fit one probe per (layer, position) cell and judge it on answers that it was not fitted on.
+    """Fit one linear probe per (layer, position) cell and evaluate it on answers that it was not fitted on.
+
+    Labels, groups, masks and names may be lists, NumPy arrays, torch tensors, or columns of a pandas, polars or Arrow
+    table.  They are matched to the states by position; an index is ignored.
 
     Parameters
     ----------
-    activations: a store of captured states, or an array (n, n_layers, n_positions, d): numpy, memory-mapped, torch,
-        zarr, or anything that ``array[:, layer]`` works on.  Read one layer at a time.
-    correct: (n,) one label per answer, in their order: True or False (or 1 or 0); None, NaN or ``pandas.NA`` if the
-        answer is undecided, which leaves it out.  A list, an array, a column of a table (whose index is ignored), or a
-        list of `Verdict`.
-    groups: (n,) what must not be split between folds, e.g. the question; None puts each answer on its own.
-    present: (n, n_positions) bool, which answers have which position; None: where the state is not NaN.
-    layers: of an array, the numbers of its layers; of a store, which layers to fit.
-    positions: of an array, the names of its positions; of a store, which positions to fit.
-    folds: number of folds, stratified by `correct` and grouped.
-    repeats: how often to do it all again with other folds; the values are averaged.
-    c: inverse strength of the L2 penalty, as scikit-learn's ``C``; of several (``"auto"``: 1e-4 to 100) each fold
-        chooses its own in each cell, by folds inside its training rows.
-    held_out: judge on these answers alone, (n,) bool or a share of the groups drawn by `seed`; the folds then
-        lie inside the others.  None: every answer is judged once per repeat, by the probe fitted without its fold.
-    probe: a scikit-learn classifier with ``decision_function``, given the states unscaled, the slow way; None is a
-        logistic regression on standardised states.
-    permutations: how often to shuffle the labels for the floor of the map's maximum.
-    common_rows: score every column on the answers that have all positions.
-    nested: also judge inside each training part, which `ProbeMap.nested_best` needs.
-    device: ``auto`` takes CUDA where there is one, else all cores of the CPU.
-    ray: the workers that share the layers; None: all is done here.
-    seed: of folds, shuffles and draws.
-    ids: (n,) names of the answers; None numbers them.
-    attrs: where it all comes from; kept in the map's ``attrs``.
-    progress: called with (layers done, layers).
+    activations : Activations, ActivationStore, or array of shape (n, n_layers, n_positions, d)
+        Hidden states, read one layer at a time.  An array may be of any type for which ``array[:, layer]`` works:
+        NumPy, memory-mapped, torch, zarr.  A missing position is NaN in all of its values.
+    correct : array-like of shape (n,), or list of Verdict
+        Labels: True or False (or 1 or 0); None, NaN or ``pandas.NA`` for undecided answers, which are excluded.
+    groups : array-like of shape (n,), optional
+        Answers of one group, e.g. to one question, are in the same fold and count as one draw.  Default: every answer
+        is its own group.
+    present : array-like of shape (n, n_positions), bool, optional
+        Which answers have which position.  Default: where the state is not NaN.
+    layers : sequence of int, optional
+        For captured states, the layers to fit; for an array, the numbers of its layers (default: 0, 1, …).
+    positions : sequence of str, optional
+        For captured states, the positions to fit; for an array, the names of its positions (default: the default
+        positions if their number fits, else ``"0"``, ``"1"``, …).
+    folds : int, default=5
+        Number of cross-validation folds, stratified by label.
+    repeats : int, default=1
+        Number of repetitions with other folds.  AUCs and influences are averaged.
+    c : float, str or sequence of float, default=1.0
+        Inverse strength of the L2 penalty, as in scikit-learn.  With several values (``"auto"``: 1e-4 to 100), each
+        outer fold of each cell selects one by its inner folds.
+    held_out : float or array-like of shape (n,), bool, optional
+        Held-out answers, as a mask or as a share of the groups drawn at random.  Probes are evaluated on these alone,
+        and the folds lie within the other answers.  Default: every answer is evaluated, by the probe fitted without its
+        fold.
+    probe : scikit-learn classifier, optional
+        Classifier with ``decision_function`` that is fitted on the unscaled states, once per training set and cell.
+        Default: L2-regularised logistic regression on standardised states, solved for all training sets together.
+    permutations : int, default=0
+        Number of label permutations for the null distribution of the map's maximum (``permutation_null``).
+    common_rows : bool, default=False
+        Whether to restrict every column to the answers that have all positions.
+    nested : bool, default=True
+        Whether to fit inner folds, which `ProbeMap.nested_best` needs.
+    device : str, default="auto"
+        Device of torch; ``"auto"`` is CUDA if available, else all cores of the CPU.
+    map_layers : callable, default=map
+        Function with the interface of the built-in ``map``, called with a function that fits one layer and the rows of
+        the layers.  A pool that serialises with cloudpickle can distribute the layers over processes.
+    seed : int, default=0
+        Seed of folds, permutations, random held-out groups, and the bootstrap.
+    ids : array-like of shape (n,), optional
+        Names of the answers, each different.  Default: the ids of `activations` if it has any, else row numbers.
+    attrs : mapping, optional
+        Origin of the answers (e.g. ``model``, ``task``), kept in ``ProbeMap.data.attrs`` and shown on figures.
+    progress : callable, optional
+        Called with (fitted layers, layers).
+
+    Returns
+    -------
+    ProbeMap
 
     Raises
     ------
-    MapError: labels of another length, one class only, fewer of a class than folds, states that are not finite.
+    MapError
+        The labels do not fit the states or cannot be read, a state is not finite, or an option is invalid.
+    TooFewError
+        A subclass of MapError: only one class, fewer answers of a class than folds, or no column with 10 correct and 10
+        incorrect answers.
+
+    Examples
+    --------
+    States of 200 answers at 3 layers and 2 positions, in which layer 1 at the second position encodes the label:
+
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(200) < 0.5
+    >>> states = rng.normal(size=(200, 3, 2, 8)).astype(np.float32)
+    >>> states[:, 1, 1, 0] += 2 * correct
+    >>> probe_map = probemap.fit_map(states, correct, positions=["last_q", "exact_answer_last"])
+    >>> best = probe_map.best()[0]
+    >>> best.layer, best.position
+    (1, 'exact_answer_last')
+    >>> probe_map.auc.shape
+    (3, 2)
+    >>> probe_map.nested_best().auc > 0.85
+    True
     """
     source = as_source(
         activations,
         None if layers is None else elements(layers, "layers"),
         None if positions is None else elements(positions, "positions"),
     )
-    kept, labels = _decided(parse_labels(correct, source.n))
-    names = [str(i) for i in range(source.n)] if ids is None else parse_names(ids, source.n, "ids")
+    names = source.ids if ids is None else parse_names(ids, source.n, "ids")
+    rows, labels = _decided(parse_labels(correct, source.n))
     group_of = group_numbers(groups, source.n)
-    group = np.unique(group_of[kept], return_inverse=True)[1].astype(np.int64)
-    apart = hold_out(held_out, group_of, seed)[kept]
-    strengths = parse_strengths(c)
-    # Leaving out both of two folds leaves nothing to learn from.
-    can_nest = folds > 2 or bool(apart.any())
-    if len(strengths) > 1 and not can_nest:
-        raise MapError("choosing among strengths needs folds inside folds, and there are 2", "give 3 folds or more")
+    group = np.unique(group_of[rows], return_inverse=True)[1].astype(np.int64)
+    is_held_out = hold_out(held_out, group_of, seed)[rows]
+    c_values = parse_c(c)
+    # With 2 folds, excluding both leaves no training answers for inner folds.
+    can_nest = folds > 2 or bool(is_held_out.any())
+    if len(c_values) > 1 and not can_nest:
+        raise MapError("several C values need inner folds, which 2 folds do not allow", "give 3 folds or more")
     plans = [
-        Plan(
-            _folds(labels, group, folds, seed + repeat, apart),
-            strengths,
-            can_nest and (nested or len(strengths) > 1),
-            probe,
-            device,
+        ProbePlan(
+            fold=_assign_folds(labels, group, folds, seed + repeat, is_held_out),
+            c_values=c_values,
+            nested=can_nest and (nested or len(c_values) > 1),
+            probe=probe,
+            device=device,
         )
         for repeat in range(repeats)
     ]
-    shuffles = _shuffles(labels, group, permutations, seed)
-    has = _presence(present, source, kept)
-    grid = _Grid.empty(source, plans, len(kept), permutations)
-    layer_by_layer = partial(_Layers, source, kept, has, common_rows, labels, group, plans, shuffles)
-    with worker_pool(layer_by_layer, ray) as workers:
-        for row, made in enumerate(workers.each(range(len(source.layers)))):
-            grid.put(row, *made)
-            progress(row + 1, len(source.layers))
-    if np.isnan(grid.scores).all():
+    fit_layer = LayerFitter(
+        source=source,
+        rows=rows,
+        present=None if present is None else parse_mask(present, (source.n, len(source.positions)), "present")[rows],
+        common_rows=common_rows,
+        labels=labels,
+        group=group,
+        plans=plans,
+        label_sets=permuted_labels(labels, group, permutations, seed),
+    )
+    arrays = _CellArrays.empty(source, plans, len(rows), permutations)
+    for row, layer in enumerate(map_layers(fit_layer, range(len(source.layers)))):
+        arrays.put(row, layer)
+        progress(row + 1, len(source.layers))
+    if np.isnan(arrays.scores).all():
         raise TooFewError(
-            f"no column has {MIN_PER_CLASS} right and {MIN_PER_CLASS} wrong answers: too few to say anything",
-            "ask more questions",
+            f"no column has {MIN_PER_CLASS} correct and {MIN_PER_CLASS} incorrect answers", "ask more questions"
         )
-    return map_from_scores(
-        grid.scores,
-        labels,
-        np.stack([plan.fold for plan in plans]),
-        group,
-        grid.noise,
-        answers=[names[i] for i in kept.tolist()],
+    scores = MapScores(
+        scores=arrays.scores,
+        correct=labels,
+        group=group,
+        fold=np.stack([plan.fold for plan in plans]),
+        variance_inflation=arrays.variance_inflation,
+        present=arrays.present,
+        answers=[str(row) if names is None else names[row] for row in rows.tolist()],
         layers=source.layers,
         positions=source.positions,
-        attrs={
-            **(attrs or {}),
-            "answers": source.n,
-            "decided": len(labels),
-            "right": int(labels.sum()),
-            "folds": folds,
-            "repeats": repeats,
-            "c": "auto" if c == "auto" else ", ".join(f"{value:g}" for value in strengths),
-            "probe": "" if probe is None else " ".join(repr(probe).split()),
-            "held_out": int(apart.sum()),
-            "common_rows": int(common_rows),
-            "seed": seed,
-        },
-        present=grid.seen,
-        extra=grid.variables(plans[0]),
     )
+    all_attrs = {
+        "numbered_answers": int(names is None),
+        **source.attrs,
+        **(attrs or {}),
+        "answers": source.n,
+        "decided": len(labels),
+        "right": int(labels.sum()),
+        "folds": folds,
+        "repeats": repeats,
+        "c": "auto" if c == "auto" else ", ".join(f"{value:g}" for value in c_values),
+        "probe": "" if probe is None else " ".join(repr(probe).split()),
+        "held_out": int(is_held_out.sum()),
+        "common_rows": int(common_rows),
+        "seed": seed,
+    }
+    return ProbeMap(map_dataset(scores, all_attrs, arrays.variables(plans[0])))
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """What the cells gave, over (…, layer, position)."""
+@dataclass(frozen=True, kw_only=True)
+class _CellArrays:
+    """Results of all cells as arrays, filled layer by layer."""
 
     scores: npt.NDArray[np.float32]
-    inner: npt.NDArray[np.float32]
-    c: npt.NDArray[np.float64]
+    """ndarray of shape (n_repeats, n, n_layers, n_positions)."""
+    inner_auc: npt.NDArray[np.float32]
+    """ndarray of shape (n_repeats, n_outer_folds, n_layers, n_positions)."""
+    c: Floats
+    """ndarray of shape (n_layers, n_positions)."""
     converged: Bools
-    noise: npt.NDArray[np.float64]
-    floor: npt.NDArray[np.float64]
-    strength: npt.NDArray[np.float64]
-    """(len(STRENGTHS), n_layers, n_positions)."""
-    seen: Bools
-    """(n, n_positions): which answers have which position."""
+    """ndarray of shape (n_layers, n_positions)."""
+    variance_inflation: Floats
+    """ndarray of shape (n_layers, n_positions)."""
+    permutation_auc: Floats
+    """ndarray of shape (n_permutations, n_layers, n_positions)."""
+    activation_norms: Floats
+    """ndarray of shape (len(NORM_VARIABLES), n_layers, n_positions)."""
+    present: Bools
+    """ndarray of shape (n, n_positions)."""
 
     @classmethod
-    def empty(cls, source: ActivationSource, plans: Sequence[Plan], n: int, permutations: int) -> "_Grid":
-        cells = (len(source.layers), len(source.positions))
+    def empty(cls, source: ActivationSource, plans: Sequence[ProbePlan], n: int, permutations: int) -> "_CellArrays":
+        shape = (len(source.layers), len(source.positions))
         return cls(
-            np.full((len(plans), n, *cells), np.nan, np.float32),
-            np.full((len(plans), len(plans[0].parts), *cells), np.nan, np.float32),
-            np.full(cells, np.nan),
-            np.ones(cells, np.bool_),
-            np.full(cells, np.nan),
-            np.full((permutations, *cells), np.nan),
-            np.full((len(STRENGTHS), *cells), np.nan),
-            np.zeros((n, cells[1]), np.bool_),
+            scores=np.full((len(plans), n, *shape), np.nan, np.float32),
+            inner_auc=np.full((len(plans), len(plans[0].outer_folds), *shape), np.nan, np.float32),
+            c=np.full(shape, np.nan),
+            converged=np.ones(shape, np.bool_),
+            variance_inflation=np.full(shape, np.nan),
+            permutation_auc=np.full((permutations, *shape), np.nan),
+            activation_norms=np.full((len(NORM_VARIABLES), *shape), np.nan),
+            present=np.zeros((n, shape[1]), np.bool_),
         )
 
-    def put(self, row: int, columns: _Judged, strength: npt.NDArray[np.float64], seen: Bools) -> None:
-        """One layer of the map."""
-        self.seen[:] |= seen
-        self.strength[:, row] = strength
-        for column, cells in enumerate(columns):
-            made = [cell for cell in cells if cell is not None]
-            if len(made) < len(cells):
+    def put(self, row: int, layer: LayerFit) -> None:
+        """Store the results of one layer."""
+        self.present[:] |= layer.present
+        self.activation_norms[:, row] = layer.activation_norms
+        for column, by_plan in enumerate(layer.cells):
+            cells = [cell for cell in by_plan if cell is not None]
+            if len(cells) < len(by_plan):
                 continue
-            self.scores[:, :, row, column] = [cell.scores for cell in made]
-            self.inner[:, :, row, column] = [cell.inner for cell in made]
-            self.c[row, column] = np.median([cell.strength for cell in made])
-            self.converged[row, column] = all(cell.converged for cell in made)
-            self.noise[row, column] = np.mean([cell.noise for cell in made])
-            self.floor[:, row, column] = np.mean([cell.shuffled for cell in made], axis=0)
+            self.scores[:, :, row, column] = [cell.scores for cell in cells]
+            self.inner_auc[:, :, row, column] = [cell.inner_auc for cell in cells]
+            self.c[row, column] = np.median([cell.c for cell in cells])
+            self.converged[row, column] = all(cell.converged for cell in cells)
+            self.variance_inflation[row, column] = np.mean([cell.variance_inflation for cell in cells])
+            self.permutation_auc[:, row, column] = np.mean([cell.permutation_auc for cell in cells], axis=0)
 
-    def variables(self, plan: Plan) -> dict[str, Any]:
-        """What a map holds besides scores and noise."""
-        made: dict[str, Any] = {
-            "c": (("layer", "position"), self.c),
-            "converged": (("layer", "position"), self.converged),
-            **{name: (("layer", "position"), made) for name, made in zip(STRENGTHS, self.strength, strict=True)},
-        }
-        if plan.inner:
-            made["inner_auc"] = (("repeat", "outer_fold", "layer", "position"), self.inner)
-            made["outer_fold"] = (("outer_fold",), np.array(plan.parts, np.int32))
-        if len(self.floor):
-            made["permutation_null"] = (("permutation",), np.nanmax(self.floor, axis=(1, 2)))
-        return made
-
-
-@dataclass(frozen=True)
-class _Layers:
-    """Fits the cells of a layer at a time; a `worker_pool.Worker` whose pieces are the rows of the map."""
-
-    source: ActivationSource
-    kept: Ints
-    has: Bools | None
-    common_rows: bool
-    labels: Bools
-    group: Ints
-    plans: Sequence[Plan]
-    shuffles: Bools
-
-    def plan(self) -> None:
-        pass
-
-    def each(self, rows: Sequence[int]) -> Iterator[_Layer]:
-        plans = [replace(plan, device=_device(plan.device)) for plan in self.plans]
-        with _Cores(plans[0].device) as cores:
-            for row in rows:
-                # The layer's states live inside this call alone: the next layer is read when they are gone.
-                yield self._judge(self.source.layers[row], plans, cores)
-
-    def _judge(self, layer: int, plans: Sequence[Plan], cores: "_Cores") -> _Layer:
-        states = self.source.read(layer)
-        states = states if len(self.kept) == self.source.n else states[self.kept]
-        if self.has is not None:
-            states[~self.has] = np.nan
-        if self.common_rows:
-            states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
-
-        seen = ~np.isnan(states[:, :, 0])
-
-        def judge(columns: list[int]) -> list[list[CellScores] | None]:
-            mine = np.ascontiguousarray(states[:, columns].swapaxes(0, 1))
-            broken = np.argwhere(~np.isfinite(mine).all(axis=2) & ~np.isnan(mine).all(axis=2))
-            if len(broken):
-                i, row = broken[0].tolist()
-                raise MapError(
-                    f"the state of answer {int(self.kept[row])} at layer {layer}, {self.source.positions[columns[i]]}, "
-                    "holds values that are not finite",
-                    "a missing position is NaN in all of its values; float16 holds no more than 65504: capture float32",
-                )
-            return [score_cells(mine, self.labels, plan, self.shuffles) for plan in plans]
-
-        judged: dict[int, list[CellScores | None]] = {}
-        together = _together(seen, cores.workers)
-        for several, by_plan in zip(together, cores.map(judge, together), strict=True):
-            for i, column in enumerate(several):
-                judged[column] = [None if made is None else made[i] for made in by_plan]
-        columns = [judged[column] for column in range(len(self.source.positions))]
-        return columns, strengths(states, self.labels, self.group), seen
-
-
-def _together(seen: Bools, workers: int) -> list[list[int]]:
-    """Columns to solve in company: of the same answers, at most `_COMPANY`, and as much for each worker."""
-    same: dict[bytes, list[int]] = {}
-    for column in range(seen.shape[1]):
-        same.setdefault(seen[:, column].tobytes(), []).append(column)
-    made = []
-    for columns in same.values():
-        parts = ceil(len(columns) / (_COMPANY * workers)) * workers
-        made += [part.tolist() for part in np.array_split(columns, min(parts, len(columns)))]
-    return sorted(made, key=len, reverse=True)  # the longest first, so that no worker waits long at the end
+    def variables(self, plan: ProbePlan) -> dict[str, Any]:
+        """Return the variables of the map besides the scores."""
+        variables: dict[str, Any] = {"c": (CELL_DIMS, self.c), "converged": (CELL_DIMS, self.converged)}
+        variables |= {name: (CELL_DIMS, norm) for name, norm in zip(NORM_VARIABLES, self.activation_norms, strict=True)}
+        if plan.nested:
+            variables["inner_auc"] = (("repeat", "outer_fold", *CELL_DIMS), self.inner_auc)
+            variables["outer_fold"] = (("outer_fold",), np.array(plan.outer_folds, np.int32))
+        if len(self.permutation_auc):
+            variables["permutation_null"] = (("permutation",), np.nanmax(self.permutation_auc, axis=(1, 2)))
+        return variables
 
 
 def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
-    """Return the rows of the decided answers, and their labels."""
-    kept = np.flatnonzero([verdict is not None for verdict in correct]).astype(np.int64)
-    labels = np.array([bool(correct[i]) for i in kept.tolist()], np.bool_)
-    if labels.all() or not labels.any():
-        which = (
-            "no answer is decided"
-            if not len(labels)
-            else f"all {len(labels)} decided answers are {'right' if labels.all() else 'wrong'}"
-        )
-        raise TooFewError(
-            f"{which}: a map needs right and wrong answers",
-            "take questions that this model answers right between 20 % and 80 % of the time",
-        )
-    return kept, labels
-
-
-def _folds(labels: Bools, group: Ints, folds: int, seed: int, apart: Bools) -> Ints:
-    fold = np.full(len(labels), HELD_OUT, np.int64)
-    inside = ~apart
-    if apart.any() and (labels[apart].all() or not labels[apart].any()):
-        raise MapError("all held-out answers are of one class", "hold out more answers")
-    fold[inside] = assign_folds(labels[inside], group[inside], folds, seed)
-    return fold
-
-
-def parse_strengths(c: float | str | Sequence[float]) -> tuple[float, ...]:
-    """The strengths that `c` of `fit_map` names, rising.
+    """Return the rows of the decided answers, and their labels.
 
     Raises
     ------
-    MapError: they are no numbers above 0.
+    TooFewError
+        The labels contain only one class, or none.
     """
-    if c == "auto":
-        return AUTO_STRENGTHS
-    try:
-        several = c.split(",") if isinstance(c, str) else [c] if isinstance(c, float | int) else c
-        values = tuple(sorted(float(v) for v in several))
-    except ValueError:
-        raise MapError(f"c is {c!r}", "give a number, several numbers with commas, or auto") from None
-    if not values or not all(0 < v < np.inf for v in values):
-        raise MapError(f"c is {c!r}", "strengths are numbers above 0")
-    return values
+    rows = np.flatnonzero([label is not None for label in correct]).astype(np.int64)
+    labels = np.array([bool(correct[row]) for row in rows.tolist()], np.bool_)
+    if labels.all() or not labels.any():
+        problem = (
+            "no answer is decided"
+            if not len(labels)
+            else f"all {len(labels)} decided answers are {'correct' if labels.all() else 'incorrect'}"
+        )
+        raise TooFewError(
+            f"{problem}: a map needs correct and incorrect answers",
+            "use questions that this model answers correctly between 20 % and 80 % of the time",
+        )
+    return rows, labels
 
 
-def _shuffles(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
-    """(count, n): labels shuffled between groups of the same size, so that what belongs together stays together."""
-    draw = np.random.default_rng([seed, 1])
-    order = np.argsort(group, kind="stable")
-    sizes = np.bincount(group)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    made = np.empty((count, len(labels)), bool)
-    for row in made:
-        for size in np.unique(sizes[sizes > 0]).tolist():
-            blocks = order[starts[sizes == size][:, None] + np.arange(size)]
-            row[blocks] = labels[blocks[draw.permutation(len(blocks))]]
-    return made
-
-
-def _presence(present: npt.ArrayLike | None, source: ActivationSource, kept: Ints) -> Bools | None:
-    if present is None:
-        return None
-    return parse_mask(present, (source.n, len(source.positions)), "present")[kept]
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise MapError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", "cpu always works") from None
-    return device
-
-
-class _Cores:
-    """Cells side by side, one thread of torch each: small products gain more from that than from sharing the cores."""
-
-    def __init__(self, device: str) -> None:
-        self.workers = 1 if device != "cpu" else min(len(os.sched_getaffinity(0)), torch.get_num_threads())
-        self.threads = torch.get_num_threads()
-
-    def __enter__(self) -> "_Cores":
-        if self.workers > 1:
-            torch.set_num_threads(1)
-            self.pool = ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(1,))
-        return self
-
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Any:
-        return self.pool.map(function, items) if self.workers > 1 else map(function, items)
-
-    def __exit__(self, *error: object) -> None:
-        if self.workers > 1:
-            self.pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self.threads)
+def _assign_folds(labels: Bools, group: Ints, folds: int, seed: int, is_held_out: Bools) -> Ints:
+    """Return the fold of each answer, `HELD_OUT` for held-out answers."""
+    if is_held_out.any() and (labels[is_held_out].all() or not labels[is_held_out].any()):
+        raise MapError("all held-out answers are of one class", "hold out more answers")
+    fold = np.full(len(labels), HELD_OUT, np.int64)
+    fold[~is_held_out] = assign_folds(labels[~is_held_out], group[~is_held_out], folds, seed)
+    return fold

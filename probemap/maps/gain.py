@@ -1,131 +1,176 @@
-"""What the map adds to its baselines: every baseline scored on the rows of every column, and the difference."""
+"""Gain of a map over its baselines: every baseline evaluated on the answers of every column, and the difference."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import LEVEL, Aucs, aucs, by_group, difference, interval, simultaneous_quantile
-from probemap.probing.baselines import Baseline, scores_by_set
-from probemap.probing.cell_scores import Plan, noise_share
-from probemap.probing.cells import cell_aucs, judged_rows
+from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.baselines import Baseline, baseline_scores
+from probemap.probing.cells import cell_aucs, evaluated_rows
+from probemap.probing.dataset import CELL_DIMS
+from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
 from probemap.probing.inputs import Column, elements
+from probemap.probing.plan import ProbePlan
+from probemap.probing.variance import variance_inflation
 from probemap.records import MapError
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+_BASELINE_VARIABLES = ("baseline_auc", "baseline_low", "baseline_high")
+_GAIN_VARIABLES = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_high")
 
 
 def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Column) -> ProbeMap:
-    """The map with its baselines, and the gain of each cell over the best of them, on the very same answers.
+    """Return the map with its baselines, and the gain of each cell over the best baseline of its column.
 
-    A baseline is scored in a column only if it has a value for every answer of that column, by a probe of its own with
-    the map's folds.  The best baseline of a column is the one with the highest AUC there: chosen after the fact, so the
-    gain is, if anything, too small.
+    In each column a baseline is scored by its own probe, on the same answers and with the same folds as the cells.  A
+    baseline without a value for some answer of a column is not evaluated there.  The best baseline of a column is the
+    one with the highest AUC.  It is selected on the answers on which it is evaluated, so that the gain is too small
+    rather than too large.
 
     Parameters
     ----------
-    ids: (n,) the answers that the baselines' values belong to.
+    probe_map : ProbeMap
+    baselines : sequence of Baseline
+    ids : array-like of shape (n,)
+        Ids of the answers that the values of the baselines belong to, in any order.
+
+    Returns
+    -------
+    ProbeMap
+        With ``baseline_auc``, ``best_baseline``, ``gain`` and their intervals, see ``ProbeMap.data``.
 
     Raises
     ------
-    MapError: an answer of the map has no line in `ids`.
+    MapError
+        An answer of the map is not in `ids`, or a baseline has another number of values than `ids`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> from probemap.probing.baselines import Baseline
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(200) < 0.5
+    >>> states = rng.normal(size=(200, 2, 1, 8)).astype(np.float32)
+    >>> states[:, 1, 0, 0] += 2 * correct
+    >>> ids = [f"q{i}" for i in range(200)]
+    >>> probe_map = probemap.fit_map(states, correct, positions=["last_q"], ids=ids)
+    >>> length = Baseline("answer_length", "number of tokens", rng.integers(1, 20, size=200))
+    >>> probe_map = probemap.with_baselines(probe_map, [length], ids)
+    >>> bool(probe_map.data["gain"].sel(layer=1, position="last_q") > 0.3)
+    True
     """
     data = probe_map.data.drop_dims("baseline", errors="ignore")
-    known_ids = [str(name) for name in elements(ids, "ids")]
-    if strange := [b for b in baselines if len(b.values) != len(known_ids)]:
-        raise MapError(
-            f"{strange[0].name} has {len(strange[0].values)} values for {len(known_ids)} ids", "give one value per id"
-        )
-    row_of = {name: row for row, name in enumerate(known_ids)}
-    names = [str(name) for name in data["answer"].values]
-    if missing := [name for name in names if name not in row_of]:
-        raise MapError(f"the baselines have no value for {missing[0]!r}", "give one value per answer of the map")
-    rows = np.array([row_of[name] for name in names])
+    rows = _rows_of_answers(data, baselines, ids)
     groups = data["group"].values.astype(np.int64)
     auc, influence = cell_aucs(data)
     shape = (len(probe_map.layers), len(probe_map.positions))
     auc, influence = auc.reshape(shape), influence.reshape(-1, *shape)
-
     table = np.full((3, len(baselines), shape[1]), np.nan)
     gain = np.full((3, *shape), np.nan)
-    above = np.zeros((len(np.unique(groups)), *shape))
+    gain_influence = np.zeros((len(np.unique(groups)), *shape))
     best = np.full(shape[1], "", object)
-    judged_everywhere = judged_rows(data["scores"].values)
-    known: dict[tuple[str, bytes], Aucs | None] = {}
+    evaluated = evaluated_rows(data["scores"].values)
+    cache: dict[tuple[int, bytes], Aucs | None] = {}  # columns with the same answers share the probes of baselines
     for column in range(shape[1]):
-        judged = judged_everywhere[:, column]
-        if not judged.any():
+        in_column = evaluated[:, column]
+        if not in_column.any():
             continue
-        top: Aucs | None = None
+        n_correct = int(data["correct"].values[in_column].sum())
+        n_incorrect = int(in_column.sum()) - n_correct
+        highest: Aucs | None = None
         for k, baseline in enumerate(baselines):
-            key = (baseline.name, data["present"].values[:, column].tobytes())
-            if key not in known:
-                known[key] = _baseline_auc(data, baseline, rows, data["present"].values[:, column], judged)
-            made = known[key]
-            if made is None:
+            present = data["present"].values[:, column]
+            key = (k, present.tobytes())
+            if key not in cache:
+                cache[key] = _baseline_auc(data, baseline, rows, present, in_column)
+            estimate = cache[key]
+            if estimate is None:
                 continue
-            variance = float((by_group(made.influence, groups) ** 2).sum())
-            right = int(data["correct"].values[judged].sum())
-            value = float(made.value[0])
-            table[:, k, column] = value, *interval(value, variance, right, int(judged.sum()) - right, LEVEL)
-            if top is None or value > top.value[0]:
-                top, best[column] = made, baseline.name
-        if top is None:
+            variance = float((sum_by_group(estimate.influence, groups) ** 2).sum())
+            value = float(estimate.value[0])
+            table[:, k, column] = value, *auc_interval(value, variance, n_correct, n_incorrect, LEVEL)
+            if highest is None or value > highest.value[0]:
+                highest, best[column] = estimate, baseline.name
+        if highest is None:
             continue
         for layer in np.flatnonzero(~np.isnan(auc[:, column])):
-            minus = by_group(influence[:, [layer], column] - top.influence, groups)[:, 0]
-            above[:, layer, column] = minus
-            made_gain = difference(float(auc[layer, column] - top.value[0]), minus, LEVEL)
-            gain[:, layer, column] = made_gain.value, made_gain.low, made_gain.high
-    extra = {f"baseline_{name}": (("baseline", "position"), table[k]) for k, name in enumerate(("auc", "low", "high"))}
-    flat = above.reshape(len(above), -1)
-    half = simultaneous_quantile(flat, LEVEL, int(data.attrs["seed"])) * np.sqrt((flat**2).sum(0)).reshape(shape)
+            cell_influence = sum_by_group(influence[:, [layer], column] - highest.influence, groups)[:, 0]
+            gain_influence[:, layer, column] = cell_influence
+            cell_gain = estimate_difference(float(auc[layer, column] - highest.value[0]), cell_influence, LEVEL)
+            gain[:, layer, column] = cell_gain.value, cell_gain.low, cell_gain.high
+    flat = gain_influence.reshape(len(gain_influence), -1)
+    quantile = simultaneous_quantile(flat, LEVEL, int(data.attrs["seed"]))
+    half = quantile * np.sqrt((flat**2).sum(0)).reshape(shape)
     grids = (*gain, gain[0] - half, gain[0] + half)
-    called = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_high")
-    extra |= {name: (("layer", "position"), grid) for name, grid in zip(called, grids, strict=True)}
-    return ProbeMap(
-        data.assign({**extra, "best_baseline": (("position",), best)}).assign_coords(
-            baseline=np.array([baseline.name for baseline in baselines], object)
-        )
-    )
+    variables = {name: (("baseline", "position"), table[k]) for k, name in enumerate(_BASELINE_VARIABLES)}
+    variables |= {name: (CELL_DIMS, grid) for name, grid in zip(_GAIN_VARIABLES, grids, strict=True)}
+    extended = data.assign({**variables, "best_baseline": (("position",), best)})
+    names = np.array([baseline.name for baseline in baselines], object)
+    return replace(probe_map, data=extended.assign_coords(baseline=names))
 
 
-def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, has: Bools, judged: Bools) -> Aucs | None:
-    """The baseline on a column's answers, averaged over repeats, influences over all answers; None if it lacks some.
+def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Column) -> Ints:
+    """Return the row of each answer of the map in the values of the baselines."""
+    names = [str(name) for name in elements(ids, "ids")]
+    for baseline in baselines:
+        if len(baseline.values) != len(names):
+            raise MapError(
+                f"{baseline.name} has {len(baseline.values)} values for {len(names)} ids", "give one value per id"
+            )
+    row_of = {name: row for row, name in enumerate(names)}
+    answers = [str(name) for name in data["answer"].values]
+    if missing := [name for name in answers if name not in row_of]:
+        raise MapError(f"the baselines have no value for {missing[0]!r}", "give one value per answer of the map")
+    return np.array([row_of[name] for name in answers])
 
-    Judged as a cell is, on the same rows with the same folds, its variance widened in the same way.
+
+def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Bools, evaluated: Bools) -> Aucs | None:
+    """Return the AUC of a baseline on the answers of a column, averaged over repeats.
+
+    The baseline is evaluated like a cell: on the same answers, with the same folds, and with variance inflation.
 
     Parameters
     ----------
-    rows: (answers,) where the baseline's values for the map's answers are.
-    has, judged: (answers,) which have the column's position, and which it is judged on.
+    data : xarray.Dataset
+    baseline : Baseline
+    rows : ndarray of shape (n,), int
+        Row of each answer in the values of the baseline.
+    present, evaluated : ndarray of shape (n,), bool
+        Which answers have the position of the column, and on which of them the column is evaluated.
+
+    Returns
+    -------
+    Aucs or None
+        Influences over all answers.  None if an evaluated answer has no value, or a training set lacks a class.
     """
-    mine = [baseline.values[int(i)] for i in rows]
-    known = np.array([v is not None and v == v for v in mine])
-    if (judged & ~known).any():
+    values = [baseline.values[int(row)] for row in rows]
+    has_value = np.array([value is not None and value == value for value in values])  # neither None nor NaN
+    if (evaluated & ~has_value).any():
         return None
-    usable = np.flatnonzero(has & known)
-    picked = [mine[i] for i in usable]
-    values = picked if isinstance(baseline.values, list) else np.array(picked, np.float64)
-    inside, correct = replace(baseline, values=values), data["correct"].values[usable]
-    value, influence = 0.0, np.zeros((len(mine), 1))
+    usable = np.flatnonzero(present & has_value)
+    selected = [values[i] for i in usable]
+    column_values: Floats | list[str | None]
+    column_values = selected if isinstance(baseline.values, list) else np.array(selected, np.float64)
+    column_baseline, correct = replace(baseline, values=column_values), data["correct"].values[usable]
     folds = data["fold"].values.astype(np.int64)[:, usable]
+    value, influence = 0.0, np.zeros((len(values), 1))
     for fold in folds:
-        plan = Plan(fold, inner="inner_auc" in data)
-        sets = plan.left_out()
-        scores = scores_by_set(inside, correct, np.stack([~np.isin(fold, list(out)) for out in sets]))
+        plan = ProbePlan(fold, nested="inner_auc" in data)
+        training = np.stack([~np.isin(fold, list(excluded)) for excluded in plan.excluded_folds()])
+        scores = baseline_scores(column_baseline, correct, training)
         if np.isnan(scores).any():
             return None
-        noise = noise_share(scores[:, None], sets, fold, correct, plan, np.zeros(len(plan.parts), np.int64))
-        here = np.isin(fold, plan.parts)
-        mine_only = scores[np.searchsorted(plan.parts, fold[here]), np.flatnonzero(here)]
-        made = aucs(mine_only[:, None], correct[here], fold[here])
-        if np.isnan(made.value[0]):
+        outer_folds = plan.outer_folds
+        no_choice = np.zeros(len(outer_folds), np.int64)
+        inflation = variance_inflation(scores[:, None], plan, fold=fold, correct=correct, choice=no_choice)
+        in_outer = np.isin(fold, outer_folds)
+        out_of_fold = scores[np.searchsorted(outer_folds, fold[in_outer]), np.flatnonzero(in_outer)]
+        estimate = aucs(out_of_fold[:, None], correct[in_outer], fold[in_outer])
+        if np.isnan(estimate.value[0]):
             return None
-        value += float(made.value[0]) / len(folds)
-        influence[usable[here]] += made.influence * np.sqrt(1 + noise) / len(folds)
+        value += float(estimate.value[0]) / len(folds)
+        influence[usable[in_outer]] += estimate.influence * np.sqrt(1 + inflation) / len(folds)
     return Aucs(np.array([value]), influence)

@@ -1,26 +1,19 @@
 """ProbeMap: a map of AUCs that draws, saves and loads itself."""
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
-from probemap.probing.auc import LEVEL, by_group, interval, simultaneous_quantile
 from probemap.probing.cell_map import CellMap
-from probemap.probing.cells import cell_aucs, judged_rows
+from probemap.probing.dataset import CELL_DIMS, SCHEMA, SCORE_DIMS
 from probemap.records import MapError
 
 if TYPE_CHECKING:
     from probemap.views.heatmap import MapDisplay
-
-SCHEMA = 4
-SCORES = ("repeat", "answer", "layer", "position")
-_VALUES = ("auc", "low", "high", "band_low", "band_high")
 
 
 @dataclass(frozen=True)
@@ -29,6 +22,28 @@ class ProbeMap(CellMap):
 
     `fit_map` returns it; `ProbeMap.load` reads it from a file.  As the last expression of a notebook cell it shows
     itself.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        The values of the map and the scores from which they are computed, see `probing.cell_map.CellMap`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(200) < 0.5
+    >>> states = rng.normal(size=(200, 3, 2, 8)).astype(np.float32)
+    >>> states[:, 1, 1, 0] += 2 * correct
+    >>> probe_map = probemap.fit_map(states, correct, positions=["last_q", "-1"])
+    >>> probe_map.positions
+    ['last_q', '-1']
+    >>> probe_map.confidence_set().values.tolist()
+    [[False, False], [False, True], [False, False]]
+    >>> probe_map.to_frame().shape
+    (6, 9)
+    >>> display = probe_map.plot()
     """
 
     def plot(self, *, value: str = "auc", **options: Any) -> "MapDisplay":
@@ -37,7 +52,7 @@ class ProbeMap(CellMap):
         Parameters
         ----------
         value : str, default="auc"
-            The value that is drawn, a name of `probing.metrics.VALUES`.
+            The value that is drawn, a key of `probing.metrics.VALUES`.
         **options
             Passed to `plot_map`: ``ax``, ``cmap``, ``size``.
 
@@ -45,6 +60,11 @@ class ProbeMap(CellMap):
         -------
         MapDisplay
             Shows itself in a notebook, and with ``matplotlib.pyplot.show()`` in a script; ``save(path)`` writes a file.
+
+        Raises
+        ------
+        MapError
+            The map does not contain the value.
         """
         from probemap.views.heatmap import plot_map
 
@@ -52,6 +72,10 @@ class ProbeMap(CellMap):
 
     def report(self, path: str | Path = "report.html") -> Path:
         """Write an interactive report as one self-contained HTML file.
+
+        Parameters
+        ----------
+        path : str or Path, default="report.html"
 
         Returns
         -------
@@ -62,17 +86,12 @@ class ProbeMap(CellMap):
 
         return write_report(self, path)
 
-    def _repr_html_(self) -> str:
-        from probemap.views.notebook import map_html
-
-        return map_html(self)
-
     def to_bytes(self) -> bytes:
-        """The map as netCDF 3, which xarray, and any netCDF reader, opens; the same map gives the same bytes."""
+        """Return the map as netCDF 3, which xarray and any netCDF reader can open; equal maps give equal bytes."""
         return bytes(self.data.to_netcdf(engine="scipy"))
 
     def save(self, path: str | Path) -> None:
-        """Write `to_bytes` to a file."""
+        """Write the map to a netCDF file."""
         Path(path).write_bytes(self.to_bytes())
 
     @classmethod
@@ -81,83 +100,25 @@ class ProbeMap(CellMap):
 
         Raises
         ------
-        MapError: no such file, or not a map.
+        MapError
+            The file does not exist or is not a map.
         """
         try:
             data = xr.load_dataset(io.BytesIO(Path(path).read_bytes()), engine="scipy")
             if int(data.attrs["schema"]) != SCHEMA:
-                raise MapError(f"{path} has schema {data.attrs['schema']}, expected {SCHEMA}", "make the map again")
+                raise MapError(f"{path} has schema {data.attrs['schema']}, expected {SCHEMA}", "fit the map again")
             data.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in data.attrs.items()}
-            if data["scores"].dims != SCORES or data["auc"].dims != SCORES[2:]:
-                raise MapError(f"{path} holds arrays of other dimensions", "make the map again")
+            if data["scores"].dims != SCORE_DIMS or data["auc"].dims != CELL_DIMS:
+                raise MapError(f"the arrays of {path} have unexpected dimensions", "fit the map again")
             return cls(data)
         except FileNotFoundError:
-            raise MapError(f"there is no map {path}", "`probemap map RUN` makes it") from None
+            raise MapError(f"the map {path} does not exist", "`probemap map RUN` fits it") from None
         except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise MapError(
-                f"{path} is not a map ({str(error).splitlines()[0]})", "`probemap map RUN` makes it again"
+                f"{path} is not a map ({str(error).splitlines()[0]})", "`probemap map RUN` fits it again"
             ) from None
 
+    def _repr_html_(self) -> str:
+        from probemap.views.notebook import map_html
 
-def map_from_scores(
-    scores: npt.NDArray[np.float32],
-    correct: npt.NDArray[np.bool_],
-    fold: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    noise: npt.NDArray[np.float64],
-    *,
-    answers: Sequence[str],
-    layers: Sequence[int],
-    positions: Sequence[str],
-    attrs: Mapping[str, Any],
-    present: npt.NDArray[np.bool_],
-    extra: Mapping[str, Any] | None = None,
-) -> ProbeMap:
-    """A map from out-of-fold scores, whoever made them.
-
-    Parameters
-    ----------
-    scores: (n_repeats, n, n_layers, n_positions), NaN where missing or not judged; the same rows in every layer.
-    correct, group: (n,); fold: (n_repeats, n).
-    noise: (n_layers, n_positions), see `probe.noise_share`.
-    present: (n, n_positions), which answers have which position.
-    extra: more variables for the map's data set.
-    """
-    data = xr.Dataset(
-        {
-            "scores": (SCORES, scores),
-            "correct": (("answer",), correct),
-            "group": (("answer",), group.astype(np.int32)),
-            "fold": (("repeat", "answer"), fold.astype(np.int32)),
-            "variance_inflation": (SCORES[2:], noise),
-            "present": (("answer", "position"), present),
-            **(extra or {}),
-        },
-        coords={
-            "answer": np.array(list(answers), object),
-            "layer": np.array(list(layers), np.int32),
-            "position": np.array(list(positions), object),
-        },
-        attrs={**attrs, "schema": SCHEMA, "level": LEVEL},
-    )
-    value, influence = cell_aucs(data)
-    influence = by_group(influence, group)
-    quantile = simultaneous_quantile(influence, LEVEL, int(attrs["seed"]))
-    judged = judged_rows(scores)
-    # A column with too few answers still says how few.
-    judged[:, ~judged.any(axis=0)] = present[:, ~judged.any(axis=0)]
-    n, n_right = judged.sum(0), (judged & correct[:, None]).sum(0)
-    found = np.full((len(value), 5), np.nan)
-    for k, (v, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):
-        column = k % len(positions)
-        counts = int(n_right[column]), int(n[column] - n_right[column])
-        found[k] = (
-            v,
-            *interval(v, variance, *counts, LEVEL),
-            *interval(v, variance, *counts, LEVEL, quantile=quantile),
-        )
-    shape = (len(layers), len(positions))
-    for k, name in enumerate(_VALUES):
-        data[name] = (("layer", "position"), found[:, k].reshape(shape))
-    data["n"], data["n_right"] = (("position",), n.astype(np.int32)), (("position",), n_right.astype(np.int32))
-    return ProbeMap(data)
+        return map_html(self)

@@ -1,8 +1,8 @@
-"""What tells right answers from wrong ones without hidden states: how sure the model was, lengths, and words.
+"""Baselines: predictors of correctness that need no hidden states: log-probabilities, lengths and words.
 
-A map says something about the states only above these.  Log-probabilities over the whole and over the exact answer,
-and p(True), are what Orgad et al. 2024 (arXiv 2410.02707) compare their probes with; words show what the choice of
-questions and answers gives away by itself.
+A map shows information in the hidden states only as far as it exceeds these baselines.  The log-probabilities of the
+answer and of the exact answer, and p(True), are the baselines of Orgad et al. 2024 (arXiv 2410.02707).  Words show what
+the choice of questions and answers reveals by itself.
 """
 
 import re
@@ -18,150 +18,162 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.mentions import fold as fold_text
+from probemap.mentions import fold as normalise
+from probemap.probing.auc import Bools, Floats
 from probemap.probing.inputs import parse_values
 from probemap.records import Answer, Judgement, MapError, RunError, Task
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 MEANINGS: dict[str, str] = {
-    "logprob_mean": "mean log-probability of the answer's tokens, without the one that ended it",
-    "logprob_min": "lowest log-probability among the answer's tokens, without the one that ended it",
-    "logprob_max": "highest log-probability among the answer's tokens, without the one that ended it",
+    "logprob_mean": "mean log-probability of the answer's tokens, without the end token",
+    "logprob_min": "lowest log-probability of the answer's tokens, without the end token",
+    "logprob_max": "highest log-probability of the answer's tokens, without the end token",
     "exact_logprob_mean": "mean log-probability of the exact answer's tokens",
-    "exact_logprob_min": "lowest log-probability among the exact answer's tokens",
-    "exact_logprob_max": "highest log-probability among the exact answer's tokens",
-    "answer_length": "how many tokens the model produced, without the one that ended the answer",
-    "question_length": "how many characters the question has, without context and template",
-    "p_true": "p(True): how likely the model holds its own answer for true when asked",
-    "question_words": "which words stand in the question and its context",
-    "exact_answer_words": "which words the exact answer is made of",
+    "exact_logprob_min": "lowest log-probability of the exact answer's tokens",
+    "exact_logprob_max": "highest log-probability of the exact answer's tokens",
+    "answer_length": "number of tokens of the answer, without the end token",
+    "question_length": "number of characters of the question, without context and template",
+    "p_true": "p(True): the probability that the model assigns to its own answer being true",
+    "question_words": "words of the question and its context",
+    "exact_answer_words": "words of the exact answer",
 }
-"""Name -> one line of meaning, in the order in which they are shown."""
+"""Name of each baseline to its meaning, in the order in which they are shown."""
 
 MIN_TRAINING = 2
-"""Fewer right or fewer wrong answers than this to learn from: a fold's answers get no score."""
+"""With fewer correct or fewer incorrect training answers, the answers of a fold have no score."""
+
+_WORD = r"(?u)\b\w+\b"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One number or one text per answer, known without hidden states."""
+    """One number or one text per answer."""
 
     name: str
-    """A key of MEANINGS."""
+    """A key of `MEANINGS`, or any other name."""
     meaning: str
+    """One line for tables."""
     values: Floats | list[str | None]
-    """(n,) float64, NaN where an answer lacks it (no exact answer, no token); or n texts, None where lacking."""
+    """Numbers as ndarray of shape (n,), float64, NaN where an answer has no value; or n texts, None where missing.  Any
+    array-like is accepted and converted by position."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", parse_values(self.values, self.name))
 
 
-def baselines(
+def compute_baselines(
     task: Task, answers: Sequence[Answer], judgements: Sequence[Judgement], p_true: Floats | None = None
 ) -> list[Baseline]:
-    """Every baseline of these answers, in the order of MEANINGS.
+    """Return the baselines of answers, in the order of `MEANINGS`.
 
-    Like the probed positions, none of them depends on whether the answer was right.
+    Like the probed positions, no baseline depends on whether the answer is correct.
 
     Parameters
     ----------
-    judgements: one per answer, in their order.
-    p_true: (n,) as from `truth.score_p_true`; without it there is no baseline of that name.
+    task : Task
+    answers : sequence of Answer
+    judgements : sequence of Judgement
+        One per answer, in the same order.
+    p_true : ndarray of shape (n,), optional
+        As from `models.p_true`.  Default: no such baseline.
+
+    Returns
+    -------
+    list of Baseline
 
     Raises
     ------
-    RunError: judgements of other answers, an answer to no question of the task, or another number of `p_true`.
+    RunError
+        The judgements or the values of p(True) do not belong to the answers, or an answer to no question of the task.
     """
     if [a.id for a in answers] != [j.id for j in judgements]:
-        raise RunError("the judgements do not belong to the answers, one each in their order")
+        raise RunError("the judgements do not belong to the answers", "give one judgement per answer, in their order")
     if p_true is not None and len(p_true) != len(answers):
-        raise RunError(f"there are {len(p_true)} values of p(True) for {len(answers)} answers")
-    examples = {e.id: e for e in task.examples}
-    if strangers := [a.id for a in answers if a.id not in examples]:
-        raise RunError(f"answer {strangers[0]!r} belongs to no question of the task {task.name}")
-    asked = [examples[a.id] for a in answers]
+        raise RunError(f"got {len(p_true)} values of p(True) for {len(answers)} answers", "give one per answer")
+    examples = {example.id: example for example in task.examples}
+    if unknown := [a.id for a in answers if a.id not in examples]:
+        raise RunError(
+            f"answer {unknown[0]!r} belongs to no question of the task {task.name}", "use the task of the answers"
+        )
+    answered = [examples[a.id] for a in answers]
     answers = [a.final for a in answers]
-    spoken = [_spoken_logprobs(a) for a in answers]
-    exact = [
+    logprobs = [_answer_logprobs(a) for a in answers]
+    exact_logprobs = [
         a.logprobs[j.span.start - a.n_prompt : j.span.stop - a.n_prompt] if j.span else ()
         for a, j in zip(answers, judgements, strict=True)
     ]
     values: dict[str, Floats | list[str | None]] = {
-        f"{what}_{how}": np.array([over(row) if row else np.nan for row in rows], dtype=np.float64)
-        for what, rows in (("logprob", spoken), ("exact_logprob", exact))
-        for how, over in (("mean", fmean), ("min", min), ("max", max))
+        f"{prefix}_{suffix}": np.array([statistic(row) if row else np.nan for row in rows], dtype=np.float64)
+        for prefix, rows in (("logprob", logprobs), ("exact_logprob", exact_logprobs))
+        for suffix, statistic in (("mean", fmean), ("min", min), ("max", max))
     }
-    values["answer_length"] = np.array([len(row) for row in spoken], dtype=np.float64)
-    values["question_length"] = np.array([len(e.question) for e in asked], dtype=np.float64)
+    values["answer_length"] = np.array([len(row) for row in logprobs], dtype=np.float64)
+    values["question_length"] = np.array([len(e.question) for e in answered], dtype=np.float64)
     if p_true is not None:
         values["p_true"] = p_true.astype(np.float64)
-    values["question_words"] = [f"{e.context}\n{e.question}" if e.context else e.question for e in asked]
-    values["exact_answer_words"] = [fold_text(j.span.text)[0] if j.span else None for j in judgements]
+    values["question_words"] = [f"{e.context}\n{e.question}" if e.context else e.question for e in answered]
+    values["exact_answer_words"] = [normalise(j.span.text)[0] if j.span else None for j in judgements]
     return [Baseline(name, meaning, values[name]) for name, meaning in MEANINGS.items() if name in values]
 
 
-def _spoken_logprobs(answer: Answer) -> tuple[float, ...]:
-    """Of the answer's tokens, without the one that ended it: a line break that did holds a character, and stays."""
+def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
+    """Return the log-probabilities of the answer's tokens without an end token that holds no character."""
     start, stop = answer.offsets[-1]
     return answer.logprobs[:-1] if answer.stopped and start == stop else answer.logprobs
 
 
-def scores_by_set(baseline: Baseline, correct: Bools, training: Bools) -> Floats:
-    """Every answer's score from logistic regressions that were each fitted on one set of training rows.
+def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floats:
+    """Return the scores of logistic regressions on a baseline, each fitted on one training set.
 
-    A number is standardised, and whether high or low means "right" is learnt in training, never assumed.  A text is
-    the set of its words, those of the training rows; a word never seen in training says nothing.
+    Numbers are standardised; whether high or low numbers mean "correct" is learned from the training rows.  A text is
+    represented by the set of its words; words that do not occur in the training rows are ignored.
 
     Parameters
     ----------
-    correct: (n,) the verdicts.
-    training: (n_sets, n), the rows to fit on; those that lack the baseline are left out.
+    baseline : Baseline
+    correct : ndarray of shape (n,), bool
+    training : ndarray of shape (n_sets, n), bool
+        Training rows of each set; rows without a value are ignored.
 
     Returns
     -------
-    (n_sets, n) float64 decision values, higher means "right"; NaN where the answer lacks the baseline, and in a set
-    with fewer than MIN_TRAINING right or wrong answers that have it.
+    ndarray of shape (n_sets, n), float64
+        Decision values; higher means "correct".  NaN where the answer has no value, and in a set with fewer than
+        `MIN_TRAINING` correct or incorrect training answers.
 
     Raises
     ------
-    MapError: another number of values, verdicts or rows, or a value is infinite.
+    MapError
+        The numbers of values, labels and rows differ, or a value is infinite.
     """
     if not len(baseline.values) == len(correct) == training.shape[1]:
         raise MapError(
-            f"{baseline.name} has {len(baseline.values)} values for {len(correct)} verdicts and {training.shape[1]} "
-            "folds",
-            "give those of the judged answers only",
+            f"{baseline.name} has {len(baseline.values)} values for {len(correct)} labels and {training.shape[1]} "
+            "training rows",
+            "give one value per evaluated answer",
         )
     if isinstance(baseline.values, list):
-        fit: Callable[[Any, Bools, Any], Floats] = _by_words
-        given = np.array([text or "" for text in baseline.values], dtype=object)
+        fit: Callable[[Any, Bools, Any], Floats] = _scores_of_words
+        values = np.array([text or "" for text in baseline.values], dtype=object)
         present = np.array([text is not None for text in baseline.values], dtype=np.bool_)
     else:
-        fit, given, present = _by_number, baseline.values, ~np.isnan(baseline.values)
+        fit, values, present = _scores_of_numbers, baseline.values, ~np.isnan(baseline.values)
         if np.isinf(baseline.values).any():
-            raise MapError(f"{baseline.name} holds infinite values", "what is missing is NaN; the rest must be finite")
+            raise MapError(f"{baseline.name} contains infinite values", "use NaN for missing values")
     scores = np.full(training.shape, np.nan)
     for row, rows in zip(scores, training & present, strict=True):
         if min(correct[rows].sum(), (~correct[rows]).sum()) >= MIN_TRAINING:
-            row[present] = fit(given[rows], correct[rows], given[present])
+            row[present] = fit(values[rows], correct[rows], values[present])
     return scores
 
 
-def _by_number(training: Floats, correct: Bools, test: Floats) -> Floats:
-    """The scores of `test`, on the scale that the training rows have."""
+def _scores_of_numbers(training: Floats, correct: Bools, test: Floats) -> Floats:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(training[:, None], correct)
     scores: Floats = probe.decision_function(test[:, None])
     return scores
 
 
-_WORD = r"(?u)\b\w+\b"
-
-
-def _by_words(training: npt.NDArray[np.object_], correct: Bools, test: npt.NDArray[np.object_]) -> Floats:
-    """The scores of `test`; all 0 where the training rows hold no word at all, which scikit-learn refuses."""
+def _scores_of_words(training: npt.NDArray[np.object_], correct: Bools, test: npt.NDArray[np.object_]) -> Floats:
+    # scikit-learn refuses training texts without any word, which say nothing.
     if not any(re.search(_WORD, text) for text in training):
         return np.zeros(len(test))
     words = CountVectorizer(binary=True, lowercase=True, token_pattern=_WORD)

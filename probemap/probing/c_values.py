@@ -1,27 +1,35 @@
-"""How strong the states of a layer are: their norms, and whether those of right answers differ."""
+"""C values: the inverse strength of the L2 penalty, as in scikit-learn."""
+
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from probemap.probing.auc import Bools, Estimate, Floats, Ints, means, standardised_differences
+from probemap.records import MapError
 
-STRENGTHS = tuple(
-    f"{name}{end}" for name in ("activation_norm", "activation_norm_difference") for end in ("", "_low", "_high")
-)
-"""What a map holds of it, over (layer, position)."""
+AUTO_C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""The C values of ``c="auto"``."""
 
 
-def strengths(states: npt.NDArray[np.float32], correct: Bools, groups: Ints) -> Floats:
-    """`STRENGTHS` of one layer, (6, n_positions): the mean norm, and right minus wrong in standard deviations.
+def parse_c(c: float | str | Sequence[float]) -> tuple[float, ...]:
+    """Return the C values that the argument `c` of `fit_map` describes, in ascending order.
 
     Parameters
     ----------
-    states: (n, n_positions, d), NaN where a position is missing.
-    correct, groups: (n,).
+    c : float, str or sequence of float
+        A number, several numbers (in a string separated by commas), or ``"auto"`` for `AUTO_C_VALUES`.
+
+    Raises
+    ------
+    MapError
+        `c` is not a number, or a number is not above 0.
     """
-    norms = np.linalg.norm(states, axis=2).astype(np.float64)
-
-    def rows(made: Estimate) -> list[Floats]:
-        return [made.value, *made.interval(groups)]
-
-    return np.stack(rows(means(norms)) + rows(standardised_differences(norms, correct)))
+    if c == "auto":
+        return AUTO_C_VALUES
+    try:
+        items = c.split(",") if isinstance(c, str) else [c] if isinstance(c, float | int) else c
+        values = tuple(sorted(float(item) for item in items))
+    except (ValueError, TypeError):
+        raise MapError(f"c is {c!r}", "give a number, several numbers separated by commas, or auto") from None
+    if not values or not all(0 < value < np.inf for value in values):
+        raise MapError(f"c is {c!r}", "C values are finite numbers above 0")
+    return values

@@ -1,7 +1,7 @@
 """One AUC per (layer, position) cell, and the statistics computed from the scores of all cells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -9,22 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.probing.auc import (
-    LEVEL,
-    Bools,
+from probemap.probing.auc import LEVEL, Bools, Floats
+from probemap.probing.cells import cell_aucs
+from probemap.probing.dataset import AUC_VARIABLES, CELL_DIMS
+from probemap.probing.inference import (
     Difference,
-    Floats,
-    by_group,
     confidence_set,
-    difference,
+    estimate_difference,
     simultaneous_quantile,
+    sum_by_group,
 )
-from probemap.probing.cells import NestedBest, NestedScores, cell_aucs, nested, nested_best
 from probemap.probing.inputs import Column, elements, parse_mask
+from probemap.probing.nested import NestedBest, NestedScores, nested_best, nested_scores
 from probemap.records import MapError
 
-_VALUES = ("auc", "low", "high", "band_low", "band_high")
-_COUNTS = ("n", "n_right")
+_GAIN_VARIABLES = ("gain", "gain_low", "gain_high")
+_COUNT_VARIABLES = ("n", "n_right")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Cell:
     position: str
     auc: float
     low: float
+    """Lower end of the 95 % confidence interval."""
     high: float
+    """Upper end of the 95 % confidence interval."""
     n: int
+    """Number of evaluated answers."""
 
 
 @dataclass(frozen=True)
@@ -47,199 +50,237 @@ class CellMap:
     """
 
     data: xr.Dataset
-    """``auc``; ``low``, ``high`` (95 % interval of the cell); ``band_low``, ``band_high`` (95 % for all cells at once):
-    over (layer, position), float64, NaN where there are too few answers to say.  ``n``, ``n_right`` over (position):
-    the answers that are judged (of a column with too few: that have the position), and the right ones.  ``c``: the
-    median strength chosen; ``converged``; ``noise``: by which part the variance of placement values is too small, see
-    `probe.noise_share`.
+    """The values of the map and the scores from which they are computed.
 
-    ``scores`` (repeat, answer, layer, position) float32, out of fold, NaN where missing; ``correct``, ``group``
-    (answer); ``present`` (answer, position), also where an answer is not judged; ``fold`` (repeat, answer).  ``inner``
-    (repeat, part, layer, position): the AUC inside the training rows of each part.  ``floor`` (shuffle): the highest
-    AUC of the whole map under each shuffling of the labels.
+    Over (layer, position), float64, NaN where there are too few answers: ``auc``; ``low`` and ``high``, the 95 %
+    confidence interval of the cell; ``band_low`` and ``band_high``, the 95 % band over all cells; ``c``, the median of
+    the selected C values; ``converged``; ``variance_inflation``, see `variance.variance_inflation`;
+    ``activation_norm``, the mean norm of the states, and ``activation_norm_difference``, correct minus incorrect
+    answers in standard deviations, each with ``_low`` and ``_high``.
 
-    ``activation_norm``, ``activation_norm_low``, ``activation_norm_high`` (layer, position): the mean norm of the
-    states, in their units, with its interval; ``activation_norm_difference`` and its interval: correct minus incorrect
-    answers, in standard deviations.
+    Over (position): ``n``, the number of evaluated answers (in a column without values: of answers that have the
+    position), and ``n_right``, the number of correct ones among them.
 
-    With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position); ``gain``, its interval
-    and its band, as of the AUC (layer, position); ``best_baseline`` (position).  ``attrs``: where it comes from."""
+    ``scores`` (repeat, answer, layer, position), float32: out-of-fold scores, NaN where missing; ``correct`` and
+    ``group`` (answer); ``present`` (answer, position), also for answers that are not evaluated; ``fold`` (repeat,
+    answer).  ``inner_auc`` (repeat, outer_fold, layer, position): the AUC of the inner folds of each outer fold.
+    ``permutation_null`` (permutation): the highest AUC of the whole map for each permutation of the labels.
+
+    With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position); ``best_baseline``
+    (position); over (layer, position) ``gain`` with ``_low``, ``_high``, ``_band_low`` and ``_band_high``.
+
+    ``attrs``: the options of the fit and the origin of the answers."""
 
     @property
     def auc(self) -> xr.DataArray:
+        """AUC over (layer, position)."""
         return self.data["auc"]
 
     @property
     def layers(self) -> list[int]:
+        """Numbers of the layers."""
         return [int(layer) for layer in self.data["layer"].values]
 
     @property
     def positions(self) -> list[str]:
+        """Names of the positions."""
         return [str(position) for position in self.data["position"].values]
 
     def only(self, positions: Column) -> Self:
-        """The map with these columns alone, in this order.
+        """Return the map of some columns.
+
+        Parameters
+        ----------
+        positions : sequence of str
+            Names of the positions, in the order of the new map.
 
         Raises
         ------
-        MapError: it has no such column, or no value in any of them.
+        MapError
+            The map does not have one of the positions, or none of them has a value.
         """
-        positions = elements(positions, "positions")
-        if lacking := [p for p in positions if p not in self.positions]:
-            raise MapError(f"the map has no column {', '.join(lacking)}", f"it has {', '.join(self.positions)}")
-        part = type(self)(self.data.sel(position=list(positions)))
-        if bool(part.auc.isnull().all()):
-            raise MapError(f"too few answers to say anything at {', '.join(positions)}", "choose other columns as well")
-        return part
+        names = [str(name) for name in elements(positions, "positions")]
+        if missing := [name for name in names if name not in self.positions]:
+            raise MapError(f"the map has no column {', '.join(missing)}", f"it has {', '.join(self.positions)}")
+        selection = replace(self, data=self.data.sel(position=names))
+        if bool(selection.auc.isnull().all()):
+            raise MapError(f"the columns {', '.join(names)} have too few answers for values", "choose other columns")
+        return selection
 
     def cell(self, layer: int, position: str) -> Cell:
-        """One cell by its labels."""
-        at = self.data.sel(layer=layer, position=position)
-        return Cell(layer, position, float(at.auc), float(at.low), float(at.high), int(at.n))
+        """Return one cell."""
+        data = self.data.sel(layer=layer, position=position)
+        return Cell(layer, position, float(data.auc), float(data.low), float(data.high), int(data.n))
 
     def best(self, count: int = 1) -> list[Cell]:
-        """The cells with the highest AUC, highest first; ties by layer, then position.
+        """Return the cells with the highest AUC, highest first; ties are ordered by layer, then by position.
 
-        The highest of many cells is an optimum, not an estimate: chosen and measured on the same answers, it
-        is too high by up to a few hundredths.  `nested_best` is the estimate.
+        The highest of many AUCs is an optimum, not an estimate: it is selected and measured on the same answers, and
+        therefore too high by up to a few hundredths.  `nested_best` is an estimate.
+
+        Parameters
+        ----------
+        count : int, default=1
         """
         flat = self.auc.values.ravel()
-        known = [i for i in np.argsort(-flat, kind="stable") if not np.isnan(flat[i])]
-        width = len(self.positions)
-        return [self.cell(self.layers[i // width], self.positions[i % width]) for i in known[:count]]
+        ranked = [i for i in np.argsort(-flat, kind="stable") if not np.isnan(flat[i])]
+        n_positions = len(self.positions)
+        return [self.cell(self.layers[i // n_positions], self.positions[i % n_positions]) for i in ranked[:count]]
 
     def nested_best(self) -> NestedBest | None:
-        """What the best cell is worth on answers that did not choose it; None if the map was made without.
+        """Return the AUC of the best cell on answers that did not select it (nested cross-validation).
 
-        Each part of the answers (a fold, or those held out) is judged by the cell that was best on all others, best by
-        folds inside them (nested cross-validation; Varma & Simon 2006, BMC Bioinformatics 7:91).  Only answers of one
-        part are compared with each other.  The interval's variance is DeLong's, and more: for the noise share of the
-        chosen cells, and for the choosing (`stats.choice_coupling`), as if all cells of `confidence_set` were equal.
-        """
-        return self._honest
-
-    def nested_scores(self) -> NestedScores | None:
-        """The scores that `nested_best` judges; None if the map was made without.
-
-        Of a map of some columns (`only`), the best cell among these.
-        """
-        return nested(self.data, self._stays) if self.has_nested else None
-
-    @property
-    def has_nested(self) -> bool:
-        """Whether the map was made with folds inside folds."""
-        return "inner_auc" in self.data and not bool(self.data["inner_auc"].isnull().all())
-
-    def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
-        """Which cells may be the best, (layer, position) bool: holds the truly best one with probability `level`."""
-        stays = self._stays if level == LEVEL else self._which_stay(level)
-        return self.auc.copy(data=stays.reshape(self.auc.shape)).astype(bool)
-
-    def compare(self, one: tuple[int, str], other: tuple[int, str]) -> Difference:
-        """AUC of cell `one` minus that of `other`, (layer, position) each.
-
-        Each on the answers of its own column, which largely are the same: ``common_rows`` makes them so.
-        """
-        value, influence = self._joint
-        a, b = (self._number(*cell) for cell in (one, other))
-        return difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
-
-    def compare_columns(self, one: Sequence[str], other: Sequence[str]) -> Difference:
-        """Mean AUC of the columns `one` minus that of the columns `other`, over all layers."""
-        columns = np.array(self.positions)
-        masks = [np.broadcast_to(np.isin(columns, list(names)), self.auc.shape) for names in (one, other)]
-        return self.compare_groups(*masks)
-
-    def compare_groups(self, one: Bools, other: Bools) -> Difference:
-        """Mean AUC of the cells `one` minus that of the cells `other`, (n_layers, n_positions) bool each.
-
-        Cells with too few answers to say count in neither; NaN if a group has no others.
-        """
-        value, influence = self._joint
-        known = ~np.isnan(value)
-        weight = np.zeros(len(value))
-        for mask, sign in ((one, 1.0), (other, -1.0)):
-            cells = parse_mask(mask, self.auc.shape, "a group of cells").ravel() & known
-            if not cells.any():
-                return Difference(*[float("nan")] * 4)
-            weight[cells] += sign / cells.sum()
-        return difference(float(np.nansum(value * weight)), influence @ weight)
-
-    def difference(self, other: "CellMap") -> xr.Dataset:
-        """This map minus another of the same answers, cell by cell, on the answers that both have.
+        Each outer fold, or the held-out answers, is scored by the cell with the highest AUC on all other answers,
+        measured in inner folds among them (Varma & Simon 2006, BMC Bioinformatics 7:91).  Only answers of one outer
+        fold are compared with each other.  The variance of the interval is DeLong's, increased by the variance
+        inflation of the selected cells and by that of the selection (`inference.selection_coupling`), as if all cells
+        of `confidence_set` were equally good.
 
         Returns
         -------
-        ``difference``, ``low``, ``high``, ``p`` over the (layer, position) that both have; ``band_low``, ``band_high``
-        hold all cells at once; ``n`` over (position).
+        NestedBest or None
+            None if the map was fitted with ``nested=False``.
+        """
+        return self._nested_best
+
+    def nested_scores(self) -> NestedScores | None:
+        """Return the scores that `nested_best` evaluates; None if the map was fitted with ``nested=False``.
+
+        For a map of some columns, see `only`, the best cell is selected among these.
+        """
+        return nested_scores(self.data, self._confidence_set) if self.has_nested else None
+
+    @property
+    def has_nested(self) -> bool:
+        """Whether the map was fitted with inner folds."""
+        return "inner_auc" in self.data and not bool(self.data["inner_auc"].isnull().all())
+
+    @property
+    def above_chance(self) -> xr.DataArray:
+        """Cells better than chance, considering all cells at once: their band is above 0.5; bool (layer, position)."""
+        return self.data["band_low"] > 0.5
+
+    def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
+        """Return the cells that may be the best, as bool over (layer, position).
+
+        The set contains the truly best cell with probability `level`, see `inference.confidence_set`.
+        """
+        cells = self._confidence_set if level == LEVEL else self._confidence_set_at(level)
+        return self.auc.copy(data=cells.reshape(self.auc.shape)).astype(bool)
+
+    def compare(self, cell: tuple[int, str], reference: tuple[int, str]) -> Difference:
+        """Return the AUC of a cell minus that of a reference cell, both as (layer, position).
+
+        Each cell is evaluated on the answers of its column, which are largely the same; a map fitted with
+        ``common_rows=True`` uses the same answers in all columns.
+        """
+        value, influence = self._joint
+        a, b = (self._number(*labels) for labels in (cell, reference))
+        return estimate_difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
+
+    def compare_columns(self, columns: Sequence[str], reference: Sequence[str]) -> Difference:
+        """Return the mean AUC of some columns minus that of reference columns, over all layers."""
+        names = np.array(self.positions)
+        masks = [np.broadcast_to(np.isin(names, list(group)), self.auc.shape) for group in (columns, reference)]
+        return self.compare_groups(*masks)
+
+    def compare_groups(self, cells: npt.ArrayLike, reference: npt.ArrayLike) -> Difference:
+        """Return the mean AUC of some cells minus that of reference cells.
+
+        Parameters
+        ----------
+        cells, reference : array-like of shape (n_layers, n_positions), bool
+            Cells without a value are ignored.
+
+        Returns
+        -------
+        Difference
+            NaN if a group has no cell with a value.
+        """
+        value, influence = self._joint
+        has_value = ~np.isnan(value)
+        weight = np.zeros(len(value))
+        for mask, sign in ((cells, 1.0), (reference, -1.0)):
+            group = parse_mask(mask, self.auc.shape, "a group of cells").ravel() & has_value
+            if not group.any():
+                return Difference(*[float("nan")] * 4)
+            weight[group] += sign / group.sum()
+        return estimate_difference(float(np.nansum(value * weight)), influence @ weight)
+
+    def difference(self, subtrahend: "CellMap") -> xr.Dataset:
+        """Return this map minus another map of the same answers, cell by cell, on the answers that both have.
+
+        For maps of different answers or labels see `difference.difference`.
+
+        Returns
+        -------
+        xarray.Dataset
+            Over the (layer, position) that both maps have: ``difference``, its confidence interval ``low``, ``high``,
+            the p-value ``p``, and the band over all cells ``band_low``, ``band_high``; over (position): ``n``.
 
         Raises
         ------
-        MapError: no answers, or no cells, in common; or the answers carry other verdicts.
+        MapError
+            The maps have no answers or no cells in common, or the same answers have different labels.
         """
-        ids, mine, theirs = np.intersect1d(self.data["answer"].values, other.data["answer"].values, return_indices=True)
-        layers = [layer for layer in self.layers if layer in other.layers]
-        positions = [p for p in self.positions if p in other.positions]
-        if not len(ids) or not layers or not positions:
+        _, rows_a, rows_b = np.intersect1d(
+            self.data["answer"].values, subtrahend.data["answer"].values, return_indices=True
+        )
+        layers = [layer for layer in self.layers if layer in subtrahend.layers]
+        positions = [position for position in self.positions if position in subtrahend.positions]
+        if not len(rows_a) or not layers or not positions:
             raise MapError("the maps have no answers or no cells in common", "compare maps of the same questions")
-        one = self.data.isel(answer=mine).sel(layer=layers, position=positions)
-        two = other.data.isel(answer=theirs).sel(layer=layers, position=positions)
-        if not np.array_equal(one["correct"].values, two["correct"].values):
+        data_a = self.data.isel(answer=rows_a).sel(layer=layers, position=positions)
+        data_b = subtrahend.data.isel(answer=rows_b).sel(layer=layers, position=positions)
+        if not np.array_equal(data_a["correct"].values, data_b["correct"].values):
             raise MapError(
-                "the same answers carry other verdicts in the two maps",
-                "compare maps of one run's answers and verdicts",
+                "the same answers have different labels in the two maps",
+                "compare maps of the same answers and verdicts, or use probemap.difference",
             )
-        both = ~(one["scores"].isnull().any("repeat") | two["scores"].isnull().any("repeat")).values
-        (a, infl_a), (b, infl_b) = (cell_aucs(part, both) for part in (one, two))
-        groups = one["group"].values
-        value, influence = a - b, by_group(infl_a - infl_b, groups)
-        rows = [difference(v, i) for v, i in zip(value, influence.T, strict=True)]
+        usable = ~(data_a["scores"].isnull().any("repeat") | data_b["scores"].isnull().any("repeat")).values
+        (auc_a, influence_a), (auc_b, influence_b) = (cell_aucs(data, usable) for data in (data_a, data_b))
+        value, influence = auc_a - auc_b, sum_by_group(influence_a - influence_b, data_a["group"].values)
+        cells = [estimate_difference(v, i) for v, i in zip(value, influence.T, strict=True)]
         half = simultaneous_quantile(influence, LEVEL, int(self.data.attrs["seed"])) * np.sqrt((influence**2).sum(0))
-        shape = (len(layers), len(positions))
         columns = {
             "difference": value,
-            "low": np.array([r.low for r in rows]),
-            "high": np.array([r.high for r in rows]),
-            "p": np.array([r.p for r in rows]),
+            "low": np.array([cell.low for cell in cells]),
+            "high": np.array([cell.high for cell in cells]),
+            "p": np.array([cell.p for cell in cells]),
             "band_low": value - half,
             "band_high": value + half,
         }
-        data = {name: (("layer", "position"), values.reshape(shape)) for name, values in columns.items()}
-        counts = both.any(axis=1).sum(axis=0)
-        return xr.Dataset(data | {"n": (("position",), counts)}, coords={"layer": layers, "position": positions})
+        shape = (len(layers), len(positions))
+        variables = {name: (CELL_DIMS, values.reshape(shape)) for name, values in columns.items()}
+        counts = usable.any(axis=1).sum(axis=0)
+        return xr.Dataset(variables | {"n": (("position",), counts)}, coords={"layer": layers, "position": positions})
 
     def to_frame(self) -> Any:
-        """A pandas.DataFrame, one row per cell: layer, position, auc, its interval and band, n, n_right, and the gain
-        over the best baseline where there are baselines."""
-        names = [*_VALUES, *(name for name in ("gain", "gain_low", "gain_high") if name in self.data), *_COUNTS]
+        """Return a `pandas.DataFrame` with one row per cell.
+
+        The columns are layer, position, auc, low, high, band_low, band_high, the gain over the best baseline with its
+        interval if the map has baselines, n and n_right.
+        """
+        names = [*AUC_VARIABLES, *(name for name in _GAIN_VARIABLES if name in self.data), *_COUNT_VARIABLES]
         frame = self.data[names].to_dataframe(dim_order=["layer", "position"]).reset_index()
         return frame[["layer", "position", *names]]
 
-    @property
-    def above_chance(self) -> "xr.DataArray":
-        """(layer, position) bool: better than chance, all cells considered at once (the band lies above 0.5)."""
-        return self.data["band_low"] > 0.5
-
-    @cached_property
-    def _groups(self) -> npt.NDArray[np.int64]:
-        return self.data["group"].values.astype(np.int64)
-
     @cached_property
     def _joint(self) -> tuple[Floats, Floats]:
-        """AUCs (cells,) and influences (groups, cells), cells in the order of ``auc.ravel()``."""
+        """AUCs (n_cells,) and influences (n_groups, n_cells), cells in the order of ``auc.values.ravel()``."""
         value, influence = cell_aucs(self.data)
-        return value, by_group(influence, self._groups)
+        return value, sum_by_group(influence, self.data["group"].values.astype(np.int64))
 
     @cached_property
-    def _honest(self) -> NestedBest | None:
-        return nested_best(self.data, self._stays) if self.has_nested else None
+    def _nested_best(self) -> NestedBest | None:
+        return nested_best(self.data, self._confidence_set) if self.has_nested else None
 
     @cached_property
-    def _stays(self) -> Bools:
-        """(cells,) of `confidence_set` at `LEVEL`: seconds of work that picture and terminal share."""
-        return self._which_stay(LEVEL)
+    def _confidence_set(self) -> Bools:
+        """`confidence_set` at the default level, of shape (n_cells,); cached because it takes seconds."""
+        return self._confidence_set_at(LEVEL)
 
-    def _which_stay(self, level: float) -> Bools:
+    def _confidence_set_at(self, level: float) -> Bools:
         return confidence_set(*self._joint, level, int(self.data.attrs["seed"]))
 
     def _number(self, layer: int, position: str) -> int:

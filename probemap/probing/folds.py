@@ -1,4 +1,4 @@
-"""Which answers train and which judge: what belongs to one question is never on both sides."""
+"""Cross-validation folds in which all answers to one question are on the same side."""
 
 import warnings
 
@@ -11,15 +11,27 @@ from probemap.probing.inputs import Column, parse_groups, parse_mask
 from probemap.records import MapError, TooFewError
 
 HELD_OUT = -1
-"""The fold number of answers that are judged but never trained on."""
+"""Fold number of held-out answers: probes are evaluated on them and never fitted on them."""
 
 
 def group_numbers(groups: Column | None, n: int) -> Ints:
-    """(n,): the number of each answer's group; None puts each answer on its own.
+    """Return the number of each answer's group.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n,), or None
+        Names of the groups, e.g. question ids.  None: every answer is its own group.
+    n : int
+        Number of answers.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
 
     Raises
     ------
-    MapError: another number of groups than of answers, or an answer without a group.
+    MapError
+        The number of groups is not the number of answers, or an answer has no group.
     """
     if groups is None:
         return np.arange(n)
@@ -27,52 +39,77 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
 
 
 def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> Bools:
-    """(n,): which answers judge only: a share of the groups, drawn by `seed`, or the mask given; None: no answer.
+    """Return which answers are held out.
+
+    Parameters
+    ----------
+    held_out : float, array-like of shape (n,), or None
+        A share of the groups, drawn at random; a mask of the answers; or None for no held-out answers.
+    group : ndarray of shape (n,), int
+        As from `group_numbers`.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
 
     Raises
     ------
-    MapError: no share between 0 and 1; a mask of another length or type, or one that splits a group.
+    MapError
+        The share is not between 0 and 1; the mask has another length or type, or splits a group.
     """
     if held_out is None:
         return np.zeros(len(group), bool)
     if isinstance(held_out, float | int | np.floating) and not isinstance(held_out, bool):
         if not 0 < held_out < 1:
             raise MapError(f"held_out is {held_out}", "give a share between 0 and 1, or one True or False per answer")
-        drawn = np.random.default_rng(seed).permutation(int(group.max()) + 1)
-        return np.isin(group, drawn[: round(held_out * len(drawn))])
-    apart = parse_mask(held_out, group.shape, "held_out")
-    if shared := np.intersect1d(group[apart], group[~apart]).size:
+        shuffled = np.random.default_rng(seed).permutation(int(group.max()) + 1)
+        return np.isin(group, shuffled[: round(held_out * len(shuffled))])
+    mask = parse_mask(held_out, group.shape, "held_out")
+    if n_split := np.intersect1d(group[mask], group[~mask]).size:
         raise MapError(
-            f"{shared} groups have answers both in and out of the held-out part", "keep answers of one group together"
+            f"{n_split} groups have both held-out and other answers", "hold out all answers of a group, or none"
         )
-    return apart
+    return mask
 
 
 def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
-    """The fold of each answer, (n,): stratified by verdict, all answers of one group in one fold.
+    """Return the fold of each answer, stratified by label, with all answers of a group in one fold.
+
+    Parameters
+    ----------
+    correct : ndarray of shape (n,), bool
+    groups : ndarray of shape (n,), int
+    folds : int
+        Number of folds.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
 
     Raises
     ------
-    MapError: fewer right or wrong answers than folds.
+    TooFewError
+        Fewer correct answers, incorrect answers or groups than folds.
     """
-    rarer = int(min(correct.sum(), (~correct).sum()))
-    if rarer < folds:
+    n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
+    if min(n_correct, n_incorrect) < folds:
         raise TooFewError(
-            f"{int(correct.sum())} answers are right and {int((~correct).sum())} wrong: "
-            f"{folds} folds need at least {folds} of each",
-            "ask more questions, or a task that the model gets right more and less often",
+            f"{n_correct} answers are correct and {n_incorrect} incorrect: {folds} folds need at least {folds} of each",
+            "ask more questions, or choose a task on which the model is more often both correct and incorrect",
         )
     if len(np.unique(groups)) < folds:
         raise TooFewError(
             f"{len(np.unique(groups))} different questions cannot be split into {folds} folds", "ask more questions"
         )
     fold = np.empty(len(correct), dtype=np.int64)
-    # Without groups to keep together the plain splitter does the same, a thousand times faster.
-    alone = len(np.unique(groups)) == len(groups)
-    splits = (StratifiedKFold if alone else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+    # If every group has one answer, the plain splitter gives valid folds a thousand times faster.
+    ungrouped = len(np.unique(groups)) == len(groups)
+    splitter = (StratifiedKFold if ungrouped else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # Says that a class has fewer groups than folds; the column's own rule decides about that.
+        # scikit-learn warns if a class has fewer groups than folds; `cell_scores` checks every training set itself.
         warnings.simplefilter("ignore", UserWarning)
-        for number, (_, test) in enumerate(splits.split(correct, correct, groups)):
+        for number, (_, test) in enumerate(splitter.split(correct, correct, groups)):
             fold[test] = number
     return fold

@@ -345,7 +345,7 @@ class Run(RunDirectory):
             If attention was not captured, or for other answers or positions.
         """
         from probemap.activations.store import ActivationStore
-        from probemap.probing.metrics import with_attention
+        from probemap.maps.attention import with_attention
 
         if not self.is_done(ATTENTION):
             raise RunError(

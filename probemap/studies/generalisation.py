@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import Aucs, Bools, Floats, Ints, aucs, by_group, difference, interval
-from probemap.probing.cells import NestedScores, nested_auc
+from probemap.probing.auc import Aucs, Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.inference import estimate_difference, sum_by_group
+from probemap.probing.nested import NestedScores, nested_auc
 from probemap.records import MapError, RunError
 from probemap.tables import NO_INTERVAL, Interval, PairMatrix, Table, Value, enumerated
 
@@ -197,7 +198,7 @@ def evaluate_within(run: RunData) -> Pair:
     rows: Bools = np.asarray(~np.isnan(nested.scores).any(axis=0))
     probe = nested_auc(nested, data, rows)
     baseline = best_logprob(run, _complete(run, rows))
-    position = " or ".join(sorted({position for _, position in nested.chosen}))
+    position = " or ".join(sorted({position for _, position in nested.selected}))
     pair = Pair(trained_on=run.name, tested_on=run.name, layer=None, position=position, n=int(rows.sum()))
     if probe is None:
         return pair
@@ -304,12 +305,14 @@ def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
 def _with_aucs(pair: Pair, test: RunData, rows: Bools, *, probe: Aucs, baseline: str, reference: Aucs | None) -> Pair:
     """Return the pair with the AUC of the probe and its gain over the baseline, whose AUC is `reference`."""
     correct, group = _correct(test.probe_map)[rows], _groups(test.probe_map)
-    influence = by_group(probe.influence, group)
+    influence = sum_by_group(probe.influence, group)
     value, variance = float(probe.value[0]), float((influence**2).sum())
-    auc = Interval(value, *interval(value, variance, int(correct.sum()), int((~correct).sum())))
+    auc = Interval(value, *auc_interval(value, variance, int(correct.sum()), int((~correct).sum())))
     if reference is None:
         return replace(pair, auc=auc)
-    gap = difference(value - float(reference.value[0]), (influence - by_group(reference.influence, group))[:, 0])
+    gap = estimate_difference(
+        value - float(reference.value[0]), (influence - sum_by_group(reference.influence, group))[:, 0]
+    )
     return replace(pair, auc=auc, baseline=baseline, gain=Interval(gap.value, gap.low, gap.high))
 
 

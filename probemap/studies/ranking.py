@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import LEVEL, Floats, Ints, by_group, difference, interval, simultaneous_quantile
-from probemap.probing.cells import NestedScores, nested_auc
+from probemap.probing.auc import LEVEL, Floats, Ints, auc_interval
+from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
+from probemap.probing.nested import NestedScores, nested_auc
 from probemap.records import MapError, TooFewError
 from probemap.tables import Interval, Table, Value, enumerated
 
@@ -131,7 +132,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     result = _Evaluated(
         names=list(aucs),
         value=np.array([float(auc.value[0]) for auc in aucs.values()]),
-        influence=by_group(np.concatenate([auc.influence for auc in aucs.values()], axis=1), group),
+        influence=sum_by_group(np.concatenate([auc.influence for auc in aucs.values()], axis=1), group),
     )
     first, last = rank_ranges(result.value, result.influence, int(data.attrs["seed"]))
     ranking = []
@@ -142,7 +143,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
                 name=result.names[i],
                 meaning=meanings[result.names[i]],
                 n=int(rows.sum()),
-                auc=Interval(value, *interval(value, variance, n_correct, n_incorrect)),
+                auc=Interval(value, *auc_interval(value, variance, n_correct, n_incorrect)),
                 rank=rank,
                 rank_from=int(first[i]),
                 rank_to=int(last[i]),
@@ -238,7 +239,7 @@ def _sentences(ranking: Sequence[Ranked], result: _Evaluated) -> list[str]:
     if not probes or not untrained:
         return sentences
     probe, other = probes[0], untrained[0]
-    gap = difference(
+    gap = estimate_difference(
         float(result.value[probe] - result.value[other]), result.influence[:, probe] - result.influence[:, other]
     )
     comparison = "is better than" if gap.low > 0 else "is worse than" if gap.high < 0 else "is not distinguishable from"

@@ -9,7 +9,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from probemap.probing.auc import Bools
-from probemap.probing.metrics import Measured
+from probemap.probing.metrics import CellValues
 from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, SizeName
 
 _TOO_FEW_COLOUR = "#e8e8e8"
@@ -19,7 +19,7 @@ _EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max
 """(values below the scale, values above the scale) -> pointed ends of the colour bar."""
 
 
-def draw_cells(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:
+def draw_cells(ax: Axes, measured: CellValues, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:
     """Draw the cells, the axis labels and the numbers of answers of one of `n_maps` maps."""
     cells, signed = measured.cells, measured.kind.signed
     values = cells["value"].values
@@ -29,7 +29,7 @@ def draw_cells(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, n
         vmin=measured.limits[0],
         vmax=measured.limits[1],
         cmap=cmap or ("PuOr" if signed else "Blues"),
-        alpha=np.where(measured.apart | np.isnan(values), 1.0, _PALE) if signed else None,
+        alpha=np.where(measured.differs_from_zero | np.isnan(values), 1.0, _PALE) if signed else None,
         aspect="auto",
         interpolation="nearest",
     )
@@ -38,7 +38,7 @@ def draw_cells(ax: Axes, measured: Measured, cmap: str | None, size: SizeName, n
         ax.add_patch(Rectangle(corner, 1, 1, fc=_TOO_FEW_COLOUR, ec="#999999", hatch="////", lw=0))
     font = SIZES[size].font
     if signed:
-        rows, columns = np.nonzero(measured.apart & (values < 0))
+        rows, columns = np.nonzero(measured.differs_from_zero & (values < 0))
         ink = _contrasting(image, rows, columns)
         ax.scatter(columns, rows, marker="_", s=font, linewidths=font / 10, c=ink, gid="minus")
     ax.set_xticks(range(len(positions)), positions, rotation=90)
@@ -100,7 +100,7 @@ def _contrasting(image: AxesImage, rows: Any, columns: Any) -> list[str]:
     return ["black" if cell > 0.45 else "white" for cell in luminance]
 
 
-def draw_colour_bar(image: AxesImage, axes: Sequence[Axes], maps: Sequence[Measured]) -> None:
+def draw_colour_bar(image: AxesImage, axes: Sequence[Axes], maps: Sequence[CellValues]) -> None:
     """Draw the colour bar of the scale that all maps share."""
     (low, high), kind = maps[0].limits, maps[0].kind
     below = any(bool((m.cells["value"] < low).any()) for m in maps)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probemap.probing.cell_map import CellMap
-from probemap.probing.metrics import Measured, measure
+from probemap.probing.metrics import CellValues, measure
 from probemap.views.figures import SIZES, Display, SizeName, protocol_labels
 
 Over = Literal["layers", "positions"]
@@ -30,7 +30,7 @@ class CurvesDisplay(Display):
         One per panel; the line of the panel's own curve has the gid ``curve``.
     """
 
-    def __init__(self, measured: Measured, over: Over, *, size: SizeName = "page", title: str = "") -> None:
+    def __init__(self, measured: CellValues, over: Over, *, size: SizeName = "page", title: str = "") -> None:
         super().__init__()
         self.measured, self.over, self.size, self.title = measured, over, size, title
         self._layers = [int(layer) for layer in measured.cells["layer"].values]
@@ -57,7 +57,7 @@ class CurvesDisplay(Display):
 
     def _draw(self, figure: Figure) -> tuple[Axes, ...]:
         grids = [self.measured.cells[name].values for name in ("value", "low", "high")]
-        is_auc, font = self.measured.kind.name == "auc", SIZES[self.size].font
+        is_auc, font = self.measured.kind.variable == "auc", SIZES[self.size].font
         x: list[int]
         if self.over == "layers":
             curves, low, high = (grid.T for grid in grids)

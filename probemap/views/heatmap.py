@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from probemap.probing.auc import Bools
 from probemap.probing.cell_map import CellMap
-from probemap.probing.metrics import Measured, measure, shared_limits, subtract
+from probemap.probing.difference import difference
+from probemap.probing.metrics import CellValues, measure, shared_limits
 from probemap.views.artists import draw_cells, draw_colour_bar, mark_best
 from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, Display, SizeName, escaped, protocol_labels, style
 
@@ -20,7 +21,7 @@ from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, Display, SizeN
 class Panel:
     """One map of a display, with everything that is drawn."""
 
-    measured: Measured
+    measured: CellValues
     title: tuple[str, ...]
     """Lines above the map, broken to its width."""
     best: tuple[tuple[int, int], ...] = ()
@@ -96,7 +97,7 @@ class MapDisplay(Display):
         """Compute the difference of two maps; parameters as for `plot_difference`."""
         maps = [minuend, subtrahend]
         lines = _wrapped([title or " minus ".join(_differing(maps)), *protocol_labels(maps)], size)
-        return cls([Panel(measured=subtract(minuend, subtrahend), title=tuple(lines))], cmap=cmap, size=size)
+        return cls([Panel(measured=difference(minuend, subtrahend), title=tuple(lines))], cmap=cmap, size=size)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw into a new pyplot figure, or into existing axes.
@@ -299,9 +300,9 @@ def plot_difference(
     return MapDisplay.from_difference(minuend, subtrahend, title=title, cmap=cmap, size=size).plot(ax)
 
 
-def _panel(probe_map: CellMap, measured: Measured, title: Sequence[str]) -> Panel:
+def _panel(probe_map: CellMap, measured: CellValues, title: Sequence[str]) -> Panel:
     """Return the panel of a map; a map of AUCs has its best cells marked."""
-    if measured.kind.name != "auc":
+    if measured.kind.variable != "auc":
         return Panel(measured=measured, title=tuple(title))
     layers, positions = probe_map.layers, probe_map.positions
     best = tuple((layers.index(cell.layer), positions.index(cell.position)) for cell in probe_map.best())

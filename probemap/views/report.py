@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probemap.probing.cell_map import CellMap
-from probemap.probing.metrics import VALUES, Measured, measure, subtract
+from probemap.probing.difference import difference
+from probemap.probing.metrics import VALUES, CellValues, measure
 from probemap.records import Answer, Example, Judgement, MapError
 from probemap.tables import PairMatrix, Table, compact
 from probemap.views.diagnostics import (
@@ -156,7 +157,7 @@ def _content(runs: Sequence[RunView]) -> dict[str, Any]:
     return {
         "runs": [_run(run) for run in runs],
         "differences": [
-            {"first": i, "second": j, **_grid(subtract(first.probe_map, second.probe_map))}
+            {"first": i, "second": j, **_grid(difference(first.probe_map, second.probe_map))}
             for i, first in enumerate(runs)
             for j, second in enumerate(runs)
             if i < j and _share_cells(first.probe_map, second.probe_map)
@@ -236,7 +237,7 @@ def _values(probe_map: CellMap) -> dict[str, Any]:
     return grids
 
 
-def _grid(measured: Measured) -> dict[str, Any]:
+def _grid(measured: CellValues) -> dict[str, Any]:
     cells = measured.cells
     return {
         "label": measured.kind.label,

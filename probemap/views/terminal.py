@@ -138,7 +138,7 @@ def _highest(probe_map: CellMap) -> Text:
         "\nThe highest of many cells is an optimum: chosen and measured on the same answers, it is too high.", "dim"
     )
     if honest := probe_map.nested_best():
-        places = Counter(f"layer {layer}, {position}" for layer, position in honest.chosen)
+        places = Counter(f"layer {layer}, {position}" for layer, position in honest.selected)
         text.append(
             f"\nbest cell, chosen on some answers and judged on others: {honest.auc:.3f} "
             f"[{honest.low:.3f}, {honest.high:.3f}]\n  chosen: {_counted(places)}"

@@ -13,9 +13,10 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probing.auc import LEVEL, Bools, Difference
+from probemap.probing.auc import LEVEL, Bools
 from probemap.probing.cell_map import CellMap
 from probemap.probing.cell_scores import MIN_PER_CLASS
+from probemap.probing.inference import Difference
 
 FEW = 50
 """A column with fewer correct or incorrect answers is reported as small."""

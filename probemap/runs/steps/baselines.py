@@ -70,14 +70,14 @@ def _untrained_predictors(run: Run, graded: GradedAnswers) -> "dict[str, Predict
     """Return the baselines that are numbers and need no training."""
     import numpy as np
 
-    from probemap.probing.baselines import baselines
+    from probemap.probing.baselines import compute_baselines
     from probemap.studies.ranking import Predictor
 
     p_true = run.p_true(graded.answers)
     assert p_true is not None, "a prerequisite"
     predictors = {
         item.name: Predictor(item.meaning, item.values)
-        for item in baselines(graded.task, graded.answers, graded.judgements, np.array(p_true))
+        for item in compute_baselines(graded.task, graded.answers, graded.judgements, np.array(p_true))
         if ("logprob" in item.name or item.name == "p_true") and not isinstance(item.values, list)
     }
     if not any(graded.spans):

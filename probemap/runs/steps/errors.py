@@ -38,7 +38,7 @@ def plan(run: Run, options: ErrorsOptions, context: Context) -> Plan[ErrorsOptio
 def _execute(
     run: Run, graded: GradedAnswers, store: "ActivationStore", options: ErrorsOptions, context: Context
 ) -> bool:
-    from probemap.probing.baselines import baselines
+    from probemap.probing.baselines import compute_baselines
     from probemap.studies.errors import ErrorTypeProbe, ProbeOptions, predict_error_types
 
     task = graded.task
@@ -49,7 +49,7 @@ def _execute(
         error_types,
         samples,
         graded.correct,
-        baselines=baselines(task, graded.answers, graded.judgements),
+        baselines=compute_baselines(task, graded.answers, graded.judgements),
         groups=graded.groups,
         options=ProbeOptions(folds=options.folds, c=options.c, seed=options.seed),
         progress=lambda done, total: context.logger.progress("error types", done, total),

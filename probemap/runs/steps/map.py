@@ -10,6 +10,7 @@ from probemap.runs.graded import GradedAnswers
 from probemap.runs.options import MapOptions
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
+from probemap.workers import map_in
 
 if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
     from probemap.activations.store import ActivationStore
@@ -77,7 +78,7 @@ def _fit(
         permutations=options.permutations,
         common_rows=options.common_rows,
         device=options.device,
-        ray=context.pool,
+        map_layers=map_in(context.pool),
         seed=options.seed,
         ids=graded.ids,
         attrs=attrs,
@@ -89,11 +90,13 @@ def _with_baselines(run: Run, graded: GradedAnswers, probe_map: "ProbeMap", cont
     import numpy as np
 
     from probemap.maps.gain import with_baselines
-    from probemap.probing.baselines import baselines
+    from probemap.probing.baselines import compute_baselines
 
     p_true = run.p_true(graded.answers)
     if p_true is None:
         command = step_command("p-true", run.path, redo=False)
         context.logger.log(f"p(True) is not among the baselines; {command} computes it")
-    values = baselines(graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true))
+    values = compute_baselines(
+        graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true)
+    )
     return with_baselines(probe_map, values, graded.ids)

@@ -116,7 +116,7 @@ def _run_data(run: Run, name: str) -> "RunData":
     import numpy as np
     import numpy.typing as npt
 
-    from probemap.probing.baselines import baselines
+    from probemap.probing.baselines import compute_baselines
     from probemap.studies.generalisation import RunData
     from probemap.studies.ranking import rows_of_map
 
@@ -131,7 +131,7 @@ def _run_data(run: Run, name: str) -> "RunData":
 
     logprobs = {
         item.name: np.asarray(item.values)[rows]
-        for item in baselines(graded.task, graded.answers, graded.judgements)
+        for item in compute_baselines(graded.task, graded.answers, graded.judgements)
         if "logprob" in item.name and not isinstance(item.values, list)
     }
     return RunData(

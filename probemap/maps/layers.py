@@ -1,0 +1,154 @@
+"""Fitting the cells of one layer, in parallel threads."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probemap.activations.source import ActivationSource
+from probemap.probing.activation_norm import activation_norms
+from probemap.probing.auc import Bools, Floats, Ints
+from probemap.probing.cell_scores import CellScores, score_cells
+from probemap.probing.plan import ProbePlan
+from probemap.records import MapError
+
+_MAX_BATCH = 4
+"""Cells that are solved together in fewer, larger operations; more would only need more memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFit:
+    """Results of one layer."""
+
+    cells: Sequence[Sequence[CellScores | None]]
+    """For each position the results of the cell under each plan; None if there are too few answers."""
+    activation_norms: Floats
+    """ndarray of shape (6, n_positions), see `activation_norm.activation_norms`."""
+    present: Bools
+    """ndarray of shape (n, n_positions): which answers have which position."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerFitter:
+    """Fits the cells of one row of the map when it is called; can be sent to another process."""
+
+    source: ActivationSource
+    rows: Ints
+    """Rows of the decided answers in `source`."""
+    present: Bools | None
+    """ndarray of shape (n, n_positions): which decided answers have which position; None: where the state is not
+    NaN."""
+    common_rows: bool
+    labels: Bools
+    """ndarray of shape (n,): labels of the decided answers."""
+    group: Ints
+    """ndarray of shape (n,)."""
+    plans: Sequence[ProbePlan]
+    """One plan per repeat."""
+    label_sets: Bools
+    """ndarray of shape (n_label_sets, n): permuted labels."""
+
+    def __call__(self, row: int) -> LayerFit:
+        """Fit the cells of row `row` of the map."""
+        layer = self.source.layers[row]
+        states = self._read(layer)
+        present = ~np.isnan(states[:, :, 0])
+        # The device is resolved here because the layer may be fitted on another machine.
+        plans = [replace(plan, device=resolve_device(plan.device)) for plan in self.plans]
+
+        def fit(columns: list[int]) -> list[list[CellScores] | None]:
+            batch = np.ascontiguousarray(states[:, columns].swapaxes(0, 1))
+            self._check_finite(batch, layer, columns)
+            return [score_cells(batch, self.labels, plan, self.label_sets) for plan in plans]
+
+        by_column: dict[int, list[CellScores | None]] = {}
+        with _cell_threads(plans[0].device) as (parallel_map, n_threads):
+            batches = _batches(present, n_threads)
+            for columns, by_plan in zip(batches, parallel_map(fit, batches), strict=True):
+                for i, column in enumerate(columns):
+                    by_column[column] = [None if cells is None else cells[i] for cells in by_plan]
+            norms = activation_norms(states, self.labels, self.group)
+        cells = [by_column[column] for column in range(len(self.source.positions))]
+        return LayerFit(cells=cells, activation_norms=norms, present=present)
+
+    def _read(self, layer: int) -> npt.NDArray[np.float32]:
+        """Return the states of the decided answers, of shape (n, n_positions, d), NaN where a position is missing."""
+        states = self.source.read(layer)
+        states = states if len(self.rows) == self.source.n else states[self.rows]
+        if self.present is not None:
+            states[~self.present] = np.nan
+        if self.common_rows:
+            states[np.isnan(states[:, :, 0]).any(axis=1)] = np.nan
+        return states
+
+    def _check_finite(self, batch: npt.NDArray[np.float32], layer: int, columns: list[int]) -> None:
+        """Raise `MapError` if a state is neither finite nor NaN in all of its values."""
+        invalid = np.argwhere(~np.isfinite(batch).all(axis=2) & ~np.isnan(batch).all(axis=2))
+        if len(invalid):
+            i, row = invalid[0].tolist()
+            raise MapError(
+                f"the state of answer {int(self.rows[row])} at layer {layer}, {self.source.positions[columns[i]]}, "
+                "contains values that are not finite",
+                "a missing position is NaN in all of its values; float16 holds at most 65504: capture float32",
+            )
+
+
+def _batches(present: Bools, n_threads: int) -> list[list[int]]:
+    """Return the columns in batches that are solved together.
+
+    The columns of a batch have the same answers.  A batch has at most `_MAX_BATCH` columns, and every thread gets about
+    the same number of columns.
+    """
+    same_rows: dict[bytes, list[int]] = {}
+    for column in range(present.shape[1]):
+        same_rows.setdefault(present[:, column].tobytes(), []).append(column)
+    batches = []
+    for columns in same_rows.values():
+        n_batches = ceil(len(columns) / (_MAX_BATCH * n_threads)) * n_threads
+        batches += [batch.tolist() for batch in np.array_split(columns, min(n_batches, len(columns)))]
+    return sorted(batches, key=len, reverse=True)  # the longest first, so that no thread waits long at the end
+
+
+def resolve_device(device: str) -> str:
+    """Return the device of torch for ``auto``, or check that a named device can be used.
+
+    Raises
+    ------
+    MapError
+        The device cannot be used.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MapError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", "cpu always works") from None
+    return device
+
+
+@contextmanager
+def _cell_threads(device: str) -> Iterator[tuple[Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], int]]:
+    """Yield a parallel ``map`` over batches of cells and its number of threads.
+
+    On the CPU, threads with one batch each are faster than one batch on all cores, because the matrices are small.
+    Torch gets one thread per batch.
+    """
+    n_torch_threads = torch.get_num_threads()
+    n_threads = 1 if device != "cpu" else min(len(os.sched_getaffinity(0)), n_torch_threads)
+    if n_threads == 1:
+        yield map, 1
+        return
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map, n_threads
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_torch_threads)

@@ -1,0 +1,105 @@
+"""The data set of a map: out-of-fold scores, and the AUCs with intervals and bands computed from them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from probemap.probing.auc import LEVEL, Bools, Floats, Ints, auc_interval
+from probemap.probing.cells import cell_aucs, evaluated_rows
+from probemap.probing.inference import simultaneous_quantile, sum_by_group
+
+SCHEMA = 4
+"""Version of the data set's variables, in its ``attrs``."""
+
+SCORE_DIMS = ("repeat", "answer", "layer", "position")
+CELL_DIMS = ("layer", "position")
+
+AUC_VARIABLES = ("auc", "low", "high", "band_low", "band_high")
+"""Variables over (layer, position): the AUC, the 95 % interval of the cell, and the 95 % band over all cells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapScores:
+    """Out-of-fold scores of all cells, and the answers that they belong to."""
+
+    scores: npt.NDArray[np.float32]
+    """ndarray of shape (n_repeats, n, n_layers, n_positions); NaN where missing or not evaluated, in the same rows of
+    every layer."""
+    correct: Bools
+    """ndarray of shape (n,)."""
+    group: Ints
+    """ndarray of shape (n,): answers of one group count as one draw."""
+    fold: Ints
+    """ndarray of shape (n_repeats, n)."""
+    variance_inflation: Floats
+    """ndarray of shape (n_layers, n_positions), see `variance.variance_inflation`."""
+    present: Bools
+    """ndarray of shape (n, n_positions): which answers have which position."""
+    answers: Sequence[str]
+    """Ids of the answers."""
+    layers: Sequence[int]
+    positions: Sequence[str]
+
+
+def map_dataset(scores: MapScores, attrs: Mapping[str, Any], variables: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Return the data set of a map.
+
+    Parameters
+    ----------
+    scores : MapScores
+    attrs : mapping
+        Attributes of the data set; ``seed`` is required.
+    variables : mapping, optional
+        Further variables, as `xarray.Dataset` takes them.
+
+    Returns
+    -------
+    xarray.Dataset
+        As documented in `cell_map.CellMap`.
+    """
+    data = xr.Dataset(
+        {
+            "scores": (SCORE_DIMS, scores.scores),
+            "correct": (("answer",), scores.correct),
+            "group": (("answer",), scores.group.astype(np.int32)),
+            "fold": (("repeat", "answer"), scores.fold.astype(np.int32)),
+            "variance_inflation": (CELL_DIMS, scores.variance_inflation),
+            "present": (("answer", "position"), scores.present),
+            **(variables or {}),
+        },
+        coords={
+            "answer": np.array(list(scores.answers), object),
+            "layer": np.array(list(scores.layers), np.int32),
+            "position": np.array(list(scores.positions), object),
+        },
+        attrs={**attrs, "schema": SCHEMA, "level": LEVEL},
+    )
+    evaluated = evaluated_rows(scores.scores)
+    # A column with too few answers for values still reports how many answers have the position.
+    empty = ~evaluated.any(axis=0)
+    evaluated[:, empty] = scores.present[:, empty]
+    n, n_correct = evaluated.sum(0), (evaluated & scores.correct[:, None]).sum(0)
+    table = _auc_table(data, n, n_correct)
+    shape = scores.variance_inflation.shape
+    for k, name in enumerate(AUC_VARIABLES):
+        data[name] = (CELL_DIMS, table[:, k].reshape(shape))
+    data["n"], data["n_right"] = (("position",), n.astype(np.int32)), (("position",), n_correct.astype(np.int32))
+    return data
+
+
+def _auc_table(data: xr.Dataset, n: Ints, n_correct: Ints) -> Floats:
+    """Return the `AUC_VARIABLES` of every cell, of shape (n_cells, 5)."""
+    value, influence = cell_aucs(data)
+    influence = sum_by_group(influence, data["group"].values.astype(np.int64))
+    quantile = simultaneous_quantile(influence, LEVEL, int(data.attrs["seed"]))
+    table = np.full((len(value), len(AUC_VARIABLES)), np.nan)
+    for k, (auc, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):
+        column = k % len(n)
+        counts = int(n_correct[column]), int(n[column] - n_correct[column])
+        interval = auc_interval(auc, variance, *counts, LEVEL)
+        table[k] = (auc, *interval, *auc_interval(auc, variance, *counts, LEVEL, quantile=quantile))
+    return table

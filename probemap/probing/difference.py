@@ -1,0 +1,105 @@
+"""Differences of two maps: of the same answers, or of different models, tasks or answers."""
+
+import numpy as np
+import xarray as xr
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from probemap.probing.auc import Ints
+from probemap.probing.cell_map import CellMap
+from probemap.probing.cells import cell_aucs
+from probemap.probing.inference import Estimate
+from probemap.probing.metrics import CellValues, ValueKind, percentile_limits
+from probemap.records import MapError
+
+_KIND = ValueKind(label="difference of AUCs", signed=True)
+
+
+def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | None = None) -> CellValues:
+    """Return the AUC of one map minus that of another, in the cells that both have.
+
+    Answers are matched by their ids.  If both maps have the same answers with the same labels, cells are compared on
+    the same answers, see `ProbeMap.difference`.  Otherwise each map is evaluated on its own answers: all answers to one
+    question, in either map, count as one draw, and different questions are independent.  The answers of a map that was
+    fitted without ids are numbered, and numbers do not identify answers: such maps are compared as maps of different
+    answers unless `same_answers` is True.
+
+    Parameters
+    ----------
+    minuend, subtrahend : ProbeMap
+    same_answers : bool, optional
+        Whether the maps have the same answers, in the same rows if they were fitted without ids.  Default: decided by
+        ids and labels.
+
+    Returns
+    -------
+    CellValues
+        ``cells`` has ``value``, the difference, and its 95 % confidence interval ``low``, ``high``.
+
+    Raises
+    ------
+    MapError
+        The maps have no cells in common, or `same_answers` is True and the labels differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(200) < 0.5
+    >>> states = rng.normal(size=(200, 2, 1, 8)).astype(np.float32)
+    >>> shifted = states.copy()
+    >>> shifted[:, 1, 0, 0] += 2 * correct
+    >>> ids = [f"q{i}" for i in range(200)]
+    >>> maps = [probemap.fit_map(x, correct, positions=["-1"], ids=ids) for x in (shifted, states)]
+    >>> cells = probemap.difference(*maps).cells
+    >>> bool(cells["low"].sel(layer=1, position="-1") > 0)
+    True
+    """
+    answers_a, answers_b = minuend.data["answer"].values, subtrahend.data["answer"].values
+    _, rows_a, rows_b = np.intersect1d(answers_a, answers_b, return_indices=True)
+    if same_answers is False or (same_answers is None and (_is_numbered(minuend) or _is_numbered(subtrahend))):
+        rows_a = rows_b = np.empty(0, np.int64)
+    if same_answers or _are_paired(minuend, subtrahend, rows_a, rows_b):
+        paired = minuend.difference(subtrahend).rename(difference="value")
+        return CellValues(_KIND, paired, percentile_limits(paired["value"].values, signed=True))
+    layers = [layer for layer in minuend.layers if layer in subtrahend.layers]
+    positions = [position for position in minuend.positions if position in subtrahend.positions]
+    if not layers or not positions:
+        raise MapError("the maps have no cells in common", "compare maps with the same layers and positions")
+    data_a, data_b = (m.data.sel(layer=layers, position=positions) for m in (minuend, subtrahend))
+    (auc_a, influence_a), (auc_b, influence_b) = (cell_aucs(data) for data in (data_a, data_b))
+    estimate = Estimate(auc_a - auc_b, np.concatenate([influence_a, -influence_b]))
+    low, high = estimate.interval(_questions(data_a, data_b, rows_a, rows_b))
+    template = data_a["auc"]
+    cells = {
+        name: template.copy(data=values.reshape(template.shape))
+        for name, values in (("value", estimate.value), ("low", low), ("high", high))
+    }
+    counts = np.minimum(data_a["n"], data_b["n"])
+    limits = percentile_limits(estimate.value, signed=True)
+    return CellValues(_KIND, xr.Dataset({**cells, "n": counts}), limits)
+
+
+def _is_numbered(probe_map: CellMap) -> bool:
+    """Return whether the map was fitted without ids of the answers."""
+    return bool(probe_map.data.attrs.get("numbered_answers"))
+
+
+def _are_paired(minuend: CellMap, subtrahend: CellMap, rows_a: Ints, rows_b: Ints) -> bool:
+    """Return whether both maps have the same answers with the same labels."""
+    correct_a, correct_b = minuend.data["correct"].values, subtrahend.data["correct"].values
+    return len(rows_a) == len(correct_a) == len(correct_b) and np.array_equal(correct_a[rows_a], correct_b[rows_b])
+
+
+def _questions(data_a: xr.Dataset, data_b: xr.Dataset, rows_a: Ints, rows_b: Ints) -> Ints:
+    """Return the number of the question of each answer, first those of `data_a`, then those of `data_b`.
+
+    Groups of both maps that have an answer in common are one question.
+    """
+    group_a, group_b = (data["group"].values.astype(np.int64) for data in (data_a, data_b))
+    group_b = group_b + group_a.max() + 1
+    n_groups = int(group_b.max()) + 1
+    shared = coo_array((np.ones(len(rows_a)), (group_a[rows_a], group_b[rows_b])), shape=(n_groups, n_groups))
+    _, question = connected_components(shared, directed=False)
+    return np.asarray(question[np.concatenate([group_a, group_b])], np.int64)

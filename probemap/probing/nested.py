@@ -1,0 +1,139 @@
+"""Nested cross-validation: the AUC of the best cell on answers that did not select it.
+
+Each outer fold is scored by the cell that has the highest AUC on all other answers, measured in inner folds among them
+(Varma & Simon 2006, BMC Bioinformatics 7:91).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, auc_interval, aucs
+from probemap.probing.cells import cell_aucs
+from probemap.probing.inference import expand_rows, selection_coupling, sum_by_group
+
+
+@dataclass(frozen=True)
+class NestedBest:
+    """Nested-CV estimate of the best cell."""
+
+    auc: float
+    low: float
+    """Lower end of the 95 % confidence interval."""
+    high: float
+    """Upper end of the 95 % confidence interval."""
+    n: int
+    """Number of evaluated answers."""
+    selected: tuple[tuple[int, str], ...]
+    """(layer, position) that each outer fold selected."""
+
+
+@dataclass(frozen=True)
+class NestedScores:
+    """Scores of each outer fold by the cell that is best on all other answers."""
+
+    scores: Floats
+    """ndarray of shape (n_repeats, n): out-of-fold scores; NaN where the selected cell's position is missing or the
+    answer is not evaluated.  Only scores of one fold are on one scale."""
+    selected: tuple[tuple[int, str], ...]
+    """(layer, position) that each outer fold of each repeat selected."""
+    variance_factor: float
+    """Factor by which the variance of placement values is multiplied, for the variance inflation of the selected cells
+    and for the selection."""
+
+
+def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
+    """Return the scores of nested cross-validation.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        The ``data`` of a map with ``inner_auc``.
+    candidates : ndarray of shape (n_cells,), bool
+        Cells between which chance may decide the selection.
+    """
+    scores, inner_auc, fold = data["scores"].values, data["inner_auc"].values, data["fold"].values
+    inflation, layers, positions = (
+        data["variance_inflation"].values,
+        data["layer"].values,
+        data["position"].values,
+    )
+    selected: list[tuple[int, str]] = []
+    factors: list[float] = []
+    out_of_fold = np.full(scores.shape[:2], np.nan)
+    for repeat in range(len(scores)):
+        for k, outer_fold in enumerate(data["outer_fold"].values):
+            flat = np.nan_to_num(inner_auc[repeat, k].ravel(), nan=-1)
+            layer, column = divmod(int(flat.argmax()), len(positions))
+            selected.append((int(layers[layer]), str(positions[column])))
+            factors.append(1 + float(inflation[layer, column]))
+            rows = fold[repeat] == outer_fold
+            out_of_fold[repeat, rows] = scores[repeat, rows, layer, column]
+    coupling = selection_coupling(*_influences_by_fold(data, candidates), int(data.attrs["seed"]))
+    return NestedScores(out_of_fold, tuple(selected), float(np.mean(factors)) + coupling)
+
+
+def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | None:
+    """Return the AUC of nested scores on some answers, averaged over repeats.
+
+    Parameters
+    ----------
+    nested : NestedScores
+    data : xarray.Dataset
+        The ``data`` of the map.
+    rows : ndarray of shape (n,), bool
+        The answers; those without a score are ignored.
+
+    Returns
+    -------
+    Aucs or None
+        Influences over all answers, scaled by the variance factor.  None if no fold contains both classes.
+    """
+    correct, fold = data["correct"].values, data["fold"].values
+    repeats: list[Aucs] = []
+    for repeat, scores in enumerate(nested.scores):
+        scored = rows & ~np.isnan(scores)
+        estimate = aucs(scores[scored, None], correct[scored], fold[repeat][scored])
+        if not np.isnan(estimate.value[0]):
+            repeats.append(Aucs(estimate.value, expand_rows(estimate.influence, scored)))
+    if not repeats:
+        return None
+    influence = np.mean([estimate.influence for estimate in repeats], axis=0) * np.sqrt(nested.variance_factor)
+    return Aucs(np.mean([estimate.value for estimate in repeats], axis=0), influence)
+
+
+def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
+    """Return the nested-CV estimate of the best cell; None if no fold contains both classes.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        The ``data`` of a map with ``inner_auc``.
+    candidates : ndarray of shape (n_cells,), bool
+        Cells between which chance may decide the selection.
+    """
+    nested = nested_scores(data, candidates)
+    correct, group = data["correct"].values, data["group"].values.astype(np.int64)
+    estimate = nested_auc(nested, data, np.ones(len(correct), bool))
+    if estimate is None:
+        return None
+    value, variance = float(estimate.value[0]), float((sum_by_group(estimate.influence, group) ** 2).sum())
+    evaluated = ~np.isnan(nested.scores).all(axis=0)
+    n_correct, n_incorrect = int(correct[evaluated].sum()), int((~correct[evaluated]).sum())
+    low, high = auc_interval(value, variance, n_correct, n_incorrect, LEVEL)
+    return NestedBest(value, low, high, int(evaluated.sum()), nested.selected)
+
+
+def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
+    """Return, for each outer fold of the first repeat, the influences of its answers on the candidates, summed by
+    group, and its share of all pairs of a correct and an incorrect answer."""
+    fold, correct = data["fold"].values[0], data["correct"].values
+    influences, pairs = [], []
+    for outer_fold in data["outer_fold"].values:
+        rows = fold == outer_fold
+        subset = data.isel(repeat=[0], answer=rows)
+        influence = cell_aucs(subset)[1][:, candidates]
+        influences.append(sum_by_group(influence, subset["group"].values.astype(np.int64)))
+        pairs.append(float(correct[rows].sum() * (~correct[rows]).sum()))
+    return influences, [count / max(sum(pairs), 1.0) for count in pairs]
