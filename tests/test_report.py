@@ -19,6 +19,7 @@ from test_values import from_scores, some
 
 from probemap.logger import Logger
 from probemap.maps.probe_map import ProbeMap
+from probemap.probing.difference import difference
 from probemap.probing.metrics import measure
 from probemap.records import DataError, Example, Judgement, MapError, RunError, Span, Verdict
 from probemap.runs.definitions import ATTENTION
