@@ -74,7 +74,7 @@ def main() -> None:
                     f"{seconds:.0f}",
                 )
             )
-    lines = ["# The report", "", machine(), "", f"Seconds to open: median (lowest to highest) of {REPEATS}.", ""]
+    lines = ["# The report", "", machine(), "", f"Seconds to open: median (minimum to maximum) of {REPEATS}.", ""]
     lines += head("layers × positions", "answers", "listed answers", "MB", "seconds to open", "seconds to render")
     write("page", [*lines, *(row(*cells) for cells in rows)])
 

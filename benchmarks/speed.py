@@ -122,8 +122,8 @@ def probemap_scores(problem: Problem, cells: Sequence[Cell], label_sets: Bools) 
     label_set, fold, c = (index.ravel() for index in np.indices(shape))
     c_values = np.tile(np.array(problem.c_values)[c], (len(cells), 1))
     fits = Designs(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
-    scores = fits.scores.numpy().reshape(len(cells), *shape, N)
-    return np.asarray(scores[:, :, problem.fold, :, np.arange(N)].transpose(1, 2, 3, 0))
+    scores = fits.scores.numpy().reshape(len(cells), *shape, len(problem.fold))
+    return np.asarray(scores[:, :, problem.fold, :, np.arange(len(problem.fold))].transpose(1, 2, 3, 0))
 
 
 def fit_grid_with_probemap(problem: Problem) -> None:
@@ -145,7 +145,7 @@ def fit_grid_with_probemap(problem: Problem) -> None:
 def sklearn_scores(problem: Problem, cell: Cell, label_sets: Bools, options: Options) -> Floats:
     """Return out-of-fold scores of one cell, of shape (label sets, C values, n)."""
     states = problem.states[:, cell[0], cell[1]]
-    scores = np.empty((len(label_sets), len(problem.c_values), N))
+    scores = np.empty((len(label_sets), len(problem.c_values), len(problem.correct)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         for k in range(FOLDS):
@@ -181,7 +181,7 @@ class Convergence:
 
 def measure_convergence(problem: Problem) -> Convergence:
     label_sets, cell = problem.label_sets[:3], (0, 0)
-    optimum = np.empty((len(label_sets), len(problem.c_values), N))
+    optimum = np.empty((len(label_sets), len(problem.c_values), len(problem.correct)))
     test_rows = [problem.fold == k for k in range(FOLDS)]
 
     def lowest_correlation(scores: Floats) -> float:
