@@ -137,8 +137,8 @@ def test_tasks_and_positions_say_what_there_is() -> None:
 
 def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None:
     shown = probemap("show", made / "RUN").stdout
-    assert "60 answers: 30 right, 29 wrong (50.8 % of the decided ones are right)" in shown
-    assert "undecided, left out: 1 (1 by hand)" in shown
+    assert "60 answers: 30 correct, 29 incorrect (50.8 % of the decided answers are correct)" in shown
+    assert "undecided, excluded: 1 (1 by hand)" in shown
     assert "without an exact answer: 60 (60 no exact answer found)" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if re.match(r"\d+ |n ", line)}
     content = ProbeMap.load(made / "RUN" / "map.nc")
@@ -153,14 +153,14 @@ def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None
     known = int(content.auc.notnull().sum())
     for line in (
         f"  layer {best.layer:<3} {best.position:<26} {best.auc:.3f} [{best.low:.3f}, {best.high:.3f}]  n = {best.n}",
-        f"judged on others: {honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]",
+        f"best cell, nested CV: {honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]",
         f"not distinguishable from the best cell: {int(content.confidence_set().sum())} of {known} cells",
-        "too few answers to say: exact_answer_before_first (0 right, 0 wrong), exact_answer_first (0 right",
-        f"what needs no hidden states, on the answers of {best.position} (AUC, 95 % interval):",
+        "too few answers: exact_answer_before_first (0 correct, 0 incorrect), exact_answer_first (0 correct",
+        f"baselines without hidden states, on the answers of {best.position} (AUC, 95 % CI):",
     ):
         assert line in shown, line
     gain = content.data.sel(layer=best.layer, position=best.position)
-    assert f"gain of the highest cell over the best of them: {float(gain['gain']):+.3f}" in shown
+    assert f"gain of the highest cell over the best baseline: {float(gain['gain']):+.3f}" in shown
     assert "p_true" in content.data["baseline"].values
 
 

@@ -138,7 +138,7 @@ def test_score_loads_a_detector_from_the_hub(
         assert call.exit_code == 0, call.output
         (line,) = map(json.loads, call.stdout.splitlines())
         assert (line["judged_by"], line["exact_answer"]) == ("primary", "6")
-    assert "right with probability" in probemap("ask", address, "What is 3 + 5?", "--model", chat_folder).stdout
+    assert "probability of being correct" in probemap("ask", address, "What is 3 + 5?", "--model", chat_folder).stdout
     # The cache works offline.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert Detector.load("hf://me/capitals@v1").primary.cells == detector.primary.cells

@@ -574,7 +574,7 @@ def test_generate_computes_answers_again_that_were_cut_off_at_a_cell(
 
 def test_ask_prints_the_probability(detector_folder: Path, chat_folder: Path) -> None:
     call = probemap("ask", detector_folder, "What is 3 + 5?", "--model", chat_folder)
-    assert re.search(r"right with probability 0\.\d\d|nothing can be said", call.stdout)
+    assert re.search(r"probability of being correct: 0\.\d\d|not scored", call.stdout)
     assert "judged by layer" in call.stderr or "exact answer:" in call.stderr
 
 

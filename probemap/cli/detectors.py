@@ -133,15 +133,14 @@ def ask(
 ) -> None:
     """Let the model answer, and print the probability that the answer is correct, with every token in colour."""
     from probemap.detectors.loading import load_scorer
-    from probemap.views import terminal
+    from probemap.views.terminal import print_to
+    from probemap.views.tokens import scored_answer
 
     scorer = load_scorer(detector, model=model, device=device, false_alarms=false_alarms, batch_size=1)
     example = Example("asked", question, ("",), context=context)
     (scored,) = scorer.generate([example], temperature=temperature, seed=seed)
     tokens, answer_score = scored.answer.token_texts, scored.score
-    terminal.print_to(
-        stdout, terminal.scored(tokens, scored.token_p_correct, answer_score.p_correct, bool(answer_score.flagged))
-    )
+    print_to(stdout, scored_answer(tokens, scored.token_p_correct, answer_score.p_correct, bool(answer_score.flagged)))
     if answer_score.exact_answer is not None:
         say(f"exact answer: {answer_score.exact_answer}")
     if answer_score.why:

@@ -59,7 +59,7 @@ def show_map(run: "Run") -> None:
     """Print the map of a run."""
     from probemap.views import terminal
 
-    terminal.print_to(stdout, terminal.show(run.read_map(say), run.read_judgements()))
+    terminal.print_to(stdout, terminal.map_summary(run.read_map(say), run.read_judgements()))
 
 
 def _print_words(run: "Run") -> None:
@@ -120,11 +120,11 @@ def inspect(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the question. Default: the first.")] = None,
 ) -> None:
     """Print one answer token by token, with the position names below the tokens."""
-    from probemap.views import terminal
+    from probemap.views import terminal, tokens
 
     example, answer, judgement = open_run(directory).one_answer(name)
     width = shutil.get_terminal_size((100, 24)).columns
-    terminal.print_to(stdout, terminal.inspect(example, answer, judgement, width=width))
+    terminal.print_to(stdout, tokens.inspect_answer(example, answer, judgement, width=width))
 
 
 @app.command("list", epilog="Example:  probemap list positions")

@@ -12,7 +12,8 @@ A module imports only modules listed above it, here and in the packages above.
     heatmap      heatmaps
     curves       curves along layers or positions
     matrix       the generalisation matrix as a figure
-    terminal     maps and answers in the terminal
+    terminal     maps and tables in the terminal
+    tokens       answers in the terminal, token by token
     report       the HTML report
     notebook     the representation of a map in a notebook
 """

@@ -294,8 +294,12 @@ def _gain(probe_map: CellMap) -> list[Observation]:
     n_cells, above = int(data["gain"].notnull().sum()), np.asarray(data["gain_band_low"] > 0)
     if above.any():
         columns = np.array(probe_map.positions)[above.any(axis=0)]
-        verb = "is" if above.sum() == 1 else "are"
-        text = f"{above.sum()} of {n_cells} cells {verb} better than the best baseline of their column, all cells "
+        subject = (
+            "cells is better than the best baseline of its"
+            if above.sum() == 1
+            else ("cells are better than the best baseline of their")
+        )
+        text = f"{above.sum()} of {n_cells} {subject} column, all cells "
         return [Observation("baselines", f"{text}considered at once: at {_names(columns)}.")]
     highest = float(data["baseline_auc"].max())
     number, column = np.unravel_index(int(np.nanargmax(data["baseline_auc"].values)), data["baseline_auc"].shape)
