@@ -220,6 +220,24 @@ def test_compare_with_another_run(browser: Browser, tmp_path: Path) -> None:
     recorded.close()
 
 
+def test_charts_fit_their_figures_when_runs_are_compared(browser: Browser, tmp_path: Path) -> None:
+    maps = [from_scores(*some(seed=k), names=NAMES) for k in (0, 1)]
+    path = tmp_path / "both.html"
+    path.write_text(render([RunView(probe_map=m, title=f"run {k}") for k, m in enumerate(maps)]), encoding="utf-8")
+    recorded = RecordedPage(browser, path, viewport={"width": 1280, "height": 900})
+    page = recorded.page
+    for compared in ("1", ""):
+        page.select_option("#compare", compared)
+        widths = page.evaluate(
+            """[...document.querySelectorAll(".chart .main-svg")].filter((svg) => svg.checkVisibility()).map((svg) =>
+                [svg.getBoundingClientRect().width, svg.closest("figure").getBoundingClientRect().width])"""
+        )
+        assert len(widths) > 6
+        for chart, figure in widths:
+            assert chart == pytest.approx(figure, abs=1)
+    recorded.close()
+
+
 def test_selection_is_kept_by_name_for_runs_of_other_shapes(browser: Browser, tmp_path: Path) -> None:
     first = from_scores(*some(), names=NAMES)
     scores, correct = some(seed=1)

@@ -19,7 +19,9 @@ const charts = (() => {
     const node = document.getElementById(id);
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", label);
-    return Plotly.react(node, traces, withDefaults(layout), { displayModeBar: false, responsive: true, doubleClick: false });
+    // An existing chart keeps its old size unless it is told the new one.
+    const size = { width: node.clientWidth, height: node.clientHeight };
+    return Plotly.react(node, traces, { ...withDefaults(layout), ...(node.data ? size : {}), autosize: true }, { displayModeBar: false, responsive: true, doubleClick: false });
   };
 
   const text = (value, digits = 3) => (value === null || value === undefined ? "unknown" : value.toFixed(digits));

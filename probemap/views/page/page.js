@@ -50,19 +50,30 @@
     return { ...stored, value: negated(stored.value), low: negated(stored.high), high: negated(stored.low) };
   };
 
+  const comparedGrid = () => comparedRun() && comparedRun().values[state.value];
+  const shownDifference = () => (comparedGrid() && state.value === "auc" ? difference(state.run, Number(byId("compare").value)) : null);
+
+  // Shows and hides figures.  The charts are drawn afterwards, because they take the size of their figures.
+  const arrange = () => {
+    const [i, j] = state.cell;
+    const hasDiagnostics = Boolean(run().diagnostics[i][j]);
+    byId("compare-figure").hidden = !comparedRun();
+    byId("compare-map").hidden = !comparedGrid();
+    byId("difference-figure").hidden = !shownDifference();
+    byId("top").classList.toggle("compared", Boolean(comparedRun()));
+    byId("roc").parentElement.hidden = !hasDiagnostics;
+    for (const id of ["reliability", "histogram"]) byId(id).parentElement.hidden = !hasDiagnostics || !run().hasLogOdds;
+  };
+
   const drawComparison = () => {
     const compared = comparedRun();
-    const comparedGrid = compared && compared.values[state.value];
-    byId("compare-figure").hidden = !compared;
-    byId("compare-map").hidden = !comparedGrid;
-    byId("top").classList.toggle("compared", Boolean(compared));
-    const delta = comparedGrid ? difference(state.run, Number(byId("compare").value)) : null;
-    byId("difference-figure").hidden = !delta || state.value !== "auc";
     if (!compared) return;
-    byId("compare-caption").textContent = comparedGrid ? `${compared.title}: ${comparedGrid.label}` : `${compared.title} has no ${state.value}`;
-    if (!comparedGrid) return;
-    charts.map("compare-map", { ...comparedGrid, limits: limits() }, marks(compared, state.value), null, content.scales, `${compared.title}: ${comparedGrid.label}`);
-    if (byId("difference-figure").hidden) return;
+    const shownGrid = comparedGrid();
+    byId("compare-caption").textContent = shownGrid ? `${compared.title}: ${shownGrid.label}` : `${compared.title} has no ${state.value}`;
+    if (!shownGrid) return;
+    charts.map("compare-map", { ...shownGrid, limits: limits() }, marks(compared, state.value), null, content.scales, `${compared.title}: ${shownGrid.label}`);
+    const delta = shownDifference();
+    if (!delta) return;
     byId("difference-caption").textContent = "Difference of the AUCs, first minus second; pale where the 95 % interval contains 0";
     charts.map("difference-map", delta, null, null, content.scales, "difference of the two maps");
   };
@@ -78,8 +89,6 @@
     charts.curve("layers", layers, { value: column(value), low: column(low), high: column(high) }, i, isAuc, `${grid().label} at ${positions[j]} over the layers`);
     charts.curve("positions", positions, { value: value[i], low: low[i], high: high[i] }, j, isAuc, `${grid().label} at layer ${layers[i]} over the positions`);
     const diagnostics = run().diagnostics[i][j];
-    byId("roc").parentElement.hidden = !diagnostics;
-    for (const id of ["reliability", "histogram"]) byId(id).parentElement.hidden = !diagnostics || !run().hasLogOdds;
     if (!diagnostics) return;
     charts.roc("roc", content.falsePositiveRates, diagnostics.roc, `ROC curve of ${cell}`);
     if (!run().hasLogOdds) return;
@@ -122,6 +131,7 @@
   };
 
   const draw = () => {
+    arrange();
     drawMap();
     drawCell();
     drawComparison();
@@ -130,6 +140,7 @@
   const selectCell = (cell) => {
     state.cell = cell;
     state.limit = answers.PAGE;
+    arrange();
     drawMap();
     drawCell();
     drawAnswers();

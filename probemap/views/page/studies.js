@@ -8,9 +8,8 @@ const studies = (() => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
 
-  const tableOf = (caption, columns, rows) => {
+  const tableOf = (caption, header, rows) => {
     const table = element("table", {}, element("caption", {}, caption));
-    const header = columns.map((name) => element("th", { scope: "col" }, name));
     table.append(element("thead", {}, element("tr", {}, ...header)), element("tbody", {}, ...rows));
     return element("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, table);
   };
@@ -20,7 +19,9 @@ const studies = (() => {
   const valueTable = ({ title, columns, rows }) => {
     const lines = rows.map(([first, ...values]) => element("tr", {}, element("th", { scope: "row" }, first),
       ...values.map((value) => element("td", isNumber(value) ? {} : { class: "words" }, value))));
-    return tableOf(title, columns, lines);
+    const isText = (k) => k === 0 || rows.some((row) => !isNumber(row[k]));
+    const header = columns.map((name, k) => element("th", isText(k) ? { scope: "col", class: "words" } : { scope: "col" }, name));
+    return tableOf(title, header, lines);
   };
 
   // The colour is max(AUC, 1 - AUC), the text is the AUC.
@@ -34,7 +35,8 @@ const studies = (() => {
       return node;
     };
     const rows = names.map((name, i) => element("tr", {}, element("th", { scope: "row" }, name), ...names.map((_, j) => cell(folded[i][j], texts[i][j]))));
-    return tableOf("AUC with its 95 % interval; rows: trained on, columns: tested on; colour: distance from 0.5", ["trained on", ...names], rows);
+    const header = ["trained on", ...names].map((name) => element("th", { scope: "col" }, name));
+    return tableOf("AUC with its 95 % interval; rows: trained on, columns: tested on; colour: distance from 0.5", header, rows);
   };
 
   const section = (study, scale) => {
