@@ -1,14 +1,20 @@
 """Documentation: links and anchors resolve, code runs and prints what the page shows, names and numbers exist."""
 
+import ast
+import doctest
+import inspect
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import yaml
 from typer.main import get_command
 
 import probemap
@@ -19,10 +25,20 @@ from probemap.probing.cell_scores import MIN_PER_CLASS
 from probemap.runs.definitions import PLOT, STEPS
 
 ROOT = Path(__file__).parent.parent
+TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.py"))
+
+
+def markdown_cells(path: Path) -> str:
+    """Return the text of a tutorial: its comments in markdown cells."""
+    cells = re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = [cell.removeprefix(" [markdown]\n") for cell in cells if cell.startswith(" [markdown]")]
+    return "\n".join(re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in text)
+
+
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-}
+} | {str(path.relative_to(ROOT)): markdown_cells(path) for path in TUTORIALS}
 README, READING, SCALE = PAGES["README.md"], PAGES["docs/reading.md"], PAGES["docs/scale.md"]
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 VERBS: dict[str, click.Command] = get_command(app).commands  # type: ignore[attr-defined]
@@ -93,12 +109,81 @@ def test_python_blocks_run_and_print_what_the_page_shows(name: str, capsys: pyte
         assert numbers[0] == pytest.approx(numbers[1], abs=0.011)  # other processors round differently
 
 
-def test_public_names_exist_and_are_documented() -> None:
-    for name in probemap.__all__:
-        value = getattr(probemap, name)
-        assert isinstance(value, str | dict) or value.__doc__, name
+PUBLIC = [name for name in probemap.__all__ if name != "__version__"]
+
+
+def test_public_names_do_not_include_unknown_ones() -> None:
     with pytest.raises(AttributeError, match="module 'probemap' has no attribute 'nothing'"):
         probemap.nothing  # noqa: B018
+
+
+def documented(value: object) -> list[str]:
+    """Return the docstring of a function or class, and those of the public methods of a class."""
+    methods = vars(value).values() if isinstance(value, type) else []
+    objects = [m.__func__ if isinstance(m, classmethod) else m for m in methods]
+    return [inspect.getdoc(o) or "" for o in (value, *objects) if o is value or inspect.isfunction(o)]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_docstrings_have_examples_that_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = getattr(probemap, name)
+    if not callable(value):
+        return  # a dictionary of positions, tasks or steps
+    monkeypatch.chdir(tmp_path)
+    assert ">>> " in str(value.__doc__), f"probemap.{name} has no example"
+    for text in documented(value):
+        test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+        output: list[str] = []
+        assert "SKIP" not in text
+        assert runner.run(test, out=output.append).failed == 0, "".join(output)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isfunction(getattr(probemap, name))])
+def test_public_functions_document_every_parameter(name: str) -> None:
+    function = getattr(probemap, name)
+    text = inspect.getdoc(function) or ""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    entries = re.findall(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : |$)", section[1] if section else "", re.MULTILINE)
+    names = [entry.lstrip("*") for line in entries for entry in line.split(", ")]
+    assert names == list(inspect.signature(function).parameters)
+    assert "Returns\n---" in text or inspect.signature(function).return_annotation in (None, "None")
+
+
+# The site
+
+
+def test_reference_documents_every_public_name_once() -> None:
+    pages = "".join(page for name, page in PAGES.items() if name.startswith("docs/reference/"))
+    assert sorted(re.findall(r"^::: probemap\.(\w+)$", pages, re.MULTILINE)) == sorted(PUBLIC)
+
+
+def test_navigation_lists_every_page_once() -> None:
+    def pages(entry: Any) -> list[str]:
+        if isinstance(entry, str):
+            return [entry]
+        return [page for value in (entry.values() if isinstance(entry, dict) else entry) for page in pages(value)]
+
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    generated = ["index.md", "contributing.md", "changelog.md", "measurements/index.md"]
+    sources = [re.sub(r"\.py$", ".md", name.removeprefix("docs/")) for name in PAGES if name.startswith("docs/")]
+    assert sorted(pages(config["nav"])) == sorted([*generated, *sources])
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorials_use_the_public_api_only(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert [module for module in modules if str(module).startswith("probemap.")] == []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "probemap":
+            assert node.attr in probemap.__all__
+
+
+def test_packages_of_the_site_are_pinned() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    pins = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    assert {re.split(r"[\[>]", requirement)[0] for requirement in extras["docs"]} <= pins
 
 
 # README

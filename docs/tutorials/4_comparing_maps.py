@@ -1,0 +1,86 @@
+# %% [markdown]
+# # Comparing maps
+#
+# Two maps of the same answers share the luck of these answers. Their difference is therefore more certain than two
+# overlapping intervals suggest. This tutorial compares sites, cells, and models.
+
+# %%
+import probemap
+
+model = probemap.load_model("smollm2-135m")
+task = probemap.load_task("cities", n=60)
+answers = probemap.ask(model, task)
+verdicts = probemap.grade(task, answers)
+spans = probemap.locate(task, answers)
+
+positions = ["last_q", "exact_answer_first", "exact_answer_last", "-2", "-1"]
+ids = [answer.id for answer in answers]
+
+
+def map_of(site: str) -> probemap.ProbeMap:
+    activations = probemap.capture(model, answers, spans, positions=positions, site=site)
+    return probemap.fit_map(activations, verdicts, attrs={"site": site, "model": model.label, "task": task.name})
+
+
+residual, mlp = map_of("resid"), map_of("mlp_out")
+probemap.plot_maps([residual, mlp], titles=["residual stream", "MLP output"])
+
+# %% [markdown]
+# ## The difference of two maps
+#
+# `difference` returns the difference of each cell with a 95 % interval, and a band that holds all cells at once.
+
+# %%
+difference = mlp.difference(residual)
+beyond_zero = (difference.band_low > 0) | (difference.band_high < 0)
+print(f"{int(beyond_zero.sum())} of {difference.difference.size} cells differ, all considered at once")
+probemap.plot_difference(mlp, residual)
+
+# %% [markdown]
+# Pale cells have an interval that contains 0. With 60 answers, most differences are within the noise.
+#
+# `difference` refuses maps of different answers, because it could not pair them. Maps of other models or other
+# questions can be drawn side by side with `plot_maps`, but the answers that they rest on differ, and so may their
+# difficulty.
+#
+# ## Two cells of one map
+#
+# Name the cells before you look at the map: an interval is for a comparison that was planned.
+
+# %%
+gap = residual.compare((20, "exact_answer_last"), (20, "last_q"))
+print(f"exact answer minus end of question, layer 20: {gap.value:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})")
+
+# %% [markdown]
+# ## Curves
+#
+# The same numbers as curves over the layers, with intervals:
+
+# %%
+probemap.plot_curves(residual.only(["last_q", "exact_answer_last"]))
+
+# %% [markdown]
+# ## Is it more than the words?
+#
+# Some answers are correct more often than others, and a probe that reads which country was named separates correct
+# from incorrect answers without the model's knowledge of its own error. The baselines need no hidden states:
+# log-probabilities, lengths, and the words of question and answer. `gain` is the AUC of a cell minus that of the best
+# baseline of its column, on the same answers.
+
+# %%
+from probemap.probing.baselines import baselines
+
+with_gain = probemap.with_baselines(residual, baselines(task, answers, spans), ids)
+with_gain.plot(value="gain")
+
+# %%
+for name, column in (
+    with_gain.data["baseline_auc"].sel(position="exact_answer_last").to_series().dropna().sort_values().items()
+):
+    print(f"{name:24}{column:.2f}")
+
+# %% [markdown]
+# On the command line, `probemap plot RUN OTHER-RUN --kind difference` draws the difference of two runs, and `probemap
+# report RUN OTHER-RUN` writes a report with both maps side by side.
+#
+# Next: [a detector](5_detector.py).

@@ -1,0 +1,119 @@
+# %% [markdown]
+# # A detector
+#
+# A detector is the probe of one cell, calibrated and evaluated on answers that were not used to choose it. It returns
+# the probability that a new answer is correct.
+#
+# ## Fit
+#
+# Some answers are held out for the evaluation, at least 20 correct and 20 incorrect ones. That takes more answers
+# than the map alone; short answers to sums keep this page fast.
+
+# %%
+from dataclasses import replace
+
+import probemap
+
+model = probemap.load_model("smollm2-135m")
+task = probemap.load_task("arithmetic", n=160)
+task = replace(task, prompt="{question} Answer with the number only.", max_new_tokens=12)
+answers = probemap.ask(model, task)
+verdicts = probemap.grade(task, answers)
+activations = probemap.capture(
+    model, answers, probemap.locate(task, answers), positions=["last_q", "exact_answer_last", "-1"]
+)
+
+# %% [markdown]
+# The provenance records which model, prompt, site and locator the detector belongs to. A detector without provenance
+# can score states, but not texts.
+
+# %%
+provenance = probemap.Provenance.of(model, task, name="smollm2-135m")
+detector = probemap.fit_detector(activations, verdicts, held_out=0.4, provenance=provenance)
+print(detector.primary.location)
+detector.primary.evaluation
+
+# %% [markdown]
+# The evaluation is that of held-out answers: the AUC with its interval, the Brier score, and the calibration error
+# beside the error that true probabilities would show on as few answers (`calibration_noise`). With so few answers,
+# the interval is wide.
+#
+# Answers that lack a token of the primary head, such as an exact answer, are scored by a fallback head, which is
+# calibrated on such answers.
+#
+# ## Save and load
+#
+# A detector is a directory with numbers (safetensors), a checksummed `config.json`, and a model card. Nothing in it
+# is ever executed. `load_scorer` loads it together with its model; a detector for another model, chat template or
+# revision is rejected.
+
+# %%
+detector.save("DETECTOR")
+scorer = probemap.load_scorer("DETECTOR", model=model)
+
+# %% [markdown]
+# ## Score answers
+#
+# `score_text` scores an existing answer:
+
+# %%
+scorer.score_text("What is 17 + 25?", "42")
+
+# %% [markdown]
+# `generate` lets the model answer, and scores while it generates, without a second forward pass:
+
+# %%
+for result in scorer.generate(["What is 3 + 4?", "What is 38 + 47?"]):
+    print(f"{result.answer.text!r}: {result.score.p_correct:.2f}, flagged: {result.score.flagged}")
+
+# %% [markdown]
+# ## A server
+#
+# `probemap serve` answers with OpenAI's protocol and adds the score to every choice. [Serving a
+# detector](../serving.md) describes all requests. On the command line:
+#
+# ```sh
+# pip install 'probemap[serve]'
+# probemap serve DETECTOR --port 8080
+# ```
+#
+# From a notebook, in a process of its own:
+
+# %%
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+serve = [sys.executable, "-m", "probemap.cli.main", "serve", "DETECTOR", "--port", "8765"]
+server = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def post(path: str, body: dict) -> dict:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:8765{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+        except urllib.error.URLError:
+            time.sleep(1)  # the model is being loaded
+    raise TimeoutError
+
+
+post("/v1/score", {"question": "What is 17 + 25?", "answer": "42"})
+
+# %%
+question = {"messages": [{"role": "user", "content": "What is 6 + 9? Answer with the number only."}], "max_tokens": 12}
+post("/v1/chat/completions", question)["choices"][0]
+
+# %%
+server.terminate()
+server.wait()
+
+# %% [markdown]
+# `probemap push DETECTOR OWNER/NAME` publishes a detector on the Hugging Face hub, and
+# `load_scorer("hf://OWNER/NAME")` loads it from there.
