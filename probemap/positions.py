@@ -79,9 +79,9 @@ DEFAULT_POSITIONS: tuple[str, ...] = (
 )
 """The fifteen columns of the figures for open questions in the paper, in their order."""
 
-PositionsLike = str | Sequence[str] | Mapping[str, Position | Rule] | None
-"""Positions as a user passes them: text as for `parse_positions`, names, or name -> position or rule; None: the default
-ones."""
+PositionsLike = str | Sequence[str] | Mapping[str, str | Position | Rule] | None
+"""Positions as a user passes them: text as for `parse_positions`, names, or name -> position, rule, or name of a
+built-in position; None: the default ones."""
 
 _FROM_END = re.compile(r"-[1-9][0-9]{0,8}")
 _RANGE = re.compile(rf"({_FROM_END.pattern})\.\.({_FROM_END.pattern})")
@@ -96,7 +96,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
     ----------
     positions : str, sequence of str, mapping, or None
         Text such as ``"last_q,exact_answer_first,-8..-1"``; names; or name -> Position or rule, for positions of your
-        own.  None: `DEFAULT_POSITIONS`.
+        own, or name -> name of a built-in position.  None: `DEFAULT_POSITIONS`.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
     """Return the rule of each position by its name; arguments and errors as for `parse_positions`."""
     if isinstance(positions, Mapping):
-        rules = {name: rule.index if isinstance(rule, Position) else rule for name, rule in positions.items()}
+        rules = {name: _as_rule(rule) for name, rule in positions.items()}
         if invalid := [name for name, rule in rules.items() if not (isinstance(name, str) and name and callable(rule))]:
             raise DataError(
                 f"the position {invalid[0]!r:.60} is {positions[invalid[0]]!r:.60}, expected a Position or a callable",
@@ -172,6 +172,13 @@ def check_position(name: str) -> None:
         )
 
 
+def _as_rule(rule: str | Position | Rule) -> Rule:
+    if isinstance(rule, str):
+        check_position(rule)
+        return _rule(rule)
+    return rule.index if isinstance(rule, Position) else rule
+
+
 def _rule(name: str) -> Rule:
     if name in POSITIONS:
         return POSITIONS[name].index
@@ -185,7 +192,7 @@ def _rule(name: str) -> Rule:
 
 
 def resolve(
-    name: str, answer: Answer, span: Span | None = None, *, positions: Mapping[str, Position | Rule] | None = None
+    name: str, answer: Answer, span: Span | None = None, *, positions: Mapping[str, str | Position | Rule] | None = None
 ) -> int | None:
     """Return the token index of a position in one answer.
 

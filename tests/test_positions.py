@@ -123,7 +123,7 @@ def test_positions_of_the_user_are_not_default_positions(monkeypatch: pytest.Mon
 
 def test_token_indices_accepts_positions_of_the_user() -> None:
     rules: dict[str, Any] = {
-        "last_q": POSITIONS["last_q"],
+        "last_q": "last_q",
         "first_prompt": lambda answer, span: 0,
         "exact_middle": lambda answer, span: span and (span.start + span.stop) // 2,
         "far": lambda answer, span: 99,

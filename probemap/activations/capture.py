@@ -27,6 +27,7 @@ class Activations:
     Examples
     --------
     >>> import numpy as np
+    >>> from probemap import Activations
     >>> from probemap.activations.layout import Layout
     >>> from probemap.activations.memory import MemoryStore
     >>> layout = Layout(n=2, n_layers=1, positions=("last_q", "-1"), d=4, site="resid", dtype="float32", shard_rows=2,
@@ -222,7 +223,7 @@ def _warn(text: str) -> None:
 def _check_names(positions: PositionsLike) -> None:
     """Reject a rule of the user with the name of a built-in position: a detector would read another token."""
     for name, rule in positions.items() if isinstance(positions, Mapping) else ():
-        if _is_built_in(name) and rule is not POSITIONS.get(name):
+        if _is_built_in(name) and rule not in (name, POSITIONS.get(name)):
             raise DataError(f"{name!r} is the name of a built-in position", "choose another name for your own position")
 
 

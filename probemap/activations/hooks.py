@@ -37,6 +37,7 @@ class HookPoint:
     The output of a linear layer:
 
     >>> import torch
+    >>> from probemap import HookPoint
     >>> point = HookPoint(torch.nn.Linear(8, 4), takes_input=False, d=4)
     >>> point.state((torch.zeros(1, 8),), torch.ones(1, 4)).tolist()
     [[1.0, 1.0, 1.0, 1.0]]
@@ -62,6 +63,7 @@ class Site:
     --------
     The queries of a Llama block, for `probemap.capture(..., site=QUERIES)`:
 
+    >>> from probemap import HookPoint, Site
     >>> def queries(block, d):
     ...     module = block.self_attn.q_proj
     ...     return HookPoint(module, takes_input=False, d=module.out_features)

@@ -73,6 +73,7 @@ class Endpoint:
 
     Examples
     --------
+    >>> from probemap import Endpoint
     >>> Endpoint("http://127.0.0.1:8000/v1", in_flight=4)
     Endpoint(url='http://127.0.0.1:8000/v1', served='', in_flight=4)
     """

@@ -51,6 +51,7 @@ class Model:
     `load_model` loads one.  A model that is in memory already needs a label and a revision of your own:
 
     >>> from types import SimpleNamespace
+    >>> from probemap import Model
     >>> network = SimpleNamespace(device="cpu", dtype="torch.float32", config=SimpleNamespace())
     >>> Model("my-model", "2026-11-26", network, tokenizer=None).dtype
     'float32'
