@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a te
     from probemap.positions import Position as Position
     from probemap.positions import parse_positions as parse_positions
     from probemap.positions import resolve as resolve
+    from probemap.probing.baselines import Baseline as Baseline
+    from probemap.probing.baselines import compute_baselines as compute_baselines
     from probemap.probing.difference import difference as difference
     from probemap.probing.logistic.solver import fit_logistic as fit_logistic
     from probemap.records import Answer as Answer
@@ -92,6 +94,8 @@ _MODULE_OF = {
     "ProbeMap": "maps.probe_map",
     "fit_map": "maps.fit",
     "fit_logistic": "probing.logistic.solver",
+    "Baseline": "probing.baselines",
+    "compute_baselines": "probing.baselines",
     "with_baselines": "maps.gain",
     "MapDisplay": "views.heatmap",
     "difference": "probing.difference",

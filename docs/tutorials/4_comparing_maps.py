@@ -39,9 +39,9 @@ probemap.plot_difference(mlp, residual)
 # %% [markdown]
 # Pale cells have an interval that contains 0. With 60 answers, most differences are within the noise.
 #
-# `difference` refuses maps of different answers, because it could not pair them. Maps of other models or other
-# questions can be drawn side by side with `plot_maps`, but the answers that they rest on differ, and so may their
-# difficulty.
+# `ProbeMap.difference` accepts only maps of the same answers with the same labels. For maps of other models or other
+# questions, `probemap.difference` evaluates each map on its own answers; its intervals are wider, and the answers may
+# differ in difficulty.
 #
 # ## Two cells of one map
 #
@@ -68,9 +68,9 @@ probemap.plot_curves(residual.only(["last_q", "exact_answer_last"]))
 # baseline of its column, on the same answers.
 
 # %%
-from probemap.probing.baselines import baselines
-
-with_gain = probemap.with_baselines(residual, baselines(task, answers, spans), ids)
+judgements = [probemap.Judgement(*row) for row in zip(ids, verdicts, spans, strict=True)]
+baselines = probemap.compute_baselines(task, answers, judgements)
+with_gain = probemap.with_baselines(residual, baselines, ids)
 with_gain.plot(value="gain")
 
 # %%

@@ -33,6 +33,19 @@ class ActivationStore:
     """Captured states of n answers, read one cell or one layer at a time.
 
     NaN in a state means that the answer has no token at that position.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from probemap import ActivationStore
+    >>> from probemap.activations.layout import Layout
+    >>> layout = Layout(n=2, n_layers=1, positions=("last_q", "-1"), d=4, site="resid", dtype="float32", shard_rows=2,
+    ...                 made_from="")
+    >>> store = ActivationStore.create(f"{tempfile.mkdtemp()}/activations", layout)
+    >>> store.write_shard(0, np.ones((2, 1, 2, 4), np.float32))
+    >>> store.read(0, "-1").shape
+    (2, 4)
     """
 
     def __init__(self, storage: StorageBackend, layout: Layout) -> None:

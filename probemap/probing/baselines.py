@@ -46,7 +46,14 @@ _WORD = r"(?u)\b\w+\b"
 
 @dataclass(frozen=True)
 class Baseline:
-    """One number or one text per answer."""
+    """One number or one text per answer.
+
+    Examples
+    --------
+    >>> from probemap import Baseline
+    >>> Baseline("popularity", "page views of the subject of the question", [120.0, None, 3.0]).values
+    array([120.,  nan,   3.])
+    """
 
     name: str
     """A key of `MEANINGS`, or any other name."""
@@ -84,6 +91,18 @@ def compute_baselines(
     ------
     RunError
         The judgements or the values of p(True) do not belong to the answers, or an answer to no question of the task.
+
+    Examples
+    --------
+    >>> from probemap import Answer, Example, Judgement, Task, Verdict, compute_baselines
+    >>> task = Task("sums", (Example("a", "What is 2 + 3?", ("5",)),), "numbers")
+    >>> answer = Answer(
+    ...     id="a", prompt="Q", text="It is 5.", token_ids=(0, 1, 2, 3), n_prompt=1,
+    ...     offsets=((0, 1), (0, 5), (5, 7), (7, 8)), logprobs=(-0.1, -0.2, -0.3), stopped=True,
+    ... )
+    >>> baselines = compute_baselines(task, [answer], [Judgement("a", Verdict(True, "correct"), span=None)])
+    >>> baselines[0].name, len(baselines)
+    ('logprob_mean', 10)
     """
     if [a.id for a in answers] != [j.id for j in judgements]:
         raise RunError("the judgements do not belong to the answers", "give one judgement per answer, in their order")

@@ -43,6 +43,17 @@ class MapDisplay(Display):
     figure : matplotlib.figure.Figure
     axes : tuple of matplotlib.axes.Axes
         One per map.  ``axes[k].images[0]`` holds the drawn array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from probemap import MapDisplay, fit_map
+    >>> states = np.random.default_rng(0).normal(size=(200, 3, 2, 8))
+    >>> display = MapDisplay.from_map(fit_map(states, states[:, 1, 0, 0] > 0, positions=["last_q", "-1"]))
+    >>> display.panels[0].measured.cells["value"].shape
+    (3, 2)
+    >>> display.axes[0].images[0].get_array().shape
+    (3, 2)
     """
 
     def __init__(
@@ -268,10 +279,12 @@ def plot_difference(
     ----------
     minuend, subtrahend : ProbeMap
         The map that is subtracted from, and the map that is subtracted.
-    ax, cmap, size
+    ax
         As for `plot_map`.
     title : str, optional
         Default: whichever of model, task and site differs between the maps.
+    cmap, size
+        As for `plot_map`.
 
     Returns
     -------
