@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap import fit_map
-from probemap.detectors.fit import fit_probe
+from probemap.detectors.head_fit import fit_probe
 from probemap.probing.auc import Floats
 from probemap.records import MapError, RunError
 from probemap.studies.generalisation import (

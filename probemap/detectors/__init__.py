@@ -11,6 +11,7 @@ A module imports only modules listed above it, here and in the packages above.
     files          the file format
     hub            upload to and download from the Hugging Face hub
     detector       Detector: scores answers from their hidden states
+    head_fit       fitting, calibration and evaluation of the heads
     fit            fit_detector: from hidden states and labels to a detector
     compatibility  checks that a detector belongs to a model
     cell_states    the hidden states of answers at the cells of a detector

@@ -100,6 +100,33 @@ class LayerFitter:
             )
 
 
+def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -> CellScores | None:
+    """Fit and evaluate the probes of a single cell; the results are those of the cell in a map.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n, d), float32
+        NaN in all values of a missing position.
+    correct : ndarray of shape (n,), bool
+    plan : ProbePlan
+
+    Returns
+    -------
+    CellScores or None
+        None if there are too few answers, see `score_cells`.
+    """
+    plan = replace(plan, device=resolve_device(plan.device))
+    no_label_sets = np.empty((0, len(correct)), bool)
+
+    def fit(batch: npt.NDArray[np.float32]) -> list[CellScores] | None:
+        return score_cells(batch, correct, plan, no_label_sets)
+
+    # In a thread as in a map: the last digits depend on the number of threads that torch uses.
+    with _cell_threads(plan.device) as (parallel_map, _):
+        (cells,) = parallel_map(fit, [np.ascontiguousarray(states[None])])
+    return None if cells is None else cells[0]
+
+
 def _batches(present: Bools, n_threads: int) -> list[list[int]]:
     """Return the columns in batches that are solved together.
 

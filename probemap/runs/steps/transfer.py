@@ -51,7 +51,7 @@ def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferO
 
 
 def _execute(runs: Sequence[Run], names: Sequence[str], context: Context) -> bool:
-    from probemap.detectors.fit import fit_probe
+    from probemap.detectors.head_fit import fit_probe
     from probemap.studies.generalisation import Pair, generalisation_table
 
     first = runs[0]

@@ -1,0 +1,230 @@
+"""Fitting, calibration and evaluation of the heads of a detector."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+from probemap.activations.source import ActivationSource
+from probemap.detectors.calibration import calibrate, calibration_noise
+from probemap.detectors.head import Cell, Evaluation, Head, Threshold
+from probemap.maps.layers import fit_cell
+from probemap.maps.probe_map import ProbeMap
+from probemap.probing.auc import Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.cell_scores import CellScores
+from probemap.probing.folds import assign_folds, group_numbers
+from probemap.probing.inference import sum_by_group
+from probemap.probing.metrics import calibration_errors
+from probemap.probing.plan import ProbePlan
+from probemap.records import DetectorError, TooFewError
+
+FOLDS = 5
+"""Number of folds of the scores that calibrate a head."""
+MIN_HELD_OUT = 20
+"""Minimum number of correct, and of incorrect, held-out answers for an evaluation."""
+
+_NAN = float("nan")
+_NOT_EVALUATED = Evaluation(
+    n=0,
+    n_correct=0,
+    auc=_NAN,
+    auc_low=_NAN,
+    auc_high=_NAN,
+    brier=_NAN,
+    calibration_error=_NAN,
+    calibration_noise=_NAN,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFitter:
+    """Fits, calibrates and evaluates the heads of one detector, all on the same split of the answers."""
+
+    source: ActivationSource
+    probe_map: ProbeMap
+    labels: Floats
+    """(n,): 1 correct, 0 incorrect, NaN undecided."""
+    held_out: Bools
+    """(n,)."""
+    evaluate: bool
+    """Whether held-out answers were requested.  If so, too few of them are an error."""
+    group: Ints
+    """(n,)."""
+    c_values: tuple[float, ...]
+    false_alarms: tuple[float, ...]
+    seed: int
+
+    def fit(self, cells: Sequence[tuple[int, str]], subset: Bools) -> Head:
+        """Return the head of some cells.
+
+        Parameters
+        ----------
+        cells : sequence of (int, str)
+        subset : ndarray of shape (n,), bool
+            The answers that the head is going to score, if it is a fallback; all False for the primary head.
+        """
+        self._check_cells(cells)
+        states, correct = self.states(cells), self.labels == 1
+        usable = has_all_cells(states) & ~np.isnan(self.labels)
+        training = usable & ~self.held_out
+        out_of_fold = [self._out_of_fold_scores(states[:, k]) for k in range(len(cells))]
+        scores = np.mean([cell_scores for cell_scores, _ in out_of_fold], axis=0)
+        probes = np.stack(
+            [fit_probe(states[training, k], correct[training], c) for k, (_, c) in enumerate(out_of_fold)]
+        )
+        calibration = calibrate(scores[training], correct[training], subset[training])
+        scores = scores + calibration.shift * subset
+        head = Head(
+            cells=tuple(Cell(*cell) for cell in cells),
+            weight=probes[:, :-1],
+            bias=probes[:, -1],
+            calibration=calibration.parameters,
+            calibration_method=calibration.method,
+            evaluation=_NOT_EVALUATED,
+            thresholds=(),
+        )
+        head = replace(head, thresholds=self._thresholds(head, scores[training], correct[training]))
+        if self.evaluate:
+            rows = usable & self.held_out
+            new_scores = head.scores(states[rows]) + calibration.shift * subset[rows]
+            head = _evaluated(head, new_scores, correct[rows], self.group[rows])
+        # The exported head sees answers of the subset only, so that their shift becomes part of the bias.
+        return replace(head, bias=head.bias + calibration.shift)
+
+    def _check_cells(self, cells: Sequence[tuple[int, str]]) -> None:
+        layers, positions = self.probe_map.layers, self.probe_map.positions
+        unknown = [cell for cell in cells if cell[0] not in layers or cell[1] not in positions]
+        if not cells or unknown:
+            raise DetectorError(
+                f"the map has no cell {unknown[0]}" if unknown else "cells is empty",
+                f"layers are {layers[0]} to {layers[-1]}; positions are {', '.join(positions)}",
+            )
+        if any(bool(self.probe_map.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
+            raise DetectorError(
+                f"too few answers have the positions of {cells}", "ask more questions, or use other cells"
+            )
+
+    def _out_of_fold_scores(self, states: npt.NDArray[np.float32]) -> tuple[Floats, float]:
+        """Return the out-of-fold scores of one cell and the C value of its probes.
+
+        Parameters
+        ----------
+        states : ndarray of shape (n, d), float32
+
+        Returns
+        -------
+        tuple of (ndarray of shape (n,), float)
+            NaN for answers that are held out, undecided, or lack the position.
+        """
+        training = ~self.held_out & ~np.isnan(self.labels)
+        correct = self.labels[training] == 1
+        fold = assign_folds(correct, group_numbers(self.group[training], len(correct)), FOLDS, self.seed)
+
+        def fit(c_values: tuple[float, ...]) -> CellScores:
+            plan = ProbePlan(fold=fold, c_values=c_values, nested=len(c_values) > 1, device="auto")
+            cell = fit_cell(states[training], correct, plan)
+            if cell is None:
+                raise TooFewError(
+                    "too few answers have the position of the cell to fit its probes in folds",
+                    "ask more questions, or use other cells",
+                )
+            return cell
+
+        c = self.c_values[0] if len(self.c_values) == 1 else float(np.median(fit(self.c_values).c))
+        scores = np.full(len(training), np.nan)
+        # All folds use the C value of the final probe, so that its scores have the scale of those that calibrate it.
+        scores[training] = fit((c,)).scores
+        return scores, c
+
+    def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
+        """Return the quantiles of the out-of-fold scores of correct answers as thresholds, not evaluated yet."""
+        quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
+        probabilities = head.probabilities(np.array(quantiles)).tolist()
+        return tuple(
+            Threshold(
+                false_alarms=rate,
+                score=score,
+                p_correct=p,
+                flagged_correct=_NAN,
+                flagged_incorrect=_NAN,
+                precision=_NAN,
+            )
+            for rate, score, p in zip(self.false_alarms, quantiles, probabilities, strict=True)
+        )
+
+    def states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
+        """Return the states of some cells, ndarray of shape (n, n_cells, d); NaN where an answer lacks the position."""
+        columns = [(layer, self.source.positions.index(position)) for layer, position in cells]
+        return np.stack([self.source.read(layer)[:, column] for layer, column in columns], axis=1)
+
+
+def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
+    """Return the head with its evaluation, and with thresholds that are evaluated.
+
+    Parameters
+    ----------
+    scores, correct, group : ndarray of shape (n_held_out,)
+    """
+    n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
+    if min(n_correct, n_incorrect) < MIN_HELD_OUT:
+        raise DetectorError(
+            f"{n_correct} correct and {n_incorrect} incorrect answers are held out, expected at least {MIN_HELD_OUT} "
+            "of each",
+            "ask more questions, or hold out a larger share",
+        )
+    p = head.probabilities(scores)
+    estimate = aucs(scores[:, None], correct)
+    auc, variance = float(estimate.value[0]), float((sum_by_group(estimate.influence, group) ** 2).sum())
+    low, high = auc_interval(auc, variance, n_correct, n_incorrect)
+    evaluation = Evaluation(
+        n=len(correct),
+        n_correct=n_correct,
+        auc=auc,
+        auc_low=low,
+        auc_high=high,
+        brier=float(((p - correct) ** 2).mean()),
+        calibration_error=float(calibration_errors(p[:, None], correct)[0]),
+        calibration_noise=calibration_noise(p),
+    )
+    thresholds = []
+    for threshold in head.thresholds:
+        flagged = scores < threshold.score
+        thresholds.append(
+            replace(
+                threshold,
+                flagged_correct=float(flagged[correct].mean()),
+                flagged_incorrect=float(flagged[~correct].mean()),
+                precision=float((~correct)[flagged].mean()) if flagged.any() else _NAN,
+            )
+        )
+    return replace(head, evaluation=evaluation, thresholds=tuple(thresholds))
+
+
+def has_all_cells(states: npt.NDArray[np.float32]) -> Bools:
+    """Return which answers have the positions of all cells, (n,), from states of shape (n, n_cells, d)."""
+    return np.asarray(~np.isnan(states[:, :, 0]).any(axis=1))
+
+
+def fit_probe(states: npt.NDArray[np.float32], correct: Bools, c: float) -> Floats:
+    """Fit a logistic regression to standardised states, and fold the standardisation into its weights.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n, d), float32
+    correct : ndarray of shape (n,), bool
+    c : float
+        The inverse strength of the L2 penalty.
+
+    Returns
+    -------
+    ndarray of shape (d + 1,), float64
+        The weights, then the bias; for unscaled states.
+    """
+    x = states.astype(np.float64)
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    divisor = np.where(scale > 0, scale, np.inf)  # a constant feature gets the weight 0
+    probe = LogisticRegression(C=c, tol=1e-8, max_iter=10_000).fit((x - mean) / divisor, correct)
+    weight = probe.coef_[0] / divisor
+    return np.append(weight, probe.intercept_[0] - weight @ mean)
