@@ -24,8 +24,13 @@ import probemap
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Pages of the site that are not in `docs`: file in the repository -> page."""
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "CITATION.cff": "CITATION.cff",
+}
+"""Files of the site that are not in `docs`: file in the repository -> file of the site."""
 
 PAGES |= {f"benchmarks/results/{p.name}": f"measurements/{p.name}" for p in sorted(RESULTS.iterdir())}
 _LINK = re.compile(r"(\]\(|src=\"|href=\")(?![a-z]+:|#)([^)\s\"#]+)")
@@ -52,6 +57,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def link(match: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
+        if target == "benchmarks/results":
+            target = "measurements/index.md"
         target = PAGES.get(target, target.removeprefix("docs/"))
         if target.startswith("tutorials/"):
             target = re.sub(r"\.py$", ".md", target)

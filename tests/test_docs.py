@@ -236,7 +236,7 @@ def test_cli_reference_lists_every_verb() -> None:
 def test_reading_names_existing_methods_and_options() -> None:
     assert "`exact_answer_words`" in READING
     assert "exact_answer_words" in MEANINGS
-    assert f"fewer than {MIN_PER_CLASS} right or {MIN_PER_CLASS} wrong" in READING
+    assert f"fewer than {MIN_PER_CLASS} correct or {MIN_PER_CLASS} incorrect" in READING
     for name in ("nested_best", "confidence_set", "compare", "difference"):
         assert f"`{name}`" in READING
         assert hasattr(ProbeMap, name)
@@ -249,10 +249,10 @@ def test_reading_text_repeats_its_table() -> None:
     table = re.findall(r"^\| ([^|-]+?) \| ([^|]+?) \| ([^|]+?) \|$", READING, re.MULTILINE)
     cells = {row: (real, noise) for row, real, noise in table}
     text = re.sub(r"^\|.*\n", "", READING, flags=re.MULTILINE)
-    for row in ("cells better than chance, by the band", "best cell, chosen inside, judged outside"):
+    for row in ("cells better than chance, by the band", "best cell by nested CV"):
         assert all(value.split(" (")[0] in text for value in cells[row])
     assert cells["cells not distinguishable from the best"][0] in text
-    assert cells["cells whose own interval lies above 0.5"][1] in text
+    assert cells["cells whose own interval is above 0.5"][1] in text
     assert cells["the highest cell's own 95 % interval"][1] in text
     assert cells["lowest, mean, highest cell"][1].split(", ")[0] in text
 
