@@ -221,8 +221,8 @@ def test_plot_maps_long_names_and_counts_stay_inside_and_do_not_overlap(n_maps: 
         for count, name in zip(counts, names, strict=True):
             assert count.y0 > name.y1, "the count is above the name"
     for boxes in (titles, counts):
-        for left, right in pairwise(boxes):
-            assert left.x1 < right.x0
+        for box, next_box in pairwise(boxes):
+            assert box.x1 < next_box.x0
 
 
 def test_plot_difference_title_with_long_names_stays_inside() -> None:

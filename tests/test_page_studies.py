@@ -144,16 +144,16 @@ def test_draw_matrix_shows_the_numbers() -> None:
     assert matrix is not None
     assert (matrix.names, matrix.auc[0, 0].tolist()) == (("cities", "sums"), [0.85, 0.2])
     figure = draw_matrix(matrix)
-    left, right = figure.axes[0], figure.axes[1]
-    assert left.images[0].get_array().tolist() == [[0.85, 0.8], [None, 0.7]]  # type: ignore[union-attr]
-    assert left.images[0].get_clim() == (0.5, 1.0)
-    assert right.images[0].get_clim() == pytest.approx((-0.4, 0.4))
-    assert [t.get_text() for t in left.texts] == ["0.85\n[0.75, 0.95]", "0.80\n[0.70, 0.90]", "0.70\n[0.60, 0.80]"]
-    assert [t.get_text() for t in right.texts][1] == "-0.40\n[-0.50, -0.30]"
-    assert [label.get_text() for label in left.get_xticklabels()] == ["cities", "sums"]
-    assert (left.get_xlabel(), left.get_ylabel()) == ("tested on", "trained on")
+    auc_panel, gain_panel = figure.axes[0], figure.axes[1]
+    assert auc_panel.images[0].get_array().tolist() == [[0.85, 0.8], [None, 0.7]]  # type: ignore[union-attr]
+    assert auc_panel.images[0].get_clim() == (0.5, 1.0)
+    assert gain_panel.images[0].get_clim() == pytest.approx((-0.4, 0.4))
+    assert [t.get_text() for t in auc_panel.texts] == ["0.85\n[0.75, 0.95]", "0.80\n[0.70, 0.90]", "0.70\n[0.60, 0.80]"]
+    assert [t.get_text() for t in gain_panel.texts][1] == "-0.40\n[-0.50, -0.30]"
+    assert [label.get_text() for label in auc_panel.get_xticklabels()] == ["cities", "sums"]
+    assert (auc_panel.get_xlabel(), auc_panel.get_ylabel()) == ("tested on", "trained on")
     # A gain whose interval contains 0 is pale.
-    alpha = right.images[0].get_alpha()
+    alpha = gain_panel.images[0].get_alpha()
     assert alpha is not None and alpha[1, 1] == 0.35 and alpha[0, 1] == 1.0  # type: ignore[index]
 
 

@@ -279,8 +279,8 @@ def _in_training(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str
     train_contexts = [contexts.get(question, set()) for question, _ in test]
     return np.array(
         [
-            bool(seen) and (not context or bool(seen & {context, ""}))
-            for seen, (_, context) in zip(train_contexts, test, strict=True)
+            bool(in_training) and (not context or bool(in_training & {context, ""}))
+            for in_training, (_, context) in zip(train_contexts, test, strict=True)
         ],
         bool,
     )

@@ -135,15 +135,16 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
         influence=sum_by_group(np.concatenate([auc.influence for auc in aucs.values()], axis=1), group),
     )
     first, last = rank_ranges(result.value, result.influence, int(data.attrs["seed"]))
+    variance = (result.influence**2).sum(axis=0)
     ranking = []
     for rank, i in enumerate(result.order, start=1):
-        value, variance = float(result.value[i]), float((result.influence[:, i] ** 2).sum())
+        value = float(result.value[i])
         ranking.append(
             Ranked(
                 name=result.names[i],
                 meaning=meanings[result.names[i]],
                 n=int(rows.sum()),
-                auc=Interval(value, *auc_interval(value, variance, n_correct, n_incorrect)),
+                auc=Interval(value, *auc_interval(value, float(variance[i]), n_correct, n_incorrect)),
                 rank=rank,
                 rank_from=int(first[i]),
                 rank_to=int(last[i]),
@@ -238,13 +239,12 @@ def _sentences(ranking: Sequence[Ranked], result: _Evaluated) -> list[str]:
     untrained = [i for i in result.order if result.names[i] not in PROBES]
     if not probes or not untrained:
         return sentences
-    probe, other = probes[0], untrained[0]
-    gap = estimate_difference(
-        float(result.value[probe] - result.value[other]), result.influence[:, probe] - result.influence[:, other]
-    )
+    probe, reference = probes[0], untrained[0]
+    influence = result.influence[:, probe] - result.influence[:, reference]
+    gap = estimate_difference(float(result.value[probe] - result.value[reference]), influence)
     comparison = "is better than" if gap.low > 0 else "is worse than" if gap.high < 0 else "is not distinguishable from"
     sentences.append(
         f"The best probe ({result.names[probe]}) {comparison} the best predictor without a probe "
-        f"({result.names[other]}): {Interval(gap.value, gap.low, gap.high).signed_text}."
+        f"({result.names[reference]}): {Interval(gap.value, gap.low, gap.high).signed_text}."
     )
     return sentences

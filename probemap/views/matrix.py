@@ -36,13 +36,13 @@ def draw_matrix(matrix: PairMatrix) -> Figure:
     with rc_context(style("column")):
         label_width = 0.055 * max(map(len, map(_label, matrix.names)))
         figure = new_figure(2 * side + 2.9 + label_width, side + 1.1 + label_width)
-        left, right = figure.subplots(1, 2)
-        _draw_panel(left, matrix.names, matrix.folded, label="max(AUC, 1 − AUC)", limits=(0.5, 1.0), cmap="Blues")
+        auc_panel, gain_panel = figure.subplots(1, 2)
+        _draw_panel(auc_panel, matrix.names, matrix.folded, label="max(AUC, 1 − AUC)", limits=(0.5, 1.0), cmap="Blues")
         gains = matrix.gain[0]
         limit = max(0.05, float(np.nanmax(np.abs(gains)))) if not np.isnan(gains).all() else 0.05
         label = "AUC minus AUC of the best log-probability"
-        _draw_panel(right, matrix.names, matrix.gain, label=label, limits=(-limit, limit), cmap="PuOr")
-        right.set_ylabel("")
+        _draw_panel(gain_panel, matrix.names, matrix.gain, label=label, limits=(-limit, limit), cmap="PuOr")
+        gain_panel.set_ylabel("")
         return figure
 
 

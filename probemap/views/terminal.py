@@ -41,10 +41,10 @@ def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
     judgements : sequence of Judgement
         Judgements on all answers of the run, also on those that are not in the map.
     """
-    parts = [_counts(probe_map, judgements), map_text(probe_map), _best(probe_map)]
+    sections = [_counts(probe_map, judgements), map_text(probe_map), _best(probe_map)]
     if "gain" in probe_map.data:
-        parts.append(_baselines(probe_map))
-    return Text("\n\n").join(parts)
+        sections.append(_baselines(probe_map))
+    return Text("\n\n").join(sections)
 
 
 def map_text(probe_map: CellMap) -> Text:

@@ -321,7 +321,9 @@ def _small_columns(probe_map: CellMap) -> list[Observation]:
     positions = np.array(probe_map.positions)
     if few.any():
         counts = list(zip(n_correct[few].tolist(), (n - n_correct)[few].tolist(), strict=True))
-        by_count = {c: [p for p, other in zip(positions[few], counts, strict=True) if c == other] for c in counts}
+        by_count: dict[tuple[int, int], list[str]] = {}
+        for position, count in zip(positions[few], counts, strict=True):
+            by_count.setdefault(count, []).append(position)
         columns = ", ".join(
             f"{_names(names)} ({correct} correct, {incorrect} incorrect)"
             for (correct, incorrect), names in by_count.items()
