@@ -251,7 +251,7 @@ def test_provenance_of_activations_and_user_defined_locator_and_position(mapped:
         return answer.n_prompt + 1
 
     spans = locate(task, answers, locator=locator)
-    positions: dict[str, Any] = {"word": lambda answer, span: span.stop - 1 if span else None, "second": second_token}
+    positions: dict[str, Any] = {"word": "exact_answer_last", "second": second_token}
     activations = capture(chat_model, answers, spans, positions=positions, site="attn_out")
     provenance = Provenance.of(activations, task, locator=locator)
     assert (provenance.site, provenance.locator, provenance.model) == ("attn_out", "custom", "tiny-chat")

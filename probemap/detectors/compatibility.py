@@ -17,7 +17,7 @@ def check_compatible(
     model: Model,
     *,
     site: Site | None = None,
-    positions: Mapping[str, Position | Rule] | None = None,
+    positions: Mapping[str, str | Position | Rule] | None = None,
     has_locator: bool = False,
 ) -> None:
     """Raise an error if the detector cannot score texts with this model.

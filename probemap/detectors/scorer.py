@@ -86,7 +86,7 @@ class Scorer:
     false_alarms: float | None = None
     batch_size: int = 32
     locator: Locator | None = None
-    positions: Mapping[str, Position | Rule] | None = None
+    positions: Mapping[str, str | Position | Rule] | None = None
     site: Site | None = None
 
     def __post_init__(self) -> None:
