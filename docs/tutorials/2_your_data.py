@@ -17,8 +17,8 @@ import probemap
 
 rows = [
     {"id": f"{a}+{b}", "question": f"What is {a} + {b}?", "answers": [str(a + b)]}
-    for a in range(12, 98, 9)
-    for b in range(7, 70, 11)
+    for a in range(2, 22, 2)
+    for b in range(3, 15, 2)
 ]
 Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -47,7 +47,7 @@ task.examples[0]
 # %%
 from dataclasses import replace
 
-task = replace(task, prompt="{question} Answer with the number only.", max_new_tokens=12)
+task = replace(task, prompt="{question} Answer with the number only.", max_new_tokens=16)
 model = probemap.load_model("smollm2-135m")
 answers = probemap.ask(model, task)
 print(answers[0].prompt)
@@ -65,21 +65,27 @@ import re
 from probemap import Example, Verdict
 
 
+def last_number(text: str) -> re.Match[str] | None:
+    """The last number in the first line."""
+    numbers = list(re.finditer(r"\d+", text.split("\n")[0]))
+    return numbers[-1] if numbers else None
+
+
 def close_enough(example: Example, text: str) -> Verdict:
     """Accept answers that are off by at most one."""
-    number = re.search(r"\d+", text)
+    number = last_number(text)
     if number is None:
         return Verdict(None, "no number")
-    return Verdict(abs(int(number[0]) - int(example.answers[0])) <= 1, f"the first number is {number[0]}")
+    return Verdict(abs(int(number[0]) - int(example.answers[0])) <= 1, f"the last number is {number[0]}")
 
 
-def first_number(question: str, text: str) -> tuple[int, int] | None:
-    number = re.search(r"\d+", text)
+def locate_last_number(question: str, text: str) -> tuple[int, int] | None:
+    number = last_number(text)
     return number.span() if number else None
 
 
 verdicts = probemap.grade(task, answers, grader=close_enough)
-spans = probemap.locate(task, answers, locator=first_number)
+spans = probemap.locate(task, answers, locator=locate_last_number)
 print({correct: sum(v.correct is correct for v in verdicts) for correct in (True, False, None)})
 print(verdicts[0], spans[0])
 
