@@ -24,13 +24,11 @@ MANY_ARGUMENTS = {"maps.fit.fit_map", "detectors.fit.fit_detector"}
 ENVIRONMENT = {"cli.main", "workers"}
 """Modules that set environment variables: of their own process, or of a worker process."""
 
-# Not met yet; to be lowered, never raised.
-IMPORTS_UPWARD: set[tuple[str, str]] = set()
-MAX_MODULES_IN_CYCLES = 0
-MAX_DEMONSTRATIVE = 7.2  # % of bindings
-MAX_POSITIONAL_CALLS = 91
-MANY_ARGUMENTS |= {"studies.errors.study"}
-MANY_ARGUMENTS |= {"runs.pipeline.run_all"}
+MAX_POSITIONAL_CALLS = 15
+"""Calls with six or more positional arguments, in the whole package."""
+
+MAX_DEMONSTRATIVE = 2.0
+"""Percentage of bindings."""
 
 
 def module_order() -> list[str]:
@@ -69,7 +67,7 @@ def test_module_order_lists_every_module_once() -> None:
 
 
 def test_every_module_imports_only_modules_above_it() -> None:
-    assert upward_imports(GRAPH, ORDER) <= IMPORTS_UPWARD
+    assert upward_imports(GRAPH, ORDER) == set()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ def test_imports_for_type_checkers_are_no_upward_imports() -> None:
 
 
 def test_imports_have_no_cycles() -> None:
-    assert sum(len(group) for group in structure.cycles(GRAPH)) <= MAX_MODULES_IN_CYCLES
+    assert structure.cycles(GRAPH) == []
 
 
 def test_cycles_of_lazy_imports_are_detected() -> None:
@@ -210,7 +208,7 @@ def test_long_argument_lists_are_detected() -> None:
 
 
 def test_calls_pass_at_most_five_arguments_by_position() -> None:
-    assert len(structure.positional_calls(MODULES.values())) <= MAX_POSITIONAL_CALLS
+    assert len(structure.positional_calls(MODULES.values())) < MAX_POSITIONAL_CALLS
 
 
 def test_positional_calls_are_detected() -> None:
