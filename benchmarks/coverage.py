@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.designs import Designs
+from probemap.probing.logistic.designs import DesignMatrices
 
 LAYERS, POSITIONS, WIDTH, FOLDS = 5, 4, 12, 5
 RELATIVE_SHIFTS = np.linspace(0.0, 1.0, LAYERS * POSITIONS)
@@ -50,7 +50,7 @@ def true_aucs(states: npt.NDArray[np.float32], probe_map: ProbeMap, delta: Float
     truth = np.empty((FOLDS, LAYERS, POSITIONS))
     for layer in range(LAYERS):
         x = np.ascontiguousarray(states[:, layer].swapaxes(0, 1))
-        fits = Designs(x, training, "cpu").fit(correct[None], 0 * sets, sets, np.ones((POSITIONS, FOLDS)))
+        fits = DesignMatrices(x, training, "cpu").fit(correct[None], 0 * sets, sets, np.ones((POSITIONS, FOLDS)))
         for column in range(POSITIONS):
             # The weights follow from the scores, which are linear in the states.
             with_intercept = np.c_[x[column], np.ones(len(correct))]

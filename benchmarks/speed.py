@@ -39,8 +39,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from probemap.maps.fit import fit_map
 from probemap.probing.c_values import AUTO_C_VALUES
-from probemap.probing.designs import Designs
 from probemap.probing.folds import assign_folds
+from probemap.probing.logistic.designs import DesignMatrices
 from probemap.probing.logistic.space import Space
 from probemap.probing.permutation import permuted_labels
 
@@ -121,7 +121,7 @@ def probemap_scores(problem: Problem, cells: Sequence[Cell], label_sets: Bools) 
     shape = (len(label_sets), FOLDS, len(problem.c_values))
     label_set, fold, c = (index.ravel() for index in np.indices(shape))
     c_values = np.tile(np.array(problem.c_values)[c], (len(cells), 1))
-    fits = Designs(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
+    fits = DesignMatrices(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
     scores = fits.scores.numpy().reshape(len(cells), *shape, len(problem.fold))
     return np.asarray(scores[:, :, problem.fold, :, np.arange(len(problem.fold))].transpose(1, 2, 3, 0))
 

@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap.probing.cell_scores import CellScores, score_cells
-from probemap.probing.designs import Designs
 from probemap.probing.logistic import newton, solver
+from probemap.probing.logistic.designs import DesignMatrices
 from probemap.probing.logistic.solver import fit_logistic
 from probemap.probing.plan import ProbePlan
 
@@ -117,7 +117,7 @@ def test_two_hundred_random_problems_agree_with_newton_s_method() -> None:
 def test_strengths_labels_and_folds_solved_together_are_those_solved_alone() -> None:
     states, correct, fold = problem(150, 60)
     training = np.stack([fold != k for k in range(5)])
-    design = Designs(states[None], training, "cpu")
+    design = DesignMatrices(states[None], training, "cpu")
     labels = np.stack([correct, ~correct, np.random.default_rng(1).permutation(correct)])
     label, sets = np.repeat(np.arange(3), 10), np.tile(np.repeat(np.arange(5), 2), 3)
     strength = np.tile([0.01, 1.0], 15)
@@ -169,7 +169,7 @@ def test_left_out_rows_do_not_touch_the_fit() -> None:
     assert np.corrcoef(one[fold == 0], two[fold == 0])[0, 1] < 0.99, "their own scores change"
     kept = []
     for some in (states, changed):
-        design = Designs(some[None], (fold != 0)[None], "cpu")
+        design = DesignMatrices(some[None], (fold != 0)[None], "cpu")
         kept.append(
             design.fit(correct[None], np.zeros(1, int), np.zeros(1, int), [[1.0]]).scores.numpy()[0, 0, fold != 0]
         )

@@ -9,12 +9,11 @@ A module imports only modules listed above it, here and in the packages above.
     inference        joint inference from influences: intervals, bands, comparisons, the confidence set of the best
     inputs           labels, groups, masks and names as users pass them, as arrays
     folds            cross-validation folds
-    permutation      permuted labels for the permutation null
     c_values         C values, the inverse strengths of the L2 penalty
     activation_norm  norms of the hidden states
     plan             training sets and C values of a cell's probes
+    permutation      the permutation null: AUCs of permuted labels
     variance         variance inflation of cross-validated AUCs
-    designs          standardised states of a few cells, and the logistic regressions on them
     cell_scores      out-of-fold scores of the probes of a few cells
     baselines        baselines without hidden states: log-probability, length, words
     cells            AUCs of all cells from their scores

@@ -15,7 +15,8 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from probemap.probing.auc import Bools, Floats, Ints, auc_values
-from probemap.probing.designs import Designs
+from probemap.probing.logistic.designs import DesignMatrices
+from probemap.probing.permutation import permutation_aucs
 from probemap.probing.plan import ProbePlan
 from probemap.probing.variance import variance_inflation
 
@@ -75,7 +76,7 @@ def score_cells(
         return [
             _cell_scores(values[:, None], ok, plan, present, labels, permutation_auc=no_aucs) for values, ok in fits
         ]
-    designs = Designs(x, training, plan.device)
+    designs = DesignMatrices(x, training, plan.device)
     n_sets, n_c = len(excluded), len(plan.c_values)
     training_set, c = np.repeat(np.arange(n_sets), n_c), np.tile(plan.c_values, n_sets)
     solution = designs.fit(labels[None, :], np.zeros_like(training_set), training_set, np.tile(c, (len(x), 1)))
@@ -87,8 +88,8 @@ def score_cells(
         for values, ok in zip(scores, converged, strict=True)
     ]
     median_c = np.array([np.median(cell.c) for cell in cells])
-    permutation_aucs = designs.permutation_aucs(label_sets[:, present], plan, fold, median_c)
-    return [replace(cell, permutation_auc=aucs) for cell, aucs in zip(cells, permutation_aucs, strict=True)]
+    null_aucs = permutation_aucs(designs, label_sets[:, present], plan, fold=fold, c=median_c)
+    return [replace(cell, permutation_auc=aucs) for cell, aucs in zip(cells, null_aucs, strict=True)]
 
 
 def _cell_scores(

@@ -1,8 +1,10 @@
-"""Permuted labels for the null distribution of the maximum AUC of a map."""
+"""The permutation null: AUCs of probes fitted and evaluated on permuted labels."""
 
 import numpy as np
 
-from probemap.probing.auc import Bools, Ints
+from probemap.probing.auc import Bools, Floats, Ints, auc_values
+from probemap.probing.logistic.designs import DesignMatrices
+from probemap.probing.plan import ProbePlan
 
 
 def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
@@ -32,3 +34,39 @@ def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
             blocks = order[starts[sizes == size][:, None] + np.arange(size)]
             permuted[blocks] = labels[blocks[draw.permutation(len(blocks))]]
     return label_sets
+
+
+def permutation_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan, *, fold: Ints, c: Floats) -> Floats:
+    """Return the AUC of each permuted label set, evaluated like the labels themselves.
+
+    Parameters
+    ----------
+    designs : DesignMatrices
+        With the training sets of `plan`.
+    label_sets : ndarray of shape (n_label_sets, n), bool
+    plan : ProbePlan
+    fold : ndarray of shape (n,), int
+    c : ndarray of shape (n_cells,), float64
+        C value of each cell.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_label_sets), float64
+        NaN for a label set that lacks a class in some training set: it is not a draw of the null distribution.
+    """
+    outer_folds = plan.outer_folds
+    n_folds = len(outer_folds)
+    training = designs.training[:n_folds].cpu().numpy()
+    valid = np.array([bool(((training & y).any(1) & (training & ~y).any(1)).all()) for y in label_sets], bool)
+    aucs = np.full((len(designs.x), len(label_sets)), np.nan)
+    if not valid.any():
+        return aucs
+    labels = label_sets[valid]
+    label_set, training_set = np.divmod(np.arange(len(labels) * n_folds), n_folds)
+    fits = designs.fit(labels, label_set, training_set, np.repeat(c[:, None], len(label_set), axis=1))
+    scores = fits.scores.cpu().numpy().reshape(len(designs.x), len(labels), n_folds, -1)
+    evaluated = np.isin(fold, outer_folds)
+    row = np.searchsorted(outer_folds, fold[evaluated])
+    for cell, out_of_fold in zip(aucs, scores[:, :, row, np.flatnonzero(evaluated)], strict=True):
+        cell[valid] = auc_values(out_of_fold.T, labels[:, evaluated].T, fold[evaluated])
+    return aucs

@@ -1,38 +1,32 @@
-"""Many L2-regularised logistic regressions on a few design matrices, solved together with matrix products.
-
-Problem k minimises, over coefficients w and a free intercept b,
-
-    J = c_k Σ_i t_ik [log(1 + exp f_i) - y_ik f_i] + ½ Σ_j (s_kj w_j)²,      f = X w + b,
-
-where t_ik is 1 for a training row and 0 for one that is left out or missing, and s_k scales the penalty of each
-feature: with s_k the standard deviations over the training rows this is logistic regression on standardised features,
-as ``StandardScaler`` and ``LogisticRegression(C=c_k)`` would fit it, without a copy of X per problem.
-
-All problems, of several design matrices, descend together by nonlinear conjugate gradients (Polak & Ribière 1969,
-restarted where they ascend): a step costs a few matrix products.  What makes the steps few is the preconditioner:
-problems of the same strength c differ in folds and labels, but share, nearly, one Hessian.  So one Cholesky factor per
-cell and strength, of the Hessian at their mean weights, serves them all.  The unknowns are the coefficients, or, with
-fewer rows than features, one number per row; `space` has both.  Problems that have arrived leave the batch; the few
-that have not after `MAX_STEPS` go to `newton`.
-"""
+"""The descent on many logistic regressions together; the package docstring describes the problems and the algorithm."""
 
 from dataclasses import dataclass
 
 import torch
 
+from probemap.probing.logistic.feature_space import FeatureSpace
 from probemap.probing.logistic.newton import solve_by_newton
-from probemap.probing.logistic.space import FeatureSpace, Problems, RowSpace, Space
+from probemap.probing.logistic.problems import Problems
+from probemap.probing.logistic.row_space import RowSpace
+from probemap.probing.logistic.space import Factor, Space
 
 TOLERANCE = 1e-3
-"""A problem has arrived when its last step, and the Newton step that the preconditioner foretells, move no row's
-score by more than this (relative to scores above 1)."""
+"""A problem has converged when its last step, and the Newton step that the preconditioner predicts, change no row's
+score by more than this, relative to scores above 1."""
 
 MAX_STEPS = 200
-_REFRESH = (5, 17, 49, 97, 145)
-_EXACT_FROM = 49  # most have arrived by then
-_ALIKE = 4.0  # up to this ratio of penalties problems share a preconditioner
-_BRIEF = 40  # steps; who takes longer goes slowly, and has as much farther to go behind a step of the same length
-_REFRESH_ABOVE = 0.03  # a problem that moves less than this is nearly there with the factor that it has
+"""Problems that have not converged after this many steps are solved by Newton's method."""
+
+_FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which preconditioners are computed again
+_EXACT_FROM = 49  # step from which scores are exact: most problems have converged by then
+_MAX_RIDGE_RATIO = 4.0  # up to this ratio of penalties problems share a preconditioner
+_FAST_STEPS = (
+    40  # a problem that takes more steps moves slowly, and is farther from its end after steps of equal length
+)
+_FACTOR_ABOVE = 0.03  # a problem whose scores change by less keeps its preconditioner
+_LINE_SEARCH_STEPS = 9
+_SLOPE_REDUCTION = 0.25  # the line search ends when the slope is this fraction of the first slope
+_NEWTON_BYTES = 2e8  # limit of the copies of X and of the kernels in one call of Newton's method
 
 
 @dataclass(frozen=True)
@@ -40,37 +34,60 @@ class Fits:
     """Solutions of m problems."""
 
     scores: torch.Tensor
-    """(m, n), dtype of x: f of every row, left-out rows included."""
+    """Tensor of shape (m, n), with the dtype of x: score f of every row, including rows that are not training rows.
+    With several cells, of shape (n_cells, m, n)."""
     converged: torch.Tensor
-    """(m,) bool."""
+    """Tensor of shape (m,), bool.  With several cells, of shape (n_cells, m)."""
 
 
 def fit_logistic(
     x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, scale: torch.Tensor, c: torch.Tensor
 ) -> Fits:
-    """Solve m problems in each of a few cells: m = folds × strengths × label sets, or whatever is asked.
+    """Solve m logistic regressions in each of a few cells.
+
+    The m problems are usually all combinations of training sets, C values and label sets.  Cells are independent of
+    each other; they are solved together because fewer, larger operations are faster.
 
     Parameters
     ----------
-    x: (cells, n, d) float32 or float64, each centred and of order one (the intercept is not penalised, but rounding is
-        relative); the device of x is where all is computed.  Cells do not touch each other: they are solved in company
-        because that takes fewer, larger operations.
-    targets: (m, n) bool, y.
-    training: (m, n) bool, t; at least one row of each class per problem.
-    scale: (cells, m, d), s; 0 drops a feature (a constant has no spread).
-    c: (cells, m), inverse strength of the penalty.
+    x : Tensor of shape (n_cells, n, d), float32 or float64
+        Design matrices, centred and of order one: the intercept is not penalised, but rounding is relative.
+        Everything is computed on the device of x.
+    targets : Tensor of shape (m, n), bool
+        Labels y.
+    training : Tensor of shape (m, n), bool
+        Training rows t, with at least one row of each class per problem.
+    scale : Tensor of shape (n_cells, m, d)
+        Scale s of the penalty of each feature; 0 drops the feature, which a constant feature needs.
+    c : Tensor of shape (n_cells, m)
+        Inverse strength of the penalty.
 
-    Against scikit-learn run to convergence, scores agree to about `TOLERANCE` relative to the largest.
+    Returns
+    -------
+    Fits
+        Scores of shape (n_cells, m, n).  They agree with those of scikit-learn, run to convergence, to about
+        `TOLERANCE` relative to the largest score.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from probemap import fit_logistic
+    >>> x = torch.tensor([[[-1.0], [1.0], [2.0]]])
+    >>> targets = torch.tensor([[False, True, True]])
+    >>> training = torch.tensor([[True, True, False]])
+    >>> fits = fit_logistic(x, targets, training, scale=torch.ones(1, 1, 1), c=torch.tensor([[3.0]]))
+    >>> [round(score, 1) for score in fits.scores[0, 0].tolist()]
+    [-1.3, 1.3, 2.6]
     """
-    cells, m = c.shape
+    n_cells, m = c.shape
     ridge = scale.to(x.dtype) ** 2
     weight = training.to(x.dtype)
-    strengths, strength = torch.unique(c, return_inverse=True)
-    cell = torch.arange(cells, device=x.device).repeat_interleave(m)
-    alike = torch.stack([_alike(each) for each in ridge]).flatten()
-    design = torch.unique(cell * m + alike, return_inverse=True)[1]
-    # Sorted, so that problems with one factor, and those with one design, stand together.
-    group, order = torch.sort(design * len(strengths) + strength.flatten(), stable=True)
+    c_values, c_number = torch.unique(c, return_inverse=True)
+    cell = torch.arange(n_cells, device=x.device).repeat_interleave(m)
+    penalty_group = torch.stack([_penalty_groups(cell_ridge) for cell_ridge in ridge]).flatten()
+    design = torch.unique(cell * m + penalty_group, return_inverse=True)[1]
+    # Problems are sorted, so that those with one preconditioner, and those of one design, are adjacent.
+    group, order = torch.sort(design * len(c_values) + c_number.flatten(), stable=True)
     cell, problem, design = cell[order], order % m, design[order]
     group = torch.unique_consecutive(group, return_inverse=True)[1]
     sorted_ridge = ridge.flatten(0, 1)[order]
@@ -78,136 +95,165 @@ def fit_logistic(
     space = (RowSpace if x.shape[1] <= x.shape[2] else FeatureSpace)(
         [x[int(cell[first])] for first in firsts], [sorted_ridge[design == k] for k in range(len(firsts))]
     )
-    here = space.start(
+    problems = space.start(
         group,
         design,
         targets[problem].to(x.dtype),
         weight[problem] * c.flatten()[order, None].to(x.dtype),
         sorted_ridge,
     )
-    made, arrived = _descend(space, here)
-    scores, converged = torch.empty_like(made), torch.empty_like(arrived)
-    scores[order], converged[order] = made, arrived
-    scores, converged = scores.view(cells, m, -1), converged.view(cells, m)
-    for k in range(cells):
-        if bool(converged[k].all()):
+    sorted_scores, sorted_converged = _descend(space, problems)
+    scores, converged = torch.empty_like(sorted_scores), torch.empty_like(sorted_converged)
+    scores[order], converged[order] = sorted_scores, sorted_converged
+    fits = Fits(scores.view(n_cells, m, -1), converged.view(n_cells, m))
+    _finish_by_newton(fits, x, targets, training, scale=scale, c=c)
+    return fits
+
+
+def _finish_by_newton(
+    fits: Fits, x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, *, scale: torch.Tensor, c: torch.Tensor
+) -> None:
+    """Solve the problems that have not converged, in place."""
+    for k in range(len(x)):
+        if bool(fits.converged[k].all()):
             continue
-        left = torch.nonzero(~converged[k]).squeeze(1)
-        for i in torch.split(left, _newton_batch(x[k], int(training[left].sum(1).max()))):
-            # In float64: what float32 rounds away may be why they have not arrived.
-            found, sure = solve_by_newton(
+        remaining = torch.nonzero(~fits.converged[k]).squeeze(1)
+        batch_size = _newton_batch_size(x[k], int(training[remaining].sum(1).max()))
+        for i in torch.split(remaining, batch_size):
+            # In float64, because rounding in float32 may be why they have not converged.
+            scores, converged = solve_by_newton(
                 x[k].double(), targets[i], training[i], scale[k, i].double(), c[k, i].double()
             )
-            scores[k, i], converged[k, i] = found.to(x.dtype), sure
-    return Fits(scores, converged)
+            fits.scores[k, i], fits.converged[k, i] = scores.to(x.dtype), converged
 
 
-def _alike(ridge: torch.Tensor) -> torch.Tensor:
-    """(m,): the number of each problem's company, given their penalties (m, d).
+def _penalty_groups(ridge: torch.Tensor) -> torch.Tensor:
+    """Return the group of each problem, given the penalties of shape (m, d).
 
-    A preconditioner with the mean penalty of a company hides a feature that it penalises far more than the problem
-    does: the descent would take a long way for a short one, and stop.  Within a company penalties are near those of its
-    first member.
+    A preconditioner with the mean penalty of a group hides a feature that it penalises far more than a problem does:
+    the descent would take a long direction for a short one, and stop.  Within a group the penalties are near those of
+    its first member.
     """
-    made = torch.full((len(ridge),), -1, device=ridge.device)
+    groups = torch.full((len(ridge),), -1, device=ridge.device)
     number = 0
-    while bool((made < 0).any()):
-        first = ridge[int(torch.nonzero(made < 0)[0])]
-        near = ((ridge <= _ALIKE * first) & (first <= _ALIKE * ridge)).all(1)
-        made[near & (made < 0)] = number
+    while bool((groups < 0).any()):
+        first = ridge[int(torch.nonzero(groups < 0)[0])]
+        similar = ((ridge <= _MAX_RIDGE_RATIO * first) & (first <= _MAX_RIDGE_RATIO * ridge)).all(1)
+        groups[similar & (groups < 0)] = number
         number += 1
-    return made
+    return groups
 
 
-def _newton_batch(x: torch.Tensor, rows: int) -> int:
-    """Problems per call of Newton's method, so that its copies of X and of the kernels stay near 200 MB."""
+def _newton_batch_size(x: torch.Tensor, rows: int) -> int:
+    """Return the number of problems per call of Newton's method that `_NEWTON_BYTES` allow."""
     numbers = x.shape[0] * x.shape[1] * 3 + min(rows, x.shape[1]) ** 2 * 3
-    return max(1, int(2e8 / (numbers * 8)))
+    return max(1, int(_NEWTON_BYTES / (numbers * 8)))
 
 
-def _descend(space: Space, here: Problems) -> tuple[torch.Tensor, torch.Tensor]:
-    """(scores (m, n), converged (m,))."""
-    scores, converged = torch.empty_like(here.f), torch.zeros(len(here.f), dtype=torch.bool, device=here.f.device)
-    curvature = here.curvature()
-    factors = [space.even_factor(int(here.design[rows.start]), curvature[rows].mean()) for _, rows in here.groups]
-    moved = torch.ones_like(here.b)
+def _descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of shape (m, n), and which problems have converged, of shape (m,)."""
+    scores = torch.empty_like(problems.f)
+    converged = torch.zeros(len(problems.f), dtype=torch.bool, device=problems.f.device)
+    curvature = problems.curvature()
+    factors = [
+        space.uniform_factor(int(problems.design[rows.start]), curvature[rows].mean()) for _, rows in problems.groups
+    ]
+    change = torch.ones_like(problems.b)
     for number in range(MAX_STEPS):
-        if number in _REFRESH:
-            moving = moved[:, 0] > _REFRESH_ABOVE
+        if number in _FACTOR_STEPS:
+            moving = change[:, 0] > _FACTOR_ABOVE
             if number == _EXACT_FROM:
-                space.settle(here, TOLERANCE, for_good=True)
-            curvature = here.curvature()
-            for k, rows in here.groups:
-                if bool(moving[rows].any()):
-                    factors[k] = space.factor(int(here.design[rows.start]), curvature[rows].mean(0))
-                    here.size[rows] = torch.inf
-        z, z_b = space.precondition(factors, here)
-        z_f = space.scores(here, z)
-        _turn(space, here, z, z_b, z_f)
-        step = _line_search(space, here)
-        # All rows, left-out ones too: a row unlike those that were trained on can move long after they stand still.
-        moved = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + here.f.abs())).amax(1, keepdim=True)
-        still = moved[:, 0] < TOLERANCE * min(1.0, _BRIEF / (number + 1))
-        if number % space.settle_every == 0 or bool(still.all()):
-            arrived = space.settle(here, TOLERANCE) & still
-            done = here.number[arrived]
-            scores[done], converged[done] = here.f[arrived], True
-            goes_on = ~arrived & moved[:, 0].isfinite()  # a step out of all numbers: left to Newton's method
-            if not bool(goes_on.any()):
+                space.refresh(problems, TOLERANCE, permanently=True)
+            _update_factors(space, problems, factors, moving)
+        z, z_b = space.precondition(factors, problems)
+        z_f = space.scores(problems, z)
+        _update_direction(space, problems, z, z_b, z_f)
+        step = _line_search(space, problems)
+        # All rows count, not only training rows: a high-leverage row that is not a training row can still change long
+        # after the training rows have converged.
+        change = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + problems.f.abs())).amax(1, keepdim=True)
+        small = change[:, 0] < TOLERANCE * min(1.0, _FAST_STEPS / (number + 1))
+        if number % space.refresh_every == 0 or bool(small.all()):
+            finished = space.refresh(problems, TOLERANCE) & small
+            numbers = problems.number[finished]
+            scores[numbers], converged[numbers] = problems.f[finished], True
+            continuing = ~finished & change[:, 0].isfinite()  # after overflow Newton's method starts anew
+            if not bool(continuing.any()):
                 return scores, converged
-            if not bool(goes_on.all()):
-                here, moved = here.take(goes_on), moved[goes_on]
-    scores[here.number] = here.f
+            if not bool(continuing.all()):
+                problems, change = problems.take(continuing), change[continuing]
+    scores[problems.number] = problems.f
     return scores, converged
 
 
-def _turn(space: Space, here: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
-    """The next direction, -M⁻¹ g + β × the last one (β of Polak and Ribière, not below 0)."""
-    partner = space.partner(z, z_f)
-    size = _dot(partner, here.g) + z_b * here.level
-    beta = ((size - _dot(partner, here.before) - z_b * here.before_level) / here.size).clamp(min=0)
-    way, way_b, way_f = beta * here.way - z, beta * here.way_b - z_b, beta * here.way_f - z_f
-    ascends = _dot(space.partner(way, way_f), here.g) + way_b * here.level >= 0
+def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
+    """Compute the preconditioners of groups with moving problems at their current scores, and restart these groups."""
+    curvature = problems.curvature()
+    for k, rows in problems.groups:
+        if bool(moving[rows].any()):
+            factors[k] = space.factor(int(problems.design[rows.start]), curvature[rows].mean(0))
+            problems.norm[rows] = torch.inf
+
+
+def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
+    """Set the next search direction: -M⁻¹ g + β × the last one, with Polak and Ribière's β, at least 0.
+
+    z, z_b and z_f are M⁻¹ g: its unknowns, its intercept and its scores without intercept.
+    """
+    dual = space.dual(z, z_f)
+    norm = _dot(dual, problems.g) + z_b * problems.g_b
+    beta = ((norm - _dot(dual, problems.previous_g) - z_b * problems.previous_g_b) / problems.norm).clamp(min=0)
+    direction = beta * problems.direction - z
+    direction_b = beta * problems.direction_b - z_b
+    direction_f = beta * problems.direction_f - z_f
+    ascends = _dot(space.dual(direction, direction_f), problems.g) + direction_b * problems.g_b >= 0
     if bool(ascends.any()):
-        way, way_b, way_f = (torch.where(ascends, -new, old) for new, old in ((z, way), (z_b, way_b), (z_f, way_f)))
-    here.way, here.way_b, here.way_f = way, way_b, way_f
-    here.size = size.clamp(min=torch.finfo(size.dtype).tiny)
-    here.before, here.before_level = here.g, here.level
+        direction = torch.where(ascends, -z, direction)
+        direction_b = torch.where(ascends, -z_b, direction_b)
+        direction_f = torch.where(ascends, -z_f, direction_f)
+    problems.direction, problems.direction_b, problems.direction_f = direction, direction_b, direction_f
+    problems.norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    problems.previous_g, problems.previous_g_b = problems.g, problems.g_b
 
 
-def _line_search(space: Space, here: Problems) -> torch.Tensor:
-    """Go along the direction until its slope is a quarter of what it was: Newton's method in one dimension, bracketed.
+def _line_search(space: Space, problems: Problems) -> torch.Tensor:
+    """Move along the direction until the slope is a quarter of the first slope: Newton's method, bracketed.
 
-    Scores are linear in the length, so this needs no product with X.
+    Scores are linear in the length of the step, so that this needs no product with X.
 
     Returns
     -------
-    How far that moved the scores, (m, n).
+    Tensor of shape (m, n)
+        The change of the scores.
     """
-    partner = space.partner(here.way, here.way_f)
-    bend, tilt = (_dot(partner, space.penalised(here, u)) for u in (here.way, here.u))
-    slope = _dot(partner, here.g) + here.way_b * here.level
-    length, low, high = torch.ones_like(slope), torch.zeros_like(slope), torch.full_like(slope, torch.inf)
-    start, along = here.f, here.way_f + here.way_b
-    for trial in range(9):
-        here.f = torch.addcmul(start, length, along)
-        p = here.f.sigmoid()
-        pull = here.weight * (p - here.y)
-        now = _dot(pull, along) + tilt + length * bend
-        enough = now.abs() <= 0.25 * slope.abs()
-        if trial == 8 or bool(enough.all()):
+    dual = space.dual(problems.direction, problems.direction_f)
+    penalty_curvature, penalty_slope = (
+        _dot(dual, space.penalty_gradient(problems, u)) for u in (problems.direction, problems.u)
+    )
+    first_slope = _dot(dual, problems.g) + problems.direction_b * problems.g_b
+    length, low = torch.ones_like(first_slope), torch.zeros_like(first_slope)
+    high = torch.full_like(first_slope, torch.inf)
+    start, direction_f = problems.f, problems.direction_f + problems.direction_b
+    for trial in range(_LINE_SEARCH_STEPS):
+        problems.f = torch.addcmul(start, length, direction_f)
+        p = problems.f.sigmoid()
+        residual = problems.weight * (p - problems.y)
+        slope = _dot(residual, direction_f) + penalty_slope + length * penalty_curvature
+        done = slope.abs() <= _SLOPE_REDUCTION * first_slope.abs()
+        if trial == _LINE_SEARCH_STEPS - 1 or bool(done.all()):
             break
-        second = _dot(here.weight * (p * (1 - p)), along * along) + bend
-        low, high = torch.where(now < 0, length, low), torch.where(now < 0, high, length)
-        newton = length - now / second.clamp(min=torch.finfo(second.dtype).tiny)
+        curvature = _dot(problems.weight * (p * (1 - p)), direction_f * direction_f) + penalty_curvature
+        low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
+        newton = length - slope / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
         middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
-        # Each stops for itself: a problem's way does not depend on the company that it is solved in.
-        length = torch.where(enough, length, torch.where((newton > low) & (newton < high), newton, middle))
-    here.u, here.b = torch.addcmul(here.u, length, here.way), here.b + length * here.way_b
-    space.look(here, pull)
-    return length * along
+        # Each problem stops on its own, so that its path does not depend on the batch that it is solved in.
+        length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
+    problems.u = torch.addcmul(problems.u, length, problems.direction)
+    problems.b = problems.b + length * problems.direction_b
+    space.evaluate(problems, residual)
+    return length * direction_f
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(m, 1): of each row."""
+    """Return the inner product of each row, of shape (m, 1)."""
     return (a * b).sum(1, keepdim=True)

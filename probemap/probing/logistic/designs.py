@@ -1,12 +1,13 @@
-"""Standardised states of a few cells, and the logistic regressions fitted on them."""
+"""Standardised design matrices on which many logistic regressions are fitted."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.probing.auc import Bools, Floats, Ints, auc_values
 from probemap.probing.logistic.solver import Fits, fit_logistic
-from probemap.probing.plan import ProbePlan
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 _BATCH_NUMBERS = 2e7
 """Limit of cells × problems × (rows + features) in a batch, so that the dozen arrays of the solver take about 1 GB."""
@@ -15,26 +16,27 @@ _RARELY_VARIES = 0.01
 """A feature with a smaller standard deviation in a training set, relative to all rows, is solved in float64."""
 
 
-class Designs:
-    """States of a few cells, standardised over all rows, with the standard deviations over each training set.
+class DesignMatrices:
+    """Features of a few cells, standardised over all rows, with the standard deviations over each training set.
 
-    The solver penalises the weights as if the states were standardised over the training set, without a copy per set.
+    `fit` penalises the weights as if the features were standardised over the training set, without a copy per set.
 
     Parameters
     ----------
-    states : ndarray of shape (n_cells, n, d), float32
+    x : ndarray of shape (n_cells, n, d), float32
+        Features of each cell.
     training : ndarray of shape (n_sets, n), bool
         Training rows of each training set.
     device : str
         Device of torch.
     """
 
-    def __init__(self, states: npt.NDArray[np.float32], training: Bools, device: str) -> None:
+    def __init__(self, x: npt.NDArray[np.float32], training: Bools, device: str) -> None:
         # Everything is computed in torch: NumPy's matrix products start threads that compete with torch's.
-        x = torch.from_numpy(states).to(device)
-        self.x, self.training = torch.empty_like(x), torch.from_numpy(training).to(device)
-        self.scale = x.new_empty(len(x), len(training), x.shape[2])
-        for cell, z, scale in zip(x, self.x, self.scale, strict=True):
+        features = torch.from_numpy(x).to(device)
+        self.x, self.training = torch.empty_like(features), torch.from_numpy(training).to(device)
+        self.scale = features.new_empty(len(features), len(training), features.shape[2])
+        for cell, z, scale in zip(features, self.x, self.scale, strict=True):
             # float32 is exact enough: differences of numbers near the mean are exact, the rest of the mean is
             # subtracted a second time, and after division by a power of two near the largest value no square overflows.
             largest = cell.abs().amax(0)
@@ -80,39 +82,6 @@ class Designs:
                 )
             )
         return Fits(torch.cat([b.scores for b in batches], 1), torch.cat([b.converged for b in batches], 1))
-
-    def permutation_aucs(self, labels: Bools, plan: ProbePlan, fold: Ints, c: Floats) -> Floats:
-        """Return the AUC of each permuted label set, evaluated like the labels themselves.
-
-        Parameters
-        ----------
-        labels : ndarray of shape (n_label_sets, n), bool
-        plan : ProbePlan
-        fold : ndarray of shape (n,), int
-        c : ndarray of shape (n_cells,), float64
-            C value of each cell.
-
-        Returns
-        -------
-        ndarray of shape (n_cells, n_label_sets), float64
-            NaN for a label set that lacks a class in some training set: it is not a draw of the null distribution.
-        """
-        outer_folds = plan.outer_folds
-        n_folds = len(outer_folds)
-        training = self.training[:n_folds].cpu().numpy()
-        valid = np.array([bool(((training & y).any(1) & (training & ~y).any(1)).all()) for y in labels], bool)
-        aucs = np.full((len(self.x), len(labels)), np.nan)
-        if not valid.any():
-            return aucs
-        labels = labels[valid]
-        label_set, training_set = np.divmod(np.arange(len(labels) * n_folds), n_folds)
-        fits = self.fit(labels, label_set, training_set, np.repeat(c[:, None], len(label_set), axis=1))
-        scores = fits.scores.cpu().numpy().reshape(len(self.x), len(labels), n_folds, -1)
-        evaluated = np.isin(fold, outer_folds)
-        row = np.searchsorted(outer_folds, fold[evaluated])
-        for cell, out_of_fold in zip(aucs, scores[:, :, row, np.flatnonzero(evaluated)], strict=True):
-            cell[valid] = auc_values(out_of_fold.T, labels[:, evaluated].T, fold[evaluated])
-        return aucs
 
 
 def _deviations(x: torch.Tensor, training: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,76 @@
+"""Unknowns w: one per feature.
+
+g is the gradient Xᵀ residual + s² w, which is its own dual; M = Xᵀ V X + S².
+"""
+
+import torch
+
+from probemap.probing.logistic.linalg import cholesky, solve_rows, symmetric_product
+from probemap.probing.logistic.problems import Problems, concatenate
+from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
+
+
+class FeatureSpace(Space):
+    """Unknowns w of shape (m, d).
+
+    Parameters
+    ----------
+    x : list of Tensor of shape (n, d)
+        The matrix of each design.
+    ridge : list of Tensor of shape (m_k, d)
+        s² of the problems of each design.
+    """
+
+    refresh_every = 1  # scores are always exact
+
+    def __init__(self, x: list[torch.Tensor], ridge: list[torch.Tensor]) -> None:
+        self.x, self.unknowns = x, x[0].shape[1]
+        self.drops_features = any(bool((r == 0).any()) for r in ridge)
+        self.ridge = [torch.where((mean := r.mean(0)) > 0, mean, 1) for r in ridge]
+        self.leverage_rows = [high_leverage_rows((z.square() / r).sum(1)) for z, r in zip(x, self.ridge, strict=True)]
+        self.gram = [symmetric_product(z.T, z) for z in x]
+
+    def gradient(self, problems: Problems, residual: torch.Tensor) -> torch.Tensor:
+        g = concatenate(problems.designs, lambda k, rows: residual[rows] @ self.x[k])
+        return self.without_dropped(problems, torch.addcmul(g, problems.ridge, problems.u))
+
+    def penalty_gradient(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
+        return problems.ridge * u
+
+    def dual(self, u: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return u
+
+    def without_dropped(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
+        return u * (problems.ridge > 0) if self.drops_features else u
+
+    def scores(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
+        return concatenate(problems.designs, lambda k, rows: u[rows] @ self.x[k].T)
+
+    def refresh(self, problems: Problems, tolerance: float, permanently: bool = False) -> torch.Tensor:
+        return torch.ones_like(problems.b[:, 0], dtype=torch.bool)
+
+    def factor(self, design: int, weight: torch.Tensor) -> Factor:
+        x = self.x[design]
+        return self._centred(design, symmetric_product(x.T * weight, x), (weight @ x) / weight.sum(), weight)
+
+    def uniform_factor(self, design: int, weight: torch.Tensor) -> Factor:
+        x = self.x[design]
+        return self._centred(design, self.gram[design] * weight, x.mean(0), weight.expand(len(x)))
+
+    def _centred(self, design: int, gram: torch.Tensor, mean: torch.Tensor, weight: torch.Tensor) -> Factor:
+        # Eliminating the intercept centres the features by their weighted means.
+        total = weight.sum()
+        gram.addr_(mean, mean * total, alpha=-1)
+        gram.diagonal().add_(self.ridge[design])
+        return self.make_factor(design, (cholesky(gram), mean, total), weight)
+
+    def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lower, mean, total = core
+        z = solve_rows(lower, g - g_b * mean)
+        return z, g_b / total - (z @ mean)[:, None]
+
+    def unit_gradients(self, design: int, rows: torch.Tensor) -> torch.Tensor:
+        return self.x[design][rows]
+
+    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return u @ self.x[design][rows].T

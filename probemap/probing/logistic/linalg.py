@@ -1,0 +1,50 @@
+"""Symmetric products and Cholesky factors."""
+
+import torch
+
+_SMALL = 256
+"""Size up to which a symmetric product is computed in full."""
+
+_MAX_ATTEMPTS = 12
+
+
+def symmetric_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the product a b, which must be symmetric; blocks above the diagonal are mirrored instead of computed."""
+    k, half = len(a), len(a) // 2
+    if k < _SMALL:
+        return a @ b
+    product = a.new_empty(k, k)
+    product[:half, :half] = symmetric_product(a[:half], b[:, :half])
+    product[half:, half:] = symmetric_product(a[half:], b[:, half:])
+    product[half:, :half] = a[half:] @ b[:, :half]
+    product[:half, half:] = product[half:, :half].T
+    return product
+
+
+def solve_rows(lower: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return (L Lᵀ)⁻¹ of each row.  ``torch.cholesky_solve`` would copy L in every call."""
+    half = torch.linalg.solve_triangular(lower, rows.T, upper=False)
+    solved: torch.Tensor = torch.linalg.solve_triangular(lower.T, half, upper=True).T
+    return solved
+
+
+def cholesky(matrix: torch.Tensor) -> torch.Tensor:
+    """Return the lower Cholesky factor of a preconditioner, which is modified.
+
+    Rounding may have made the matrix indefinite.  A preconditioner need not be exact, so that a small multiple of the
+    identity is added, and a larger one until the factor exists.
+    """
+    jitter = matrix.diagonal().mean() * torch.finfo(matrix.dtype).eps * 8
+    for _ in range(_MAX_ATTEMPTS):
+        matrix.diagonal().add_(jitter)
+        lower: torch.Tensor
+        lower, failed = torch.linalg.cholesky_ex(matrix)
+        if int(failed) == 0:
+            return lower
+        jitter = jitter * 10
+    raise torch.linalg.LinAlgError("the matrix has no Cholesky factor: the features are not finite")  # type: ignore[attr-defined]
+
+
+def inverse_or_zero(ridge: torch.Tensor) -> torch.Tensor:
+    """Return 1 / ridge, and 0 for dropped features, whose ridge is 0."""
+    return torch.where(ridge > 0, 1 / ridge, 0)

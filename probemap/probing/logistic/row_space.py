@@ -1,0 +1,96 @@
+"""Unknowns α: one per row, with w = s⁻² Xᵀ α, which is exact for an L2 penalty.
+
+The scores are X s⁻² Xᵀ α.  g is α + residual, whose dual is the scores of a direction; M = I + V K.
+"""
+
+import torch
+
+from probemap.probing.logistic.linalg import cholesky, inverse_or_zero, solve_rows, symmetric_product
+from probemap.probing.logistic.problems import Problems, concatenate
+from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
+
+_MIN_FACTOR_WEIGHT = 1e-3
+"""Smallest weight of a row in M, relative to the mean weight: M⁻¹ divides by its root."""
+
+
+class RowSpace(Space):
+    """Unknowns α of shape (m, n).
+
+    All problems of a design share one kernel K = X S⁻² Xᵀ.  A step changes their scores by K Δα; the difference between
+    K and the kernel K_k of each problem is added by `refresh` after every few steps, and included in the convergence
+    criterion.  This costs less than exact scores of every direction: one product with K instead of two with X.  Each
+    refresh multiplies the error of the scores by about (K - K_k) (V⁻¹ + K)⁻¹, which stays below 1 because K uses the
+    middle between the largest and the smallest s⁻² of the problems.  It also disturbs the conjugacy of the directions,
+    on which difficult problems depend; these need exact scores in the end.
+
+    Parameters
+    ----------
+    x : list of Tensor of shape (n, d)
+        The matrix of each design.
+    ridge : list of Tensor of shape (m_k, d)
+        s² of the problems of each design.
+    """
+
+    refresh_every = 4
+
+    def __init__(self, x: list[torch.Tensor], ridge: list[torch.Tensor]) -> None:
+        self.x, self.unknowns, self.exact = x, len(x[0]), False
+        inverse = [inverse_or_zero(r) for r in ridge]
+        middle = [(r.amax(0) + r.amin(0)) / 2 for r in inverse]
+        self.kernel = [symmetric_product(z * scale, z.T) for z, scale in zip(x, middle, strict=True)]
+        self.leverage_rows = [high_leverage_rows(kernel.diagonal()) for kernel in self.kernel]
+
+    def gradient(self, problems: Problems, residual: torch.Tensor) -> torch.Tensor:
+        return residual + problems.u
+
+    def penalty_gradient(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
+        return u
+
+    def dual(self, u: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return scores
+
+    def scores(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
+        if self.exact:
+            return self._exact_scores(problems, u)
+        return concatenate(problems.designs, lambda k, rows: u[rows] @ self.kernel[k])
+
+    def refresh(self, problems: Problems, tolerance: float, permanently: bool = False) -> torch.Tensor:
+        if self.exact:
+            return torch.ones_like(problems.b[:, 0], dtype=torch.bool)
+        self.exact = permanently
+        f = self._exact_scores(problems, problems.u) + problems.b
+        change = ((f - problems.f).abs() / (1 + f.abs())).amax(1)
+        problems.f = f
+        self.evaluate(problems, problems.residual())
+        if permanently:  # the scores of the last direction are those of the shared kernel: restart
+            problems.norm = torch.full_like(problems.norm, torch.inf)
+        return change < tolerance
+
+    def _exact_scores(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
+        inverse = inverse_or_zero(problems.ridge)
+        return concatenate(problems.designs, lambda k, rows: (u[rows] @ self.x[k] * inverse[rows]) @ self.x[k].T)
+
+    def factor(self, design: int, weight: torch.Tensor) -> Factor:
+        # (I + V K)⁻¹ = V½ (I + V½ K V½)⁻¹ V⁻½ has small results without differences of large numbers.
+        root = weight.clamp(min=_MIN_FACTOR_WEIGHT * float(weight.mean())).sqrt()
+        inner = root[:, None] * self.kernel[design] * root
+        inner.diagonal().add_(1)
+        lower = cholesky(inner)
+        ones = root * solve_rows(lower, root[None])[0]
+        return self.make_factor(design, (lower, root, ones, ones.sum()), root.square())
+
+    def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lower, root, ones, total = core
+        z = solve_rows(lower, g / root) * root
+        # At the optimum the unknowns sum to zero (the gradient of the intercept is 0).  Because X is centred, they may
+        # sum to zero during the descent as well.
+        z_b = z.sum(1, keepdim=True) / total
+        return z - z_b * ones, z_b
+
+    def unit_gradients(self, design: int, rows: torch.Tensor) -> torch.Tensor:
+        gradients = self.x[design].new_zeros(len(rows), self.unknowns)
+        gradients[torch.arange(len(rows), device=rows.device), rows] = 1
+        return gradients
+
+    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return u @ self.kernel[design][:, rows]
