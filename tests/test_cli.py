@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,13 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from probemap.cli.main import app, main
+from probemap.logger import SILENT
 from probemap.maps.probe_map import ProbeMap
+from probemap.records import RunError
+from probemap.runs import execution
+from probemap.runs.definitions import STEPS, Step
+from probemap.runs.plan import Context
+from probemap.runs.run import Run
 
 VERBS = [name for name, command in get_command(app).commands.items() if not command.hidden]  # type: ignore[attr-defined]
 ALIASES = {
@@ -109,6 +116,27 @@ def test_run_continues_with_the_recorded_data_and_model(made: Path, tmp_path: Pa
     assert (run / "map.nc").exists()
     assert "needs a value for data" in probemap("run", "--out", tmp_path / "new", code=1).stderr
     assert not (tmp_path / "new").exists(), "no directory is left behind"
+
+
+@pytest.mark.parametrize(
+    "step", [step for step in STEPS.values() if step.name not in ("answer", "transfer")], ids=lambda step: step.name
+)
+def test_a_step_without_options_is_executed_with_recorded_values_and_defaults(
+    step: Step[Any, Any], made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Step[Any, Any], Context, dict[str, Any]]] = []
+
+    def record(step: Step[Any, Any], run: Run, context: Context, **options: Any) -> None:
+        calls.append((step, context, options))
+        raise RunError("recorded")
+
+    monkeypatch.setattr(execution, "run_step", record)
+    verb, *flag = step.name.split()
+    assert "recorded" in probemap(verb, made / "RUN", *flag, code=1).stderr
+    ((executed, context, options),) = calls
+    assert executed == step
+    assert options == {"redo": False, "defaults": False}
+    assert replace(context, logger=SILENT) == Context()
 
 
 def test_help_names_every_verb_and_answers_in_a_blink() -> None:

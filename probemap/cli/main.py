@@ -43,7 +43,7 @@ def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: An
     if log is not None:
         tracking.check_tracker(log)
     with console_logger() as logger:
-        context = steps.context_from(arguments, logger)
+        context = steps.context_from(arguments, logger, ("device", "pool"))
         run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
     show.show_map(run)
     say(f"figure: {run.path / 'map.png'} and {run.path / 'map.svg'}")

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,10 @@ from probemap.runs.definitions import (
     Step,
 )
 
+if TYPE_CHECKING:  # --help imports nothing heavy
+    from probemap.logger import Logger
+    from probemap.runs.plan import Context
+
 app = typer.Typer()
 
 Out = Annotated[Path, typer.Option("--out", help="Run directory; created if needed.")]
@@ -47,7 +51,7 @@ def run_command(step: Step[Any, Any]) -> Callable[..., None]:
         selected = P_TRUE_EXACT if step is P_TRUE and arguments.pop("exact") else step
         redo, defaults = arguments.pop("redo"), arguments.pop("defaults")
         with console_logger() as logger:
-            context = context_from(arguments, logger)
+            context = context_from(arguments, logger, step.context)
             run_step(selected, run, context, redo=redo, defaults=defaults, **given(arguments))
         if step in _TABLES:
             print_table(run.read_table(step.name))
@@ -88,8 +92,8 @@ def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
     ]
 
 
-def context_from(arguments: dict[str, Any], logger: Any) -> Any:
-    """Return the context of an execution; its options are removed from the arguments.
+def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, ...] = ()) -> "Context":
+    """Return the context of an execution; the options that set the named fields are removed from the arguments.
 
     Raises
     ------
@@ -99,15 +103,17 @@ def context_from(arguments: dict[str, Any], logger: Any) -> Any:
     from probemap.runs.plan import Context
     from probemap.workers import RayPool, parse_shard
 
-    engine, workers = arguments.pop("engine", "local"), arguments.pop("workers", 1)
-    gpus = arguments.pop("gpus_per_worker", 0.0)
+    options = {option: default for name in names for option, (_, default) in flags.CONTEXT[name].items()}
+    values = {option: arguments.pop(option, default) for option, default in options.items()}
+    engine, workers = values.get("engine", "local"), values.get("workers", 1)
+    gpus = values.get("gpus_per_worker", 0.0)
     if engine != "ray" and (workers > 1 or gpus):
         raise RunError("--workers and --gpus-per-worker apply to Ray only", "add --engine ray")
-    shard = arguments.pop("shard", None)
+    shard = values.get("shard")
     return Context(
         logger=logger,
-        device=arguments.pop("device", "auto"),
-        max_memory=arguments.pop("max_memory", None),
+        device=values.get("device", "auto"),
+        max_memory=values.get("max_memory"),
         pool=RayPool(workers, gpus) if engine == "ray" else None,
         shard=parse_shard(shard) if shard else None,
     )
@@ -171,7 +177,7 @@ def transfer(
         others = tuple(str(run.path) for run in runs[1:])
         run_step(TRANSFER, runs[0], context_from({}, logger), redo=redo, others=others)
         if not all(path.exists() for path in figure_paths(runs[0])):
-            draw(runs[0])
+            draw(runs[0], runs[0].read_table("transfer"))
     print_table(runs[0].read_table("transfer"))
 
 

@@ -13,6 +13,7 @@ from probemap.runs.graded import normalized
 from probemap.runs.options import TransferOptions
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
+from probemap.tables import Table
 
 if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
     from probemap.studies.generalisation import RunData
@@ -63,16 +64,16 @@ def _execute(runs: Sequence[Run], names: Sequence[str], context: Context) -> boo
     )
     first.write("transfer.csv", table.to_csv())
     first.write("transfer.json", table.to_json())
-    draw(first)
+    draw(first, table)
     return True
 
 
-def draw(run: Run) -> None:
-    """Write ``transfer.png`` and ``transfer.svg`` from ``transfer.json``."""
+def draw(run: Run, table: Table) -> None:
+    """Write ``transfer.png`` and ``transfer.svg``."""
     from probemap.studies.generalisation import matrix_of, pairs_of
     from probemap.views.matrix import save_matrix
 
-    save_matrix(matrix_of(pairs_of(run.read_table("transfer"))), *figure_paths(run))
+    save_matrix(matrix_of(pairs_of(table)), *figure_paths(run))
 
 
 def figure_paths(run: Run) -> list[Path]:
