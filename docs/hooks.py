@@ -90,6 +90,9 @@ def _tutorial(path: Path) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             resources = {"metadata": {"path": folder}}
             NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources).execute()
+    for cell in notebook.cells:  # progress bars and warnings of libraries
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     exporter = MarkdownExporter()
     images = f"{path.stem}_files"
     markdown, resources = exporter.from_notebook_node(notebook, {"unique_key": path.stem, "output_files_dir": images})
@@ -100,7 +103,9 @@ def _tutorial(path: Path) -> dict[str, Any]:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     return {
-        f"{path.stem}.md": f"{title}\n\n{note}\n{body}",
+        f"{path.stem}.md": f"{title}\n\n{note}\n{body}".replace("![png](", "![Figure](").replace(
+            "![svg](", "![Figure]("
+        ),
         f"{path.stem}.ipynb": jupytext.writes(empty, fmt="ipynb"),
         **resources["outputs"],
     }

@@ -15,7 +15,7 @@ from dataclasses import replace
 import probemap
 
 model = probemap.load_model("smollm2-135m")
-task = probemap.load_task("arithmetic", n=160)
+task = probemap.load_task("arithmetic", n=240)
 task = replace(task, prompt="{question} Answer with the number only.", max_new_tokens=12)
 answers = probemap.ask(model, task)
 verdicts = probemap.grade(task, answers)
@@ -29,7 +29,7 @@ activations = probemap.capture(
 
 # %%
 provenance = probemap.Provenance.of(model, task, name="smollm2-135m")
-detector = probemap.fit_detector(activations, verdicts, held_out=0.4, provenance=provenance)
+detector = probemap.fit_detector(activations, verdicts, held_out=0.5, provenance=provenance)
 print(detector.primary.location)
 detector.primary.evaluation
 
