@@ -64,9 +64,9 @@ def compare(probe_map: ProbeMap, published: pd.DataFrame, name: str) -> list[str
                 position,
                 int(counts[i]),
                 f"{measured_mean[i]:.3f}",
-                f"{np.nanmax(measured[:, i]):.3f} ({int(np.nanargmax(measured[:, i]))})",
+                f"{np.nanmax(measured[:, i]):.3f} ({probe_map.layers[int(np.nanargmax(measured[:, i]))]})",
                 f"{published_mean[i]:.3f}",
-                f"{expected[:, i].max():.3f} ({int(expected[:, i].argmax())})",
+                f"{expected[:, i].max():.3f} ({published.index[int(expected[:, i].argmax())]})",
             )
             for i, position in enumerate(positions)
         ),
