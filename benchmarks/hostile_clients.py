@@ -22,7 +22,7 @@ from typing import Any
 import httpx2
 import numpy as np
 from report import head, machine, row, write, yes_no
-from served_detector import AnsweredExample, load, run_messages
+from served_run import AnsweredExample, load, run_messages
 from server_process import MALFORMED, ServerProcess, raw_request, start_server
 
 from probemap.detectors.scorer import Scorer

@@ -1,0 +1,53 @@
+"""A run's answers and the detector that scores them, for the benchmarks of the server."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from probemap.detectors.loading import load_scorer
+from probemap.detectors.scorer import Scorer
+from probemap.models.prompts import ChatMessage, chat_messages
+from probemap.records import Answer, Example
+from probemap.runs.run import Run
+
+TOLERANCE = 1e-5
+"""Largest difference of two probabilities that counts as rounding."""
+
+AnsweredExample = tuple[Example, Answer]
+
+
+def load(run_path: str, detector_path: str, batch_size: int = 32) -> tuple[list[AnsweredExample], Scorer]:
+    """Return the run's examples with their answers, and the detector with its model."""
+    run = Run.open(run_path)
+    answered = list(zip(run.task.examples, run.answers, strict=True))
+    return answered, load_scorer(detector_path, batch_size=batch_size)
+
+
+def run_messages(scorer: Scorer, example: Example) -> list[ChatMessage]:
+    """Return the conversation for which the model gets the prompt of the run."""
+    provenance = scorer.provenance
+    if provenance.prompt_format == "chat":
+        return list(chat_messages(provenance.task, example))
+    return [user_message(example.question)]
+
+
+def user_message(text: str) -> ChatMessage:
+    return {"role": "user", "content": text}
+
+
+def difference(first: float | None, second: float | None) -> float:
+    """Return the distance of two probabilities; infinity if only one of them is missing."""
+    if first is None or second is None:
+        return 0.0 if first is second else float("inf")
+    return abs(first - second)
+
+
+def describe_values(values: Iterable[float | None]) -> str:
+    """Describe the range of the values: if all were equal, their agreement would mean nothing."""
+    p_correct = np.array([p for p in values if p is not None])
+    if not p_correct.size:
+        return "No answer has a p_correct."
+    return (
+        f"p_correct ranges from {p_correct.min():.3f} to {p_correct.max():.3f}, with "
+        f"{len(np.unique(p_correct.round(4)))} different values in four digits."
+    )
