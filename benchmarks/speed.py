@@ -10,158 +10,44 @@ table contains the peak memory of `fit_map`.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import joblib
 import numpy as np
 import numpy.typing as npt
-import torch
 from exactness import reference_scores, standardised
 from report import head, machine, row, spread, write
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from states import synthetic
+from speed_bound import Rates, measure_cost, measure_rates, timed
+from speed_problem import (
+    FOLDS,
+    Bools,
+    Floats,
+    Options,
+    Problem,
+    fit_grid_with_probemap,
+    fit_with_probemap,
+    fit_with_sklearn,
+    probemap_scores,
+    sklearn_scores,
+    synthetic_states,
+)
 from threadpoolctl import threadpool_limits
-from torch.utils.flop_counter import FlopCounterMode
 
-from probemap.maps.fit import fit_map
 from probemap.probing.c_values import AUTO_C_VALUES
 from probemap.probing.folds import assign_folds
-from probemap.probing.logistic.designs import DesignMatrices
-from probemap.probing.logistic.space import Space
 from probemap.probing.permutation import permuted_labels
 
-N, LAYERS, POSITIONS, FOLDS = 1000, 1, 12, 5
+N, LAYERS, POSITIONS = 1000, 1, 12
 PERMUTATIONS, TIMED_PERMUTATIONS = 100, 20
 """Label sets, and how many of them scikit-learn is timed on."""
-CELLS_PER_BATCH = 4
-"""As in `fit_map`."""
 DEFAULT = {"tol": 1e-4, "max_iter": 100}
 TOLERANCES, MIN_CORRELATION = (1e-5, 1e-6, 1e-7, 1e-8), 0.9999
 """scikit-learn counts as converged with the first tolerance whose scores have this correlation with the optimum."""
-
-Options = Mapping[str, Any]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Cell = tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """The states of a map and the probes to fit in every cell."""
-
-    states: npt.NDArray[np.float32]
-    """ndarray of shape (n, n_layers, n_positions, d)."""
-    correct: Bools
-    fold: npt.NDArray[np.int64]
-    label_sets: Bools
-    """ndarray of shape (n_label_sets, n)."""
-    c_values: tuple[float, ...]
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Indices of layer and position."""
-        return list(np.ndindex(self.states.shape[1], self.states.shape[2]))
-
-
-def synthetic_states(
-    path: Path, *, d: int, decay: float, n_layers: int, n_positions: int
-) -> tuple[npt.NDArray[np.float32], Bools]:
-    """Write states to a file and return them memory-mapped, with the labels of the first cell.
-
-    Every cell has different states.
-    """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(N, n_layers, n_positions, d))
-    for number, (layer, column) in enumerate(np.ndindex(n_layers, n_positions)):
-        array[:, layer, column], labels = synthetic(N, d, number, decay, mean=0, n_outliers=0)
-        if not number:
-            correct = labels
-    array.flush()
-    return np.load(path, mmap_mode="r"), correct
-
-
-@contextmanager
-def all_cores() -> Iterator[ThreadPoolExecutor]:
-    """Yield one thread per core; torch gets one thread in each."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(
-            len(os.sched_getaffinity(0)), initializer=torch.set_num_threads, initargs=(1,)
-        ) as threads:
-            yield threads
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-# probemap
-
-
-def fit_with_probemap(problem: Problem, permutations: int) -> None:
-    fit_map(problem.states, problem.correct, nested=False, c=problem.c_values[0], permutations=permutations)
-
-
-def probemap_scores(problem: Problem, cells: Sequence[Cell], label_sets: Bools) -> Floats:
-    """Return out-of-fold scores as `score_cells` computes them, of shape (cells, label sets, C values, n)."""
-    training = np.stack([problem.fold != k for k in range(FOLDS)])
-    states = np.stack([problem.states[:, layer, column] for layer, column in cells])
-    shape = (len(label_sets), FOLDS, len(problem.c_values))
-    label_set, fold, c = (index.ravel() for index in np.indices(shape))
-    c_values = np.tile(np.array(problem.c_values)[c], (len(cells), 1))
-    fits = DesignMatrices(states, training, "cpu").fit(label_sets, label_set, fold, c_values)
-    scores = fits.scores.numpy().reshape(len(cells), *shape, len(problem.fold))
-    return np.asarray(scores[:, :, problem.fold, :, np.arange(len(problem.fold))].transpose(1, 2, 3, 0))
-
-
-def fit_grid_with_probemap(problem: Problem) -> None:
-    """Fit all C values without selecting one; cells are batched as in `fit_map`."""
-    with all_cores() as threads:
-        n_threads = len(os.sched_getaffinity(0))
-        n_batches = -(-len(problem.cells) // (CELLS_PER_BATCH * n_threads)) * n_threads
-        batches = np.array_split(np.arange(len(problem.cells)), min(n_batches, len(problem.cells)))
-        list(
-            threads.map(
-                lambda batch: probemap_scores(problem, [problem.cells[i] for i in batch], problem.label_sets), batches
-            )
-        )
-
-
-# scikit-learn
-
-
-def sklearn_scores(problem: Problem, cell: Cell, label_sets: Bools, options: Options) -> Floats:
-    """Return out-of-fold scores of one cell, of shape (label sets, C values, n)."""
-    states = problem.states[:, cell[0], cell[1]]
-    scores = np.empty((len(label_sets), len(problem.c_values), len(problem.correct)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for k in range(FOLDS):
-            training = problem.fold != k
-            scaler = StandardScaler().fit(states[training])
-            train, test = scaler.transform(states[training]), scaler.transform(states[~training])
-            for i, y in enumerate(label_sets):
-                for j, c in enumerate(problem.c_values):
-                    model = LogisticRegression(C=c, **options).fit(train, y[training])
-                    scores[i, j, ~training] = model.decision_function(test)
-    return scores
-
-
-def fit_with_sklearn(parallel: joblib.Parallel, problem: Problem, options: Options) -> None:
-    labels = problem.label_sets[:TIMED_PERMUTATIONS]
-    parallel(joblib.delayed(sklearn_scores)(problem, cell, labels, options) for cell in problem.cells)
 
 
 # Convergence
@@ -203,84 +89,6 @@ def measure_convergence(problem: Problem) -> Convergence:
             if converged > MIN_CORRELATION:
                 break
     return Convergence(probemap=lowest_correlation(scores), default=default, converged=converged, options=options)
-
-
-# Lower bound
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Rates of the machine with all cores."""
-
-    flops: float
-    """Floating-point operations per second of float32 products."""
-    bandwidth: float
-    """Bytes per second of copies, read and written."""
-
-
-def measure_rates() -> Rates:
-    a = torch.randn(2048, 2048)
-    source = torch.empty(2**26).fill_(1.0)
-    return Rates(
-        flops=2 * 2048**3 / seconds_on_all_cores(lambda: a @ a),
-        bandwidth=2 * 4 * 2**26 / seconds_on_all_cores(lambda: source.clone()),
-    )
-
-
-def seconds_on_all_cores(work: Callable[[], object]) -> float:
-    """Return the seconds per call when every core makes one call at a time: the best of three measurements."""
-    n_cores = len(os.sched_getaffinity(0))
-    with all_cores() as threads:
-        return min(timed(lambda: list(threads.map(lambda _: work(), range(n_cores)))) for _ in range(3)) / n_cores
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Operations of the solver in one cell."""
-
-    flop: int
-    n_bytes: float
-    n_steps: int
-
-
-def measure_cost(problem: Problem) -> Cost:
-    """Count the operations of the solver in the first cell.
-
-    The floating-point operations are those of all products, factorisations and solves.  The bytes assume that every
-    step reads X twice (or the kernel once) and its factors once, and reads or writes each of its tensors once: eight
-    with a row per problem and a column per unknown, six with a column per answer.
-    """
-    n_steps, n_bytes = 0, 0.0
-    precondition = Space.precondition
-
-    def counting_precondition(space: Space, factors: Any, problems: Any) -> Any:
-        nonlocal n_steps, n_bytes
-        (n, d), m = space.x[0].shape, len(problems.g)
-        n_unknowns = min(n, d)
-        # The unknowns are weights of features, with two products with X, or of rows, with one product with the kernel.
-        n_read = 2 * n * d if n > d else n * n
-        n_steps += 1
-        n_bytes += 4 * (n_read + len(problems.groups) * n_unknowns**2 + 8 * m * n_unknowns + 6 * m * n)
-        return precondition(space, factors, problems)
-
-    aten = torch.ops.aten
-    # The counter takes operators without their overloads.
-    formulas = {
-        aten.linalg_cholesky_ex.default.overloadpacket: _cholesky_flop,
-        aten.linalg_solve_triangular.default.overloadpacket: _solve_flop,
-    }
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    with patch.object(Space, "precondition", counting_precondition), counter:
-        probemap_scores(problem, [(0, 0)], problem.label_sets)
-    return Cost(flop=counter.get_total_flops(), n_bytes=n_bytes, n_steps=n_steps)
-
-
-def _cholesky_flop(shape: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return int(shape[-1] ** 3 // 3)
-
-
-def _solve_flop(lower: Sequence[int], b: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    return int(lower[-1] ** 2 * b[-1])
 
 
 # Tables
@@ -327,15 +135,10 @@ def settings(states: npt.NDArray[np.float32], correct: Bools) -> Iterable[Settin
     )
 
 
-def timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def measure_times(setting: Setting, converged_options: Options, n_repeats: int) -> Floats:
     """Return the seconds of probemap, of scikit-learn by default and converged, of shape (n_repeats, 3)."""
     problem, factor = setting.problem, setting.sklearn_factor
+    timed_labels = problem.label_sets[:TIMED_PERMUTATIONS]
     n_jobs = joblib.effective_n_jobs(-1)
     with joblib.parallel_config(backend="loky", inner_max_num_threads=1), joblib.Parallel(n_jobs=n_jobs) as parallel:
         # Warm-up: workers are started, modules imported, and the states are in the page cache.
@@ -346,8 +149,8 @@ def measure_times(setting: Setting, converged_options: Options, n_repeats: int) 
             [
                 [
                     timed(lambda: setting.fit(problem)),
-                    factor * timed(lambda: fit_with_sklearn(parallel, problem, DEFAULT)),
-                    factor * timed(lambda: fit_with_sklearn(parallel, problem, converged_options)),
+                    factor * timed(lambda: fit_with_sklearn(parallel, problem, timed_labels, DEFAULT)),
+                    factor * timed(lambda: fit_with_sklearn(parallel, problem, timed_labels, converged_options)),
                 ]
                 for _ in range(n_repeats)
             ]
@@ -357,7 +160,7 @@ def measure_times(setting: Setting, converged_options: Options, n_repeats: int) 
 def time_rows(folder: Path, *, d: int, decay: float, n_repeats: int, rates: Rates) -> list[str]:
     """Return the rows of one width and one decay."""
     states, correct = synthetic_states(
-        folder / f"{d}-{decay}.npy", d=d, decay=decay, n_layers=LAYERS, n_positions=POSITIONS
+        folder / f"{d}-{decay}.npy", n=N, d=d, decay=decay, n_layers=LAYERS, n_positions=POSITIONS
     )
     lines = []
     for setting in settings(states, correct):
@@ -405,7 +208,7 @@ print(max(peak, kilobytes()) / 1024, kilobytes("VmHWM") / 1024)
 
 def memory_rows(folder: Path) -> list[str]:
     """Return the peak memory minus that of a process that only imports the packages, by the number of layers."""
-    states, correct = synthetic_states(folder / "memory.npy", d=576, decay=1.0, n_layers=30, n_positions=15)
+    states, correct = synthetic_states(folder / "memory.npy", n=N, d=576, decay=1.0, n_layers=30, n_positions=15)
     np.save(folder / "correct.npy", correct)
 
     def peak(n_layers: int) -> Floats:
