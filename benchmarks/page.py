@@ -18,8 +18,8 @@ from report import head, machine, row, spread, write
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from browsing import BROWSER_OPTIONS
+from synthetic import from_scores
 from test_report import answer_view
-from test_values import from_scores
 
 from probemap.views.report import RunView, render
 

@@ -24,16 +24,16 @@ TASK = Task(
 PROMPT = ["Where", " is", "?"]
 
 
-def said(tokens: list[str], logprobs: list[float], id_: str, *, stopped: bool = True) -> Answer:
+def make(tokens: list[str], logprobs: list[float], id_: str, *, stopped: bool = True) -> Answer:
     answer = make_answer("".join(tokens), tokens, PROMPT, stopped=stopped, id_=id_)
     return replace(answer, logprobs=tuple(logprobs))
 
 
 ANSWERS = [
-    said(["In", " San", " José", ".", ""], [-1.0, -0.5, -0.25, -2.0, -9.0], "a"),
-    said(["In", " Chi", "le"], [-3.0, -0.5, -1.5], "b", stopped=False),
-    said([""], [-4.0], "c"),
-    said(["No", "\n"], [-0.5, -0.75], "d"),
+    make(["In", " San", " José", ".", ""], [-1.0, -0.5, -0.25, -2.0, -9.0], "a"),
+    make(["In", " Chi", "le"], [-3.0, -0.5, -1.5], "b", stopped=False),
+    make([""], [-4.0], "c"),
+    make(["No", "\n"], [-0.5, -0.75], "d"),
 ]
 RIGHT = Verdict(True, "names an accepted answer")
 JUDGEMENTS = [
@@ -45,7 +45,7 @@ JUDGEMENTS = [
 NAN = float("nan")
 
 
-def test_every_value_is_the_one_worked_by_hand() -> None:
+def test_compute_baselines_hand_computed() -> None:
     made = {b.name: b for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS, np.array([0.1, 0.2, 0.3, 0.4]))}
     expected: dict[str, list[float]] = {
         # The end's -9 and -4 count nowhere; the line break that ended "d" is one of its characters.
@@ -70,13 +70,13 @@ def test_every_value_is_the_one_worked_by_hand() -> None:
     assert [(b.name, b.meaning) for b in made.values()] == list(MEANINGS.items())
 
 
-def test_without_p_true_there_is_no_such_baseline() -> None:
+def test_compute_baselines_without_p_true() -> None:
     names = [b.name for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS)]
     assert names == [name for name in MEANINGS if name != "p_true"]
     assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 10
 
 
-def test_the_verdict_changes_no_value() -> None:
+def test_compute_baselines_ignores_verdicts() -> None:
     other = [replace(j, verdict=Verdict(False, "names another answer")) for j in JUDGEMENTS]
     for one, two in zip(
         compute_baselines(TASK, ANSWERS, JUDGEMENTS), compute_baselines(TASK, ANSWERS, other), strict=True
@@ -84,7 +84,7 @@ def test_the_verdict_changes_no_value() -> None:
         np.testing.assert_array_equal(one.values, two.values)
 
 
-def test_what_does_not_belong_together_is_refused() -> None:
+def test_compute_baselines_rejects_mismatched_inputs() -> None:
     with pytest.raises(RunError, match="the judgements do not belong to the answers"):
         compute_baselines(TASK, ANSWERS, JUDGEMENTS[::-1])
     with pytest.raises(RunError, match=r"got 3 values of p\(True\) for 4 answers"):
@@ -107,7 +107,7 @@ def folds_of(n: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.arange(n, dtype=np.int64) % 5
 
 
-def test_the_words_of_the_exact_answer_decide() -> None:
+def test_baseline_scores_of_informative_words() -> None:
     draw = np.random.default_rng(0)
     countries = ["france", "japan", "peru", "chile", "côte d ivoire", "new zealand"]
     which = draw.integers(6, size=300)
@@ -120,7 +120,7 @@ def test_the_words_of_the_exact_answer_decide() -> None:
     assert 0.86 < roc_auc_score(noisy, scores) < 0.94, "a tenth of the verdicts is turned over"
 
 
-def test_the_words_of_the_exact_answer_say_nothing() -> None:
+def test_baseline_scores_of_uninformative_words() -> None:
     draw = np.random.default_rng(1)
     texts: list[str | None] = [f"land {i}" for i in draw.integers(6, size=2000)]
     correct = draw.random(2000) < 0.4
@@ -128,7 +128,7 @@ def test_the_words_of_the_exact_answer_say_nothing() -> None:
     assert 0.45 < roc_auc_score(correct, scores) < 0.55
 
 
-def test_words_are_whole_lower_case_and_counted_once() -> None:
+def test_baseline_scores_use_sets_of_lower_case_words() -> None:
     texts: list[str | None] = ["X y", "x", "x x X", "y", "Y-z", "y"] * 5
     correct = np.array([True, True, True, False, False, False] * 5)
     fold = np.repeat(np.arange(5), 6).astype(np.int64)
@@ -140,7 +140,7 @@ def test_words_are_whole_lower_case_and_counted_once() -> None:
     assert scores[1] == scores[2], "x and x x X are the same words"
 
 
-def test_a_word_of_one_fold_alone_gives_nothing() -> None:
+def test_baseline_scores_ignore_words_of_one_fold() -> None:
     """A word that marks the right answers of one fold is learnt by the others' probes and useless in its own."""
     draw = np.random.default_rng(2)
     correct, fold = draw.random(200) < 0.5, folds_of(200)
@@ -153,7 +153,7 @@ def test_a_word_of_one_fold_alone_gives_nothing() -> None:
     assert not np.allclose(after[fold != 3], before[fold != 3])
 
 
-def test_a_label_in_the_own_fold_changes_no_score_there() -> None:
+def test_baseline_scores_are_out_of_fold() -> None:
     draw = np.random.default_rng(3)
     correct, fold = draw.random(100) < 0.5, folds_of(100)
     turned = np.where(fold == 2, ~correct, correct)
@@ -166,7 +166,7 @@ def test_a_label_in_the_own_fold_changes_no_score_there() -> None:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_the_direction_of_a_number_is_learnt(sign: float) -> None:
+def test_baseline_scores_learn_the_direction(sign: float) -> None:
     draw = np.random.default_rng(4)
     correct = draw.random(500) < 0.5
     values = sign * (draw.normal(size=500) + 1.5 * correct)
@@ -175,7 +175,7 @@ def test_the_direction_of_a_number_is_learnt(sign: float) -> None:
     assert roc_auc_score(correct, scores) == pytest.approx(roc_auc_score(correct, sign * values), abs=0.005)
 
 
-def test_a_number_s_scores_do_not_depend_on_its_scale() -> None:
+def test_baseline_scores_are_invariant_to_scale() -> None:
     draw = np.random.default_rng(5)
     correct = draw.random(80) < 0.5
     values = draw.normal(size=80) + correct
@@ -189,7 +189,7 @@ def test_a_number_s_scores_do_not_depend_on_its_scale() -> None:
     assert one[fold == 0] == pytest.approx(probe.decision_function(z[fold == 0, None]), abs=1e-6)
 
 
-def test_missing_rows_have_no_score_and_teach_nothing() -> None:
+def test_baseline_scores_ignore_missing_rows() -> None:
     draw = np.random.default_rng(6)
     correct, fold = draw.random(60) < 0.5, folds_of(60)
     absent = draw.random(60) < 0.3
@@ -208,7 +208,7 @@ def test_missing_rows_have_no_score_and_teach_nothing() -> None:
         assert scores[~absent].tolist() == out_of_fold(kept, correct[~absent], fold[~absent]).tolist()
 
 
-def test_a_fold_without_two_of_each_class_to_learn_from_has_no_score() -> None:
+def test_baseline_scores_need_two_of_each_class() -> None:
     # Right answers: two in fold 0, one in fold 1, none in fold 2.
     correct = np.array([True, True, False, False, True, False, False, False, False])
     fold = np.repeat(np.arange(3), [4, 3, 2]).astype(np.int64)
@@ -225,7 +225,7 @@ def test_a_fold_without_two_of_each_class_to_learn_from_has_no_score() -> None:
     assert np.isnan(out_of_fold(Baseline("exact_answer_words", "", nothing), correct, fold)).all()
 
 
-def test_texts_without_words_say_nothing_and_break_nothing() -> None:
+def test_baseline_scores_of_texts_without_words() -> None:
     draw = np.random.default_rng(7)
     correct, fold = draw.random(50) < 0.5, folds_of(50)
     texts: list[str | None] = ["", "?!", " \n", "…", "-"] * 10
@@ -239,21 +239,21 @@ def test_texts_without_words_say_nothing_and_break_nothing() -> None:
     assert [len(set(scores[fold == f].tolist())) for f in range(5)] == [1] * 5
 
 
-def test_one_letter_of_any_script_makes_a_word() -> None:
+def test_baseline_scores_count_single_letters_as_words() -> None:
     texts: list[str | None] = ["京", "5", "b", "é"] * 5
     correct = np.array([True, True, False, False] * 5)
     fold = np.repeat(np.arange(5), 4).astype(np.int64)
     assert roc_auc_score(correct, out_of_fold(Baseline("question_words", "", texts), correct, fold)) == 1.0
 
 
-def test_a_constant_number_gives_one_score_per_fold() -> None:
+def test_baseline_scores_of_a_constant() -> None:
     correct = np.array([True, False, True, False] * 5)
     fold = np.repeat(np.arange(5), 4).astype(np.int64)
     scores = out_of_fold(Baseline("answer_length", "", np.full(20, 28.0)), correct, fold)
     assert scores == pytest.approx(np.zeros(20), abs=1e-9), "half of the training rows are right: even odds"
 
 
-def test_values_that_do_not_fit_are_refused() -> None:
+def test_baseline_scores_reject_invalid_values() -> None:
     correct, fold = np.array([True, False] * 5), folds_of(10)
     with pytest.raises(MapError, match="p_true has 9 values for 10 labels and 10 training rows"):
         out_of_fold(Baseline("p_true", "", np.zeros(9)), correct, fold)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_values import from_scores, some
+from synthetic import from_scores, some_scores
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.views.diagnostics import (
@@ -38,7 +38,7 @@ def test_cell_diagnostics_by_hand() -> None:
 
 @pytest.mark.parametrize("folds", [1, 5])
 def test_roc_area_is_the_auc(folds: int) -> None:
-    scores, correct = some(1000)
+    scores, correct = some_scores(1000)
     probe_map = from_scores(scores, correct, names=("a", "b"), folds=folds)
     for row, layer in enumerate(cell_diagnostics(probe_map)):
         for column, cell in enumerate(layer):
@@ -98,7 +98,7 @@ def test_reliability_of_true_probabilities_is_the_diagonal() -> None:
 
 
 def test_cell_diagnostics_are_none_for_cells_with_too_few_answers() -> None:
-    scores, correct = some(60)
+    scores, correct = some_scores(60)
     probe_map = from_scores(scores, correct, names=("a", "b"))
     probe_map.data["auc"][1, 1] = np.nan
     is_none = [[cell is None for cell in layer] for layer in cell_diagnostics(probe_map)]

@@ -14,7 +14,7 @@ NAMES = ("last_q", "exact_answer_last")
 IDS = [f"q{i}" for i in range(300)]
 
 
-def made() -> tuple[ProbeMap, np.ndarray, np.ndarray]:
+def planted_map() -> tuple[ProbeMap, np.ndarray, np.ndarray]:
     draw = np.random.default_rng(0)
     correct = draw.random(300) < 0.4
     states = draw.normal(size=(300, 2, 2, 5)).astype(np.float32)
@@ -23,8 +23,8 @@ def made() -> tuple[ProbeMap, np.ndarray, np.ndarray]:
     return fit_map(states, correct, positions=NAMES, ids=IDS), correct, states
 
 
-def test_gain_is_the_difference_to_the_best_baseline_of_the_column() -> None:
-    probe_map, correct, _ = made()
+def test_with_baselines_gain_is_over_the_best_baseline_of_the_column() -> None:
+    probe_map, correct, _ = planted_map()
     draw = np.random.default_rng(1)
     good, poor = draw.normal(size=300) + 1.0 * correct, draw.normal(size=300)
     partly = np.where(np.arange(300) < 40, np.nan, draw.normal(size=300) + 1.5 * correct)
@@ -46,15 +46,15 @@ def test_gain_is_the_difference_to_the_best_baseline_of_the_column() -> None:
     assert float(data["baseline_low"].sel(baseline="poor", position="last_q")) < 0.5
 
 
-def test_a_baseline_s_direction_is_learnt_not_assumed() -> None:
-    probe_map, correct, _ = made()
+def test_with_baselines_learns_the_direction() -> None:
+    probe_map, correct, _ = planted_map()
     length = np.random.default_rng(2).normal(size=300) - 2.0 * correct
     data = with_baselines(probe_map, [Baseline("length", "", length)], IDS).data
     assert float(data["baseline_auc"].sel(baseline="length", position="last_q")) > 0.85
 
 
-def test_words_are_a_baseline_too_and_lines_are_found_by_id() -> None:
-    probe_map, correct, _ = made()
+def test_with_baselines_of_texts_matches_ids() -> None:
+    probe_map, correct, _ = planted_map()
     words: list[str | None] = [("Austria" if c else "France") if i % 10 else "Chad" for i, c in enumerate(correct)]
     data = with_baselines(probe_map, [Baseline("words", "", words)], IDS).data
     assert float(data["baseline_auc"].sel(baseline="words", position="last_q")) > 0.9
@@ -64,8 +64,8 @@ def test_words_are_a_baseline_too_and_lines_are_found_by_id() -> None:
         with_baselines(probe_map, [Baseline("words", "", words[:-1])], IDS[:-1])
 
 
-def test_a_map_with_baselines_is_saved_whole(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    probe_map, correct, states = made()
+def test_with_baselines_is_saved_and_loaded(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    probe_map, correct, states = planted_map()
     full = with_baselines(probe_map, [Baseline("good", "", np.random.default_rng(1).normal(size=300) + correct)], IDS)
     full.save(tmp_path / "map.nc")
     again = ProbeMap.load(tmp_path / "map.nc")
@@ -76,8 +76,8 @@ def test_a_map_with_baselines_is_saved_whole(tmp_path) -> None:  # type: ignore[
     assert float(judged.data["baseline_auc"].sel(position="last_q").item()) > 0.6
 
 
-def test_no_baseline_with_a_value_leaves_the_gain_unknown() -> None:
-    probe_map, _, _ = made()
+def test_with_baselines_without_values_has_no_gain() -> None:
+    probe_map, _, _ = planted_map()
     data = with_baselines(probe_map, [Baseline("none", "", np.full(300, np.nan))], IDS).data
     assert data["gain"].isnull().all()
     assert data["best_baseline"].values.tolist() == ["", ""]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from PIL import Image
-from test_values import from_scores, some
+from synthetic import from_scores, some_scores
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS
@@ -114,7 +114,7 @@ def test_plot_map_draws_into_existing_axes_with_another_colour_map() -> None:
 
 
 def scored_map(seed: int = 0, names: tuple[str, ...] = ("last_q", "-1"), **attrs: str) -> ProbeMap:
-    probe_map = from_scores(*some(seed=seed), names=names)
+    probe_map = from_scores(*some_scores(seed=seed), names=names)
     probe_map.data.attrs.update(attrs)
     grid, gain = ("layer", "position"), np.array([[-0.2, 0.01], [0.1, np.nan], [0.3, -0.02]])
     return ProbeMap(

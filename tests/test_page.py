@@ -13,8 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import RecordedPage, cell_centre
 from playwright.sync_api import Browser, Page, expect
+from synthetic import from_scores, some_scores
 from test_report import NAMES, answer_view
-from test_values import from_scores, some
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.runs.run import Run
@@ -197,7 +197,9 @@ def test_table_contains_every_value(page: Page, probe_map: ProbeMap) -> None:
 
 
 def test_compare_with_another_run(browser: Browser, tmp_path: Path) -> None:
-    first, second = (from_scores(*some(seed=k), names=NAMES, ids=[f"{k}-{i}" for i in range(300)]) for k in (0, 1))
+    first, second = (
+        from_scores(*some_scores(seed=k), names=NAMES, ids=[f"{k}-{i}" for i in range(300)]) for k in (0, 1)
+    )
     path = tmp_path / "both.html"
     views = [RunView(probe_map=first, title="first"), RunView(probe_map=second, title=FORMULA)]
     path.write_text(render(views), encoding="utf-8")
@@ -221,7 +223,7 @@ def test_compare_with_another_run(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_charts_fit_their_figures_when_runs_are_compared(browser: Browser, tmp_path: Path) -> None:
-    maps = [from_scores(*some(seed=k), names=NAMES) for k in (0, 1)]
+    maps = [from_scores(*some_scores(seed=k), names=NAMES) for k in (0, 1)]
     path = tmp_path / "both.html"
     path.write_text(render([RunView(probe_map=m, title=f"run {k}") for k, m in enumerate(maps)]), encoding="utf-8")
     recorded = RecordedPage(browser, path, viewport={"width": 1280, "height": 900})
@@ -239,8 +241,8 @@ def test_charts_fit_their_figures_when_runs_are_compared(browser: Browser, tmp_p
 
 
 def test_selection_is_kept_by_name_for_runs_of_other_shapes(browser: Browser, tmp_path: Path) -> None:
-    first = from_scores(*some(), names=NAMES)
-    scores, correct = some(seed=1)
+    first = from_scores(*some_scores(), names=NAMES)
+    scores, correct = some_scores(seed=1)
     second = from_scores(scores[:, :2, ::-1], correct, names=("-1", "last_q"))
     gain = {f"gain{end}": second.auc - 0.7 for end in ("", "_low", "_high", "_band_low", "_band_high")}
     second = ProbeMap(second.data.assign(gain))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from browsing import RecordedPage, cell_centre
 from playwright.sync_api import Browser
+from synthetic import from_scores, some_scores
 from test_report import NAMES, answer_view
-from test_values import from_scores, some
 
 from probemap.views.report import RunView, render
 
@@ -76,7 +76,7 @@ ANSWER_ELEMENTS = {"b", "bdi", "button", "div", "li", "p", "span"}
 
 
 def test_render_shows_hostile_texts_as_text(browser: Browser, tmp_path: Path) -> None:
-    scores, correct = some(len(EVIL) * 4)
+    scores, correct = some_scores(len(EVIL) * 4)
     probe_map = from_scores(scores, correct, names=NAMES)
     evil = [answer_view(text, question=text, id_=str(k)) for k, text in enumerate(t for t in EVIL for _ in range(4))]
     path = tmp_path / "evil.html"
@@ -119,7 +119,7 @@ def test_render_shows_hostile_texts_as_text(browser: Browser, tmp_path: Path) ->
 
 def test_content_security_policy_blocks_injected_scripts(browser: Browser, tmp_path: Path) -> None:
     """A script that is added to the file does not run."""
-    html = render([RunView(probe_map=from_scores(*some(), names=NAMES), title="a map")])
+    html = render([RunView(probe_map=from_scores(*some_scores(), names=NAMES), title="a map")])
     injected = "<script>window.pwned = 1</script><img src='https://a.invalid/x'>"
     changed = tmp_path / "changed.html"
     changed.write_text(html.replace("</main>", f"</main>{injected}"), encoding="utf-8")

@@ -10,9 +10,9 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import RecordedPage
 from playwright.sync_api import Browser, expect
 from running import execute
+from synthetic import from_scores, some_scores
 from test_page_hostile import EVIL
 from test_report import NAMES, content
-from test_values import from_scores, some
 
 from probemap.logger import Logger
 from probemap.records import RunError
@@ -57,7 +57,7 @@ RANKED = Table(
 
 def test_render_shows_tables_summaries_and_the_matrix(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     with_studies = RunView(probe_map=probe_map, title="with", studies=[Study(table=RANKED), generalisation()])
     without = RunView(probe_map=probe_map, title="without")
     path.write_text(render([with_studies, without]), encoding="utf-8")
@@ -94,7 +94,7 @@ def test_render_shows_hostile_names_in_tables_as_text(browser: Browser, tmp_path
         generalisation(text, f"{text}2") if k % 2 else Study(table=Table(text, (text, "n"), ((text, 1),), (text,)))
         for k, text in enumerate(EVIL[:20])
     ]
-    view = RunView(probe_map=from_scores(*some(), names=NAMES), title="a map", studies=tables)
+    view = RunView(probe_map=from_scores(*some_scores(), names=NAMES), title="a map", studies=tables)
     path.write_text(render([view]), encoding="utf-8")
     recorded = RecordedPage(browser, path, viewport={"width": 900, "height": 700})
     tags = recorded.page.evaluate(

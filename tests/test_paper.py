@@ -14,7 +14,7 @@ from probemap.maps.paper import LABEL, fit_paper_map
 NAMES = ("last_q", "-1")
 
 
-def test_every_cell_equals_the_plain_loop() -> None:
+def test_fit_paper_map_equals_a_plain_loop() -> None:
     draw = np.random.default_rng(0)
     n = 260
     correct: list[bool | None] = [bool(v) for v in draw.random(n) < 0.4]
@@ -25,7 +25,7 @@ def test_every_cell_equals_the_plain_loop() -> None:
     states = (draw.normal(size=(n, 3, 2, 40)) * np.r_[1000.0, np.ones(39)] + 500 + 0.6 * y[:, None, None, None]).astype(
         np.float32
     )
-    made = fit_paper_map(states, correct, located.tolist(), positions=NAMES, seed=3, attrs={"task": "t"})
+    probe_map = fit_paper_map(states, correct, located.tolist(), positions=NAMES, seed=3, attrs={"task": "t"})
     decided = np.array([i for i, v in enumerate(correct) if v is not None])
     train, test = train_test_split(decided, test_size=0.2, random_state=3)
     train, test = train[located[train]], test[located[test]]
@@ -36,7 +36,7 @@ def test_every_cell_equals_the_plain_loop() -> None:
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 probe = LogisticRegression(random_state=3).fit(x[train], y[train])
             expected = roc_auc_score(~y[test], probe.predict_proba(x[test])[:, 0])
-            assert float(made.auc.sel(layer=layer, position=name)) == pytest.approx(expected, abs=1e-6)
-    assert made.data.attrs["protocol"] == LABEL
-    assert made.data["n"].values.tolist() == [len(test)] * 2
-    assert made.nested_best() is None
+            assert float(probe_map.auc.sel(layer=layer, position=name)) == pytest.approx(expected, abs=1e-6)
+    assert probe_map.data.attrs["protocol"] == LABEL
+    assert probe_map.data["n"].values.tolist() == [len(test)] * 2
+    assert probe_map.nested_best() is None

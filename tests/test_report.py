@@ -15,7 +15,7 @@ from conftest import make_answer
 from hypothesis import given
 from hypothesis import strategies as st
 from running import execute
-from test_values import from_scores, some
+from synthetic import from_scores, some_scores
 
 from probemap.logger import Logger
 from probemap.maps.probe_map import ProbeMap
@@ -63,7 +63,7 @@ def with_answers(probe_map: ProbeMap) -> RunView:
 
 
 def test_render_contains_the_values_of_the_map() -> None:
-    probe_map = from_scores(*some(), names=NAMES, folds=5)
+    probe_map = from_scores(*some_scores(), names=NAMES, folds=5)
     (run,) = shown(with_answers(probe_map))
     assert (run["title"], run["layers"], run["positions"]) == ("a map", [0, 1, 2], list(NAMES))
     assert set(run["values"]) == {"auc", "accuracy", "balanced-accuracy", "f1", "calibration-error"}
@@ -86,7 +86,7 @@ def test_render_contains_the_values_of_the_map() -> None:
 
 
 def test_render_encodes_probabilities_in_16_bits() -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     answers = shown(with_answers(probe_map))[0]["answers"]
     codes = np.frombuffer(base64.b64decode(answers["probabilities"]), "<u2").reshape(300, 3, 2).astype(float)
     p = np.where(codes == 65535, np.nan, codes / 65534)
@@ -95,7 +95,7 @@ def test_render_encodes_probabilities_in_16_bits() -> None:
 
 
 def test_render_cells_without_a_value_are_null() -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     for name in ("auc", "low", "high", "band_low", "band_high"):
         probe_map.data[name][1, 0] = np.nan
     (run,) = shown(RunView(probe_map=probe_map))
@@ -105,8 +105,10 @@ def test_render_cells_without_a_value_are_null() -> None:
 
 
 def test_render_contains_differences_of_runs_that_share_cells() -> None:
-    first, second = (from_scores(*some(seed=k), names=NAMES, ids=[f"{k}-{i}" for i in range(300)]) for k in (0, 1))
-    unrelated = from_scores(*some(), names=("x", "y"))
+    first, second = (
+        from_scores(*some_scores(seed=k), names=NAMES, ids=[f"{k}-{i}" for i in range(300)]) for k in (0, 1)
+    )
+    unrelated = from_scores(*some_scores(), names=("x", "y"))
     page = content(render([RunView(probe_map=probe_map) for probe_map in (first, second, unrelated)]))
     (entry,) = page["differences"]
     assert (entry["first"], entry["second"]) == (0, 1)
@@ -119,7 +121,7 @@ def test_render_rejects_no_runs() -> None:
 
 
 def test_render_lists_a_random_sample_of_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     monkeypatch.setattr(views_report, "MAX_ANSWERS", 40)
     answers = shown(with_answers(probe_map))[0]["answers"]
     assert answers["rule"] == "40 of 300 answers are listed, drawn at random."
@@ -182,7 +184,7 @@ def test_embedded_json_cannot_end_a_script(value: Any) -> None:
 
 
 def test_render_escapes_titles_and_allows_only_its_own_scripts() -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     page = render([RunView(probe_map=probe_map, title='</title><script>alert("x")</script>')])
     assert "<title>&lt;/title&gt;&lt;script&gt;alert" in page
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
@@ -275,7 +277,7 @@ def test_run_view_leaves_out_attention_at_other_positions(run: Run) -> None:
 
 
 def test_render_marks_scores_that_are_not_log_odds() -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     assert shown(RunView(probe_map=probe_map))[0]["hasLogOdds"] is True
     probe_map.data.attrs.update(probe="LinearSVC()", protocol="paper protocol", held_out=40)
     (view,) = shown(RunView(probe_map=probe_map, note="note"))
@@ -288,7 +290,7 @@ def test_render_marks_scores_that_are_not_log_odds() -> None:
 
 
 def test_repr_html_shows_the_map() -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     probe_map.data.attrs.update(model="<b>m</b>", task="t")
     html = probe_map._repr_html_()
     assert html.startswith('<img alt="Map" src="data:image/png;base64,iVBOR')
@@ -299,7 +301,7 @@ def test_repr_html_shows_the_map() -> None:
 
 
 def test_probe_map_report_writes_a_page(tmp_path: Path) -> None:
-    probe_map = from_scores(*some(), names=NAMES)
+    probe_map = from_scores(*some_scores(), names=NAMES)
     probe_map.data.attrs["model"] = "m"
     path = probe_map.report(tmp_path / "page.html")
     assert content(path.read_text())["runs"][0]["title"] == "m on answers"

@@ -25,15 +25,15 @@ def problem(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def score_cell(states: np.ndarray, correct: np.ndarray, plan: ProbePlan) -> CellScores | None:
-    made = score_cells(states[None], correct, plan, np.empty((0, len(correct)), bool))
-    return None if made is None else made[0]
+    cell = score_cells(states[None], correct, plan, np.empty((0, len(correct)), bool))
+    return None if cell is None else cell[0]
 
 
 def scores_of(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, c: float = 1.0) -> np.ndarray:
-    made = score_cell(states, correct, ProbePlan(fold, (c,), nested=False))
-    assert made is not None
-    assert made.converged
-    return made.scores
+    cell = score_cell(states, correct, ProbePlan(fold, (c,), nested=False))
+    assert cell is not None
+    assert cell.converged
+    return cell.scores
 
 
 def scikit_learn(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, c: float) -> np.ndarray:
@@ -47,34 +47,34 @@ def scikit_learn(states: np.ndarray, correct: np.ndarray, fold: np.ndarray, c: f
 
 @pytest.mark.parametrize(("n", "d"), [(120, 300), (300, 40), (200, 160), (60, 1)])
 @pytest.mark.parametrize("c", [1e-4, 1e-2, 1.0, 100.0])
-def test_out_of_fold_scores_are_scikit_learn_s(n: int, d: int, c: float) -> None:
+def test_score_cells_equals_scikit_learn(n: int, d: int, c: float) -> None:
     states, correct, fold = problem(n, d)
-    mine, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
-    assert np.abs(mine - theirs).max() < 1e-2 * np.abs(theirs).max()
-    assert np.corrcoef(mine, theirs)[0, 1] > 0.9999
+    ours, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
+    assert np.abs(ours - theirs).max() < 1e-2 * np.abs(theirs).max()
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.9999
 
 
 @pytest.mark.parametrize("exact_from", [5, 1000])
-def test_rows_settle_at_the_same_scores_early_and_late(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
+def test_fit_logistic_with_exact_scores_early_and_late(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
     monkeypatch.setattr(solver, "_EXACT_FROM", exact_from)
     monkeypatch.setattr(solver, "solve_by_newton", None)  # nothing may be left for it
     states, correct, fold = problem(120, 300)
     for c in (1e-2, 1.0):
-        mine, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
-        assert np.abs(mine - theirs).max() < 1e-2 * np.abs(theirs).max()
+        ours, theirs = scores_of(states, correct, fold, c), scikit_learn(states, correct, fold, c)
+        assert np.abs(ours - theirs).max() < 1e-2 * np.abs(theirs).max()
 
 
 @pytest.mark.parametrize(("n", "d"), [(120, 300), (300, 40)])
-def test_a_feature_that_hardly_varies_in_one_training_set(n: int, d: int) -> None:
+def test_score_cells_with_a_nearly_constant_feature(n: int, d: int) -> None:
     states, correct, fold = problem(n, d)
     states[fold == 3, 7] *= 20
-    mine, theirs = scores_of(states, correct, fold), scikit_learn(states, correct, fold, 1.0)
+    ours, theirs = scores_of(states, correct, fold), scikit_learn(states, correct, fold, 1.0)
     for k in range(5):
-        assert np.abs(mine - theirs)[fold == k].max() < 1e-2 * np.abs(theirs[fold == k]).max()
+        assert np.abs(ours - theirs)[fold == k].max() < 1e-2 * np.abs(theirs[fold == k]).max()
 
 
 @pytest.mark.parametrize(("n", "d"), [(120, 300), (200, 60)])
-def test_newton_s_method_alone_finds_the_same(monkeypatch: pytest.MonkeyPatch, n: int, d: int) -> None:
+def test_solve_by_newton_equals_the_descent(monkeypatch: pytest.MonkeyPatch, n: int, d: int) -> None:
     called = []
     real = newton.solve_by_newton
 
@@ -93,7 +93,7 @@ def test_newton_s_method_alone_finds_the_same(monkeypatch: pytest.MonkeyPatch, n
     assert np.abs(quick - exact).max() < 5e-3 * np.abs(exact).max()
 
 
-def test_two_hundred_random_problems_agree_with_newton_s_method() -> None:
+def test_fit_logistic_equals_newton_on_random_problems() -> None:
     draw = np.random.default_rng(0)
     worst = 0.0
     for number in range(50):
@@ -107,29 +107,29 @@ def test_two_hundred_random_problems_agree_with_newton_s_method() -> None:
         training[:, :4] = True
         c = torch.tensor([0.001, 0.1, 1.0, 30.0])
         scale = torch.ones(4, d)
-        mine = fit_logistic(x[None], y, training, scale[None], c[None])
+        ours = fit_logistic(x[None], y, training, scale[None], c[None])
         exact, converged = newton.solve_by_newton(x.double(), y, training, scale.double(), c.double())
-        assert bool(mine.converged.all() & converged.all())
-        worst = max(worst, float(((mine.scores[0] - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
+        assert bool(ours.converged.all() & converged.all())
+        worst = max(worst, float(((ours.scores[0] - exact).abs().amax(1) / (1 + exact.abs().amax(1))).max()))
     assert worst < 1e-2
 
 
-def test_strengths_labels_and_folds_solved_together_are_those_solved_alone() -> None:
+def test_design_matrices_fit_is_independent_of_the_batch() -> None:
     states, correct, fold = problem(150, 60)
     training = np.stack([fold != k for k in range(5)])
     design = DesignMatrices(states[None], training, "cpu")
     labels = np.stack([correct, ~correct, np.random.default_rng(1).permutation(correct)])
     label, sets = np.repeat(np.arange(3), 10), np.tile(np.repeat(np.arange(5), 2), 3)
-    strength = np.tile([0.01, 1.0], 15)
-    together = design.fit(labels, label, sets, strength[None]).scores.numpy()[0]
+    c_values = np.tile([0.01, 1.0], 15)
+    together = design.fit(labels, label, sets, c_values[None]).scores.numpy()[0]
     for i in (0, 7, 13, 29):
-        alone = design.fit(labels, label[i : i + 1], sets[i : i + 1], strength[None, i : i + 1]).scores.numpy()[0, 0]
+        alone = design.fit(labels, label[i : i + 1], sets[i : i + 1], c_values[None, i : i + 1]).scores.numpy()[0, 0]
         assert np.abs(together[i] - alone).max() < 5e-3 * np.abs(alone).max()
     np.testing.assert_allclose(together[:10], -together[10:20], atol=2e-2), "the other way round"
 
 
 @pytest.mark.parametrize(("n", "d"), [(150, 60), (100, 240)])
-def test_cells_solved_in_company_are_those_solved_alone(n: int, d: int) -> None:
+def test_score_cells_is_independent_of_other_cells(n: int, d: int) -> None:
     cells = [problem(n, d, seed) for seed in range(3)]
     states, correct, fold = np.stack([cell[0] for cell in cells]), cells[0][1], cells[0][2]
     plan, shuffled = ProbePlan(fold, (0.01, 1.0)), np.random.default_rng(1).permuted(np.tile(correct, (4, 1)), axis=1)
@@ -145,7 +145,7 @@ def test_cells_solved_in_company_are_those_solved_alone(n: int, d: int) -> None:
         np.testing.assert_array_equal(cell.c, alone[0].c)
 
 
-def test_one_problem_by_hand() -> None:
+def test_fit_logistic_hand_computed() -> None:
     # Two points at ±1 of opposite classes: by symmetry b = 0, and w minimises 2c log(1 + exp(-w)) + w²/2.
     x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     fits = fit_logistic(
@@ -161,7 +161,7 @@ def test_one_problem_by_hand() -> None:
     assert bool(fits.converged.all())
 
 
-def test_left_out_rows_do_not_touch_the_fit() -> None:
+def test_fit_ignores_rows_outside_the_training_set() -> None:
     states, correct, fold = problem(120, 30)
     changed = states.copy()
     changed[fold == 0] += np.random.default_rng(5).normal(size=changed[fold == 0].shape).astype(np.float32) * 100
@@ -176,7 +176,7 @@ def test_left_out_rows_do_not_touch_the_fit() -> None:
     np.testing.assert_allclose(kept[0], kept[1], atol=2e-2)
 
 
-def test_constant_features_are_no_trouble() -> None:
+def test_score_cells_with_a_constant_feature() -> None:
     states, correct, fold = problem(120, 30)
     flat = states.copy()
     flat[:, 3] = 1e3
@@ -184,36 +184,36 @@ def test_constant_features_are_no_trouble() -> None:
     np.testing.assert_allclose(scores_of(flat, correct, fold), scores_of(rest, correct, fold), atol=2e-2)
 
 
-def test_a_feature_that_is_constant_in_one_training_set_only() -> None:
+def test_score_cells_with_a_feature_constant_in_one_training_set() -> None:
     states, correct, fold = problem(120, 30)
     states[fold != 2, 3] = 0.0
     theirs = scikit_learn(states, correct, fold, 1.0)
-    mine = scores_of(states, correct, fold)
-    assert np.abs(mine - theirs).max() < 5e-3 * np.abs(theirs).max()
+    ours = scores_of(states, correct, fold)
+    assert np.abs(ours - theirs).max() < 5e-3 * np.abs(theirs).max()
 
 
-def test_any_classifier_can_be_the_probe() -> None:
+def test_score_cells_with_a_scikit_learn_classifier() -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     states, correct, fold = problem(200, 10)
     plan = ProbePlan(fold, nested=False, probe=LinearDiscriminantAnalysis())
-    made = score_cell(states, correct, plan)
-    assert made is not None
+    cell = score_cell(states, correct, plan)
+    assert cell is not None
     expected = LinearDiscriminantAnalysis().fit(states[fold != 2], correct[fold != 2])
     np.testing.assert_allclose(
-        made.scores[fold == 2], expected.decision_function(states[fold == 2]), rtol=1e-3, atol=1e-3
+        cell.scores[fold == 2], expected.decision_function(states[fold == 2]), rtol=1e-3, atol=1e-3
     )
 
 
-def test_a_classifier_that_stops_at_its_limit_is_flagged() -> None:
+def test_score_cells_reports_a_classifier_that_did_not_converge() -> None:
     states, correct, fold = problem(200, 40)
     with pytest.warns(UserWarning, match="failed to converge"):
-        made = score_cell(states, correct, ProbePlan(fold, nested=False, probe=LogisticRegression(max_iter=3)))
-    assert made is not None
-    assert not made.converged
+        cell = score_cell(states, correct, ProbePlan(fold, nested=False, probe=LogisticRegression(max_iter=3)))
+    assert cell is not None
+    assert not cell.converged
 
 
-def test_a_fold_whose_training_rows_have_one_class_gives_no_scores() -> None:
+def test_score_cells_of_one_class_gives_none() -> None:
     states, _, _ = problem(60, 5)
     correct = np.arange(60) < 12
     assert score_cell(states, correct, ProbePlan((~correct).astype(np.int64), nested=False)) is None
@@ -224,9 +224,7 @@ def test_a_fold_whose_training_rows_have_one_class_gives_no_scores() -> None:
     ("d", "far", "gap", "twins", "c"),
     [(150, 150, 1.0, 2, 1.0), (150, 150, 1.0, 2, 100.0), (150, 40, 0.1, 8, 100.0), (10, 150, 0.1, 2, 100.0)],
 )
-def test_a_left_out_twin_of_a_row_unlike_all_others_is_not_taken_for_arrived(
-    d: int, far: float, gap: float, twins: int, c: float
-) -> None:
+def test_fit_logistic_with_excluded_high_leverage_rows(d: int, far: float, gap: float, twins: int, c: float) -> None:
     # Pairs of rows far from all others, nearly the same, of which a fold leaves one out: the mean weights of the folds
     # hold it, the fold's own problem does not.  By the mean weights alone scores there are off by 2 to 16 %.
     draw = np.random.default_rng(0)
@@ -240,8 +238,8 @@ def test_a_left_out_twin_of_a_row_unlike_all_others_is_not_taken_for_arrived(
     rows, targets = torch.from_numpy(x), torch.from_numpy(np.tile(y, (5, 1)))
     training = torch.from_numpy(np.stack([np.arange(n) % 5 != k for k in range(5)]))
     scale = torch.stack([rows[some].std(0, correction=0) for some in training])
-    strength = torch.full((5,), c)
-    fits = fit_logistic(rows[None], targets, training, scale[None], strength[None])
-    sure, _ = newton.solve_by_newton(rows.double(), targets, training, scale.double(), strength.double())
+    c_values = torch.full((5,), c)
+    fits = fit_logistic(rows[None], targets, training, scale[None], c_values[None])
+    sure, _ = newton.solve_by_newton(rows.double(), targets, training, scale.double(), c_values.double())
     assert bool(fits.converged.all())
     assert float(((fits.scores[0] - sure).abs() / (1 + sure.abs())).max()) < 0.015

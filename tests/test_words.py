@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from test_values import from_scores
+from synthetic import from_scores
 
 from probemap.maps.gain import with_baselines
 from probemap.maps.probe_map import ProbeMap

@@ -4,35 +4,30 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from probemap.probing.auc import auc_interval, auc_values, aucs
 from probemap.probing.inference import (
-    confidence_set,
-    estimate_difference,
-    selection_coupling,
-    simultaneous_quantile,
     sum_by_group,
 )
 
 
-def one(scores: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+def auc_and_variance(scores: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
     """(AUC, its variance)."""
     made = aucs(scores[:, None], correct)
     return float(made.value[0]), float((made.influence**2).sum())
 
 
-def test_a_case_worked_by_hand() -> None:
+def test_aucs_hand_computed() -> None:
     # right answers 3, 2, 1; wrong ones 2, 0.  Pairs: 3 beats both, 2 ties and beats, 1 loses and beats.
-    value, variance = one(np.array([3.0, 2, 1, 2, 0]), np.array([True, True, True, False, False]))
+    value, variance = auc_and_variance(np.array([3.0, 2, 1, 2, 0]), np.array([True, True, True, False, False]))
     assert value == pytest.approx((2 + 1.5 + 1) / 6)
     # placements of right answers 1, .75, .5 (variance 1/16), of wrong ones .5, 1 (variance 1/8)
     assert variance == pytest.approx((1 / 16) / 3 + (1 / 8) / 2)
 
 
-def test_strata_are_compared_within_only() -> None:
-    # stratum 0: right 1 against wrong 0; stratum 1: right 10, 30 against wrong 20: one pair of two is won.
+def test_aucs_compares_within_strata_only() -> None:
+    # stratum 0: right 1 against wrong 0; stratum 1: right 10, 30 against wrong 20: auc_and_variance pair of two is won.
     scores = np.array([[1.0], [0], [10], [30], [20]])
     correct = np.array([True, False, True, True, False])
     strata = np.array([0, 0, 1, 1, 1])
@@ -50,7 +45,7 @@ def test_strata_are_compared_within_only() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.integers(0, 1)), min_size=2, max_size=40))
-def test_ties_count_half_as_in_scikit_learn(rows: list[tuple[int, bool, int]]) -> None:
+def test_aucs_equals_scikit_learn_with_ties(rows: list[tuple[int, bool, int]]) -> None:
     scores = np.array([s for s, _, _ in rows], dtype=float)
     correct = np.array([c for _, c, _ in rows])
     strata = np.array([k for _, _, k in rows])
@@ -73,18 +68,18 @@ def test_ties_count_half_as_in_scikit_learn(rows: list[tuple[int, bool, int]]) -
     assert np.allclose(both, [split, 1 - split], equal_nan=True)
 
 
-def test_asking_each_question_twice_does_not_halve_the_variance() -> None:
+def test_sum_by_group_counts_repeated_questions_once() -> None:
     draw = np.random.default_rng(0)
     correct = draw.random(300) < 0.5
     scores = draw.normal(size=300) + correct
-    once = one(scores, correct)[1]
+    once = auc_and_variance(scores, correct)[1]
     twice = aucs(np.tile(scores, 2)[:, None], np.tile(correct, 2)).influence
     assert (twice**2).sum() == pytest.approx(once / 2, rel=0.01), "taken as independent answers"
     grouped = sum_by_group(twice, np.tile(np.arange(300), 2))
-    assert (grouped**2).sum() == pytest.approx(once, rel=0.01), "as one draw per question"
+    assert (grouped**2).sum() == pytest.approx(once, rel=0.01), "as auc_and_variance draw per question"
 
 
-def test_the_covariance_of_two_aucs_is_delong_s() -> None:
+def test_aucs_covariance_is_delongs() -> None:
     # By the definition: sample covariances of the placement values, S10 / m + S01 / n.
     draw = np.random.default_rng(3)
     correct = draw.random(60) < 0.4
@@ -97,82 +92,21 @@ def test_the_covariance_of_two_aucs_is_delong_s() -> None:
     np.testing.assert_allclose(made.influence.T @ made.influence, s10 / len(right) + s01 / len(wrong))
 
 
-def test_95_percent_intervals_cover_the_truth() -> None:
+def test_auc_interval_covers_the_truth() -> None:
     draw = np.random.default_rng(1)
     truth = 0.8555  # of N(1.5, 1) against N(0, 1): Φ(1.5 / √2)
     hits = 0
     for _ in range(1000):
         correct = draw.random(200) < 0.4
-        value, variance = one(draw.normal(size=200) + 1.5 * correct, correct)
+        value, variance = auc_and_variance(draw.normal(size=200) + 1.5 * correct, correct)
         low, high = auc_interval(value, variance, int(correct.sum()), int((~correct).sum()))
         hits += low <= truth <= high
     assert 0.93 <= hits / 1000 <= 0.97
 
 
-def test_perfect_separation_is_not_certainty() -> None:
+def test_auc_interval_with_perfect_separation() -> None:
     low, high = auc_interval(1.0, 0.0, 12, 40)
     assert high == 1.0
     assert low == pytest.approx(0.025 ** (1 / 12))
     assert auc_interval(0.5, 0.0, 12, 40) == (0.0, 1.0), "all scores are the same: nothing is known"
     assert auc_interval(0.0, 0.0, 12, 40) == pytest.approx((0.0, 1 - low))
-
-
-def test_the_simultaneous_quantile_of_independent_cells_is_known() -> None:
-    # 20 independent normal cells: P(all |z| < q) = (2 Φ(q) - 1)^20 = 0.95.
-    influence = np.eye(20)
-    expected = norm.ppf((0.95 ** (1 / 20) + 1) / 2)
-    assert simultaneous_quantile(influence) == pytest.approx(expected, abs=0.08)
-    # twenty times the same cell is one cell
-    same = np.random.default_rng(0).normal(size=(300, 1)) @ np.ones((1, 20))
-    assert simultaneous_quantile(same) == pytest.approx(1.96, abs=0.08)
-    assert simultaneous_quantile(np.zeros((5, 3))) == pytest.approx(1.96, abs=1e-3), "no variance anywhere"
-
-
-def test_a_difference_by_hand() -> None:
-    made = estimate_difference(0.1, np.array([0.03, -0.04]))
-    assert (made.low, made.high) == pytest.approx((0.1 - 1.96 * 0.05, 0.1 + 1.96 * 0.05), abs=1e-5)
-    assert made.p == pytest.approx(0.0455, abs=1e-4), "two standard errors"
-    assert estimate_difference(0.0, np.zeros(3)).p == 1.0
-    assert estimate_difference(0.2, np.zeros(3)).p == 0.0
-
-
-def test_the_set_of_the_best_holds_the_best_and_drops_the_far() -> None:
-    draw = np.random.default_rng(0)
-    correct = np.arange(400) % 2 == 0
-    held, dropped = 0, 0
-    for _ in range(200):
-        noise = draw.normal(size=(400, 1))
-        # truths: two cells equally best, one close, one far
-        scores = noise + 0.5 * draw.normal(size=(400, 4)) + correct[:, None] * np.array([1.5, 1.5, 1.4, 0.5])
-        made = aucs(scores, correct)
-        stays = confidence_set(made.value, made.influence)
-        held += bool(stays[0])
-        dropped += not stays[3]
-        assert stays[int(np.argmax(made.value))]
-    assert held / 200 >= 0.93
-    assert dropped / 200 > 0.99
-
-
-def test_twins_and_unknown_cells() -> None:
-    influence = np.random.default_rng(0).normal(size=(50, 1)) * np.ones((1, 3)) * 0.01
-    stays = confidence_set(np.array([0.7, 0.7, np.nan]), influence)
-    assert stays.tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize(("m", "largest"), [(2, 1 / np.sqrt(np.pi)), (3, 3 / (2 * np.sqrt(np.pi))), (50, 2.249)])
-def test_choosing_couples_two_parts_as_much_as_theory_says(m: int, largest: float) -> None:
-    # m independent cells of variance 1.  Each part is judged in the cell that is highest in the other.  Same cell
-    # (1 of m): the product of both errors is on average E[max]².  Different cells: each error is that of a cell that
-    # is not the highest, -E[max] / (m - 1) on average.  Together E[max]² / (m - 1).
-    draw = np.random.default_rng(0)
-    parts = [np.linalg.qr(draw.normal(size=(400, m)))[0] for _ in range(2)]
-    assert selection_coupling(parts, [0.5, 0.5]) == pytest.approx(largest**2 / (m - 1), abs=0.09)
-
-
-def test_nothing_is_coupled_where_nothing_is_chosen() -> None:
-    draw = np.random.default_rng(0)
-    cell = draw.normal(size=(50, 1))
-    assert selection_coupling([cell, cell], [0.5, 0.5]) == 0, "one cell"
-    assert selection_coupling([draw.normal(size=(50, 4))], [1.0]) == 0, "one part, held out"
-    twins = np.repeat(cell, 3, axis=1)
-    assert selection_coupling([twins, twins], [0.5, 0.5]) == pytest.approx(0, abs=0.1), "twins"
