@@ -102,22 +102,14 @@ def test_answer_continues_after_a_server_died(
     server: Server, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "RETRIES", 0)
-    data = questions(tmp_path, 12)
-    answering = {"data": data, "model": chat_folder, **options(server, batch_size=2)}
+    answering = {"data": questions(tmp_path, 12), "model": chat_folder, **options(server, batch_size=2)}
 
     def stop_server(what: str, done: int, total: int) -> None:
         if done == 4:
             server.stop()
 
     with pytest.raises(ModelError, match=rf"{server.url}: Connection error"):
-        execute(
-            ANSWER,
-            tmp_path / "run",
-            Context(logger=Logger(progress=stop_server)),
-            data=data,
-            model=chat_folder,
-            **answering,
-        )
+        execute(ANSWER, tmp_path / "run", Context(logger=Logger(progress=stop_server)), **answering)
     file = tmp_path / "run" / "answers.jsonl"
     before = file.read_bytes()
     n_before = before.count(b"\n")
