@@ -167,7 +167,7 @@ def test_run_one_pass_needs_no_second_pass(chat_folder: Path, tmp_path: Path, se
     command = ["answer", str(folder / "q.jsonl"), "--model", str(chat_folder), "--out", str(folder / "run")]
     assert CliRunner().invoke(app, command).exit_code == 0
     shutil.rmtree(folder / "run")
-    command = ["run", *command[1:], "--max-new-tokens", "6", "--one-pass", "--no-baselines"]
+    command = ["run", *command[1:], "--one-pass"]
     result = CliRunner().invoke(app, command)
     assert "a map needs correct and incorrect answers" in str(result.exception), "the random model is never correct"
     assert second_passes == []
