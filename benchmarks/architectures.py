@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 transformers.logging.set_verbosity_error()
 
 from families import FAMILIES, some_answers, tiny  # noqa: E402
-from report import head, machine, row, write  # noqa: E402
+from report import machine, row, table_head, write  # noqa: E402
 
 from probemap.activations.attention import attention_received  # noqa: E402
 from probemap.activations.forward import hidden_states  # noqa: E402
@@ -116,7 +116,7 @@ def main() -> None:
         "",
         machine().replace("scikit-learn", f"transformers {transformers.__version__}, scikit-learn"),
         "",
-        *head("family", *SITES, "attention", "`hidden_states`", "batch of 9", "left padding", "sum of parts"),
+        *table_head("family", *SITES, "attention", "`hidden_states`", "batch of 9", "left padding", "sum of parts"),
         *(family_row(family) for family in FAMILIES),
     ]
     write("architectures", lines)

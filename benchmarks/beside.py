@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib import rc_context
-from report import RESULTS, head, machine, row, write
+from report import RESULTS, machine, row, table_head, write
 
 from probemap.maps.probe_map import ProbeMap
 from probemap.runs.run import Run
@@ -58,7 +58,7 @@ def compare(probe_map: ProbeMap, published: pd.DataFrame, name: str) -> list[str
         "",
         machine(),
         "",
-        *head("position", "n", "mean", "highest (layer)", "published: mean", "published: highest (layer)"),
+        *table_head("position", "n", "mean", "highest (layer)", "published: mean", "published: highest (layer)"),
         *(
             row(
                 position,
@@ -73,7 +73,7 @@ def compare(probe_map: ProbeMap, published: pd.DataFrame, name: str) -> list[str
         "",
         f"Correlation of the {len(positions)} means over layers: {correlation:.2f}.",
         "",
-        *head("depth", "mean over positions", "published"),
+        *table_head("depth", "mean over positions", "published"),
         *(
             row(
                 f"{depth:.2f}",

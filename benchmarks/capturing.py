@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import head, machine, row, spread, write
+from report import machine, row, spread, table_head, write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -91,7 +91,7 @@ def time_table(run: Run, n_repeats: int) -> list[str]:
         f"{prefix.length if prefix else 0}; batches of {BATCH_SIZE}, {layout.n_shards} shards.  Seconds: median "
         f"(minimum to maximum) of {n_repeats} alternating repetitions; ratios are taken within a repetition.",
         "",
-        *head("work", "seconds", "relative to the forward pass"),
+        *table_head("work", "seconds", "relative to the forward pass"),
         *(
             row(name, spread(times), spread(np.array(times) / np.array(seconds["forward pass alone"])))
             for name, times in seconds.items()
@@ -128,7 +128,7 @@ def memory_table() -> list[str]:
             shutil.rmtree(run.path)
     first = results[0][1]
     return [
-        *head("answers", "peak resident MB", "relative to the first", "bytes on disk per byte of states"),
+        *table_head("answers", "peak resident MB", "relative to the first", "bytes on disk per byte of states"),
         *(row(n, f"{peak:.0f}", f"{peak / first:.3f}", f"{disk:.4f}") for n, peak, disk in results),
     ]
 

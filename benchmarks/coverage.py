@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import torch
-from report import head, machine, row, write
+from report import machine, row, table_head, write
 from scipy.stats import norm
 
 from probemap.maps.fit import fit_map
@@ -108,7 +108,7 @@ def main() -> None:
             settings = [(n, shift, 10_000 * number + seed) for seed in range(n_maps)]
             results = list(pool.map(simulate_map, settings, chunksize=4))
             if not number:
-                lines += head("n", "shift", *results[0])
+                lines += table_head("n", "shift", *results[0])
             cells = []
             for name in results[0]:
                 values = np.array([result[name] for result in results])

@@ -8,7 +8,7 @@ that the tokens of each exact answer decode to its text.
 import argparse
 
 import numpy as np
-from report import head, row, write
+from report import row, table_head, write
 
 from probemap.maps.fit import fit_map
 from probemap.maps.gain import with_baselines
@@ -70,7 +70,7 @@ def compare_c_values(auto: ProbeMap, fixed: ProbeMap) -> list[str]:
 
 
 def baseline_table(probe_map: ProbeMap) -> list[str]:
-    lines = head("baseline", *BASELINE_POSITIONS)
+    lines = table_head("baseline", *BASELINE_POSITIONS)
     for name in probe_map.data["baseline"].values:
         data = probe_map.data.sel(baseline=name, position=BASELINE_POSITIONS)
         estimates = zip(data.baseline_auc.values, data.baseline_low.values, data.baseline_high.values, strict=True)
@@ -80,7 +80,7 @@ def baseline_table(probe_map: ProbeMap) -> list[str]:
 
 
 def gain_table(probe_map: ProbeMap) -> list[str]:
-    lines = head("position", "best baseline", "highest gain", "layer", "layers with a gain above 0")
+    lines = table_head("position", "best baseline", "highest gain", "layer", "layers with a gain above 0")
     for position in probe_map.positions:
         column = probe_map.data.sel(position=position)
         cell = column.isel(layer=int(np.nanargmax(column.gain.values)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from report import head, machine, row, write
+from report import machine, row, table_head, write
 from sklearn.linear_model import LogisticRegression
 
 from probemap.detectors.fit import fit_detector
@@ -158,10 +158,10 @@ def tables(rows: Sequence[dict[str, str]]) -> list[str]:
     split = names.index("Brier score")
     first, second = names[:split], ["model", "task", *names[split:]]
     return [
-        *head(*first),
+        *table_head(*first),
         *(row(*(cells[name] for name in first)) for cells in rows),
         "",
-        *head(*second),
+        *table_head(*second),
         *(row(*(cells[name] for name in second)) for cells in rows),
     ]
 

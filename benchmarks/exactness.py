@@ -21,7 +21,7 @@ from multiprocessing import get_context
 import numpy as np
 import numpy.typing as npt
 import torch
-from report import head, machine, row, write, yes_no
+from report import machine, row, table_head, write, yes_no
 from scipy.linalg import qr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -249,7 +249,7 @@ def main() -> None:
         "",
         machine(),
         "",
-        *head(
+        *table_head(
             *("states", "C", "fits", "ΔAUC", "lowest correlation", "score error", "reference error", "met"),
             *("default: largest ΔAUC", "default: lowest correlation"),
         ),

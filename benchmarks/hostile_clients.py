@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from report import head, machine, row, write, yes_no
+from report import machine, row, table_head, write, yes_no
 from served_run import AnsweredExample, load, run_messages
 from server_process import MALFORMED, ServerProcess, raw_request, start_server
 
@@ -331,7 +331,7 @@ def main() -> None:
             "",
             f"`probemap serve` with {scorer.provenance.model}.  {machine()}",
             "",
-            *head("attack", "result", "expected", "met"),
+            *table_head("attack", "result", "expected", "met"),
             *lines,
         ],
     )

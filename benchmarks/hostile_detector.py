@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 from detector_attacks import DESCRIPTIONS, attacked_files, valid_detectors
-from report import head, machine, row, write
+from report import machine, row, table_head, write
 
 from probemap.detectors.card import model_card
 from probemap.detectors.detector import Detector
@@ -154,7 +154,7 @@ def main() -> None:
         "",
         f"{machine()}  {minutes:.0f} minutes with {N_PROCESSES} processes.",
         "",
-        *head("attack", "directories", *OUTCOMES),
+        *table_head("attack", "directories", *OUTCOMES),
     ]
     for name, description in DESCRIPTIONS.items():
         values = [counts[name, outcome] for outcome in OUTCOMES]

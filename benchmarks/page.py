@@ -1,7 +1,7 @@
 """Size and opening time of the HTML report: ``python benchmarks/page.py``.
 
 Needs Chromium and the dev extras.  Scores are random and answers invented.  The page is opened several times in a
-running browser; the time is from navigation until the map is drawn and the controls work.
+running browser; the time is from navigation until the map is drawn and the controls work.  Writes ``benchmarks/results/page.md``.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Browser, sync_playwright
-from report import head, machine, row, spread, write
+from report import machine, row, spread, table_head, write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -75,7 +75,7 @@ def main() -> None:
                 )
             )
     lines = ["# The report", "", machine(), "", f"Seconds to open: median (minimum to maximum) of {REPEATS}.", ""]
-    lines += head("layers × positions", "answers", "listed answers", "MB", "seconds to open", "seconds to render")
+    lines += table_head("layers × positions", "answers", "listed answers", "MB", "seconds to open", "seconds to render")
     write("page", [*lines, *(row(*cells) for cells in rows)])
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from report import head, machine, row, write, yes_no
+from report import machine, row, table_head, write, yes_no
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -76,7 +76,7 @@ def main() -> None:
         "",
         machine(),
         "",
-        *head(
+        *table_head(
             *("seed", "cells", "median ΔAUC", "largest ΔAUC", "cells that differ", "met"),
             *("rows in the order of the answers: largest ΔAUC", "cells that differ", "fits stopped at 100 iterations"),
         ),

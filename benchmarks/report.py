@@ -28,7 +28,7 @@ def row(*cells: object) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
-def head(*names: str) -> list[str]:
+def table_head(*names: str) -> list[str]:
     """Return the two lines at the top of a Markdown table."""
     return [row(*names), row(*["---"] * len(names))]
 

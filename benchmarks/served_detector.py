@@ -29,7 +29,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from report import RESULTS, head, machine, row, spread, write, yes_no
+from report import RESULTS, machine, row, spread, table_head, write, yes_no
 from served_load import measure_load
 from served_run import (
     TOLERANCE,
@@ -126,7 +126,9 @@ def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str) 
         f"same token ids, tolerance {TOLERANCE:g}.  {n_same} of the {len(answered)} newly generated answers equal "
         f"those of the run, token for token.  {describe_values(expected)}",
         "",
-        *head("path to the score", "compared", "excluded: different tokens", "largest difference", "within tolerance"),
+        *table_head(
+            "path to the score", "compared", "excluded: different tokens", "largest difference", "within tolerance"
+        ),
         equality_row("question and text, as in `probemap score`", retokenised_scores, expected, same_tokens),
         equality_row("during generation, as in `probemap ask`", generated_scores, expected_generated, all_rows),
         equality_row("`/v1/score`, sequential", sequential, expected, same_tokens),
@@ -190,7 +192,7 @@ def measure_overhead(answered: list[AnsweredExample], scorer: Scorer) -> list[st
         "pairs in alternating order.  Passes are those of the longest answer, plus one where the detector reads last "
         "tokens.  Target: 3 %.",
         "",
-        *head("prompts", "batch", "tokens", "passes", "tokens/s without", "tokens/s with", "overhead in %"),
+        *table_head("prompts", "batch", "tokens", "passes", "tokens/s without", "tokens/s with", "overhead in %"),
     ]
     is_chat = scorer.provenance.prompt_format == "chat"
     for name, limit in (("of the run", scorer.provenance.task.max_new_tokens), ("for long answers", 128)):

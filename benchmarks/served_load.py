@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from report import head, row
+from report import row, table_head
 from served_run import TOLERANCE, AnsweredExample, describe_values, difference, run_messages
 from server_process import MALFORMED, ServerProcess, raw_request
 
@@ -209,16 +209,16 @@ def measure_load(answered: list[AnsweredExample], scorer: Scorer, server: Server
         f"{n_requests} requests from {N_CLIENTS} threads in {seconds:.0f} s, after a warm-up; rejected requests (429) "
         "are counted and sent again.  Latency of accepted requests in seconds.",
         "",
-        *head("request", "status", "count"),
+        *table_head("request", "status", "count"),
         *(row(request, status, n) for (request, status), n in sorted(log.statuses.items())),
         "",
-        *head("request", "p50", "p99"),
+        *table_head("request", "p50", "p99"),
         *(
             row(request, *(f"{q:.3f}" for q in np.percentile(values, (50, 99))))
             for request, values in sorted(log.seconds.items())
         ),
         "",
-        *head("score of", "compared", "largest difference", f"above {TOLERANCE:g}"),
+        *table_head("score of", "compared", "largest difference", f"above {TOLERANCE:g}"),
         *(row(*comparison.cells) for comparison in (scores, completions)),
         "",
         f"{n_excluded} of {len(log.completed)} completions differ in their text from the same prompt answered in a "

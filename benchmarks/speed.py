@@ -21,7 +21,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from exactness import reference_scores, standardised
-from report import head, machine, row, spread, write
+from report import machine, row, spread, table_head, write
 from speed_bound import Rates, measure_cost, measure_rates, timed
 from speed_problem import (
     FOLDS,
@@ -253,7 +253,7 @@ def main() -> None:
         f"{machine()}  Float32 products: {rates.flops / 1e9:.0f} GFLOP/s; copies: {rates.bandwidth / 1e9:.1f} GB/s "
         "read and written, all cores.",
         "",
-        *head(
+        *table_head(
             *("d", "decay", "work", "probemap", "default", "converged"),
             *("default / probemap", "converged / probemap", "correlation: probemap", "default", "converged"),
             *("lower bound: arithmetic", "lower bound: memory", "steps per cell"),
@@ -270,7 +270,7 @@ def main() -> None:
             f"packages; {N} answers, 15 positions, d = 576, from a memory-mapped file; median (minimum to maximum) of "
             "3.  The resident set also counts pages of the mapped file, which the system can reclaim.",
             "",
-            *head("layers", "states of one layer", "anonymous memory", "resident set"),
+            *table_head("layers", "states of one layer", "anonymous memory", "resident set"),
             *memory_rows(folder),
         ]
     write("speed", lines)

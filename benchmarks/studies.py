@@ -7,7 +7,7 @@ which writes its result into the first run.  Writes ``benchmarks/results/studies
 import argparse
 import shutil
 
-from report import RESULTS, head, machine, row, write
+from report import RESULTS, machine, row, table_head, write
 
 from probemap.runs.definitions import ANSWER, RESAMPLE
 from probemap.runs.run import Run
@@ -21,7 +21,7 @@ OMITTED_COLUMNS = {"meaning"}
 def lines_of(table: Table) -> list[str]:
     columns, rows = compact(table)
     kept = [k for k, name in enumerate(columns) if name not in OMITTED_COLUMNS]
-    lines = [*head(*(columns[k] for k in kept)), *(row(*(line[k] for k in kept)) for line in rows)]
+    lines = [*table_head(*(columns[k] for k in kept)), *(row(*(line[k] for k in kept)) for line in rows)]
     return ["", *lines, "", *(f"- {line}" for line in table.words)]
 
 
