@@ -1,7 +1,8 @@
 """Size and opening time of the HTML report: ``python benchmarks/page.py``.
 
 Needs Chromium and the dev extras.  Scores are random and answers invented.  The page is opened several times in a
-running browser; the time is from navigation until the map is drawn and the controls work.  Writes ``benchmarks/results/page.md``.
+running browser; the time is from navigation until the map is drawn and the controls work.  Writes
+``benchmarks/results/page.md``.
 """
 
 import shutil
