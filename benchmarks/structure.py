@@ -4,6 +4,8 @@ Counts lines, modules, long functions, long argument lists, calls with many posi
 longest import chain, and demonstrative names.  The source is parsed and not imported, so any state of the repository
 can be measured.  `tests/test_structure.py` enforces limits on these numbers with the same functions.
 
+``--compare BEFORE.json AFTER.json`` prints two measurements side by side.
+
 ``--trace`` runs one command (default: `probemap run` on 80 questions about cities with SmolLM2-135M-Instruct) and
 counts how often it opens each file of its run directory: ``python benchmarks/structure.py --trace [-- ARGUMENTS]``.
 
@@ -12,11 +14,13 @@ Needs the standard library only; ``--trace`` also needs what the traced command 
 
 import argparse
 import ast
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,10 +53,26 @@ class Module:
     lines: int
     tree: ast.Module
     is_package: bool = False
+    code_lines: int = 0
+    """Lines with code: without blank lines, comments and docstrings."""
 
 
 def parse(name: str, source: str, *, is_package: bool = False) -> Module:
-    return Module(name, source.count("\n"), ast.parse(source), is_package)
+    tree = ast.parse(source)
+    return Module(name, source.count("\n"), tree, is_package, _code_lines(source, tree))
+
+
+def _code_lines(source: str, tree: ast.Module) -> int:
+    """Count the lines with a token that is not a comment, and that are not a string on its own."""
+    texts = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [t for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in layout]
+    return len({line for t in tokens for line in range(t.start[0], t.end[0] + 1)} - texts)
 
 
 def read_modules(root: Path) -> dict[str, Module]:
@@ -405,6 +425,7 @@ def measure(root: Path) -> dict[str, Any]:
     words = Counter(line.rsplit(" ", 1)[1].lstrip("_") for line in demonstrative)
     return {
         "lines": sum(module.lines for module in modules.values()),
+        "code_lines": sum(module.code_lines for module in modules.values()),
         "modules": len(files),
         "median_module_lines": median(lengths.values()),
         "largest_module": {"name": largest, "lines": lengths[largest]},
@@ -538,6 +559,40 @@ def trace(root: Path, arguments: list[str] | None) -> dict[str, Any]:
     }
 
 
+def comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return a Markdown table of two measurements, made with ``--json``, of one kind each."""
+
+    def rows(values: Mapping[str, Any]) -> dict[str, str]:
+        if "opens" in values:
+            opens = values["opens"]
+            return {
+                f"{kind} of `{name}`": str(opens[name][kind])
+                for name, kind in (("run.json", "reads"), ("answers.jsonl", "reads"), ("answers.jsonl", "passes"))
+            }
+        largest, calls = values["largest_module"], values["calls_with_6_or_more_positional"]
+        long, code = values["functions_over_50_lines"], values["functions_over_50_lines_without_docstring"]
+        names, chain = values["demonstrative_names"], values["longest_import_chain"]
+        return {
+            "lines": f"{values['lines']:,}",
+            "lines of code, without docstrings, comments and blank lines": f"{values['code_lines']:,}",
+            "modules": str(values["modules"]),
+            "lines of the median module": f"{values['median_module_lines']:g}",
+            "lines of the largest module": f"{largest['lines']} (`{largest['name']}`)",
+            "functions over 50 lines": f"{long['n']} ({long['percent']} %)",
+            "functions over 50 lines without their docstring": f"{code['n']} ({code['percent']} %)",
+            "functions with more than nine arguments": str(len(values["functions_over_9_arguments"])),
+            "the same in the command line": str(len(values["functions_over_9_arguments_cli"])),
+            "calls with six or more positional arguments": f"{calls['n']} ({calls['per_1000_calls']} per 1,000 calls)",
+            "modules in import cycles": str(values["modules_in_cycles"]),
+            "modules in the longest import chain": str(chain["n"]),
+            "demonstrative names": f"{names['percent_of_bindings']} % of bindings",
+        }
+
+    old, new = rows(before), rows(after)
+    lines = ["| measure | before | after |", "| --- | --- | --- |"]
+    return "\n".join([*lines, *(f"| {name} | {old[name]} | {new[name]} |" for name in new)])
+
+
 def _shown(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     for key, value in values.items():
         if isinstance(value, dict):
@@ -555,8 +610,12 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(__file__).parent.parent, help="the checkout to measure")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--trace", action="store_true", help="count the files that one command opens")
+    parser.add_argument("--compare", nargs=2, metavar="JSON", help="print two measurements as a Markdown table")
     parser.add_argument("arguments", nargs="*", help="with --trace: arguments of probemap, RUN for the run directory")
     options = parser.parse_args()
+    if options.compare:
+        print(comparison(*(json.loads(Path(path).read_text(encoding="utf-8")) for path in options.compare)))
+        return
     result = trace(options.root, options.arguments) if options.trace else measure(options.root)
     print(json.dumps(result, indent=1) if options.json else "\n".join(_shown(result)))
 

@@ -249,3 +249,9 @@ def test_modules_have_at_most_400_lines() -> None:
 def test_no_module_is_a_collection_of_leftovers() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "types", "misc"}
     assert [name for name in MODULES if vague & set(name.split("."))] == []
+
+
+def test_code_lines_exclude_text() -> None:
+    text = '"""Text.\n\nMore.\n"""\n\n# comment\n'
+    code = 'x = (\n    1\n)\n"""About x."""\ndef f():\n    """Text."""\n    return """a\nb"""\n'
+    assert parse("planted", text + code).code_lines == 3 + 1 + 2

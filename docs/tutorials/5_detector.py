@@ -107,12 +107,12 @@ def post(path: str, body: dict) -> dict:
 post("/v1/score", {"question": "What is 17 + 25?", "answer": "42"})
 
 # %%
-question = {"messages": [{"role": "user", "content": "What is 6 + 9? Answer with the number only."}], "max_tokens": 12}
+question = {"messages": [{"role": "user", "content": "What is 3 + 4? Answer with the number only."}], "max_tokens": 12}
 post("/v1/chat/completions", question)["choices"][0]
 
 # %%
 server.terminate()
-server.wait()
+status = server.wait()
 
 # %% [markdown]
 # `probemap push DETECTOR OWNER/NAME` publishes a detector on the Hugging Face hub, and
