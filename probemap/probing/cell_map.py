@@ -110,7 +110,14 @@ class CellMap:
     def cell(self, layer: int, position: str) -> Cell:
         """Return one cell."""
         data = self.data.sel(layer=layer, position=position)
-        return Cell(layer, position, float(data.auc), float(data.low), float(data.high), int(data.n))
+        return Cell(
+            layer=layer,
+            position=position,
+            auc=float(data.auc),
+            low=float(data.low),
+            high=float(data.high),
+            n=int(data.n),
+        )
 
     def best(self, count: int = 1) -> list[Cell]:
         """Return the cells with the highest AUC, highest first; ties are ordered by layer, then by position.

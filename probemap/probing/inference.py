@@ -187,13 +187,13 @@ def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed:
     -------
     ndarray of shape (m,), bool
     """
-    known = np.flatnonzero(~np.isnan(value))
-    auc, influence = value[known], influence[:, known]
+    evaluated = np.flatnonzero(~np.isnan(value))
+    auc, influence = value[evaluated], influence[:, evaluated]
     covariance = influence.T @ influence
     variance = np.diag(covariance)
     draws = np.random.default_rng(seed).standard_normal((DRAWS, len(influence))) @ influence
     included = np.zeros(len(value), bool)
-    for k, cell in enumerate(known):
+    for k, cell in enumerate(evaluated):
         error = np.sqrt(np.maximum(variance + variance[k] - 2 * covariance[k], 0))
         distinct = error > _SAME
         if not distinct.any():

@@ -29,9 +29,16 @@ _TO_LIST = ("tolist", "to_list", "to_pylist")
 def elements(values: Any, name: str) -> list[Any]:
     """Return the elements of a one-dimensional container, in order, as Python values.
 
+    Parameters
+    ----------
+    values : array-like of shape (n,)
+    name : str
+        Name of the argument, for error messages.
+
     Raises
     ------
-    MapError: a string, a mapping, a set, a single value, or an array of more dimensions.
+    MapError
+        The values are a string, a mapping, a set or a single value, or have more dimensions.
     """
     if isinstance(values, str | bytes | Mapping | Set):
         raise MapError(f"{name} is a {type(values).__name__}", f"give {name} as a list, an array or a column")
@@ -46,7 +53,7 @@ def elements(values: Any, name: str) -> list[Any]:
             values = np.asarray(values).tolist()
     if not isinstance(values, Iterable):
         raise MapError(f"{name} is a {type(values).__name__}", f"give {name} as a list, an array or a column")
-    # NumPy's numbers and tensors without dimensions, inside a list or an object array, become Python's.
+    # NumPy scalars and tensors without dimensions, inside a list or an object array, become Python values.
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
 
@@ -63,7 +70,7 @@ def parse_labels(correct: Any, n: int) -> list[bool | None]:
     Raises
     ------
     MapError
-        Another number of labels, or a label of another type or value.
+        The number of labels is not the number of answers, or a label has another type or value.
     """
     values = elements(correct, "correct")
     if len(values) != n:
@@ -89,9 +96,16 @@ def _label(value: Any, row: int) -> bool | None:
 def parse_groups(groups: Any, n: int) -> list[str]:
     """Return the name of each answer's group.
 
+    Parameters
+    ----------
+    groups : array-like of shape (n,)
+    n : int
+        The number of answers.
+
     Raises
     ------
-    MapError: another number of groups than of answers, or a missing group.
+    MapError
+        The number of groups is not the number of answers, or a group is missing.
     """
     values = elements(groups, "groups")
     if len(values) != n:
@@ -104,9 +118,18 @@ def parse_groups(groups: Any, n: int) -> list[str]:
 def parse_names(names: Any, n: int, name: str) -> list[str]:
     """Return one distinct name per answer.
 
+    Parameters
+    ----------
+    names : array-like of shape (n,)
+    n : int
+        The number of answers.
+    name : str
+        Name of the argument, for error messages.
+
     Raises
     ------
-    MapError: another number of names than of answers, or a name that occurs twice.
+    MapError
+        The number of names is not the number of answers, or a name occurs more than once.
     """
     values = [str(value) for value in elements(names, name)]
     if len(values) != n:
@@ -120,9 +143,18 @@ def parse_names(names: Any, n: int, name: str) -> list[str]:
 def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.bool_]:
     """Return a boolean array of the expected shape.
 
+    Parameters
+    ----------
+    mask : array-like of bool
+    shape : tuple of int
+        The expected shape.
+    name : str
+        Name of the argument, for error messages.
+
     Raises
     ------
-    MapError: another shape or type; a missing value.
+    MapError
+        The mask has another shape, is not boolean, or has a missing value.
     """
     array = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
     if array.dtype == object and all(isinstance(value, bool | np.bool_) for value in array.flat):
@@ -138,21 +170,28 @@ def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.b
 def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str | None]:
     """Return numbers as a float64 array, missing values as NaN; or texts as a list, missing texts as None.
 
+    Parameters
+    ----------
+    values : array-like of shape (n,)
+        Numbers or texts.  A list that contains only None is a list of missing texts.
+    name : str
+        Name of the argument, for error messages.
+
     Raises
     ------
-    MapError: values that are neither all numbers nor all texts.
+    MapError
+        The values are neither all numbers nor all texts.
     """
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "fiub":
         return values.astype(np.float64, copy=False)
     items = elements(values, name)
-    known = [value for value in items if not _is_missing(value)]
-    if known and all(isinstance(value, str) for value in known):
+    present = [value for value in items if not _is_missing(value)]
+    if present and all(isinstance(value, str) for value in present):
         return [None if _is_missing(value) else value for value in items]
-    if not all(isinstance(value, Real) for value in known):
-        strange = next(value for value in known if not isinstance(value, Real))
+    if not all(isinstance(value, Real) for value in present):
+        strange = next(value for value in present if not isinstance(value, Real))
         raise MapError(f"{name} holds {strange!r}", f"give {name} as numbers, or as texts")
-    # A list without any text or number stays what it was: texts that are all missing.
-    if not known and isinstance(values, list) and values and values[0] is None:
+    if not present and isinstance(values, list) and values and values[0] is None:
         return [None] * len(items)
     return np.array([np.nan if _is_missing(value) else float(value) for value in items], np.float64)
 
