@@ -96,6 +96,15 @@ def test_commands_exist_with_their_options(name: str) -> None:
             assert set(re.findall(r"--[a-z][\w-]*", arguments)) <= options(verb) | {"--help"}, command
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_named_files_exist_and_define_the_names(name: str) -> None:
+    page = PAGES[name]
+    for path in re.findall(r"`((?:probemap|tests|benchmarks|docs)/[\w/.]*)`", page):
+        assert (ROOT / path).exists(), f"{name} names {path}"
+    for constant, path in re.findall(r"`([A-Z_]+)` in `(probemap/[\w/]+\.py)`", page):
+        assert re.search(rf"^{constant}\b", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), constant
+
+
 @pytest.mark.parametrize("name", sorted(set(PAGES) - NEEDS_A_SERVER))
 def test_python_blocks_run_and_print_what_the_page_shows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = PAGES[name]
