@@ -93,6 +93,7 @@ def test_commands_exist_with_their_options(name: str) -> None:
         if program == "make":
             assert re.search(rf"^{verb}:", makefile, re.MULTILINE), command
         else:
+            assert not str(VERBS[verb].help).startswith("Former name"), command
             assert set(re.findall(r"--[a-z][\w-]*", arguments)) <= options(verb) | {"--help"}, command
 
 
@@ -244,7 +245,7 @@ def test_reading_names_existing_methods_and_options() -> None:
     for name in ("nested_best", "confidence_set", "compare", "difference"):
         assert f"`{name}`" in READING
         assert hasattr(ProbeMap, name)
-    assert set(re.findall(r"--[a-z][\w-]+", READING)) <= options("map") | options("plot")
+    assert set(re.findall(r"--[a-z][\w-]+", READING)) <= options("map") | options("plot") | options("show")
     for picture in re.findall(r'src="([^"]+)"', READING):
         assert (ROOT / "docs" / picture).stat().st_size < 300_000
 

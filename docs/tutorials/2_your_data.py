@@ -38,7 +38,7 @@ task.examples[0]
 # | `open` | the text contains an accepted answer that is not negated | none by rule: use your own locator, or a model |
 #
 # Published data sets load by name, such as `probemap.load_task("triviaqa", n=1000)`, from the hub, or from a file
-# with the same rows (`"triviaqa:rows.jsonl"`). `probemap tasks` lists them.
+# with the same rows (`"triviaqa:rows.jsonl"`). `probemap list tasks` lists them.
 #
 # ## Your own prompt
 #
