@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format browser docs wheel
+.PHONY: reference demo test lint format browser docs wheel
 
 demo: .venv/installed
 	$(BIN)/probemap demo --out demo
@@ -25,6 +25,10 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The generated parts: docs/cli.md and the tables of steps in the README.
+reference: .venv/installed
+	$(BIN)/python docs/generate.py
 
 docs: .venv/docs
 	$(BIN)/mkdocs build --strict
