@@ -143,7 +143,7 @@ def test_capture_warns_about_an_answer_that_does_not_fit_into_memory(
         ({}, "no positions were passed"),
         ({"-1": lambda answer, span: 0}, "'-1' is the name of a built-in position"),
         ({"last_q": lambda answer, span: 0}, "'last_q' is the name of a built-in position"),
-        ({"end": "-1"}, "expected a Position or a callable"),
+        ({"end": -1}, "expected a Position"),
         (["nowhere"], "nowhere"),
         (["-1", "-1"], "-1"),
     ],

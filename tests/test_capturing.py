@@ -187,7 +187,7 @@ def test_what_batches_and_dtypes_change_is_told_and_what_does_not_belong_is_foun
     assert (other.answer, other.layer) == (run.answers[rows.start + row].id, 3)
     assert other.position == store.layout.positions[column]
     told = CliRunner().invoke(app, ["check", str(run.path), "--n", "24"]).stdout
-    assert f"at most 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
+    assert f"at most by 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
 
 
 def test_a_sample_without_any_of_the_positions_is_refused(run: Run) -> None:

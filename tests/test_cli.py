@@ -421,7 +421,7 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
         "no file or task named 'nothing.jsonl'"
         in probemap("run", "nothing.jsonl", "--model", model, "--out", out, code=1).stderr
     )
-    told = probemap("run", rows, "--out", out, code=1).stderr
+    told = probemap("run", rows, "--out", tmp_path / "NEW", code=1).stderr
     assert "the step answer needs a value for model\nhint: give --model" in told
     assert "Missing option '--out'" in probemap("run", rows, "--model", model, code=2).stderr
     told = probemap("run", rows, "--model", model, "--out", out, "--device", "nonsense", code=1).stderr

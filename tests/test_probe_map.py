@@ -119,8 +119,9 @@ def test_probe_map_plot_returns_a_display(tmp_path: Path) -> None:
     states, correct = planted_states()
     probe_map = fit_map(states, correct, positions=NAMES).only(NAMES[1:])
     assert isinstance(probe_map, ProbeMap)
+    open_before = plt.get_fignums()
     display = probe_map.plot(value="accuracy", cmap="Greens")
-    assert plt.get_fignums() == [display.figure.number], "pyplot shows it"
+    assert plt.get_fignums() == [*open_before, display.figure.number], "pyplot shows it"
     plt.close(display.figure)
     assert np.asarray(display.axes[0].images[0].get_array()).shape == (3, 2)
     assert display._repr_png_().startswith(b"\x89PNG")

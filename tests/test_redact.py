@@ -111,7 +111,8 @@ def finished(workspace: Workspace, server: tuple[str, list[str]], chat_folder: P
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(N)]
     (workspace.folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     url, _ = server
-    workspace.run("run", "q.jsonl", "--model", chat_folder, "--endpoint", f"{url}/v1", "--out", "RUN")
+    workspace.run("answer", "q.jsonl", "--model", chat_folder, "--endpoint", f"{url}/v1", "--out", "RUN")
+    workspace.run("run", "--out", "RUN")
     workspace.run("export", "RUN", "--out", "DETECTOR", "--cell", "2:exact_answer_last", "--held-out", 0.6)
     workspace.run("score", "DETECTOR", "RUN")
     workspace.run("report", "RUN")
@@ -129,7 +130,7 @@ def test_error_messages_contain_no_key(finished: Workspace, server: tuple[str, l
     url, keys = server
     count = len(keys)
     error = finished.run(
-        *("run", "q.jsonl", "--model", chat_folder, "--endpoint", f"{url}/refusing/v1", "--out", "R2"), code=1
+        *("answer", "q.jsonl", "--model", chat_folder, "--endpoint", f"{url}/refusing/v1", "--out", "R2"), code=1
     )
     assert "Error code: 401" in error
     assert "Incorrect API key provided: Bearer …" in error

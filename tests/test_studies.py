@@ -225,7 +225,7 @@ def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: 
         file.write(b'{"id": "q')
     lines: list[str] = []
     assert execute(CHOOSE, sampled, Context(logger=Logger(log=lines.append))).read_table("choose") == table
-    assert lines == ["37 of 80 questions exist already"]
+    assert lines == ["37 of 80 questions have scores already"]
     assert path.read_bytes() == whole
     assert (sampled.path / "earlier/001-choose/choices.jsonl").read_bytes() == whole
 
@@ -259,7 +259,7 @@ def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
 
 def test_without_samples_semantic_entropy_is_left_out_and_said(run: Run) -> None:
     _, stderr = said("baselines", run.path)
-    assert "semantic entropy is left out: `probemap resample` draws the samples that it needs" in stderr
+    assert "semantic entropy is omitted; `probemap resample` draws the samples that it needs" in stderr
     assert "semantic_entropy" not in {row[0] for row in run.read_table("baselines").rows}
 
 
@@ -280,7 +280,7 @@ def test_samples_of_other_answers_are_refused(sampled: Run, verb: str) -> None:
     path.write_text("".join(lines[:-1]))
     message = refused(verb, sampled.path)
     assert "resamples.jsonl holds no sample 'q79#5'" in message
-    assert "--redo` draws them again" in message
+    assert "--redo` draws new samples" in message
 
 
 def test_stale_maps_and_verdicts_are_refused(sampled: Run) -> None:
@@ -289,7 +289,7 @@ def test_stale_maps_and_verdicts_are_refused(sampled: Run) -> None:
     sampled.write_judgements(flipped)
     message = refused("baselines", sampled.path)
     assert "map.nc was made before verdicts.jsonl changed" in message
-    assert f"hint: `probemap map {sampled.path} --redo` repeats the step and keeps the old one" in message
+    assert f"hint: `probemap map {sampled.path} --redo` repeats the step and keeps the old map" in message
 
 
 def test_without_samples_errors_and_choose_say_what_to_do(run: Run) -> None:
@@ -336,8 +336,8 @@ def test_every_run_s_probe_on_every_run(others: list[Run]) -> None:
 
 def test_runs_that_cannot_be_compared_are_refused(others: list[Run], run: Run) -> None:
     plus, minus = others
-    assert "1 different runs are needed, two or more" in refused("transfer", plus.path)
-    assert "2 different runs are needed" in refused("transfer", plus.path, plus.path)
+    assert "only one run was given" in refused("transfer", plus.path)
+    assert "2 runs were given, some of them more than once" in refused("transfer", plus.path, plus.path)
     log = json.loads((minus.path / "run.json").read_text())
     log["steps"]["answer"]["facts"]["revision"] = "other"
     (minus.path / "run.json").write_text(json.dumps(log))
@@ -416,7 +416,7 @@ def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.M
     (run.path / "p_true.jsonl").write_bytes(b"".join(lines[:50]) + lines[50][:9])
     said_: list[str] = []
     execute(P_TRUE, run, Context(logger=Logger(log=said_.append)))
-    assert said_ == ["50 of 80 answers have been asked about already"]
+    assert said_ == ["50 of 80 answers have a p(True) already"]
     again = [b.p_true for b in run.read_p_true()]
     assert again == pytest.approx([json.loads(line)["p_true"] for line in lines], abs=1e-6)
 
@@ -431,8 +431,8 @@ def test_verdicts_by_hand_are_told_apart_from_those_of_the_samples(sampled: Run)
     )
     table = execute(ERRORS, sampled).read_table("errors")
     assert table.words[-1] == (
-        "Mind that the verdicts on 7 of the run's own 80 answers were given or decided by hand, and are not those that "
-        "the judge of the samples would have given."
+        "Note: the verdicts on 7 of the 80 answers of the run are manual labels or came with the answers, and differ "
+        "from the verdicts that the judge of the samples gives."
     )
 
 
@@ -444,7 +444,7 @@ def test_without_accepted_answers_nobody_can_judge_samples(sampled: Run) -> None
         log["steps"][step]["inputs"]["task.json"] = sampled.sha256("task.json")
     (sampled.path / "run.json").write_text(json.dumps(log))
     message = refused("errors", sampled.path)
-    assert "80 questions have no accepted answers: nobody can judge their samples" in message
+    assert "80 questions have no accepted answers, so that their samples cannot be judged" in message
 
 
 def test_own_answers_that_were_drawn_are_not_called_greedy(sampled: Run) -> None:
@@ -467,7 +467,7 @@ def test_places_that_depend_on_the_verdict_are_no_evidence(sampled: Run, others:
         changed_step(run_, "judge", options={"locator": "paper"})
     for words in (("baselines", sampled.path), ("errors", sampled.path), ("transfer", plus.path, minus.path)):
         message = refused(*words)
-        assert "the place of the exact answer depends on the verdict (--locator paper)" in message
+        assert "the position of the exact answer depends on the verdict (--locator paper)" in message
         assert "with another locator" in message
 
 
@@ -500,7 +500,7 @@ def test_runs_of_other_weights_or_maps_without_inner_folds_cannot_be_compared(ot
     plus, minus = others
     execute(MAP, minus, redo=True, folds=2)
     message = refused("transfer", plus.path, minus.path)
-    assert f"the map of {minus.path} was made without folds inside folds" in message
+    assert f"the map of {minus.path} was made without nested cross-validation" in message
     assert f"hint: `probemap map {minus.path} --folds 5 --redo`" in message
     changed_step(minus, "answer", options={"quantize": "4bit"})
     assert "quantisation '4bit', not 'none'" in refused("transfer", plus.path, minus.path)

@@ -246,10 +246,10 @@ def test_ray_fit_map_equals_one_process() -> None:
 def test_cli_workers_option_requires_ray(alone: Run) -> None:
     made = CliRunner().invoke(app, ["map", str(alone.path), "--workers", "2"])
     assert isinstance(made.exception, RunError)
-    assert str(made.exception) == "--workers and --gpus-per-worker are Ray's\nhint: add --engine ray"
+    assert str(made.exception) == "--workers and --gpus-per-worker apply to Ray only\nhint: add --engine ray"
     shared: list[Any] = ["capture", str(alone.path), "--engine", "ray", "--shard", "1/2"]
     made = CliRunner().invoke(app, shared)
-    assert str(made.exception) == "--shard splits the work, and so does --engine ray\nhint: give one of them"
+    assert str(made.exception) == "--shard and --engine ray both split the work\nhint: give only one of them"
 
 
 # --- shards ---

@@ -63,6 +63,15 @@ def ask(
     ModelError
         The model has no chat template and `prompt_format` is ``chat``, a single question exceeds the memory, or the
         server does not respond.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> model = probemap.load_model("smollm2-135m")
+    >>> task = probemap.load_task("cities", n=2)
+    >>> answers = probemap.ask(model, task)
+    >>> [answer.id for answer in answers] == [example.id for example in task.examples]
+    True
     """
     counts = Counter(example.id for example in task.examples)
     if repeated := [id_ for id_, count in counts.items() if count > 1]:

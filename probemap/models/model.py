@@ -192,6 +192,17 @@ def load_model(
     ------
     ModelError
         The model does not exist, cannot be loaded, or is not a causal language model.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> model = probemap.load_model("smollm2-135m")
+    >>> model.label, model.n_layers
+    ('SmolLM2-135M-Instruct.Q4_1', 30)
+    >>> probemap.load_model("./nothing")
+    Traceback (most recent call last):
+        ...
+    probemap.records.ModelError: the model directory ./nothing does not exist...
     """
     name = str(name)
     source, label, sha256 = _resolve(name)
