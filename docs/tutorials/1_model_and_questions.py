@@ -51,8 +51,8 @@ print(f"{n_correct} correct, {n_incorrect} incorrect, {len(verdicts) - n_correct
 # ## Capture hidden states
 #
 # `capture` runs the model once over each prompt with its answer and keeps the hidden states of every layer at the
-# named positions. `exact_answer_last` is the last token of the exact answer, `-1` the last token of the answer. An
-# answer that lacks a position has NaN there.
+# named positions. `exact_answer_last` is the last token of the exact answer, `-1` the last token that the model
+# produced, usually the end token. An answer that lacks a position has NaN there.
 
 # %%
 positions = ["last_q", "exact_answer_first", "exact_answer_last", "exact_answer_after_last", "-2", "-1"]
@@ -98,7 +98,7 @@ probe_map.report("report.html")
 probemap.ProbeMap.load("map.nc").to_frame().head()
 
 # %% [markdown]
-# On the command line, all of this is
+# On the command line, with all fifteen positions and the baselines as well:
 #
 # ```sh
 # probemap run cities --model smollm2-135m --n 60 --out RUN

@@ -194,8 +194,8 @@ ERRORS = Step[ErrorsOptions, NoFacts](
     name="errors",
     description="Classify errors by type, and predict the type from the states; needs `probemap resample`.",
     example="probemap errors RUN",
-    summary="error type of each question (refuses, always correct, always incorrect, two competing answers, many "
-    "answers), and AUC of the probes that predict it",
+    summary="error type of each question (refuses, mostly correct, mostly the same incorrect answer, two competing "
+    "answers, many answers), and AUC of the probes that predict it",
     outputs=("errors.json", "errors.csv", "kinds.jsonl"),
     options=ErrorsOptions,
     requires=("judge", "capture", "resample"),
@@ -227,7 +227,7 @@ TRANSFER = Step[TransferOptions, NoFacts](
     name="transfer",
     description="Evaluate the probe of each run on the answers of the others.",
     example="probemap transfer CITIES CAPITALS ARITHMETIC",
-    summary="AUC of one run's probe on another run's answers, and its gain over the logits",
+    summary="AUC of one run's probe on another run's answers, and its gain over the log-probabilities",
     outputs=("transfer.json", "transfer.csv"),
     options=TransferOptions,
     requires=("map",),
