@@ -33,7 +33,7 @@ class Position:
     """
 
     description: str
-    """One line for ``probemap positions``."""
+    """One line for ``probemap list positions``."""
     index: Rule
 
 
@@ -168,7 +168,7 @@ def check_position(name: str) -> None:
     if name not in POSITIONS and not _FROM_END.fullmatch(name):
         raise DataError(
             f"there is no position {name!r:.60}; the positions are {', '.join(POSITIONS)} and -1, -2, …",
-            "`probemap positions` describes each of them",
+            "`probemap list positions` describes each of them",
         )
 
 

@@ -80,7 +80,8 @@ class Example:
     """Unique within a task."""
     question: str
     answers: tuple[str, ...]
-    """Accepted answers, the preferred spelling first; empty only if the verdicts come with the answers."""
+    """Accepted answers, with the preferred spelling first.  May be empty only if verdicts are supplied with the
+    answers."""
     choices: tuple[str, ...] = ()
     """The closed set that the answer comes from, if this question has one."""
     context: str = ""

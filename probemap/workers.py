@@ -51,7 +51,7 @@ def at_work(ray: RayPool | None, models: dict[Any, Any] | None, logger: Logger) 
 
 @contextmanager
 def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None) -> Iterator[Worker[_Plan, _Result]]:
-    """Start one worker in this process, or a pool of Ray workers with the interface of one.
+    """Start a single worker in this process, or a pool of Ray workers that has the same interface.
 
     Ray is started if it is not running, and shut down at the end only if it was started here.
 

@@ -73,7 +73,8 @@ class Site:
     name: str
     description: str
     hook_point: "Callable[[torch.nn.Module, int], HookPoint]"
-    """(block, width of the residual stream) -> hook point.  It may raise ModelError if the block lacks the site."""
+    """Callable ``(block, d) -> HookPoint``, where ``d`` is the width of the residual stream.  It may raise ModelError
+    if the block lacks the site."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from probemap.models.model import Model
 from probemap.records import Answer
 
 MIN_LENGTH = 8
-"""Tokens.  Copying the cache costs more than a shorter prefix saves."""
+"""Minimum length of a shared prefix, in tokens.  Below it, copying the cache costs more than the prefix saves."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Prefix:
     length: int
     """Tokens."""
     cache: Any
-    """``transformers.Cache`` of one row.  A forward pass appends to the cache it is given, so `rows` returns copies."""
+    """The key-value cache, a ``transformers.Cache`` with a batch size of 1.  A forward pass appends to the cache it is
+    given, so `rows` returns copies."""
 
     def rows(self, n: int) -> Any:
         """Return a copy of the cache for n rows."""

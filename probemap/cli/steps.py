@@ -98,7 +98,7 @@ def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, 
     Raises
     ------
     RunError
-        If options of Ray are given without Ray.
+        If Ray options are given without ``--engine ray``.
     """
     from probemap.runs.plan import Context
     from probemap.workers import RayPool, parse_shard

@@ -29,7 +29,7 @@ class CellReader:
 
     @cached_property
     def layers(self) -> list[int]:
-        """The layers to record, ascending."""
+        """The layers to record, in ascending order."""
         return sorted({cell.layer for cell in self.detector.cells})
 
     @cached_property
@@ -54,7 +54,7 @@ class CellReader:
         Raises
         ------
         ModelError
-            If a single answer exceeds the memory.
+            If a single answer does not fit in memory.
         """
         width = self.detector.primary.weight.shape[1]
         states = np.full((len(answers), indices.shape[1], width), np.nan, np.float32)
@@ -70,7 +70,7 @@ class CellReader:
         return states
 
     def recorder(self, rows: int) -> HookRecorder:
-        """Return a recorder for the generation of a batch with that many rows."""
+        """Return a recorder for generating a batch of `rows` rows."""
         return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
     def _needs_last(self, ended: bool) -> bool:

@@ -104,7 +104,8 @@ class Detector:
     def score_states(self, states: npt.NDArray[np.floating]) -> StateScores:
         """Score answers from their hidden states.
 
-        The primary head scores an answer that has all of its positions, else the fallback does.
+        An answer that has a token at every position of the primary head is scored by that head; any other answer is
+        scored by the fallback, if there is one and the answer has its positions.
 
         Parameters
         ----------

@@ -161,7 +161,7 @@ class HeadFitter:
 
 
 def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
-    """Return the head with its evaluation, and with thresholds that are evaluated.
+    """Return the head with its evaluation and its evaluated thresholds.
 
     Parameters
     ----------

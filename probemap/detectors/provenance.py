@@ -102,7 +102,8 @@ class Provenance:
         prompt_format : {"auto", "chat", "qa", "none", "given"}
             What surrounded the prompts; ``auto``: the chat template if the model has one, else ``Q: … A:``.
         name : str
-            What the model was loaded by, so that `load_scorer` can load it again.
+            The hub id, directory, file or alias from which the model was loaded; `load_scorer` uses it to load the
+            model again.
 
         Returns
         -------

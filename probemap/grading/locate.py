@@ -203,7 +203,8 @@ def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> 
 
 
 def find_words(text: str, words: str) -> tuple[int, int] | None:
-    """Return the characters of the first occurrence of `words` as whole words, regardless of case and accents."""
+    """Return the character range of the first occurrence of `words` as whole words, ignoring case and accents, or
+    None."""
     words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
     haystack, origin = fold(text)
     needle = fold(words)[0]

@@ -166,7 +166,7 @@ def is_incomplete(task: Task, answer: Answer, mention: Mention | None) -> bool:
     ----------
     task : Task
     answer : Answer
-        Without reasoning, see `Answer.final`.
+        The answer without its reasoning; see `Answer.final`.
     mention : Mention or None
         The result of `asserted_mention`.
     """

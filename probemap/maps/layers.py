@@ -79,7 +79,8 @@ class LayerFitter:
         return LayerFit(cells=cells, activation_norms=norms, present=present)
 
     def _read(self, layer: int) -> npt.NDArray[np.float32]:
-        """Return the states of the decided answers, of shape (n, n_positions, d), NaN where a position is missing."""
+        """Return the states of the decided answers as an array of shape (n, n_positions, d), with NaN where a position
+        is missing."""
         states = self.source.read(layer)
         states = states if len(self.rows) == self.source.n else states[self.rows]
         if self.present is not None:

@@ -7,7 +7,7 @@ scikit-learn with its defaults, converged or not; each cell has one AUC, compute
 exact answer is located with knowledge of the verdict (`grading.locate`), and the states are those of the MLP (site
 ``mlp_out``); both are chosen before the map is fitted.
 
-The map has confidence intervals as usual: they show how little 200 answers determine.
+Confidence intervals are computed as for any other map; with only 20 % of the answers to evaluate on, they are wide.
 """
 
 import warnings

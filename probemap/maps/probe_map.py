@@ -1,4 +1,4 @@
-"""ProbeMap: a map of AUCs that draws, saves and loads itself."""
+"""ProbeMap: a map of AUCs that can be drawn, saved and loaded."""
 
 import io
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ProbeMap(CellMap):
     """One AUC per (layer, position) cell with its uncertainty.
 
-    `fit_map` returns it; `ProbeMap.load` reads it from a file.  As the last expression of a notebook cell it shows
-    itself.
+    `fit_map` returns it; `ProbeMap.load` reads it from a file.  It is rendered if it is the last expression of a
+    notebook cell.
 
     Parameters
     ----------

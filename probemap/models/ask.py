@@ -34,7 +34,8 @@ def ask(
         From `load_task`.  Its `max_new_tokens` limits the length of the answers, its `prompt` and `shots` determine the
         prompts; use `dataclasses.replace` to change them.
     prompt_format : {"auto", "chat", "qa", "none"}, default "auto"
-        ``chat``: the model's chat template.  ``qa``: ``Q: … A:``, and an answer also ends with a line break.
+        ``chat``: the model's chat template.  ``qa``: the question is formatted as ``Q: … A:``, and generation also
+        stops at a line break.
         ``none``: the question alone.  ``auto``: ``chat`` if the model has a chat template, else ``qa``.
     batch_size : int, default 32
         Maximum number of questions per batch.  A batch that exceeds the memory is halved.

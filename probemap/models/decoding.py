@@ -90,7 +90,7 @@ class TokenDecoder:
     The texts returned by `push` and `flush`, joined, are the text of all tokens.  A token that ends within a character
     yields an empty string; the character is returned with its last token.
 
-    The one exception are tokenizers with byte fallback, whose decoder replaces *every* byte of a run of byte tokens if
+    The one exception is tokenizers with byte fallback, whose decoder replaces *every* byte of a run of byte tokens if
     the run is not valid UTF-8.  Characters of such a run may have been returned before the invalid byte was seen, and
     text that was returned is never taken back.
 

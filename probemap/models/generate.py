@@ -114,7 +114,7 @@ def generate_answers(
         Ids and prompts.
     options : GenerationOptions
     batch_numbers : sequence of int, optional
-        Batches of `plan_batches` to answer.  By default all of them.
+        Numbers of the batches to answer, as indices into the result of `plan_batches`.  By default all of them.
     recorder : Recorder, optional
         Records hidden states.  A batch takes one pass more if the recorder needs the last tokens of its answers.
     log : callable, optional

@@ -26,7 +26,7 @@ class Alias:
     file: str
     """GGUF file in that package."""
     sha256: str
-    """Of the file."""
+    """SHA-256 of the GGUF file."""
     hub_id: str
     """Loaded from the Hugging Face Hub if the package is not installed."""
 
@@ -138,7 +138,7 @@ class Model:
 
 
 def out_of_memory_error(model: Model, id_: str, n_tokens: int) -> ModelError:
-    """Return the error for one text that exceeds the memory even in a batch of its own."""
+    """Return the error for a single text that does not fit in memory even in a batch of its own."""
     return ModelError(
         f"{id_!r} alone, {n_tokens} tokens, does not fit the memory of {model.device} beside {model.label}",
         "use --dtype bfloat16, --device cpu or a smaller model, or leave this question out",

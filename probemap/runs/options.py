@@ -73,7 +73,7 @@ class CaptureOptions:
     vllm_layers: tuple[int, ...] | None = None
     """vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order."""
     shard_bytes: int | None = None
-    """Approximate size of a shard in bytes.  None: `activations.store.SHARD_BYTES`."""
+    """Approximate size of a shard in bytes.  None: `activations.layout.SHARD_BYTES`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ def each_question(
 
 
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
-    """Return a sentence if verdicts of the run are not those that the samples would get; empty otherwise.
+    """Return a note if verdicts of the run differ from those that the judge of the samples gives, else an empty string.
 
     Verdicts that came with the answers and manual labels do not apply to samples.
     """

@@ -83,7 +83,7 @@ class GenerationJob(Job):
     temperature: float = 0.0
     """0 is greedy decoding."""
     seed: int | None = None
-    """Seed of the sampling.  A seeded sample is generated in a batch of its own, so that it can be reproduced.
+    """Random seed for sampling.  A seeded sample is generated in a batch of its own, so that it can be reproduced.
     None: different samples at each call."""
 
     @property

@@ -55,7 +55,7 @@ class Question:
     scores: tuple[ProbeScore, ...]
     """One per sample."""
     error_types: str
-    """Letters, see `error_types.classify`."""
+    """Letters of the question's error types; see `error_types.classify`."""
     group: str
     """Questions of one group are not independent."""
 

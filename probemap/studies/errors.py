@@ -1,6 +1,7 @@
 """Predicting the error type of a question from hidden states, as in table 2 of Orgad et al. 2024 (arXiv 2410.02707).
 
-One map per error type is fitted to the hidden states of the run's own answers: this type against all others.
+For each error type, one map is fitted to the hidden states of the run's own answers; it separates the questions of that
+type from all other questions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,8 @@ def predict_error_types(
     -------
     Table
         One row per error type.  ``auc`` is the nested-CV estimate of the best cell; ``layer``, ``position`` and
-        ``gain`` describe the cell with the highest AUC.  None where too few questions are of the type, or not of it.
+        ``gain`` describe the cell with the highest AUC.  None if too few questions have this error type, or too few do
+        not.
 
     Raises
     ------

@@ -107,7 +107,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     Raises
     ------
     TooFewError
-        Too few answers have all values.
+        Too few answers have a value for every predictor.
     """
     data = probe_map.data
     repeats, n = data.sizes["repeat"], data.sizes["answer"]

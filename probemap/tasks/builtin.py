@@ -92,7 +92,7 @@ class BuiltInTask:
     """A built-in task, generated when it is used."""
 
     description: str
-    """One line for ``probemap tasks``."""
+    """One line for ``probemap list tasks``."""
     load: Callable[[], Task]
 
 

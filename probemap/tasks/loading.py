@@ -18,7 +18,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     Parameters
     ----------
     source : str or Path
-        ``cities``: a built-in task, see `TASKS`.  ``triviaqa``: a published data set (`probemap tasks` lists them),
+        ``cities``: a built-in task, see `TASKS`.  ``triviaqa``: a published data set (see `probemap list tasks`),
         downloaded from the Hugging Face hub.  ``triviaqa:rows.jsonl``: the same data set from a file that holds the
         rows as published.  ``rows.jsonl``: your own file.
 

@@ -29,7 +29,7 @@ class Published:
     """A published data set."""
 
     description: str
-    """One line for ``probemap tasks``."""
+    """One line for ``probemap list tasks``."""
     adapt: Callable[[Row], Example | None]
     """Converts a row; None for a row that cannot be used."""
     task: Task

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MAX_ANSWERS = 1000
-"""Most answers of one run that a page lists."""
+"""Maximum number of answers listed per run."""
 MAX_PROBABILITIES = 1_000_000
 """Most probabilities (answers × cells) of one run that a page contains: 2 MB."""
 MAX_CHARACTERS = 4000
@@ -53,7 +53,7 @@ _MISSING = 65535
 """Code of a missing probability; all others are multiples of 1 / 65534."""
 
 _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
-"""Where a piece of text is."""
+"""Location codes of a piece of text: in the prompt, in the answer, or in the exact answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +251,7 @@ def _grid(measured: CellValues) -> dict[str, Any]:
 
 
 def _rounded(values: Any) -> Any:
-    """Return numbers with five significant digits, nested as the array is; None for NaN."""
+    """Round values to five significant digits and return them as nested lists, with None in place of NaN."""
     if isinstance(values, float):
         return None if math.isnan(values) else float(f"{values:.5g}")
     return [_rounded(value) for value in np.asarray(values, np.float64).tolist()]
@@ -296,7 +296,8 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
     Returns
     -------
     list of [text, columns, location]
-        In order of the text.  Columns are the positions of the map that the token has.  Location is 0 in the prompt, 1
+        In order of the text.  Columns are the indices of the map positions that fall on the token.  Location is 0 in
+        the prompt, 1
         in the answer, 2 in the exact answer.
     """
     columns_of: dict[int, list[int]] = {}

@@ -102,7 +102,8 @@ class _SampleScorer:
     def _held_out_scores(
         self, training: Sequence[bool | None], rows: Sequence[int]
     ) -> Iterator[tuple[str, SampleScores]]:
-        """Yield the scores of the questions in `rows` by a detector fitted to the training labels."""
+        """Yield the sample scores of each question in `rows`, computed by a detector that was fitted to the training
+        labels."""
         from probemap.detectors.fit import fit_detector
         from probemap.detectors.scorer import Scorer
 
