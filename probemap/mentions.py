@@ -25,7 +25,7 @@ class Mention:
     value: int | Decimal
     """Index of the group of spellings (int), or the number (Decimal)."""
     is_adjective: bool = False
-    """True for an adjective before a kind of place, see `ADJECTIVE`."""
+    """True for an adjective before a kind of place; see `ADJECTIVE`."""
 
 
 def fold(text: str) -> tuple[str, list[int]]:

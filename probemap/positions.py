@@ -210,12 +210,12 @@ def resolve(
     -------
     int or None
         Index into ``answer.token_ids``.  None: the position is missing.  A position counted from the end is missing if
-        it would be in the prompt or in the reasoning; any position is missing if its index is outside of the answer.
+        it would be in the prompt or in the reasoning; any position is missing if its index is outside the answer.
 
     Raises
     ------
     DataError
-        If there is no such position, or the rule of a position of your own returns something else than an integer or
+        If there is no such position, or the rule of a position of your own returns something other than an integer or
         None.
 
     Examples

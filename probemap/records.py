@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
-"""How the answers to a task are graded and located, see `Task`."""
+"""How the answers to a task are graded and located; see `Task`."""
 
 
 class ProbemapError(Exception):
@@ -50,7 +50,7 @@ class RunError(ProbemapError):
 
 
 class StoreError(ProbemapError):
-    """Captured states that are missing, damaged, or outside of the range of their dtype."""
+    """Captured states that are missing, damaged, or outside the range of their dtype."""
 
 
 class MapError(ProbemapError):
@@ -185,7 +185,7 @@ class Answer:
     stopped: bool
     """True if the model ended its answer; False if it was cut off at the token limit."""
     verdict: Verdict | None = None
-    """A verdict that came with the answer; None: to be graded."""
+    """A verdict supplied with the answer; None: to be graded."""
     n_reasoning: int = 0
     """Number of produced tokens, counted from the first, that are the reasoning of a thinking model."""
 

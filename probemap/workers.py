@@ -23,7 +23,7 @@ _Result = TypeVar("_Result", covariant=True)
 
 _MAX_RESTARTS = 3
 """Number of restarts of an actor, and of retries of a piece, after the death of a process.  The limit ends work that
-kills every process, e.g. a piece that does not fit into memory."""
+kills every process, e.g. a piece that does not fit in memory."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def capture(
     layers : str or sequence of int, optional
         Layer numbers, or text such as ``"0,8,-1"`` or ``"0..31:4"``.  Default: all layers.
     batch_size : int
-        Maximum number of answers per batch.  A batch that does not fit into memory is halved.
+        Maximum number of answers per batch.  A batch that does not fit in memory is halved.
     store : str or Path, optional
         Write the states to an `ActivationStore` in this local directory, and read them from there when they are used.
         An interrupted capture is resumed.  Default: keep the states in memory.

@@ -15,7 +15,7 @@ class MemoryStore:
     values : ndarray of shape (n, n_layers, n_positions, d), float32
         NaN where an answer has no token at a position, and in shards that have not been written.
     skipped : list of str
-        Ids of the answers that were not captured because they do not fit into memory.
+        Ids of the answers that were not captured because they do not fit in memory.
     """
 
     def __init__(self, layout: Layout) -> None:

@@ -76,8 +76,8 @@ class Reader:
     """Computes the states of complete shards with forward passes of the model.
 
     Batches are formed within a shard, from the lengths of its answers alone, so that a resumed capture computes
-    exactly the same bytes.  A batch that does not fit into memory is halved, which changes its states by rounding.  An
-    answer that does not fit into memory alone is skipped.
+    exactly the same bytes.  A batch that does not fit in memory is halved, which changes its states by rounding.  An
+    answer that does not fit in memory alone is skipped.
     """
 
     model: Model
@@ -107,7 +107,7 @@ class Reader:
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
             NaN where a position is missing, and for answers that were skipped.
         skipped : list of str
-            Ids of the answers that do not fit into memory.
+            Ids of the answers that do not fit in memory.
         """
         layout, rows = self.layout, self.layout.rows(shard)
         answers = self.answers[rows]

@@ -70,7 +70,7 @@ def fit_detector(
     seed : int
         Seed of the held-out questions and of the folds.
     provenance : Provenance, optional
-        The model and the task that the states come from, see `Provenance.of`.  Without it, the detector can score
+        The model and the task that the states come from; see `Provenance.of`.  Without it, the detector can score
         states but not texts: the score of a text depends on the prompt, the hook point and the locator.
     progress : callable
         Called with the number of layers that are done, and their total number.

@@ -121,7 +121,7 @@ class Scorer:
         Raises
         ------
         DataError
-            If the detector was fitted to prompts that came with their answers.
+            If the detector was fitted to prompts supplied with their answers.
         """
         return make_prompt(self.model, self.provenance.task, example, self._prompt_format)
 
@@ -171,9 +171,9 @@ class Scorer:
         Raises
         ------
         DataError
-            If the number of spans differs from that of answers, or a span lies outside of its answer.
+            If the number of spans differs from that of answers, or a span lies outside its answer.
         ModelError
-            If a single answer exceeds the memory.
+            If a single answer does not fit in memory.
         """
         if spans is None:
             spans = self._locate(examples, answers)
@@ -229,7 +229,7 @@ class Scorer:
         temperature : float
             0 is greedy decoding.
         seed : int
-            Seed of the sampling.
+            Random seed for sampling.
 
         Returns
         -------
@@ -241,7 +241,7 @@ class Scorer:
         DataError
             If two questions have the same id, or a question exceeds the context window.
         ModelError
-            If a single question exceeds the memory.
+            If a single question does not fit in memory.
         """
         examples = {}
         for number, question in enumerate(questions, start=1):

@@ -54,12 +54,12 @@ def _locator_factory(name: str, model: Model, examples: Sequence[Example], answe
 
 
 def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:
-    """Raise an error unless there is one span per answer, inside of the answer.
+    """Raise an error unless there is one span per answer, inside the answer.
 
     Raises
     ------
     DataError
-        If the number of spans differs from that of answers, or a span lies outside of its answer.
+        If the number of spans differs from that of answers, or a span lies outside its answer.
     """
     if len(spans) != len(answers):
         raise DataError(

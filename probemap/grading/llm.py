@@ -175,7 +175,7 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     """Let a language model extract the exact answers, and return them as a locator for `locate`.
 
     The model sees the question and the answer, but not the accepted answers, and copies the exact answer.  The copy is
-    used only if it occurs in the text, see `extract_locator`.
+    used only if it occurs in the text; see `extract_locator`.
 
     Parameters
     ----------

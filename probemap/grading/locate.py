@@ -41,7 +41,7 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
     Raises
     ------
     DataError
-        If an answer belongs to no example, or the locator returns a range outside of the text.
+        If an answer belongs to no example, or the locator returns a range outside the text.
 
     Examples
     --------

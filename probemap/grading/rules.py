@@ -40,7 +40,7 @@ CUT_OFF = Verdict(None, "cut off before an answer")
 def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None) -> list[Verdict]:
     """Grade answers.
 
-    A verdict that came with an answer is kept.  An empty answer is undecided.  An answer that was cut off at the token
+    A verdict supplied with an answer is kept.  An empty answer is undecided.  An answer that was cut off at the token
     limit is undecided unless it is correct already, or asserts a complete answer: the missing text could have named the
     correct one.
 
@@ -110,7 +110,7 @@ def examples_of(task: Task, answers: Sequence[Answer]) -> list[Example]:
 
 
 def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | None = None) -> Verdict:
-    """Grade one answer, as `grade` does; a verdict that came with it is ignored."""
+    """Grade one answer, as `grade` does; a verdict supplied with it is ignored."""
     answer = answer.final
     if not answer.text.strip():
         return EMPTY if answer.stopped else CUT_OFF

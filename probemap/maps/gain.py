@@ -39,7 +39,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     Returns
     -------
     ProbeMap
-        With ``baseline_auc``, ``best_baseline``, ``gain`` and their intervals, see ``ProbeMap.data``.
+        With ``baseline_auc``, ``best_baseline``, ``gain`` and their intervals; see ``ProbeMap.data``.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class LayerFit:
     cells: Sequence[Sequence[CellScores | None]]
     """For each position the results of the cell under each plan; None if there are too few answers."""
     activation_norms: Floats
-    """ndarray of shape (6, n_positions), see `activation_norm.activation_norms`."""
+    """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools
     """ndarray of shape (n, n_positions): which answers have which position."""
 
@@ -114,7 +114,7 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
     Returns
     -------
     CellScores or None
-        None if there are too few answers, see `score_cells`.
+        None if there are too few answers; see `score_cells`.
     """
     plan = replace(plan, device=resolve_device(plan.device))
     no_label_sets = np.empty((0, len(correct)), bool)

@@ -4,7 +4,7 @@ A module imports only modules listed above it, here and in the packages above.
 
 ::
 
-    batching    batches that fit the memory, halved when memory runs out
+    batching    batches that fit in memory, halved when memory runs out
     gguf        GGUF files, dequantised once and cached
     model       a loaded model: weights, revision, tokenizer, stop tokens
     loading     how to load a model or reach a server, described before torch is imported

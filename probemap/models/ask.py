@@ -38,11 +38,11 @@ def ask(
         stops at a line break.
         ``none``: the question alone.  ``auto``: ``chat`` if the model has a chat template, else ``qa``.
     batch_size : int, default 32
-        Maximum number of questions per batch.  A batch that exceeds the memory is halved.
+        Maximum number of questions per batch.  A batch that does not fit in memory is halved.
     temperature : float, default 0.0
         0 is greedy decoding; above 0 tokens are sampled from the complete distribution at that temperature.
     seed : int, default 0
-        Seed of the sampling.  The same seed and batch size give the same answers on the same machine.
+        Random seed for sampling.  The same seed and batch size give the same answers on the same machine.
     endpoint : Endpoint, optional
         A server with OpenAI's API that runs the same model and answers in its place.  `model` then tokenises the
         texts and computes their log-probabilities.
@@ -62,7 +62,7 @@ def ask(
         Two questions have the same id, a prompt with its answer exceeds the model's context window, or the prompt
         template is invalid.
     ModelError
-        The model has no chat template and `prompt_format` is ``chat``, a single question exceeds the memory, or the
+        The model has no chat template and `prompt_format` is ``chat``, a single question does not fit in memory, or the
         server does not respond.
 
     Examples

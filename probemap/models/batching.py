@@ -9,7 +9,7 @@ _T = TypeVar("_T")
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
     """Divide texts into batches of similar lengths, the longest first.
 
-    The longest come first so that a batch that exceeds the memory fails at once.  The batches depend on the lengths
+    The longest come first so that a batch that does not fit in memory fails at once.  The batches depend on the lengths
     alone, so a resumed run has the same batches.
 
     Parameters
@@ -57,7 +57,7 @@ def run_with_halving(
     rows : list of int
         Rows of one successful call, in order.
     result : object or None
-        Result of that call; None if a single row exceeds the memory.
+        Result of that call; None if a single row does not fit in memory.
     """
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 

@@ -27,7 +27,7 @@ from probemap.models.reasoning import count_reasoning_tokens
 from probemap.records import Answer
 
 _NO_TOKEN = 2**31 - 1
-"""An id outside of every vocabulary.  Without any end token `generate` would use that of the model."""
+"""An id outside every vocabulary.  Without any end token `generate` would use that of the model."""
 
 RecordedStates = list[npt.NDArray[np.float32]]
 """For each answer of a batch the recorded states, (passes, …)."""
@@ -87,7 +87,7 @@ class GenerationOptions:
     max_new_tokens: int
     batch_size: int = 32
     batch_tokens: int | None = None
-    """Maximum number of tokens per padded batch, see `batching.batches`; each prompt counts `max_new_tokens` more."""
+    """Maximum number of tokens per padded batch; see `batching.batches`; each prompt counts `max_new_tokens` more."""
     temperature: float = 0.0
     """As in `GenerationRequest`."""
     seed: int = 0
@@ -118,8 +118,8 @@ def generate_answers(
     recorder : Recorder, optional
         Records hidden states.  A batch takes one pass more if the recorder needs the last tokens of its answers.
     log : callable, optional
-        Receives a message when a batch exceeds the memory and is halved.  Its answers may then differ in the last bits
-        of the log-probabilities, and its samples entirely.
+        Receives a message when a batch does not fit in memory and is halved.  Its answers may then differ in the last
+        bits of the log-probabilities, and its samples entirely.
 
     Yields
     ------
@@ -129,7 +129,7 @@ def generate_answers(
     Raises
     ------
     ModelError
-        A single question exceeds the memory.
+        A single question does not fit in memory.
     """
     plan = plan_batches(prompts, options)
     requests = [GenerationRequest(id_, prompt, options.max_new_tokens, options.temperature) for id_, prompt in prompts]

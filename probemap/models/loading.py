@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import; only steps t
 
 @dataclass(frozen=True)
 class Loader:
-    """How to load a model, see `model.load_model`.
+    """How to load a model; see `model.load_model`.
 
     Steps receive a loader and a cache of loaded models, so that a model is loaded at most once, and only if a step
     needs it.

@@ -163,7 +163,7 @@ def load_model(
 ) -> Model:
     """Load a model by alias, GGUF file, local directory or hub id.
 
-    A GGUF file is dequantised to float32 once and cached, see `gguf.convert_gguf`.  Code in a model repository is never
+    A GGUF file is dequantised to float32 once and cached; see `gguf.convert_gguf`.  Code in a model repository is never
     executed, and pickled weights are never read.
 
     Parameters

@@ -56,7 +56,7 @@ def score_p_true(
     progress : callable, optional
         Called with (done, total) after each batch.
     log : callable, optional
-        Receives a message when a batch exceeds the memory and is halved.
+        Receives a message when a batch does not fit in memory and is halved.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def score_p_true(
     DataError
         A question with its answer exceeds the context window; texts are never truncated.
     ModelError
-        The letters are not single tokens, a logit is not finite, or a single text exceeds the memory.
+        The letters are not single tokens, a logit is not finite, or a single text does not fit in memory.
     """
     prompt_format: PromptFormat = "chat" if model.has_chat_template else "none"
     encoded = [_encode(model, example, answer, prompt_format) for example, answer in pairs]

@@ -21,7 +21,7 @@ def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, 
     text : str
         The generated text.
     offsets : sequence of (int, int)
-        For each generated token its characters in `text`, see `records.Answer`.
+        For each generated token its characters in `text`; see `records.Answer`.
     """
     for opening, closing in _MARKERS:
         if not (text.lstrip().startswith(opening) or prompt.rstrip().endswith(opening)):

@@ -38,9 +38,9 @@ def retokenise_with_logprobs(
         end-of-turn token.  How other texts ended is unknown, so no token is appended.
     batch_size : int, default 8
     batch_tokens : int, optional
-        Maximum number of tokens per padded batch, see `batching.batches`.
+        Maximum number of tokens per padded batch; see `batching.batches`.
     log : callable, optional
-        Receives a message when a batch exceeds the memory and is halved.
+        Receives a message when a batch does not fit in memory and is halved.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def retokenise_with_logprobs(
     DataError
         The tokens of a text decode to another text, or a prompt with its text exceeds the context window.
     ModelError
-        A logit is not finite, or a single text exceeds the memory.
+        A logit is not finite, or a single text does not fit in memory.
     """
     answers = retokenise(model, pairs, chat=chat)
     for batch in batches([len(answer.token_ids) for answer in answers], batch_size, batch_tokens):

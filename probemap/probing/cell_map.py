@@ -54,7 +54,7 @@ class CellMap:
 
     Over (layer, position), float64, NaN where there are too few answers: ``auc``; ``low`` and ``high``, the 95 %
     confidence interval of the cell; ``band_low`` and ``band_high``, the 95 % band over all cells; ``c``, the median of
-    the selected C values; ``converged``; ``variance_inflation``, see `variance.variance_inflation`;
+    the selected C values; ``converged``; ``variance_inflation``; see `variance.variance_inflation`;
     ``activation_norm``, the mean norm of the states, and ``activation_norm_difference``, correct minus incorrect
     answers in standard deviations, each with ``_low`` and ``_high``.
 
@@ -153,7 +153,7 @@ class CellMap:
     def nested_scores(self) -> NestedScores | None:
         """Return the scores that `nested_best` evaluates; None if the map was fitted with ``nested=False``.
 
-        For a map of some columns, see `only`, the best cell is selected among these.
+        For a map of some columns (see `only`), the best cell is selected among these.
         """
         return nested_scores(self.data, self._confidence_set) if self.has_nested else None
 
@@ -170,7 +170,7 @@ class CellMap:
     def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
         """Return the cells that may be the best, as bool over (layer, position).
 
-        The set contains the truly best cell with probability `level`, see `inference.confidence_set`.
+        The set contains the truly best cell with probability `level`; see `inference.confidence_set`.
         """
         cells = self._confidence_set if level == LEVEL else self._confidence_set_at(level)
         return self.auc.copy(data=cells.reshape(self.auc.shape)).astype(bool)

@@ -36,7 +36,7 @@ class CellScores:
     c: Floats
     """ndarray of shape (n_outer_folds,): C value that each outer fold selected."""
     variance_inflation: float
-    """Share of the scores' variance that is the error of the probe, see `variance.variance_inflation`."""
+    """Share of the scores' variance that is the error of the probe; see `variance.variance_inflation`."""
     converged: bool
     permutation_auc: Floats
     """ndarray of shape (n_label_sets,): AUC of each permuted label set."""

@@ -36,7 +36,7 @@ class MapScores:
     fold: Ints
     """ndarray of shape (n_repeats, n)."""
     variance_inflation: Floats
-    """ndarray of shape (n_layers, n_positions), see `variance.variance_inflation`."""
+    """ndarray of shape (n_layers, n_positions); see `variance.variance_inflation`."""
     present: Bools
     """ndarray of shape (n, n_positions): which answers have which position."""
     answers: Sequence[str]

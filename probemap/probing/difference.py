@@ -19,7 +19,7 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
     """Return the AUC of one map minus that of another, in the cells that both have.
 
     Answers are matched by their ids.  If both maps have the same answers with the same labels, cells are compared on
-    the same answers, see `ProbeMap.difference`.  Otherwise each map is evaluated on its own answers: all answers to one
+    the same answers; see `ProbeMap.difference`.  Otherwise each map is evaluated on its own answers: all answers to one
     question, in either map, count as one draw, and different questions are independent.  The answers of a map that was
     fitted without ids are numbered, and numbers do not identify answers: such maps are compared as maps of different
     answers unless `same_answers` is True.

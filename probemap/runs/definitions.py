@@ -42,7 +42,7 @@ class AnswerFacts:
     template: str = ""
     """SHA-256 of the chat template; empty if there is none."""
     frame: Literal["chat", "qa", "none", "given"] = "none"
-    """Prompt format: ``chat``, ``qa``, ``none``, or ``given`` for prompts that came with the answers."""
+    """Prompt format: ``chat``, ``qa``, ``none``, or ``given`` for prompts supplied with the answers."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class ModelJudge:
         return self.judge.name
 
     def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
-        """Return the verdict of each answer; a verdict that came with the answer has priority."""
+        """Return the verdict of each answer; a verdict supplied with the answer has priority."""
         from probemap.grading.llm import grading_task, parse_verdict
 
         pairs = [(e, a) for e, a in zip(task.examples, answers, strict=True) if a.verdict is None]

@@ -108,7 +108,7 @@ class AnswerOptions:
     ] = ""
     in_flight: InFlight = 16
     inline: Annotated[CaptureOptions | None, Option("", recorded=False)] = None
-    """States to record during generation, see `activations.inline`; None: none."""
+    """States to record during generation, see `activations.inline`.  None: none."""
 
     @property
     def server(self) -> Endpoint | None:

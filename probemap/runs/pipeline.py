@@ -27,7 +27,7 @@ def run_all(
     one_pass : bool
         Record the states during generation instead of in a second pass.
     **options
-        Options of the steps, see `RUN_OPTIONS`.  An option that is not given keeps the value that the run directory
+        Options of the steps; see `RUN_OPTIONS`.  An option that is not given keeps the value that the run directory
         records, or else its default.
 
     Returns

@@ -55,7 +55,7 @@ def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Contex
     n : int
         Number of answers, drawn at random.
     seed : int
-        Seed of the draw.
+        Random seed of the draw.
 
     Raises
     ------

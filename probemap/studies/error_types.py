@@ -28,7 +28,7 @@ class SampledQuestion:
     verdicts: tuple[bool | None, ...]
     """One per sample."""
     meanings: tuple[int, ...]
-    """One per sample: equal numbers for equal meanings, see `semantics.meanings`."""
+    """One per sample: equal numbers for equal meanings; see `semantics.meanings`."""
     contents: tuple[Content, ...]
     """One per sample."""
 

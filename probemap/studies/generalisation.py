@@ -116,7 +116,7 @@ def generalisation_table(
     ----------
     runs : sequence of RunData
     fit : callable
-        Fits a probe, see `Fit`.
+        Fits a probe; see `Fit`.
     progress : callable
         Called with the number of finished pairs and their total number.
     checkpoint : callable

@@ -80,7 +80,7 @@ class _Evaluated:
     value: Floats
     """(m,)."""
     influence: Floats
-    """(n_groups, m), see `auc.by_group`."""
+    """(n_groups, m); see `auc.by_group`."""
 
     @property
     def order(self) -> list[int]:
@@ -166,7 +166,7 @@ def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVE
     value : ndarray of shape (m,)
         The values that are ranked; the highest has rank 1.
     influence : ndarray of shape (n_groups, m)
-        Influence of each group of answers on each value, see `auc.by_group`.
+        Influence of each group of answers on each value; see `auc.by_group`.
     seed : int
         Seed of the multiplier bootstrap.
     level : float

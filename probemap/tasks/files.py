@@ -81,7 +81,7 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
 
 
 def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
-    """Make a task from a user's file, see `load_task` for the format.
+    """Make a task from a user's file; see `load_task` for the format.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     Parameters
     ----------
     source : str or Path
-        ``cities``: a built-in task, see `TASKS`.  ``triviaqa``: a published data set (see `probemap list tasks`),
+        ``cities``: a built-in task; see `TASKS`.  ``triviaqa``: a published data set (see `probemap list tasks`),
         downloaded from the Hugging Face hub.  ``triviaqa:rows.jsonl``: the same data set from a file that holds the
         rows as published.  ``rows.jsonl``: your own file.
 
@@ -31,7 +31,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     seed : int
         Seed of that draw.
     require_answers : bool
-        False accepts rows without ``answers`` in your own file, for answers that come with their verdicts.
+        False accepts rows without ``answers`` in your own file, for answers supplied with their verdicts.
 
     Returns
     -------

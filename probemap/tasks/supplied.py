@@ -13,7 +13,7 @@ MANUAL = {True: "correct by manual label", False: "incorrect by manual label", N
 """Reason of a verdict that a person entered."""
 
 SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
-"""Reason of a verdict that came with the answer."""
+"""Reason of a verdict supplied with the answer."""
 
 _FIELDS = "each row needs a text field 'text', and 'id' or 'question'"
 

@@ -27,7 +27,7 @@ def print_to(console: Console, content: RenderableType) -> None:
 
 
 def shade(value: float) -> Style:
-    """Return the colours of a cell with an AUC; values outside of 0.5 to 1 get the colours of the nearest end."""
+    """Return the colours of a cell with an AUC; values outside 0.5 to 1 get the colours of the nearest end."""
     step = round((min(max(value, 0.5), 1.0) - 0.5) * 20)
     return Style(bgcolor=_BLUES[step], color="#000000" if step < 6 else "#ffffff")
 

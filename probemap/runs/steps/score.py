@@ -29,7 +29,7 @@ def score_run(run: Run, scorer: "Scorer") -> "Iterator[Score]":
     RunError
         If the run has no answers.
     ModelError
-        If a single answer exceeds the memory.
+        If a single answer does not fit in memory.
     """
     from probemap.detectors.scorer import CHUNK_ROWS
 
