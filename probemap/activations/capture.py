@@ -155,7 +155,7 @@ def capture(
     Raises
     ------
     DataError
-        No answers, another number of spans than of answers, or an unknown position.
+        If there are no answers, the numbers of spans and answers differ, or a position is unknown.
     ModelError
         Unknown layer, unknown site, or a site that cannot be identified in the blocks of this model.
     StoreError

@@ -21,7 +21,10 @@ MaxMemory = Annotated[str | None, typer.Option(help="Memory per GPU with --devic
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="This process, or Ray workers (requires ray).")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[
-    float, typer.Option(min=0, help="GPUs per Ray worker; 0.5: two workers share one, 2: a model over two GPUs.")
+    float,
+    typer.Option(
+        min=0, help="GPUs per Ray worker: with 0.5, two workers share a GPU; with 2, a model is spread over two."
+    ),
 ]
 Shard = Annotated[
     str | None,

@@ -18,7 +18,7 @@ from probemap.runs.definitions import RUN_OPTIONS
 
 app = typer.Typer(
     name="probemap",
-    help="Show where in a language model's hidden states it is visible that an answer is wrong.",
+    help="Show where a language model's hidden states reveal that an answer is incorrect.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,7 +30,7 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR
 
 Log = Annotated[
     Literal["mlflow", "wandb", "trackio"] | None,
-    typer.Option(help="Send numbers, figures, report to this tracker."),
+    typer.Option(help="Log metrics, figures, report to this tracker."),
 ]
 OnePass = Annotated[bool, typer.Option("--one-pass", help="Record the states during generation.")]
 
@@ -69,7 +69,7 @@ app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --
         lambda **arguments: _run(**arguments),
         _run_parameters(),
         "Execute answer, judge, capture, p-true, map and plot.\n\nFinished steps are skipped, an interrupted step "
-        "resumes, and an option that is not given keeps the value recorded in the run directory.  For other options "
+        "resumes, and omitted options keep the values recorded in the run directory.  For other options "
         "execute that step first, e.g. `probemap answer`, then `probemap run --out RUN`.",
     )
 )

@@ -122,8 +122,8 @@ class CellMap:
     def best(self, count: int = 1) -> list[Cell]:
         """Return the cells with the highest AUC, highest first; ties are ordered by layer, then by position.
 
-        The highest of many AUCs is an optimum, not an estimate: it is selected and measured on the same answers, and
-        therefore too high by up to a few hundredths.  `nested_best` is an estimate.
+        The highest of many AUCs is biased upwards, because the cell is selected and evaluated on the same answers; the
+        bias is up to a few hundredths.  `nested_best` is an estimate.
 
         Parameters
         ----------

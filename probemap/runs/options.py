@@ -37,7 +37,7 @@ Positions = Annotated[str | None, Option("Token positions, e.g. last_q,-8..-1. D
 Folds = Annotated[int, Option("Cross-validation folds.", minimum=2)]
 C = Annotated[str, Option("Inverse L2 penalty: a number, several (0.01,1,100), or auto.")]
 EndpointUrl = Annotated[
-    str | None, Option("Base URL of an OpenAI-compatible server of the same model that answers.", flag="endpoint")
+    str | None, Option("Base URL of an OpenAI-compatible server that runs the same model and answers.", flag="endpoint")
 ]
 ServedName = Annotated[str, Option("Name of the model on the server. Default: the only one it serves.")]
 InFlight = Annotated[int, Option("Concurrent requests to the server.", minimum=1, recorded=False)]
@@ -164,7 +164,7 @@ class MapOptions:
     """Options of the map step."""
 
     folds: Folds = 5
-    repeats: Annotated[int, Option("Repetitions with different folds; the scores are averaged.", minimum=1)] = 1
+    repeats: Annotated[int, Option("Repetitions with different folds; the AUCs are averaged.", minimum=1)] = 1
     c: C = "1"
     permutations: Annotated[int, Option("Label permutations for the null distribution of the maximum.", minimum=0)] = 0
     common_rows: Annotated[bool, Option("Evaluate every column on the answers that have all positions.")] = False

@@ -25,7 +25,7 @@ RULES: dict[str, str] = {
 """Name of a rule -> how it chooses an answer, in the order of the table.  The first of equal samples is chosen."""
 
 MIN_QUESTIONS = 10
-"""Fewest questions of an error type for which rates are reported."""
+"""Minimum number of questions of an error type for which rates are reported."""
 
 COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
 

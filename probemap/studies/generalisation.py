@@ -20,7 +20,7 @@ from probemap.records import MapError, RunError
 from probemap.tables import NO_INTERVAL, Interval, PairMatrix, Table, Value, enumerated
 
 MIN_PER_CLASS = 10
-"""Fewest correct, and fewest incorrect, answers for an evaluation."""
+"""Minimum number of correct, and of incorrect, answers for an evaluation."""
 
 COLUMNS = (
     "trained on",

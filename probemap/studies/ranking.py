@@ -37,7 +37,7 @@ MAX_MISSING = 0.2
 all predictors are compared on the answers that have all values."""
 
 MIN_PER_CLASS = 10
-"""Fewest correct, and fewest incorrect, answers for a ranking."""
+"""Minimum number of correct, and of incorrect, answers for a ranking."""
 
 COLUMNS = ("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to")
 

@@ -278,7 +278,7 @@ def plot_difference(
     Parameters
     ----------
     minuend, subtrahend : ProbeMap
-        The map that is subtracted from, and the map that is subtracted.
+        The AUCs of the second map are subtracted from those of the first.
     ax
         As for `plot_map`.
     title : str, optional

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 MAX_ANSWERS = 1000
 """Maximum number of answers listed per run."""
 MAX_PROBABILITIES = 1_000_000
-"""Most probabilities (answers × cells) of one run that a page contains: 2 MB."""
+"""Maximum number of probabilities (answers × cells) per run: 2 MB."""
 MAX_CHARACTERS = 4000
-"""Longest text; the middle of a longer text is left out."""
+"""Maximum length of a text in characters; longer texts are shortened in the middle."""
 MAX_ACCEPTED = 20
-"""Most accepted answers of one question that a page lists."""
+"""Maximum number of accepted answers listed per question."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 """Plotly writes inline styles, and converts a figure to PNG through an image."""
