@@ -22,9 +22,7 @@ Engine = Annotated[Literal["local", "ray"], typer.Option(help="This process, or 
 Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[
     float,
-    typer.Option(
-        min=0, help="GPUs per Ray worker: with 0.5, two workers share a GPU; with 2, a model is spread over two."
-    ),
+    typer.Option(min=0, help="GPUs per Ray worker: with 0.5, two workers share one; with 2, a model uses two."),
 ]
 Shard = Annotated[
     str | None,
