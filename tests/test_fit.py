@@ -306,3 +306,9 @@ def test_fit_map_rejects_unusable_devices_and_names() -> None:
         fit_map(states, correct, positions=NAMES, groups=list(range(5)))
     with pytest.raises(MapError, match="3 different questions cannot be split into 5 folds"):
         fit_map(states, correct, positions=NAMES, groups=[i % 3 for i in range(240)])
+
+
+def test_fit_map_rejects_a_device_that_is_not_a_name() -> None:
+    states, labels = np.random.default_rng(0).normal(size=(60, 1, 1, 4)), [True, False] * 30
+    with pytest.raises(MapError, match=r"device is None\nhint: use auto, cpu, cuda or cuda:1"):
+        fit_map(states, labels, device=None)  # type: ignore[arg-type]

@@ -152,6 +152,8 @@ def resolve_device(device: str) -> str:
     MapError
         The device cannot be used.
     """
+    if not isinstance(device, str):
+        raise MapError(f"device is {device!r:.60}", "use auto, cpu, cuda or cuda:1")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
