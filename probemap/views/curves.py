@@ -112,13 +112,13 @@ def plot_curves(
     Returns
     -------
     CurvesDisplay
-        Shows itself as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
+        Rendered as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
         ``figure``, ``axes`` (one per panel) and ``save(path)``.
 
     Raises
     ------
     MapError
-        The map does not contain the value.
+        If the map does not contain the value.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What all figures share: sizes, styles, and a display that shows itself in a notebook and can be saved.
+"""Common parts of all figures: sizes, styles, and a display that is rendered in a notebook and can be saved.
 
 A display computes its values when it is created and draws them later, as the displays of scikit-learn do.
 """
@@ -65,7 +65,7 @@ def style(size: SizeName) -> dict[Any, Any]:
         "xtick.major.size": 1.5 * scale,
         "ytick.major.size": 1.5 * scale,
         "hatch.linewidth": 0.4 * scale,
-        "svg.fonttype": "none",  # text stays text
+        "svg.fonttype": "none",  # keep text as text
         "pdf.fonttype": 42,
         "svg.hashsalt": "probemap",  # the same map gives the same bytes
     }
@@ -104,7 +104,7 @@ def protocol_labels(probe_maps: Sequence["CellMap"]) -> list[str]:
 class Display(ABC):
     """A figure of computed values.
 
-    As the last expression of a notebook cell it shows itself.  After `plot`, `matplotlib.pyplot.show` shows it.
+    It is rendered as the last expression of a notebook cell.  After `plot`, `matplotlib.pyplot.show` shows it.
     """
 
     size: SizeName
@@ -152,7 +152,7 @@ class Display(ABC):
         Raises
         ------
         DataError
-            The file name has another ending.
+            If the file name has a different ending.
         """
         check_ending(path)
         save_figure(self.figure, path)

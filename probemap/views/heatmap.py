@@ -190,13 +190,13 @@ def plot_map(
     Returns
     -------
     MapDisplay
-        Shows itself as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
+        Rendered as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
         ``figure``, ``axes`` and ``save(path)``.
 
     Raises
     ------
     MapError
-        The map does not contain the value.
+        If the map does not contain the value.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def plot_maps(
     Raises
     ------
     MapError
-        A map does not contain the value.
+        If a map does not contain the value.
 
     Examples
     --------
@@ -294,7 +294,7 @@ def plot_difference(
     Raises
     ------
     MapError
-        The maps have no cells in common.
+        If the maps have no cells in common.
 
     Examples
     --------

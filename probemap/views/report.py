@@ -1,7 +1,7 @@
 """The HTML report: one self-contained page that opens without a server or a network.
 
-All values are computed here; the scripts of the page only display them.  Texts travel as JSON and become text nodes,
-never markup.  The content security policy of the page allows its own scripts, by their hashes, and no request.
+All values are computed here; the scripts of the page only display them.  Texts are passed as JSON and become text
+nodes, never markup.  The content security policy of the page allows its own scripts, by their hashes, and no request.
 """
 
 import base64
@@ -58,7 +58,7 @@ _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerView:
-    """One answer as the page lists it."""
+    """An answer as listed on the page."""
 
     example: Example
     answer: Answer
@@ -69,7 +69,7 @@ class AnswerView:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The result of a study as the page shows it."""
+    """The result of a study as shown on the page."""
 
     table: Table
     matrix: PairMatrix | None = None
@@ -78,7 +78,7 @@ class Study:
 
 @dataclass(frozen=True, kw_only=True)
 class RunView:
-    """One run as the page shows it."""
+    """A run as shown on the page."""
 
     probe_map: CellMap
     title: str = "map"
@@ -109,7 +109,7 @@ def render(runs: Sequence[RunView]) -> str:
     Raises
     ------
     MapError
-        The sequence is empty.
+        If the sequence is empty.
     """
     if not runs:
         raise MapError("a report needs at least one run, got none", "name a run")
@@ -297,8 +297,7 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
     -------
     list of [text, columns, location]
         In order of the text.  Columns are the indices of the map positions that fall on the token.  Location is 0 in
-        the prompt, 1
-        in the answer, 2 in the exact answer.
+        the prompt, 1 in the answer, and 2 in the exact answer.
     """
     columns_of: dict[int, list[int]] = {}
     for column, index in enumerate(tokens.tolist()):

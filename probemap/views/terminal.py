@@ -39,7 +39,7 @@ def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
     ----------
     probe_map : CellMap
     judgements : sequence of Judgement
-        Judgements on all answers of the run, also on those that are not in the map.
+        Judgements on all answers of the run, including those that are not in the map.
     """
     sections = [_counts(probe_map, judgements), map_text(probe_map), _best(probe_map)]
     if "gain" in probe_map.data:
@@ -97,7 +97,7 @@ def table_text(table: Table) -> RenderableType:
 
 
 def _append_cells(text: Text, values: Sequence[float], widths: Sequence[int]) -> None:
-    """Append AUCs, each on its colour."""
+    """Append the AUCs, each with its background colour."""
     for value, width in zip(values, widths, strict=True):
         is_known = value == value  # not NaN
         formatted = f"{value:.2f}".removeprefix("0") if is_known else "·"

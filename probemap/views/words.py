@@ -276,7 +276,7 @@ def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence
 
 
 def _holm(p: Sequence[float]) -> list[bool]:
-    """Return which tests are rejected with family-wise error rate 1 - `LEVEL`; p-values of NaN are no tests."""
+    """Return which tests are rejected with family-wise error rate 1 - `LEVEL`; NaN p-values are ignored."""
     tests = [k for k in np.argsort(p) if p[k] == p[k]]
     rejected = [False] * len(p)
     for rank, k in enumerate(tests):
