@@ -48,7 +48,7 @@ def probabilities(probe_map: CellMap) -> Floats:
     Returns
     -------
     ndarray of shape (n, n_layers, n_positions), float64
-        NaN where an answer has no such position.
+        NaN if the answer does not have the position.
     """
     return np.asarray(expit(probe_map.data["scores"].values.astype(np.float64)).mean(axis=0))
 
@@ -63,7 +63,7 @@ def cell_diagnostics(probe_map: CellMap) -> list[list[CellDiagnostics | None]]:
     Returns
     -------
     list of list of CellDiagnostics or None
-        Indexed by layer, then position.  None where there are too few answers.
+        Indexed by layer, then by position; None for cells with too few answers.
     """
     data = probe_map.data
     scores, fold = data["scores"].values, data["fold"].values

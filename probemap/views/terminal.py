@@ -33,7 +33,7 @@ def shade(value: float) -> Style:
 
 
 def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
-    """Return everything about a map: counts, excluded answers, cells, best cells, and baselines.
+    """Return a full summary of a map: counts, excluded answers, cells, best cells, and baselines.
 
     Parameters
     ----------

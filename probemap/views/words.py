@@ -83,7 +83,7 @@ def describe(probe_map: CellMap) -> Description:
 
 
 def observe(probe_map: CellMap) -> list[Observation]:
-    """Return what the map shows, each observation with its numbers.
+    """Return the observations about a map, each with its numbers.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class _Comparison:
 
 
 def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Compare groups of positions and thirds of the layers; all tests together keep the error rate."""
+    """Compare groups of positions and thirds of the layers; the error rate holds for all tests together."""
     positions = [_Comparison(first, second, _compare_positions(probe_map, first, second)) for first, second in _PAIRS]
     # Thirds of the layers are compared at the positions with a signal: others would only dilute the difference.
     with_signal = above.any(axis=0)
