@@ -248,7 +248,8 @@ def test_reading_names_existing_methods_and_options() -> None:
     for name in ("nested_best", "confidence_set", "compare", "difference"):
         assert f"`{name}`" in READING
         assert hasattr(ProbeMap, name)
-    assert set(re.findall(r"--[a-z][\w-]+", READING)) <= options("map") | options("plot") | options("show")
+    verbs = ("judge", "capture", "map", "plot", "show")
+    assert set(re.findall(r"--[a-z][\w-]+", READING)) <= set().union(*map(options, verbs))
     for picture in re.findall(r'src="([^"]+)"', READING):
         assert (ROOT / "docs" / picture).stat().st_size < 300_000
 

@@ -27,12 +27,12 @@ Facts = TypeVar("Facts")
 
 @dataclass(frozen=True)
 class NoFacts:
-    """Facts of a step that records none."""
+    """Facts of a step that does not record any."""
 
 
 @dataclass(frozen=True)
 class AnswerFacts:
-    """The model that answered."""
+    """The model that generated the answers."""
 
     model: str = ""
     """Short name for figures."""
@@ -47,10 +47,10 @@ class AnswerFacts:
 
 @dataclass(frozen=True)
 class JudgeFacts:
-    """Agreement of a language model with the rules."""
+    """Agreement between the verdicts of a language model and those of the rules."""
 
     judge: str = ""
-    """The language model; empty if the rules judged."""
+    """The language model; empty if the answers were judged by the rules."""
     same_verdicts: int | None = None
     """Number of answers on which both give the same verdict."""
     kappa: float | None = None
@@ -66,7 +66,7 @@ class Step(Generic[Options, Facts]):
     description: str
     """What the step does, in one sentence."""
     summary: str
-    """Content of the outputs, for tables."""
+    """Short description of the outputs, for use in tables."""
     example: str
     """A command line that executes the step."""
     outputs: tuple[str, ...]
@@ -78,7 +78,7 @@ class Step(Generic[Options, Facts]):
     """Module of `probemap.runs.steps` whose function ``plan(run, options, context)`` implements the step."""
     facts: type[Facts] = NoFacts  # type: ignore[assignment]
     traces: tuple[str, ...] = ()
-    """Paths whose existence shows that an unfinished step has written something; empty: `outputs`."""
+    """Paths whose existence shows that an unfinished step has written something.  If empty, `outputs` is used."""
     side_outputs: tuple[str, ...] = ()
     """Files that the step writes only under some options."""
     context: tuple[str, ...] = ()
@@ -253,7 +253,7 @@ STEPS: dict[str, Step[Any, Any]] = {
         TRANSFER,
     )
 }
-"""Name of a step to the step.  `PLOT` is not among them: figures are drawn anew each time and not recorded."""
+"""Mapping from step names to steps.  `PLOT` is not included because figures are redrawn each time and not recorded."""
 
 RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "data": (ANSWER,),
@@ -267,4 +267,4 @@ RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "site": (CAPTURE,),
     "c": (MAP,),
 }
-"""Option of ``probemap run`` to the steps that it applies to.  Other options are given to the step itself."""
+"""Mapping from options of ``probemap run`` to the steps they apply to.  Other options are passed to the step itself."""

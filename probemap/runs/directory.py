@@ -23,8 +23,8 @@
     RUN/errors.jsonl, transfer.jsonl      checkpoints of errors and transfer
     RUN/earlier/          results that a step replaced
 
-A step never overwrites a result of other options or inputs: it reports what changed and the command that repeats the
-step; the old result moves to ``earlier/``.  Nothing is deleted.
+A step never overwrites a result obtained with other options or inputs.  It reports what changed and the command that
+repeats the step, which moves the old result to ``earlier/``.  Nothing is deleted.
 """
 
 import json
@@ -54,7 +54,7 @@ class RunDirectory(Folder):
     def locked(self, wait: float = 0) -> Iterator[None]:
         """Lock the directory against other processes that would write to it; create it if it does not exist.
 
-        A directory that was created here and in which nothing was written is removed again after an error.
+        If an error occurs, a directory that was created by this call and is still empty is removed.
 
         Parameters
         ----------
@@ -127,12 +127,12 @@ class RunDirectory(Folder):
     ) -> bool:
         """Record that a step starts; return False if it is already done with the same options and inputs.
 
-        Results of an unfinished execution with the same options and inputs are kept, so that it can resume.
+        Results of an unfinished execution with the same options and inputs are kept so that it can be resumed.
 
         Raises
         ------
         RunError
-            If the step has results of other options or inputs and `redo` is False.
+            If the step has results from other options or inputs and `redo` is False.
         """
         before = self.find_record(step)
         has_results = any((self.path / name).exists() for name in step.traces or step.outputs)

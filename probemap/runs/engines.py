@@ -38,9 +38,9 @@ def make_engine(
     Raises
     ------
     DataError
-        A prompt with its answer exceeds the context window, or the prompt template is invalid.
+        If a prompt with its answer exceeds the context window, or the prompt template is invalid.
     ModelError
-        The model has no chat template and the options require one.
+        If the model has no chat template and the options require one.
     """
     prompt_format = resolve_prompt_format(model, options.frame)
     if options.frame == "auto" and prompt_format == "qa":

@@ -24,7 +24,7 @@ def run_step(
     defaults: bool = False,
     **options: Any,
 ) -> None:
-    """Execute a step on a run; a step that is done is left as it is, an interrupted one resumes.
+    """Execute a step on a run.  A completed step is left unchanged, and an interrupted step is resumed.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def run_step(
     redo : bool
         Repeat the step; the old result moves to ``earlier/`` in the run directory.
     defaults : bool
-        Options that are not given take their defaults, not the values that the run directory records.
+        Whether options that are not given take their defaults instead of the values recorded in the run directory.
     **options
         Options of the step (fields of ``step.options``).  An option that is not given keeps the value that the run
         directory records, or else its default.
@@ -85,7 +85,7 @@ def run_step(
 def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, Any], defaults: bool = False) -> Options:
     """Return the options of a step: the given ones, then those that the run directory records, then the defaults.
 
-    With `defaults` the recorded ones are ignored.
+    If `defaults` is True, the recorded values are ignored.
 
     Raises
     ------

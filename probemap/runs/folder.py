@@ -1,4 +1,4 @@
-"""The files of a run directory, each written completely or not at all, and read once while it does not change."""
+"""The files of a run directory, each written completely or not at all, and read again only if it has changed."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ class Folder:
         return self._read_once(name, "sha256", lambda: hashlib.sha256(path.read_bytes()).hexdigest())
 
     def complete_lines(self, name: str) -> list[bytes]:
-        """Return the complete lines of a file that steps append to; remove an incomplete last line.
+        """Return the complete lines of a file that steps append to and remove an incomplete last line.
 
         The list is empty if the file does not exist.
         """
@@ -107,7 +107,7 @@ class Folder:
         return self._read_once(name, "answers", lambda: AnswerFile.read(path))
 
     def count_complete_batches(self, batch_sizes: Sequence[int], name: str = "answers.jsonl") -> int:
-        """Return how many of the planned batches are on disk; remove an incomplete last batch."""
+        """Return the number of planned batches on disk and remove an incomplete last batch."""
         path = self.path / name
         if not path.exists():
             return 0
@@ -127,7 +127,7 @@ class Folder:
         self.append(name, b"".join(ANSWER.dump_json(answer) + b"\n" for answer in answers))
 
     def read_judge_responses(self) -> list[JudgeResponse]:
-        """Return the content of ``opinions.jsonl``, empty if it does not exist; remove an incomplete last line.
+        """Return the content of ``opinions.jsonl`` (empty if it does not exist) and remove an incomplete last line.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Folder:
         self.append(p_true_file(exact), b"".join(_P_TRUE.dump_json(score) + b"\n" for score in scores))
 
     def read_p_true(self, exact: bool = False) -> list[PTrueScore]:
-        """Return p(True) of all answers, or of all exact answers.
+        """Return p(True) for all answers, or for all exact answers.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class Folder:
         return path
 
     def _read_once(self, name: str, purpose: str, read: Callable[[], _T]) -> _T:
-        """Return what `read` returned the last time, if the file has not changed since."""
+        """Return the result of `read`, reusing the previous result if the file has not changed."""
         status = (self.path / name).stat()
         signature = (status.st_ino, status.st_size, status.st_mtime_ns)
         cached = self._cache.get((name, purpose))

@@ -1,6 +1,6 @@
 """Options of each step: name, type, default, help.  The command line and its reference are generated from them.
 
-A field is written ``name: Annotated[type, Option("help")] = default``.  Options that decide the result of a step are
+A field is written ``name: Annotated[type, Option("help")] = default``.  Options that affect the result of a step are
 recorded in ``run.json``; the others (batch sizes of deterministic steps, devices) are marked ``recorded=False``.
 """
 
@@ -16,9 +16,9 @@ class Option:
 
     help: str
     flag: str = ""
-    """Name on the command line without dashes; empty: the name of the field, with dashes for underscores."""
+    """Name on the command line without dashes.  If empty, it is the field name with underscores replaced by dashes."""
     metavar: str = ""
-    """Name of a positional argument; empty: an option."""
+    """Name of the positional argument; empty if this is an option."""
     minimum: float | None = None
     maximum: float | None = None
     recorded: bool = True
@@ -69,11 +69,11 @@ class CaptureOptions:
         str | None, Option("Store the states below this URL (s3://bucket/directory, …) instead of in RUN.")
     ] = None
     vllm: str | None = None
-    """Directory of the safetensors files that vLLM extracted; None: the states are captured here."""
+    """Directory of the safetensors files that vLLM extracted.  If None, the states are captured by this step."""
     vllm_layers: tuple[int, ...] | None = None
-    """vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order."""
+    """vLLM's ``eagle_aux_hidden_state_layer_ids``, in the same order."""
     shard_bytes: int | None = None
-    """Approximate size of a shard in bytes.  None: `activations.layout.SHARD_BYTES`."""
+    """Approximate size of a shard in bytes.  If None, `activations.layout.SHARD_BYTES` is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class AnswerOptions:
     ] = ""
     in_flight: InFlight = 16
     inline: Annotated[CaptureOptions | None, Option("", recorded=False)] = None
-    """States to record during generation, see `activations.inline`.  None: none."""
+    """States to record during generation (see `activations.inline`), or None to record none."""
 
     @property
     def server(self) -> Endpoint | None:
@@ -211,7 +211,7 @@ class BaselinesOptions:
     """Options of the baselines step."""
 
     sampled: bool = False
-    """Semantic entropy is included; set by the step if there are samples."""
+    """Whether semantic entropy is included; set by the step if there are samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +219,7 @@ class TransferOptions:
     """Options of the transfer step."""
 
     runs: tuple[str, ...] = ()
-    """Names of the compared runs, the first one first; set by the step."""
+    """Names of the compared runs in order; set by the step."""
     others: Annotated[tuple[str, ...], Option("", recorded=False)] = ()
     """Directories of the runs to compare with."""
 
@@ -258,6 +258,6 @@ def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:
 
 
 def is_recorded(options: type[Any], name: str) -> bool:
-    """Return True if the option decides the result of its step and is recorded in ``run.json``."""
+    """Return True if the option affects the result of its step and is recorded in ``run.json``."""
     metadata = option_metadata(options).get(name)
     return metadata is None or metadata[1].recorded

@@ -33,7 +33,7 @@ class StepRecord(Generic[Options, Facts]):
     done: bool
     """False while the step runs, and after an interruption."""
     facts: Facts
-    """What the step found out, e.g. the revision of the model."""
+    """Facts that the step determined, such as the revision of the model."""
     seconds: float | None = None
     """Duration; None until the step is done."""
 

@@ -1,7 +1,7 @@
 """A run: the content of a run directory, checked for consistency.
 
-Every method checks that the files it combines still belong together, e.g. that the verdicts were made from the answers
-that the directory holds now.
+Every method checks that the files it combines still belong together, e.g. that the verdicts were derived from the
+answers that the directory currently contains.
 """
 
 import warnings
@@ -56,7 +56,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            If `path` holds no ``run.json``.
+            If `path` does not contain a ``run.json``.
         """
         run = cls(path)
         if not (run.path / "run.json").is_file():
@@ -127,18 +127,18 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            As for `graded`.
+            Under the same conditions as for `graded`.
         """
         return [judgement.verdict for judgement in self.graded.judgements]
 
     @property
     def spans(self) -> list[Span | None]:
-        """The exact answer of each answer, None where there is none, in the order of the questions.
+        """The exact answer in each answer (None if there is none), in the order of the questions.
 
         Raises
         ------
         RunError
-            As for `graded`.
+            Under the same conditions as for `graded`.
         """
         return self.graded.spans
 
@@ -157,7 +157,7 @@ class Run(RunDirectory):
 
     @property
     def map(self) -> "ProbeMap":
-        """The map.  Warns if verdicts or states have changed since the map was made.
+        """The map; a warning is issued if verdicts or states have changed since it was computed.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if the model is not the one that answered; pass before the first answer."""
+        """Raise RunError if the model is not the one that answered; do nothing if there are no answers yet."""
         record = self.find_record(ANSWER)
         for field in fields:
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
@@ -242,11 +242,11 @@ class Run(RunDirectory):
             )
 
     def input_hashes(self, *names: str) -> dict[str, str]:
-        """Return the SHA-256 of each file by name."""
+        """Return a mapping from the name of each file to its SHA-256."""
         return {name: self.sha256(name) for name in names}
 
     def map_inputs(self, baselines: bool) -> dict[str, str]:
-        """Return the hashes of what the map is made from."""
+        """Return the hashes of the files from which the map is computed."""
         from probemap.activations.store import ActivationStore
 
         return {
@@ -255,7 +255,7 @@ class Run(RunDirectory):
         }
 
     def p_true(self, answers: AnswerFile) -> list[float] | None:
-        """Return p(True) of each answer, or None if the step was not executed.
+        """Return p(True) of each answer, or None if the step has not been executed.
 
         Raises
         ------
@@ -273,7 +273,7 @@ class Run(RunDirectory):
         return [score.p_true for score in scores]
 
     def p_true_exact(self, answers: AnswerFile) -> list[float]:
-        """Return p(True) of each exact answer, NaN where there is none.
+        """Return p(True) of each exact answer, with NaN for answers that have none.
 
         Raises
         ------
@@ -301,7 +301,7 @@ class Run(RunDirectory):
         return probe_map
 
     def read_current_map(self) -> "ProbeMap":
-        """Return the map, whose scores must belong to the present verdicts and states.
+        """Return the map after checking that its scores belong to the current verdicts and states.
 
         Raises
         ------
@@ -342,7 +342,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError, StoreError
-            If attention was not captured, or for other answers or positions.
+            If attention was not captured, or was captured for other answers or positions.
         """
         from probemap.activations.store import ActivationStore
         from probemap.maps.attention import with_attention
@@ -364,7 +364,7 @@ class Run(RunDirectory):
         return with_attention(probe_map, lambda layer: store.read_layer(layer)[:, columns], ids)
 
     def one_answer(self, name: str | None = None) -> tuple[Example, Answer, Judgement]:
-        """Return a question with its answer and judgement; the first one if no id is given.
+        """Return a question with its answer and judgement (the first question if no id is given).
 
         Raises
         ------
@@ -381,7 +381,7 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return how to load the model that answered, with another data type if one is given."""
+        """Return a loader for the model that answered, with a different data type if one is given."""
         record = self.record(ANSWER)
         options = record.options
         return Loader(

@@ -17,7 +17,7 @@ from probemap.studies.semantics import meanings
 FILE = "resamples.jsonl"
 
 _QUESTIONS_IN_MEMORY = 64
-"""Questions whose samples are in memory at the same time."""
+"""Number of questions whose samples are held in memory at the same time."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ def each_question(
     Parameters
     ----------
     rows : sequence of int, optional
-        Indices of the questions; default: all, in order.
+        Indices of the questions.  By default, all questions in order.
 
     Raises
     ------
     RunError
-        As for `samples_per_question`; or if the samples are damaged or cannot be judged.
+        Under the same conditions as for `samples_per_question`, or if the samples are damaged or cannot be judged.
     """
     k = samples_per_question(run)
     if n_without := sum(not example.answers for example in task.examples):
@@ -104,7 +104,7 @@ def each_question(
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
     """Return a note if verdicts of the run differ from those that the judge of the samples gives, else an empty string.
 
-    Verdicts that came with the answers and manual labels do not apply to samples.
+    Verdicts that were supplied with the answers and manual labels do not apply to samples.
     """
     judgements = judge_of(run)(graded.task, graded.answers)
     n_different = sum(

@@ -14,7 +14,7 @@ def verify(run: Run) -> dict[int, str]:
     Returns
     -------
     dict of int to str
-        What is wrong with each damaged shard, as for `ActivationStore.faults`; empty if all are intact.
+        The defect of each damaged shard, as for `ActivationStore.faults`; empty if all are intact.
 
     Raises
     ------

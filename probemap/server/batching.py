@@ -40,7 +40,7 @@ class Dispatcher:
     queue : int
         Maximum number of waiting requests.
     batch_wait : float
-        Seconds that an idle model waits for more requests before it starts a batch.
+        Number of seconds that an idle model waits for more requests before it starts a batch.
     on_batch : callable
         Called with the size of each batch.
     """
@@ -63,7 +63,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Number of requests that the model has not started."""
+        """Number of requests that the model has not yet started to process."""
         return len(self._waiting)
 
     @property
@@ -94,9 +94,9 @@ class Dispatcher:
         DataError, DetectorError
             See `ScoreJob.prepare`.
         QueueFullError
-            Too many requests are waiting.
+            If too many requests are waiting.
         ServerClosingError
-            The server is shutting down.
+            If the server is shutting down.
         """
         async for event in self._events(job):
             if isinstance(event, Score):
@@ -120,15 +120,15 @@ class Dispatcher:
         DataError
             See `GenerationJob.prepare`.
         QueueFullError
-            Too many requests are waiting.
+            If too many requests are waiting.
         ServerClosingError
-            The server is shutting down.
+            If the server is shutting down.
         """
         async for event in self._events(job):
             yield event
 
     async def generate_result(self, job: GenerationJob) -> GenerationResult:
-        """Generate an answer and return the result only; raises as `generate`."""
+        """Generate an answer and return only the result; the exceptions are those of `generate`."""
         async for event in self._events(job):
             if isinstance(event, GenerationResult):
                 return event
@@ -235,7 +235,7 @@ class Dispatcher:
 
 
 class _Streamer:
-    """Emit the text of an answer while its tokens arrive; a character of several tokens when it is complete."""
+    """Emit the text of an answer as its tokens arrive, holding back characters that are not yet complete."""
 
     def __init__(self, tokenizer: Any, end_ids: frozenset[int], job: Job) -> None:
         self.decoder, self.end_ids, self.job = TokenDecoder(tokenizer), end_ids, job
@@ -254,7 +254,7 @@ class _Streamer:
 
 
 def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
-    """The oldest job and later jobs of its class; a reproducible sample is a batch of its own."""
+    """Return the oldest job and later jobs of the same class; a reproducible sample forms a separate batch."""
     if not waiting:
         return []
     first = waiting[0]

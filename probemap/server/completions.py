@@ -41,7 +41,7 @@ class LocalCompletion:
     Raises
     ------
     DataError
-        The request has no user message or asks for more than `max_new_tokens` tokens.
+        If the request has no user message or asks for more than `max_new_tokens` tokens.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LocalCompletion:
         try:
             results = await asyncio.gather(*tasks)
         finally:
-            # After the first error nobody waits for the other choices.
+            # After the first error, nothing waits for the other choices.
             for task in tasks:
                 task.cancel()
         self.on_results(self.id, results)

@@ -53,9 +53,10 @@ class ScoreJob(Job):
         Raises
         ------
         DataError
-            The text cannot be tokenised reversibly, has no tokens, does not fit the context window, or lacks a prompt.
+            If the text cannot be tokenised reversibly, has no tokens, does not fit the context window, or has no
+            prompt.
         DetectorError
-            The prompt does not have `prompt_tokens` tokens.
+            If the prompt does not have `prompt_tokens` tokens.
         """
         context: Example | Prompt = self.example
         if self.conversation is not None:
@@ -79,9 +80,9 @@ class GenerationJob(Job):
     example: Example
     conversation: Sequence[ChatMessage]
     max_new_tokens: int | None = None
-    """None: the limit of the detector's task."""
+    """Maximum number of generated tokens.  If None, the limit of the detector's task applies."""
     temperature: float = 0.0
-    """0 is greedy decoding."""
+    """Sampling temperature; 0 is greedy decoding."""
     seed: int | None = None
     """Random seed for sampling.  A seeded sample is generated in a batch of its own, so that it can be reproduced.
     None: different samples at each call."""
@@ -104,8 +105,8 @@ class GenerationJob(Job):
         Raises
         ------
         DataError
-            The template rejects the conversation, the prompt has no tokens, or prompt and answer do not fit the context
-            window.
+            If the template rejects the conversation, the prompt has no tokens, or prompt and answer do not fit the
+            context window.
         """
         limit = self.max_new_tokens or scorer.provenance.task.max_new_tokens
         prompt = _prompt(scorer, self.example, self.conversation)

@@ -25,14 +25,14 @@ def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) 
     host : str
         Host name or IP address to listen on.
     port : int
-        0 selects a free port.
+        Port to listen on; 0 selects a free port.
     on_ready : callable
         Called with the URL of the server as soon as it listens.
 
     Raises
     ------
     AddressError
-        The address is in use or does not belong to this machine.
+        If the address is in use or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

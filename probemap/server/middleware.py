@@ -19,7 +19,7 @@ from probemap.server.schemas import ErrorResponse
 
 BEARER = HTTPBearer(auto_error=False, description="The value of PROBEMAP_TOKEN in the environment of the server.")
 PUBLIC_PATHS = ("/healthz",)
-"""Paths that need no token."""
+"""Paths that do not require a token."""
 DISCARD_FACTOR = 16
 """A body that is rejected is read, and discarded, up to this multiple of the size limit.  Most clients read a response
 only after they have sent their request: without this they would see a closed connection instead of the error."""
@@ -40,7 +40,7 @@ class Limits:
 
 
 class Guard:
-    """Middleware that answers requests itself that are not authenticated, too large or too slow.
+    """Middleware that rejects requests that are not authenticated, too large or too slow.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Guard:
         The application that receives the accepted requests.
     limits : Limits
     token : str or None
-        Bearer token that requests must have; None disables authentication.
+        Bearer token that requests must include; None disables authentication.
     on_request : callable
         Called with the path, the status and the duration in seconds of every request.  The status is 0 if there was no
         response.
@@ -144,7 +144,7 @@ class Guard:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """Return a channel that delivers the body, and then the further messages of the connection."""
+    """Return a channel that delivers the body, followed by the remaining messages of the connection."""
     delivered = False
 
     async def replay() -> Message:

@@ -110,7 +110,7 @@ class ProxiedCompletion:
 
 
 def _is_plain_text(content: Any) -> TypeGuard[str]:
-    """Whether the content is a text that can be tokenised; JSON can contain lone surrogates, which cannot."""
+    """Return True if the content is text that can be tokenised; lone surrogates, which JSON allows, cannot be."""
     if not isinstance(content, str):
         return False
     try:
@@ -133,7 +133,7 @@ def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _prompt_tokens(completion: dict[str, Any]) -> int | None:
-    """The number of prompt tokens that the upstream server counted."""
+    """Return the number of prompt tokens that the upstream server counted."""
     count = (completion.get("usage") or {}).get("prompt_tokens")
     return count if isinstance(count, int) else None
 

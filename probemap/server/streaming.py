@@ -41,9 +41,9 @@ async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) 
     Raises
     ------
     ClientDisconnectedError
-        The client disconnected before the first chunk.
+        If the client disconnected before the first chunk.
     ProbemapError
-        The chunks failed before the first one.
+        If an error occurred before the first chunk.
     """
     first = await unless_disconnected(request, anext(chunks, None))
 
@@ -82,7 +82,7 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     Raises
     ------
     ClientDisconnectedError
-        The client disconnected first.
+        If the client disconnected first.
     """
     task = asyncio.ensure_future(work)
     disconnect = asyncio.create_task(_wait_for_disconnect(request))

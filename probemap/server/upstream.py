@@ -73,7 +73,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            The server rejected the request, did not respond, or sent no chat completion.
+            If the server rejected the request, did not respond, or sent no chat completion.
         """
         try:
             completion = await self._client.post("/chat/completions", body=body, cast_to=object)
@@ -97,7 +97,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            The server rejected the request, did not respond, reported an error in the stream, or sent an event that
+            If the server rejected the request, did not respond, reported an error in the stream, or sent an event that
             is not a chunk of a chat completion.
         """
         try:
@@ -119,7 +119,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            The server rejected the request or did not respond.
+            If the server rejected the request or did not respond.
         """
         try:
             return await self._client.get("/models", cast_to=object)

@@ -1,4 +1,4 @@
-"""The capture step: hidden states at the probed tokens, by one process, by many, or from vLLM's files."""
+"""The capture step: hidden states at the probed tokens, from one process, several processes or vLLM's files."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -192,14 +192,14 @@ def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Co
 
 
 def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
-    """Capture the damaged shards of a run again, and nothing else; return what was wrong with each, by number.
+    """Recapture only the damaged shards of a run; return a mapping from shard numbers to the defects found.
 
     Raises
     ------
     StoreError
         If the description of the whole store has changed.
     RunError
-        If answers or exact answers are not those that were captured, or the states came from vLLM.
+        If the answers or exact answers have changed since the capture, or the states came from vLLM.
     """
     from probemap.activations.reader import Reader, fill_store
     from probemap.activations.store import ActivationStore
