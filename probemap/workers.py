@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from probemap.logger import SILENT, Logger
 from probemap.records import ProbemapError, RunError
 
 _Plan = TypeVar("_Plan", covariant=True)
@@ -42,11 +41,6 @@ class Worker(Protocol[_Plan, _Result]):
 
     def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
         """Yield the results of the pieces, in their order."""
-
-
-def at_work(ray: RayPool | None, models: dict[Any, Any] | None, logger: Logger) -> tuple[dict[Any, Any], Logger]:
-    """Return the models and the logger for a worker; in another process it loads its own models and logs nothing."""
-    return ({}, SILENT) if ray else ({} if models is None else models, logger)
 
 
 @contextmanager

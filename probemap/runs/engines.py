@@ -28,7 +28,7 @@ def make_engine(
     ----------
     model : Model
     task : Task
-    options : Answering
+    options : AnswerOptions
     text_answers : sequence of TextAnswer or None
         Supplied answers, one per question, in the order of the questions; None to generate answers.
     inline_directory : Path

@@ -226,25 +226,18 @@ class TransferOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlotOptions:
-    """Options of the plot step."""
+    """Options of the plot step.  The step is not recorded, and `cli.show` declares its options on the command line."""
 
-    kind: Annotated[
-        Literal["map", "difference", "layers", "positions"],
-        Option("Maps side by side, the difference of two maps, or curves over layers or positions."),
-    ] = "map"
-    value: Annotated[
-        str,
-        Option(
-            "auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, activation-norm-difference, "
-            "attention, attention-exact or gain."
-        ),
-    ] = "auc"
-    positions: Annotated[str | None, Option("Columns to draw, in this order, e.g. last_q,-8..-1. Default: all.")] = None
-    size: Annotated[
-        Literal["column", "page", "slide"] | None,
-        Option("One column of a paper, its full width, or a slide. Default: depends on the kind."),
-    ] = None
-    cmap: Annotated[str | None, Option("A matplotlib colour map. Default: Blues.")] = None
+    kind: Literal["map", "difference", "layers", "positions"] = "map"
+    """Maps side by side, the difference of two maps, or curves over layers or positions."""
+    value: str = "auc"
+    """A name of `metrics.VALUES`."""
+    positions: str | None = None
+    """Columns to draw, in this order, e.g. ``last_q,-8..-1``.  None: all."""
+    size: Literal["column", "page", "slide"] | None = None
+    """One column of a paper, its full width, or a slide.  None: depends on the kind."""
+    cmap: str | None = None
+    """A matplotlib colour map.  None: Blues."""
 
 
 def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:

@@ -87,7 +87,8 @@ class Run(RunDirectory):
             If ``answers.jsonl`` is missing or damaged, or a question has no answer.
         """
         answers, ids = self.read_answers(), [example.id for example in self.task.examples]
-        if missing := sorted(set(ids) - set(answers.ids), key=ids.index):
+        answered = set(answers.ids)
+        if missing := [name for name in ids if name not in answered]:
             raise RunError(
                 f"{len(missing)} questions have no answer, first {missing[0]!r}",
                 f"{step_command('answer', self.path)} answers all questions again",

@@ -1,10 +1,11 @@
 """The choose step: best-of-n, one of several sampled answers selected by a probe that has not seen the question."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probemap.logger import SILENT
 from probemap.records import RunError
 from probemap.runs.answer_file import RESTORE
 from probemap.runs.checkpoint import Checkpoint
@@ -49,7 +50,7 @@ def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptio
 def _execute(run: Run, graded: GradedAnswers, scorer: "_SampleScorer", n_samples: int, context: Context) -> bool:
     scores = scorer.scores(n_samples)
     questions = []
-    silent = Context(models=context.models, device=context.device)
+    silent = replace(context, logger=SILENT)
     for row, samples in enumerate(each_question(run, graded.task, context=silent)):
         sampled = samples.summary(graded.task)
         questions.append(
@@ -120,7 +121,7 @@ class _SampleScorer:
         )
         model = self.run.loader(context.device, max_memory=context.max_memory).load(context.models)
         scorer = Scorer(detector, model, batch_size=self.options.batch_size)
-        silent = Context(models=context.models, device=context.device)
+        silent = replace(context, logger=SILENT)
         for samples in each_question(self.run, self.graded.task, rows, silent):
             locations = [(judgement.span, judgement.no_span) for judgement in samples.judgements]
             scores = scorer.score([samples.example] * len(samples.answers), samples.answers, locations)

@@ -46,7 +46,7 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
     if options.decided is not None:
         path = Path(options.decided)
         labels = read_manual_labels(path, task)
-        # Of the labels, not of the file: the step may rewrite the file with these labels.
+        # The hash is that of the labels, because the step may rewrite the file with the same labels.
         inputs["decided"] = hashlib.sha256(repr(sorted(labels.items())).encode()).hexdigest()
         for answer in run.answers:  # labels that do not fit are rejected before anything is moved
             if answer.id in labels:
