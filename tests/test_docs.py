@@ -107,7 +107,10 @@ def test_named_files_exist_and_define_the_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(PAGES) - NEEDS_A_SERVER))
-def test_python_blocks_run_and_print_what_the_page_shows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_run_and_print_what_the_page_shows(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # examples write files
     page = PAGES[name]
     namespace: dict[str, object] = {}
     for code in blocks(page, "python"):
@@ -201,7 +204,10 @@ def test_packages_of_the_site_are_pinned() -> None:
 # README
 
 
-def test_readme_example_prints_the_planted_cell(capsys: pytest.CaptureFixture[str]) -> None:
+def test_readme_example_prints_the_planted_cell(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the example writes a file
     (code,) = blocks(README, "python")
     exec(compile(code, "README.md", "exec"), {})  # our own page
     assert re.match(r"Cell\(layer=2, position='exact_answer_last', auc=0\.9\d", capsys.readouterr().out)
