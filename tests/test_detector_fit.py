@@ -194,7 +194,8 @@ def test_fit_detector_selects_the_c_value_of_the_final_probes() -> None:
     assert auto.primary.evaluation.auc > loose.primary.evaluation.auc
     assert auto.primary.evaluation.brier < loose.primary.evaluation.brier - 0.01
     with pytest.raises(
-        MapError, match=r"c is 'much'\nhint: give a number, several numbers separated by commas, or auto"
+        MapError,
+        match=r"invalid value for c: 'much'\nhint: pass a number, several numbers separated by commas, or auto",
     ):
         fit_detector(states, correct, c="much")
 
@@ -297,11 +298,11 @@ def test_fit_detector_rejects_invalid_arguments() -> None:
         with pytest.raises(DetectorError, match=message):
             fit_detector(states, correct, positions=POSITIONS, **options)
     splits: list[tuple[dict[str, Any], str]] = [
-        ({"held_out": 2.0}, "held_out is 2.0"),
+        ({"held_out": 2.0}, "held_out must be between 0 and 1, got 2.0"),
         ({"held_out": [True]}, r"held_out has shape \(1,\)"),
         (
             {"held_out": np.arange(600) < 201, "groups": np.arange(600) // 2},
-            "1 groups have both held-out and other answers",
+            "1 groups contain both held-out and other answers",
         ),
     ]
     for split, message in splits:

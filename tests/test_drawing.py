@@ -104,6 +104,6 @@ def test_what_cannot_be_drawn_is_refused(
 
 
 def test_a_column_that_the_map_lacks_is_named(run: Run) -> None:
-    with pytest.raises(MapError, match=r"the map has no column -9\nhint: it has last_q, first_answer"):
+    with pytest.raises(MapError, match=r"the map has no column -9\nhint: its columns are last_q, first_answer"):
         plot([run], PlotOptions(positions="last_q,-9"))
     assert np.isfinite(run.read_map().only(["-1"]).auc.values).any()

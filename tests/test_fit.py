@@ -103,7 +103,7 @@ def test_assign_folds_keeps_groups_together() -> None:
         ),
         ([False] * 40, "all 40 decided answers are incorrect"),
         ([None] * 40, "no answer is decided"),
-        ([True] * 3 + [False] * 37, "3 answers are correct and 37 incorrect: 5 folds need at least 5 of each"),
+        ([True] * 3 + [False] * 37, "5 folds require 5 answers of each class, got 3 correct and 37 incorrect"),
         ([True] * 39, "39 labels for 40 answers"),
     ],
 )
@@ -200,13 +200,13 @@ def test_fit_map_evaluates_held_out_answers_only() -> None:
     share = fit_map(states, correct, positions=NAMES, held_out=0.25)
     assert share.data.attrs["held_out"] == 60
     for wrong, message in (
-        (1.5, "held_out is 1.5"),
+        (1.5, "held_out must be between 0 and 1, got 1.5"),
         (held_out[:5], "held_out has shape"),
         (np.arange(240), "held_out has shape"),
     ):
         with pytest.raises(MapError, match=message):
             fit_map(states, correct, positions=NAMES, held_out=wrong)
-    with pytest.raises(MapError, match="1 groups have both held-out and other answers"):
+    with pytest.raises(MapError, match="1 groups contain both held-out and other answers"):
         fit_map(states, correct, positions=NAMES, held_out=held_out, groups=[0] * 6 + list(range(6, 240)))
     with pytest.raises(MapError, match="all held-out answers are of one class"):
         fit_map(states, correct, positions=NAMES, held_out=correct & (np.arange(240) < 90))

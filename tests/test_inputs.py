@@ -205,8 +205,8 @@ def test_fit_detector_takes_a_sorted_column_by_position(tmp_path: Path) -> None:
         ({"a": True}, "correct is a dict"),
         ({True, False}, "correct is a set"),
         (5, "correct is a int"),
-        ([True, False, True], "3 labels for 2 answers\nhint: give one label per answer"),
-        ([True, "no"], r"label 1 is 'no' \(str\)\nhint: a label is True or False"),
+        ([True, False, True], "3 labels for 2 answers\nhint: pass one label per answer"),
+        ([True, "no"], r"label 1 is 'no' \(str\), which is not a valid label\nhint: pass True or False"),
         ([0.0, 0.5], r"label 1 is 0\.5 \(float\)"),
         ([1, 2], r"label 1 is 2 \(int\)"),
         (np.array([[True], [False]]), r"correct has shape \(2, 1\)"),
@@ -248,7 +248,7 @@ def test_parse_values_keeps_numbers_and_texts_apart() -> None:
     np.testing.assert_array_equal(numbers, [1.0, np.nan])
     assert parse_values(pd.Series(["a", None, np.nan], dtype=object), "x") == ["a", None, None]
     assert parse_values([None, None], "x") == [None, None]
-    with pytest.raises(MapError, match="x holds 'a'"):
+    with pytest.raises(MapError, match="x contains 'a'"):
         parse_values([1.0, "a"], "x")
 
 

@@ -1,4 +1,4 @@
-"""Norms of the hidden states, and whether those of correct and incorrect answers differ."""
+"""Norms of the hidden states, and the difference between the norms for correct and incorrect answers."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from probemap.probing.inference import Estimate, means, standardised_differences
 NORM_VARIABLES = tuple(
     f"{name}{end}" for name in ("activation_norm", "activation_norm_difference") for end in ("", "_low", "_high")
 )
-"""Variables of a map computed by `activation_norms`, over (layer, position)."""
+"""Variables over (layer, position) that `activation_norms` computes for a map."""
 
 
 def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: Ints) -> Floats:
@@ -18,16 +18,16 @@ def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: In
     Parameters
     ----------
     states : ndarray of shape (n, n_positions, d), float32
-        NaN where a position is missing.
+        Hidden states, with NaN where a position is missing.
     correct : ndarray of shape (n,), bool
     groups : ndarray of shape (n,), int
-        Answers of one group count as one draw.
+        Group of each answer.  Answers of the same group are treated as one observation.
 
     Returns
     -------
     ndarray of shape (6, n_positions), float64
-        Mean Euclidean norm with its 95 % confidence interval, in the unit of the states; then mean norm of correct
-        minus incorrect answers with its interval, in standard deviations.
+        The mean Euclidean norm with its 95 % confidence interval, in the unit of the states, followed by the mean norm
+        of correct answers minus that of incorrect answers with its interval, in standard deviations.
     """
     norms = np.linalg.norm(states, axis=2).astype(np.float64)
 

@@ -1,8 +1,8 @@
 """AUC of several scores on the same answers, with its uncertainty.
 
-Sources: DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837) for the covariance of AUCs measured on the same
-answers; Sun & Xu 2014 (IEEE SPL 21:1389) for placement values from ranks; Obuchowski 1997 (Biometrics 53:567) for
-clustered data; Pepe 2003, section 5.2, for intervals on the logit scale.
+The covariance of AUCs on the same answers follows DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837), the
+computation of placement values from ranks Sun & Xu 2014 (IEEE SPL 21:1389), the extension to clustered data Obuchowski
+1997 (Biometrics 53:567), and intervals on the logit scale Pepe 2003, section 5.2.
 """
 
 from dataclasses import dataclass
@@ -25,21 +25,22 @@ class Aucs:
     """AUCs of m scores on the same n answers, with the influence of each answer."""
 
     value: Floats
-    """ndarray of shape (m,): probability that a correct answer scores above an incorrect one of the same stratum, ties
-    counted half; NaN if no stratum contains both."""
+    """ndarray of shape (m,): probability that a correct answer scores higher than an incorrect answer of the same
+    stratum, where ties count half.  NaN if no stratum contains both classes."""
     influence: Floats
     """ndarray of shape (n, m): contribution of each answer to the deviation of `value`.  The covariance matrix of the
-    AUCs is ``influence.T @ influence``; where answers are not independent, influences are summed by group first."""
+    AUCs is ``influence.T @ influence``.  If answers are not independent, influences must first be summed by group."""
 
 
 def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None = None) -> Aucs:
-    """Return the AUCs of scores for correct against incorrect answers, with influences.
+    """Return the AUCs of scores as predictors of correct answers, with the influence of each answer.
 
-    For correct answer i of stratum s, which contains m_s correct and n_s incorrect answers, the placement value V_i is
-    the share of the stratum's incorrect answers that score below (ties half); for incorrect answer j, V_j is the share
-    of correct answers above.  With N = Σ m_s n_s pairs the AUC is A = Σ_i n_s V_i / N, and the influences are
-    n_s (V_i - A) / N and m_s (V_j - A) / N, scaled by sqrt(m / (m - 1)) of their class so that, with one stratum, the
-    sum of squares is DeLong's unbiased variance S10 / m + S01 / n.
+    Let stratum s contain m_s correct and n_s incorrect answers.  The placement value V_i of a correct answer i in s is
+    the share of the incorrect answers in s that have a lower score, where ties count half.  For an incorrect answer j,
+    V_j is the share of correct answers that have a higher score.  With N = Σ m_s n_s pairs, the AUC is
+    A = Σ_i n_s V_i / N, and the influences are n_s (V_i - A) / N and m_s (V_j - A) / N.  The influences of each class
+    are scaled by sqrt(m / (m - 1)), where m is the size of the class.  With a single stratum, the sum of squares is
+    then DeLong's unbiased variance S10 / m + S01 / n.
 
     Parameters
     ----------
@@ -47,8 +48,8 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
         Finite scores; higher means "correct".
     correct : ndarray of shape (n,), bool
     strata : ndarray of shape (n,), int, optional
-        Only answers of one stratum are compared.  Folds are strata, because scores of different probes have no common
-        scale.  Default: one stratum.
+        Stratum of each answer.  Only answers of the same stratum are compared.  Folds are used as strata, because
+        scores of different probes have no common scale.  Default: a single stratum.
 
     Returns
     -------
@@ -77,7 +78,7 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
 
 
 def auc_values(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints) -> Floats:
-    """Return AUCs without influences, each column with its own labels.
+    """Return AUCs without influences; each column of scores has its own labels.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def auc_values(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints) -
     for stratum in np.unique(strata):
         rows = strata == stratum
         n_correct = correct[rows].sum(0).astype(float)
-        # The rank sum of the correct answers (Mann & Whitney 1947).
+        # This is the rank sum of the correct answers (Mann & Whitney 1947).
         ranks = (rankdata(scores[rows], axis=0) * correct[rows]).sum(0)
         above += ranks - n_correct * (n_correct + 1) / 2
         pairs += n_correct * (rows.sum() - n_correct)
@@ -112,11 +113,11 @@ def auc_interval(
     *,
     quantile: float | None = None,
 ) -> tuple[float, float]:
-    """Return a two-sided confidence interval for an AUC, inside [0, 1].
+    """Return a two-sided confidence interval for an AUC that stays within [0, 1].
 
-    The interval is symmetric on the logit scale, where the estimate is closer to normal.  If the variance is 0 because
-    the classes are perfectly separated, the inner end is that of an exact binomial interval for
-    min(n_correct, n_incorrect) successes in as many trials.
+    The interval is symmetric on the logit scale, where the distribution of the estimate is closer to normal.  If the
+    variance is 0 because the classes are perfectly separated, the inner end of the interval is that of an exact
+    binomial interval for min(n_correct, n_incorrect) successes in the same number of trials.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def auc_interval(
     level : float, default=0.95
         Confidence level.
     quantile : float, optional
-        Number of standard errors, e.g. of a simultaneous band.  Default: the normal quantile of `level`.
+        Number of standard errors, e.g. for a simultaneous band.  Default: the normal quantile for `level`.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def auc_interval(
     z = float(norm.ppf(0.5 + level / 2)) if quantile is None else quantile
     if np.isnan(value):
         return float("nan"), float("nan")
-    if variance <= 0 and 0 < value < 1:  # all scores are equal, so that nothing is known
+    if variance <= 0 and 0 < value < 1:  # all scores are equal, so that they contain no information about the AUC
         return 0.0, 1.0
     if variance <= 0 or not 0 < value < 1:
         edge = float(norm.sf(z)) ** (1 / max(min(n_correct, n_incorrect), 1))

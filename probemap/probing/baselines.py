@@ -1,8 +1,8 @@
-"""Baselines: predictors of correctness that need no hidden states: log-probabilities, lengths and words.
+"""Baselines: predictors of correctness that do not use hidden states, such as log-probabilities, lengths and words.
 
-A map shows information in the hidden states only as far as it exceeds these baselines.  The log-probabilities of the
-answer and of the exact answer, and p(True), are the baselines of Orgad et al. 2024 (arXiv 2410.02707).  Words show what
-the choice of questions and answers reveals by itself.
+A map is evidence of information in the hidden states only to the extent that its AUCs exceed those of the baselines.
+The log-probabilities of the answer and of the exact answer, and p(True), are the baselines of Orgad et al. 2024
+(arXiv 2410.02707).  The word baselines show how much the choice of questions and answers reveals about correctness.
 """
 
 import re
@@ -36,17 +36,17 @@ MEANINGS: dict[str, str] = {
     "question_words": "words of the question and its context",
     "exact_answer_words": "words of the exact answer",
 }
-"""Name of each baseline to its meaning, in the order in which they are shown."""
+"""Meaning of each baseline, in the order in which baselines are shown."""
 
 MIN_TRAINING = 2
-"""With fewer correct or fewer incorrect training answers, the answers of a fold have no score."""
+"""Minimum number of correct and of incorrect training answers; with fewer, the answers of a fold have no score."""
 
 _WORD = r"(?u)\b\w+\b"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One number or one text per answer.
+    """A predictor of correctness with one number or one text per answer.
 
     Examples
     --------
@@ -58,10 +58,10 @@ class Baseline:
     name: str
     """A key of `MEANINGS`, or any other name."""
     meaning: str
-    """One line for tables."""
+    """Description in one line, for tables."""
     values: Floats | list[str | None]
-    """Numbers as ndarray of shape (n,), float64, NaN where an answer has no value; or n texts, None where missing.  Any
-    array-like is accepted and converted by position."""
+    """Numbers as a float64 array of shape (n,), with NaN where an answer has no value, or a list of n texts, with None
+    where a text is missing.  Any array-like is accepted; value i belongs to answer i."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", parse_values(self.values, self.name))
@@ -72,16 +72,16 @@ def compute_baselines(
 ) -> list[Baseline]:
     """Return the baselines of answers, in the order of `MEANINGS`.
 
-    Like the probed positions, no baseline depends on whether the answer is correct.
+    Like the probed positions, the baselines do not depend on whether the answer is correct.
 
     Parameters
     ----------
     task : Task
     answers : sequence of Answer
     judgements : sequence of Judgement
-        One per answer, in the same order.
+        One judgement per answer, in the same order.
     p_true : ndarray of shape (n,), optional
-        As from `models.p_true`.  Default: no such baseline.
+        Values of p(True), as returned by `models.p_true`.  Default: the baseline is omitted.
 
     Returns
     -------
@@ -90,7 +90,8 @@ def compute_baselines(
     Raises
     ------
     RunError
-        The judgements or the values of p(True) do not belong to the answers, or an answer to no question of the task.
+        If the judgements or the values of p(True) do not belong to the answers, or an answer does not belong to any
+        question of the task.
 
     Examples
     --------
@@ -105,13 +106,16 @@ def compute_baselines(
     ('logprob_mean', 10)
     """
     if [a.id for a in answers] != [j.id for j in judgements]:
-        raise RunError("the judgements do not belong to the answers", "give one judgement per answer, in their order")
+        raise RunError(
+            "the judgements do not belong to the answers", "pass one judgement per answer, in the same order"
+        )
     if p_true is not None and len(p_true) != len(answers):
-        raise RunError(f"got {len(p_true)} values of p(True) for {len(answers)} answers", "give one per answer")
+        raise RunError(f"got {len(p_true)} values of p(True) for {len(answers)} answers", "pass one value per answer")
     examples = {example.id: example for example in task.examples}
     if unknown := [a.id for a in answers if a.id not in examples]:
         raise RunError(
-            f"answer {unknown[0]!r} belongs to no question of the task {task.name}", "use the task of the answers"
+            f"answer {unknown[0]!r} does not belong to any question of the task {task.name}",
+            "pass the task whose questions were answered",
         )
     answered = [examples[a.id] for a in answers]
     answers = [a.final for a in answers]
@@ -135,15 +139,15 @@ def compute_baselines(
 
 
 def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
-    """Return the log-probabilities of the answer's tokens without an end token that holds no character."""
+    """Return the log-probabilities of the answer's tokens, excluding an end token that contains no characters."""
     start, stop = answer.offsets[-1]
     return answer.logprobs[:-1] if answer.stopped and start == stop else answer.logprobs
 
 
 def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floats:
-    """Return the scores of logistic regressions on a baseline, each fitted on one training set.
+    """Return the scores of logistic regressions on a baseline, where each regression is fitted on one training set.
 
-    Numbers are standardised; whether high or low numbers mean "correct" is learned from the training rows.  A text is
+    Numbers are standardised, and the training rows determine whether high or low numbers indicate "correct".  A text is
     represented by the set of its words; words that do not occur in the training rows are ignored.
 
     Parameters
@@ -151,24 +155,24 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
     baseline : Baseline
     correct : ndarray of shape (n,), bool
     training : ndarray of shape (n_sets, n), bool
-        Training rows of each set; rows without a value are ignored.
+        Training rows of each set.  Rows without a value are ignored.
 
     Returns
     -------
     ndarray of shape (n_sets, n), float64
-        Decision values; higher means "correct".  NaN where the answer has no value, and in a set with fewer than
-        `MIN_TRAINING` correct or incorrect training answers.
+        Decision values; higher means "correct".  NaN where the answer has no value, and for all answers if the training
+        set has fewer than `MIN_TRAINING` correct or incorrect answers.
 
     Raises
     ------
     MapError
-        The numbers of values, labels and rows differ, or a value is infinite.
+        If the numbers of values, labels and rows differ, or a value is infinite.
     """
     if not len(baseline.values) == len(correct) == training.shape[1]:
         raise MapError(
             f"{baseline.name} has {len(baseline.values)} values for {len(correct)} labels and {training.shape[1]} "
             "training rows",
-            "give one value per evaluated answer",
+            "pass one value per evaluated answer",
         )
     if isinstance(baseline.values, list):
         fit: Callable[[Any, Bools, Any], Floats] = _scores_of_words
@@ -192,7 +196,7 @@ def _scores_of_numbers(training: Floats, correct: Bools, test: Floats) -> Floats
 
 
 def _scores_of_words(training: npt.NDArray[np.object_], correct: Bools, test: npt.NDArray[np.object_]) -> Floats:
-    # scikit-learn refuses training texts without any word, which say nothing.
+    # scikit-learn raises an error if no training text contains a word; such texts carry no information.
     if not any(re.search(_WORD, text) for text in training):
         return np.zeros(len(test))
     words = CountVectorizer(binary=True, lowercase=True, token_pattern=_WORD)

@@ -21,7 +21,7 @@ def parse_c(c: float | str | Sequence[float]) -> tuple[float, ...]:
     Raises
     ------
     MapError
-        `c` is not a number, or a number is not above 0.
+        If `c` cannot be parsed, or a C value is not finite and greater than 0.
     """
     if c == "auto":
         return AUTO_C_VALUES
@@ -29,7 +29,9 @@ def parse_c(c: float | str | Sequence[float]) -> tuple[float, ...]:
         items = c.split(",") if isinstance(c, str) else [c] if isinstance(c, float | int) else c
         values = tuple(sorted(float(item) for item in items))
     except (ValueError, TypeError):
-        raise MapError(f"c is {c!r}", "give a number, several numbers separated by commas, or auto") from None
+        raise MapError(
+            f"invalid value for c: {c!r}", "pass a number, several numbers separated by commas, or auto"
+        ) from None
     if not values or not all(0 < value < np.inf for value in values):
-        raise MapError(f"c is {c!r}", "C values are finite numbers above 0")
+        raise MapError(f"invalid value for c: {c!r}", "C values must be finite and greater than 0")
     return values

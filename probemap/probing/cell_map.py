@@ -1,4 +1,4 @@
-"""One AUC per (layer, position) cell, and the statistics computed from the scores of all cells."""
+"""One AUC per (layer, position) cell, and the statistics that are computed from the scores of all cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,32 +44,49 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellMap:
-    """One AUC per cell, labelled by layer and position, with the scores from which it is computed.
+    """One AUC per cell, labelled by layer and position, with the scores from which the AUCs are computed.
 
-    `maps.probe_map.ProbeMap` adds figures, the HTML report and files.
+    The subclass `maps.probe_map.ProbeMap` adds figures, the HTML report and files.
     """
 
     data: xr.Dataset
     """The values of the map and the scores from which they are computed.
 
-    Over (layer, position), float64, NaN where there are too few answers: ``auc``; ``low`` and ``high``, the 95 %
-    confidence interval of the cell; ``band_low`` and ``band_high``, the 95 % band over all cells; ``c``, the median of
-    the selected C values; ``converged``; ``variance_inflation``; see `variance.variance_inflation`;
-    ``activation_norm``, the mean norm of the states, and ``activation_norm_difference``, correct minus incorrect
-    answers in standard deviations, each with ``_low`` and ``_high``.
+    Variables over (layer, position), float64, with NaN where there are too few answers:
 
-    Over (position): ``n``, the number of evaluated answers (in a column without values: of answers that have the
-    position), and ``n_right``, the number of correct ones among them.
+    - ``auc``: the AUC;
+    - ``low``, ``high``: the 95 % confidence interval of the cell;
+    - ``band_low``, ``band_high``: the 95 % band over all cells;
+    - ``c``: the median of the selected C values;
+    - ``converged``, bool: whether all probes of the cell converged;
+    - ``variance_inflation``: see `variance.variance_inflation`;
+    - ``activation_norm``: the mean norm of the states, with its interval ``activation_norm_low``,
+      ``activation_norm_high``;
+    - ``activation_norm_difference``: the mean norm of correct minus that of incorrect answers, in standard deviations,
+      with its interval ``activation_norm_difference_low``, ``activation_norm_difference_high``.
 
-    ``scores`` (repeat, answer, layer, position), float32: out-of-fold scores, NaN where missing; ``correct`` and
-    ``group`` (answer); ``present`` (answer, position), also for answers that are not evaluated; ``fold`` (repeat,
-    answer).  ``inner_auc`` (repeat, outer_fold, layer, position): the AUC of the inner folds of each outer fold.
-    ``permutation_null`` (permutation): the highest AUC of the whole map for each permutation of the labels.
+    Variables over (position):
 
-    With baselines: ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position); ``best_baseline``
-    (position); over (layer, position) ``gain`` with ``_low``, ``_high``, ``_band_low`` and ``_band_high``.
+    - ``n``: the number of evaluated answers or, in a column without values, of answers that have the position;
+    - ``n_right``: the number of correct answers among them.
 
-    ``attrs``: the options of the fit and the origin of the answers."""
+    Scores, labels and folds:
+
+    - ``scores`` (repeat, answer, layer, position), float32: out-of-fold scores, with NaN where a score is missing;
+    - ``correct`` and ``group`` (answer): the label and the group of each answer;
+    - ``present`` (answer, position): whether the answer has the position, including answers that are not evaluated;
+    - ``fold`` (repeat, answer): the fold of each answer;
+    - ``inner_auc`` (repeat, outer_fold, layer, position): the AUC over the inner folds of each outer fold;
+    - ``permutation_null`` (permutation): the highest AUC of the whole map for each permutation of the labels.
+
+    Only with baselines:
+
+    - ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position): the AUC of each baseline;
+    - ``best_baseline`` (position): the name of the best baseline;
+    - ``gain`` (layer, position): the gain over the best baseline, with ``gain_low``, ``gain_high``, ``gain_band_low``
+      and ``gain_band_high``.
+
+    The attributes ``attrs`` contain the options of the fit and the origin of the answers."""
 
     @property
     def auc(self) -> xr.DataArray:
@@ -87,24 +104,28 @@ class CellMap:
         return [str(position) for position in self.data["position"].values]
 
     def only(self, positions: Column) -> Self:
-        """Return the map of some columns.
+        """Return the map restricted to some of its columns.
 
         Parameters
         ----------
         positions : sequence of str
-            Names of the positions, in the order of the new map.
+            Names of the positions, in the order in which they appear in the new map.
 
         Raises
         ------
         MapError
-            The map does not have one of the positions, or none of them has a value.
+            If the map lacks one of the positions, or none of them has a value.
         """
         names = [str(name) for name in elements(positions, "positions")]
         if missing := [name for name in names if name not in self.positions]:
-            raise MapError(f"the map has no column {', '.join(missing)}", f"it has {', '.join(self.positions)}")
+            raise MapError(
+                f"the map has no column {', '.join(missing)}", f"its columns are {', '.join(self.positions)}"
+            )
         selection = replace(self, data=self.data.sel(position=names))
         if bool(selection.auc.isnull().all()):
-            raise MapError(f"the columns {', '.join(names)} have too few answers for values", "choose other columns")
+            raise MapError(
+                f"the columns {', '.join(names)} have too few answers to compute an AUC", "choose other columns"
+            )
         return selection
 
     def cell(self, layer: int, position: str) -> Cell:
@@ -120,14 +141,15 @@ class CellMap:
         )
 
     def best(self, count: int = 1) -> list[Cell]:
-        """Return the cells with the highest AUC, highest first; ties are ordered by layer, then by position.
+        """Return the cells with the highest AUCs in descending order; ties are ordered by layer, then by position.
 
         The highest of many AUCs is biased upwards, because the cell is selected and evaluated on the same answers; the
-        bias is up to a few hundredths.  `nested_best` is an estimate.
+        bias is up to a few hundredths.  `nested_best` gives an estimate without this bias.
 
         Parameters
         ----------
         count : int, default=1
+            Number of cells.
         """
         flat = self.auc.values.ravel()
         ranked = [i for i in np.argsort(-flat, kind="stable") if not np.isnan(flat[i])]
@@ -135,13 +157,15 @@ class CellMap:
         return [self.cell(self.layers[i // n_positions], self.positions[i % n_positions]) for i in ranked[:count]]
 
     def nested_best(self) -> NestedBest | None:
-        """Return the AUC of the best cell on answers that did not select it (nested cross-validation).
+        """Return the AUC of the best cell, evaluated on answers that were not used to select it.
 
-        Each outer fold, or the held-out answers, is scored by the cell with the highest AUC on all other answers,
-        measured in inner folds among them (Varma & Simon 2006, BMC Bioinformatics 7:91).  Only answers of one outer
-        fold are compared with each other.  The variance of the interval is DeLong's, increased by the variance
-        inflation of the selected cells and by that of the selection (`inference.selection_coupling`), as if all cells
-        of `confidence_set` were equally good.
+        The estimate is obtained by nested cross-validation: each outer fold, or the held-out answers, is scored by the
+        cell with the highest AUC on all other answers, measured in inner folds among them (Varma & Simon 2006, BMC
+        Bioinformatics 7:91).  Only answers of the same outer fold are compared with each other.
+
+        The confidence interval is based on DeLong's variance, increased to account for the variance inflation of the
+        selected cells and for the selection itself (see `inference.selection_coupling`).  The latter term assumes that
+        all cells of `confidence_set` are equally good.
 
         Returns
         -------
@@ -151,9 +175,9 @@ class CellMap:
         return self._nested_best
 
     def nested_scores(self) -> NestedScores | None:
-        """Return the scores that `nested_best` evaluates; None if the map was fitted with ``nested=False``.
+        """Return the scores that `nested_best` evaluates, or None if the map was fitted with ``nested=False``.
 
-        For a map of some columns (see `only`), the best cell is selected among these.
+        For a map that is restricted to some columns (see `only`), the best cell is selected from these columns.
         """
         return nested_scores(self.data, self._confidence_set) if self.has_nested else None
 
@@ -164,35 +188,35 @@ class CellMap:
 
     @property
     def above_chance(self) -> xr.DataArray:
-        """Cells better than chance, considering all cells at once: their band is above 0.5; bool (layer, position)."""
+        """Boolean mask over (layer, position) of the cells whose 95 % band, taken over all cells, is above 0.5."""
         return self.data["band_low"] > 0.5
 
     def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
-        """Return the cells that may be the best, as bool over (layer, position).
+        """Return the cells that may be the best, as a boolean mask over (layer, position).
 
-        The set contains the truly best cell with probability `level`; see `inference.confidence_set`.
+        The set contains the cell that is truly the best with probability `level`; see `inference.confidence_set`.
         """
         cells = self._confidence_set if level == LEVEL else self._confidence_set_at(level)
         return self.auc.copy(data=cells.reshape(self.auc.shape)).astype(bool)
 
     def compare(self, cell: tuple[int, str], reference: tuple[int, str]) -> Difference:
-        """Return the AUC of a cell minus that of a reference cell, both as (layer, position).
+        """Return the AUC of a cell minus that of a reference cell, where both are given as (layer, position).
 
-        Each cell is evaluated on the answers of its column, which are largely the same; a map fitted with
-        ``common_rows=True`` uses the same answers in all columns.
+        Each cell is evaluated on the answers of its column.  These are largely the same in all columns, and exactly the
+        same if the map was fitted with ``common_rows=True``.
         """
         value, influence = self._joint
         a, b = (self._number(*labels) for labels in (cell, reference))
         return estimate_difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
 
     def compare_columns(self, columns: Sequence[str], reference: Sequence[str]) -> Difference:
-        """Return the mean AUC of some columns minus that of reference columns, over all layers."""
+        """Return the mean AUC of some columns minus the mean AUC of reference columns, over all layers."""
         names = np.array(self.positions)
         masks = [np.broadcast_to(np.isin(names, list(group)), self.auc.shape) for group in (columns, reference)]
         return self.compare_groups(*masks)
 
     def compare_groups(self, cells: npt.ArrayLike, reference: npt.ArrayLike) -> Difference:
-        """Return the mean AUC of some cells minus that of reference cells.
+        """Return the mean AUC of some cells minus the mean AUC of reference cells.
 
         Parameters
         ----------
@@ -202,7 +226,7 @@ class CellMap:
         Returns
         -------
         Difference
-            NaN if a group has no cell with a value.
+            All values are NaN if a group has no cell with a value.
         """
         value, influence = self._joint
         has_value = ~np.isnan(value)
@@ -215,20 +239,22 @@ class CellMap:
         return estimate_difference(float(np.nansum(value * weight)), influence @ weight)
 
     def difference(self, subtrahend: "CellMap") -> xr.Dataset:
-        """Return this map minus another map of the same answers, cell by cell, on the answers that both have.
+        """Return the differences between the AUCs of this map and those of another map of the same answers.
 
-        For maps of different answers or labels see `difference.difference`.
+        Only answers that both maps have are used.  For maps of different answers or labels, see
+        `difference.difference`.
 
         Returns
         -------
         xarray.Dataset
-            Over the (layer, position) that both maps have: ``difference``, its confidence interval ``low``, ``high``,
-            the p-value ``p``, and the band over all cells ``band_low``, ``band_high``; over (position): ``n``.
+            Over the (layer, position) cells that both maps have: ``difference``, its confidence interval ``low``,
+            ``high``, the p-value ``p``, and the band over all cells ``band_low``, ``band_high``.  Over (position):
+            ``n``, the number of answers.
 
         Raises
         ------
         MapError
-            The maps have no answers or no cells in common, or the same answers have different labels.
+            If the maps have no answers or no cells in common, or the same answers have different labels.
         """
         _, rows_a, rows_b = np.intersect1d(
             self.data["answer"].values, subtrahend.data["answer"].values, return_indices=True
@@ -265,8 +291,8 @@ class CellMap:
     def to_frame(self) -> Any:
         """Return a `pandas.DataFrame` with one row per cell.
 
-        The columns are layer, position, auc, low, high, band_low, band_high, the gain over the best baseline with its
-        interval if the map has baselines, n and n_right.
+        The columns are layer, position, auc, low, high, band_low, band_high, n and n_right.  If the map has baselines,
+        the gain over the best baseline and its interval are inserted before n.
         """
         names = [*AUC_VARIABLES, *(name for name in _GAIN_VARIABLES if name in self.data), *_COUNT_VARIABLES]
         frame = self.data[names].to_dataframe(dim_order=["layer", "position"]).reset_index()
@@ -274,7 +300,7 @@ class CellMap:
 
     @cached_property
     def _joint(self) -> tuple[Floats, Floats]:
-        """AUCs (n_cells,) and influences (n_groups, n_cells), cells in the order of ``auc.values.ravel()``."""
+        """AUCs of shape (n_cells,) and influences of shape (n_groups, n_cells), with the cells in row-major order."""
         value, influence = cell_aucs(self.data)
         return value, sum_by_group(influence, self.data["group"].values.astype(np.int64))
 
@@ -284,7 +310,7 @@ class CellMap:
 
     @cached_property
     def _confidence_set(self) -> Bools:
-        """`confidence_set` at the default level, of shape (n_cells,); cached because it takes seconds."""
+        """`confidence_set` at the default level as an array of shape (n_cells,); cached because it takes seconds."""
         return self._confidence_set_at(LEVEL)
 
     def _confidence_set_at(self, level: float) -> Bools:

@@ -1,8 +1,8 @@
 """Out-of-fold scores of the probes of a few cells.
 
-The default probe is an L2-regularised logistic regression on standardised states, with the scaling learned from the
-training rows.  All folds, C values and label sets of a cell are solved together.  Any scikit-learn classifier with
-``decision_function`` can be used instead; it is fitted once per training set.
+The default probe is an L2-regularised logistic regression on standardised states, where the scaling is learned from the
+training rows.  All folds, C values and label sets of a cell are solved together.  Alternatively, any scikit-learn
+classifier with ``decision_function`` can be used; it is fitted once per training set.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from probemap.probing.plan import ProbePlan
 from probemap.probing.variance import variance_inflation
 
 MIN_PER_CLASS = 10
-"""A column with fewer correct or fewer incorrect answers has no values."""
+"""Minimum number of correct answers, and of incorrect answers, for computing the values of a column."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,14 @@ class CellScores:
     """Results of one cell."""
 
     scores: npt.NDArray[np.float32]
-    """ndarray of shape (n,): decision value of each answer from the probe fitted without the answer's fold; higher
-    means "correct".  NaN where the position is missing or the answer is not evaluated."""
+    """ndarray of shape (n,): decision value of each answer, from the probe that was fitted without the answer's fold;
+    higher means "correct".  NaN where the position is missing or the answer is not evaluated."""
     inner_auc: Floats
-    """ndarray of shape (n_outer_folds,): AUC of the inner folds of each outer fold; NaN without inner folds."""
+    """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN without inner folds."""
     c: Floats
     """ndarray of shape (n_outer_folds,): C value that each outer fold selected."""
     variance_inflation: float
-    """Share of the scores' variance that is the error of the probe; see `variance.variance_inflation`."""
+    """Share of the variance of the scores that is due to the error of the probe; see `variance.variance_inflation`."""
     converged: bool
     permutation_auc: Floats
     """ndarray of shape (n_label_sets,): AUC of each permuted label set."""
@@ -45,21 +45,21 @@ class CellScores:
 def score_cells(
     states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan, label_sets: Bools
 ) -> list[CellScores] | None:
-    """Fit and evaluate the probes of a few cells in which the same answers have the position.
+    """Fit and evaluate the probes of several cells whose positions are present in the same answers.
 
     Parameters
     ----------
     states : ndarray of shape (n_cells, n, d), float32
-        Finite values; NaN in all values of a missing position, in the same rows of all cells.
+        Hidden states.  All values of a missing position are NaN, in the same rows of all cells; all others are finite.
     correct : ndarray of shape (n,), bool
     plan : ProbePlan
     label_sets : ndarray of shape (n_label_sets, n), bool
-        Permuted labels for the permutation null; may be empty.
+        Permuted labels for the permutation null.  May be empty.
 
     Returns
     -------
     list of CellScores, or None
-        None if there are too few answers: fewer than `MIN_PER_CLASS` of a class, or a training set without a class.
+        None if there are too few answers: fewer than `MIN_PER_CLASS` of a class, or a training set that lacks a class.
     """
     present = ~np.isnan(states[0, :, 0])
     labels, fold = correct[present], plan.fold[present]
@@ -101,12 +101,12 @@ def _cell_scores(
     *,
     permutation_auc: Floats,
 ) -> CellScores:
-    """Return the results of one cell from the scores of all its probes, of shape (n_sets, n_c_values, n_present)."""
+    """Return the results of one cell, given the scores of all its probes, of shape (n_sets, n_c_values, n_present)."""
     fold, outer_folds = plan.fold[present], plan.outer_folds
     inner_auc = np.full((len(outer_folds), values.shape[1]), np.nan)
     if plan.nested:
         inner_auc = np.stack([_inner_aucs(values, plan, fold, labels, k) for k in outer_folds])
-    choice = np.nan_to_num(inner_auc, nan=-1).argmax(1)  # ties: the smallest C value
+    choice = np.nan_to_num(inner_auc, nan=-1).argmax(1)  # in case of ties, the smallest C value is selected
     out_of_fold = np.full(len(fold), np.nan, np.float32)
     for row, k in enumerate(outer_folds):
         out_of_fold[fold == k] = values[row, choice[row], fold == k]
@@ -123,9 +123,9 @@ def _cell_scores(
 
 
 def _inner_aucs(values: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, labels: Bools, k: int) -> Floats:
-    """Return the AUC of each C value over the inner folds of outer fold k, of shape (n_c_values,).
+    """Return the AUC of each C value over the inner folds of outer fold k, as an array of shape (n_c_values,).
 
-    The answers of inner fold j are scored by the probe fitted without j and k.
+    The answers of inner fold j are scored by the probe that was fitted without folds j and k.
     """
     excluded = plan.excluded_folds()
     rows = fold != k
@@ -137,14 +137,14 @@ def _inner_aucs(values: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, l
 
 def _fit_classifier(x: npt.NDArray[np.float32], labels: Bools, training: Bools, probe: Any) -> tuple[Floats, bool]:
     """Return the scores of a scikit-learn classifier, of shape (n_sets, n), and whether all fits converged."""
-    with threadpool_limits(1):  # cells are fitted in parallel; many small fits are slower with several threads each
+    with threadpool_limits(1):  # cells are fitted in parallel, and many small fits are slower with several threads each
         classifiers = [clone(probe).fit(x[rows], labels[rows]) for rows in training]
         scores = np.stack([c.decision_function(x) for c in classifiers]).astype(np.float64)
     return scores, all(_has_converged(classifier) for classifier in classifiers)
 
 
 def _has_converged(classifier: Any) -> bool:
-    """Return whether a fitted classifier used fewer steps than its limit."""
+    """Return whether a fitted classifier used fewer iterations than its limit."""
     limit = getattr(classifier, "max_iter", getattr(classifier, "max_iter_", None))
     steps: int | Sequence[int] = getattr(classifier, "n_iter_", 0)
     return limit is None or int(np.max(steps)) < limit

@@ -1,4 +1,4 @@
-"""AUCs of all cells of a map, computed jointly from its out-of-fold scores."""
+"""AUCs of all cells of a map, computed jointly from the out-of-fold scores."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,16 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
     Parameters
     ----------
     data : xarray.Dataset
-        The ``data`` of a map.
+        The data set of a map; see `cell_map.CellMap`.
     usable : ndarray of shape (n, n_layers, n_positions), bool, optional
-        Restricts the answers that are scored in each cell.
+        Mask of the answers that may be used in each cell.  Default: all answers.
 
     Returns
     -------
     value : ndarray of shape (n_cells,), float64
-        Cells in the order of ``data["auc"].values.ravel()``; NaN for cells without scores.
+        The AUCs, with the cells in the order of ``data["auc"].values.ravel()`` and NaN for cells without scores.
     influence : ndarray of shape (n, n_cells), float64
-        0 for cells without scores.
+        The influences, with 0 for cells without scores.
     """
     scores, correct, fold = data["scores"].values, data["correct"].values, data["fold"].values
     n_repeats, n, n_layers, n_positions = scores.shape
@@ -40,13 +40,13 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
         value[layers, column] = np.mean([repeat.value for repeat in repeats], axis=0)
         influence[:, layers, column] = expand_rows(np.mean([repeat.influence for repeat in repeats], axis=0), rows)
     influence[:, np.isnan(value)] = 0
-    # Answers on which one fold's probe is evaluated train the other probes: see `variance.variance_inflation`.
+    # Answers on which the probe of one fold is evaluated train the other probes; see `variance.variance_inflation`.
     influence *= np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values))
     return value.ravel(), influence.reshape(n, -1)
 
 
 def evaluated_rows(scores: npt.NDArray[np.float32]) -> Bools:
-    """Return on which answers each column is evaluated, of shape (n, n_positions).
+    """Return which answers are evaluated in each column, as a mask of shape (n, n_positions).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The data set of a map: out-of-fold scores, and the AUCs with intervals and bands computed from them."""
+"""The data set of a map: out-of-fold scores, and the AUCs, intervals and bands that are computed from them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from probemap.probing.cells import cell_aucs, evaluated_rows
 from probemap.probing.inference import simultaneous_quantile, sum_by_group
 
 SCHEMA = 4
-"""Version of the data set's variables, in its ``attrs``."""
+"""Version of the format of the data set, stored in its ``attrs``."""
 
 SCORE_DIMS = ("repeat", "answer", "layer", "position")
 CELL_DIMS = ("layer", "position")
@@ -24,21 +24,21 @@ AUC_VARIABLES = ("auc", "low", "high", "band_low", "band_high")
 
 @dataclass(frozen=True, kw_only=True)
 class MapScores:
-    """Out-of-fold scores of all cells, and the answers that they belong to."""
+    """Out-of-fold scores of all cells, together with the answers that were scored."""
 
     scores: npt.NDArray[np.float32]
-    """ndarray of shape (n_repeats, n, n_layers, n_positions); NaN where missing or not evaluated, in the same rows of
-    every layer."""
+    """ndarray of shape (n_repeats, n, n_layers, n_positions), with NaN where a position is missing or an answer is not
+    evaluated.  NaN values are in the same rows of every layer."""
     correct: Bools
-    """ndarray of shape (n,)."""
+    """ndarray of shape (n,): whether each answer is correct."""
     group: Ints
-    """ndarray of shape (n,): answers of one group count as one draw."""
+    """ndarray of shape (n,): group of each answer.  Answers of the same group are treated as one observation."""
     fold: Ints
-    """ndarray of shape (n_repeats, n)."""
+    """ndarray of shape (n_repeats, n): fold of each answer in each repeat."""
     variance_inflation: Floats
     """ndarray of shape (n_layers, n_positions); see `variance.variance_inflation`."""
     present: Bools
-    """ndarray of shape (n, n_positions): which answers have which position."""
+    """ndarray of shape (n, n_positions): whether each answer has each of the positions."""
     answers: Sequence[str]
     """Ids of the answers."""
     layers: Sequence[int]
@@ -54,12 +54,12 @@ def map_dataset(scores: MapScores, attrs: Mapping[str, Any], variables: Mapping[
     attrs : mapping
         Attributes of the data set; ``seed`` is required.
     variables : mapping, optional
-        Further variables, as `xarray.Dataset` takes them.
+        Additional variables, in the format that `xarray.Dataset` accepts.
 
     Returns
     -------
     xarray.Dataset
-        As documented in `cell_map.CellMap`.
+        The data set described in `cell_map.CellMap`.
     """
     data = xr.Dataset(
         {
@@ -79,7 +79,7 @@ def map_dataset(scores: MapScores, attrs: Mapping[str, Any], variables: Mapping[
         attrs={**attrs, "schema": SCHEMA, "level": LEVEL},
     )
     evaluated = evaluated_rows(scores.scores)
-    # A column with too few answers for values still reports how many answers have the position.
+    # A column with too few answers to compute an AUC still reports how many answers have the position.
     empty = ~evaluated.any(axis=0)
     evaluated[:, empty] = scores.present[:, empty]
     n, n_correct = evaluated.sum(0), (evaluated & scores.correct[:, None]).sum(0)
@@ -92,7 +92,7 @@ def map_dataset(scores: MapScores, attrs: Mapping[str, Any], variables: Mapping[
 
 
 def _auc_table(data: xr.Dataset, n: Ints, n_correct: Ints) -> Floats:
-    """Return the `AUC_VARIABLES` of every cell, of shape (n_cells, 5)."""
+    """Return the `AUC_VARIABLES` of every cell as an array of shape (n_cells, 5)."""
     value, influence = cell_aucs(data)
     influence = sum_by_group(influence, data["group"].values.astype(np.int64))
     quantile = simultaneous_quantile(influence, LEVEL, int(data.attrs["seed"]))

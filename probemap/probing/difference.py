@@ -1,4 +1,4 @@
-"""Differences of two maps: of the same answers, or of different models, tasks or answers."""
+"""Differences between two maps, which may have the same answers or different models, tasks or answers."""
 
 import numpy as np
 import xarray as xr
@@ -16,30 +16,32 @@ _KIND = ValueKind(label="difference of AUCs", signed=True)
 
 
 def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | None = None) -> CellValues:
-    """Return the AUC of one map minus that of another, in the cells that both have.
+    """Return the AUCs of one map minus those of another, in the cells that both maps have.
 
-    Answers are matched by their ids.  If both maps have the same answers with the same labels, cells are compared on
-    the same answers; see `ProbeMap.difference`.  Otherwise each map is evaluated on its own answers: all answers to one
-    question, in either map, count as one draw, and different questions are independent.  The answers of a map that was
-    fitted without ids are numbered, and numbers do not identify answers: such maps are compared as maps of different
-    answers unless `same_answers` is True.
+    Answers are matched by their ids.  If both maps have the same answers with the same labels, their cells are compared
+    on these answers; see `ProbeMap.difference`.  Otherwise, each map is evaluated on its own answers.  In this case,
+    all answers to the same question, in either map, are treated as one observation, and different questions are assumed
+    to be independent.
+
+    If a map was fitted without ids, its answers are numbered.  Because numbers do not identify answers, the maps are
+    then assumed to have different answers unless `same_answers` is True.
 
     Parameters
     ----------
     minuend, subtrahend : ProbeMap
     same_answers : bool, optional
-        Whether the maps have the same answers, in the same rows if they were fitted without ids.  Default: decided by
-        ids and labels.
+        Whether the maps have the same answers, and in the same rows if they were fitted without ids.  Default:
+        determined from the ids and labels.
 
     Returns
     -------
     CellValues
-        ``cells`` has ``value``, the difference, and its 95 % confidence interval ``low``, ``high``.
+        The differences: ``cells`` contains ``value`` and its 95 % confidence interval ``low``, ``high``.
 
     Raises
     ------
     MapError
-        The maps have no cells in common, or `same_answers` is True and the labels differ.
+        If the maps have no cells in common, or `same_answers` is True and the labels differ.
 
     Examples
     --------
@@ -82,7 +84,7 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
 
 
 def _is_numbered(probe_map: CellMap) -> bool:
-    """Return whether the map was fitted without ids of the answers."""
+    """Return whether the map was fitted without the ids of the answers."""
     return bool(probe_map.data.attrs.get("numbered_answers"))
 
 
@@ -93,9 +95,9 @@ def _are_paired(minuend: CellMap, subtrahend: CellMap, rows_a: Ints, rows_b: Int
 
 
 def _questions(data_a: xr.Dataset, data_b: xr.Dataset, rows_a: Ints, rows_b: Ints) -> Ints:
-    """Return the number of the question of each answer, first those of `data_a`, then those of `data_b`.
+    """Return the question number of each answer: first for the answers of `data_a`, then for those of `data_b`.
 
-    Groups of both maps that have an answer in common are one question.
+    Groups of the two maps that have an answer in common are treated as the same question.
     """
     group_a, group_b = (data["group"].values.astype(np.int64) for data in (data_a, data_b))
     group_b = group_b + group_a.max() + 1

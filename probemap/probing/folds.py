@@ -11,16 +11,16 @@ from probemap.probing.inputs import Column, parse_groups, parse_mask
 from probemap.records import MapError, TooFewError
 
 HELD_OUT = -1
-"""Fold number of held-out answers: probes are evaluated on them and never fitted on them."""
+"""Fold number of held-out answers, on which probes are evaluated but never fitted."""
 
 
 def group_numbers(groups: Column | None, n: int) -> Ints:
-    """Return the number of each answer's group.
+    """Return the group number of each answer.
 
     Parameters
     ----------
     groups : array-like of shape (n,), or None
-        Names of the groups, e.g. question ids.  None: every answer is its own group.
+        Names of the groups, e.g. question ids.  If None, each answer forms its own group.
     n : int
         Number of answers.
 
@@ -31,7 +31,7 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
     Raises
     ------
     MapError
-        The number of groups is not the number of answers, or an answer has no group.
+        If the numbers of groups and answers differ, or an answer has no group.
     """
     if groups is None:
         return np.arange(n)
@@ -39,14 +39,15 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
 
 
 def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> Bools:
-    """Return which answers are held out.
+    """Return a mask of the held-out answers.
 
     Parameters
     ----------
     held_out : float, array-like of shape (n,), or None
-        A share of the groups, drawn at random; a mask of the answers; or None for no held-out answers.
+        The fraction of the groups to hold out, drawn at random; a mask of the held-out answers; or None to hold out no
+        answers.
     group : ndarray of shape (n,), int
-        As from `group_numbers`.
+        Group number of each answer; see `group_numbers`.
     seed : int
 
     Returns
@@ -56,19 +57,23 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
     Raises
     ------
     MapError
-        The share is not between 0 and 1; the mask has another length or type, or splits a group.
+        If the fraction is not between 0 and 1, or the mask has the wrong length or type or splits a group.
     """
     if held_out is None:
         return np.zeros(len(group), bool)
     if isinstance(held_out, float | int | np.floating) and not isinstance(held_out, bool):
         if not 0 < held_out < 1:
-            raise MapError(f"held_out is {held_out}", "give a share between 0 and 1, or one True or False per answer")
+            raise MapError(
+                f"held_out must be between 0 and 1, got {held_out}",
+                "pass a fraction between 0 and 1, or one True or False per answer",
+            )
         shuffled = np.random.default_rng(seed).permutation(int(group.max()) + 1)
         return np.isin(group, shuffled[: round(held_out * len(shuffled))])
     mask = parse_mask(held_out, group.shape, "held_out")
     if n_split := np.intersect1d(group[mask], group[~mask]).size:
         raise MapError(
-            f"{n_split} groups have both held-out and other answers", "hold out all answers of a group, or none"
+            f"{n_split} groups contain both held-out and other answers",
+            "hold out either all answers of a group or none of them",
         )
     return mask
 
@@ -91,24 +96,24 @@ def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
     Raises
     ------
     TooFewError
-        Fewer correct answers, incorrect answers or groups than folds.
+        If there are fewer correct answers, incorrect answers or groups than folds.
     """
     n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
     if min(n_correct, n_incorrect) < folds:
         raise TooFewError(
-            f"{n_correct} answers are correct and {n_incorrect} incorrect: {folds} folds need at least {folds} of each",
-            "ask more questions, or choose a task on which the model is more often both correct and incorrect",
+            f"{folds} folds require {folds} answers of each class, got {n_correct} correct and {n_incorrect} incorrect",
+            "ask more questions, or choose a task with a more even mix of correct and incorrect answers",
         )
     if len(np.unique(groups)) < folds:
         raise TooFewError(
             f"{len(np.unique(groups))} different questions cannot be split into {folds} folds", "ask more questions"
         )
     fold = np.empty(len(correct), dtype=np.int64)
-    # If every group has one answer, the plain splitter gives valid folds a thousand times faster.
+    # If every group has a single answer, the plain splitter gives valid folds a thousand times faster.
     ungrouped = len(np.unique(groups)) == len(groups)
     splitter = (StratifiedKFold if ungrouped else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # scikit-learn warns if a class has fewer groups than folds; `cell_scores` checks every training set itself.
+        # scikit-learn warns if a class has fewer groups than folds, but `cell_scores` checks every training set itself.
         warnings.simplefilter("ignore", UserWarning)
         for number, (_, test) in enumerate(splitter.split(correct, correct, groups)):
             fold[test] = number

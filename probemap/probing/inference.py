@@ -1,8 +1,8 @@
-"""Joint inference about many estimates from the influence of each answer: intervals, bands, comparisons, best cells.
+"""Joint inference about many estimates, based on the influence of each answer: intervals, bands, tests, best cells.
 
-Sources: van der Vaart & Wellner 1996, chapter 2.9, and Chernozhukov, Chetverikov & Kato 2013 (Ann. Statist. 41:2786)
-for the multiplier bootstrap of a maximum; Hsu 1984 (Ann. Statist. 12:1136) and Hansen, Lunde & Nason 2011
-(Econometrica 79:453) for the confidence set of the best.
+The multiplier bootstrap of a maximum follows van der Vaart & Wellner 1996, chapter 2.9, and Chernozhukov, Chetverikov &
+Kato 2013 (Ann. Statist. 41:2786).  The confidence set of the best cell follows Hsu 1984 (Ann. Statist. 12:1136) and
+Hansen, Lunde & Nason 2011 (Econometrica 79:453).
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from scipy.stats import norm
 from probemap.probing.auc import LEVEL, Bools, Floats, Ints
 
 DRAWS = 2000
-"""Draws of the multiplier bootstrap."""
+"""Number of draws of the multiplier bootstrap."""
 
 _SAME = 1e-9
-"""Cells whose difference has a smaller standard error differ by rounding alone."""
+"""If the difference between two cells has a smaller standard error than this, the cells differ only by rounding."""
 
 
 def sum_by_group(influence: Floats, groups: Ints | None) -> Floats:
-    """Return influences summed over the answers of each group, which count as one draw.
+    """Return the influences summed over the answers of each group, which is then treated as one observation.
 
     Parameters
     ----------
     influence : ndarray of shape (n, m)
     groups : ndarray of shape (n,), int, or None
-        None: every answer is its own group.
+        Group of each answer.  If None, each answer forms its own group.
 
     Returns
     -------
@@ -42,12 +42,13 @@ def sum_by_group(influence: Floats, groups: Ints | None) -> Floats:
 
 
 def expand_rows(influence: Floats, rows: Bools) -> Floats:
-    """Return influences of the selected answers as influences of all answers: 0 for the answers not selected.
+    """Return the influences of all answers, given those of the selected answers; the others have an influence of 0.
 
     Parameters
     ----------
     influence : ndarray of shape (n_selected, m)
     rows : ndarray of shape (n,), bool
+        Mask of the selected answers.
 
     Returns
     -------
@@ -59,15 +60,15 @@ def expand_rows(influence: Floats, rows: Bools) -> Floats:
 
 
 def simultaneous_quantile(influence: Floats, level: float = LEVEL, seed: int = 0) -> float:
-    """Return the number of standard errors that bounds all deviations at once with probability `level`.
+    """Return the number of standard errors within which all deviations lie at once with probability `level`.
 
-    The maximum over cells of |Σ_i ξ_i influence_i| / se, with ξ standard normal, has the distribution of the largest
-    standardised deviation of the map (multiplier bootstrap).
+    The distribution of the largest standardised deviation is approximated by a multiplier bootstrap: by the maximum
+    over cells of |Σ_i ξ_i influence_i| / se, where ξ is standard normal.
 
     Parameters
     ----------
     influence : ndarray of shape (n_groups, m)
-        As from `sum_by_group`; columns without variance are ignored.
+        Influences summed by group; see `sum_by_group`.  Columns without variance are ignored.
     level : float, default=0.95
     seed : int, default=0
     """
@@ -81,24 +82,24 @@ def simultaneous_quantile(influence: Floats, level: float = LEVEL, seed: int = 0
 
 @dataclass(frozen=True)
 class Difference:
-    """One AUC minus another, with its confidence interval."""
+    """The difference between two AUCs with its confidence interval."""
 
     value: float
     low: float
     high: float
     p: float
-    """Two-sided p-value of no difference (normal)."""
+    """Two-sided p-value for the hypothesis of no difference, from a normal approximation."""
 
 
 def estimate_difference(value: float, influence: Floats, level: float = LEVEL) -> Difference:
-    """Return the interval and the test of a linear combination of AUCs.
+    """Return the confidence interval and the test of a linear combination of AUCs.
 
     Parameters
     ----------
     value : float
-        The combination, e.g. AUC a - AUC b.
+        The linear combination, e.g. AUC a - AUC b.
     influence : ndarray of shape (n_groups,)
-        The same combination of their influences.
+        The same linear combination of the influences.
     level : float, default=0.95
     """
     error = float(np.sqrt((influence**2).sum()))
@@ -109,21 +110,21 @@ def estimate_difference(value: float, influence: Floats, level: float = LEVEL) -
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimates with their joint uncertainty."""
+    """Estimates with their joint uncertainty, which is expressed by the influence of each answer."""
 
     value: Floats
-    """ndarray of shape (m,); NaN if there are too few answers."""
+    """ndarray of shape (m,), with NaN if there are too few answers."""
     influence: Floats
-    """ndarray of shape (n, m): contribution of each answer to the deviation of `value`, as in `auc.Aucs`; 0 where
+    """ndarray of shape (n, m): contribution of each answer to the deviation of `value`, as in `auc.Aucs`, with 0 where
     `value` is NaN."""
 
     def interval(self, groups: Ints | None, level: float = LEVEL) -> tuple[Floats, Floats]:
-        """Return the ends of normal confidence intervals, each of shape (m,).
+        """Return the lower and upper ends of normal confidence intervals, each of shape (m,).
 
         Parameters
         ----------
         groups : ndarray of shape (n,), int, or None
-            Answers of one group count as one draw.
+            Group of each answer.  Answers of the same group are treated as one observation.
         level : float, default=0.95
         """
         half = norm.ppf(0.5 + level / 2) * np.sqrt((sum_by_group(self.influence, groups) ** 2).sum(0))
@@ -137,7 +138,7 @@ def means(values: Floats) -> Estimate:
     Parameters
     ----------
     values : ndarray of shape (n, m)
-        NaN where a row has no value.
+        Values, with NaN where a row has no value.
     """
     present = ~np.isnan(values)
     n = present.sum(0)
@@ -147,14 +148,15 @@ def means(values: Floats) -> Estimate:
 
 
 def standardised_differences(values: Floats, correct: Bools) -> Estimate:
-    """Return the mean of correct minus the mean of incorrect answers in units of the pooled deviation (Cohen's d).
+    """Return the mean of correct answers minus the mean of incorrect answers, in standard deviations (Cohen's d).
 
-    The influences are those of both means and of the deviation (delta method).
+    The standard deviation is pooled.  The influences account for both means and for the standard deviation (delta
+    method).
 
     Parameters
     ----------
     values : ndarray of shape (n, m)
-        NaN where an answer has no value.
+        Values, with NaN where an answer has no value.
     correct : ndarray of shape (n,), bool
     """
     n = (~np.isnan(values)).sum(0)
@@ -169,17 +171,18 @@ def standardised_differences(values: Floats, correct: Bools) -> Estimate:
 
 
 def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed: int = 0) -> Bools:
-    """Return the cells that may be the best: a set that contains the truly best cell with probability `level`.
+    """Return a set of cells that contains the truly best cell with probability `level`.
 
-    A cell is excluded if some cell is better by more standard errors of their difference than the largest of these
-    standardised differences reaches by chance (its quantile over the multiplier bootstrap, computed for each cell).
+    A cell is excluded if the largest standardised difference between another cell and this cell is larger than can be
+    expected by chance.  The limit is the `level` quantile of this largest difference, computed for each cell by a
+    multiplier bootstrap.
 
     Parameters
     ----------
     value : ndarray of shape (m,)
-        AUCs; cells with NaN are never in the set.
+        AUCs.  Cells with NaN are never in the set.
     influence : ndarray of shape (n_groups, m)
-        As from `sum_by_group`.
+        Influences summed by group; see `sum_by_group`.
     level : float, default=0.95
     seed : int, default=0
 
@@ -205,26 +208,27 @@ def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed:
 
 
 def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], seed: int = 0) -> float:
-    """Return the variance that selecting cells adds to nested cross-validation, relative to that of fixed cells.
+    """Return the variance that the selection of cells adds to nested cross-validation, as a fraction.
 
-    The answers on which the cell of one outer fold is evaluated select the cells of the other outer folds.  A cell that
-    is high by chance in fold k is evaluated there, and selected by all other folds.  The errors of the folds are
-    therefore correlated, and the variance is larger than the sum of the folds' variances.  By how much depends on how
-    close the best cells are.  This function assumes that all cells are equally good, the least favourable case; each
-    outer fold selects the cell whose summed deviation in the other folds is largest (multiplier bootstrap).
+    The fraction is relative to the variance with fixed cells.  The answers of an outer fold are used both to evaluate
+    the cell of that fold and to select the cells of the other outer folds.  The errors of the folds are therefore
+    correlated, and the variance is larger than the sum of the variances of the folds.  The size of this effect depends
+    on how close to each other the best cells are.  This function assumes the least favourable case, in which all cells
+    are equally good: in each draw of a multiplier bootstrap, every outer fold selects the cell with the largest summed
+    deviation in the other folds.
 
     Parameters
     ----------
     influences : sequence of ndarray of shape (n_groups, m)
         For each outer fold, the influences of its answers on the AUC of each cell in that fold.
     weights : sequence of float
-        Share of each outer fold in the summed AUC.
+        Weight of each outer fold in the summed AUC.
     seed : int, default=0
 
     Returns
     -------
     float
-        0 or more; 0 with a single outer fold, whose answers do not take part in the selection, or with a single cell.
+        At least 0.  It is 0 for a single cell, and for a single outer fold, whose answers are not used for selection.
     """
     draw = np.random.default_rng(seed)
     deviations = [w * (draw.standard_normal((DRAWS, len(i))) @ i) for w, i in zip(weights, influences, strict=True)]

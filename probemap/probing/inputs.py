@@ -1,8 +1,8 @@
-"""Labels, groups, masks and names as users pass them, converted to plain values by position.
+"""Conversion of user-supplied labels, groups, masks and names to plain values.
 
-Every public function that takes one value per answer converts it here, once.  Lists, tuples, NumPy and torch arrays,
-pandas, polars and Arrow columns, and any object with ``__array__`` are accepted.  A pandas index is ignored: value i
-belongs to answer i, however the table was sorted or filtered.
+Every public function that takes one value per answer uses this module to convert its arguments once.  Lists, tuples,
+NumPy and torch arrays, pandas, polars and Arrow columns, and any object with ``__array__`` are accepted.  A pandas
+index is ignored: value i belongs to answer i, no matter how the table was sorted or filtered.
 """
 
 from collections import Counter
@@ -17,17 +17,17 @@ import pandas as pd
 from probemap.records import MapError, Verdict
 
 Labels = Sequence[bool | None] | Sequence[Verdict] | npt.ArrayLike
-"""One label per answer: True, False, or None; see `parse_labels`."""
+"""One label per answer: True, False or None; see `parse_labels`."""
 
 Column = Sequence[Any] | npt.ArrayLike
 """One value per answer, position or layer, in any container that `elements` reads."""
 
 _TO_LIST = ("tolist", "to_list", "to_pylist")
-"""Methods by which NumPy, pandas, torch (the first), polars (the second) and Arrow (the third) give Python values."""
+"""Methods that return Python values: in NumPy, pandas and torch (first), polars (second) and Arrow (third)."""
 
 
 def elements(values: Any, name: str) -> list[Any]:
-    """Return the elements of a one-dimensional container, in order, as Python values.
+    """Return the elements of a one-dimensional container as Python values, in the same order.
 
     Parameters
     ----------
@@ -38,12 +38,18 @@ def elements(values: Any, name: str) -> list[Any]:
     Raises
     ------
     MapError
-        The values are a string, a mapping, a set or a single value, or have more dimensions.
+        If the values are a string, a mapping, a set or a single value, or have more than one dimension.
     """
     if isinstance(values, str | bytes | Mapping | Set):
-        raise MapError(f"{name} is a {type(values).__name__}", f"give {name} as a list, an array or a column")
+        raise MapError(
+            f"{name} is a {type(values).__name__}, not a sequence of values",
+            f"pass {name} as a list, an array or a column of a table",
+        )
     if getattr(values, "ndim", 1) != 1:
-        raise MapError(f"{name} has shape {tuple(values.shape)}", f"give {name} with one dimension")
+        raise MapError(
+            f"{name} has shape {tuple(values.shape)}, but must be one-dimensional",
+            f"pass {name} as a list or a one-dimensional array",
+        )
     for method in _TO_LIST:
         if hasattr(values, method):
             values = getattr(values, method)()
@@ -52,8 +58,11 @@ def elements(values: Any, name: str) -> list[Any]:
         if hasattr(values, "__array__"):
             values = np.asarray(values).tolist()
     if not isinstance(values, Iterable):
-        raise MapError(f"{name} is a {type(values).__name__}", f"give {name} as a list, an array or a column")
-    # NumPy scalars and tensors without dimensions, inside a list or an object array, become Python values.
+        raise MapError(
+            f"{name} is a {type(values).__name__}, not a sequence of values",
+            f"pass {name} as a list, an array or a column of a table",
+        )
+    # NumPy scalars and zero-dimensional tensors in a list or an object array are converted to Python values.
     return [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]
 
 
@@ -63,19 +72,19 @@ def parse_labels(correct: Any, n: int) -> list[bool | None]:
     Parameters
     ----------
     correct : array-like of shape (n,)
-        True, False, 1 or 0; None, NaN and ``pandas.NA`` mean undecided.  A `Verdict` stands for its ``correct``.
+        True, False, 1 or 0; None, NaN and ``pandas.NA`` mean undecided.  A `Verdict` is replaced by its ``correct``.
     n : int
-        The number of answers.
+        Number of answers.
 
     Raises
     ------
     MapError
-        The number of labels is not the number of answers, or a label has another type or value.
+        If the numbers of labels and answers differ, or a label has an invalid type or value.
     """
     values = elements(correct, "correct")
     if len(values) != n:
         raise MapError(
-            f"{len(values)} labels for {n} answers", "give one label per answer, in the order of the answers"
+            f"got {len(values)} labels for {n} answers", "pass one label per answer, in the order of the answers"
         )
     return [_label(value, row) for row, value in enumerate(values)]
 
@@ -88,60 +97,60 @@ def _label(value: Any, row: int) -> bool | None:
     if isinstance(value, bool) or (isinstance(value, Real) and value in (0, 1)):
         return bool(value)
     raise MapError(
-        f"label {row} is {value!r} ({type(value).__name__})",
-        "a label is True or False (also 1 or 0), or None, NaN or pandas.NA if the answer is undecided",
+        f"label {row} is {value!r} ({type(value).__name__}), which is not a valid label",
+        "pass True or False (or 1 or 0), or None, NaN or pandas.NA for an undecided answer",
     )
 
 
 def parse_groups(groups: Any, n: int) -> list[str]:
-    """Return the name of each answer's group.
+    """Return the group name of each answer.
 
     Parameters
     ----------
     groups : array-like of shape (n,)
     n : int
-        The number of answers.
+        Number of answers.
 
     Raises
     ------
     MapError
-        The number of groups is not the number of answers, or a group is missing.
+        If the numbers of groups and answers differ, or a group is missing.
     """
     values = elements(groups, "groups")
     if len(values) != n:
-        raise MapError(f"{len(values)} groups for {n} answers", "give one group per answer, e.g. its question")
+        raise MapError(f"got {len(values)} groups for {n} answers", "pass one group per answer, e.g. its question")
     if missing := [row for row, value in enumerate(values) if _is_missing(value)]:
-        raise MapError(f"answer {missing[0]} has no group", "give every answer a group, e.g. its question")
+        raise MapError(f"answer {missing[0]} has no group", "pass a group for every answer, e.g. its question")
     return [str(value) for value in values]
 
 
 def parse_names(names: Any, n: int, name: str) -> list[str]:
-    """Return one distinct name per answer.
+    """Return one unique name per answer.
 
     Parameters
     ----------
     names : array-like of shape (n,)
     n : int
-        The number of answers.
+        Number of answers.
     name : str
         Name of the argument, for error messages.
 
     Raises
     ------
     MapError
-        The number of names is not the number of answers, or a name occurs more than once.
+        If the numbers of names and answers differ, or a name occurs more than once.
     """
     values = [str(value) for value in elements(names, name)]
     if len(values) != n:
-        raise MapError(f"{len(values)} {name} for {n} answers", "give one name per answer")
+        raise MapError(f"got {len(values)} {name} for {n} answers", "pass one name per answer")
     if len(set(values)) < n:
         (duplicate, _), *_ = Counter(values).most_common(1)
-        raise MapError(f"{duplicate!r} occurs more than once in {name}", "give every answer a name of its own")
+        raise MapError(f"{duplicate!r} occurs more than once in {name}", "pass a unique name for each answer")
     return values
 
 
 def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.bool_]:
-    """Return a boolean array of the expected shape.
+    """Return a mask as a boolean array, after checking its shape and type.
 
     Parameters
     ----------
@@ -154,21 +163,21 @@ def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.b
     Raises
     ------
     MapError
-        The mask has another shape, is not boolean, or has a missing value.
+        If the mask has the wrong shape, is not boolean, or has a missing value.
     """
     array = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
     if array.dtype == object and all(isinstance(value, bool | np.bool_) for value in array.flat):
         array = array.astype(bool)  # a nullable column without missing values
     if array.shape != shape or array.dtype != bool:
         raise MapError(
-            f"{name} has shape {array.shape} and type {array.dtype}",
-            f"give True or False with the shape {shape}",
+            f"{name} has shape {array.shape} and type {array.dtype}, but must be boolean with the shape {shape}",
+            f"pass True and False values in an array of shape {shape}",
         )
     return np.array(array, np.bool_)
 
 
 def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str | None]:
-    """Return numbers as a float64 array, missing values as NaN; or texts as a list, missing texts as None.
+    """Return numbers as a float64 array with NaN for missing values, or texts as a list with None for missing texts.
 
     Parameters
     ----------
@@ -180,7 +189,7 @@ def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str |
     Raises
     ------
     MapError
-        The values are neither all numbers nor all texts.
+        If the values are neither all numbers nor all texts.
     """
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "fiub":
         return values.astype(np.float64, copy=False)
@@ -190,12 +199,12 @@ def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str |
         return [None if _is_missing(value) else value for value in items]
     if not all(isinstance(value, Real) for value in present):
         strange = next(value for value in present if not isinstance(value, Real))
-        raise MapError(f"{name} holds {strange!r}", f"give {name} as numbers, or as texts")
+        raise MapError(f"{name} contains {strange!r}, which is not a number", "pass either only numbers or only texts")
     if not present and isinstance(values, list) and values and values[0] is None:
         return [None] * len(items)
     return np.array([np.nan if _is_missing(value) else float(value) for value in items], np.float64)
 
 
 def _is_missing(value: Any) -> bool:
-    """Whether a value is None, NaN, ``pandas.NA`` or ``pandas.NaT``."""
+    """Return whether a value is None, NaN, ``pandas.NA`` or ``pandas.NaT``."""
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)

@@ -1,4 +1,4 @@
-"""Values that a cell can show besides the AUC, each with its label, scale and confidence interval."""
+"""The values that a cell can show, each with its label, colour scale and confidence interval."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +15,10 @@ from probemap.probing.inference import Estimate, expand_rows, means
 from probemap.records import MapError
 
 BINS = 10
-"""Number of bins of the calibration error, with equally many answers each."""
+"""Number of bins of the calibration error; all bins contain the same number of answers, up to rounding."""
 
 LIMIT_PERCENTILES = (2, 98)
-"""Percentiles of the cells that the colour scale spans if the kind of value has no fixed limits."""
+"""Percentiles of the cell values between which the colour scale extends if the kind of value has no fixed limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +26,15 @@ class ValueKind:
     """A kind of value that cells can show."""
 
     label: str
-    """Label of the colour bar, with the unit."""
+    """Label of the colour bar, including the unit."""
     variable: str = ""
-    """Variable of the map that contains the value; empty if it is computed from the scores."""
+    """Variable of the map that contains the value, or an empty string if the value is computed from the scores."""
     limits: tuple[float, float] | None = None
-    """Limits of the colour scale; None: `LIMIT_PERCENTILES` of the cells."""
+    """Limits of the colour scale.  If None, the `LIMIT_PERCENTILES` of the cell values are used."""
     signed: bool = False
     """Whether the colour scale is centred on 0."""
     hint: str = ""
-    """How to add the value to a map that lacks it."""
+    """Instructions for adding the value to a map that lacks it."""
 
 
 VALUES: dict[str, ValueKind] = {
@@ -69,7 +69,7 @@ VALUES: dict[str, ValueKind] = {
         hint="`probemap map RUN --redo` without --no-baselines adds it",
     ),
 }
-"""Name of a value, as in ``--value``, to its kind."""
+"""Kind of each value; the keys are the names accepted by ``--value``."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +78,25 @@ class CellValues:
 
     kind: ValueKind
     cells: xr.Dataset
-    """Over (layer, position), float64: ``value``, and ``low``, ``high``, the 95 % confidence interval of the cell.  NaN
-    if there are too few answers; the interval of a calibration error is always NaN.  Over (position): ``n``."""
+    """Variables over (layer, position), float64: ``value`` and its 95 % confidence interval ``low``, ``high``.  They
+    are NaN if there are too few answers; the interval of a calibration error is always NaN.  Over (position): ``n``,
+    the number of answers."""
     limits: tuple[float, float]
     """Limits of the colour scale."""
 
     @property
     def differs_from_zero(self) -> npt.NDArray[np.bool_]:
-        """Cells whose interval does not contain 0, of shape (n_layers, n_positions)."""
+        """Mask of shape (n_layers, n_positions) of the cells whose interval does not contain 0."""
         return np.asarray((self.cells["low"] > 0) | (self.cells["high"] < 0))
 
 
 def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     """Return one kind of value in every cell of a map.
 
-    Accuracy, balanced accuracy and F1 (of correct answers) predict "correct" for scores above 0.  The calibration error
-    takes 1 / (1 + exp(-score)) as the probability of "correct" (Naeini et al. 2015; bins of equally many answers).  All
-    are computed from out-of-fold scores and averaged over repeats.
+    For accuracy, balanced accuracy and F1, scores above 0 are predictions of "correct", which is the positive class of
+    F1.  The calibration error treats 1 / (1 + exp(-score)) as the probability of "correct" (Naeini et al. 2015, with
+    bins of equal size instead of equal width).  All of these are computed from out-of-fold scores and averaged over
+    repeats.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     Raises
     ------
     MapError
-        The value is unknown, or the map does not contain what it is computed from.
+        If the value is unknown, or the map lacks the data from which it is computed.
     """
     if value not in VALUES:
         raise MapError(f"unknown value {value!r}", f"known values are {', '.join(VALUES)}")
@@ -118,7 +120,7 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
         raise MapError(f"the map does not contain {value}", kind.hint)
     if value == "calibration-error" and data.attrs.get("probe"):
         raise MapError(
-            f"the scores of {data.attrs['probe']} are not log-odds and have no calibration error",
+            f"the calibration error requires log-odds, but the scores of {data.attrs['probe']} are not log-odds",
             "use the default probe",
         )
     if kind.variable:
@@ -131,13 +133,13 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
 
 
 def shared_limits(maps: Sequence[CellValues]) -> list[CellValues]:
-    """Return the same values with one colour scale that spans all of their scales."""
+    """Return the same values with a common colour scale that spans the scales of all maps."""
     limits = min(m.limits[0] for m in maps), max(m.limits[1] for m in maps)
     return [replace(m, limits=limits) for m in maps]
 
 
 def percentile_limits(values: Floats, *, signed: bool) -> tuple[float, float]:
-    """Return limits of a colour scale that outliers do not determine; symmetric about 0 for signed values."""
+    """Return limits of a colour scale that are robust to outliers, and symmetric about 0 for signed values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return (-1.0, 1.0) if signed else (0.0, 1.0)
@@ -160,7 +162,7 @@ def _from_scores(data: xr.Dataset, statistic: Callable[[Floats, Bools], Estimate
         estimates = [statistic(values[rows, :, column], correct[rows]) for values, rows in repeats]
         influences = [expand_rows(e.influence, rows) for e, (_, rows) in zip(estimates, repeats, strict=True)]
         mean = Estimate(np.mean([e.value for e in estimates], axis=0), np.mean(influences, axis=0))
-        # Probes that are trained on each other's evaluation answers have correlated errors, as for the AUC.
+        # As for the AUC, probes that are trained on each other's evaluation answers have correlated errors.
         factor = np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values[:, column]))
         low, high = replace(mean, influence=mean.influence * factor).interval(groups)
         grids[:, :, column] = mean.value, np.clip(low, 0, 1), np.clip(high, 0, 1)
@@ -171,7 +173,7 @@ def _from_scores(data: xr.Dataset, statistic: Callable[[Floats, Bools], Estimate
 
 
 def _hits(scores: Floats, correct: Bools) -> Floats:
-    """Return 1 where the score predicts the label and 0 elsewhere, of shape (n, m)."""
+    """Return 1 where the score predicts the label and 0 elsewhere, as an array of shape (n, m)."""
     return np.asarray((scores > 0) == correct[:, None], np.float64)
 
 
@@ -186,7 +188,7 @@ def _balanced_accuracy(scores: Floats, correct: Bools) -> Estimate:
 
 
 def _f1(scores: Floats, correct: Bools) -> Estimate:
-    """Return 2 TP / (2 TP + FP + FN), a ratio of sums; its influences follow from the delta method."""
+    """Return 2 TP / (2 TP + FP + FN), a ratio of sums whose influences are obtained by the delta method."""
     predicted = scores > 0
     numerator = 2.0 * (predicted & correct[:, None])
     denominator = predicted.astype(np.float64) + correct[:, None]
@@ -196,14 +198,15 @@ def _f1(scores: Floats, correct: Bools) -> Estimate:
 
 
 def calibration_errors(p: Floats, correct: Bools) -> Floats:
-    """Return expected calibration errors: the mean |mean probability - share of correct answers| over `BINS`.
+    """Return expected calibration errors: the mean over bins of |mean probability - share of correct answers|.
 
-    The error has no confidence interval.  Even true probabilities deviate in every bin by chance, so that the estimate
-    is too high on average, and the more so the fewer answers there are.
+    No confidence interval is computed.  Even the true probabilities deviate in every bin by chance, so that the
+    estimate is too high on average, especially if there are few answers.
 
-    ``sklearn.calibration.calibration_curve(strategy="quantile")`` is not used: its bins are bounded by interpolated
-    quantiles, so that their sizes differ from equal ones unless `BINS` divides the number of answers, and it does not
-    return the sizes, by which the bins are weighted.
+    ``sklearn.calibration.calibration_curve(strategy="quantile")`` is not used because its bins are bounded by
+    interpolated quantiles, so that they differ in size unless `BINS` divides the number of answers, and because it does
+    not return the sizes of the bins, which are needed as weights.
+
 
     Parameters
     ----------

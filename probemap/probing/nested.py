@@ -1,4 +1,4 @@
-"""Nested cross-validation: the AUC of the best cell on answers that did not select it.
+"""Nested cross-validation: the AUC of the best cell on answers that were not used to select it.
 
 Each outer fold is scored by the cell that has the highest AUC on all other answers, measured in inner folds among them
 (Varma & Simon 2006, BMC Bioinformatics 7:91).
@@ -16,7 +16,7 @@ from probemap.probing.inference import expand_rows, selection_coupling, sum_by_g
 
 @dataclass(frozen=True)
 class NestedBest:
-    """Nested-CV estimate of the best cell."""
+    """Estimate of the AUC of the best cell by nested cross-validation."""
 
     auc: float
     low: float
@@ -26,32 +26,32 @@ class NestedBest:
     n: int
     """Number of evaluated answers."""
     selected: tuple[tuple[int, str], ...]
-    """(layer, position) that each outer fold selected."""
+    """The cell that each outer fold selected, as (layer, position)."""
 
 
 @dataclass(frozen=True)
 class NestedScores:
-    """Scores of each outer fold by the cell that is best on all other answers."""
+    """Scores of nested cross-validation: each outer fold is scored by the cell that is best on all other answers."""
 
     scores: Floats
-    """ndarray of shape (n_repeats, n): out-of-fold scores; NaN where the selected cell's position is missing or the
-    answer is not evaluated.  Only scores of one fold are on one scale."""
+    """ndarray of shape (n_repeats, n): out-of-fold scores, with NaN where the position of the selected cell is missing
+    or the answer is not evaluated.  Only scores of the same fold are on the same scale."""
     selected: tuple[tuple[int, str], ...]
-    """(layer, position) that each outer fold of each repeat selected."""
+    """The cell that each outer fold of each repeat selected, as (layer, position)."""
     variance_factor: float
-    """Factor by which the variance of placement values is multiplied, for the variance inflation of the selected cells
-    and for the selection."""
+    """Factor by which the variance of the placement values is multiplied to account for the variance inflation of the
+    selected cells and for the selection."""
 
 
 def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
-    """Return the scores of nested cross-validation.
+    """Return the scores of nested cross-validation, together with the selected cells.
 
     Parameters
     ----------
     data : xarray.Dataset
-        The ``data`` of a map with ``inner_auc``.
+        The data set of a map that contains ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
-        Cells between which chance may decide the selection.
+        Mask of the cells that may be the best, so that chance may decide which of them is selected.
     """
     scores, inner_auc, fold = data["scores"].values, data["inner_auc"].values, data["fold"].values
     inflation, layers, positions = (
@@ -75,20 +75,21 @@ def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
 
 
 def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | None:
-    """Return the AUC of nested scores on some answers, averaged over repeats.
+    """Return the AUC of nested scores on a subset of the answers, averaged over repeats.
 
     Parameters
     ----------
     nested : NestedScores
     data : xarray.Dataset
-        The ``data`` of the map.
+        The data set of the map.
     rows : ndarray of shape (n,), bool
-        The answers; those without a score are ignored.
+        Mask of the subset.  Answers without a score are ignored.
 
     Returns
     -------
     Aucs or None
-        Influences over all answers, scaled by the variance factor.  None if no fold contains both classes.
+        The AUC with the influences of all answers, scaled to include the variance factor.  None if no fold contains
+        both classes.
     """
     correct, fold = data["correct"].values, data["fold"].values
     repeats: list[Aucs] = []
@@ -104,14 +105,14 @@ def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | No
 
 
 def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
-    """Return the nested-CV estimate of the best cell; None if no fold contains both classes.
+    """Return the nested-CV estimate of the best cell, or None if no fold contains both classes.
 
     Parameters
     ----------
     data : xarray.Dataset
-        The ``data`` of a map with ``inner_auc``.
+        The data set of a map that contains ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
-        Cells between which chance may decide the selection.
+        Mask of the cells that may be the best, so that chance may decide which of them is selected.
     """
     nested = nested_scores(data, candidates)
     correct, group = data["correct"].values, data["group"].values.astype(np.int64)
@@ -126,8 +127,12 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 
 
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
-    """Return, for each outer fold of the first repeat, the influences of its answers on the candidates, summed by
-    group, and its share of all pairs of a correct and an incorrect answer."""
+    """Return the influences of the answers on the candidates, and the weight, for each outer fold of the first repeat.
+
+    The influences are summed by group.  The weight of a fold is its share of all pairs of a correct and an incorrect
+    answer.
+    """
+
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []
     for outer_fold in data["outer_fold"].values:

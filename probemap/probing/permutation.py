@@ -1,4 +1,4 @@
-"""The permutation null: AUCs of probes fitted and evaluated on permuted labels."""
+"""The permutation null: AUCs of probes that are fitted and evaluated on permuted labels."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from probemap.probing.plan import ProbePlan
 
 
 def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
-    """Return label sets in which the labels are permuted between groups of the same size.
+    """Return sets of labels that are permuted between groups of the same size.
 
-    The labels of a group stay together, so that the dependence within groups is kept.
+    The labels within a group stay together, so that the dependence within groups is preserved.
 
     Parameters
     ----------
     labels : ndarray of shape (n,), bool
     group : ndarray of shape (n,), int
     count : int
-        Number of permutations.
+        Number of permutations, i.e. of label sets.
     seed : int
 
     Returns
@@ -37,12 +37,12 @@ def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
 
 
 def permutation_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan, *, fold: Ints, c: Floats) -> Floats:
-    """Return the AUC of each permuted label set, evaluated like the labels themselves.
+    """Return the AUC of each permuted label set, computed in the same way as the AUC of the actual labels.
 
     Parameters
     ----------
     designs : DesignMatrices
-        With the training sets of `plan`.
+        Design matrices with the training sets of `plan`.
     label_sets : ndarray of shape (n_label_sets, n), bool
     plan : ProbePlan
     fold : ndarray of shape (n,), int
@@ -52,7 +52,8 @@ def permutation_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan
     Returns
     -------
     ndarray of shape (n_cells, n_label_sets), float64
-        NaN for a label set that lacks a class in some training set: it is not a draw of the null distribution.
+        The AUCs, with NaN for a label set that lacks a class in some training set.  Such a set is not a draw from the
+        null distribution.
     """
     outer_folds = plan.outer_folds
     n_folds = len(outer_folds)

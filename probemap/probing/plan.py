@@ -1,4 +1,4 @@
-"""Which probes are fitted in a cell: training sets, C values, classifier."""
+"""The plan of the probes that are fitted in a cell: training sets, C values and classifier."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -12,27 +12,28 @@ from probemap.probing.folds import HELD_OUT
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """The probes that are fitted in every cell."""
+    """The probes to fit in every cell."""
 
     fold: Ints
-    """ndarray of shape (n,): fold of each answer.  If some answers are in fold `HELD_OUT`, probes are evaluated on
-    these only."""
+    """ndarray of shape (n,): fold of each answer.  If some answers are in fold `HELD_OUT`, probes are evaluated only on
+    these answers."""
     c_values: tuple[float, ...] = (1.0,)
-    """C values in ascending order.  With several, each outer fold selects its own by the AUC of its inner folds."""
+    """C values in ascending order.  If there are several, each outer fold selects one by its inner AUC."""
     nested: bool = True
-    """Whether inner folds are fitted, which the selection of a C value or of the best cell needs."""
+    """Whether inner folds are fitted.  They are needed to select a C value or the best cell."""
     probe: Any = None
-    """A scikit-learn classifier that is fitted on the unscaled states instead; `c_values` are then ignored."""
+    """A scikit-learn classifier that replaces the default probe.  It is fitted on the unscaled states, and `c_values` is
+    ignored."""
     device: str = "cpu"
 
     @property
     def outer_folds(self) -> list[int]:
-        """The folds on which probes are evaluated: all folds, or `HELD_OUT` alone."""
+        """The folds on which probes are evaluated: all folds, or only `HELD_OUT` if there are held-out answers."""
         numbers: list[int] = np.unique(self.fold).tolist()
         return [HELD_OUT] if HELD_OUT in numbers else numbers
 
     def excluded_folds(self) -> list[frozenset[int]]:
-        """Return the folds that each training set excludes: first one set per outer fold, then one per inner fold."""
+        """Return the folds that each training set excludes: first those for the outer folds, then the inner folds."""
         excluded = [frozenset({k}) for k in self.outer_folds]
         if self.nested:
             pairs = combinations(np.unique(self.fold).tolist(), 2)

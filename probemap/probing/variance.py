@@ -1,4 +1,4 @@
-"""Variance inflation of cross-validated AUCs: the share of a score's variance that is the error of its probe."""
+"""Variance inflation of cross-validated AUCs: the share of the variance of a score that is due to its probe's error."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,26 +7,28 @@ from probemap.probing.auc import Bools, Ints
 from probemap.probing.folds import HELD_OUT
 from probemap.probing.plan import ProbePlan
 
-_LIMIT = 1.5  # the true share is at most 1; an estimate exceeds it by chance
+_LIMIT = 1.5  # the true share is at most 1, but an estimate may exceed 1 by chance
 
 
 def variance_inflation(
     values: npt.NDArray[np.floating], plan: ProbePlan, *, fold: Ints, correct: Bools, choice: Ints
 ) -> float:
-    """Return the share of the variance of scores, within each class, that is the error of the probe itself.
+    """Return the share of the within-class variance of the scores that is due to the error of the probe.
 
-    In cross-validation the answers on which one probe is evaluated train the other probes, so the errors of the outer
-    folds are correlated.  To first order a probe is w = Σ_l (δ + e_l) over its training folds l, where δ is common to
-    all folds and e_l is specific to the fold.  The deviation of the summed AUC from that of these very probes is then
-    Σ_k w_k · e_k, with variance K (K-1)² δ² + 2 K (K-1) e²; the placement values of one fold, given its probe, account
-    for K (K-1)² δ² + K (K-1) e².  The true variance is therefore 1 + ρ times theirs, with ρ = e² / ((K-1) δ² + e²).
-    ρ is returned.  It is 1 if the states contain no signal, and near 0 if the probe is precise.
+    In cross-validation, the answers on which one probe is evaluated also train the other probes, so that the errors of
+    the K outer folds are correlated.  To first order, a probe is w = Σ_l (δ + e_l) over its training folds l, where δ
+    is common to all folds and e_l is specific to fold l.  The deviation of the summed AUC from the true AUC of the same
+    probes is then Σ_k w_k · e_k, with variance K (K-1)² δ² + 2 K (K-1) e².  The placement values of each fold, given
+    its probe, account only for K (K-1)² δ² + K (K-1) e².  The true variance is therefore 1 + ρ times the variance of
+    the placement values, with ρ = e² / ((K-1) δ² + e²).  This function returns ρ, which is 1 if the states contain no
+    signal and close to 0 if the probe is precise.
 
-    ρ is estimated from the agreement of probes on answers that trained neither: the probe fitted without folds k and j
-    and the one fitted without k and j' have K - 2 training folds each and K - 3 in common, so that 1 minus their
-    correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without inner folds ρ is taken to be 1; with held-out answers the
-    evaluated answers train no probe, and ρ is 0.  On states without signal the estimate is above 1 as often as below.
-    Cutting it off at 1 would make intervals too short on average, so the limit is 1.5.
+    ρ is estimated from the agreement between probes on answers that were used to train neither of them.  The probe
+    fitted without folds k and j and the probe fitted without folds k and j' have K - 2 training folds each and K - 3 in
+    common, so that 1 minus their correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without inner folds, ρ is assumed to
+    be 1.  With held-out answers, ρ is 0, because no probe is trained on the evaluated answers.  If the states contain
+    no signal, the estimate is above 1 as often as below.  Truncating it at 1 would make the intervals too short on
+    average, so the limit is 1.5.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def variance_inflation(
             if (in_class := correct[evaluated] == side).sum() > 1:
                 centred = scores[:, in_class] - scores[:, in_class].mean(1, keepdims=True)
                 total += float((centred**2).mean(0).sum())
-                # The unbiased variance between probes: what remains of each after subtracting the mean of all.
+                # Unbiased variance between the probes: deviations of their scores from the mean over the probes.
                 between_probes += float(centred.var(axis=0, ddof=1).sum())
     a = between_probes / total if total > 0 else 1 / (n_folds - 2)
     return float(min(a * (n_folds - 2) ** 2 / (n_folds - 1 - (n_folds - 2) * a), _LIMIT))
