@@ -22,8 +22,8 @@ class ProbePlan:
     nested: bool = True
     """Whether inner folds are fitted.  They are needed to select a C value or the best cell."""
     probe: Any = None
-    """A scikit-learn classifier that replaces the default probe.  It is fitted on the unscaled states, and `c_values` is
-    ignored."""
+    """A scikit-learn classifier that replaces the default probe.  It is fitted on the unscaled states; `c_values`
+    is ignored."""
     device: str = "cpu"
 
     @property

@@ -1,4 +1,4 @@
-"""Standardised design matrices on which many logistic regressions are fitted."""
+"""Standardised design matrices for fitting many logistic regressions."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,16 +10,18 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _BATCH_NUMBERS = 2e7
-"""Limit of cells × problems × (rows + features) in a batch, so that the dozen arrays of the solver take about 1 GB."""
+"""Maximum of cells × problems × (rows + features) per batch, so that the dozen arrays of the solver take about 1 GB."""
 
 _RARELY_VARIES = 0.01
-"""A feature with a smaller standard deviation in a training set, relative to all rows, is solved in float64."""
+"""If the standard deviation of a feature in a training set is below this fraction of the standard deviation over all
+rows, the problems are solved in float64."""
 
 
 class DesignMatrices:
-    """Features of a few cells, standardised over all rows, with the standard deviations over each training set.
+    """Features of several cells, standardised over all rows, with their standard deviations over each training set.
 
-    `fit` penalises the weights as if the features were standardised over the training set, without a copy per set.
+    `fit` penalises the coefficients as if the features were standardised over each training set, but does not copy the
+    features for each set.
 
     Parameters
     ----------
@@ -28,17 +30,18 @@ class DesignMatrices:
     training : ndarray of shape (n_sets, n), bool
         Training rows of each training set.
     device : str
-        Device of torch.
+        Torch device.
     """
 
     def __init__(self, x: npt.NDArray[np.float32], training: Bools, device: str) -> None:
-        # Everything is computed in torch: NumPy's matrix products start threads that compete with torch's.
+        # All computations use torch, because NumPy's matrix products start threads that compete with those of torch.
         features = torch.from_numpy(x).to(device)
         self.x, self.training = torch.empty_like(features), torch.from_numpy(training).to(device)
         self.scale = features.new_empty(len(features), len(training), features.shape[2])
         for cell, z, scale in zip(features, self.x, self.scale, strict=True):
-            # float32 is exact enough: differences of numbers near the mean are exact, the rest of the mean is
-            # subtracted a second time, and after division by a power of two near the largest value no square overflows.
+            # float32 is exact enough: differences between numbers near the mean are exact, the remainder of the mean is
+            # removed by the second subtraction, and dividing by a power of two near the largest value prevents overflow
+            # of the squares.
             largest = cell.abs().amax(0)
             exponent = torch.frexp(largest).exponent.clamp(-126, 126)
             torch.mul(cell, torch.ldexp(torch.ones_like(largest), -exponent), out=z)
@@ -48,8 +51,8 @@ class DesignMatrices:
             z /= torch.where(deviation > 0, deviation, 1)
             scale[:] = _deviations(z, self.training)
         if bool(((self.scale > 0) & (self.scale < _RARELY_VARIES)).any()):
-            # A feature that hardly varies in a training set is far from its overall mean there, and its contribution
-            # is a small difference of large numbers.
+            # A feature that hardly varies in a training set may be far from its overall mean there, so that its
+            # contribution to the scores is a small difference of large numbers.
             self.x = self.x.double()
 
     def fit(self, labels: Bools, label_set: Ints, training_set: Ints, c: npt.ArrayLike) -> Fits:
@@ -61,12 +64,12 @@ class DesignMatrices:
         label_set, training_set : ndarray of shape (m,), int
             Label set and training set of each problem.
         c : array-like of shape (n_cells, m)
-            C value of each problem.
+            C value of each problem in each cell.
 
         Returns
         -------
         Fits
-            Scores of shape (n_cells, m, n).
+            Solutions with scores of shape (n_cells, m, n).
         """
         y = torch.from_numpy(labels).to(self.x.device)
         c_values = torch.as_tensor(np.asarray(c, np.float32), device=self.x.device)
@@ -85,9 +88,9 @@ class DesignMatrices:
 
 
 def _deviations(x: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
-    """Return the standard deviation over the rows of each training set, of shape (n_sets, d); 0 for a constant.
+    """Return the standard deviations over the rows of each training set, as a tensor of shape (n_sets, d).
 
-    These are the deviations that scikit-learn's ``StandardScaler`` computes.
+    They equal those that scikit-learn's ``StandardScaler`` computes; a constant feature has 0.
     """
 
     def variances(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,7 +99,7 @@ def _deviations(x: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
         return square - mean**2, square
 
     variance, square = variances(x)
-    # A feature may be constant in all rows except excluded ones.  Near that case the difference needs float64.
+    # If a feature is almost constant in the training rows, the difference must be computed in float64.
     if len(cancelling := torch.nonzero((variance < 0.01 * square).any(0)).squeeze(1)):
         variance[:, cancelling] = variances(x[:, cancelling].double())[0].to(x.dtype)
     return torch.where(variance > 1e-12, variance, 0).sqrt()

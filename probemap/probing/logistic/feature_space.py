@@ -1,6 +1,6 @@
-"""Unknowns w: one per feature.
+"""The space with one unknown w per feature.
 
-g is the gradient Xᵀ residual + s² w, which is its own dual; M = Xᵀ V X + S².
+Here, g is the gradient Xᵀ residual + s² w, every direction is its own dual, and M = Xᵀ V X + S².
 """
 
 import torch
@@ -11,14 +11,14 @@ from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_r
 
 
 class FeatureSpace(Space):
-    """Unknowns w of shape (m, d).
+    """Space in which the unknowns are the coefficients w, of shape (m, d).
 
     Parameters
     ----------
     x : list of Tensor of shape (n, d)
-        The matrix of each design.
+        Design matrices.
     ridge : list of Tensor of shape (m_k, d)
-        s² of the problems of each design.
+        Penalties s² of the problems of each design.
     """
 
     refresh_every = 1  # scores are always exact

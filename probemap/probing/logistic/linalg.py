@@ -3,13 +3,16 @@
 import torch
 
 _SMALL = 256
-"""Size up to which a symmetric product is computed in full."""
+"""A symmetric product is computed in full if the matrices have fewer rows than this."""
 
 _MAX_ATTEMPTS = 12
 
 
 def symmetric_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the product a b, which must be symmetric; blocks above the diagonal are mirrored instead of computed."""
+    """Return the product a b, which must be symmetric.
+
+    Blocks above the diagonal are mirrored instead of computed.
+    """
     k, half = len(a), len(a) // 2
     if k < _SMALL:
         return a @ b
@@ -22,17 +25,20 @@ def symmetric_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def solve_rows(lower: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return (L Lᵀ)⁻¹ of each row.  ``torch.cholesky_solve`` would copy L in every call."""
+    """Return (L Lᵀ)⁻¹ applied to each row.
+
+    ``torch.cholesky_solve`` is not used because it copies L in every call.
+    """
     half = torch.linalg.solve_triangular(lower, rows.T, upper=False)
     solved: torch.Tensor = torch.linalg.solve_triangular(lower.T, half, upper=True).T
     return solved
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the lower Cholesky factor of a preconditioner, which is modified.
+    """Return the lower Cholesky factor of a preconditioner, which is modified in place.
 
-    Rounding may have made the matrix indefinite.  A preconditioner need not be exact, so that a small multiple of the
-    identity is added, and a larger one until the factor exists.
+    Rounding may have made the matrix indefinite.  Because a preconditioner need not be exact, a small multiple of the
+    identity is added, and the multiple is increased until the factorisation succeeds.
     """
     jitter = matrix.diagonal().mean() * torch.finfo(matrix.dtype).eps * 8
     for _ in range(_MAX_ATTEMPTS):
@@ -46,5 +52,5 @@ def cholesky(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def inverse_or_zero(ridge: torch.Tensor) -> torch.Tensor:
-    """Return 1 / ridge, and 0 for dropped features, whose ridge is 0."""
+    """Return 1 / ridge, with 0 for dropped features, which have a ridge of 0."""
     return torch.where(ridge > 0, 1 / ridge, 0)

@@ -1,32 +1,35 @@
-"""Newton's method for the problems on which the descent of `solver` does not converge: slower per step, but reliable.
+"""Newton's method for problems on which the descent in `solver` does not converge; its steps are slower, but reliable.
 
-With at most as many training rows as features the unknowns are one number α_i per training row, w = S⁻² Xᵀ α (exact for
-an L2 penalty).  A step then costs one Cholesky factor of B = I + c W½ K W½ with K = X S⁻² Xᵀ, which is well conditioned
-however well the classes are separated (Rasmussen & Williams 2006, Algorithm 3.1, here with an intercept).  With more
-rows than features the same step is computed in the space of the features.  Steps are computed as corrections of the
-gradient, so that rounding in a factor costs a step, not accuracy.
+If there are at most as many training rows as features, the unknowns are one number α_i per training row, with
+w = S⁻² Xᵀ α (exact for an L2 penalty).  A step then takes one Cholesky factorisation of B = I + c W½ K W½ with
+K = X S⁻² Xᵀ, which is well conditioned no matter how well the classes are separated (Rasmussen & Williams 2006,
+Algorithm 3.1, here with an intercept).  With more rows than features, the same step is computed in the space of the
+features.  Steps are computed as corrections of the gradient, so that rounding errors in a factor may cost an extra step
+but do not reduce the accuracy.
 
-scikit-learn's ``LogisticRegression(solver="newton-cholesky")`` solves the same problems, but it needs twice the time
-for a thousandth of the accuracy: on 140 problems of real hidden states (437 rows, 576 features, C of 10 and 100) this
-module takes 16 s with a relative error of 3e-8, scikit-learn 20 s with 4e-4 (tol=1e-8) or 29 s with 6e-6 (tol=1e-10).
-With ``c="auto"`` one problem in ten arrives here, so that a map would take more than 10 % longer.
+scikit-learn's ``LogisticRegression(solver="newton-cholesky")`` solves the same problems, but is slower and less
+accurate.  On 140 problems with real hidden states (437 rows, 576 features, C = 10 and C = 100), this module takes 16 s
+with a relative error of 3e-8, whereas scikit-learn takes 20 s with an error of 4e-4 (tol=1e-8) or 29 s with an error of
+6e-6 (tol=1e-10).  With ``c="auto"``, one problem in ten is solved here, so that a map would take more than 10 % longer
+with scikit-learn.
 """
 
 import torch
 
 MAX_STEPS = 60
 TOLERANCE = 1e-4
-"""A problem has converged when its last step changed no training row's score by more than this, relative to scores
-above 1.  Newton's method converges quadratically: the remaining error is of the order of its square."""
+"""A problem has converged if its last step did not change the score f of any training row by more than this times
+1 + |f|.  Newton's method converges quadratically, so the remaining error is of the order of the
+square of this tolerance."""
 
 _SHORTEST = 1e-6
-"""Fraction of a step at which the halving ends."""
+"""Fraction of the Newton step below which the step is not halved again."""
 
 
 def solve_by_newton(
     x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, scale: torch.Tensor, c: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Solve m problems on one design matrix.
+    """Solve m problems with the same design matrix.
 
     Parameters
     ----------
@@ -34,7 +37,7 @@ def solve_by_newton(
     targets, training : Tensor of shape (m, n), bool
     scale : Tensor of shape (m, d)
     c : Tensor of shape (m,)
-        As for `solver.fit_logistic`.
+        See `solver.fit_logistic` for all parameters.
 
     Returns
     -------
@@ -42,7 +45,7 @@ def solve_by_newton(
     converged : Tensor of shape (m,), bool
     """
     inverse = torch.where(scale > 0, 1 / scale.clamp(min=torch.finfo(x.dtype).tiny), 0).to(x.dtype)
-    # Every problem gets the same number of rows: its training rows first, then other rows with weight 0.
+    # Every problem has the same number of rows: its training rows, followed by other rows with weight 0.
     order = torch.argsort(training.to(torch.uint8), dim=1, descending=True, stable=True)
     rows = order[:, : int(training.sum(1).max())]
     y, t = targets.gather(1, rows).to(x.dtype), training.gather(1, rows).to(x.dtype)
@@ -55,36 +58,36 @@ def solve_by_newton(
 
 
 class _NewtonSpace:
-    """m problems on scaled training rows z of shape (m, n, d); y and t have shape (m, n), c has shape (m, 1)."""
+    """m problems on scaled training rows: z has shape (m, n, d), y and t have shape (m, n), c has shape (m, 1)."""
 
     def __init__(self, z: torch.Tensor, y: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> None:
         self.z, self.y, self.t, self.c = z, y, t, c
         self.prepare()
 
     def derivatives(self, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return minus the first, and the second derivative of the loss with respect to f."""
+        """Return the negative first derivative and the second derivative of the loss with respect to f."""
         p = f.sigmoid()
         return self.c * (self.y - p) * self.t, self.c * p * (1 - p) * self.t
 
     def prepare(self) -> None:
-        """Compute what all steps need, and the start."""
+        """Compute the starting point and the quantities that all steps share."""
         raise NotImplementedError
 
     def scores(self, unknowns: torch.Tensor) -> torch.Tensor:
-        """Return the scores without intercept, of shape (m, n)."""
+        """Return the scores without intercept, as a tensor of shape (m, n)."""
         raise NotImplementedError
 
     def step(self, unknowns: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the Newton step of the unknowns, and of the intercept of shape (m,)."""
+        """Return the Newton step of the unknowns, and that of the intercept, of shape (m,)."""
         raise NotImplementedError
 
     def penalty(self, unknowns: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the penalty, of shape (m,)."""
+        """Return the penalty of each problem, as a tensor of shape (m,)."""
         raise NotImplementedError
 
 
 class _NewtonRows(_NewtonSpace):
-    """Unknowns α of shape (m, n)."""
+    """Newton's method with the unknowns α of shape (m, n)."""
 
     def prepare(self) -> None:
         self.kernel = self.z @ self.z.mT
@@ -111,7 +114,7 @@ class _NewtonRows(_NewtonSpace):
 
 
 class _NewtonFeatures(_NewtonSpace):
-    """Unknowns w of shape (m, d)."""
+    """Newton's method with the unknowns w of shape (m, d)."""
 
     def prepare(self) -> None:
         self.start = self.z.new_zeros(self.z.shape[0], self.z.shape[2])
@@ -136,7 +139,7 @@ class _NewtonFeatures(_NewtonSpace):
 
 
 def _iterate(space: _NewtonRows | _NewtonFeatures) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (unknowns, intercepts, converged) after Newton steps, each halved until it does not increase J."""
+    """Return the unknowns, intercepts and convergence flags after Newton steps, halved until J does not increase."""
     unknowns, scores = space.start, torch.zeros_like(space.y)
     positive = (space.y * space.t).sum(1) / space.t.sum(1)
     intercept = positive.logit()
@@ -155,7 +158,7 @@ def _iterate(space: _NewtonRows | _NewtonFeatures) -> tuple[torch.Tensor, torch.
                 intercept + length * intercept_step,
             )
             new_value = _objective(space, *new)
-            # Near the minimum rounding alone can increase J; the full step is accepted there.
+            # Near the minimum, J may increase slightly through rounding; the full step is accepted there.
             worse = (new_value > value * (1 + 1e-5)) & (length > _SHORTEST)
             if not worse.any():
                 break
@@ -170,7 +173,8 @@ def _iterate(space: _NewtonRows | _NewtonFeatures) -> tuple[torch.Tensor, torch.
 def _objective(
     space: _NewtonRows | _NewtonFeatures, unknowns: torch.Tensor, scores: torch.Tensor, intercept: torch.Tensor
 ) -> torch.Tensor:
-    """Return J, of shape (m,)."""
+    """Return the objective J of each problem, as a tensor of shape (m,)."""
+
     f = scores + intercept[:, None]
     loss = torch.nn.functional.softplus(f) - space.y * f
     return space.c[:, 0] * (loss * space.t).sum(1) + space.penalty(unknowns, scores)

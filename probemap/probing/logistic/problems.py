@@ -6,50 +6,54 @@ from dataclasses import dataclass, field, fields
 import torch
 
 Slices = list[tuple[int, slice]]
-"""Runs of equal numbers in a sorted tensor: (number, rows)."""
+"""Runs of equal numbers in a sorted tensor, as pairs (number, rows)."""
 
 
 @dataclass(kw_only=True)
 class Problems:
-    """The problems that have not converged.  The rows of every tensor are problems, sorted by group.
+    """The problems that have not converged yet.
 
-    m is the number of problems, n that of rows of a design matrix.
+    Each row of a tensor belongs to one problem, and the problems are sorted by group.  m is the number of problems, and
+    n is the number of rows of a design matrix.
     """
 
     number: torch.Tensor
-    """Tensor of shape (m,): number of the problem."""
+    """Tensor of shape (m,): number of each problem."""
     group: torch.Tensor
-    """Tensor of shape (m,): problems of one design and C value share a preconditioner."""
+    """Tensor of shape (m,): group of each problem.  Problems with the same design and C value form a group and
+    share a preconditioner."""
     design: torch.Tensor
-    """Tensor of shape (m,): problems of one design have the same matrix X and nearly the same penalty."""
+    """Tensor of shape (m,): design of each problem.  Problems of the same design have the same matrix X and similar
+    penalties."""
     y: torch.Tensor
     """Tensor of shape (m, n): targets, 0 or 1."""
     weight: torch.Tensor
-    """Tensor of shape (m, n): c t."""
+    """Tensor of shape (m, n): weights c t of the rows in the loss."""
     ridge: torch.Tensor
-    """Tensor of shape (m, d): s²; 0 for a dropped feature."""
+    """Tensor of shape (m, d): penalties s², with 0 for dropped features."""
     u: torch.Tensor
-    """Tensor of shape (m, unknowns)."""
+    """Tensor of shape (m, unknowns): unknowns."""
     b: torch.Tensor
     """Tensor of shape (m, 1): intercepts."""
     f: torch.Tensor
-    """Tensor of shape (m, n): scores of u and b."""
+    """Tensor of shape (m, n): scores of u, including the intercept b."""
     g: torch.Tensor
-    """Tensor of shape (m, unknowns): gradient, in the form of the space."""
+    """Tensor of shape (m, unknowns): gradient with respect to u, in the form that the space defines."""
     g_b: torch.Tensor
-    """Tensor of shape (m, 1): gradient of the intercept."""
+    """Tensor of shape (m, 1): gradient with respect to the intercept."""
     direction: torch.Tensor
-    """Tensor of shape (m, unknowns): last search direction."""
+    """Tensor of shape (m, unknowns): last search direction of the unknowns."""
     direction_b: torch.Tensor
-    """Tensor of shape (m, 1): its intercept."""
+    """Tensor of shape (m, 1): last search direction of the intercept."""
     direction_f: torch.Tensor
-    """Tensor of shape (m, n): its scores without intercept."""
+    """Tensor of shape (m, n): scores of the last search direction, without intercept."""
     norm: torch.Tensor
-    """Tensor of shape (m, 1): gᵀ M⁻¹ g where the last direction was chosen; infinite if the next step restarts."""
+    """Tensor of shape (m, 1): gᵀ M⁻¹ g at the point where the last direction was chosen, or infinity if the next step
+    is a restart."""
     previous_g: torch.Tensor
-    """Tensor of shape (m, unknowns): g where the last direction was chosen."""
+    """Tensor of shape (m, unknowns): g at the point where the last direction was chosen."""
     previous_g_b: torch.Tensor
-    """Tensor of shape (m, 1): g_b where the last direction was chosen."""
+    """Tensor of shape (m, 1): g_b at the point where the last direction was chosen."""
     groups: Slices = field(init=False)
     """The rows of each group."""
     designs: Slices = field(init=False)
@@ -59,21 +63,21 @@ class Problems:
         self.groups, self.designs = _slices(self.group), _slices(self.design)
 
     def take(self, rows: torch.Tensor) -> "Problems":
-        """Return some of the problems."""
+        """Return a subset of the problems."""
         return Problems(**{f.name: getattr(self, f.name)[rows] for f in fields(self) if f.init})
 
     def curvature(self) -> torch.Tensor:
-        """Return the second derivative of the loss with respect to f, of shape (m, n)."""
+        """Return the second derivative of the loss with respect to f, as a tensor of shape (m, n)."""
         p = self.f.sigmoid()
         return self.weight * (p * (1 - p))
 
     def residual(self) -> torch.Tensor:
-        """Return the first derivative of the loss with respect to f, of shape (m, n)."""
+        """Return the first derivative of the loss with respect to f, as a tensor of shape (m, n)."""
         return self.weight * (self.f.sigmoid() - self.y)
 
 
 def concatenate(slices: Slices, product: Callable[[int, slice], torch.Tensor]) -> torch.Tensor:
-    """Return the rows of all slices, each computed by one call of `product`."""
+    """Return the concatenated rows of all slices, where each slice is computed by one call of `product`."""
     products = [product(number, rows) for number, rows in slices]
     return products[0] if len(products) == 1 else torch.cat(products)
 

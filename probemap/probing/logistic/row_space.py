@@ -1,6 +1,7 @@
-"""Unknowns α: one per row, with w = s⁻² Xᵀ α, which is exact for an L2 penalty.
+"""The space with one unknown α per row.
 
-The scores are X s⁻² Xᵀ α.  g is α + residual, whose dual is the scores of a direction; M = I + V K.
+The coefficients are w = s⁻² Xᵀ α, which is exact for an L2 penalty, and the scores without intercept are X s⁻² Xᵀ α.
+Here, g is α + residual, the dual of a direction is its scores, and M = I + V K.
 """
 
 import torch
@@ -10,25 +11,26 @@ from probemap.probing.logistic.problems import Problems, concatenate
 from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
 
 _MIN_FACTOR_WEIGHT = 1e-3
-"""Smallest weight of a row in M, relative to the mean weight: M⁻¹ divides by its root."""
+"""Lower bound on the weight of a row in M, as a fraction of the mean weight; M⁻¹ divides by the root of the weight."""
 
 
 class RowSpace(Space):
-    """Unknowns α of shape (m, n).
+    """Space in which the unknowns are α, of shape (m, n).
 
-    All problems of a design share one kernel K = X S⁻² Xᵀ.  A step changes their scores by K Δα; the difference between
-    K and the kernel K_k of each problem is added by `refresh` after every few steps, and included in the convergence
-    criterion.  This costs less than exact scores of every direction: one product with K instead of two with X.  Each
-    refresh multiplies the error of the scores by about (K - K_k) (V⁻¹ + K)⁻¹, which stays below 1 because K uses the
-    middle between the largest and the smallest s⁻² of the problems.  It also disturbs the conjugacy of the directions,
-    on which difficult problems depend; these need exact scores in the end.
+    All problems of a design share one kernel K = X S⁻² Xᵀ.  A step changes their scores by K Δα.  Every few steps,
+    `refresh` adds the difference between K and the kernel K_k of each problem, and the convergence criterion includes
+    this correction.  This is cheaper than computing exact scores for every direction, because it takes one product with
+    K instead of two with X.  Each refresh multiplies the error of the scores by about (K - K_k) (V⁻¹ + K)⁻¹, which
+    stays below 1 because K uses the midpoint between the largest and the smallest s⁻² of the problems.  A refresh also
+    disturbs the conjugacy of the directions, on which difficult problems depend.  These problems therefore need exact
+    scores in the final phase.
 
     Parameters
     ----------
     x : list of Tensor of shape (n, d)
-        The matrix of each design.
+        Design matrices.
     ridge : list of Tensor of shape (m_k, d)
-        s² of the problems of each design.
+        Penalties s² of the problems of each design.
     """
 
     refresh_every = 4
@@ -62,7 +64,7 @@ class RowSpace(Space):
         change = ((f - problems.f).abs() / (1 + f.abs())).amax(1)
         problems.f = f
         self.evaluate(problems, problems.residual())
-        if permanently:  # the scores of the last direction are those of the shared kernel: restart
+        if permanently:  # restart, because the scores of the last direction were computed with the shared kernel
             problems.norm = torch.full_like(problems.norm, torch.inf)
         return change < tolerance
 
@@ -71,7 +73,7 @@ class RowSpace(Space):
         return concatenate(problems.designs, lambda k, rows: (u[rows] @ self.x[k] * inverse[rows]) @ self.x[k].T)
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
-        # (I + V K)⁻¹ = V½ (I + V½ K V½)⁻¹ V⁻½ has small results without differences of large numbers.
+        # (I + V K)⁻¹ = V½ (I + V½ K V½)⁻¹ V⁻½ computes small results without subtracting large numbers.
         root = weight.clamp(min=_MIN_FACTOR_WEIGHT * float(weight.mean())).sqrt()
         inner = root[:, None] * self.kernel[design] * root
         inner.diagonal().add_(1)
@@ -82,8 +84,8 @@ class RowSpace(Space):
     def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         lower, root, ones, total = core
         z = solve_rows(lower, g / root) * root
-        # At the optimum the unknowns sum to zero (the gradient of the intercept is 0).  Because X is centred, they may
-        # sum to zero during the descent as well.
+        # At the optimum the unknowns sum to zero, because the gradient of the intercept is 0.  X is centred, so that
+        # the same condition can be imposed during the descent.
         z_b = z.sum(1, keepdim=True) / total
         return z - z_b * ones, z_b
 

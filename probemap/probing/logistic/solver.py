@@ -1,4 +1,4 @@
-"""The descent on many logistic regressions together; the package docstring describes the problems and the algorithm."""
+"""Joint descent on many logistic regressions; the package docstring describes the problems and the algorithm."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,22 @@ from probemap.probing.logistic.row_space import RowSpace
 from probemap.probing.logistic.space import Factor, Space
 
 TOLERANCE = 1e-3
-"""A problem has converged when its last step, and the Newton step that the preconditioner predicts, change no row's
-score by more than this, relative to scores above 1."""
+"""A problem has converged if neither its last step nor the Newton step predicted by the preconditioner changes the
+score f of any row by more than this times 1 + |f|."""
 
 MAX_STEPS = 200
 """Problems that have not converged after this many steps are solved by Newton's method."""
 
-_FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which preconditioners are computed again
-_EXACT_FROM = 49  # step from which scores are exact: most problems have converged by then
-_MAX_RIDGE_RATIO = 4.0  # up to this ratio of penalties problems share a preconditioner
-_FAST_STEPS = (
-    40  # a problem that takes more steps moves slowly, and is farther from its end after steps of equal length
-)
-_FACTOR_ABOVE = 0.03  # a problem whose scores change by less keeps its preconditioner
+_FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which the preconditioners are recomputed
+_EXACT_FROM = 49  # step from which scores are exact; most problems have converged by then
+_MAX_RIDGE_RATIO = 4.0  # problems share a preconditioner only if their penalties differ by at most this factor
+# After this many steps, the tolerance decreases: a problem that takes more steps moves slowly, and is farther from its
+# optimum after a step of the same length.
+_FAST_STEPS = 40
+_FACTOR_ABOVE = 0.03  # a group keeps its preconditioner if none of its scores changes by more than this
 _LINE_SEARCH_STEPS = 9
-_SLOPE_REDUCTION = 0.25  # the line search ends when the slope is this fraction of the first slope
-_NEWTON_BYTES = 2e8  # limit of the copies of X and of the kernels in one call of Newton's method
+_SLOPE_REDUCTION = 0.25  # the line search ends when the slope has fallen to this fraction of the initial slope
+_NEWTON_BYTES = 2e8  # maximum size of the copies of X and of the kernels in one call of Newton's method
 
 
 @dataclass(frozen=True)
@@ -34,39 +34,39 @@ class Fits:
     """Solutions of m problems."""
 
     scores: torch.Tensor
-    """Tensor of shape (m, n), with the dtype of x: score f of every row, including rows that are not training rows.
-    With several cells, of shape (n_cells, m, n)."""
+    """Tensor of shape (m, n), with the dtype of x: score f of every row, including rows outside the training set.  With
+    several cells, the shape is (n_cells, m, n)."""
     converged: torch.Tensor
-    """Tensor of shape (m,), bool.  With several cells, of shape (n_cells, m)."""
+    """Tensor of shape (m,), bool: whether each problem has converged.  With several cells, of shape (n_cells, m)."""
 
 
 def fit_logistic(
     x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, scale: torch.Tensor, c: torch.Tensor
 ) -> Fits:
-    """Solve m logistic regressions in each of a few cells.
+    """Solve m logistic regressions in each of several cells.
 
-    The m problems are usually all combinations of training sets, C values and label sets.  Cells are independent of
-    each other; they are solved together because fewer, larger operations are faster.
+    The m problems are usually all combinations of training sets, C values and label sets.  The cells are independent of
+    each other, but solving them together is faster, because it takes fewer and larger operations.
 
     Parameters
     ----------
     x : Tensor of shape (n_cells, n, d), float32 or float64
-        Design matrices, centred and of order one: the intercept is not penalised, but rounding is relative.
-        Everything is computed on the device of x.
+        Design matrices, with centred features of order 1.  Centring does not change the solution, because the intercept
+        is not penalised, but it reduces rounding errors.  All computations run on the device of x.
     targets : Tensor of shape (m, n), bool
-        Labels y.
+        Labels y of each problem.
     training : Tensor of shape (m, n), bool
-        Training rows t, with at least one row of each class per problem.
+        Training rows t of each problem, with at least one row of each class.
     scale : Tensor of shape (n_cells, m, d)
-        Scale s of the penalty of each feature; 0 drops the feature, which a constant feature needs.
+        Scale s of the penalty of each feature.  A scale of 0 drops the feature; constant features must be dropped.
     c : Tensor of shape (n_cells, m)
-        Inverse strength of the penalty.
+        Inverse strength of the penalty for each problem.
 
     Returns
     -------
     Fits
-        Scores of shape (n_cells, m, n).  They agree with those of scikit-learn, run to convergence, to about
-        `TOLERANCE` relative to the largest score.
+        Solutions with scores of shape (n_cells, m, n).  The scores agree with those of scikit-learn at convergence, up
+        to about `TOLERANCE` times the largest score.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def fit_logistic(
     cell = torch.arange(n_cells, device=x.device).repeat_interleave(m)
     penalty_group = torch.stack([_penalty_groups(cell_ridge) for cell_ridge in ridge]).flatten()
     design = torch.unique(cell * m + penalty_group, return_inverse=True)[1]
-    # Problems are sorted, so that those with one preconditioner, and those of one design, are adjacent.
+    # Problems are sorted so that those that share a preconditioner, and those that share a design, are adjacent.
     group, order = torch.sort(design * len(c_values) + c_number.flatten(), stable=True)
     cell, problem, design = cell[order], order % m, design[order]
     group = torch.unique_consecutive(group, return_inverse=True)[1]
@@ -113,14 +113,14 @@ def fit_logistic(
 def _finish_by_newton(
     fits: Fits, x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, *, scale: torch.Tensor, c: torch.Tensor
 ) -> None:
-    """Solve the problems that have not converged, in place."""
+    """Solve the problems that have not converged by Newton's method, and update `fits` in place."""
     for k in range(len(x)):
         if bool(fits.converged[k].all()):
             continue
         remaining = torch.nonzero(~fits.converged[k]).squeeze(1)
         batch_size = _newton_batch_size(x[k], int(training[remaining].sum(1).max()))
         for i in torch.split(remaining, batch_size):
-            # In float64, because rounding in float32 may be why they have not converged.
+            # float64 is used because rounding in float32 may have prevented convergence.
             scores, converged = solve_by_newton(
                 x[k].double(), targets[i], training[i], scale[k, i].double(), c[k, i].double()
             )
@@ -130,9 +130,9 @@ def _finish_by_newton(
 def _penalty_groups(ridge: torch.Tensor) -> torch.Tensor:
     """Return the group of each problem, given the penalties of shape (m, d).
 
-    A preconditioner with the mean penalty of a group hides a feature that it penalises far more than a problem does:
-    the descent would take a long direction for a short one, and stop.  Within a group the penalties are near those of
-    its first member.
+    Within a group, the penalties are similar to those of its first member.  Otherwise, if the mean penalty of a group
+    were far larger than a problem's own penalty on some feature, the preconditioner would suppress that feature: the
+    predicted step would look short, and the descent would stop too early.
     """
     groups = torch.full((len(ridge),), -1, device=ridge.device)
     number = 0
@@ -145,13 +145,13 @@ def _penalty_groups(ridge: torch.Tensor) -> torch.Tensor:
 
 
 def _newton_batch_size(x: torch.Tensor, rows: int) -> int:
-    """Return the number of problems per call of Newton's method that `_NEWTON_BYTES` allow."""
+    """Return the maximum number of problems per call of Newton's method, given the limit `_NEWTON_BYTES`."""
     numbers = x.shape[0] * x.shape[1] * 3 + min(rows, x.shape[1]) ** 2 * 3
     return max(1, int(_NEWTON_BYTES / (numbers * 8)))
 
 
 def _descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores of shape (m, n), and which problems have converged, of shape (m,)."""
+    """Return the scores of shape (m, n), and whether each problem has converged, of shape (m,)."""
     scores = torch.empty_like(problems.f)
     converged = torch.zeros(len(problems.f), dtype=torch.bool, device=problems.f.device)
     curvature = problems.curvature()
@@ -169,15 +169,15 @@ def _descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tens
         z_f = space.scores(problems, z)
         _update_direction(space, problems, z, z_b, z_f)
         step = _line_search(space, problems)
-        # All rows count, not only training rows: a high-leverage row that is not a training row can still change long
-        # after the training rows have converged.
+        # The criterion includes all rows, not only training rows: the score of a high-leverage row outside the training
+        # set can still change long after the training rows have converged.
         change = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + problems.f.abs())).amax(1, keepdim=True)
         small = change[:, 0] < TOLERANCE * min(1.0, _FAST_STEPS / (number + 1))
         if number % space.refresh_every == 0 or bool(small.all()):
             finished = space.refresh(problems, TOLERANCE) & small
             numbers = problems.number[finished]
             scores[numbers], converged[numbers] = problems.f[finished], True
-            continuing = ~finished & change[:, 0].isfinite()  # after overflow Newton's method starts anew
+            continuing = ~finished & change[:, 0].isfinite()  # after an overflow, Newton's method starts from scratch
             if not bool(continuing.any()):
                 return scores, converged
             if not bool(continuing.all()):
@@ -187,7 +187,7 @@ def _descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tens
 
 
 def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Compute the preconditioners of groups with moving problems at their current scores, and restart these groups."""
+    """Recompute the preconditioners of groups with moving problems at the current scores, and restart these groups."""
     curvature = problems.curvature()
     for k, rows in problems.groups:
         if bool(moving[rows].any()):
@@ -196,9 +196,9 @@ def _update_factors(space: Space, problems: Problems, factors: list[Factor], mov
 
 
 def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
-    """Set the next search direction: -M⁻¹ g + β × the last one, with Polak and Ribière's β, at least 0.
+    """Set the next search direction to -M⁻¹ g + β × the last direction, with Polak and Ribière's β, at least 0.
 
-    z, z_b and z_f are M⁻¹ g: its unknowns, its intercept and its scores without intercept.
+    z, z_b and z_f are the unknowns, the intercept and the scores without intercept of M⁻¹ g.
     """
     dual = space.dual(z, z_f)
     norm = _dot(dual, problems.g) + z_b * problems.g_b
@@ -217,14 +217,15 @@ def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: to
 
 
 def _line_search(space: Space, problems: Problems) -> torch.Tensor:
-    """Move along the direction until the slope is a quarter of the first slope: Newton's method, bracketed.
+    """Move along the search direction until the slope has fallen to `_SLOPE_REDUCTION` of the initial slope.
 
-    Scores are linear in the length of the step, so that this needs no product with X.
+    The step length is found by Newton's method with bracketing.  Because the scores are linear in the step length, this
+    takes no product with X.
 
     Returns
     -------
     Tensor of shape (m, n)
-        The change of the scores.
+        Changes of the scores.
     """
     dual = space.dual(problems.direction, problems.direction_f)
     penalty_curvature, penalty_slope = (
@@ -246,7 +247,7 @@ def _line_search(space: Space, problems: Problems) -> torch.Tensor:
         low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
         newton = length - slope / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
         middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
-        # Each problem stops on its own, so that its path does not depend on the batch that it is solved in.
+        # Each problem stops independently, so that its path does not depend on the other problems of the batch.
         length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
     problems.u = torch.addcmul(problems.u, length, problems.direction)
     problems.b = problems.b + length * problems.direction_b
@@ -255,5 +256,5 @@ def _line_search(space: Space, problems: Problems) -> torch.Tensor:
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the inner product of each row, of shape (m, 1)."""
+    """Return the inner products of the rows of a and b, as a tensor of shape (m, 1)."""
     return (a * b).sum(1, keepdim=True)

@@ -1,8 +1,12 @@
-"""Preconditioned steps in a space of unknowns: one per feature or, with fewer rows than features, one per row.
+"""Preconditioned steps in a space of unknowns, which are one per feature or one per row.
 
-A space defines, for its unknowns u: the scores; the gradient in a form g, and the dual of a direction, whose product
-with g is the slope of J along it; and a preconditioner M near the Hessian, whose weights V and penalty S² are the means
-of the problems that share it.  At high-leverage rows each problem uses its own weights (`Space.precondition`).
+A space defines, for its unknowns u:
+
+- the scores;
+- a form g of the gradient;
+- the dual of a direction, whose product with g is the slope of J along the direction;
+- a preconditioner M that approximates the Hessian.  Its weights V and penalty S² are averages over the problems that
+  share it, but at high-leverage rows each problem uses its own weights (see `Space.precondition`).
 """
 
 from dataclasses import dataclass
@@ -12,15 +16,16 @@ import torch
 from probemap.probing.logistic.problems import Problems
 
 Core = tuple[torch.Tensor, ...]
-"""A Cholesky factor of M, and the vectors that its space needs to solve with it."""
+"""A Cholesky factor of M, together with the vectors that the space needs to solve linear systems with it."""
 
 _LEVERAGE_RATIO = 4.0
-"""A row has high leverage if its squared norm, in the metric of the penalty, is more than this times the median."""
+"""A row has high leverage if its squared norm, in the metric of the penalty, exceeds the median by this factor."""
 
 _MAX_LEVERAGE_ROWS = 64
 
 _MIN_WEIGHT = 1e-3
-"""Smallest weight of a high-leverage row, relative to that in M: a smaller one is lost in the rounding of M⁻¹."""
+"""Lower bound on a problem's weight at a high-leverage row, as a fraction of the row's weight in M.  Smaller weights
+would be lost to rounding in M⁻¹."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +34,24 @@ class Factor:
 
     core: Core
     rows: torch.Tensor
-    """Tensor of shape (k,): the high-leverage rows of the design."""
+    """Tensor of shape (k,): high-leverage rows of the design."""
     weight: torch.Tensor
-    """Tensor of shape (k,): their weights in M."""
+    """Tensor of shape (k,): weights of these rows in M."""
     solution: torch.Tensor
-    """Tensor of shape (k, unknowns): M⁻¹ of a unit residual at each of these rows."""
+    """Tensor of shape (k, unknowns): M⁻¹ applied to a unit residual at each of these rows."""
     solution_b: torch.Tensor
-    """Tensor of shape (k, 1): its intercept."""
+    """Tensor of shape (k, 1): intercepts of `solution`."""
     leverage: torch.Tensor
-    """Tensor of shape (k, k), float64: the scores of `solution` at these rows."""
+    """Tensor of shape (k, k), float64: scores of `solution` at these rows."""
 
 
 class Space:
-    """Base class of both spaces."""
+    """Base class of `FeatureSpace` and `RowSpace`."""
 
     x: list[torch.Tensor]
-    """The matrix of each design, of shape (n, d)."""
+    """Design matrices, each of shape (n, d)."""
     leverage_rows: list[torch.Tensor]
-    """The high-leverage rows of each design."""
+    """High-leverage rows of each design."""
     unknowns: int
     """Number of unknowns of a problem."""
     refresh_every: int
@@ -55,7 +60,7 @@ class Space:
     def start(
         self, group: torch.Tensor, design: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, ridge: torch.Tensor
     ) -> Problems:
-        """Return the problems at w = 0 and the intercept that fits the class sizes."""
+        """Return the problems at the starting point: w = 0, with the intercept that matches the class frequencies."""
         b = ((weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)).logit()
         f, zero_b = b.expand(y.shape).clone(), torch.zeros_like(b)
         u = y.new_zeros(len(y), self.unknowns)
@@ -82,11 +87,11 @@ class Space:
         return problems
 
     def evaluate(self, problems: Problems, residual: torch.Tensor) -> None:
-        """Update the gradients from the residuals at the current scores, of shape (m, n)."""
+        """Update the gradients from `residual`, the residuals at the current scores, of shape (m, n)."""
         problems.g, problems.g_b = self.gradient(problems, residual), residual.sum(1, keepdim=True)
 
     def precondition(self, factors: list[Factor], problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return M⁻¹ of the gradient: its unknowns and its intercept."""
+        """Return M⁻¹ applied to the gradient, as unknowns and intercept."""
         steps = [self._solve_with_problem_weights(factors[k], problems, rows) for k, rows in problems.groups]
         if len(steps) == 1:
             return self.without_dropped(problems, steps[0][0]), steps[0][1]
@@ -96,13 +101,13 @@ class Space:
     def _solve_with_problem_weights(
         self, factor: Factor, problems: Problems, rows: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return M⁻¹ of the gradient, with the weights of each problem at the high-leverage rows.
+        """Return M⁻¹ applied to the gradient, using the weights of each problem at the high-leverage rows.
 
-        M has the mean weights W of its problems at the time of its factorisation.  A problem that excludes a
-        high-leverage row, or has since become certain of it, has a smaller weight V there.  Preconditioned with W, it
-        would hardly move along that row and appear to have converged.  The Hessian with V at these rows U is
-        M - Uᵀ (W - V) U, whose inverse adds M⁻¹ Uᵀ a with (I - (W - V) G) a = (W - V) U M⁻¹ g and G = U M⁻¹ Uᵀ
-        (Woodbury 1950).
+        M contains the mean weights W of its problems at the time of the factorisation.  A problem that excludes a
+        high-leverage row, or that has since become certain of it, has a smaller weight V there.  Preconditioned with W,
+        the problem would hardly move along that row and would appear to have converged.  If U denotes these rows, the
+        Hessian with V at these rows is M - Uᵀ (W - V) U.  Its inverse adds M⁻¹ Uᵀ a to the result, where a solves
+        (I - (W - V) G) a = (W - V) U M⁻¹ g with G = U M⁻¹ Uᵀ (Woodbury 1950).
         """
         z, z_b = self.solve(factor.core, problems.g[rows], problems.g_b[rows])
         if not len(factor.rows):
@@ -117,7 +122,7 @@ class Space:
         return z + a @ factor.solution, z_b + a @ factor.solution_b
 
     def make_factor(self, design: int, core: Core, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner of a Cholesky factor with weights of shape (n,)."""
+        """Return the preconditioner with the given Cholesky factor and weights, the latter of shape (n,)."""
         rows = self.leverage_rows[design]
         ones = torch.ones_like(weight[rows])[:, None]
         solution, solution_b = self.solve(core, self.unit_gradients(design, rows), ones)
@@ -132,15 +137,15 @@ class Space:
         )
 
     def unit_gradients(self, design: int, rows: torch.Tensor) -> torch.Tensor:
-        """Return g of a residual of 1 at each of these rows, of shape (k, unknowns)."""
+        """Return g for a residual of 1 at each of these rows, as a tensor of shape (k, unknowns)."""
         raise NotImplementedError
 
     def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return the scores of u at some rows without intercept, as M approximates them, of shape (m, k)."""
+        """Return the scores of u at some rows, without intercept and as approximated by M, of shape (m, k)."""
         raise NotImplementedError
 
     def gradient(self, problems: Problems, residual: torch.Tensor) -> torch.Tensor:
-        """Return g, of shape (m, unknowns)."""
+        """Return g as a tensor of shape (m, unknowns)."""
         raise NotImplementedError
 
     def penalty_gradient(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
@@ -148,33 +153,33 @@ class Space:
         raise NotImplementedError
 
     def dual(self, u: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the tensor whose product with g is the slope along u."""
+        """Return the dual of u: the tensor whose product with g is the slope along u."""
         raise NotImplementedError
 
     def without_dropped(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
-        """Return u with 0 for dropped features, if the unknowns are features."""
+        """Return u with 0 for dropped features if the unknowns are features."""
         return u
 
     def scores(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
-        """Return the scores of u without intercept, of shape (m, n)."""
+        """Return the scores of u without intercept, as a tensor of shape (m, n)."""
         raise NotImplementedError
 
     def refresh(self, problems: Problems, tolerance: float, permanently: bool = False) -> torch.Tensor:
-        """Replace approximate scores by exact ones, and use exact scores from now on if `permanently`.
+        """Replace approximate scores by exact scores; if `permanently`, use exact scores from now on.
 
         Returns
         -------
         Tensor of shape (m,), bool
-            The problems whose scores changed by less than `tolerance`, relative to scores above 1.
+            Whether the scores f of each problem changed by less than `tolerance` times 1 + |f|.
         """
         raise NotImplementedError
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner with weights of shape (n,)."""
+        """Return the preconditioner with the given weights, of shape (n,)."""
         raise NotImplementedError
 
     def uniform_factor(self, design: int, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner with one weight for all rows."""
+        """Return the preconditioner with the same weight for all rows."""
         return self.factor(design, weight.expand(len(self.x[design])))
 
     def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,6 +188,6 @@ class Space:
 
 
 def high_leverage_rows(square: torch.Tensor) -> torch.Tensor:
-    """Return the rows whose squared norm exceeds the others', the largest first."""
+    """Return the high-leverage rows, given the squared norms of all rows, in descending order of the norm."""
     largest = square.topk(min(_MAX_LEVERAGE_ROWS, len(square)))
     return largest.indices[largest.values > _LEVERAGE_RATIO * square.median()]
