@@ -1,8 +1,11 @@
 """AUC of several scores on the same answers, with its uncertainty.
 
-The covariance of AUCs on the same answers follows DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837), the
-computation of placement values from ranks Sun & Xu 2014 (IEEE SPL 21:1389), the extension to clustered data Obuchowski
-1997 (Biometrics 53:567), and intervals on the logit scale Pepe 2003, section 5.2.
+The methods are described in:
+
+- DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837): covariance of AUCs on the same answers;
+- Sun & Xu 2014 (IEEE SPL 21:1389): placement values from ranks;
+- Obuchowski 1997 (Biometrics 53:567): clustered data;
+- Pepe 2003, section 5.2: intervals on the logit scale.
 """
 
 from dataclasses import dataclass
@@ -37,10 +40,10 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
 
     Let stratum s contain m_s correct and n_s incorrect answers.  The placement value V_i of a correct answer i in s is
     the share of the incorrect answers in s that have a lower score, where ties count half.  For an incorrect answer j,
-    V_j is the share of correct answers that have a higher score.  With N = Σ m_s n_s pairs, the AUC is
-    A = Σ_i n_s V_i / N, and the influences are n_s (V_i - A) / N and m_s (V_j - A) / N.  The influences of each class
-    are scaled by sqrt(m / (m - 1)), where m is the size of the class.  With a single stratum, the sum of squares is
-    then DeLong's unbiased variance S10 / m + S01 / n.
+    V_j is the share of the correct answers in its stratum that have a higher score.  With N = Σ m_s n_s pairs, the AUC
+    is A = Σ_i n_s V_i / N, and the influences are n_s (V_i - A) / N and m_s (V_j - A) / N.  The influences of each
+    class are scaled by sqrt(m / (m - 1)), where m is the size of the class.  With a single stratum, the sum of squares
+    is then DeLong's unbiased variance S10 / m + S01 / n.
 
     Parameters
     ----------

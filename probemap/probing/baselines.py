@@ -72,7 +72,7 @@ def compute_baselines(
 ) -> list[Baseline]:
     """Return the baselines of answers, in the order of `MEANINGS`.
 
-    Like the probed positions, the baselines do not depend on whether the answer is correct.
+    Like the probed positions, the baselines are determined without the labels of the answers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""C values: the inverse strength of the L2 penalty, as in scikit-learn."""
+"""C values: inverse strengths of the L2 penalty, as in scikit-learn."""
 
 from collections.abc import Sequence
 

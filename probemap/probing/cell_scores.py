@@ -21,7 +21,7 @@ from probemap.probing.plan import ProbePlan
 from probemap.probing.variance import variance_inflation
 
 MIN_PER_CLASS = 10
-"""Minimum number of correct answers, and of incorrect answers, for computing the values of a column."""
+"""Minimum number of correct and of incorrect answers that are needed to compute the values of a column."""
 
 
 @dataclass(frozen=True, kw_only=True)

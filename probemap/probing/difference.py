@@ -1,4 +1,4 @@
-"""Differences between two maps, which may have the same answers or different models, tasks or answers."""
+"""Differences between two maps of the same answers, or of different models, tasks or answers."""
 
 import numpy as np
 import xarray as xr
@@ -30,8 +30,8 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
     ----------
     minuend, subtrahend : ProbeMap
     same_answers : bool, optional
-        Whether the maps have the same answers, and in the same rows if they were fitted without ids.  Default:
-        determined from the ids and labels.
+        Whether the maps have the same answers.  If they were fitted without ids, the answers must be in the same rows.
+        Default: determined from the ids and labels.
 
     Returns
     -------

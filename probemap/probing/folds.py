@@ -1,4 +1,4 @@
-"""Cross-validation folds in which all answers to one question are on the same side."""
+"""Cross-validation folds that keep all answers to a question in the same fold."""
 
 import warnings
 

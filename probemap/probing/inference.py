@@ -174,13 +174,13 @@ def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed:
     """Return a set of cells that contains the truly best cell with probability `level`.
 
     A cell is excluded if the largest standardised difference between another cell and this cell is larger than can be
-    expected by chance.  The limit is the `level` quantile of this largest difference, computed for each cell by a
-    multiplier bootstrap.
+    expected by chance.  The limit is the `level` quantile of the distribution of this largest difference, which is
+    estimated for each cell by a multiplier bootstrap.
 
     Parameters
     ----------
     value : ndarray of shape (m,)
-        AUCs.  Cells with NaN are never in the set.
+        AUC of each cell.  Cells with NaN are never in the set.
     influence : ndarray of shape (n_groups, m)
         Influences summed by group; see `sum_by_group`.
     level : float, default=0.95
@@ -208,14 +208,13 @@ def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed:
 
 
 def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], seed: int = 0) -> float:
-    """Return the variance that the selection of cells adds to nested cross-validation, as a fraction.
+    """Return the variance that selecting cells adds to nested cross-validation, relative to that of fixed cells.
 
-    The fraction is relative to the variance with fixed cells.  The answers of an outer fold are used both to evaluate
-    the cell of that fold and to select the cells of the other outer folds.  The errors of the folds are therefore
-    correlated, and the variance is larger than the sum of the variances of the folds.  The size of this effect depends
-    on how close to each other the best cells are.  This function assumes the least favourable case, in which all cells
-    are equally good: in each draw of a multiplier bootstrap, every outer fold selects the cell with the largest summed
-    deviation in the other folds.
+    The answers of an outer fold are used both to evaluate the cell of that fold and to select the cells of the other
+    outer folds.  The errors of the folds are therefore correlated, and the variance is larger than the sum of the
+    variances of the folds.  The size of this effect depends on how close to each other the best cells are.  This
+    function assumes the least favourable case, in which all cells are equally good: in each draw of a multiplier
+    bootstrap, every outer fold selects the cell with the largest summed deviation in the other folds.
 
     Parameters
     ----------
@@ -228,7 +227,8 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     Returns
     -------
     float
-        At least 0.  It is 0 for a single cell, and for a single outer fold, whose answers are not used for selection.
+        A ratio of at least 0.  It is 0 for a single cell, and for a single outer fold, whose answers are not used for
+        selection.
     """
     draw = np.random.default_rng(seed)
     deviations = [w * (draw.standard_normal((DRAWS, len(i))) @ i) for w, i in zip(weights, influences, strict=True)]

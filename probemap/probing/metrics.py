@@ -18,7 +18,7 @@ BINS = 10
 """Number of bins of the calibration error; all bins contain the same number of answers, up to rounding."""
 
 LIMIT_PERCENTILES = (2, 98)
-"""Percentiles of the cell values between which the colour scale extends if the kind of value has no fixed limits."""
+"""Percentiles of the cell values that limit the colour scale if the kind of value has no fixed limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ VALUES: dict[str, ValueKind] = {
         hint="`probemap map RUN --redo` without --no-baselines adds it",
     ),
 }
-"""Kind of each value; the keys are the names accepted by ``--value``."""
+"""Kinds of values by name, where the names are those that ``--value`` accepts."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,9 @@ def _f1(scores: Floats, correct: Bools) -> Estimate:
 
 
 def calibration_errors(p: Floats, correct: Bools) -> Floats:
-    """Return expected calibration errors: the mean over bins of |mean probability - share of correct answers|.
+    """Return expected calibration errors.
+
+    An error is the mean of |mean probability - share of correct answers| over `BINS` bins, weighted by their sizes.
 
     No confidence interval is computed.  Even the true probabilities deviate in every bin by chance, so that the
     estimate is too high on average, especially if there are few answers.
@@ -206,7 +208,6 @@ def calibration_errors(p: Floats, correct: Bools) -> Floats:
     ``sklearn.calibration.calibration_curve(strategy="quantile")`` is not used because its bins are bounded by
     interpolated quantiles, so that they differ in size unless `BINS` divides the number of answers, and because it does
     not return the sizes of the bins, which are needed as weights.
-
 
     Parameters
     ----------

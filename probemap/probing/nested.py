@@ -51,7 +51,7 @@ def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
     data : xarray.Dataset
         The data set of a map that contains ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
-        Mask of the cells that may be the best, so that chance may decide which of them is selected.
+        Mask of the cells that may be the best; chance may decide which of these cells is selected.
     """
     scores, inner_auc, fold = data["scores"].values, data["inner_auc"].values, data["fold"].values
     inflation, layers, positions = (
@@ -112,7 +112,7 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
     data : xarray.Dataset
         The data set of a map that contains ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
-        Mask of the cells that may be the best, so that chance may decide which of them is selected.
+        Mask of the cells that may be the best; chance may decide which of these cells is selected.
     """
     nested = nested_scores(data, candidates)
     correct, group = data["correct"].values, data["group"].values.astype(np.int64)
@@ -132,7 +132,6 @@ def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Float
     The influences are summed by group.  The weight of a fold is its share of all pairs of a correct and an incorrect
     answer.
     """
-
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []
     for outer_fold in data["outer_fold"].values:

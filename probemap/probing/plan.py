@@ -33,7 +33,7 @@ class ProbePlan:
         return [HELD_OUT] if HELD_OUT in numbers else numbers
 
     def excluded_folds(self) -> list[frozenset[int]]:
-        """Return the folds that each training set excludes: first those for the outer folds, then the inner folds."""
+        """Return the folds that each training set excludes: for the outer folds, then for the inner folds."""
         excluded = [frozenset({k}) for k in self.outer_folds]
         if self.nested:
             pairs = combinations(np.unique(self.fold).tolist(), 2)

@@ -18,10 +18,10 @@ def variance_inflation(
     In cross-validation, the answers on which one probe is evaluated also train the other probes, so that the errors of
     the K outer folds are correlated.  To first order, a probe is w = Σ_l (δ + e_l) over its training folds l, where δ
     is common to all folds and e_l is specific to fold l.  The deviation of the summed AUC from the true AUC of the same
-    probes is then Σ_k w_k · e_k, with variance K (K-1)² δ² + 2 K (K-1) e².  The placement values of each fold, given
-    its probe, account only for K (K-1)² δ² + K (K-1) e².  The true variance is therefore 1 + ρ times the variance of
-    the placement values, with ρ = e² / ((K-1) δ² + e²).  This function returns ρ, which is 1 if the states contain no
-    signal and close to 0 if the probe is precise.
+    probes is then Σ_k w_k · e_k, with variance K (K-1)² δ² + 2 K (K-1) e².  The variance that is computed from the
+    placement values of each fold, given its probe, includes only K (K-1)² δ² + K (K-1) e².  The true variance is
+    therefore 1 + ρ times the computed variance, with ρ = e² / ((K-1) δ² + e²).  This function returns ρ, which is 1 if
+    the states contain no signal and close to 0 if the probe is precise.
 
     ρ is estimated from the agreement between probes on answers that were used to train neither of them.  The probe
     fitted without folds k and j and the probe fitted without folds k and j' have K - 2 training folds each and K - 3 in

@@ -9,10 +9,10 @@ standard deviations over the training rows, this is logistic regression on stand
 scikit-learn's ``StandardScaler`` and ``LogisticRegression(C=c_k)``, but it does not require a copy of X per problem.
 
 All problems are solved together by preconditioned nonlinear conjugate gradients (Polak & Ribière 1969, restarted if a
-direction is an ascent direction), so that each step takes only a few matrix products.  Problems with the same design
+direction is an ascent direction), so that each step requires only a few matrix products.  Problems with the same design
 matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They share a
 preconditioner, the Cholesky factor of the Hessian at their mean weights.  The unknowns are the coefficients or, if
-there are no more rows than features, one number per row.  Problems that have converged leave the batch.  The few
+there are no more rows than features, one number per row.  Converged problems are removed from the batch.  The few
 problems that have not converged after 200 steps are solved by Newton's method.
 
 A module imports only modules listed above it, here and in the packages above.

@@ -1,7 +1,7 @@
-"""Newton's method for problems on which the descent in `solver` does not converge; its steps are slower, but reliable.
+"""Newton's method for problems on which the descent in `solver` does not converge; slower but more reliable.
 
 If there are at most as many training rows as features, the unknowns are one number α_i per training row, with
-w = S⁻² Xᵀ α (exact for an L2 penalty).  A step then takes one Cholesky factorisation of B = I + c W½ K W½ with
+w = S⁻² Xᵀ α (exact for an L2 penalty).  A step then requires one Cholesky factorisation of B = I + c W½ K W½ with
 K = X S⁻² Xᵀ, which is well conditioned no matter how well the classes are separated (Rasmussen & Williams 2006,
 Algorithm 3.1, here with an intercept).  With more rows than features, the same step is computed in the space of the
 features.  Steps are computed as corrections of the gradient, so that rounding errors in a factor may cost an extra step

@@ -32,7 +32,7 @@ class Problems:
     ridge: torch.Tensor
     """Tensor of shape (m, d): penalties s², with 0 for dropped features."""
     u: torch.Tensor
-    """Tensor of shape (m, unknowns): unknowns."""
+    """Tensor of shape (m, unknowns): current values of the unknowns."""
     b: torch.Tensor
     """Tensor of shape (m, 1): intercepts."""
     f: torch.Tensor

@@ -37,7 +37,8 @@ class Fits:
     """Tensor of shape (m, n), with the dtype of x: score f of every row, including rows outside the training set.  With
     several cells, the shape is (n_cells, m, n)."""
     converged: torch.Tensor
-    """Tensor of shape (m,), bool: whether each problem has converged.  With several cells, of shape (n_cells, m)."""
+    """Tensor of shape (m,), bool: whether each problem has converged.  With several cells, the shape is
+    (n_cells, m)."""
 
 
 def fit_logistic(
@@ -187,7 +188,7 @@ def _descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tens
 
 
 def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Recompute the preconditioners of groups with moving problems at the current scores, and restart these groups."""
+    """Recompute the preconditioners of groups that contain moving problems, and restart these groups."""
     curvature = problems.curvature()
     for k, rows in problems.groups:
         if bool(moving[rows].any()):
@@ -219,8 +220,8 @@ def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: to
 def _line_search(space: Space, problems: Problems) -> torch.Tensor:
     """Move along the search direction until the slope has fallen to `_SLOPE_REDUCTION` of the initial slope.
 
-    The step length is found by Newton's method with bracketing.  Because the scores are linear in the step length, this
-    takes no product with X.
+    The step length is found by Newton's method with bracketing.  Because the scores are linear in the step length, no
+    product with X is needed.
 
     Returns
     -------

@@ -188,6 +188,6 @@ class Space:
 
 
 def high_leverage_rows(square: torch.Tensor) -> torch.Tensor:
-    """Return the high-leverage rows, given the squared norms of all rows, in descending order of the norm."""
+    """Return the indices of the high-leverage rows in descending order of `square`, their squared norm."""
     largest = square.topk(min(_MAX_LEVERAGE_ROWS, len(square)))
     return largest.indices[largest.values > _LEVERAGE_RATIO * square.median()]
