@@ -1,10 +1,11 @@
-"""Verdicts and exact answers: rules, and a language model as judge.
+"""Grade answers and locate exact answers, by rules or with a language model as judge.
 
-A module imports only modules listed above it, here and in the packages above.
+A module imports only modules that are listed above it, and packages that are listed above this one in
+``CONTRIBUTING.md``.
 
 ::
 
-    rules   correct, incorrect or undecided, by rules on the text
-    locate  the exact answer, located without the accepted answers
-    llm     a language model as judge and as locator
+    rules   grades answers as correct, incorrect or undecided by rules on the text
+    locate  locates the exact answer without the accepted answers
+    llm     uses a language model to grade answers and locate exact answers
 """

@@ -1,7 +1,6 @@
-"""A language model as judge: a loaded model or one behind a server grades answers and locates the exact answer.
+"""Use a loaded language model, or one behind a server, to grade answers and to locate exact answers.
 
-Responses are parsed by rules and not trusted beyond that: a verdict needs a clear yes or no, and an exact answer has to
-occur in the text.
+Responses are checked by rules: a verdict requires a clear yes or no, and an exact answer must occur in the text.
 """
 
 import hashlib
@@ -20,7 +19,8 @@ from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
 
 _ENDPOINT_TOKENS = 1024
-"""Length limit of a response from a server, whose model may reason first; a loaded model stops at a line break."""
+"""Maximum number of tokens of a response from a server, whose model may reason before it responds.  The responses of a
+loaded model end at a line break."""
 
 YES = Verdict(True, "the judge says yes")
 NO = Verdict(False, "the judge says no")
@@ -78,16 +78,17 @@ class LLMJudge:
     """
 
     name: str
-    """The model with its revision or its address."""
+    """Name of the model, with its revision or the address of its server."""
     respond: Callable[[Task], Iterator[list[tuple[str, str]]]]
-    """Puts the examples of a task to the model and yields (id, response), a batch at a time, in any order."""
+    """Function that prompts the model with the examples of a task and yields batches of (id, response) pairs, in any
+    order."""
 
 
 def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
-    """Return a loaded model as judge.
+    """Return a judge that uses a loaded model.
 
-    The model is prompted in the ``qa`` format and decoded greedily, even if it has a chat template: in a chat, small
-    models tend to respond in sentences.
+    The model is prompted in the ``qa`` format and decoded greedily, even if it has a chat template, because small
+    models tend to respond in full sentences in a chat.
     """
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
@@ -100,9 +101,10 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
 
 
 def endpoint_judge(endpoint: Endpoint, *, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
-    """Return the model behind a server as judge.
+    """Return a judge that uses a model behind a server.
 
-    The model is prompted in its chat template at temperature 0, with the worked examples as earlier turns.
+    The model is prompted with its chat template at temperature 0.  The worked examples are passed as earlier turns of
+    the chat.
     """
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
@@ -120,8 +122,8 @@ def endpoint_judge(endpoint: Endpoint, *, log: Callable[[str], None] = lambda te
 def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence[Answer]) -> Grader:
     """Let a language model grade answers, and return its verdicts as a grader for `grade`.
 
-    The model sees the question, the accepted answers and the answer, and responds yes or no.  Any other response is an
-    undecided verdict.
+    The model sees the question, the accepted answers and the answer, and is asked to respond with yes or no.  Any other
+    response results in an undecided verdict.
 
     Parameters
     ----------
@@ -129,20 +131,20 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
         The language model, e.g. from `load_model`.
     task : Task
     answers : sequence of Answer
-        All of them are put to the model by this call, in batches.
+        Answers to grade.  This call prompts the model with all of them, in batches.
 
     Returns
     -------
     callable
-        ``(example, text) -> Verdict`` for these answers.
+        Grader ``(example, text) -> Verdict`` for these answers.
 
     Raises
     ------
     DataError
-        If an answer belongs to no example, or a prompt exceeds the context window; on use, if the grader is called for
-        an answer that was not passed.
+        If an answer belongs to no example, or a prompt exceeds the context window.  The grader raises this error as
+        well, if it is called for an answer that was not passed.
     ModelError
-        If the server fails, or the memory is exhausted.
+        If the server fails, or a prompt does not fit in memory.
 
     Examples
     --------
@@ -164,7 +166,7 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
     def grade_by_llm(example: Example, text: str) -> Verdict:
         if (example.id, text) not in verdicts:
             raise DataError(
-                f"the judge was not asked about the answer to {example.id!r}", "make the grader with these answers"
+                f"the judge was not asked about the answer to {example.id!r}", "pass this answer to llm_grader as well"
             )
         return verdicts[example.id, text]
 
@@ -183,20 +185,20 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
         The language model, e.g. from `load_model`.
     task : Task
     answers : sequence of Answer
-        All of them are put to the model by this call, in batches.
+        Answers in which to locate the exact answer.  This call prompts the model with all of them, in batches.
 
     Returns
     -------
     callable
-        ``(question, text) -> (start, stop) | None`` for these answers.
+        Locator ``(question, text) -> (start, stop) | None`` for these answers.
 
     Raises
     ------
     DataError
-        If an answer belongs to no example, or a prompt exceeds the context window; on use, if the locator is called
-        for an answer that was not passed.
+        If an answer belongs to no example, or a prompt exceeds the context window.  The locator raises this error as
+        well, if it is called for an answer that was not passed.
     ModelError
-        If the server fails, or the memory is exhausted.
+        If the server fails, or a prompt does not fit in memory.
 
     Examples
     --------
@@ -221,7 +223,8 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     def locate_by_llm(question: str, text: str) -> tuple[int, int] | None:
         if (question, text) not in locators:
             raise DataError(
-                f"the judge was not asked about an answer to {question[:60]!r}", "make the locator with these answers"
+                f"the judge was not asked about an answer to {question[:60]!r}",
+                "pass this answer to llm_locator as well",
             )
         return locators[question, text](question, text)
 
@@ -229,7 +232,7 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
 
 
 def _respond(judge: LLMJudge | Model | Endpoint, task: Task) -> dict[str, str]:
-    """Return the response to each example of a task by its id."""
+    """Return the responses to the examples of a task, as a mapping from id to response."""
     if isinstance(judge, Model):
         judge = model_judge(judge)
     elif isinstance(judge, Endpoint):
@@ -237,11 +240,11 @@ def _respond(judge: LLMJudge | Model | Endpoint, task: Task) -> dict[str, str]:
     return {id_: response for batch in judge.respond(task) for id_, response in batch}
 
 
-# Responses that were recorded earlier are not requested again.
+# The following functions reuse recorded responses instead of requesting them again.
 
 
 def new_responses(judge: LLMJudge, task: Task, recorded: Sequence[JudgeResponse]) -> Iterator[list[JudgeResponse]]:
-    """Yield the responses of a judge to those examples of a task that have no recorded response, a batch at a time."""
+    """Yield, in batches, the responses of a judge to the examples of a task that have no recorded response."""
     about, prompts = _about(task), {e.id: fill_template(task.prompt, e) for e in task.examples}
     responses = _recorded_responses(judge, task, recorded)
     missing = tuple(e for e in task.examples if prompts[e.id] not in responses)
@@ -251,13 +254,19 @@ def new_responses(judge: LLMJudge, task: Task, recorded: Sequence[JudgeResponse]
 
 
 def responses_by_id(judge: LLMJudge, task: Task, recorded: Sequence[JudgeResponse]) -> dict[str, str]:
-    """Return the recorded response to each example of a task by its id; KeyError if one is missing."""
+    """Return the recorded responses to the examples of a task, as a mapping from id to response.
+
+    Raises
+    ------
+    KeyError
+        If a response is missing.
+    """
     responses = _recorded_responses(judge, task, recorded)
     return {e.id: responses[fill_template(task.prompt, e)] for e in task.examples}
 
 
 def _recorded_responses(judge: LLMJudge, task: Task, recorded: Sequence[JudgeResponse]) -> dict[str, str]:
-    """Return the recorded responses of a judge by prompt."""
+    """Return the recorded responses of a judge, as a mapping from prompt to response."""
     about = _about(task)
     return {r.asked: r.said for r in recorded if (r.who, r.about) == (judge.name, about)}
 
@@ -268,7 +277,7 @@ def _about(task: Task) -> str:
 
 
 def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
-    """Return the task to copy the exact answer from question and text; the accepted answers are not shown."""
+    """Return a task that asks for the exact answer, given the question and the text but not the accepted answers."""
     prompts = (
         Example(a.id, e.question, ("",), context=" ".join(a.final.text.split()))
         for e, a in zip(examples, answers, strict=True)
@@ -277,15 +286,15 @@ def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> T
 
 
 def extract_locator(extracts: Mapping[tuple[str, str], str]) -> LocatorFactory:
-    """Return a locator that finds what a language model extracted.
+    """Return a factory of locators that find the extracts of a language model in the texts.
 
-    An extract counts only where it occurs in the text.  It does not count if it repeats the question, as small models
-    do, unless the question offers alternatives.
+    An extract is used only if it occurs in the text.  Small models tend to repeat words of the question; such extracts
+    are ignored, unless the question offers alternatives.
 
     Parameters
     ----------
     extracts : mapping of (str, str) to str
-        (question, text) -> the response of the language model; nothing is located in other texts.
+        Mapping from (question, text) to the response of the language model.  Nothing is located in other texts.
     """
 
     def make_locator(possible: Groups) -> Locator:
@@ -304,10 +313,10 @@ def extract_locator(extracts: Mapping[tuple[str, str], str]) -> LocatorFactory:
 
 
 def grading_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
-    """Return the task to grade answers by yes or no, without the empty ones.
+    """Return a task that asks whether each non-empty answer is correct, to be answered with yes or no.
 
-    An answer may contain instructions to the judge.  It is quoted in ``<<<`` and ``>>>``, which are removed from its
-    text, so that it cannot end the quotation.
+    Because an answer may contain instructions to the judge, it is enclosed in ``<<<`` and ``>>>``.  These marks are
+    removed from its text, so that the answer cannot end the quotation.
     """
     prompts = (
         Example(a.id, e.question, ("",), e.answers, " ".join(re.sub("<<<|>>>", " ", a.final.text).split()))
@@ -318,7 +327,7 @@ def grading_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task
 
 
 def parse_verdict(response: str) -> Verdict:
-    """Return the verdict of a response whose first word is yes or no; any other response is undecided."""
+    """Return the verdict that a response expresses if its first word is yes or no, otherwise an undecided verdict."""
     match = re.match(r"\W*(yes|no)\b", response, re.IGNORECASE)
     if match is None:
         return UNCLEAR

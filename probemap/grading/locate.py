@@ -1,7 +1,7 @@
-"""The exact answer, located in the question and the model's text only, never with the accepted answers.
+"""Locate the exact answer from the question and the model's text, without the accepted answers.
 
 A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
-answer is correct.  The one exception is `paper_locator`, which exists for comparison only.
+answer is correct.  The only exception is `paper_locator`, which is intended only for comparison.
 """
 
 import operator
@@ -13,10 +13,12 @@ from probemap.mentions import Groups, asserted_choice, asserted_name, asserted_n
 from probemap.records import Answer, DataError, Example, Span, Task
 
 Locator = Callable[[str, str], tuple[int, int] | None]
-"""(question, final text of the answer) -> (start, stop) in characters of the text, or None."""
+"""Callable ``(question, text) -> (start, stop)`` that returns the character range of the exact answer in `text`, the
+final text of an answer, or None."""
 
 LocatorFactory = Callable[[Groups], Locator]
-"""The closed set that the answer comes from, empty if there is none -> a locator."""
+"""Callable ``(possible) -> Locator``, where `possible` is the closed set of answers, which is empty if there is
+none."""
 
 
 def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = None) -> list[Span | None]:
@@ -26,17 +28,17 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
     ----------
     task : Task
     answers : sequence of Answer
-        Matched to the examples of the task by id.
+        Answers, which are matched to the examples of the task by id.
     locator : callable, optional
-        ``(question, text) -> (start, stop) | None``, where `text` is the final text of the answer, without reasoning,
-        and the exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.  None uses
-        the rule for the kind of the task, which locates nothing in answers to open questions.
+        Callable ``(question, text) -> (start, stop) | None``, where `text` is the final text of the answer, without
+        reasoning, and the exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.
+        The default is the rule for the kind of the task, which locates nothing in answers to open questions.
 
     Returns
     -------
     list of Span or None
-        One per answer, in their order.  None: no exact answer was located, or the answer was cut off at the token limit
-        inside the exact answer.
+        One span per answer, in the order of the answers.  It is None if no exact answer was located, or if the answer
+        was cut off at the token limit inside the exact answer.
 
     Raises
     ------
@@ -64,13 +66,13 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
 def locate_answer(
     task: Task, example: Example, answer: Answer, locator: Locator | None = None
 ) -> tuple[Span | None, str]:
-    """Locate the exact answer in one answer, as `locate` does.
+    """Locate the exact answer in a single answer; see `locate`.
 
     Returns
     -------
     span : Span or None
     reason : str
-        Why there is no span; empty if there is one.
+        Reason why there is no span; empty if there is one.
     """
     answer = answer.final  # has the same token ids, so that the span is valid for both
     mention = None
@@ -91,12 +93,12 @@ def locate_answer(
 
 
 def _check_range(characters: Any, answer: Answer) -> tuple[int, int] | None:
-    """Return what a locator returned as (start, stop).
+    """Validate the result of a locator, and return it as (start, stop) or None.
 
     Raises
     ------
     DataError
-        If it is not a range of at least one character inside the text.
+        If the result is neither None nor a range of at least one character inside the text.
     """
     if characters is None:
         return None
@@ -114,10 +116,10 @@ def _check_range(characters: Any, answer: Answer) -> tuple[int, int] | None:
 
 
 def token_span(answer: Answer, start: int, stop: int) -> Span:
-    """Return the produced tokens that contain a byte of the characters ``answer.text[start:stop]``.
+    """Return the span of produced tokens that contain at least one byte of ``answer.text[start:stop]``.
 
-    The decoded tokens contain the characters completely, even multi-byte characters that are split across tokens, and
-    at most the rest of the first and of the last token in addition.
+    The decoded tokens contain all of these characters, even multi-byte characters that are split across tokens.  They
+    contain additional characters only if the range starts or ends inside a token.
 
     Raises
     ------
@@ -125,7 +127,7 @@ def token_span(answer: Answer, start: int, stop: int) -> Span:
         If the range is empty or not inside the text.
     """
     if not 0 <= start < stop <= len(answer.text):
-        raise ValueError(f"no characters {start}:{stop} in an answer of {len(answer.text)}")
+        raise ValueError(f"the range {start}:{stop} is empty or outside an answer of {len(answer.text)} characters")
     indices = [
         i
         for i, (first, end) in enumerate(answer.offsets[answer.n_prompt :], answer.n_prompt)
@@ -135,7 +137,7 @@ def token_span(answer: Answer, start: int, stop: int) -> Span:
 
 
 def name_locator(possible: Groups) -> Locator:
-    """Return the locator of the first possible answer that the text asserts."""
+    """Return a locator of the first possible answer that the text asserts."""
 
     def locate_name(question: str, text: str) -> tuple[int, int] | None:
         mention = asserted_name(text, possible)
@@ -145,7 +147,7 @@ def name_locator(possible: Groups) -> Locator:
 
 
 def choice_locator(possible: Groups) -> Locator:
-    """Return the locator of the first lettered choice that the text asserts: letter and words."""
+    """Return a locator of the first lettered choice that the text asserts, including its letter and words."""
 
     def locate_choice(question: str, text: str) -> tuple[int, int] | None:
         mention = asserted_choice(text, possible)
@@ -161,7 +163,7 @@ def locate_number(question: str, text: str) -> tuple[int, int] | None:
 
 
 def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
-    """Return None: the map then has no columns for the exact answer."""
+    """Return None, so that the map has no columns for the exact answer."""
     return None
 
 
@@ -171,28 +173,31 @@ LOCATORS: dict[str, LocatorFactory] = {
     "choices": choice_locator,
     "none": lambda possible: locate_nothing,
 }
-"""Name -> locator for a closed set of answers.  The first three are named after the kind of task that they are for; for
-open questions see `llm.llm_locator`."""
+"""Mapping from name to locator factory.  The first three are named after the kind of task for which they are intended.
+For open questions, see `llm.llm_locator`."""
 
 
 def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:
-    """NOT FOR FINDINGS: return a locator for one example that USES THE ACCEPTED ANSWERS AND THE VERDICT.
+    """Return a locator for one example that USES THE ACCEPTED ANSWERS AND THE VERDICT, for comparison only.
 
-    The probed token then depends on WHETHER THE ANSWER IS CORRECT: in a correct answer it is the first occurrence of an
-    accepted answer, even as an operand, negated or mentioned in passing; in an incorrect one it is the result of
-    `ordinary`, which follows different rules.  A probe can separate correct from incorrect answers by that difference
-    alone.  This locator exists for comparison with maps that were made this way (Orgad et al. 2024, arXiv 2410.02707,
-    and its published code).
+    With this locator, the probed token depends on WHETHER THE ANSWER IS CORRECT.  In a correct answer, it is the first
+    occurrence of an accepted answer, even if that occurrence is an operand, is negated, or is mentioned in passing.  In
+    an incorrect answer, it is the result of `ordinary`, which follows different rules.  A probe may separate correct
+    from incorrect answers merely by this difference, so maps that use this locator show nothing about the model.
+
+    The locator is provided only for comparison with maps that were computed in this way (Orgad et al. 2024, arXiv
+    2410.02707, and its published code).
 
     Parameters
     ----------
     example : Example
     correct : bool or None
-        The verdict.  True locates the accepted answer that occurs first in the text; of two that start at the same
-        character, the one listed first.  Whole words are compared without case and accents (the published code also
-        matches parts of words).  A correct answer without such an occurrence (seventeen for 17), an incorrect and an
-        undecided one are located by `ordinary`.
+        The verdict.  If it is True, the accepted answer that occurs first in the text is located; if several start at
+        the same character, the one that is listed first is used.  Only whole words match, ignoring case and accents
+        (the published code also matches parts of words).
     ordinary : Locator
+        Locator that is used for incorrect and undecided answers, and for correct answers in which no accepted answer
+        occurs verbatim (e.g. "seventeen" for 17).
     """
 
     def locate_accepted(question: str, text: str) -> tuple[int, int] | None:
@@ -203,8 +208,10 @@ def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> 
 
 
 def find_words(text: str, words: str) -> tuple[int, int] | None:
-    """Return the character range of the first occurrence of `words` as whole words, ignoring case and accents, or
-    None."""
+    """Return the character range (start, stop) of the first occurrence of `words`, or None.
+
+    Only whole words match; case and accents are ignored.
+    """
     words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
     haystack, origin = fold(text)
     needle = fold(words)[0]
@@ -218,5 +225,5 @@ def find_words(text: str, words: str) -> tuple[int, int] | None:
 
 
 def _is_inside_word(text: str, index: int) -> bool:
-    """Return True if the characters before and at `index` belong to one word."""
+    """Return True if the characters before and at `index` belong to the same word."""
     return 0 < index < len(text) and text[index - 1].isalnum() and text[index].isalnum()

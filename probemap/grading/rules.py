@@ -1,7 +1,7 @@
-"""Verdicts by rules on the text: correct, incorrect or undecided.
+"""Grade answers as correct, incorrect or undecided by rules on the text.
 
-An answer is graded by what it asserts: a negated answer or a refusal never counts as correct, and an answer that cannot
-be graded is undecided, with a reason that can be counted.
+An answer is graded by what it asserts: a negated answer or a refusal never counts as correct.  An answer that cannot be
+graded is undecided.  Each verdict states its reason in one of a few fixed phrases, so that reasons can be counted.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from probemap.mentions import (
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
 Grader = Callable[[Example, str], Verdict]
-"""(example, final text of the answer) -> verdict."""
+"""Callable ``(example, text) -> Verdict`` that grades the final text of an answer."""
 
 ACCEPTED = Verdict(True, "names an accepted answer")
 INCORRECT = Verdict(False, "names another answer")
@@ -41,17 +41,18 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     """Grade answers.
 
     A verdict supplied with an answer is kept.  An empty answer is undecided.  An answer that was cut off at the token
-    limit is undecided unless it is correct already, or asserts a complete answer: the missing text could have named the
-    correct one.
+    limit is undecided, because the missing text could have named the correct answer, unless the text before the limit
+    is already correct or asserts a complete answer.
 
     Parameters
     ----------
     task : Task
     answers : sequence of Answer
-        Matched to the examples of the task by id.
+        Answers, which are matched to the examples of the task by id.
     grader : callable, optional
-        ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  It is not
-        called for empty answers.  None grades by the rules for the kind of the task:
+        Callable ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  It is
+        not called for empty answers.  By default, answers are graded by the rules for the kind of the task, which
+        consider:
 
         * ``names`` and ``choices``: the first possible answer that the text asserts,
         * ``numbers``: the number that the text gives as its result,
@@ -60,12 +61,12 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     Returns
     -------
     list of Verdict
-        One per answer, in their order.
+        One verdict per answer, in the order of the answers.
 
     Raises
     ------
     DataError
-        If an answer belongs to no example, an example without accepted answers is graded by rules, or the grader
+        If an answer belongs to no example, an example without accepted answers has to be graded by rules, or the grader
         does not return a Verdict.
 
     Examples
@@ -80,7 +81,7 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     >>> probemap.grade(task, [answer])
     [Verdict(correct=True, reason='names an accepted answer')]
 
-    With a grader of your own:
+    With a user-defined grader:
 
     >>> def exact_match(example, text):
     ...     return Verdict(text.strip(" .") in example.answers, "exact match")
@@ -92,25 +93,25 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
 
 
 def examples_of(task: Task, answers: Sequence[Answer]) -> list[Example]:
-    """Return the example of each answer.
+    """Return the example to which each answer belongs.
 
     Raises
     ------
     DataError
-        If an answer has an id that is not in the task.
+        If the id of an answer is not in the task.
     """
     example_of = {e.id: e for e in task.examples}
     if unknown := [a.id for a in answers if a.id not in example_of]:
         raise DataError(
-            f"{len(unknown)} of {len(answers)} answers belong to no example of the task {task.name!r}, "
-            f"the first has the id {unknown[0]!r}",
+            f"{len(unknown)} of {len(answers)} answers belong to no example of the task {task.name!r}; "
+            f"the first one has the id {unknown[0]!r}",
             "pass the task whose questions were answered",
         )
     return [example_of[a.id] for a in answers]
 
 
 def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | None = None) -> Verdict:
-    """Grade one answer, as `grade` does; a verdict supplied with it is ignored."""
+    """Grade a single answer; see `grade`.  A verdict supplied with the answer is ignored."""
     answer = answer.final
     if not answer.text.strip():
         return EMPTY if answer.stopped else CUT_OFF
@@ -124,7 +125,7 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
         return verdict if answer.stopped or verdict.correct is not False else CUT_OFF
     if not example.answers:
         raise DataError(
-            f"the question {example.id!r} has no accepted answers, so that rules cannot grade an answer to it",
+            f"the question {example.id!r} has no accepted answers, so rules cannot grade an answer to it",
             "add 'answers' to the question, or pass a grader",
         )
     mention = asserted_mention(task, example, answer.text)
@@ -135,14 +136,14 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
 
 
 def rule_grader(task: Task) -> Grader:
-    """Return the grader that applies the rules for the kind of the task to a complete text."""
+    """Return a grader that applies the rules for the kind of the task to a complete text."""
     return lambda example, text: _grade_text(task, example, text, asserted_mention(task, example, text))
 
 
 def possible_answers(task: Task, example: Example) -> Groups:
-    """Return the closed set that the answer to an example comes from: its own choices, or those of the task.
+    """Return the closed set of possible answers to an example: its choices if it has any, otherwise those of the task.
 
-    A choice that the task lists among its possible answers has all spellings of the task.
+    If a choice is one of the possible answers of the task, it is returned with all spellings that the task defines.
     """
     if not example.choices:
         return task.possible
@@ -151,7 +152,7 @@ def possible_answers(task: Task, example: Example) -> Groups:
 
 
 def asserted_mention(task: Task, example: Example, text: str) -> Mention | None:
-    """Return what a text gives as its answer; None if it gives none, and for open questions."""
+    """Return the mention that a text asserts as its answer, or None if there is none or the task is open."""
     if task.kind == "names":
         return asserted_name(text, possible_answers(task, example))
     if task.kind == "choices":
@@ -160,7 +161,8 @@ def asserted_mention(task: Task, example: Example, text: str) -> Mention | None:
 
 
 def is_incomplete(task: Task, answer: Answer, mention: Mention | None) -> bool:
-    """Return True if an answer was cut off where its assertion may continue: in its last word, or before a result.
+    """Return True if an answer was cut off before its assertion was complete: at the asserted words, or before a
+    result.
 
     Parameters
     ----------
@@ -203,9 +205,9 @@ def _grade_text(task: Task, example: Example, text: str, mention: Mention | None
 
 
 def _grade_open(example: Example, text: str) -> Verdict:
-    """Grade by whether the text contains an accepted answer as whole words that are not negated.
+    """Grade a text as correct if it contains an accepted answer as whole words that are not negated.
 
-    A date counts in any usual spelling, a number in digits or in words.
+    Dates match in any common spelling, and numbers match in digits or in words.
     """
     spellings = [spelling for answer in example.answers for spelling in (answer, *date_spellings(answer))]
     numbers = {as_number(answer) for answer in example.answers} - {None}

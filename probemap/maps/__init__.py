@@ -1,13 +1,14 @@
-"""Maps: from hidden states and labels to a ProbeMap.
+"""Fit a ProbeMap to hidden states and labels.
 
-A module imports only modules listed above it, here and in the packages above.
+A module imports only modules that are listed above it, and packages that are listed above this one in
+``CONTRIBUTING.md``.
 
 ::
 
-    probe_map  ProbeMap: a map of AUCs that draws, saves and loads itself
-    layers     fitting the cells of one layer, in parallel threads
-    fit        fit_map: from hidden states to a map
-    paper      the protocol of the paper's code, for comparison
-    gain       gain of the map over the baselines
-    attention  attention weights that the probed tokens receive
+    probe_map  ProbeMap: a map of AUCs that can be drawn, saved and loaded
+    layers     fits the cells of one layer in parallel threads
+    fit        fit_map: fits a map to hidden states and labels
+    paper      the protocol of the paper's published code, for comparison
+    gain       adds baselines to a map and computes the gain over them
+    attention  adds the attention weights that the probed tokens receive
 """

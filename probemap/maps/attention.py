@@ -1,4 +1,4 @@
-"""Attention weights that the probed tokens receive, as values of a map."""
+"""Add the attention weights that the probed tokens receive to a map."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,22 +15,23 @@ _VARIABLES = tuple(f"{name}{end}" for name in ("attention", "attention_exact") f
 
 
 def with_attention(probe_map: ProbeMap, read_layer: Callable[[int], npt.NDArray[np.float32]], ids: Column) -> ProbeMap:
-    """Return the map with the mean attention weight that each cell receives.
+    """Add the mean attention weight that the token of each cell receives to a map.
 
     Parameters
     ----------
     probe_map : ProbeMap
     read_layer : callable
-        Layer number -> ndarray of shape (n, n_positions, 2): the attention weight that each of the map's positions
-        receives from the last token and from the exact answer, NaN where a position is missing.
+        Callable ``(layer) -> ndarray`` that returns an array of shape (n, n_positions, 2).  Its last axis contains the
+        attention weights that each position of the map receives from the last token and from the exact answer.  The
+        weights of missing positions are NaN.
     ids : array-like of shape (n,)
-        Ids of the answers in the arrays.
+        Ids of the answers, in the order of the rows of the arrays.
 
     Returns
     -------
     ProbeMap
-        With ``attention`` and ``attention_exact`` and their 95 % confidence intervals: means over the decided answers
-        that have the position.
+        The map with the additional variables ``attention`` and ``attention_exact`` and their 95 % confidence intervals.
+        They are means over the decided answers that have the position.
     """
     data = probe_map.data
     row_of = {str(name): row for row, name in enumerate(elements(ids, "ids"))}

@@ -1,4 +1,4 @@
-"""fit_map: from hidden states and labels to a map."""
+"""fit_map: fit a map to hidden states and labels."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,58 +51,64 @@ def fit_map(
     """Fit one linear probe per (layer, position) cell and evaluate it on answers that it was not fitted on.
 
     Labels, groups, masks and names may be lists, NumPy arrays, torch tensors, or columns of a pandas, polars or Arrow
-    table.  They are matched to the states by position; an index is ignored.
+    table.  They are matched to the states by position; the index of a pandas object is ignored.
 
     Parameters
     ----------
     activations : Activations, ActivationStore, or array of shape (n, n_layers, n_positions, d)
-        Hidden states, read one layer at a time.  An array may be of any type for which ``array[:, layer]`` works:
-        NumPy, memory-mapped, torch, zarr.  A missing position is NaN in all of its values.
+        Hidden states, which are read one layer at a time.  Any array type that supports ``array[:, layer]`` can be
+        used, e.g. NumPy, memory-mapped, torch or zarr arrays.  All values of a missing position are NaN.
     correct : array-like of shape (n,), or list of Verdict
-        Labels: True or False (or 1 or 0); None, NaN or ``pandas.NA`` for undecided answers, which are excluded.
+        Labels of the answers: True or 1 for correct answers, and False or 0 for incorrect answers.  Undecided answers
+        (None, NaN or ``pandas.NA``) are excluded.
     groups : array-like of shape (n,), optional
-        Answers of one group, e.g. to one question, are in the same fold and count as one draw.  Default: every answer
-        is its own group.
+        Group of each answer.  Answers of the same group, e.g. answers to the same question, are assigned to the same
+        fold and count as one independent observation.  By default, every answer is its own group.
     present : array-like of shape (n, n_positions), bool, optional
-        Which answers have which position.  Default: where the state is not NaN.
+        Mask of the positions that each answer has.  By default, a position is present if its state is not NaN.
     layers : sequence of int, optional
-        For captured states, the layers to fit; for an array, the numbers of its layers (default: 0, 1, …).
+        For captured states, the layers to fit.  For an array, the numbers of its layers (default: 0, 1, …).
     positions : sequence of str, optional
-        For captured states, the positions to fit; for an array, the names of its positions (default: the default
-        positions if their number fits, else ``"0"``, ``"1"``, …).
+        For captured states, the positions to fit.  For an array, the names of its positions (default: the default
+        positions if the array has the same number of positions, otherwise ``"0"``, ``"1"``, …).
     folds : int, default=5
         Number of cross-validation folds, stratified by label.
     repeats : int, default=1
-        Number of repetitions with other folds.  AUCs and influences are averaged.
+        Number of repetitions with different folds.  AUCs and influences are averaged over the repetitions.
     c : float, str or sequence of float, default=1.0
-        Inverse strength of the L2 penalty, as in scikit-learn.  With several values (``"auto"``: 1e-4 to 100), each
-        outer fold of each cell selects one by its inner folds.
+        Inverse strength of the L2 penalty, as in scikit-learn.  If several values are given (``"auto"``: seven values
+        from 1e-4 to 100), one of them is selected for each outer fold of each cell, based on the AUC of its inner
+        folds.
     held_out : float or array-like of shape (n,), bool, optional
-        Held-out answers, as a mask or as a share of the groups drawn at random.  Probes are evaluated on these alone,
-        and the folds lie within the other answers.  Default: every answer is evaluated, by the probe fitted without its
-        fold.
+        Held-out answers, given as a mask or as the fraction of groups to draw at random.  Probes are evaluated only on
+        the held-out answers, and the folds are formed from the other answers.  By default, no answers are held out, and
+        every answer is evaluated with the probe that was fitted without its fold.
     probe : scikit-learn classifier, optional
-        Classifier with ``decision_function`` that is fitted on the unscaled states, once per training set and cell.
-        Default: L2-regularised logistic regression on standardised states, solved for all training sets together.
+        Classifier with a ``decision_function`` method.  It is fitted to the unscaled states, once per training set and
+        cell.  The default is L2-regularised logistic regression on standardised states, which is solved for all
+        training sets together.
     permutations : int, default=0
-        Number of label permutations for the null distribution of the map's maximum (``permutation_null``).
+        Number of label permutations used to estimate the null distribution of the highest AUC of the map
+        (``permutation_null``).
     common_rows : bool, default=False
         Whether to restrict every column to the answers that have all positions.
     nested : bool, default=True
-        Whether to fit inner folds, which `ProbeMap.nested_best` needs.
+        Whether to fit probes for the inner folds, which `ProbeMap.nested_best` requires.
     device : str, default="auto"
-        Device of torch; ``"auto"`` is CUDA if available, else all cores of the CPU.
+        Torch device.  ``"auto"`` selects CUDA if it is available, otherwise all cores of the CPU.
     map_layers : callable, default=map
-        Function with the interface of the built-in ``map``, called with a function that fits one layer and the rows of
-        the layers.  A pool that serialises with cloudpickle can distribute the layers over processes.
+        Function with the interface of the built-in ``map``.  It is called with a function that fits one layer, and with
+        the indices of the layers.  The ``map`` method of a process pool that serialises with cloudpickle can be passed
+        to distribute the layers over processes.
     seed : int, default=0
-        Seed of folds, permutations, random held-out groups, and the bootstrap.
+        Random seed for folds, permutations, the choice of held-out groups, and the bootstrap.
     ids : array-like of shape (n,), optional
-        Names of the answers, each different.  Default: the ids of `activations` if it has any, else row numbers.
+        Unique names of the answers.  Default: the ids of `activations` if it has any, otherwise the row numbers.
     attrs : mapping, optional
-        Origin of the answers (e.g. ``model``, ``task``), kept in ``ProbeMap.data.attrs`` and shown on figures.
+        Origin of the answers (e.g. ``model``, ``task``), which is stored in ``ProbeMap.data.attrs`` and shown on
+        figures.
     progress : callable, optional
-        Called with (fitted layers, layers).
+        Function that is called after each layer with the number of fitted layers and the total number of layers.
 
     Returns
     -------
@@ -111,14 +117,15 @@ def fit_map(
     Raises
     ------
     MapError
-        The labels do not fit the states or cannot be read, a state is not finite, or an option is invalid.
+        If the labels do not match the states or cannot be read, a state is not finite, or an option is invalid.
     TooFewError
-        A subclass of MapError: only one class, fewer answers of a class than folds, or no column with 10 correct and 10
-        incorrect answers.
+        If the labels contain only one class, a class has fewer answers than there are folds, or no column has at least
+        10 correct and 10 incorrect answers.  This is a subclass of MapError.
 
     Examples
     --------
-    States of 200 answers at 3 layers and 2 positions, in which layer 1 at the second position encodes the label:
+    Fit a map to the states of 200 answers at 3 layers and 2 positions.  Only layer 1 at the second position encodes the
+    label:
 
     >>> import numpy as np
     >>> import probemap
@@ -146,10 +153,12 @@ def fit_map(
     group = np.unique(group_of[rows], return_inverse=True)[1].astype(np.int64)
     is_held_out = hold_out(held_out, group_of, seed)[rows]
     c_values = parse_c(c)
-    # With 2 folds, excluding both leaves no training answers for inner folds.
+    # Probes of inner folds are fitted without two folds, so with 2 folds no training answers would remain.
     can_nest = folds > 2 or bool(is_held_out.any())
     if len(c_values) > 1 and not can_nest:
-        raise MapError("several C values need inner folds, which 2 folds do not allow", "give 3 folds or more")
+        raise MapError(
+            "several C values require inner folds, which are not possible with 2 folds", "use 3 or more folds"
+        )
     plans = [
         ProbePlan(
             fold=_assign_folds(labels, group, folds, seed + repeat, is_held_out),
@@ -176,7 +185,8 @@ def fit_map(
         progress(row + 1, len(source.layers))
     if np.isnan(arrays.scores).all():
         raise TooFewError(
-            f"no column has {MIN_PER_CLASS} correct and {MIN_PER_CLASS} incorrect answers", "ask more questions"
+            f"no column has at least {MIN_PER_CLASS} correct and {MIN_PER_CLASS} incorrect answers",
+            "use more questions",
         )
     scores = MapScores(
         scores=arrays.scores,
@@ -209,7 +219,7 @@ def fit_map(
 
 @dataclass(frozen=True, kw_only=True)
 class _CellArrays:
-    """Results of all cells as arrays, filled layer by layer."""
+    """Arrays with the results of all cells, which are filled layer by layer."""
 
     scores: npt.NDArray[np.float32]
     """ndarray of shape (n_repeats, n, n_layers, n_positions)."""
@@ -258,7 +268,7 @@ class _CellArrays:
             self.permutation_auc[:, row, column] = np.mean([cell.permutation_auc for cell in cells], axis=0)
 
     def variables(self, plan: ProbePlan) -> dict[str, Any]:
-        """Return the variables of the map besides the scores."""
+        """Return the variables of the map that are not computed from the scores."""
         variables: dict[str, Any] = {"c": (CELL_DIMS, self.c), "converged": (CELL_DIMS, self.converged)}
         variables |= {name: (CELL_DIMS, norm) for name, norm in zip(NORM_VARIABLES, self.activation_norms, strict=True)}
         if plan.nested:
@@ -270,12 +280,12 @@ class _CellArrays:
 
 
 def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
-    """Return the rows of the decided answers, and their labels.
+    """Return the rows of the decided answers and their labels.
 
     Raises
     ------
     TooFewError
-        The labels contain only one class, or none.
+        If the decided answers are all correct or all incorrect, or no answer is decided.
     """
     rows = np.flatnonzero([label is not None for label in correct]).astype(np.int64)
     labels = np.array([bool(correct[row]) for row in rows.tolist()], np.bool_)
@@ -286,16 +296,16 @@ def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
             else f"all {len(labels)} decided answers are {'correct' if labels.all() else 'incorrect'}"
         )
         raise TooFewError(
-            f"{problem}: a map needs correct and incorrect answers",
+            f"{problem}: a map requires both correct and incorrect answers",
             "use questions that this model answers correctly between 20 % and 80 % of the time",
         )
     return rows, labels
 
 
 def _assign_folds(labels: Bools, group: Ints, folds: int, seed: int, is_held_out: Bools) -> Ints:
-    """Return the fold of each answer, `HELD_OUT` for held-out answers."""
+    """Return the fold of each answer, with `HELD_OUT` for held-out answers."""
     if is_held_out.any() and (labels[is_held_out].all() or not labels[is_held_out].any()):
-        raise MapError("all held-out answers are of one class", "hold out more answers")
+        raise MapError("all held-out answers belong to one class", "hold out more answers")
     fold = np.full(len(labels), HELD_OUT, np.int64)
     fold[~is_held_out] = assign_folds(labels[~is_held_out], group[~is_held_out], folds, seed)
     return fold

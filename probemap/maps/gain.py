@@ -1,4 +1,8 @@
-"""Gain of a map over its baselines: every baseline evaluated on the answers of every column, and the difference."""
+"""Compute the gain of a map over its baselines.
+
+Every baseline is evaluated on the answers of every column.  The gain of a cell is its AUC minus the AUC of the best
+baseline of its column.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,29 +26,31 @@ _GAIN_VARIABLES = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_
 
 
 def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Column) -> ProbeMap:
-    """Return the map with its baselines, and the gain of each cell over the best baseline of its column.
+    """Add baselines to a map, and compute the gain of each cell over the best baseline of its column.
 
-    In each column a baseline is scored by its own probe, on the same answers and with the same folds as the cells.  A
-    baseline without a value for some answer of a column is not evaluated there.  The best baseline of a column is the
-    one with the highest AUC.  It is selected on the answers on which it is evaluated, so that the gain is too small
-    rather than too large.
+    In each column, a separate probe is fitted to each baseline.  It uses the same answers and folds as the cells of the
+    column.  A baseline is not evaluated in a column if one of the answers has no value.  The best baseline of a column
+    is the one with the highest AUC.  Because it is selected and evaluated on the same answers, its AUC is biased
+    upwards, and the gain is therefore biased downwards.
 
     Parameters
     ----------
     probe_map : ProbeMap
     baselines : sequence of Baseline
     ids : array-like of shape (n,)
-        Ids of the answers that the values of the baselines belong to, in any order.
+        Ids of the answers, in the order of the values of the baselines.  This order may differ from the order of the
+        map.
 
     Returns
     -------
     ProbeMap
-        With ``baseline_auc``, ``best_baseline``, ``gain`` and their intervals; see ``ProbeMap.data``.
+        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, and with their
+        confidence intervals; see ``ProbeMap.data``.
 
     Raises
     ------
     MapError
-        An answer of the map is not in `ids`, or a baseline has another number of values than `ids`.
+        If an answer of the map is not in `ids`, or the number of values of a baseline differs from the number of ids.
 
     Examples
     --------
@@ -73,7 +79,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     gain_influence = np.zeros((len(np.unique(groups)), *shape))
     best = np.full(shape[1], "", object)
     evaluated = evaluated_rows(data["scores"].values)
-    cache: dict[tuple[int, bytes], Aucs | None] = {}  # columns with the same answers share the probes of baselines
+    cache: dict[tuple[int, bytes], Aucs | None] = {}  # columns with the same answers share their baseline probes
     for column in range(shape[1]):
         in_column = evaluated[:, column]
         if not in_column.any():
@@ -113,7 +119,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
 
 
 def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Column) -> Ints:
-    """Return the row of each answer of the map in the values of the baselines."""
+    """Return the index of each answer of the map in the values of the baselines."""
     names = [str(name) for name in elements(ids, "ids")]
     for baseline in baselines:
         if len(baseline.values) != len(names):
@@ -123,7 +129,9 @@ def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Colum
     row_of = {name: row for row, name in enumerate(names)}
     answers = [str(name) for name in data["answer"].values]
     if missing := [name for name in answers if name not in row_of]:
-        raise MapError(f"the baselines have no value for {missing[0]!r}", "give one value per answer of the map")
+        raise MapError(
+            f"the baselines have no value for the answer {missing[0]!r}", "give one value per answer of the map"
+        )
     return np.array([row_of[name] for name in answers])
 
 
@@ -137,14 +145,15 @@ def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Boo
     data : xarray.Dataset
     baseline : Baseline
     rows : ndarray of shape (n,), int
-        Row of each answer in the values of the baseline.
+        Index of each answer in the values of the baseline.
     present, evaluated : ndarray of shape (n,), bool
-        Which answers have the position of the column, and on which of them the column is evaluated.
+        Masks of the answers that have the position of the column, and of those on which the column is evaluated.
 
     Returns
     -------
     Aucs or None
-        Influences over all answers.  None if an evaluated answer has no value, or a training set lacks a class.
+        The AUC with its influences over all answers, or None if an evaluated answer has no value or a training set has
+        too few answers of a class.
     """
     values = [baseline.values[int(row)] for row in rows]
     has_value = np.array([value is not None and value == value for value in values])  # neither None nor NaN

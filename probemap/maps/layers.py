@@ -1,4 +1,4 @@
-"""Fitting the cells of one layer, in parallel threads."""
+"""Fit the cells of one layer in parallel threads."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from probemap.probing.plan import ProbePlan
 from probemap.records import MapError
 
 _MAX_BATCH = 4
-"""Cells that are solved together in fewer, larger operations; more would only need more memory."""
+"""Maximum number of cells that are solved together.  Larger batches require more memory and are not faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +28,23 @@ class LayerFit:
     """Results of one layer."""
 
     cells: Sequence[Sequence[CellScores | None]]
-    """For each position the results of the cell under each plan; None if there are too few answers."""
+    """Results of each position under each plan, or None if there are too few answers."""
     activation_norms: Floats
     """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools
-    """ndarray of shape (n, n_positions): which answers have which position."""
+    """ndarray of shape (n, n_positions): mask of the positions that each answer has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFitter:
-    """Fits the cells of one row of the map when it is called; can be sent to another process."""
+    """Callable that fits the cells of one row of the map.  It can be sent to another process."""
 
     source: ActivationSource
     rows: Ints
     """Rows of the decided answers in `source`."""
     present: Bools | None
-    """ndarray of shape (n, n_positions): which decided answers have which position; None: where the state is not
-    NaN."""
+    """ndarray of shape (n, n_positions): mask of the positions that each decided answer has.  If it is None, a position
+    is present if its state is not NaN."""
     common_rows: bool
     labels: Bools
     """ndarray of shape (n,): labels of the decided answers."""
@@ -90,24 +90,27 @@ class LayerFitter:
         return states
 
     def _check_finite(self, batch: npt.NDArray[np.float32], layer: int, columns: list[int]) -> None:
-        """Raise `MapError` if a state is neither finite nor NaN in all of its values."""
+        """Raise `MapError` if a state contains non-finite values, unless all of its values are NaN."""
         invalid = np.argwhere(~np.isfinite(batch).all(axis=2) & ~np.isnan(batch).all(axis=2))
         if len(invalid):
             i, row = invalid[0].tolist()
             raise MapError(
                 f"the state of answer {int(self.rows[row])} at layer {layer}, {self.source.positions[columns[i]]}, "
                 "contains values that are not finite",
-                "a missing position is NaN in all of its values; float16 holds at most 65504: capture float32",
+                "set all values of a missing position to NaN; if states exceed the maximum of float16 (65504), capture "
+                "them in float32",
             )
 
 
 def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -> CellScores | None:
-    """Fit and evaluate the probes of a single cell; the results are those of the cell in a map.
+    """Fit and evaluate the probes of a single cell.
+
+    The results are identical to those of the same cell in a map.
 
     Parameters
     ----------
     states : ndarray of shape (n, d), float32
-        NaN in all values of a missing position.
+        Hidden states.  All values of a missing position are NaN.
     correct : ndarray of shape (n,), bool
     plan : ProbePlan
 
@@ -122,17 +125,17 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
     def fit(batch: npt.NDArray[np.float32]) -> list[CellScores] | None:
         return score_cells(batch, correct, plan, no_label_sets)
 
-    # In a thread as in a map: the last digits depend on the number of threads that torch uses.
+    # The cell is fitted in a thread, as in a map, because the last digits depend on the number of threads of torch.
     with _cell_threads(plan.device) as (parallel_map, _):
         (cells,) = parallel_map(fit, [np.ascontiguousarray(states[None])])
     return None if cells is None else cells[0]
 
 
 def _batches(present: Bools, n_threads: int) -> list[list[int]]:
-    """Return the columns in batches that are solved together.
+    """Divide the columns into batches that are solved together.
 
-    The columns of a batch have the same answers.  A batch has at most `_MAX_BATCH` columns, and every thread gets about
-    the same number of columns.
+    The columns of a batch have the same answers.  A batch has at most `_MAX_BATCH` columns, and all threads process
+    about the same number of columns.
     """
     same_rows: dict[bytes, list[int]] = {}
     for column in range(present.shape[1]):
@@ -141,25 +144,28 @@ def _batches(present: Bools, n_threads: int) -> list[list[int]]:
     for columns in same_rows.values():
         n_batches = ceil(len(columns) / (_MAX_BATCH * n_threads)) * n_threads
         batches += [batch.tolist() for batch in np.array_split(columns, min(n_batches, len(columns)))]
-    return sorted(batches, key=len, reverse=True)  # the longest first, so that no thread waits long at the end
+    return sorted(batches, key=len, reverse=True)  # largest first, so that all threads finish at about the same time
 
 
 def resolve_device(device: str) -> str:
-    """Return the device of torch for ``auto``, or check that a named device can be used.
+    """Return the torch device that ``auto`` selects, or check that the given device can be used.
 
     Raises
     ------
     MapError
-        The device cannot be used.
+        If the device cannot be used.
     """
     if not isinstance(device, str):
-        raise MapError(f"device is {device!r:.60}", "use auto, cpu, cuda or cuda:1")
+        raise MapError(f"device must be a string, got {device!r:.60}", "use auto, cpu, cuda or cuda:1")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise MapError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", "cpu always works") from None
+        raise MapError(
+            f"device {device!r} cannot be used: {str(error).splitlines()[0]}",
+            "use another device; cpu is always available",
+        ) from None
     return device
 
 
@@ -167,8 +173,8 @@ def resolve_device(device: str) -> str:
 def _cell_threads(device: str) -> Iterator[tuple[Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], int]]:
     """Yield a parallel ``map`` over batches of cells and its number of threads.
 
-    On the CPU, threads with one batch each are faster than one batch on all cores, because the matrices are small.
-    Torch gets one thread per batch.
+    On the CPU, solving one batch per thread is faster than solving a single batch on all cores, because the matrices
+    are small.  Torch itself uses a single thread for each batch.
     """
     n_torch_threads = torch.get_num_threads()
     n_threads = 1 if device != "cpu" else min(len(os.sched_getaffinity(0)), n_torch_threads)

@@ -1,11 +1,13 @@
-"""The protocol of the paper's published code, for comparison with published maps; not for findings.
+"""Protocol of the paper's published code, for comparison with published maps only.
 
-The code published with Orgad et al. 2024 (arXiv 2410.02707) uses one split, 80 % to fit and 20 % to evaluate, drawn
-from all answers with the seed and neither stratified nor grouped.  After the split, only answers with an exact answer
-are kept, in every column.  States are not scaled.  The probe is ``LogisticRegression(random_state=seed)`` of
-scikit-learn with its defaults, converged or not; each cell has one AUC, computed from predicted probabilities.  The
-exact answer is located with knowledge of the verdict (`grading.locate`), and the states are those of the MLP (site
-``mlp_out``); both are chosen before the map is fitted.
+The code published with Orgad et al. 2024 (arXiv 2410.02707) uses a single random split of all answers: 80 % for fitting
+and 20 % for evaluation.  The split is neither stratified nor grouped.  After the split, answers without an exact answer
+are removed from every column.  States are not scaled.  The probe is scikit-learn's
+``LogisticRegression(random_state=seed)`` with default settings; it is used even if it does not converge.  The AUC of a
+cell is computed from predicted probabilities.
+
+Two parts of the protocol have to be applied before the map is fitted: the exact answer is located with knowledge of the
+verdict (`grading.locate.paper_locator`), and the states are the outputs of the MLPs (site ``mlp_out``).
 
 Confidence intervals are computed as for any other map; with only 20 % of the answers to evaluate on, they are wide.
 """
@@ -27,36 +29,39 @@ from probemap.maps.probe_map import ProbeMap
 from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
-"""Shown on every output of a map that was fitted by this protocol."""
+"""Note that is shown on every output of a map that was fitted with this protocol."""
 
 
 class PaperProbe(BaseEstimator):  # type: ignore[misc]
-    """``LogisticRegression(random_state=seed)``, scored by its probabilities, which tie where they saturate."""
+    """``LogisticRegression(random_state=seed)`` with predicted probabilities as scores.
+
+    Unlike decision values, probabilities have ties where they saturate.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
     def fit(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.bool_]) -> "PaperProbe":
-        """Fit on states of shape (n, d) and labels of shape (n,)."""
+        """Fit the probe to states of shape (n, d) and labels of shape (n,)."""
         self.classifier_ = LogisticRegression(random_state=self.seed).fit(x, y)
         self.n_iter_, self.max_iter_ = self.classifier_.n_iter_, self.classifier_.max_iter
         return self
 
     def decision_function(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the probability of "correct" minus 0.5, of shape (n,)."""
+        """Return the predicted probability of "correct" minus 0.5, as an array of shape (n,)."""
         p_incorrect: npt.NDArray[np.float64] = self.classifier_.predict_proba(x)[:, 0]
         return 0.5 - p_incorrect
 
 
 def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows to fit on and the rows to evaluate, in the order of the split, without undecided answers."""
+    """Return the training rows and the test rows in the order of the split, without undecided answers."""
     decided = np.flatnonzero([label is not None for label in correct])
     train, test = train_test_split(decided, test_size=0.2, random_state=seed)
     return train, test
 
 
 class _Reordered:
-    """States with their answers in another order, as an array of shape (n, n_layers, n_positions, d)."""
+    """Hidden states with the answers in a different order, as an array of shape (n, n_layers, n_positions, d)."""
 
     def __init__(self, source: ActivationSource, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order
@@ -77,16 +82,16 @@ def fit_paper_map(
     attrs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeMap:
-    """Fit a map by the protocol of the paper's published code.
+    """Fit a map with the protocol of the paper's published code.
 
     Parameters
     ----------
     activations, correct, positions, ids, attrs, progress
-        As for `fit_map`.
+        See `fit_map`.
     located : array-like of shape (n,), bool
-        Which answers have an exact answer; the other answers are removed after the split.
+        Mask of the answers that have an exact answer.  The other answers are removed after the split.
     seed : int, default=0
-        Seed of the split and of the probe.
+        Random seed for the split and the probe.
 
     Returns
     -------
@@ -95,7 +100,7 @@ def fit_paper_map(
     Raises
     ------
     MapError
-        As for `fit_map`.
+        See `fit_map`.
     """
     source = as_source(activations, None, None if positions is None else elements(positions, "positions"))
     labels = parse_labels(correct, source.n)
@@ -103,10 +108,12 @@ def fit_paper_map(
     names = parse_names(range(source.n) if not has_names else source.ids if ids is None else ids, source.n, "ids")
     has_span = parse_mask(located, (source.n,), "located")
     train, test = paper_split(labels, seed)
-    # lbfgs stops early on unscaled states, at a point that depends on the order of the rows: use that of the split.
+    # On unscaled states, lbfgs stops before it converges, and its result depends on the order of the rows.  Therefore
+    # the order of the split is kept.
     order = np.concatenate([train, test])
     with warnings.catch_warnings():
-        # That lbfgs stops at 100 steps is part of the protocol; the map records it for every cell.
+        # It is part of the protocol that lbfgs stops after 100 steps; the map records for every cell whether it
+        # converged.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return fit_map(
             _Reordered(source, order),

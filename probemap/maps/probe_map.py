@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbeMap(CellMap):
-    """One AUC per (layer, position) cell with its uncertainty.
+    """A map with one AUC per (layer, position) cell and its uncertainty.
 
-    `fit_map` returns it; `ProbeMap.load` reads it from a file.  It is rendered if it is the last expression of a
-    notebook cell.
+    Maps are returned by `fit_map` and read from files by `ProbeMap.load`.  A map is rendered if it is the last
+    expression of a notebook cell.
 
     Parameters
     ----------
@@ -47,24 +47,25 @@ class ProbeMap(CellMap):
     """
 
     def plot(self, *, value: str = "auc", **options: Any) -> "MapDisplay":
-        """Draw the map as a heatmap: positions on the x axis, layers on the y axis.
+        """Draw the map as a heatmap, with positions on the x axis and layers on the y axis.
 
         Parameters
         ----------
         value : str, default="auc"
-            The value that is drawn, a key of `probing.metrics.VALUES`.
+            The value to draw, a key of `probing.metrics.VALUES`.
         **options
-            Passed to `plot_map`: ``ax``, ``cmap``, ``size``.
+            Keyword arguments that are passed to `plot_map`: ``ax``, ``cmap``, ``size``.
 
         Returns
         -------
         MapDisplay
-            Shows itself in a notebook, and with ``matplotlib.pyplot.show()`` in a script; ``save(path)`` writes a file.
+            The display.  Notebooks render it automatically, scripts with ``matplotlib.pyplot.show()``; ``save(path)``
+            writes it to a file.
 
         Raises
         ------
         MapError
-            The map does not contain the value.
+            If the map does not contain the value.
         """
         from probemap.views.heatmap import plot_map
 
@@ -80,14 +81,17 @@ class ProbeMap(CellMap):
         Returns
         -------
         Path
-            The file.
+            Path of the written file.
         """
         from probemap.views.notebook import write_report
 
         return write_report(self, path)
 
     def to_bytes(self) -> bytes:
-        """Return the map as netCDF 3, which xarray and any netCDF reader can open; equal maps give equal bytes."""
+        """Return the map in netCDF 3 format, which xarray and any other netCDF reader can open.
+
+        Equal maps have equal bytes.
+        """
         return bytes(self.data.to_netcdf(engine="scipy"))
 
     def save(self, path: str | Path) -> None:
@@ -96,12 +100,12 @@ class ProbeMap(CellMap):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a map that `save` wrote.
+        """Read a map from a file that was written by `save`.
 
         Raises
         ------
         MapError
-            The file does not exist or is not a map.
+            If the file does not exist or is not a map.
         """
         try:
             data = xr.load_dataset(io.BytesIO(Path(path).read_bytes()), engine="scipy")
@@ -112,10 +116,10 @@ class ProbeMap(CellMap):
                 raise MapError(f"the arrays of {path} have unexpected dimensions", "fit the map again")
             return cls(data)
         except FileNotFoundError:
-            raise MapError(f"the map {path} does not exist", "`probemap map RUN` fits it") from None
+            raise MapError(f"the map {path} does not exist", "fit it with `probemap map RUN`") from None
         except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise MapError(
-                f"{path} is not a map ({str(error).splitlines()[0]})", "`probemap map RUN` fits it again"
+                f"{path} is not a map ({str(error).splitlines()[0]})", "fit it again with `probemap map RUN`"
             ) from None
 
     def _repr_html_(self) -> str:

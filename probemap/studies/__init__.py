@@ -1,13 +1,14 @@
-"""Analyses on top of maps: error taxonomy, best-of-n, baselines, generalisation.
+"""Studies based on maps: error types, best-of-n, ranking of predictors, and generalisation.
 
-A module imports only modules listed above it, here and in the packages above.
+A module imports only modules that are listed above it, and packages that are listed above this one in
+``CONTRIBUTING.md``.
 
 ::
 
-    semantics       which answers to one question mean the same; semantic entropy
-    error_types     the error taxonomy of the paper, A to E
+    semantics       groups answers by meaning; semantic entropy
+    error_types     the error taxonomy of the paper, types A to E
     errors          probes that predict the error type of a question
-    best_of_n       choosing one of several answers by the probe
-    ranking         all predictors of correctness, ranked on the same answers
-    generalisation  probes of one run evaluated on another run
+    best_of_n       chooses one of several answers with the probe
+    ranking         ranks all predictors of correctness on the same answers
+    generalisation  evaluates the probe of one run on another run
 """

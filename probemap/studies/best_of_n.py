@@ -1,7 +1,7 @@
-"""Best-of-n: choosing one of several sampled answers by the probe, compared with rules that need no probe.
+"""Best-of-n: choose one of several sampled answers with the probe, and compare it with rules that need no probe.
 
-After tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  An undecided choice (a refusal, a truncated answer)
-counts as not correct.
+The comparison follows tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  If the chosen answer is undecided,
+e.g. a refusal or a truncated answer, the choice does not count as correct.
 """
 
 from collections.abc import Sequence
@@ -22,42 +22,44 @@ RULES: dict[str, str] = {
     "probe": "the sample with the highest probe score",
     "best possible": "correct if any sample is correct",
 }
-"""Name of a rule -> how it chooses an answer, in the order of the table.  The first of equal samples is chosen."""
+"""Mapping from the name of a rule to a description of the rule, in the order of the table.  If several samples are
+tied, the first one is chosen."""
 
 MIN_QUESTIONS = 10
-"""Minimum number of questions of an error type for which rates are reported."""
+"""Minimum number of questions that an error type must have for its rates to be reported."""
 
 COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """The score of one sample by a probe that was not trained on the question."""
+    """Score of one sample, computed by a probe that was not trained on its question."""
 
     by: Literal["primary", "fallback", "none"]
-    """The head of the detector that gave the score.  Samples without an exact answer are scored by the fallback and
-    rank below all others, because scores of different probes have no common scale."""
+    """The head of the detector that computed the score.  Samples without an exact answer are scored by the fallback
+    head.  They rank below all samples scored by the primary head, because scores of different probes are not
+    comparable."""
     score: float | None
 
     @property
     def rank_key(self) -> tuple[int, float]:
-        """Sort key: higher means "more likely correct"."""
+        """Sort key; higher values mean "more likely correct"."""
         return ("none", "fallback", "primary").index(self.by), float("-inf") if self.score is None else self.score
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question with everything that the rules choose from."""
+    """One question with the data that the rules need to choose an answer."""
 
     sampled: SampledQuestion
     greedy: bool | None
     """Verdict on the run's own answer."""
     scores: tuple[ProbeScore, ...]
-    """One per sample."""
+    """One score per sample."""
     error_types: str
     """Letters of the question's error types; see `error_types.classify`."""
     group: str
-    """Questions of one group are not independent."""
+    """Group of the question.  Questions of the same group are not independent."""
 
     @property
     def majority_choice(self) -> int:
@@ -71,7 +73,8 @@ class Question:
         return max(range(len(self.scores)), key=lambda i: (*self.scores[i].rank_key, -i))
 
     def correctness(self, rule: str) -> float:
-        """Return 1 if the chosen answer is correct, else 0; for ``random`` the fraction of correct samples."""
+        """Return 1 if the chosen answer is correct and 0 otherwise; for ``random``, return the fraction of correct
+        samples."""
         correct = [verdict is True for verdict in self.sampled.verdicts]
         if rule == "random":
             return sum(correct) / len(correct)
@@ -86,18 +89,18 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleResult:
-    """How often one rule chooses a correct answer; a row of the table."""
+    """Result of one rule for one error type, as a row of the table."""
 
     error_type: str
-    """A letter of `ERROR_TYPES`; empty for all questions."""
+    """Letter of the error type, a key of `ERROR_TYPES`, or an empty string for all questions."""
     n: int
     """Number of questions."""
     rule: str | None = None
-    """None for an error type with too few questions."""
+    """Name of the rule, or None if the error type has too few questions."""
     correct: Interval | None = None
-    """Fraction of questions with a correct choice."""
+    """Fraction of questions for which the rule chooses a correct answer."""
     difference: Interval | None = None
-    """The fraction of the probe minus the fraction of this rule; None for the probe itself."""
+    """Fraction for the probe minus the fraction for this rule, or None for the probe itself."""
 
     def cells(self) -> tuple[Value, ...]:
         """Return the values in the order of `COLUMNS`."""
@@ -109,13 +112,14 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
     """Return the mean of values between 0 and 1 with its confidence interval.
 
     Two values of 1 and two of 0 are added before the normal interval is computed (Agresti & Coull 1998), so that the
-    interval has a positive width if all values are equal.
+    interval has a positive width even if all values are equal.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
     groups : sequence of str, of length n
-        Values of one group are not independent; the variance is that of the sums over groups.
+        Group of each value.  Values of the same group are not independent, so the variance is computed from the sums
+        over groups.
     level : float
         Confidence level.
     """
@@ -126,13 +130,14 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
 def proportion_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
     """Return the mean of paired differences between -1 and 1 with its confidence interval.
 
-    Half a pair of each of the four outcomes is added first (Agresti & Min 2005, Stat. Med. 24:729).
+    Half a pair of each of the four possible outcomes is added before the interval is computed (Agresti & Min 2005,
+    Stat. Med. 24:729).
 
     Parameters
     ----------
     values : ndarray of shape (n,)
     groups : sequence of str, of length n
-        As for `proportion`.
+        Group of each difference; see `proportion`.
     level : float
         Confidence level.
     """
@@ -143,7 +148,10 @@ def proportion_difference(values: Floats, groups: Sequence[str], level: float = 
 def _normal_interval(
     values: Floats, groups: Sequence[str], pseudo: Sequence[tuple[float, float]], level: float
 ) -> tuple[float, float]:
-    """Return the normal interval of the mean of values and of pseudo-observations, given as (value, weight)."""
+    """Return the normal confidence interval of the mean of values and pseudo-observations.
+
+    Pseudo-observations are given as pairs (value, weight).
+    """
     n = len(values) + sum(weight for _, weight in pseudo)
     mean = (values.sum() + sum(value * weight for value, weight in pseudo)) / n
     group_number = np.unique(list(groups), return_inverse=True)[1]
@@ -154,13 +162,14 @@ def _normal_interval(
 
 
 def compare_rules(questions: Sequence[Question], *, own_label: str = "greedy") -> Table:
-    """Compare the probe with the other rules, over all questions and per error type.
+    """Compare the probe with the other rules, for all questions and for each error type.
 
     Parameters
     ----------
     questions : sequence of Question
     own_label : str
-        Name of the rule ``greedy`` in the table, where the run's own answers were not generated at temperature 0.
+        Name of the rule ``greedy`` in the table.  Pass a different name if the run's own answers were not generated at
+        temperature 0.
 
     Returns
     -------
@@ -219,7 +228,7 @@ _NO_DIFFERENCE = "not distinguishable from"
 
 
 def _by_sign(differences: Sequence[tuple[str, Interval | None]]) -> dict[str, list[str]]:
-    """Sort named differences by whether their interval is above 0, below 0, or contains 0."""
+    """Group named differences by whether their interval lies above 0, lies below 0, or contains 0."""
     sorted_: dict[str, list[str]] = {"better than": [], "worse than": [], _NO_DIFFERENCE: []}
     for name, difference in differences:
         if difference is not None:

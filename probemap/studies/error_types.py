@@ -1,7 +1,7 @@
-"""The error taxonomy of Orgad et al. 2024 (arXiv 2410.02707, section 5 and table 2), from sampled answers.
+"""Error taxonomy of Orgad et al. 2024 (arXiv 2410.02707, section 5 and table 2), based on sampled answers.
 
-The paper draws 30 samples per question.  Its thresholds are kept as fractions of the number of samples: one half, one
-sixth, and one third (10 different answers of 30).
+The paper draws 30 samples per question.  Here, its thresholds are expressed as fractions of the number of samples: one
+half, one sixth, and one third (for example, 10 distinct answers out of 30).
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ ERROR_TYPES: dict[str, str] = {
     "D": "two competing answers (correct, and one incorrect answer: a sixth each, and at most a sixth apart)",
     "E": "many answers (a third of the samples differ in meaning)",
 }
-"""Letter -> definition, in the order of the paper.  A question may be of several types, or of none."""
+"""Mapping from letter to definition, in the order of the paper.  A question may have several error types, or none."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class SampledQuestion:
 
     id: str
     verdicts: tuple[bool | None, ...]
-    """One per sample."""
+    """One verdict per sample."""
     meanings: tuple[int, ...]
-    """One per sample: equal numbers for equal meanings; see `semantics.meanings`."""
+    """One number per sample; samples with the same meaning have the same number.  See `semantics.meanings`."""
     contents: tuple[Content, ...]
-    """One per sample."""
+    """Content of each sample: an answer, a refusal, or no words."""
 
     @property
     def n_refused(self) -> int:
@@ -44,14 +44,15 @@ class SampledQuestion:
 
     @property
     def n_same_incorrect(self) -> int:
-        """Number of samples that give the most frequent incorrect answer; refusals do not count."""
+        """Number of samples that give the most frequent incorrect answer; refusals are not counted."""
         triples = zip(self.meanings, self.verdicts, self.contents, strict=True)
         incorrect = Counter(m for m, verdict, content in triples if verdict is False and content == "answer")
         return max(incorrect.values(), default=0)
 
     @property
     def n_distinct(self) -> int:
-        """Number of distinct answers: all correct answers are one, refusals and undecided answers are not counted."""
+        """Number of distinct answers.  All correct answers count as one; refusals and undecided answers are not
+        counted."""
         triples = zip(self.meanings, self.verdicts, self.contents, strict=True)
         decided = [(m, verdict) for m, verdict, content in triples if verdict is not None and content == "answer"]
         return len({-1 if verdict else m for m, verdict in decided})
@@ -67,9 +68,9 @@ def classify(question: SampledQuestion) -> str:
     Returns
     -------
     str
-        Letters of `ERROR_TYPES` in their order: ``""``, ``"B"``, ``"DE"``, ….
+        Letters of the error types, in the order of `ERROR_TYPES`, e.g. ``""``, ``"B"`` or ``"DE"``.
     """
-    # Integer arithmetic: of 30 samples, exactly 15 are half and exactly 5 a sixth.
+    # Integer arithmetic makes the thresholds exact: for 30 samples, one half is 15 and one sixth is 5.
     k = len(question.verdicts)
     correct, incorrect = question.n_correct, question.n_same_incorrect
     conditions = {
@@ -77,19 +78,19 @@ def classify(question: SampledQuestion) -> str:
         "B": 2 * correct >= k,
         "C": 2 * incorrect >= k,
         "D": 6 * correct >= k and 6 * incorrect >= k and 6 * abs(correct - incorrect) <= k,
-        # Two answers are not "many", however few the samples.
+        # At least three distinct answers are required, even if there are very few samples.
         "E": question.n_distinct >= max(3, k / 3),
     }
     return "".join(letter for letter in ERROR_TYPES if conditions[letter])
 
 
 def count_types(types: Sequence[str]) -> dict[str, int]:
-    """Count the questions of each error type, and of no type under the key ``""``.
+    """Count the questions of each error type; the key ``""`` counts questions without an error type.
 
     Parameters
     ----------
     types : sequence of str
-        Per question, as returned by `classify`.
+        Error types of each question, as returned by `classify`.
     """
     return {letter: sum(letter in letters for letters in types) for letter in ERROR_TYPES} | {
         "": sum(not letters for letters in types)

@@ -1,4 +1,4 @@
-"""Predicting the error type of a question from hidden states, as in table 2 of Orgad et al. 2024 (arXiv 2410.02707).
+"""Predict the error type of a question from hidden states, as in table 2 of Orgad et al. 2024 (arXiv 2410.02707).
 
 For each error type, one map is fitted to the hidden states of the run's own answers; it separates the questions of that
 type from all other questions.
@@ -33,23 +33,24 @@ COLUMNS = (
 
 
 class ErrorTypeProbe(NamedTuple):
-    """How well probes predict one error type.  All fields are None if the type has too few questions."""
+    """Performance of the probes that predict one error type.  All fields are None if the type has too few questions."""
 
     auc: float | None = None
-    """Nested-CV estimate of the best cell, with its interval."""
+    """Nested-CV estimate of the AUC of the best cell; `low` and `high` are the ends of its confidence interval."""
     low: float | None = None
     high: float | None = None
     layer: int | None = None
-    """The cell with the highest AUC."""
+    """Layer of the cell with the highest AUC; `position` is the position of the same cell."""
     position: str | None = None
     gain: float | None = None
-    """Gain of that cell over the best baseline, with its simultaneous band over the map."""
+    """Gain of that cell over the best baseline; `gain_low` and `gain_high` are the ends of its simultaneous band over
+    the map."""
     gain_low: float | None = None
     gain_high: float | None = None
 
     @property
     def interval(self) -> Interval | None:
-        """The nested-CV estimate with its interval."""
+        """Nested-CV estimate of the AUC with its confidence interval, or None."""
         if self.auc is None or self.low is None or self.high is None:
             return None
         return Interval(self.auc, self.low, self.high)
@@ -57,7 +58,7 @@ class ErrorTypeProbe(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """Options of the probes, as for `fit_map`."""
+    """Options of the probes; see `fit_map`."""
 
     folds: int = 5
     c: str = "1"
@@ -66,15 +67,15 @@ class ProbeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorTypeResult:
-    """One error type: its number of questions and its probe; a row of the table."""
+    """Numbers of questions of one error type and the performance of its probes, as a row of the table."""
 
     letter: str
-    """A letter of `ERROR_TYPES`; empty for the questions of no type."""
+    """Letter of the error type, a key of `ERROR_TYPES`, or an empty string for questions without an error type."""
     n: int
     n_incorrect: int
-    """Questions whose own answer is incorrect."""
+    """Number of questions that the run itself answered incorrectly."""
     n_once_correct: int
-    """Questions with at least one correct sample."""
+    """Number of questions with at least one correct sample."""
     probe: ErrorTypeProbe
 
     def cells(self) -> tuple[Value, ...]:
@@ -95,41 +96,42 @@ def predict_error_types(
     progress: Callable[[int, int], None] = lambda done, total: None,
     checkpoint: Callable[[str, Callable[[], ErrorTypeProbe]], ErrorTypeProbe] = lambda letter, fit: fit(),
 ) -> Table:
-    """Count the questions of each error type, and measure how well hidden states predict it.
+    """Count the questions of each error type, and measure how well hidden states predict the type.
 
     Parameters
     ----------
     states : array of shape (n, n_layers, n_positions, d) or ActivationStore
-        Hidden states of the run's own answers, as for `fit_map`.
+        Hidden states of the run's own answers; see `fit_map`.
     types : sequence of str, of length n
         Error types of each question, as returned by `error_types.classify`.
     sampled : sequence of SampledQuestion, of length n
     correct : sequence of bool or None, of length n
         Verdicts on the run's own answers.
     baselines : sequence of Baseline
-        Predictors without hidden states that the gain is computed against.
+        Baselines over which the gain is computed.
     groups : sequence of str, of length n
-        Questions of one group are in one fold.
+        Group of each question.  Questions of the same group are assigned to the same fold.
     options : ProbeOptions
     progress : callable
-        Called with the number of finished error types and their total number.
+        Function that is called with the number of finished error types and the total number of error types.
     checkpoint : callable
-        Called with a letter and a function that fits its probe; may return a stored result instead.
+        Function that is called with the letter of an error type and a function that fits its probes.  It may return a
+        stored result instead of calling that function.
 
     Returns
     -------
     Table
-        One row per error type.  ``auc`` is the nested-CV estimate of the best cell; ``layer``, ``position`` and
-        ``gain`` describe the cell with the highest AUC.  None if too few questions have this error type, or too few do
-        not.
+        One row per error type, and one row for questions without an error type.  ``auc`` is the nested-CV estimate of
+        the best cell; ``layer``, ``position`` and ``gain`` describe the cell with the highest AUC.  These values are
+        None if too few questions have the error type, or too few do not have it.
 
     Raises
     ------
     MapError
-        Fewer than 3 folds: nested CV needs inner folds.
+        If there are fewer than 3 folds, because nested CV requires inner folds.
     """
     if options.folds < 3:
-        raise MapError(f"nested CV is not possible with {options.folds} folds", "use 3 folds or more")
+        raise MapError(f"nested CV is not possible with {options.folds} folds", "use 3 or more folds")
     rows: list[ErrorTypeResult] = []
     ids = [question.id for question in sampled]
     for done, letter in enumerate(ERROR_TYPES, start=1):

@@ -1,7 +1,7 @@
-"""Generalisation matrix: the probe of one run, evaluated on the answers of another run.
+"""Generalisation matrix: evaluate the probe of one run on the answers of another run.
 
-Figure 3 of Orgad et al. 2024 (arXiv 2410.02707) shows max(AUC, 1 - AUC).  Here it is reported next to the AUC itself,
-because a probe with reversed sign is useless to anyone who does not know that it is reversed.
+Figure 3 of Orgad et al. 2024 (arXiv 2410.02707) shows max(AUC, 1 - AUC).  Here, the AUC itself is reported as well,
+because a probe whose sign is reversed on the other run is only useful if this is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from probemap.records import MapError, RunError
 from probemap.tables import NO_INTERVAL, Interval, PairMatrix, Table, Value, enumerated
 
 MIN_PER_CLASS = 10
-"""Minimum number of correct, and of incorrect, answers for an evaluation."""
+"""Minimum number of correct answers, and of incorrect answers, that an evaluation requires."""
 
 COLUMNS = (
     "trained on",
@@ -43,45 +43,47 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """What the generalisation matrix needs of a run."""
+    """Data of one run that are needed to compute the generalisation matrix."""
 
     name: str
     probe_map: ProbeMap
     questions: Sequence[tuple[str, str]]
-    """(question, context) of each answer of the map.  Answers to questions of the training run are not used for
+    """Question and context of each answer of the map.  Answers to questions of the training run are not used for
     testing."""
     logprobs: Mapping[str, Floats]
-    """Name -> (n,), log-probabilities of the answers as baselines: higher means "more likely correct", NaN where an
-    answer has no value."""
+    """Mapping from name to log-probabilities of the answers, as arrays of shape (n,), with NaN for answers without a
+    value.  They are used as baselines: higher values mean "more likely correct"."""
     states: Callable[[int, str], npt.NDArray[np.float32]]
-    """(layer, position) -> hidden states (n, d); NaN where an answer has no such position."""
+    """Callable ``(layer, position) -> ndarray`` that returns hidden states of shape (n, d), with NaN for answers that
+    do not have the position."""
 
 
 Fit = Callable[[npt.NDArray[np.float32], Bools, float], Floats]
-"""(states (n, d), verdicts (n,), C) -> weights and bias of a probe (d + 1,)."""
+"""Callable ``(states, verdicts, c) -> weights`` that fits a probe to states of shape (n, d) and verdicts of shape (n,),
+with C value `c`.  It returns the weights and the bias as an array of shape (d + 1,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The probe of one run, evaluated on the answers of one run; a row of the table."""
+    """Evaluation of the probe of one run on the answers of the same run or another one, as a row of the table."""
 
     trained_on: str
     tested_on: str
     layer: int | None
-    """None where each fold chose a cell of its own."""
+    """Layer of the probe, or None if each fold selected its own cell."""
     position: str
     n: int
     """Number of test answers."""
     auc: Interval | None = None
-    """None if there are too few test answers."""
+    """AUC of the probe, or None if there are too few test answers."""
     baseline: str = ""
-    """The log-probability with the highest AUC in the training run."""
+    """Name of the log-probability with the highest AUC in the training run."""
     gain: Interval | None = None
-    """AUC of the probe minus AUC of the baseline, on the same answers."""
+    """AUC of the probe minus the AUC of the baseline, on the same answers."""
 
     @property
     def folded(self) -> Interval | None:
-        """max(AUC, 1 - AUC) with its interval, which begins at 0.5 if the interval of the AUC contains 0.5."""
+        """max(AUC, 1 - AUC) with its interval, which starts at 0.5 if the interval of the AUC contains 0.5."""
         if self.auc is None:
             return None
         value, low, high = self.auc
@@ -116,21 +118,22 @@ def generalisation_table(
     ----------
     runs : sequence of RunData
     fit : callable
-        Fits a probe; see `Fit`.
+        Function that fits a probe; see `Fit`.
     progress : callable
-        Called with the number of finished pairs and their total number.
+        Function that is called with the number of finished pairs and the total number of pairs.
     checkpoint : callable
-        Called with the name of a pair and a function that evaluates it; may return a stored result instead.
+        Function that is called with the name of a pair and a function that evaluates the pair.  It may return a stored
+        result instead of calling that function.
 
     Returns
     -------
     Table
-        One row per pair of runs; `pairs_of` returns the typed rows.
+        One row per pair of runs; `pairs_of` converts the rows to `Pair` objects.
 
     Raises
     ------
     MapError
-        As for `evaluate_within` and `evaluate_across`.
+        See `evaluate_within` and `evaluate_across`.
     """
     pairs: list[Pair] = []
     for train in runs:
@@ -143,12 +146,12 @@ def generalisation_table(
 
 
 def pairs_of(table: Table) -> list[Pair]:
-    """Return the typed rows of a table that `generalisation_table` made.
+    """Convert the rows of a table returned by `generalisation_table` to `Pair` objects.
 
     Raises
     ------
     RunError
-        The table has other columns.
+        If the columns of the table are not `COLUMNS`.
     """
     if table.columns != COLUMNS:
         raise RunError(f"{table.title!r} is not a generalisation table: its columns are {', '.join(table.columns)}")
@@ -171,7 +174,7 @@ def pairs_of(table: Table) -> list[Pair]:
 
 
 def matrix_of(pairs: Sequence[Pair]) -> PairMatrix:
-    """Arrange the estimates of pairs of runs as matrices."""
+    """Arrange the estimates for pairs of runs as matrices."""
     names = tuple(dict.fromkeys(pair.trained_on for pair in pairs))
     shape = (3, len(names), len(names))
     auc, folded, gain = (np.full(shape, np.nan) for _ in range(3))
@@ -184,17 +187,17 @@ def matrix_of(pairs: Sequence[Pair]) -> PairMatrix:
 
 
 def evaluate_within(run: RunData) -> Pair:
-    """Evaluate the probe of a run on the run's own answers, by nested CV.
+    """Evaluate the probe of a run on the run's own answers by nested CV.
 
     Raises
     ------
     MapError
-        The map was fitted without nested CV.
+        If the map was fitted without nested CV.
     """
     data = run.probe_map.data
     nested = run.probe_map.nested_scores()
     if nested is None:
-        raise MapError(f"the map of {run.name} was fitted without nested CV", "fit it with 3 folds or more")
+        raise MapError(f"the map of {run.name} was fitted without nested CV", "fit it with 3 or more folds")
     rows: Bools = np.asarray(~np.isnan(nested.scores).any(axis=0))
     probe = nested_auc(nested, data, rows)
     baseline = best_logprob(run, _complete(run, rows))
@@ -202,8 +205,8 @@ def evaluate_within(run: RunData) -> Pair:
     pair = Pair(trained_on=run.name, tested_on=run.name, layer=None, position=position, n=int(rows.sum()))
     if probe is None:
         return pair
-    # Scores of different folds come from different probes, so only answers of one fold are compared; for the baseline
-    # as well, so that both AUCs are over the same pairs of answers.
+    # Scores of different folds come from different probes, so only answers of the same fold are compared.  The same is
+    # done for the baseline, so that both AUCs are computed from the same pairs of answers.
     reference = None
     if baseline:
         values = np.where(rows, run.logprobs[baseline], np.nan)
@@ -214,18 +217,21 @@ def evaluate_within(run: RunData) -> Pair:
 def evaluate_across(train: RunData, test: RunData, fit: Fit) -> Pair:
     """Fit a probe to all answers of one run and evaluate it on the answers of another run.
 
-    The probe is that of the training run's best cell among the layers and positions that both runs have.
+    The probe is fitted at the best cell of the training run, among the layers and positions that both runs have.
 
     Raises
     ------
     MapError
-        The runs have no layers or no positions in common.
+        If the runs have no layers or no positions in common.
     """
     shared = [p for p in train.probe_map.positions if p in test.probe_map.positions]
     ranked = train.probe_map.only(shared).best(10**6) if shared else []
     cells = [cell for cell in ranked if cell.layer in test.probe_map.layers]
     if not cells:
-        raise MapError(f"{train.name} and {test.name} have no cells in common", "capture the same positions in both")
+        raise MapError(
+            f"{train.name} and {test.name} have no cells in common",
+            "capture the same positions and layers in both runs",
+        )
     best = cells[0]
     train_states, train_correct = train.states(best.layer, best.position), _correct(train.probe_map)
     has_position = ~np.isnan(train_states[:, 0])
@@ -243,13 +249,14 @@ def evaluate_across(train: RunData, test: RunData, fit: Fit) -> Pair:
 
 
 def best_logprob(run: RunData, names: Sequence[str]) -> str:
-    """Return the name of the log-probability with the highest AUC in a run; empty if there is none.
+    """Return the name of the log-probability with the highest AUC in a run, or an empty string if there is none.
 
     Parameters
     ----------
     run : RunData
     names : sequence of str
-        Log-probabilities to choose from.  Those that fewer than half of the answers have are not chosen.
+        Names of the log-probabilities to choose from.  Log-probabilities that are missing for at least half of the
+        answers are ignored.
     """
     correct = _correct(run.probe_map)
     values = {
@@ -263,15 +270,15 @@ def best_logprob(run: RunData, names: Sequence[str]) -> str:
 
 
 def _complete(run: RunData, rows: Bools) -> list[str]:
-    """Return the names of the log-probabilities that all selected answers have."""
+    """Return the names of the log-probabilities that have a value for every selected answer."""
     return [name for name, values in run.logprobs.items() if not np.isnan(values[rows]).any()]
 
 
 def _in_training(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str]]) -> Bools:
-    """Return which test questions are training questions as well.
+    """Return a mask of the test questions that are also training questions.
 
-    A task may ask one question about many contexts; these are different questions.  A question without a context, in
-    training or in testing, is the same as that question in any context.
+    A task may ask the same question about several contexts; these count as different questions.  If a question has no
+    context in one of the runs, it counts as the same question regardless of the context in the other run.
     """
     contexts: dict[str, set[str]] = {}
     for question, context in train:
@@ -295,7 +302,7 @@ def _groups(probe_map: ProbeMap) -> Ints:
 
 
 def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
-    """Return the AUC of the selected answers, with influences over all answers."""
+    """Return the AUC over the selected answers, with influences for all answers."""
     selected = aucs(np.asarray(scores)[rows, None], correct[rows])
     influence = np.zeros((len(rows), 1))
     influence[rows] = selected.influence
@@ -303,7 +310,7 @@ def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
 
 
 def _with_aucs(pair: Pair, test: RunData, rows: Bools, *, probe: Aucs, baseline: str, reference: Aucs | None) -> Pair:
-    """Return the pair with the AUC of the probe and its gain over the baseline, whose AUC is `reference`."""
+    """Add the AUC of the probe, and its gain over the baseline with the AUC `reference`, to a pair."""
     correct, group = _correct(test.probe_map)[rows], _groups(test.probe_map)
     influence = sum_by_group(probe.influence, group)
     value, variance = float(probe.value[0]), float((influence**2).sum())

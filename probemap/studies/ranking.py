@@ -1,7 +1,7 @@
-"""All predictors of correctness, ranked on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
+"""Rank all predictors of correctness on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
 
-Predictors that need no training are evaluated as they are (higher means "more likely correct").  Probes are evaluated
-out of fold, with the cell chosen on the other folds.  For all predictors alike, only answers of one fold are compared.
+Predictors that need no training are evaluated directly; higher values mean "more likely correct".  Probes are evaluated
+out of fold, with the cell selected on the other folds.  For all predictors, only answers of the same fold are compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,26 +30,26 @@ PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-"""Name -> description, and the positions from which each fold chooses the best cell."""
+"""Mapping from the name of a probe to its description and the positions among which each fold selects the best cell."""
 
 MAX_MISSING = 0.2
-"""Largest fraction of the answers that a predictor may have no value for; a predictor with more is not ranked, because
-all predictors are compared on the answers that have all values."""
+"""Maximum fraction of answers for which a predictor may have no value.  Predictors that exceed it are not ranked,
+because predictors can only be compared on answers for which all of them have a value."""
 
 MIN_PER_CLASS = 10
-"""Minimum number of correct, and of incorrect, answers for a ranking."""
+"""Minimum number of correct answers, and of incorrect answers, that a ranking requires."""
 
 COLUMNS = ("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to")
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A number per answer that predicts correctness without training."""
+    """One number per answer that predicts correctness without training."""
 
     meaning: str
     """Description, as shown in the table."""
     values: Floats
-    """(n,), higher means "more likely correct"; NaN where an answer has no value."""
+    """ndarray of shape (n,), with NaN for answers without a value.  Higher values mean "more likely correct"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,13 @@ class Ranked:
     name: str
     meaning: str
     n: int
-    """Number of answers that all predictors are compared on."""
+    """Number of answers on which all predictors are compared."""
     auc: Interval
     rank: int
-    """1 is the highest AUC."""
+    """Rank of the predictor; rank 1 has the highest AUC."""
     rank_from: int
-    """The ranks from `rank_from` to `rank_to` contain the true rank, for all predictors simultaneously."""
+    """Start of the confidence interval of the rank, which ends at `rank_to`.  The intervals of all predictors hold
+    simultaneously."""
     rank_to: int
 
     def cells(self) -> tuple[Value, ...]:
@@ -78,36 +79,36 @@ class _Evaluated:
 
     names: list[str]
     value: Floats
-    """(m,)."""
+    """ndarray of shape (m,)."""
     influence: Floats
-    """(n_groups, m); see `auc.by_group`."""
+    """ndarray of shape (n_groups, m); see `inference.sum_by_group`."""
 
     @property
     def order(self) -> list[int]:
-        """Indices from the highest AUC to the lowest."""
+        """Indices of the predictors, from the highest AUC to the lowest."""
         return sorted(range(len(self.value)), key=lambda i: -self.value[i])
 
 
 def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) -> Table:
-    """Rank the probes of a map and other predictors on the answers that have all values.
+    """Rank the probes of a map and other predictors on the answers for which all of them have a value.
 
     Parameters
     ----------
     probe_map : ProbeMap
     predictors : mapping of str to Predictor
-        Name -> values for the answers of the map, in the order of the map.
+        Mapping from name to predictor.  The values belong to the answers of the map, in the same order.
 
     Returns
     -------
     Table
-        One row per predictor, from the highest AUC to the lowest.  ``rank from`` to ``rank to`` contain the true ranks
-        of all predictors simultaneously, with 95 % confidence, from the differences of all pairs (multiplier
-        bootstrap).
+        One row per predictor, from the highest AUC to the lowest.  ``rank from`` and ``rank to`` are the ends of
+        simultaneous 95 % confidence intervals of the ranks.  The intervals are computed from the differences of all
+        pairs of predictors with a multiplier bootstrap.
 
     Raises
     ------
     TooFewError
-        Too few answers have a value for every predictor.
+        If too few answers have a value for every predictor.
     """
     data = probe_map.data
     repeats, n = data.sizes["repeat"], data.sizes["answer"]
@@ -124,8 +125,8 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     n_correct, n_incorrect = int(correct[rows].sum()), int((~correct[rows]).sum())
     if min(n_correct, n_incorrect) < MIN_PER_CLASS:
         raise TooFewError(
-            f"{n_correct} correct and {n_incorrect} incorrect answers have a value of all {len(kept)} predictors, "
-            f"{MIN_PER_CLASS} of each are needed to rank them",
+            f"only {n_correct} correct and {n_incorrect} incorrect answers have a value for all {len(kept)} "
+            f"predictors; ranking requires at least {MIN_PER_CLASS} of each",
             "use more questions",
         )
     aucs = {name: auc for name in kept if (auc := nested_auc(scores[name], data, rows)) is not None}
@@ -164,24 +165,24 @@ def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVE
     Parameters
     ----------
     value : ndarray of shape (m,)
-        The values that are ranked; the highest has rank 1.
+        The values to rank; the highest value has rank 1.
     influence : ndarray of shape (n_groups, m)
-        Influence of each group of answers on each value; see `auc.by_group`.
+        Influence of each group of answers on each value; see `inference.sum_by_group`.
     seed : int
-        Seed of the multiplier bootstrap.
+        Random seed for the multiplier bootstrap.
     level : float
         Probability that all intervals contain the true ranks.
 
     Returns
     -------
     best, worst : ndarray of shape (m,), int64
-        The best and the worst rank of each value.
+        Best and worst rank of each value.
     """
     first, second = np.triu_indices(len(value), 1)
     differences = influence[:, first] - influence[:, second]
     standard_error = np.sqrt((differences**2).sum(0))
     half_width = (simultaneous_quantile(differences, level, seed) if len(first) else 0.0) * standard_error
-    # The tolerance keeps twins, which differ by rounding only, at equal rank.
+    # The tolerance gives the same rank to predictors that differ only by rounding.
     above = value[first] - value[second] > half_width + 1e-12
     below = value[second] - value[first] > half_width + 1e-12
     n_worse = np.bincount(first[above], minlength=len(value)) + np.bincount(second[below], minlength=len(value))
@@ -204,17 +205,22 @@ def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
     Raises
     ------
     MapError
-        An answer of the map is not in the list.
+        If an answer of the map is not in the list.
     """
     row_of = {name: row for row, name in enumerate(ids)}
     names = [str(name) for name in probe_map.data["answer"].values]
     if missing := [name for name in names if name not in row_of]:
-        raise MapError(f"the map contains the answer {missing[0]!r}, which the run does not", "fit the map again")
+        raise MapError(
+            f"the map contains the answer {missing[0]!r}, which the run does not contain", "fit the map again"
+        )
     return np.array([row_of[name] for name in names], np.int64)
 
 
 def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | None:
-    """Return the nested-CV scores of the best cell at some positions; None if the map has too little of them."""
+    """Return the nested-CV scores of the best cell at some positions.
+
+    Return None if the map has none of these positions, too few answers at them, or no nested CV.
+    """
     available = [p for p in positions if p in probe_map.positions]
     try:
         return probe_map.only(available).nested_scores() if available else None
@@ -223,7 +229,7 @@ def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | Non
 
 
 def _missing_probes(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
-    """Say why probes are not ranked."""
+    """Return the reason why probes are not ranked, as a list of at most one sentence."""
     if not probes:
         return []
     reason = "the map has none of their positions, or too few answers at them"

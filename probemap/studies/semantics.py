@@ -1,10 +1,12 @@
-"""Which answers to one question mean the same, and semantic entropy.
+"""Group the answers to a question by meaning, and compute semantic entropy.
 
-Meanings are computed from what the answers assert, without the accepted answers and the verdicts, so that semantic
-entropy (Kuhn et al. 2023, arXiv 2302.09664; Farquhar et al. 2024, Nature 630:625), which is a baseline, cannot depend
-on whether an answer is correct.  Those papers let a model decide which answers entail each other.  Here rules decide:
-two answers mean the same if they assert the same member of a closed set, the same number, the same date or the same
-words, or if the words of one contain those of the other ("Shakespeare" in "William Shakespeare").
+Meanings are determined from what the answers assert, without the accepted answers and the verdicts.  Semantic entropy
+(Kuhn et al. 2023, arXiv 2302.09664; Farquhar et al. 2024, Nature 630:625) is a baseline, so it must not depend on
+whether an answer is correct.
+
+In those papers, a model decides which answers entail each other.  Here, the decision is made by rules: two answers have
+the same meaning if they assert the same member of a closed set, the same number, the same date or the same words, or if
+the words of one answer contain the words of the other ("Shakespeare" in "William Shakespeare").
 """
 
 import re
@@ -28,7 +30,7 @@ from probemap.mentions import (
 from probemap.records import Answer, Example, Judgement, Task
 
 Content = Literal["answer", "refusal", "nothing"]
-"""What a text contains: an answer, a refusal to answer, or no words at all."""
+"""Content of a text: an answer, a refusal to answer, or no words."""
 
 _REFUSAL, _NOTHING = "\N{NULL}refusal", "\N{NULL}nothing"
 
@@ -45,14 +47,15 @@ def meanings(
     answers : sequence of Answer
         Answers to the question of the example.
     judgements : sequence of Judgement
-        One per answer.  Only the spans are used, which are located without the accepted answers; verdicts are ignored.
+        One judgement per answer.  Only the spans are used, which are located without the accepted answers; the verdicts
+        are ignored.
 
     Returns
     -------
     meanings : list of int
         The meaning of each answer; meanings are numbered in order of first occurrence.
     contents : list of {"answer", "refusal", "nothing"}
-        What each answer contains.
+        Content of each answer.
     """
     assertions = [_assertion(task, example, a, j) for a, j in zip(answers, judgements, strict=True)]
     if task.kind == "open":
@@ -66,13 +69,19 @@ def meanings(
 
 
 def semantic_entropy(meanings: Sequence[int]) -> float:
-    """Return the entropy of the distribution of meanings among the answers, in nats; 0 if all mean the same."""
+    """Return the entropy of the distribution of meanings among the answers, in nats.
+
+    The entropy is 0 if all answers have the same meaning.
+    """
     probabilities = [count / len(meanings) for count in Counter(meanings).values()]
     return -sum(p * log(p) for p in probabilities) + 0.0
 
 
 def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
-    """Return what an answer asserts, in a form that is equal for equal meanings; numbers as `Decimal`."""
+    """Return the assertion of an answer in a normalised form that is equal for equal meanings.
+
+    Numbers are returned as `Decimal`.
+    """
     text = answer.final.text
     if not text.strip():
         return _NOTHING
@@ -101,7 +110,7 @@ def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgemen
 
 
 def _normalised_words(text: str) -> str:
-    """Return the words of a text without case, accents, punctuation and leading article."""
+    """Return the words of a text in lower case, without accents, punctuation and a leading article."""
     words = re.findall(r"\w+", fold(text)[0])
     if len(words) > 1 and words[0] in {"the", "a", "an"}:
         words = words[1:]
@@ -109,12 +118,12 @@ def _normalised_words(text: str) -> str:
 
 
 def _merge_contained(assertions: list[str | Decimal]) -> list[str | Decimal]:
-    """Replace words that are contained in exactly one longer answer by that answer."""
+    """Replace each answer whose words are contained in a longer answer by that longer answer."""
     texts = {text for text in assertions if isinstance(text, str) and text[0] not in "=\N{NULL}"}
     replacement: dict[str | Decimal, str] = {}
     for text in texts:
         containing = [longer for longer in texts if longer != text and f" {text} " in f" {longer} "]
-        # Several longer answers are unambiguous only if they contain one another; then the longest is meant.
+        # If several longer answers contain the text, the longest is chosen, provided that it contains all the others.
         longest = max(containing, key=lambda longer: (len(longer), longer), default=None)
         if longest is not None and all(f" {longer} " in f" {longest} " for longer in containing):
             replacement[text] = longest

@@ -1,8 +1,7 @@
-"""Convert one row of a published data set, with the fields of its publisher, to an `Example`.
+"""Convert one row of a published data set, with its original fields, to an `Example`.
 
-An adapter returns None for a row that cannot be used: a row without an answer, or with an answer that cannot be graded.
-An invalid row raises KeyError, TypeError, ValueError, IndexError or AttributeError, which `published` converts to a
-DataError.
+An adapter returns None for a row that has no answer, or an answer that cannot be graded.  For an invalid row, it raises
+KeyError, TypeError, ValueError, IndexError or AttributeError, which `published.adapt_rows` converts to a DataError.
 """
 
 import json
@@ -25,7 +24,7 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Convert a list, a JSON list in a string, or one string to distinct strings, in order."""
+    """Convert a list, a string with a JSON list, or a single string to distinct strings in their original order."""
     if isinstance(value, str):
         value = json.loads(value) if value.lstrip().startswith("[") else [value]
     return tuple(dict.fromkeys(_text(str(item)) for item in value))
@@ -36,12 +35,12 @@ def _id(row: Row, *fields: str) -> str:
 
 
 def _accepted(row: Row, field: str) -> Any:
-    """Return the field ``answers`` of probemap's own format if the row has it, else the publisher's field."""
+    """Return the field ``answers`` of the probemap format if the row has it, otherwise the original field."""
     return row.get("answers") or row[field]
 
 
 def _as_sentence(question: Any) -> str:
-    """Add a capital letter and a question mark to a search query."""
+    """Capitalise a search query and add a question mark."""
     text = _text(question)
     return f"{text[:1].upper()}{text[1:].rstrip('?')}?"
 
@@ -69,7 +68,7 @@ def hotpot(row: Row) -> Example:
 
 
 def hotpot_with_context(row: Row) -> Example | None:
-    """Convert a row of HotpotQA, with ten pages as context."""
+    """Convert a row of HotpotQA, with its ten pages as context."""
     pages = zip(row["context"]["title"], row["context"]["sentences"], strict=True)
     context = "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pages)
     return replace(hotpot(row), context=context)
@@ -97,7 +96,7 @@ def gsm8k(row: Row) -> Example | None:
 
 
 def math(row: Row) -> Example | None:
-    """Convert a row of MATH, if its answer is a number."""
+    """Convert a row of MATH if its answer is a number."""
     answer = row.get("answer")
     if answer is None:  # older releases contain only the solution
         answer = ["", *re.findall(r"\\boxed\{([^{}]*)\}", row["solution"])][-1]
@@ -105,12 +104,15 @@ def math(row: Row) -> Example | None:
 
 
 def answerable_math(row: Row) -> Example | None:
-    """Convert a row of UMWP, if it can be answered."""
+    """Convert a row of UMWP if its question is answerable."""
     return _number(row, str(row["answer"]).strip("[] ")) if str(row.get("answerable", "True")) == "True" else None
 
 
 def _lettered(id_: str, question: str, choices: Iterable[str], correct: str) -> Example:
-    """Shuffle the choices with the question as seed: some data sets always put the correct one first."""
+    """Return an example with shuffled choices, because some data sets always list the correct choice first.
+
+    The question is used as the random seed.
+    """
     shuffled = list(dict.fromkeys(_text(choice) for choice in choices))
     random.Random(question).shuffle(shuffled)
     return Example(id_, _text(question), (_text(correct),), tuple(shuffled))

@@ -1,6 +1,6 @@
-"""Read JSONL, CSV and Parquet files, and make a task from a user's file.
+"""Read JSONL, CSV and Parquet files, and create tasks from user files.
 
-Every row is checked; an error names the file, the row and the fields that the row has.
+Every row is checked.  Error messages state the file, the row and the fields of the row.
 """
 
 import csv
@@ -21,20 +21,20 @@ def read_rows(path: Path) -> Iterable[Any]:
     Parameters
     ----------
     path : Path
-        The ending of the name decides how the file is read.
+        Path of the file, whose extension determines the format.
 
     Returns
     -------
     Iterable
-        Usually mappings, but in a JSONL file a row can be any JSON value.
+        The rows.  They are usually mappings, but a row of a JSONL file can be any JSON value.
 
     Raises
     ------
     DataError
-        If the file does not exist or cannot be read in the format of its ending.
+        If the file does not exist, has an unknown extension, or cannot be read in the format of its extension.
     """
     if not path.is_file():
-        raise DataError(f"there is no file {path}", "check the path")
+        raise DataError(f"the file {path} does not exist", "check the path")
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path} is not a .jsonl, .csv or .parquet file", "convert it to one of these formats")
@@ -55,7 +55,7 @@ def _read_jsonl(path: Path) -> Iterable[Mapping[str, Any]]:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(
-                    f"{path}, line {number} is not JSON ({error.msg})", "write one JSON object per line"
+                    f"{path}, line {number} is not valid JSON ({error.msg})", "write one JSON object per line"
                 ) from None
 
 
@@ -63,7 +63,7 @@ def _read_csv(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
         yield from csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     except csv.Error as error:
-        raise DataError(f"{path} is not a CSV file ({error})", "check its quotes") from None
+        raise DataError(f"{path} is not a valid CSV file ({error})", "check the quotation marks") from None
 
 
 def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
@@ -71,28 +71,29 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
         import pyarrow.parquet as parquet
     except ImportError:
         raise DataError(
-            "reading Parquet needs pyarrow, which is not installed", "pip install 'probemap[parquet]'"
+            "reading Parquet files requires the package pyarrow, which is not installed",
+            "pip install 'probemap[parquet]'",
         ) from None
     try:
         rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a Parquet file ({error})", "write the file again") from None
+        raise DataError(f"{path} is not a valid Parquet file ({error})", "write the file again") from None
     return rows
 
 
 def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
-    """Make a task from a user's file; see `load_task` for the format.
+    """Create a task from a user file; see `load_task` for the format.
 
     Parameters
     ----------
     path : Path
     require_answers : bool
-        False accepts rows without accepted answers.
+        Whether every row must have accepted answers.
 
     Returns
     -------
     Task
-        Named after the file.
+        The task, which is named after the file.
 
     Raises
     ------
@@ -104,7 +105,9 @@ def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
         for number, row in enumerate(read_rows(path), start=1)
     )
     if not examples:
-        raise DataError(f"{path} contains no questions", "write one row per question: question, answers")
+        raise DataError(
+            f"{path} contains no questions", "write one row per question, with the fields 'question' and 'answers'"
+        )
     kind, possible = _infer_kind(examples)
     prompt = "{context}\n\n{question}" if any(e.context for e in examples) else "{question}"
     return Task(path.stem, examples, kind, possible=possible, prompt=prompt, source=str(path.name))
@@ -117,20 +120,20 @@ def _example(row: Any, location: str, number: int, require_answers: bool) -> Exa
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise DataError(
-            f"{location}: no question (fields: {', '.join(row) or 'none'})",
-            "each row needs a text field 'question'",
+            f"{location}: the field 'question' must be a non-empty string (fields: {', '.join(row) or 'none'})",
+            "add the question to this row",
         )
     answers = _strings(row.get("answers", row.get("answer")), location, "answers")
     if require_answers and not answers:
         raise DataError(
-            f"{location}: no answers to {question[:60]!r}",
-            "each row needs 'answers': a string or a list of strings",
+            f"{location}: there are no accepted answers to {question[:60]!r}",
+            "each row requires the field 'answers', a string or a list of strings",
         )
     choices = _strings(row.get("choices"), location, "choices")
     if choices and answers and not any(same_name(c, a) for c in choices for a in answers):
         raise DataError(
             f"{location}: none of the answers {list(answers)} is among the choices {list(choices)}",
-            "spell one answer like its choice",
+            "spell one of the answers like the correct choice",
         )
     id_ = row.get("id")
     return Example(
@@ -143,13 +146,13 @@ def _example(row: Any, location: str, number: int, require_answers: bool) -> Exa
 
 
 def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
-    """Convert a list, a JSON list in a string, a single string or a single number to strings."""
+    """Convert a list, a string with a JSON list, a single string or a single number to strings."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except json.JSONDecodeError:
             raise DataError(
-                f"{location}: {field} {value[:60]!r} starts like a list but is not JSON",
+                f"{location}: {field} {value[:60]!r} starts like a list but is not valid JSON",
                 'write a list as ["Paris", "City of Paris"]',
             ) from None
     items = value if isinstance(value, list | tuple) else [value]
@@ -160,16 +163,18 @@ def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
         is_number = isinstance(item, int) and not isinstance(item, bool)
         is_number = is_number or (isinstance(item, float) and math.isfinite(item))
         if not (is_number or isinstance(item, str)):
-            raise DataError(f"{location}: {field} contains {item!r}", "write strings or numbers")
+            raise DataError(
+                f"{location}: {field!r} must contain only strings and numbers, got {item!r}", "correct this row"
+            )
         texts.append(str(int(item)) if isinstance(item, float) and item.is_integer() else str(item).strip())
     return tuple(texts)
 
 
 def _infer_kind(examples: tuple[Example, ...]) -> tuple[Kind, tuple[tuple[str, ...], ...]]:
-    """Return the kind of a file's task and, for recurring labels, the closed set that they form.
+    """Infer the kind of a task from its examples, and the closed set of answers if there is one.
 
-    A closed set is inferred from the answers only if each label recurs five times on average: then the set reveals
-    nothing about the answer of a single row.
+    A closed set is inferred from the answers only if each distinct answer occurs at least five times on average, so
+    that the set reveals nothing about the answer to a single question.
     """
     if all(e.choices for e in examples):
         return "names", ()

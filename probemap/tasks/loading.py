@@ -1,4 +1,4 @@
-"""A task by name or from a file."""
+"""Load a task by name or from a file."""
 
 import hashlib
 import random
@@ -18,20 +18,26 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     Parameters
     ----------
     source : str or Path
-        ``cities``: a built-in task; see `TASKS`.  ``triviaqa``: a published data set (see `probemap list tasks`),
-        downloaded from the Hugging Face hub.  ``triviaqa:rows.jsonl``: the same data set from a file that holds the
-        rows as published.  ``rows.jsonl``: your own file.
+        One of the following:
 
-        A file of your own has one row per question with the fields ``question`` and ``answers`` (a list or one
-        string), and optionally ``id``, ``choices`` (a list) and ``context``.  In a CSV file a list is written as JSON.
-        The kind of the task follows from all rows together: ``names`` if every row has choices or if few distinct
-        answers recur, ``numbers`` if every answer is a number, otherwise ``open``.
+        * the name of a built-in task, e.g. ``cities``; see `TASKS`;
+        * the name of a published data set, e.g. ``triviaqa``, which is downloaded from the Hugging Face hub; `probemap
+          list tasks` lists the names;
+        * the name of a published data set and a file with its original rows, e.g. ``triviaqa:rows.jsonl``;
+        * the path of a user file, e.g. ``rows.jsonl``.
+
+        A user file has one row per question, with the fields ``question`` and ``answers`` (a list or a single string),
+        and optionally ``id``, ``choices`` (a list) and ``context``.  In CSV files, lists are written as JSON.  The kind
+        of the task is inferred from all rows: ``names`` if every row has choices or if a few distinct answers recur,
+        ``numbers`` if every answer is a number, and ``open`` otherwise.
     n : int, optional
-        Number of questions to draw without replacement; their order is kept.  None takes all of them.
+        Number of questions to draw without replacement; the order of the questions is kept.  By default, all questions
+        are used.
     seed : int
-        Seed of that draw.
+        Random seed for drawing the questions.
     require_answers : bool
-        False accepts rows without ``answers`` in your own file, for answers supplied with their verdicts.
+        Whether every row of a user file must have the field ``answers``.  Pass False if the verdicts are supplied with
+        the answers of the model.
 
     Returns
     -------
@@ -41,7 +47,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     ------
     DataError
         If the task or file does not exist, a file is empty or unreadable, a row is invalid, an id occurs more than
-        once, or `n` exceeds the number of questions.
+        once, or `n` is not between 1 and the number of questions.
 
     Examples
     --------
@@ -59,7 +65,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     if not 0 < n <= len(task.examples):
         raise DataError(
             f"{n} questions were requested, but {source} has {len(task.examples)}",
-            f"set --n to a number between 1 and {len(task.examples)}, or leave it out",
+            f"set --n to a number between 1 and {len(task.examples)}, or omit it",
         )
     rows = sorted(random.Random(seed).sample(range(len(task.examples)), n))
     return replace(task, examples=tuple(task.examples[row] for row in rows))
@@ -74,7 +80,7 @@ def _load(source: str, require_answers: bool) -> Task:
     if not Path(source).is_file():
         raise DataError(
             f"no file or task named {source!r}",
-            f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; files end in .jsonl, .csv or .parquet",
+            f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; a file must have the extension .jsonl, .csv or .parquet",
         )
     return task_from_file(Path(source), require_answers=require_answers)
 
@@ -85,10 +91,10 @@ def _check_ids(examples: tuple[Example, ...], source: str | Path) -> None:
         shown = ", ".join(repr(id_) for id_ in repeated[:5])
         raise DataError(
             f"{source}: {len(repeated)} ids occur more than once: {shown}",
-            "make the ids unique, or leave the field out to number the rows",
+            "make the ids unique, or omit the field to number the rows",
         )
 
 
 def fingerprint(task: Task) -> str:
-    """Return the SHA-256 over all fields of a task, its examples included."""
+    """Return the SHA-256 hash of all fields of a task, including its examples."""
     return hashlib.sha256(repr(task).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Published data sets by name, from the Hugging Face hub or from a file with the same rows.
+"""Load published data sets by name, from the Hugging Face hub or from a file with the same rows.
 
-An entry of `PUBLISHED` has the prompt, the kind of the answers, the split, the licence, and the function of `adapters`
-that converts a row.  A question that occurs more than once is used once.
+Each entry of `PUBLISHED` specifies the prompt, the kind of the answers, the split, the licence, and the function of
+`adapters` that converts a row.  Duplicate questions are used only once.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,7 @@ from probemap.tasks.adapters import Row
 
 @dataclass(frozen=True)
 class Hub:
-    """The location of the rows on the Hugging Face hub."""
+    """Location of a data set on the Hugging Face hub."""
 
     repository: str
     config: str | None
@@ -29,13 +29,13 @@ class Published:
     """A published data set."""
 
     description: str
-    """One line for ``probemap list tasks``."""
+    """One-line description that is printed by ``probemap list tasks``."""
     adapt: Callable[[Row], Example | None]
-    """Converts a row; None for a row that cannot be used."""
+    """Function that converts a row to an example, or returns None if the row cannot be used."""
     task: Task
     """The task without its examples."""
     hub: Hub | None
-    """None: the data set is not on the hub, and its file is needed."""
+    """Location on the hub, or None if the data set is only available as a file."""
 
 
 _LETTERS = "{question}\n{letters}\nAnswer with the letter and the text of the right choice."
@@ -250,18 +250,18 @@ PUBLISHED: dict[str, Published] = {
         ),
     )
 }
-"""Name -> published data set."""
+"""Mapping from name to published data set."""
 
 
 def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
-    """Convert rows of a published data set to a task; their order is kept.
+    """Convert the rows of a published data set to a task, in their original order.
 
     Parameters
     ----------
     name : str
         A key of `PUBLISHED`.
     rows : iterable of mappings
-        The rows as published.
+        The rows with their original fields.
 
     Returns
     -------
@@ -273,7 +273,7 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
         If a row does not belong to the data set, or no row can be used.
     """
     published = PUBLISHED[name]
-    hint = f"pass the rows as they are published ({published.task.source})"
+    hint = f"pass the rows in their published form ({published.task.source})"
     examples: list[Example] = []
     questions: set[str] = set()
     for number, row in enumerate(rows, start=1):
@@ -282,7 +282,8 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             fields = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
             problem = (
-                f"row {number} is not a row of {name}: {type(error).__name__} {str(error)[:80]} (fields: {fields})"
+                f"row {number} is not a valid row of {name}: {type(error).__name__} {str(error)[:80]} "
+                f"(fields: {fields})"
             )
             raise DataError(problem, hint) from None
         if example is None:
@@ -297,7 +298,7 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
 
 
 def load_from_hub(name: str) -> Task:
-    """Download a published data set with ``datasets``.
+    """Download a published data set with the package ``datasets``.
 
     Parameters
     ----------
@@ -311,26 +312,26 @@ def load_from_hub(name: str) -> Task:
     Raises
     ------
     DataError
-        If the data set is published only as a file, ``datasets`` is not installed, or the download fails.
+        If the data set is only available as a file, ``datasets`` is not installed, or the download fails.
     """
     hub = PUBLISHED[name].hub
     if hub is None:
         raise DataError(
-            f"{name} is published as a file, not on the hub",
-            f"download the file ({PUBLISHED[name].task.source}), then use {name}:FILE",
+            f"{name} is only available as a file, not on the hub",
+            f"download the file ({PUBLISHED[name].task.source}), then pass {name}:FILE",
         )
     try:
         import datasets
     except ImportError:
         raise DataError(
-            f"loading {name} from the hub needs the package datasets, which is not installed",
-            f"pip install 'probemap[hub]', or use {name}:FILE",
+            f"loading {name} from the hub requires the package datasets, which is not installed",
+            f"pip install 'probemap[hub]', or pass {name}:FILE",
         ) from None
     try:
         rows = datasets.load_dataset(hub.repository, hub.config, split=hub.split)
     except Exception as error:  # datasets raises the exceptions of its backends
         raise DataError(
             f"{hub.repository} could not be loaded: {redacted_message(error)}",
-            f"check the network, or pass the same rows as a file: {name}:FILE",
+            f"check the network connection, or pass the same rows as a file: {name}:FILE",
         ) from None
     return adapt_rows(name, rows)

@@ -10,36 +10,41 @@ from probemap.records import DataError, Example, Task, TextAnswer, Verdict
 from probemap.tasks.files import read_rows
 
 MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
-"""Reason of a verdict that a person entered."""
+"""Reasons of verdicts that were entered manually."""
 
 SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
-"""Reason of a verdict supplied with the answer."""
+"""Reasons of verdicts that were supplied with the answers."""
 
-_FIELDS = "each row needs a text field 'text', and 'id' or 'question'"
+_FIELDS = "each row requires the string field 'text', and either 'id' or 'question'"
 
 
 def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
-    """Read answers that exist already, one per question.
+    """Read existing answers, one per question.
 
     Parameters
     ----------
     path : Path
-        A JSONL, CSV or Parquet file with one row per answer: ``text``, the answer as the model produced it; ``id`` or
-        ``question``, to match it to a question; and optionally ``prompt``, the exact text that the model saw, template
-        included; ``correct``, true, false, or null for undecided; ``stopped``, false if the answer was cut off.
+        A JSONL, CSV or Parquet file with one row per answer and the following fields:
+
+        * ``text``: the answer as the model produced it;
+        * ``id`` or ``question``: the id or the text of the question;
+        * ``prompt`` (optional): the exact text that the model saw, including the chat template;
+        * ``correct`` (optional): true, false, or null for undecided;
+        * ``stopped`` (optional): false if the answer was cut off.
     task : Task
 
     Returns
     -------
     answers : list of TextAnswer
-        In the order of the questions.
+        The answers, in the order of the questions.
     n_unmatched : int
-        Number of rows that belong to no question.
+        Number of rows that match no question.
 
     Raises
     ------
     DataError
-        If the file does not exist, a row is invalid, or a question has no answer or two answers.
+        If the file does not exist, a row is invalid, a question has no answer or several answers, or neither the
+        question has accepted answers nor its answer has a verdict.
     """
     ids = {e.id for e in task.examples}
     id_of_question = {e.question: e.id for e in task.examples}
@@ -54,27 +59,31 @@ def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
         if not id_:
             question = row.get("question")
             if not isinstance(question, str):
-                raise DataError(f"{location}: neither id nor question (fields: {', '.join(map(str, row))})", _FIELDS)
+                raise DataError(
+                    f"{location}: neither 'id' nor 'question' is given (fields: {', '.join(map(str, row))})", _FIELDS
+                )
             if question in repeated:
                 raise DataError(
-                    f"{location}: the question {question[:60]!r} occurs more than once", "match the answers by 'id'"
+                    f"{location}: the question {question[:60]!r} occurs more than once",
+                    "identify the questions by 'id'",
                 )
             id_ = id_of_question.get(question, "")
         if id_ not in ids:
             n_unmatched += 1
         elif id_ in answers:
-            raise DataError(f"{location}: a second answer to {id_!r}", "supply one answer per question")
+            raise DataError(f"{location}: duplicate answer to {id_!r}", "supply one answer per question")
         else:
             answers[id_] = _text_answer(row, id_, location)
     if missing := [e.id for e in task.examples if e.id not in answers]:
         shown = ", ".join(repr(id_) for id_ in missing[:5])
         raise DataError(
-            f"{path} has no answer to {len(missing)} of {len(task.examples)} questions: {shown}",
+            f"{path} contains no answer to {len(missing)} of {len(task.examples)} questions: {shown}",
             "add these answers, or remove the questions",
         )
     if ungradable := [e.id for e in task.examples if not e.answers and answers[e.id].verdict is None]:
         raise DataError(
-            f"{len(ungradable)} questions have neither accepted answers nor a verdict, the first is {ungradable[0]!r}",
+            f"{len(ungradable)} questions have neither accepted answers nor a verdict; "
+            f"the first one is {ungradable[0]!r}",
             "add 'answers' to the questions, or 'correct' (true, false or null) to every answer",
         )
     return [answers[e.id] for e in task.examples], n_unmatched
@@ -83,16 +92,16 @@ def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
 def _text_answer(row: Mapping[str, Any], id_: str, location: str) -> TextAnswer:
     text, prompt = row.get("text"), row.get("prompt")
     if not isinstance(text, str):
-        raise DataError(f"{location}: no text (fields: {', '.join(map(str, row))})", _FIELDS)
+        raise DataError(f"{location}: the field 'text' must be a string (fields: {', '.join(map(str, row))})", _FIELDS)
     if prompt is not None and not isinstance(prompt, str):
         raise DataError(
-            f"{location}: prompt is {type(prompt).__name__}, expected a string", "write the text that the model saw"
+            f"{location}: 'prompt' must be a string, got {type(prompt).__name__}", "write the text that the model saw"
         )
     verdict = None
     if "correct" in row:
-        correct = _parse_bool(row["correct"], f"{location}: correct")
+        correct = _parse_bool(row["correct"], f"{location}: 'correct'")
         verdict = Verdict(correct, SUPPLIED[correct])
-    stopped = _parse_bool(row.get("stopped"), f"{location}: stopped")
+    stopped = _parse_bool(row.get("stopped"), f"{location}: 'stopped'")
     return TextAnswer(id_, text, stopped is not False, prompt or None, verdict)
 
 
@@ -102,14 +111,18 @@ def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
     Parameters
     ----------
     path : Path
-        A JSONL, CSV or Parquet file with one row per answer: ``question`` and ``answer``; and optionally ``id``,
-        ``context``, ``choices``, ``prompt``, the exact text that the model saw, template included, and ``stopped``,
-        false if the answer was cut off.
+        A JSONL, CSV or Parquet file with one row per answer and the following fields:
+
+        * ``question`` and ``answer``;
+        * ``id``, ``context`` and ``choices`` (optional);
+        * ``prompt`` (optional): the exact text that the model saw, including the chat template;
+        * ``stopped`` (optional): false if the answer was cut off.
 
     Yields
     ------
     tuple of (Example, TextAnswer)
-        The id is that of the row, or the row number.  The example has no accepted answers.
+        The example, which has no accepted answers, and the answer.  Their id is the id of the row, or the row number if
+        the row has no id.
 
     Raises
     ------
@@ -129,17 +142,22 @@ def _question_answer(row: Mapping[str, Any], default_id: str, location: str) -> 
         value = row.get(name)
         if not isinstance(value, str) and (required or value is not None):
             problem = (
-                f"is {type(value).__name__}" if name in row else f"is missing (fields: {', '.join(map(str, row))})"
+                f"must be a string, got {type(value).__name__}"
+                if name in row
+                else f"is missing (fields: {', '.join(map(str, row))})"
             )
-            raise DataError(f"{location}: {name} {problem}", "each row needs the text fields 'question' and 'answer'")
+            raise DataError(
+                f"{location}: {name!r} {problem}", "each row requires the string fields 'question' and 'answer'"
+            )
         texts[name] = value or ""
     choices = row.get("choices") or ()
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
-        raise DataError(f"{location}: choices are {choices!r:.60}", "write a list of strings")
+        raise DataError(f"{location}: 'choices' must be a list of strings, got {choices!r:.60}", "correct this row")
     stopped = row.get("stopped", True)
     if not isinstance(stopped, bool):
         raise DataError(
-            f"{location}: stopped is {stopped!r:.60}", "write true, or false for an answer that was cut off"
+            f"{location}: 'stopped' must be true or false, got {stopped!r:.60}",
+            "write false for an answer that was cut off, otherwise true",
         )
     id_ = str(row["id"]) if row.get("id") not in (None, "") else default_id
     example = Example(id_, texts["question"], ("",), tuple(choices), texts["context"])
@@ -148,47 +166,51 @@ def _question_answer(row: Mapping[str, Any], default_id: str, location: str) -> 
 
 @dataclass(frozen=True)
 class ManualLabel:
-    """The verdict and the exact answer that a person entered for an answer."""
+    """Verdict and exact answer that were entered manually for one answer."""
 
     verdict: Verdict
     exact_answer: str | None
-    """The exact answer as it is written in the answer; empty: the answer has none; None: not labelled."""
+    """The exact answer as it is written in the answer.  It is empty if the answer contains no exact answer, and None if
+    the exact answer was not labelled."""
 
 
 def read_manual_labels(path: Path, task: Task) -> dict[str, ManualLabel]:
-    """Read manual labels.
+    """Read manual labels from a file.
 
     Parameters
     ----------
     path : Path
-        A JSONL, CSV or Parquet file with one row per labelled answer: ``id``; ``correct``, true, false, or null for
-        undecided; and optionally ``exact_answer``, null if the answer has none.  Further fields are ignored.
+        A JSONL, CSV or Parquet file with one row per labelled answer.  Fields other than the following are ignored:
+
+        * ``id``: the id of the question;
+        * ``correct``: true, false, or null for undecided;
+        * ``exact_answer`` (optional): the exact answer, or null if the answer contains none.
     task : Task
 
     Returns
     -------
     dict of str to ManualLabel
-        By the id of the question.
+        Mapping from the id of a question to the label of its answer.
 
     Raises
     ------
     DataError
-        If the file does not exist, a row is invalid, or an id is unknown or occurs twice.
+        If the file does not exist, a row is invalid, or an id is unknown or occurs more than once.
     """
     ids = {e.id for e in task.examples}
     labels: dict[str, ManualLabel] = {}
     for number, row in enumerate(read_rows(path), start=1):
         location = f"{path}, row {number}"
         if not isinstance(row, Mapping) or "id" not in row or "correct" not in row:
-            raise DataError(f"{location}: no id or no correct", "each row needs 'id' and 'correct'")
+            raise DataError(f"{location}: the field 'id' or 'correct' is missing", "each row requires both fields")
         id_ = str(row["id"])
         if id_ not in ids or id_ in labels:
-            problem = "a second label for" if id_ in labels else "there is no question with the id"
+            problem = "duplicate label for" if id_ in labels else "unknown question id"
             raise DataError(f"{location}: {problem} {id_!r}", "write one row per answer, with the id of its question")
-        correct, exact = _parse_bool(row["correct"], f"{location}: correct"), row.get("exact_answer")
+        correct, exact = _parse_bool(row["correct"], f"{location}: 'correct'"), row.get("exact_answer")
         if not isinstance(exact, str | None):
             raise DataError(
-                f"{location}: exact_answer is {type(exact).__name__}, expected a string",
+                f"{location}: 'exact_answer' must be a string or null, got {type(exact).__name__}",
                 "write a string, or null if the answer has no exact answer",
             )
         exact_answer = (exact or "") if "exact_answer" in row else None
@@ -200,9 +222,11 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "": None, "nul
 
 
 def _parse_bool(value: Any, location: str) -> bool | None:
-    """Convert a JSON boolean or null, or its spelling in a CSV file."""
+    """Convert a JSON boolean or null, or its spelling in a CSV file, to a bool or None."""
     if value is None or isinstance(value, bool):
         return value
     if (spelling := str(value).strip().lower()) in _BOOLEANS:
         return _BOOLEANS[spelling]
-    raise DataError(f"{location} is {value!r}", "write true, false, or null for undecided")
+    raise DataError(
+        f"{location} must be true, false or null, got {value!r}", "write true, false, or null for undecided"
+    )
