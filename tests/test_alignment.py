@@ -85,5 +85,5 @@ def test_token_span_leading_spaces_and_split_words() -> None:
     answer = make_answer("It is in Austria.", ["It", " is", " in", " Aus", "tria", "."], ["Q"])
     assert (token_span(answer, 9, 16).start, token_span(answer, 9, 16).stop) == (4, 6)
     assert (token_span(answer, 9, 10).start, token_span(answer, 9, 10).stop) == (4, 5)
-    with pytest.raises(ValueError, match="no characters 9:99 in an answer of 17"):
+    with pytest.raises(ValueError, match="the range 9:99 is empty or outside an answer of 17 characters"):
         token_span(answer, 9, 99)

@@ -456,7 +456,7 @@ def test_one_class_and_no_exact_answer_get_their_messages(made: Path, tmp_path: 
     told = probemap("run", *words, "--locator", "none", code=1).stderr
     assert "no exact answer was found in any of 60 answers: the map will have no exact_answer columns" in told
     assert re.search(
-        r"(all \d+ decided answers are incorrect|no answer is decided): a map needs correct and incorrect", told
+        r"(all \d+ decided answers are incorrect|no answer is decided): a map requires both correct and incorrect", told
     )
 
 

@@ -308,7 +308,7 @@ def test_fit_detector_rejects_invalid_arguments() -> None:
     for split, message in splits:
         with pytest.raises(MapError, match=message):
             fit_detector(states, correct, positions=POSITIONS, **split)
-    with pytest.raises(MapError, match="a map needs correct and incorrect answers"):
+    with pytest.raises(MapError, match="a map requires both correct and incorrect answers"):
         fit_detector(states, [True] * 600, positions=POSITIONS)
     states[:, :, 0::2] = np.nan
     with pytest.raises(DetectorError, match="every position is missing in some answer, or depends on the exact answer"):

@@ -99,7 +99,8 @@ def test_assign_folds_keeps_groups_together() -> None:
     [
         (
             [True] * 40,
-            "all 40 decided answers are correct: a map needs correct and incorrect answers\nhint: use questions",
+            "all 40 decided answers are correct: a map requires both correct and incorrect answers\n"
+            "hint: use questions",
         ),
         ([False] * 40, "all 40 decided answers are incorrect"),
         ([None] * 40, "no answer is decided"),
@@ -126,7 +127,7 @@ def test_fit_map_rejects_invalid_labels_and_states() -> None:
     with pytest.raises(MapError, match="the state of answer 7 at layer 0, last_q, contains values that"):
         fit_map(states, correct, positions=NAMES)
     few = np.arange(240) < 7
-    with pytest.raises(MapError, match="no column has 10 correct and 10 incorrect answers"):
+    with pytest.raises(MapError, match="no column has at least 10 correct and 10 incorrect answers"):
         fit_map(planted_states()[0], few, positions=NAMES)
 
 
@@ -164,7 +165,7 @@ def test_fit_map_selects_c_in_inner_folds() -> None:
     assert several.data.attrs["c"] == "0.001, 100"
     noise = fit_map(draw.normal(size=(300, 4, 4, 20)), correct, c="auto")
     assert abs(float(noise.auc.mean()) - 0.5) < 0.04, "choosing gains nothing on noise"
-    with pytest.raises(MapError, match="several C values need inner folds"):
+    with pytest.raises(MapError, match="several C values require inner folds"):
         fit_map(states, correct, positions=["-1"], c="auto", folds=2)
     for wrong in ("many", "1,,2", "-1", "0", ""):
         with pytest.raises(MapError, match="c is"):
@@ -208,7 +209,7 @@ def test_fit_map_evaluates_held_out_answers_only() -> None:
             fit_map(states, correct, positions=NAMES, held_out=wrong)
     with pytest.raises(MapError, match="1 groups contain both held-out and other answers"):
         fit_map(states, correct, positions=NAMES, held_out=held_out, groups=[0] * 6 + list(range(6, 240)))
-    with pytest.raises(MapError, match="all held-out answers are of one class"):
+    with pytest.raises(MapError, match="all held-out answers belong to one class"):
         fit_map(states, correct, positions=NAMES, held_out=correct & (np.arange(240) < 90))
 
 
@@ -310,5 +311,5 @@ def test_fit_map_rejects_unusable_devices_and_names() -> None:
 
 def test_fit_map_rejects_a_device_that_is_not_a_name() -> None:
     states, labels = np.random.default_rng(0).normal(size=(60, 1, 1, 4)), [True, False] * 30
-    with pytest.raises(MapError, match=r"device is None\nhint: use auto, cpu, cuda or cuda:1"):
+    with pytest.raises(MapError, match=r"device must be a string, got None\nhint: use auto, cpu, cuda or cuda:1"):
         fit_map(states, labels, device=None)  # type: ignore[arg-type]

@@ -60,7 +60,7 @@ def test_with_baselines_of_texts_matches_ids() -> None:
     assert float(data["baseline_auc"].sel(baseline="words", position="last_q")) > 0.9
     turned = with_baselines(probe_map, [Baseline("words", "", words[::-1])], IDS[::-1]).data
     np.testing.assert_array_equal(turned["baseline_auc"].values, data["baseline_auc"].values)
-    with pytest.raises(MapError, match="the baselines have no value for 'q299'"):
+    with pytest.raises(MapError, match="the baselines have no value for the answer 'q299'"):
         with_baselines(probe_map, [Baseline("words", "", words[:-1])], IDS[:-1])
 
 

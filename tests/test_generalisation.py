@@ -155,7 +155,9 @@ def test_evaluate_across_uses_cells_that_both_runs_have() -> None:
 def test_evaluate_within_requires_nested_cv() -> None:
     run = run_data("one", 0, 1.0)
     flat = replace(run, probe_map=replace(run.probe_map, data=run.probe_map.data.drop_vars("inner_auc")))
-    with pytest.raises(MapError, match=r"the map of one was fitted without nested CV\nhint: fit it with 3 folds"):
+    with pytest.raises(
+        MapError, match=r"the map of one was fitted without nested CV\nhint: fit it with 3 or more folds"
+    ):
         evaluate_within(flat)
 
 

@@ -353,7 +353,9 @@ def test_grade_with_grader_leaves_empty_and_incorrect_cut_off_answers_undecided(
 
 
 def test_grade_rejects_bad_input() -> None:
-    with pytest.raises(DataError, match="1 of 1 answers belong to no example of the task 't', the first has the id"):
+    with pytest.raises(
+        DataError, match="1 of 1 answers belong to no example of the task 't'; the first one has the id"
+    ):
         probemap.grade(TASK, [replace(ANSWERS[0], id="c")])
     with pytest.raises(DataError, match=r"the grader returned True for the answer 'b', expected a Verdict\nhint"):
         probemap.grade(TASK, ANSWERS, grader=lambda example, text: True)  # type: ignore[arg-type, return-value]

@@ -169,6 +169,8 @@ def test_run_one_pass_needs_no_second_pass(chat_folder: Path, tmp_path: Path, se
     shutil.rmtree(folder / "run")
     command = ["run", *command[1:], "--one-pass"]
     result = CliRunner().invoke(app, command)
-    assert "a map needs correct and incorrect answers" in str(result.exception), "the random model is never correct"
+    assert "a map requires both correct and incorrect answers" in str(result.exception), (
+        "the random model is never correct"
+    )
     assert second_passes == []
     assert ActivationStore.open(folder / "run" / "activations").missing_shards() == []

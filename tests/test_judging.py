@@ -299,11 +299,14 @@ def decisions(folder: Path, *rows: Any) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"id": "rome"}], "row 1: no id or no correct"),
-        ([{"id": "paris", "correct": True}], "row 1: there is no question with the id 'paris'"),
-        ([{"id": "rome", "correct": True}] * 2, "row 2: a second label for 'rome'"),
-        ([{"id": "rome", "correct": "perhaps"}], "row 1: correct is 'perhaps'"),
-        ([{"id": "rome", "correct": None, "exact_answer": 7}], "row 1: exact_answer is int"),
+        ([{"id": "rome"}], "row 1: the field 'id' or 'correct' is missing"),
+        ([{"id": "paris", "correct": True}], "row 1: unknown question id 'paris'"),
+        ([{"id": "rome", "correct": True}] * 2, "row 2: duplicate label for 'rome'"),
+        ([{"id": "rome", "correct": "perhaps"}], "row 1: 'correct' must be true, false or null, got 'perhaps'"),
+        (
+            [{"id": "rome", "correct": None, "exact_answer": 7}],
+            "row 1: 'exact_answer' must be a string or null, got int",
+        ),
     ],
 )
 def test_bad_decisions_are_refused(rows: list[Any], message: str, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_adapt_rows_drops_repeated_questions() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_adapt_rows_rejects_foreign_rows(name: str) -> None:
     for row in ({"colour": "red"}, {}, {"question": 3, "answer": None}, "text", None):
-        with pytest.raises(DataError, match=rf"row 1 is not a row of {name}|no row of {name} can be used"):
+        with pytest.raises(DataError, match=rf"row 1 is not a valid row of {name}|no row of {name} can be used"):
             adapt_rows(name, [row])  # type: ignore[list-item]
 
 
@@ -224,7 +224,7 @@ def test_load_from_hub_passes_repository_config_and_split(monkeypatch: pytest.Mo
 
 
 def test_load_from_hub_names_source_of_file_only_data_set() -> None:
-    with pytest.raises(DataError, match=r"movies is published as a file.*\n?.*LLMsKnow.*movies:FILE"):
+    with pytest.raises(DataError, match=r"movies is only available as a file.*\n?.*LLMsKnow.*movies:FILE"):
         load_task("movies")
 
 

@@ -79,7 +79,7 @@ def test_rank_predictors_rejects_too_few_answers(mapped: tuple[ProbeMap, np.ndar
     few = np.where(correct & (np.cumsum(correct) > 9), np.nan, 1.0)
     subset = ProbeMap(probe_map.data.isel(answer=np.flatnonzero(~np.isnan(few) | (np.arange(240) % 9 < 0))))
     with pytest.raises(
-        TooFewError, match=r"9 correct and \d+ incorrect answers have a value of all 4 predictors.*\nhint: use more"
+        TooFewError, match=r"9 correct and \d+ incorrect answers have a value for all 4 predictors.*\nhint: use more"
     ):
         rank_predictors(subset, {})
 
@@ -113,7 +113,7 @@ def test_rows_of_map(mapped: tuple[ProbeMap, np.ndarray]) -> None:
     probe_map, _ = mapped
     ids = [f"q{i}" for i in reversed(range(240))]
     assert rows_of_map(probe_map, ids).tolist() == list(reversed(range(240)))
-    with pytest.raises(Exception, match="the map contains the answer 'q0', which the run does not"):
+    with pytest.raises(Exception, match="the map contains the answer 'q0', which the run does not contain"):
         rows_of_map(probe_map, ids[:-1])
 
 

@@ -418,10 +418,10 @@ def test_chunks_reads_rows_on_demand() -> None:
     ("row", "message"),
     [
         ([1], "row 2: expected an object, got list"),
-        ({"question": "q"}, r"row 2: answer is missing (fields: question)"),
-        ({"question": "q", "answer": 7}, "row 2: answer is int"),
-        ({"question": "q", "answer": "a", "choices": "ab"}, "row 2: choices are 'ab'"),
-        ({"question": "q", "answer": "a", "stopped": "no"}, "row 2: stopped is 'no'"),
+        ({"question": "q"}, r"row 2: 'answer' is missing (fields: question)"),
+        ({"question": "q", "answer": 7}, "row 2: 'answer' must be a string, got int"),
+        ({"question": "q", "answer": "a", "choices": "ab"}, "row 2: 'choices' must be a list of strings, got 'ab'"),
+        ({"question": "q", "answer": "a", "stopped": "no"}, "row 2: 'stopped' must be true or false, got 'no'"),
     ],
 )
 def test_score_names_invalid_rows(

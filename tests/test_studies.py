@@ -401,7 +401,7 @@ def test_errors_that_were_interrupted_go_on(sampled: Run, monkeypatch: pytest.Mo
 
 def test_two_folds_leave_nothing_to_choose_a_cell_by(sampled: Run) -> None:
     message = refused("errors", sampled.path, "--folds", 2)
-    assert message == "nested CV is not possible with 2 folds\nhint: use 3 folds or more"
+    assert message == "nested CV is not possible with 2 folds\nhint: use 3 or more folds"
 
 
 def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

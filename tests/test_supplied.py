@@ -53,12 +53,12 @@ def test_read_text_answers_parses_booleans_of_csv(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([{"id": "a", "text": "x"}], r"no answer to 1 of 2 questions: 'b'"),
-        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], r"row 2: a second answer to 'a'"),
-        ([{"text": "x"}], r"row 1: neither id nor question \(fields: text\)"),
-        ([{"id": "a", "answer": "x"}], r"row 1: no text \(fields: id, answer\)"),
-        ([{"id": "a", "text": None}], r"row 1: no text"),
-        ([{"id": "a", "text": "x", "correct": "maybe"}], r"row 1: correct is 'maybe'"),
-        ([{"id": "a", "text": "x", "prompt": 3}], r"row 1: prompt is int"),
+        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], r"row 2: duplicate answer to 'a'"),
+        ([{"text": "x"}], r"row 1: neither 'id' nor 'question' is given \(fields: text\)"),
+        ([{"id": "a", "answer": "x"}], r"row 1: the field 'text' must be a string \(fields: id, answer\)"),
+        ([{"id": "a", "text": None}], r"row 1: the field 'text' must be a string"),
+        ([{"id": "a", "text": "x", "correct": "maybe"}], r"row 1: 'correct' must be true, false or null, got 'maybe'"),
+        ([{"id": "a", "text": "x", "prompt": 3}], r"row 1: 'prompt' must be a string, got int"),
         (["text"], r"row 1: expected an object, got str"),
     ],
 )
@@ -85,11 +85,13 @@ def test_read_text_answers_any_rows_give_data_error(rows: list[dict[str, Any]]) 
 
 def test_supplied_verdicts_need_no_accepted_answers(tmp_path: Path, chat_folder: Path) -> None:
     questions = write(tmp_path / "q.jsonl", {"id": "a", "question": "Where is Rome?"}, {"id": "b", "question": "Lima?"})
-    with pytest.raises(DataError, match="row 1: no answers to 'Where is Rome"):
+    with pytest.raises(DataError, match="row 1: there are no accepted answers to 'Where is Rome"):
         load_task(questions)
     texts = write(tmp_path / "f.jsonl", {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain"})
     options: dict[str, Any] = {"model": chat_folder, "answers": str(texts)}
-    with pytest.raises(DataError, match="1 questions have neither accepted answers nor a verdict, the first is 'b'"):
+    with pytest.raises(
+        DataError, match="1 questions have neither accepted answers nor a verdict; the first one is 'b'"
+    ):
         execute(ANSWER, tmp_path / "run", data=questions, **options)
     write(texts, {"id": "a", "text": "Italy", "correct": True}, {"id": "b", "text": "Spain", "correct": False})
     run = execute(ANSWER, tmp_path / "run", data=questions, **options)

@@ -121,7 +121,7 @@ def _example(row: Any, location: str, number: int, require_answers: bool) -> Exa
     if not isinstance(question, str) or not question.strip():
         raise DataError(
             f"{location}: the field 'question' must be a non-empty string (fields: {', '.join(row) or 'none'})",
-            "add the question to this row",
+            "each row requires the string field 'question'",
         )
     answers = _strings(row.get("answers", row.get("answer")), location, "answers")
     if require_answers and not answers:
