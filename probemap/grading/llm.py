@@ -141,8 +141,8 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
     Raises
     ------
     DataError
-        If an answer belongs to no example, or a prompt exceeds the context window.  The grader raises this error as
-        well, if it is called for an answer that was not passed.
+        If an answer belongs to no example, or a prompt exceeds the context window.  The grader also raises this error
+        if it is called for an answer that was not passed.
     ModelError
         If the server fails, or a prompt does not fit in memory.
 
@@ -195,8 +195,8 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     Raises
     ------
     DataError
-        If an answer belongs to no example, or a prompt exceeds the context window.  The locator raises this error as
-        well, if it is called for an answer that was not passed.
+        If an answer belongs to no example, or a prompt exceeds the context window.  The locator also raises this error
+        if it is called for an answer that was not passed.
     ModelError
         If the server fails, or a prompt does not fit in memory.
 
@@ -286,7 +286,7 @@ def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> T
 
 
 def extract_locator(extracts: Mapping[tuple[str, str], str]) -> LocatorFactory:
-    """Return a factory of locators that find the extracts of a language model in the texts.
+    """Return a factory of locators that find the extracts of a language model in the answers.
 
     An extract is used only if it occurs in the text.  Small models tend to repeat words of the question; such extracts
     are ignored, unless the question offers alternatives.
@@ -313,7 +313,7 @@ def extract_locator(extracts: Mapping[tuple[str, str], str]) -> LocatorFactory:
 
 
 def grading_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
-    """Return a task that asks whether each non-empty answer is correct, to be answered with yes or no.
+    """Return a task that asks, for each non-empty answer, whether it is correct (yes or no).
 
     Because an answer may contain instructions to the judge, it is enclosed in ``<<<`` and ``>>>``.  These marks are
     removed from its text, so that the answer cannot end the quotation.

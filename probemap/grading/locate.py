@@ -1,7 +1,7 @@
-"""Locate the exact answer from the question and the model's text, without the accepted answers.
+"""Locate the exact answer, using only the question and the model's text but not the accepted answers.
 
 A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
-answer is correct.  The only exception is `paper_locator`, which is intended only for comparison.
+answer is correct.  The only exception is `paper_locator`, which is intended for comparison with published maps.
 """
 
 import operator
@@ -13,8 +13,8 @@ from probemap.mentions import Groups, asserted_choice, asserted_name, asserted_n
 from probemap.records import Answer, DataError, Example, Span, Task
 
 Locator = Callable[[str, str], tuple[int, int] | None]
-"""Callable ``(question, text) -> (start, stop)`` that returns the character range of the exact answer in `text`, the
-final text of an answer, or None."""
+"""Callable ``(question, text) -> (start, stop) | None`` that returns the character range of the exact answer in `text`,
+the final text of an answer."""
 
 LocatorFactory = Callable[[Groups], Locator]
 """Callable ``(possible) -> Locator``, where `possible` is the closed set of answers, which is empty if there is
@@ -182,8 +182,8 @@ def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> 
 
     With this locator, the probed token depends on WHETHER THE ANSWER IS CORRECT.  In a correct answer, it is the first
     occurrence of an accepted answer, even if that occurrence is an operand, is negated, or is mentioned in passing.  In
-    an incorrect answer, it is the result of `ordinary`, which follows different rules.  A probe may separate correct
-    from incorrect answers merely by this difference, so maps that use this locator show nothing about the model.
+    an incorrect answer, it is the result of `ordinary`, which follows different rules.  A probe can separate correct
+    from incorrect answers by this difference alone, so maps that use this locator must not be reported as findings.
 
     The locator is provided only for comparison with maps that were computed in this way (Orgad et al. 2024, arXiv
     2410.02707, and its published code).

@@ -41,8 +41,8 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     """Grade answers.
 
     A verdict supplied with an answer is kept.  An empty answer is undecided.  An answer that was cut off at the token
-    limit is undecided, because the missing text could have named the correct answer, unless the text before the limit
-    is already correct or asserts a complete answer.
+    limit is undecided unless it is already correct or asserts a complete answer, because the missing text could have
+    named the correct answer.
 
     Parameters
     ----------
@@ -152,7 +152,8 @@ def possible_answers(task: Task, example: Example) -> Groups:
 
 
 def asserted_mention(task: Task, example: Example, text: str) -> Mention | None:
-    """Return the mention that a text asserts as its answer, or None if there is none or the task is open."""
+    """Return the mention that a text asserts as its answer, or None if there is none or the kind of the task is
+    ``open``."""
     if task.kind == "names":
         return asserted_name(text, possible_answers(task, example))
     if task.kind == "choices":
@@ -161,8 +162,9 @@ def asserted_mention(task: Task, example: Example, text: str) -> Mention | None:
 
 
 def is_incomplete(task: Task, answer: Answer, mention: Mention | None) -> bool:
-    """Return True if an answer was cut off before its assertion was complete: at the asserted words, or before a
-    result.
+    """Return True if an answer was cut off where its assertion may be incomplete.
+
+    This is the case directly after the asserted words, or before a result that the text announces.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ def with_attention(probe_map: ProbeMap, read_layer: Callable[[int], npt.NDArray[
     -------
     ProbeMap
         The map with the additional variables ``attention`` and ``attention_exact`` and their 95 % confidence intervals.
-        They are means over the decided answers that have the position.
+        The values are means over the decided answers that have the position.
     """
     data = probe_map.data
     row_of = {str(name): row for row, name in enumerate(elements(ids, "ids"))}

@@ -28,7 +28,7 @@ class LayerFit:
     """Results of one layer."""
 
     cells: Sequence[Sequence[CellScores | None]]
-    """Results of each position under each plan, or None if there are too few answers."""
+    """Results of the cell at each position under each plan, or None if the cell has too few answers."""
     activation_norms: Floats
     """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools

@@ -29,13 +29,13 @@ from probemap.maps.probe_map import ProbeMap
 from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
-"""Note that is shown on every output of a map that was fitted with this protocol."""
+"""Note shown on every output of a map that was fitted with this protocol."""
 
 
 class PaperProbe(BaseEstimator):  # type: ignore[misc]
     """``LogisticRegression(random_state=seed)`` with predicted probabilities as scores.
 
-    Unlike decision values, probabilities have ties where they saturate.
+    Unlike decision values, probabilities can be tied, because they saturate at 0 and 1.
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -90,7 +90,7 @@ class ProbeMap(CellMap):
     def to_bytes(self) -> bytes:
         """Return the map in netCDF 3 format, which xarray and any other netCDF reader can open.
 
-        Equal maps have equal bytes.
+        Equal maps result in identical bytes.
         """
         return bytes(self.data.to_netcdf(engine="scipy"))
 

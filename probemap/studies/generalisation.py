@@ -43,7 +43,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Data of one run that are needed to compute the generalisation matrix."""
+    """Data of one run that the generalisation matrix requires."""
 
     name: str
     probe_map: ProbeMap

@@ -54,7 +54,7 @@ class Predictor:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One predictor in the ranking; a row of the table."""
+    """One predictor of the ranking, as a row of the table."""
 
     name: str
     meaning: str
@@ -62,10 +62,10 @@ class Ranked:
     """Number of answers on which all predictors are compared."""
     auc: Interval
     rank: int
-    """Rank of the predictor; rank 1 has the highest AUC."""
+    """Rank of the predictor; the predictor with the highest AUC has rank 1."""
     rank_from: int
-    """Start of the confidence interval of the rank, which ends at `rank_to`.  The intervals of all predictors hold
-    simultaneously."""
+    """Start of the confidence interval of the rank, which ends at `rank_to`.  The confidence level holds for all
+    predictors simultaneously."""
     rank_to: int
 
     def cells(self) -> tuple[Value, ...]:

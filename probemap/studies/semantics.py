@@ -110,7 +110,7 @@ def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgemen
 
 
 def _normalised_words(text: str) -> str:
-    """Return the words of a text in lower case, without accents, punctuation and a leading article."""
+    """Return the words of a text in lower case, without accents, punctuation or a leading article."""
     words = re.findall(r"\w+", fold(text)[0])
     if len(words) > 1 and words[0] in {"the", "a", "an"}:
         words = words[1:]

@@ -1,6 +1,6 @@
 """Read JSONL, CSV and Parquet files, and create tasks from user files.
 
-Every row is checked.  Error messages state the file, the row and the fields of the row.
+Every row is checked.  Error messages name the file, the row and the fields of the row.
 """
 
 import csv

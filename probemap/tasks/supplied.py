@@ -1,4 +1,4 @@
-"""User-supplied answers and manual labels, read from files and matched to the questions."""
+"""Read user-supplied answers and manual labels, and match them to the questions."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -43,8 +43,8 @@ def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
     Raises
     ------
     DataError
-        If the file does not exist, a row is invalid, a question has no answer or several answers, or neither the
-        question has accepted answers nor its answer has a verdict.
+        If the file does not exist, a row is invalid, a question has no answer or several answers, or a question has no
+        accepted answers and its answer has no verdict.
     """
     ids = {e.id for e in task.examples}
     id_of_question = {e.question: e.id for e in task.examples}
