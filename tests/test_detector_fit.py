@@ -291,9 +291,12 @@ def test_fit_detector_does_not_split_groups() -> None:
 def test_fit_detector_rejects_invalid_arguments() -> None:
     states, correct = planted(600)
     for options, message in (
-        ({"cells": [(7, "-1")]}, r"the map has no cell \(7, '-1'\)\nhint: layers are 0 to 2; positions are last_q"),
-        ({"cells": []}, "cells is empty"),
-        ({"held_out": 0.05}, "incorrect answers are held out, expected at least 20 of each"),
+        (
+            {"cells": [(7, "-1")]},
+            r"the map has no cell \(7, '-1'\)\nhint: the layers are 0 to 2; the positions are last_q",
+        ),
+        ({"cells": []}, "the sequence of cells is empty"),
+        ({"held_out": 0.05}, "incorrect answers are held out, but the evaluation requires at least 20 of each"),
     ):
         with pytest.raises(DetectorError, match=message):
             fit_detector(states, correct, positions=POSITIONS, **options)
@@ -311,7 +314,7 @@ def test_fit_detector_rejects_invalid_arguments() -> None:
     with pytest.raises(MapError, match="a map requires both correct and incorrect answers"):
         fit_detector(states, [True] * 600, positions=POSITIONS)
     states[:, :, 0::2] = np.nan
-    with pytest.raises(DetectorError, match="every position is missing in some answer, or depends on the exact answer"):
+    with pytest.raises(DetectorError, match="each one is missing in some answer or depends on the exact answer"):
         fit_detector(states, correct, positions=POSITIONS)
 
 
@@ -398,5 +401,7 @@ def test_fit_detector_rejects_an_empty_held_out_mask() -> None:
     states, correct = planted(400)
     with pytest.raises(DetectorError, match="0 correct and 0 incorrect answers are held out"):
         fit_detector(states, correct, positions=POSITIONS, held_out=np.zeros(400, bool))
-    with pytest.raises(DetectorError, match=r"false_alarms are \[5\]\nhint: false-alarm rates are shares"):
+    with pytest.raises(
+        DetectorError, match=r"false_alarms must be between 0 and 1, got \[5\]\nhint: pass false-alarm rates as shares"
+    ):
         fit_detector(states, correct, positions=POSITIONS, false_alarms=[5])

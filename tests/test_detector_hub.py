@@ -167,8 +167,8 @@ def test_errors_of_missing_and_inaccessible_repositories(
     with pytest.raises(DetectorError) as error:
         Detector.load("hf://me/nothing")
     assert (
-        "no accessible repository me/nothing\nhint: check the name; if it is private or gated, use an access token"
-        in message_of(error)
+        "the repository me/nothing does not exist or is not accessible\n"
+        "hint: check the name; if the repository is private or gated, use an access token" in message_of(error)
     )
     with pytest.raises(DetectorError) as error:
         Detector.load("hf://me/mine@v9")
@@ -179,11 +179,11 @@ def test_errors_of_missing_and_inaccessible_repositories(
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(DetectorError) as error:
         Detector.load("hf://me/mine")
-    assert "the hub has no accessible repository me/mine" in message_of(error)
+    assert "the repository me/mine does not exist or is not accessible" in message_of(error)
     with pytest.raises(DetectorError) as error:
         push_to_hub(detector_folder, "me/new")
     assert "the hub denied access to me/new (status 401)\nhint: use an access token" in message_of(error)
-    assert "`hf auth login`, or HF_TOKEN" in message_of(error)
+    assert "`hf auth login` or set HF_TOKEN" in message_of(error)
     assert "me/new" not in hub.repositories
 
 
@@ -202,7 +202,7 @@ def test_errors_of_a_response_that_is_not_from_a_hub(hub: Hub, detector_folder: 
         with pytest.raises(DetectorError) as error:
             request()
         assert (
-            "the response to the request for me/capitals did not come from a hub\nhint: check HF_ENDPOINT"
+            "the server that answered the request for me/capitals is not a hub\nhint: check HF_ENDPOINT"
             in message_of(error)
         )
 
@@ -213,8 +213,8 @@ def test_push_reports_a_rejected_card(hub: Hub, detector: Detector, tmp_path: Pa
     with pytest.raises(DetectorError) as error:
         push_to_hub(tmp_path, "me/capitals")
     assert (
-        "the hub rejected the model card of me/capitals\nhint: check the YAML header, between the two ---"
-        in message_of(error)
+        "the hub rejected the model card of me/capitals\n"
+        "hint: correct the YAML header of its README.md, between the two lines ---" in message_of(error)
     )
 
 
@@ -225,7 +225,7 @@ def test_errors_without_a_connection_and_offline(
     for request in transfers(detector_folder):
         with pytest.raises(DetectorError) as error:
             request()
-        assert "the hub could not be reached for me/capitals\nhint: check the network" in message_of(error)
+        assert "cannot reach the hub to access me/capitals\nhint: check the network connection" in message_of(error)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for request in transfers(detector_folder):
         with pytest.raises(DetectorError) as error:

@@ -118,7 +118,7 @@ def test_score_uses_the_fallback_without_an_exact_answer(detector: Detector, cha
     assert detector.fallback is not None
     cell = detector.fallback.cells[0]
     assert (score.judged_by, score.exact_answer) == ("fallback", None)
-    assert score.why == f"no exact answer found: judged by layer {cell.layer} at {cell.position}"
+    assert score.why == f"no exact answer found; scored by the fallback, layer {cell.layer} at {cell.position}"
     assert score.p_correct is not None
     (unscored,) = Scorer(replace(detector, fallback=None), chat_model).score(
         [example], scorer.retokenise([(example, TextAnswer("x", "?"))])
@@ -129,18 +129,20 @@ def test_score_uses_the_fallback_without_an_exact_answer(detector: Detector, cha
 def test_scorer_rejects_another_model(detector: Detector, chat_model: Model, tmp_path: Path) -> None:
     second_model = load_model(save_tiny_model(tmp_path / "other", byte_level_tokenizer(), seed=1))
     with pytest.raises(
-        DetectorError, match=r"fitted for tiny-chat with weights .*…, the model is other with .*\nhint:"
+        DetectorError, match=r"fitted for tiny-chat with weights .*…, but the model is other with weights .*\nhint:"
     ):
         Scorer(detector, second_model)
     changed = replace(detector, provenance=replace(detector.required_provenance(), template="0" * 64))
-    with pytest.raises(DetectorError, match="with chat template 0000000000000000…, the model is tiny-chat with"):
+    with pytest.raises(
+        DetectorError, match="with chat template 0000000000000000…, but the model is tiny-chat with chat"
+    ):
         Scorer(changed, chat_model)
     unknown = replace(detector, provenance=replace(detector.required_provenance(), revision="", template=""))
     deep = replace(unknown, primary=replace(unknown.primary, cells=(replace(unknown.primary.cells[0], layer=9),)))
-    with pytest.raises(DetectorError, match="reads layer 9, but tiny-chat has 4 layers"):
+    with pytest.raises(DetectorError, match="reads layer 9, but tiny-chat has only 4 layers"):
         Scorer(deep, chat_model)
     wide = replace(unknown, primary=replace(unknown.primary, weight=unknown.primary.weight[:, :5]))
-    with pytest.raises(DetectorError, match="reads states of width 5, those of tiny-chat have 32"):
+    with pytest.raises(DetectorError, match="reads states of width 5, but the states of tiny-chat have width 32"):
         Scorer(wide, chat_model)
     with pytest.raises(
         DetectorError, match=r"no threshold for a false-alarm rate of 0\.3\nhint: use one of 0\.05, 0\.2"
@@ -150,7 +152,9 @@ def test_scorer_rejects_another_model(detector: Detector, chat_model: Model, tmp
 
 def test_scorer_rejects_unknown_locators_and_positions(detector: Detector, chat_model: Model) -> None:
     unknown = replace(detector, provenance=replace(detector.required_provenance(), locator="oracle"))
-    with pytest.raises(DetectorError, match=r"located by 'oracle'.*does not know\nhint: the locators are names"):
+    with pytest.raises(
+        DetectorError, match=r"with the locator 'oracle'.*does not provide\nhint: the available locators are names"
+    ):
         Scorer(unknown, chat_model)
     middle = replace(detector.primary, cells=(Cell(2, "middle"),))
     with pytest.raises(DataError, match=r"there is no position 'middle'; the positions are "):
@@ -264,21 +268,26 @@ def test_provenance_of_activations_and_user_defined_locator_and_position(mapped:
     scores = list(scorer.score_rows(rows))
     assert {score.exact_answer for score in scores} == {"answer"}
     assert [score.score for score in scores] == pytest.approx(stored.score.tolist(), abs=1e-5)
-    with pytest.raises(DetectorError, match=r"located by a user-defined locator, and none was passed\nhint: pass the"):
+    with pytest.raises(
+        DetectorError, match=r"fitted with a user-defined locator, but no locator was passed\nhint: pass a"
+    ):
         Scorer(detector, chat_model, positions=positions)
     with pytest.raises(DataError, match="there is no position 'word'"):
         Scorer(detector, chat_model, locator=locator)
     named = replace(detector, provenance=replace(provenance, locator="numbers"))
-    with pytest.raises(DetectorError, match=r"a locator was passed, but the exact answers .* located by 'numbers'"):
+    with pytest.raises(DetectorError, match=r"a locator was passed, but the detector .* with the locator 'numbers'"):
         Scorer(named, chat_model, locator=locator, positions=positions)
     with pytest.raises(DetectorError, match="the site is 'resid', but the activations were captured at 'attn_out'"):
         Provenance.of(activations, task, site="resid")
     for changed, message in (
         (
             replace(provenance, site="resid"),
-            "hook point of the activations is 'attn_out', that of the provenance 'resid'",
+            "hook point of the activations is 'attn_out', but that of the provenance is 'resid'",
         ),
-        (replace(provenance, revision="0" * 64), "the model revision of the activations is .*, that of the provenance"),
+        (
+            replace(provenance, revision="0" * 64),
+            "the model revision of the activations is .*, but that of the provenance is",
+        ),
     ):
         with pytest.raises(DetectorError, match=message):
             fit_detector(activations, correct, held_out=0.6, provenance=changed)
@@ -305,7 +314,7 @@ def test_score_text_equals_the_score_in_a_batch(detector: Detector, chat_model: 
     example = Example("q7", rows[0]["question"], ("",))
     assert scorer.score_text(example, rows[0]["answer"]).id == "q7"
     cut_off = scorer.score_text(example, "The answer is 5", stopped=False)
-    assert cut_off.why.startswith("cut off inside the exact answer: judged by layer")
+    assert cut_off.why.startswith("cut off inside the exact answer; scored by the fallback, layer")
     prompt = scorer.prompt(example).text
     prompted = scorer.score_text(example, rows[0]["answer"], prompt=prompt)
     assert prompted.p_correct == pytest.approx(many[0].p_correct, abs=1e-5)
@@ -354,8 +363,8 @@ def test_score_uses_the_spans_that_are_passed(
     assert moved.exact_answer == " next"
     assert moved.score != expected[0].score
     assert without_span.judged_by == "fallback"
-    assert without_span.why.startswith("a manual label: judged by layer")
-    with pytest.raises(DataError, match=r"3 spans for 4 answers\nhint: give one span"):
+    assert without_span.why.startswith("a manual label; scored by the fallback, layer")
+    with pytest.raises(DataError, match=r"3 spans for 4 answers\nhint: pass one pair"):
         scorer.score(examples, answers, spans[:3])
     for start, stop in ((0, 1), (span.start, 9999), (span.start, span.start)):
         with pytest.raises(
@@ -378,7 +387,7 @@ def test_scorer_rejects_another_quantisation(
         == "4bit"
     )
     with pytest.raises(
-        DetectorError, match=r"fitted for tiny-chat with weights in 4bit…, the model is tiny-chat with none"
+        DetectorError, match=r"for tiny-chat with quantisation 4bit…, but the model is tiny-chat with quantisation none"
     ):
         Scorer(detector, chat_model)
 
@@ -435,7 +444,7 @@ def test_score_names_invalid_rows(
 def test_export_rejects_invalid_arguments(mapped: Path, detector_folder: Path, tmp_path: Path) -> None:
     assert "contains a config.json already" in error_of("export", mapped, "--out", detector_folder)
     few = error_of("export", mapped, "--out", tmp_path / "d")
-    assert "incorrect answers are held out, expected at least 20 of each" in few
+    assert "incorrect answers are held out, but the evaluation requires at least 20 of each" in few
     assert not (tmp_path / "d").exists()
     for words, message in (
         (("--cell", "last"), "'last' is not a cell"),
@@ -458,7 +467,7 @@ def test_retokenise_requires_prompts_if_the_detector_was_fitted_to_supplied_prom
         replace(detector, provenance=replace(detector.required_provenance(), prompt_format="given")), chat_model
     )
     example = Example("x", "What is 1 + 5?", ("",))
-    with pytest.raises(DataError, match="fitted to prompts that came with their answers"):
+    with pytest.raises(DataError, match="fitted to answers that were supplied with their prompts"):
         scorer.retokenise([(example, TextAnswer("x", "6."))])
     (answer,) = scorer.retokenise([(example, TextAnswer("x", " 6.", prompt="What is 1 + 5? It is"))])
     assert answer.prompt == "What is 1 + 5? It is"
@@ -506,7 +515,7 @@ def test_generate_accepts_texts_and_examples(
     assert [result.answer.id for result in expected] == ["1", "2", "3", "4", "5", "6"]
     assert all(result.score.judged_by in ("primary", "fallback") for result in expected)
     scorer = Scorer(detector, chat_model)
-    with pytest.raises(DataError, match=r"two questions have the id '1'\nhint: give each question its own id"):
+    with pytest.raises(DataError, match=r"two questions have the id '1'\nhint: give each question a unique id"):
         scorer.generate(["What?", examples[0]])
     with pytest.raises(DetectorError, match=r"no threshold for a false-alarm rate of 0\.3"):
         load_scorer(detector, model=chat_model, false_alarms=0.3)
@@ -575,7 +584,7 @@ def test_generate_computes_answers_again_that_were_cut_off_at_a_cell(
 def test_ask_prints_the_probability(detector_folder: Path, chat_folder: Path) -> None:
     call = probemap("ask", detector_folder, "What is 3 + 5?", "--model", chat_folder)
     assert re.search(r"probability of being correct: 0\.\d\d|not scored", call.stdout)
-    assert "judged by layer" in call.stderr or "exact answer:" in call.stderr
+    assert "scored by the fallback, layer" in call.stderr or "exact answer:" in call.stderr
 
 
 def test_load_scorer_loads_the_commit_of_a_model_from_the_hub(

@@ -83,7 +83,7 @@ def test_score_names_the_fallback(client: httpx2.Client, detector: Detector) -> 
     response = client.post("/v1/score", json={"question": "What is 3 + 5?", "answer": "No idea."}).json()
     assert detector.fallback is not None
     assert (response["judged_by"], response["exact_answer"]) == ("fallback", None)
-    assert response["why"] == f"no exact answer found: judged by {detector.fallback.location}"
+    assert response["why"] == f"no exact answer found; scored by the fallback, {detector.fallback.location}"
 
 
 # --- errors ---
@@ -92,30 +92,30 @@ def test_score_names_the_fallback(client: httpx2.Client, detector: Detector) -> 
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
-        ("score", {"answer": "8"}, 400, "neither of question and messages"),
+        ("score", {"answer": "8"}, 400, "exactly one of question and messages, but sets neither"),
         (
             "score",
             {"answer": "8", "question": "a", "messages": [{"role": "user", "content": "b"}]},
             400,
-            "both of question and messages",
+            "exactly one of question and messages, but sets both",
         ),
         ("score", {"answer": "8", "messages": [{"role": "system", "content": "b"}]}, 400, "contain no user message"),
         ("score", {"answer": 8, "question": "a"}, 422, "answer: Input should be a valid string"),
         ("score", {"answer": "8", "question": "a", "surprise": 1}, 422, "surprise: Extra inputs are not permitted"),
         ("score", {"answer": "8 " * 400, "question": "a"}, 400, "do not fit the window of tiny-chat, 256 tokens"),
         ("score", {"answer": "", "question": "a", "prompt": "", "stopped": False}, 400, "have no tokens"),
-        ("score", {"answer": "8", "question": "a", "revision": "abc"}, 409, "'abc', the detector belongs to"),
-        ("score", {"answer": "8", "question": "a", "template": "abc"}, 409, "'abc', the detector belongs to"),
+        ("score", {"answer": "8", "question": "a", "revision": "abc"}, 409, "'abc', but the detector was fitted for"),
+        ("score", {"answer": "8", "question": "a", "template": "abc"}, 409, "'abc', but the detector was fitted for"),
         ("chat/completions", {"messages": []}, 422, "messages: List should have at least 1 item"),
         ("chat/completions", {"messages": [{"role": "tool", "content": "b"}]}, 422, "messages.0.role"),
         ("chat/completions", {"messages": [{"role": "assistant", "content": "b"}]}, 400, "contain no user message"),
         ("chat/completions", {"temperature": 9}, 422, "temperature: Input should be less than"),
         ("chat/completions", {"stop": ["x"]}, 400, "'stop' is not supported by this server"),
         ("chat/completions", {"top_p": 0.5}, 400, "'top_p' is not supported by this server"),
-        ("chat/completions", {"max_tokens": 65}, 400, "asks for up to 65 tokens, this server allows 64"),
+        ("chat/completions", {"max_tokens": 65}, 400, "asks for up to 65 tokens, but this server allows at most 64"),
         ("chat/completions", {"messages": user_messages("b " * 300)}, 400, "do not fit the window"),
         ("chat/completions", {"messages": user_messages("b " * 300), "stream": True}, 400, "do not fit the window"),
-        ("chat/completions", {"model": "other"}, 404, "this server has tiny-chat"),
+        ("chat/completions", {"model": "other"}, 404, "this server serves tiny-chat"),
         ("nothing", {}, 404, "Not Found"),
     ],
 )

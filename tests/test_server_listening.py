@@ -68,7 +68,7 @@ def test_serve_rejects_an_address_in_use(command: list[str]) -> None:
         process = subprocess.run([*command[:-1], port], capture_output=True, text=True, timeout=60)
     assert process.returncode == 1
     assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in process.stderr
-    assert "hint: choose a different --port; 0 selects a free one" in process.stderr
+    assert "hint: choose a different --port, or 0 to select a free port" in process.stderr
     assert "Traceback" not in process.stderr
 
 

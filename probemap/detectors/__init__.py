@@ -1,22 +1,22 @@
-"""The best cell as a detector that scores new answers.
+"""Detectors: probes of the best cells, which score new answers.
 
 A module imports only modules listed above it, here and in the packages above.
 
 ::
 
     provenance     the model and the task that a detector belongs to
-    head           probes of a few cells with their calibration, thresholds and evaluation
-    calibration    from scores to probabilities
+    head           probes of a few cells, with their calibration, thresholds and evaluation
+    calibration    conversion of scores to probabilities
     card           the model card
     files          the file format
     hub            upload to and download from the Hugging Face hub
     detector       Detector: scores answers from their hidden states
     head_fit       fitting, calibration and evaluation of the heads
-    fit            fit_detector: from hidden states and labels to a detector
-    compatibility  checks that a detector belongs to a model
+    fit            fit_detector: fits a detector to hidden states and labels
+    compatibility  checks that a detector matches a model
     cell_states    the hidden states of answers at the cells of a detector
-    scores         the score of an answer, and a generated answer with its score
-    spans          the exact answers of new answers
+    scores         Score and GenerationResult: the results of a scorer
+    spans          location of the exact answer in new answers
     scorer         Scorer: scores texts, and answers during generation
-    loading        load_scorer: a detector with its model
+    loading        load_scorer: loads a detector and its model
 """

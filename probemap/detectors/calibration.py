@@ -1,4 +1,4 @@
-"""Calibration: from scores to probabilities."""
+"""Calibration: conversion of scores to probabilities."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,33 +11,37 @@ from probemap.probing.auc import Bools, Floats
 from probemap.probing.metrics import calibration_errors
 
 MIN_ISOTONIC = 1000
-"""Minimum number of answers for isotonic calibration; with fewer, Platt scaling is used, which has two parameters."""
+"""Minimum number of answers for isotonic calibration.
+
+With fewer answers, Platt scaling is used, because it has only two parameters.
+"""
 SHIFT_PRIOR = 2.0
-"""Prior standard deviation, in log-odds, of the shift of answers that lack a position."""
+"""Prior standard deviation, in log-odds, of the shift that is added for answers that lack a position."""
 MIN_SLOPE = 0.01
 """Minimum slope, in log-odds per standard deviation of the scores, of a calibration with a shift.
 
-It is almost 0 for scores without signal, but the shift is expressed in units of the score and needs a slope above 0.
+Scores without signal would yield a slope of almost 0, but the slope must be positive because the shift is expressed in
+units of the score.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A monotone curve from scores to probabilities, fitted to out-of-fold scores."""
+    """A monotonic curve from scores to probabilities, fitted to out-of-fold scores."""
 
     method: Literal["platt", "isotonic"]
     parameters: Floats
     """ndarray of shape (2, k), float64; see `Head.calibration`."""
     shift: float = 0.0
-    """To be added to the scores of the answers in the subset."""
+    """Value to add to the scores of the answers in the subset."""
 
 
 def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
     """Fit a calibration to out-of-fold scores.
 
-    Platt scaling for fewer than `MIN_ISOTONIC` answers, isotonic regression otherwise (Niculescu-Mizil & Caruana 2005).
-    If there is a subset of answers whose share of correct ones may differ at the same score, Platt scaling with a
-    shift for the subset.
+    Platt scaling is used for fewer than `MIN_ISOTONIC` answers, and isotonic regression otherwise (Niculescu-Mizil &
+    Caruana 2005).  If `subset` is not empty, Platt scaling with a shift is used instead, because an answer in the
+    subset may have a different probability of being correct than other answers with the same score.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
     correct : ndarray of shape (n,), bool
         Whether the answer is correct.
     subset : ndarray of shape (n,), bool
-        Whether the answer belongs to the subset; all False without a subset.
+        Whether the answer belongs to the subset; all False if there is no subset.
 
     Returns
     -------
@@ -55,14 +59,14 @@ def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
     if subset.any():
         return _calibrate_with_shift(scores, correct, subset)
     if len(scores) < MIN_ISOTONIC:
-        # No penalty: two parameters, and scores around 0.
+        # No penalty is needed, because only two parameters are fitted and the scores are close to 0.
         curve = LogisticRegression(C=np.inf, tol=1e-8, max_iter=10_000).fit(scores[:, None], correct)
         if curve.coef_[0, 0] < 0:
-            # Out-of-fold scores that rank in reverse are noise.  They carry no information, not the opposite.
+            # A negative slope is due to noise.  The scores are then ignored rather than inverted.
             base_rate = np.log(correct.mean() / (1 - correct.mean()))
             return Calibration(method="platt", parameters=np.array([[0.0], [base_rate]]))
         return Calibration(method="platt", parameters=np.array([[curve.coef_[0, 0]], [curve.intercept_[0]]]))
-    # A finite number of answers does not support a probability of 0 or 1 (Laplace's rule of succession).
+    # A finite number of answers does not justify a probability of 0 or 1 (Laplace's rule of succession).
     edge = 1 / (len(scores) + 2)
     curve = IsotonicRegression(y_min=edge, y_max=1 - edge).fit(scores, correct)
     parameters = np.array([curve.X_thresholds_, curve.y_thresholds_], np.float64)
@@ -70,19 +74,19 @@ def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
 
 
 def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
-    """Fit a logistic regression on the score and the membership in the subset.
+    """Fit a logistic regression with two features, the score and the membership in the subset.
 
-    The log-odds of the subset have a normal prior with mean 0 and standard deviation `SHIFT_PRIOR`: if the subset has
-    a few answers and all of them are incorrect, the next one is not incorrect for certain.
+    The coefficient of the membership has a normal prior with mean 0 and standard deviation `SHIFT_PRIOR`.  Without it,
+    a small subset that contains only incorrect answers would yield a probability of 0.
     """
     centre, spread = float(scores.mean()), float(scores.std()) or 1.0
     # The L2 penalty is the same for both features.  Dividing the score by a small unit makes its weight small, so that
-    # the penalty affects the membership only.
+    # the penalty affects only the membership.
     unit = 1e-3
     features = np.stack([(scores - centre) / spread / unit, SHIFT_PRIOR * subset], axis=1)
     curve = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000)
     if curve.fit(features, correct).coef_[0, 0] < 0:
-        # As in `calibrate`: scores that rank in reverse carry no information.
+        # As in `calibrate`, the scores are ignored if the slope is negative.
         curve.fit(features * [0, 1], correct)
     score_weight, subset_weight = curve.coef_[0] * [1 / unit, SHIFT_PRIOR]
     slope = max(score_weight, MIN_SLOPE) / spread
@@ -91,12 +95,12 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
 
 
 def calibration_noise(p: Floats) -> float:
-    """Return the mean expected calibration error if the probabilities were perfectly calibrated.
+    """Return the expected calibration error that perfectly calibrated probabilities have on average.
 
     Parameters
     ----------
     p : ndarray of shape (n,), float64
-        Probabilities.  Labels are drawn from them 200 times, with a fixed seed.
+        Probabilities, from which labels are drawn 200 times with a fixed seed.
     """
     draw = np.random.default_rng(0)
     errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(200)]

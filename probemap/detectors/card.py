@@ -1,4 +1,4 @@
-"""The model card of a detector: what it reads, how well it works, and what it may be used for."""
+"""The model card of a detector, which describes its cells, performance, provenance and limitations."""
 
 import json
 import math
@@ -12,17 +12,17 @@ _NOT_EVALUATED = (
 )
 
 _FALLBACK = (
-    "The fallback was fitted to all answers, including those that have these positions, so that there are enough. Its "
+    "To have enough data, the fallback was fitted to all answers, including those that have these positions. Its "
     "probabilities take into account how often answers that lack a position were correct."
 )
 _FALLBACK_EVALUATION = (
-    " It was evaluated on all held-out answers as well: among the answers that lack a position, where few are correct, "
-    "it flags a larger share of the correct ones than the table shows."
+    " It was also evaluated on all held-out answers. Few of the answers that lack a position are correct, and the "
+    "fallback flags a larger share of these correct answers than the table shows."
 )
 
 
 def model_card(primary: Head, fallback: Head | None, provenance: Provenance | None) -> str:
-    """Return the model card as Markdown, with the YAML header that model hubs read."""
+    """Return the model card as Markdown with the YAML header that model hubs read."""
     base = _hub_id(provenance) if provenance else ""
     model = _escaped(provenance.model) if provenance else "a language model"
     header = [
@@ -36,7 +36,7 @@ def model_card(primary: Head, fallback: Head | None, provenance: Provenance | No
     body = [
         "# Is this answer correct?",
         "",
-        f"Linear probes of the hidden states of {model} that estimate the probability that an answer is correct"
+        f"Linear probes on the hidden states of {model} that estimate the probability that an answer is correct"
         + (", evaluated on held-out questions." if evaluated else "."),
         "",
         *_head_section("What it reads", primary),
@@ -53,8 +53,8 @@ def model_card(primary: Head, fallback: Head | None, provenance: Provenance | No
         "## Limitations",
         "",
         ("The detector was evaluated on questions like those it was fitted to." if evaluated else _NOT_EVALUATED)
-        + " On other questions, prompts or versions of the model its probabilities may be wrong. It reads whatever "
-        "correlates with correctness, which need not be knowledge.",
+        + " On other questions, prompts or versions of the model, its probabilities may be wrong. The probes may rely "
+        "on anything that correlates with correctness, which is not necessarily the knowledge of the model.",
     ]
     return "\n".join([*header, "", *body, ""])
 
@@ -67,9 +67,9 @@ def _head_section(title: str, head: Head) -> list[str]:
         return [
             *heading,
             "Not evaluated: all answers were used to choose, fit and calibrate the probe "
-            f"({head.calibration_method}), so that there is no AUC, no Brier score and no calibration error.",
+            f"({head.calibration_method}), so no AUC, Brier score or calibration error is available.",
             "",
-            "| nominal false-alarm rate | flags below probability |",
+            "| nominal false-alarm rate | flagged below probability |",
             "| --- | --- |",
             *(f"| {threshold.false_alarms:.0%} | {threshold.p_correct:.3f} |" for threshold in head.thresholds),
         ]
@@ -82,10 +82,11 @@ def _head_section(title: str, head: Head) -> list[str]:
         *heading,
         f"On {evaluation.n} held-out answers, {evaluation.n_correct} of them correct: AUC {evaluation.auc:.3f} "
         f"(95 % CI {evaluation.auc_low:.3f} to {evaluation.auc_high:.3f}), Brier score {evaluation.brier:.3f}, "
-        f"expected calibration error {evaluation.calibration_error:.3f} ({head.calibration_method}; with so few "
-        f"answers, perfectly calibrated probabilities would show {evaluation.calibration_noise:.3f}).",
+        f"expected calibration error {evaluation.calibration_error:.3f} ({head.calibration_method}; with this "
+        f"number of answers, perfectly calibrated probabilities would have an error of "
+        f"{evaluation.calibration_noise:.3f}).",
         "",
-        "| nominal false-alarm rate | flags below probability | observed false-alarm rate | recall of incorrect "
+        "| nominal false-alarm rate | flagged below probability | observed false-alarm rate | recall of incorrect "
         "answers | precision |",
         "| --- | --- | --- | --- | --- |",
         *rows,
@@ -112,11 +113,14 @@ def _provenance_entries(provenance: Provenance) -> dict[str, str]:
 
 
 def _hub_id(provenance: Provenance) -> str:
-    """Return the hub id of the model, or "" if it is unknown: hubs reject a card whose base model is a directory."""
+    """Return the hub id of the model, or "" if it has none.
+
+    Hubs reject a card whose base model is a directory.
+    """
     from_hub = re.fullmatch(r"[0-9a-f]{40}", provenance.revision) and re.fullmatch(r"[\w.-]+/[\w.-]+", provenance.name)
     return provenance.name if from_hub else ""
 
 
 def _escaped(text: str) -> str:
-    """Return the text on one line, with the characters of Markdown escaped."""
+    """Return the text on a single line, with the special characters of Markdown escaped."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The hidden states of answers at the cells of a detector: in a forward pass, or recorded during generation."""
+"""The hidden states of answers at the cells of a detector, from a forward pass or recorded during generation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from probemap.records import Answer
 
 @dataclass(frozen=True, kw_only=True)
 class CellReader:
-    """Reads the states of answers at the cells of a detector, from the layers that it needs only."""
+    """Reads the states of answers at the cells of a detector, from only the layers that contain a cell."""
 
     detector: Detector
     model: Model
@@ -34,7 +34,7 @@ class CellReader:
 
     @cached_property
     def _columns(self) -> list[int]:
-        """The index of each cell's layer in `layers`."""
+        """For each cell, the index of its layer in `layers`."""
         return [self.layers.index(cell.layer) for cell in self.detector.cells]
 
     def read(self, answers: Sequence[Answer], indices: Indices) -> States:
@@ -44,12 +44,12 @@ class CellReader:
         ----------
         answers : sequence of Answer
         indices : ndarray of shape (n, n_cells), int32
-            The token index of each cell, -1 where the position is missing.
+            The token index of each cell, or -1 where the position is missing.
 
         Returns
         -------
         ndarray of shape (n, n_cells, d), float32
-            NaN where the position is missing.
+            The states, with NaN where the position is missing.
 
         Raises
         ------
@@ -76,8 +76,9 @@ class CellReader:
     def _needs_last(self, ended: bool) -> bool:
         """Return whether a cell is likely to be on the last token of an answer, which generation does not process.
 
-        An additional pass over the last tokens slows every batch.  A cell that is on the last token by chance, as when
-        an answer is cut off at its exact answer, is rare; `read_recorded` computes such answers again instead.
+        Recording the last token requires an additional pass, which slows down every batch.  A cell rarely falls on the
+        last token by chance, for example because the answer was cut off at its exact answer.  `read_recorded`
+        recomputes the states of such answers instead.
         """
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)
@@ -85,19 +86,22 @@ class CellReader:
     def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: RecordedStates) -> States:
         """Return the states that were recorded during generation.
 
-        Answers with a cell on a token that was not recorded are computed again in a forward pass.
+        The states of an answer are recomputed in a forward pass if a cell falls on a token that was not recorded.
 
         Parameters
         ----------
         answers : sequence of Answer
             The answers of one batch.
         indices : ndarray of shape (n, n_cells), int32
+            The token index of each cell, or -1 where the position is missing.
         recorded : list of ndarray of shape (n_passes, n_layers, d)
-            Pass 0 is the last token of the prompt, pass t the t-th produced token.
+            The recorded states of each answer.  Pass 0 processes the last token of the prompt, and pass t processes the
+            t-th produced token.
 
         Returns
         -------
         ndarray of shape (n, n_cells, d), float32
+            The states, with NaN where the position is missing.
         """
         passes = indices - np.array([[answer.n_prompt - 1] for answer in answers])
         n_passes = np.array([[len(states)] for states in recorded])
@@ -114,17 +118,18 @@ class CellReader:
         return states
 
     def primary_token_states(self, answer: Answer, recorded: States) -> States:
-        """Return the recorded states of the produced tokens in the layers of the primary head.
+        """Return the recorded states of the produced tokens at the layers of the primary head.
 
         Parameters
         ----------
         answer : Answer
         recorded : ndarray of shape (n_passes, n_layers, d), float32
+            The recorded states of the answer; see `read_recorded`.
 
         Returns
         -------
         ndarray of shape (n_tokens, n_primary_cells, d), float32
-            All produced tokens but the last, which the model need not process.
+            The states of all produced tokens except the last, which the model does not always process.
         """
         tokens: States = recorded[1 : len(answer.produced_ids)]
         return tokens[:, self._columns[: len(self.detector.primary.cells)]]

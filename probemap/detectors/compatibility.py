@@ -1,4 +1,4 @@
-"""Checks that a detector belongs to a model: a score from other weights or another prompt would be meaningless."""
+"""Checks that a detector matches a model: scores from different weights or prompts would be meaningless."""
 
 from collections.abc import Mapping
 
@@ -27,21 +27,21 @@ def check_compatible(
     detector : Detector
     model : Model
     site : Site, optional
-        The user-defined site of the detector.
+        The hook point, if the detector was fitted with a user-defined one.
     positions : mapping, optional
-        The user-defined positions of the detector.
+        The rules of the user-defined positions of the detector.
     has_locator : bool
-        Whether a user-defined locator is available.
+        Whether a user-defined locator was passed.
 
     Raises
     ------
     DetectorError
-        If the provenance is unknown; the weights, their quantisation or the chat template differ; the model has too few
-        layers or states of another width; or the locator is unknown.
+        If the detector has no provenance or an unknown locator, or if the weights, their quantisation, the chat
+        template, the width of the states, the hook point or the locator differ from those used for fitting.
     DataError
-        If a position of the detector is unknown.
+        If the detector uses an unknown position.
     ModelError
-        If the hook point cannot be identified in the model.
+        If the hook point cannot be found in the model.
     """
     provenance = detector.required_provenance()
     _check_locator(provenance.locator, has_locator)
@@ -50,29 +50,29 @@ def check_compatible(
             check_position(cell.position)
     for name, expected, actual in (
         ("weights", provenance.revision, model.revision),
-        ("weights in", provenance.quantize, model.quantize),
+        ("quantisation", provenance.quantize, model.quantize),
         ("chat template", provenance.template, model.template_sha256),
     ):
         if expected and expected != actual:
             raise DetectorError(
                 f"the detector was fitted for {provenance.model} with {name} {expected[:16]}…, "
-                f"the model is {model.label} with {actual[:16] or 'none'}",
-                "load the model that the detector was fitted for, or fit a detector for this one",
+                f"but the model is {model.label} with {name} {actual[:16] or 'none'}",
+                "load the model that the detector was fitted for, or fit a detector for this model",
             )
     max_layer, width = max(cell.layer for cell in detector.cells), detector.primary.weight.shape[1]
     if max_layer >= model.n_layers:
         raise DetectorError(
-            f"the detector reads layer {max_layer}, but {model.label} has {model.n_layers} layers",
+            f"the detector reads layer {max_layer}, but {model.label} has only {model.n_layers} layers",
             "load the model that the detector was fitted for",
         )
     if site is not None and site.name != provenance.site:
         raise DetectorError(
-            f"the site is {site.name!r}, but the detector reads {provenance.site!r}",
-            "pass the site that the states were captured at",
+            f"the site is {site.name!r}, but the detector was fitted to states of the site {provenance.site!r}",
+            "pass the site at which the states were captured",
         )
     if (d := check_site(model, site or provenance.site)) != width:
         raise DetectorError(
-            f"the detector reads states of width {width}, those of {model.label} have {d}",
+            f"the detector reads states of width {width}, but the states of {model.label} have width {d}",
             "load the model that the detector was fitted for",
         )
 
@@ -80,13 +80,13 @@ def check_compatible(
 def _check_locator(name: str, has_locator: bool) -> None:
     if (name == CUSTOM_LOCATOR) != has_locator:
         problem = (
-            "the exact answers of the detector were located by a user-defined locator, and none was passed"
+            "the detector was fitted with a user-defined locator, but no locator was passed"
             if name == CUSTOM_LOCATOR
-            else f"a locator was passed, but the exact answers of the detector were located by {name!r}"
+            else f"a locator was passed, but the detector was fitted with the locator {name!r}"
         )
-        raise DetectorError(problem, "pass the locator that the detector was fitted with, and no other")
+        raise DetectorError(problem, "pass a locator if, and only if, the detector was fitted with a user-defined one")
     if name not in (CUSTOM_LOCATOR, "model", *LOCATORS):
         raise DetectorError(
-            f"the exact answers of the detector were located by {name!r:.60}, which this version does not know",
-            f"the locators are {', '.join(LOCATORS)} and model",
+            f"the detector was fitted with the locator {name!r:.60}, which this version of probemap does not provide",
+            f"the available locators are {', '.join(LOCATORS)} and model",
         )

@@ -22,29 +22,30 @@ class StateScores:
     """The scores of n answers, computed from their hidden states."""
 
     judged_by: list[HeadName]
-    """The head that scored each answer; ``none``: the answer lacks a position of every head."""
+    """The head that scored each answer, or ``none`` if the answer lacks a position of every head."""
     score: Floats
-    """ndarray of shape (n,), float64; log-odds before calibration, NaN where no head scored the answer."""
+    """ndarray of shape (n,), float64; log-odds before calibration, with NaN where no head scored the answer."""
     p_correct: Floats
-    """ndarray of shape (n,), float64; the probability that the answer is correct, NaN where the score is."""
+    """ndarray of shape (n,), float64; probability that the answer is correct, with NaN where the score is NaN."""
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Calibrated probes of a few cells, which give the probability that an answer is correct.
+    """Calibrated probes of a few cells, which estimate the probability that an answer is correct.
 
-    Detectors are fitted by `fit_detector` or ``probemap export``.  `Scorer` and `load_scorer` score texts.
+    Detectors are created by `fit_detector` or ``probemap export``.  To score texts, use `Scorer` or `load_scorer`.
 
     Parameters
     ----------
     primary : Head
-        Scores the answers that have all of its positions.
+        The head that scores answers with a token at each of its positions.
     fallback : Head or None
-        Scores the other answers; None: they get no score.
+        The head that scores the other answers.  If None, they get no score.
     provenance : Provenance or None
-        The model and the task that the detector belongs to.  None: unknown; the detector then scores states only.
+        The model and the task that the detector belongs to.  If None, they are unknown, and the detector can score only
+        states.
     seed : int
-        The seed of the fit.
+        Random seed with which the detector was fitted.
 
     Examples
     --------
@@ -68,7 +69,7 @@ class Detector:
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells that the detector reads, those of the primary head first."""
+        """All cells that the detector reads, starting with those of the primary head."""
         return [*self.primary.cells, *(self.fallback.cells if self.fallback else ())]
 
     def head(self, name: Literal["primary", "fallback"]) -> Head:
@@ -86,17 +87,17 @@ class Detector:
         return self.fallback
 
     def required_provenance(self) -> Provenance:
-        """Return the provenance, which the score of a text depends on.
+        """Return the provenance, which is required to score texts.
 
         Raises
         ------
         DetectorError
-            If it is unknown.
+            If the detector has no provenance.
         """
         if self.provenance is None:
             raise DetectorError(
                 "the detector has no provenance: the prompt, the hook point and the locator that it was fitted with "
-                "are unknown, so that it can score states but no texts",
+                "are unknown, so it can score states but not texts",
                 "fit it with provenance=Provenance.of(model, task, site=..., locator=...), or export it from a run",
             )
         return self.provenance
@@ -110,7 +111,7 @@ class Detector:
         Parameters
         ----------
         states : ndarray of shape (n, n_cells, d)
-            The states at `cells`, in that order; NaN where an answer lacks the position.
+            The states at `cells`, in this order, with NaN where an answer lacks the position.
 
         Returns
         -------
@@ -119,13 +120,13 @@ class Detector:
         Raises
         ------
         DetectorError
-            If the states have another shape.
+            If the states have a different shape.
         """
         n_cells, d = len(self.cells), self.primary.weight.shape[1]
         if states.ndim != 3 or states.shape[1:] != (n_cells, d):
             raise DetectorError(
-                f"states have shape {states.shape}, expected (n, {n_cells}, {d})",
-                "give the states of the detector's model at the detector's cells",
+                f"the states have shape {states.shape}, expected (n, {n_cells}, {d})",
+                "pass the states of the detector's model at the detector's cells",
             )
         k = len(self.primary.cells)
         has_primary, has_fallback = (~np.isnan(s[:, :, 0]).any(axis=1) for s in (states[:, :k], states[:, k:]))
@@ -142,22 +143,23 @@ class Detector:
         return StateScores(judged_by=judged_by, score=score, p_correct=p_correct)
 
     def p_correct(self, states: npt.NDArray[np.floating]) -> Floats:
-        """Return the probability that each answer is correct, ndarray of shape (n,); see `score_states`."""
+        """Return the probability that each answer is correct, as an array of shape (n,); see `score_states`."""
         return self.score_states(states).p_correct
 
     def is_flagged(self, scores: StateScores, false_alarms: float | None = None) -> list[bool | None]:
-        """Return whether each answer is flagged: its score is below the threshold of the head that scored it.
+        """Return whether each answer is flagged, because its score is below the threshold of the head that scored it.
 
         Parameters
         ----------
         scores : StateScores
+            The scores, as returned by `score_states`.
         false_alarms : float or None
-            The false-alarm rate, one that the detector has a threshold for; None: the lowest.
+            One of the false-alarm rates for which the detector has a threshold.  If None, the lowest rate is used.
 
         Returns
         -------
         list of bool or None
-            None for an answer without a score.
+            Whether each answer is flagged, with None for an answer without a score.
 
         Raises
         ------
@@ -173,25 +175,27 @@ class Detector:
         ]
 
     def save(self, directory: str | Path) -> None:
-        """Write the detector to a directory: arrays, configuration and model card.
+        """Write the detector to a directory.
 
-        An existing detector in the directory is replaced; other files are left alone.
+        The directory contains the arrays, the configuration and a model card.  An existing detector in the directory is
+        replaced; other files in the directory are not changed.
         """
         write_files(Path(directory), DetectorFiles(self.primary, self.fallback, self.provenance, self.seed))
 
     @classmethod
     def load(cls, source: str | Path) -> "Detector":
-        """Load a detector from a directory, or from the Hugging Face hub.
+        """Load a detector from a directory or from the Hugging Face hub.
 
         Parameters
         ----------
         source : str or Path
-            A directory that `save` wrote, or ``hf://owner/name[@revision]``.
+            A directory written by `save`, or the address ``hf://owner/name[@revision]``.
 
         Raises
         ------
         DetectorError
-            If there is no detector, a file was modified or has another format version, or the hub denies access.
+            If the detector does not exist, a file was modified or has a different format version, or the hub denies
+            access.
         """
         if isinstance(source, str) and source.startswith(hub.SCHEME):
             return cls(*read_files(hub.download(*hub.parse_address(source)), source))

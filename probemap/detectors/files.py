@@ -1,8 +1,8 @@
 """The file format of a detector.
 
-A detector is a directory: ``detector.safetensors`` (arrays), ``config.json`` (everything else, with checksums of both),
-and ``README.md``, a model card for people.  Nothing in it is ever executed.  Files are untrusted input: every value is
-validated before it is used.
+A detector is a directory with three files: ``detector.safetensors`` contains the arrays, ``config.json`` contains all
+other values and the checksums of both files, and ``README.md`` is the model card.  Nothing in these files is ever
+executed.  Because they are untrusted input, every value is validated before it is used.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ from probemap.records import DetectorError
 
 FORMAT_VERSION = 2
 MAX_WIDTH = 1_000_000
-"""Maximum hidden size, and maximum number of points of an isotonic calibration."""
+"""Maximum hidden size, and also the maximum number of points of an isotonic calibration."""
 
 MAX_ABS = 1e100
 """Maximum absolute value of a weight, bias or score.
 
-A product with the largest float32 state, summed over `MAX_WIDTH` values, is then still finite.  A fit on float32 states
-stays far below.
+The product of this value and the largest float32 state, summed over `MAX_WIDTH` features, is still finite.  Detectors
+that are fitted to float32 states stay far below this limit.
 """
 
 _ARRAYS = ("weight", "bias", "calibration")
@@ -39,7 +39,7 @@ _HINT = "use an unmodified copy of the exported directory, or export the detecto
 
 
 class DetectorFiles(NamedTuple):
-    """The content of a detector's files."""
+    """The contents of a detector's files."""
 
     primary: Head
     fallback: Head | None
@@ -48,11 +48,14 @@ class DetectorFiles(NamedTuple):
 
 
 class _ChangedError(Exception):
-    """The checksum of a file does not match; the argument is the file name."""
+    """Raised if the checksum of a file does not match; its argument is the name of the file."""
 
 
 def write_files(directory: Path, content: DetectorFiles) -> None:
-    """Write a detector's files; an existing detector in the directory is replaced, other files are left alone."""
+    """Write a detector's files.
+
+    An existing detector in the directory is replaced; other files in the directory are not changed.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     heads = _heads(content)
     arrays = {
@@ -87,13 +90,13 @@ def read_files(directory: Path, name: str) -> DetectorFiles:
     ----------
     directory : Path
     name : str
-        The directory or address to show in errors.
+        The directory or address to show in error messages.
 
     Raises
     ------
     DetectorError
-        If a file is missing, was modified, has another format version, or contains invalid values: other shapes, values
-        that are not finite, or values above `MAX_ABS`.
+        If a file is missing, was modified, has a different format version, or contains invalid values, for example
+        arrays with a wrong shape, values that are not finite, or values above `MAX_ABS`.
     """
     try:
         config_bytes = (directory / "config.json").read_bytes()
@@ -122,9 +125,9 @@ def read_files(directory: Path, name: str) -> DetectorFiles:
         raise DetectorError(f"{name} is not a valid detector: {_reason(error)[:200]}", _HINT) from None
     primary, fallback = content.primary, content.fallback
     if fallback and fallback.weight.shape[1] != primary.weight.shape[1]:
-        raise DetectorError(f"{name}: its heads read states of different widths", _HINT)
+        raise DetectorError(f"{name}: the two heads read states of different widths", _HINT)
     if fallback and fallback.false_alarms != primary.false_alarms:
-        raise DetectorError(f"{name}: its heads have thresholds for different false-alarm rates", _HINT)
+        raise DetectorError(f"{name}: the two heads have thresholds for different false-alarm rates", _HINT)
     return content
 
 
@@ -135,8 +138,8 @@ def _parsed(config_bytes: bytes, tensors: bytes, name: str) -> DetectorFiles:
             f"{name} has format version {config['format_version']!r:.40}, expected {FORMAT_VERSION}",
             "export the detector again with this version of probemap",
         )
-    # The checksum covers the parsed values.  Comparing the bytes detects changes that leave these unchanged: white
-    # space, escapes, a repeated key, or more digits of a number.
+    # The checksum covers the parsed values.  Comparing the bytes also detects changes that do not affect these values,
+    # such as white space, escape sequences, a repeated key or additional digits of a number.
     if _serialised(config) != config_bytes or config.pop("config_sha256") != _config_sha256(config):
         raise _ChangedError("config.json")
     if hashlib.sha256(tensors).hexdigest() != config["tensors_sha256"]:
@@ -147,7 +150,7 @@ def _parsed(config_bytes: bytes, tensors: bytes, name: str) -> DetectorFiles:
         raise ValueError(f"unexpected heads or arrays: {', '.join([*heads, *arrays])}")
     provenance = _PROVENANCE.validate_python(config["provenance"])
     if provenance and provenance.task.max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens is {provenance.task.max_new_tokens}")
+        raise ValueError(f"max_new_tokens must be at least 1, got {provenance.task.max_new_tokens}")
     return DetectorFiles(heads["primary"], heads.get("fallback"), provenance, _SEED.validate_python(config["seed"]))
 
 
@@ -165,7 +168,7 @@ def _head_entry(head: Head) -> dict[str, Any]:
 
 
 def _nan_as_null(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which JSON lacks, by null; NaN is the only value that differs from itself."""
+    """Replace NaN with None, because JSON has no NaN; NaN is the only value that is not equal to itself."""
     return {name: None if value != value else value for name, value in values.items()}
 
 
@@ -176,13 +179,15 @@ def _null_as_nan(values: dict[str, Any]) -> dict[str, Any]:
 def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Head:
     stored = [arrays[f"{name}.{array}"] for array in _ARRAYS]
     if any(array.dtype.kind != "f" for array in stored):
-        raise ValueError(f"{name}: arrays of type {', '.join(str(array.dtype) for array in stored)}")
-    with np.errstate(invalid="ignore"):  # converting a signalling NaN warns; NaN is rejected below
+        raise ValueError(
+            f"{name}: arrays must be floating-point, got {', '.join(str(array.dtype) for array in stored)}"
+        )
+    with np.errstate(invalid="ignore"):  # converting a signalling NaN causes a warning; NaN is rejected below
         weight, bias, calibration = (np.asarray(array, np.float64) for array in stored)
     cells = _CELLS.validate_python(entry["cells"])
     method = _METHOD.validate_python(entry["calibration_method"])
     if any(cell.layer < 0 for cell in cells):
-        raise ValueError(f"{name}: layers {', '.join(str(cell.layer) for cell in cells)}")
+        raise ValueError(f"{name}: layers must not be negative, got {', '.join(str(cell.layer) for cell in cells)}")
     if (
         weight.ndim != 2
         or not cells
@@ -191,19 +196,19 @@ def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray
         or bias.shape != (len(cells),)
     ):
         raise ValueError(
-            f"{name}: weights of shape {weight.shape} and biases of shape {bias.shape} for {len(cells)} cells"
+            f"{name}: weights of shape {weight.shape} and biases of shape {bias.shape} do not match {len(cells)} cells"
         )
     max_points = 1 if method == "platt" else MAX_WIDTH
     if calibration.ndim != 2 or len(calibration) != 2 or not 0 < calibration.shape[1] <= max_points:
-        raise ValueError(f"{name}: a calibration of shape {calibration.shape}")
+        raise ValueError(f"{name}: the calibration has the invalid shape {calibration.shape}")
     if not all(np.isfinite(array).all() for array in (weight, bias, calibration)):
-        raise ValueError(f"{name}: values that are not finite")
+        raise ValueError(f"{name}: the arrays contain values that are not finite")
     if any((abs(array) > MAX_ABS).any() for array in (weight, bias, calibration)):
-        raise ValueError(f"{name}: absolute values above {MAX_ABS:g}")
+        raise ValueError(f"{name}: the arrays contain absolute values above {MAX_ABS:g}")
     if (np.diff(calibration) < 0).any() if method == "isotonic" else calibration[0, 0] < 0:
-        raise ValueError(f"{name}: a decreasing calibration")
+        raise ValueError(f"{name}: the calibration is a decreasing function")
     if method == "isotonic" and not 0 <= calibration[1, 0] <= calibration[1, -1] <= 1:
-        raise ValueError(f"{name}: calibrated probabilities outside [0, 1]")
+        raise ValueError(f"{name}: the calibration contains probabilities outside [0, 1]")
     evaluation = _EVALUATION.validate_python(_null_as_nan(entry["evaluation"]))
     thresholds = _THRESHOLDS.validate_python([_null_as_nan(threshold) for threshold in entry["thresholds"]])
     _check_evaluation(name, evaluation)
@@ -223,7 +228,7 @@ def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray
 def _check_evaluation(name: str, evaluation: Evaluation) -> None:
     n, n_correct, *metrics = asdict(evaluation).values()
     if not 0 <= n_correct <= n or not all(0 <= metric <= 1 if n else math.isnan(metric) for metric in metrics):
-        raise ValueError(f"{name}: an impossible evaluation")
+        raise ValueError(f"{name}: the evaluation contains impossible values")
 
 
 def _check_threshold(name: str, threshold: Threshold) -> None:
@@ -233,11 +238,11 @@ def _check_threshold(name: str, threshold: Threshold) -> None:
         and all(0 <= share <= 1 or math.isnan(share) for share in observed)
         and abs(threshold.score) <= MAX_ABS
     ):
-        raise ValueError(f"{name}: an impossible threshold")
+        raise ValueError(f"{name}: a threshold contains impossible values")
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error in a few words."""
+    """Return a short description of an error."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,6 +1,6 @@
-"""`fit_detector`: from hidden states and labels to a detector.
+"""`fit_detector`: fits a detector to hidden states and labels.
 
-One part of the questions chooses, fits and calibrates the detector; the held-out part evaluates it.
+The held-out questions are used to evaluate the detector, and all other questions to choose, fit and calibrate it.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,42 +38,45 @@ def fit_detector(
 ) -> Detector:
     """Fit a detector to hidden states and labels.
 
-    The held-out answers are set aside.  On the others, a map chooses the cell, out-of-fold scores calibrate it (see
-    `calibrate`) and set its thresholds, and the probe is then fitted to all of them.  The held-out answers evaluate
-    the result.
+    Some answers are held out.  The other answers are used in three steps: the best cell is selected from their map, the
+    calibration (see `calibrate`) and the thresholds are computed from their out-of-fold scores, and the final probe is
+    fitted to all of them.  The detector is then evaluated on the held-out answers.
 
     Parameters
     ----------
     activations : ActivationStore or array-like of shape (n, n_layers, n_positions, d)
-        Hidden states, as for `fit_map`.
+        Hidden states; see `fit_map`.
     correct : array-like of shape (n,)
-        One label per answer, as for `fit_map`.  Undecided answers are excluded.
+        One label per answer; see `fit_map`.  Undecided answers are excluded.
     cells : "best" or sequence of (int, str)
-        ``best``: the cell with the highest AUC.  Otherwise the cells, as (layer, position), whose scores are averaged.
+        The cells of the primary head, as pairs (layer, position), whose scores are averaged.  ``best`` selects the cell
+        with the highest AUC.
     held_out : float, array-like of shape (n,) of bool, or None
-        The share of the groups that evaluates the detector, or which answers do.  None: no answer is held out, and the
-        detector is not evaluated.
+        The share of the groups to hold out for the evaluation, or a mask of the held-out answers.  If None, no answers
+        are held out, and the detector is not evaluated.
     groups : array-like of shape (n,), optional
-        The group of each answer, for example its question.  A group is never split.
+        The group of each answer, for example its question.  Groups are never split.
     layers, positions : array-like, optional
-        As for `fit_map`.
+        See `fit_map`.
     c : float, str or sequence of float
-        The inverse strength of the L2 penalty, as for `fit_map`.  If there are several values (``auto``: 1e-4 to 100),
-        the probes of the chosen cells select one of them by cross-validation; the map that chooses the cells uses 1.
+        Inverse strength of the L2 penalty; see `fit_map`.  If there are several values (``auto`` stands for 1e-4 to
+        100), the value for each selected cell is chosen by cross-validation, and the map from which the cells are
+        selected is fitted with 1.
     false_alarms : sequence of float
-        The false-alarm rates to set thresholds for, as shares of the correct answers, between 0 and 1.
+        False-alarm rates for which thresholds are set, as shares of the correct answers, between 0 and 1.
     fallback : (int, str), "best" or None
-        The cell for answers that lack a position of `cells`.  ``best``: the cell with the highest AUC among the
-        positions that all answers have, positions of the exact answer excluded, because a new answer may lack them.
-        None: such answers get no score.  The fallback is fitted and evaluated on all answers; its calibration takes
-        into account how often answers that lack a position of `cells` are correct, which is mostly less often.
+        The cell that scores the answers that lack a position of `cells`.  ``best`` selects the cell with the highest
+        AUC among the positions that all answers have.  It excludes positions of the exact answer, which new answers may
+        lack.  If None, answers that lack a position get no score.  The fallback is fitted to all training answers and
+        evaluated on all held-out answers.  Its calibration accounts for the fact that answers that lack a position are
+        usually correct less often.
     seed : int
-        Seed of the held-out questions and of the folds.
+        Random seed for selecting the held-out questions and assigning the folds.
     provenance : Provenance, optional
         The model and the task that the states come from; see `Provenance.of`.  Without it, the detector can score
-        states but not texts: the score of a text depends on the prompt, the hook point and the locator.
+        states but not texts, because the score of a text depends on the prompt, the hook point and the locator.
     progress : callable
-        Called with the number of layers that are done, and their total number.
+        Called with the number of completed layers and the total number of layers.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def fit_detector(
     Raises
     ------
     MapError
-        As for `fit_map`.
+        See `fit_map`.
     DetectorError
         If a cell does not exist, a false-alarm rate is not between 0 and 1, or there are fewer than 20 correct or
         incorrect held-out answers.
@@ -105,7 +108,8 @@ def fit_detector(
     """
     if any(not 0 <= rate <= 1 for rate in false_alarms):
         raise DetectorError(
-            f"false_alarms are {list(false_alarms)}", "false-alarm rates are shares of the correct answers, from 0 to 1"
+            f"false_alarms must be between 0 and 1, got {list(false_alarms)}",
+            "pass false-alarm rates as shares of the correct answers",
         )
     c_values = parse_c(c)
     source = as_source(
@@ -152,15 +156,15 @@ def fit_detector(
         fallback_cell = (best.layer, best.position)
     else:
         raise DetectorError(
-            "every position is missing in some answer, or depends on the exact answer: none can serve as fallback",
-            "capture last_q or -1 as well, or use fallback=None",
+            "no position can serve as fallback: each one is missing in some answer or depends on the exact answer",
+            "also capture last_q or -1, or pass fallback=None",
         )
     needs_fallback = ~has_all_cells(heads.states(primary_cells))
     return Detector(primary, heads.fit([fallback_cell], needs_fallback), provenance, seed)
 
 
 def _check_provenance(activations: Any, provenance: Provenance) -> None:
-    """Raise an error if the activations, where they record it, come from another model or hook point."""
+    """Raise an error if the activations are known to come from a different model or hook point."""
     layout = getattr(activations, "layout", None)
     for name, captured, expected in (
         ("hook point", getattr(layout, "site", ""), provenance.site),
@@ -169,12 +173,12 @@ def _check_provenance(activations: Any, provenance: Provenance) -> None:
     ):
         if captured and expected and captured != expected:
             raise DetectorError(
-                f"the {name} of the activations is {captured[:16]!r}, that of the provenance {expected[:16]!r}",
-                "use Provenance.of(activations, task)",
+                f"the {name} of the activations is {captured[:16]!r}, but that of the provenance is {expected[:16]!r}",
+                "create the provenance with Provenance.of(activations, task)",
             )
 
 
 def _complete_positions(source: ActivationSource) -> list[str]:
-    """Return the positions that every answer has, undecided ones included, and that do not need an exact answer."""
+    """Return the positions that all answers have, decided or not, and that do not depend on the exact answer."""
     missing = np.isnan(source.read(source.layers[0])[:, :, 0])
     return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]

@@ -1,4 +1,4 @@
-"""A head of a detector: the probes of a few cells, their calibration, thresholds and evaluation."""
+"""A head of a detector: the probes of a few cells, with their calibration, thresholds and evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ from probemap.records import DetectorError
 
 @dataclass(frozen=True)
 class Cell:
-    """The layer and the position whose state a probe reads."""
+    """The layer and the position of the state that a probe reads."""
 
     layer: int
     position: str
@@ -23,24 +23,24 @@ class Cell:
 class Evaluation:
     """Metrics of a head on held-out questions, which were not used to choose, fit or calibrate it.
 
-    Without held-out questions `n` is 0 and every metric is NaN.
+    Without held-out questions, `n` is 0 and every metric is NaN.
     """
 
     n: int
     """Number of held-out answers."""
     n_correct: int
-    """Number of correct answers among them."""
+    """Number of correct held-out answers."""
     auc: float
     auc_low: float
     """Lower bound of the 95 % confidence interval of the AUC."""
     auc_high: float
     """Upper bound of the 95 % confidence interval of the AUC."""
     brier: float
-    """Brier score: the mean squared error of the probability."""
+    """Brier score: the mean squared error of the probabilities."""
     calibration_error: float
-    """Expected calibration error, over ten bins with the same number of answers."""
+    """Expected calibration error, computed over ten bins with equal numbers of answers."""
     calibration_noise: float
-    """The expected calibration error of perfectly calibrated probabilities, which is not 0 because bins are small."""
+    """Expected calibration error of perfectly calibrated probabilities, which is above 0 because the bins are small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +48,37 @@ class Threshold:
     """A threshold for one false-alarm rate; answers with a lower score are flagged."""
 
     false_alarms: float
-    """The nominal false-alarm rate: the share of correct answers that may be flagged, between 0 and 1.
+    """Nominal false-alarm rate: the share of correct answers that may be flagged, between 0 and 1.
 
     The threshold is the corresponding quantile of the out-of-fold scores of correct answers.
     """
     score: float
-    """The threshold as a score, in log-odds before calibration."""
+    """Threshold for the score, in log-odds before calibration."""
     p_correct: float
-    """The calibrated probability at that score."""
+    """Calibrated probability that corresponds to `score`."""
     flagged_correct: float
-    """The observed false-alarm rate: the share of correct held-out answers that are flagged; NaN without any."""
+    """Observed false-alarm rate: the share of correct held-out answers that are flagged, or NaN if there are none."""
     flagged_incorrect: float
-    """Recall: the share of incorrect held-out answers that are flagged; NaN without any."""
+    """Recall: the share of incorrect held-out answers that are flagged, or NaN if there are none."""
     precision: float
-    """The share of incorrect answers among the flagged held-out answers; NaN if none is flagged."""
+    """Precision: the share of incorrect answers among the flagged held-out answers, or NaN if none is flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Linear probes of one or several cells, whose mean score is calibrated to a probability."""
+    """Linear probes of one or more cells, whose mean score is converted to a calibrated probability."""
 
     cells: tuple[Cell, ...]
     weight: Floats
-    """ndarray of shape (n_cells, d), float64; applies to unscaled states, standardisation is folded in."""
+    """ndarray of shape (n_cells, d), float64; applies to unscaled states, because it includes the standardisation."""
     bias: Floats
     """ndarray of shape (n_cells,), float64."""
     calibration: Floats
-    """ndarray of shape (2, k), float64.
+    """ndarray of shape (2, k), float64; the parameters of the calibration.
 
-    ``platt``: k = 1; rows a and b of p = 1 / (1 + exp(-(a score + b))).  ``isotonic``: rows of k scores and of their k
-    probabilities; p is interpolated linearly between the scores and constant outside.
+    For ``platt``, k is 1, and the rows contain a and b of p = 1 / (1 + exp(-(a score + b))).  For ``isotonic``, the
+    rows contain k scores and their probabilities; p is interpolated linearly between the scores and is constant
+    outside their range.
     """
     calibration_method: Literal["platt", "isotonic"]
     evaluation: Evaluation
@@ -85,12 +86,12 @@ class Head:
 
     @property
     def location(self) -> str:
-        """The cells in words, such as ``layer 16 at exact_answer_last``."""
+        """Description of the cells, such as ``layer 16 at exact_answer_last``."""
         return ", ".join(f"layer {cell.layer} at {cell.position}" for cell in self.cells)
 
     @property
     def false_alarms(self) -> list[float]:
-        """The false-alarm rates that have a threshold."""
+        """The false-alarm rates for which the head has a threshold."""
         return [threshold.false_alarms for threshold in self.thresholds]
 
     def scores(self, states: npt.NDArray[np.floating]) -> Floats:
@@ -99,12 +100,12 @@ class Head:
         Parameters
         ----------
         states : ndarray of shape (n, n_cells, d)
-            NaN where an answer lacks the position of a cell.
+            Hidden states at the cells, with NaN where an answer lacks the position.
 
         Returns
         -------
         ndarray of shape (n,), float64
-            Higher means "correct".  NaN where a state is missing.
+            The scores, with NaN where a state is missing.  Answers with a higher score are more likely to be correct.
         """
         return np.asarray((np.einsum("ncd,cd->nc", states.astype(np.float64), self.weight) + self.bias).mean(axis=1))
 
@@ -114,18 +115,18 @@ class Head:
         Parameters
         ----------
         scores : ndarray of shape (n,), float64
-            Scores from `scores`.
+            Scores, as returned by `scores`.
 
         Returns
         -------
         ndarray of shape (n,), float64
-            Between 0 and 1.  NaN where the score is NaN.
+            The probabilities, with NaN where the score is NaN.
         """
         if self.calibration_method == "platt":
             return np.asarray(expit(self.calibration[0, 0] * scores + self.calibration[1, 0]))
         lowest, highest = self.calibration[1, [0, -1]]
-        # np.interp has two edge cases.  The slope between two almost equal scores overflows, so that the result is
-        # clipped; and a curve of a single point assigns its probability to NaN as well.
+        # np.interp has two edge cases.  The slope between two almost equal scores can overflow, which is why the result
+        # is clipped.  A curve with a single point assigns its probability to NaN as well, which is why NaN is restored.
         p = np.clip(np.interp(scores, *self.calibration), lowest, highest)
         return np.asarray(np.where(np.isnan(scores), np.nan, p))
 
@@ -135,15 +136,15 @@ class Head:
         Parameters
         ----------
         false_alarms : float or None
-            One of `false_alarms`.  None: the lowest.
+            One of the rates in `false_alarms`.  If None, the lowest rate is used.
 
         Raises
         ------
         DetectorError
-            If there is no threshold for that rate, or no threshold at all.
+            If the head has no threshold for that rate, or no thresholds at all.
         """
         if not self.thresholds:
-            raise DetectorError("the detector has no threshold", "fit it with false_alarms=(0.05, 0.2)")
+            raise DetectorError("the detector has no threshold", "fit it with false_alarms, for example (0.05, 0.2)")
         if false_alarms is None:
             return min(self.thresholds, key=lambda threshold: threshold.false_alarms)
         for threshold in self.thresholds:

@@ -21,9 +21,9 @@ from probemap.probing.plan import ProbePlan
 from probemap.records import DetectorError, TooFewError
 
 FOLDS = 5
-"""Number of folds of the scores that calibrate a head."""
+"""Number of cross-validation folds for the scores that are used to calibrate a head."""
 MIN_HELD_OUT = 20
-"""Minimum number of correct, and of incorrect, held-out answers for an evaluation."""
+"""Minimum number of correct and of incorrect held-out answers that an evaluation requires."""
 
 _NAN = float("nan")
 _NOT_EVALUATED = Evaluation(
@@ -40,30 +40,31 @@ _NOT_EVALUATED = Evaluation(
 
 @dataclass(frozen=True, kw_only=True)
 class HeadFitter:
-    """Fits, calibrates and evaluates the heads of one detector, all on the same split of the answers."""
+    """Fits, calibrates and evaluates the heads of one detector, using the same split of the answers for all heads."""
 
     source: ActivationSource
     probe_map: ProbeMap
     labels: Floats
-    """(n,): 1 correct, 0 incorrect, NaN undecided."""
+    """ndarray of shape (n,), float64; 1 for correct, 0 for incorrect and NaN for undecided answers."""
     held_out: Bools
-    """(n,)."""
+    """ndarray of shape (n,), bool; whether each answer is held out."""
     evaluate: bool
-    """Whether held-out answers were requested.  If so, too few of them are an error."""
+    """Whether to evaluate the heads on the held-out answers; an error is raised if there are too few."""
     group: Ints
-    """(n,)."""
+    """ndarray of shape (n,), int64; the group of each answer."""
     c_values: tuple[float, ...]
     false_alarms: tuple[float, ...]
     seed: int
 
     def fit(self, cells: Sequence[tuple[int, str]], subset: Bools) -> Head:
-        """Return the head of some cells.
+        """Fit a head to some cells and return it.
 
         Parameters
         ----------
         cells : sequence of (int, str)
+            The cells, as pairs (layer, position).
         subset : ndarray of shape (n,), bool
-            The answers that the head is going to score, if it is a fallback; all False for the primary head.
+            For a fallback, the answers that need it; all False for the primary head.
         """
         self._check_cells(cells)
         states, correct = self.states(cells), self.labels == 1
@@ -90,7 +91,7 @@ class HeadFitter:
             rows = usable & self.held_out
             new_scores = head.scores(states[rows]) + calibration.shift * subset[rows]
             head = _evaluated(head, new_scores, correct[rows], self.group[rows])
-        # The exported head sees answers of the subset only, so that their shift becomes part of the bias.
+        # A fallback scores only answers in the subset, so that the shift can be included in the bias.
         return replace(head, bias=head.bias + calibration.shift)
 
     def _check_cells(self, cells: Sequence[tuple[int, str]]) -> None:
@@ -98,12 +99,12 @@ class HeadFitter:
         unknown = [cell for cell in cells if cell[0] not in layers or cell[1] not in positions]
         if not cells or unknown:
             raise DetectorError(
-                f"the map has no cell {unknown[0]}" if unknown else "cells is empty",
-                f"layers are {layers[0]} to {layers[-1]}; positions are {', '.join(positions)}",
+                f"the map has no cell {unknown[0]}" if unknown else "the sequence of cells is empty",
+                f"the layers are {layers[0]} to {layers[-1]}; the positions are {', '.join(positions)}",
             )
         if any(bool(self.probe_map.auc.sel(layer=layer, position=position).isnull()) for layer, position in cells):
             raise DetectorError(
-                f"too few answers have the positions of {cells}", "ask more questions, or use other cells"
+                f"too few answers have the positions of the cells {cells}", "ask more questions, or use different cells"
             )
 
     def _out_of_fold_scores(self, states: npt.NDArray[np.float32]) -> tuple[Floats, float]:
@@ -116,7 +117,7 @@ class HeadFitter:
         Returns
         -------
         tuple of (ndarray of shape (n,), float)
-            NaN for answers that are held out, undecided, or lack the position.
+            The scores, with NaN for answers that are held out, undecided or lack the position; and the C value.
         """
         training = ~self.held_out & ~np.isnan(self.labels)
         correct = self.labels[training] == 1
@@ -127,19 +128,19 @@ class HeadFitter:
             cell = fit_cell(states[training], correct, plan)
             if cell is None:
                 raise TooFewError(
-                    "too few answers have the position of the cell to fit its probes in folds",
-                    "ask more questions, or use other cells",
+                    "too few answers have the position of the cell to fit its probes by cross-validation",
+                    "ask more questions, or use different cells",
                 )
             return cell
 
         c = self.c_values[0] if len(self.c_values) == 1 else float(np.median(fit(self.c_values).c))
         scores = np.full(len(training), np.nan)
-        # All folds use the C value of the final probe, so that its scores have the scale of those that calibrate it.
+        # All folds use the C value of the final probe, so that the out-of-fold scores have the scale of its scores.
         scores[training] = fit((c,)).scores
         return scores, c
 
     def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
-        """Return the quantiles of the out-of-fold scores of correct answers as thresholds, not evaluated yet."""
+        """Return one threshold per false-alarm rate, computed from out-of-fold scores and not yet evaluated."""
         quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
         probabilities = head.probabilities(np.array(quantiles)).tolist()
         return tuple(
@@ -155,7 +156,7 @@ class HeadFitter:
         )
 
     def states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
-        """Return the states of some cells, ndarray of shape (n, n_cells, d); NaN where an answer lacks the position."""
+        """Return the states at the cells as an array of shape (n, n_cells, d), with NaN where a position is missing."""
         columns = [(layer, self.source.positions.index(position)) for layer, position in cells]
         return np.stack([self.source.read(layer)[:, column] for layer, column in columns], axis=1)
 
@@ -170,8 +171,8 @@ def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
     n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
     if min(n_correct, n_incorrect) < MIN_HELD_OUT:
         raise DetectorError(
-            f"{n_correct} correct and {n_incorrect} incorrect answers are held out, expected at least {MIN_HELD_OUT} "
-            "of each",
+            f"{n_correct} correct and {n_incorrect} incorrect answers are held out, but the evaluation requires at "
+            f"least {MIN_HELD_OUT} of each",
             "ask more questions, or hold out a larger share",
         )
     p = head.probabilities(scores)
@@ -203,24 +204,29 @@ def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
 
 
 def has_all_cells(states: npt.NDArray[np.float32]) -> Bools:
-    """Return which answers have the positions of all cells, (n,), from states of shape (n, n_cells, d)."""
+    """Return a boolean mask of the answers that have the positions of all cells.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n, n_cells, d), float32
+    """
     return np.asarray(~np.isnan(states[:, :, 0]).any(axis=1))
 
 
 def fit_probe(states: npt.NDArray[np.float32], correct: Bools, c: float) -> Floats:
-    """Fit a logistic regression to standardised states, and fold the standardisation into its weights.
+    """Fit a logistic regression to standardised states and fold the standardisation into its weights.
 
     Parameters
     ----------
     states : ndarray of shape (n, d), float32
     correct : ndarray of shape (n,), bool
     c : float
-        The inverse strength of the L2 penalty.
+        Inverse strength of the L2 penalty.
 
     Returns
     -------
     ndarray of shape (d + 1,), float64
-        The weights, then the bias; for unscaled states.
+        The weights followed by the bias, both for unscaled states.
     """
     x = states.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)

@@ -1,4 +1,4 @@
-"""Detectors on the Hugging Face hub: upload and download of the three files of a detector."""
+"""Upload of detectors to the Hugging Face hub, and download from it."""
 
 import re
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ FILES = ("detector.safetensors", "config.json", "README.md")
 SCHEME = "hf://"
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_TOKEN_HINT = "use an access token with the required permission: `hf auth login`, or HF_TOKEN in the environment"  # noqa: S105
+_TOKEN_HINT = "use an access token with the required permission: run `hf auth login` or set HF_TOKEN"  # noqa: S105
 
 
 def parse_address(address: str) -> tuple[str, str | None]:
-    """Split ``hf://owner/name[@revision]`` into repository and revision.
+    """Split ``hf://owner/name[@revision]`` into the repository and the revision.
 
     Returns
     -------
     tuple of (str, str or None)
-        The repository, and the revision; None: the newest.
+        The repository and the revision, with None for the newest revision.
 
     Raises
     ------
     DetectorError
-        If the address has another form.
+        If the address is invalid.
     """
     repo, at, revision = address.removeprefix(SCHEME).partition("@")
     if at and not revision:
@@ -39,15 +39,16 @@ def parse_address(address: str) -> tuple[str, str | None]:
 def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> str:
     """Upload a saved detector to a repository of the Hugging Face hub.
 
-    The files are uploaded unchanged, as one commit; an edited model card is kept.  The repository is created if it
-    does not exist.  The provenance in ``config.json`` includes what the model was loaded by, which may be a local path.
+    The files are uploaded unchanged in a single commit, including any edits of the model card.  The repository is
+    created if it does not exist.  Note that the provenance in ``config.json`` records where the model was loaded from,
+    which may be a local path.
 
     Parameters
     ----------
     directory : str or Path
-        A directory that `Detector.save` wrote.
+        A directory written by `Detector.save`.
     repo : str
-        The repository, ``owner/name``.
+        The repository, in the form ``owner/name``.
     private : bool
         Whether the repository is private.
 
@@ -59,8 +60,8 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
     Raises
     ------
     DetectorError
-        If the name is invalid, the token is missing or lacks permission, the repository contains something else or
-        has the opposite visibility, or the hub cannot be reached.
+        If the name is invalid, the token is missing or lacks permission, the repository contains something other than a
+        detector or has a different visibility, or the hub cannot be reached.
 
     Examples
     --------
@@ -97,24 +98,24 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
 
 
 def download(repo: str, revision: str | None = None) -> Path:
-    """Download a detector, or take it from the cache.
+    """Download a detector, or find it in the cache.
 
     Parameters
     ----------
     repo : str
-        The repository, ``owner/name``.
+        The repository, in the form ``owner/name``.
     revision : str or None
-        A branch, tag or commit; None: the newest.
+        A branch, tag or commit.  If None, the newest revision is used.
 
     Returns
     -------
     Path
-        The directory in the cache of the hub.
+        The directory of the detector in the local cache.
 
     Raises
     ------
     DetectorError
-        If the name is invalid, the repository or the revision does not exist or is not accessible with this token, or
+        If the name is invalid, the repository or the revision does not exist or is not accessible with the token, or
         the hub cannot be reached and the cache does not contain the detector.
     """
     from huggingface_hub import snapshot_download
@@ -135,12 +136,12 @@ def _invalid_name(repo: str) -> DetectorError:
 
 @contextmanager
 def _translated_errors(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Raise errors of the hub as DetectorError: the original message may contain the token that was sent."""
+    """Replace errors of the hub by `DetectorError`, because their messages may contain the token that was sent."""
     from huggingface_hub import errors
 
     try:
         yield
-    except errors.LocalEntryNotFoundError as error:  # raised in place of the error of the connection
+    except errors.LocalEntryNotFoundError as error:  # raised in place of the connection error
         raise _translated(error.__cause__, repo, revision) from None
     except (errors.HTTPError, errors.OfflineModeIsEnabled, ValueError) as error:
         raise _translated(error, repo, revision) from None
@@ -153,14 +154,15 @@ def _translated(error: BaseException | None, repo: str, revision: str | None) ->
         return DetectorError(f"{repo} has no revision {revision!r:.80}", "use one of its branches, tags or commits")
     if isinstance(error, errors.RepositoryNotFoundError):  # also raised for private and gated repositories
         return DetectorError(
-            f"the hub has no accessible repository {repo}", f"check the name; if it is private or gated, {_TOKEN_HINT}"
+            f"the repository {repo} does not exist or is not accessible",
+            f"check the name; if the repository is private or gated, {_TOKEN_HINT}",
         )
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         if status in (401, 403):
             return DetectorError(f"the hub denied access to {repo} (status {status})", _TOKEN_HINT)
         return DetectorError(
-            f"the request for {repo} failed at the hub (status {status})", "see https://status.huggingface.co"
+            f"the hub failed to process the request for {repo} (status {status})", "see https://status.huggingface.co"
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
         return DetectorError(f"{repo} is not in the cache, and HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE")
@@ -168,10 +170,11 @@ def _translated(error: BaseException | None, repo: str, revision: str | None) ->
         return _invalid_name(repo)
     if isinstance(error, ValueError) and "metadata" in str(error):
         return DetectorError(
-            f"the hub rejected the model card of {repo}", "check the YAML header, between the two ---, of its README.md"
+            f"the hub rejected the model card of {repo}",
+            "correct the YAML header of its README.md, between the two lines ---",
         )
     if isinstance(error, ValueError):
         return DetectorError(
-            f"the response to the request for {repo} did not come from a hub", "check HF_ENDPOINT, or your proxy"
+            f"the server that answered the request for {repo} is not a hub", "check HF_ENDPOINT and the proxy settings"
         )
-    return DetectorError(f"the hub could not be reached for {repo}", "check the network, or HF_ENDPOINT")
+    return DetectorError(f"cannot reach the hub to access {repo}", "check the network connection and HF_ENDPOINT")

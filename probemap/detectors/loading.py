@@ -1,4 +1,4 @@
-"""`load_scorer`: a detector together with the model that it was fitted for."""
+"""`load_scorer`: loads a detector together with the model that it was fitted for."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from probemap.models.model import Model, load_model
 from probemap.records import DetectorError
 
 _COMMIT_LENGTH = 40
-"""Hexadecimal digits of a commit of the hub; the revision of local files is a SHA-256, which has 64."""
+"""Number of hexadecimal digits of a hub commit; the revision of local files is a SHA-256, which has 64 digits."""
 
 
 def load_scorer(
@@ -20,22 +20,23 @@ def load_scorer(
     false_alarms: float | None = None,
     batch_size: int = 32,
 ) -> Scorer:
-    """Load a detector and its model, in the revision, dtype and quantisation that the detector was fitted with.
+    """Load a detector and its model with the revision, dtype and quantisation that the detector was fitted with.
 
     Parameters
     ----------
     detector : str, Path or Detector
-        A directory that ``probemap export`` wrote, ``hf://owner/name[@revision]``, or a detector.
+        A directory written by ``probemap export``, an address ``hf://owner/name[@revision]``, or a loaded detector.
     model : str, Path, Model or None
-        Where the model is, or the loaded model.  None: where it was when the detector was fitted.
+        The hub id, directory, file or alias of the model, or the loaded model.  If None, the model is loaded from where
+        it was loaded when the detector was fitted.
     device : str
-        As for `load_model`.
+        See `load_model`.
     dtype : str
-        The dtype of the weights; ``auto``: that of the provenance.
+        The dtype of the weights.  ``auto`` uses the dtype that the detector was fitted with.
     false_alarms : float or None
-        The false-alarm rate of the threshold; None: the lowest that the detector has a threshold for.
+        One of the false-alarm rates for which the detector has a threshold.  If None, the lowest rate is used.
     batch_size : int
-        Answers per forward pass.
+        Number of answers per forward pass.
 
     Returns
     -------
@@ -44,7 +45,8 @@ def load_scorer(
     Raises
     ------
     DetectorError
-        If the detector cannot be read, has no provenance, was fitted for another model, or does not name its model.
+        If the detector cannot be read, has no provenance, was fitted for a different model, or does not record where
+        its model was loaded from.
     ModelError
         If the model cannot be loaded.
 
@@ -63,10 +65,10 @@ def load_scorer(
         source = model or provenance.name
         if not source:
             raise DetectorError(
-                f"the provenance of the detector does not state what its model {provenance.model} was loaded by",
-                "pass model=, or --model",
+                f"the detector does not record where its model {provenance.model} was loaded from",
+                "pass the argument model, or --model on the command line",
             )
-        # A commit pins a repository of the hub, whose branches move.  Local files have no revisions to choose from.
+        # The commit is passed because the branches of a hub repository can move.  Local files have no such revisions.
         commit = provenance.revision if len(provenance.revision) == _COMMIT_LENGTH else None
         model = load_model(
             source,

@@ -1,6 +1,7 @@
-"""The provenance of a detector: its model, its task, its hook point, its locator.
+"""The provenance of a detector: its model, task, hook point and locator.
 
-The score of a text depends on all four: they determine the prompt, the tokens and the states that the probes read.
+The score of a text depends on all four, because they determine the prompt, the tokens and the states that the probes
+read.
 """
 
 from collections.abc import Callable
@@ -9,47 +10,51 @@ from typing import TYPE_CHECKING, Literal
 
 from probemap.records import DetectorError, Task
 
-if TYPE_CHECKING:  # a provenance is read and written without a model
+if TYPE_CHECKING:  # not imported at run time, because a provenance is read and written without a model
     from probemap.activations.capture import Activations
     from probemap.activations.hooks import Site
     from probemap.models.model import Model
 
 CUSTOM_LOCATOR = "custom"
-"""The value of `Provenance.locator` for a user-defined locator, which is not stored and must be passed to `Scorer`."""
+"""Value of `Provenance.locator` for a user-defined locator.
+
+Such a locator is not stored with the detector and must be passed to `Scorer`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """The model, the task, the hook point and the locator that a detector was fitted with.
 
-    Detectors from ``probemap export`` have it.  For `fit_detector`, it is built with `Provenance.of`.  Empty strings
-    mean "unknown"; an unknown value is not compared with the model that is loaded for scoring.
+    Detectors created by ``probemap export`` have a provenance.  For `fit_detector`, create one with `Provenance.of`.
+    An empty string means that a value is unknown; unknown values are not compared with the model that is loaded for
+    scoring.
 
     Parameters
     ----------
     model : str
         Short name of the model, for display.
     task : Task
-        How questions are put to the model.  The questions themselves are dropped.
+        The task, which defines how questions are presented to the model.  Its questions are not kept.
     prompt_format : {"chat", "qa", "none", "given"}
-        What surrounds a prompt: the chat template, ``Q: … A:``, or nothing.  ``given``: every prompt came with its
-        answer, so that scoring a text requires its prompt as well.
+        The text that surrounds a prompt: the chat template, ``Q: … A:``, or none.  ``given`` means that every answer
+        was supplied with its own prompt, so that scoring a text requires its prompt as well.
     locator : str
         The locator of the exact answer: a key of `LOCATORS`, ``model``, or ``custom`` for a user-defined one.
     site : str
         The hook point in each block.
     name : str
-        What the model was loaded by: a hub id, a directory, a file or an alias.
+        The hub id, directory, file or alias from which the model was loaded.
     revision : str
-        The commit of the hub, or the SHA-256 of the local files.
+        The commit on the hub, or the SHA-256 of the local files.
     dtype : str
         The dtype of the weights.
     template : str
         SHA-256 of the tokenizer's chat template.
     quantize : {"", "4bit", "8bit"}
-        Quantisation at load time, which the revision does not identify.
+        The quantisation that is applied when the model is loaded, which the revision does not identify.
     versions : dict of str to str
-        Package versions, for information.
+        Versions of the installed packages, for information only.
 
     Examples
     --------
@@ -86,21 +91,23 @@ class Provenance:
         prompt_format: Literal["auto", "chat", "qa", "none", "given"] = "auto",
         name: str = "",
     ) -> "Provenance":
-        """Return the provenance of states that were captured in code.
+        """Create the provenance of states that were captured with the Python API.
 
         Parameters
         ----------
         source : Model or Activations
-            The model that answered and whose states were captured, from `load_model`; or the states, from `capture`.
+            The model that generated the answers and whose states were captured, or the states returned by `capture`.
         task : Task
             The task whose questions were asked.
         site : str or Site, optional
-            The hook point that was captured.  By default, that of the activations, or ``resid``.
+            The hook point at which the states were captured.  Default: that of the activations, or ``resid`` for a
+            model.
         locator : str or callable, optional
-            The locator that was used: a name, or a user-defined function, which then has to be passed to `Scorer` too.
-            By default, the rule for the kind of the task; for open questions there is no default.
+            The name of the locator that was used, or a user-defined locator, which must also be passed to `Scorer`.
+            Default: the rule for the kind of the task; open questions have no default.
         prompt_format : {"auto", "chat", "qa", "none", "given"}
-            What surrounded the prompts; ``auto``: the chat template if the model has one, else ``Q: … A:``.
+            The text that surrounded the prompts.  ``auto`` stands for the chat template if the model has one, and for
+            ``Q: … A:`` otherwise.
         name : str
             The hub id, directory, file or alias from which the model was loaded; `load_scorer` uses it to load the
             model again.
@@ -112,8 +119,8 @@ class Provenance:
         Raises
         ------
         DetectorError
-            If the site is not that of the activations, the locator of open questions is missing, or `prompt_format` is
-            ``chat`` for a model without a chat template.
+            If the site differs from that of the activations, the task has open questions and no locator is given, or
+            `prompt_format` is ``chat`` but the model has no chat template.
         """
         from probemap.activations.capture import Activations
 
@@ -129,8 +136,8 @@ class Provenance:
         if locator is None and task.kind == "open":
             raise DetectorError(
                 "open questions have no default locator, and none was given",
-                "use locator='none' if the states were captured without exact answers, locator='model' for "
-                "llm_locator, or your own locator",
+                "use locator='none' if the states were captured without exact answers, locator='model' if they were "
+                "captured with llm_locator, or a user-defined locator",
             )
         if prompt_format == "auto":
             prompt_format = "chat" if template else "qa"

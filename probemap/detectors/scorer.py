@@ -1,4 +1,4 @@
-"""`Scorer`: the probability that an answer is correct, for existing texts and during generation."""
+"""`Scorer`: estimates the probability that an answer is correct, for existing texts and during generation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from probemap.records import Answer, DataError, Example, TextAnswer
 _T = TypeVar("_T")
 
 CHUNK_ROWS = 256
-"""Number of answers that `Scorer.score_rows` reads and scores together."""
+"""Number of answers that `Scorer.score_rows` reads and scores at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,30 +45,30 @@ class Scorer:
     Parameters
     ----------
     detector : Detector
-        With a provenance.
+        A detector with a provenance.
     model : Model
-        From `load_model`; `load_scorer` loads both.
+        The model, as returned by `load_model`.  `load_scorer` loads both the detector and the model.
     false_alarms : float or None
-        The false-alarm rate of the threshold, one that the detector has a threshold for; None: the lowest.
+        One of the false-alarm rates for which the detector has a threshold.  If None, the lowest rate is used.
     batch_size : int
-        Answers per forward pass.
+        Number of answers per forward pass.
     locator : callable, optional
-        The locator, if the detector was fitted with a user-defined one: ``(question, text) -> (start, stop) | None``.
+        The locator ``(question, text) -> (start, stop) | None``, if the detector was fitted with a user-defined one.
     positions : mapping, optional
-        The rules of user-defined positions of the detector, as for `capture`.
+        The rules of the detector's user-defined positions; see `capture`.
     site : Site, optional
         The hook point, if the detector was fitted with a user-defined one.
 
     Raises
     ------
     DetectorError
-        If the detector has no provenance, was fitted for another model, or has no threshold for that rate.
+        If the detector has no provenance, was fitted for a different model, or has no threshold for that rate.
     DataError
-        If a position of the detector is unknown.
+        If the detector uses an unknown position.
 
     Examples
     --------
-    A detector without provenance cannot score texts:
+    A detector without a provenance cannot score texts:
 
     >>> import numpy as np
     >>> from probemap import Scorer, fit_detector
@@ -116,12 +116,13 @@ class Scorer:
         )
 
     def prompt(self, example: Example) -> Prompt:
-        """Return the prompt of a question, in the format of the questions that the detector was fitted to.
+        """Return the prompt of a question, in the same format as the prompts that the detector was fitted to.
 
         Raises
         ------
         DataError
-            If the detector was fitted to prompts supplied with their answers.
+            If the detector was fitted to answers that were supplied with their own prompts, so that it has no prompt
+            format for a new question.
         """
         return make_prompt(self.model, self.provenance.task, example, self._prompt_format)
 
@@ -131,13 +132,14 @@ class Scorer:
         Parameters
         ----------
         pairs : sequence of (Example or Prompt, TextAnswer)
-            For an example, the prompt is built as for the questions that the detector was fitted to, unless the text
-            has its own.
+            Each text with its question or its prompt.  A question is formatted like those that the detector was fitted
+            to, unless the text has its own prompt.
 
         Raises
         ------
         DataError
-            If the tokenizer does not reproduce a text, it exceeds the context window, or a prompt is required.
+            If the tokenizer does not reproduce a text, a text does not fit in the context window, or a required prompt
+            is missing.
         """
         prompted = []
         for question, text in pairs:
@@ -153,25 +155,26 @@ class Scorer:
     ) -> list[Score]:
         """Score answers to questions.
 
-        The scores do not depend on the batch, except for rounding.
+        The score of an answer does not depend on the other answers in its batch, except for rounding errors.
 
         Parameters
         ----------
         examples : sequence of Example
         answers : sequence of Answer
-            One per example.
+            One answer per example.
         spans : sequence of (Span or None, str), optional
-            The exact answer of each answer, or None and the reason.  By default, they are located.
+            The exact answer of each answer and an empty string, or None and the reason why there is no exact answer.
+            By default, the exact answers are located.
 
         Returns
         -------
         list of Score
-            In the order of the answers.
+            The scores, in the order of the answers.
 
         Raises
         ------
         DataError
-            If the number of spans differs from that of answers, or a span lies outside its answer.
+            If the numbers of spans and answers differ, or a span lies outside its answer.
         ModelError
             If a single answer does not fit in memory.
         """
@@ -183,36 +186,41 @@ class Scorer:
     def score_text(
         self, question: str | Example, text: str, *, prompt: str | None = None, stopped: bool = True
     ) -> Score:
-        """Score one answer; for many answers `score_rows` is faster.
+        """Score a single answer.
+
+        For many answers, `score_rows` is faster.
 
         Parameters
         ----------
         question : str or Example
-            An example if the question has a context or choices.
+            The question; an `Example` is required if it has a context or answer options.
         text : str
-            The answer as the model produced it.
+            The answer as the model generated it.
         prompt : str, optional
-            The exact text that the model saw, template included.  By default, the question is formatted as the
-            questions that the detector was fitted to.
+            The exact prompt that the model received, including the chat template.  By default, the question is
+            formatted like the questions that the detector was fitted to.
         stopped : bool
-            False if the answer was cut off.
+            Whether the answer is complete; False if it was cut off.
 
         Raises
         ------
         DataError
-            If the tokenizer does not reproduce the text, it exceeds the context window, or a prompt is required.
+            If the tokenizer does not reproduce the text, the text does not fit in the context window, or a required
+            prompt is missing.
         """
         example = as_example(question, "1")
         (score,) = self.score_rows([(example, TextAnswer(example.id, text, stopped, prompt))])
         return score
 
     def score_rows(self, rows: Iterable[tuple[Example, TextAnswer]]) -> Iterator[Score]:
-        """Score questions with their answers, in chunks, so that a file of any length is scored while it is read.
+        """Score answers to questions, reading the rows on demand.
+
+        Only `CHUNK_ROWS` rows are held in memory at a time, so that a file of any length can be scored.
 
         Raises
         ------
         DataError
-            As `retokenise`.
+            See `retokenise`.
         """
         for chunk in chunks(rows, CHUNK_ROWS):
             yield from self.score([example for example, _ in chunk], self.retokenise(chunk))
@@ -220,26 +228,28 @@ class Scorer:
     def generate(
         self, questions: Sequence[str | Example], *, temperature: float = 0.0, seed: int = 0
     ) -> list[GenerationResult]:
-        """Let the model answer questions, and score the answers during generation, without a second forward pass.
+        """Generate answers to questions and score them.
+
+        The hidden states are recorded during generation, which avoids a second forward pass over most answers.
 
         Parameters
         ----------
         questions : sequence of str or Example
-            Formatted as the questions that the detector was fitted to.
+            The questions, which are formatted like those that the detector was fitted to.
         temperature : float
-            0 is greedy decoding.
+            Sampling temperature; 0 selects greedy decoding.
         seed : int
             Random seed for sampling.
 
         Returns
         -------
         list of GenerationResult
-            In the order of the questions.
+            The answers with their scores, in the order of the questions.
 
         Raises
         ------
         DataError
-            If two questions have the same id, or a question exceeds the context window.
+            If two questions have the same id, or a question does not fit in the context window.
         ModelError
             If a single question does not fit in memory.
         """
@@ -247,7 +257,7 @@ class Scorer:
         for number, question in enumerate(questions, start=1):
             example = as_example(question, str(number))
             if example.id in examples:
-                raise DataError(f"two questions have the id {example.id!r}", "give each question its own id")
+                raise DataError(f"two questions have the id {example.id!r}", "give each question a unique id")
             examples[example.id] = example
         prompts = [(id_, self.prompt(example)) for id_, example in examples.items()]
         limit = self.provenance.task.max_new_tokens
@@ -281,16 +291,16 @@ class Scorer:
         seed: int = 0,
         on_token: OnToken = lambda row, token: True,
     ) -> list[GenerationResult]:
-        """Answer one batch of arbitrary prompts, and score the answers during generation.
+        """Generate and score the answers to one batch of arbitrary prompts.
 
         Parameters
         ----------
         examples : sequence of Example
-            The questions that the exact answers are located for.
+            The questions, which are used to locate the exact answers.
         requests : sequence of GenerationRequest
-            One per example.
+            One request per example.
         seed, on_token
-            As for `models.generate.generate_batch`.
+            See `models.generate.generate_batch`.
         """
         answers, recorded = generate_batch(
             self.model,
@@ -317,7 +327,7 @@ class Scorer:
         return tuple(head.probabilities(head.scores(states)).tolist()) if len(states) else ()
 
     def _scores(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan], states: States) -> list[Score]:
-        """Return the scores of answers from their states, of shape (n, n_cells, d)."""
+        """Compute the scores of answers from `states`, an array of shape (n, n_cells, d)."""
         scores = self.detector.score_states(states)
         flagged = self.detector.is_flagged(scores, self.false_alarms)
         return [
@@ -337,14 +347,14 @@ class Scorer:
         if head == "primary":
             return ""
         if head == "none":
-            return reason or "no token at the positions of the detector"
-        return f"{reason or 'a position is missing'}: judged by {self.detector.head(head).location}"
+            return reason or "the answer has no token at the positions of the detector"
+        return f"{reason or 'a position is missing'}; scored by the fallback, {self.detector.head(head).location}"
 
     def _locate(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[LocatedSpan]:
         return locate_spans(self.provenance, self.model, examples, answers, self.locator)
 
     def _token_indices(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan]) -> Indices:
-        """Return the token index of each cell, of shape (n, n_cells); -1 where the position is missing."""
+        """Return the token indices of the cells as an array of shape (n, n_cells), with -1 for a missing position."""
         check_spans(spans, answers)
         exact = [span for span, _ in spans]
         rules = self.positions or {}
@@ -359,18 +369,19 @@ class Scorer:
         prompt_format = self.provenance.prompt_format
         if prompt_format == "given":
             raise DataError(
-                "the detector was fitted to prompts that came with their answers", "supply 'prompt' with each text"
+                "the detector was fitted to answers that were supplied with their prompts, so it has no prompt format",
+                "supply 'prompt' with each text",
             )
         return prompt_format
 
 
 def as_example(question: str | Example, id_: str) -> Example:
-    """Return a question as an example without accepted answers; an example is returned unchanged."""
+    """Convert a question to an example without accepted answers; return an example unchanged."""
     return question if isinstance(question, Example) else Example(id_, question, ("",))
 
 
 def chunks(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """Split an iterable into lists of at most `size` rows, which are read on demand."""
+    """Split an iterable into lists of at most `size` rows, reading the rows on demand."""
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -22,21 +22,25 @@ class Score:
 
     id: str
     p_correct: float | None
-    """The probability that the answer is correct; None if no head could score it."""
+    """Probability that the answer is correct, or None if no head could score it."""
     flagged: bool | None
-    """Whether the score is below the threshold."""
+    """Whether the score is below the threshold, or None if no head could score the answer."""
     score: float | None
-    """The log-odds before calibration; those of the fallback include a shift for answers that need the fallback."""
+    """Log-odds before calibration, or None if no head could score the answer.
+
+    Scores of the fallback include a shift for answers that lack a position of the primary head.
+    """
     judged_by: HeadName
-    """The head that scored the answer."""
+    """The head that scored the answer, or ``none``."""
     exact_answer: str | None
+    """The exact answer, or None if there is none."""
     why: str
-    """If the primary head did not score the answer: the reason.  Otherwise empty."""
+    """The reason why the primary head did not score the answer; empty if it did."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationResult:
-    """A generated answer with its score, from `Scorer.generate`.
+    """A generated answer with its score, as returned by `Scorer.generate`.
 
     Examples
     --------
@@ -56,7 +60,8 @@ class GenerationResult:
     answer: Answer
     score: Score
     token_p_correct: tuple[float, ...]
-    """For each produced token but the last, the probability that the primary head assigns to its state.
+    """The probability that the primary head assigns to the state of each produced token except the last one.
 
-    It treats every token as if it were at the positions of the head.  For display, not for decisions.
+    Every token is treated as if it were at the positions of the head, so the values are intended for display and not
+    for decisions.
     """

@@ -1,4 +1,4 @@
-"""The exact answers of new answers, located as those that a detector was fitted to."""
+"""Location of the exact answer in new answers, by the locator that the detector was fitted with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from probemap.models.model import Model
 from probemap.records import Answer, DataError, Example, Span
 
 LocatedSpan = tuple[Span | None, str]
-"""The exact answer; or None, and the reason why there is none."""
+"""The exact answer and an empty string, or None and the reason why there is no exact answer."""
 
 
 def locate_spans(
@@ -26,12 +26,12 @@ def locate_spans(
     Parameters
     ----------
     provenance : Provenance
-        States the task and the locator.
+        The provenance of the detector, which contains the task and the name of the locator.
     model : Model
-        Extracts the exact answers if the locator is ``model``.
+        The model that extracts the exact answers if the locator is ``model``.
     examples : sequence of Example
     answers : sequence of Answer
-        One per example; their ids need not be unique.
+        One answer per example; the ids do not have to be unique.
     locator : callable, optional
         The user-defined locator, if the detector was fitted with one.
     """
@@ -45,7 +45,7 @@ def locate_spans(
 def _locator_factory(name: str, model: Model, examples: Sequence[Example], answers: Sequence[Answer]) -> LocatorFactory:
     if name != "model":
         return LOCATORS[name]
-    # Answers of different clients of a server may have the same id.
+    # Answers for different clients of a server may have the same id.
     numbered = [replace(answer, id=str(i)) for i, answer in enumerate(answers)]
     batches = model_judge(model).respond(extraction_task(examples, numbered))
     extracts = {id_: extract for batch in batches for id_, extract in batch}
@@ -54,21 +54,22 @@ def _locator_factory(name: str, model: Model, examples: Sequence[Example], answe
 
 
 def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:
-    """Raise an error unless there is one span per answer, inside the answer.
+    """Raise an error unless there is one span per answer and each span lies within its answer.
 
     Raises
     ------
     DataError
-        If the number of spans differs from that of answers, or a span lies outside its answer.
+        If the numbers of spans and answers differ, or a span lies outside its answer.
     """
     if len(spans) != len(answers):
         raise DataError(
-            f"got {len(spans)} spans for {len(answers)} answers", "give one span, or None and the reason, per answer"
+            f"got {len(spans)} spans for {len(answers)} answers",
+            "pass one pair (span, reason) per answer, with None for a missing span",
         )
     for (span, _), answer in zip(spans, answers, strict=True):
         if span and not answer.answer_start <= span.start < span.stop <= len(answer.token_ids):
             raise DataError(
                 f"the span of the exact answer of {answer.id!r} is {span.start} to {span.stop}, but the tokens of the "
                 f"answer are {answer.answer_start} to {len(answer.token_ids)}",
-                "span indices count from the first token of the prompt",
+                "count the indices of a span from the first token of the prompt",
             )

@@ -1,7 +1,7 @@
-"""Queued requests, combined into batches for the model.
+"""Combination of queued requests into batches for the model.
 
-One thread owns the model and the tokenizer, because neither can be called from several threads at once.  Each request
-is prepared on its own (tokenised and checked), so that an invalid request fails alone; the valid ones form one batch.
+A single thread owns the model and the tokenizer, because neither is thread-safe.  Each request is tokenised and checked
+separately, so that an invalid request does not affect the others.  The valid requests form one batch.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from probemap.records import ProbemapError
 from probemap.server.jobs import GenerationJob, Job, ScoreJob
 
 JOIN_SECONDS = 60
-"""Seconds that `Dispatcher.close` waits for the batch in progress."""
+"""Maximum number of seconds that `Dispatcher.close` waits for the batch in progress."""
 
 
 class QueueFullError(ProbemapError):
-    """The queue holds as many requests as the server allows."""
+    """The queue already holds the maximum number of requests."""
 
 
 class ServerClosingError(ProbemapError):
@@ -31,12 +31,12 @@ class ServerClosingError(ProbemapError):
 
 
 class Dispatcher:
-    """Run queued requests on the model in batches, the oldest first.
+    """Runs queued requests on the model in batches, starting with the oldest request.
 
     Parameters
     ----------
     scorer : Scorer
-        The detector and its model; used by the dispatcher's thread only.
+        The detector and its model, which are used only by the dispatcher's thread.
     queue : int
         Maximum number of waiting requests.
     batch_wait : float
@@ -113,7 +113,7 @@ class Dispatcher:
         Yields
         ------
         str or GenerationResult
-            The text in pieces, as the tokens arrive, and finally the result with the score.
+            Pieces of the generated text as they become available, followed by the result with the score.
 
         Raises
         ------
@@ -128,7 +128,13 @@ class Dispatcher:
             yield event
 
     async def generate_result(self, job: GenerationJob) -> GenerationResult:
-        """Generate an answer and return only the result; the exceptions are those of `generate`."""
+        """Generate an answer and return only the result.
+
+        Raises
+        ------
+        DataError, QueueFullError, ServerClosingError
+            See `generate`.
+        """
         async for event in self._events(job):
             if isinstance(event, GenerationResult):
                 return event
@@ -160,7 +166,7 @@ class Dispatcher:
             self._changed.notify()
 
     def _cancel(self, job: Job) -> None:
-        """Remove a job from the queue at once, so that its place is free before the model looks for the next batch."""
+        """Remove a job from the queue immediately, so that its place is free before the model takes the next batch."""
         job.cancelled.set()
         with self._changed:
             if job in self._waiting:
@@ -173,7 +179,7 @@ class Dispatcher:
             self._run(batch)
 
     def _next_batch(self) -> list[Job]:
-        """Wait for requests and take a batch of them; the list is empty when the server is closing."""
+        """Wait for requests and return a batch of them, or an empty list when the server is closing."""
         batch: list[Job] = []
         while not batch:
             with self._changed:
@@ -208,8 +214,8 @@ class Dispatcher:
                 results = self._generate(jobs, inputs)
         except Exception as error:
             for job in jobs:
-                # One request that fails must not fail the others, so each is repeated alone.  Text that was already
-                # sent cannot be sent a second time.
+                # A request that fails must not affect the others, so each one is repeated in a batch of its own.  This
+                # is not possible for a request whose text was already sent.
                 if len(jobs) == 1 or job.has_output:
                     job.emit(error)
                 else:
@@ -235,7 +241,7 @@ class Dispatcher:
 
 
 class _Streamer:
-    """Emit the text of an answer as its tokens arrive, holding back characters that are not yet complete."""
+    """Emits the text of an answer as its tokens arrive, and holds back characters that are still incomplete."""
 
     def __init__(self, tokenizer: Any, end_ids: frozenset[int], job: Job) -> None:
         self.decoder, self.end_ids, self.job = TokenDecoder(tokenizer), end_ids, job
@@ -254,7 +260,7 @@ class _Streamer:
 
 
 def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
-    """Return the oldest job and later jobs of the same class; a reproducible sample forms a separate batch."""
+    """Return the oldest job and later jobs of the same class; a reproducible sample forms a batch of its own."""
     if not waiting:
         return []
     first = waiting[0]
@@ -276,6 +282,6 @@ def _no_result() -> AssertionError:
 
 
 def _put_threadsafe(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[Any]", event: Any) -> None:
-    """Pass an event from the model's thread to the event loop, which may have closed in the meantime."""
+    """Pass an event from the model's thread to the event loop, which may have been closed in the meantime."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(events.put_nowait, event)

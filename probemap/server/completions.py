@@ -1,4 +1,4 @@
-"""Chat completions that the detector's model generates and scores."""
+"""Chat completions generated and scored by the detector's model."""
 
 import asyncio
 import time
@@ -25,14 +25,14 @@ from probemap.server.schemas import (
 
 
 class LocalCompletion:
-    """One request for a chat completion, answered by the detector's model.
+    """A request for a chat completion that is answered by the detector's model.
 
     Parameters
     ----------
     dispatcher : Dispatcher
     request : ChatCompletionRequest
     model : str
-        Name of the model in the response.
+        Name of the model to report in the response.
     max_new_tokens : int
         Maximum number of tokens that a request may ask for.
     on_results : callable
@@ -70,7 +70,7 @@ class LocalCompletion:
         try:
             results = await asyncio.gather(*tasks)
         finally:
-            # After the first error, nothing waits for the other choices.
+            # After the first error, the results of the other choices are not needed any more.
             for task in tasks:
                 task.cancel()
         self.on_results(self.id, results)
@@ -83,7 +83,7 @@ class LocalCompletion:
         return completion.to_dict(mode="json")
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the chunks of the completion; the last chunk of each choice has its score.
+        """Yield the chunks of the completion, with the score of each choice in its last chunk.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class LocalCompletion:
         return chunk.to_dict(mode="json")
 
     async def _events(self) -> AsyncIterator[tuple[int, str | GenerationResult]]:
-        """Yield the text and the results of all choices in the order in which they arrive, with the choice's index."""
+        """Yield the text and the results of all choices as they arrive, each with the index of its choice."""
         events: asyncio.Queue[tuple[int, str | GenerationResult | BaseException]] = asyncio.Queue()
 
         async def forward(index: int, job: GenerationJob) -> None:
@@ -142,7 +142,7 @@ def _jobs(request: ChatCompletionRequest, max_new_tokens: int) -> list[Generatio
     """Return one job per choice."""
     if request.token_limit is not None and request.token_limit > max_new_tokens:
         raise DataError(
-            f"the request asks for up to {request.token_limit} tokens, this server allows {max_new_tokens}",
+            f"the request asks for up to {request.token_limit} tokens, but this server allows at most {max_new_tokens}",
             "send a lower max_completion_tokens, or start the server with a higher --max-new-tokens",
         )
     question = last_question(request.messages)

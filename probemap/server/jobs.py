@@ -1,4 +1,4 @@
-"""Requests in the form that the model's thread takes: checked, tokenised, and with a channel for their results."""
+"""Requests that are processed by the model's thread, which checks and tokenises them and emits their results."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -13,31 +13,36 @@ from probemap.records import Answer, DataError, DetectorError, Example, TextAnsw
 
 @dataclass(eq=False, kw_only=True)
 class Job:
-    """A request in the queue, and the delivery of its results; `Dispatcher` sets the fields that are not arguments."""
+    """A request in the queue, with the callback that receives its results.
+
+    `Dispatcher` sets the fields that are not arguments of the constructor.
+    """
 
     emit: Callable[[Any], None] = field(init=False, repr=False)
-    """Callback for generated text, then for the result or the error; safe to call from the model's thread."""
+    """Callback for generated text, followed by the result or the error; it may be called from the model's thread."""
     cancelled: threading.Event = field(init=False, repr=False, default_factory=threading.Event)
-    """Set when the client no longer waits."""
+    """Set when the client is no longer waiting for the result."""
     has_output: bool = field(init=False, default=False)
-    """Whether some generated text was emitted, so that the job cannot be repeated."""
+    """Whether generated text was already emitted, which means that the job cannot be repeated."""
 
     def prepare(self, scorer: Scorer) -> Any:
-        """Convert the request to the input of the scorer; runs in the model's thread."""
+        """Convert the request to an input of the scorer; called in the model's thread."""
         raise NotImplementedError
 
 
 @dataclass(eq=False, kw_only=True)
 class ScoreJob(Job):
-    """A request for the score of an existing answer."""
+    """A request to score an existing answer."""
 
     example: Example
     answer: TextAnswer
     conversation: Sequence[ChatMessage] | None = None
-    """The conversation that `answer` ends; None: the example's question, or the answer's own prompt."""
+    """The conversation that precedes `answer`.  If None, the example's question or the answer's own prompt is used."""
     prompt_tokens: int | None = None
-    """Length of the prompt according to the server that generated the answer.  A different length than the detector's
-    model gives shows a different chat template.  None: unknown."""
+    """Number of prompt tokens that was reported by the server that generated the answer, or None if it is unknown.
+
+    If the detector's model has a different number of prompt tokens, the server uses a different chat template or model.
+    """
 
     def prepare(self, scorer: Scorer) -> Answer:
         """Tokenise the prompt and the answer.
@@ -53,7 +58,7 @@ class ScoreJob(Job):
         Raises
         ------
         DataError
-            If the text cannot be tokenised reversibly, has no tokens, does not fit the context window, or has no
+            If the text cannot be tokenised reversibly, has no tokens, does not fit in the context window, or has no
             prompt.
         DetectorError
             If the prompt does not have `prompt_tokens` tokens.
@@ -63,29 +68,32 @@ class ScoreJob(Job):
             context = _prompt(scorer, self.example, self.conversation)
         (answer,) = scorer.retokenise([(context, self.answer)])
         if not answer.token_ids:
-            raise DataError("the prompt and the answer have no tokens", "send a prompt or an answer that is not empty")
+            raise DataError("the prompt and the answer have no tokens", "send a non-empty prompt or answer")
         if self.prompt_tokens not in (None, answer.n_prompt):
             raise DetectorError(
-                f"the upstream server counted {self.prompt_tokens} prompt tokens, the detector's model gives "
-                f"{answer.n_prompt}: the server uses a different model or chat template",
-                "serve the detector's model with its own chat template",
+                f"the upstream server counted {self.prompt_tokens} prompt tokens, but the detector's model counts "
+                f"{answer.n_prompt}, so the server uses a different model or chat template",
+                "let the upstream server use the detector's model with its own chat template",
             )
         return answer
 
 
 @dataclass(eq=False, kw_only=True)
 class GenerationJob(Job):
-    """A request for a generated answer and its score."""
+    """A request to generate an answer and score it."""
 
     example: Example
     conversation: Sequence[ChatMessage]
     max_new_tokens: int | None = None
     """Maximum number of generated tokens.  If None, the limit of the detector's task applies."""
     temperature: float = 0.0
-    """Sampling temperature; 0 is greedy decoding."""
+    """Sampling temperature; 0 selects greedy decoding."""
     seed: int | None = None
-    """Random seed for sampling.  A seeded sample is generated in a batch of its own, so that it can be reproduced.
-    None: different samples at each call."""
+    """Random seed for sampling.
+
+    A sample with a seed is generated in a batch of its own so that it is reproducible.  If None, every call generates a
+    different sample.
+    """
 
     @property
     def is_reproducible_sample(self) -> bool:
@@ -105,13 +113,13 @@ class GenerationJob(Job):
         Raises
         ------
         DataError
-            If the template rejects the conversation, the prompt has no tokens, or prompt and answer do not fit the
-            context window.
+            If the chat template rejects the conversation, the prompt has no tokens, or the prompt and the answer do not
+            fit in the context window.
         """
         limit = self.max_new_tokens or scorer.provenance.task.max_new_tokens
         prompt = _prompt(scorer, self.example, self.conversation)
         if not prompt.token_ids:
-            raise DataError("the prompt has no tokens", "send a question that is not empty")
+            raise DataError("the prompt has no tokens", "send a non-empty question")
         check_lengths(scorer.model, [(self.example.id, prompt)], limit)
         return GenerationRequest(self.example.id, prompt, limit, self.temperature)
 
@@ -122,8 +130,8 @@ def _prompt(scorer: Scorer, example: Example, conversation: Sequence[ChatMessage
     roles = [message["role"] for message in conversation]
     if roles != ["user"]:
         raise DataError(
-            f"the messages have the roles {', '.join(roles)}; a detector without a chat template accepts one user "
-            "message",
+            f"the messages have the roles {', '.join(roles)}, but a detector without a chat template accepts only a "
+            "single user message",
             "send the question as a single user message",
         )
     return scorer.prompt(example)

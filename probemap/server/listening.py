@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from probemap.records import ProbemapError
 
 GRACE_SECONDS = 30
-"""Seconds that requests in progress have to finish when the server shuts down."""
+"""Number of seconds that requests in progress have to finish when the server shuts down."""
 
 
 class AddressError(ProbemapError):
@@ -17,7 +17,7 @@ class AddressError(ProbemapError):
 
 
 def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve an application until SIGINT or SIGTERM, then finish the requests in progress.
+    """Serve an application until SIGINT or SIGTERM is received, then finish the requests in progress.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) 
     port : int
         Port to listen on; 0 selects a free port.
     on_ready : callable
-        Called with the URL of the server as soon as it listens.
+        Called with the URL of the server as soon as it accepts connections.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) 
     except OSError as error:
         raise AddressError(
             f"cannot listen on {host}, port {port}: {error.strerror or error}",
-            "choose a different --port; 0 selects a free one",
+            "choose a different --port, or 0 to select a free port",
         ) from None
     on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}")
     config = uvicorn.Config(

@@ -1,8 +1,8 @@
-"""Authentication, limits on the size and the duration of a request, and request statistics.
+"""Authentication, limits on the size and the duration of requests, and request statistics.
 
-The middleware reads the body of a request before the application sees it.  Authentication belongs here and not in a
-dependency of the routes, which FastAPI evaluates after it has parsed the body: a client without a token must not make
-the server parse anything.  The routes declare `BEARER` as well, for the OpenAPI document.
+The middleware reads the body of a request before the application does.  Tokens are checked here and not in a dependency
+of the routes, because FastAPI evaluates dependencies only after parsing the body, and requests without a token must not
+be parsed.  The routes also declare `BEARER`, so that the OpenAPI document includes the authentication scheme.
 """
 
 import asyncio
@@ -21,8 +21,11 @@ BEARER = HTTPBearer(auto_error=False, description="The value of PROBEMAP_TOKEN i
 PUBLIC_PATHS = ("/healthz",)
 """Paths that do not require a token."""
 DISCARD_FACTOR = 16
-"""A body that is rejected is read, and discarded, up to this multiple of the size limit.  Most clients read a response
-only after they have sent their request: without this they would see a closed connection instead of the error."""
+"""Amount of data that is read from a rejected body and discarded, as a multiple of the size limit.
+
+Most clients read the response only after sending the complete request.  If its body were not read, they would see a
+closed connection instead of the error.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class Limits:
     seconds: float = 30.0
     """Maximum time for a request body to arrive, in seconds."""
     queue: int = 256
-    """Maximum number of requests that wait for the model."""
+    """Maximum number of requests waiting for the model."""
     new_tokens: int = 1024
-    """Maximum number of tokens of a generated answer."""
+    """Maximum number of tokens in a generated answer."""
 
 
 class Guard:
-    """Middleware that rejects requests that are not authenticated, too large or too slow.
+    """Middleware that rejects requests that are unauthenticated, too large or too slow.
 
     Parameters
     ----------
@@ -50,8 +53,8 @@ class Guard:
     token : str or None
         Bearer token that requests must include; None disables authentication.
     on_request : callable
-        Called with the path, the status and the duration in seconds of every request.  The status is 0 if there was no
-        response.
+        Called with the path, the status and the duration in seconds of every request.  The status is 0 if no response
+        was sent.
     """
 
     def __init__(
@@ -86,9 +89,9 @@ class Guard:
         if self.token is None or scope["path"] in PUBLIC_PATHS:
             return True
         header = await BEARER(HTTPConnection(scope))
-        # Headers are decoded as Latin-1, so this gives the bytes that the client sent.
+        # Headers are decoded as Latin-1, so that encoding the token restores the bytes that the client sent.
         token = b"" if header is None else header.credentials.encode("latin-1")
-        # The comparison takes the same time for every token, so that its duration reveals nothing.
+        # The comparison takes the same time for every token, so that its duration does not reveal the correct token.
         return hmac.compare_digest(token, self.token)
 
     async def _read_body(self, scope: Scope, receive: Receive, max_kept: int) -> bytes | int | None:
@@ -102,7 +105,7 @@ class Guard:
         Returns
         -------
         bytes or int or None
-            The body; the status of the error, 413 or 408; or None if the client disconnected.
+            The body, the status code of an error (413 or 408), or None if the client disconnected.
         """
         max_read = DISCARD_FACTOR * self.limits.body
         declared_size = dict(scope["headers"]).get(b"content-length", b"0")
@@ -144,7 +147,7 @@ class Guard:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """Return a channel that delivers the body, followed by the remaining messages of the connection."""
+    """Return a receive channel that delivers the body, followed by the remaining messages of the connection."""
     delivered = False
 
     async def replay() -> Message:

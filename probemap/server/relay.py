@@ -1,4 +1,4 @@
-"""Proxied chat completions: an upstream server generates the answers, the detector's model reads and scores them."""
+"""Proxied chat completions: an upstream server generates the answers, and the detector's model scores them."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeGuard
@@ -13,9 +13,9 @@ from probemap.server.upstream import Upstream
 
 
 class ProxiedCompletion:
-    """One request for a chat completion, answered by the upstream server.
+    """A request for a chat completion that is answered by the upstream server.
 
-    A choice that cannot be scored is passed on without a probability, and ``why`` states the reason.
+    If a choice cannot be scored, it is passed on without a probability, and the reason is given in the field ``why``.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ class ProxiedCompletion:
     body : dict
         The request as the client sent it; it is forwarded without changes.
     on_score : callable
-        Called with the identifier of the completion, the score and the upstream model of each scored choice.
+        Called for each scored choice, with the identifier of the completion, the score and the name of the upstream
+        model.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ProxiedCompletion:
         return completion
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the upstream chunks as they arrive; the last chunk of each choice is held back until it has its score.
+        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until it is scored.
 
         Raises
         ------
@@ -66,8 +67,8 @@ class ProxiedCompletion:
         messages: dict[int, dict[str, Any]] = {}
         final_chunks: list[dict[str, Any]] = []
         prompt_tokens = None
-        # The usage is always requested, because the number of prompt tokens reveals a different chat template.  It is
-        # removed again for clients that did not request it.
+        # The usage is always requested, because the number of prompt tokens shows whether the upstream server uses a
+        # different chat template.  It is removed from the chunks if the client did not request it.
         stream_options = {**(self.body.get("stream_options") or {}), "include_usage": True}
         async for chunk in self.upstream.stream({**self.body, "stream_options": stream_options}):
             prompt_tokens = _prompt_tokens(chunk) or prompt_tokens
@@ -110,7 +111,7 @@ class ProxiedCompletion:
 
 
 def _is_plain_text(content: Any) -> TypeGuard[str]:
-    """Return True if the content is text that can be tokenised; lone surrogates, which JSON allows, cannot be."""
+    """Return whether the content is text without lone surrogates, which JSON allows but which cannot be tokenised."""
     if not isinstance(content, str):
         return False
     try:
@@ -133,7 +134,7 @@ def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _prompt_tokens(completion: dict[str, Any]) -> int | None:
-    """Return the number of prompt tokens that the upstream server counted."""
+    """Return the number of prompt tokens that the upstream server reported, or None."""
     count = (completion.get("usage") or {}).get("prompt_tokens")
     return count if isinstance(count, int) else None
 

@@ -1,8 +1,8 @@
 """Requests and responses of the HTTP API.
 
-Chat completions are the response models of the ``openai`` package with one added field, ``probemap``.  Requests have
-models of their own, because the package describes requests with ``TypedDict`` classes for clients, which allow images,
-audio and tools.
+Chat completions use the response models of the ``openai`` package with one additional field, ``probemap``.  Requests
+have their own models, because the ``openai`` package describes them only with client-side ``TypedDict`` classes, which
+also allow images, audio and tools.
 """
 
 import json
@@ -26,7 +26,7 @@ Text = Annotated[str, Field(max_length=1_000_000)]
 
 
 class TextPart(BaseModel):
-    """A part of a message; only text is supported."""
+    """A part of a message, which must be text."""
 
     type: Literal["text"]
     text: Text
@@ -56,35 +56,42 @@ class ScoreRequest(BaseModel):
     question: Text | None = None
     """The question; it is inserted into the prompt of the detector's task."""
     messages: Messages | None = None
-    """The conversation, used without changes instead of `question`.  Its last user message is the question."""
+    """The conversation, which is used unchanged instead of `question`.  Its last user message is the question."""
     context: Text = ""
-    """Text that belongs to the question."""
+    """Text that the question refers to."""
     choices: list[Text] = []
     """Answer options of the question."""
     prompt: Text | None = None
-    """The complete prompt of the model, chat template included.  None: the prompt of the detector's task."""
+    """The complete prompt, including the chat template.  If null, the prompt of the detector's task is used."""
     stopped: bool = True
-    """False if the answer was truncated."""
+    """Whether the answer is complete; false if it was truncated."""
     id: Annotated[str, Field(max_length=200)] = ""
     """Identifier that is returned with the score."""
     revision: str | None = None
-    """Revision of the model that generated the answer.  The request is rejected if it is not the detector's model."""
+    """Revision of the model that generated the answer.
+
+    The request is rejected if the detector's model has a different revision.
+    """
     template: str | None = None
-    """SHA-256 of the chat template of that model.  The request is rejected if it is not the detector's model."""
+    """SHA-256 of the chat template of the model that generated the answer.
+
+    The request is rejected if the detector's model has a different chat template.
+    """
 
     def to_job(self) -> ScoreJob:
-        """Return the request for the dispatcher.
+        """Convert the request to a job for the dispatcher.
 
         Raises
         ------
         DataError
-            Neither `question` nor `messages` is set, or both are.
+            If neither or both of `question` and `messages` are set.
         """
         if (self.question is None) == (self.messages is None):
             count = "neither" if self.question is None else "both"
             raise DataError(
-                f"the request has {count} of question and messages",
-                "give either question, which the task's prompt is applied to, or messages, a complete conversation",
+                f"the request must set exactly one of question and messages, but sets {count}",
+                "send either question, which is inserted into the prompt of the task, or messages, a complete "
+                "conversation",
             )
         question = self.question if self.messages is None else last_question(self.messages)
         id_ = self.id or "1"
@@ -112,9 +119,9 @@ class ChatCompletionRequest(BaseModel):
     model: str | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Older name of `max_completion_tokens`."""
+    """Deprecated name of `max_completion_tokens`."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """None is 0, greedy decoding."""
+    """Sampling temperature; 0 and null select greedy decoding."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     stream: bool | None = None
@@ -123,12 +130,12 @@ class ChatCompletionRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _is_valid_json(cls, body: Any) -> Any:
-        # Python's parser accepts more than JSON allows; such a body could not be sent to an upstream server.
+        # Python's parser also accepts values that are not valid JSON and that could not be sent to an upstream server.
         try:
             json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise ValueError(
-                "contains a value that is not valid JSON (NaN, Infinity, a lone surrogate) or is nested too deeply"
+                "it contains a value that is not valid JSON (NaN, Infinity, a lone surrogate) or is nested too deeply"
             ) from None
         return body
 
@@ -146,7 +153,7 @@ class ChatCompletionRequest(BaseModel):
         Raises
         ------
         DataError
-            Names the parameter.
+            If such a parameter is set.
         """
         for name, value in (self.model_extra or {}).items():
             if name not in _WITHOUT_EFFECT and value not in _NEUTRAL_VALUES.get(name, _EMPTY_VALUES):
@@ -164,33 +171,35 @@ _NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (None, 0),
     "response_format": (None, {"type": "text"}),
 }
-"""Values of unsupported parameters that request the behaviour that the server has anyway."""
+"""Values of unsupported parameters that match the server's default behaviour and are therefore accepted."""
 
 
 def to_chat_messages(messages: list[Message]) -> list[ChatMessage]:
-    """Return messages in the form that chat templates take."""
+    """Convert messages to the form that chat templates expect."""
     return [message.to_chat_message() for message in messages]
 
 
 def last_question(messages: list[Message]) -> str:
-    """Return the text of the last user message, the question that the exact answer answers.
+    """Return the text of the last user message, which is used as the question.
 
     Raises
     ------
     DataError
-        No message has the role ``user``.
+        If no message has the role ``user``.
     """
     for message in reversed(messages):
         if message.role == "user":
             return message.to_chat_message()["content"]
     roles = ", ".join(sorted({message.role for message in messages}))
-    raise DataError(f"the messages contain no user message (roles: {roles})", "the last user message is the question")
+    raise DataError(
+        f"the messages contain no user message (roles: {roles})", "add a user message; the last one is the question"
+    )
 
 
 class AnswerScore(BaseModel):
     """The detector's score of one answer; in a chat completion, the field ``probemap`` of each choice.
 
-    Built from a `probemap.detectors.scorer.Score`, whose field names it shares.
+    It is created from a `probemap.detectors.scores.Score` and has the same field names.
     """
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
@@ -200,22 +209,22 @@ class AnswerScore(BaseModel):
     flagged: bool | None
     """Whether the probability is below the server's threshold; null if the answer could not be scored."""
     exact_answer: str | None
-    """The words of the answer that answer the question; null if none were found."""
+    """The part of the answer that answers the question; null if it was not found."""
     judged_by: Literal["primary", "fallback", "none"]
-    """The probe that scored the answer."""
+    """The probe that scored the answer; ``none`` if the answer could not be scored."""
     why: str
-    """Why the main probe did not score the answer; empty if it did."""
+    """The reason why the primary probe did not score the answer; empty if it did."""
 
 
 class ScoreResponse(AnswerScore):
-    """The score of an answer, and the detector's threshold and model."""
+    """The score of an answer, with the threshold and the model of the detector."""
 
     id: str
-    """The identifier of the request."""
+    """Identifier from the request."""
     score: float | None
     """Log-odds before calibration."""
     threshold: float
-    """Answers that the main probe gives a lower probability are flagged."""
+    """Threshold of the primary probe; answers to which it assigns a lower probability are flagged."""
     model: str
     """Name of the detector's model."""
     revision: str
@@ -249,7 +258,7 @@ class ScoredCompletion(ChatCompletion):
 
 
 class ScoredChunkChoice(ChunkChoice):
-    """A choice of a streamed chat completion; its last chunk has the score."""
+    """A choice of a streamed chat completion, with the score in its last chunk."""
 
     probemap: AnswerScore | None = None
 
@@ -274,7 +283,7 @@ def finish_reason(result: GenerationResult) -> Literal["stop", "length"]:
 
 
 def usage(results: list[GenerationResult]) -> CompletionUsage:
-    """Count the tokens of the choices of one completion; the prompt, which they share, counts once."""
+    """Count the tokens of one completion; the prompt, which all choices share, is counted once."""
     prompt_tokens = results[0].answer.n_prompt
     completion_tokens = sum(len(result.answer.produced_ids) for result in results)
     return CompletionUsage(
@@ -294,7 +303,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """An error in the form of OpenAI's API."""
+    """An error in the format of OpenAI's API."""
 
     error: ErrorDetail
 

@@ -1,8 +1,8 @@
-"""Server-sent events, and work that is cancelled when the client disconnects.
+"""Server-sent events, and cancellation of work when the client disconnects.
 
-The events are written with FastAPI's functions and not with those of sse-starlette.  That package replaces
-``uvicorn.Server.handle_exit`` when it is imported, and by default it cancels every stream at SIGTERM, whereas uvicorn
-lets them finish.
+The events are written with FastAPI's functions and not with the sse-starlette package.  When that package is imported,
+it replaces ``uvicorn.Server.handle_exit``, and by default it cancels every stream on SIGTERM, whereas uvicorn lets the
+streams finish.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ class ClientDisconnectedError(Exception):
 
 
 async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> EventSourceResponse:
-    """Send chunks as server-sent events in OpenAI's form.
+    """Send chunks as server-sent events in the format of OpenAI's API.
 
-    The response starts with the first chunk, so that a request that fails before it gets the status of its error.  A
-    later error is the last event.
+    The response starts only when the first chunk is available, so that it has the status code of any error that occurs
+    before.  A later error is sent as the last event.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Return the result of the work; cancel the work when the client disconnects.
+    """Return the result of `work`, which is cancelled if the client disconnects.
 
     Starlette detects disconnects while a response is streamed, but not before the response starts.
 
@@ -82,7 +82,7 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     Raises
     ------
     ClientDisconnectedError
-        If the client disconnected first.
+        If the client disconnected before the work was finished.
     """
     task = asyncio.ensure_future(work)
     disconnect = asyncio.create_task(_wait_for_disconnect(request))

@@ -1,4 +1,4 @@
-"""Scores sent to Prometheus, and to OpenTelemetry and Langfuse where they are installed and configured."""
+"""Export of scores to Prometheus, and to OpenTelemetry and Langfuse if they are installed and configured."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,19 +20,19 @@ class ScoredAnswer:
     score: Score
     model: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of the request; ``traceparent`` names the trace that the answer belongs to."""
+    """Headers of the request; ``traceparent`` identifies the trace that the answer belongs to."""
 
 
 Observer = Callable[[ScoredAnswer], None]
 
 
 class Metrics:
-    """Metrics that Prometheus reads at ``/metrics``.
+    """Metrics that Prometheus reads from ``/metrics``.
 
     Parameters
     ----------
     waiting : callable
-        Returns the number of requests that wait for the model.
+        Function that returns the number of requests waiting for the model.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
@@ -40,19 +40,19 @@ class Metrics:
         common: dict[str, Any] = {"namespace": "probemap", "registry": self.registry}
         self.requests = Counter("requests", "Requests by path and status.", ["path", "status"], **common)
         self.seconds = Histogram(
-            "request_seconds", "Seconds from the request to the end of the response.", ["path"], **common
+            "request_seconds", "Time from the request to the end of the response, in seconds.", ["path"], **common
         )
         self.answers = Counter("answers", "Scored answers by the probe that scored them.", ["judged_by"], **common)
-        self.flagged = Counter("flagged", "Answers below the threshold.", **common)
+        self.flagged = Counter("flagged", "Answers with a score below the threshold.", **common)
         tenths = [k / 10 for k in range(1, 11)]
         self.p_correct = Histogram("p_correct", "Probability that an answer is correct.", buckets=tenths, **common)
         powers = [2**k for k in range(9)]
         self.batch = Histogram("batch_size", "Requests per batch.", buckets=powers, **common)
         self.tokens = Counter("tokens", "Generated tokens.", **common)
-        Gauge("queue", "Requests that wait for the model.", **common).set_function(waiting)
+        Gauge("queue", "Requests waiting for the model.", **common).set_function(waiting)
 
     def observe(self, answer: ScoredAnswer) -> None:
-        """Count a scored answer."""
+        """Update the metrics with a scored answer."""
         self.answers.labels(answer.score.judged_by).inc()
         if answer.score.p_correct is not None:
             self.p_correct.observe(answer.score.p_correct)
@@ -61,7 +61,7 @@ class Metrics:
 
 
 def configured_observers() -> list[Observer]:
-    """Return an observer for OpenTelemetry if its API is installed, and one for Langfuse if it also has a key."""
+    """Return an observer for OpenTelemetry if its API is installed, and one for Langfuse if it is also configured."""
     observers: list[Observer] = []
     if find_spec("opentelemetry") is not None:
         observers.append(_opentelemetry())
@@ -71,9 +71,10 @@ def configured_observers() -> list[Observer]:
 
 
 def _opentelemetry() -> Observer:
-    """Emit an event per answer in the trace of the caller, named by the semantic conventions for generative AI.
+    """Return an observer that emits one event per answer in the trace of the caller.
 
-    The events reach the logger provider of the process, which ``opentelemetry-instrument`` configures.
+    The names follow OpenTelemetry's semantic conventions for generative AI.  The events are sent to the logger provider
+    of the process, which is configured by ``opentelemetry-instrument``.
     """
     from opentelemetry._logs import get_logger
     from opentelemetry.propagate import extract
@@ -98,7 +99,7 @@ def _opentelemetry() -> Observer:
 
 
 def _langfuse() -> Observer:
-    """Create a score per answer on the trace and the observation that the request's ``traceparent`` names."""
+    """Return an observer that attaches a score to the trace and the observation given by the ``traceparent`` header."""
     from langfuse import get_client
     from opentelemetry.propagate import extract
     from opentelemetry.trace import format_span_id, format_trace_id, get_current_span

@@ -1,4 +1,4 @@
-"""Client of the OpenAI-compatible server that generates the answers of a proxied request."""
+"""Client of the OpenAI-compatible server that generates the answers to proxied requests."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,11 +10,11 @@ from probemap.records import ProbemapError
 from probemap.redact import redacted_message
 
 _CLIENT_ERRORS = (400, 404, 413, 422, 429)
-"""Statuses that the caller can correct; they are passed on.  Every other failure becomes 502."""
+"""Status codes of errors that the client can correct.  They are passed on; all other errors are reported as 502."""
 
 
 class _UpstreamChoice(BaseModel):
-    """The fields of a choice that the proxy reads; servers add many others."""
+    """The fields of a choice that the proxy reads; servers may send other fields as well."""
 
     index: int | None = None
     message: dict[str, Any] | None = None
@@ -32,7 +32,7 @@ class _UpstreamChunk(BaseModel):
 
 
 class UpstreamError(ProbemapError):
-    """The upstream server rejected the request or did not respond."""
+    """The upstream server rejected the request, did not respond, or sent an invalid response."""
 
     def __init__(self, problem: str, status: int) -> None:
         super().__init__(problem)
@@ -40,9 +40,9 @@ class UpstreamError(ProbemapError):
 
 
 class Upstream:
-    """Send requests to the upstream server without changes.
+    """Sends requests to the upstream server without changes.
 
-    The API key of the upstream server is read from ``OPENAI_API_KEY``; the caller's token is not forwarded.
+    The API key for the upstream server is read from ``OPENAI_API_KEY``; the client's token is not forwarded.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Upstream:
         Parameters
         ----------
         body : dict
-            The request in OpenAI's form.
+            The request in the format of OpenAI's API.
 
         Returns
         -------
@@ -73,7 +73,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            If the server rejected the request, did not respond, or sent no chat completion.
+            If the server rejected the request, did not respond, or sent a response that is not a chat completion.
         """
         try:
             completion = await self._client.post("/chat/completions", body=body, cast_to=object)
@@ -87,7 +87,7 @@ class Upstream:
         Parameters
         ----------
         body : dict
-            The request in OpenAI's form.
+            The request in the format of OpenAI's API.
 
         Yields
         ------
@@ -127,11 +127,11 @@ class Upstream:
             raise self._upstream_error(error) from None
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         await self._client.close()
 
     def _checked(self, response: Any, schema: type[BaseModel]) -> dict[str, Any]:
-        """Return a response unchanged if it has the fields that the proxy reads."""
+        """Check the fields of a response that the proxy reads, and return the response unchanged."""
         try:
             schema.model_validate(response)
         except ValidationError as error:
