@@ -1,6 +1,6 @@
-"""Detectors: probes of the best cells, which score new answers.
+"""Detectors, which use the probes of the best cells to score new answers.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it, here or in the packages above this one.
 
 ::
 

@@ -77,8 +77,8 @@ class CellReader:
         """Return whether a cell is likely to be on the last token of an answer, which generation does not process.
 
         Recording the last token requires an additional pass, which slows down every batch.  A cell rarely falls on the
-        last token by chance, for example because the answer was cut off at its exact answer.  `read_recorded`
-        recomputes the states of such answers instead.
+        last token by chance, for example when the answer was cut off at its exact answer.  `read_recorded` recomputes
+        the states of such answers instead.
         """
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)

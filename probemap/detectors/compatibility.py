@@ -1,4 +1,4 @@
-"""Checks that a detector matches a model: scores from different weights or prompts would be meaningless."""
+"""Checks that a detector matches a model, because scores from different weights or prompts are meaningless."""
 
 from collections.abc import Mapping
 

@@ -147,7 +147,9 @@ class Detector:
         return self.score_states(states).p_correct
 
     def is_flagged(self, scores: StateScores, false_alarms: float | None = None) -> list[bool | None]:
-        """Return whether each answer is flagged, because its score is below the threshold of the head that scored it.
+        """Return whether each answer is flagged.
+
+        An answer is flagged if its score is below the threshold of the head that scored it.
 
         Parameters
         ----------

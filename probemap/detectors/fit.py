@@ -38,9 +38,9 @@ def fit_detector(
 ) -> Detector:
     """Fit a detector to hidden states and labels.
 
-    Some answers are held out.  The other answers are used in three steps: the best cell is selected from their map, the
-    calibration (see `calibrate`) and the thresholds are computed from their out-of-fold scores, and the final probe is
-    fitted to all of them.  The detector is then evaluated on the held-out answers.
+    Some answers are held out, and the others are used in three steps.  First, the best cell is selected from their map.
+    Then, the calibration (see `calibrate`) and the thresholds are computed from their out-of-fold scores.  Finally, the
+    probe is fitted to all of them.  The resulting detector is evaluated on the held-out answers.
 
     Parameters
     ----------
@@ -61,15 +61,15 @@ def fit_detector(
     c : float, str or sequence of float
         Inverse strength of the L2 penalty; see `fit_map`.  If there are several values (``auto`` stands for 1e-4 to
         100), the value for each selected cell is chosen by cross-validation, and the map from which the cells are
-        selected is fitted with 1.
+        selected is fitted with a value of 1.
     false_alarms : sequence of float
         False-alarm rates for which thresholds are set, as shares of the correct answers, between 0 and 1.
     fallback : (int, str), "best" or None
         The cell that scores the answers that lack a position of `cells`.  ``best`` selects the cell with the highest
-        AUC among the positions that all answers have.  It excludes positions of the exact answer, which new answers may
-        lack.  If None, answers that lack a position get no score.  The fallback is fitted to all training answers and
-        evaluated on all held-out answers.  Its calibration accounts for the fact that answers that lack a position are
-        usually correct less often.
+        AUC among the positions that all answers have.  Positions of the exact answer are excluded, because new answers
+        may lack them.  If None, answers that lack a position get no score.  The fallback is fitted to all training
+        answers and evaluated on all held-out answers.  Its calibration takes into account that answers that lack a
+        position are usually correct less often.
     seed : int
         Random seed for selecting the held-out questions and assigning the folds.
     provenance : Provenance, optional

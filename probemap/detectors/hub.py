@@ -98,7 +98,7 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
 
 
 def download(repo: str, revision: str | None = None) -> Path:
-    """Download a detector, or find it in the cache.
+    """Download a detector unless the cache contains it, and return its directory.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def _invalid_name(repo: str) -> DetectorError:
 
 @contextmanager
 def _translated_errors(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Replace errors of the hub by `DetectorError`, because their messages may contain the token that was sent."""
+    """Convert errors of the hub to `DetectorError`, because their messages may contain the token that was sent."""
     from huggingface_hub import errors
 
     try:

@@ -27,8 +27,8 @@ def load_scorer(
     detector : str, Path or Detector
         A directory written by ``probemap export``, an address ``hf://owner/name[@revision]``, or a loaded detector.
     model : str, Path, Model or None
-        The hub id, directory, file or alias of the model, or the loaded model.  If None, the model is loaded from where
-        it was loaded when the detector was fitted.
+        The hub id, directory, file or alias of the model, or the loaded model.  If None, the location that the
+        detector records is used.
     device : str
         See `load_model`.
     dtype : str

@@ -163,8 +163,8 @@ class Scorer:
         answers : sequence of Answer
             One answer per example.
         spans : sequence of (Span or None, str), optional
-            The exact answer of each answer and an empty string, or None and the reason why there is no exact answer.
-            By default, the exact answers are located.
+            For each answer, its exact answer and an empty string, or None and the reason why it has no exact answer.
+            By default, the exact answers are located with the locator of the detector.
 
         Returns
         -------

@@ -31,7 +31,7 @@ class Score:
     Scores of the fallback include a shift for answers that lack a position of the primary head.
     """
     judged_by: HeadName
-    """The head that scored the answer, or ``none``."""
+    """The head that scored the answer, or ``none`` if no head could score it."""
     exact_answer: str | None
     """The exact answer, or None if there is none."""
     why: str

@@ -1,6 +1,6 @@
-"""An HTTP server for a detector, standalone or in front of another server.
+"""An HTTP server for a detector, which runs standalone or in front of another server.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it, here or in the packages above this one.
 
 ::
 

@@ -37,7 +37,7 @@ STATUS_CODES: dict[type[ProbemapError], int] = {
 """Status codes of the responses to errors; all other errors of the package are reported as 503."""
 
 CLIENT_CLOSED_REQUEST = 499
-"""Status code in the metrics for a client that disconnected, as in nginx; it is never sent to a client."""
+"""Status code that the metrics record if the client disconnected, as in nginx; it is never sent to a client."""
 
 
 def create_app(

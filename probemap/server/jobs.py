@@ -41,7 +41,7 @@ class ScoreJob(Job):
     prompt_tokens: int | None = None
     """Number of prompt tokens that was reported by the server that generated the answer, or None if it is unknown.
 
-    If the detector's model has a different number of prompt tokens, the server uses a different chat template or model.
+    If the detector's model counts a different number, the server uses a different model or chat template.
     """
 
     def prepare(self, scorer: Scorer) -> Answer:

@@ -111,7 +111,7 @@ class StreamOptions(BaseModel):
 
 
 class ChatCompletionRequest(BaseModel):
-    """A conversation to continue, in the form of OpenAI's chat completions."""
+    """A request for a chat completion in the format of OpenAI's API."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, use_attribute_docstrings=True)
 

@@ -26,8 +26,8 @@ class ClientDisconnectedError(Exception):
 async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> EventSourceResponse:
     """Send chunks as server-sent events in the format of OpenAI's API.
 
-    The response starts only when the first chunk is available, so that it has the status code of any error that occurs
-    before.  A later error is sent as the last event.
+    The response starts only when the first chunk is available, so that an error that occurs earlier determines its
+    status code.  A later error is sent as the last event.
 
     Parameters
     ----------
