@@ -1,4 +1,4 @@
-"""`Detector`: scores of answers from their hidden states."""
+"""`Detector`: scores answers based on their hidden states."""
 
 from dataclasses import dataclass
 from pathlib import Path

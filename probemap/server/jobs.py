@@ -39,7 +39,7 @@ class ScoreJob(Job):
     conversation: Sequence[ChatMessage] | None = None
     """The conversation that precedes `answer`.  If None, the example's question or the answer's own prompt is used."""
     prompt_tokens: int | None = None
-    """Number of prompt tokens that was reported by the server that generated the answer, or None if it is unknown.
+    """Number of prompt tokens reported by the server that generated the answer, or None if it is unknown.
 
     If the detector's model counts a different number, the server uses a different model or chat template.
     """
