@@ -1,14 +1,14 @@
 """Where in the hidden states of a language model can you read that its answer is incorrect?
 
-The public names, in the order of the data flow: data, answer, grade, locate, capture, map, figure, detector.  A name is
-imported on first use, so that ``import probemap`` does not load torch.
+The public names follow the data flow: data, answers, verdicts, exact answers, hidden states, maps, figures, detectors.
+Each name is imported on first use, so that ``import probemap`` does not load torch.
 """
 
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the names of _MODULE_OF for type checkers and editors; a test compares the two
+if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test compares the two lists
     from probemap.activations.capture import Activations as Activations
     from probemap.activations.capture import capture as capture
     from probemap.activations.hooks import HookPoint as HookPoint

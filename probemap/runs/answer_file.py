@@ -1,4 +1,4 @@
-"""``answers.jsonl``: answers on disk, read one at a time, so that memory does not grow with their number."""
+"""``answers.jsonl``: answers on disk, read one at a time, so that memory use does not grow with their number."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ ANSWER = TypeAdapter(Answer)
 RESTORE = "restore the file, or repeat the step with --redo"
 
 _CACHED_BYTES = 16 * 2**20
-"""Answers of files up to this size stay in memory after the first read; in larger files each access reads a line."""
+"""Maximum size of a file whose answers are kept in memory.  In a larger file, every access reads a line from disk."""
 
 
 class AnswerFile(Sequence[Answer]):
-    """Answers on disk as a sequence; an answer is read when it is accessed.
+    """A sequence of answers on disk, each of which is read when it is accessed.
 
     Parameters
     ----------
     path : Path
         The file, one JSON object per line.
     offsets : dict of str to int
-        Byte offset of the line of each answer, by id.
+        Mapping from the id of each answer to the byte offset of its line.
     ids : sequence of str
-        The ids in the order of the sequence.
+        The ids of the answers, in the order of the sequence.
     cache : dict of str to Answer, optional
-        All answers by id, if the file is small.
+        Mapping from ids to answers, if the file is small enough to be kept in memory.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class AnswerFile(Sequence[Answer]):
 
     @classmethod
     def read(cls, path: Path) -> "AnswerFile":
-        """Return the answers in the order of the file, after checking every line.
+        """Check every line of a file and return its answers in the order of the file.
 
         Raises
         ------
         RunError
-            If a line is damaged, or its fields contradict each other.
+            If a line is damaged or its fields are inconsistent.
         """
         offsets: dict[str, int] = {}
         offset = 0
@@ -66,12 +66,12 @@ class AnswerFile(Sequence[Answer]):
         return cls(path, offsets, list(offsets), cache)
 
     def in_order(self, ids: Sequence[str]) -> "AnswerFile":
-        """Return the answers with these ids in this order.
+        """Return the answers with the given ids, in the given order.
 
         Raises
         ------
         KeyError
-            If no answer has one of the ids.
+            If an id is unknown.
         """
         return AnswerFile(self.path, {name: self._offsets[name] for name in ids}, ids, self._cache)
 
@@ -98,7 +98,7 @@ class AnswerFile(Sequence[Answer]):
 
 
 def _inconsistency(answer: Answer) -> str:
-    """Return how the fields of an edited answer contradict each other; empty if they do not."""
+    """Return a description of the first inconsistency between the fields of an answer, or an empty string."""
     offsets = answer.offsets[answer.n_prompt :]
     if not 0 < answer.n_prompt <= len(answer.token_ids):
         return f"n_prompt is {answer.n_prompt} of {len(answer.token_ids)} token_ids"
@@ -113,7 +113,7 @@ def _inconsistency(answer: Answer) -> str:
 
 
 def first_error(error: ValidationError) -> str:
-    """Return the first validation error without the value, which may be long."""
+    """Return a message for the first validation error, without the invalid value, which may be long."""
     details = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(map(str, details["loc"]))
     return f"{field}: {details['msg']}" if field else str(details["msg"])

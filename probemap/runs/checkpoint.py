@@ -1,4 +1,4 @@
-"""Intermediate results of a step, one JSON line each, from which an interrupted step resumes."""
+"""Checkpoint files: intermediate results of a step, one per JSON line, from which an interrupted step resumes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Checkpoint(Generic[_T]):
-    """Results by name in a file of the run directory.
+    """Intermediate results, stored by name in a file of the run directory.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ class Checkpoint(Generic[_T]):
     file : str
         Name of the file.
     field : str
-        Field of a line that holds the result; the field ``id`` holds its name.
+        Field of each line that contains the result.  The field ``id`` contains its name.
     kind : type
-        Type of a result.
+        Type of the results.
 
     Raises
     ------
     RunError
-        If a line is damaged.  An incomplete last line is removed.
+        If a line is damaged.  An incomplete last line is not an error; it is removed.
     """
 
     def __init__(self, run: RunDirectory, file: str, field: str, kind: Any) -> None:
@@ -39,13 +39,13 @@ class Checkpoint(Generic[_T]):
         self.results: dict[str, _T] = dict(self._read())
 
     def add(self, name: str, value: _T) -> None:
-        """Store a result; it is on disk when this function returns."""
+        """Store a result and flush it to disk."""
         row = {"id": name, self.field: self._kind.dump_python(value, mode="json")}
         self.run.append(self.file, json.dumps(row, ensure_ascii=False) + "\n")
         self.results[name] = value
 
     def get_or_compute(self, name: str, compute: Callable[[], _T]) -> _T:
-        """Return the result with this name; compute and store it if it does not exist."""
+        """Return the result with the given name; if it does not exist, compute and store it first."""
         if name not in self.results:
             self.add(name, compute())
         return self.results[name]

@@ -1,6 +1,6 @@
-"""The steps of a run: name, outputs, options, dependencies, and the module that implements each.
+"""Definitions of the steps of a run: names, outputs, options, dependencies, and the modules that implement the steps.
 
-The command line, the tables in the documentation and ``run.json`` are generated from these values.
+The command line, the tables in the documentation and ``run.json`` are generated from these definitions.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Facts = TypeVar("Facts")
 
 @dataclass(frozen=True)
 class NoFacts:
-    """Facts of a step that does not record any."""
+    """Facts recorded by a step that records none."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ class AnswerFacts:
     """The model that generated the answers."""
 
     model: str = ""
-    """Short name for figures."""
+    """Short name of the model, for figures."""
     revision: str = ""
-    """Commit on the hub, or SHA-256 of the local files."""
+    """Commit of the model on the hub, or SHA-256 of its local files."""
     dtype: str = ""
     template: str = ""
     """SHA-256 of the chat template; empty if there is none."""
     frame: Literal["chat", "qa", "none", "given"] = "none"
-    """Prompt format: ``chat``, ``qa``, ``none``, or ``given`` for prompts supplied with the answers."""
+    """Prompt format.  ``given`` means that the prompts were supplied with the answers."""
 
 
 @dataclass(frozen=True)
@@ -50,39 +50,39 @@ class JudgeFacts:
     """Agreement between the verdicts of a language model and those of the rules."""
 
     judge: str = ""
-    """The language model; empty if the answers were judged by the rules."""
+    """Name of the language model; empty if the rules judged the answers."""
     same_verdicts: int | None = None
-    """Number of answers on which both give the same verdict."""
+    """Number of answers on which the model and the rules give the same verdict."""
     kappa: float | None = None
-    """Cohen's kappa; None if it is not defined."""
+    """Cohen's kappa; None if it is undefined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Generic[Options, Facts]):
-    """A step of a run."""
+    """Definition of a step of a run."""
 
     name: str
-    """Name in ``run.json``, and the words after ``probemap`` on the command line."""
+    """Name of the step in ``run.json``, which is also the command that follows ``probemap`` on the command line."""
     description: str
-    """What the step does, in one sentence."""
+    """One-sentence description for the help text of the command."""
     summary: str
     """Short description of the outputs, for use in tables."""
     example: str
-    """A command line that executes the step."""
+    """An example of a command line that executes the step."""
     outputs: tuple[str, ...]
-    """Files and directories in the run directory."""
+    """Files and directories that the step writes in the run directory."""
     options: type[Options]
     requires: tuple[str, ...]
     """Names of the steps whose outputs this step reads."""
     module: str
-    """Module of `probemap.runs.steps` whose function ``plan(run, options, context)`` implements the step."""
+    """Module in `probemap.runs.steps` whose function ``plan(run, options, context)`` implements the step."""
     facts: type[Facts] = NoFacts  # type: ignore[assignment]
     traces: tuple[str, ...] = ()
-    """Paths whose existence shows that an unfinished step has written something.  If empty, `outputs` is used."""
+    """Paths that exist as soon as an unfinished step has written a partial result.  If empty, `outputs` is used."""
     side_outputs: tuple[str, ...] = ()
-    """Files that the step writes only under some options."""
+    """Files and directories that the step writes only with some options."""
     context: tuple[str, ...] = ()
-    """Fields of `plan.Context` that the command line offers as options."""
+    """Fields of `plan.Context` that can be set by command-line options."""
 
 
 ANSWER = Step[AnswerOptions, AnswerFacts](
@@ -253,7 +253,7 @@ STEPS: dict[str, Step[Any, Any]] = {
         TRANSFER,
     )
 }
-"""Mapping from step names to steps.  `PLOT` is not included because figures are redrawn each time and not recorded."""
+"""Mapping from names to steps.  `PLOT` is not included, because figures are redrawn every time and not recorded."""
 
 RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "data": (ANSWER,),
@@ -267,4 +267,7 @@ RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "site": (CAPTURE,),
     "c": (MAP,),
 }
-"""Mapping from options of ``probemap run`` to the steps they apply to.  Other options are passed to the step itself."""
+"""Mapping from the options of ``probemap run`` to the steps that they apply to.
+
+All other options have to be passed to the steps themselves.
+"""

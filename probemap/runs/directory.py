@@ -1,13 +1,13 @@
-"""The run directory: its lock, and the record of the steps that wrote its files.
+"""The run directory: its lock and the record of its steps.
 
 ::
 
-    RUN/run.json          versions, and for each step its options and the hash of each input
-    RUN/task.json         the questions, and how they are asked and graded
+    RUN/run.json          package versions, and the options and input hashes of each step
+    RUN/task.json         the questions, the prompt and the rules for grading
     RUN/answers.jsonl     the answers of the model, one per line             (answer)
     RUN/verdicts.jsonl    verdict and exact answer of each answer            (judge)
-    RUN/opinions.jsonl    responses of a language model that judges or locates
-    RUN/disagreements.jsonl  answers on which that model and the rules differ, for manual labels
+    RUN/opinions.jsonl    responses of the language model that acts as judge or locator
+    RUN/disagreements.jsonl  answers on which this model and the rules disagree, for manual labels
     RUN/activations/      hidden states, one shard per block of answers      (capture)
     RUN/attention/        attention weights at the probed tokens             (attention)
     RUN/during/           states recorded during generation, until the capture step uses them
@@ -21,10 +21,11 @@
     RUN/baselines.json, .csv              all predictors, ranked             (baselines)
     RUN/transfer.json, .csv, .png, .svg   the generalisation matrix          (transfer)
     RUN/errors.jsonl, transfer.jsonl      checkpoints of errors and transfer
-    RUN/earlier/          results that a step replaced
+    RUN/earlier/          previous results of repeated steps
 
-A step never overwrites a result obtained with other options or inputs.  It reports what changed and the command that
-repeats the step, which moves the old result to ``earlier/``.  Nothing is deleted.
+A step never overwrites a result that was obtained with different options or inputs.  Instead, it reports the
+differences and the command that repeats the step.  Repeating a step moves the previous result to ``earlier/``; nothing
+is deleted.
 """
 
 import json
@@ -42,29 +43,29 @@ from probemap.runs.record import StepRecord, versions
 
 
 class RunDirectory(Folder):
-    """A run directory: its lock, and the record of its steps.
+    """A run directory with its lock and the record of its steps.
 
     Parameters
     ----------
     path : str or Path
-        The directory; it need not exist yet.
+        Path of the directory, which does not have to exist yet.
     """
 
     @contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
-        """Lock the directory against other processes that would write to it; create it if it does not exist.
+        """Create the directory if it does not exist, and lock it against writes by other processes.
 
-        If an error occurs, a directory that was created by this call and is still empty is removed.
+        A directory that was created by this call is removed on exit if it is still empty.
 
         Parameters
         ----------
         wait : float
-            Seconds to wait for another process to release the lock.
+            Maximum time in seconds to wait for another process to release the lock.
 
         Raises
         ------
         RunError
-            If another process holds the lock, or `path` is a file or a directory with other content.
+            If another process holds the lock, `path` is a file, or the directory contains files but no ``run.json``.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory", "choose a directory for the run")
@@ -97,7 +98,7 @@ class RunDirectory(Folder):
         return None if entry is None else StepRecord.from_json(step, entry, str(self.path / "run.json"))
 
     def record(self, step: Step[Options, Facts]) -> StepRecord[Options, Facts]:
-        """Return the record of a step that was started.
+        """Return the record of a step, which must have been started.
 
         Raises
         ------
@@ -112,7 +113,7 @@ class RunDirectory(Folder):
         return record
 
     def is_done(self, step: Step[Any, Any]) -> bool:
-        """Return True if the step is complete and its outputs exist."""
+        """Return True if the step is complete and all of its outputs exist."""
         record = self.find_record(step)
         return record is not None and record.done and all((self.path / name).exists() for name in step.outputs)
 
@@ -125,14 +126,14 @@ class RunDirectory(Folder):
         redo: bool,
         log: Callable[[str], None],
     ) -> bool:
-        """Record that a step starts; return False if it is already done with the same options and inputs.
+        """Record that a step starts, or return False if it is already done with the same options and inputs.
 
-        Results of an unfinished execution with the same options and inputs are kept so that it can be resumed.
+        Results of an unfinished execution with the same options and inputs are kept, so that the step can be resumed.
 
         Raises
         ------
         RunError
-            If the step has results from other options or inputs and `redo` is False.
+            If results of the step exist that were obtained with different options or inputs, and `redo` is False.
         """
         before = self.find_record(step)
         has_results = any((self.path / name).exists() for name in step.traces or step.outputs)
@@ -158,7 +159,7 @@ class RunDirectory(Folder):
         self._write(step, replace(self.record(step), done=True, seconds=round(seconds, 1)))
 
     def note(self, step: Step[Options, Facts], facts: Facts) -> None:
-        """Record facts of a step that is running."""
+        """Record the facts that a running step has determined."""
         self._write(step, replace(self.record(step), facts=facts))
 
     def _write(self, step: Step[Options, Facts], record: StepRecord[Options, Facts]) -> None:

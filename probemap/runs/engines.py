@@ -1,4 +1,4 @@
-"""The engine of the answer step, according to its options."""
+"""The engine of the answer step, selected by its options."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,20 +27,24 @@ def make_engine(
     Parameters
     ----------
     model : Model
+        The language model.
     task : Task
+        The questions and their prompt.
     options : AnswerOptions
+        Options of the answer step.
     text_answers : sequence of TextAnswer or None
-        Supplied answers, one per question, in the order of the questions; None to generate answers.
+        Supplied answers, one per question, in the order of the questions.  If None, answers are generated.
     inline_directory : Path
-        Directory for states that are captured inline.
+        Directory for hidden states that are captured during generation.
     log : callable
+        Function that is called with messages.
 
     Raises
     ------
     DataError
-        If a prompt with its answer exceeds the context window, or the prompt template is invalid.
+        If a prompt and its answer do not fit in the context window, or the prompt template is invalid.
     ModelError
-        If the model has no chat template and the options require one.
+        If the options require a chat template and the model has none.
     """
     prompt_format = resolve_prompt_format(model, options.frame)
     if options.frame == "auto" and prompt_format == "qa":
@@ -64,7 +68,7 @@ def make_engine(
 def _inline_recorder(
     model: Model, task: Task, options: AnswerOptions, directory: Path, log: Callable[[str], None]
 ) -> Recorder | None:
-    """Return the recorder of inline capture; None without inline capture, or if it is not possible for the task."""
+    """Return the recorder for inline capture, or None if it is not requested or not possible for the task."""
     inline_options = options.inline
     if inline_options is None:
         return None

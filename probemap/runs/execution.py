@@ -1,4 +1,4 @@
-"""Execution of a step: lock, comparison with the record, resumption, ``--redo``."""
+"""Execution of a step: locking, comparison with the record, resumption and repetition."""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
 _WAIT = 600.0
-"""Seconds to wait for other processes of a concurrent step, which hold the lock only for a moment."""
+"""Maximum time in seconds to wait for other processes of a concurrent step, which hold the lock only briefly."""
 
 
 def run_step(
@@ -24,28 +24,31 @@ def run_step(
     defaults: bool = False,
     **options: Any,
 ) -> None:
-    """Execute a step on a run.  A completed step is left unchanged, and an interrupted step is resumed.
+    """Execute a step on a run.
+
+    A step that is already done with the same options and inputs is skipped, and an interrupted step is resumed.
 
     Parameters
     ----------
     step : str or Step
-        Name of a step (a key of `STEPS`), or the step.
+        The step, or its name (a key of `STEPS`).
     run : Run
         The run directory.
     context : Context
         Logger, device and workers.
     redo : bool
-        Repeat the step; the old result moves to ``earlier/`` in the run directory.
+        Whether to repeat the step if it is already done.  The previous result is moved to ``earlier/`` in the run
+        directory.
     defaults : bool
-        Whether options that are not given take their defaults instead of the values recorded in the run directory.
+        Whether to use the default values of omitted options instead of the values recorded in the run directory.
     **options
-        Options of the step (fields of ``step.options``).  An option that is not given keeps the value that the run
-        directory records, or else its default.
+        Options of the step (fields of ``step.options``).  An omitted option keeps the value recorded in the run
+        directory.  If there is no record, it takes its default value.
 
     Raises
     ------
     RunError
-        If the step was executed with other options or inputs and `redo` is False, an input is missing, an option
+        If the step was executed with different options or inputs and `redo` is False, an input is missing, an option
         does not exist, or another process is working in the directory.
 
     Examples
@@ -83,14 +86,15 @@ def run_step(
 
 
 def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, Any], defaults: bool = False) -> Options:
-    """Return the options of a step: the given ones, then those that the run directory records, then the defaults.
+    """Return the options of a step.
 
-    If `defaults` is True, the recorded values are ignored.
+    An option that is not in `given` takes the value recorded in the run directory.  If there is no record, or if
+    `defaults` is True, it takes its default value.
 
     Raises
     ------
     RunError
-        If an option does not exist, or one without a default is missing.
+        If an option does not exist, or an option without a default is missing.
     """
     defined = fields(step.options)  # type: ignore[arg-type]
     if unknown := sorted(set(given) - {field.name for field in defined}):

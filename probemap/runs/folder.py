@@ -1,4 +1,4 @@
-"""The files of a run directory, each written completely or not at all, and read again only if it has changed."""
+"""The files of a run directory.  They are written atomically, and read again only after they have changed."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ class Folder:
     Parameters
     ----------
     path : str or Path
-        The directory; it need not exist yet.
+        Path of the directory, which does not have to exist yet.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -33,16 +33,16 @@ class Folder:
 
     @property
     def inline_states(self) -> Path:
-        """Directory of states that were recorded during generation and are not captured yet."""
+        """Directory of the states that were recorded during generation and are not in the store yet."""
         return self.path / "during"
 
     def run_json(self) -> dict[str, Any]:
-        """Return the content of ``run.json``, with an empty ``steps`` if the file does not exist."""
+        """Return the content of ``run.json``, or ``{"steps": {}}`` if the file does not exist."""
         path = self.path / "run.json"
         return self._read_once("run.json", "json", lambda: _run_json(path)) if path.exists() else {"steps": {}}
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Write a file completely or not at all: a temporary file is flushed to disk and renamed."""
+        """Write a file atomically: the content is flushed to a temporary file, which is then renamed."""
         path = self.path / name
         temporary = path.with_name(f".{name}.part")
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
@@ -51,23 +51,23 @@ class Folder:
         temporary.replace(path)
 
     def append(self, name: str, content: str | bytes) -> None:
-        """Append to a file and flush it to disk."""
+        """Append content to a file and flush it to disk."""
         with (self.path / name).open("ab") as file:
             file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
 
     def sha256(self, name: str) -> str:
-        """Return the SHA-256 of a file as hexadecimal digits, or an empty string if it does not exist."""
+        """Return the SHA-256 of a file in hexadecimal digits, or an empty string if the file does not exist."""
         path = self.path / name
         if not path.is_file():
             return ""
         return self._read_once(name, "sha256", lambda: hashlib.sha256(path.read_bytes()).hexdigest())
 
     def complete_lines(self, name: str) -> list[bytes]:
-        """Return the complete lines of a file that steps append to and remove an incomplete last line.
+        """Remove an incomplete last line from a file and return the other lines.
 
-        The list is empty if the file does not exist.
+        If the file does not exist, the list is empty.
         """
         path = self.path / name
         if not path.exists():
@@ -107,12 +107,12 @@ class Folder:
         return self._read_once(name, "answers", lambda: AnswerFile.read(path))
 
     def count_complete_batches(self, batch_sizes: Sequence[int], name: str = "answers.jsonl") -> int:
-        """Return the number of planned batches on disk and remove an incomplete last batch."""
+        """Remove an incomplete last batch from a file and return the number of complete batches."""
         path = self.path / name
         if not path.exists():
             return 0
         lines = path.read_bytes().split(b"\n")
-        n_complete = len(lines) - 1  # the last item is empty, or an incomplete line
+        n_complete = len(lines) - 1  # the last item is an incomplete line or empty
         n_batches = n_rows = 0
         while n_batches < len(batch_sizes) and n_rows + batch_sizes[n_batches] <= n_complete:
             n_rows += batch_sizes[n_batches]
@@ -123,11 +123,13 @@ class Folder:
         return n_batches
 
     def append_answers(self, answers: Iterable[Answer], name: str = "answers.jsonl") -> None:
-        """Append a batch of answers and flush it to disk."""
+        """Append a batch of answers to a file and flush it to disk."""
         self.append(name, b"".join(ANSWER.dump_json(answer) + b"\n" for answer in answers))
 
     def read_judge_responses(self) -> list[JudgeResponse]:
-        """Return the content of ``opinions.jsonl`` (empty if it does not exist) and remove an incomplete last line.
+        """Remove an incomplete last line from ``opinions.jsonl`` and return the stored responses.
+
+        If the file does not exist, the list is empty.
 
         Raises
         ------
@@ -138,7 +140,7 @@ class Folder:
         return _parse_lines(self.path / "opinions.jsonl", _RESPONSE) if exists else []
 
     def append_judge_responses(self, responses: Iterable[JudgeResponse]) -> None:
-        """Append to ``opinions.jsonl`` and flush it to disk."""
+        """Append responses to ``opinions.jsonl`` and flush it to disk."""
         self.append("opinions.jsonl", b"".join(_RESPONSE.dump_json(response) + b"\n" for response in responses))
 
     def write_judgements(self, judgements: Iterable[Judgement]) -> None:
@@ -146,7 +148,7 @@ class Folder:
         self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(judgement) + b"\n" for judgement in judgements))
 
     def read_judgements(self) -> list[Judgement]:
-        """Return the content of ``verdicts.jsonl``, in the order of the questions.
+        """Return the judgements in ``verdicts.jsonl``, in the order of the file.
 
         Raises
         ------
@@ -157,11 +159,11 @@ class Folder:
         return list(self._read_once("verdicts.jsonl", "rows", lambda: _parse_lines(path, _JUDGEMENT)))
 
     def append_p_true(self, scores: Iterable[PTrueScore], exact: bool = False) -> None:
-        """Append to ``p_true.jsonl``, or to ``p_true_exact.jsonl``, and flush it to disk."""
+        """Append scores to ``p_true.jsonl`` or ``p_true_exact.jsonl`` and flush the file to disk."""
         self.append(p_true_file(exact), b"".join(_P_TRUE.dump_json(score) + b"\n" for score in scores))
 
     def read_p_true(self, exact: bool = False) -> list[PTrueScore]:
-        """Return p(True) for all answers, or for all exact answers.
+        """Return p(True) of all answers or of all exact answers.
 
         Raises
         ------
@@ -171,7 +173,7 @@ class Folder:
         return _parse_lines(self._existing(p_true_file(exact), "p-true --exact" if exact else "p-true"), _P_TRUE)
 
     def read_table(self, study: str) -> Table:
-        """Return the result of a study.
+        """Return the result table of a study.
 
         Raises
         ------
@@ -189,7 +191,7 @@ class Folder:
         return path
 
     def _read_once(self, name: str, purpose: str, read: Callable[[], _T]) -> _T:
-        """Return the result of `read`, reusing the previous result if the file has not changed."""
+        """Return the result of `read`, or the cached result if the file has not changed since the last call."""
         status = (self.path / name).stat()
         signature = (status.st_ino, status.st_size, status.st_mtime_ns)
         cached = self._cache.get((name, purpose))
@@ -201,7 +203,7 @@ class Folder:
 
 
 def step_command(step: str, path: Path, redo: bool = True) -> str:
-    """Return the command that executes a step, or repeats it with `redo`."""
+    """Return the command that executes a step, or repeats it if `redo` is True."""
     flag = " --redo" if redo else ""
     if step == "answer":
         return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
@@ -209,7 +211,7 @@ def step_command(step: str, path: Path, redo: bool = True) -> str:
 
 
 def p_true_file(exact: bool) -> str:
-    """Return the name of the file with p(True) of the answers, or of the exact answers."""
+    """Return the name of the file with p(True) of the answers or, if `exact` is True, of the exact answers."""
     return "p_true_exact.jsonl" if exact else "p_true.jsonl"
 
 

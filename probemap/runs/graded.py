@@ -1,4 +1,4 @@
-"""The questions, answers and judgements of a run, in one order."""
+"""The questions, answers and judgements of a run, in a common order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,29 +20,30 @@ class GradedAnswers:
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the questions."""
+        """The ids of the questions."""
         return [example.id for example in self.task.examples]
 
     @property
     def correct(self) -> list[bool | None]:
-        """True, False, or None for undecided answers."""
+        """Whether each answer is correct, or None if it is undecided."""
         return [judgement.verdict.correct for judgement in self.judgements]
 
     @property
     def spans(self) -> list[Span | None]:
-        """The exact answer of each answer."""
+        """The exact answer in each answer, or None if there is none."""
         return [judgement.span for judgement in self.judgements]
 
     @cached_property
     def groups(self) -> list[str]:
-        """Group of each question for cross-validation: questions with the same words and context share a group."""
+        """Cross-validation group of each question.  Questions with the same text and context are in the same group."""
         return [normalized(example.question + example.context) for example in self.task.examples]
 
     def token_indices(self, positions: Sequence[str]) -> Indices:
-        """Return the token index of each position in each answer, (n, n_positions), -1 where it is missing."""
+        """Return the token index of each position in each answer as an array of shape (n, n_positions), with -1 for a
+        missing position."""
         return token_indices(self.answers, self.spans, positions)
 
 
 def normalized(text: str) -> str:
-    """Return the text in lower case with single spaces."""
+    """Return the text in lower case, without accents and with single spaces between words."""
     return " ".join(fold(text)[0].split())

@@ -1,4 +1,4 @@
-"""Manual labels: applied to judgements, and requested where a language model and the rules disagree."""
+"""Manual labels, and the answers for which they are requested because a language model and the rules disagree."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from probemap.tasks.supplied import ManualLabel
 def apply_labels(
     answers: Sequence[Answer], judgements: Sequence[Judgement], labels: Mapping[str, ManualLabel]
 ) -> list[Judgement]:
-    """Return the judgements with the manual labels in place of the verdicts and exact answers that they name.
+    """Return the judgements, with verdicts and exact answers replaced by the manual labels that are given for them.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def _apply(answer: Answer, judgement: Judgement, label: ManualLabel) -> Judgemen
 
 
 def span_of_words(answer: Answer, words: str) -> Span | None:
-    """Return the tokens of an answer that hold the words, or None for no words.
+    """Return the tokens of an answer that contain the words, or None if `words` is empty.
 
     Raises
     ------
@@ -61,16 +61,18 @@ def disagreements(
     verdicts: bool,
     spans: bool,
 ) -> list[dict[str, Any]]:
-    """Return the answers on which rules and model differ, each as a row in which a person may decide.
+    """Return one row for each answer on which the rules and the model disagree, which can be edited by hand.
 
     Parameters
     ----------
-    by_rules, by_model, judgements : sequence of Judgement
-        Judgements of the rules, of the model, and in effect.
+    by_rules, by_model : sequence of Judgement
+        Judgements by the rules and by the model.
+    judgements : sequence of Judgement
+        Judgements in effect, with manual labels applied.
     verdicts, spans : bool
-        Whether the verdicts and the exact answers of the model are in effect; only these are compared.
+        Whether to compare the verdicts and the exact answers.  Set to True for those that the model determines.
     """
-    spans = spans and task.kind != "open"  # for open questions the rules locate nothing
+    spans = spans and task.kind != "open"  # the rules do not locate exact answers of open questions
     return [
         {
             "id": answer.id,
@@ -89,7 +91,7 @@ def disagreements(
 
 
 def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Return Cohen's kappa (Cohen 1960) of pairs of verdicts; None if all verdicts are the same."""
+    """Return Cohen's kappa (Cohen 1960) for pairs of verdicts, or None if all verdicts are the same."""
     from sklearn.metrics import cohen_kappa_score
 
     if len({verdict for pair in pairs for verdict in pair}) < 2:

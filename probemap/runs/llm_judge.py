@@ -1,4 +1,4 @@
-"""Judgements of a run's answers and samples, by rules or by a language model whose responses are kept."""
+"""Judgements of the answers and samples of a run, by rules or by a language model whose responses are stored."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,19 +13,21 @@ from probemap.runs.options import JudgeOptions
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
 
-if TYPE_CHECKING:  # torch takes seconds to import; the rules do not need it
+if TYPE_CHECKING:  # torch takes seconds to import, and the rules do not need it
     from probemap.grading.llm import LLMJudge
 
 
 def judgements_of(
     task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorFactory, paper: bool = False
 ) -> list[Judgement]:
-    """Return verdicts with the exact answers that `find` locates.
+    """Combine the verdicts with the exact answers that a locator finds, and return them as judgements.
 
     Parameters
     ----------
+    find : LocatorFactory
+        Function that returns a locator for the possible answers to a question.
     paper : bool
-        Use the locator of the paper, which depends on the verdict, and `find` where it has no effect.
+        Whether to use the paper's locator, which depends on the verdict.  It falls back to the locator from `find`.
     """
     judgements = []
     for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):
@@ -38,21 +40,24 @@ def judgements_of(
 
 @dataclass(frozen=True)
 class ModelJudge:
-    """A language model that judges and locates; its responses are kept in ``opinions.jsonl``."""
+    """A language model that judges answers and locates exact answers.
+
+    Its responses are stored in ``opinions.jsonl``.
+    """
 
     run: Run
     judge: "LLMJudge"
     logger: Logger
     responses: list[JudgeResponse] = field(default_factory=list)
-    """All responses so far; new ones are appended."""
+    """The stored responses, to which new ones are appended."""
 
     @property
     def name(self) -> str:
-        """Name of the model, with its revision or address."""
+        """The name of the model with its revision, or with the address of its server."""
         return self.judge.name
 
     def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
-        """Return the verdict of each answer; a verdict supplied with the answer has priority."""
+        """Return the verdict on each answer.  Verdicts that were supplied with the answers take precedence."""
         from probemap.grading.llm import grading_task, parse_verdict
 
         pairs = [(e, a) for e, a in zip(task.examples, answers, strict=True) if a.verdict is None]
@@ -60,7 +65,7 @@ class ModelJudge:
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id]))
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorFactory:
-        """Return a locator that uses what the model extracts from these answers."""
+        """Let the model extract the exact answers, and return a locator that finds them in the answers."""
         from probemap.grading.llm import extract_locator, extraction_task
 
         responses = self._responses(extraction_task(task.examples, answers))
@@ -68,7 +73,7 @@ class ModelJudge:
         return extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
 
     def _responses(self, requests: Task) -> dict[str, str]:
-        """Return the response to each request by id; only requests without a kept response are sent."""
+        """Return a mapping from ids to responses.  Only requests without a stored response are sent to the model."""
         from probemap.grading.llm import new_responses, responses_by_id
 
         n_new = 0
@@ -83,7 +88,7 @@ class ModelJudge:
 
 
 def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
-    """Return the language model of the options: the one behind the server, or the one that answered."""
+    """Return the language model that acts as judge: the model on the given server, or the model that answered."""
     from probemap.grading.llm import endpoint_judge, model_judge
 
     log = context.logger.log
@@ -103,23 +108,26 @@ def judge_by_model(
     find: LocatorFactory | None,
     paper: bool = False,
 ) -> list[Judgement]:
-    """Return the judgements of a language model.
+    """Return judgements for which a language model determines the verdicts, the exact answers, or both.
 
     Parameters
     ----------
     verdicts : bool
-        The model judges; otherwise the rules do.
+        Whether the model determines the verdicts.  If False, the rules do.
     find : LocatorFactory or None
-        None: the model locates.
+        Function that returns a locator for the possible answers to a question.  If None, the model locates the exact
+        answers.
+    paper : bool
+        Whether to use the paper's locator; see `judgements_of`.
     """
     judged = model.verdicts(task, answers) if verdicts else grade(task, answers)
     return judgements_of(task, answers, judged, find or model.locator(task, answers), paper)
 
 
 def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
-    """Return a function that judges and locates other answers in the same way as the answers of the run.
+    """Return a function that judges other answers in the same way as the answers of the run.
 
-    Manual labels do not apply to them.  Responses of a language model are kept with those for the run.
+    Manual labels are not applied.  Responses of a language model are stored together with those for the run.
 
     Raises
     ------

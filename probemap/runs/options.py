@@ -1,7 +1,8 @@
-"""Options of each step: name, type, default, help.  The command line and its reference are generated from them.
+"""Options of the steps, from which the command line and its reference are generated.
 
-A field is written ``name: Annotated[type, Option("help")] = default``.  Options that affect the result of a step are
-recorded in ``run.json``; the others (batch sizes of deterministic steps, devices) are marked ``recorded=False``.
+Each option is a dataclass field of the form ``name: Annotated[type, Option("help")] = default``.  Options that affect
+the result of a step are recorded in ``run.json``.  Other options, such as devices and the batch sizes of deterministic
+steps, are marked with ``recorded=False``.
 """
 
 from dataclasses import dataclass, fields
@@ -12,17 +13,17 @@ from probemap.models.loading import Endpoint
 
 @dataclass(frozen=True)
 class Option:
-    """Metadata of one option."""
+    """Metadata of an option."""
 
     help: str
     flag: str = ""
-    """Name on the command line without dashes.  If empty, it is the field name with underscores replaced by dashes."""
+    """Name on the command line, without the leading dashes.  Default: the field name, with dashes for underscores."""
     metavar: str = ""
-    """Name of the positional argument; empty if this is an option."""
+    """Display name, if the option is a positional argument on the command line."""
     minimum: float | None = None
     maximum: float | None = None
     recorded: bool = True
-    """False if the option does not change the result of the step."""
+    """Whether the option affects the result of the step and is recorded in ``run.json``."""
 
 
 PromptFormatOption = Literal["auto", "chat", "qa", "none"]
@@ -44,7 +45,7 @@ InFlight = Annotated[int, Option("Concurrent requests to the server.", minimum=1
 
 
 def endpoint_of(url: str | None, served: str, in_flight: int) -> Endpoint | None:
-    """Return the server at `url`, or None without a URL."""
+    """Return the endpoint at `url`, or None if no URL is given."""
     return None if url is None else Endpoint(url, served, in_flight)
 
 
@@ -69,11 +70,11 @@ class CaptureOptions:
         str | None, Option("Store the states below this URL (s3://bucket/directory, …) instead of in RUN.")
     ] = None
     vllm: str | None = None
-    """Directory of the safetensors files that vLLM extracted.  If None, the states are captured by this step."""
+    """Directory of the safetensors files in which vLLM stored states.  If None, the step captures the states itself."""
     vllm_layers: tuple[int, ...] | None = None
-    """vLLM's ``eagle_aux_hidden_state_layer_ids``, in the same order."""
+    """The ``eagle_aux_hidden_state_layer_ids`` passed to vLLM, in the same order."""
     shard_bytes: int | None = None
-    """Approximate size of a shard in bytes.  If None, `activations.layout.SHARD_BYTES` is used."""
+    """Approximate size of a shard in bytes.  Default: `activations.layout.SHARD_BYTES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +109,7 @@ class AnswerOptions:
     ] = ""
     in_flight: InFlight = 16
     inline: Annotated[CaptureOptions | None, Option("", recorded=False)] = None
-    """States to record during generation (see `activations.inline`), or None to record none."""
+    """Options for capturing states during generation (see `activations.inline`), or None to capture them later."""
 
     @property
     def server(self) -> Endpoint | None:
@@ -211,7 +212,7 @@ class BaselinesOptions:
     """Options of the baselines step."""
 
     sampled: bool = False
-    """Whether semantic entropy is included; set by the step if there are samples."""
+    """Whether to include semantic entropy.  Set by the step itself, depending on whether there are samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,29 +220,29 @@ class TransferOptions:
     """Options of the transfer step."""
 
     runs: tuple[str, ...] = ()
-    """Names of the compared runs in order; set by the step."""
+    """Names of the compared runs, in order.  Set by the step itself."""
     others: Annotated[tuple[str, ...], Option("", recorded=False)] = ()
-    """Directories of the runs to compare with."""
+    """Directories of the other runs to compare."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlotOptions:
-    """Options of the plot step.  The step is not recorded, and `cli.show` declares its options on the command line."""
+    """Options of the plot step, which is not recorded.  Its command-line options are declared in `cli.show`."""
 
     kind: Literal["map", "difference", "layers", "positions"] = "map"
-    """Maps side by side, the difference of two maps, or curves over layers or positions."""
+    """Kind of figure: maps side by side, the difference of two maps, or curves over layers or positions."""
     value: str = "auc"
-    """A name of `metrics.VALUES`."""
+    """The value to draw, a key of `metrics.VALUES`."""
     positions: str | None = None
-    """Columns to draw, in this order, e.g. ``last_q,-8..-1``.  None: all."""
+    """Columns to draw, in the given order, e.g. ``last_q,-8..-1``.  Default: all columns."""
     size: Literal["column", "page", "slide"] | None = None
-    """One column of a paper, its full width, or a slide.  None: depends on the kind."""
+    """Figure size: one column of a paper, its full text width, or a slide.  Default: depends on `kind`."""
     cmap: str | None = None
-    """A matplotlib colour map.  None: Blues."""
+    """Name of a matplotlib colour map.  Default: Blues."""
 
 
 def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:
-    """Return the type and the metadata of each option that has metadata, by field name."""
+    """Return a mapping from field names to the type and metadata of each option that has metadata."""
     hints = get_type_hints(options, include_extras=True)
     return {
         name: (hint.__origin__, next(m for m in hint.__metadata__ if isinstance(m, Option)))
@@ -251,6 +252,6 @@ def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:
 
 
 def is_recorded(options: type[Any], name: str) -> bool:
-    """Return True if the option affects the result of its step and is recorded in ``run.json``."""
+    """Return True if an option is recorded in ``run.json`` because it affects the result of its step."""
     metadata = option_metadata(options).get(name)
     return metadata is None or metadata[1].recorded

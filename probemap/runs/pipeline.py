@@ -1,4 +1,4 @@
-"""All steps from the questions to the figure, one after another."""
+"""Execution of all steps from the questions to the figure."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from probemap.runs.run import Run
 def run_all(
     run: Run, context: Context = Context(), *, redo: bool = False, one_pass: bool = False, **options: Any
 ) -> Run:
-    """Execute answer, judge, capture, p-true, map and plot; steps that are done are left as they are.
+    """Execute the steps answer, judge, capture, p-true, map and plot.
 
-    The model is loaded once, and only if a step needs it.
+    Steps that are already done are skipped.  The model is loaded at most once, when the first step needs it.
 
     Parameters
     ----------
@@ -23,22 +23,22 @@ def run_all(
     context : Context
         Logger, device and workers.
     redo : bool
-        Repeat all steps; old results move to ``earlier/``.
+        Whether to repeat all steps.  Previous results are moved to ``earlier/`` in the run directory.
     one_pass : bool
-        Record the states during generation instead of in a second pass.
+        Whether to capture the states during generation instead of in a second pass.
     **options
-        Options of the steps; see `RUN_OPTIONS`.  An option that is not given keeps the value that the run directory
-        records, or else its default.
+        Options of the steps; see `RUN_OPTIONS`.  An omitted option keeps the value recorded in the run directory.  If
+        there is no record, it takes its default value.
 
     Returns
     -------
     Run
-        The same run.
+        The run that was passed in.
 
     Raises
     ------
     ProbemapError
-        If a step fails; the run directory keeps what is complete.
+        If a step fails.  The run directory keeps all results that are complete.
 
     Examples
     --------
@@ -72,11 +72,11 @@ def run_all(
     run_step(ANSWER, run, context, redo=redo, **answer_options)
     run_step(JUDGE, run, context, redo=redo, **options_of(JUDGE))
     if context.pool is not None:
-        context.models.clear()  # the workers need the memory
+        context.models.clear()  # free the memory for the workers
     run_step(CAPTURE, run, context, redo=redo, **options_of(CAPTURE))
     if resolve_options(MAP, run, options_of(MAP)).baselines:
         run_step(P_TRUE, run, context, redo=redo, **options_of(P_TRUE))
-    context.models.clear()  # the probes need the memory
+    context.models.clear()  # free the memory for the probes
     run_step(MAP, run, context, redo=redo, **options_of(MAP))
     plot([run], logger=context.logger)
     return run

@@ -1,4 +1,4 @@
-"""What a step works with, and what it is going to do."""
+"""The context in which a step is executed, and the plan that a step makes before its execution."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from probemap.workers import RayPool, Shard
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Resources of an execution; none of them changes a result.
+    """Resources for the execution of steps.  They do not affect the results.
 
     Examples
     --------
-    Two Ray workers, and messages printed:
+    A context with two Ray workers that prints messages:
 
     >>> from probemap.workers import RayPool
     >>> import probemap
@@ -27,29 +27,29 @@ class Context:
 
     logger: Logger = SILENT
     models: Models = field(default_factory=dict)
-    """Loaded models, shared by the steps of one process."""
+    """Loaded models, which all steps in the process share."""
     device: str = "auto"
-    """Device of the model: auto, cpu, cuda, cuda:1, …, or spread for all GPUs."""
+    """Device of the model: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` etc., or ``spread`` to use all GPUs."""
     max_memory: str | None = None
-    """Memory per GPU with ``spread``, e.g. ``20GiB``."""
+    """Maximum memory per GPU with the device ``spread``, e.g. ``20GiB``."""
     pool: RayPool | None = None
-    """Ray workers that share the work; None: this process."""
+    """Ray workers that share the work.  If None, this process does all of it."""
     shard: Shard | None = None
-    """Part of the work of this process, while other processes do the rest."""
+    """The part of the work that this process does, if other processes do the rest."""
 
     @property
     def for_workers(self) -> "Context":
-        """The context of workers, which load models of their own and do not log."""
+        """The context for workers.  Ray workers load their own models and do not log."""
         return replace(self, logger=SILENT, models={}) if self.pool else self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Generic[Options]):
-    """One execution of a step."""
+    """Plan for an execution of a step."""
 
     options: Options
-    """The options in effect, defaults resolved; recorded."""
+    """The options in effect, with defaults resolved, for the record."""
     inputs: Mapping[str, str]
-    """Hash of each input by name; recorded."""
+    """Mapping from the name of each input to its hash, for the record."""
     execute: Callable[[], bool]
-    """Writes the outputs; returns True if they are complete, False if other processes have not finished their part."""
+    """Function that writes the outputs.  It returns False if other processes still have to write their part."""

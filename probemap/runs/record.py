@@ -1,4 +1,4 @@
-"""``run.json``: for each step the options, the hash of each input, and what the step found out about the model.
+"""``run.json``: the record of each step, with its options, the hashes of its inputs, and facts that it determined.
 
 ::
 
@@ -27,18 +27,18 @@ class StepRecord(Generic[Options, Facts]):
     """Record of one execution of a step."""
 
     options: Options
-    """The options in effect, defaults resolved."""
+    """The options in effect, with defaults resolved."""
     inputs: dict[str, str]
-    """Hash of each input by name."""
+    """Mapping from the name of each input to its hash."""
     done: bool
-    """False while the step runs, and after an interruption."""
+    """Whether the step is done.  False while it runs and after an interruption."""
     facts: Facts
     """Facts that the step determined, such as the revision of the model."""
     seconds: float | None = None
-    """Duration; None until the step is done."""
+    """Duration of the step in seconds, or None until it is done."""
 
     def differences(self, options: Options, inputs: Mapping[str, str]) -> list[str]:
-        """Return what differs from the given options and inputs, one phrase each."""
+        """Return a description of each difference between the recorded and the given options and inputs."""
         before, now = _json(self.options), _json(options)
         return [
             f"{name} was {_brief(before.get(name))}, now {_brief(value)}"
@@ -47,7 +47,7 @@ class StepRecord(Generic[Options, Facts]):
         ] + [f"its input changed ({name})" for name, value in inputs.items() if self.inputs.get(name) != value]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of ``run.json``."""
+        """Return the record as an entry of ``run.json``."""
         entry = {
             "options": _json(self.options),
             "inputs": self.inputs,
@@ -58,7 +58,7 @@ class StepRecord(Generic[Options, Facts]):
 
     @classmethod
     def from_json(cls, step: Step[Options, Facts], entry: Mapping[str, Any], path: str) -> "StepRecord[Options, Facts]":
-        """Return the record in an entry of the ``run.json`` at `path`.
+        """Return the record that is stored in an entry of the ``run.json`` at `path`.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class StepRecord(Generic[Options, Facts]):
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
+    """Return the versions of Python and of the packages that may affect results."""
     return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
@@ -90,7 +90,7 @@ def _parse(kind: Any, value: Any) -> Any:
 
 
 def _json(value: Any) -> dict[str, Any]:
-    """Return a dataclass as JSON values, without the options that are not recorded."""
+    """Return the fields of a dataclass as JSON values, without options that are not recorded."""
     recorded = {name: item for name, item in asdict(value).items() if is_recorded(type(value), name)}
     content: dict[str, Any] = json.loads(json.dumps(recorded))
     return content

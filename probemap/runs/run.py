@@ -1,7 +1,7 @@
 """A run: the content of a run directory, checked for consistency.
 
-Every method checks that the files it combines still belong together, e.g. that the verdicts were derived from the
-answers that the directory currently contains.
+Every method checks that the files it combines still belong together, for example that the verdicts were derived from
+the current answers.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from probemap.runs.directory import RunDirectory
 from probemap.runs.folder import p_true_file, step_command
 from probemap.runs.graded import GradedAnswers
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the methods that need it import it
+if TYPE_CHECKING:  # torch takes seconds to import, so that only the methods that need it import it
     from probemap.activations.store import ActivationStore
     from probemap.detectors.provenance import Provenance
     from probemap.maps.probe_map import ProbeMap
@@ -32,7 +32,7 @@ class Run(RunDirectory):
     Parameters
     ----------
     path : str or Path
-        The directory; it need not exist yet.
+        Path of the directory, which does not have to exist yet.
 
     See Also
     --------
@@ -68,7 +68,7 @@ class Run(RunDirectory):
 
     @property
     def task(self) -> Task:
-        """The questions.
+        """The questions, with their prompt and the rules for grading.
 
         Raises
         ------
@@ -97,12 +97,12 @@ class Run(RunDirectory):
 
     @property
     def graded(self) -> GradedAnswers:
-        """Questions, answers and judgements.
+        """The questions, answers and judgements.
 
         Raises
         ------
         RunError
-            If one of the files is missing or damaged, or they do not belong together.
+            If one of their files is missing or damaged, or the files do not belong together.
         """
         task, answers = self.task, self.answers
         judgements = self.read_judgements()
@@ -123,7 +123,7 @@ class Run(RunDirectory):
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The verdict of each answer, in the order of the questions.
+        """The verdict on each answer, in the order of the questions.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Run(RunDirectory):
 
     @property
     def spans(self) -> list[Span | None]:
-        """The exact answer in each answer (None if there is none), in the order of the questions.
+        """The exact answer in each answer, or None if there is none, in the order of the questions.
 
         Raises
         ------
@@ -150,15 +150,15 @@ class Run(RunDirectory):
         Raises
         ------
         StoreError
-            If there are no states.
+            If no states have been captured.
         RunError
-            If they were captured for other answers or exact answers.
+            If the states do not match the current answers or exact answers.
         """
         return self.states_of(self.graded)
 
     @property
     def map(self) -> "ProbeMap":
-        """The map; a warning is issued if verdicts or states have changed since it was computed.
+        """The map.  A warning is issued if verdicts or states have changed since the map was computed.
 
         Raises
         ------
@@ -169,14 +169,14 @@ class Run(RunDirectory):
 
     @property
     def provenance(self) -> "Provenance":
-        """The model, prompts and locator that a detector fitted to this run belongs to.
+        """The provenance of a detector that is fitted to this run: the model, the prompts and the locator.
 
         Raises
         ------
         RunError
-            If a step is missing, or the position of the exact answer depends on the verdict (paper locator).
+            If a step has not been executed, or the position of the exact answer depends on the verdict (paper locator).
         StoreError
-            If there are no states.
+            If no states have been captured.
         """
         from probemap.activations.store import ActivationStore
         from probemap.detectors.provenance import Provenance
@@ -198,7 +198,7 @@ class Run(RunDirectory):
         )
 
     def states_of(self, graded: GradedAnswers) -> "ActivationStore":
-        """Return the states, after checking that they belong to these answers and exact answers."""
+        """Return the hidden states after checking that they match the given answers and exact answers."""
         from probemap.activations.store import ActivationStore
 
         store = ActivationStore.open(self.path / "activations")
@@ -206,7 +206,7 @@ class Run(RunDirectory):
         return store
 
     def check_states(self, store: "ActivationStore", answers: Sequence[Answer], indices: Indices) -> None:
-        """Raise RunError if the states were captured for other answers, or at other tokens."""
+        """Raise RunError if the states were captured for different answers or at different tokens."""
         if store.layout.made_from != digest(answers, indices):
             raise RunError(
                 "the states were captured for other answers or exact answers than the directory holds now",
@@ -214,7 +214,7 @@ class Run(RunDirectory):
             )
 
     def check_inputs(self, step: Step[Any, Any], event: str, remedy: str) -> None:
-        """Raise RunError if input files of a step have changed since it was executed."""
+        """Raise RunError if an input file of a step has changed since the step was executed."""
         inputs = self.record(step).inputs
         if changed := [name for name, content in inputs.items() if self.sha256(name) != content]:
             raise RunError(
@@ -222,7 +222,7 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if the model is not the one that answered; do nothing if there are no answers yet."""
+        """Raise RunError if the model differs from the one that generated the answers, if there are answers already."""
         record = self.find_record(ANSWER)
         for field in fields:
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
@@ -243,7 +243,7 @@ class Run(RunDirectory):
             )
 
     def input_hashes(self, *names: str) -> dict[str, str]:
-        """Return a mapping from the name of each file to its SHA-256."""
+        """Return a mapping from the given file names to the SHA-256 of each file."""
         return {name: self.sha256(name) for name in names}
 
     def map_inputs(self, baselines: bool) -> dict[str, str]:
@@ -256,12 +256,12 @@ class Run(RunDirectory):
         }
 
     def p_true(self, answers: AnswerFile) -> list[float] | None:
-        """Return p(True) of each answer, or None if the step has not been executed.
+        """Return p(True) of each answer, or None if the p-true step is not done.
 
         Raises
         ------
         RunError
-            If ``p_true.jsonl`` is damaged, or belongs to other answers.
+            If ``p_true.jsonl`` is damaged or does not match the answers.
         """
         if not self.is_done(P_TRUE):
             return None
@@ -279,14 +279,14 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            If ``p_true_exact.jsonl`` is missing or damaged, or exact answers have changed since.
+            If ``p_true_exact.jsonl`` is missing or damaged, or the exact answers have changed since it was written.
         """
         scores = {score.id: score.p_true for score in self.read_p_true(exact=True)}
         self.check_inputs(P_TRUE_EXACT, "p(True) of the exact answers was computed", "repeats the step")
         return [scores.get(name, float("nan")) for name in answers.ids]
 
     def read_map(self, log: Callable[[str], None] = lambda text: None) -> "ProbeMap":
-        """Return the map; log a message if verdicts or states have changed since it was made."""
+        """Return the map, and log a message if verdicts or states have changed since the map was computed."""
         from probemap.maps.probe_map import ProbeMap
 
         probe_map = self._load_map(ProbeMap.load)
@@ -302,14 +302,14 @@ class Run(RunDirectory):
         return probe_map
 
     def read_current_map(self) -> "ProbeMap":
-        """Return the map after checking that its scores belong to the current verdicts and states.
+        """Return the map after checking that it was computed from the current verdicts and states.
 
         Raises
         ------
         RunError
-            If there is no map, or verdicts or states have changed.
+            If there is no map, or verdicts or states have changed since the map was computed.
         StoreError
-            If there are no states.
+            If no states have been captured.
         """
         from probemap.maps.probe_map import ProbeMap
 
@@ -330,7 +330,7 @@ class Run(RunDirectory):
         record = self.find_record(MAP)
         inputs = record.inputs if record else {}
         now = self.map_inputs(record is not None and record.options.baselines)
-        # p(True) that was computed after the map is not part of it.
+        # If p(True) was computed after the map, the map does not depend on it.
         return [
             name
             for name, value in now.items()
@@ -343,7 +343,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError, StoreError
-            If attention was not captured, or was captured for other answers or positions.
+            If attention weights have not been captured, or were captured for different answers or positions.
         """
         from probemap.activations.store import ActivationStore
         from probemap.maps.attention import with_attention
@@ -365,7 +365,7 @@ class Run(RunDirectory):
         return with_attention(probe_map, lambda layer: store.read_layer(layer)[:, columns], ids)
 
     def one_answer(self, name: str | None = None) -> tuple[Example, Answer, Judgement]:
-        """Return a question with its answer and judgement (the first question if no id is given).
+        """Return a question with its answer and judgement.  Default: the first question.
 
         Raises
         ------
@@ -382,7 +382,7 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return a loader for the model that answered, with a different data type if one is given."""
+        """Return a loader for the model that generated the answers.  By default, it has the same data type as then."""
         record = self.record(ANSWER)
         options = record.options
         return Loader(

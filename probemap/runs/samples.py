@@ -1,4 +1,4 @@
-"""The samples of a run: several answers per question, judged and located like the answers of the run."""
+"""The samples of a run: several sampled answers per question, judged like the answers of the run."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from probemap.studies.semantics import meanings
 FILE = "resamples.jsonl"
 
 _QUESTIONS_IN_MEMORY = 64
-"""Number of questions whose samples are held in memory at the same time."""
+"""Maximum number of questions whose samples are in memory at the same time."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class QuestionSamples:
     judgements: list[Judgement]
 
     def summary(self, task: Task) -> SampledQuestion:
-        """Return verdicts, meanings and refusals of the samples."""
+        """Return the verdicts and meanings of the samples, and which of them are refusals."""
         meaning, contents = meanings(task, self.example, self.answers, self.judgements)
         verdicts = [judgement.verdict for judgement in self.judgements]
-        # The verdict decides what a refusal is; the rule is used only where the verdict is undecided.
+        # The verdicts determine which samples are refusals.  The rules for refusals apply only to undecided samples.
         contents = [
             "refusal" if verdict == REFUSAL else "answer" if verdict.correct is not None else content
             for verdict, content in zip(verdicts, contents, strict=True)
@@ -41,17 +41,17 @@ class QuestionSamples:
 
 
 def sample_id(name: str, sample: int) -> str:
-    """Return the id of a sample: the id of its question, and its number from 0."""
+    """Return the id of a sample, which consists of the id of its question and the number of the sample, from 0."""
     return f"{name}#{sample}"
 
 
 def samples_per_question(run: Run) -> int:
-    """Return the number of samples of each question.
+    """Return the number of samples per question.
 
     Raises
     ------
     RunError
-        If the resample step is not done, or the answers have changed since.
+        If the resample step is not done, or the answers have changed since it was executed.
     """
     if not run.is_done(RESAMPLE):
         raise RunError(
@@ -65,7 +65,7 @@ def samples_per_question(run: Run) -> int:
 def each_question(
     run: Run, task: Task, rows: Sequence[int] | None = None, context: Context = Context()
 ) -> Iterator[QuestionSamples]:
-    """Yield questions with their samples.
+    """Yield each question with its samples.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def each_question(
 
 
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
-    """Return a note if verdicts of the run differ from those that the judge of the samples gives, else an empty string.
+    """Return a note if verdicts of the run differ from those of the judge used for the samples, or an empty string.
 
-    Verdicts that were supplied with the answers and manual labels do not apply to samples.
+    They can differ because manual labels and verdicts that were supplied with the answers do not apply to samples.
     """
     judgements = judge_of(run)(graded.task, graded.answers)
     n_different = sum(

@@ -1,4 +1,4 @@
-"""Input hashes and output files that the studies share."""
+"""Input hashes and output files that are common to the studies."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from probemap.runs.run import Run
 from probemap.tables import Table
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the execution of a study needs it
+if TYPE_CHECKING:  # torch takes seconds to import, and only the execution of a study needs it
     from probemap.activations.store import ActivationStore
 
 
@@ -17,7 +17,7 @@ def study_inputs(run: Run, store: "ActivationStore") -> dict[str, str]:
 
 
 def write_table(run: Run, study: str, table: Table, note: str = "") -> None:
-    """Write ``STUDY.csv`` and ``STUDY.json``, with `note` as a last sentence if it is not empty."""
+    """Write a result table to ``STUDY.csv`` and ``STUDY.json``, with `note` added as its last sentence."""
     if note:
         table = replace(table, words=(*table.words, note))
     run.write(f"{study}.csv", table.to_csv())

@@ -1,7 +1,8 @@
-"""Numbers, figures and the report of a run, logged to MLflow, Weights & Biases, or Trackio.
+"""Logging of the metrics, figures and report of a run to MLflow, Weights & Biases or Trackio.
 
-`accelerate.tracking` also wraps these libraries.  It is not used: it has no common call for files, which need the API
-of each library anyway, and it initialises the distributed state of torch in a process that only sends a few numbers.
+`accelerate.tracking` wraps the same libraries but is not used.  It has no common function for logging files, so that
+the API of each library would still be needed, and it initialises the distributed state of torch, which logging does not
+need.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +19,11 @@ PROJECT = "probemap"
 
 
 def track(run: Run, tracker: str) -> None:
-    """Log a run: its options, the numbers of the map, ``map.csv``, the figures, and ``report.html``, which is written.
+    """Log a run to an experiment tracker.
 
-    Trackio stores no files; it receives the numbers and the figure of the map.  The destination is set by the tracker's
-    own configuration (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``, …).
+    The options, the metrics of the map, ``map.csv``, the figures and ``report.html`` are logged; ``report.html`` is
+    written first.  Trackio does not store files and receives only the options, the metrics and the figure of the map.
+    The destination is determined by the configuration of the tracker (``MLFLOW_TRACKING_URI``, ``WANDB_MODE`` etc.).
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def track(run: Run, tracker: str) -> None:
     Raises
     ------
     RunError
-        If the tracker is not installed, or fails; the run directory stays as it is.
+        If the tracker is not installed, or logging fails.  The run directory is not affected.
     """
     check_tracker(tracker)
     report([run])
@@ -41,7 +43,7 @@ def track(run: Run, tracker: str) -> None:
     files = [name for name in ("map.csv", "map.png", "map.svg", "report.html") if (run.path / name).is_file()]
     try:
         _LOGGERS[tracker](run, _parameters(run, probe_map), _numbers(probe_map), files)
-    except Exception as error:  # trackers raise errors of their own, of networks, keys and disks
+    except Exception as error:  # trackers raise many types of errors, about networks, keys and disks
         raise RunError(
             f"{tracker} failed: {type(error).__name__} {redacted_message(error) if str(error) else ''}",
             f"the run in {run.path} is complete; correct the problem, and `probemap run` logs it again",
@@ -49,13 +51,16 @@ def track(run: Run, tracker: str) -> None:
 
 
 def check_tracker(tracker: str) -> None:
-    """Raise RunError if the tracker is not installed, before hours of work."""
+    """Raise RunError if the tracker is not installed.
+
+    Calling this function first avoids that the error occurs only after hours of computation.
+    """
     if find_spec(tracker) is None:
         raise RunError(f"{tracker} is not installed", f"`pip install {tracker}`, or omit --log")
 
 
 def _parameters(run: Run, probe_map: ProbeMap) -> dict[str, str]:
-    """Return the options of all steps and the provenance of the map, as flat names."""
+    """Return the options of all steps and the provenance of the map as a flat dictionary."""
     options = {
         f"{step}.{name}": str(value)
         for step, entry in run.run_json()["steps"].items()

@@ -1,4 +1,4 @@
-"""Checks of captured states: every bit against its checksum, and a sample against a fresh capture."""
+"""Checks of captured states: all states against their checksums, and some of them against a new capture."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ def verify(run: Run) -> dict[int, str]:
     Returns
     -------
     dict of int to str
-        The defect of each damaged shard, as for `ActivationStore.faults`; empty if all are intact.
+        Mapping from the numbers of the damaged shards to their defects; see `ActivationStore.faults`.
 
     Raises
     ------
     StoreError
-        If the description of the whole store has changed.
+        If the metadata of the store have changed.
     """
     from probemap.activations.store import ActivationStore
 
@@ -29,9 +29,9 @@ def verify(run: Run) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Recomputation:
-    """Distance between stored states and states that were computed again, one answer at a time, in float32.
+    """Distances between stored states and states that were recomputed in float32, one answer at a time.
 
-    A distance is relative to the norm of the recomputed state.
+    The distances are relative to the norms of the recomputed states.
     """
 
     n: int
@@ -39,28 +39,29 @@ class Recomputation:
     maximum: float
     median: float
     answer: str
-    """The answer with the largest distance; `layer` and `position` are its cell."""
+    """Id of the answer with the largest distance, which occurs at `layer` and `position`."""
     layer: int
     position: str
 
 
 def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Context()) -> Recomputation:
-    """Capture the states of a few answers again, each alone and in float32, and compare.
+    """Recompute the states of some answers in float32, one answer at a time, and compare them with the stored states.
 
-    Differences are due to rounding: padding, batching, a smaller data type of the weights or of the store.  A distance
-    near 1 means that the stored states are wrong.
+    Small distances are caused by rounding, which depends on padding, batching, and the data types of the weights and
+    the stored states.  A distance near 1 means that the stored states are wrong.
 
     Parameters
     ----------
     n : int
-        Number of answers, drawn at random.
+        Number of answers, which are drawn at random.
     seed : int
-        Random seed of the draw.
+        Random seed for the draw.
 
     Raises
     ------
     RunError, StoreError
-        If there are no states, they belong to other answers, or no answer drawn has any of the positions.
+        If no states have been captured, the states do not match the answers, or none of the drawn answers has any of
+        the positions.
     """
     import numpy as np
 

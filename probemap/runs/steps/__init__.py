@@ -1,11 +1,11 @@
-"""The steps of a run, one module per verb.
+"""The steps of a run, one module per command.
 
-A module that implements a recorded step defines ``plan(run, options, context) -> Plan``; see `definitions`.
+A module that implements a recorded step defines a function ``plan(run, options, context) -> Plan``; see `definitions`.
 A module imports only modules listed above it, here and in the packages above.
 
 ::
 
-    answer        the model answers
+    answer        answers of the model
     judge         verdicts and exact answers
     capture       hidden states at the probed tokens
     attention     attention weights at the probed tokens
@@ -14,11 +14,11 @@ A module imports only modules listed above it, here and in the packages above.
     map           one probe per cell, and the baselines
     plot          figures
     report        the HTML report
-    export        a detector
-    score         scores of the answers by a detector
+    export        export of a detector
+    score         scores that a detector assigns to the answers
     resample      several sampled answers per question
     errors        the error taxonomy
-    choose        best-of-n
-    baselines     all predictors of correctness, ranked
+    choose        best-of-n selection
+    baselines     ranking of all predictors of correctness
     transfer      the generalisation matrix
 """

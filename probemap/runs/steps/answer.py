@@ -1,4 +1,4 @@
-"""The answer step: the model answers the questions."""
+"""The answer step: generate the answers of the model, or import answers."""
 
 import hashlib
 from dataclasses import replace
@@ -13,7 +13,7 @@ from probemap.runs.options import AnswerOptions
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import; only the execution needs them
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
     from probemap.models.engine import Engine
 
 
@@ -23,7 +23,7 @@ def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptio
     Raises
     ------
     DataError, RunError
-        If the questions or the supplied answers cannot be used, or options exclude each other.
+        If the questions or the supplied answers are invalid, or options are mutually exclusive.
     """
     from probemap.tasks.loading import fingerprint, load_task
     from probemap.tasks.supplied import read_text_answers
@@ -48,7 +48,7 @@ def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptio
 
 
 def _check(options: AnswerOptions, context: Context) -> None:
-    _ = options.server  # a URL with a password is rejected before anything is recorded
+    _ = options.server  # rejects a URL with a password before anything is recorded
     if options.answers is not None and options.endpoint is not None:
         raise RunError("answers from a file and from a server exclude each other", "give --answers or --endpoint")
     if context.pool is not None and options.endpoint is not None:

@@ -1,4 +1,4 @@
-"""The attention step: how much attention each probed token receives."""
+"""The attention step: capture the attention that each probed token receives."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,7 @@ from probemap.runs.run import Run
 
 
 def plan(run: Run, options: AttentionOptions, context: Context) -> Plan[AttentionOptions]:
-    """Plan to write ``attention/``, a store like that of the states, with `attention.QUERY_TOKENS` as its last axis.
+    """Plan to write ``attention/``, a store like that of the states, but with `attention.QUERY_TOKENS` as last axis.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The baselines step: all predictors of correctness on the same answers, ranked."""
+"""The baselines step: rank all predictors of correctness on the same answers."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,30 +13,32 @@ from probemap.runs.samples import each_question
 from probemap.runs.study_files import write_table
 from probemap.studies.semantics import meanings, semantic_entropy
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.studies.ranking import Predictor
 
 
 def prerequisites(run: Run) -> tuple[Step[Any, Any], ...]:
-    """Return the steps that are executed first: p(True) of the answers, and of the exact answers if there are any.
+    """Return the steps to execute first: p(True) of the answers and, if there are any, of the exact answers.
 
     Raises
     ------
     RunError
-        If there is no map, or it was made from other verdicts or states.
+        If there is no map, or verdicts or states have changed since it was computed.
     """
     run.refuse_paper_locator()
-    run.read_current_map()  # without a map, hours of p(True) would be for nothing
+    run.read_current_map()  # fail before p(True) is computed, which can take hours
     return (P_TRUE, P_TRUE_EXACT) if any(run.spans) else (P_TRUE,)
 
 
 def plan(run: Run, options: BaselinesOptions, context: Context) -> Plan[BaselinesOptions]:
-    """Plan to write ``baselines.json`` and ``baselines.csv``.  Semantic entropy is included if there are samples.
+    """Plan to write ``baselines.json`` and ``baselines.csv``.
+
+    Semantic entropy is included if there are samples.
 
     Raises
     ------
     RunError
-        If there is no map, or it was made from other verdicts or states.
+        If there is no map, or verdicts or states have changed since it was computed.
     """
     graded = run.graded
     run.read_current_map()
@@ -67,7 +69,7 @@ def _execute(run: Run, graded: GradedAnswers, sampled: bool, context: Context) -
 
 
 def _untrained_predictors(run: Run, graded: GradedAnswers) -> "dict[str, Predictor]":
-    """Return the baselines that are numbers and need no training."""
+    """Return the numerical baselines, which need no training."""
     import numpy as np
 
     from probemap.probing.baselines import compute_baselines

@@ -1,4 +1,4 @@
-"""The capture step: hidden states at the probed tokens, from one process, several processes or vLLM's files."""
+"""The capture step: capture hidden states in one or several processes, or import them from files written by vLLM."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from probemap.runs.options import CaptureOptions
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import; only the execution needs them
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
     from probemap.activations.layout import Layout
     from probemap.activations.reader import Reader
     from probemap.models.model import Model
@@ -27,12 +27,13 @@ def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOpt
     Raises
     ------
     DataError, ModelError, RunError
-        If a position or the syntax of a site is wrong, there are no verdicts, or options exclude each other.
+        If a position is unknown, the syntax of the site is invalid, there are no verdicts, or options are mutually
+        exclusive.
     """
     from probemap.activations.hooks import resolve_site
     from probemap.positions import digest
 
-    resolve_site(options.site)  # a wrong site is rejected before anything is moved
+    resolve_site(options.site)  # rejects an invalid site before any results are moved
     if context.shard is not None and context.pool is not None:
         raise RunError("--shard and --engine ray both split the work", "give only one of them")
     job = capture_job(run, options)
@@ -42,14 +43,14 @@ def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOpt
     inputs = {"the probed tokens": digest(job.answers, job.indices)}
     if options.vllm is not None:
         return Plan(options=options, inputs=inputs, execute=partial(_import_vllm, run, job, options, context))
-    if context.pool is not None:  # workers on other machines may not see the file
+    if context.pool is not None:  # workers on other machines may have no access to the file
         job = replace(job, answers=list(job.answers))
     return Plan(options=options, inputs=inputs, execute=partial(_execute, run, job, options, context))
 
 
 @dataclass(frozen=True)
 class CaptureJob:
-    """Answers and their probed tokens."""
+    """The answers and their probed tokens."""
 
     answers: Sequence[Answer]
     positions: tuple[str, ...]
@@ -57,7 +58,7 @@ class CaptureJob:
 
 
 def capture_job(run: Run, options: CaptureOptions) -> CaptureJob:
-    """Return the answers of a run and the tokens that the options select."""
+    """Return the answers of a run and the tokens at the selected positions."""
     from probemap.positions import parse_positions
 
     graded = run.graded
@@ -85,7 +86,7 @@ def _execute(run: Run, job: CaptureJob, options: CaptureOptions, context: Contex
         n_done = layout.n - sum(map(layout.size, shards))
         for shard in workers.each(shards):
             n_done += layout.size(shard)
-            if context.pool is not None:  # a local worker reports its progress by itself
+            if context.pool is not None:  # a local worker reports its progress itself
                 context.logger.progress("hidden states", n_done, layout.n)
     missing = store.missing_shards()
     if lost := set(shards) & set(missing):
@@ -94,13 +95,13 @@ def _execute(run: Run, job: CaptureJob, options: CaptureOptions, context: Contex
             "they use another file system: put the run directory on a shared one, or give --store with a URL",
         )
     if not missing and run.inline_states.exists() and covers_layout(run.inline_states, store.layout):
-        shutil.rmtree(run.inline_states)  # the store holds these states now
+        shutil.rmtree(run.inline_states)  # these states are now in the store
     return not missing
 
 
 @dataclass(frozen=True)
 class _WorkerPlan:
-    """The model of a worker, and the layout of its states."""
+    """The model of a worker and the layout of its states."""
 
     label: str
     revision: str
@@ -110,7 +111,7 @@ class _WorkerPlan:
 
 @dataclass(frozen=True)
 class _CaptureWorker:
-    """Captures shards of states; a `workers.Worker`."""
+    """A `workers.Worker` that captures shards of states."""
 
     model: "Model"
     job: CaptureJob
@@ -123,7 +124,7 @@ class _CaptureWorker:
         return _WorkerPlan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
 
     def each(self, shards: Sequence[int]) -> Iterator[int]:
-        """Yield the number of each shard when it is committed."""
+        """Yield the number of each shard after the shard has been committed."""
         from probemap.activations.reader import fill_store
         from probemap.activations.store import ActivationStore
 
@@ -192,14 +193,14 @@ def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Co
 
 
 def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
-    """Recapture only the damaged shards of a run; return a mapping from shard numbers to the defects found.
+    """Capture the damaged shards of a run again, and return a mapping from their numbers to their defects.
 
     Raises
     ------
     StoreError
-        If the description of the whole store has changed.
+        If the metadata of the store have changed.
     RunError
-        If the answers or exact answers have changed since the capture, or the states came from vLLM.
+        If the answers or exact answers have changed since the capture, or the states were imported from vLLM.
     """
     from probemap.activations.reader import Reader, fill_store
     from probemap.activations.store import ActivationStore

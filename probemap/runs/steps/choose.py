@@ -1,4 +1,4 @@
-"""The choose step: best-of-n, one of several sampled answers selected by a probe that has not seen the question."""
+"""The choose step: best-of-n selection with a probe that was not trained on the question."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,22 +19,22 @@ from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.best_of_n import ProbeScore, Question, compare_rules
 from probemap.studies.error_types import classify
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.activations.store import ActivationStore
 
 SampleScores = tuple[ProbeScore, ...]
-"""Score of each sample of a question."""
+"""The score of each sample of a question."""
 
 
 def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptions]:
     """Plan to write ``choices.jsonl``, ``choose.json`` and ``choose.csv``.
 
-    An interrupted step resumes with the questions that have no line in ``choices.jsonl``.
+    An interrupted step resumes with the questions that are not in ``choices.jsonl`` yet.
 
     Raises
     ------
     RunError
-        If there are no samples, or inputs have changed since they were made.
+        If there are no samples, or the answers, verdicts or states do not belong together.
     """
     graded = run.graded
     store = run.states_of(graded)
@@ -65,7 +65,7 @@ def _execute(run: Run, graded: GradedAnswers, scorer: "_SampleScorer", n_samples
 
 @dataclass(frozen=True)
 class _SampleScorer:
-    """Scores the samples of every question with a detector that was fitted without this question."""
+    """Scores the samples of every question with a detector that was fitted without the question."""
 
     run: Run
     graded: GradedAnswers
@@ -74,7 +74,7 @@ class _SampleScorer:
     context: Context
 
     def scores(self, n_samples: int) -> dict[str, SampleScores]:
-        """Return the scores of the samples by question id."""
+        """Return a mapping from the ids of the questions to the scores of their samples."""
         import numpy as np
 
         from probemap.probing.folds import assign_folds, group_numbers
@@ -103,8 +103,7 @@ class _SampleScorer:
     def _held_out_scores(
         self, training: Sequence[bool | None], rows: Sequence[int]
     ) -> Iterator[tuple[str, SampleScores]]:
-        """Yield the sample scores of each question in `rows`, computed by a detector that was fitted to the training
-        labels."""
+        """Fit a detector to the training labels, and yield the sample scores of each question in `rows`."""
         from probemap.detectors.fit import fit_detector
         from probemap.detectors.scorer import Scorer
 

@@ -1,4 +1,4 @@
-"""The errors step: the error taxonomy of the paper, and probes that predict the error type."""
+"""The errors step: classify errors by the taxonomy of the paper, and fit probes that predict the error types."""
 
 import json
 from functools import partial
@@ -13,7 +13,7 @@ from probemap.runs.samples import each_question, note_on_verdicts, samples_per_q
 from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.error_types import SampledQuestion, classify
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.activations.store import ActivationStore
 
 
@@ -23,7 +23,7 @@ def plan(run: Run, options: ErrorsOptions, context: Context) -> Plan[ErrorsOptio
     Raises
     ------
     RunError
-        If there are no samples, or inputs have changed since they were made.
+        If there are no samples, or the answers, verdicts or states do not belong together.
     """
     graded = run.graded
     store = run.states_of(graded)

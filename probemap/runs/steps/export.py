@@ -1,4 +1,4 @@
-"""Export of a detector from a run."""
+"""Export of a detector that is fitted to a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def export(
     seed: int = 0,
     logger: Logger = SILENT,
 ) -> Detector:
-    """Fit a detector to the states and verdicts of a run, and save it.
+    """Fit a detector to the states and verdicts of a run and save it.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def export(
     out : Path
         The directory to create.
     cells, held_out, c, false_alarms, seed
-        As for `fit_detector`.
+        See `fit_detector`.
     logger : Logger
-        Shows the progress.
+        Logger that shows the progress.
 
     Returns
     -------
@@ -42,9 +42,9 @@ def export(
     Raises
     ------
     DetectorError
-        If `out` contains a detector already, or as for `fit_detector`.
+        If `out` already contains a detector, or the detector cannot be fitted; see `fit_detector`.
     RunError, StoreError, MapError
-        If verdicts or states are missing, or do not belong together.
+        If verdicts or states are missing or do not belong together.
     """
     if (out / "config.json").exists():
         raise DetectorError(f"{out} contains a config.json already", "use another directory: nothing is overwritten")

@@ -1,4 +1,4 @@
-"""The judge step: verdicts and exact answers, by rules, by a language model, or by hand."""
+"""The judge step: determine verdicts and exact answers by rules, by a language model, or by manual labels."""
 
 import hashlib
 import json
@@ -16,20 +16,20 @@ from probemap.tasks.supplied import ManualLabel, read_manual_labels
 
 
 def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions]:
-    """Plan to write ``verdicts.jsonl``, and with a language model ``opinions.jsonl`` and ``disagreements.jsonl``.
+    """Plan to write ``verdicts.jsonl`` and, with a language model, ``opinions.jsonl`` and ``disagreements.jsonl``.
 
-    Responses of a language model are kept in ``opinions.jsonl`` and not requested again.  ``disagreements.jsonl``
-    lists the answers on which the model and the rules differ; a person decides there, and the step is repeated with
-    this file as ``decided``.
+    Responses of a language model are stored in ``opinions.jsonl`` and not requested again.  ``disagreements.jsonl``
+    lists the answers on which the model and the rules disagree.  It can be edited by hand and then passed to the step
+    as the option `decided`.
 
     Raises
     ------
     DataError, RunError
-        If the manual labels do not fit the answers, or options exclude each other.
+        If the manual labels do not match the answers, or options are mutually exclusive.
     """
     from probemap.runs.labels import span_of_words
 
-    _ = options.server  # a URL with a password is rejected before anything is recorded
+    _ = options.server  # rejects a URL with a password before anything is recorded
     task = run.task
     options = replace(options, locator=resolve_locator(task, options.locator))
     by_model = options.judge == "model" or _ordinary_locator(task, options.locator) == "model"
@@ -40,29 +40,29 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
                 "a server is given, but rules judge and locate",
                 "add --judge model or --locator model, or omit --endpoint",
             )
-        options = replace(options, endpoint=None, served="")  # recorded for a model that is not asked any more
+        options = replace(options, endpoint=None, served="")  # recorded when a model was still used as judge
     labels: dict[str, ManualLabel] = {}
     inputs = run.input_hashes("task.json", "answers.jsonl")
     if options.decided is not None:
         path = Path(options.decided)
         labels = read_manual_labels(path, task)
-        # The hash is that of the labels, because the step may rewrite the file with the same labels.
+        # The labels are hashed instead of the file, because the step may rewrite the file with the same labels.
         inputs["decided"] = hashlib.sha256(repr(sorted(labels.items())).encode()).hexdigest()
-        for answer in run.answers:  # labels that do not fit are rejected before anything is moved
+        for answer in run.answers:  # labels that do not match are rejected before any results are moved
             if answer.id in labels:
                 span_of_words(answer, labels[answer.id].exact_answer or "")
     return Plan(options=options, inputs=inputs, execute=partial(_execute, run, task, options, labels, context))
 
 
 def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return the locator that ``auto`` stands for."""
+    """Replace the locator ``auto`` by the locator for the kind of task."""
     if locator != "auto":
         return locator
     return "model" if task.kind == "open" else task.kind
 
 
 def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return the locator that applies where the paper's locator has no effect."""
+    """Return the locator that is used in general, which is also the fallback of the paper's locator."""
     return resolve_locator(task, "auto") if locator == "paper" else locator
 
 
@@ -83,7 +83,7 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
         judge = run_judge(run, options, context)
         verdicts_by_model = options.judge == "model"
         by_model = judge_by_model(judge, task, answers, verdicts=verdicts_by_model, find=find, paper=paper)
-        own = "none" if task.kind == "open" else task.kind  # for open questions the rules locate nothing
+        own = "none" if task.kind == "open" else task.kind  # no rules for open questions
         by_rules = judgements_of(task, answers, grade(task, answers), LOCATORS[own])
         judgements = apply_labels(answers, by_model, labels)
         rows = disagreements(

@@ -1,4 +1,4 @@
-"""The map step: from states and verdicts to the map; needs no model."""
+"""The map step: compute the map from states and verdicts, without the language model."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 from probemap.workers import map_in
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.activations.store import ActivationStore
     from probemap.maps.probe_map import ProbeMap
 
@@ -23,7 +23,7 @@ def plan(run: Run, options: MapOptions, context: Context) -> Plan[MapOptions]:
     Raises
     ------
     RunError
-        If the states were captured for other answers or exact answers than the directory holds now.
+        If the states do not match the current answers or exact answers.
     """
     graded = run.graded
     store = run.states_of(graded)

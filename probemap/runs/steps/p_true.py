@@ -1,4 +1,4 @@
-"""The p-true step: the model is asked whether its answers are true, a baseline of the map."""
+"""The p-true step: ask the model whether its own answers are true, as a baseline for the map."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,10 +10,10 @@ from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
 _CHECKPOINT_INTERVAL = 128
-"""Answers between two writes to disk."""
+"""Number of answers between two writes to disk."""
 
 Statement = tuple[Example, str]
-"""A question and the text whose truth the model is asked about."""
+"""A question, and an answer to it that the model has to judge as true or false."""
 
 
 def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:
@@ -37,7 +37,10 @@ def plan_for(
     *,
     exact: bool,
 ) -> Plan[PTrueOptions]:
-    """Plan to ask about each statement; `exact` selects the file to write."""
+    """Plan to ask the model about each statement.
+
+    If `exact` is True, the statements are exact answers, and ``p_true_exact.jsonl`` is written.
+    """
     return Plan(
         options=options,
         inputs=inputs,

@@ -1,4 +1,4 @@
-"""The p-true step for the exact answers alone."""
+"""The p-true step for exact answers: ask the model whether its exact answers are true."""
 
 from probemap.records import RunError
 from probemap.runs.options import PTrueOptions
@@ -13,7 +13,7 @@ def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions
     Raises
     ------
     RunError
-        If no answer has an exact answer.
+        If no exact answer was located in any answer.
     """
     graded = run.graded
     statements = [

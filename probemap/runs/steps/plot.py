@@ -1,4 +1,4 @@
-"""The plot step: figures of one or several runs.  Figures are not recorded in ``run.json``; they are drawn anew."""
+"""The plot step: draw figures of one or several runs.  Figures are redrawn every time and not recorded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +17,17 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 def plot(
     runs: Sequence[Run], options: PlotOptions = PlotOptions(), *, out: Path | None = None, logger: Logger = SILENT
 ) -> list[Path]:
-    """Draw the maps of runs.
+    """Draw the maps of one or several runs.
 
     Parameters
     ----------
     runs : sequence of Run
-        One run; several for maps side by side; two for a difference.
+        One run; several runs for maps side by side; or two runs for a difference.
     options : PlotOptions
-        Kind of figure, value, columns, size.
+        Kind of figure, value, columns, size and colour map.
     out : Path, optional
-        File to write.  Default: ``NAME.png`` and ``NAME.svg`` in the run directory, where NAME is ``map``, or for other
-        values and kinds ``map-gain``, ``layers-auc`` and so on.
+        File to write.  Default: ``NAME.png`` and ``NAME.svg`` in the run directory.  NAME is ``map``, or ``KIND-VALUE``
+        for other kinds and values, for example ``map-gain`` or ``layers-auc``.
 
     Returns
     -------
@@ -37,10 +37,10 @@ def plot(
     Raises
     ------
     DataError
-        If `out` has another suffix than .png, .svg or .pdf, the colour map does not exist, or the number of runs does
-        not fit the kind.
+        If the suffix of `out` is not .png, .svg or .pdf, the colour map does not exist, or the number of runs or the
+        value is not supported for the kind of figure.
     RunError, MapError
-        If a run has no map, or the map lacks the value or a position.
+        If a run has no map, or a map does not have the value or a position.
     """
     from matplotlib import colormaps
 

@@ -1,4 +1,4 @@
-"""The report step: one HTML page of one or several runs."""
+"""The report step: write an HTML page about one or several runs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.views.report import RunView, Study
 
 STUDIES: tuple[Step[BaselinesOptions, object], ...] = (BASELINES, ERRORS, CHOOSE, TRANSFER)  # type: ignore[assignment]
-"""In the order of the page."""
+"""The studies, in the order in which the page shows them."""
 CITATION = (
     "Map of {model} on {task} made with probemap {version}, after Orgad et al. 2024, LLMs Know More Than They Show "
     "(arXiv 2410.02707)."
@@ -26,14 +26,14 @@ CITATION = (
 
 
 def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SILENT) -> Path:
-    """Write one self-contained HTML page.
+    """Write a self-contained HTML page.
 
     Parameters
     ----------
     runs : sequence of Run
-        The runs to show; several are compared.
+        The runs to show.  If there are several, the page compares them.
     out : Path, optional
-        File to write.  Default: ``report.html`` in the directory of the only run.
+        File to write.  Default: ``report.html`` in the run directory.  Required for several runs.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
     DataError
         If `out` does not end in .html, or there are several runs and no `out`.
     RunError, StoreError, MapError
-        If a run has no map, or the map belongs to other answers.
+        If a run has no map, or its files are damaged or do not belong together.
     """
     from probemap.views.report import render
 
@@ -59,7 +59,7 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
         logger.progress("runs", number, len(runs))
     counts = Counter(view.title for view in views)
     for k, run in enumerate(runs):
-        if counts[views[k].title] > 1:  # the titles of the maps do not distinguish them
+        if counts[views[k].title] > 1:  # several runs have this title
             views[k] = replace(views[k], title=f"{views[k].title} ({run.path.name})")
     page = render(views)
     if out is None:
@@ -72,9 +72,9 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
 
 
 def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
-    """Return the content of a page about one run.
+    """Return the content of the page about one run.
 
-    The texts of the answers are included only if the map was made from the present answers.
+    The texts of the answers are included only if the map was computed from the current answers.
     """
     from probemap.views.report import AnswerView, RunView
 
@@ -83,7 +83,7 @@ def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
     if run.is_done(ATTENTION):
         try:
             probe_map = run.with_attention(probe_map)
-        except RunError as error:  # the other values do not need attention
+        except RunError as error:  # the other values can be shown without attention weights
             logger.log(f"the page does not show attention: {error.problem}")
     graded = run.graded
     row_of = {name: row for row, name in enumerate(graded.ids)}
@@ -112,14 +112,14 @@ def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
 
 
 def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> "Study | None":
-    """Return the result of a study if it was made from the present content of the directory."""
+    """Return the result of a study, or None if it does not exist or its inputs have changed."""
     from probemap.studies.generalisation import matrix_of, pairs_of
     from probemap.views.report import Study
 
     if not run.is_done(step):
         return None
     inputs = run.record(step).inputs
-    # The first input of transfer is the map of this run; the others are in other directories.
+    # The first input of the transfer step is the map of this run.  The other inputs are in other run directories.
     local = {"map.nc": next(iter(inputs.values()))} if step.name == TRANSFER.name else inputs
     try:
         if changed := [name for name, content in local.items() if _hash(run, name) != content]:
@@ -127,13 +127,13 @@ def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> "S
         table = run.read_table(step.name)
         matrix = matrix_of(pairs_of(table)) if step.name == TRANSFER.name else None
         return Study(table=table, matrix=matrix)
-    except (RunError, StoreError) as error:  # the rest of the page does not need the study
+    except (RunError, StoreError) as error:  # the rest of the page can be shown without the study
         logger.log(f"the page does not show {step.name}: {error.problem}")
         return None
 
 
 def _hash(run: Run, name: str) -> str:
-    """Return the hash of a file of the directory, or of its states."""
+    """Return the hash of a file in the run directory, or of the captured states."""
     from probemap.activations.store import ActivationStore
 
     return ActivationStore.open(run.path / name).content_hash() if name == "activations" else run.sha256(name)
@@ -173,7 +173,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: "ProbeMap") -> dict[
 
 
 def _excluded(judgements: Sequence[Judgement]) -> dict[str, int]:
-    """Return the number of answers that are excluded from the map, or from some columns, by reason."""
+    """Return a mapping from reasons to the number of answers excluded from the map, or from some of its columns."""
     undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
     no_span = Counter(j.no_span for j in judgements if j.span is None and j.verdict.correct is not None)
     return {f"undecided, {why}" if why else "undecided": n for why, n in undecided.most_common()} | {

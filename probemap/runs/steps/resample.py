@@ -1,4 +1,4 @@
-"""The resample step: several sampled answers to each question."""
+"""The resample step: sample several answers to each question."""
 
 import hashlib
 from dataclasses import replace
@@ -11,14 +11,15 @@ from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 from probemap.runs.samples import FILE, sample_id
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import; only the execution needs them
+if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
     from probemap.models.prompts import PromptFormat
 
 
 def plan(run: Run, options: ResampleOptions, context: Context) -> Plan[ResampleOptions]:
-    """Plan to write ``resamples.jsonl``: ``options.k`` more answers to each question.
+    """Plan to write ``resamples.jsonl``, with ``options.k`` sampled answers to each question.
 
-    The prompts are those of the answers of the run, token by token.  An interrupted step resumes at a complete batch.
+    The prompts consist of the same tokens as those of the answers.  An interrupted step resumes after the last complete
+    batch.
 
     Raises
     ------
@@ -72,14 +73,17 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
 
 
 def _seed(seed: int, sample: int) -> int:
-    """Return the seed of a sample, far from those of other samples: batch b of a generation uses the seed plus b."""
+    """Return the random seed for a sample.
+
+    The seeds of different samples are far apart, because batch b of a generation uses the seed plus b.
+    """
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 
 
 def _prompt_format(run: Run, has_chat_template: bool) -> "PromptFormat":
-    """Return the prompt format, which decides where an answer ends.
+    """Return the prompt format, which determines where an answer ends.
 
-    Prompts that came with their answers are assumed to use the model's chat template, if it has one.
+    Prompts that were supplied with the answers are assumed to use the chat template of the model, if it has one.
     """
     frame = run.record(ANSWER).facts.frame
     if frame == "qa":

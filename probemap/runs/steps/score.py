@@ -1,28 +1,29 @@
-"""Scores of the answers of a run, by a detector."""
+"""Scoring of the answers of a run with a detector."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from probemap.runs.run import Run
 
-if TYPE_CHECKING:  # torch loads in seconds
+if TYPE_CHECKING:  # torch takes seconds to import
     from probemap.detectors.scorer import Scorer
     from probemap.detectors.scores import Score
 
 
 def score_run(run: Run, scorer: "Scorer") -> "Iterator[Score]":
-    """Score the answers of a run from their token ids, a chunk at a time.
+    """Score the answers of a run from their token ids, one chunk at a time.
 
     Parameters
     ----------
     run : Run
         A run directory with answers.
     scorer : Scorer
+        The detector and the model to score with.
 
     Yields
     ------
     Score
-        In the order of the answers.
+        The score of each answer, in the order of the answers.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The transfer step: the generalisation matrix, each run's probe on each run's answers."""
+"""The transfer step: evaluate the probe of each run on the answers of every run (generalisation matrix)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 from probemap.tables import Table
 
-if TYPE_CHECKING:  # torch takes seconds to import; only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.studies.generalisation import RunData
 
 
@@ -25,7 +25,8 @@ def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferO
     Raises
     ------
     RunError
-        If there are fewer than two different runs, or their states cannot be compared (other weights or sites).
+        If there are fewer than two different runs, or their states are not comparable because the weights or the sites
+        differ.
     MapError
         If the runs have no cells in common.
     """
@@ -77,12 +78,12 @@ def draw(run: Run, table: Table) -> None:
 
 
 def figure_paths(run: Run) -> list[Path]:
-    """Return the paths of the figure."""
+    """Return the paths of the two image files of the figure."""
     return [run.path / "transfer.png", run.path / "transfer.svg"]
 
 
 def check_same_states(runs: Sequence[Run]) -> None:
-    """Raise RunError if the runs have states of different weights or sites, which a probe cannot compare."""
+    """Raise RunError if the states of the runs are not comparable because the weights or the sites differ."""
     first = _identity(runs[0])
     for run in runs[1:]:
         identity = _identity(run)
@@ -105,7 +106,7 @@ def _identity(run: Run) -> Mapping[str, str]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Return a unique name of each run: its task, with the directory where tasks are equal."""
+    """Return a unique name for each run: its task, followed by the directory if several runs have the same task."""
     tasks = [run.task.name for run in runs]
     names = [
         task if tasks.count(task) == 1 else f"{task} ({run.path.name})" for task, run in zip(tasks, runs, strict=True)
