@@ -49,7 +49,10 @@ def test_every_line_is_looked_at_before_any_is_used(file: Path, tmp_path: Path) 
     for wrong, problem in (
         (lines[8][:40] + b"\n", "line 9 is damaged"),
         (lines[0], "line 9 is inconsistent: duplicate id"),
-        (lines[8].replace(b'"n_prompt":2', b'"n_prompt":7'), "line 9 is inconsistent: n_prompt is 7 of 4"),
+        (
+            lines[8].replace(b'"n_prompt":2', b'"n_prompt":7'),
+            "line 9 is inconsistent: n_prompt is 7, but must be from 1 to 4",
+        ),
     ):
         (tmp_path / "broken.jsonl").write_bytes(b"".join(lines[:8]) + wrong)
         with pytest.raises(RunError, match=problem):

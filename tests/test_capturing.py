@@ -194,7 +194,7 @@ def test_a_sample_without_any_of_the_positions_is_refused(run: Run) -> None:
     execute(CAPTURE, run, positions="exact_answer_first")
     without = next(i for i, j in enumerate(run.read_judgements()) if j.span is None)
     seed = next(s for s in range(999) if np.random.default_rng(s).permutation(24)[0] == without)
-    with pytest.raises(RunError, match="none of the 1 answers drawn has a token at exact_answer_first"):
+    with pytest.raises(RunError, match="none of the 1 drawn answers has a token at exact_answer_first"):
         recompute(run, n=1, seed=seed)
 
 

@@ -214,7 +214,7 @@ def test_plot_prints_its_paths_and_refuses_what_it_cannot_draw(made: Path) -> No
     assert probemap("plot", made / "RUN", "--out", out).stdout.strip() == str(out)
     assert out.read_bytes().startswith(b"%PDF")
     assert "x.gif is not a .png, .svg or .pdf file" in probemap("plot", made / "RUN", "--out", "x.gif", code=1).stderr
-    assert "no colour map is called 'Bluess'" in probemap("plot", made / "RUN", "--cmap", "Bluess", code=1).stderr
+    assert "unknown colour map 'Bluess'" in probemap("plot", made / "RUN", "--cmap", "Bluess", code=1).stderr
 
 
 def test_verbs_after_run_find_their_steps_done(made: Path, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_run_json_tells_what_made_each_file(made: Path) -> None:
 def test_another_site_is_another_capture_and_named_in_the_map(made: Path, tmp_path: Path) -> None:
     run = copy(made, tmp_path)
     refused = probemap("capture", run, "--site", "mlp_out", code=1).stderr
-    assert 'activations was made with other options or inputs: site was "resid", now "mlp_out"' in refused
+    assert 'activations was created with different options or inputs: site was "resid", now "mlp_out"' in refused
     probemap("capture", run, "--site", "mlp_out", "--redo")
     assert json.loads((run / "activations" / "layout.json").read_text())["site"] == "mlp_out"
     probemap("map", run, "--redo")
@@ -309,7 +309,7 @@ def test_other_options_are_refused_with_the_command_and_redo_keeps_the_old(made:
     run = copy(made, tmp_path)
     old = (run / "map.nc").read_bytes()
     refused = probemap("map", run, "--c", "0.5", code=1).stderr
-    assert 'map.csv was made with other options or inputs: c was "1", now "0.5"' in refused
+    assert 'map.csv was created with different options or inputs: c was "1", now "0.5"' in refused
     assert f"hint: `probemap map {run} --redo` repeats the step" in refused
     assert (run / "map.nc").read_bytes() == old
     told = probemap("map", run, "--c", "0.5", "--redo").stderr
@@ -324,7 +324,7 @@ def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
     (run / "verdicts.jsonl").write_text(verdicts.replace("by hand", "by another hand"))
     assert "map.nc was made before verdicts.jsonl changed" in probemap("show", run).stderr
     refused = probemap("map", run, code=1).stderr
-    assert "its input changed (verdicts.jsonl)" in refused
+    assert "changed input: verdicts.jsonl" in refused
     assert "--redo` repeats the step" in refused
     # another exact answer: the states belong to other tokens now
     lines = [json.loads(line) for line in verdicts.splitlines()]
@@ -332,11 +332,11 @@ def test_a_step_whose_input_changed_says_so(made: Path, tmp_path: Path) -> None:
     line = next(x for x in lines if x["id"] == said["id"])
     line["span"] = {"start": said["n_prompt"], "stop": said["n_prompt"] + 1, "text": "x"}
     (run / "verdicts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    assert "the states were captured for other answers or exact answers" in probemap("map", run, code=1).stderr
-    assert "its input changed (the probed tokens)" in probemap("capture", run, code=1).stderr
+    assert "the captured states do not match the answers or exact answers" in probemap("map", run, code=1).stderr
+    assert "changed input: the probed tokens" in probemap("capture", run, code=1).stderr
     line["span"]["stop"] = 9999
     (run / "verdicts.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    assert f"the exact answer of '{said['id']}' is outside of its answer" in probemap("map", run, code=1).stderr
+    assert f"the exact answer of '{said['id']}' is outside its answer" in probemap("map", run, code=1).stderr
 
 
 def test_new_answers_need_new_verdicts(made: Path, tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_new_answers_need_new_verdicts(made: Path, tmp_path: Path) -> None:
     probemap("answer", *words, "--temperature", 1, "--redo")
     for verb in ("capture", "map"):
         told = probemap(verb, run, code=1).stderr
-        assert "answers.jsonl changed since the verdicts were made" in told
+        assert "answers.jsonl changed after the verdicts were made" in told
         assert f"`probemap judge {run} --redo` repeats the step" in told
 
 
@@ -370,7 +370,7 @@ def test_other_weights_than_those_that_answered_are_refused(made: Path, tmp_path
     log["steps"]["answer"]["facts"]["revision"] = "0" * 64
     (run / "run.json").write_text(json.dumps(log))
     told = probemap("capture", run, "--redo", code=1).stderr
-    assert "came from other weights of model (revision 000000000000, now" in told
+    assert "were generated with different weights of model (revision 000000000000, now" in told
     assert "hint: load the same weights, or use a new run directory" in told
 
 
@@ -390,7 +390,7 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     for edit, problem in (
         ({"text": "another text"}, "offsets do not cover the text"),
         ({"logprobs": []}, "offsets, logprobs and token_ids have different lengths"),
-        ({"n_prompt": 0}, "n_prompt is 0 of"),
+        ({"n_prompt": 0}, "n_prompt is 0, but must be from 1 to"),
         ({"id": json.loads(lines[0])["id"]}, "duplicate id"),
     ):
         edited = json.dumps(json.loads(lines[1]) | edit)
@@ -435,7 +435,7 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
     told = probemap(*words, code=1).stderr
     assert "the prompt '{answer}' has an unknown field {answer}" in told
     assert (
-        "holds other files and is not a run directory"
+        "contains other files and is not a run directory"
         in probemap("run", rows, "--model", model, "--out", made, code=1).stderr
     )
 
@@ -443,7 +443,7 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
 def test_a_model_without_chat_template_is_asked_as_q_and_a(base_folder: Path, made: Path, tmp_path: Path) -> None:
     words = ("answer", made / "rows.jsonl", "--model", base_folder, "--max-new-tokens", 4)
     told = probemap(*words, "--out", tmp_path / "RUN").stderr
-    assert "has no chat template: questions are asked as `Q: … A:`" in told
+    assert "has no chat template: questions are formatted as `Q: … A:`" in told
     assert (
         "has no chat template\nhint: use --frame qa"
         in probemap(*words, "--frame", "chat", "--out", tmp_path / "R2", code=1).stderr
@@ -454,7 +454,7 @@ def test_one_class_and_no_exact_answer_get_their_messages(made: Path, tmp_path: 
     words = (made / "rows.jsonl", "--model", made / "model", "--out", tmp_path / "RUN")
     probemap("answer", *words, "--max-new-tokens", 10)
     told = probemap("run", *words, "--locator", "none", code=1).stderr
-    assert "no exact answer was found in any of 60 answers: the map will have no exact_answer columns" in told
+    assert "no exact answer was found in any of the 60 answers: the map will have no exact_answer columns" in told
     assert re.search(
         r"(all \d+ decided answers are incorrect|no answer is decided): a map requires both correct and incorrect", told
     )

@@ -79,7 +79,7 @@ def test_attention_is_drawn_where_it_was_captured(run: Run) -> None:
     assert (made.sel(position="last_q").values != last).any()
     with (run.path / "verdicts.jsonl").open("a") as file:
         file.write("\n")
-    with pytest.raises(RunError, match=r"verdicts\.jsonl changed since attention was captured"):
+    with pytest.raises(RunError, match=r"verdicts\.jsonl changed after attention was captured"):
         run.with_attention(run.read_map())
 
 
@@ -87,11 +87,11 @@ def test_attention_is_drawn_where_it_was_captured(run: Run) -> None:
     ("count", "drawing", "out", "message"),
     [
         (1, PlotOptions(), "map.gif", "map.gif is not a .png, .svg or .pdf file"),
-        (1, PlotOptions(cmap="Bluess"), "map.png", "no colour map is called 'Bluess'"),
-        (1, PlotOptions(kind="difference"), "map.png", "a difference of auc between 1 runs was requested"),
-        (2, PlotOptions(kind="difference", value="f1"), "map.png", "a difference of f1 between 2 runs was requested"),
-        (2, PlotOptions(kind="layers"), "map.png", "curves of 2 runs were requested"),
-        (2, PlotOptions(), None, "a figure of several runs needs a file name"),
+        (1, PlotOptions(cmap="Bluess"), "map.png", "unknown colour map 'Bluess'"),
+        (1, PlotOptions(kind="difference"), "map.png", "cannot draw a difference of auc between 1 runs"),
+        (2, PlotOptions(kind="difference", value="f1"), "map.png", "cannot draw a difference of f1 between 2 runs"),
+        (2, PlotOptions(kind="layers"), "map.png", "cannot draw curves of 2 runs in one figure"),
+        (2, PlotOptions(), None, "a figure of several runs requires a file name"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(

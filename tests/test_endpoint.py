@@ -117,7 +117,7 @@ def test_answer_continues_after_a_server_died(
     server.start()
     messages: list[str] = []
     run = execute(ANSWER, tmp_path / "run", Context(logger=Logger(messages.append)), **answering)
-    assert messages == [f"{n_before} of 12 answers exist already"]
+    assert messages == [f"{n_before} of 12 answers already exist"]
     assert file.read_bytes().startswith(before)
     assert run.answers.ids == [f"q{i}" for i in range(12)]
 

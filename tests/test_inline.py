@@ -144,7 +144,7 @@ def test_answer_skips_inline_capture_for_open_questions(chat_folder: Path, tmp_p
         inline=CaptureOptions(**OPTIONS_OF_CAPTURE),
     )
     assert messages == [
-        "exact answers of open questions are located by a model later: the states are captured in a second pass"
+        "a model locates exact answers to open questions later, so that the states are captured in a second pass"
     ]
     assert not run.inline_states.exists()
 
@@ -152,7 +152,7 @@ def test_answer_skips_inline_capture_for_open_questions(chat_folder: Path, tmp_p
 def test_answer_rejects_inline_capture_with_an_endpoint_or_unknown_layers(chat_folder: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"endpoint": "http://x/v1", "inline": CaptureOptions(**OPTIONS_OF_CAPTURE)}
     with pytest.raises(
-        RunError, match="--one-pass records states during generation, but the model does not generate here"
+        RunError, match="--one-pass records states during generation, but no answers are generated here"
     ):
         execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, **options)
     options = {"n": 4, "inline": CaptureOptions(layers="0..9")}

@@ -109,7 +109,7 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
         "requesting verdicts from judge at http://judge/v1: 4 texts in all",
         "requesting exact answers from judge at http://judge/v1: 5 texts in all",
         "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41",
-        f"judge at http://judge/v1 and the rules differ on 2 answers, see {file}\nhint: edit `correct` and "
+        f"judge at http://judge/v1 and the rules disagree on 2 answers; see {file}\nhint: edit `correct` and "
         f"`exact_answer` there, then repeat the command with --decided {file} --redo",
     ]
 
@@ -141,7 +141,7 @@ def test_what_a_person_decided_is_never_lost(run: Run, monkeypatch: pytest.Monke
     typed = "".join(json.dumps(row) + "\n" for row in rows)
     file.write_text(typed)
     for _ in range(2):
-        with pytest.raises(DataError, match="'lnd of pasta' does not occur in the answer of 'rome'"):
+        with pytest.raises(DataError, match="'lnd of pasta' does not occur in the answer to 'rome'"):
             execute(JUDGE, run, redo=True, **again)
         assert file.read_text() == typed
         assert len(run.read_judgements()) == 5, "the verdicts of before are there"
@@ -217,7 +217,9 @@ def test_the_model_that_answered_can_be_asked_as_well(run: Run, chat_model: Mode
 
 
 def test_a_server_without_a_question_to_ask_it_is_refused(run: Run) -> None:
-    with pytest.raises(RunError, match="rules judge and locate\nhint: add --judge model or --locator model"):
+    with pytest.raises(
+        RunError, match="the rules determine verdicts and exact answers\nhint: add --judge model or --locator model"
+    ):
         execute(JUDGE, run, locator="none", **SERVER)
 
 
@@ -316,7 +318,7 @@ def test_bad_decisions_are_refused(rows: list[Any], message: str, tmp_path: Path
 
 def test_an_exact_answer_must_stand_in_the_answer(run: Run, tmp_path: Path) -> None:
     decisions(tmp_path, {"id": "lima", "correct": False, "exact_answer": "Bolivia"})
-    with pytest.raises(DataError, match="'Bolivia' does not occur in the answer of 'lima'\nhint: copy it"):
+    with pytest.raises(DataError, match="'Bolivia' does not occur in the answer to 'lima'\nhint: copy it"):
         execute(JUDGE, run, locator="none", decided=str(tmp_path / "d.jsonl"))
     decisions(tmp_path, {"id": "lima", "correct": None, "exact_answer": "Chile"}, {"id": "oslo", "correct": False})
     execute(JUDGE, run, locator="none", decided=str(tmp_path / "d.jsonl"))

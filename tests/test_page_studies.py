@@ -117,7 +117,7 @@ def test_report_leaves_out_a_stale_study(mapped: Path, tmp_path: Path) -> None:
     path = report([run], logger=Logger(log=messages.append))
     (shown,) = content(path.read_text())["runs"]
     assert shown["studies"] == []
-    assert "the page does not show baselines: p_true.jsonl changed since the study was made" in messages
+    assert "the page does not show baselines: p_true.jsonl changed after the study was executed" in messages
 
 
 @pytest.mark.parametrize("damage", ["{", '{"title": "x", "columns": ["a"], "rows": [[1, 2]]}', "[]"])

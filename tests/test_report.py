@@ -247,13 +247,13 @@ def test_run_view_without_the_answers_of_the_map(run: Run) -> None:
     ProbeMap(probe_map.data.assign_coords(answer=names)).save(run.path / "map.nc")
     messages: list[str] = []
     assert run_view(run, Logger(messages.append)).answers == []
-    assert messages == ["the map was made from other answers than the directory holds now"]
+    assert messages == ["the map does not match the answers that are now in the directory"]
 
 
 def test_report_file_name(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.txt does not end in \.html"):
         report([run], out=tmp_path / "x.txt")
-    with pytest.raises(DataError, match="a page of several runs needs a file name"):
+    with pytest.raises(DataError, match="a page about several runs requires a file name"):
         report([run, run])
     assert report([run, run], out=tmp_path / "both.html").read_text().count('id="content"') == 1
     (run.path / "map.nc").unlink()

@@ -442,7 +442,7 @@ def test_score_names_invalid_rows(
 
 
 def test_export_rejects_invalid_arguments(mapped: Path, detector_folder: Path, tmp_path: Path) -> None:
-    assert "contains a config.json already" in error_of("export", mapped, "--out", detector_folder)
+    assert "already contains a config.json" in error_of("export", mapped, "--out", detector_folder)
     few = error_of("export", mapped, "--out", tmp_path / "d")
     assert "incorrect answers are held out, but the evaluation requires at least 20 of each" in few
     assert not (tmp_path / "d").exists()

@@ -103,7 +103,7 @@ def test_the_model_is_asked_again_with_the_very_same_prompts(run: Run, chat_mode
     stdout, stderr = said("resample", run.path, "--k", 3)
     assert (stdout, stderr.strip()) == ("", "")  # done already
     message = refused("resample", run.path, "--k", 4)
-    assert "resamples.jsonl was made with other options or inputs: k was 3, now 4" in message
+    assert "resamples.jsonl was created with different options or inputs: k was 3, now 4" in message
     assert f"hint: `probemap resample {run.path} --redo` repeats the step and moves the old result" in message
 
 
@@ -128,10 +128,10 @@ def test_interrupted_samples_go_on_and_are_the_same(run: Run, monkeypatch: pytes
     monkeypatch.undo()
     with (run.path / "resamples.jsonl").open("ab") as file:
         file.write(b'{"id": "torn')
-    assert "holds no samples, or not all of them" in refused("errors", run.path)
+    assert f"the samples in {run.path} are missing or incomplete" in refused("errors", run.path)
     lines: list[str] = []
     execute(RESAMPLE, run, Context(logger=Logger(log=lines.append)), **options)
-    assert lines == ["112 of 160 samples exist already"]
+    assert lines == ["112 of 160 samples already exist"]
     assert (run.path / "resamples.jsonl").read_bytes() == whole
 
 
@@ -225,7 +225,7 @@ def test_interrupted_picking_goes_on_and_is_the_same(sampled: Run, monkeypatch: 
         file.write(b'{"id": "q')
     lines: list[str] = []
     assert execute(CHOOSE, sampled, Context(logger=Logger(log=lines.append))).read_table("choose") == table
-    assert lines == ["37 of 80 questions have scores already"]
+    assert lines == ["37 of 80 questions already have scores"]
     assert path.read_bytes() == whole
     assert (sampled.path / "earlier/001-choose/choices.jsonl").read_bytes() == whole
 
@@ -241,7 +241,7 @@ def test_a_damaged_line_of_choices_is_named(sampled: Run, monkeypatch: pytest.Mo
         path.write_text(broken + "\n")
         assert "choices.jsonl, line 1 is damaged" in refused("choose", sampled.path)
     path.write_text('{"id": "q0", "trust": []}\n')
-    assert "choices.jsonl does not hold 6 samples of 'q0'" in refused("choose", sampled.path)
+    assert "choices.jsonl does not contain scores for 6 samples of 'q0'" in refused("choose", sampled.path)
 
 
 def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
@@ -259,7 +259,7 @@ def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
 
 def test_without_samples_semantic_entropy_is_left_out_and_said(run: Run) -> None:
     _, stderr = said("baselines", run.path)
-    assert "semantic entropy is omitted; `probemap resample` draws the samples that it needs" in stderr
+    assert "semantic entropy is omitted; `probemap resample` draws the samples that it requires" in stderr
     assert "semantic_entropy" not in {row[0] for row in run.read_table("baselines").rows}
 
 
@@ -269,7 +269,7 @@ def test_p_true_of_exact_answers_is_of_those_that_have_one(run: Run) -> None:
     said("p-true", run.path, "--exact")
     assert [b.id for b in run.read_p_true(exact=True)] == [f"q{i}" for i in range(30, 80)]
     run.write_judgements([replace(j, span=None, no_span="by hand") for j in rows])
-    assert "no answer has an exact answer" in refused("p-true", run.path, "--exact", "--redo")
+    assert "no exact answer was located in any answer" in refused("p-true", run.path, "--exact", "--redo")
 
 
 @pytest.mark.parametrize("verb", ["errors", "choose"])
@@ -279,7 +279,7 @@ def test_samples_of_other_answers_are_refused(sampled: Run, verb: str) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
     message = refused(verb, sampled.path)
-    assert "resamples.jsonl holds no sample 'q79#5'" in message
+    assert "resamples.jsonl contains no sample 'q79#5'" in message
     assert "--redo` draws new samples" in message
 
 
@@ -295,7 +295,7 @@ def test_stale_maps_and_verdicts_are_refused(sampled: Run) -> None:
 def test_without_samples_errors_and_choose_say_what_to_do(run: Run) -> None:
     for verb in ("errors", "choose"):
         message = refused(verb, run.path)
-        assert "holds no samples, or not all of them" in message
+        assert f"the samples in {run.path} are missing or incomplete" in message
         assert f"hint: `probemap resample {run.path}` draws them" in message
 
 
@@ -342,19 +342,19 @@ def test_runs_that_cannot_be_compared_are_refused(others: list[Run], run: Run) -
     log["steps"]["answer"]["facts"]["revision"] = "other"
     (minus.path / "run.json").write_text(json.dumps(log))
     message = refused("transfer", plus.path, minus.path)
-    assert "has other states than" in message and "revision 'other', not '" in message
-    assert "hint: compare runs of one model at one site" in message
+    assert f"the states of {minus.path} and {plus.path} differ: " in message and "revision 'other', not '" in message
+    assert "hint: compare runs of the same model at the same site" in message
 
 
 def test_samples_and_picks_need_the_weights_that_answered(run: Run, base_folder: Path) -> None:
-    with pytest.raises(RunError, match="came from other weights of tiny-base"):
+    with pytest.raises(RunError, match="were generated with different weights of tiny-base"):
         execute(RESAMPLE, run, Context(models={run.loader(): load_model(base_folder)}), k=2)
     assert load_model(base_folder).label == "tiny-base"
 
 
 def test_another_number_of_folds_is_another_result(sampled: Run) -> None:
     execute(ERRORS, sampled)
-    with pytest.raises(RunError, match=r"kinds.jsonl was made with other options or inputs: folds was 5, now 4"):
+    with pytest.raises(RunError, match=r"kinds.jsonl was created with different options or inputs: folds was 5, now 4"):
         execute(ERRORS, sampled, folds=4)
     assert sampled.answers
 
@@ -373,7 +373,7 @@ def changed_step(run: Run, step: str, **changes: Any) -> None:
 def test_states_that_were_captured_otherwise_are_another_result(sampled: Run) -> None:
     execute(ERRORS, sampled)
     execute(CAPTURE, sampled, redo=True, site="mlp_out")
-    assert "was made with other options or inputs: its input changed (activations)" in refused("errors", sampled.path)
+    assert "was created with different options or inputs: changed input: activations" in refused("errors", sampled.path)
 
 
 def test_errors_that_were_interrupted_go_on(sampled: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,7 +416,7 @@ def test_p_true_goes_on_where_it_was_interrupted(run: Run, monkeypatch: pytest.M
     (run.path / "p_true.jsonl").write_bytes(b"".join(lines[:50]) + lines[50][:9])
     said_: list[str] = []
     execute(P_TRUE, run, Context(logger=Logger(log=said_.append)))
-    assert said_ == ["50 of 80 answers have a p(True) already"]
+    assert said_ == ["50 of 80 answers already have a p(True)"]
     again = [b.p_true for b in run.read_p_true()]
     assert again == pytest.approx([json.loads(line)["p_true"] for line in lines], abs=1e-6)
 
@@ -431,8 +431,8 @@ def test_verdicts_by_hand_are_told_apart_from_those_of_the_samples(sampled: Run)
     )
     table = execute(ERRORS, sampled).read_table("errors")
     assert table.words[-1] == (
-        "Note: the verdicts on 7 of the 80 answers of the run are manual labels or came with the answers, and differ "
-        "from the verdicts that the judge of the samples gives."
+        "Note: 7 of the 80 answers of the run have a manual or supplied verdict that differs from the verdict of the "
+        "judge used for the samples."
     )
 
 
@@ -468,7 +468,7 @@ def test_places_that_depend_on_the_verdict_are_no_evidence(sampled: Run, others:
     for words in (("baselines", sampled.path), ("errors", sampled.path), ("transfer", plus.path, minus.path)):
         message = refused(*words)
         assert "the position of the exact answer depends on the verdict (--locator paper)" in message
-        assert "with another locator" in message
+        assert "with a different --locator" in message
 
 
 def test_baselines_do_without_exact_answers(sampled: Run) -> None:
@@ -500,7 +500,7 @@ def test_runs_of_other_weights_or_maps_without_inner_folds_cannot_be_compared(ot
     plus, minus = others
     execute(MAP, minus, redo=True, folds=2)
     message = refused("transfer", plus.path, minus.path)
-    assert f"the map of {minus.path} was made without nested cross-validation" in message
+    assert f"the map of {minus.path} was fitted without nested cross-validation" in message
     assert f"hint: `probemap map {minus.path} --folds 5 --redo`" in message
     changed_step(minus, "answer", options={"quantize": "4bit"})
     assert "quantisation '4bit', not 'none'" in refused("transfer", plus.path, minus.path)

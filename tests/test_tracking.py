@@ -84,7 +84,7 @@ def test_trackio_is_told_in_its_own_words(run: Run, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_tracker_that_is_not_there_or_refuses_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunError, match="nothing_like_it is not installed\nhint: `pip install nothing_like_it`"):
+    with pytest.raises(RunError, match="nothing_like_it is not installed\nhint: run `pip install nothing_like_it`"):
         track(run, "nothing_like_it")
     import mlflow
 

@@ -55,7 +55,7 @@ def test_import_states_equals_a_capture(run: Run, chat_model: Model, tmp_path: P
         positions="last_q,first_answer,-2,-1",
     )
     assert messages == [
-        "8 probed tokens are not in vLLM's files, which omit the last token: their positions are missing"
+        "8 probed tokens are not in vLLM's files, which omit the last token; they are treated as missing"
     ]
     store = ActivationStore.open(run.path / "activations")
     assert store.layout.layer_numbers == [0, 2]

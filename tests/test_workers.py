@@ -220,7 +220,7 @@ def test_capture_stopped_under_ray_resumes_with_missing_shards(judged: Run, alon
     told: list[str] = []
     execute(CAPTURE, judged, Context(logger=Logger(told.append)), **SIX_SHARDS)
     (told_once,) = told
-    assert told_once.endswith("of 6 shards of states exist already")
+    assert told_once.endswith("of 6 shards of states already exist")
     assert contents(judged) == contents(alone)
 
 
@@ -249,7 +249,7 @@ def test_cli_workers_option_requires_ray(alone: Run) -> None:
     assert str(made.exception) == "--workers and --gpus-per-worker apply to Ray only\nhint: add --engine ray"
     shared: list[Any] = ["capture", str(alone.path), "--engine", "ray", "--shard", "1/2"]
     made = CliRunner().invoke(app, shared)
-    assert str(made.exception) == "--shard and --engine ray both split the work\nhint: give only one of them"
+    assert str(made.exception) == "--shard and --engine ray both split the work\nhint: use only one of them"
 
 
 # --- shards ---

@@ -101,9 +101,9 @@ def _inconsistency(answer: Answer) -> str:
     """Return a description of the first inconsistency between the fields of an answer, or an empty string."""
     offsets = answer.offsets[answer.n_prompt :]
     if not 0 < answer.n_prompt <= len(answer.token_ids):
-        return f"n_prompt is {answer.n_prompt} of {len(answer.token_ids)} token_ids"
+        return f"n_prompt is {answer.n_prompt}, but must be from 1 to {len(answer.token_ids)}"
     if not 0 <= answer.n_reasoning <= len(offsets):
-        return f"n_reasoning is {answer.n_reasoning} of {len(offsets)} produced tokens"
+        return f"n_reasoning is {answer.n_reasoning}, but must be from 0 to {len(offsets)}"
     if len(answer.offsets) != len(answer.token_ids) or len(answer.logprobs) != len(offsets):
         return "offsets, logprobs and token_ids have different lengths"
     in_range = all(0 <= start <= stop <= len(answer.text) for start, stop in offsets)

@@ -87,9 +87,9 @@ class Step(Generic[Options, Facts]):
 
 ANSWER = Step[AnswerOptions, AnswerFacts](
     name="answer",
-    description="Answer the questions with the model.",
+    description="Generate the answers of the model to the questions.",
     example="probemap answer rows.jsonl --model smollm2-135m --out RUN",
-    summary="answers of the model: token ids, text, log-probabilities",
+    summary="answers of the model, with token ids, text and log-probabilities",
     outputs=("task.json", "answers.jsonl"),
     options=AnswerOptions,
     requires=(),
@@ -114,9 +114,9 @@ JUDGE = Step[JudgeOptions, JudgeFacts](
 )
 CAPTURE = Step[CaptureOptions, NoFacts](
     name="capture",
-    description="Capture hidden states at the named token positions, at every layer.",
+    description="Capture the hidden states of every layer at the given token positions.",
     example="probemap capture RUN --positions last_q,exact_answer_last,-8..-1",
-    summary="hidden states of every layer at the named token positions",
+    summary="hidden states of every layer at the given token positions",
     outputs=("activations",),
     options=CaptureOptions,
     requires=("answer", "judge"),
@@ -126,9 +126,9 @@ CAPTURE = Step[CaptureOptions, NoFacts](
 )
 ATTENTION = Step[AttentionOptions, NoFacts](
     name="attention",
-    description="Capture how much attention each token position receives, at every layer.",
+    description="Capture the attention that each token position receives in every layer.",
     example="probemap attention RUN",
-    summary="attention that each token position receives, at every layer",
+    summary="attention that each token position receives in every layer",
     outputs=("attention",),
     options=AttentionOptions,
     requires=("answer", "judge"),
@@ -138,9 +138,9 @@ ATTENTION = Step[AttentionOptions, NoFacts](
 )
 P_TRUE = Step[PTrueOptions, NoFacts](
     name="p-true",
-    description="Ask the model whether its own answers are true, a baseline of the map.",
+    description="Ask the model whether its own answers are true, as a baseline for the map.",
     example="probemap p-true RUN",
-    summary="p(True): probability that the model assigns to its answer being true",
+    summary="p(True), the probability that the model assigns to its answer being true",
     outputs=("p_true.jsonl",),
     options=PTrueOptions,
     requires=("answer",),
@@ -149,9 +149,9 @@ P_TRUE = Step[PTrueOptions, NoFacts](
 )
 P_TRUE_EXACT = Step[PTrueOptions, NoFacts](
     name="p-true --exact",
-    description="Ask the model whether its exact answers are true, a baseline of the map.",
+    description="Ask the model whether its exact answers are true, as a baseline for the map.",
     example="probemap p-true RUN --exact",
-    summary="p(True) of the exact answer alone",
+    summary="p(True) of each exact answer",
     outputs=("p_true_exact.jsonl",),
     options=PTrueOptions,
     requires=("answer", "judge"),
@@ -162,7 +162,7 @@ MAP = Step[MapOptions, NoFacts](
     name="map",
     description="Fit one probe per (layer, position) cell and evaluate the baselines.",
     example="probemap map RUN --c auto --permutations 100 --redo",
-    summary="AUC of every cell with interval, band, n, and gain over the baselines",
+    summary="AUC of every cell, with confidence interval, band, number of answers and gain over the baselines",
     outputs=("map.nc", "map.csv"),
     options=MapOptions,
     requires=("answer", "judge", "capture"),
@@ -181,7 +181,7 @@ PLOT = Step[PlotOptions, NoFacts](
 )
 RESAMPLE = Step[ResampleOptions, NoFacts](
     name="resample",
-    description="Sample several answers to every question, for errors, choose and semantic entropy.",
+    description="Sample several answers to each question, as input for errors, choose and semantic entropy.",
     example="probemap resample RUN --k 30 --temperature 1",
     summary="several sampled answers to each question",
     outputs=("resamples.jsonl",),
@@ -192,10 +192,10 @@ RESAMPLE = Step[ResampleOptions, NoFacts](
 )
 ERRORS = Step[ErrorsOptions, NoFacts](
     name="errors",
-    description="Classify errors by type, and predict the type from the states; needs `probemap resample`.",
+    description="Classify errors by type, and predict the type from the states; requires `probemap resample`.",
     example="probemap errors RUN",
     summary="error type of each question (refuses, mostly correct, mostly the same incorrect answer, two competing "
-    "answers, many answers), and AUC of the probes that predict it",
+    "answers, many answers), and AUCs of the probes that predict it",
     outputs=("errors.json", "errors.csv", "kinds.jsonl"),
     options=ErrorsOptions,
     requires=("judge", "capture", "resample"),
@@ -205,9 +205,9 @@ ERRORS = Step[ErrorsOptions, NoFacts](
 )
 CHOOSE = Step[ChooseOptions, NoFacts](
     name="choose",
-    description="Select one of several answers by the probe (best-of-n); needs `probemap resample`.",
+    description="Select one of several sampled answers with a probe (best-of-n); requires `probemap resample`.",
     example="probemap choose RUN",
-    summary="accuracy of the answer that the probe selects among the samples, against greedy, random and majority",
+    summary="accuracy of the sample that the probe selects, compared with greedy, random and majority choice",
     outputs=("choose.json", "choose.csv", "choices.jsonl"),
     options=ChooseOptions,
     requires=("judge", "capture", "resample"),
@@ -215,9 +215,9 @@ CHOOSE = Step[ChooseOptions, NoFacts](
 )
 BASELINES = Step[BaselinesOptions, NoFacts](
     name="baselines",
-    description="Rank all predictors of correctness on the same answers, from log-probabilities to probes.",
+    description="Rank all predictors of correctness, from log-probabilities to probes, on the same answers.",
     example="probemap baselines RUN",
-    summary="log-probabilities, p(True), semantic entropy and probes on the same answers, ranked",
+    summary="ranking of log-probabilities, p(True), semantic entropy and probes on the same answers",
     outputs=("baselines.json", "baselines.csv"),
     options=BaselinesOptions,
     requires=("map", "p-true"),
@@ -225,7 +225,7 @@ BASELINES = Step[BaselinesOptions, NoFacts](
 )
 TRANSFER = Step[TransferOptions, NoFacts](
     name="transfer",
-    description="Evaluate the probe of each run on the answers of the others.",
+    description="Evaluate the probe of each run on the answers of the other runs.",
     example="probemap transfer CITIES CAPITALS ARITHMETIC",
     summary="AUC of one run's probe on another run's answers, and its gain over the log-probabilities",
     outputs=("transfer.json", "transfer.csv"),

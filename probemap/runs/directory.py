@@ -68,19 +68,19 @@ class RunDirectory(Folder):
             If another process holds the lock, `path` is a file, or the directory contains files but no ``run.json``.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file, not a directory", "choose a directory for the run")
+            raise RunError(f"{self.path} is a file, not a directory", "use the path of a directory for the run")
         created = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "run.json").exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
             raise RunError(
-                f"{self.path} holds other files and is not a run directory", "choose a new directory for the run"
+                f"{self.path} contains other files and is not a run directory", "use a new directory for the run"
             )
         lock = FileLock(self.path / ".lock")
         try:
             with lock.acquire(timeout=wait):
                 yield
         except Timeout:
-            raise RunError(f"another probemap process is working in {self.path}", "wait until it ends") from None
+            raise RunError(f"another probemap process is working in {self.path}", "wait until it finishes") from None
         finally:
             if created and [p.name for p in self.path.iterdir()] in ([], [".lock"]):
                 (self.path / ".lock").unlink(missing_ok=True)
@@ -108,7 +108,8 @@ class RunDirectory(Folder):
         record = self.find_record(step)
         if record is None:
             raise RunError(
-                f"{self.path} has no record of the step {step.name}", step_command(step.name, self.path, redo=False)
+                f"{self.path} has no record of the step {step.name}",
+                f"{step_command(step.name, self.path, redo=False)} executes it",
             )
         return record
 
@@ -140,9 +141,10 @@ class RunDirectory(Folder):
         differences = before.differences(options, inputs) if before else []
         if differences and has_results and not redo:
             raise RunError(
-                f"{self.path / step.outputs[-1]} was made with other options or inputs: {'; '.join(differences)}",
+                f"{self.path / step.outputs[-1]} was created with different options or inputs: "
+                f"{'; '.join(differences)}",
                 f"{step_command(step.name, self.path)} repeats the step and moves the old result to "
-                f"{self.path / 'earlier'}; or use a new run directory",
+                f"{self.path / 'earlier'}; alternatively, use a new run directory",
             )
         done = self.is_done(step)
         if differences or (redo and done):

@@ -48,7 +48,7 @@ def make_engine(
     """
     prompt_format = resolve_prompt_format(model, options.frame)
     if options.frame == "auto" and prompt_format == "qa":
-        log(f"{model.label} has no chat template: questions are asked as `Q: … A:`")
+        log(f"{model.label} has no chat template: questions are formatted as `Q: … A:`")
     generation = GenerationOptions(
         prompt_format=prompt_format,
         max_new_tokens=task.max_new_tokens,
@@ -73,7 +73,7 @@ def _inline_recorder(
     if inline_options is None:
         return None
     if task.kind == "open":
-        log("exact answers of open questions are located by a model later: the states are captured in a second pass")
+        log("a model locates exact answers to open questions later, so that the states are captured in a second pass")
         return None
     inline = InlineCapture(
         folder=directory,

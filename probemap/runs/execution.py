@@ -69,7 +69,7 @@ def run_step(
     if concurrent and redo:
         raise RunError(
             "--redo would move the shards of other processes to earlier/",
-            "use --redo without --shard, or a new run directory",
+            "use --redo without --shard, or use a new run directory",
         )
     with run.locked(_WAIT if concurrent else 0):
         plan: Plan[Any] = implementation.plan(run, resolve_options(step, run, options, defaults), context)

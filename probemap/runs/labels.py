@@ -45,8 +45,8 @@ def span_of_words(answer: Answer, words: str) -> Span | None:
     characters = find_words(final.text, words)
     if characters is None:
         raise DataError(
-            f"the exact answer {words[:60]!r} does not occur in the answer of {answer.id!r}",
-            "copy it literally from the answer, or write null",
+            f"the exact answer {words[:60]!r} does not occur in the answer to {answer.id!r}",
+            "copy it verbatim from the answer, or set it to null",
         )
     return token_span(final, *characters)
 

@@ -140,7 +140,7 @@ def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence
     if find is not None and options.judge == "rules":
         return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), find)
     model = run_judge(run, options, context)
-    context.logger.log(f"requesting judgements of the samples from {model.name}, as far as they are not kept already")
+    context.logger.log(f"requesting judgements of the samples from {model.name}; stored responses are reused")
     model = replace(model, logger=SILENT)
 
     def judge_samples(task: Task, answers: Sequence[Answer]) -> list[Judgement]:

@@ -56,7 +56,7 @@ def run_all(
     if unknown := sorted(set(options) - set(RUN_OPTIONS)):
         raise RunError(
             f"a complete run has no option {unknown[0]!r}",
-            f"its options are {', '.join(RUN_OPTIONS)}; execute the step with the other option first",
+            f"its options are {', '.join(RUN_OPTIONS)}; for other options, execute the step itself first",
         )
 
     def options_of(step: Step[Any, Any]) -> dict[str, Any]:
@@ -68,7 +68,9 @@ def run_all(
         if locator == "auto":
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))
         else:
-            context.logger.log(f"the locator {locator} needs all answers: the states are captured in a second pass")
+            context.logger.log(
+                f"the locator {locator} needs all answers, so that the states are captured in a second pass"
+            )
     run_step(ANSWER, run, context, redo=redo, **answer_options)
     run_step(JUDGE, run, context, redo=redo, **options_of(JUDGE))
     if context.pool is not None:

@@ -44,7 +44,7 @@ class StepRecord(Generic[Options, Facts]):
             f"{name} was {_brief(before.get(name))}, now {_brief(value)}"
             for name, value in now.items()
             if before.get(name) != value
-        ] + [f"its input changed ({name})" for name, value in inputs.items() if self.inputs.get(name) != value]
+        ] + [f"changed input: {name}" for name, value in inputs.items() if self.inputs.get(name) != value]
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as an entry of ``run.json``."""

@@ -90,7 +90,7 @@ class Run(RunDirectory):
         answered = set(answers.ids)
         if missing := [name for name in ids if name not in answered]:
             raise RunError(
-                f"{len(missing)} questions have no answer, first {missing[0]!r}",
+                f"{len(missing)} questions have no answer, for example {missing[0]!r}",
                 f"{step_command('answer', self.path)} answers all questions again",
             )
         return answers.in_order(ids)
@@ -116,7 +116,7 @@ class Run(RunDirectory):
             span = judgement.span
             if span and not answer.n_prompt <= span.start < span.stop <= len(answer.token_ids):
                 raise RunError(
-                    f"verdicts.jsonl: the exact answer of {answer.id!r} is outside of its answer",
+                    f"verdicts.jsonl: the exact answer of {answer.id!r} is outside its answer",
                     "correct its start and stop, or set span to null",
                 )
         return GradedAnswers(task, answers, judgements)
@@ -209,7 +209,7 @@ class Run(RunDirectory):
         """Raise RunError if the states were captured for different answers or at different tokens."""
         if store.layout.made_from != digest(answers, indices):
             raise RunError(
-                "the states were captured for other answers or exact answers than the directory holds now",
+                "the captured states do not match the answers or exact answers that are now in the directory",
                 f"{step_command('capture', self.path)} repeats the capture and keeps the old states",
             )
 
@@ -218,7 +218,7 @@ class Run(RunDirectory):
         inputs = self.record(step).inputs
         if changed := [name for name, content in inputs.items() if self.sha256(name) != content]:
             raise RunError(
-                f"{' and '.join(changed)} changed since {event}", f"{step_command(step.name, self.path)} {remedy}"
+                f"{' and '.join(changed)} changed after {event}", f"{step_command(step.name, self.path)} {remedy}"
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
@@ -228,7 +228,7 @@ class Run(RunDirectory):
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
             if before and before != now:
                 raise RunError(
-                    f"the answers in {self.path} came from other weights of {model.label} "
+                    f"the answers in {self.path} were generated with different weights of {model.label} "
                     f"({field} {before[:12]}, now {now[:12]})",
                     "load the same weights, or use a new run directory",
                 )
@@ -239,7 +239,7 @@ class Run(RunDirectory):
         if record is not None and record.options.locator == "paper":
             raise RunError(
                 f"in {self.path} the position of the exact answer depends on the verdict (--locator paper)",
-                f"{step_command('judge', self.path)} with another locator",
+                f"use {step_command('judge', self.path)} with a different --locator",
             )
 
     def input_hashes(self, *names: str) -> dict[str, str]:
@@ -296,9 +296,7 @@ class Run(RunDirectory):
             log(f"map.nc may be out of date: {error.problem}")
             return probe_map
         if changed:
-            log(
-                f"{_out_of_date(changed)}\nhint: {step_command('map', self.path)} repeats the step, keeping the old map"
-            )
+            log(f"{_out_of_date(changed)}\nhint: {step_command('map', self.path)} computes a new map")
         return probe_map
 
     def read_current_map(self) -> "ProbeMap":
@@ -358,7 +356,7 @@ class Run(RunDirectory):
         if missing := [name for name in probe_map.positions if name not in store.layout.positions]:
             raise RunError(
                 f"attention was captured at {', '.join(store.layout.positions)}, not at {', '.join(missing)}",
-                f"{step_command('attention', self.path)} with --positions, or draw other --positions",
+                f"use {step_command('attention', self.path)} with --positions, or draw other positions",
             )
         columns = [store.layout.positions.index(name) for name in probe_map.positions]
         ids = [example.id for example in self.task.examples]

@@ -55,7 +55,7 @@ def samples_per_question(run: Run) -> int:
     """
     if not run.is_done(RESAMPLE):
         raise RunError(
-            f"{run.path} holds no samples, or not all of them",
+            f"the samples in {run.path} are missing or incomplete",
             f"{step_command('resample', run.path, redo=False)} draws them",
         )
     run.check_inputs(RESAMPLE, "the samples were drawn", "draws new samples and keeps the old ones")
@@ -81,7 +81,7 @@ def each_question(
     if n_without := sum(not example.answers for example in task.examples):
         raise RunError(
             f"{n_without} questions have no accepted answers, so that their samples cannot be judged",
-            "add `answers` to the questions; verdicts that came with the answers do not apply to samples",
+            "add `answers` to the questions; verdicts that were supplied with the answers do not apply to samples",
         )
     judge, file = judge_of(run, context), run.read_answers(FILE, "resample")
     selected = task.examples if rows is None else [task.examples[row] for row in rows]
@@ -92,7 +92,8 @@ def each_question(
             answers = list(file.in_order([e.id for e in per_sample]))
         except KeyError as error:
             raise RunError(
-                f"{run.path / FILE} holds no sample {error}", f"{step_command('resample', run.path)} draws new samples"
+                f"{run.path / FILE} contains no sample {error}",
+                f"{step_command('resample', run.path)} draws new samples",
             ) from None
         judgements = judge(replace(task, examples=tuple(per_sample)), answers)
         context.logger.progress("samples judged", (start + len(examples)) * k, len(selected) * k)
@@ -113,6 +114,6 @@ def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
     if not n_different:
         return ""
     return (
-        f"Note: the verdicts on {n_different} of the {len(graded.answers)} answers of the run are manual labels or "
-        "came with the answers, and differ from the verdicts that the judge of the samples gives."
+        f"Note: {n_different} of the {len(graded.answers)} answers of the run have a manual or supplied verdict that "
+        "differs from the verdict of the judge used for the samples."
     )

@@ -46,7 +46,7 @@ def track(run: Run, tracker: str) -> None:
     except Exception as error:  # trackers raise many types of errors, about networks, keys and disks
         raise RunError(
             f"{tracker} failed: {type(error).__name__} {redacted_message(error) if str(error) else ''}",
-            f"the run in {run.path} is complete; correct the problem, and `probemap run` logs it again",
+            f"the run in {run.path} is complete; to log it, correct the problem and repeat `probemap run`",
         ) from None
 
 
@@ -56,7 +56,7 @@ def check_tracker(tracker: str) -> None:
     Calling this function first avoids that the error occurs only after hours of computation.
     """
     if find_spec(tracker) is None:
-        raise RunError(f"{tracker} is not installed", f"`pip install {tracker}`, or omit --log")
+        raise RunError(f"{tracker} is not installed", f"run `pip install {tracker}`, or omit --log")
 
 
 def _parameters(run: Run, probe_map: ProbeMap) -> dict[str, str]:

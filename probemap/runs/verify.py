@@ -74,8 +74,8 @@ def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Contex
     rows = np.sort(np.random.default_rng(seed).permutation(len(graded.answers))[:n])
     if (indices[rows] < 0).all():
         raise RunError(
-            f"none of the {len(rows)} answers drawn has a token at {', '.join(layout.positions)}",
-            "draw more answers with --recompute",
+            f"none of the {len(rows)} drawn answers has a token at {', '.join(layout.positions)}",
+            "draw more answers with a larger --recompute",
         )
     model = run.loader(context.device, "float32", context.max_memory).load(context.models)
     run.check_weights(model, ("revision",))
@@ -89,7 +89,7 @@ def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Contex
     distance = np.linalg.norm(stored - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
     if (np.isnan(expected) & ~np.isnan(stored)).any():
         raise StoreError(
-            "the store holds states at positions that the answers do not have",
+            "the store contains states at positions that the answers do not have",
             f"{step_command('capture', run.path)} repeats the capture",
         )
     row, layer, column = np.unravel_index(int(np.nanargmax(distance)), distance.shape)

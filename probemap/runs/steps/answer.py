@@ -42,7 +42,7 @@ def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptio
         supplied, n_unmatched = read_text_answers(path, task)
         inputs["answers"] = hashlib.sha256(path.read_bytes()).hexdigest()
         if n_unmatched:
-            context.logger.log(f"{n_unmatched} rows of {path} match none of the {len(supplied)} questions")
+            context.logger.log(f"{n_unmatched} rows of {path} do not match any of the {len(supplied)} questions")
     resolved = replace(options, prompt=task.prompt, max_new_tokens=task.max_new_tokens, answers=options.answers)
     return Plan(options=resolved, inputs=inputs, execute=partial(_execute, run, task, resolved, supplied, context))
 
@@ -50,14 +50,16 @@ def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptio
 def _check(options: AnswerOptions, context: Context) -> None:
     _ = options.server  # rejects a URL with a password before anything is recorded
     if options.answers is not None and options.endpoint is not None:
-        raise RunError("answers from a file and from a server exclude each other", "give --answers or --endpoint")
+        raise RunError(
+            "--answers and --endpoint cannot be combined", "use one of them: answers come from a file or a server"
+        )
     if context.pool is not None and options.endpoint is not None:
         raise RunError(
-            "Ray workers cannot be used with answers from a server", "use --engine ray with `probemap capture` only"
+            "Ray workers cannot be used with answers from a server", "use --engine ray only with `probemap capture`"
         )
     if options.inline is not None and (options.answers is not None or options.endpoint is not None):
         raise RunError(
-            "--one-pass records states during generation, but the model does not generate here", "omit --one-pass"
+            "--one-pass records states during generation, but no answers are generated here", "omit --one-pass"
         )
 
 
@@ -90,7 +92,7 @@ def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAn
         first = run.count_complete_batches(plan.batch_sizes)
         n_done = sum(plan.batch_sizes[:first])
         if n_done:
-            context.logger.log(f"{n_done} of {len(task.examples)} answers exist already")
+            context.logger.log(f"{n_done} of {len(task.examples)} answers already exist")
         for batch in workers.each(range(first, len(plan.batch_sizes))):
             run.append_answers(batch)
             n_done += len(batch)

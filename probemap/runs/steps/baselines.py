@@ -60,7 +60,7 @@ def _execute(run: Run, graded: GradedAnswers, sampled: bool, context: Context) -
     if sampled:
         predictors |= _semantic_predictors(run, graded, context)
     else:
-        context.logger.log("semantic entropy is omitted; `probemap resample` draws the samples that it needs")
+        context.logger.log("semantic entropy is omitted; `probemap resample` draws the samples that it requires")
     probe_map = run.read_current_map()
     rows = rows_of_map(probe_map, graded.ids)
     on_map_rows = {name: Predictor(item.meaning, item.values[rows]) for name, item in predictors.items()}
@@ -85,7 +85,7 @@ def _untrained_predictors(run: Run, graded: GradedAnswers) -> "dict[str, Predict
     if not any(graded.spans):
         return predictors
     exact = np.array(run.p_true_exact(graded.answers))
-    return predictors | {"p_true_exact": Predictor("p(True) of the exact answer alone", exact)}
+    return predictors | {"p_true_exact": Predictor("p(True) of the exact answer", exact)}
 
 
 def _semantic_predictors(run: Run, graded: GradedAnswers, context: Context) -> "dict[str, Predictor]":
@@ -102,6 +102,6 @@ def _semantic_predictors(run: Run, graded: GradedAnswers, context: Context) -> "
         entropies.append(-semantic_entropy(meaning[1:]))
         agreement.append(meaning[1:].count(meaning[0]) / len(samples.answers))
     return {
-        "semantic_entropy": Predictor("semantic entropy of the samples, negated", np.array(entropies)),
-        "agreement": Predictor("fraction of the samples with the meaning of the answer", np.array(agreement)),
+        "semantic_entropy": Predictor("negative semantic entropy of the samples", np.array(entropies)),
+        "agreement": Predictor("fraction of the samples with the same meaning as the answer", np.array(agreement)),
     }

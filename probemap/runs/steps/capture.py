@@ -35,7 +35,7 @@ def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOpt
 
     resolve_site(options.site)  # rejects an invalid site before any results are moved
     if context.shard is not None and context.pool is not None:
-        raise RunError("--shard and --engine ray both split the work", "give only one of them")
+        raise RunError("--shard and --engine ray both split the work", "use only one of them")
     job = capture_job(run, options)
     if options.vllm is None:
         options = replace(options, dtype=options.dtype or run.record(ANSWER).facts.dtype)
@@ -81,7 +81,7 @@ def _execute(run: Run, job: CaptureJob, options: CaptureOptions, context: Contex
         store = ActivationStore.create(run.path / "activations", layout, options.store)
         missing = store.missing_shards()
         if n_existing := layout.n_shards - len(missing):
-            log(f"{n_existing} of {layout.n_shards} shards of states exist already")
+            log(f"{n_existing} of {layout.n_shards} shards of states already exist")
         shards = missing if context.shard is None else context.shard.of(missing)
         n_done = layout.n - sum(map(layout.size, shards))
         for shard in workers.each(shards):
@@ -92,7 +92,7 @@ def _execute(run: Run, job: CaptureJob, options: CaptureOptions, context: Contex
     if lost := set(shards) & set(missing):
         raise RunError(
             f"the workers captured {len(lost)} shards that are not in {store.storage}",
-            "they use another file system: put the run directory on a shared one, or give --store with a URL",
+            "put the run directory on a file system that all workers share, or pass a URL with --store",
         )
     if not missing and run.inline_states.exists() and covers_layout(run.inline_states, store.layout):
         shutil.rmtree(run.inline_states)  # these states are now in the store
@@ -187,7 +187,7 @@ def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Co
     )
     if n_missing:
         context.logger.log(
-            f"{n_missing} probed tokens are not in vLLM's files, which omit the last token: their positions are missing"
+            f"{n_missing} probed tokens are not in vLLM's files, which omit the last token; they are treated as missing"
         )
     return True
 
@@ -213,7 +213,7 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
             return {}
         options = run.record(CAPTURE).options
         if options.vllm is not None:
-            raise RunError("these states came from vLLM's files", "import them again with --redo")
+            raise RunError("the states were imported from vLLM's files", "import them again with --redo")
         job = capture_job(run, options)
         run.check_states(store, job.answers, job.indices)
         model = run.loader(context.device, options.dtype, context.max_memory).load(context.models)

@@ -82,11 +82,11 @@ class _SampleScorer:
         checkpoint = Checkpoint[SampleScores](self.run, "choices.jsonl", "trust", SampleScores)
         results = checkpoint.results
         if wrong := [name for name, scores in results.items() if len(scores) != n_samples]:
-            raise RunError(f"choices.jsonl does not hold {n_samples} samples of {wrong[0]!r}", RESTORE)
+            raise RunError(f"choices.jsonl does not contain scores for {n_samples} samples of {wrong[0]!r}", RESTORE)
         graded, options = self.graded, self.options
         total = len(graded.ids)
         if results:
-            self.context.logger.log(f"{len(results)} of {total} questions have scores already")
+            self.context.logger.log(f"{len(results)} of {total} questions already have scores")
         group = group_numbers(graded.groups, total)
         is_correct = np.array([correct is True for correct in graded.correct])
         fold_of_row = assign_folds(is_correct, group, options.folds, options.seed)

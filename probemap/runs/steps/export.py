@@ -47,7 +47,9 @@ def export(
         If verdicts or states are missing or do not belong together.
     """
     if (out / "config.json").exists():
-        raise DetectorError(f"{out} contains a config.json already", "use another directory: nothing is overwritten")
+        raise DetectorError(
+            f"{out} already contains a config.json", "use a different directory: nothing is overwritten"
+        )
     graded = run.graded
     detector = fit_detector(
         run.states_of(graded),

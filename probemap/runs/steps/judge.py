@@ -37,7 +37,7 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
         record = run.find_record(JUDGE)
         if record is None or record.options.endpoint != options.endpoint:
             raise RunError(
-                "a server is given, but rules judge and locate",
+                "--endpoint is given, but the rules determine verdicts and exact answers",
                 "add --judge model or --locator model, or omit --endpoint",
             )
         options = replace(options, endpoint=None, served="")  # recorded when a model was still used as judge
@@ -99,13 +99,13 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
         if rows:
             path = run.path / "disagreements.jsonl"
             log(
-                f"{judge.name} and the rules differ on {len(rows)} answers, see {path}\nhint: edit `correct` and "
+                f"{judge.name} and the rules disagree on {len(rows)} answers; see {path}\nhint: edit `correct` and "
                 f"`exact_answer` there, then repeat the command with --decided {path} --redo"
             )
     run.write_judgements(judgements)
     if all(judgement.span is None for judgement in judgements):
         log(
-            f"no exact answer was found in any of {len(judgements)} answers: the map will have no exact_answer "
-            "columns\nhint: try --locator model, or look at answers with `probemap inspect`"
+            f"no exact answer was found in any of the {len(judgements)} answers: the map will have no exact_answer "
+            "columns\nhint: try --locator model, or inspect answers with `probemap inspect`"
         )
     return True

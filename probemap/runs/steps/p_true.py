@@ -55,7 +55,7 @@ def _execute(run: Run, statements: Sequence[Statement], batch_size: int, context
     run.check_weights(model, ("revision",))
     n_done = len(run.complete_lines(p_true_file(exact)))
     if n_done:
-        context.logger.log(f"{n_done} of {len(statements)} answers have a p(True) already")
+        context.logger.log(f"{n_done} of {len(statements)} answers already have a p(True)")
     for start in range(n_done, len(statements), _CHECKPOINT_INTERVAL):
         block = statements[start : start + _CHECKPOINT_INTERVAL]
         probabilities = score_p_true(model, block, batch_size=batch_size, log=context.logger.log)

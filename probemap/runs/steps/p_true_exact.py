@@ -20,8 +20,6 @@ def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions
         (example, span.text) for example, span in zip(graded.task.examples, graded.spans, strict=True) if span
     ]
     if not statements:
-        raise RunError(
-            "no answer has an exact answer", "p(True) of exact answers needs them; see `probemap judge --locator`"
-        )
+        raise RunError("no exact answer was located in any answer", "locate them first; see `probemap judge --locator`")
     inputs = run.input_hashes("task.json", "answers.jsonl", "verdicts.jsonl")
     return plan_for(run, statements, inputs, options, context, exact=True)

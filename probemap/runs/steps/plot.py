@@ -46,7 +46,10 @@ def plot(
 
     _check(runs, options, out)
     if options.cmap is not None and options.cmap not in colormaps:
-        raise DataError(f"no colour map is called {options.cmap!r}", "use Blues (the default), cividis or another one")
+        raise DataError(
+            f"unknown colour map {options.cmap!r}",
+            "use the name of a matplotlib colour map, such as Blues (the default) or cividis",
+        )
     name = "map" if (options.kind, options.value) == ("map", "auc") else f"{options.kind}-{options.value}"
     paths = [runs[0].path / f"{name}{suffix}" for suffix in (".png", ".svg")] if out is None else [out]
     display = _display([_map_of(run, options, logger) for run in runs], options)
@@ -62,13 +65,13 @@ def _check(runs: Sequence[Run], options: PlotOptions, out: Path | None) -> None:
         check_ending(out)
     if options.kind == "difference" and (len(runs) != 2 or options.value != "auc"):
         raise DataError(
-            f"a difference of {options.value} between {len(runs)} runs was requested",
-            "give two runs, and no other value than auc",
+            f"cannot draw a difference of {options.value} between {len(runs)} runs",
+            "a difference requires exactly two runs and the value auc",
         )
     if options.kind in ("layers", "positions") and len(runs) > 1:
-        raise DataError(f"curves of {len(runs)} runs were requested", "draw one run at a time")
+        raise DataError(f"cannot draw curves of {len(runs)} runs in one figure", "draw one run at a time")
     if len(runs) > 1 and out is None:
-        raise DataError("a figure of several runs needs a file name", "for example --out maps.png")
+        raise DataError("a figure of several runs requires a file name", "pass one, for example --out maps.png")
 
 
 def _map_of(run: Run, options: PlotOptions, logger: Logger) -> "ProbeMap":

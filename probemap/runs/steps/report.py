@@ -50,9 +50,9 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
     from probemap.views.report import render
 
     if out is not None and out.suffix != ".html":
-        raise DataError(f"{out} does not end in .html", "name the page report.html, for example")
+        raise DataError(f"{out} does not end in .html", "use a file name such as report.html")
     if len(runs) > 1 and out is None:
-        raise DataError("a page of several runs needs a file name", "for example --out report.html")
+        raise DataError("a page about several runs requires a file name", "pass one, for example --out report.html")
     views = []
     for number, run in enumerate(runs, start=1):
         views.append(run_view(run, logger))
@@ -95,7 +95,7 @@ def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
         for row in rows
     ]
     if len(views) != probe_map.data.sizes["answer"]:
-        problems.append("the map was made from other answers than the directory holds now")
+        problems.append("the map does not match the answers that are now in the directory")
     for text in problems:
         logger.log(text)
     note = f"{problems[0].splitlines()[0]}: this page lists no answers." if problems else ""
@@ -123,7 +123,7 @@ def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> "S
     local = {"map.nc": next(iter(inputs.values()))} if step.name == TRANSFER.name else inputs
     try:
         if changed := [name for name, content in local.items() if _hash(run, name) != content]:
-            raise RunError(f"{' and '.join(changed)} changed since the study was made")
+            raise RunError(f"{' and '.join(changed)} changed after the study was executed")
         table = run.read_table(step.name)
         matrix = matrix_of(pairs_of(table)) if step.name == TRANSFER.name else None
         return Study(table=table, matrix=matrix)
@@ -153,7 +153,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: "ProbeMap") -> dict[
         "revision": attrs.get("revision"),
         "questions": graded.task.name,
         "source of the questions": graded.task.source,
-        "seed of the draw": options.seed,
+        "seed for the draw": options.seed,
         "temperature": options.temperature,
         "site": attrs.get("site"),
         "locator of the exact answer": attrs.get("locator"),
@@ -161,7 +161,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: "ProbeMap") -> dict[
         "inverse L2 penalty C": attrs.get("c"),
         "folds": attrs["folds"],
         "repeats": attrs["repeats"],
-        "seed of the folds": attrs["seed"],
+        "seed for the folds": attrs["seed"],
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "citation": CITATION.format(
             model=attrs.get("model", "a model"),

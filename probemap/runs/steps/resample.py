@@ -57,7 +57,7 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
     first = run.count_complete_batches(sizes, FILE)
     n_done = sum(sizes[:first])
     if n_done:
-        context.logger.log(f"{n_done} of {len(prompts) * options.k} samples exist already")
+        context.logger.log(f"{n_done} of {len(prompts) * options.k} samples already exist")
     for sample in range(first // len(batches), options.k):
         for batch in generate_answers(
             model,

@@ -34,15 +34,15 @@ def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferO
     if len(runs) < 2 or len({item.path.resolve() for item in runs}) < len(runs):
         raise RunError(
             f"{len(runs)} runs were given, some of them more than once" if len(runs) > 1 else "only one run was given",
-            "give two or more different run directories",
+            "pass at least two different run directories",
         )
     check_same_states(runs)
     for item in runs:
         item.refuse_paper_locator()
         if not item.read_current_map().has_nested:
             raise RunError(
-                f"the map of {item.path} was made without nested cross-validation",
-                f"`probemap map {item.path} --folds 5 --redo`, and not with the paper's protocol",
+                f"the map of {item.path} was fitted without nested cross-validation",
+                f"`probemap map {item.path} --folds 5 --redo` fits it again; the paper's protocol has no nested folds",
             )
     names = _names(runs)
     return Plan(
@@ -90,8 +90,8 @@ def check_same_states(runs: Sequence[Run]) -> None:
         if differing := [name for name, value in identity.items() if first[name] != value]:
             name = differing[0]
             raise RunError(
-                f"{run.path} has other states than {runs[0].path}: {name} {identity[name]!r}, not {first[name]!r}",
-                "compare runs of one model at one site",
+                f"the states of {run.path} and {runs[0].path} differ: {name} {identity[name]!r}, not {first[name]!r}",
+                "compare runs of the same model at the same site",
             )
 
 
