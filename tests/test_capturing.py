@@ -164,7 +164,7 @@ def test_the_command_line_tells_what_is_broken(run: Run) -> None:
     call = CliRunner().invoke(app, ["verify", str(run.path), "--repair"])
     assert (call.exit_code, call.stdout) == (
         0,
-        "shard 2: lost\nall captured again; the damaged files are in `aside`\n",
+        "shard 2: lost\nall captured again; the damaged files were moved to `aside`\n",
     )
 
 
@@ -187,7 +187,7 @@ def test_what_batches_and_dtypes_change_is_told_and_what_does_not_belong_is_foun
     assert (other.answer, other.layer) == (run.answers[rows.start + row].id, 3)
     assert other.position == store.layout.positions[column]
     told = CliRunner().invoke(app, ["check", str(run.path), "--n", "24"]).stdout
-    assert f"at most by 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
+    assert f"by at most 1.0e+00 ({other.answer}, layer 3, {other.position})" in told
 
 
 def test_a_sample_without_any_of_the_positions_is_refused(run: Run) -> None:

@@ -479,7 +479,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(made: Path, tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.search(r"error: File too large.*\nhint: .*the same command resumes here", done.stderr)
+    assert re.search(r"error: File too large.*\nhint: .*repeat the command to resume", done.stderr)
     assert "Traceback" not in done.stderr
     kept = (tmp_path / "RUN" / "answers.jsonl").read_bytes()
     probemap(*words, "--out", tmp_path / "RUN")

@@ -447,9 +447,9 @@ def test_export_rejects_invalid_arguments(mapped: Path, detector_folder: Path, t
     assert "incorrect answers are held out, but the evaluation requires at least 20 of each" in few
     assert not (tmp_path / "d").exists()
     for words, message in (
-        (("--cell", "last"), "'last' is not a cell"),
+        (("--cell", "last"), "cannot parse the cell 'last'"),
         (("--cell", "9:-1", "--held-out", "0.6"), "the map has no cell (9, '-1')"),
-        (("--false-alarms", "5"), "'5' are not shares"),
+        (("--false-alarms", "5"), "cannot parse the false-alarm rates '5'"),
     ):
         assert message in error_of("export", mapped, "--out", tmp_path / "d", *words)
     run = Run.open(shutil.copytree(mapped, tmp_path / "RUN"))

@@ -1,13 +1,13 @@
-"""The command line: output and exit status.
+"""The command line.
 
 A module imports only modules listed above it, here and in the packages above.
 
 ::
 
-    flags      typer parameters, from the options of the steps
-    console    results to stdout, messages to stderr
-    show       verbs that display, draw, check and list
-    steps      verbs of the steps
-    detectors  verbs of detectors
-    main       run, demo, and the entry point
+    flags      typer parameters, generated from the options of the steps
+    console    output to stdout and stderr
+    show       commands that display, draw, check and list
+    steps      commands that execute the steps
+    detectors  commands for detectors
+    main       the commands run and demo, and the entry point
 """

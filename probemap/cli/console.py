@@ -1,4 +1,4 @@
-"""Results to stdout, messages and progress to stderr."""
+"""Output of the command line: results go to stdout, messages and progress bars to stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:  # --help imports nothing heavy
+if TYPE_CHECKING:  # keeps --help fast
     from probemap.logger import Logger
     from probemap.runs.run import Run
 

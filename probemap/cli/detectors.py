@@ -1,4 +1,4 @@
-"""The verbs of detectors: export, push, score, ask, serve."""
+"""Commands for detectors: export, push, score, ask and serve."""
 
 import json
 from dataclasses import asdict
@@ -11,43 +11,49 @@ from probemap.cli import flags
 from probemap.cli.console import console_logger, open_run, say, stdout
 from probemap.records import DataError, Example, ModelError
 
-if TYPE_CHECKING:  # --help must not load torch
+if TYPE_CHECKING:  # keeps --help fast, which must not load torch
     from probemap.detectors.head import Head
 
 app = typer.Typer()
 
-DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="A detector's directory.")]
-# A string, because a path would collapse the two slashes of hf://.
+DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="Directory of the detector.")]
+# The type is a string, because a path would collapse the two slashes of hf://.
 DetectorSource = Annotated[
-    str, typer.Argument(metavar="DETECTOR", help="A detector's directory, or hf://owner/name[@revision].")
+    str, typer.Argument(metavar="DETECTOR", help="Directory of the detector, or hf://owner/name[@revision].")
 ]
 FalseAlarms = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="False-alarm rate: share of correct answers that may be flagged; default: the lowest."
+        min=0,
+        max=1,
+        help="False-alarm rate, the fraction of correct answers that may be flagged. Default: the lowest rate.",
     ),
 ]
-DetectorDtype = Annotated[str, typer.Option(help="Dtype of the weights; auto: as when the detector was fitted.")]
+DetectorDtype = Annotated[str, typer.Option(help="Data type of the weights. auto: as when the detector was fitted.")]
 ModelSource = Annotated[
     str | None,
-    typer.Option("--model", help="Where the detector's model is; default: as when the detector was fitted."),
+    typer.Option("--model", help="Hub id, directory or file of the model. Default: as when the detector was fitted."),
 ]
 
 
 @app.command(epilog="Example:  probemap export RUN --out DETECTOR")
 def export(
     folder: flags.RunDirectory,
-    out: Annotated[Path, typer.Option("--out", help="The detector's directory.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory to create for the detector.")],
     cell: Annotated[
         list[str] | None,
-        typer.Option(help="Layer and position, as in 16:exact_answer_last; several are averaged; default: the best."),
+        typer.Option(
+            help="Layer and position, e.g. 16:exact_answer_last. Scores of several cells are averaged. Default: the best cell."
+        ),
     ] = None,
-    held_out: Annotated[float, typer.Option(help="Share of the questions that are held out for evaluation.")] = 0.2,
+    held_out: Annotated[float, typer.Option(help="Fraction of the questions to hold out for evaluation.")] = 0.2,
     c: flags.C = "auto",
-    false_alarms: Annotated[str, typer.Option(help="False-alarm rates to set thresholds for.")] = "0.05,0.2",
+    false_alarms: Annotated[
+        str, typer.Option(help="False-alarm rates for which thresholds are determined, separated by commas.")
+    ] = "0.05,0.2",
     seed: flags.Seed = 0,
 ) -> None:
-    """Export the best cell as a detector, calibrated, and evaluated on held-out questions."""
+    """Export the best cell as a calibrated detector, and evaluate it on held-out questions."""
     from probemap.runs.steps.export import export as export_detector
 
     with console_logger() as logger:
@@ -70,7 +76,9 @@ def export(
 @app.command(epilog="Example:  probemap push DETECTOR owner/name")
 def push(
     detector: DetectorDirectory,
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A repository of the hub, created if needed.")],
+    repo: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub, which is created if needed.")
+    ],
     public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
 ) -> None:
     """Upload a detector to the Hugging Face hub and print its URL; the model card is uploaded as it is."""
@@ -90,8 +98,8 @@ def score(
         Path,
         typer.Argument(
             metavar="FILE|RUN",
-            help="A file with question and answer (optionally id, context, choices, prompt, stopped), or a run "
-            "directory.",
+            help="File with the fields question and answer (optionally also id, context, choices, prompt and stopped), "
+            "or a run directory.",
         ),
     ],
     model: ModelSource = None,
@@ -117,21 +125,21 @@ def score(
         n += 1
         n_not_primary += answer_score.judged_by != "primary"
     if n_not_primary:
-        say(f"{n_not_primary} of {n} answers were not scored by the primary head: see judged_by and why")
+        say(f"{n_not_primary} of {n} answers were not scored by the primary head; see the fields judged_by and why")
 
 
 @app.command(epilog='Example:  probemap ask DETECTOR "In which country is the city of Vienna?"')
 def ask(
     detector: DetectorSource,
     question: Annotated[str, typer.Argument(help="A question like those that the detector was fitted to.")],
-    context: Annotated[str, typer.Option(help="Text to read before answering.")] = "",
+    context: Annotated[str, typer.Option(help="Text that the model reads before answering.")] = "",
     model: ModelSource = None,
     false_alarms: FalseAlarms = None,
     temperature: flags.Temperature = 0.0,
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
 ) -> None:
-    """Let the model answer, and print the probability that the answer is correct, with every token in colour."""
+    """Let the model answer a question, and print the coloured tokens and the probability that the answer is correct."""
     from probemap.detectors.loading import load_scorer
     from probemap.views.terminal import print_to
     from probemap.views.tokens import scored_answer
@@ -153,11 +161,11 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; the default accepts local connections only.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 selects a free port.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free port.")] = 8080,
     upstream: Annotated[
         str | None,
         typer.Option(
-            help="Base URL of an OpenAI-compatible server that generates the answers; OPENAI_API_KEY is its key."
+            help="Base URL of an OpenAI-compatible server that generates the answers. Its key is read from OPENAI_API_KEY."
         ),
     ] = None,
     model: ModelSource = None,
@@ -165,15 +173,21 @@ def serve(
     batch_size: flags.BatchSize = 32,
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are rejected (429).")] = 256,
+    queue: Annotated[
+        int,
+        typer.Option(min=1, help="Maximum number of queued requests; further requests are rejected with status 429."),
+    ] = 256,
     max_body: Annotated[
-        int, typer.Option(min=1000, help="Maximum size of a request in bytes; larger ones are rejected (413).")
+        int,
+        typer.Option(
+            min=1000, help="Maximum size of a request in bytes; larger requests are rejected with status 413."
+        ),
     ] = 10**6,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of an answer.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens per answer.")] = 1024,
 ) -> None:
     """Serve a detector over HTTP: /v1/score, and OpenAI's /v1/chat/completions with a probability in every choice.
 
-    PROBEMAP_TOKEN in the environment, if set, is the bearer token that requests must send.
+    If the environment variable PROBEMAP_TOKEN is set, requests must send its value as a bearer token.
     """
     import os
 
@@ -207,7 +221,7 @@ def serve(
 def _parse_cell(text: str) -> tuple[int, str]:
     layer, colon, position = text.partition(":")
     if not colon or not layer.isdecimal():
-        raise DataError(f"{text!r} is not a cell", "write layer and position, as in 16:exact_answer_last")
+        raise DataError(f"cannot parse the cell {text!r}", "write a layer and a position, e.g. 16:exact_answer_last")
     return int(layer), position
 
 
@@ -217,7 +231,10 @@ def _parse_shares(text: str) -> list[float]:
     except ValueError:
         shares = [-1.0]
     if not all(0 < share < 1 for share in shares):
-        raise DataError(f"{text!r} are not shares", "write numbers between 0 and 1, separated by commas: 0.05,0.2")
+        raise DataError(
+            f"cannot parse the false-alarm rates {text!r}",
+            "write numbers between 0 and 1, separated by commas, e.g. 0.05,0.2",
+        )
     return shares
 
 

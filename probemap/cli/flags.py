@@ -1,4 +1,4 @@
-"""Options that several hand-written verbs share, and typer parameters from the options of steps."""
+"""Options shared by several commands, and typer parameters for the options of the steps."""
 
 import inspect
 from collections.abc import Iterable
@@ -10,31 +10,33 @@ import typer
 
 from probemap.runs.options import Option, option_metadata
 
-RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory.")]
 RunDirectories = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run directories.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Answers per batch.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of answers per batch.")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
-C = Annotated[str, typer.Option("--c", help="Inverse L2 penalty: a number, several (0.01,1,100), or auto.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …, or spread over all GPUs.")]
-MaxMemory = Annotated[str | None, typer.Option(help="Memory per GPU with --device spread, e.g. 20GiB.")]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="This process, or Ray workers (requires ray).")]
+C = Annotated[str, typer.Option("--c", help="Inverse L2 penalty: a number, several numbers (0.01,1,100), or auto.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, …, or spread (all GPUs).")]
+MaxMemory = Annotated[str | None, typer.Option(help="Maximum memory per GPU with --device spread, e.g. 20GiB.")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="Use this process, or Ray workers (requires ray).")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[
     float,
-    typer.Option(min=0, help="GPUs per Ray worker: with 0.5, two workers share one; with 2, a model uses two."),
+    typer.Option(
+        min=0, help="GPUs per Ray worker: with 0.5, two workers share a GPU; with 2, a model is spread over two GPUs."
+    ),
 ]
 Shard = Annotated[
     str | None,
     typer.Option(
-        help="Part i/n of the work, e.g. 2/8, while other processes do the rest; auto: from SLURM or torchrun."
+        help="Part of the work to do, e.g. 2/8, if other processes do the rest. auto: taken from SLURM or torchrun."
     ),
 ]
 Defaults = Annotated[
     bool,
-    typer.Option("--defaults", help="Options that are not given take their defaults, not the values recorded in RUN."),
+    typer.Option("--defaults", help="Use defaults for omitted options instead of the values recorded in RUN."),
 ]
-Redo = Annotated[bool, typer.Option("--redo", help="Repeat; the old result moves to RUN/earlier.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Repeat the execution; previous results are moved to RUN/earlier.")]
 
 CONTEXT: dict[str, dict[str, tuple[Any, Any]]] = {
     "device": {"device": (Device, "auto")},
@@ -42,20 +44,20 @@ CONTEXT: dict[str, dict[str, tuple[Any, Any]]] = {
     "shard": {"shard": (Shard, None)},
     "pool": {"engine": (Engine, "local"), "workers": (Workers, 1), "gpus_per_worker": (GpusPerWorker, 0.0)},
 }
-"""Field of `plan.Context` to the options of the command line that set it: name to type and default."""
+"""Mapping from fields of `plan.Context` to the command-line options that set them, with their types and defaults."""
 
 
 def option_parameters(options: type[Any], names: Iterable[str] | None = None) -> list[inspect.Parameter]:
     """Return the parameters of a command for the options of a step.
 
-    Every default is None, so that an option that is not given can be told from one that is.
+    The default of every parameter is None, so that omitted options can be distinguished from options that were given.
 
     Parameters
     ----------
     options : type
         Options class of a step.
     names : iterable of str, optional
-        Only these fields, in this order.
+        Fields to include, in the given order.  Default: all fields.
     """
     metadata = option_metadata(options)
     defaults = {field.name: field.default for field in fields(options)}

@@ -1,6 +1,7 @@
-"""The command line: output and exit status, no logic.
+"""Entry point of the command line.
 
-Results go to stdout, messages to stderr.  Exit status: 0 success, 1 an error that the user can correct, 2 usage.
+Results go to stdout and messages to stderr.  The exit status is 0 for success, 1 for an error that the user can correct,
+and 2 for a usage error.
 """
 
 import errno
@@ -30,9 +31,9 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR
 
 Log = Annotated[
     Literal["mlflow", "wandb", "trackio"] | None,
-    typer.Option(help="Log metrics, figures, report to this tracker."),
+    typer.Option(help="Log metrics, figures and the report to this experiment tracker."),
 ]
-OnePass = Annotated[bool, typer.Option("--one-pass", help="Record the states during generation.")]
+OnePass = Annotated[bool, typer.Option("--one-pass", help="Capture the states during generation.")]
 
 
 def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: Any) -> None:
@@ -49,7 +50,7 @@ def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: An
     say(f"figure: {run.path / 'map.png'} and {run.path / 'map.svg'}")
     if log is not None:
         tracking.track(run, log)
-        say(f"sent to {log}")
+        say(f"logged to {log}")
 
 
 def _run_parameters() -> list[Any]:
@@ -69,15 +70,15 @@ app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --
         lambda **arguments: _run(**arguments),
         _run_parameters(),
         "Execute answer, judge, capture, p-true, map and plot.\n\nFinished steps are skipped, an interrupted step "
-        "resumes, and omitted options keep the values recorded in the run directory.  For other options "
-        "execute that step first, e.g. `probemap answer`, then `probemap run --out RUN`.",
+        "resumes, and omitted options keep the values recorded in the run directory.  To use options that are not "
+        "listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
     )
 )
 
 
 @app.command(epilog="Example:  probemap demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="The run directory.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Run directory; created if needed.")] = Path("demo"),
     redo: flags.Redo = False,
 ) -> None:
     """Run SmolLM2-135M on 500 questions about cities, and draw the map."""
@@ -90,7 +91,7 @@ app.add_typer(detectors.app)
 
 
 def main() -> None:
-    """Run the command line; an error that the user can correct becomes a message and exit status 1."""
+    """Run the command line, and turn errors that the user can correct into a message and exit status 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -99,14 +100,14 @@ def main() -> None:
     except ProbemapError as error:
         say(f"error: {error}")
     except KeyboardInterrupt:
-        say("interrupted; the same command resumes here")
+        say("interrupted; repeat the command to resume")
         sys.exit(130)
     except OSError as error:
         if error.errno not in _DISK_FULL | _NO_ACCESS:
             raise
         path = f": {error.filename}" if error.filename else ""
         hint = "free disk space" if error.errno in _DISK_FULL else "check that the path exists and is accessible"
-        say(f"error: {error.strerror}{path}\nhint: {hint}; the same command resumes here")
+        say(f"error: {error.strerror}{path}\nhint: {hint}; repeat the command to resume")
     else:
         return
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""The verbs that display, draw and check what a run directory holds, and list what can be chosen."""
+"""Commands that display, draw and check the content of a run directory, and list tasks and positions."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ import typer
 from probemap.cli import flags
 from probemap.cli.console import console_logger, open_run, say, stdout
 
-if TYPE_CHECKING:  # --help imports nothing heavy
+if TYPE_CHECKING:  # keeps --help fast
     from probemap.logger import Logger
     from probemap.runs.plan import Context
     from probemap.runs.run import Run
@@ -23,31 +23,37 @@ app = typer.Typer()
 _WIDE = 300
 """Width of a table in characters when the output is not a terminal."""
 
-Words = Annotated[bool, typer.Option("--words", help="A summary in sentences, each supported by a test.")]
+Words = Annotated[
+    bool, typer.Option("--words", help="Print a summary in sentences, each supported by a statistical test.")
+]
 Kind = Annotated[
     Literal["map", "difference", "layers", "positions"],
-    typer.Option(help="Maps side by side, the difference of two maps, or curves over layers or positions."),
+    typer.Option(
+        help="Kind of figure: maps side by side, the difference of two maps, or curves over layers or positions."
+    ),
 ]
 Value = Annotated[
     str,
     typer.Option(
-        help="auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, activation-norm-difference, "
+        help="Value to draw: auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, activation-norm-difference, "
         "attention, attention-exact or gain."
     ),
 ]
 Size = Annotated[
     Literal["column", "page", "slide"] | None,
-    typer.Option(help="One column of a paper, its full width, or a slide. Default: depends on the kind."),
+    typer.Option(
+        help="Figure size: one column of a paper, its full text width, or a slide. Default: depends on --kind."
+    ),
 ]
 Recompute = Annotated[
     int,
-    typer.Option(min=0, help="Capture this many answers again, each alone and in float32, and print the difference."),
+    typer.Option(min=0, help="Capture this many answers again, one at a time in float32, and print the differences."),
 ]
 
 
 @app.command(epilog="Example:  probemap show RUN --words")
 def show(directory: flags.RunDirectory, words: Words = False) -> None:
-    """Print the map: cells, best cells, counts, and what was excluded and why."""
+    """Print the map, its best cells, the numbers of answers, and what was excluded and why."""
     run = open_run(directory)
     if words:
         _print_words(run)
@@ -80,14 +86,16 @@ def plot(
     directories: flags.RunDirectories,
     kind: Kind = "map",
     value: Value = "auc",
-    positions: Annotated[str | None, typer.Option(help="Columns to draw, in this order: last_q,-8..-1.")] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="Columns to draw, in the given order, e.g. last_q,-8..-1.")
+    ] = None,
     size: Size = None,
-    cmap: Annotated[str | None, typer.Option(help="A matplotlib colour map. Default: Blues.")] = None,
+    cmap: Annotated[str | None, typer.Option(help="Name of a matplotlib colour map. Default: Blues.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg or .pdf.")] = None,
 ) -> None:
     """Draw maps, the difference of two maps, or curves.
 
-    Writes RUN/map.png and RUN/map.svg (RUN/map-VALUE.png and .svg for another value), or the file given as --out.
+    Writes RUN/map.png and RUN/map.svg (for other values, RUN/map-VALUE.png and .svg), or the file given as --out.
     """
     from probemap.runs.options import PlotOptions
     from probemap.runs.steps.plot import plot as draw
@@ -103,9 +111,9 @@ def report(
     directories: flags.RunDirectories,
     out: Annotated[Path | None, typer.Option(help="File to write, ending in .html.")] = None,
 ) -> None:
-    """Write one self-contained HTML page: maps, cells, answers, tokens.
+    """Write a self-contained HTML page with maps, cells, answers and tokens.
 
-    Writes RUN/report.html, or the file given as --out.  Several runs are compared.
+    Writes RUN/report.html, or the file given as --out.  If several runs are given, the page compares them.
     """
     from probemap.runs.steps.report import report as write
 
@@ -117,7 +125,9 @@ def report(
 @app.command(epilog="Example:  probemap inspect RUN city-Vienna")
 def inspect(
     directory: flags.RunDirectory,
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the question. Default: the first.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id of the question. Default: the first question.")
+    ] = None,
 ) -> None:
     """Print one answer token by token, with the position names below the tokens."""
     from probemap.views import terminal, tokens
@@ -133,7 +143,7 @@ def list_(
         Literal["tasks", "positions", "all"], typer.Argument(metavar="[tasks|positions]", help="Default: both.")
     ] = "all",
 ) -> None:
-    """List the tasks and the token positions that can be given by name."""
+    """List the tasks and the token positions that can be selected by name."""
     if what in ("tasks", "all"):
         _print_tasks()
     if what in ("positions", "all"):
@@ -169,19 +179,19 @@ def _print_positions() -> None:
 
     for name, position in POSITIONS.items():
         stdout.print(f"{name:<26} {position.description}", soft_wrap=True)
-    from_end = "counted from the last token of the answer; missing if it would be in the prompt"
+    from_end = "counted from the last token of the answer; missing if the token would be in the prompt"
     stdout.print(f"{'-1, -2, …':<26} {from_end}", soft_wrap=True)
 
 
 @app.command(epilog="Example:  probemap verify RUN --repair")
 def verify(
     directory: flags.RunDirectory,
-    repair: Annotated[bool, typer.Option("--repair", help="Capture damaged shards again, and nothing else.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Capture the damaged shards again.")] = False,
     recompute: Recompute = 0,
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
 ) -> None:
-    """Compare the stored states with their checksums, bit by bit.
+    """Check the stored states against their checksums.
 
     The exit status is 1 if states are damaged and not repaired.
     """
@@ -230,14 +240,14 @@ def _fault_text(faults: Mapping[int, str], repaired: bool) -> str:
     if not faults:
         return "all stored states match their checksums"
     lines = [f"shard {shard}: {fault}" for shard, fault in sorted(faults.items())]
-    end = "all captured again; the damaged files are in `aside`" if repaired else "--repair captures them again"
+    end = "all captured again; the damaged files were moved to `aside`" if repaired else "--repair captures them again"
     return "\n".join([*lines, end])
 
 
 def _recomputation_text(result: "Recomputation") -> str:
     return (
-        f"{result.n} answers captured again, each alone and in float32: states differ by {result.median:.1e} of their "
-        f"norm (median), at most by {result.maximum:.1e} ({result.answer}, layer {result.layer}, {result.position})"
+        f"{result.n} answers captured again, one at a time in float32: the states differ by {result.median:.1e} of their "
+        f"norm (median), and by at most {result.maximum:.1e} ({result.answer}, layer {result.layer}, {result.position})"
     )
 
 
@@ -248,7 +258,7 @@ def print_table(table: "Table") -> None:
     from probemap.views import terminal
     from probemap.views.printable import printable
 
-    # In a file every row is one line.
+    # In a file, every row of the table is written on a single line.
     out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)
     out.print(terminal.table_text(table), markup=False)
     for line in table.words:

@@ -1,4 +1,4 @@
-"""The verbs of the steps, generated from `probemap.runs.definitions`."""
+"""Commands that execute the steps, generated from `probemap.runs.definitions`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -27,16 +27,18 @@ from probemap.runs.definitions import (
     Step,
 )
 
-if TYPE_CHECKING:  # --help imports nothing heavy
+if TYPE_CHECKING:  # keeps --help fast
     from probemap.logger import Logger
     from probemap.runs.plan import Context
 
 app = typer.Typer()
 
 Out = Annotated[Path, typer.Option("--out", help="Run directory; created if needed.")]
-Exact = Annotated[bool, typer.Option("--exact", help="Only the exact answers; writes RUN/p_true_exact.jsonl.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Ask about the exact answers only, and write RUN/p_true_exact.jsonl.")
+]
 _TABLES = (ERRORS, CHOOSE, BASELINES)
-"""Steps whose result is printed."""
+"""Steps whose result tables are printed."""
 
 
 def run_command(step: Step[Any, Any]) -> Callable[..., None]:
@@ -70,13 +72,13 @@ def run_command(step: Step[Any, Any]) -> Callable[..., None]:
 
 
 def writes(step: Step[Any, Any]) -> str:
-    """Return a sentence that names the outputs of a step."""
+    """Return a sentence that lists the outputs of a step."""
     names = [f"RUN/{name}" for name in step.outputs]
     return f"Writes {' and '.join([', '.join(names[:-1]), names[-1]] if names[:-1] else names)}."
 
 
 def with_signature(command: Callable[..., None], parameters: list[inspect.Parameter], text: str) -> Callable[..., None]:
-    """Give a command the parameters that typer reads, and its help text."""
+    """Set the signature and the help text of a command, which typer reads, and return the command."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = text
@@ -84,7 +86,7 @@ def with_signature(command: Callable[..., None], parameters: list[inspect.Parame
 
 
 def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
-    """Return the parameters that set fields of the context of an execution."""
+    """Return the parameters of a command that set the given fields of the execution context."""
     return [
         flags.keyword(option, kind, default)
         for name in names
@@ -93,7 +95,7 @@ def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 
 def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, ...] = ()) -> "Context":
-    """Return the context of an execution; the options that set the named fields are removed from the arguments.
+    """Return the execution context, and remove the options that set its fields from `arguments`.
 
     Raises
     ------
@@ -134,7 +136,9 @@ def import_states(
     extracted: Annotated[
         Path, typer.Argument(metavar="DIRECTORY", help="Directory of the .safetensors files that vLLM wrote.")
     ],
-    layers: Annotated[str, typer.Option(help="vLLM's eagle_aux_hidden_state_layer_ids, in its order, with commas.")],
+    layers: Annotated[
+        str, typer.Option(help="Layer ids passed to vLLM (eagle_aux_hidden_state_layer_ids), in the same order.")
+    ],
     positions: Annotated[str | None, typer.Option(help="Token positions, as for `probemap capture`.")] = None,
     redo: flags.Redo = False,
 ) -> None:
@@ -161,13 +165,15 @@ def import_states(
 def transfer(
     directories: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN…", help="Run directories of one model; the first one receives the result."),
+        typer.Argument(
+            metavar="RUN…", help="Run directories of the same model. The result is written to the first one."
+        ),
     ],
     redo: flags.Redo = False,
 ) -> None:
-    """Evaluate the probe of each run on the answers of the others.
+    """Evaluate the probe of each run on the answers of the other runs.
 
-    Writes transfer.json, transfer.csv, transfer.png and transfer.svg into the first run.
+    Writes transfer.json, transfer.csv, transfer.png and transfer.svg to the first run directory.
     """
     from probemap.runs.execution import run_step
     from probemap.runs.steps.transfer import draw, figure_paths
@@ -185,4 +191,4 @@ def _integers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(item) for item in text.split(","))
     except ValueError:
-        raise DataError(f"{text!r} is not a list of integers", "separate them with commas: 1,8,16") from None
+        raise DataError(f"{text!r} is not a list of integers", "separate integers with commas, e.g. 1,8,16") from None

@@ -33,15 +33,22 @@ Quantization = Literal["4bit", "8bit"]
 
 Seed = Annotated[int, Option("Random seed.", minimum=0, maximum=2**32 - 1)]
 BatchSize = Annotated[int, Option("Answers per batch.", minimum=1)]
-BatchTokens = Annotated[int | None, Option("Tokens per batch with padding. Default: no limit.", minimum=1)]
-Positions = Annotated[str | None, Option("Token positions, e.g. last_q,-8..-1. Default: the paper's fifteen.")]
-Folds = Annotated[int, Option("Cross-validation folds.", minimum=2)]
-C = Annotated[str, Option("Inverse L2 penalty: a number, several (0.01,1,100), or auto.")]
-EndpointUrl = Annotated[
-    str | None, Option("Base URL of an OpenAI-compatible server that runs the same model and answers.", flag="endpoint")
+BatchTokens = Annotated[
+    int | None, Option("Maximum number of tokens per batch, including padding. Default: no limit.", minimum=1)
 ]
-ServedName = Annotated[str, Option("Name of the model on the server. Default: the only one it serves.")]
-InFlight = Annotated[int, Option("Concurrent requests to the server.", minimum=1, recorded=False)]
+Positions = Annotated[
+    str | None, Option("Token positions, e.g. last_q,-8..-1. Default: the fifteen positions of the paper.")
+]
+Folds = Annotated[int, Option("Number of cross-validation folds.", minimum=2)]
+C = Annotated[str, Option("Inverse L2 penalty: a number, several numbers (0.01,1,100), or auto.")]
+EndpointUrl = Annotated[
+    str | None,
+    Option(
+        "Base URL of an OpenAI-compatible server that runs the same model and generates the answers.", flag="endpoint"
+    ),
+]
+ServedName = Annotated[str, Option("Name of the model on the server. Default: the only model on the server.")]
+InFlight = Annotated[int, Option("Maximum number of concurrent requests to the server.", minimum=1, recorded=False)]
 
 
 def endpoint_of(url: str | None, served: str, in_flight: int) -> Endpoint | None:
@@ -61,7 +68,7 @@ class CaptureOptions:
             "for a module inside a block."
         ),
     ] = "resid"
-    layers: Annotated[str | None, Option("Layers, e.g. 0,8,16 or 0..31:4. Default: all.")] = None
+    layers: Annotated[str | None, Option("Layers to capture, e.g. 0,8,16 or 0..31:4. Default: all.")] = None
     batch_size: BatchSize = 32
     batch_tokens: BatchTokens = None
     store_dtype: Annotated[Literal["float32", "float16"], Option("Data type of the stored states.")] = "float32"
@@ -81,31 +88,39 @@ class CaptureOptions:
 class AnswerOptions:
     """Options of the answer step."""
 
-    data: Annotated[str, Option("Task by name (see `probemap list`), or .jsonl, .csv, .parquet file.", metavar="DATA")]
-    model: Annotated[str, Option("Hub id, directory, .gguf file, or smollm2-135m.")]
+    data: Annotated[
+        str, Option("Name of a task (see `probemap list`), or a .jsonl, .csv or .parquet file.", metavar="DATA")
+    ]
+    model: Annotated[str, Option("Model: hub id, directory, .gguf file or smollm2-135m.")]
     revision: Annotated[str | None, Option("Branch, tag or commit on the hub.")] = None
-    n: Annotated[int | None, Option("Draw this many questions. Default: all.")] = None
+    n: Annotated[int | None, Option("Number of questions to draw. Default: all.")] = None
     seed: Seed = 0
-    prompt: Annotated[str | None, Option("Prompt template with {question}, {context}, {choices}.")] = None
+    prompt: Annotated[str | None, Option("Prompt template with the fields {question}, {context} and {choices}.")] = None
     frame: Annotated[
         PromptFormatOption,
-        Option("Prompt format: the chat template, `Q: … A:`, or the bare prompt. auto: chat if possible."),
+        Option(
+            "Prompt format: chat (the chat template), qa (`Q: … A:`), or none (the bare prompt). auto: chat if the model "
+            "has a chat template, otherwise qa."
+        ),
     ] = "auto"
-    max_new_tokens: Annotated[int | None, Option("Token limit of an answer. Default: set by the task.", minimum=1)] = (
-        None
-    )
+    max_new_tokens: Annotated[
+        int | None, Option("Maximum number of tokens per answer. Default: set by the task.", minimum=1)
+    ] = None
     batch_size: BatchSize = 32
     batch_tokens: BatchTokens = None
     temperature: Annotated[float, Option("Sampling temperature; 0 is greedy.", minimum=0.0)] = 0.0
-    dtype: Annotated[str, Option("Weights: auto, float32, bfloat16, float16.")] = "auto"
+    dtype: Annotated[str, Option("Data type of the weights: auto, float32, bfloat16 or float16.")] = "auto"
     quantize: Annotated[Quantization | None, Option("Quantise the weights with bitsandbytes.")] = None
     answers: Annotated[
         str | None,
-        Option("File of existing answers: text, and id or question; optionally prompt, correct, stopped."),
+        Option(
+            "File of existing answers, with the field text, and id or question; optionally also prompt, correct and "
+            "stopped."
+        ),
     ] = None
     endpoint: EndpointUrl = None
     served: Annotated[
-        str, Option("Name of the model on the server. Default: the only one it serves.", flag="served-name")
+        str, Option("Name of the model on the server. Default: the only model on the server.", flag="served-name")
     ] = ""
     in_flight: InFlight = 16
     inline: Annotated[CaptureOptions | None, Option("", recorded=False)] = None
@@ -122,21 +137,27 @@ class JudgeOptions:
 
     locator: Annotated[
         LocatorName,
-        Option("Locator of the exact answer. auto: set by the task. paper: uses the verdict, for comparison only."),
+        Option(
+            "Locator of the exact answers. auto: set by the task. paper: depends on the verdicts, for comparison only."
+        ),
     ] = "auto"
-    judge: Annotated[Literal["rules", "model"], Option("Grade by rules, or by a language model.")] = "rules"
+    judge: Annotated[Literal["rules", "model"], Option("Grade the answers by rules or by a language model.")] = "rules"
     endpoint: Annotated[
         str | None,
         Option(
-            "Base URL of an OpenAI-compatible server whose model judges or locates. Default: the model that answered."
+            "Base URL of an OpenAI-compatible server whose model judges or locates. Default: the model that generated "
+            "the answers."
         ),
     ] = None
     served: Annotated[
-        str, Option("Name of the model on the server. Default: the only one it serves.", flag="served-name")
+        str, Option("Name of the model on the server. Default: the only model on the server.", flag="served-name")
     ] = ""
     in_flight: InFlight = 16
     decided: Annotated[
-        str | None, Option("File of manual labels, e.g. the edited RUN/disagreements.jsonl: id, correct, exact_answer.")
+        str | None,
+        Option(
+            "File of manual labels with the fields id, correct and exact_answer, e.g. the edited RUN/disagreements.jsonl."
+        ),
     ] = None
 
     @property
@@ -150,7 +171,9 @@ class AttentionOptions:
 
     positions: Positions = None
     batch_size: Annotated[int, Option("Answers per batch.", minimum=1, recorded=False)] = 8
-    batch_tokens: Annotated[int | None, Option("Tokens per batch with padding.", minimum=1, recorded=False)] = None
+    batch_tokens: Annotated[
+        int | None, Option("Maximum number of tokens per batch, including padding.", minimum=1, recorded=False)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,24 +188,31 @@ class MapOptions:
     """Options of the map step."""
 
     folds: Folds = 5
-    repeats: Annotated[int, Option("Repetitions with different folds; the AUCs are averaged.", minimum=1)] = 1
+    repeats: Annotated[int, Option("Number of repetitions with different folds; the AUCs are averaged.", minimum=1)] = 1
     c: C = "1"
-    permutations: Annotated[int, Option("Label permutations for the null distribution of the maximum.", minimum=0)] = 0
-    common_rows: Annotated[bool, Option("Evaluate every column on the answers that have all positions.")] = False
+    permutations: Annotated[
+        int, Option("Number of label permutations for the null distribution of the maximum AUC.", minimum=0)
+    ] = 0
+    common_rows: Annotated[bool, Option("Evaluate all columns on the same answers, those that have all positions.")] = (
+        False
+    )
     baselines: Annotated[bool, Option("Evaluate the baselines and the gain over them.")] = True
     seed: Seed = 0
     protocol: Annotated[
-        Protocol, Option("paper: the protocol of the paper's code, for comparison; only --seed applies to it.")
+        Protocol,
+        Option("Protocol of the map. paper: that of the paper's code, for comparison; only --seed applies to it."),
     ] = "probemap"
-    device: Annotated[str, Option("Device of the fit: auto, cpu, cuda, cuda:1, …", recorded=False)] = "auto"
+    device: Annotated[
+        str, Option("Device on which the probes are fitted: auto, cpu, cuda, cuda:1, …", recorded=False)
+    ] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResampleOptions:
     """Options of the resample step."""
 
-    k: Annotated[int, Option("Samples per question.", minimum=2)] = 30
-    temperature: Annotated[float, Option("Sampling temperature, above 0.", minimum=0.01)] = 1.0
+    k: Annotated[int, Option("Number of samples per question.", minimum=2)] = 30
+    temperature: Annotated[float, Option("Sampling temperature, which must be above 0.", minimum=0.01)] = 1.0
     seed: Seed = 0
     batch_size: BatchSize = 32
     batch_tokens: BatchTokens = None
