@@ -43,7 +43,7 @@ def export(
     cell: Annotated[
         list[str] | None,
         typer.Option(
-            help="Layer and position, e.g. 16:exact_answer_last. Scores of several cells are averaged. Default: the best cell."
+            help="Layer and position, e.g. 16:exact_answer_last; several cells are averaged. Default: the best cell."
         ),
     ] = None,
     held_out: Annotated[float, typer.Option(help="Fraction of the questions to hold out for evaluation.")] = 0.2,
@@ -165,7 +165,8 @@ def serve(
     upstream: Annotated[
         str | None,
         typer.Option(
-            help="Base URL of an OpenAI-compatible server that generates the answers. Its key is read from OPENAI_API_KEY."
+            help="Base URL of an OpenAI-compatible server that generates the answers. Its API key is read from "
+            "OPENAI_API_KEY."
         ),
     ] = None,
     model: ModelSource = None,

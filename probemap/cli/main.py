@@ -1,7 +1,7 @@
 """Entry point of the command line.
 
-Results go to stdout and messages to stderr.  The exit status is 0 for success, 1 for an error that the user can correct,
-and 2 for a usage error.
+Results go to stdout and messages to stderr.  The exit status is 0 for success, 1 for an error that the user can
+correct, and 2 for a usage error.
 """
 
 import errno

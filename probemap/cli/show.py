@@ -35,8 +35,8 @@ Kind = Annotated[
 Value = Annotated[
     str,
     typer.Option(
-        help="Value to draw: auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, activation-norm-difference, "
-        "attention, attention-exact or gain."
+        help="Value to draw: auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, "
+        "activation-norm-difference, attention, attention-exact or gain."
     ),
 ]
 Size = Annotated[
@@ -246,8 +246,9 @@ def _fault_text(faults: Mapping[int, str], repaired: bool) -> str:
 
 def _recomputation_text(result: "Recomputation") -> str:
     return (
-        f"{result.n} answers captured again, one at a time in float32: the states differ by {result.median:.1e} of their "
-        f"norm (median), and by at most {result.maximum:.1e} ({result.answer}, layer {result.layer}, {result.position})"
+        f"{result.n} answers captured again, one at a time in float32: the states differ by {result.median:.1e} of "
+        f"their norm (median), and by at most {result.maximum:.1e} ({result.answer}, layer {result.layer}, "
+        f"{result.position})"
     )
 
 

@@ -32,7 +32,7 @@ Protocol = Literal["probemap", "paper"]
 Quantization = Literal["4bit", "8bit"]
 
 Seed = Annotated[int, Option("Random seed.", minimum=0, maximum=2**32 - 1)]
-BatchSize = Annotated[int, Option("Answers per batch.", minimum=1)]
+BatchSize = Annotated[int, Option("Number of answers per batch.", minimum=1)]
 BatchTokens = Annotated[
     int | None, Option("Maximum number of tokens per batch, including padding. Default: no limit.", minimum=1)
 ]
@@ -99,8 +99,8 @@ class AnswerOptions:
     frame: Annotated[
         PromptFormatOption,
         Option(
-            "Prompt format: chat (the chat template), qa (`Q: … A:`), or none (the bare prompt). auto: chat if the model "
-            "has a chat template, otherwise qa."
+            "Prompt format: chat (the chat template), qa (`Q: … A:`), or none (the bare prompt). auto: chat if the "
+            "model has a chat template, otherwise qa."
         ),
     ] = "auto"
     max_new_tokens: Annotated[
@@ -156,7 +156,8 @@ class JudgeOptions:
     decided: Annotated[
         str | None,
         Option(
-            "File of manual labels with the fields id, correct and exact_answer, e.g. the edited RUN/disagreements.jsonl."
+            "File of manual labels with the fields id, correct and exact_answer, e.g. the edited "
+            "RUN/disagreements.jsonl."
         ),
     ] = None
 
@@ -170,7 +171,7 @@ class AttentionOptions:
     """Options of the attention step."""
 
     positions: Positions = None
-    batch_size: Annotated[int, Option("Answers per batch.", minimum=1, recorded=False)] = 8
+    batch_size: Annotated[int, Option("Number of answers per batch.", minimum=1, recorded=False)] = 8
     batch_tokens: Annotated[
         int | None, Option("Maximum number of tokens per batch, including padding.", minimum=1, recorded=False)
     ] = None
@@ -180,7 +181,7 @@ class AttentionOptions:
 class PTrueOptions:
     """Options of the p-true steps."""
 
-    batch_size: Annotated[int, Option("Answers per batch.", minimum=1, recorded=False)] = 32
+    batch_size: Annotated[int, Option("Number of answers per batch.", minimum=1, recorded=False)] = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +235,7 @@ class ChooseOptions:
     folds: Folds = 5
     c: C = "1"
     seed: Seed = 0
-    batch_size: Annotated[int, Option("Answers per batch.", minimum=1, recorded=False)] = 32
+    batch_size: Annotated[int, Option("Number of answers per batch.", minimum=1, recorded=False)] = 32
 
 
 @dataclass(frozen=True, kw_only=True)
