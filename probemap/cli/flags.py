@@ -55,7 +55,7 @@ def option_parameters(options: type[Any], names: Iterable[str] | None = None) ->
     Parameters
     ----------
     options : type
-        Options class of a step.
+        Dataclass with the options of a step.
     names : iterable of str, optional
         Fields to include, in the given order.  Default: all fields.
     """

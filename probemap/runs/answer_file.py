@@ -22,7 +22,7 @@ class AnswerFile(Sequence[Answer]):
     Parameters
     ----------
     path : Path
-        The file, one JSON object per line.
+        Path of the file, which contains one JSON object per line.
     offsets : dict of str to int
         Mapping from the id of each answer to the byte offset of its line.
     ids : sequence of str

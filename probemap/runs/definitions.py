@@ -27,7 +27,7 @@ Facts = TypeVar("Facts")
 
 @dataclass(frozen=True)
 class NoFacts:
-    """Facts recorded by a step that records none."""
+    """Empty facts, for steps that do not record any."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def track(run: Run, tracker: str) -> None:
 def check_tracker(tracker: str) -> None:
     """Raise RunError if the tracker is not installed.
 
-    Calling this function first avoids that the error occurs only after hours of computation.
+    Call this function first, so that a missing tracker is reported before hours of computation.
     """
     if find_spec(tracker) is None:
         raise RunError(f"{tracker} is not installed", f"run `pip install {tracker}`, or omit --log")

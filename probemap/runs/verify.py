@@ -19,7 +19,7 @@ def verify(run: Run) -> dict[int, str]:
     Raises
     ------
     StoreError
-        If the metadata of the store have changed.
+        If the metadata of the store has changed.
     """
     from probemap.activations.store import ActivationStore
 

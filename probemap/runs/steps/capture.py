@@ -198,7 +198,7 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
     Raises
     ------
     StoreError
-        If the metadata of the store have changed.
+        If the metadata of the store has changed.
     RunError
         If the answers or exact answers have changed since the capture, or the states were imported from vLLM.
     """

@@ -55,14 +55,14 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
 
 
 def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Replace the locator ``auto`` by the locator for the kind of task."""
+    """Return the locator for the kind of task if `locator` is ``auto``, and `locator` otherwise."""
     if locator != "auto":
         return locator
     return "model" if task.kind == "open" else task.kind
 
 
 def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return the locator that is used in general, which is also the fallback of the paper's locator."""
+    """Return the fallback of the paper's locator if `locator` is ``paper``, and `locator` otherwise."""
     return resolve_locator(task, "auto") if locator == "paper" else locator
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 
 
 def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferOptions]:
-    """Plan to write ``transfer.json``, ``transfer.csv`` and the figure into the first run.
+    """Plan to write ``transfer.json``, ``transfer.csv`` and the figure to the first run directory.
 
     Raises
     ------
