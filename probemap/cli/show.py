@@ -186,7 +186,7 @@ def _print_positions() -> None:
 @app.command(epilog="Example:  probemap verify RUN --repair")
 def verify(
     directory: flags.RunDirectory,
-    repair: Annotated[bool, typer.Option("--repair", help="Capture the damaged shards again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Capture the damaged shards again, but no others.")] = False,
     recompute: Recompute = 0,
     seed: flags.Seed = 0,
     device: flags.Device = "auto",

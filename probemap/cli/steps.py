@@ -137,7 +137,10 @@ def import_states(
         Path, typer.Argument(metavar="DIRECTORY", help="Directory of the .safetensors files that vLLM wrote.")
     ],
     layers: Annotated[
-        str, typer.Option(help="Layer ids passed to vLLM (eagle_aux_hidden_state_layer_ids), in the same order.")
+        str,
+        typer.Option(
+            help="Layer ids passed to vLLM (eagle_aux_hidden_state_layer_ids), in the same order, separated by commas."
+        ),
     ],
     positions: Annotated[str | None, typer.Option(help="Token positions, as for `probemap capture`.")] = None,
     redo: flags.Redo = False,

@@ -283,6 +283,6 @@ def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:
 
 
 def is_recorded(options: type[Any], name: str) -> bool:
-    """Return True if an option is recorded in ``run.json`` because it affects the result of its step."""
+    """Return True if an option affects the result of its step and is therefore recorded in ``run.json``."""
     metadata = option_metadata(options).get(name)
     return metadata is None or metadata[1].recorded

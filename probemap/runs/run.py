@@ -222,7 +222,7 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if the model differs from the one that generated the answers, if there are answers already."""
+        """Raise RunError if the model differs from the one that generated the answers.  Without answers, do nothing."""
         record = self.find_record(ANSWER)
         for field in fields:
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
@@ -380,7 +380,7 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return a loader for the model that generated the answers.  By default, it has the same data type as then."""
+        """Return a loader for the model that generated the answers.  The default data type is that of the generation."""
         record = self.record(ANSWER)
         options = record.options
         return Loader(

@@ -173,7 +173,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: "ProbeMap") -> dict[
 
 
 def _excluded(judgements: Sequence[Judgement]) -> dict[str, int]:
-    """Return a mapping from reasons to the number of answers excluded from the map, or from some of its columns."""
+    """Return a mapping from reasons to the numbers of answers that are not in the map, or not in all its columns."""
     undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
     no_span = Counter(j.no_span for j in judgements if j.span is None and j.verdict.correct is not None)
     return {f"undecided, {why}" if why else "undecided": n for why, n in undecided.most_common()} | {
