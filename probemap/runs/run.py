@@ -380,7 +380,7 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return a loader for the model that generated the answers.  The default data type is that of the generation."""
+        """Return a loader for the model that generated the answers.  Its default data type is that of generation."""
         record = self.record(ANSWER)
         options = record.options
         return Loader(
