@@ -1,19 +1,19 @@
-"""Maps as figures, text, and an HTML report.
+"""Maps as figures, as text, and as an HTML report.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it, and modules of the packages that this one builds on.
 
 ::
 
-    printable    foreign text made safe to print
-    words        a summary of the map in sentences, each supported by a test
-    diagnostics  one cell in detail: ROC curve, reliability, histogram of scores
-    figures      what all figures share: sizes, styles, displays
-    artists      parts of a heatmap as matplotlib draws them
+    printable    escaping of untrusted text before it is printed
+    words        summaries of maps in sentences, each supported by a statistical test
+    diagnostics  ROC curve, reliability curve and histogram of a single cell
+    figures      the base of all figures: sizes, styles, displays
+    artists      the parts of a heatmap, drawn with matplotlib
     heatmap      heatmaps
-    curves       curves along layers or positions
+    curves       curves over the layers or over the positions
     matrix       the generalisation matrix as a figure
     terminal     maps and tables in the terminal
-    tokens       answers in the terminal, token by token
+    tokens       answers in the terminal, split into tokens
     report       the HTML report
     notebook     the representation of a map in a notebook
 """

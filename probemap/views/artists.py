@@ -1,4 +1,4 @@
-"""Parts of a heatmap as matplotlib draws them: cells, numbers of answers, marks, and the colour bar."""
+"""The parts of a heatmap, drawn with matplotlib: cells, answer counts, marks, and the colour bar."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, SizeName
 
 _TOO_FEW_COLOUR = "#e8e8e8"
 _PALE = 0.25
-"""Opacity of a cell of a signed value whose interval contains 0."""
+"""Opacity of cells whose signed value has an interval that contains 0."""
 _EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-"""(values below the scale, values above the scale) -> pointed ends of the colour bar."""
+"""Ends of the colour bar that are pointed, by whether any values lie below and above the scale."""
 
 
 def draw_cells(ax: Axes, measured: CellValues, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:
-    """Draw the cells, the axis labels and the numbers of answers of one of `n_maps` maps."""
+    """Draw the cells, the axis labels and the answer counts of one of `n_maps` maps in a row."""
     cells, signed = measured.cells, measured.kind.signed
     values = cells["value"].values
     positions, layers = [str(p) for p in cells["position"].values], [str(layer) for layer in cells["layer"].values]
@@ -50,7 +50,7 @@ def draw_cells(ax: Axes, measured: CellValues, cmap: str | None, size: SizeName,
 
 
 def _draw_counts(ax: Axes, counts: Sequence[int], size: SizeName, n_maps: int) -> None:
-    """Write the number of answers below each column, upright where the columns are narrow."""
+    """Write the number of answers below each column, rotated by 90 degrees if the columns are narrow."""
     font = SIZES[size].font
     small = 0.7 * font
     length = DIGIT_WIDTH * small * len(str(max(counts)))
@@ -81,7 +81,7 @@ def _draw_counts(ax: Axes, counts: Sequence[int], size: SizeName, n_maps: int) -
 
 
 def mark_best(ax: Axes, image: AxesImage, best: Sequence[tuple[int, int]], dots: Bools | None, size: SizeName) -> None:
-    """Outline the best cells, given as (row, column), and draw a dot on each cell of a mask."""
+    """Outline the `best` cells, given as (row, column), and draw a dot on each cell of the mask `dots`."""
     font = SIZES[size].font
     for row, column in best:
         corner = (column - 0.5, row - 0.5)
@@ -93,7 +93,7 @@ def mark_best(ax: Axes, image: AxesImage, best: Sequence[tuple[int, int]], dots:
 
 
 def _contrasting(image: AxesImage, rows: Any, columns: Any) -> list[str]:
-    """Return black for light cells and white for dark cells."""
+    """Return a colour that is legible on each cell: black on light cells, white on dark cells."""
     values = np.ma.getdata(np.ma.asarray(image.get_array()))[rows, columns]
     red, green, blue = np.asarray(image.get_cmap()(image.norm(values))).reshape(-1, 4).T[:3]
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -101,7 +101,7 @@ def _contrasting(image: AxesImage, rows: Any, columns: Any) -> list[str]:
 
 
 def draw_colour_bar(image: AxesImage, axes: Sequence[Axes], maps: Sequence[CellValues]) -> None:
-    """Draw the colour bar of the scale that all maps share."""
+    """Draw one colour bar for the scale that all maps share."""
     (low, high), kind = maps[0].limits, maps[0].kind
     below = any(bool((m.cells["value"] < low).any()) for m in maps)
     above = any(bool((m.cells["value"] > high).any()) for m in maps)

@@ -1,4 +1,4 @@
-"""Curves: one small panel per position over the layers, or per layer over the positions."""
+"""Curves over the layers, with one small panel per position, or over the positions, with one panel per layer."""
 
 from math import ceil
 from typing import Literal
@@ -14,20 +14,20 @@ from probemap.views.figures import SIZES, Display, SizeName, protocol_labels
 Over = Literal["layers", "positions"]
 
 _PANELS_PER_ROW = {("column", "layers"): 3, ("column", "positions"): 2, ("page", "layers"): 5, ("slide", "layers"): 5}
-"""(size, x axis) -> panels side by side, where it is not 3."""
+"""Number of panels per row for each (size, x axis); 3 for all other combinations."""
 _LINE, _BAND, _OTHER_LINES = "#08519c", "#9ecae1", "#d0d0d0"
 
 
 class CurvesDisplay(Display):
-    """Curves of a map with their 95 % intervals.
+    """Display of the curves of a map with their 95 % confidence intervals.
 
-    Created by `plot_curves`, or without drawing by `from_map`.
+    It is created by `plot_curves`, or by `from_map`, which does not draw it.
 
     Attributes
     ----------
     figure : matplotlib.figure.Figure
     axes : tuple of matplotlib.axes.Axes
-        One per panel; the line of the panel's own curve has the gid ``curve``.
+        One per panel.  The line of the panel's own curve has the gid ``curve``.
     """
 
     def __init__(self, measured: CellValues, over: Over, *, size: SizeName = "page", title: str = "") -> None:
@@ -43,7 +43,7 @@ class CurvesDisplay(Display):
     def from_map(
         cls, probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
     ) -> "CurvesDisplay":
-        """Compute the curves; parameters as for `plot_curves`."""
+        """Compute the curves without drawing them; see `plot_curves` for the parameters."""
         title = next(iter(protocol_labels([probe_map])), "")
         return cls(measure(probe_map, value), over, size=size, title=title)
 
@@ -51,7 +51,7 @@ class CurvesDisplay(Display):
         width, font = SIZES[self.size].width, SIZES[self.size].font
         if self.over == "layers":
             return width, 0.35 + self._rows * 0.8 * width / self._columns
-        # The names of the positions are upright below the bottom panels.
+        # The names of the positions are written vertically below the bottom panels.
         names = 0.075 * max(map(len, self._positions)) * font / 6.5
         return width, names + self._rows * 0.5 * width / self._columns
 
@@ -79,7 +79,7 @@ class CurvesDisplay(Display):
                 ax.axhline(0.5, color="#555555", lw=0.5, ls=":")
             if self.over == "positions":
                 ax.set_xticks(x, self._positions, rotation=90)
-            # The bottom panel of each column keeps its labels, also where an unused panel is below it.
+            # The lowest used panel of each column keeps its tick labels, even if there is an unused panel below it.
             ax.tick_params(labelbottom=k + self._columns >= len(names))
         if is_auc:
             lowest = np.nanmin(low) if np.isfinite(low).any() else 0.5
@@ -94,26 +94,26 @@ class CurvesDisplay(Display):
 def plot_curves(
     probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
 ) -> CurvesDisplay:
-    """Draw a value over the layers, one panel per position, or over the positions, one panel per second layer.
+    """Plot a value over the layers in one panel per position, or over the positions in one panel per second layer.
 
-    All panels have the same axes.  Each panel shows its own curve with the 95 % interval of each cell, and the curves
-    of all other panels in grey.
+    All panels have the same axes.  Each panel shows its own curve with the 95 % confidence interval of each cell; the
+    curves of all other panels are drawn in grey for comparison.
 
     Parameters
     ----------
     probe_map : ProbeMap
     over : {"layers", "positions"}
-        The x axis.
+        Quantity on the x axis.
     value : str
-        The value that is drawn, a key of `probemap.probing.metrics.VALUES`: ``"auc"``, ``"accuracy"``, ``"gain"``, ….
+        The value to plot: a key of `probemap.probing.metrics.VALUES`, such as ``"auc"``, ``"accuracy"`` or ``"gain"``.
     size : {"column", "page", "slide"}
-        Size of the figure and of its text.
+        Size of the figure and its text: one column of a paper, its full text width, or a slide.
 
     Returns
     -------
     CurvesDisplay
-        Rendered as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
-        ``figure``, ``axes`` (one per panel) and ``save(path)``.
+        The display.  Notebooks render it if it is the last expression of a cell; scripts show it with
+        `matplotlib.pyplot.show`.  Its attribute ``axes`` has one entry per panel; ``save(path)`` writes a file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Diagnostics of one cell: ROC curve, reliability curve, and histogram of its probabilities."""
+"""Diagnostics of a single cell: ROC curve, reliability curve, and histogram of the predicted probabilities."""
 
 from dataclasses import dataclass
 
@@ -12,34 +12,40 @@ from probemap.probing.auc import LEVEL, Bools, Floats, Ints
 from probemap.probing.cell_map import CellMap
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 26)
-"""False positive rates at which a ROC curve is evaluated: fractions of the incorrect answers predicted correct."""
+"""False positive rates at which ROC curves are evaluated.
+
+The false positive rate is the fraction of incorrect answers that are predicted to be correct."""
 
 N_BINS = 10
-"""Number of bins of a reliability curve, with equally many answers each."""
+"""Number of bins of a reliability curve; all bins contain about the same number of answers."""
 
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
-"""Edges of the bins of the histogram."""
+"""Bin edges of the histogram of probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellDiagnostics:
-    """Diagnostics of one cell, all from out-of-fold scores."""
+    """Diagnostics of one cell, computed from out-of-fold scores."""
 
     roc: Floats
-    """(3, 26): true positive rate at each of `FALSE_POSITIVE_RATES`, and the lower and upper end of its pointwise 95 %
-    interval.  The ends are NaN at false positive rates below one incorrect answer of a fold."""
+    """ROC curve, as an array of shape (3, 26): the true positive rate at each of `FALSE_POSITIVE_RATES`, and the lower
+    and upper ends of its pointwise 95 % confidence interval.  The ends are NaN at false positive rates that correspond
+    to less than one incorrect answer per fold."""
     reliability: Floats
-    """(4, up to 10): for each bin the mean predicted probability of "correct", the fraction of correct answers, and the
-    lower and upper end of the 95 % interval of that fraction."""
+    """Reliability curve, as an array of shape (4, n_bins) with at most `N_BINS` bins: the mean predicted probability that
+    an answer is correct, the fraction of correct answers, and the lower and upper ends of the 95 % confidence interval
+    of that fraction."""
     histogram: Ints
-    """(2, 20): number of correct, and of incorrect, answers whose probability is between two `HISTOGRAM_EDGES`."""
+    """Histogram of the predicted probabilities, as an array of shape (2, 20): the number of correct answers (first row)
+    and of incorrect answers (second row) in each bin of `HISTOGRAM_EDGES`."""
 
 
 def probabilities(probe_map: CellMap) -> Floats:
-    """Compute the probability of being correct of each answer by the probe of each cell.
+    """Compute the probability that each answer is correct, as predicted by the probe of each cell.
 
-    The probability is 1 / (1 + exp(-score)) of the out-of-fold score, averaged over repeats.  Scores are log-odds only
-    for the default probe; for other probes the result is merely a score between 0 and 1.
+    The probability is 1 / (1 + exp(-score)), where ``score`` is the out-of-fold score, and is averaged over repeats.
+    Only the default probe has scores that are log-odds; for other probes the result is a score between 0 and 1 that
+    cannot be interpreted as a probability.
 
     Parameters
     ----------
@@ -48,7 +54,7 @@ def probabilities(probe_map: CellMap) -> Floats:
     Returns
     -------
     ndarray of shape (n, n_layers, n_positions), float64
-        NaN if the answer does not have the position.
+        Probabilities, with NaN where the answer does not have the position.
     """
     return np.asarray(expit(probe_map.data["scores"].values.astype(np.float64)).mean(axis=0))
 
@@ -63,12 +69,13 @@ def cell_diagnostics(probe_map: CellMap) -> list[list[CellDiagnostics | None]]:
     Returns
     -------
     list of list of CellDiagnostics or None
-        Indexed by layer, then by position; None for cells with too few answers.
+        Diagnostics indexed by layer, then by position; None for cells with too few answers.
     """
     data = probe_map.data
     scores, fold = data["scores"].values, data["fold"].values
     correct, has_auc = data["correct"].values.astype(bool), data["auc"].notnull().values
-    # Answers to one question count as one, and probes that are trained on each other's test answers are correlated.
+    # All answers to one question count as a single observation, and probes that are trained on each other's test
+    # answers have correlated errors; both reduce the effective number of answers.
     answers_per_question = len(correct) / len(np.unique(data["group"].values))
     inflation = answers_per_question * (1 + np.nan_to_num(data["variance_inflation"].values))
     p = probabilities(probe_map)
@@ -89,11 +96,13 @@ def cell_diagnostics(probe_map: CellMap) -> list[list[CellDiagnostics | None]]:
 
 
 def _roc(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, inflation: float) -> Floats:
-    """Return the ROC curve averaged over folds and repeats at equal false positive rates, with its interval.
+    """Return the ROC curve, averaged over folds and repeats at fixed false positive rates, with its interval.
 
-    Curves are averaged because scores of different folds have no common scale (Fawcett 2006, section 8.1).  Each fold
-    is weighted by its number of pairs, so that the area below the curve is approximately the AUC of the cell.  The
-    variance is that of both rates, with the false positive rate multiplied by the slope (Pepe 2003, section 5.2.2).
+    The curves of the folds are averaged because scores of different folds have no common scale (Fawcett 2006, section
+    8.1).  Each fold is weighted by its number of pairs of a correct and an incorrect answer, so that the area under the
+    averaged curve is approximately the AUC of the cell.  The variance is the sum of the variance of the true positive
+    rate and that of the false positive rate, the latter multiplied by the squared slope of the curve (Pepe 2003,
+    section 5.2.2).
     """
     curves, n_pairs, min_incorrect = [], [], len(correct)
     for repeat_scores, fold_of_row in zip(scores, fold, strict=True):
@@ -107,19 +116,20 @@ def _roc(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, inflation:
             min_incorrect = min(min_incorrect, int((~correct[rows]).sum()))
     tpr = np.average(curves, axis=0, weights=n_pairs)
     n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
-    # Two answers of each kind are added, so that the variance is positive at rates of 0 and 1 (Agresti & Coull 1998).
+    # As in Agresti & Coull (1998), two successes and two failures are added: the variance is then positive even at
+    # rates of 0 and 1.
     shrunk = (tpr * n_correct + 2) / (n_correct + 4)
     slope = np.gradient(tpr, FALSE_POSITIVE_RATES)
     variance = shrunk * (1 - shrunk) / n_correct
     variance += slope**2 * FALSE_POSITIVE_RATES * (1 - FALSE_POSITIVE_RATES) / n_incorrect
     half_width = norm.ppf(0.5 + LEVEL / 2) * np.sqrt(variance * inflation)
-    # Below one incorrect answer of a fold the curve is an interpolation without data.
+    # At rates that correspond to less than one incorrect answer per fold, the curve is interpolated without data.
     half_width[: np.searchsorted(FALSE_POSITIVE_RATES, 1 / min_incorrect)] = np.nan
     return np.stack([tpr, np.clip(tpr - half_width, 0, 1), np.clip(tpr + half_width, 0, 1)])
 
 
 def _reliability(p: Floats, correct: Bools, inflation: float) -> Floats:
-    """Return the reliability curve with Wilson's interval (1927), for the effective number of independent answers."""
+    """Return the reliability curve with Wilson score intervals (Wilson 1927) for the effective number of answers."""
     z = float(norm.ppf(0.5 + LEVEL / 2))
     bins = []
     for rows in np.array_split(np.argsort(p, kind="stable"), min(N_BINS, len(p))):

@@ -1,6 +1,6 @@
-"""Common parts of all figures: sizes, styles, and a display that is rendered in a notebook and can be saved.
+"""The base of all figures: sizes, styles, and a display class that notebooks render and that can be saved.
 
-A display computes its values when it is created and draws them later, as the displays of scikit-learn do.
+Like the displays of scikit-learn, a display computes its values when it is created and draws them later.
 """
 
 from abc import ABC, abstractmethod
@@ -27,16 +27,16 @@ FILE_ENDINGS = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Size of a figure and of its text."""
+    """Size of a figure and its text."""
 
     width: float
     """Width of the figure in inches."""
     font: float
-    """Font size of the labels in points; text inside a map is smaller."""
+    """Font size of the labels in points; some of the text in a map is smaller."""
     row: float
-    """Height of one layer of a map in inches."""
+    """Height of one row (layer) of a map in inches."""
     note: bool = True
-    """Whether the title of a map lists the number of answers and the best cell; slides leave this to the speaker."""
+    """Whether the title of a map shows the number of answers and the best cell; slides omit both."""
 
 
 SIZES: dict[str, Size] = {
@@ -44,18 +44,18 @@ SIZES: dict[str, Size] = {
     "page": Size(width=6.9, font=7.5, row=0.1),
     "slide": Size(width=10.0, font=12.0, row=0.08, note=False),
 }
-"""Name of a size -> one column of a two-column paper, its full text width, or a slide."""
+"""Available sizes by name: one column of a two-column paper, its full text width, or a slide."""
 
 DIGIT_WIDTH = 0.6
-"""Width of a digit or letter as a fraction of the font size, at most."""
+"""Upper bound on the width of a digit or letter, as a fraction of the font size."""
 MAP_WIDTH = 0.75
-"""Approximate fraction of a figure's width that its maps take; labels and colour bar take the rest."""
+"""Approximate fraction of a figure's width that its maps occupy; the rest is for the labels and the colour bar."""
 
 _NOTEBOOK_DPI = 144
 
 
 def style(size: SizeName) -> dict[Any, Any]:
-    """Return the matplotlib parameters for figures of a size."""
+    """Return the matplotlib ``rcParams`` for figures of a given size."""
     scale = SIZES[size].font / SIZES["column"].font
     return {
         "font.size": SIZES[size].font,
@@ -67,21 +67,21 @@ def style(size: SizeName) -> dict[Any, Any]:
         "hatch.linewidth": 0.4 * scale,
         "svg.fonttype": "none",  # keep text as text
         "pdf.fonttype": 42,
-        "svg.hashsalt": "probemap",  # the same map gives the same bytes
+        "svg.hashsalt": "probemap",  # the same map always gives the same bytes
     }
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure that pyplot does not manage; width and height in inches."""
+    """Return an empty figure that is not managed by pyplot; `width` and `height` are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Save a figure as PNG, SVG or PDF, by the ending of the file name.
+    """Save a figure as PNG, SVG or PDF, depending on the file extension.
 
-    The file contains no date, so that equal figures give equal bytes.
+    The file contains no date, so that identical figures give identical bytes.
     """
     path = Path(path)
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
@@ -92,19 +92,20 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def escaped(lines: Sequence[str]) -> str:
-    """Return lines of text for matplotlib, which would read a dollar sign as the start of a formula."""
+    """Join lines of text and escape dollar signs, which matplotlib would interpret as delimiters of a formula."""
     return "\n".join(line.replace("$", r"\$") for line in lines)
 
 
 def protocol_labels(probe_maps: Sequence["CellMap"]) -> list[str]:
-    """Return the labels of protocols that are for comparison only; every figure shows them."""
+    """Return the labels of evaluation protocols that are for comparison only.  Every figure must show them."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 
 
 class Display(ABC):
-    """A figure of computed values.
+    """Base class of figures of computed values.
 
-    It is rendered as the last expression of a notebook cell.  After `plot`, `matplotlib.pyplot.show` shows it.
+    Notebooks render a display if it is the last expression of a cell.  In a script, call `plot` and then
+    `matplotlib.pyplot.show`.
     """
 
     size: SizeName
@@ -114,7 +115,7 @@ class Display(ABC):
 
     @property
     def axes(self) -> "tuple[Axes, ...]":
-        """The axes of the panels, in order; the colour bar is not among them."""
+        """The axes of the panels, in order, without the axes of the colour bar."""
         if not self._axes:
             with rc_context(style(self.size)):
                 self._axes = self._draw(new_figure(*self._inches()))
@@ -122,13 +123,13 @@ class Display(ABC):
 
     @property
     def figure(self) -> Figure:
-        """The matplotlib figure.  Without a call of `plot` it is drawn here and pyplot does not manage it."""
+        """The matplotlib figure.  If `plot` was not called, the figure is drawn on access and not managed by pyplot."""
         figure = self.axes[0].get_figure(root=True)
         assert figure is not None
         return figure
 
     def plot(self) -> Self:
-        """Draw into a new pyplot figure.
+        """Draw the display into a new pyplot figure.
 
         Returns
         -------
@@ -142,42 +143,42 @@ class Display(ABC):
         return self
 
     def save(self, path: str | Path) -> None:
-        """Save the figure.
+        """Save the figure to a file.
 
         Parameters
         ----------
         path : str or Path
-            File name that ends in ``.png``, ``.svg`` or ``.pdf``.
+            Path of the file, with the extension ``.png``, ``.svg`` or ``.pdf``.
 
         Raises
         ------
         DataError
-            If the file name has a different ending.
+            If the file has a different extension.
         """
         check_ending(path)
         save_figure(self.figure, path)
 
     def _repr_png_(self) -> bytes:
-        """Return the figure as PNG, for notebooks."""
+        """Return the figure as a PNG image for notebooks."""
         content = BytesIO()
         with rc_context(style(self.size)):
             self.figure.savefig(content, format="png", dpi=_NOTEBOOK_DPI)
         if get_backend().lower() in ("inline", "module://matplotlib_inline.backend_inline"):
             import matplotlib.pyplot as plt
 
-            plt.close(self.figure)  # the inline backend would show the figure again at the end of the cell
+            plt.close(self.figure)  # otherwise the inline backend shows the figure a second time at the end of the cell
         return content.getvalue()
 
     @abstractmethod
     def _inches(self) -> tuple[float, float]:
-        """Return width and height of the figure."""
+        """Return the width and height of the figure in inches."""
 
     @abstractmethod
     def _draw(self, figure: Figure) -> "tuple[Axes, ...]":
-        """Draw into an empty figure and return the axes of the panels."""
+        """Draw the display into an empty figure and return the axes of the panels."""
 
 
 def check_ending(path: str | Path) -> None:
-    """Raise `DataError` if a figure cannot be saved under this file name."""
+    """Raise `DataError` if the file extension is not one of `FILE_ENDINGS`."""
     if Path(path).suffix not in FILE_ENDINGS:
-        raise DataError(f"{path} is not a .png, .svg or .pdf file", "use one of these file name endings")
+        raise DataError(f"{path} is not a .png, .svg or .pdf file", "use one of these file extensions")
