@@ -166,7 +166,7 @@ def test_tasks_and_positions_say_what_there_is() -> None:
 def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None:
     shown = probemap("show", made / "RUN").stdout
     assert "60 answers: 30 correct, 29 incorrect (50.8 % of the decided answers are correct)" in shown
-    assert "undecided, excluded: 1 (1 by hand)" in shown
+    assert "undecided and excluded: 1 (1 by hand)" in shown
     assert "without an exact answer: 60 (60 no exact answer found)" in shown
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if re.match(r"\d+ |n ", line)}
     content = ProbeMap.load(made / "RUN" / "map.nc")
@@ -184,11 +184,11 @@ def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None
         f"best cell, nested CV: {honest.auc:.3f} [{honest.low:.3f}, {honest.high:.3f}]",
         f"not distinguishable from the best cell: {int(content.confidence_set().sum())} of {known} cells",
         "too few answers: exact_answer_before_first (0 correct, 0 incorrect), exact_answer_first (0 correct",
-        f"baselines without hidden states, on the answers of {best.position} (AUC, 95 % CI):",
+        f"baselines without hidden states, on the answers that have {best.position} (AUC, 95 % CI):",
     ):
         assert line in shown, line
     gain = content.data.sel(layer=best.layer, position=best.position)
-    assert f"gain of the highest cell over the best baseline: {float(gain['gain']):+.3f}" in shown
+    assert f"gain of the best cell over the best baseline: {float(gain['gain']):+.3f}" in shown
     assert "p_true" in content.data["baseline"].values
 
 

@@ -102,7 +102,7 @@ def test_render_shows_hostile_texts_as_text(browser: Browser, tmp_path: Path) ->
         assert texts.count(text) >= 8, (
             "as question and as answer, in the list and in the details, for two answers with this position"
         )
-    assert "96000 characters left out" in texts
+    assert "96000 characters omitted" in texts
     assert "\\u202egnp.exe" in texts
     assert "\u202e" not in texts
     tags = page.evaluate("[...new Set([...document.querySelectorAll('#answers *')].map((e) => e.localName))]")

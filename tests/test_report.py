@@ -161,7 +161,7 @@ def test_pieces_show_a_character_of_several_tokens_once() -> None:
 
 def test_visible_leaves_out_the_middle_of_long_texts() -> None:
     visible = views_report._visible("a" * 50_000 + "b" * 50_000)
-    assert visible == "a" * 2000 + " [… 96000 characters left out …] " + "b" * 2000
+    assert visible == "a" * 2000 + " [… 96000 characters omitted …] " + "b" * 2000
 
 
 @given(st.text())

@@ -59,7 +59,7 @@ STRUCTURES: dict[str, tuple[np.ndarray, dict[str, str]]] = {
     "noise": (at(ALL, 0), {"nothing": "None of 180 cells is better than chance"}),
     "everywhere the same": (
         at(ALL, 1.0),
-        {"chance": "every position has such cells", "onset": "first appears in layer 0 at"},
+        {"chance": "Every position has such cells", "onset": "first appears in layer 0 at"},
     ),
     "exact answer": (
         at(EXACT, 1.2),
@@ -131,7 +131,7 @@ def test_describe_signal_that_levels_off() -> None:
     signal = at(ALL, np.minimum(np.linspace(0, 3.2, LAYERS), 1.2))
     texts = by_topic(describe(planted(signal, seed=1)))
     assert re.match(
-        "The AUC rises over the layers up to layers 4 to 7, .* no difference is significant", texts["layers"]
+        "The AUC rises over the layers up to layers 4 to 7: .* The difference .* is not significant", texts["layers"]
     )
     texts = by_topic(describe(planted(signal[::-1], seed=1)))
     assert re.match("The AUC falls over the layers after layers 4 to 7", texts["layers"])
@@ -168,8 +168,9 @@ def test_describe_names_columns_with_few_answers() -> None:
     observations = describe(ProbeMap(probe_map.data.assign(auc=(("layer", "position"), values)))).observations
     n_correct = int(probe_map.data["correct"].values[:60].sum())
     assert [o.text for o in observations if o.about == "few"] == [
-        f"Fewer than 50 correct or incorrect answers: -8 ({n_correct} correct, {60 - n_correct} incorrect).",
-        "Too few answers for an estimate: -7.",
+        "Positions with fewer than 50 correct or incorrect answers: "
+        f"-8 ({n_correct} correct, {60 - n_correct} incorrect).",
+        "Positions with too few answers for an estimate: -7.",
     ]
 
 
@@ -183,10 +184,10 @@ def test_describe_compares_with_the_best_baseline() -> None:
     def sentence(*baselines: Baseline) -> str:
         return by_topic(describe(with_baselines(probe_map, list(baselines), ids)))["baselines"]
 
-    better = r"2\d of 180 cells are better than the best baseline .*: at exact_answer_first and exact_answer_last\."
+    better = r"2\d of 180 cells are better than the best baseline .*, at exact_answer_first and exact_answer_last\."
     assert re.match(better, sentence(bad))
     assert "No cell is better than the best baseline" in sentence(good)
-    assert "the best baseline is b3, AUC 0.9" in sentence(bad, good)
+    assert "The best of all baselines is b3, AUC 0.9" in sentence(bad, good)
 
 
 def test_describe_table_has_every_position_at_every_second_layer() -> None:

@@ -1,6 +1,6 @@
 """Maps as figures, as text, and as an HTML report.
 
-Each module imports only modules that are listed above it, and modules of the packages that this one builds on.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

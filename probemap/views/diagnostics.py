@@ -32,9 +32,8 @@ class CellDiagnostics:
     and upper ends of its pointwise 95 % confidence interval.  The ends are NaN at false positive rates that correspond
     to less than one incorrect answer per fold."""
     reliability: Floats
-    """Reliability curve, as an array of shape (4, n_bins) with at most `N_BINS` bins: the mean predicted probability that
-    an answer is correct, the fraction of correct answers, and the lower and upper ends of the 95 % confidence interval
-    of that fraction."""
+    """Reliability curve, as an array of shape (4, n_bins) with at most `N_BINS` bins: the mean predicted probability,
+    the fraction of correct answers, and the lower and upper ends of the 95 % confidence interval of that fraction."""
     histogram: Ints
     """Histogram of the predicted probabilities, as an array of shape (2, 20): the number of correct answers (first row)
     and of incorrect answers (second row) in each bin of `HISTOGRAM_EDGES`."""

@@ -1,4 +1,4 @@
-"""Heatmaps: position on the x axis, layer on the y axis, the value of each cell as colour."""
+"""Heatmaps with positions on the x axis, layers on the y axis, and the value of each cell as its colour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,22 +19,22 @@ from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, Display, SizeN
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One map of a display, with everything that is drawn."""
+    """One map of a display, with its values, title and marks."""
 
     measured: CellValues
     title: tuple[str, ...]
-    """Lines above the map, broken to its width."""
+    """Lines of the title, wrapped to the width of the map."""
     best: tuple[tuple[int, int], ...] = ()
-    """(row, column) of the cells that get an outline."""
+    """Outlined cells, as (row, column)."""
     dots: Bools | None = None
-    """Cells that get a dot, (n_layers, n_positions)."""
+    """Mask of the cells that are marked with a dot, of shape (n_layers, n_positions)."""
 
 
 class MapDisplay(Display):
-    """One or more maps on one colour scale.
+    """Display of one or more maps with a common colour scale.
 
-    Created by `plot_map`, `plot_maps` and `plot_difference`, or without drawing by `from_map`, `from_maps` and
-    `from_difference`.
+    It is created by `plot_map`, `plot_maps` and `plot_difference`, or by `from_map`, `from_maps` and `from_difference`,
+    which do not draw it.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class MapDisplay(Display):
         The maps, from left to right.
     figure : matplotlib.figure.Figure
     axes : tuple of matplotlib.axes.Axes
-        One per map.  ``axes[k].images[0]`` holds the drawn array.
+        One per map.  ``axes[k].images[0]`` contains the array that is drawn.
 
     Examples
     --------
@@ -71,9 +71,9 @@ class MapDisplay(Display):
     def from_map(
         cls, probe_map: CellMap, *, value: str = "auc", cmap: str | None = None, size: SizeName = "column"
     ) -> Self:
-        """Compute one map; parameters as for `plot_map`."""
+        """Compute the display of one map without drawing it; see `plot_map` for the parameters."""
         lines = _facts(probe_map, value) if SIZES[size].note else protocol_labels([probe_map])
-        # The title starts at the left edge of the map and may extend above the colour bar.
+        # The title is aligned with the left edge of the map and may extend over the colour bar.
         title = _wrapped(lines, size, 0.88)
         return cls([_panel(probe_map, measure(probe_map, value), title)], cmap=cmap, size=size, left_title=True)
 
@@ -87,7 +87,7 @@ class MapDisplay(Display):
         cmap: str | None = None,
         size: SizeName = "page",
     ) -> Self:
-        """Compute several maps on one scale; parameters as for `plot_maps`."""
+        """Compute the display of several maps without drawing it; see `plot_maps` for the parameters."""
         scaled = shared_limits([measure(m, value) for m in probe_maps])
         panels = []
         for probe_map, measured, title in zip(probe_maps, scaled, titles or _differing(probe_maps), strict=True):
@@ -105,18 +105,18 @@ class MapDisplay(Display):
         cmap: str | None = None,
         size: SizeName = "column",
     ) -> Self:
-        """Compute the difference of two maps; parameters as for `plot_difference`."""
+        """Compute the display of a difference without drawing it; see `plot_difference` for the parameters."""
         maps = [minuend, subtrahend]
         lines = _wrapped([title or " minus ".join(_differing(maps)), *protocol_labels(maps)], size)
         return cls([Panel(measured=difference(minuend, subtrahend), title=tuple(lines))], cmap=cmap, size=size)
 
     def plot(self, ax: Axes | None = None) -> Self:
-        """Draw into a new pyplot figure, or into existing axes.
+        """Draw the display into a new pyplot figure or into existing axes.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Axes for a display of a single map.
+            Axes to draw into; only for displays of a single map.
 
         Returns
         -------
@@ -168,30 +168,30 @@ def plot_map(
     cmap: str | None = None,
     size: SizeName = "column",
 ) -> MapDisplay:
-    """Draw a map: positions on the x axis, layers on the y axis (layer 0 on top), the value as colour.
+    """Plot a map with positions on the x axis, layers on the y axis (layer 0 at the top), and values as colours.
 
-    The number below each column is the number of answers that it is computed from.  Cells with too few answers are
-    hatched grey.  In a map of AUCs the best cell is outlined, and dots mark the cells that are not distinguishable from
-    it.  In a map of signed values, such as the gain over the baselines, cells whose interval contains 0 are pale, and
-    cells below 0 have a minus sign, which also a grey print shows.
+    The number below each column is the number of answers from which the column is computed.  Cells with too few answers
+    are hatched in grey.  In a map of AUCs, the cell with the highest AUC is outlined, and dots mark the cells that are
+    not distinguishable from it.  In a map of signed values, such as the gain over the baselines, cells whose interval
+    contains 0 are pale, and other cells below 0 are marked with a minus sign, which remains visible in greyscale.
 
     Parameters
     ----------
     probe_map : ProbeMap
     ax : matplotlib.axes.Axes, optional
-        Axes to draw into.  Default: a new figure, managed by pyplot.
+        Axes to draw into.  By default, a new pyplot figure is created.
     value : str
-        The value that is drawn, a key of `probemap.probing.metrics.VALUES`: ``"auc"``, ``"accuracy"``, ``"gain"``, ….
+        The value to plot: a key of `probemap.probing.metrics.VALUES`, such as ``"auc"``, ``"accuracy"`` or ``"gain"``.
     cmap : str, optional
-        Name of a matplotlib colour map.  Default: ``"Blues"``, and ``"PuOr"`` for signed values.
+        Name of a matplotlib colour map.  Default: ``"PuOr"`` for signed values, ``"Blues"`` for all others.
     size : {"column", "page", "slide"}
-        Size of a new figure and of the text.
+        Size of the text and of a new figure: one column of a paper, its full text width, or a slide.
 
     Returns
     -------
     MapDisplay
-        Rendered as the last expression of a notebook cell, and with `matplotlib.pyplot.show` in a script.  It has
-        ``figure``, ``axes`` and ``save(path)``.
+        The display.  Notebooks render it if it is the last expression of a cell; scripts show it with
+        `matplotlib.pyplot.show`.  Its attributes are ``figure`` and ``axes``; ``save(path)`` writes a file.
 
     Raises
     ------
@@ -224,20 +224,21 @@ def plot_maps(
     cmap: str | None = None,
     size: SizeName = "page",
 ) -> MapDisplay:
-    """Draw several maps in a row on one scale, with one colour bar, as in figure 2 of Orgad et al. 2024.
+    """Plot several maps side by side with a common colour bar, as in figure 2 of Orgad et al. 2024.
 
     Parameters
     ----------
     probe_maps : sequence of ProbeMap
     titles : sequence of str, optional
-        One title per map.  Default: whichever of model, task and site differs between the maps.
+        One title per map.  Default: the values of model, task and site that differ between the maps, or the task if
+        none of them differs.
     value, cmap, size
-        As for `plot_map`.
+        See `plot_map`.
 
     Returns
     -------
     MapDisplay
-        As for `plot_map`, with one axes per map.
+        The display, as returned by `plot_map`, with one element of ``axes`` per map.
 
     Raises
     ------
@@ -270,26 +271,27 @@ def plot_difference(
     cmap: str | None = None,
     size: SizeName = "column",
 ) -> MapDisplay:
-    """Draw the AUCs of one map minus those of another map, in the cells that both maps have.
+    """Plot the AUCs of one map minus those of another map, in all cells that both maps have.
 
-    Cells whose 95 % interval of the difference contains 0 are pale.  Maps of the same answers with the same verdicts
-    are compared pairwise.
+    Cells are pale if the 95 % confidence interval of their difference contains 0.  If both maps have the same answers
+    with the same verdicts, the comparison is paired.
 
     Parameters
     ----------
     minuend, subtrahend : ProbeMap
-        The AUCs of the second map are subtracted from those of the first.
+        The AUCs of `subtrahend` are subtracted from those of `minuend`.
     ax
-        As for `plot_map`.
+        See `plot_map`.
     title : str, optional
-        Default: whichever of model, task and site differs between the maps.
+        Title of the figure.  Default: the values of model, task and site that differ between the maps, joined by
+        "minus".
     cmap, size
-        As for `plot_map`.
+        See `plot_map`.
 
     Returns
     -------
     MapDisplay
-        As for `plot_map`.
+        The display, as returned by `plot_map`.
 
     Raises
     ------
@@ -314,7 +316,7 @@ def plot_difference(
 
 
 def _panel(probe_map: CellMap, measured: CellValues, title: Sequence[str]) -> Panel:
-    """Return the panel of a map; a map of AUCs has its best cells marked."""
+    """Return the panel of a map; in a map of AUCs, the best cells are marked."""
     if measured.kind.variable != "auc":
         return Panel(measured=measured, title=tuple(title))
     layers, positions = probe_map.layers, probe_map.positions
@@ -324,20 +326,20 @@ def _panel(probe_map: CellMap, measured: CellValues, title: Sequence[str]) -> Pa
 
 
 def _wrapped(lines: Sequence[str], size: SizeName, fraction: float = MAP_WIDTH) -> list[str]:
-    """Break lines of text to a fraction of the figure's width; a letter is half as wide as the font size on average."""
+    """Wrap lines to a fraction of the figure's width, assuming that letters are half as wide as the font size."""
     n_letters = int(72 * fraction * SIZES[size].width / (0.5 * SIZES[size].font))
     return [piece for line in lines for piece in wrap(line, n_letters) or [""]]
 
 
 def _differing(probe_maps: Sequence[CellMap]) -> list[str]:
-    """Return a title per map: whichever of model, task and site differs between the maps; else the task."""
+    """Return one title per map: the values of model, task and site that differ, or the task if none of them differs."""
     facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
     keys = [k for k in ("model", "task", "site") if len({fact[k] for fact in facts}) > 1] or ["task"]
     return [", ".join(fact[k] for k in keys) for fact in facts]
 
 
 def _facts(probe_map: CellMap, value: str) -> list[str]:
-    """Return the lines above a single map: model, task, number of answers; for AUCs the best cell; the protocol."""
+    """Return the title of a single map: model and task, number of answers, best cell (for AUCs), and protocol."""
     attrs = probe_map.data.attrs
     lines = []
     if "model" in attrs:

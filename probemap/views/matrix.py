@@ -13,16 +13,16 @@ from probemap.tables import PairMatrix
 from probemap.views.figures import escaped, new_figure, save_figure, style
 
 _CELL = 0.62
-"""Side of a cell in inches."""
+"""Side length of a cell in inches."""
 _MAX_NAME = 40
-"""Longest name of a run in characters; longer names are truncated."""
+"""Maximum length of the name of a run in characters; longer names are truncated."""
 
 
 def draw_matrix(matrix: PairMatrix) -> Figure:
-    """Draw the generalisation matrix, as figure 3 of Orgad et al. 2024.
+    """Draw the generalisation matrix, similar to figure 3 of Orgad et al. 2024.
 
-    The left panel shows max(AUC, 1 - AUC), as the paper does; the right panel shows the gain over the best
-    log-probability.  Cells are pale where the interval contains 0.5 or, in the right panel, 0.
+    The left panel shows max(AUC, 1 - AUC), as in the paper, and the right panel shows the gain over the best
+    log-probability.  Cells are pale if their interval contains 0.5 (left panel) or 0 (right panel).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def draw_matrix(matrix: PairMatrix) -> Figure:
 
 
 def save_matrix(matrix: PairMatrix, *paths: Path) -> None:
-    """Draw the generalisation matrix and save it in the format of each file name."""
+    """Draw the generalisation matrix and save it to each path, in the format given by the file extension."""
     figure = draw_matrix(matrix)
     for path in paths:
         save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Representation of a map in a notebook, and the report of a map alone."""
+"""The representation of a map in a notebook, and the HTML report of a map without its run."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from probemap.views.report import RunView, render
 
 
 def map_html(probe_map: CellMap) -> str:
-    """Return the heatmap and a line about the map as HTML without scripts."""
+    """Return HTML without scripts that shows the heatmap and a one-line summary of the map."""
     png = io.BytesIO()
     MapDisplay.from_map(probe_map).figure.savefig(png, format="png", dpi=160)
     attrs = probe_map.data.attrs
@@ -26,18 +26,18 @@ def map_html(probe_map: CellMap) -> str:
 
 
 def write_report(probe_map: CellMap, path: str | Path) -> Path:
-    """Write the HTML report of a map, without its answers.
+    """Write the HTML report of a map, without a list of its answers.
 
     Parameters
     ----------
     probe_map : CellMap
     path : str or Path
-        File to write.
+        Path of the file to write.
 
     Returns
     -------
     Path
-        The file.
+        Path of the written file.
     """
     attrs = probe_map.data.attrs
     title = f"{attrs['model']} on {attrs.get('task', 'answers')}" if "model" in attrs else "map"

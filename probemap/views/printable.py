@@ -1,8 +1,8 @@
-"""Foreign text made safe to print: no control characters, no direction marks."""
+"""Escaping of untrusted text, so that it is printed without control characters and direction marks."""
 
 
 def printable(text: str) -> str:
-    """Replace control characters, line breaks and direction marks by escape sequences.
+    """Replace control characters, line breaks and direction marks with escape sequences.
 
     Parameters
     ----------
@@ -12,7 +12,7 @@ def printable(text: str) -> str:
     Returns
     -------
     str
-        The text with every character that Unicode does not count as printable written as ``\\n``, ``\\x1b``,
-        ``\\u202e``, ….
+        The text in which every character that is not printable according to Unicode is replaced with its escape
+        sequence, such as ``\\n``, ``\\x1b`` or ``\\u202e``.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -1,7 +1,8 @@
-"""The HTML report: one self-contained page that opens without a server or a network.
+"""The HTML report: a self-contained page that can be opened without a server or a network connection.
 
-All values are computed here; the scripts of the page only display them.  Texts are passed as JSON and become text
-nodes, never markup.  The content security policy of the page allows its own scripts, by their hashes, and no request.
+All values are computed in Python; the scripts of the page only display them.  Texts are passed to the page as JSON and
+inserted as text nodes, never as markup.  The content security policy of the page allows only its own scripts, which are
+identified by their hashes, and no network requests.
 """
 
 import base64
@@ -38,19 +39,19 @@ if TYPE_CHECKING:
 MAX_ANSWERS = 1000
 """Maximum number of answers listed per run."""
 MAX_PROBABILITIES = 1_000_000
-"""Maximum number of probabilities (answers × cells) per run: 2 MB."""
+"""Maximum number of probabilities (answers × cells) per run; they take 2 bytes each."""
 MAX_CHARACTERS = 4000
 """Maximum length of a text in characters; longer texts are shortened in the middle."""
 MAX_ACCEPTED = 20
 """Maximum number of accepted answers listed per question."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-"""Plotly writes inline styles, and converts a figure to PNG through an image."""
+"""Content security policy without scripts.  Plotly needs inline styles, and images to convert a figure to PNG."""
 
 _SCRIPTS = ("plotly-cartesian.min", "charts", "answers", "studies", "page")
 
 _MISSING = 65535
-"""Code of a missing probability; all others are multiples of 1 / 65534."""
+"""16-bit code of a missing probability; any other code is the probability multiplied by 65534."""
 
 _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
 """Location codes of a piece of text: in the prompt, in the answer, or in the exact answer."""
@@ -64,7 +65,8 @@ class AnswerView:
     answer: Answer
     judgement: Judgement
     tokens: npt.NDArray[Any]
-    """(n_positions,), int: the index into `answer.token_ids` of each position of the map, -1 where it is missing."""
+    """Index into `answer.token_ids` of each position of the map, as an integer array of shape (n_positions,), with -1
+    for missing positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ class Study:
 
     table: Table
     matrix: PairMatrix | None = None
-    """The values of a generalisation table, shown as a matrix above the table."""
+    """The values of a generalisation study, shown as a matrix above the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +85,14 @@ class RunView:
     probe_map: CellMap
     title: str = "map"
     answers: Sequence[AnswerView] = ()
-    """The answers of the map, in its order; empty for a page without a list of answers."""
+    """The answers of the map, in the order of the map; empty for a page that does not list answers."""
     provenance: dict[str, str] = field(default_factory=dict)
-    """Name -> value: model, revision, seed, versions, …."""
+    """Origin of the map by name: model, revision, seed, versions, and so on."""
     excluded: dict[str, int] = field(default_factory=dict)
-    """Reason -> number of answers that are not in the map, or not in all its columns."""
+    """Number of answers by reason for their exclusion from the map or from some of its columns."""
     studies: Sequence[Study] = ()
     note: str = ""
-    """A warning shown at the top, for example that verdicts have changed since the map was fitted."""
+    """A warning at the top of the page, for example that verdicts have changed since the map was fitted."""
 
 
 def render(runs: Sequence[RunView]) -> str:
@@ -99,12 +101,12 @@ def render(runs: Sequence[RunView]) -> str:
     Parameters
     ----------
     runs : sequence of RunView
-        The page shows one run at a time and can compare it with any other.
+        The runs to show.  The page shows one run at a time and can compare it with any other.
 
     Returns
     -------
     str
-        HTML.
+        The HTML page.
 
     Raises
     ------
@@ -112,7 +114,7 @@ def render(runs: Sequence[RunView]) -> str:
         If the sequence is empty.
     """
     if not runs:
-        raise MapError("a report needs at least one run, got none", "name a run")
+        raise MapError("a report needs at least one run, got none", "specify one or more runs")
     scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
     return (
         environment()
@@ -129,7 +131,7 @@ def render(runs: Sequence[RunView]) -> str:
 
 
 def environment() -> "Environment":
-    """Return the Jinja environment of the page, with JSON compact, in the given order, and without NaN."""
+    """Return the Jinja environment of the page; its JSON is compact, keeps the order of keys, and rejects NaN."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("probemap.views", "page")
@@ -147,7 +149,7 @@ def _hash(script: str) -> str:
 
 
 def _content(runs: Sequence[RunView]) -> dict[str, Any]:
-    """Return everything that the scripts of the page display."""
+    """Return the data that the scripts of the page display."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -258,7 +260,7 @@ def _rounded(values: Any) -> Any:
 
 
 def _answers(run: RunView) -> dict[str, Any]:
-    """Return the listed answers, and the probability of each answer by the probe of each cell as 16-bit codes."""
+    """Return the listed answers, and their probabilities of being correct in each cell as encoded 16-bit integers."""
     p = probabilities(run.probe_map)
     limit = max(1, min(MAX_ANSWERS, MAX_PROBABILITIES // math.prod(p.shape[1:])))
     n_answers = len(run.answers)
@@ -291,13 +293,13 @@ def _answer(view: AnswerView) -> dict[str, Any]:
 
 
 def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> list[list[Any]]:
-    """Split an answer into pieces: each probed token alone, all tokens between two probed tokens together.
+    """Split an answer into pieces: each probed token is a piece of its own, and the tokens between them are joined.
 
     Returns
     -------
     list of [text, columns, location]
-        In order of the text.  Columns are the indices of the map positions that fall on the token.  Location is 0 in
-        the prompt, 1 in the answer, and 2 in the exact answer.
+        The pieces in the order of the text.  ``columns`` are the indices of the map positions that fall on the token.
+        ``location`` is 0 in the prompt, 1 in the answer, and 2 in the exact answer.
     """
     columns_of: dict[int, list[int]] = {}
     for column, index in enumerate(tokens.tolist()):
@@ -313,7 +315,8 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
         columns = columns_of.get(index, [])
         location = _EXACT_ANSWER if span and span.start <= index < span.stop else _ANSWER
         if columns:
-            # A token without characters ends the answer.  A token without a character of its own gets a ditto mark.
+            # A token without characters is the end of the answer.  A token that shares its only character with the
+            # previous token is shown as a ditto mark.
             pieces.append([text or ("⟨end⟩" if start == stop else "〃"), columns, location])
         elif pieces and not pieces[-1][1] and pieces[-1][2] == location:
             pieces[-1][0] += text
@@ -323,8 +326,8 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
 
 
 def _visible(text: str) -> str:
-    """Escape control characters and direction marks, and leave out the middle of a long text; line breaks stay."""
+    """Escape control characters and direction marks, but not line breaks, and omit the middle of a long text."""
     if len(text) > MAX_CHARACTERS:
         half = MAX_CHARACTERS // 2
-        text = f"{text[:half]} [… {len(text) - 2 * half} characters left out …] {text[-half:]}"
+        text = f"{text[:half]} [… {len(text) - 2 * half} characters omitted …] {text[-half:]}"
     return "\n".join(printable(line) for line in text.split("\n"))

@@ -1,4 +1,4 @@
-"""Maps and tables as text for a terminal, with colour where the terminal has colours."""
+"""Maps and tables as text for the terminal, coloured if the terminal supports it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,25 +15,25 @@ from probemap.tables import Table, compact
 from probemap.views.printable import printable
 from probemap.views.words import Description
 
-# matplotlib's Blues at eleven even steps, so that the terminal looks like the heatmap.
+# Eleven equally spaced colours of matplotlib's colour map Blues, so that the table looks like the heatmap.
 _BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()
 _N_BEST = 5
-"""Number of cells, and of baselines, that are listed."""
+"""Number of cells and of baselines to list."""
 
 
 def print_to(console: Console, content: RenderableType) -> None:
-    """Print without wrapping and cropping, and without interpreting markup in foreign text."""
+    """Print content without wrapping or cropping it, and without interpreting markup in the text."""
     console.print(content, soft_wrap=True, markup=False, highlight=False)
 
 
 def shade(value: float) -> Style:
-    """Return the colours of a cell with an AUC; values outside 0.5 to 1 get the colours of the nearest end."""
+    """Return the colours of a cell with the given AUC; values outside the range from 0.5 to 1 are clipped to it."""
     step = round((min(max(value, 0.5), 1.0) - 0.5) * 20)
     return Style(bgcolor=_BLUES[step], color="#000000" if step < 6 else "#ffffff")
 
 
 def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
-    """Return a full summary of a map: counts, excluded answers, cells, best cells, and baselines.
+    """Return a complete summary of a map: answer counts, excluded answers, all cells, the best cells, and baselines.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
 
 
 def map_text(probe_map: CellMap) -> Text:
-    """Return the AUCs of a map as a coloured table, layers by positions; ``·`` where there are too few answers."""
+    """Return the AUCs as a coloured table of layers by positions, with ``·`` for cells with too few answers."""
     heads = [name.split("_") if not name.startswith("-") else [name] for name in probe_map.positions]
     n_lines = max(map(len, heads))
     counts = [str(int(n)) for n in probe_map.data["n"].values]
@@ -66,7 +66,7 @@ def map_text(probe_map: CellMap) -> Text:
 
 
 def description_text(description: Description) -> Text:
-    """Return a summary as text: a table with one row per position, and the observations below it."""
+    """Return a summary as text: a table with one row per position, followed by the observations."""
     name_width = max(len(name) for name, _, _ in description.rows)
     n_width = max(len(str(n)) for _, n, _ in description.rows)
     text = Text(no_wrap=True, overflow="ignore")
@@ -83,7 +83,7 @@ def description_text(description: Description) -> Text:
 
 
 def table_text(table: Table) -> RenderableType:
-    """Return the table of a study, without its sentences."""
+    """Return the table of a study without its summary."""
     columns, rows = compact(table)
     numeric = {
         name for name, *values in zip(columns, *rows, strict=True) if all(v[:1] in "0123456789+-–" for v in values)
@@ -97,7 +97,7 @@ def table_text(table: Table) -> RenderableType:
 
 
 def _append_cells(text: Text, values: Sequence[float], widths: Sequence[int]) -> None:
-    """Append the AUCs, each with its background colour."""
+    """Append one row of AUCs, each on the background colour of its value."""
     for value, width in zip(values, widths, strict=True):
         is_known = value == value  # not NaN
         formatted = f"{value:.2f}".removeprefix("0") if is_known else "·"
@@ -105,7 +105,7 @@ def _append_cells(text: Text, values: Sequence[float], widths: Sequence[int]) ->
 
 
 def _counts(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
-    """Return model and task, the number of answers, and what was excluded and why."""
+    """Return the model, the task, the answer counts, and the number of excluded answers by reason."""
     attrs = probe_map.data.attrs
     decided, correct = int(attrs["decided"]), int(attrs["right"])
     text = Text()
@@ -119,7 +119,7 @@ def _counts(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
         f"({100 * correct / decided:.1f} % of the decided answers are correct)"
     )
     undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
-    text.append(f"\nundecided, excluded: {_total(undecided)}")
+    text.append(f"\nundecided and excluded: {_total(undecided)}")
     no_span = Counter(j.no_span for j in judgements if j.span is None)
     text.append(f"\nwithout an exact answer: {_total(no_span)}")
     if attrs["held_out"]:
@@ -128,35 +128,37 @@ def _counts(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
 
 
 def _best(probe_map: CellMap) -> Text:
-    """Return the cells with the highest AUCs, the nested-CV estimate, and the tests over the whole map."""
+    """Return the cells with the highest AUCs, the nested-CV estimate, and the results of tests over the whole map."""
     data = probe_map.data
-    text = Text("highest cells (AUC, 95 % CI, n):")
+    text = Text("cells with the highest AUC (AUC, 95 % CI, n):")
     for cell in probe_map.best(_N_BEST):
         text.append(
             f"\n  layer {cell.layer:<3} {cell.position:<26} {cell.auc:.3f} "
             f"[{cell.low:.3f}, {cell.high:.3f}]  n = {cell.n}"
         )
-    text.append("\nThe highest of many cells is biased upwards: it is chosen and evaluated on the same answers.", "dim")
+    text.append(
+        "\nThe highest of many AUCs is biased upwards, because it is selected and evaluated on the same answers.", "dim"
+    )
     if nested := probe_map.nested_best():
         counts = Counter(f"layer {layer}, {printable(position)}" for layer, position in nested.selected)
         selected = "; ".join(f"{cell} ({count}×)" for cell, count in counts.most_common())
         text.append(
             f"\nbest cell, nested CV: {nested.auc:.3f} [{nested.low:.3f}, {nested.high:.3f}]"
-            f"\n  selected by the outer folds: {selected}"
+            f"\n  cells selected in the outer folds: {selected}"
         )
     n_cells = int(probe_map.auc.notnull().sum())
     n_candidates = int(probe_map.confidence_set().sum())
     text.append(f"\nnot distinguishable from the best cell: {n_candidates} of {n_cells} cells")
     n_above = int(probe_map.above_chance.sum())
     text.append(
-        f"\nbetter than chance, all cells considered at once: {n_above} of {n_cells} cells"
+        f"\nbetter than chance (simultaneous 95 % band): {n_above} of {n_cells} cells"
         if n_above
-        else "\nNo cell is better than chance, all cells considered at once."
+        else "\nNo cell is better than chance (simultaneous 95 % band)."
     )
     if "permutation_null" in data:
         null, highest = data["permutation_null"].values, probe_map.best()[0].auc
         text.append(
-            f"\nhighest cell with permuted labels, {len(null)} permutations: median {np.median(null):.3f}, "
+            f"\nhighest AUC with permuted labels ({len(null)} permutations): median {np.median(null):.3f}, "
             f"95th percentile {np.quantile(null, 0.95):.3f}; {int((null >= highest).sum())} of {len(null)} reach "
             f"{highest:.3f}"
         )
@@ -168,17 +170,17 @@ def _best(probe_map: CellMap) -> Text:
     if columns:
         text.append(f"\ntoo few answers: {', '.join(columns)}")
     if n_not_converged := int((~data["converged"]).sum()):
-        text.append(f"\nprobes that did not converge: in {n_not_converged} of {n_cells} cells")
+        text.append(f"\nprobes that did not converge: {n_not_converged} of {n_cells} cells")
     return text
 
 
 def _baselines(probe_map: CellMap) -> Text:
-    """Return the best baselines in the column of the highest cell, and the gains over the best of each column."""
+    """Return the best baselines in the column of the best cell, and the gains over the best baseline of each column."""
     data, best = probe_map.data, probe_map.best()[0]
     column = data.sel(position=best.position)
     auc = column["baseline_auc"].values
     order = [i for i in np.argsort(-auc) if not np.isnan(auc[i])]
-    text = Text(f"baselines without hidden states, on the answers of {best.position} (AUC, 95 % CI):")
+    text = Text(f"baselines without hidden states, on the answers that have {best.position} (AUC, 95 % CI):")
     for i in order[:_N_BEST]:
         baseline = column.isel(baseline=i)
         text.append(
@@ -187,11 +189,13 @@ def _baselines(probe_map: CellMap) -> Text:
         )
     gain = column.sel(layer=best.layer)
     text.append(
-        f"\ngain of the highest cell over the best baseline: {float(gain['gain']):+.3f} "
+        f"\ngain of the best cell over the best baseline: {float(gain['gain']):+.3f} "
         f"[{float(gain['gain_low']):+.3f}, {float(gain['gain_high']):+.3f}]"
     )
     n_above = int((data["gain_low"] > 0).sum())
-    return text.append(f"\ncells with a gain above 0 over the best baseline of their column, taken alone: {n_above}")
+    return text.append(
+        f"\ncells with a gain over the best baseline of their column (95 % CI of each cell above 0): {n_above}"
+    )
 
 
 def _total(reasons: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""Answers token by token, as text for a terminal."""
+"""Answers as text for the terminal, split into tokens."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from probemap.views.printable import printable
 from probemap.views.terminal import shade
 
 _Lines = list[tuple[str, str]]
-"""The lines of one token, each with its style."""
+"""The lines of one token, each as (text, style)."""
 
 
 def inspect_answer(
@@ -24,7 +24,7 @@ def inspect_answer(
     width: int = 100,
     prompt_tokens: int = 4,
 ) -> RenderableType:
-    """Return one answer token by token, with the names of the positions below the tokens they refer to.
+    """Return one answer split into tokens, with the names of the positions below the tokens to which they refer.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ def inspect_answer(
     answer : Answer
     judgement : Judgement
     positions : sequence of str
-        Positions that are shown.
+        Positions to show.
     width : int
         Width of the terminal in characters.
     prompt_tokens : int
-        Number of tokens of the prompt that are shown before the answer.
+        Number of prompt tokens to show before the answer.
     """
     verdict, span = judgement.verdict, judgement.span
     word = {True: "correct", False: "incorrect", None: "undecided"}[verdict.correct]
@@ -52,22 +52,23 @@ def inspect_answer(
     text.append(f"answer        {printable(answer.text)}\n")
     text.append(f"verdict       {word}: {printable(verdict.reason)}\n")
     text.append(f"exact answer  {exact_answer}\n")
-    text.append(f"tokens        {len(answer.token_ids)}, of which {answer.n_prompt} in the prompt; {end}\n")
+    text.append(f"tokens        {len(answer.token_ids)}, {answer.n_prompt} of them in the prompt; {end}\n")
     return Group(text, *_token_rows(answer, judgement, positions, width, prompt_tokens))
 
 
 def scored_answer(
     tokens: Sequence[str], token_p_correct: Sequence[float], p_correct: float | None, flagged: bool
 ) -> Text:
-    """Return an answer with a colour per token, and its probability of being correct.
+    """Return an answer with coloured tokens, followed by its probability of being correct.
 
     Parameters
     ----------
     tokens : sequence of str
     token_p_correct : sequence of float
-        Probability at each token but the last; the darker the colour, the higher.  The last token has no colour.
+        Probability that the answer is correct, at each token except the last.  Higher probabilities have darker
+        colours; the last token has no colour.
     p_correct : float or None
-        Probability of the answer.
+        Probability that the answer is correct; None if the detector cannot score the answer.
     flagged : bool
         Whether the probability is below the threshold of the detector.
     """
@@ -84,7 +85,7 @@ def scored_answer(
 def _token_rows(
     answer: Answer, judgement: Judgement, positions: Sequence[str], width: int, prompt_tokens: int
 ) -> Iterator[Text]:
-    """Yield rows of tokens that fit the width."""
+    """Yield rows of tokens that fit in `width` characters."""
     names = positions_by_token(positions, answer, judgement.span)
     row: list[_Lines] = []
     row_width = 0
@@ -112,7 +113,7 @@ def _token_lines(answer: Answer, judgement: Judgement, index: int, names: list[s
 
 
 def _join(tokens: list[_Lines]) -> Text:
-    """Return tokens side by side."""
+    """Join tokens side by side into one row."""
     text = Text(no_wrap=True, overflow="ignore")
     for number in range(max(map(len, tokens))):
         for lines in tokens:

@@ -1,8 +1,8 @@
-"""Summary of a map in sentences: a table of its values, and observations that a test supports.
+"""Summaries of maps: a table of the values, and observations in sentences that a statistical test supports.
 
-A map in which no cell is better than chance, by a band over all cells, gets a single sentence.  In other maps the
-comparisons of groups of cells are tested together (Holm 1979, Scand. J. Statist. 6:65): with probability 95 %, no
-reported comparison has the wrong sign.
+If no cell is better than chance according to the simultaneous band over all cells, no further
+tests are reported.  Otherwise, groups of cells are compared, with a correction for multiple testing (Holm 1979, Scand.
+J. Statist. 6:65): with a probability of 95 %, no reported comparison has the wrong sign.
 """
 
 import re
@@ -19,7 +19,7 @@ from probemap.probing.cell_scores import MIN_PER_CLASS
 from probemap.probing.inference import Difference
 
 FEW = 50
-"""A column with fewer correct or incorrect answers is reported as small."""
+"""Columns with fewer correct or fewer incorrect answers than this are reported."""
 
 _GROUPS = {
     "the end of the question": ("last_q",),
@@ -27,7 +27,7 @@ _GROUPS = {
     "the token before the exact answer": ("exact_answer_before_first",),
     "the token after the exact answer": ("exact_answer_after_last",),
 }
-"""Name of a group of positions -> its positions.  "the trailing tokens" are all positions ``-1``, ``-2``, …."""
+"""Positions of each named group.  One more group, "the trailing tokens", contains all of ``-1``, ``-2``, ``-3``, …."""
 
 _NOT_COMPARED = Difference(*[float("nan")] * 4)
 
@@ -38,16 +38,18 @@ _PAIRS = (
     ("the exact answer's tokens", "the trailing tokens"),
     ("the token after the exact answer", "the token before the exact answer"),
 )
-"""Groups of positions that are compared with each other."""
+"""Pairs of groups of positions to compare."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One sentence and its topic."""
+    """An observation about a map, and its topic."""
 
     about: str
-    """``protocol``, ``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few``, ``baselines``."""
+    """Topic: ``protocol``, ``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few`` or
+    ``baselines``."""
     text: str
+    """The observation as a sentence with its numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Description:
     layers: list[int]
     """Every second layer of the map."""
     rows: list[tuple[str, int, list[float]]]
-    """(position, n, AUC at each of `layers`); NaN where there are too few answers."""
+    """Rows of the table, as (position, n, AUC at each of `layers`), with NaN for cells with too few answers."""
     observations: list[Observation]
 
 
@@ -83,7 +85,7 @@ def describe(probe_map: CellMap) -> Description:
 
 
 def observe(probe_map: CellMap) -> list[Observation]:
-    """Return the observations about a map, each with its numbers.
+    """Return the observations about a map, each with the numbers on which it is based.
 
     Parameters
     ----------
@@ -117,25 +119,25 @@ def _no_signal(probe_map: CellMap) -> Observation:
     cell = probe_map.data.sel(layer=best.layer, position=best.position)
     return Observation(
         "nothing",
-        f"None of {n_cells} cells is better than chance, all cells considered at once.  The highest AUC, at layer "
+        f"None of {n_cells} cells is better than chance (simultaneous 95 % band).  The highest AUC, at layer "
         f"{best.layer}, {best.position}, is {best.auc:.2f}, but its simultaneous 95 % band is "
         f"[{float(cell['band_low']):.2f}, {float(cell['band_high']):.2f}].",
     )
 
 
 def _better_than_chance(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Return where the map is better than chance, and the first layer at which each position is."""
+    """Report the cells that are better than chance, and the first layer with such a cell for each position."""
     has_auc = probe_map.auc.notnull().values
     layers, positions = np.array(probe_map.layers), np.array(probe_map.positions)
     n_above, n_cells = int(above.sum()), int(has_auc.sum())
     verb = "cell is" if n_above == 1 == n_cells else "cells is" if n_above == 1 else "cells are"
-    text = f"{n_above} of {n_cells} {verb} better than chance, all cells considered at once"
+    text = f"{n_above} of {n_cells} {verb} better than chance (simultaneous 95 % band)"
     with_signal = above.any(axis=0)
     if with_signal.all():
-        text += "; every position has such cells."
+        text += ".  Every position has such cells."
     else:
         without = positions[~with_signal & has_auc.any(axis=0)]
-        text += f": at {_names(positions[with_signal])}" + (f"; none at {_names(without)}." if len(without) else ".")
+        text += f", at {_names(positions[with_signal])}" + (f"; none at {_names(without)}." if len(without) else ".")
     first_layer = layers[above.argmax(axis=0)]
     onsets = []
     for k, layer in enumerate(np.unique(first_layer[with_signal])):
@@ -150,25 +152,27 @@ def _best_cell(probe_map: CellMap) -> Observation:
     count = int(confidence_set.sum())
     text = (
         f"The highest AUC is {best.auc:.2f} [{best.low:.2f}, {best.high:.2f}], at layer {best.layer}, "
-        f"{best.position}; as the maximum over many cells it is biased upwards"
+        f"{best.position}; as the maximum over many cells, it is biased upwards"
     )
     if nested := probe_map.nested_best():
         text += f".  The nested-CV estimate of the best cell is {nested.auc:.2f} [{nested.low:.2f}, {nested.high:.2f}]"
     if count == 1:
         n_cells = int(probe_map.auc.notnull().sum())
-        return Observation("peak", text + (".  All other cells are distinguishable from it." if n_cells > 1 else "."))
+        return Observation(
+            "peak", text + (".  All other cells are distinguishable from the best cell." if n_cells > 1 else ".")
+        )
     in_set = confidence_set.any("layer").values
     columns = [position for position, is_in_set in zip(probe_map.positions, in_set, strict=True) if is_in_set]
     return Observation(
         "peak",
-        f"{text}.  {count} cells are not distinguishable from the best, in "
+        f"{text}.  {count} cells are not distinguishable from the best cell, in "
         f"{_layer_range(probe_map, confidence_set.values)}, at {_names(columns)}.",
     )
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Difference of the mean AUCs of two groups of cells."""
+    """Difference between the mean AUCs of two groups of cells."""
 
     first: str
     second: str
@@ -176,24 +180,24 @@ class _Comparison:
 
     @property
     def numbers(self) -> str:
-        """The difference with its interval, as the larger mean minus the smaller."""
+        """The larger mean minus the smaller mean, with the interval of this difference."""
         value, low, high = self.difference.value, self.difference.low, self.difference.high
         return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" if value > 0 else f"{-value:+.3f} [{-high:+.3f}, {-low:+.3f}]"
 
     @property
     def text(self) -> str:
-        """The sentence for two groups of positions."""
+        """The sentence about two groups of positions."""
         high, low = (self.first, self.second) if self.difference.value > 0 else (self.second, self.first)
         return (
-            f"The AUC is higher at {high} than at {low}: {self.numbers}, mean over the layers, on answers with both "
-            "positions."
+            f"The AUC is higher at {high} than at {low}: {self.numbers}, averaged over the layers, on answers that "
+            "have both."
         )
 
 
 def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Compare groups of positions and thirds of the layers; the error rate holds for all tests together."""
+    """Compare groups of positions and thirds of the layers, with a family-wise error rate over all comparisons."""
     positions = [_Comparison(first, second, _compare_positions(probe_map, first, second)) for first, second in _PAIRS]
-    # Thirds of the layers are compared at the positions with a signal: others would only dilute the difference.
+    # Thirds of the layers are compared only at positions with a signal; other positions would dilute the differences.
     with_signal = above.any(axis=0)
     thirds = [
         np.isin(np.arange(len(above)), layers)[:, None] & with_signal for layers in np.array_split(range(len(above)), 3)
@@ -216,7 +220,10 @@ def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
 
 
 def _compare_positions(probe_map: CellMap, first: str, second: str) -> Difference:
-    """Compare two groups of positions on the answers that have all of them; other answers may be easier."""
+    """Compare two groups of positions on the answers that have all of them.
+
+    Answers that lack some of the positions may be easier or harder, and would bias the comparison.
+    """
     trailing = [p for p in probe_map.positions if _TRAILING.fullmatch(p)]
     with_auc = {p for p in probe_map.positions if bool(probe_map.auc.sel(position=p).notnull().any())}
     groups = [[p for p in _GROUPS.get(name, trailing) if p in with_auc] for name in (first, second)]
@@ -232,13 +239,16 @@ def _compare_positions(probe_map: CellMap, first: str, second: str) -> Differenc
 
 
 def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence[bool], ranges: Sequence[str]) -> str:
-    """Return a sentence about how the AUC changes over the layers; empty if no difference is significant.
+    """Return a sentence about the change of the AUC over the layers, or "" if no difference is significant.
 
     Parameters
     ----------
-    comparisons : late against early, middle against early, middle against late.
-    significant : for each comparison.
-    ranges : the early, middle and late layers.
+    comparisons : sequence of _Comparison
+        Late minus early, middle minus early, and middle minus late layers.
+    significant : sequence of bool
+        Whether each comparison is significant.
+    ranges : sequence of str
+        Names of the early, middle and late layers.
     """
     late_early, middle_early, middle_late = comparisons
     up = [s and c.difference.value > 0 for s, c in zip(significant, comparisons, strict=True)]
@@ -246,23 +256,23 @@ def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence
     early, middle, late = ranges
     if up[1] and up[2]:
         return (
-            f"Over the layers, the AUC is highest in the middle, {middle}: {middle_early.numbers} above {early}, "
-            f"{middle_late.numbers} above {late}."
+            f"Over the layers, the AUC is highest in the middle, {middle}: {middle_early.numbers} compared with "
+            f"{early} and {middle_late.numbers} compared with {late}."
         )
     if down[1] and down[2]:
         return (
-            f"Over the layers, the AUC is U-shaped, lowest in {middle}: {middle_early.numbers} below {early}, "
-            f"{middle_late.numbers} below {late}."
+            f"Over the layers, the AUC is U-shaped, lowest in {middle}: it is higher in {early}, "
+            f"{middle_early.numbers}, and in {late}, {middle_late.numbers}."
         )
     if up[0] and up[1] and not significant[2]:
         return (
-            f"The AUC rises over the layers up to {middle}, {middle_early.numbers} above {early}; between {middle} and "
-            f"{late} no difference is significant."
+            f"The AUC rises over the layers up to {middle}: it is higher there than in {early}, "
+            f"{middle_early.numbers}.  The difference between {middle} and {late} is not significant."
         )
     if down[0] and up[2] and not significant[1]:
         return (
-            f"The AUC falls over the layers after {middle}, {middle_late.numbers} above {late}; between {early} and "
-            f"{middle} no difference is significant."
+            f"The AUC falls over the layers after {middle}: it is higher there than in {late}, "
+            f"{middle_late.numbers}.  The difference between {early} and {middle} is not significant."
         )
     if up[0]:
         return f"The AUC rises over the layers: it is higher in {late} than in {early}, {late_early.numbers}."
@@ -276,7 +286,7 @@ def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence
 
 
 def _holm(p: Sequence[float]) -> list[bool]:
-    """Return which tests are rejected with family-wise error rate 1 - `LEVEL`; NaN p-values are ignored."""
+    """Return whether each test is significant at a family-wise error rate of 1 - `LEVEL`, ignoring NaN p-values."""
     tests = [k for k in np.argsort(p) if p[k] == p[k]]
     rejected = [False] * len(p)
     for rank, k in enumerate(tests):
@@ -287,7 +297,7 @@ def _holm(p: Sequence[float]) -> list[bool]:
 
 
 def _gain(probe_map: CellMap) -> list[Observation]:
-    """Return whether any cell is better than the best baseline of its column, all cells considered at once."""
+    """Report the cells that are better than the best baseline of their column, according to the simultaneous band."""
     data = probe_map.data
     if "gain" not in data or bool(data["gain"].isnull().all()):
         return []
@@ -299,21 +309,21 @@ def _gain(probe_map: CellMap) -> list[Observation]:
             if above.sum() == 1
             else ("cells are better than the best baseline of their")
         )
-        text = f"{above.sum()} of {n_cells} {subject} column, all cells "
-        return [Observation("baselines", f"{text}considered at once: at {_names(columns)}.")]
+        text = f"{above.sum()} of {n_cells} {subject} column (simultaneous 95 % band), "
+        return [Observation("baselines", f"{text}at {_names(columns)}.")]
     highest = float(data["baseline_auc"].max())
     number, column = np.unravel_index(int(np.nanargmax(data["baseline_auc"].values)), data["baseline_auc"].shape)
     return [
         Observation(
             "baselines",
-            "No cell is better than the best baseline of its column, all cells considered at once; the best baseline "
-            f"is {data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
+            "No cell is better than the best baseline of its column (simultaneous 95 % band).  The best of all "
+            f"baselines is {data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
         )
     ]
 
 
 def _small_columns(probe_map: CellMap) -> list[Observation]:
-    """Return the columns with few answers, and those with too few for an estimate."""
+    """Report the columns with few answers, and the columns with too few answers for an estimate."""
     data, observations = probe_map.data, []
     n, n_correct = data["n"].values, data["n_right"].values
     empty = np.isnan(probe_map.auc.values).all(axis=0)
@@ -328,14 +338,18 @@ def _small_columns(probe_map: CellMap) -> list[Observation]:
             f"{_names(names)} ({correct} correct, {incorrect} incorrect)"
             for (correct, incorrect), names in by_count.items()
         )
-        observations.append(Observation("few", f"Fewer than {FEW} correct or incorrect answers: {columns}."))
+        observations.append(
+            Observation("few", f"Positions with fewer than {FEW} correct or incorrect answers: {columns}.")
+        )
     if empty.any():
-        observations.append(Observation("few", f"Too few answers for an estimate: {_names(positions[empty])}."))
+        observations.append(
+            Observation("few", f"Positions with too few answers for an estimate: {_names(positions[empty])}.")
+        )
     return observations
 
 
 def _layer_range(probe_map: CellMap, cells: Bools) -> str:
-    """Return ``layer 3`` or ``layers 3 to 7``, from the first layer with such a cell to the last."""
+    """Return the range of layers that contain a selected cell, as ``layer 3`` or ``layers 3 to 7``."""
     layers = np.array(probe_map.layers)[cells.any(axis=1)]
     if not len(layers):
         return ""
@@ -343,7 +357,7 @@ def _layer_range(probe_map: CellMap, cells: Bools) -> str:
 
 
 def _names(positions: Sequence[str] | npt.NDArray[np.str_]) -> str:
-    """Return ``a, b and c``; runs of trailing tokens as ``-8 to -5``."""
+    """Join names as ``a, b and c``; three or more consecutive trailing tokens are joined as ``-8 to -5``."""
     names: list[str] = []
     for _, run in groupby(enumerate(positions), key=lambda pair: _run_key(str(pair[1]), pair[0])):
         members = [str(name) for _, name in run]
@@ -352,5 +366,5 @@ def _names(positions: Sequence[str] | npt.NDArray[np.str_]) -> str:
 
 
 def _run_key(name: str, index: int) -> int | str:
-    """Return the same key for neighbours in one run of trailing tokens; for other positions the name."""
+    """Return a key that is equal for consecutive trailing tokens; the key of any other position is its name."""
     return int(name) - index if _TRAILING.fullmatch(name) else name
