@@ -258,7 +258,7 @@ def test_selection_is_kept_by_name_for_runs_of_other_shapes(browser: Browser, tm
     assert heading(page).startswith("Layer 1, -1")
     page.select_option("#value", "gain")
     page.select_option("#compare", "0")
-    expect(page.locator("#compare-caption")).to_have_text("first has no gain")
+    expect(page.locator("#compare-caption")).to_have_text("first does not contain the value gain")
     page.select_option("#value", "accuracy")
     scales = [plotted(page, chart, f"data[1].{end}") for chart in ("map", "compare-map") for end in ("zmin", "zmax")]
     assert scales[:2] == scales[2:], "maps next to each other share one scale"

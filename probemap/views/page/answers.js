@@ -1,5 +1,5 @@
 "use strict";
-// The list of answers, and the details of an answer.  Texts become text nodes, never markup.
+// The list of answers and the details of each answer.  Texts are inserted as text nodes, never as markup.
 
 const element = (name, attributes = {}, ...children) => {
   const node = document.createElement(name);
@@ -11,12 +11,12 @@ const element = (name, attributes = {}, ...children) => {
 const answers = (() => {
   const PAGE = 50;
   const CONFIDENT = 0.8;
-  const [PROMPT, EXACT_ANSWER] = [0, 2]; // where a piece of text is; 1 is the answer
+  const [PROMPT, EXACT_ANSWER] = [0, 2]; // location codes of a piece of text; 1 is the rest of the answer
 
   const verdictOf = (answer) => (answer.correct ? "correct" : "incorrect");
 
-  // Decodes the probabilities of a run, 16 bits each: (answer k, layer i, position j) -> probability, or null where the
-  // position is missing.
+  // Decodes the probabilities of a run, which have 16 bits each.  The result is a function of the answer k, the layer i
+  // and the position j that returns the probability, or null if the position is missing.
   const decoder = (run, missing) => {
     const bytes = Uint8Array.from(atob(run.answers.probabilities), (character) => character.charCodeAt(0));
     const view = new DataView(bytes.buffer);
@@ -33,8 +33,8 @@ const answers = (() => {
     node.style.background = `color-mix(in srgb, var(--${probability >= 0.5 ? "correct" : "incorrect"}) ${percent}%, var(--paper))`;
   };
 
-  // A token with the names of its positions below it, each with the probability by its own probe.  The tint is that of
-  // the selected position if the token has it.
+  // A token with the names of its positions below it, each with the probability that its own probe predicts.  The tint
+  // shows the probability of the selected position if it falls on the token, otherwise that of the first position.
   const token = (run, k, [layer, selected], probability, [text, columns, location]) => {
     const isExact = location === EXACT_ANSWER;
     if (!columns.length) return element("span", { class: isExact ? "exact" : location === PROMPT ? "muted" : "", dir: "auto" }, text);
@@ -62,8 +62,9 @@ const answers = (() => {
       if (piece[2] === PROMPT) box.append(element("span", { class: "muted" }, " … "));
     }
     node.append(box);
-    node.append(element("p", { class: "muted" }, "Below each probed token: its positions, and the out-of-fold probability that the answer is correct, by the " +
-      `probe of layer ${run.layers[cell[0]]} at that position. The tint shows the probability; the exact answer is underlined.`));
+    node.append(element("p", { class: "muted" }, "Below each probed token are its positions, each with the out-of-fold probability " +
+      "that the answer is correct, as predicted by the " +
+      `probe of layer ${run.layers[cell[0]]} at that position. The tint shows this probability; the exact answer is underlined.`));
     return node;
   };
 

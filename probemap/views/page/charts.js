@@ -1,6 +1,6 @@
 "use strict";
-// Draws the content of the page with Plotly.  Plotly interprets markup in texts, so it gets only numbers and position
-// names with their markup escaped.
+// Draws the charts of the page with Plotly.  Plotly interprets markup in texts, so it is given only numbers and
+// escaped names.
 
 const charts = (() => {
   const tone = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -19,7 +19,7 @@ const charts = (() => {
     const node = document.getElementById(id);
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", label);
-    // An existing chart keeps its old size unless it is told the new one.
+    // An existing chart keeps its old size unless the new one is passed.
     const size = { width: node.clientWidth, height: node.clientHeight };
     return Plotly.react(node, traces, { ...withDefaults(layout), ...(node.data ? size : {}), autosize: true }, { displayModeBar: false, responsive: true, doubleClick: false });
   };
@@ -29,7 +29,8 @@ const charts = (() => {
   const escaped = (name) => String(name).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
   const colorscale = (colours) => colours.map((colour, k) => [k / (colours.length - 1), colour]);
 
-  // Draws a map.  `marks`: highest cells, confidence set and gain, or null.  `selected`: [row, column], or null.
+  // Draws a map.  `marks` is null or contains the best cells, the confidence set and the gain; `selected` is null or
+  // [row, column].
   const map = (id, grid, marks, selected, scales, label) => {
     const nLayers = grid.layers.length;
     const isEmpty = grid.value.map((row) => row.map((value) => (value === null ? 1 : null)));
@@ -61,7 +62,7 @@ const charts = (() => {
   };
 
   const line = (x, y, options) => ({ type: "scatter", mode: "lines", x, y, line: { color: tone("correct"), width: 2 }, ...options });
-  // One closed shape for each run of neighbours with an interval; a single one has a bar.
+  // Draws one closed shape for each sequence of adjacent points with an interval; an isolated point gets a vertical bar.
   const band = (x, low, high) => {
     const isKnown = low.map((value, k) => value !== null && high[k] !== null);
     const [bandX, bandY] = [[], []];
@@ -78,7 +79,7 @@ const charts = (() => {
   };
   const guide = (x, y) => line(x, y, { line: { color: tone("soft"), width: 1, dash: "dot" }, hoverinfo: "skip" });
 
-  // Draws one row or one column of a map, with the selected cell marked.
+  // Draws one row or one column of a map and marks the selected cell.
   const curve = (id, names, { value, low, high }, selected, isAuc, label) => {
     const x = names.map((_, k) => k);
     const hover = value.map((v, k) => `${escaped(names[k])}<br>${text(v)} ${range(low[k], high[k])}`);
@@ -102,14 +103,14 @@ const charts = (() => {
     { type: "scatter", mode: "lines+markers", x: mean, y: fraction, line: { color: tone("correct"), width: 2 }, marker: { size: 7, color: tone("correct") },
       error_y: { type: "data", symmetric: false, array: high.map((h, k) => h - fraction[k]), arrayminus: fraction.map((f, k) => f - low[k]), color: tone("correct"), thickness: 1.2, width: 3 },
       text: mean.map((m, k) => `predicted ${text(m, 2)}<br>correct ${text(fraction[k], 2)} ${range(low[k], high[k])}`), hoverinfo: "text" },
-  ], { xaxis: { range: [0, 1], title: { text: "predicted probability" } }, yaxis: { range: [0, 1.02], title: { text: "fraction correct" } } }, label);
+  ], { xaxis: { range: [0, 1], title: { text: "mean predicted probability" } }, yaxis: { range: [0, 1.02], title: { text: "fraction of correct answers" } } }, label);
 
   const histogram = (id, edges, [correct, incorrect], label) => {
     const centres = correct.map((_, k) => (edges[k] + edges[k + 1]) / 2);
     const bars = (name, y, pattern) => ({ type: "bar", x: centres, y, name, marker: { color: tone(name), opacity: 0.75, pattern: { shape: pattern } }, hovertemplate: `%{y} ${name}<extra></extra>` });
     return draw(id, [bars("correct", correct, ""), bars("incorrect", incorrect, "/")], {
       barmode: "group", bargap: 0.05, showlegend: true, legend: { orientation: "h", y: 1.15 },
-      xaxis: { range: [0, 1], title: { text: "predicted probability" } }, yaxis: { title: { text: "answers" } },
+      xaxis: { range: [0, 1], title: { text: "predicted probability" } }, yaxis: { title: { text: "number of answers" } },
     }, label);
   };
 

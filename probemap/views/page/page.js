@@ -1,5 +1,5 @@
 "use strict";
-// The state of the page: what is selected, and what is drawn when the selection changes.
+// The state of the page: the current selection, and the drawing of everything that depends on it.
 
 (() => {
   const content = JSON.parse(document.getElementById("content").textContent);
@@ -30,19 +30,19 @@
 
   const comparedRun = () => (byId("compare").value === "" ? null : runs[Number(byId("compare").value)]);
 
-  // Maps next to each other share one scale.
+  // Maps that are shown side by side share one scale.
   const limits = () => {
     const shown = [run(), comparedRun()].map((shownRun) => shownRun && shownRun.values[state.value]).filter(Boolean).map((shownGrid) => shownGrid.limits);
     return [Math.min(...shown.map(([low]) => low)), Math.max(...shown.map(([, high]) => high))];
   };
 
   const drawMap = () => {
-    const label = `${grid().label}, ${run().layers.length} layers by ${run().positions.length} positions; the table below has the same values`;
+    const label = `${grid().label}, ${run().layers.length} layers by ${run().positions.length} positions; the table below contains the same values`;
     byId("map-caption").textContent = runs.length > 1 ? `${run().title}: ${grid().label}` : grid().label;
     return charts.map("map", { ...grid(), limits: limits() }, marks(run(), state.value), state.cell, content.scales, label);
   };
 
-  // The first run minus the second; the page contains each difference once.
+  // Returns the first run minus the second.  The page contains each difference only once.
   const difference = (first, second) => {
     const stored = content.differences.find((d) => d.first === Math.min(first, second) && d.second === Math.max(first, second));
     if (!stored || first < second) return stored;
@@ -53,7 +53,7 @@
   const comparedGrid = () => comparedRun() && comparedRun().values[state.value];
   const shownDifference = () => (comparedGrid() && state.value === "auc" ? difference(state.run, Number(byId("compare").value)) : null);
 
-  // Shows and hides figures.  The charts are drawn afterwards, because they take the size of their figures.
+  // Shows and hides figures.  The charts must be drawn afterwards, because they adopt the size of their figures.
   const arrange = () => {
     const [i, j] = state.cell;
     const hasDiagnostics = Boolean(run().diagnostics[i][j]);
@@ -69,13 +69,13 @@
     const compared = comparedRun();
     if (!compared) return;
     const shownGrid = comparedGrid();
-    byId("compare-caption").textContent = shownGrid ? `${compared.title}: ${shownGrid.label}` : `${compared.title} has no ${state.value}`;
+    byId("compare-caption").textContent = shownGrid ? `${compared.title}: ${shownGrid.label}` : `${compared.title} does not contain the value ${state.value}`;
     if (!shownGrid) return;
     charts.map("compare-map", { ...shownGrid, limits: limits() }, marks(compared, state.value), null, content.scales, `${compared.title}: ${shownGrid.label}`);
     const delta = shownDifference();
     if (!delta) return;
-    byId("difference-caption").textContent = "Difference of the AUCs, first minus second; pale where the 95 % interval contains 0";
-    charts.map("difference-map", delta, null, null, content.scales, "difference of the two maps");
+    byId("difference-caption").textContent = "Difference of the AUCs: this run minus the compared run; cells whose 95 % confidence interval contains 0 are pale";
+    charts.map("difference-map", delta, null, null, content.scales, "difference between the two maps");
   };
 
   const drawCell = () => {
@@ -92,8 +92,8 @@
     if (!diagnostics) return;
     charts.roc("roc", content.falsePositiveRates, diagnostics.roc, `ROC curve of ${cell}`);
     if (!run().hasLogOdds) return;
-    charts.reliability("reliability", diagnostics.reliability, `Reliability of ${cell}`);
-    charts.histogram("histogram", content.histogramEdges, diagnostics.histogram, `Predicted probabilities of correct and incorrect answers, ${cell}`);
+    charts.reliability("reliability", diagnostics.reliability, `Reliability diagram of ${cell}`);
+    charts.histogram("histogram", content.histogramEdges, diagnostics.histogram, `Histogram of the predicted probabilities of correct and incorrect answers, ${cell}`);
   };
 
   const drawAnswers = () => {
@@ -103,7 +103,7 @@
     const [i, j] = state.cell;
     byId("answers-heading").textContent = `Answers, scored by the probe of layer ${run().layers[i]}, ${run().positions[j]}`;
     byId("answers-rule").textContent = [run().answers.rule, run().hasLogOdds ? "" : "The scores of this probe are not probabilities; they only rank the answers."].join(" ").trim();
-    // Confidence needs probabilities.
+    // The filters for confident errors require probabilities.
     for (const option of byId("filter").options) option.hidden = option.disabled = !run().hasLogOdds && ["errors", "false-positives", "false-negatives"].includes(option.value);
     if (byId("filter").selectedOptions[0].disabled) byId("filter").value = "all";
     answers.show(run(), probability, state.cell, { filter: byId("filter").value, search: byId("search").value, order: byId("order").value, limit: state.limit });
@@ -115,7 +115,7 @@
     const header = element("tr", {}, element("th", { scope: "col" }, "layer"), ...positions.map((name, j) => element("th", { scope: "col" }, `${name}, n = ${n[j]}`)));
     const rows = layers.map((layer, i) => element("tr", {}, element("th", { scope: "row" }, String(layer)),
       ...positions.map((_, j) => element("td", {}, value[i][j] === null ? "–" : `${text(value[i][j])} ${range(low[i][j], high[i][j])}`))));
-    byId("table").replaceChildren(element("caption", {}, `${label}, with its 95 % interval`), element("thead", {}, header), element("tbody", {}, ...rows));
+    byId("table").replaceChildren(element("caption", {}, `${label}, with its 95 % confidence interval`), element("thead", {}, header), element("tbody", {}, ...rows));
   };
 
   const drawTexts = () => {
@@ -146,7 +146,7 @@
     drawAnswers();
   };
 
-  // The cell with these names in the shown run; if it has none, its highest cell.
+  // Returns the cell with this layer and position in the shown run, or its best cell if there is no such cell.
   const cellOf = (layer, position) => {
     const cell = [run().layers.indexOf(layer), run().positions.indexOf(position)];
     return cell.includes(-1) ? run().best[0] || [0, 0] : cell;
@@ -176,7 +176,7 @@
     save(`map.${format}`, new Blob([bytes], { type: format === "png" ? "image/png" : "image/svg+xml" }));
   };
 
-  // Spreadsheets run text that begins like a formula, unless it is a number.
+  // Spreadsheet programs execute text that begins like a formula, unless it is a number.
   const csvCell = (value) => {
     const plain = String(value);
     const safe = /^[=+\-@\t\r]/.test(plain) && Number.isNaN(Number(plain)) ? `'${plain}` : plain;

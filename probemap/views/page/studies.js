@@ -1,8 +1,8 @@
 "use strict";
-// Further analyses of a run: for each, its sentences and its table.
+// Further analyses of a run: the summary and the table of each analysis.
 
 const studies = (() => {
-  // Relative luminance as defined by WCAG.
+  // Returns the relative luminance of a colour, as defined by WCAG.
   const luminance = (colour) => {
     const [r, g, b] = [1, 3, 5].map((k) => parseInt(colour.slice(k, k + 2), 16) / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
@@ -24,7 +24,7 @@ const studies = (() => {
     return tableOf(title, header, lines);
   };
 
-  // The colour is max(AUC, 1 - AUC), the text is the AUC.
+  // The colour of a cell shows max(AUC, 1 - AUC), and its text shows the AUC.
   const matrixTable = ({ names, folded, texts }, scale) => {
     const cell = (value, text) => {
       const node = element("td", { class: "shaded" }, text);
@@ -36,7 +36,7 @@ const studies = (() => {
     };
     const rows = names.map((name, i) => element("tr", {}, element("th", { scope: "row" }, name), ...names.map((_, j) => cell(folded[i][j], texts[i][j]))));
     const header = ["trained on", ...names].map((name) => element("th", { scope: "col" }, name));
-    return tableOf("AUC with its 95 % interval; rows: trained on, columns: tested on; colour: distance from 0.5", header, rows);
+    return tableOf("AUC with its 95 % confidence interval; rows: trained on; columns: tested on; colour: distance of the AUC from 0.5", header, rows);
   };
 
   const section = (study, scale) => {
