@@ -14,9 +14,9 @@ from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, SizeName
 
 _TOO_FEW_COLOUR = "#e8e8e8"
 _PALE = 0.25
-"""Opacity of cells whose signed value has an interval that contains 0."""
+"""Opacity of cells whose signed value does not differ significantly from 0."""
 _EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-"""Ends of the colour bar that are pointed, by whether any values lie below and above the scale."""
+"""The argument ``extend`` of the colour bar, by whether there are values below the scale and values above it."""
 
 
 def draw_cells(ax: Axes, measured: CellValues, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:

@@ -1,4 +1,4 @@
-"""Curves over the layers, with one small panel per position, or over the positions, with one panel per layer."""
+"""Curves of a value over the layers (one panel per position) or over the positions (one panel per layer)."""
 
 from math import ceil
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The base of all figures: sizes, styles, and a display class that notebooks render and that can be saved.
+"""Shared parts of all figures: sizes, styles, and the base class of the displays.
 
 Like the displays of scikit-learn, a display computes its values when it is created and draws them later.
 """
@@ -97,12 +97,12 @@ def escaped(lines: Sequence[str]) -> str:
 
 
 def protocol_labels(probe_maps: Sequence["CellMap"]) -> list[str]:
-    """Return the labels of evaluation protocols that are for comparison only.  Every figure must show them."""
+    """Return the labels of evaluation protocols that are intended only for comparison.  Every figure must show them."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 
 
 class Display(ABC):
-    """Base class of figures of computed values.
+    """Base class of all displays: computed values and the figure that shows them.
 
     Notebooks render a display if it is the last expression of a cell.  In a script, call `plot` and then
     `matplotlib.pyplot.show`.

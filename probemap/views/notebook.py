@@ -1,4 +1,4 @@
-"""The representation of a map in a notebook, and the HTML report of a map without its run."""
+"""The representation of a map in a notebook, and the HTML report of a single map."""
 
 import base64
 import io

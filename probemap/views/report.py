@@ -46,12 +46,14 @@ MAX_ACCEPTED = 20
 """Maximum number of accepted answers listed per question."""
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-"""Content security policy without scripts.  Plotly needs inline styles, and images to convert a figure to PNG."""
+"""Content security policy, to which the hashes of the scripts are added.
+
+Plotly needs inline styles, and it needs images to convert a figure to PNG."""
 
 _SCRIPTS = ("plotly-cartesian.min", "charts", "answers", "studies", "page")
 
 _MISSING = 65535
-"""16-bit code of a missing probability; any other code is the probability multiplied by 65534."""
+"""16-bit code of a missing probability; any other code is the probability multiplied by 65534 and rounded."""
 
 _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
 """Location codes of a piece of text: in the prompt, in the answer, or in the exact answer."""
@@ -87,9 +89,9 @@ class RunView:
     answers: Sequence[AnswerView] = ()
     """The answers of the map, in the order of the map; empty for a page that does not list answers."""
     provenance: dict[str, str] = field(default_factory=dict)
-    """Origin of the map by name: model, revision, seed, versions, and so on."""
+    """Facts about the origin of the map, such as the model, its revision, the seed and the versions."""
     excluded: dict[str, int] = field(default_factory=dict)
-    """Number of answers by reason for their exclusion from the map or from some of its columns."""
+    """Number of excluded answers for each reason, including answers that are missing only from some columns."""
     studies: Sequence[Study] = ()
     note: str = ""
     """A warning at the top of the page, for example that verdicts have changed since the map was fitted."""
@@ -260,7 +262,7 @@ def _rounded(values: Any) -> Any:
 
 
 def _answers(run: RunView) -> dict[str, Any]:
-    """Return the listed answers, and their probabilities of being correct in each cell as encoded 16-bit integers."""
+    """Return the listed answers, and the encoded probabilities that the probe of each cell predicts for them."""
     p = probabilities(run.probe_map)
     limit = max(1, min(MAX_ANSWERS, MAX_PROBABILITIES // math.prod(p.shape[1:])))
     n_answers = len(run.answers)
@@ -299,7 +301,7 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
     -------
     list of [text, columns, location]
         The pieces in the order of the text.  ``columns`` are the indices of the map positions that fall on the token.
-        ``location`` is 0 in the prompt, 1 in the answer, and 2 in the exact answer.
+        ``location`` is 0 for the prompt, 1 for the answer, and 2 for the exact answer.
     """
     columns_of: dict[int, list[int]] = {}
     for column, index in enumerate(tokens.tolist()):

@@ -97,7 +97,7 @@ def table_text(table: Table) -> RenderableType:
 
 
 def _append_cells(text: Text, values: Sequence[float], widths: Sequence[int]) -> None:
-    """Append one row of AUCs, each on the background colour of its value."""
+    """Append one row of AUCs, each with the background colour of its value."""
     for value, width in zip(values, widths, strict=True):
         is_known = value == value  # not NaN
         formatted = f"{value:.2f}".removeprefix("0") if is_known else "·"

@@ -1,4 +1,4 @@
-"""Summaries of maps: a table of the values, and observations in sentences that a statistical test supports.
+"""Summaries of maps: a table of the values, and observations that are supported by statistical tests.
 
 If no cell is better than chance according to the simultaneous band over all cells, no further
 tests are reported.  Otherwise, groups of cells are compared, with a correction for multiple testing (Holm 1979, Scand.
@@ -19,7 +19,7 @@ from probemap.probing.cell_scores import MIN_PER_CLASS
 from probemap.probing.inference import Difference
 
 FEW = 50
-"""Columns with fewer correct or fewer incorrect answers than this are reported."""
+"""Columns with fewer correct or fewer incorrect answers than this are listed in the summary."""
 
 _GROUPS = {
     "the end of the question": ("last_q",),
@@ -27,7 +27,7 @@ _GROUPS = {
     "the token before the exact answer": ("exact_answer_before_first",),
     "the token after the exact answer": ("exact_answer_after_last",),
 }
-"""Positions of each named group.  One more group, "the trailing tokens", contains all of ``-1``, ``-2``, ``-3``, …."""
+"""Groups of positions by name.  A further group, "the trailing tokens", contains all positions ``-1``, ``-2``, …."""
 
 _NOT_COMPARED = Difference(*[float("nan")] * 4)
 
@@ -43,7 +43,7 @@ _PAIRS = (
 
 @dataclass(frozen=True)
 class Observation:
-    """An observation about a map, and its topic."""
+    """An observation about a map and its topic."""
 
     about: str
     """Topic: ``protocol``, ``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few`` or
