@@ -1,10 +1,10 @@
-"""Messages and progress of long-running work, as callbacks."""
+"""Callbacks for the messages and the progress of long-running work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is counted, number done, total)."""
+"""Callback that is called with (name of what is counted, number done, total number)."""
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class Logger:
 
 
 SILENT = Logger()
-"""Discards everything."""
+"""Logger that discards all messages and progress."""

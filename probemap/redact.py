@@ -1,15 +1,15 @@
-"""Error messages of other libraries without the secrets that were passed to them: some servers repeat the key."""
+"""Removal of secrets from the error messages of other libraries, because some servers repeat the API key."""
 
 import os
 import re
 from pathlib import Path
 
 MAX_LENGTH = 300
-"""Characters of an error message that are shown."""
+"""Maximum number of characters of an error message that are shown."""
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
 _MIN_LENGTH = 6
-"""Shorter values are ordinary words that occur in texts by chance."""
+"""Minimum length of a secret.  Shorter values may be ordinary words that occur in a text by chance."""
 
 
 def redacted_message(error: BaseException) -> str:
@@ -22,7 +22,7 @@ def redact_secrets(text: str) -> str:
     """Return the text with ``…`` in place of each secret.
 
     Secrets are the token that ``hf auth login`` stores, and the values of environment variables whose name ends in
-    TOKEN, KEY, SECRET, PASSWORD, PASSWD or CREDENTIALS.
+    TOKEN, KEY, SECRET, PASSWORD, PASSWD or CREDENTIALS, regardless of case.
     """
     secrets = {value.strip() for name, value in os.environ.items() if _SECRET.search(name)} | {_hub_token()}
     for secret in sorted(secrets, key=len, reverse=True):  # a secret may be part of a longer one

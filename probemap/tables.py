@@ -1,6 +1,6 @@
-"""The result of a study: a table, and its summary in sentences.
+"""The result of a study: a table and its summary in sentences.
 
-A study computes typed rows, frozen dataclasses, and makes both the table and the sentences from them.
+A study computes typed rows (frozen dataclasses) and creates both the table and the sentences from them.
 """
 
 import csv
@@ -28,36 +28,37 @@ class Interval(NamedTuple):
 
     @property
     def text(self) -> str:
-        """``0.812 [0.750, 0.861]``."""
+        """The estimate and its interval as text, e.g. ``0.812 [0.750, 0.861]``."""
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     @property
     def signed_text(self) -> str:
-        """``+0.031 [-0.004, +0.066]``, for differences."""
+        """The estimate and its interval with signs, as used for differences, e.g. ``+0.031 [-0.004, +0.066]``."""
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 NO_INTERVAL: tuple[None, None, None] = (None, None, None)
-"""The cells of a table for an estimate that is missing."""
+"""The three table cells of a missing estimate."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its summary."""
+    """A table with a summary."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Value, ...], ...]
-    """One value per column; None where there are too few answers for an estimate."""
+    """Rows with one value per column.  A value is None if there are too few answers for an estimate."""
     words: tuple[str, ...] = ()
-    """The summary: sentences, each with its numbers."""
+    """Sentences that summarise the table."""
 
     def to_json(self) -> str:
-        """Return the table as JSON, as `read_table` reads it."""
+        """Return the table as JSON, in the format that `read_table` reads."""
         return _TABLE.dump_json(self, indent=1).decode() + "\n"
 
     def to_csv(self) -> str:
-        """Return the table as CSV.  Text that a spreadsheet would run as a formula begins with an apostrophe."""
+        """Return the table as CSV.  Text that a spreadsheet would run as a formula is prefixed with an
+        apostrophe."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([_without_formula(name) for name in self.columns])
@@ -67,24 +68,24 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class PairMatrix:
-    """Estimates for all pairs of n runs; rows: trained on, columns: tested on.
+    """Estimates for all pairs of n runs.  Rows are training runs, and columns are test runs.
 
-    Each array has shape (3, n, n), float64: the estimates, and the lower and upper ends of their intervals.  NaN where
-    a pair has no estimate.
+    Each array has shape (3, n, n) and contains the estimates and the lower and upper ends of their intervals.  Values
+    are NaN where a pair has no estimate.
     """
 
     names: tuple[str, ...]
     """Names of the runs."""
     auc: npt.NDArray[np.float64]
     folded: npt.NDArray[np.float64]
-    """max(AUC, 1 - AUC)."""
+    """The folded AUC, which is max(AUC, 1 - AUC)."""
     gain: npt.NDArray[np.float64]
-    """AUC minus AUC of the best log-probability."""
+    """The AUC minus the AUC of the best log-probability."""
 
 
 _TABLE = TypeAdapter(Table)
 _INTERVAL_ENDS = ("low", "high", " from", " to")
-"""Endings of the names of columns that hold the ends of an interval."""
+"""Suffixes of the names of columns that contain the ends of an interval."""
 
 
 def read_table(path: Path) -> Table:
@@ -93,7 +94,7 @@ def read_table(path: Path) -> Table:
     Raises
     ------
     RunError
-        The file cannot be read, or is damaged.
+        If the file cannot be read, or is damaged.
     """
     try:
         table = _TABLE.validate_json(path.read_bytes())
@@ -107,14 +108,14 @@ def read_table(path: Path) -> Table:
 
 
 def formatted(value: Value) -> str:
-    """Return a value of a table as text, numbers with three decimals."""
+    """Return a table value as text, with three decimals for floating-point numbers."""
     if value is None:
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def compact(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Format a table for display: an estimate and its interval share one column.
+    """Format a table for display, with an estimate and its interval in one column.
 
     Returns
     -------
@@ -134,7 +135,7 @@ def compact(table: Table) -> tuple[list[str], list[list[str]]]:
 
 
 def enumerated(names: Sequence[str]) -> str:
-    """Return ``a, b and c``."""
+    """Join the names into text such as ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -1,6 +1,6 @@
-"""Numbered pieces of work, done by one worker in this process, by a pool of Ray workers, or by shard i of n.
+"""Numbered pieces of work, processed by one worker in this process, by a pool of Ray workers, or as shard i of n.
 
-The worker defines what a piece is and what results from it.  Nothing is stored in this module: results are in a run
+The worker defines what a piece is and what its result is.  This module stores nothing: results are kept in a run
 directory or a store, so that a restarted command requests only the missing pieces, with any number of workers.
 """
 
@@ -21,8 +21,8 @@ _Plan = TypeVar("_Plan", covariant=True)
 _Result = TypeVar("_Result", covariant=True)
 
 _MAX_RESTARTS = 3
-"""Number of restarts of an actor, and of retries of a piece, after the death of a process.  The limit ends work that
-kills every process, e.g. a piece that does not fit in memory."""
+"""Maximum number of times that an actor is restarted, and that a piece is retried, after a process has died.  The limit
+stops work that kills every process, e.g. a piece that does not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +34,31 @@ class RayPool:
 
 
 class Worker(Protocol[_Plan, _Result]):
-    """Does the pieces of one work; constructed once per process, with all that it has to load."""
+    """Interface of a worker, which processes pieces of work.
+
+    A worker is constructed once per process and loads everything that it needs during construction.
+    """
 
     def plan(self) -> _Plan:
-        """Return what is known before the first piece, e.g. which model is loaded."""
+        """Return the information that is available before the first piece, e.g. which model is loaded."""
 
     def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
-        """Yield the results of the pieces, in their order."""
+        """Yield the results of the pieces, in the given order."""
 
 
 @contextmanager
 def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None) -> Iterator[Worker[_Plan, _Result]]:
     """Start a single worker in this process, or a pool of Ray workers that has the same interface.
 
-    Ray is started if it is not running, and shut down at the end only if it was started here.
+    Ray is started if it is not running yet.  At the end, it is shut down only if it was started here.
 
     Parameters
     ----------
     make : callable
-        Constructs a worker.  With Ray it is serialised and sent to other processes, with all objects that it refers to.
+        Callable that constructs a worker.  With Ray, it is serialised and sent to other processes, together with all
+        objects that it refers to.
     ray : RayPool or None
-        None: one worker in this process.
+        Number and resources of the Ray workers.  If None, one worker runs in this process.
 
     Yields
     ------
@@ -63,7 +67,7 @@ def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None)
     Raises
     ------
     RunError
-        If Ray is not installed or cannot be reached, if its resources do not suffice, or if a worker dies repeatedly.
+        If Ray is not installed or cannot be reached, if its resources are insufficient, or if a worker dies repeatedly.
     """
     if ray is None:
         yield make()
@@ -71,7 +75,7 @@ def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None)
     library = _import_ray()
     is_ours = not library.is_initialized()
     if is_ours:
-        # The dashboard lets anyone who reaches it run code; usage statistics would be sent to Ray's developers.
+        # The dashboard would let anyone who can reach it run code.  Usage statistics would be sent to Ray's developers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = os.environ.get("RAY_ADDRESS") or "local"
         local = {"include_dashboard": False} if address == "local" else {}
@@ -98,7 +102,7 @@ class _FunctionWorker(Generic[_Result]):
     function: Callable[[int], _Result]
 
     def plan(self) -> None:
-        """Return nothing: the function needs no preparation."""
+        """Return None, because the function needs no preparation."""
 
     def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
         return map(self.function, pieces)
@@ -112,7 +116,7 @@ def map_in(
     Parameters
     ----------
     ray : RayPool or None
-        None: calls are made in this process.
+        Number and resources of the Ray workers.  If None, the calls are made in this process.
     """
 
     def pool_map(function: Callable[[int], _Result], pieces: Sequence[int]) -> Iterator[_Result]:
@@ -129,7 +133,7 @@ class _RayActors:
         from torch import get_num_threads
 
         self._ray = library
-        # The number of threads decides the order of floating-point additions: the same number gives the same bytes.
+        # The order of floating-point additions depends on the number of threads: the same number gives the same bytes.
         threads = {"env_vars": {"OMP_NUM_THREADS": str(get_num_threads())}}
         actor = library.remote(
             num_cpus=_cpus_per_worker([node["Resources"] for node in library.nodes() if node["Alive"]], ray),
@@ -138,7 +142,7 @@ class _RayActors:
             max_task_retries=_MAX_RESTARTS,
             runtime_env=threads,
         )(_Actor)
-        # Inside a list the reference itself is sent: an actor that has its worker need not fetch the object again.
+        # Inside a list, the reference itself is sent, so an actor that has its worker need not fetch the object again.
         self._make = [library.put(make)]
         self._actors = [actor.remote(str(Path.cwd())) for _ in range(ray.workers)]
 
@@ -146,8 +150,8 @@ class _RayActors:
         return self._get(self._actors[0].plan.remote(self._make))
 
     def each(self, pieces: Sequence[int]) -> Iterator[Any]:
-        # Not `ray.util.ActorPool.map`, which gives an actor its next piece only when the result of its last piece is
-        # returned.  Results are returned in order, so that all actors would wait for the slowest piece.
+        # `ray.util.ActorPool.map` is not used, because it gives an actor its next piece only when the result of its
+        # last piece is returned.  As results are returned in order, all actors would wait for the slowest piece.
         waiting, idle = deque(pieces), list(self._actors)
         running: dict[Any, tuple[Any, int]] = {}
         results: dict[int, Any] = {}
@@ -167,7 +171,7 @@ class _RayActors:
             self._ray.kill(actor)
 
     def _get(self, reference: Any) -> Any:
-        """Return the object of a reference; an error of the user is raised as it was in the worker."""
+        """Return the object of a reference, and raise user errors as they were raised in the worker."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -190,12 +194,13 @@ class _Actor:
     """The process of one Ray worker."""
 
     def __init__(self, directory: str) -> None:
-        with suppress(OSError):  # the directory need not exist on another machine
+        with suppress(OSError):  # the directory may not exist on another machine
             os.chdir(directory)
         self._worker: Worker[Any, Any] | None = None
 
     def _get_worker(self, make: list[Any]) -> Worker[Any, Any]:
-        # Not in __init__: an error there is reported as the death of the actor, without its message.
+        # The worker is not made in __init__, because an error there is reported as the death of the actor, without its
+        # message.
         if self._worker is None:
             self._worker = _import_ray().get(make[0])()
         return self._worker
@@ -211,29 +216,31 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise RunError("--engine ray needs Ray, which is not installed", "pip install 'probemap[ray]'") from None
+        raise RunError("--engine ray requires Ray, which is not installed", "pip install 'probemap[ray]'") from None
     return ray
 
 
 def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
-    """Return the number of CPUs per worker: one with GPUs, otherwise the largest with which all workers can be placed.
+    """Return the number of CPUs per worker.
+
+    A worker with GPUs gets one CPU.  Otherwise, the number is the largest with which all workers can be placed.
 
     Parameters
     ----------
     nodes : sequence of mappings
-        The resources of each machine: ``CPU`` and ``GPU``.  A worker is placed on a single machine.
+        The resources ``CPU`` and ``GPU`` of each machine.  A worker is placed on a single machine.
 
     Raises
     ------
     RunError
-        If the workers cannot all be placed; Ray would wait without end.
+        If the number of GPUs per worker is invalid, or not all workers can be placed, for which Ray would wait forever.
     """
     gpus = ray.gpus_per_worker
     if gpus > 1 and gpus != int(gpus):
         raise RunError(f"a worker cannot have {gpus:g} GPUs", "use a whole number, or a fraction of one GPU")
 
     def capacity(cpus: int) -> int:
-        """Return the number of workers with this number of CPUs that can be placed."""
+        """Return the number of workers with `cpus` CPUs each that can be placed."""
         return sum(
             int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else node.get("CPU", 0)))
             for node in nodes
@@ -243,7 +250,7 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
         each = f"{gpus:g} GPUs" if gpus else "one CPU"
         raise RunError(
             f"{ray.workers} workers with {each} each were requested, but Ray has resources for {capacity(1)}",
-            "use fewer --workers or another --gpus-per-worker, or add machines",
+            "use fewer --workers or a smaller --gpus-per-worker, or add machines",
         )
     largest = 1 if gpus else int(max(node.get("CPU", 0) for node in nodes))
     return next(cpus for cpus in range(largest, 0, -1) if capacity(cpus) >= ray.workers)
@@ -251,7 +258,7 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
 
 @dataclass(frozen=True)
 class Shard:
-    """Shard `number` of `count`, counted from 1."""
+    """Shard `number` of `count`, where `number` is counted from 1."""
 
     number: int
     count: int
@@ -262,12 +269,12 @@ class Shard:
 
 
 def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard:
-    """Convert the text of a shard.
+    """Parse the text that specifies a shard.
 
     Parameters
     ----------
     text : str
-        ``2/8`` for shard 2 of 8; ``auto`` reads the variables of a SLURM array or of torchrun.
+        ``2/8`` for shard 2 of 8, or ``auto`` to read the environment variables of a SLURM array or of torchrun.
     environment : mapping of str to str
         Environment variables.
 
@@ -278,13 +285,13 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
     Raises
     ------
     RunError
-        If the text or the variables are not a shard, or the number is out of range.
+        If the text or the variables do not specify a shard, or the number is out of range.
     """
     if text == "auto":
         return _shard_of_launcher(environment)
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise RunError(f"{text!r} is not a shard", "write i/n with i from 1 to n, such as 2/8, or auto")
+        raise RunError(f"cannot parse the shard {text!r}", "write i/n with i from 1 to n, such as 2/8, or auto")
     return Shard(int(match[1]), int(match[2]))
 
 
@@ -297,12 +304,12 @@ def _shard_of_launcher(environment: Mapping[str, str]) -> Shard:
         shard = Shard(_integer(environment, "RANK") + 1, _integer(environment, "WORLD_SIZE"))
     else:
         raise RunError(
-            "no launcher sets the variables from which the shard is read",
-            "start the command from a SLURM array or torchrun, or write i/n",
+            "the environment variables that specify the shard are not set",
+            "start the command from a SLURM array or with torchrun, or write i/n",
         )
     if not 1 <= shard.number <= shard.count:
         raise RunError(
-            f"the variables of the launcher give shard {shard.number} of {shard.count}",
+            f"the environment variables specify shard {shard.number} of {shard.count}, which does not exist",
             "check SLURM_ARRAY_TASK_* or RANK and WORLD_SIZE, or write i/n",
         )
     return shard
@@ -314,5 +321,6 @@ def _integer(environment: Mapping[str, str], name: str, default: int | None = No
         return int(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise RunError(
-            f"the variable {name} is {value!r:.60}, expected an integer", "write i/n for the shard"
+            f"the environment variable {name} is {value!r:.60}, expected an integer",
+            "correct it, or write i/n for the shard",
         ) from None

@@ -117,7 +117,7 @@ def test_capture_resumes_a_store_and_rejects_another_layout(chat_model: Model, t
     assert isinstance(resumed.store, ActivationStore)
     assert resumed.store.content_hash() == content_hash
     np.testing.assert_array_equal(resumed.values[:, 1], resumed.read_layer(1))
-    with pytest.raises(StoreError, match="holds states with another layout"):
+    with pytest.raises(StoreError, match="contains states with a different layout"):
         capture(chat_model, answers, positions=["-2"], store=tmp_path / "s")
 
 
@@ -154,7 +154,7 @@ def test_capture_rejects_invalid_positions(chat_model: Model, positions: object,
 
 
 def test_capture_rejects_missing_answers_and_spans(chat_model: Model) -> None:
-    with pytest.raises(DataError, match="capture got no answers"):
+    with pytest.raises(DataError, match="capture got no answers, expected at least one"):
         capture(chat_model, [])
     with pytest.raises(DataError, match="got 1 spans for 2 answers"):
         capture(chat_model, some_answers(chat_model, 2), [None])
@@ -169,7 +169,9 @@ def test_as_source_accepts_activations(chat_model: Model) -> None:
     assert source.attrs == {"model": chat_model.label, "revision": chat_model.revision, "site": "resid"}
     assert as_source(activations.store).ids is None
     np.testing.assert_array_equal(as_source(activations, [3], ["-1"]).read(3), activations.values[:, 1, 1:])
-    with pytest.raises(MapError, match="no states of layer 2\nhint: the captured layers are 1, 3"):
+    with pytest.raises(MapError, match="no states were captured at layer 2\nhint: the captured layers are 1, 3"):
         as_source(activations, [2])
-    with pytest.raises(MapError, match="no states of position 'first_answer'\nhint: the captured positions are last_q"):
+    with pytest.raises(
+        MapError, match="no states were captured at position 'first_answer'\nhint: the captured positions are last_q"
+    ):
         as_source(activations, None, ["first_answer"])

@@ -137,7 +137,10 @@ def test_fit_map_of_constant_states() -> None:
 
 
 def test_fit_map_rejects_other_shapes() -> None:
-    with pytest.raises(MapError, match=r"the states have shape \(4, 5\)\nhint: the shape is \(n, n_layers"):
+    with pytest.raises(
+        MapError,
+        match=r"the states have shape \(4, 5\), expected 4 dimensions\nhint: the expected shape is \(n, n_layers",
+    ):
         fit_map(np.zeros((4, 5)), [True] * 4)
     with pytest.raises(MapError, match="2 position names for 3 positions"):
         fit_map(np.zeros((4, 1, 3, 2)), [True] * 4, positions=("last_q", "-1"))

@@ -124,10 +124,14 @@ def test_fill_store_records_the_site_of_the_layout(tmp_path: object) -> None:
 @pytest.mark.parametrize(
     ("family", "site", "problem"),
     [
-        ("mixtral", "mlp_hidden", r"found 0 layers in the MLP, 0 of them to width 32; the block holds self_attn"),
+        (
+            "mixtral",
+            "mlp_hidden",
+            r"found 0 layers in the MLP, 0 of them with output width 32; the block contains self_attn",
+        ),
         ("bloom", "attn_out", r"found BloomAttention, which adds the residual stream to its output"),
         ("bloom", "mlp_out", r"found BloomMLP, which adds the residual stream to its output"),
-        ("mamba", "attn_out", r"found 0 modules with query layers .*; the block holds norm \(MambaRMSNorm\), mixer"),
+        ("mamba", "attn_out", r"found 0 modules with query layers .*; the block contains norm \(MambaRMSNorm\), mixer"),
         ("mamba", "mlp_out", r"found 0 modules with query layers"),
     ],
 )
@@ -238,9 +242,9 @@ def test_parse_layers_accepts_numbers_and_ranges(text: str, numbers: list[int]) 
         ("0,-33", "layers out of range: '-33'"),
         ("4..2", "layers out of range: '4..2'"),
         ("0..4:0", "layers out of range: '0..4:0'"),
-        ("all", "the layers 'all' cannot be parsed\nhint: write 0,8,16"),
-        ("", "the layers '' cannot be parsed"),
-        ("1.5", "the layers '1.5' cannot be parsed"),
+        ("all", "cannot parse the layers 'all'\nhint: write, for example, 0,8,16"),
+        ("", "cannot parse the layers ''"),
+        ("1.5", "cannot parse the layers '1.5'"),
     ],
 )
 def test_parse_layers_rejects_other_text(text: str, problem: str) -> None:

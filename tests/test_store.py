@@ -114,7 +114,9 @@ def test_read_names_lost_and_truncated_shards(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="c/2/0/0/0 is damaged"):
         store.read_layer(0)
     file.unlink()
-    with pytest.raises(StoreError, match="c/2/0/0/0 is lost\nhint: `probemap verify RUN --repair`"):
+    with pytest.raises(
+        StoreError, match="c/2/0/0/0 was committed but no longer exists\nhint: `probemap verify RUN --repair`"
+    ):
         store.read_layer(0)
 
 
@@ -126,13 +128,13 @@ def test_open_and_content_hash_reject_damaged_descriptions(tmp_path: Path) -> No
     (path(store) / "layout.json").write_text('{"n": 3}')
     with pytest.raises(StoreError, match=r"layout\.json is damaged"):
         ActivationStore.open(path(store))
-    with pytest.raises(StoreError, match="holds no captured states\nhint: `probemap capture RUN` captures them"):
+    with pytest.raises(StoreError, match="contains no captured states\nhint: `probemap capture RUN` captures them"):
         ActivationStore.open(tmp_path / "nothing")
 
 
 def test_create_rejects_a_directory_with_another_layout(tmp_path: Path) -> None:
     filled_store(tmp_path / "s")
-    with pytest.raises(StoreError, match="holds states with another layout"):
+    with pytest.raises(StoreError, match="contains states with a different layout"):
         ActivationStore.create(tmp_path / "s", replace(LAYOUT, d=9))
 
 
@@ -141,7 +143,9 @@ def test_write_shard_rejects_values_that_float16_cannot_represent(tmp_path: Path
     store = ActivationStore.create(tmp_path / "s", layout)
     large = states()[:4]
     large[0, 0, 0, 0] = 7e4
-    with pytest.raises(StoreError, match="float16 holds values up to 65504; a state of 70000 was captured"):
+    with pytest.raises(
+        StoreError, match="a captured state of magnitude 70000 is too large for float16, whose maximum is 65504"
+    ):
         store.write_shard(0, large)
     large[0, 0, 0, 0] = np.inf
     with pytest.raises(StoreError, match="a captured state is infinite"):

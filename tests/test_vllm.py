@@ -72,12 +72,12 @@ def test_import_states_equals_a_capture(run: Run, chat_model: Model, tmp_path: P
 def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Model, tmp_path: Path) -> None:
     answers = run.answers
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoreError, match="holds no hidden states"):
+    with pytest.raises(StoreError, match="contains no hidden states"):
         execute(CAPTURE, run, vllm=str(tmp_path / "empty"), vllm_layers=(1,))
     folder = write_extracted(chat_model, answers, tmp_path / "vllm", [1, 3])
-    with pytest.raises(StoreError, match="the files hold 2 layers, got 1 layer ids: 1"):
+    with pytest.raises(StoreError, match="the files contain 2 layers, got 1 layer ids: 1"):
         execute(CAPTURE, run, vllm=str(folder), vllm_layers=(1,))
-    with pytest.raises(StoreError, match="the files hold 2 layers, got 2 layer ids: 0, 1"):
+    with pytest.raises(StoreError, match="the files contain 2 layers, got 2 layer ids: 0, 1"):
         execute(
             CAPTURE,
             run,
@@ -101,7 +101,7 @@ def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Mod
             ),
         )
     save_file({"hidden_states": torch.zeros(2, 2, 32), "token_ids": torch.arange(3)}, file)
-    with pytest.raises(StoreError, match=r"holds states of shape \(2, 2, 32\) for 3 tokens"):
+    with pytest.raises(StoreError, match=r"contains states of shape \(2, 2, 32\) for 3 tokens"):
         execute(
             CAPTURE,
             run,
@@ -112,7 +112,7 @@ def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Mod
             ),
         )
     file.unlink()
-    with pytest.raises(StoreError, match="1 answers have no file with their tokens, first 'q3'"):
+    with pytest.raises(StoreError, match="1 answers have no file with their tokens, for example 'q3'"):
         execute(
             CAPTURE,
             run,

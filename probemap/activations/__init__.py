@@ -1,21 +1,21 @@
 """Hidden states: hooks, capture, and storage.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it, here or in the packages above this one.
 
 ::
 
-    layout     what an array of captured states contains
-    source     hidden states from any array, one layer at a time
-    prefix     keys and values of a token prefix that all prompts share
+    layout     axes, site and origin of an array of captured states
+    source     hidden states that are read from any array, one layer at a time
+    prefix     keys and values of a token prefix shared by all prompts
     hooks      sites and hook points inside a block
     storage    storage backends: a local directory or a bucket
     store      the sharded, checksummed, resumable store of hidden states
-    memory     hidden states in memory, with the interface of the store
+    memory     in-memory store of hidden states with the same interface
     forward    hidden states at the probed tokens of one batch
     reader     capture into a store, shard by shard
-    capture    capture on values: from a model and its answers to hidden states
-    recorder   hidden states of every produced token, recorded during generation
+    capture    Python function that computes the hidden states of answers
+    recorder   hidden states of all generated tokens, recorded during generation
     inline     capture during generation, without a second forward pass
-    attention  attention weights at the probed tokens
-    vllm       hidden states that vLLM extracted
+    attention  attention weights that the probed tokens receive
+    vllm       hidden states extracted by vLLM
 """

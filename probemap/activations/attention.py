@@ -1,7 +1,7 @@
-"""Attention that each probed token receives: from the last token of the answer, and from the exact answer.
+"""Attention that each probed token receives from the last token of the answer and from the exact answer.
 
-Fused attention kernels never store the attention weights.  They are computed in a separate forward pass with the
-``eager`` implementation of transformers.
+Fused attention kernels do not store the attention weights, so the weights are computed in a separate forward pass with
+the ``eager`` implementation of transformers.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, Span
 
 QUERY_TOKENS = ("the last token", "the exact answer's tokens")
-"""The tokens whose attention is measured, in the order of the last axis of the store."""
+"""The tokens whose attention to the probed tokens is measured, in the order of the last axis of the store."""
 
 
 def attention_layout(
@@ -48,10 +48,10 @@ def attention_layout(
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionReader(Reader):
-    """Computes attention weights instead of hidden states."""
+    """Reader that computes attention weights instead of hidden states."""
 
     spans: Sequence[Span | None]
-    """The exact answer of every answer."""
+    """Span of the exact answer in each answer, or None if there is none."""
 
     def read_batch(self, rows: list[int]) -> States:
         answers = [self.answers[i] for i in rows]
@@ -63,31 +63,33 @@ def attention_received(
 ) -> States:
     """Compute the attention weight that each probed token receives at every layer, averaged over the heads.
 
-    The weights of one query token over all tokens up to itself sum to 1.  A token after the query token receives 0.
+    The attention weights of a query token over itself and all earlier tokens sum to 1.  Later tokens receive a weight
+    of 0.
 
     Parameters
     ----------
     model : Model
     answers : sequence of Answer
-        Computed as one right-padded batch.
+        The answers, which are processed as one right-padded batch.
     indices : ndarray of shape (len(answers), n_positions), int32
-        Token index of each position, -1 where a position is missing.
+        Token index of each position, or -1 where the position is missing.
     spans : sequence of (Span or None)
-        The exact answers.
+        Span of the exact answer in each answer, or None if there is none.
 
     Returns
     -------
     ndarray of shape (len(answers), n_layers, n_positions, 2), float32
-        The last axis is in the order of `QUERY_TOKENS`, averaged over the tokens of the exact answer.  NaN where a
-        position is missing, and in the second entry of an answer without an exact answer.
+        Attention weights, with the last axis in the order of `QUERY_TOKENS`.  The weights from the exact answer are
+        averaged over its tokens.  They are NaN for an answer without an exact answer, and all weights are NaN where a
+        position is missing.
 
     Raises
     ------
     ModelError
-        The attention modules do not return their weights.
+        If an attention module does not return its attention weights.
     """
     ids, mask = model.right_padded([a.token_ids for a in answers])
-    # (rows, query, tokens): how much each token contributes to the average over the query tokens.
+    # Shape (rows, 2, tokens): the weight of each token in the average over the query tokens.
     query_weights = torch.zeros(len(answers), len(QUERY_TOKENS), ids.shape[1])
     for row, (answer, span) in enumerate(zip(answers, spans, strict=True)):
         query_weights[row, 0, len(answer.token_ids) - 1] = 1
@@ -101,7 +103,7 @@ def attention_received(
 
     def record(layer: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         weights = _attention_weights(output, tuple(ids.shape))
-        # Falcon returns weights that are not those of its fused kernel: they include tokens after the query token.
+        # Falcon returns weights that differ from those of its fused kernel: they include tokens after the query token.
         if weights is None or layer != len(received) or bool((weights[..., 0, 1:] > 1e-6).any()):
             raise ModelError(
                 f"{type(module).__name__} at block {layer} does not return its attention weights",
@@ -118,7 +120,7 @@ def attention_received(
 
 
 def _attention_weights(output: Any, shape: tuple[int, ...]) -> torch.Tensor | None:
-    """Return the tensor of shape (rows, heads, tokens, tokens) in the output of an attention module."""
+    """Return the tensor of shape (rows, heads, tokens, tokens) in the output of an attention module, or None."""
     expected = (shape[0], shape[1], shape[1])
     for value in output if isinstance(output, tuple) else ():
         if isinstance(value, torch.Tensor) and value.dim() == 4 and (value.shape[0], *value.shape[2:]) == expected:

@@ -1,4 +1,4 @@
-"""Capture on values: from a model and its answers to hidden states, in memory or in a store."""
+"""Python interface of the capture step: compute the hidden states of answers, in memory or in a store."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,9 @@ from probemap.records import Answer, DataError, Span
 
 @dataclass(frozen=True, kw_only=True)
 class Activations:
-    """Hidden states of answers at the probed tokens, and the model that they were computed with.
+    """Hidden states of answers at the probed tokens, with a description of the model that computed them.
 
-    `fit_map` and `fit_detector` accept it in place of an array.
+    `fit_map` and `fit_detector` accept an instance in place of an array.
 
     Examples
     --------
@@ -46,17 +46,17 @@ class Activations:
     ids: tuple[str, ...]
     """Ids of the answers."""
     store: ActivationStore | MemoryStore
-    """Where the states are."""
+    """The store that contains the states."""
     model: str
-    """`Model.label`."""
+    """Label of the model; see `Model.label`."""
     revision: str
-    """The commit on the hub, or a SHA-256 of the local files."""
+    """Commit of the model on the hub, or SHA-256 of its local files."""
     dtype: str
     """Data type of the weights, such as ``bfloat16``."""
     quantize: str = ""
-    """``4bit`` or ``8bit`` if the weights were quantised when they were loaded, else empty."""
+    """``4bit`` or ``8bit`` if the weights were quantised when they were loaded, otherwise empty."""
     template: str = ""
-    """SHA-256 of the tokenizer's chat template, empty if it has none."""
+    """SHA-256 of the tokenizer's chat template, or an empty string if it has none."""
 
     @property
     def layout(self) -> Layout:
@@ -74,7 +74,7 @@ class Activations:
 
     @property
     def site(self) -> str:
-        """Where in each block the states were recorded."""
+        """Name of the site at which the states were recorded."""
         return self.layout.site
 
     @property
@@ -84,21 +84,22 @@ class Activations:
 
     @cached_property
     def values(self) -> States:
-        """All states: ndarray of shape (n, n_layers, n_positions, d), float32.
+        """All states, as an ndarray of shape (n, n_layers, n_positions, d), float32.
 
-        NaN where an answer has no token at a position.  States that are in an `ActivationStore` are loaded on first
-        use; `read` and `read_layer` load only what they return.
+        The states are NaN where an answer has no token at a position.  If they are in an `ActivationStore`, all of them
+        are loaded when this attribute is first used, whereas `read` and `read_layer` load only the states that they
+        return.
         """
         if isinstance(self.store, MemoryStore):
             return self.store.values
         return np.stack([self.store.read_layer(layer) for layer in self.layers], axis=1)
 
     def read(self, layer: int, position: str) -> States:
-        """Return the states of one cell: ndarray of shape (n, d), float32."""
+        """Return the states of one cell as an ndarray of shape (n, d), float32."""
         return self.store.read(layer, position)
 
     def read_layer(self, layer: int) -> States:
-        """Return the states of one layer: ndarray of shape (n, n_positions, d), float32."""
+        """Return the states of one layer as an ndarray of shape (n, n_positions, d), float32."""
         return self.store.read_layer(layer)
 
     def __repr__(self) -> str:
@@ -120,7 +121,7 @@ def capture(
     store: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Activations:
-    """Compute the hidden states of answers at named token positions and at every layer.
+    """Compute the hidden states of answers at the given token positions and layers.
 
     Parameters
     ----------
@@ -128,42 +129,45 @@ def capture(
         The model that produced the answers, from `load_model`.
     answers : sequence of Answer
     spans : sequence of (Span or None), optional
-        The exact answer of each answer.  Default: no answer has one, and all ``exact_answer_*`` positions are missing.
+        Span of the exact answer in each answer, or None if there is none.  By default, no answer has an exact
+        answer, and all ``exact_answer_*`` positions are missing.
     positions : str, sequence of str, or mapping, optional
-        Names of positions, as a sequence or separated by commas (``"last_q,-8..-1"``).  A mapping defines positions:
-        name -> `Position`, or a function of (answer, span) that returns an index into ``answer.token_ids``, or None
-        if the answer has no such token.  Default: the default positions.
+        Names of positions, as a sequence or as comma-separated text such as ``"last_q,-8..-1"``.  To use user-defined
+        positions, pass a mapping from names to positions.  A position is a `Position`, or a function of (answer, span)
+        that returns an index into ``answer.token_ids``, or None if the answer has no such token.  By default, the
+        positions in ``probemap.positions.DEFAULT_POSITIONS`` are used.
     site : str or Site
-        Where in each block the states are recorded: a name in ``probemap.activations.hooks.SITES``, ``NAME=PATH`` with
-        the path of a module inside a block, or a user-defined ``Site``.
+        Place in each block where the states are recorded: a name in ``probemap.activations.hooks.SITES``, ``NAME=PATH``
+        with the path of a module inside a block, or a user-defined `Site`.
     layers : str or sequence of int, optional
         Layer numbers, or text such as ``"0,8,-1"`` or ``"0..31:4"``.  Default: all layers.
     batch_size : int
         Maximum number of answers per batch.  A batch that does not fit in memory is halved.
     store : str or Path, optional
-        Write the states to an `ActivationStore` in this local directory, and read them from there when they are used.
-        An interrupted capture is resumed.  Default: keep the states in memory.
+        Local directory of an `ActivationStore` to which the states are written and from which they are read when they
+        are used.  An interrupted capture is resumed.  By default, the states are kept in memory.
     progress : callable, optional
-        Called with (answers done, number of answers).
+        Called with (number of answers done, number of answers).
 
     Returns
     -------
     Activations
-        States are NaN where an answer has no token at a position.  They are also NaN for an answer that does not fit
-        into memory alone, with a RuntimeWarning.
+        The hidden states, with NaN where an answer has no token at a position.  If an answer does not fit in memory
+        even in a batch of its own, its states are NaN and a RuntimeWarning is issued.
 
     Raises
     ------
     DataError
         If there are no answers, the numbers of spans and answers differ, or a position is unknown.
     ModelError
-        Unknown layer, unknown site, or a site that cannot be identified in the blocks of this model.
+        If the layer or the site is unknown, or the site cannot be identified in the blocks of the model.
     StoreError
-        A state is not finite, or `store` contains other states.
+        If a state is not finite, or `store` contains states with a different layout.
 
     Examples
     --------
-    A random model with two layers, and one answer of two tokens to a prompt of three:
+    Capture the states of a randomly initialised model with two layers, for a prompt of three tokens and an answer of
+    two tokens:
 
     >>> from tokenizers import Tokenizer, models
     >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -179,16 +183,16 @@ def capture(
     >>> capture(model, [answer], positions=["last_q", "-1"])
     Activations(n=1, layers=[0, 1], positions=('last_q', '-1'), d=8, site='resid', model='tiny')
 
-    A position of your own:
+    Use a user-defined position:
 
     >>> middle = lambda answer, span: (answer.n_prompt + len(answer.token_ids)) // 2
     >>> capture(model, [answer], positions={"middle": middle}).values.shape
     (1, 2, 1, 8)
     """
     if not len(answers):
-        raise DataError("capture got no answers", "pass at least one answer")
+        raise DataError("capture got no answers, expected at least one", "pass a non-empty sequence of answers")
     if spans is not None and len(spans) != len(answers):
-        raise DataError(f"got {len(spans)} spans for {len(answers)} answers", "pass one span or None per answer")
+        raise DataError(f"got {len(spans)} spans for {len(answers)} answers", "pass one span, or None, per answer")
     _check_names(positions)
     names = parse_positions(positions)
     indices = token_indices(answers, [None] * len(answers) if spans is None else spans, positions)
@@ -221,10 +225,12 @@ def _warn(text: str) -> None:
 
 
 def _check_names(positions: PositionsLike) -> None:
-    """Reject a rule of the user with the name of a built-in position: a detector would read another token."""
+    """Reject user-defined positions with the name of a built-in one, because a detector would read the wrong token."""
     for name, rule in positions.items() if isinstance(positions, Mapping) else ():
         if _is_built_in(name) and rule not in (name, POSITIONS.get(name)):
-            raise DataError(f"{name!r} is the name of a built-in position", "choose another name for your own position")
+            raise DataError(
+                f"{name!r} is the name of a built-in position", "choose a different name for the user-defined position"
+            )
 
 
 def _is_built_in(name: str) -> bool:

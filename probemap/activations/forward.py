@@ -1,9 +1,9 @@
-"""Hidden states at the probed tokens of one batch, in one teacher-forced forward pass over the produced token ids.
+"""Hidden states at the probed tokens of one batch, from one teacher-forced forward pass over the generated token ids.
 
-Forward hooks are attached to the blocks, or to the modules inside them that a site refers to.  The last entry of the
-``hidden_states`` that transformers returns is not used, because it is taken after the final norm.  Batches are padded
-on the right, where padding cannot shift positions (left padding without position ids silently gives incorrect states
-in models with learned position embeddings).
+Forward hooks are attached to the blocks, or to the modules inside the blocks that belong to a site.  The
+``hidden_states`` that transformers returns are not used, because the last of them are taken after the final norm.
+Batches are padded on the right, so that padding does not shift positions: left padding without position ids silently
+gives incorrect states in models with learned position embeddings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,22 @@ from probemap.positions import Indices
 from probemap.records import Answer, ModelError, StoreError
 
 _HINT = (
-    "this model computes its states in a different way than the supported models: name the module inside a block, as "
-    "in --site attn_out=self_attn, or use --site resid"
+    "the blocks of this model differ from those of the supported models; name the module inside a block, as in "
+    "--site attn_out=self_attn, or use --site resid"
 )
 
 
 class _TokenRecorder:
-    """Hooks that record the states of the probed tokens of one batch, at every hook point.
+    """Forward hooks that record the states at the probed tokens of one batch, for every hook point.
 
     Parameters
     ----------
     hook_points : mapping of int to HookPoint
-        Layer number -> hook point.
+        Hook point of each layer, by layer number.
     rows, columns : Tensor
-        Batch row and token index of each probed token; broadcast to shape (rows, n_positions).
+        Batch row and token index of each probed token.  The two tensors broadcast to shape (rows, n_positions).
     shape : tuple of int
-        Rows and padded length of the batch.
+        Number of rows and padded length of the batch.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class _TokenRecorder:
             raise ModelError(
                 f"the states at block {layer} have shape {tuple(hidden.shape)}, expected {expected}", _HINT
             )
-        # Some MLPs receive all tokens of a batch in one row (OPT).
+        # Some MLPs, such as that of OPT, receive the tokens of all rows along a single axis.
         hidden = hidden.reshape(expected)
         # The blocks may be on different devices.
         rows, columns = self.rows.to(hidden.device), self.columns.to(hidden.device)
@@ -65,7 +65,13 @@ class _TokenRecorder:
         return forward_hooks({layer: point.module for layer, point in self.hook_points.items()}, self._record)
 
     def stacked(self) -> torch.Tensor:
-        """Return the states, of shape (rows, n_layers, n_positions, d); each module must have been called once."""
+        """Return the states as a tensor of shape (rows, n_layers, n_positions, d).
+
+        Raises
+        ------
+        ModelError
+            If a module was not called exactly once.
+        """
         for layer, states in self.states.items():
             if len(states) != 1:
                 name = type(self.hook_points[layer].module).__name__
@@ -82,32 +88,32 @@ def hidden_states(
     prefix: Prefix | None = None,
     layers: Sequence[int] | None = None,
 ) -> States:
-    """Compute the hidden states at the given tokens, in one right-padded batch.
+    """Compute the hidden states at the given tokens in one right-padded batch.
 
     Parameters
     ----------
     model : Model
     answers : sequence of Answer
     indices : ndarray of shape (len(answers), n_positions), int32
-        Token index of each position, -1 where a position is missing.
+        Token index of each position, or -1 where the position is missing.
     site : str or Site
-        As for `hooks.resolve_site`.
+        See `hooks.resolve_site`.
     prefix : Prefix, optional
-        The prefix of all answers, from `prefix.shared_prefix`.  Without it, all tokens are computed.
+        Prefix that all prompts share, from `prefix.shared_prefix`.  By default, the forward pass covers all tokens.
     layers : sequence of int, optional
-        Numbers of the layers to record.  Default: all.
+        Numbers of the layers to record.  Default: all layers.
 
     Returns
     -------
     ndarray of shape (len(answers), n_layers, n_positions, d), float32
-        NaN where a position is missing.
+        Hidden states, with NaN where a position is missing.
 
     Raises
     ------
     ModelError
-        The site cannot be identified, or is not computed once per block.
+        If the site cannot be identified, or is not computed exactly once per block.
     StoreError
-        A state is not finite.  The message names the answer and the layer.
+        If a state is not finite.  The message names the answer and the layer.
     """
     skipped = 0 if prefix is None else prefix.length
     ids, mask = model.right_padded([a.token_ids[skipped:] for a in answers])
@@ -121,7 +127,7 @@ def hidden_states(
     numbers = range(len(hook_points)) if layers is None else layers
     recorder = _TokenRecorder({k: hook_points[k] for k in numbers}, rows, columns, (ids.shape[0], ids.shape[1]))
     with torch.inference_mode(), recorder.hooked():
-        # The base model, because the modules after the blocks (norm, vocabulary logits) are not needed.
+        # The base model is called, because the logits of the vocabulary are not needed.
         model.network.base_model(input_ids=ids, attention_mask=mask, **cache)
     states: States = recorder.stacked().cpu().numpy()
     present = indices >= 0
@@ -142,7 +148,7 @@ def check_site(model: Model, site: str | Site) -> int:
     Raises
     ------
     ModelError
-        The site cannot be identified, or is not computed once per block and token.
+        If the site cannot be identified, or is not computed exactly once per block and token.
     """
     hook_points = find_hook_points(model.network, site)
     ids, mask = model.right_padded([tuple(sorted(model.end_ids))[:1] * 2])

@@ -1,9 +1,10 @@
-"""Sites and hook points: the module of each block whose output or input is recorded as a hidden state.
+"""Sites and hook points: the modules in a block whose inputs or outputs are recorded as hidden states.
 
-Hook points are found by the structure of a block, so that no list of architectures has to be maintained.  The attention
-is the module that directly holds query layers and a projection back to the width of the residual stream.  The MLP is
-the only other child of the block with weight matrices; in OPT, its two layers are children of the block itself.  A
-block with another structure is refused: states from the wrong module would still give a plausible map.
+Hook points are identified by the structure of a block, so that no list of architectures has to be maintained.  The
+attention is the module whose direct children include query layers and a projection back to the width of the residual
+stream.  The MLP is the only other child of the block that has weight matrices; in OPT, the two layers of the MLP are
+direct children of the block.  Blocks with a different structure are rejected, because states from the wrong module
+would still give a plausible map.
 """
 
 import inspect
@@ -24,17 +25,17 @@ _QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
 
 _HINT = (
     "name the module inside a block, as in --site attn_out=self_attn (its output) or "
-    "--site mlp_hidden=mlp.down_proj:in (its input); --site resid can be read from every model"
+    "--site mlp_hidden=mlp.down_proj:in (its input); --site resid works with every model"
 )
 
 
 @dataclass(frozen=True)
 class HookPoint:
-    """The module of one block that is hooked, and which part of its call is the hidden state.
+    """The hooked module of one block, and the choice of its input or its output as the hidden state.
 
     Examples
     --------
-    The output of a linear layer:
+    Record the output of a linear layer:
 
     >>> import torch
     >>> from probemap import HookPoint
@@ -45,7 +46,8 @@ class HookPoint:
 
     module: "torch.nn.Module"
     takes_input: bool
-    """True: the state is the first input of the module.  False: its output, or the first of several outputs."""
+    """If True, the state is the first input of the module.  If False, it is the output, or the first of several
+    outputs."""
     d: int
     """Width of the state."""
 
@@ -61,7 +63,7 @@ class Site:
 
     Examples
     --------
-    The queries of a Llama block, for `probemap.capture(..., site=QUERIES)`:
+    Define a site for the queries of a Llama block, to be passed to `probemap.capture` as ``site=QUERIES``:
 
     >>> from probemap import HookPoint, Site
     >>> def queries(block, d):
@@ -74,14 +76,14 @@ class Site:
     description: str
     hook_point: "Callable[[torch.nn.Module, int], HookPoint]"
     """Callable ``(block, d) -> HookPoint``, where ``d`` is the width of the residual stream.  It may raise ModelError
-    if the block lacks the site."""
+    if the block does not have the site."""
 
 
 @contextmanager
 def forward_hooks(
     modules: "Mapping[int, torch.nn.Module]", hook: Callable[[int, Any, Any, Any], None]
 ) -> Iterator[None]:
-    """Call ``hook(key, module, inputs, output)`` after each forward call of the modules, inside the ``with`` block."""
+    """Call ``hook(key, module, inputs, output)`` after each forward call of the modules within the ``with`` block."""
     handles = [module.register_forward_hook(partial(hook, key)) for key, module in modules.items()]
     try:
         yield
@@ -96,7 +98,8 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
     Parameters
     ----------
     text : str
-        Comma-separated numbers and ranges ``FIRST..LAST`` or ``FIRST..LAST:STEP``, both ends included.
+        Comma-separated layer numbers and ranges.  A range is written as ``FIRST..LAST`` or ``FIRST..LAST:STEP``; both
+        ends are inclusive.
     n_layers : int
         Number of layers of the model.
 
@@ -108,13 +111,15 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
     Raises
     ------
     ModelError
-        The text cannot be parsed, or the model has no such layer.
+        If the text cannot be parsed, or the model has no such layer.
     """
     numbers: set[int] = set()
     for item in text.split(","):
         match = re.fullmatch(r"\s*(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?\s*", item)
         if match is None:
-            raise ModelError(f"the layers {text!r} cannot be parsed", "write 0,8,16, or 0..31:4 for every fourth layer")
+            raise ModelError(
+                f"cannot parse the layers {text!r}", "write, for example, 0,8,16, or 0..31:4 for every fourth layer"
+            )
         first, last = (int(k) if int(k) >= 0 else n_layers + int(k) for k in (match[1], match[2] or match[1]))
         if not 0 <= first <= last < n_layers or match[3] == "0":
             raise ModelError(f"layers out of range: {item.strip()!r}", f"this model has layers 0 to {n_layers - 1}")
@@ -128,14 +133,15 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
     Parameters
     ----------
     layers : str, sequence of int or None
-        Text as for `parse_layers`, or layer numbers (negative numbers count from the end).  None selects all layers.
+        Layer numbers, where negative numbers count from the end, or text in the format of `parse_layers`.  None selects
+        all layers.
     n_layers : int
         Number of layers of the model.
 
     Raises
     ------
     ModelError
-        As `parse_layers`.
+        If the text cannot be parsed, or the model has no such layer.
     """
     if layers is None:
         return list(range(n_layers))
@@ -143,12 +149,14 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
 
 
 def find_blocks(network: Any) -> "list[torch.nn.Module]":
-    """Return the transformer blocks in order: the largest module list with one entry per layer.
+    """Return the transformer blocks in order.
+
+    The blocks are the largest ``ModuleList`` that has one entry per layer.
 
     Raises
     ------
     ModelError
-        The network has no such list.  The message names the lists that it has.
+        If the network has no such list.  The message lists the module lists that were found.
     """
     import torch
 
@@ -160,7 +168,7 @@ def find_blocks(network: Any) -> "list[torch.nn.Module]":
     if not candidates:
         sizes = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
         raise ModelError(
-            f"{type(network).__name__} has no list of {n_layers} blocks; lists of modules found: {sizes}",
+            f"{type(network).__name__} has no list of {n_layers} blocks; module lists found: {sizes}",
             "only decoder models with the usual structure are supported",
         )
     return list(max(candidates, key=_parameter_count))
@@ -176,7 +184,7 @@ def find_attentions(network: Any) -> "list[torch.nn.Module]":
     Raises
     ------
     ModelError
-        The attention of a block cannot be identified.
+        If the attention of a block cannot be identified.
     """
     d = int(network.config.get_text_config().hidden_size)
     return [_attention(block, "attention", d) for block in find_blocks(network)]
@@ -195,7 +203,7 @@ def _is_attention(module: "torch.nn.Module", d: int) -> bool:
 
 
 def _output_projections(attention: "torch.nn.Module", d: int) -> "list[tuple[torch.nn.Module, int]]":
-    """Return the projections of an attention to the width of the residual stream, each with its input width."""
+    """Return the output projections of an attention module, each with its input width."""
     layers = [(name, child, _widths(child)) for name, child in attention.named_children()]
     return [
         (child, widths[0]) for name, child, widths in layers if widths and widths[1] == d and not _QUERY.search(name)
@@ -203,7 +211,7 @@ def _output_projections(attention: "torch.nn.Module", d: int) -> "list[tuple[tor
 
 
 def _widths(module: Any) -> tuple[int, int] | None:
-    """Return the input and output width of a linear layer (or the Conv1D of GPT-2), None for other modules."""
+    """Return the input and output width of a linear layer (or the Conv1D of GPT-2), or None for other modules."""
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None:
         d_in, d_out = module.weight.shape
         return int(d_in), int(d_out)
@@ -212,15 +220,15 @@ def _widths(module: Any) -> tuple[int, int] | None:
 
 
 def _has_matrices(module: "torch.nn.Module") -> bool:
-    """Return True for modules that mix the features, unlike norms and dropout.
+    """Return True if a module has weight matrices, unlike norms and dropout.
 
-    The weights of a quantised linear layer may be packed into one dimension, so linear layers are recognised as well.
+    Linear layers are also recognised by their widths, because quantisation may pack the weights into one dimension.
     """
     return any(p.ndim > 1 for p in module.parameters()) or any(_widths(m) for m in module.modules())
 
 
 def _without_residual(block: "torch.nn.Module", site: str, module: "torch.nn.Module") -> "torch.nn.Module":
-    """Return the module, or raise if its forward adds the residual stream (Bloom, MPT): its output is then a sum."""
+    """Return the module, or raise an error if it adds the residual stream to its output, as in Bloom and MPT."""
     if "residual" in inspect.signature(module.forward).parameters:
         raise _unclear(block, site, f"{type(module).__name__}, which adds the residual stream to its output")
     return module
@@ -229,7 +237,7 @@ def _without_residual(block: "torch.nn.Module", site: str, module: "torch.nn.Mod
 def _unclear(block: "torch.nn.Module", site: str, reason: str) -> ModelError:
     children = ", ".join(f"{name} ({type(child).__name__})" for name, child in block.named_children())
     return ModelError(
-        f"{site} of {type(block).__name__} cannot be identified: found {reason}; the block holds {children}", _HINT
+        f"{site} of {type(block).__name__} cannot be identified: found {reason}; the block contains {children}", _HINT
     )
 
 
@@ -249,17 +257,19 @@ def _head_outputs(block: "torch.nn.Module", d: int) -> HookPoint:
 def _mlp(site: str, block: "torch.nn.Module", d: int) -> HookPoint:
     attention = _attention(block, site, d)
     candidates = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
-    # OPT: the linear layers of the MLP are children of the block, without a module around them.
+    # In OPT, the linear layers of the MLP are direct children of the block.
     unwrapped = bool(candidates) and all(_widths(child) for child in candidates)
     if not unwrapped and len(candidates) != 1:
-        raise _unclear(block, site, f"{len(candidates)} modules with weight matrices beside the attention")
+        raise _unclear(block, site, f"{len(candidates)} modules with weight matrices besides the attention")
     if site == "mlp_out" and not unwrapped:
         return HookPoint(_without_residual(block, site, candidates[0]), False, d)
     children = candidates if unwrapped else candidates[0].children()
     layers = [(child, widths) for child in children if (widths := _widths(child))]
     projections = [(child, widths[0]) for child, widths in layers if widths[1] == d]
     if len(layers) < 2 or not projections:
-        raise _unclear(block, site, f"{len(layers)} layers in the MLP, {len(projections)} of them to width {d}")
+        raise _unclear(
+            block, site, f"{len(layers)} layers in the MLP, {len(projections)} of them with output width {d}"
+        )
     projection, width = projections[-1]
     return HookPoint(projection, False, d) if site == "mlp_out" else HookPoint(projection, True, width)
 
@@ -278,26 +288,28 @@ SITES: dict[str, Site] = {
         ),
     )
 }
-"""Name -> site."""
+"""Built-in sites by name."""
 
 
 def resolve_site(site: str | Site) -> Site:
-    """Return the site of a name in `SITES`, or of ``NAME=PATH`` with an explicit module path.
+    """Return the site with the given name, or the site that ``NAME=PATH`` defines by the path of a module.
 
     Parameters
     ----------
     site : str or Site
-        ``NAME=PATH`` names the module at PATH inside every block: its output, or its input with ``PATH:in``.  A `Site`
-        is returned as it is.
+        Name in `SITES`, or ``NAME=PATH`` with such a name and the path of a module inside every block.  The states are
+        the output of this module, or its input if the path ends with ``:in``.  A `Site` is returned unchanged.
 
     Raises
     ------
     ModelError
-        Unknown name, or a user-defined site with the name of a built-in site.
+        If the name is unknown, or a user-defined site has the name of a built-in site.
     """
     if isinstance(site, Site):
         if SITES.get(site.name, site) is not site:
-            raise ModelError(f"{site.name!r} is the name of a built-in site", "choose another name for your own site")
+            raise ModelError(
+                f"{site.name!r} is the name of a built-in site", "choose a different name for the user-defined site"
+            )
         return site
     name, has_path, path = site.partition("=")
     if name not in SITES:
@@ -316,7 +328,8 @@ def _module_at(path: str, block: "torch.nn.Module", d: int) -> HookPoint:
         ) from None
     if side not in ("", "in"):
         raise ModelError(
-            f"{path}:{side} is neither the output nor the input of a module", f"write {path}, or {path}:in"
+            f"{path}:{side} is neither the output nor the input of a module",
+            f"write {path} for the output, or {path}:in for the input",
         )
     d_in, d_out = _widths(module) or (d, d)
     return HookPoint(module, True, d_in) if side else HookPoint(module, False, d_out)
@@ -329,12 +342,12 @@ def find_hook_points(network: Any, site: str | Site) -> list[HookPoint]:
     ----------
     network : transformers.PreTrainedModel
     site : str or Site
-        As for `resolve_site`.
+        See `resolve_site`.
 
     Raises
     ------
     ModelError
-        Unknown site, a block in which it cannot be identified, or widths that differ between blocks.
+        If the site is unknown, if it cannot be identified in a block, or if its width differs between blocks.
     """
     site = resolve_site(site)
     d = int(network.config.get_text_config().hidden_size)

@@ -1,7 +1,8 @@
 """Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
-Locators that apply rules can find the exact answer as soon as an answer is complete (`locate`), so only the states of
-the probed tokens are kept, one file per batch.  The capture step computes any states that are not in these files.
+Rule-based locators find the exact answer as soon as an answer is complete (see `grading.locate`).  Therefore only the
+states of the probed tokens are kept, in one file per batch.  The capture step computes the states that are missing from
+these files.
 """
 
 import json
@@ -27,7 +28,7 @@ from probemap.records import Answer, Task
 
 @dataclass(frozen=True, kw_only=True)
 class InlineCapture:
-    """Records the states of a run's answers during generation and keeps them in files until the capture step."""
+    """Records the states of a run's answers during generation, and keeps them in files until the capture step."""
 
     folder: Path
     model: Model
@@ -37,7 +38,7 @@ class InlineCapture:
     layers: str | None
 
     def recorder(self, rows: int) -> HookRecorder:
-        """Return a recorder for a batch of this many rows."""
+        """Return a recorder for a batch of `rows` rows."""
         return HookRecorder(self.model, self.site, self.layers, rows)
 
     def write(self, batch: int, answers: Sequence[Answer], recorded: Sequence[States]) -> None:
@@ -46,10 +47,10 @@ class InlineCapture:
         Parameters
         ----------
         batch : int
-            Number of the batch, which names the file.
+            Number of the batch, which is used as the name of the file.
         answers : sequence of Answer
         recorded : sequence of ndarray of shape (passes, n_layers, d), float32
-            States of each answer as returned by `HookRecorder.states`, the last token included.
+            States of each answer, as returned by `HookRecorder.states`, including the state of the last token.
         """
         examples = {e.id: e for e in self.task.examples}
         spans = [locate_answer(self.task, examples[a.id], a)[0] for a in answers]
@@ -70,7 +71,7 @@ class InlineCapture:
         }
         self.folder.mkdir(exist_ok=True)
         temporary = self.folder / f".{batch:06d}.part"
-        # safetensors writes the memory of an array and ignores its strides.
+        # safetensors writes the raw memory of an array and ignores its strides.
         save_file({"states": np.ascontiguousarray(states)}, temporary, {"capture": json.dumps(metadata)})
         temporary.replace(self.folder / f"{batch:06d}.safetensors")
 
@@ -80,7 +81,7 @@ class CachedReader(Reader):
     """Reads the states that were recorded during generation, and computes those of all other answers."""
 
     folder: Path
-    """Folder of an `InlineCapture`."""
+    """Folder in which an `InlineCapture` has written its files."""
 
     def read_batch(self, rows: list[int]) -> States:
         digests = _digests([self.answers[i] for i in rows], self.indices[rows])
@@ -102,7 +103,7 @@ class CachedReader(Reader):
 
     @cached_property
     def _index(self) -> Mapping[str, tuple[Path, int]]:
-        """Digest of an answer -> file and row of its states."""
+        """File and row of the states of each answer, by the digest of the answer."""
         required = {"weights": self.model.weights, **_required_metadata(self.layout)}
         index = {}
         for file in sorted(self.folder.glob("*.safetensors")):
@@ -113,7 +114,7 @@ class CachedReader(Reader):
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:
-    """Return True if all files of the folder have the site, layers and positions of the layout."""
+    """Return True if all files in the folder have the same site, layers and positions as the layout."""
     required = _required_metadata(layout)
     return all(required.items() <= _read_metadata(file).items() for file in folder.glob("*.safetensors"))
 
@@ -123,7 +124,7 @@ def _required_metadata(layout: Layout) -> dict[str, Any]:
 
 
 def _read_metadata(file: Path) -> dict[str, Any]:
-    """Return the metadata of a file, empty if it cannot be read."""
+    """Return the metadata of a file, or an empty dict if the file cannot be read."""
     try:
         with safe_open(file, framework="numpy") as content:
             metadata = json.loads(content.metadata()["capture"])
@@ -133,5 +134,5 @@ def _read_metadata(file: Path) -> dict[str, Any]:
 
 
 def _digests(answers: Sequence[Answer], indices: Indices) -> list[str]:
-    """Return, for each answer, a hash of the token ids and indices that its states depend on."""
+    """Return one hash per answer, computed from the token ids and indices on which its states depend."""
     return [digest([answer], indices[[row]]) for row, answer in enumerate(answers)]

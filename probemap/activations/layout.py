@@ -1,4 +1,4 @@
-"""What an array of captured states contains: its axes, its site, and the answers and weights it was computed from."""
+"""Layout of an array of captured states: its axes, its site, and the answers and weights from which it was computed."""
 
 from dataclasses import dataclass
 
@@ -6,41 +6,41 @@ import numpy as np
 import numpy.typing as npt
 
 States = npt.NDArray[np.float32]
-"""Hidden states.  NaN: the answer has no token at that position."""
+"""Array of hidden states, with NaN where an answer has no token at a position."""
 
 SHARD_BYTES = 64 * 2**20
-"""Target size of a shard: large enough for few files, small enough that a shard fits into memory."""
+"""Target size of a shard in bytes: large enough to limit the number of files, and small enough to fit in memory."""
 
 MAX_PADDING = 0.01
-"""Largest allowed ratio of the empty rows of the last shard to the rows of the store."""
+"""Maximum ratio of the empty rows in the last shard to the rows of the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Axes and origin of captured states.  Stores with equal layouts and contents are interchangeable."""
+    """Axes, storage format and origin of captured states."""
 
     n: int
-    """Answers."""
+    """Number of answers."""
     n_layers: int
     positions: tuple[str, ...]
     d: int
     """Width of a state."""
     site: str
-    """Where in each block the states were recorded, e.g. ``resid``."""
+    """Name of the site at which the states were recorded, e.g. ``resid``."""
     dtype: str
-    """``float32`` or ``float16``, as stored."""
+    """Data type of the stored states: ``float32`` or ``float16``."""
     shard_rows: int
-    """Answers per shard."""
+    """Number of answers per shard."""
     made_from: str
-    """SHA-256 of the token ids and probed indices."""
+    """SHA-256 of the token ids and of the indices of the probed tokens."""
     layers: tuple[int, ...] = ()
-    """Layer numbers, if they are not 0 to n_layers - 1."""
+    """Layer numbers, or an empty tuple for the layers 0 to n_layers - 1."""
     weights: str = ""
-    """`Model.weights` of the model, empty if unknown."""
+    """Identifier of the model's weights; see `Model.weights`.  Empty if unknown."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(n, n_layers, n_positions, d)."""
+        """Shape of the array of states: (n, n_layers, n_positions, d)."""
         return self.n, self.n_layers, len(self.positions), self.d
 
     @property
@@ -50,11 +50,11 @@ class Layout:
 
     @property
     def n_shards(self) -> int:
-        """Number of shards, the last of which may be partly empty."""
+        """Number of shards; the last one may be partly empty."""
         return -(-self.n // self.shard_rows)
 
     def rows(self, shard: int) -> slice:
-        """Return the answers of a shard."""
+        """Return the indices of the answers in a shard as a slice."""
         return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.n))
 
     def size(self, shard: int) -> int:
@@ -65,17 +65,18 @@ class Layout:
 def shard_rows_for(n: int, row_bytes: int, shard_bytes: int | None = None) -> int:
     """Return the number of answers per shard.
 
-    The last shard takes as much space as a full one.  The result is the largest number for which a shard has at most
-    about `shard_bytes` and at most `MAX_PADDING` of the store is empty.
+    The last shard takes up as much space as a full one, even if some of its rows are empty.  The result is the largest
+    number for which a shard has at most about `shard_bytes` bytes and the ratio of empty rows to answers is at most
+    `MAX_PADDING`.
 
     Parameters
     ----------
     n : int
-        Answers.
+        Number of answers.
     row_bytes : int
-        Bytes of the states of one answer.
+        Size of the states of one answer in bytes.
     shard_bytes : int, optional
-        Default: `SHARD_BYTES`.
+        Target size of a shard in bytes.  Default: `SHARD_BYTES`.
     """
     most = max(1, min(n, (shard_bytes or SHARD_BYTES) // row_bytes))
     return next(rows for rows in range(most, 0, -1) if -n % rows <= MAX_PADDING * n)

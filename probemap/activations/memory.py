@@ -1,4 +1,4 @@
-"""Hidden states in memory, written shard by shard like those of an `ActivationStore`."""
+"""In-memory store of hidden states, which is written shard by shard like an `ActivationStore`."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from probemap.activations.layout import Layout, States
 
 
 class MemoryStore:
-    """Hidden states of n answers in one array.
+    """Store that keeps the hidden states of n answers in one array.
 
     Attributes
     ----------
     values : ndarray of shape (n, n_layers, n_positions, d), float32
-        NaN where an answer has no token at a position, and in shards that have not been written.
+        The hidden states, with NaN where an answer has no token at a position and in shards that have not been written.
     skipped : list of str
         Ids of the answers that were not captured because they do not fit in memory.
     """
@@ -25,19 +25,19 @@ class MemoryStore:
         self._missing = set(range(layout.n_shards))
 
     def missing_shards(self) -> list[int]:
-        """Return the shards that have not been written, in ascending order."""
+        """Return the numbers of the shards that have not been written, in ascending order."""
         return sorted(self._missing)
 
     def write_shard(self, shard: int, states: States, skipped: Sequence[str] = ()) -> None:
-        """Write one shard; parameters as for `ActivationStore.write_shard`."""
+        """Write one shard; see `ActivationStore.write_shard`."""
         self.values[self.layout.rows(shard)] = states
         self.skipped.extend(skipped)
         self._missing.discard(shard)
 
     def read(self, layer: int, position: str) -> States:
-        """Return the states of one cell, of shape (n, d)."""
+        """Return the states of one cell as an array of shape (n, d)."""
         return self.read_layer(layer)[:, self.layout.positions.index(position)]
 
     def read_layer(self, layer: int) -> States:
-        """Return a copy of the states of one layer, of shape (n, n_positions, d)."""
+        """Return a copy of the states of one layer as an array of shape (n, n_positions, d)."""
         return self.values[:, self.layout.layer_numbers.index(layer)].copy()

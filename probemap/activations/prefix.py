@@ -1,6 +1,6 @@
 """Keys and values of a token prefix that all prompts share, computed once.
 
-Typical prefixes are the head of the chat template, an instruction, and worked examples.
+A typical prefix consists of the beginning of the chat template, an instruction, and worked examples.
 """
 
 import copy
@@ -20,16 +20,16 @@ MIN_LENGTH = 8
 
 @dataclass(frozen=True)
 class Prefix:
-    """The keys and values of the first tokens of every prompt."""
+    """Keys and values of the tokens with which every prompt begins."""
 
     length: int
-    """Tokens."""
+    """Number of tokens."""
     cache: Any
-    """The key-value cache, a ``transformers.Cache`` with a batch size of 1.  A forward pass appends to the cache it is
-    given, so `rows` returns copies."""
+    """The key-value cache, a ``transformers.Cache`` with a batch size of 1.  A forward pass appends to the cache that
+    it is given, so `rows` returns copies."""
 
     def rows(self, n: int) -> Any:
-        """Return a copy of the cache for n rows."""
+        """Return a copy of the cache, repeated for a batch of n rows."""
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(n)
         return cache
@@ -43,8 +43,8 @@ def shared_prefix(model: Model, answers: Sequence[Answer]) -> Prefix | None:
     Returns
     -------
     Prefix or None
-        None if there is one answer, if the prefix is shorter than `MIN_LENGTH`, or if the model has no key-value cache
-        that can be shared.
+        None if there is only one answer, if the prefix is shorter than `MIN_LENGTH`, or if the model has no key-value
+        cache that can be shared.
     """
     shared: tuple[int, ...] = reduce(_common_prefix, (answer.token_ids[: answer.n_prompt - 1] for answer in answers))
     length = len(shared)

@@ -1,4 +1,4 @@
-"""Capture into a store: states are computed shard by shard, and a shard is written while the next one is computed."""
+"""Capture into a store, shard by shard: each shard is written while the next one is computed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,22 +37,22 @@ def layout_for(
     model : Model
     answers : sequence of Answer
     indices : ndarray of shape (len(answers), n_positions), int32
-        Token index of each position, -1 where a position is missing.
+        Token index of each position, or -1 where the position is missing.
     positions : sequence of str
         Names of the columns of `indices`.
     site : str or Site
-        As for `hooks.resolve_site`.
+        See `hooks.resolve_site`.
     layers : str, sequence of int or None
-        As for `hooks.select_layers`.
+        See `hooks.select_layers`.
     store_dtype : str
-        ``float32`` or ``float16``.
+        Data type of the stored states: ``float32`` or ``float16``.
     shard_bytes : int, optional
-        Target size of a shard.  Default: `layout.SHARD_BYTES`.
+        Target size of a shard in bytes.  Default: `layout.SHARD_BYTES`.
 
     Raises
     ------
     ModelError
-        The model has no such layer, or as for `forward.check_site`.
+        If the model has no such layer, or the check of the site fails; see `forward.check_site`.
     """
     d = check_site(model, site)
     numbers = select_layers(layers, model.n_layers)
@@ -75,23 +75,23 @@ def layout_for(
 class Reader:
     """Computes the states of complete shards with forward passes of the model.
 
-    Batches are formed within a shard, from the lengths of its answers alone, so that a resumed capture computes
-    exactly the same bytes.  A batch that does not fit in memory is halved, which changes its states by rounding.  An
-    answer that does not fit in memory alone is skipped.
+    Batches are formed within a shard and depend only on the lengths of its answers, so that a resumed capture computes
+    exactly the same bytes.  A batch that does not fit in memory is halved, which changes its states by rounding errors.
+    An answer that does not fit in memory even in a batch of its own is skipped.
     """
 
     model: Model
     answers: Sequence[Answer]
     indices: Indices
-    """(n, n_positions): token index of each position, -1 where it is missing."""
+    """Token index of each position, or -1 where the position is missing, of shape (n, n_positions)."""
     layout: Layout
     site: Site | None = None
-    """User-defined site.  None: the site that the layout names."""
+    """User-defined site.  If None, the site named in the layout is used."""
     batch_size: int = 32
     batch_tokens: int | None = None
-    """Limit on the tokens of a padded batch, as for `batching.batches`."""
+    """Maximum number of tokens per padded batch; see `batching.batches`."""
     log: Callable[[str], None] = lambda text: None
-    """Called when a batch is halved or an answer is skipped."""
+    """Called with a message when a batch is halved or an answer is skipped."""
 
     def read_shard(self, shard: int, progress: Callable[[int], None] = lambda done: None) -> tuple[States, list[str]]:
         """Compute the states of one shard.
@@ -100,12 +100,12 @@ class Reader:
         ----------
         shard : int
         progress : callable
-            Called with the number of answers of the shard that are done.
+            Called with the number of answers in the shard that have been processed.
 
         Returns
         -------
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
-            NaN where a position is missing, and for answers that were skipped.
+            The hidden states, with NaN where a position is missing and for answers that were skipped.
         skipped : list of str
             Ids of the answers that do not fit in memory.
         """
@@ -133,7 +133,12 @@ class Reader:
         return states, skipped
 
     def read_batch(self, rows: list[int]) -> States:
-        """Compute the states of the given answers in one batch, of shape (len(rows), n_layers, n_positions, d)."""
+        """Compute the states of the given answers in one batch.
+
+        Returns
+        -------
+        ndarray of shape (len(rows), n_layers, n_positions, d), float32
+        """
         return hidden_states(
             self.model,
             [self.answers[i] for i in rows],
@@ -149,23 +154,23 @@ class Reader:
 
 
 def _verified_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str | Site) -> Prefix | None:
-    """Return the shared prefix if it leaves the states of the first answer unchanged, else None."""
+    """Return the shared prefix if its use leaves the states of the first answer unchanged, or None otherwise."""
     prefix = shared_prefix(model, answers)
     if prefix is None or (indices[0] < 0).all():
         return None
     expected = hidden_states(model, answers[:1], indices[:1], site)
     try:
         states = hidden_states(model, answers[:1], indices[:1], site, prefix=prefix)
-    except (RuntimeError, ValueError, TypeError, IndexError):  # the model cannot continue from keys and values
+    except (RuntimeError, ValueError, TypeError, IndexError):  # the model cannot use the cache
         return None
     error = np.nanmax(np.linalg.norm(expected - states, axis=-1) / np.linalg.norm(expected, axis=-1))
-    # Rounding errors grow with the layers, by a factor of far less than 1000.  Incorrect positions or an incorrect mask
-    # give relative errors near 1.
+    # Rounding errors grow over the layers by a factor of far less than 1000, whereas incorrect positions or an
+    # incorrect mask give relative errors near 1.
     return prefix if error < min(0.05, 1e3 * float(torch.finfo(model.network.dtype).eps)) else None
 
 
 class ShardStore(Protocol):
-    """Where shards are written: an `ActivationStore` or a `MemoryStore`."""
+    """Interface of a store to which shards are written: an `ActivationStore` or a `MemoryStore`."""
 
     layout: Layout
 
@@ -181,29 +186,29 @@ def fill_store(
 ) -> Iterator[int]:
     """Compute and write the missing shards of a store.
 
-    A shard is written while the next one is computed, so that two shards are in memory at a time.  Shards that have
-    been written are left unchanged.
+    Each shard is written while the next one is computed, so two shards are in memory at a time.  Shards that have
+    already been written are left unchanged.
 
     Parameters
     ----------
     store : ActivationStore or MemoryStore
     reader : Reader
     shards : sequence of int, optional
-        Write only these shards, while other processes write the others.  Default: all.
+        Numbers of the shards to write, if other processes write the remaining ones.  Default: all shards.
     progress : callable
-        Called with (answers done, answers in `shards`).
+        Called with (number of answers done, number of answers in `shards`).
 
     Yields
     ------
     int
-        The numbers of `shards` in their order, each after it has been committed.
+        The number of each requested shard, in the given order, after the shard has been committed.
 
     Raises
     ------
     ModelError
-        The site cannot be identified, or is not computed once per block.
+        If the site cannot be identified, or is not computed exactly once per block.
     StoreError
-        A state is not finite, or cannot be represented in the dtype of the store.
+        If a state is not finite, or cannot be represented in the dtype of the store.
     """
     layout = store.layout
     requested = list(range(layout.n_shards)) if shards is None else list(shards)
@@ -228,7 +233,7 @@ def fill_store(
 
 
 def _committed(pending: Sequence[tuple[int, Future[None] | None]]) -> Iterator[int]:
-    """Yield the pending shards, each after its write has finished."""
+    """Yield the number of each pending shard after it has been written."""
     for shard, write in pending:
         if write is not None:
             write.result()

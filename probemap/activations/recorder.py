@@ -1,4 +1,4 @@
-"""Hidden states of every produced token, recorded during generation."""
+"""Hidden states of all generated tokens, recorded during generation."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -12,19 +12,19 @@ from probemap.models.model import Model
 
 
 class HookRecorder:
-    """Hooks that record the state of each row's last token at every forward pass of a generation.
+    """Forward hooks that record the state of the last token of each row in every forward pass during generation.
 
     Parameters
     ----------
     model : Model
     site : str or Site
-        As for `hooks.resolve_site`.
+        See `hooks.resolve_site`.
     layers : str, sequence of int or None
-        As for `hooks.select_layers`.
+        See `hooks.select_layers`.
     rows : int
-        Rows of the batch.
+        Number of rows in the batch.
     needs_last : callable
-        As `generate.BatchRecorder.needs_last`.
+        See `generate.BatchRecorder.needs_last`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class HookRecorder:
         self._recorded[number].append(hidden.reshape(self._rows, -1, point.d)[:, -1].float().cpu())
 
     def hooked(self) -> AbstractContextManager[None]:
-        """Return a context in which the model's forward passes are recorded."""
+        """Return a context manager that records the forward passes of the model."""
         return forward_hooks({i: point.module for i, point in enumerate(self._hook_points)}, self._record)
 
     def states(self) -> States:
@@ -56,9 +56,9 @@ class HookRecorder:
         Returns
         -------
         ndarray of shape (rows, passes, n_layers, d), float32
-            Pass 0 processed the last token of the prompt, and pass t the t-th produced token, counted from 1.  Passes
-            after the end of a row are padding.  The pass over the last token is included if `needs_last` required it or
-            if other rows continued.
+            Pass 0 processed the last token of the prompt, and pass t processed the t-th generated token, counted from
+            1.  Passes after the end of a row contain padding.  The pass over the last token of a row is included if
+            `needs_last` required it or if other rows continued.
         """
         states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()
         return states

@@ -1,4 +1,4 @@
-"""Hidden states from any array, one layer at a time: captured states, numpy, memory-mapped files, torch, zarr."""
+"""Hidden states that are read one layer at a time, from captured states or any array (numpy, memmap, torch, zarr)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from probemap.activations.layout import Layout, States
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.records import MapError
 
-_SHAPE_HINT = "the shape is (n, n_layers, n_positions, d)"
+_SHAPE_HINT = "the expected shape is (n, n_layers, n_positions, d)"
 
 
 @runtime_checkable
 class CapturedStates(Protocol):
-    """States with a layout: `ActivationStore`, `MemoryStore` or `Activations`."""
+    """Interface of captured states, implemented by `ActivationStore`, `MemoryStore` and `Activations`."""
 
     @property
     def layout(self) -> Layout: ...
@@ -27,43 +27,46 @@ class ActivationSource:
     """Hidden states that are read one layer at a time."""
 
     n: int
-    """Answers."""
+    """Number of answers."""
     layers: list[int]
     positions: list[str]
     d: int
     read: Callable[[int], States]
-    """Layer number -> ndarray of shape (n, n_positions, d), float32.  The caller may modify the array."""
+    """Callable that takes a layer number and returns an ndarray of shape (n, n_positions, d), float32.  The caller may
+    modify the array."""
     ids: tuple[str, ...] | None = None
-    """Ids of the answers, None if unknown."""
+    """Ids of the answers, or None if they are unknown."""
     attrs: Mapping[str, str] = field(default_factory=dict)
-    """Model, revision and site, as in the ``attrs`` of a `ProbeMap`; empty if unknown."""
+    """Model, revision and site, as in the ``attrs`` of a `ProbeMap`.  Empty if they are unknown."""
 
 
 def as_source(
     activations: Any, layers: Sequence[int] | None = None, positions: Sequence[str] | None = None
 ) -> ActivationSource:
-    """Make a source of captured states or of any array.
+    """Create a source from captured states or from any array.
 
     Parameters
     ----------
     activations : Activations, ActivationStore, or array of shape (n, n_layers, n_positions, d)
-        An array may be of any type for which ``array[:, layer]`` works.
+        An array may be of any type that supports ``array[:, layer]``.
     layers : sequence of int, optional
         For captured states, the layers to read.  For an array, the numbers of its layers (default: 0, 1, …).
     positions : sequence of str, optional
-        For captured states, the positions to read.  For an array, the names of its positions (default: the default
-        positions if their number fits, else ``"0"``, ``"1"``, …).
+        For captured states, the positions to read.  For an array, the names of its positions.  By default, the names
+        are ``probemap.positions.DEFAULT_POSITIONS`` if the array has that number of positions, and ``"0"``, ``"1"``, …
+        otherwise.
 
     Raises
     ------
     MapError
-        The array has another shape, the names do not fit it, or the captured states lack a layer or position.
+        If the shape of the array is invalid, the layer numbers or position names do not match it, or a layer or
+        position was not captured.
     """
     if isinstance(activations, CapturedStates):
         return _from_captured(activations, layers, positions)
     array = activations if hasattr(activations, "shape") else np.asarray(activations)
     if len(array.shape) != 4:
-        raise MapError(f"the states have shape {tuple(array.shape)}", _SHAPE_HINT)
+        raise MapError(f"the states have shape {tuple(array.shape)}, expected 4 dimensions", _SHAPE_HINT)
     n, n_layers, n_positions, d = map(int, array.shape)
     if not n or not n_layers or not n_positions or not d:
         raise MapError(f"the states of shape {tuple(array.shape)} are empty", _SHAPE_HINT)
@@ -95,10 +98,10 @@ def _from_captured(
     names = list(layout.positions) if positions is None else [str(p) for p in positions]
     if unknown_layers := [k for k in numbers if k not in layout.layer_numbers]:
         available = f"0 to {layout.n_layers - 1}" if not layout.layers else ", ".join(map(str, layout.layers))
-        raise MapError(f"no states of layer {unknown_layers[0]}", f"the captured layers are {available}")
+        raise MapError(f"no states were captured at layer {unknown_layers[0]}", f"the captured layers are {available}")
     if unknown_positions := [p for p in names if p not in layout.positions]:
         raise MapError(
-            f"no states of position {unknown_positions[0]!r}",
+            f"no states were captured at position {unknown_positions[0]!r}",
             f"the captured positions are {', '.join(layout.positions)}",
         )
     columns = [layout.positions.index(p) for p in names]
@@ -108,6 +111,6 @@ def _from_captured(
         positions=names,
         d=layout.d,
         read=lambda layer: states.read_layer(layer)[:, columns],
-        ids=getattr(states, "ids", None),  # a store does not know the answers and the model, `Activations` does
+        ids=getattr(states, "ids", None),  # `Activations` has ids and attrs, a store does not
         attrs=getattr(states, "attrs", {}),
     )

@@ -1,8 +1,8 @@
 """Storage backends: a local directory, or a URL of any file system that fsspec supports, such as a bucket.
 
-A backend writes each file completely or not at all, and a completed write survives a power cut.  The two backends are
-separate classes because they share nothing but the interface: fsspec's local file system writes in place and never
-calls fsync, a local directory needs a lock where a bucket has none, and only remote errors need to be translated.
+Each backend writes a file either completely or not at all, and a completed write survives a power failure.  Local
+directories are not accessed through fsspec, because its local file system writes in place and never calls fsync.
+Furthermore, only a local directory needs a lock, and only the errors of a remote file system need to be converted.
 """
 
 import os
@@ -18,7 +18,7 @@ from probemap.redact import redacted_message
 
 
 class StorageBackend(Protocol):
-    """Files by name, with ``/`` between directories."""
+    """Interface for access to files by name.  Directories in a name are separated by ``/``."""
 
     def read(self, name: str) -> bytes:
         """Return the content of a file, or raise FileNotFoundError."""
@@ -27,26 +27,26 @@ class StorageBackend(Protocol):
         """Write a file atomically and durably."""
 
     def names(self, directory: str) -> set[str]:
-        """Return the full names of all files below a directory, empty if it does not exist."""
+        """Return the full names of all files below a directory, or an empty set if the directory does not exist."""
 
     def move(self, name: str, new_name: str) -> None:
         """Rename a file, if it exists."""
 
     def persist(self, name: str) -> None:
-        """Make a file durable that other code (zarr) has written."""
+        """Make a file durable that was written by other code (zarr)."""
 
     def zarr(self, directory: str) -> Any:
-        """Return what ``zarr.open_array`` needs to open a directory."""
+        """Return the store argument with which ``zarr.open_array`` opens a directory."""
 
     def lock(self) -> AbstractContextManager[None]:
-        """Return a context that one process at a time can enter, if the backend needs one to create a store."""
+        """Return a context manager that locks the backend while a store is created, if the backend needs a lock."""
 
     def translated_errors(self) -> AbstractContextManager[None]:
-        """Return a context in which errors of a remote file system become StoreError."""
+        """Return a context manager that converts errors of a remote file system to StoreError."""
 
 
 class LocalStorage:
-    """A local directory."""
+    """Storage in a local directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class LocalStorage:
             (self.path / name).rename(self.path / new_name)
 
     def persist(self, name: str) -> None:
-        # zarr renames atomically but never calls fsync.
+        # zarr renames files atomically but never calls fsync.
         file = self.path / name
         _fsync(file)
         for directory in file.parents:
@@ -94,11 +94,11 @@ class LocalStorage:
             yield
 
     def translated_errors(self) -> AbstractContextManager[None]:
-        return nullcontext()  # the messages of OSError, such as a full disk, are clear
+        return nullcontext()  # the messages of OSError, e.g. for a full disk, are clear
 
 
 class RemoteStorage:
-    """A directory of a file system that fsspec supports and that writes objects atomically."""
+    """Storage in a directory of any file system that is supported by fsspec and writes objects atomically."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -108,8 +108,9 @@ class RemoteStorage:
             self.files, self.root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise StoreError(
-                f"{url} cannot be reached: {error}",
-                "for s3:// pip install s3fs, for gs:// gcsfs, for abfs:// adlfs; local states need no --store",
+                f"cannot open {url}: {error}",
+                "install the package for the protocol (s3fs for s3://, gcsfs for gs://, adlfs for abfs://), or omit "
+                "--store to keep the states in the run directory",
             ) from None
 
     def __str__(self) -> str:
@@ -121,7 +122,7 @@ class RemoteStorage:
                 return bytes(self.files.cat_file(f"{self.root}/{name}"))
             except FileNotFoundError as error:
                 missing = error
-        raise missing  # outside the context, which would translate it
+        raise missing  # outside the context manager, which would convert it
 
     def write(self, name: str, content: bytes) -> None:
         with self.translated_errors():
@@ -138,7 +139,7 @@ class RemoteStorage:
                 self.files.mv(f"{self.root}/{name}", f"{self.root}/{new_name}")
 
     def persist(self, name: str) -> None:
-        pass  # an object is durable once it has been put
+        pass  # an object is durable once it has been uploaded
 
     def zarr(self, directory: str) -> Any:
         from zarr.storage import FsspecStore
@@ -154,10 +155,10 @@ class RemoteStorage:
             yield
         except StoreError:
             raise
-        except Exception as error:  # each file system has exceptions of its own
+        except Exception as error:  # each file system has its own exceptions
             raise StoreError(
                 f"{self.url}: {type(error).__name__}: {redacted_message(error)}",
-                "check the address, the credentials and the permissions; files written so far are kept",
+                "check the URL, the credentials and the permissions; files written so far are kept",
             ) from None
 
 

@@ -1,11 +1,14 @@
-"""The store of captured states: one zarr array, one shard per block of answers, one marker file per shard.
+"""Store of captured states: a zarr array that is divided into shards of answers, with one marker file per shard.
 
-Files: ``states`` (n, n_layers, n_positions, d), sharded (B, n_layers, n_positions, d) with inner chunks (B, 1, 1, d)
-and a CRC-32C each, so that one cell can be read without the others; ``commits/K.json``, written after shard K is on
-disk.  A shard exists if and only if its marker exists.  One process writes a complete shard: zarr implements a partial
-write by reading and rewriting the shard, which loses data if it is interrupted.  For a store at a URL, the local
-directory holds only a pointer, ``where.json``.  The states are in a directory below the URL whose name is a hash of the
-layout, so that stores with different layouts cannot overwrite each other.
+The zarr array ``states`` has shape (n, n_layers, n_positions, d).  A shard contains the states of B answers, in chunks
+of shape (B, 1, 1, d), each with a CRC-32C checksum, so that one cell can be read without the others.  The marker
+``commits/K.json`` is written when shard K is on disk; a shard without a marker counts as missing.  Each shard is
+written completely by one process, because zarr implements a partial write by reading and rewriting the shard, which
+loses data if it is interrupted.
+
+If the store is at a URL, the local directory contains only the file ``where.json``, which points to the URL.  The
+states are in a directory below the URL whose name is a hash of the layout, so that stores with different layouts cannot
+overwrite each other.
 """
 
 import hashlib
@@ -30,9 +33,9 @@ _REPAIR_HINT = "`probemap verify RUN --repair` captures only the damaged shards 
 
 
 class ActivationStore:
-    """Captured states of n answers, read one cell or one layer at a time.
+    """Store of the captured states of n answers, which are read one cell or one layer at a time.
 
-    NaN in a state means that the answer has no token at that position.
+    The states are NaN where an answer has no token at a position.
 
     Examples
     --------
@@ -64,15 +67,16 @@ class ActivationStore:
             Local directory.
         layout : Layout
         url : str, optional
-            Write the states to this fsspec URL (``s3://bucket/folder``) and only a pointer to the local directory.
+            fsspec URL, such as ``s3://bucket/folder``, to which the states are written.  In this case, the local
+            directory contains only a pointer to the URL.
 
         Raises
         ------
         StoreError
-            The directory holds a store with another layout, or the URL cannot be written to.
+            If the directory contains a store with a different layout, or the URL cannot be written to.
         """
         if layout.dtype not in ("float32", "float16"):
-            raise StoreError(f"states are stored as float32 or float16, not {layout.dtype}")
+            raise StoreError(f"cannot store states as {layout.dtype}, expected float32 or float16")
         local = LocalStorage(Path(path))
         description = json.dumps(asdict(layout), indent=1).encode()
         with local.lock():
@@ -80,7 +84,8 @@ class ActivationStore:
                 store = cls.open(path)
                 if store.layout != layout:
                     raise StoreError(
-                        f"{path} holds states with another layout", f"{_REDO_HINT}; in Python, use another directory"
+                        f"{path} contains states with a different layout",
+                        f"{_REDO_HINT}; in Python, use a different directory",
                     )
                 return store
             storage: StorageBackend = local if url is None else _remote_storage(url, description)
@@ -97,7 +102,7 @@ class ActivationStore:
         Raises
         ------
         StoreError
-            The directory holds no store, or its description is damaged.
+            If the directory contains no store, or the description of the store is damaged.
         """
         storage: StorageBackend = LocalStorage(Path(path))
         try:
@@ -107,7 +112,7 @@ class ActivationStore:
             tuples = {name: tuple(fields.get(name, ())) for name in ("positions", "layers")}
             layout = Layout(**{**fields, **tuples})
         except FileNotFoundError:
-            raise StoreError(f"{storage} holds no captured states", "`probemap capture RUN` captures them") from None
+            raise StoreError(f"{storage} contains no captured states", "`probemap capture RUN` captures them") from None
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{storage}/layout.json is damaged ({error})", _REDO_HINT) from None
         return cls(storage, layout)
@@ -117,18 +122,20 @@ class ActivationStore:
         try:
             with self.storage.translated_errors():
                 array = zarr.open_array(self.storage.zarr("states"), mode="r+")
-                # By default, zarr writes no file for a shard of NaN only, which would look like a lost shard.
+                # By default, zarr writes no file for a shard that is entirely NaN, which would look like a lost shard.
                 array = array.with_config({"write_empty_chunks": True})
         except StoreError:
             raise
         except Exception as error:  # zarr raises many exception types for unreadable metadata
             raise StoreError(f"{self.storage}/states cannot be opened ({error})", _REDO_HINT) from None
         if array.shape != self.layout.shape:
-            raise StoreError(f"{self.storage} has shape {array.shape}, expected {self.layout.shape}", _REDO_HINT)
+            raise StoreError(
+                f"the array in {self.storage} has shape {array.shape}, expected {self.layout.shape}", _REDO_HINT
+            )
         return array
 
     def missing_shards(self) -> list[int]:
-        """Return the shards that have not been committed, in ascending order."""
+        """Return the numbers of the shards that have not been committed, in ascending order."""
         markers = self.storage.names("commits")
         return [shard for shard in range(self.layout.n_shards) if _marker_name(shard) not in markers]
 
@@ -139,14 +146,14 @@ class ActivationStore:
         ----------
         shard : int
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
-            NaN where a position is missing.
+            The hidden states, with NaN where a position is missing.
         skipped : sequence of str
-            Ids of the answers that have the positions but were not captured.  They are recorded in the marker.
+            Ids of the answers that were not captured although they have the positions.  The marker records them.
 
         Raises
         ------
         StoreError
-            A state is infinite, or too large for a store in float16.
+            If a state is infinite, or too large for a float16 store.
         """
         rows = self.layout.rows(shard)
         if np.isinf(states).any():
@@ -154,7 +161,7 @@ class ActivationStore:
         largest = float(np.nanmax(np.abs(states), initial=0.0))
         if self.layout.dtype == "float16" and largest > _FLOAT16_LIMIT:
             raise StoreError(
-                f"float16 holds values up to 65504; a state of {largest:.0f} was captured",
+                f"a captured state of magnitude {largest:.0f} is too large for float16, whose maximum is 65504",
                 "capture again with --store-dtype float32",
             )
         with self.storage.translated_errors():
@@ -176,12 +183,12 @@ class ActivationStore:
         Returns
         -------
         ndarray of shape (n, d), float32
-            NaN rows where the position is missing.
+            The hidden states, with a row of NaN where the position is missing.
 
         Raises
         ------
         StoreError
-            A shard is missing or damaged.  The message names it.
+            If a shard is missing or damaged.  The message names the shard.
         """
         return self._read((slice(None), self._index(layer), self.layout.positions.index(position)))
 
@@ -191,12 +198,12 @@ class ActivationStore:
         Returns
         -------
         ndarray of shape (n, n_positions, d), float32
-            NaN where a position is missing.
+            The hidden states, with NaN where a position is missing.
 
         Raises
         ------
         StoreError
-            A shard is missing or damaged.  The message names it.
+            If a shard is missing or damaged.  The message names the shard.
         """
         return self._read((slice(None), self._index(layer)))
 
@@ -207,9 +214,11 @@ class ActivationStore:
         self._require_all_shards()
         files = self.storage.names("states")
         for shard in range(self.layout.n_shards):
-            # zarr silently returns fill values for a lost file.
+            # If a file is lost, zarr silently returns fill values.
             if _shard_name(shard) not in files:
-                raise StoreError(f"{self.storage}/{_shard_name(shard)} is lost", _REPAIR_HINT)
+                raise StoreError(
+                    f"{self.storage}/{_shard_name(shard)} was committed but no longer exists", _REPAIR_HINT
+                )
         try:
             return np.asarray(self._array[index], dtype=np.float32)
         except (ValueError, OSError, RuntimeError, IndexError) as error:
@@ -224,17 +233,18 @@ class ActivationStore:
             )
 
     def faults(self) -> dict[int, str]:
-        """Return the shards that differ from what was committed.
+        """Return the shards whose files differ from what was committed.
 
         Returns
         -------
         dict of int to str
-            Shard -> ``missing``, ``lost``, ``changed`` or ``marker changed``.
+            Fault of each such shard, by shard number: ``missing`` (never committed), ``lost`` (committed, but the file
+            no longer exists), ``changed`` or ``marker changed``.
 
         Raises
         ------
         StoreError
-            A description of the complete store, ``layout.json`` or the metadata of zarr, has changed.
+            If a file that describes the complete store has changed: ``layout.json`` or ``states/zarr.json``.
         """
         faults: dict[int, str] = {}
         missing, description = set(self.missing_shards()), self._description_hash()
@@ -256,18 +266,18 @@ class ActivationStore:
         return faults
 
     def set_aside(self, shard: int) -> None:
-        """Move the files of a shard to ``aside``, so that it counts as missing and can be captured again."""
+        """Move the files of a shard to ``aside``, so that the shard counts as missing and can be captured again."""
         number = len(self.storage.names("aside"))
         for name, suffix in ((_marker_name(shard), "json"), (_shard_name(shard), "shard")):
             self.storage.move(name, f"aside/{shard:05d}-{number:05d}.{suffix}")
 
     def content_hash(self) -> str:
-        """Return the SHA-256 of the layout and of all shards, computed from the markers.
+        """Return a SHA-256 of the layout and of all shards, computed from the hashes in the markers.
 
         Raises
         ------
         StoreError
-            A marker is missing or damaged.
+            If a marker is missing or damaged.
         """
         self._require_all_shards()
         digest = hashlib.sha256(json.dumps(asdict(self.layout), sort_keys=True).encode())
@@ -278,14 +288,14 @@ class ActivationStore:
         return digest.hexdigest()
 
     def _read_marker(self, shard: int) -> dict[str, Any] | None:
-        """Return the marker of a shard, None if any byte of it has changed."""
+        """Return the marker of a shard, or None if any byte of it has changed."""
         content = self.storage.read(_marker_name(shard))
         try:
             marker: dict[str, Any] = json.loads(content)
             check = marker.pop("check")
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        # Comparing the bytes also detects changes that parse to the same values, such as white space.
+        # Comparing the bytes also detects changes that do not affect the parsed values, such as added white space.
         unchanged = json.dumps({**marker, "check": check}).encode() == content
         return marker if unchanged and check == _marker_hash(marker) else None
 

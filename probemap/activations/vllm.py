@@ -1,8 +1,8 @@
 """Hidden states that vLLM extracted during generation (``extract_hidden_states``), matched to answers by token ids.
 
-vLLM's ExampleHiddenStatesConnector writes one safetensors file per request, with ``hidden_states`` (tokens, layers, d)
-and ``token_ids`` (tokens,).  Layer k of ``eagle_aux_hidden_state_layer_ids`` in vLLM is the residual stream that enters
-block k, which is `resid` of block k - 1 in this package.
+The ``ExampleHiddenStatesConnector`` of vLLM writes one safetensors file per request, with the arrays ``hidden_states``
+of shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k in ``eagle_aux_hidden_state_layer_ids``
+refers to the residual stream that enters block k, which is the site ``resid`` of block k - 1 in this package.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,25 +20,28 @@ from probemap.activations.store import ActivationStore
 from probemap.positions import Indices, digest
 from probemap.records import Answer, StoreError
 
-_HINT = "extract with `include_output_tokens`, without prefix caching, and pass the folder of the .safetensors files"
+_HINT = "enable `include_output_tokens`, disable prefix caching, and pass the folder with the .safetensors files"
 
 
 @dataclass(frozen=True)
 class ExtractedStates:
-    """The files of one folder."""
+    """Files with extracted hidden states in one folder."""
 
     path_of: dict[tuple[int, ...], Path]
-    """Token ids -> file."""
+    """Path of each file, by the token ids that it contains."""
     n_layers: int
     d: int
 
     @cached_property
     def _lengths(self) -> list[int]:
-        """The distinct numbers of tokens, in descending order."""
+        """Distinct lengths of the token sequences, in descending order."""
         return sorted({len(ids) for ids in self.path_of}, reverse=True)
 
     def find(self, answer: Answer) -> Path | None:
-        """Return the file with the longest prefix of the answer's tokens (vLLM usually omits the last token)."""
+        """Return the file whose tokens are the longest prefix of the answer's tokens, or None.
+
+        The prefix must contain the prompt.  It is usually shorter than the answer, because vLLM omits the last token.
+        """
         for length in self._lengths:
             if answer.n_prompt <= length <= len(answer.token_ids) and (
                 path := self.path_of.get(answer.token_ids[:length])
@@ -53,7 +56,8 @@ def read_extracted(folder: Path) -> ExtractedStates:
     Raises
     ------
     StoreError
-        No such files, a damaged file, or a file with different numbers of states and tokens.
+        If there are no such files, if a file is damaged, if the numbers of states and tokens in a file differ, or if
+        the numbers of layers or the widths of the files differ.
     """
     path_of: dict[tuple[int, ...], Path] = {}
     shapes: set[tuple[int, int]] = set()
@@ -65,12 +69,12 @@ def read_extracted(folder: Path) -> ExtractedStates:
         except (SafetensorError, OSError) as error:
             raise StoreError(f"{path} cannot be read: {str(error)[:200]}", _HINT) from None
         if len(shape) != 3 or shape[0] != len(ids):
-            raise StoreError(f"{path} holds states of shape {tuple(shape)} for {len(ids)} tokens", _HINT)
+            raise StoreError(f"{path} contains states of shape {tuple(shape)} for {len(ids)} tokens", _HINT)
         path_of[ids] = path
         shapes.add((int(shape[1]), int(shape[2])))
     if len(shapes) != 1:
         content = f"states of {len(shapes)} different shapes" if shapes else "no hidden states"
-        raise StoreError(f"{folder} holds {content}", _HINT)
+        raise StoreError(f"{folder} contains {content}", _HINT)
     ((n_layers, d),) = shapes
     return ExtractedStates(path_of, n_layers, d)
 
@@ -90,28 +94,31 @@ def extracted_layout(
     ----------
     extracted : ExtractedStates
     layer_ids : sequence of int
-        vLLM's ``eagle_aux_hidden_state_layer_ids``, in its order.
+        Values of ``eagle_aux_hidden_state_layer_ids`` in vLLM, in the same order.
     answers : sequence of Answer
     indices : ndarray of shape (len(answers), n_positions), int32
-        Token index of each position, -1 where a position is missing.
+        Token index of each position, or -1 where the position is missing.
     positions : sequence of str
         Names of the columns of `indices`.
     store_dtype : str
-        ``float32`` or ``float16``.
+        Data type of the stored states: ``float32`` or ``float16``.
 
     Raises
     ------
     StoreError
-        The files have another number of layers, or an answer has no file.
+        If `layer_ids` are not distinct positive numbers, one for each layer of the files, or if an answer has no file.
     """
     if len(layer_ids) != extracted.n_layers or len(set(layer_ids)) != len(layer_ids) or min(layer_ids) < 1:
         raise StoreError(
-            f"the files hold {extracted.n_layers} layers, got {len(layer_ids)} layer ids: "
+            f"the files contain {extracted.n_layers} layers, got {len(layer_ids)} layer ids: "
             f"{', '.join(map(str, layer_ids))}",
-            "give each of `eagle_aux_hidden_state_layer_ids` once, in its order; 0 would be the embeddings",
+            "list each value of `eagle_aux_hidden_state_layer_ids` once, in the same order; the value 0, which refers "
+            "to the embeddings, is not supported",
         )
     if unmatched := [a.id for a in answers if extracted.find(a) is None]:
-        raise StoreError(f"{len(unmatched)} answers have no file with their tokens, first {unmatched[0]!r}", _HINT)
+        raise StoreError(
+            f"{len(unmatched)} answers have no file with their tokens, for example {unmatched[0]!r}", _HINT
+        )
     row_bytes = extracted.n_layers * len(positions) * extracted.d * np.dtype(store_dtype).itemsize
     return Layout(
         n=len(answers),
@@ -133,22 +140,22 @@ def fill_from_extracted(
     indices: Indices,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write the missing shards of a store from the files.
+    """Write the missing shards of a store from the extracted files.
 
     Parameters
     ----------
     store : ActivationStore
-        Created with the layout from `extracted_layout`.
+        Store that was created with the layout from `extracted_layout`.
     extracted : ExtractedStates
     answers, indices
-        As for `extracted_layout`.
+        See `extracted_layout`.
     progress : callable
-        Called with (answers done, answers).
+        Called with (number of answers done, number of answers).
 
     Returns
     -------
     int
-        Number of probed tokens that are not in the files because vLLM omitted them.  Their positions are missing.
+        Number of probed tokens that vLLM omitted from the files.  Their states are NaN.
     """
     layout, n_omitted = store.layout, 0
     for shard in store.missing_shards():
