@@ -111,7 +111,7 @@ class _FunctionWorker(Generic[_Result]):
 def map_in(
     ray: RayPool | None,
 ) -> Callable[[Callable[[int], _Result], Sequence[int]], Iterator[_Result]]:
-    """Return a function with the interface of the built-in ``map`` that calls its function in a worker pool.
+    """Return a function that works like the built-in ``map`` but makes its calls in a worker pool.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class _RayActors:
             self._ray.kill(actor)
 
     def _get(self, reference: Any) -> Any:
-        """Return the object of a reference, and raise user errors as they were raised in the worker."""
+        """Return the object of a reference.  User errors in the worker are raised unchanged."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -223,7 +223,8 @@ def _import_ray() -> Any:
 def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
     """Return the number of CPUs per worker.
 
-    A worker with GPUs gets one CPU.  Otherwise, the number is the largest with which all workers can be placed.
+    A worker with GPUs gets one CPU.  Otherwise, each worker gets the largest number of CPUs with which all
+    workers can be placed.
 
     Parameters
     ----------
@@ -233,7 +234,7 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
     Raises
     ------
     RunError
-        If the number of GPUs per worker is invalid, or not all workers can be placed, for which Ray would wait forever.
+        If the number of GPUs per worker is invalid, or not all workers can be placed (Ray would wait indefinitely).
     """
     gpus = ray.gpus_per_worker
     if gpus > 1 and gpus != int(gpus):

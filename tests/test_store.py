@@ -151,7 +151,7 @@ def test_write_shard_rejects_values_that_float16_cannot_represent(tmp_path: Path
     with pytest.raises(StoreError, match="a captured state is infinite"):
         store.write_shard(0, large)
     assert store.missing_shards() == [0, 1, 2]
-    with pytest.raises(StoreError, match="float32 or float16, not bfloat16"):
+    with pytest.raises(StoreError, match="cannot store states as bfloat16, expected float32 or float16"):
         ActivationStore.create(tmp_path / "t", replace(LAYOUT, dtype="bfloat16"))
 
 

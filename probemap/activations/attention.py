@@ -120,7 +120,7 @@ def attention_received(
 
 
 def _attention_weights(output: Any, shape: tuple[int, ...]) -> torch.Tensor | None:
-    """Return the tensor of shape (rows, heads, tokens, tokens) in the output of an attention module, or None."""
+    """Return the weights, of shape (rows, heads, tokens, tokens), from the output of an attention module, or None."""
     expected = (shape[0], shape[1], shape[1])
     for value in output if isinstance(output, tuple) else ():
         if isinstance(value, torch.Tensor) and value.dim() == 4 and (value.shape[0], *value.shape[2:]) == expected:

@@ -1,4 +1,4 @@
-"""Python interface of the capture step: compute the hidden states of answers, in memory or in a store."""
+"""Python interface of the capture step, which computes the hidden states of answers."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +74,7 @@ class Activations:
 
     @property
     def site(self) -> str:
-        """Name of the site at which the states were recorded."""
+        """Name of the site at which the states were recorded, e.g. ``resid``."""
         return self.layout.site
 
     @property
@@ -144,8 +144,8 @@ def capture(
     batch_size : int
         Maximum number of answers per batch.  A batch that does not fit in memory is halved.
     store : str or Path, optional
-        Local directory of an `ActivationStore` to which the states are written and from which they are read when they
-        are used.  An interrupted capture is resumed.  By default, the states are kept in memory.
+        Local directory of an `ActivationStore` in which the states are stored.  They are read from there when they are
+        used.  An interrupted capture is resumed.  By default, the states are kept in memory.
     progress : callable, optional
         Called with (number of answers done, number of answers).
 

@@ -156,7 +156,7 @@ def find_blocks(network: Any) -> "list[torch.nn.Module]":
     Raises
     ------
     ModelError
-        If the network has no such list.  The message lists the module lists that were found.
+        If the network has no such list.  The message names the module lists that were found.
     """
     import torch
 
@@ -292,7 +292,7 @@ SITES: dict[str, Site] = {
 
 
 def resolve_site(site: str | Site) -> Site:
-    """Return the site with the given name, or the site that ``NAME=PATH`` defines by the path of a module.
+    """Return the site with the given name, or the site at the module path that ``NAME=PATH`` specifies.
 
     Parameters
     ----------

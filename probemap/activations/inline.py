@@ -103,7 +103,7 @@ class CachedReader(Reader):
 
     @cached_property
     def _index(self) -> Mapping[str, tuple[Path, int]]:
-        """File and row of the states of each answer, by the digest of the answer."""
+        """File and row of each answer's states, by the digest of the answer."""
         required = {"weights": self.model.weights, **_required_metadata(self.layout)}
         index = {}
         for file in sorted(self.folder.glob("*.safetensors")):

@@ -76,14 +76,14 @@ class Reader:
     """Computes the states of complete shards with forward passes of the model.
 
     Batches are formed within a shard and depend only on the lengths of its answers, so that a resumed capture computes
-    exactly the same bytes.  A batch that does not fit in memory is halved, which changes its states by rounding errors.
-    An answer that does not fit in memory even in a batch of its own is skipped.
+    exactly the same bytes.  A batch that does not fit in memory is halved, which changes its states within rounding
+    error.  An answer that does not fit in memory even in a batch of its own is skipped.
     """
 
     model: Model
     answers: Sequence[Answer]
     indices: Indices
-    """Token index of each position, or -1 where the position is missing, of shape (n, n_positions)."""
+    """Token index of each position, or -1 where the position is missing, as an array of shape (n, n_positions)."""
     layout: Layout
     site: Site | None = None
     """User-defined site.  If None, the site named in the layout is used."""

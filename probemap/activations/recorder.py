@@ -56,8 +56,8 @@ class HookRecorder:
         Returns
         -------
         ndarray of shape (rows, passes, n_layers, d), float32
-            Pass 0 processed the last token of the prompt, and pass t processed the t-th generated token, counted from
-            1.  Passes after the end of a row contain padding.  The pass over the last token of a row is included if
+            Pass 0 processed the last token of the prompt, and pass t (t ≥ 1) processed the t-th generated token.
+            Passes after the end of a row contain padding.  The pass over the last token of a row is included if
             `needs_last` required it or if other rows continued.
         """
         states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()

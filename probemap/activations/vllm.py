@@ -40,7 +40,8 @@ class ExtractedStates:
     def find(self, answer: Answer) -> Path | None:
         """Return the file whose tokens are the longest prefix of the answer's tokens, or None.
 
-        The prefix must contain the prompt.  It is usually shorter than the answer, because vLLM omits the last token.
+        The prefix must contain the prompt.  It rarely includes the last token of the answer, because vLLM usually
+        omits that token.
         """
         for length in self._lengths:
             if answer.n_prompt <= length <= len(answer.token_ids) and (
