@@ -148,7 +148,7 @@ class ActivationStore:
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
             The hidden states, with NaN where a position is missing.
         skipped : sequence of str
-            Ids of the answers that were not captured although they have the positions.  The marker records them.
+            Ids of the answers that have the positions but were not captured, e.g. because they do not fit in memory.
 
         Raises
         ------
