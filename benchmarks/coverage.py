@@ -20,7 +20,7 @@ from scipy.stats import norm
 
 from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
-from probemap.probing.logistic.designs import DesignMatrices
+from probemap.probing.logistic.solver import DesignMatrices
 
 LAYERS, POSITIONS, WIDTH, FOLDS = 5, 4, 12, 5
 RELATIVE_SHIFTS = np.linspace(0.0, 1.0, LAYERS * POSITIONS)

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from states import synthetic
 
 from probemap.maps.fit import fit_map
-from probemap.probing.logistic.designs import DesignMatrices
+from probemap.probing.logistic.solver import DesignMatrices
 
 FOLDS = 5
 CELLS_PER_BATCH = 4

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test compares the two lists
-    from probemap.activations.capture import Activations as Activations
+    from probemap.activations.activations import Activations as Activations
     from probemap.activations.capture import capture as capture
     from probemap.activations.hooks import HookPoint as HookPoint
     from probemap.activations.hooks import Site as Site
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.maps.gain import with_baselines as with_baselines
     from probemap.maps.probe_map import ProbeMap as ProbeMap
     from probemap.models.ask import ask as ask
-    from probemap.models.loading import Endpoint as Endpoint
+    from probemap.models.endpoint import Endpoint as Endpoint
     from probemap.models.model import Model as Model
     from probemap.models.model import load_model as load_model
     from probemap.positions import POSITIONS as POSITIONS
@@ -84,10 +84,10 @@ _MODULE_OF = {
     "load_task": "tasks.loading",
     "load_model": "models.model",
     "Model": "models.model",
-    "Endpoint": "models.loading",
+    "Endpoint": "models.endpoint",
     "ask": "models.ask",
     "ActivationStore": "activations.store",
-    "Activations": "activations.capture",
+    "Activations": "activations.activations",
     "Site": "activations.hooks",
     "HookPoint": "activations.hooks",
     "capture": "activations.capture",

@@ -4,6 +4,8 @@ All values are immutable, and independent of models, files and arrays.  Dimensio
 ``n`` answers, ``n_layers``, ``n_positions``, ``d`` hidden size.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -195,7 +197,7 @@ class Answer:
         return self.n_prompt + self.n_reasoning
 
     @property
-    def final(self) -> "Answer":
+    def final(self) -> Answer:
         """The same answer with its reasoning counted as part of the prompt; the token ids are the same."""
         if not self.n_reasoning:
             return self

@@ -9,7 +9,8 @@ from families import some_answers, tiny
 
 import probemap
 from probemap.activations import reader
-from probemap.activations.capture import Activations, capture
+from probemap.activations.activations import Activations
+from probemap.activations.capture import capture
 from probemap.activations.forward import hidden_states
 from probemap.activations.hooks import HookPoint, Site
 from probemap.activations.source import as_source

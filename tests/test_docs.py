@@ -20,8 +20,8 @@ from typer.main import get_command
 import probemap
 from probemap.cli.main import app
 from probemap.maps.probe_map import ProbeMap
+from probemap.probing.auc import MIN_PER_CLASS
 from probemap.probing.baselines import MEANINGS
-from probemap.probing.cell_scores import MIN_PER_CLASS
 from probemap.runs.definitions import PLOT, STEPS
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,7 @@ from running import execute
 
 from probemap.logger import Logger
 from probemap.models import endpoint
-from probemap.models.loading import Endpoint
+from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, make_prompt
 from probemap.records import ModelError, TextAnswer

@@ -18,7 +18,7 @@ from probemap.grading.llm import extract_locator, grading_task, parse_verdict
 from probemap.grading.rules import grade_answer
 from probemap.logger import Logger
 from probemap.models import endpoint
-from probemap.models.loading import Endpoint
+from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import fill_template
 from probemap.records import DataError, Example, RunError, Task

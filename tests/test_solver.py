@@ -8,9 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap.probing.cell_scores import CellScores, score_cells
-from probemap.probing.logistic import newton, solver
-from probemap.probing.logistic.designs import DesignMatrices
-from probemap.probing.logistic.solver import fit_logistic
+from probemap.probing.logistic import descent, newton, solver
+from probemap.probing.logistic.solver import DesignMatrices, fit_logistic
 from probemap.probing.plan import ProbePlan
 
 
@@ -56,7 +55,7 @@ def test_score_cells_equals_scikit_learn(n: int, d: int, c: float) -> None:
 
 @pytest.mark.parametrize("exact_from", [5, 1000])
 def test_fit_logistic_with_exact_scores_early_and_late(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
-    monkeypatch.setattr(solver, "_EXACT_FROM", exact_from)
+    monkeypatch.setattr(descent, "_EXACT_FROM", exact_from)
     monkeypatch.setattr(solver, "solve_by_newton", None)  # nothing may be left for it
     states, correct, fold = problem(120, 300)
     for c in (1e-2, 1.0):
@@ -84,7 +83,7 @@ def test_solve_by_newton_equals_the_descent(monkeypatch: pytest.MonkeyPatch, n: 
 
     states, correct, fold = problem(n, d)
     quick = scores_of(states, correct, fold)
-    monkeypatch.setattr(solver, "MAX_STEPS", 1)
+    monkeypatch.setattr(descent, "MAX_STEPS", 1)
     monkeypatch.setattr(solver, "solve_by_newton", counted)
     exact = scores_of(states, correct, fold)
     assert sum(called) == 5, "every problem was left to it"

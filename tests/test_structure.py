@@ -98,6 +98,10 @@ def test_imports_have_no_cycles() -> None:
     assert structure.cycles(GRAPH) == []
 
 
+def test_chains_of_imports_are_short() -> None:
+    assert len(structure.longest_chain({name: targets for name, targets in GRAPH.items() if name})) <= 10
+
+
 def test_cycles_of_lazy_imports_are_detected() -> None:
     modules = planted(
         a="from probemap.b import x",

@@ -66,13 +66,13 @@ STRUCTURES: dict[str, tuple[np.ndarray, dict[str, str]]] = {
         {
             "chance": "at exact_answer_first and exact_answer_last; none at last_q",
             "onset": "first appears in layer 0 at exact_answer_first and exact_answer_last.",
-            "positions": "at the exact answer's tokens than at the end of the question.*"
+            "positions": "at the exact answer's tokens than at the end of the prompt.*"
             "at the exact answer's tokens than at the trailing tokens",
         },
     ),
-    "end of the question": (
+    "end of the prompt": (
         at([0], 1.2),
-        {"chance": "at last_q; none at", "positions": "at the end of the question than at the exact answer's tokens"},
+        {"chance": "at last_q; none at", "positions": "at the end of the prompt than at the exact answer's tokens"},
     ),
     "after the exact answer": (
         at(AFTER, 1.2),

@@ -4,11 +4,13 @@ Fused attention kernels do not store the attention weights, so the weights are c
 the ``eager`` implementation of transformers.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,9 +18,11 @@ import torch
 from probemap.activations.hooks import find_attentions, forward_hooks
 from probemap.activations.layout import Layout, States, shard_rows_for
 from probemap.activations.reader import Reader
-from probemap.models.model import Model
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, Span
+
+if TYPE_CHECKING:
+    from probemap.models.model import Model
 
 QUERY_TOKENS = ("the last token", "the exact answer's tokens")
 """The tokens whose attention to the probed tokens is measured, in the order of the last axis of the store."""

@@ -6,19 +6,23 @@ Batches are padded on the right, so that padding does not shift positions: left 
 gives incorrect states in models with learned position embeddings.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from probemap.activations.hooks import HookPoint, Site, find_hook_points, forward_hooks
-from probemap.activations.layout import States
-from probemap.activations.prefix import Prefix
-from probemap.models.model import Model
-from probemap.positions import Indices
 from probemap.records import Answer, ModelError, StoreError
+
+if TYPE_CHECKING:
+    from probemap.activations.layout import States
+    from probemap.activations.prefix import Prefix
+    from probemap.models.model import Model
+    from probemap.positions import Indices
 
 _HINT = (
     "the blocks of this model differ from those of the supported models; name the module inside a block, as in "

@@ -7,6 +7,8 @@ direct children of the block.  Blocks with a different structure are rejected, b
 would still give a plausible map.
 """
 
+from __future__ import annotations
+
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +46,7 @@ class HookPoint:
     [[1.0, 1.0, 1.0, 1.0]]
     """
 
-    module: "torch.nn.Module"
+    module: torch.nn.Module
     takes_input: bool
     """If True, the state is the first input of the module.  If False, it is the output, or the first of several
     outputs."""
@@ -74,15 +76,13 @@ class Site:
 
     name: str
     description: str
-    hook_point: "Callable[[torch.nn.Module, int], HookPoint]"
+    hook_point: Callable[[torch.nn.Module, int], HookPoint]
     """Callable ``(block, d) -> HookPoint``, where ``d`` is the width of the residual stream.  It may raise ModelError
     if the block does not have the site."""
 
 
 @contextmanager
-def forward_hooks(
-    modules: "Mapping[int, torch.nn.Module]", hook: Callable[[int, Any, Any, Any], None]
-) -> Iterator[None]:
+def forward_hooks(modules: Mapping[int, torch.nn.Module], hook: Callable[[int, Any, Any, Any], None]) -> Iterator[None]:
     """Call ``hook(key, module, inputs, output)`` after each forward call of the modules within the ``with`` block."""
     handles = [module.register_forward_hook(partial(hook, key)) for key, module in modules.items()]
     try:
@@ -148,7 +148,7 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
     return parse_layers(layers if isinstance(layers, str) else ",".join(map(str, layers)), n_layers)
 
 
-def find_blocks(network: Any) -> "list[torch.nn.Module]":
+def find_blocks(network: Any) -> list[torch.nn.Module]:
     """Return the transformer blocks in order.
 
     The blocks are the largest ``ModuleList`` that has one entry per layer.
@@ -178,7 +178,7 @@ def _parameter_count(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def find_attentions(network: Any) -> "list[torch.nn.Module]":
+def find_attentions(network: Any) -> list[torch.nn.Module]:
     """Return the attention module of every block, in order.
 
     Raises
@@ -190,19 +190,19 @@ def find_attentions(network: Any) -> "list[torch.nn.Module]":
     return [_attention(block, "attention", d) for block in find_blocks(network)]
 
 
-def _attention(block: "torch.nn.Module", site: str, d: int) -> "torch.nn.Module":
+def _attention(block: torch.nn.Module, site: str, d: int) -> torch.nn.Module:
     attentions = [module for module in block.modules() if _is_attention(module, d)]
     if len(attentions) != 1:
         raise _unclear(block, site, f"{len(attentions)} modules with query layers and a projection to width {d}")
     return attentions[0]
 
 
-def _is_attention(module: "torch.nn.Module", d: int) -> bool:
+def _is_attention(module: torch.nn.Module, d: int) -> bool:
     has_queries = any(_QUERY.search(name) for name, child in module.named_children() if _widths(child))
     return has_queries and bool(_output_projections(module, d))
 
 
-def _output_projections(attention: "torch.nn.Module", d: int) -> "list[tuple[torch.nn.Module, int]]":
+def _output_projections(attention: torch.nn.Module, d: int) -> list[tuple[torch.nn.Module, int]]:
     """Return the output projections of an attention module, each with its input width."""
     layers = [(name, child, _widths(child)) for name, child in attention.named_children()]
     return [
@@ -219,7 +219,7 @@ def _widths(module: Any) -> tuple[int, int] | None:
     return (widths[0], widths[1]) if isinstance(widths[0], int) and isinstance(widths[1], int) else None
 
 
-def _has_matrices(module: "torch.nn.Module") -> bool:
+def _has_matrices(module: torch.nn.Module) -> bool:
     """Return True if a module has weight matrices, unlike norms and dropout.
 
     Linear layers are also recognised by their widths, because quantisation may pack the weights into one dimension.
@@ -227,34 +227,34 @@ def _has_matrices(module: "torch.nn.Module") -> bool:
     return any(p.ndim > 1 for p in module.parameters()) or any(_widths(m) for m in module.modules())
 
 
-def _without_residual(block: "torch.nn.Module", site: str, module: "torch.nn.Module") -> "torch.nn.Module":
+def _without_residual(block: torch.nn.Module, site: str, module: torch.nn.Module) -> torch.nn.Module:
     """Return the module, or raise an error if it adds the residual stream to its output, as in Bloom and MPT."""
     if "residual" in inspect.signature(module.forward).parameters:
         raise _unclear(block, site, f"{type(module).__name__}, which adds the residual stream to its output")
     return module
 
 
-def _unclear(block: "torch.nn.Module", site: str, reason: str) -> ModelError:
+def _unclear(block: torch.nn.Module, site: str, reason: str) -> ModelError:
     children = ", ".join(f"{name} ({type(child).__name__})" for name, child in block.named_children())
     return ModelError(
         f"{site} of {type(block).__name__} cannot be identified: found {reason}; the block contains {children}", _HINT
     )
 
 
-def _block_output(block: "torch.nn.Module", d: int) -> HookPoint:
+def _block_output(block: torch.nn.Module, d: int) -> HookPoint:
     return HookPoint(block, False, d)
 
 
-def _attention_output(block: "torch.nn.Module", d: int) -> HookPoint:
+def _attention_output(block: torch.nn.Module, d: int) -> HookPoint:
     return HookPoint(_without_residual(block, "attn_out", _attention(block, "attn_out", d)), False, d)
 
 
-def _head_outputs(block: "torch.nn.Module", d: int) -> HookPoint:
+def _head_outputs(block: torch.nn.Module, d: int) -> HookPoint:
     projection, width = _output_projections(_attention(block, "heads", d), d)[-1]
     return HookPoint(projection, True, width)
 
 
-def _mlp(site: str, block: "torch.nn.Module", d: int) -> HookPoint:
+def _mlp(site: str, block: torch.nn.Module, d: int) -> HookPoint:
     attention = _attention(block, site, d)
     candidates = [child for child in block.children() if _has_matrices(child) and attention not in child.modules()]
     # In OPT, the linear layers of the MLP are direct children of the block.
@@ -317,7 +317,7 @@ def resolve_site(site: str | Site) -> Site:
     return Site(site, f"the module {path}", partial(_module_at, path)) if has_path else SITES[name]
 
 
-def _module_at(path: str, block: "torch.nn.Module", d: int) -> HookPoint:
+def _module_at(path: str, block: torch.nn.Module, d: int) -> HookPoint:
     path, _, side = path.partition(":")
     try:
         module = block.get_submodule(path)

@@ -5,25 +5,29 @@ states of the probed tokens are kept, in one file per batch.  The capture step c
 these files.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from probemap.activations.hooks import select_layers
-from probemap.activations.layout import Layout, States
 from probemap.activations.reader import Reader
 from probemap.activations.recorder import HookRecorder
 from probemap.grading.locate import locate_answer
-from probemap.models.model import Model
 from probemap.positions import Indices, digest, token_indices
-from probemap.records import Answer, Task
+
+if TYPE_CHECKING:
+    from probemap.activations.layout import Layout, States
+    from probemap.models.model import Model
+    from probemap.records import Answer, Task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,14 @@
 """In-memory store of hidden states, which is written shard by shard like an `ActivationStore`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.activations.layout import Layout, States
+if TYPE_CHECKING:
+    from probemap.activations.layout import Layout, States
 
 
 class MemoryStore:

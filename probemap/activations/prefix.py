@@ -3,16 +3,19 @@
 A typical prefix consists of the beginning of the chat template, an instruction, and worked examples.
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from probemap.models.model import Model
-from probemap.records import Answer
+if TYPE_CHECKING:
+    from probemap.models.model import Model
+    from probemap.records import Answer
 
 MIN_LENGTH = 8
 """Minimum length of a shared prefix, in tokens.  Below it, copying the cache costs more than the prefix saves."""

@@ -1,10 +1,12 @@
 """Capture into a store, shard by shard: each shard is written while the next one is computed."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +18,9 @@ from probemap.activations.prefix import Prefix, shared_prefix
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.model import Model, out_of_memory_error
 from probemap.positions import Indices, digest
-from probemap.records import Answer
+
+if TYPE_CHECKING:
+    from probemap.records import Answer
 
 
 def layout_for(

@@ -1,14 +1,18 @@
 """Hidden states of all generated tokens, recorded during generation."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from probemap.activations.hooks import Site, find_hook_points, forward_hooks, select_layers
-from probemap.activations.layout import States
-from probemap.models.model import Model
+
+if TYPE_CHECKING:
+    from probemap.activations.layout import States
+    from probemap.models.model import Model
 
 
 class HookRecorder:

@@ -1,14 +1,18 @@
 """Hidden states that are read one layer at a time, from captured states or any array (numpy, memmap, torch, zarr)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from probemap.activations.layout import Layout, States
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.records import MapError
+
+if TYPE_CHECKING:
+    from probemap.activations.layout import Layout, States
 
 _SHAPE_HINT = "the expected shape is (n, n_layers, n_positions, d)"
 

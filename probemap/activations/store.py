@@ -11,6 +11,8 @@ states are in a directory below the URL whose name is a hash of the layout, so t
 overwrite each other.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Sequence
@@ -56,7 +58,7 @@ class ActivationStore:
         self.layout = layout
 
     @classmethod
-    def create(cls, path: str | Path, layout: Layout, url: str | None = None) -> "ActivationStore":
+    def create(cls, path: str | Path, layout: Layout, url: str | None = None) -> ActivationStore:
         """Create an empty store, or open an existing store with the same layout to continue writing.
 
         Several processes may create the store at the same time and write different shards.
@@ -96,7 +98,7 @@ class ActivationStore:
         return cls(storage, layout)
 
     @classmethod
-    def open(cls, path: str | Path) -> "ActivationStore":
+    def open(cls, path: str | Path) -> ActivationStore:
         """Open a store for reading.
 
         Raises

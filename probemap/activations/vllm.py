@@ -5,10 +5,13 @@ of shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k 
 refers to the residual stream that enters block k, which is the site ``resid`` of block k - 1 in this package.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +19,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from probemap.activations.layout import Layout, States, shard_rows_for
-from probemap.activations.store import ActivationStore
 from probemap.positions import Indices, digest
 from probemap.records import Answer, StoreError
+
+if TYPE_CHECKING:
+    from probemap.activations.store import ActivationStore
 
 _HINT = "enable `include_output_tokens`, disable prefix caching, and pass the folder with the .safetensors files"
 

@@ -1,6 +1,6 @@
 """The command line.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

@@ -11,6 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:  # keeps --help fast
     from probemap.logger import Logger
     from probemap.runs.run import Run
+    from probemap.tables import Table
+
+_WIDE = 300
+"""Width of a table in characters when the output is not a terminal."""
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -46,3 +50,15 @@ def open_run(directory: Path) -> "Run":
     from probemap.runs.run import Run
 
     return Run.open(directory)
+
+
+def print_table(table: "Table") -> None:
+    """Print the result of a study."""
+    from probemap.views import terminal
+    from probemap.views.printable import printable
+
+    # In a file, every row of the table is written on a single line.
+    out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)
+    out.print(terminal.table_text(table), markup=False)
+    for line in table.words:
+        stdout.print(printable(line), markup=False, soft_wrap=True)

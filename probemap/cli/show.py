@@ -16,12 +16,8 @@ if TYPE_CHECKING:  # keeps --help fast
     from probemap.runs.plan import Context
     from probemap.runs.run import Run
     from probemap.runs.verify import Recomputation
-    from probemap.tables import Table
 
 app = typer.Typer()
-
-_WIDE = 300
-"""Width of a table in characters when the output is not a terminal."""
 
 Words = Annotated[
     bool, typer.Option("--words", help="Print a summary in sentences, each supported by a statistical test.")
@@ -250,17 +246,3 @@ def _recomputation_text(result: "Recomputation") -> str:
         f"their norm (median), and by at most {result.maximum:.1e} ({result.answer}, layer {result.layer}, "
         f"{result.position})"
     )
-
-
-def print_table(table: "Table") -> None:
-    """Print the result of a study."""
-    from rich.console import Console
-
-    from probemap.views import terminal
-    from probemap.views.printable import printable
-
-    # In a file, every row of the table is written on a single line.
-    out = stdout if stdout.is_terminal else Console(file=stdout.file, width=_WIDE, highlight=False)
-    out.print(terminal.table_text(table), markup=False)
-    for line in table.words:
-        stdout.print(printable(line), markup=False, soft_wrap=True)

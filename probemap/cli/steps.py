@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import console_logger, open_run
-from probemap.cli.show import print_table
+from probemap.cli.console import console_logger, open_run, print_table
 from probemap.records import DataError, RunError
 from probemap.runs.definitions import (
     ANSWER,

@@ -1,6 +1,6 @@
 """Detectors, which use the probes of the best cells to score new answers.
 
-Each module imports only modules that are listed above it, here or in the packages above this one.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

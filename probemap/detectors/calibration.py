@@ -1,14 +1,18 @@
 """Calibration: conversion of scores to probabilities."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from probemap.probing.auc import Bools, Floats
 from probemap.probing.metrics import calibration_errors
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Floats
 
 MIN_ISOTONIC = 1000
 """Minimum number of answers for isotonic calibration.

@@ -1,11 +1,15 @@
 """The model card of a detector, which describes its cells, performance, provenance and limitations."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
+from typing import TYPE_CHECKING
 
-from probemap.detectors.head import Head
-from probemap.detectors.provenance import Provenance
+if TYPE_CHECKING:
+    from probemap.detectors.head import Head
+    from probemap.detectors.provenance import Provenance
 
 _NOT_EVALUATED = (
     "The detector was not evaluated: its performance is unknown, even on questions like those it was fitted to."

@@ -1,21 +1,26 @@
 """The hidden states of answers at the cells of a detector, from a forward pass or recorded during generation."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from probemap.activations.forward import hidden_states
-from probemap.activations.hooks import Site
-from probemap.activations.layout import States
 from probemap.activations.recorder import HookRecorder
-from probemap.detectors.detector import Detector
 from probemap.models.batching import batches, run_with_halving
-from probemap.models.generate import RecordedStates
 from probemap.models.model import Model, out_of_memory_error
-from probemap.positions import Indices
-from probemap.records import Answer
+
+if TYPE_CHECKING:
+    from probemap.activations.hooks import Site
+    from probemap.activations.layout import States
+    from probemap.detectors.detector import Detector
+    from probemap.models.generate import RecordedStates
+    from probemap.positions import Indices
+    from probemap.records import Answer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,20 @@
 """Checks that a detector matches a model, because scores from different weights or prompts are meaningless."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from probemap.activations.forward import check_site
-from probemap.activations.hooks import Site
-from probemap.detectors.detector import Detector
 from probemap.detectors.provenance import CUSTOM_LOCATOR
 from probemap.grading.locate import LOCATORS
-from probemap.models.model import Model
 from probemap.positions import Position, Rule, check_position
 from probemap.records import DetectorError
+
+if TYPE_CHECKING:
+    from probemap.activations.hooks import Site
+    from probemap.detectors.detector import Detector
+    from probemap.models.model import Model
 
 
 def check_compatible(

@@ -1,18 +1,22 @@
 """`Detector`: scores answers based on their hidden states."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from probemap.detectors import hub
 from probemap.detectors.files import DetectorFiles, read_files, write_files
-from probemap.detectors.head import Cell, Head
-from probemap.detectors.provenance import Provenance
-from probemap.probing.auc import Bools, Floats
 from probemap.records import DetectorError
+
+if TYPE_CHECKING:
+    from probemap.detectors.head import Cell, Head
+    from probemap.detectors.provenance import Provenance
+    from probemap.probing.auc import Bools, Floats
 
 HeadName = Literal["primary", "fallback", "none"]
 
@@ -185,7 +189,7 @@ class Detector:
         write_files(Path(directory), DetectorFiles(self.primary, self.fallback, self.provenance, self.seed))
 
     @classmethod
-    def load(cls, source: str | Path) -> "Detector":
+    def load(cls, source: str | Path) -> Detector:
         """Load a detector from a directory or from the Hugging Face hub.
 
         Parameters

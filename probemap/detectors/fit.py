@@ -3,8 +3,10 @@
 The held-out questions are used to evaluate the detector, and all other questions to choose, fit and calibrate it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +14,14 @@ import numpy.typing as npt
 from probemap.activations.source import ActivationSource, as_source
 from probemap.detectors.detector import Detector
 from probemap.detectors.head_fit import HeadFitter, has_all_cells
-from probemap.detectors.provenance import Provenance
 from probemap.maps.fit import fit_map
 from probemap.probing.c_values import parse_c
 from probemap.probing.folds import group_numbers, hold_out
 from probemap.probing.inputs import Column, Labels, elements, parse_labels
 from probemap.records import DetectorError
+
+if TYPE_CHECKING:
+    from probemap.detectors.provenance import Provenance
 
 
 def fit_detector(

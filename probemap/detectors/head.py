@@ -1,14 +1,18 @@
 """A head of a detector: the probes of a few cells, with their calibration, thresholds and evaluation."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from probemap.probing.auc import Floats
 from probemap.records import DetectorError
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Floats
 
 
 @dataclass(frozen=True)

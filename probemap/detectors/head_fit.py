@@ -1,24 +1,29 @@
 """Fitting, calibration and evaluation of the heads of a detector."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from probemap.activations.source import ActivationSource
 from probemap.detectors.calibration import calibrate, calibration_noise
 from probemap.detectors.head import Cell, Evaluation, Head, Threshold
 from probemap.maps.layers import fit_cell
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import Bools, Floats, Ints, auc_interval, aucs
-from probemap.probing.cell_scores import CellScores
 from probemap.probing.folds import assign_folds, group_numbers
 from probemap.probing.inference import sum_by_group
 from probemap.probing.metrics import calibration_errors
 from probemap.probing.plan import ProbePlan
 from probemap.records import DetectorError, TooFewError
+
+if TYPE_CHECKING:
+    from probemap.activations.source import ActivationSource
+    from probemap.maps.probe_map import ProbeMap
+    from probemap.probing.cell_scores import CellScores
 
 FOLDS = 5
 """Number of cross-validation folds for the scores that are used to calibrate a head."""

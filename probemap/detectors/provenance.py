@@ -4,6 +4,8 @@ The score of a text depends on all four, because they determine the prompt, the 
 read.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from probemap.records import DetectorError, Task
 
 if TYPE_CHECKING:  # not imported at run time, because a provenance is read and written without a model
-    from probemap.activations.capture import Activations
+    from probemap.activations.activations import Activations
     from probemap.activations.hooks import Site
     from probemap.models.model import Model
 
@@ -83,14 +85,14 @@ class Provenance:
     @classmethod
     def of(
         cls,
-        source: "Model | Activations",
+        source: Model | Activations,
         task: Task,
         *,
-        site: "str | Site | None" = None,
+        site: str | Site | None = None,
         locator: str | Callable[[str, str], tuple[int, int] | None] | None = None,
         prompt_format: Literal["auto", "chat", "qa", "none", "given"] = "auto",
         name: str = "",
-    ) -> "Provenance":
+    ) -> Provenance:
         """Create the provenance of states that were captured with the Python API.
 
         Parameters
@@ -122,7 +124,7 @@ class Provenance:
             If the site differs from that of the activations, the task has open questions and no locator is given, or
             `prompt_format` is ``chat`` but the model has no chat template.
         """
-        from probemap.activations.capture import Activations
+        from probemap.activations.activations import Activations
 
         if isinstance(source, Activations):
             model, captured_site, template = source.model, source.site, source.template

@@ -1,22 +1,19 @@
 """`Scorer`: estimates the probability that an answer is correct, for existing texts and during generation."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from probemap.activations.hooks import Site
-from probemap.activations.layout import States
 from probemap.detectors.cell_states import CellReader
 from probemap.detectors.compatibility import check_compatible
-from probemap.detectors.detector import Detector, HeadName
-from probemap.detectors.provenance import Provenance
 from probemap.detectors.scores import GenerationResult, Score
 from probemap.detectors.spans import LocatedSpan, check_spans, locate_spans
-from probemap.grading.locate import Locator
 from probemap.models.generate import (
     GenerationOptions,
     GenerationRequest,
@@ -26,11 +23,18 @@ from probemap.models.generate import (
     generate_answers,
     generate_batch,
 )
-from probemap.models.model import Model
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, prompt_from_text
 from probemap.models.retokenise import retokenise
 from probemap.positions import Indices, Position, Rule, token_indices
 from probemap.records import Answer, DataError, Example, TextAnswer
+
+if TYPE_CHECKING:
+    from probemap.activations.hooks import Site
+    from probemap.activations.layout import States
+    from probemap.detectors.detector import Detector, HeadName
+    from probemap.detectors.provenance import Provenance
+    from probemap.grading.locate import Locator
+    from probemap.models.model import Model
 
 _T = TypeVar("_T")
 

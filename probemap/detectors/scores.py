@@ -1,9 +1,13 @@
 """The results of a scorer: the score of an answer, and a generated answer with its score."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from probemap.detectors.detector import HeadName
-from probemap.records import Answer
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from probemap.detectors.detector import HeadName
+    from probemap.records import Answer
 
 
 @dataclass(frozen=True, kw_only=True)

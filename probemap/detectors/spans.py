@@ -1,14 +1,19 @@
 """Location of the exact answer in new answers, by the locator that the detector was fitted with."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from probemap.detectors.provenance import Provenance
 from probemap.grading.llm import extract_locator, extraction_task, model_judge
 from probemap.grading.locate import LOCATORS, Locator, LocatorFactory, locate_answer
 from probemap.grading.rules import possible_answers
-from probemap.models.model import Model
 from probemap.records import Answer, DataError, Example, Span
+
+if TYPE_CHECKING:
+    from probemap.detectors.provenance import Provenance
+    from probemap.models.model import Model
 
 LocatedSpan = tuple[Span | None, str]
 """The exact answer and an empty string, or None and the reason why there is no exact answer."""

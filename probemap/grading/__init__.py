@@ -1,7 +1,6 @@
 """Grade answers and locate exact answers, by rules or with a language model as judge.
 
-A module imports only modules that are listed above it, and packages that are listed above this one in
-``CONTRIBUTING.md``.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

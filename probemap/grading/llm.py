@@ -3,20 +3,24 @@
 Responses are checked by rules: a verdict requires a clear yes or no, and an exact answer must occur in the text.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from probemap.grading.locate import Locator, LocatorFactory, find_words
 from probemap.grading.rules import Grader, examples_of, possible_answers
-from probemap.mentions import Groups
-from probemap.models.endpoint import ChatRequest, ask_endpoint, served_name
+from probemap.models.endpoint import ChatRequest, Endpoint, ask_endpoint, served_name
 from probemap.models.generate import GenerationOptions, generate_answers
-from probemap.models.loading import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
+
+if TYPE_CHECKING:
+    from probemap.mentions import Groups
 
 _ENDPOINT_TOKENS = 1024
 """Maximum number of tokens of a response from a server, whose model may reason before it responds.  The responses of a

@@ -1,15 +1,20 @@
 """Add the attention weights that the probed tokens receive to a map."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from probemap.maps.probe_map import ProbeMap
-from probemap.probing.dataset import CELL_DIMS
+from probemap.probing.cells import CELL_DIMS
 from probemap.probing.inference import means
 from probemap.probing.inputs import Column, elements
+
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
 
 _VARIABLES = tuple(f"{name}{end}" for name in ("attention", "attention_exact") for end in ("", "_low", "_high"))
 

@@ -1,8 +1,10 @@
 """fit_map: fit a map to hidden states and labels."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +13,18 @@ from probemap.activations.source import ActivationSource, as_source
 from probemap.maps.layers import LayerFit, LayerFitter
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.activation_norm import NORM_VARIABLES
-from probemap.probing.auc import Bools, Floats, Ints
+from probemap.probing.auc import MIN_PER_CLASS
 from probemap.probing.c_values import parse_c
-from probemap.probing.cell_scores import MIN_PER_CLASS
-from probemap.probing.dataset import CELL_DIMS, MapScores, map_dataset
-from probemap.probing.folds import HELD_OUT, assign_folds, group_numbers, hold_out
+from probemap.probing.cells import CELL_DIMS
+from probemap.probing.dataset import MapScores, map_dataset
+from probemap.probing.folds import assign_folds, group_numbers, hold_out
 from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
 from probemap.probing.permutation import permuted_labels
-from probemap.probing.plan import ProbePlan
+from probemap.probing.plan import HELD_OUT, ProbePlan
 from probemap.records import MapError, TooFewError
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Floats, Ints
 
 MapLayers = Callable[[Callable[[int], LayerFit], Sequence[int]], Iterable[LayerFit]]
 """A function with the interface of the built-in ``map``."""
@@ -239,7 +244,7 @@ class _CellArrays:
     """ndarray of shape (n, n_positions)."""
 
     @classmethod
-    def empty(cls, source: ActivationSource, plans: Sequence[ProbePlan], n: int, permutations: int) -> "_CellArrays":
+    def empty(cls, source: ActivationSource, plans: Sequence[ProbePlan], n: int, permutations: int) -> _CellArrays:
         shape = (len(source.layers), len(source.positions))
         return cls(
             scores=np.full((len(plans), n, *shape), np.nan, np.float32),

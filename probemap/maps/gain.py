@@ -4,22 +4,26 @@ Every baseline is evaluated on the answers of every column.  The gain of a cell 
 baseline of its column.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, Ints, auc_interval, aucs
 from probemap.probing.baselines import Baseline, baseline_scores
-from probemap.probing.cells import cell_aucs, evaluated_rows
-from probemap.probing.dataset import CELL_DIMS
+from probemap.probing.cells import CELL_DIMS, cell_aucs, evaluated_rows
 from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
 from probemap.probing.inputs import Column, elements
 from probemap.probing.plan import ProbePlan
 from probemap.probing.variance import variance_inflation
 from probemap.records import MapError
+
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
 
 _BASELINE_VARIABLES = ("baseline_auc", "baseline_low", "baseline_high")
 _GAIN_VARIABLES = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_high")

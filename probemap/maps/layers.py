@@ -1,23 +1,27 @@
 """Fit the cells of one layer in parallel threads."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from probemap.activations.source import ActivationSource
 from probemap.probing.activation_norm import activation_norms
-from probemap.probing.auc import Bools, Floats, Ints
 from probemap.probing.cell_scores import CellScores, score_cells
-from probemap.probing.plan import ProbePlan
 from probemap.records import MapError
+
+if TYPE_CHECKING:
+    from probemap.activations.source import ActivationSource
+    from probemap.probing.auc import Bools, Floats, Ints
+    from probemap.probing.plan import ProbePlan
 
 _MAX_BATCH = 4
 """Maximum number of cells that are solved together.  Larger batches require more memory and are not faster."""

@@ -12,9 +12,11 @@ verdict (`grading.locate.paper_locator`), and the states are the outputs of the 
 Confidence intervals are computed as for any other map; with only 20 % of the answers to evaluate on, they are wide.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +27,10 @@ from sklearn.model_selection import train_test_split
 
 from probemap.activations.source import ActivationSource, as_source
 from probemap.maps.fit import fit_map
-from probemap.maps.probe_map import ProbeMap
 from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
+
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
 """Note shown on every output of a map that was fitted with this protocol."""
@@ -41,7 +45,7 @@ class PaperProbe(BaseEstimator):  # type: ignore[misc]
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def fit(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.bool_]) -> "PaperProbe":
+    def fit(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.bool_]) -> PaperProbe:
         """Fit the probe to states of shape (n, d) and labels of shape (n,)."""
         self.classifier_ = LogisticRegression(random_state=self.seed).fit(x, y)
         self.n_iter_, self.max_iter_ = self.classifier_.n_iter_, self.classifier_.max_iter

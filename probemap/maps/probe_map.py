@@ -1,7 +1,11 @@
 """ProbeMap: a map of AUCs that can be drawn, saved and loaded."""
 
+from __future__ import annotations
+
+import base64
 import io
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,7 +13,8 @@ import numpy as np
 import xarray as xr
 
 from probemap.probing.cell_map import CellMap
-from probemap.probing.dataset import CELL_DIMS, SCHEMA, SCORE_DIMS
+from probemap.probing.cells import CELL_DIMS
+from probemap.probing.dataset import SCHEMA, SCORE_DIMS
 from probemap.records import MapError
 
 if TYPE_CHECKING:
@@ -46,7 +51,7 @@ class ProbeMap(CellMap):
     >>> display = probe_map.plot()
     """
 
-    def plot(self, *, value: str = "auc", **options: Any) -> "MapDisplay":
+    def plot(self, *, value: str = "auc", **options: Any) -> MapDisplay:
         """Draw the map as a heatmap, with positions on the x axis and layers on the y axis.
 
         Parameters
@@ -83,9 +88,12 @@ class ProbeMap(CellMap):
         Path
             Path of the written file.
         """
-        from probemap.views.notebook import write_report
+        from probemap.views.report import RunView, render
 
-        return write_report(self, path)
+        attrs = self.data.attrs
+        title = f"{attrs['model']} on {attrs.get('task', 'answers')}" if "model" in attrs else "map"
+        Path(path).write_text(render([RunView(probe_map=self, title=title)]), encoding="utf-8")
+        return Path(path)
 
     def to_bytes(self) -> bytes:
         """Return the map in netCDF 3 format, which xarray and any other netCDF reader can open.
@@ -123,6 +131,14 @@ class ProbeMap(CellMap):
             ) from None
 
     def _repr_html_(self) -> str:
-        from probemap.views.notebook import map_html
-
-        return map_html(self)
+        png = io.BytesIO()
+        self.plot().figure.savefig(png, format="png", dpi=160)
+        attrs = self.data.attrs
+        (best,) = self.best()
+        summary = (
+            f"{len(self.layers)} layers × {len(self.positions)} positions; {attrs['answers']} answers, "
+            f"{attrs['decided']} decided, {attrs['right']} correct; highest AUC: layer {best.layer}, {best.position}, "
+            f"{best.auc:.2f} [{best.low:.2f}, {best.high:.2f}]"
+        )
+        encoded = base64.b64encode(png.getvalue()).decode()
+        return f'<img alt="Map" src="data:image/png;base64,{encoded}" width="500"><p>{escape(summary)}</p>'

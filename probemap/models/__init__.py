@@ -1,13 +1,13 @@
 """Models: loading, prompting, generation, and p(True).
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 
     batching    batches that fit in memory, halved when memory runs out
     gguf        GGUF files, dequantised once and cached
     model       a loaded model: weights, revision, tokenizer, stop tokens
-    loading     how to load a model or reach a server, described before torch is imported
+    loading     how to load a model, described before torch is imported
     reasoning   reasoning models: where the final answer begins
     prompts     how a question becomes a prompt
     decoding    token ids to text, for finished answers and token by token

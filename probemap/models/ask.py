@@ -1,15 +1,19 @@
 """Answers of a model to the questions of a task."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from probemap.models.engine import endpoint_engine, transformers_engine
 from probemap.models.generate import GenerationOptions
-from probemap.models.loading import Endpoint
-from probemap.models.model import Model
 from probemap.models.prompts import resolve_prompt_format
 from probemap.records import Answer, DataError, Task
+
+if TYPE_CHECKING:
+    from probemap.models.endpoint import Endpoint
+    from probemap.models.model import Model
 
 
 def ask(

@@ -3,16 +3,20 @@
 Retries, time-outs and the variants of the API are handled by the `openai` package.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from probemap.models.loading import Endpoint
-from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
-from probemap.records import ModelError, TextAnswer
+from probemap.records import ModelError, RunError, TextAnswer
 from probemap.redact import redacted_message
+
+if TYPE_CHECKING:
+    from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
 
 RETRIES = 8
 """Retries of one request.  The pause doubles from half a second to eight: about forty seconds in total."""
@@ -21,6 +25,43 @@ _HINT = (
     "check that the server runs, and that the URL is its base, e.g. http://127.0.0.1:8000/v1;  "
     "the same command continues where it stopped"
 )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server that implements OpenAI's API.
+
+    Parameters
+    ----------
+    url : str
+        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The key is read from the environment variable OPENAI_API_KEY.
+    served : str, default ""
+        Name of the model on the server; empty if the server has only one.
+    in_flight : int, default 16
+        Maximum number of concurrent requests.
+
+    Raises
+    ------
+    RunError
+        The URL contains a user name or a password; it would be written into the run directory.
+
+    Examples
+    --------
+    >>> from probemap import Endpoint
+    >>> Endpoint("http://127.0.0.1:8000/v1", in_flight=4)
+    Endpoint(url='http://127.0.0.1:8000/v1', served='', in_flight=4)
+    """
+
+    url: str
+    served: str = ""
+    in_flight: int = 16
+
+    def __post_init__(self) -> None:
+        if "@" in urlsplit(self.url).netloc:
+            raise RunError(
+                "the server's URL contains a user name or a password",
+                "remove it from the URL and set the environment variable OPENAI_API_KEY",
+            )
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,22 @@
 The batches of an engine are planned in advance, so that an interrupted run continues at the start of a batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from probemap.models.endpoint import ChatRequest, ask_endpoint
 from probemap.models.generate import GenerationOptions, Recorder, generate_answers, plan_batches
-from probemap.models.loading import Endpoint
-from probemap.models.model import Model
 from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, prompt_from_text, task_prompts
 from probemap.models.retokenise import retokenise_with_logprobs
-from probemap.records import Answer, Task, TextAnswer
+
+if TYPE_CHECKING:
+    from probemap.models.endpoint import Endpoint
+    from probemap.models.model import Model
+    from probemap.records import Answer, Task, TextAnswer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,12 @@
 Token ids are never recomputed from text: answers contain the ids that the model received and generated.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +24,11 @@ from transformers import (
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.decoding import decode_with_offsets
 from probemap.models.model import Model, out_of_memory_error
-from probemap.models.prompts import Prompt, PromptFormat
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.records import Answer
+
+if TYPE_CHECKING:
+    from probemap.models.prompts import Prompt, PromptFormat
 
 _NO_TOKEN = 2**31 - 1
 """An id outside every vocabulary.  Without any end token `generate` would use that of the model."""

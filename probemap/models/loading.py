@@ -1,10 +1,9 @@
 """How to load a model or reach a server; importing this module does not import torch."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
-from urllib.parse import urlsplit
-
-from probemap.records import RunError
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import; only steps that use a model pay for it
     from probemap.models.model import Model
@@ -29,7 +28,7 @@ class Loader:
     max_memory: str | None = None
     """Memory limit per device, e.g. ``20GiB``, for the device ``spread``."""
 
-    def load(self, models: dict["Loader", "Model"]) -> "Model":
+    def load(self, models: dict[Loader, Model]) -> Model:
         """Return the model from `models`; load it and add it on first use.
 
         It is also added under its actual dtype, so that a loader with that dtype and one with ``auto`` share it.
@@ -51,43 +50,6 @@ class Loader:
 
 Models = dict[Loader, "Model"]
 """The models that have been loaded."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A server that implements OpenAI's API.
-
-    Parameters
-    ----------
-    url : str
-        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The key is read from the environment variable OPENAI_API_KEY.
-    served : str, default ""
-        Name of the model on the server; empty if the server has only one.
-    in_flight : int, default 16
-        Maximum number of concurrent requests.
-
-    Raises
-    ------
-    RunError
-        The URL contains a user name or a password; it would be written into the run directory.
-
-    Examples
-    --------
-    >>> from probemap import Endpoint
-    >>> Endpoint("http://127.0.0.1:8000/v1", in_flight=4)
-    Endpoint(url='http://127.0.0.1:8000/v1', served='', in_flight=4)
-    """
-
-    url: str
-    served: str = ""
-    in_flight: int = 16
-
-    def __post_init__(self) -> None:
-        if "@" in urlsplit(self.url).netloc:
-            raise RunError(
-                "the server's URL contains a user name or a password",
-                "remove it from the URL and set the environment variable OPENAI_API_KEY",
-            )
 
 
 class Weights(Protocol):

@@ -1,13 +1,17 @@
 """Logits of a model at selected tokens; logits at all tokens would be the largest tensor of a batch by far."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from probemap.models.model import Model
 from probemap.records import ModelError
+
+if TYPE_CHECKING:
+    from probemap.models.model import Model
 
 
 def logits_at(

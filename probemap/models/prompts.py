@@ -1,15 +1,19 @@
 """How a question becomes a prompt: prompt format, chat template, worked examples, and the length check."""
 
+from __future__ import annotations
+
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateError
 
-from probemap.models.model import Model
 from probemap.records import DataError, Example, ModelError, Task
+
+if TYPE_CHECKING:
+    from probemap.models.model import Model
 
 PromptFormat = Literal["chat", "qa", "none"]
 """``chat``: the model's chat template.  ``qa``: ``Q: … A:``.  ``none``: the question alone."""

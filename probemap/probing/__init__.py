@@ -1,6 +1,6 @@
 """Probes of all cells, fitted together, and the statistics of their scores.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

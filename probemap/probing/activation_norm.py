@@ -1,10 +1,16 @@
 """Norms of the hidden states, and the difference between the norms for correct and incorrect answers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probing.auc import Bools, Floats, Ints
 from probemap.probing.inference import Estimate, means, standardised_differences
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Floats, Ints
 
 NORM_VARIABLES = tuple(
     f"{name}{end}" for name in ("activation_norm", "activation_norm_difference") for end in ("", "_low", "_high")

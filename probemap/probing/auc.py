@@ -22,6 +22,9 @@ Ints = npt.NDArray[np.int64]
 LEVEL = 0.95
 """Default confidence level of intervals and bands."""
 
+MIN_PER_CLASS = 10
+"""Minimum number of correct answers, and of incorrect answers, for an AUC to be reported."""
+
 
 @dataclass(frozen=True)
 class Aucs:
@@ -148,3 +151,21 @@ def auc_interval(
         return (edge, 1.0) if value >= 0.5 else (0.0, 1 - edge)
     half = z * np.sqrt(variance) / (value * (1 - value))
     return float(expit(logit(value) - half)), float(expit(logit(value) + half))
+
+
+def expand_rows(influence: Floats, rows: Bools) -> Floats:
+    """Return the influences of all answers, given those of the selected answers; the others have an influence of 0.
+
+    Parameters
+    ----------
+    influence : ndarray of shape (n_selected, m)
+    rows : ndarray of shape (n,), bool
+        Mask of the selected answers.
+
+    Returns
+    -------
+    ndarray of shape (n, m), float64
+    """
+    expanded = np.zeros((len(rows), influence.shape[1]))
+    expanded[rows] = influence
+    return expanded

@@ -5,11 +5,13 @@ The log-probabilities of the answer and of the exact answer, and p(True), are th
 (arXiv 2410.02707).  The word baselines show how much the choice of questions and answers reveals about correctness.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probemap.mentions import fold as normalise
-from probemap.probing.auc import Bools, Floats
 from probemap.probing.inputs import parse_values
 from probemap.records import Answer, Judgement, MapError, RunError, Task
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Floats
 
 MEANINGS: dict[str, str] = {
     "logprob_mean": "mean log-probability of the answer's tokens, without the end token",

@@ -1,5 +1,7 @@
 """One AUC per (layer, position) cell, and the statistics that are computed from the scores of all cells."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +12,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from probemap.probing.auc import LEVEL, Bools, Floats
-from probemap.probing.cells import cell_aucs
-from probemap.probing.dataset import AUC_VARIABLES, CELL_DIMS
+from probemap.probing.cells import CELL_DIMS, cell_aucs
+from probemap.probing.dataset import AUC_VARIABLES
 from probemap.probing.inference import (
     Difference,
     confidence_set,
@@ -238,7 +240,7 @@ class CellMap:
             weight[group] += sign / group.sum()
         return estimate_difference(float(np.nansum(value * weight)), influence @ weight)
 
-    def difference(self, subtrahend: "CellMap") -> xr.Dataset:
+    def difference(self, subtrahend: CellMap) -> xr.Dataset:
         """Return the differences between the AUCs of this map and those of another map of the same answers.
 
         Only answers that both maps have are used.  For maps of different answers or labels, see

@@ -5,23 +5,24 @@ training rows.  All folds, C values and label sets of a cell are solved together
 classifier with ``decision_function`` can be used; it is fitted once per training set.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from probemap.probing.auc import Bools, Floats, Ints, auc_values
-from probemap.probing.logistic.designs import DesignMatrices
+from probemap.probing.auc import MIN_PER_CLASS, Bools, Floats, Ints, auc_values
+from probemap.probing.logistic.solver import DesignMatrices
 from probemap.probing.permutation import permutation_aucs
-from probemap.probing.plan import ProbePlan
 from probemap.probing.variance import variance_inflation
 
-MIN_PER_CLASS = 10
-"""Minimum number of correct and of incorrect answers that are needed to compute the values of a column."""
+if TYPE_CHECKING:
+    from probemap.probing.plan import ProbePlan
 
 
 @dataclass(frozen=True, kw_only=True)

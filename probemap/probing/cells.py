@@ -4,8 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from probemap.probing.auc import Bools, Floats, aucs
-from probemap.probing.inference import expand_rows
+from probemap.probing.auc import Bools, Floats, aucs, expand_rows
+
+CELL_DIMS = ("layer", "position")
+"""Dimensions of the values of all cells."""
 
 
 def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Floats]:

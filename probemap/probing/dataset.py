@@ -9,14 +9,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from probemap.probing.auc import LEVEL, Bools, Floats, Ints, auc_interval
-from probemap.probing.cells import cell_aucs, evaluated_rows
+from probemap.probing.cells import CELL_DIMS, cell_aucs, evaluated_rows
 from probemap.probing.inference import simultaneous_quantile, sum_by_group
 
 SCHEMA = 4
 """Version of the format of the data set, stored in its ``attrs``."""
 
 SCORE_DIMS = ("repeat", "answer", "layer", "position")
-CELL_DIMS = ("layer", "position")
 
 AUC_VARIABLES = ("auc", "low", "high", "band_low", "band_high")
 """Variables over (layer, position): the AUC, the 95 % interval of the cell, and the 95 % band over all cells."""

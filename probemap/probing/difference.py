@@ -1,16 +1,22 @@
 """Differences between two maps of the same answers, or of different models, tasks or answers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import xarray as xr
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from probemap.probing.auc import Ints
-from probemap.probing.cell_map import CellMap
 from probemap.probing.cells import cell_aucs
 from probemap.probing.inference import Estimate
 from probemap.probing.metrics import CellValues, ValueKind, percentile_limits
 from probemap.records import MapError
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Ints
+    from probemap.probing.cell_map import CellMap
 
 _KIND = ValueKind(label="difference of AUCs", signed=True)
 

@@ -1,17 +1,19 @@
 """Cross-validation folds that keep all answers to a question in the same fold."""
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from probemap.probing.auc import Bools, Ints
 from probemap.probing.inputs import Column, parse_groups, parse_mask
 from probemap.records import MapError, TooFewError
 
-HELD_OUT = -1
-"""Fold number of held-out answers, on which probes are evaluated but never fitted."""
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Ints
 
 
 def group_numbers(groups: Column | None, n: int) -> Ints:

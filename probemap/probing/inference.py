@@ -5,13 +5,17 @@ Kato 2013 (Ann. Statist. 41:2786).  The confidence set of the best cell follows 
 Hansen, Lunde & Nason 2011 (Econometrica 79:453).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
 
-from probemap.probing.auc import LEVEL, Bools, Floats, Ints
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Floats, Ints
 
 DRAWS = 2000
 """Number of draws of the multiplier bootstrap."""
@@ -41,25 +45,7 @@ def sum_by_group(influence: Floats, groups: Ints | None) -> Floats:
     return summed
 
 
-def expand_rows(influence: Floats, rows: Bools) -> Floats:
-    """Return the influences of all answers, given those of the selected answers; the others have an influence of 0.
-
-    Parameters
-    ----------
-    influence : ndarray of shape (n_selected, m)
-    rows : ndarray of shape (n,), bool
-        Mask of the selected answers.
-
-    Returns
-    -------
-    ndarray of shape (n, m), float64
-    """
-    expanded = np.zeros((len(rows), influence.shape[1]))
-    expanded[rows] = influence
-    return expanded
-
-
-def simultaneous_quantile(influence: Floats, level: float = LEVEL, seed: int = 0) -> float:
+def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0) -> float:
     """Return the number of standard errors within which all deviations lie at once with probability `level`.
 
     The distribution of the largest standardised deviation is approximated by a multiplier bootstrap: by the maximum
@@ -91,7 +77,7 @@ class Difference:
     """Two-sided p-value for the hypothesis of no difference, from a normal approximation."""
 
 
-def estimate_difference(value: float, influence: Floats, level: float = LEVEL) -> Difference:
+def estimate_difference(value: float, influence: Floats, level: float = 0.95) -> Difference:
     """Return the confidence interval and the test of a linear combination of AUCs.
 
     Parameters
@@ -118,7 +104,7 @@ class Estimate:
     """ndarray of shape (n, m): contribution of each answer to the deviation of `value`, as in `auc.Aucs`, with 0 where
     `value` is NaN."""
 
-    def interval(self, groups: Ints | None, level: float = LEVEL) -> tuple[Floats, Floats]:
+    def interval(self, groups: Ints | None, level: float = 0.95) -> tuple[Floats, Floats]:
         """Return the lower and upper ends of normal confidence intervals, each of shape (m,).
 
         Parameters
@@ -170,7 +156,7 @@ def standardised_differences(values: Floats, correct: Bools) -> Estimate:
     return Estimate(value, np.nan_to_num(of_means - of_deviation))
 
 
-def confidence_set(value: Floats, influence: Floats, level: float = LEVEL, seed: int = 0) -> Bools:
+def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: int = 0) -> Bools:
     """Return a set of cells that contains the truly best cell with probability `level`.
 
     A cell is excluded if the largest standardised difference between another cell and this cell is larger than can be

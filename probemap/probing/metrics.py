@@ -1,18 +1,23 @@
 """The values that a cell can show, each with its label, colour scale and confidence interval."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 from scipy.special import expit
 
-from probemap.probing.auc import Bools, Floats, Ints
-from probemap.probing.cell_map import CellMap
-from probemap.probing.dataset import CELL_DIMS
-from probemap.probing.inference import Estimate, expand_rows, means
+from probemap.probing.auc import expand_rows
+from probemap.probing.inference import Estimate, means
 from probemap.records import MapError
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Floats, Ints
+    from probemap.probing.cell_map import CellMap
 
 BINS = 10
 """Number of bins of the calibration error; all bins contain the same number of answers, up to rounding."""
@@ -166,9 +171,10 @@ def _from_scores(data: xr.Dataset, statistic: Callable[[Floats, Bools], Estimate
         factor = np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values[:, column]))
         low, high = replace(mean, influence=mean.influence * factor).interval(groups)
         grids[:, :, column] = mean.value, np.clip(low, 0, 1), np.clip(high, 0, 1)
-    coords = {name: data[name] for name in CELL_DIMS}
+    cells = data["auc"]
     return {
-        name: xr.DataArray(grid, coords, CELL_DIMS) for name, grid in zip(("value", "low", "high"), grids, strict=True)
+        name: xr.DataArray(grid, cells.coords, cells.dims)
+        for name, grid in zip(("value", "low", "high"), grids, strict=True)
     }
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, auc_interval, aucs
+from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, auc_interval, aucs, expand_rows
 from probemap.probing.cells import cell_aucs
-from probemap.probing.inference import expand_rows, selection_coupling, sum_by_group
+from probemap.probing.inference import selection_coupling, sum_by_group
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,16 @@
 """The permutation null: AUCs of probes that are fitted and evaluated on permuted labels."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from probemap.probing.auc import Bools, Floats, Ints, auc_values
-from probemap.probing.logistic.designs import DesignMatrices
-from probemap.probing.plan import ProbePlan
+
+if TYPE_CHECKING:
+    from probemap.probing.logistic.solver import DesignMatrices
+    from probemap.probing.plan import ProbePlan
 
 
 def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:

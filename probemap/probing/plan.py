@@ -1,13 +1,18 @@
 """The plan of the probes that are fitted in a cell: training sets, C values and classifier."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probemap.probing.auc import Ints
-from probemap.probing.folds import HELD_OUT
+if TYPE_CHECKING:
+    from probemap.probing.auc import Ints
+
+HELD_OUT = -1
+"""Fold number of held-out answers, on which probes are evaluated but never fitted."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,17 @@
 """Variance inflation of cross-validated AUCs: the share of the variance of a score that is due to its probe's error."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probing.auc import Bools, Ints
-from probemap.probing.folds import HELD_OUT
-from probemap.probing.plan import ProbePlan
+from probemap.probing.plan import HELD_OUT
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools, Ints
+    from probemap.probing.plan import ProbePlan
 
 _LIMIT = 1.5  # the true share is at most 1, but an estimate may exceed 1 by chance
 

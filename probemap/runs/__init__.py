@@ -1,6 +1,6 @@
 """The run directory and the steps that write to it.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

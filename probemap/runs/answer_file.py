@@ -1,5 +1,7 @@
 """``answers.jsonl``: answers on disk, read one at a time, so that memory use does not grow with their number."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -40,7 +42,7 @@ class AnswerFile(Sequence[Answer]):
         self._cache = cache
 
     @classmethod
-    def read(cls, path: Path) -> "AnswerFile":
+    def read(cls, path: Path) -> AnswerFile:
         """Check every line of a file and return its answers in the order of the file.
 
         Raises
@@ -65,7 +67,7 @@ class AnswerFile(Sequence[Answer]):
                     cache[answer.id] = answer
         return cls(path, offsets, list(offsets), cache)
 
-    def in_order(self, ids: Sequence[str]) -> "AnswerFile":
+    def in_order(self, ids: Sequence[str]) -> AnswerFile:
         """Return the answers with the given ids, in the given order.
 
         Raises

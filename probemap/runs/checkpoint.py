@@ -1,14 +1,18 @@
 """Checkpoint files: intermediate results of a step, one per JSON line, from which an interrupted step resumes."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from probemap.records import RunError
 from probemap.runs.answer_file import RESTORE
-from probemap.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from probemap.runs.directory import RunDirectory
 
 _T = TypeVar("_T")
 

@@ -28,18 +28,22 @@ differences and the command that repeats the step.  Repeating a step moves the p
 is deleted.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from probemap.records import RunError
-from probemap.runs.definitions import Facts, Options, Step
 from probemap.runs.folder import Folder, step_command
 from probemap.runs.record import StepRecord, versions
+
+if TYPE_CHECKING:
+    from probemap.runs.definitions import Facts, Options, Step
 
 
 class RunDirectory(Folder):

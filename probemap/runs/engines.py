@@ -1,16 +1,21 @@
 """The engine of the answer step, selected by its options."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probemap.activations.inline import InlineCapture
 from probemap.models.engine import Engine, endpoint_engine, supplied_engine, transformers_engine
 from probemap.models.generate import GenerationOptions, Recorder
-from probemap.models.model import Model
 from probemap.models.prompts import resolve_prompt_format
 from probemap.positions import parse_positions
-from probemap.records import Task, TextAnswer
-from probemap.runs.options import AnswerOptions
+
+if TYPE_CHECKING:
+    from probemap.models.model import Model
+    from probemap.records import Task, TextAnswer
+    from probemap.runs.options import AnswerOptions
 
 
 def make_engine(

@@ -1,15 +1,19 @@
 """Execution of a step: locking, comparison with the record, resumption and repetition."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probemap.records import RunError
 from probemap.runs.definitions import STEPS, Facts, Options, Step
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from probemap.runs.run import Run
 
 _WAIT = 600.0
 """Maximum time in seconds to wait for other processes of a concurrent step, which hold the lock only briefly."""

@@ -1,13 +1,18 @@
 """The questions, answers and judgements of a run, in a common order."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from probemap.mentions import fold
 from probemap.positions import Indices, token_indices
-from probemap.records import Judgement, Span, Task
-from probemap.runs.answer_file import AnswerFile
+
+if TYPE_CHECKING:
+    from probemap.records import Judgement, Span, Task
+    from probemap.runs.answer_file import AnswerFile
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 """Manual labels, and the answers for which they are requested because a language model and the rules disagree."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probemap.grading.locate import find_words, token_span
 from probemap.records import Answer, DataError, Judgement, Span, Task
-from probemap.tasks.supplied import ManualLabel
+
+if TYPE_CHECKING:
+    from probemap.tasks.supplied import ManualLabel
 
 
 def apply_labels(

@@ -1,5 +1,7 @@
 """Judgements of the answers and samples of a run, by rules or by a language model whose responses are stored."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -9,12 +11,12 @@ from probemap.grading.rules import grade, grade_answer, possible_answers
 from probemap.logger import SILENT, Logger
 from probemap.records import Answer, Judgement, JudgeResponse, Task, Verdict
 from probemap.runs.definitions import JUDGE
-from probemap.runs.options import JudgeOptions
 from probemap.runs.plan import Context
-from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the rules do not need it
     from probemap.grading.llm import LLMJudge
+    from probemap.runs.options import JudgeOptions
+    from probemap.runs.run import Run
 
 
 def judgements_of(
@@ -46,7 +48,7 @@ class ModelJudge:
     """
 
     run: Run
-    judge: "LLMJudge"
+    judge: LLMJudge
     logger: Logger
     responses: list[JudgeResponse] = field(default_factory=list)
     """The stored responses, to which new ones are appended."""

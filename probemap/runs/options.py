@@ -8,7 +8,7 @@ steps, are marked with ``recorded=False``.
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
-from probemap.models.loading import Endpoint
+from probemap.models.endpoint import Endpoint
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Execution of all steps from the questions to the figure."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from probemap.records import RunError
 from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE, MAP, P_TRUE, RUN_OPTIONS, Step
 from probemap.runs.execution import resolve_options, run_step
 from probemap.runs.plan import Context
-from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from probemap.runs.run import Run
 
 
 def run_all(

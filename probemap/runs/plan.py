@@ -1,13 +1,17 @@
 """The context in which a step is executed, and the plan that a step makes before its execution."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 from probemap.logger import SILENT, Logger
-from probemap.models.loading import Models
 from probemap.runs.definitions import Options
-from probemap.workers import RayPool, Shard
+
+if TYPE_CHECKING:
+    from probemap.models.loading import Models
+    from probemap.workers import RayPool, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Context:
     """The part of the work that this process does, if other processes do the rest."""
 
     @property
-    def for_workers(self) -> "Context":
+    def for_workers(self) -> Context:
         """The context for workers.  Ray workers load their own models and do not log."""
         return replace(self, logger=SILENT, models={}) if self.pool else self
 

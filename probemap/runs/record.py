@@ -6,6 +6,8 @@
      "steps": {"map": {"options": {…}, "inputs": {"verdicts.jsonl": HASH, …}, "done": true, "facts": {}}}}
 """
 
+from __future__ import annotations
+
 import json
 import platform
 from collections.abc import Mapping
@@ -57,7 +59,7 @@ class StepRecord(Generic[Options, Facts]):
         return entry if self.seconds is None else {**entry, "seconds": self.seconds}
 
     @classmethod
-    def from_json(cls, step: Step[Options, Facts], entry: Mapping[str, Any], path: str) -> "StepRecord[Options, Facts]":
+    def from_json(cls, step: Step[Options, Facts], entry: Mapping[str, Any], path: str) -> StepRecord[Options, Facts]:
         """Return the record that is stored in an entry of the ``run.json`` at `path`.
 
         Raises

@@ -4,6 +4,8 @@ Every method checks that the files it combines still belong together, for exampl
 the current answers.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from probemap.models.loading import Loader, Weights
 from probemap.positions import Indices, digest
 from probemap.records import Answer, Example, Judgement, RunError, Span, StoreError, Task, Verdict
-from probemap.runs.answer_file import AnswerFile
 from probemap.runs.definitions import ANSWER, ATTENTION, JUDGE, MAP, P_TRUE, P_TRUE_EXACT, Step
 from probemap.runs.directory import RunDirectory
 from probemap.runs.folder import p_true_file, step_command
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, so that only the methods tha
     from probemap.activations.store import ActivationStore
     from probemap.detectors.provenance import Provenance
     from probemap.maps.probe_map import ProbeMap
+    from probemap.runs.answer_file import AnswerFile
 
 _P_TRUE_ADDED_LATER = ("p_true.jsonl", "")
 
@@ -50,7 +52,7 @@ class Run(RunDirectory):
     """
 
     @classmethod
-    def open(cls, path: str | Path) -> "Run":
+    def open(cls, path: str | Path) -> Run:
         """Open an existing run directory.
 
         Raises
@@ -144,7 +146,7 @@ class Run(RunDirectory):
         return self.graded.spans
 
     @property
-    def states(self) -> "ActivationStore":
+    def states(self) -> ActivationStore:
         """The hidden states of the answers at the probed tokens.
 
         Raises
@@ -157,7 +159,7 @@ class Run(RunDirectory):
         return self.states_of(self.graded)
 
     @property
-    def map(self) -> "ProbeMap":
+    def map(self) -> ProbeMap:
         """The map.  A warning is issued if verdicts or states have changed since the map was computed.
 
         Raises
@@ -168,7 +170,7 @@ class Run(RunDirectory):
         return self.read_map(lambda text: warnings.warn(text, stacklevel=4))
 
     @property
-    def provenance(self) -> "Provenance":
+    def provenance(self) -> Provenance:
         """The provenance of a detector that is fitted to this run: the model, the prompts and the locator.
 
         Raises
@@ -197,7 +199,7 @@ class Run(RunDirectory):
             versions=self.run_json().get("versions", {}),
         )
 
-    def states_of(self, graded: GradedAnswers) -> "ActivationStore":
+    def states_of(self, graded: GradedAnswers) -> ActivationStore:
         """Return the hidden states after checking that they match the given answers and exact answers."""
         from probemap.activations.store import ActivationStore
 
@@ -205,7 +207,7 @@ class Run(RunDirectory):
         self.check_states(store, graded.answers, graded.token_indices(store.layout.positions))
         return store
 
-    def check_states(self, store: "ActivationStore", answers: Sequence[Answer], indices: Indices) -> None:
+    def check_states(self, store: ActivationStore, answers: Sequence[Answer], indices: Indices) -> None:
         """Raise RunError if the states were captured for different answers or at different tokens."""
         if store.layout.made_from != digest(answers, indices):
             raise RunError(
@@ -285,7 +287,7 @@ class Run(RunDirectory):
         self.check_inputs(P_TRUE_EXACT, "p(True) of the exact answers was computed", "repeats the step")
         return [scores.get(name, float("nan")) for name in answers.ids]
 
-    def read_map(self, log: Callable[[str], None] = lambda text: None) -> "ProbeMap":
+    def read_map(self, log: Callable[[str], None] = lambda text: None) -> ProbeMap:
         """Return the map, and log a message if verdicts or states have changed since the map was computed."""
         from probemap.maps.probe_map import ProbeMap
 
@@ -299,7 +301,7 @@ class Run(RunDirectory):
             log(f"{_out_of_date(changed)}\nhint: {step_command('map', self.path)} computes a new map")
         return probe_map
 
-    def read_current_map(self) -> "ProbeMap":
+    def read_current_map(self) -> ProbeMap:
         """Return the map after checking that it was computed from the current verdicts and states.
 
         Raises
@@ -320,7 +322,7 @@ class Run(RunDirectory):
             )
         return self._load_map(ProbeMap.load)
 
-    def _load_map(self, load: Callable[[Path], "ProbeMap"]) -> "ProbeMap":
+    def _load_map(self, load: Callable[[Path], ProbeMap]) -> ProbeMap:
         path = self.path / "map.nc"
         return self._read_once("map.nc", "map", lambda: load(path)) if path.exists() else load(path)
 
@@ -335,7 +337,7 @@ class Run(RunDirectory):
             if inputs.get(name) != value and (name, inputs.get(name)) != _P_TRUE_ADDED_LATER
         ]
 
-    def with_attention(self, probe_map: "ProbeMap") -> "ProbeMap":
+    def with_attention(self, probe_map: ProbeMap) -> ProbeMap:
         """Return the map with the attention weights of its cells.
 
         Raises

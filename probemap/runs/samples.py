@@ -1,18 +1,23 @@
 """The samples of a run: several sampled answers per question, judged like the answers of the run."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from probemap.grading.rules import REFUSAL
 from probemap.records import Answer, Example, Judgement, RunError, Task
 from probemap.runs.definitions import RESAMPLE
 from probemap.runs.folder import step_command
-from probemap.runs.graded import GradedAnswers
 from probemap.runs.llm_judge import judge_of
 from probemap.runs.plan import Context
-from probemap.runs.run import Run
 from probemap.studies.error_types import SampledQuestion
 from probemap.studies.semantics import meanings
+
+if TYPE_CHECKING:
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.run import Run
 
 FILE = "resamples.jsonl"
 

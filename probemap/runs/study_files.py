@@ -1,16 +1,17 @@
 """Input hashes and output files that are common to the studies."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from probemap.runs.run import Run
-from probemap.tables import Table
-
 if TYPE_CHECKING:  # torch takes seconds to import, and only the execution of a study needs it
     from probemap.activations.store import ActivationStore
+    from probemap.runs.run import Run
+    from probemap.tables import Table
 
 
-def study_inputs(run: Run, store: "ActivationStore") -> dict[str, str]:
+def study_inputs(run: Run, store: ActivationStore) -> dict[str, str]:
     """Return the hashes of the inputs of a study that fits probes to states and uses samples."""
     hashes = run.input_hashes("task.json", "verdicts.jsonl", "resamples.jsonl")
     return {**hashes, "activations": store.content_hash()}

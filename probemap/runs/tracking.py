@@ -5,15 +5,19 @@ the API of each library would still be needed, and it initialises the distribute
 need.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from probemap.maps.probe_map import ProbeMap
 from probemap.records import RunError
 from probemap.redact import redacted_message
-from probemap.runs.run import Run
 from probemap.runs.steps.report import report
+
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
+    from probemap.runs.run import Run
 
 PROJECT = "probemap"
 

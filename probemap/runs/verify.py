@@ -1,11 +1,16 @@
 """Checks of captured states: all states against their checksums, and some of them against a new capture."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from probemap.records import RunError, StoreError
 from probemap.runs.folder import step_command
 from probemap.runs.plan import Context
-from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from probemap.runs.run import Run
 
 
 def verify(run: Run) -> dict[int, str]:

@@ -1,6 +1,6 @@
 """An HTTP server for a detector, which runs standalone or in front of another server.
 
-Each module imports only modules that are listed above it, here or in the packages above this one.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

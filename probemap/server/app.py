@@ -4,26 +4,30 @@ The API is compatible with OpenAI's, so that existing clients can be used withou
 either by the detector's model or by an upstream server; in the latter case, the detector's model only scores them.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
-from probemap.detectors.scorer import Scorer
 from probemap.records import DataError, DetectorError, ProbemapError
 from probemap.server.batching import QueueFullError, ServerClosingError
 from probemap.server.endpoints import Endpoints, ModelNotServedError
 from probemap.server.middleware import BEARER, Guard, Limits
 from probemap.server.schemas import ErrorResponse, ScoredCompletion
 from probemap.server.streaming import ClientDisconnectedError
-from probemap.server.telemetry import Metrics, Observer
 from probemap.server.upstream import Upstream, UpstreamError
+
+if TYPE_CHECKING:
+    from probemap.detectors.scorer import Scorer
+    from probemap.server.telemetry import Metrics, Observer
 
 PATHS = ("/v1/score", "/v1/chat/completions", "/v1/models", "/healthz", "/metrics")
 

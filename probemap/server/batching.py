@@ -4,19 +4,23 @@ A single thread owns the model and the tokenizer, because neither is thread-safe
 separately, so that an invalid request does not affect the others.  The valid requests form one batch.
 """
 
+from __future__ import annotations
+
 import asyncio
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import GenerationResult, Score
 from probemap.models.decoding import TokenDecoder
-from probemap.models.generate import GenerationRequest
 from probemap.records import ProbemapError
 from probemap.server.jobs import GenerationJob, Job, ScoreJob
+
+if TYPE_CHECKING:
+    from probemap.detectors.scorer import Scorer
+    from probemap.models.generate import GenerationRequest
 
 JOIN_SECONDS = 60
 """Maximum number of seconds that `Dispatcher.close` waits for the batch in progress."""
@@ -281,7 +285,7 @@ def _no_result() -> AssertionError:
     return AssertionError("every job ends with a result or an error")
 
 
-def _put_threadsafe(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[Any]", event: Any) -> None:
+def _put_threadsafe(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Any], event: Any) -> None:
     """Pass an event from the model's thread to the event loop, which may have been closed in the meantime."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(events.put_nowait, event)

@@ -1,16 +1,17 @@
 """Chat completions generated and scored by the detector's model."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
 from probemap.detectors.scores import GenerationResult
 from probemap.records import DataError, Example
-from probemap.server.batching import Dispatcher
 from probemap.server.jobs import GenerationJob
 from probemap.server.schemas import (
     ChatCompletionRequest,
@@ -22,6 +23,9 @@ from probemap.server.schemas import (
     to_chat_messages,
     usage,
 )
+
+if TYPE_CHECKING:
+    from probemap.server.batching import Dispatcher
 
 
 class LocalCompletion:

@@ -1,25 +1,30 @@
 """The endpoints of the HTTP API; each public method of `Endpoints` handles one path."""
 
+from __future__ import annotations
+
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request, Response
 from openai.types import Model as ServedModel
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from probemap.detectors.scorer import Scorer
-from probemap.detectors.scores import GenerationResult, Score
-from probemap.records import DetectorError, ProbemapError
+from probemap.records import DataError, DetectorError, Example, ProbemapError, TextAnswer
 from probemap.server.batching import Dispatcher
 from probemap.server.completions import LocalCompletion
-from probemap.server.middleware import Limits
+from probemap.server.jobs import ScoreJob
 from probemap.server.relay import ProxiedCompletion
-from probemap.server.schemas import ChatCompletionRequest, ScoreRequest, ScoreResponse
+from probemap.server.schemas import ChatCompletionRequest, ScoreRequest, ScoreResponse, last_question, to_chat_messages
 from probemap.server.streaming import event_stream, unless_disconnected
 from probemap.server.telemetry import Metrics, Observer, ScoredAnswer
-from probemap.server.upstream import Upstream
+
+if TYPE_CHECKING:
+    from probemap.detectors.scorer import Scorer
+    from probemap.detectors.scores import GenerationResult, Score
+    from probemap.server.middleware import Limits
+    from probemap.server.upstream import Upstream
 
 
 class ModelNotServedError(ProbemapError):
@@ -62,7 +67,7 @@ class Endpoints:
         """Estimate the probability that an existing answer is correct."""
         _check_hash("revision", body.revision, self.provenance.revision)
         _check_hash("chat template", body.template, self.provenance.template)
-        score = await unless_disconnected(request, self.dispatcher.score(body.to_job()))
+        score = await unless_disconnected(request, self.dispatcher.score(_score_job(body)))
         self._observe(request, body.id or f"score-{uuid.uuid4().hex}", score, self.label)
         return ScoreResponse.from_score(
             score, threshold=self.threshold, model=self.label, revision=self.provenance.revision
@@ -115,3 +120,26 @@ def _check_hash(name: str, requested: str | None, detector_hash: str) -> None:
             f"the {name} {detector_hash!r}",
             "serve a detector that was fitted for the model of the answer",
         )
+
+
+def _score_job(request: ScoreRequest) -> ScoreJob:
+    """Return the job for a request.
+
+    Raises
+    ------
+    DataError
+        If neither or both of `question` and `messages` are set.
+    """
+    if (request.question is None) == (request.messages is None):
+        count = "neither" if request.question is None else "both"
+        raise DataError(
+            f"the request must set exactly one of question and messages, but sets {count}",
+            "send either question, which is inserted into the prompt of the task, or messages, a complete conversation",
+        )
+    question = request.question if request.messages is None else last_question(request.messages)
+    id_ = request.id or "1"
+    return ScoreJob(
+        example=Example(id_, question or "", ("",), tuple(request.choices), request.context),
+        answer=TextAnswer(id_, request.answer, request.stopped, request.prompt),
+        conversation=None if request.messages is None else to_chat_messages(request.messages),
+    )

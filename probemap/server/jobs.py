@@ -1,14 +1,18 @@
 """Requests that are processed by the model's thread, which checks and tokenises them and emits their results."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from probemap.detectors.scorer import Scorer
 from probemap.models.generate import GenerationRequest
 from probemap.models.prompts import ChatMessage, Prompt, chat_prompt, check_lengths
 from probemap.records import Answer, DataError, DetectorError, Example, TextAnswer
+
+if TYPE_CHECKING:
+    from probemap.detectors.scorer import Scorer
 
 
 @dataclass(eq=False, kw_only=True)

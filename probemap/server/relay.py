@@ -1,15 +1,19 @@
 """Proxied chat completions: an upstream server generates the answers, and the detector's model scores them."""
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeGuard
+from __future__ import annotations
 
-from probemap.detectors.scores import Score
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, TypeGuard
+
 from probemap.models.endpoint import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
-from probemap.server.batching import Dispatcher
 from probemap.server.jobs import ScoreJob
 from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_chat_messages
-from probemap.server.upstream import Upstream
+
+if TYPE_CHECKING:
+    from probemap.detectors.scores import Score
+    from probemap.server.batching import Dispatcher
+    from probemap.server.upstream import Upstream
 
 
 class ProxiedCompletion:

@@ -5,10 +5,12 @@ have their own models, because the ``openai`` package describes them only with c
 also allow images, audio and tools.
 """
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessage
@@ -17,10 +19,11 @@ from openai.types.chat.chat_completion_chunk import Choice as ChunkChoice
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from probemap.detectors.scores import GenerationResult, Score
-from probemap.models.prompts import ChatMessage
-from probemap.records import DataError, Example, TextAnswer
-from probemap.server.jobs import ScoreJob
+from probemap.records import DataError
+
+if TYPE_CHECKING:
+    from probemap.detectors.scores import GenerationResult, Score
+    from probemap.models.prompts import ChatMessage
 
 Text = Annotated[str, Field(max_length=1_000_000)]
 
@@ -77,29 +80,6 @@ class ScoreRequest(BaseModel):
 
     The request is rejected if the detector's model has a different chat template.
     """
-
-    def to_job(self) -> ScoreJob:
-        """Convert the request to a job for the dispatcher.
-
-        Raises
-        ------
-        DataError
-            If neither or both of `question` and `messages` are set.
-        """
-        if (self.question is None) == (self.messages is None):
-            count = "neither" if self.question is None else "both"
-            raise DataError(
-                f"the request must set exactly one of question and messages, but sets {count}",
-                "send either question, which is inserted into the prompt of the task, or messages, a complete "
-                "conversation",
-            )
-        question = self.question if self.messages is None else last_question(self.messages)
-        id_ = self.id or "1"
-        return ScoreJob(
-            example=Example(id_, question or "", ("",), tuple(self.choices), self.context),
-            answer=TextAnswer(id_, self.answer, self.stopped, self.prompt),
-            conversation=None if self.messages is None else to_chat_messages(self.messages),
-        )
 
 
 class StreamOptions(BaseModel):
@@ -231,7 +211,7 @@ class ScoreResponse(AnswerScore):
     """Revision of the detector's model."""
 
     @classmethod
-    def from_score(cls, score: Score, *, threshold: float, model: str, revision: str) -> "ScoreResponse":
+    def from_score(cls, score: Score, *, threshold: float, model: str, revision: str) -> ScoreResponse:
         return cls(**asdict(score), threshold=threshold, model=model, revision=revision)
 
 
@@ -241,7 +221,7 @@ class ScoredChoice(Choice):
     probemap: AnswerScore
 
     @classmethod
-    def from_result(cls, index: int, result: GenerationResult) -> "ScoredChoice":
+    def from_result(cls, index: int, result: GenerationResult) -> ScoredChoice:
         return cls(
             index=index,
             message=ChatCompletionMessage(role="assistant", content=result.answer.text),
@@ -263,7 +243,7 @@ class ScoredChunkChoice(ChunkChoice):
     probemap: AnswerScore | None = None
 
     @classmethod
-    def last(cls, index: int, result: GenerationResult) -> "ScoredChunkChoice":
+    def last(cls, index: int, result: GenerationResult) -> ScoredChunkChoice:
         return cls(
             index=index,
             delta=ChoiceDelta(),
@@ -308,7 +288,7 @@ class ErrorResponse(BaseModel):
     error: ErrorDetail
 
     @classmethod
-    def create(cls, problem: str, status: int, hint: str = "") -> "ErrorResponse":
+    def create(cls, problem: str, status: int, hint: str = "") -> ErrorResponse:
         return cls(
             error=ErrorDetail(
                 message=f"{problem} (hint: {hint})" if hint else problem,

@@ -1,15 +1,18 @@
 """Export of scores to Prometheus, and to OpenTelemetry and Langfuse if they are installed and configured."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from probemap.detectors.scores import Score
+if TYPE_CHECKING:
+    from probemap.detectors.scores import Score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Studies based on maps: error types, best-of-n, ranking of predictors, and generalisation.
 
-A module imports only modules that are listed above it, and packages that are listed above this one in
-``CONTRIBUTING.md``.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

@@ -4,11 +4,15 @@ The paper draws 30 samples per question.  Here, its thresholds are expressed as 
 half, one sixth, and one third (for example, 10 distinct answers out of 30).
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from probemap.studies.semantics import Content
+if TYPE_CHECKING:
+    from probemap.studies.semantics import Content
 
 ERROR_TYPES: dict[str, str] = {
     "A": "refuses to answer (at least half)",

@@ -4,17 +4,21 @@ For each error type, one map is fitted to the hidden states of the run's own ans
 type from all other questions.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probemap.maps.fit import fit_map
 from probemap.maps.gain import with_baselines
-from probemap.maps.probe_map import ProbeMap
-from probemap.probing.baselines import Baseline
 from probemap.records import MapError, TooFewError
 from probemap.studies.error_types import ERROR_TYPES, SampledQuestion, count_types
 from probemap.tables import Interval, Table, Value, enumerated
+
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
+    from probemap.probing.baselines import Baseline
 
 COLUMNS = (
     "kind",

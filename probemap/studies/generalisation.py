@@ -4,23 +4,24 @@ Figure 3 of Orgad et al. 2024 (arXiv 2410.02707) shows max(AUC, 1 - AUC).  Here,
 because a probe whose sign is reversed on the other run is only useful if this is known.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import Aucs, Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.auc import MIN_PER_CLASS, Aucs, Bools, Floats, Ints, auc_interval, aucs
 from probemap.probing.inference import estimate_difference, sum_by_group
 from probemap.probing.nested import NestedScores, nested_auc
 from probemap.records import MapError, RunError
 from probemap.tables import NO_INTERVAL, Interval, PairMatrix, Table, Value, enumerated
 
-MIN_PER_CLASS = 10
-"""Minimum number of correct answers, and of incorrect answers, that an evaluation requires."""
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
 
 COLUMNS = (
     "trained on",

@@ -4,20 +4,25 @@ Predictors that need no training are evaluated directly; higher values mean "mor
 out of fold, with the cell selected on the other folds.  For all predictors, only answers of the same fold are compared.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.maps.probe_map import ProbeMap
-from probemap.probing.auc import LEVEL, Floats, Ints, auc_interval
+from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Floats, Ints, auc_interval
 from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
 from probemap.probing.nested import NestedScores, nested_auc
 from probemap.records import MapError, TooFewError
 from probemap.tables import Interval, Table, Value, enumerated
 
+if TYPE_CHECKING:
+    from probemap.maps.probe_map import ProbeMap
+
 PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "probe_last_q": ("the probe at the end of the question", ("last_q",)),
+    "probe_last_q": ("the probe at the end of the prompt", ("last_q",)),
     "probe_before_last": ("the probe at the second to last token", ("-2",)),
     "probe_last": ("the probe at the last token", ("-1",)),
     "probe_exact_answer": (
@@ -35,9 +40,6 @@ PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
 MAX_MISSING = 0.2
 """Maximum fraction of answers for which a predictor may have no value.  Predictors that exceed it are not ranked,
 because predictors can only be compared on answers for which all of them have a value."""
-
-MIN_PER_CLASS = 10
-"""Minimum number of correct answers, and of incorrect answers, that a ranking requires."""
 
 COLUMNS = ("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to")
 

@@ -9,12 +9,14 @@ the same meaning if they assert the same member of a closed set, the same number
 the words of one answer contain the words of the other ("Shakespeare" in "William Shakespeare").
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from math import log
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from probemap.grading.rules import possible_answers
 from probemap.mentions import (
@@ -27,7 +29,9 @@ from probemap.mentions import (
     fold,
     is_refusal,
 )
-from probemap.records import Answer, Example, Judgement, Task
+
+if TYPE_CHECKING:
+    from probemap.records import Answer, Example, Judgement, Task
 
 Content = Literal["answer", "refusal", "nothing"]
 """Content of a text: an answer, a refusal to answer, or no words."""

@@ -1,7 +1,6 @@
 """Load questions from built-in tasks, published data sets, and user files.
 
-A module imports only modules that are listed above it, and packages that are listed above this one in
-``CONTRIBUTING.md``.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 

@@ -4,15 +4,19 @@ Each entry of `PUBLISHED` specifies the prompt, the kind of the answers, the spl
 `adapters` that converts a row.  Duplicate questions are used only once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probemap.mentions import fold
 from probemap.records import DataError, Example, Kind, Task
 from probemap.redact import redacted_message
 from probemap.tasks import adapters
-from probemap.tasks.adapters import Row
+
+if TYPE_CHECKING:
+    from probemap.tasks.adapters import Row
 
 
 @dataclass(frozen=True)

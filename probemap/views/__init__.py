@@ -15,5 +15,4 @@ Each module imports only modules that are listed above it and modules of lower-l
     terminal     maps and tables in the terminal
     tokens       answers in the terminal, split into tokens
     report       the HTML report
-    notebook     the representation of a map in a notebook
 """

@@ -1,16 +1,20 @@
 """The parts of a heatmap, drawn with matplotlib: cells, answer counts, marks, and the colour bar."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from probemap.probing.auc import Bools
-from probemap.probing.metrics import CellValues
 from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, SizeName
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools
+    from probemap.probing.metrics import CellValues
 
 _TOO_FEW_COLOUR = "#e8e8e8"
 _PALE = 0.25

@@ -1,15 +1,19 @@
 """Curves of a value over the layers (one panel per position) or over the positions (one panel per layer)."""
 
+from __future__ import annotations
+
 from math import ceil
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probemap.probing.cell_map import CellMap
 from probemap.probing.metrics import CellValues, measure
 from probemap.views.figures import SIZES, Display, SizeName, protocol_labels
+
+if TYPE_CHECKING:
+    from probemap.probing.cell_map import CellMap
 
 Over = Literal["layers", "positions"]
 
@@ -42,7 +46,7 @@ class CurvesDisplay(Display):
     @classmethod
     def from_map(
         cls, probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
-    ) -> "CurvesDisplay":
+    ) -> CurvesDisplay:
         """Compute the curves without drawing them; see `plot_curves` for the parameters."""
         title = next(iter(protocol_labels([probe_map])), "")
         return cls(measure(probe_map, value), over, size=size, title=title)

@@ -1,6 +1,9 @@
 """Diagnostics of a single cell: ROC curve, reliability curve, and histogram of the predicted probabilities."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +12,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
 from probemap.probing.auc import LEVEL, Bools, Floats, Ints
-from probemap.probing.cell_map import CellMap
+
+if TYPE_CHECKING:
+    from probemap.probing.cell_map import CellMap
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 26)
 """False positive rates at which ROC curves are evaluated.

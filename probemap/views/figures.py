@@ -3,6 +3,8 @@
 Like the displays of scikit-learn, a display computes its values when it is created and draws them later.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +98,7 @@ def escaped(lines: Sequence[str]) -> str:
     return "\n".join(line.replace("$", r"\$") for line in lines)
 
 
-def protocol_labels(probe_maps: Sequence["CellMap"]) -> list[str]:
+def protocol_labels(probe_maps: Sequence[CellMap]) -> list[str]:
     """Return the labels of evaluation protocols that are intended only for comparison.  Every figure must show them."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 
@@ -114,7 +116,7 @@ class Display(ABC):
         self._axes: tuple[Axes, ...] = ()
 
     @property
-    def axes(self) -> "tuple[Axes, ...]":
+    def axes(self) -> tuple[Axes, ...]:
         """The axes of the panels, in order, without the axes of the colour bar."""
         if not self._axes:
             with rc_context(style(self.size)):
@@ -174,7 +176,7 @@ class Display(ABC):
         """Return the width and height of the figure in inches."""
 
     @abstractmethod
-    def _draw(self, figure: Figure) -> "tuple[Axes, ...]":
+    def _draw(self, figure: Figure) -> tuple[Axes, ...]:
         """Draw the display into an empty figure and return the axes of the panels."""
 
 

@@ -1,20 +1,24 @@
 """Heatmaps with positions on the x axis, layers on the y axis, and the value of each cell as its colour."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import wrap
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probemap.probing.auc import Bools
-from probemap.probing.cell_map import CellMap
 from probemap.probing.difference import difference
 from probemap.probing.metrics import CellValues, measure, shared_limits
 from probemap.views.artists import draw_cells, draw_colour_bar, mark_best
 from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, Display, SizeName, escaped, protocol_labels, style
+
+if TYPE_CHECKING:
+    from probemap.probing.auc import Bools
+    from probemap.probing.cell_map import CellMap
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,10 @@
 """The generalisation matrix as a figure."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +12,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probemap.tables import PairMatrix
 from probemap.views.figures import escaped, new_figure, save_figure, style
+
+if TYPE_CHECKING:
+    from probemap.tables import PairMatrix
 
 _CELL = 0.62
 """Side length of a cell in inches."""

@@ -5,6 +5,8 @@ inserted as text nodes, never as markup.  The content security policy of the pag
 identified by their hashes, and no network requests.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import math
@@ -18,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probing.cell_map import CellMap
 from probemap.probing.difference import difference
 from probemap.probing.metrics import VALUES, CellValues, measure
 from probemap.records import Answer, Example, Judgement, MapError
@@ -35,6 +36,8 @@ from probemap.views.words import describe
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from probemap.probing.cell_map import CellMap
 
 MAX_ANSWERS = 1000
 """Maximum number of answers listed per run."""
@@ -132,7 +135,7 @@ def render(runs: Sequence[RunView]) -> str:
     )
 
 
-def environment() -> "Environment":
+def environment() -> Environment:
     """Return the Jinja environment of the page; its JSON is compact, keeps the order of keys, and rejects NaN."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -1,7 +1,10 @@
 """Maps and tables as text for the terminal, coloured if the terminal supports it."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console, Group, RenderableType
@@ -9,11 +12,13 @@ from rich.style import Style
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from probemap.probing.cell_map import CellMap
-from probemap.records import Judgement
 from probemap.tables import Table, compact
 from probemap.views.printable import printable
-from probemap.views.words import Description
+
+if TYPE_CHECKING:
+    from probemap.probing.cell_map import CellMap
+    from probemap.records import Judgement
+    from probemap.views.words import Description
 
 # Eleven equally spaced colours of matplotlib's colour map Blues, so that the table looks like the heatmap.
 _BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()

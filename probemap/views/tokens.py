@@ -1,15 +1,20 @@
 """Answers as text for the terminal, split into tokens."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from probemap.positions import DEFAULT_POSITIONS, positions_by_token
-from probemap.records import Answer, Example, Judgement
 from probemap.views.printable import printable
 from probemap.views.terminal import shade
+
+if TYPE_CHECKING:
+    from probemap.records import Answer, Example, Judgement
 
 _Lines = list[tuple[str, str]]
 """The lines of one token, each as (text, style)."""

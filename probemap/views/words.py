@@ -5,24 +5,28 @@ tests are reported.  Otherwise, groups of cells are compared, with a correction 
 J. Statist. 6:65): with a probability of 95 %, no reported comparison has the wrong sign.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from probemap.probing.auc import LEVEL, Bools
-from probemap.probing.cell_map import CellMap
-from probemap.probing.cell_scores import MIN_PER_CLASS
+from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools
 from probemap.probing.inference import Difference
+
+if TYPE_CHECKING:
+    from probemap.probing.cell_map import CellMap
 
 FEW = 50
 """Columns with fewer correct or fewer incorrect answers than this are listed in the summary."""
 
 _GROUPS = {
-    "the end of the question": ("last_q",),
+    "the end of the prompt": ("last_q",),
     "the exact answer's tokens": ("exact_answer_first", "exact_answer_last"),
     "the token before the exact answer": ("exact_answer_before_first",),
     "the token after the exact answer": ("exact_answer_after_last",),
@@ -34,7 +38,7 @@ _NOT_COMPARED = Difference(*[float("nan")] * 4)
 _TRAILING = re.compile(r"-\d+")
 
 _PAIRS = (
-    ("the exact answer's tokens", "the end of the question"),
+    ("the exact answer's tokens", "the end of the prompt"),
     ("the exact answer's tokens", "the trailing tokens"),
     ("the token after the exact answer", "the token before the exact answer"),
 )
@@ -235,7 +239,7 @@ def _compare_positions(probe_map: CellMap, first: str, second: str) -> Differenc
     correct = rows & data["correct"].values.astype(bool)
     if min(correct.sum(), rows.sum() - correct.sum()) < MIN_PER_CLASS:
         return _NOT_COMPARED
-    return CellMap(data.isel(answer=rows)).compare_columns(*groups)
+    return replace(probe_map, data=data.isel(answer=rows)).compare_columns(*groups)
 
 
 def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence[bool], ranges: Sequence[str]) -> str:

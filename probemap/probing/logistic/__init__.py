@@ -15,7 +15,7 @@ preconditioner, the Cholesky factor of the Hessian at their mean weights.  The u
 there are no more rows than features, one number per row.  Converged problems are removed from the batch.  The few
 problems that have not converged after 200 steps are solved by Newton's method.
 
-A module imports only modules listed above it, here and in the packages above.
+Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 
@@ -25,6 +25,6 @@ A module imports only modules listed above it, here and in the packages above.
     space          preconditioned steps in a space of unknowns
     feature_space  one unknown per feature
     row_space      one unknown per row
-    solver         fit_logistic: the descent on all problems together
-    designs        DesignMatrices: standardised design matrices for fitting many problems
+    descent        the joint descent on all problems
+    solver         fit_logistic and DesignMatrices: problems, spaces and descent put together
 """

@@ -1,5 +1,7 @@
 """The state of the problems during the descent."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
@@ -62,7 +64,42 @@ class Problems:
     def __post_init__(self) -> None:
         self.groups, self.designs = _slices(self.group), _slices(self.design)
 
-    def take(self, rows: torch.Tensor) -> "Problems":
+    @classmethod
+    def start(
+        cls,
+        unknowns: int,
+        *,
+        group: torch.Tensor,
+        design: torch.Tensor,
+        y: torch.Tensor,
+        weight: torch.Tensor,
+        ridge: torch.Tensor,
+    ) -> Problems:
+        """Return the problems at w = 0, with the intercept that matches the class frequencies and without gradients."""
+        b = ((weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)).logit()
+        f, zero_b = b.expand(y.shape).clone(), torch.zeros_like(b)
+        u = y.new_zeros(len(y), unknowns)
+        return cls(
+            number=torch.arange(len(y), device=y.device),
+            group=group,
+            design=design,
+            y=y,
+            weight=weight,
+            ridge=ridge,
+            u=u,
+            b=b,
+            f=f,
+            g=u,
+            g_b=zero_b,
+            direction=u,
+            direction_b=zero_b,
+            direction_f=torch.zeros_like(y),
+            norm=torch.full_like(b, torch.inf),
+            previous_g=u,
+            previous_g_b=zero_b,
+        )
+
+    def take(self, rows: torch.Tensor) -> Problems:
         """Return a subset of the problems."""
         return Problems(**{f.name: getattr(self, f.name)[rows] for f in fields(self) if f.init})
 

@@ -1,31 +1,30 @@
-"""Joint descent on many logistic regressions; the package docstring describes the problems and the algorithm."""
+"""Logistic regressions on standardised design matrices, many at a time."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from probemap.probing.logistic.descent import descend
 from probemap.probing.logistic.feature_space import FeatureSpace
 from probemap.probing.logistic.newton import solve_by_newton
 from probemap.probing.logistic.problems import Problems
 from probemap.probing.logistic.row_space import RowSpace
-from probemap.probing.logistic.space import Factor, Space
 
-TOLERANCE = 1e-3
-"""A problem has converged if neither its last step nor the Newton step predicted by the preconditioner changes the
-score f of any row by more than this times 1 + |f|."""
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
-MAX_STEPS = 200
-"""Problems that have not converged after this many steps are solved by Newton's method."""
+_BATCH_NUMBERS = 2e7
+"""Maximum of cells × problems × (rows + features) per batch, so that the dozen arrays of the solver take about 1 GB."""
 
-_FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which the preconditioners are recomputed
-_EXACT_FROM = 49  # step from which scores are exact; most problems have converged by then
+_RARELY_VARIES = 0.01
+"""If the standard deviation of a feature in a training set is below this fraction of the standard deviation over all
+rows, the problems are solved in float64."""
+
 _MAX_RIDGE_RATIO = 4.0  # problems share a preconditioner only if their penalties differ by at most this factor
-# After this many steps, the tolerance decreases: a problem that takes more steps moves slowly, and is farther from its
-# optimum after a step of the same length.
-_FAST_STEPS = 40
-_FACTOR_ABOVE = 0.03  # a group keeps its preconditioner if none of its scores changes by more than this
-_LINE_SEARCH_STEPS = 9
-_SLOPE_REDUCTION = 0.25  # the line search ends when the slope has fallen to this fraction of the initial slope
 _NEWTON_BYTES = 2e8  # maximum size of the copies of X and of the kernels in one call of Newton's method
 
 
@@ -96,14 +95,15 @@ def fit_logistic(
     space = (RowSpace if x.shape[1] <= x.shape[2] else FeatureSpace)(
         [x[int(cell[first])] for first in firsts], [sorted_ridge[design == k] for k in range(len(firsts))]
     )
-    problems = space.start(
-        group,
-        design,
-        targets[problem].to(x.dtype),
-        weight[problem] * c.flatten()[order, None].to(x.dtype),
-        sorted_ridge,
+    problems = Problems.start(
+        space.unknowns,
+        group=group,
+        design=design,
+        y=targets[problem].to(x.dtype),
+        weight=weight[problem] * c.flatten()[order, None].to(x.dtype),
+        ridge=sorted_ridge,
     )
-    sorted_scores, sorted_converged = _descend(space, problems)
+    sorted_scores, sorted_converged = descend(space, problems)
     scores, converged = torch.empty_like(sorted_scores), torch.empty_like(sorted_converged)
     scores[order], converged[order] = sorted_scores, sorted_converged
     fits = Fits(scores.view(n_cells, m, -1), converged.view(n_cells, m))
@@ -151,111 +151,89 @@ def _newton_batch_size(x: torch.Tensor, rows: int) -> int:
     return max(1, int(_NEWTON_BYTES / (numbers * 8)))
 
 
-def _descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores of shape (m, n), and whether each problem has converged, of shape (m,)."""
-    scores = torch.empty_like(problems.f)
-    converged = torch.zeros(len(problems.f), dtype=torch.bool, device=problems.f.device)
-    curvature = problems.curvature()
-    factors = [
-        space.uniform_factor(int(problems.design[rows.start]), curvature[rows].mean()) for _, rows in problems.groups
-    ]
-    change = torch.ones_like(problems.b)
-    for number in range(MAX_STEPS):
-        if number in _FACTOR_STEPS:
-            moving = change[:, 0] > _FACTOR_ABOVE
-            if number == _EXACT_FROM:
-                space.refresh(problems, TOLERANCE, permanently=True)
-            _update_factors(space, problems, factors, moving)
-        z, z_b = space.precondition(factors, problems)
-        z_f = space.scores(problems, z)
-        _update_direction(space, problems, z, z_b, z_f)
-        step = _line_search(space, problems)
-        # The criterion includes all rows, not only training rows: the score of a high-leverage row outside the training
-        # set can still change long after the training rows have converged.
-        change = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + problems.f.abs())).amax(1, keepdim=True)
-        small = change[:, 0] < TOLERANCE * min(1.0, _FAST_STEPS / (number + 1))
-        if number % space.refresh_every == 0 or bool(small.all()):
-            finished = space.refresh(problems, TOLERANCE) & small
-            numbers = problems.number[finished]
-            scores[numbers], converged[numbers] = problems.f[finished], True
-            continuing = ~finished & change[:, 0].isfinite()  # after an overflow, Newton's method starts from scratch
-            if not bool(continuing.any()):
-                return scores, converged
-            if not bool(continuing.all()):
-                problems, change = problems.take(continuing), change[continuing]
-    scores[problems.number] = problems.f
-    return scores, converged
+class DesignMatrices:
+    """Features of several cells, standardised over all rows, with their standard deviations over each training set.
 
+    `fit` penalises the coefficients as if the features were standardised over each training set, but does not copy the
+    features for each set.
 
-def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Recompute the preconditioners of groups that contain moving problems, and restart these groups."""
-    curvature = problems.curvature()
-    for k, rows in problems.groups:
-        if bool(moving[rows].any()):
-            factors[k] = space.factor(int(problems.design[rows.start]), curvature[rows].mean(0))
-            problems.norm[rows] = torch.inf
-
-
-def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
-    """Set the next search direction to -M⁻¹ g + β × the last direction, with Polak and Ribière's β, at least 0.
-
-    z, z_b and z_f are the unknowns, the intercept and the scores without intercept of M⁻¹ g.
+    Parameters
+    ----------
+    x : ndarray of shape (n_cells, n, d), float32
+        Features of each cell.
+    training : ndarray of shape (n_sets, n), bool
+        Training rows of each training set.
+    device : str
+        Torch device.
     """
-    dual = space.dual(z, z_f)
-    norm = _dot(dual, problems.g) + z_b * problems.g_b
-    beta = ((norm - _dot(dual, problems.previous_g) - z_b * problems.previous_g_b) / problems.norm).clamp(min=0)
-    direction = beta * problems.direction - z
-    direction_b = beta * problems.direction_b - z_b
-    direction_f = beta * problems.direction_f - z_f
-    ascends = _dot(space.dual(direction, direction_f), problems.g) + direction_b * problems.g_b >= 0
-    if bool(ascends.any()):
-        direction = torch.where(ascends, -z, direction)
-        direction_b = torch.where(ascends, -z_b, direction_b)
-        direction_f = torch.where(ascends, -z_f, direction_f)
-    problems.direction, problems.direction_b, problems.direction_f = direction, direction_b, direction_f
-    problems.norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    problems.previous_g, problems.previous_g_b = problems.g, problems.g_b
+
+    def __init__(self, x: npt.NDArray[np.float32], training: Bools, device: str) -> None:
+        # All computations use torch, because NumPy's matrix products start threads that compete with those of torch.
+        features = torch.from_numpy(x).to(device)
+        self.x, self.training = torch.empty_like(features), torch.from_numpy(training).to(device)
+        self.scale = features.new_empty(len(features), len(training), features.shape[2])
+        for cell, z, scale in zip(features, self.x, self.scale, strict=True):
+            # float32 is exact enough: differences between numbers near the mean are exact, the remainder of the mean is
+            # removed by the second subtraction, and dividing by a power of two near the largest value prevents overflow
+            # of the squares.
+            largest = cell.abs().amax(0)
+            exponent = torch.frexp(largest).exponent.clamp(-126, 126)
+            torch.mul(cell, torch.ldexp(torch.ones_like(largest), -exponent), out=z)
+            z -= z.mean(0)
+            z -= z.mean(0)
+            deviation = z.square().mean(0).sqrt()
+            z /= torch.where(deviation > 0, deviation, 1)
+            scale[:] = _deviations(z, self.training)
+        if bool(((self.scale > 0) & (self.scale < _RARELY_VARIES)).any()):
+            # A feature that hardly varies in a training set may be far from its overall mean there, so that its
+            # contribution to the scores is a small difference of large numbers.
+            self.x = self.x.double()
+
+    def fit(self, labels: Bools, label_set: Ints, training_set: Ints, c: npt.ArrayLike) -> Fits:
+        """Fit m logistic regressions in every cell.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_label_sets, n), bool
+        label_set, training_set : ndarray of shape (m,), int
+            Label set and training set of each problem.
+        c : array-like of shape (n_cells, m)
+            C value of each problem in each cell.
+
+        Returns
+        -------
+        Fits
+            Solutions with scores of shape (n_cells, m, n).
+        """
+        y = torch.from_numpy(labels).to(self.x.device)
+        c_values = torch.as_tensor(np.asarray(c, np.float32), device=self.x.device)
+        n_cells, n, d = self.x.shape
+        size = max(1, int(_BATCH_NUMBERS / (n_cells * (n + d))))
+        batches = []
+        for start in range(0, len(label_set), size):
+            problems = slice(start, start + size)
+            rows = training_set[problems]
+            batches.append(
+                fit_logistic(
+                    self.x, y[label_set[problems]], self.training[rows], self.scale[:, rows], c_values[:, problems]
+                )
+            )
+        return Fits(torch.cat([b.scores for b in batches], 1), torch.cat([b.converged for b in batches], 1))
 
 
-def _line_search(space: Space, problems: Problems) -> torch.Tensor:
-    """Move along the search direction until the slope has fallen to `_SLOPE_REDUCTION` of the initial slope.
+def _deviations(x: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviations over the rows of each training set, as a tensor of shape (n_sets, d).
 
-    The step length is found by Newton's method with bracketing.  Because the scores are linear in the step length, no
-    product with X is needed.
-
-    Returns
-    -------
-    Tensor of shape (m, n)
-        Changes of the scores.
+    They equal those that scikit-learn's ``StandardScaler`` computes; a constant feature has 0.
     """
-    dual = space.dual(problems.direction, problems.direction_f)
-    penalty_curvature, penalty_slope = (
-        _dot(dual, space.penalty_gradient(problems, u)) for u in (problems.direction, problems.u)
-    )
-    first_slope = _dot(dual, problems.g) + problems.direction_b * problems.g_b
-    length, low = torch.ones_like(first_slope), torch.zeros_like(first_slope)
-    high = torch.full_like(first_slope, torch.inf)
-    start, direction_f = problems.f, problems.direction_f + problems.direction_b
-    for trial in range(_LINE_SEARCH_STEPS):
-        problems.f = torch.addcmul(start, length, direction_f)
-        p = problems.f.sigmoid()
-        residual = problems.weight * (p - problems.y)
-        slope = _dot(residual, direction_f) + penalty_slope + length * penalty_curvature
-        done = slope.abs() <= _SLOPE_REDUCTION * first_slope.abs()
-        if trial == _LINE_SEARCH_STEPS - 1 or bool(done.all()):
-            break
-        curvature = _dot(problems.weight * (p * (1 - p)), direction_f * direction_f) + penalty_curvature
-        low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
-        newton = length - slope / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
-        middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
-        # Each problem stops independently, so that its path does not depend on the other problems of the batch.
-        length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
-    problems.u = torch.addcmul(problems.u, length, problems.direction)
-    problems.b = problems.b + length * problems.direction_b
-    space.evaluate(problems, residual)
-    return length * direction_f
 
+    def variances(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = training.to(z.dtype) / training.sum(1, keepdim=True)
+        mean, square = weight @ z, weight @ z.square()
+        return square - mean**2, square
 
-def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return the inner products of the rows of a and b, as a tensor of shape (m, 1)."""
-    return (a * b).sum(1, keepdim=True)
+    variance, square = variances(x)
+    # If a feature is almost constant in the training rows, the difference must be computed in float64.
+    if len(cancelling := torch.nonzero((variance < 0.01 * square).any(0)).squeeze(1)):
+        variance[:, cancelling] = variances(x[:, cancelling].double())[0].to(x.dtype)
+    return torch.where(variance > 1e-12, variance, 0).sqrt()

@@ -9,11 +9,15 @@ A space defines, for its unknowns u:
   share it, but at high-leverage rows each problem uses its own weights (see `Space.precondition`).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from probemap.probing.logistic.problems import Problems
+if TYPE_CHECKING:
+    from probemap.probing.logistic.problems import Problems
 
 Core = tuple[torch.Tensor, ...]
 """A Cholesky factor of M, together with the vectors that the space needs to solve linear systems with it."""
@@ -56,35 +60,6 @@ class Space:
     """Number of unknowns of a problem."""
     refresh_every: int
     """Number of steps between refreshes of the scores."""
-
-    def start(
-        self, group: torch.Tensor, design: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, ridge: torch.Tensor
-    ) -> Problems:
-        """Return the problems at the starting point: w = 0, with the intercept that matches the class frequencies."""
-        b = ((weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)).logit()
-        f, zero_b = b.expand(y.shape).clone(), torch.zeros_like(b)
-        u = y.new_zeros(len(y), self.unknowns)
-        problems = Problems(
-            number=torch.arange(len(y), device=y.device),
-            group=group,
-            design=design,
-            y=y,
-            weight=weight,
-            ridge=ridge,
-            u=u,
-            b=b,
-            f=f,
-            g=u,
-            g_b=zero_b,
-            direction=u,
-            direction_b=zero_b,
-            direction_f=torch.zeros_like(y),
-            norm=torch.full_like(b, torch.inf),
-            previous_g=u,
-            previous_g_b=zero_b,
-        )
-        self.evaluate(problems, problems.residual())
-        return problems
 
     def evaluate(self, problems: Problems, residual: torch.Tensor) -> None:
         """Update the gradients from `residual`, the residuals at the current scores, of shape (m, n)."""

@@ -1,5 +1,7 @@
 """The answer step: generate the answers of the model, or import answers."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import replace
 from functools import partial
@@ -9,12 +11,12 @@ from typing import TYPE_CHECKING
 from probemap.models.loading import Loader
 from probemap.records import RunError, Task, TextAnswer
 from probemap.runs.definitions import ANSWER, AnswerFacts
-from probemap.runs.options import AnswerOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
     from probemap.models.engine import Engine
+    from probemap.runs.options import AnswerOptions
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptions]:
@@ -107,7 +109,7 @@ def _make_engine(
     supplied: list[TextAnswer] | None,
     inline_states: Path,
     context: Context,
-) -> "Engine":
+) -> Engine:
     from probemap.runs.engines import make_engine
 
     model = loader.load(context.models)

@@ -1,12 +1,17 @@
 """The attention step: capture the attention that each probed token receives."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from probemap.runs.graded import GradedAnswers
-from probemap.runs.options import AttentionOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.options import AttentionOptions
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: AttentionOptions, context: Context) -> Plan[AttentionOptions]:

@@ -1,19 +1,21 @@
 """The baselines step: rank all predictors of correctness on the same answers."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from probemap.runs.definitions import P_TRUE, P_TRUE_EXACT, RESAMPLE, Step
-from probemap.runs.graded import GradedAnswers
-from probemap.runs.options import BaselinesOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.runs.samples import each_question
 from probemap.runs.study_files import write_table
 from probemap.studies.semantics import meanings, semantic_entropy
 
 if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.options import BaselinesOptions
+    from probemap.runs.run import Run
     from probemap.studies.ranking import Predictor
 
 
@@ -68,7 +70,7 @@ def _execute(run: Run, graded: GradedAnswers, sampled: bool, context: Context) -
     return True
 
 
-def _untrained_predictors(run: Run, graded: GradedAnswers) -> "dict[str, Predictor]":
+def _untrained_predictors(run: Run, graded: GradedAnswers) -> dict[str, Predictor]:
     """Return the numerical baselines, which need no training."""
     import numpy as np
 
@@ -88,7 +90,7 @@ def _untrained_predictors(run: Run, graded: GradedAnswers) -> "dict[str, Predict
     return predictors | {"p_true_exact": Predictor("p(True) of the exact answer", exact)}
 
 
-def _semantic_predictors(run: Run, graded: GradedAnswers, context: Context) -> "dict[str, Predictor]":
+def _semantic_predictors(run: Run, graded: GradedAnswers, context: Context) -> dict[str, Predictor]:
     import numpy as np
 
     from probemap.studies.ranking import Predictor

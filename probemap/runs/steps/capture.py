@@ -1,5 +1,7 @@
 """The capture step: capture hidden states in one or several processes, or import them from files written by vLLM."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +9,18 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probemap.models.loading import Loader
 from probemap.records import Answer, RunError
 from probemap.runs.definitions import ANSWER
-from probemap.runs.options import CaptureOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
     from probemap.activations.layout import Layout
     from probemap.activations.reader import Reader
+    from probemap.models.loading import Loader
     from probemap.models.model import Model
     from probemap.positions import Indices
+    from probemap.runs.options import CaptureOptions
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOptions]:
@@ -54,7 +56,7 @@ class CaptureJob:
 
     answers: Sequence[Answer]
     positions: tuple[str, ...]
-    indices: "Indices"
+    indices: Indices
 
 
 def capture_job(run: Run, options: CaptureOptions) -> CaptureJob:
@@ -106,14 +108,14 @@ class _WorkerPlan:
     label: str
     revision: str
     dtype: str
-    layout: "Layout"
+    layout: Layout
 
 
 @dataclass(frozen=True)
 class _CaptureWorker:
     """A `workers.Worker` that captures shards of states."""
 
-    model: "Model"
+    model: Model
     job: CaptureJob
     options: CaptureOptions
     directory: Path
@@ -138,7 +140,7 @@ class _CaptureWorker:
         return fill_store(store, self._reader, shards, progress)
 
     @cached_property
-    def _reader(self) -> "Reader":
+    def _reader(self) -> Reader:
         from probemap.activations.inline import CachedReader
         from probemap.activations.reader import Reader, layout_for
 

@@ -1,5 +1,7 @@
 """The choose step: best-of-n selection with a probe that was not trained on the question."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,10 +12,7 @@ from probemap.records import RunError
 from probemap.runs.answer_file import RESTORE
 from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.definitions import ANSWER
-from probemap.runs.graded import GradedAnswers
-from probemap.runs.options import ChooseOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.runs.samples import each_question, note_on_verdicts, samples_per_question
 from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.best_of_n import ProbeScore, Question, compare_rules
@@ -21,6 +20,9 @@ from probemap.studies.error_types import classify
 
 if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.activations.store import ActivationStore
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.options import ChooseOptions
+    from probemap.runs.run import Run
 
 SampleScores = tuple[ProbeScore, ...]
 """The score of each sample of a question."""
@@ -47,7 +49,7 @@ def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptio
     )
 
 
-def _execute(run: Run, graded: GradedAnswers, scorer: "_SampleScorer", n_samples: int, context: Context) -> bool:
+def _execute(run: Run, graded: GradedAnswers, scorer: _SampleScorer, n_samples: int, context: Context) -> bool:
     scores = scorer.scores(n_samples)
     questions = []
     silent = replace(context, logger=SILENT)
@@ -69,7 +71,7 @@ class _SampleScorer:
 
     run: Run
     graded: GradedAnswers
-    store: "ActivationStore"
+    store: ActivationStore
     options: ChooseOptions
     context: Context
 

@@ -1,20 +1,22 @@
 """The errors step: classify errors by the taxonomy of the paper, and fit probes that predict the error types."""
 
+from __future__ import annotations
+
 import json
 from functools import partial
 from typing import TYPE_CHECKING
 
 from probemap.runs.checkpoint import Checkpoint
-from probemap.runs.graded import GradedAnswers
-from probemap.runs.options import ErrorsOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.runs.samples import each_question, note_on_verdicts, samples_per_question
 from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.error_types import SampledQuestion, classify
 
 if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.activations.store import ActivationStore
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.options import ErrorsOptions
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: ErrorsOptions, context: Context) -> Plan[ErrorsOptions]:
@@ -35,9 +37,7 @@ def plan(run: Run, options: ErrorsOptions, context: Context) -> Plan[ErrorsOptio
     )
 
 
-def _execute(
-    run: Run, graded: GradedAnswers, store: "ActivationStore", options: ErrorsOptions, context: Context
-) -> bool:
+def _execute(run: Run, graded: GradedAnswers, store: ActivationStore, options: ErrorsOptions, context: Context) -> bool:
     from probemap.probing.baselines import compute_baselines
     from probemap.studies.errors import ErrorTypeProbe, ProbeOptions, predict_error_types
 

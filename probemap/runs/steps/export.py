@@ -1,14 +1,18 @@
 """Export of a detector that is fitted to a run."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
 from probemap.logger import SILENT, Logger
 from probemap.records import DetectorError
-from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from probemap.detectors.detector import Detector
+    from probemap.runs.run import Run
 
 
 def export(

@@ -1,18 +1,23 @@
 """The judge step: determine verdicts and exact answers by rules, by a language model, or by manual labels."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probemap.records import RunError, Task
 from probemap.runs.definitions import JUDGE, JudgeFacts
-from probemap.runs.options import JudgeOptions, LocatorName
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.tasks.supplied import ManualLabel, read_manual_labels
+
+if TYPE_CHECKING:
+    from probemap.runs.options import JudgeOptions, LocatorName
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions]:

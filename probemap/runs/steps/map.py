@@ -1,20 +1,22 @@
 """The map step: compute the map from states and verdicts, without the language model."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.runs.folder import step_command
-from probemap.runs.graded import GradedAnswers
-from probemap.runs.options import MapOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.workers import map_in
 
 if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
     from probemap.activations.store import ActivationStore
     from probemap.maps.probe_map import ProbeMap
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.options import MapOptions
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: MapOptions, context: Context) -> Plan[MapOptions]:
@@ -36,7 +38,7 @@ def plan(run: Run, options: MapOptions, context: Context) -> Plan[MapOptions]:
     )
 
 
-def _execute(run: Run, graded: GradedAnswers, store: "ActivationStore", options: MapOptions, context: Context) -> bool:
+def _execute(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOptions, context: Context) -> bool:
     probe_map = _fit(run, graded, store, options, context)
     if options.baselines:
         probe_map = _with_baselines(run, graded, probe_map, context)
@@ -45,9 +47,7 @@ def _execute(run: Run, graded: GradedAnswers, store: "ActivationStore", options:
     return True
 
 
-def _fit(
-    run: Run, graded: GradedAnswers, store: "ActivationStore", options: MapOptions, context: Context
-) -> "ProbeMap":
+def _fit(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOptions, context: Context) -> ProbeMap:
     from probemap.maps.fit import fit_map
     from probemap.maps.paper import fit_paper_map
 
@@ -86,7 +86,7 @@ def _fit(
     )
 
 
-def _with_baselines(run: Run, graded: GradedAnswers, probe_map: "ProbeMap", context: Context) -> "ProbeMap":
+def _with_baselines(run: Run, graded: GradedAnswers, probe_map: ProbeMap, context: Context) -> ProbeMap:
     import numpy as np
 
     from probemap.maps.gain import with_baselines

@@ -1,13 +1,18 @@
 """The p-true step: ask the model whether its own answers are true, as a baseline for the map."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from probemap.records import Example, PTrueScore
 from probemap.runs.folder import p_true_file
-from probemap.runs.options import PTrueOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
+
+if TYPE_CHECKING:
+    from probemap.runs.options import PTrueOptions
+    from probemap.runs.run import Run
 
 _CHECKPOINT_INTERVAL = 128
 """Number of answers between two writes to disk."""

@@ -1,10 +1,16 @@
 """The p-true step for exact answers: ask the model whether its exact answers are true."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from probemap.records import RunError
-from probemap.runs.options import PTrueOptions
-from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.runs.steps.p_true import plan_for
+
+if TYPE_CHECKING:
+    from probemap.runs.options import PTrueOptions
+    from probemap.runs.plan import Context, Plan
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:

@@ -1,5 +1,7 @@
 """The plot step: draw figures of one or several runs.  Figures are redrawn every time and not recorded."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,10 +9,10 @@ from typing import TYPE_CHECKING
 from probemap.logger import SILENT, Logger
 from probemap.records import DataError
 from probemap.runs.options import PlotOptions
-from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # matplotlib takes a second to import
     from probemap.maps.probe_map import ProbeMap
+    from probemap.runs.run import Run
     from probemap.views.figures import Display
 
 
@@ -74,7 +76,7 @@ def _check(runs: Sequence[Run], options: PlotOptions, out: Path | None) -> None:
         raise DataError("a figure of several runs requires a file name", "pass one, for example --out maps.png")
 
 
-def _map_of(run: Run, options: PlotOptions, logger: Logger) -> "ProbeMap":
+def _map_of(run: Run, options: PlotOptions, logger: Logger) -> ProbeMap:
     from probemap.positions import parse_positions
 
     probe_map = run.read_map(logger.log)
@@ -83,7 +85,7 @@ def _map_of(run: Run, options: PlotOptions, logger: Logger) -> "ProbeMap":
     return run.with_attention(probe_map) if options.value.startswith("attention") else probe_map
 
 
-def _display(maps: Sequence["ProbeMap"], options: PlotOptions) -> "Display":
+def _display(maps: Sequence[ProbeMap], options: PlotOptions) -> Display:
     from probemap.views.curves import CurvesDisplay
     from probemap.views.heatmap import MapDisplay
 

@@ -1,5 +1,7 @@
 """The report step: write an HTML page about one or several runs."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +11,12 @@ from typing import TYPE_CHECKING
 from probemap.logger import SILENT, Logger
 from probemap.records import DataError, Judgement, RunError, StoreError
 from probemap.runs.definitions import ANSWER, ATTENTION, BASELINES, CHOOSE, ERRORS, TRANSFER, Step
-from probemap.runs.graded import GradedAnswers
-from probemap.runs.options import BaselinesOptions
-from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.maps.probe_map import ProbeMap
+    from probemap.runs.graded import GradedAnswers
+    from probemap.runs.options import BaselinesOptions
+    from probemap.runs.run import Run
     from probemap.views.report import RunView, Study
 
 STUDIES: tuple[Step[BaselinesOptions, object], ...] = (BASELINES, ERRORS, CHOOSE, TRANSFER)  # type: ignore[assignment]
@@ -71,7 +73,7 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
     return out or runs[0].path / "report.html"
 
 
-def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
+def run_view(run: Run, logger: Logger = SILENT) -> RunView:
     """Return the content of the page about one run.
 
     The texts of the answers are included only if the map was computed from the current answers.
@@ -111,7 +113,7 @@ def run_view(run: Run, logger: Logger = SILENT) -> "RunView":
     )
 
 
-def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> "Study | None":
+def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> Study | None:
     """Return the result of a study, or None if it does not exist or its inputs have changed."""
     from probemap.studies.generalisation import matrix_of, pairs_of
     from probemap.views.report import Study
@@ -139,13 +141,13 @@ def _hash(run: Run, name: str) -> str:
     return ActivationStore.open(run.path / name).content_hash() if name == "activations" else run.sha256(name)
 
 
-def _title(probe_map: "ProbeMap") -> str:
+def _title(probe_map: ProbeMap) -> str:
     attrs = probe_map.data.attrs
     site = "" if attrs.get("site", "resid") == "resid" else f", {attrs['site']}"
     return f"{attrs.get('model', 'states')} on {attrs.get('task', 'answers')}{site}"
 
 
-def _provenance(run: Run, graded: GradedAnswers, probe_map: "ProbeMap") -> dict[str, str]:
+def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[str, str]:
     attrs, versions = probe_map.data.attrs, run.run_json().get("versions", {})
     options = run.record(ANSWER).options
     facts = {

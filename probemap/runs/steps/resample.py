@@ -1,18 +1,20 @@
 """The resample step: sample several answers to each question."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from probemap.runs.definitions import ANSWER
-from probemap.runs.options import ResampleOptions
 from probemap.runs.plan import Context, Plan
-from probemap.runs.run import Run
 from probemap.runs.samples import FILE, sample_id
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
     from probemap.models.prompts import PromptFormat
+    from probemap.runs.options import ResampleOptions
+    from probemap.runs.run import Run
 
 
 def plan(run: Run, options: ResampleOptions, context: Context) -> Plan[ResampleOptions]:
@@ -80,7 +82,7 @@ def _seed(seed: int, sample: int) -> int:
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 
 
-def _prompt_format(run: Run, has_chat_template: bool) -> "PromptFormat":
+def _prompt_format(run: Run, has_chat_template: bool) -> PromptFormat:
     """Return the prompt format, which determines where an answer ends.
 
     Prompts that were supplied with the answers are assumed to use the chat template of the model, if it has one.

@@ -1,16 +1,17 @@
 """Scoring of the answers of a run with a detector."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-from probemap.runs.run import Run
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from probemap.detectors.scorer import Scorer
     from probemap.detectors.scores import Score
+    from probemap.runs.run import Run
 
 
-def score_run(run: Run, scorer: "Scorer") -> "Iterator[Score]":
+def score_run(run: Run, scorer: Scorer) -> Iterator[Score]:
     """Score the answers of a run from their token ids, one chunk at a time.
 
     Parameters

@@ -1,5 +1,7 @@
 """The transfer step: evaluate the probe of each run on the answers of every run (generalisation matrix)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,13 +12,13 @@ from probemap.records import RunError
 from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.definitions import ANSWER, CAPTURE
 from probemap.runs.graded import normalized
-from probemap.runs.options import TransferOptions
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
-from probemap.tables import Table
 
 if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+    from probemap.runs.options import TransferOptions
     from probemap.studies.generalisation import RunData
+    from probemap.tables import Table
 
 
 def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferOptions]:
@@ -114,7 +116,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({run.path})" for name, run in zip(names, runs, strict=True)]
 
 
-def _run_data(run: Run, name: str) -> "RunData":
+def _run_data(run: Run, name: str) -> RunData:
     import numpy as np
     import numpy.typing as npt
 

@@ -1,0 +1,138 @@
+"""Joint descent on many logistic regressions; the package docstring describes the problems and the algorithm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from probemap.probing.logistic.problems import Problems
+    from probemap.probing.logistic.space import Factor, Space
+
+TOLERANCE = 1e-3
+"""A problem has converged if neither its last step nor the Newton step predicted by the preconditioner changes the
+score f of any row by more than this times 1 + |f|."""
+
+MAX_STEPS = 200
+"""Problems that have not converged after this many steps are solved by Newton's method."""
+
+_FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which the preconditioners are recomputed
+_EXACT_FROM = 49  # step from which scores are exact; most problems have converged by then
+# After this many steps, the tolerance decreases: a problem that takes more steps moves slowly, and is farther from its
+# optimum after a step of the same length.
+_FAST_STEPS = 40
+_FACTOR_ABOVE = 0.03  # a group keeps its preconditioner if none of its scores changes by more than this
+_LINE_SEARCH_STEPS = 9
+_SLOPE_REDUCTION = 0.25  # the line search ends when the slope has fallen to this fraction of the initial slope
+
+
+def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the scores of shape (m, n), and whether each problem has converged, of shape (m,)."""
+    space.evaluate(problems, problems.residual())
+    scores = torch.empty_like(problems.f)
+    converged = torch.zeros(len(problems.f), dtype=torch.bool, device=problems.f.device)
+    curvature = problems.curvature()
+    factors = [
+        space.uniform_factor(int(problems.design[rows.start]), curvature[rows].mean()) for _, rows in problems.groups
+    ]
+    change = torch.ones_like(problems.b)
+    for number in range(MAX_STEPS):
+        if number in _FACTOR_STEPS:
+            moving = change[:, 0] > _FACTOR_ABOVE
+            if number == _EXACT_FROM:
+                space.refresh(problems, TOLERANCE, permanently=True)
+            _update_factors(space, problems, factors, moving)
+        z, z_b = space.precondition(factors, problems)
+        z_f = space.scores(problems, z)
+        _update_direction(space, problems, z, z_b, z_f)
+        step = _line_search(space, problems)
+        # The criterion includes all rows, not only training rows: the score of a high-leverage row outside the training
+        # set can still change long after the training rows have converged.
+        change = (torch.maximum(step.abs(), (z_f + z_b).abs()) / (1 + problems.f.abs())).amax(1, keepdim=True)
+        small = change[:, 0] < TOLERANCE * min(1.0, _FAST_STEPS / (number + 1))
+        if number % space.refresh_every == 0 or bool(small.all()):
+            finished = space.refresh(problems, TOLERANCE) & small
+            numbers = problems.number[finished]
+            scores[numbers], converged[numbers] = problems.f[finished], True
+            continuing = ~finished & change[:, 0].isfinite()  # after an overflow, Newton's method starts from scratch
+            if not bool(continuing.any()):
+                return scores, converged
+            if not bool(continuing.all()):
+                problems, change = problems.take(continuing), change[continuing]
+    scores[problems.number] = problems.f
+    return scores, converged
+
+
+def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
+    """Recompute the preconditioners of groups that contain moving problems, and restart these groups."""
+    curvature = problems.curvature()
+    for k, rows in problems.groups:
+        if bool(moving[rows].any()):
+            factors[k] = space.factor(int(problems.design[rows.start]), curvature[rows].mean(0))
+            problems.norm[rows] = torch.inf
+
+
+def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
+    """Set the next search direction to -M⁻¹ g + β × the last direction, with Polak and Ribière's β, at least 0.
+
+    z, z_b and z_f are the unknowns, the intercept and the scores without intercept of M⁻¹ g.
+    """
+    dual = space.dual(z, z_f)
+    norm = _dot(dual, problems.g) + z_b * problems.g_b
+    beta = ((norm - _dot(dual, problems.previous_g) - z_b * problems.previous_g_b) / problems.norm).clamp(min=0)
+    direction = beta * problems.direction - z
+    direction_b = beta * problems.direction_b - z_b
+    direction_f = beta * problems.direction_f - z_f
+    ascends = _dot(space.dual(direction, direction_f), problems.g) + direction_b * problems.g_b >= 0
+    if bool(ascends.any()):
+        direction = torch.where(ascends, -z, direction)
+        direction_b = torch.where(ascends, -z_b, direction_b)
+        direction_f = torch.where(ascends, -z_f, direction_f)
+    problems.direction, problems.direction_b, problems.direction_f = direction, direction_b, direction_f
+    problems.norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    problems.previous_g, problems.previous_g_b = problems.g, problems.g_b
+
+
+def _line_search(space: Space, problems: Problems) -> torch.Tensor:
+    """Move along the search direction until the slope has fallen to `_SLOPE_REDUCTION` of the initial slope.
+
+    The step length is found by Newton's method with bracketing.  Because the scores are linear in the step length, no
+    product with X is needed.
+
+    Returns
+    -------
+    Tensor of shape (m, n)
+        Changes of the scores.
+    """
+    dual = space.dual(problems.direction, problems.direction_f)
+    penalty_curvature, penalty_slope = (
+        _dot(dual, space.penalty_gradient(problems, u)) for u in (problems.direction, problems.u)
+    )
+    first_slope = _dot(dual, problems.g) + problems.direction_b * problems.g_b
+    length, low = torch.ones_like(first_slope), torch.zeros_like(first_slope)
+    high = torch.full_like(first_slope, torch.inf)
+    start, direction_f = problems.f, problems.direction_f + problems.direction_b
+    for trial in range(_LINE_SEARCH_STEPS):
+        problems.f = torch.addcmul(start, length, direction_f)
+        p = problems.f.sigmoid()
+        residual = problems.weight * (p - problems.y)
+        slope = _dot(residual, direction_f) + penalty_slope + length * penalty_curvature
+        done = slope.abs() <= _SLOPE_REDUCTION * first_slope.abs()
+        if trial == _LINE_SEARCH_STEPS - 1 or bool(done.all()):
+            break
+        curvature = _dot(problems.weight * (p * (1 - p)), direction_f * direction_f) + penalty_curvature
+        low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
+        newton = length - slope / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
+        middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
+        # Each problem stops independently, so that its path does not depend on the other problems of the batch.
+        length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
+    problems.u = torch.addcmul(problems.u, length, problems.direction)
+    problems.b = problems.b + length * problems.direction_b
+    space.evaluate(problems, residual)
+    return length * direction_f
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return the inner products of the rows of a and b, as a tensor of shape (m, 1)."""
+    return (a * b).sum(1, keepdim=True)
