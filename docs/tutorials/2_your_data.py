@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Your data
 #
-# Questions come from a file, from a published data set, or from Python. This tutorial also replaces the grader, the
-# locator, the prompt and a position by functions of your own.
+# Questions can be read from a file, loaded from a published data set, or made in Python. This tutorial also shows how
+# to change the prompt and how to define a grader, a locator and a position.
 #
 # ## Questions from a file
 #
-# One row per question, as JSONL, CSV or Parquet, with `question` and `answers`, and optionally `id`, `choices` and
-# `context`:
+# A JSONL, CSV or Parquet file has one row per question, with the fields `question` and `answers`, and optionally `id`,
+# `choices` and `context`:
 
 # %%
 import json
@@ -27,22 +27,25 @@ print(task.name, task.kind, len(task.examples))
 task.examples[0]
 
 # %% [markdown]
-# The kind of the task follows from all rows: every accepted answer is a number, so the kind is `numbers`. It selects
-# the rules for grading and locating:
+# The kind of a task is inferred from its rows. Here every accepted answer is a number, so the kind is `numbers`. The
+# kind determines the rules for grading answers and for locating exact answers:
 #
-# | kind | correct if | exact answer |
+# | kind | an answer is correct if | its exact answer is |
 # | --- | --- | --- |
-# | `numbers` | the result in the text is an accepted number | that number |
-# | `names` (few distinct answers, or rows with `choices`) | the name that the text asserts is accepted | that name |
-# | `choices` | the letter or the words of the choice are accepted | the letter or words |
-# | `open` | the text contains an accepted answer that is not negated | none by rule: use your own locator, or a model |
+# | `numbers` | the number that it gives as its result is accepted | that number |
+# | `names` (few distinct answers, or rows with `choices`) | the name that it asserts is accepted | that name |
+# | `choices` (lettered choices) | the letter or the words of its choice are accepted | that letter or these words |
+# | `open` (all others) | it contains an accepted answer that is not negated | not located by rule; pass a locator |
 #
-# Published data sets load by name, such as `probemap.load_task("triviaqa", n=1000)`, from the hub, or from a file
-# with the same rows (`"triviaqa:rows.jsonl"`). `probemap list tasks` lists them.
+# On the command line, the model that answered is also asked for the exact answers to open questions.
 #
-# ## Your own prompt
+# Published data sets are loaded by name, for example with `probemap.load_task("triviaqa", n=1000)`. Their rows come
+# from the Hugging Face hub, or from a file with the same rows (`"triviaqa:rows.jsonl"`). `probemap list tasks` lists the
+# names.
 #
-# A task is an immutable value. `dataclasses.replace` returns a changed copy.
+# ## Change the prompt
+#
+# A task is immutable; `dataclasses.replace` returns a changed copy.
 
 # %%
 from dataclasses import replace
@@ -54,10 +57,11 @@ print(answers[0].prompt)
 print([answer.text for answer in answers[:8]])
 
 # %% [markdown]
-# ## Your own grader and locator
+# ## Define a grader and a locator
 #
-# A grader is a function of the question and the text of the answer. `None` as verdict means undecided. A locator is a
-# function of the question and the text that returns the characters (start, stop) of the exact answer, or `None`.
+# A grader takes an `Example` (a question with its accepted answers) and the text of an answer, and returns a `Verdict`,
+# in which `None` means undecided. A locator takes the question and the text and returns `(start, stop)` so that
+# `text[start:stop]` is the exact answer, or `None` if there is none.
 
 # %%
 import re
@@ -66,7 +70,7 @@ from probemap import Example, Verdict
 
 
 def last_number(text: str) -> re.Match[str] | None:
-    """The last number in the first line."""
+    """Return the last number in the first line."""
     numbers = list(re.finditer(r"\d+", text.split("\n")[0]))
     return numbers[-1] if numbers else None
 
@@ -90,10 +94,10 @@ print({correct: sum(v.correct is correct for v in verdicts) for correct in (True
 print(verdicts[0], spans[0])
 
 # %% [markdown]
-# ## Your own position
+# ## Define a position
 #
-# A position is a rule that returns the index of a token, or `None` if the answer has no such token. Names of built-in
-# positions can be mixed with your own rules.
+# A position is a rule that returns the index of a token, or `None` if the answer has no such token. New rules can be
+# combined with the names of built-in positions.
 
 
 # %%
@@ -118,9 +122,9 @@ probemap.fit_map(activations, verdicts).plot()
 # %% [markdown]
 # ## Other sites
 #
-# By default the residual stream after each block is captured. `site="attn_out"` captures the output of the attention,
-# `"heads"` the outputs of all attention heads, `"mlp_out"` that of the MLP, and `"mlp_hidden"` the hidden units of
-# the MLP.
+# By default, `capture` reads the residual stream after each block. `site="attn_out"` reads the output of the attention
+# layer instead, `"heads"` the outputs of all attention heads, `"mlp_out"` the output of the MLP, and `"mlp_hidden"` the
+# hidden units of the MLP.
 
 # %%
 mlp = probemap.capture(model, answers, spans, positions=["exact_answer_last", "-1"], site="mlp_out")

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Your arrays
 #
-# `fit_map` needs hidden states and labels, wherever they come from: another library, a model that is not a
-# transformer, or a simulation. This tutorial plants a signal, so that the true answer is known.
+# `fit_map` needs only hidden states and labels. They can come from another library, from a model that is not a
+# transformer, or, as in this tutorial, from a simulation with a planted signal, so that the true AUC is known.
 #
 # ## States and labels
 #
-# The states are one array of shape (answers, layers, positions, hidden size). Labels are true, false, or `None` for
-# undecided.
+# The states are an array of shape (answers, layers, positions, hidden size). Each label is true (correct), false
+# (incorrect) or `None` (undecided).
 
 # %%
 import numpy as np
@@ -29,9 +29,9 @@ probe_map = probemap.fit_map(states, correct, positions=positions)
 probe_map.plot()
 
 # %% [markdown]
-# The map finds the planted cell. For two normal distributions with a distance of δ standard deviations, the AUC of
-# the best linear probe is Φ(δ / √2), which is 0.87 for δ = 1.6. A fitted probe stays a little below that, because it
-# has to learn the direction from a few hundred answers.
+# The highest cell is the planted one. For two normal distributions whose means differ by δ standard deviations, the AUC
+# of the best linear probe is Φ(δ / √2), which is 0.87 for δ = 1.6. The AUC of a fitted probe is slightly lower, because
+# the probe learns the direction from a few hundred answers.
 
 # %%
 from scipy.stats import norm
@@ -43,8 +43,8 @@ print(f"truth: {norm.cdf(1.6 / np.sqrt(2)):.2f}")
 # %% [markdown]
 # ## Missing positions and undecided answers
 #
-# NaN means that an answer lacks a position. Undecided answers are left out. Both lower the number `n` below a column;
-# no other token takes the place of a missing one.
+# States that are NaN mean that the answer lacks the position. The answer is then excluded from that column, and
+# undecided answers are excluded from all columns. `n` is the number of remaining answers in a column.
 
 # %%
 states[::5, :, 1] = np.nan  # every fifth answer has no exact answer
@@ -55,9 +55,9 @@ print(dict(zip(probe_map.positions, probe_map.data["n"].values.tolist(), strict=
 # %% [markdown]
 # ## Groups
 #
-# Several answers to one question are not independent: a probe can recognise the question. `groups` keeps all answers
-# to one question in the same fold. Here most of the state is the topic of the question, and a question's answers are
-# mostly all correct or all incorrect:
+# Several answers to the same question are not independent, because a probe can recognise the question. With `groups`,
+# all answers to one question are in the same fold. In this example, the states mainly encode the topic of the question,
+# and the answers to a question tend to be all correct or all incorrect:
 
 # %%
 question = np.arange(400) // 4  # four answers per question
@@ -66,17 +66,17 @@ is_correct = answerable[question] ^ (rng.random(400) < 0.1)
 topic = rng.normal(size=(100, d))[question] + 0.3 * rng.normal(size=(400, d))
 topic[is_correct, 0] += 0.8
 
-for name, groups in (("answers apart", None), ("grouped by question", question)):
+for name, groups in (("not grouped", None), ("grouped by question", question)):
     cell = probemap.fit_map(topic[:, None, None], is_correct, positions=["-1"], groups=groups).best()[0]
     print(f"{name}: {cell.auc:.2f} ({cell.low:.2f} to {cell.high:.2f})")
 
 # %% [markdown]
-# Without groups, the probe is evaluated on questions that it was fitted on, and its AUC is too high.
+# Without groups, the probe is evaluated on questions that it was fitted to, and its AUC is too high.
 #
 # ## What noise looks like
 #
-# The same states with shuffled labels. Some cell is always the highest, and its own interval may exclude 0.5. The
-# simultaneous band and the nested-CV estimate are not fooled.
+# If the labels are shuffled, the states contain no signal. Some cell is still the highest, and its own interval may
+# exclude 0.5. The simultaneous band and the nested-CV estimate take the choice of that cell into account.
 
 # %%
 noise = probemap.fit_map(states, rng.permutation(correct), positions=positions)
@@ -89,8 +89,8 @@ noise.plot()
 # %% [markdown]
 # ## Other probes
 #
-# Any scikit-learn classifier with a `decision_function` can be the probe. `c` sets the inverse strength of the
-# penalty of the built-in logistic regression; with `"auto"` each fold chooses it by cross-validation within its
+# Any scikit-learn classifier with a `decision_function` can be used as the probe. For the built-in logistic regression,
+# `c` sets the inverse strength of the penalty; with `c="auto"`, each fold chooses it by cross-validation within its
 # training answers.
 
 # %%

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Comparing maps
 #
-# Two maps of the same answers share the luck of these answers. Their difference is therefore more certain than two
-# overlapping intervals suggest. This tutorial compares sites, cells, and models.
+# Two maps of the same answers are affected by the same sampling error. Their difference is therefore more certain than
+# two overlapping intervals suggest. This tutorial compares two sites, two cells, and a map with its baselines.
 
 # %%
 import probemap
@@ -28,44 +28,44 @@ probemap.plot_maps([residual, mlp], titles=["residual stream", "MLP output"])
 # %% [markdown]
 # ## The difference of two maps
 #
-# `difference` returns the difference of each cell with a 95 % interval, and a band that holds all cells at once.
+# `difference` returns the difference of each cell with a 95 % interval and with a band that covers all cells at once.
 
 # %%
 difference = mlp.difference(residual)
 beyond_zero = (difference.band_low > 0) | (difference.band_high < 0)
-print(f"{int(beyond_zero.sum())} of {difference.difference.size} cells differ, all considered at once")
+print(f"{int(beyond_zero.sum())} of {difference.difference.size} cells differ, by the band over all cells")
 probemap.plot_difference(mlp, residual)
 
 # %% [markdown]
-# Pale cells have an interval that contains 0. With 60 answers, most differences are within the noise.
+# In pale cells, the interval contains 0. With 60 answers, most differences are no larger than the noise.
 #
-# `ProbeMap.difference` accepts only maps of the same answers with the same labels. For maps of other models or other
-# questions, `probemap.difference` evaluates each map on its own answers; its intervals are wider, and the answers may
-# differ in difficulty.
+# The method `ProbeMap.difference` accepts only maps of the same answers with the same labels. For maps of different
+# models or questions, the function `probemap.difference` evaluates each map on its own answers. Its intervals are wider,
+# and the answers may differ in difficulty.
 #
 # ## Two cells of one map
 #
-# Name the cells before you look at the map: an interval is for a comparison that was planned.
+# Decide which cells to compare before you look at the map, because the interval is valid for a planned comparison.
 
 # %%
 gap = residual.compare((20, "exact_answer_last"), (20, "last_q"))
-print(f"exact answer minus end of question, layer 20: {gap.value:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})")
+print(f"exact_answer_last minus last_q, layer 20: {gap.value:+.2f} ({gap.low:+.2f} to {gap.high:+.2f})")
 
 # %% [markdown]
 # ## Curves
 #
-# The same numbers as curves over the layers, with intervals:
+# `plot_curves` draws the AUC of each position along the layers, with intervals:
 
 # %%
 probemap.plot_curves(residual.only(["last_q", "exact_answer_last"]))
 
 # %% [markdown]
-# ## Is it more than the words?
+# ## Comparison with baselines
 #
-# Some answers are correct more often than others, and a probe that reads which country was named separates correct
-# from incorrect answers without the model's knowledge of its own error. The baselines need no hidden states:
-# log-probabilities, lengths, and the words of question and answer. `gain` is the AUC of a cell minus that of the best
-# baseline of its column, on the same answers.
+# Some answers are correct more often than others. A probe that only recognises which country was named can therefore
+# separate correct from incorrect answers, even if the states contain nothing about their correctness. Baselines measure
+# how much can be predicted without hidden states, from log-probabilities, from lengths, and from the words of question
+# and answer. `gain` is the AUC of a cell minus that of the best baseline of its column, on the same answers.
 
 # %%
 judgements = [probemap.Judgement(*row) for row in zip(ids, verdicts, spans, strict=True)]

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # A detector
 #
-# A detector is the probe of one cell, calibrated and evaluated on answers that were not used to choose it. It returns
-# the probability that a new answer is correct.
+# A detector estimates the probability that a new answer is correct. It uses the probe of one cell, whose scores are
+# calibrated, and it is evaluated on answers that were not used to choose the cell.
 #
 # ## Fit
 #
-# Some answers are held out for the evaluation, at least 20 correct and 20 incorrect ones. That takes more answers
-# than the map alone; short answers to sums keep this page fast.
+# At least 20 correct and 20 incorrect answers are held out for the evaluation, so a detector needs more answers than a
+# map. This tutorial uses arithmetic questions, because their answers are short and quickly generated.
 
 # %%
 from dataclasses import replace
@@ -24,8 +24,8 @@ activations = probemap.capture(
 )
 
 # %% [markdown]
-# The provenance records which model, prompt, site and locator the detector belongs to. A detector without provenance
-# can score states, but not texts.
+# The provenance records the model, the prompt, the site and the locator that the detector was fitted with. Without
+# provenance, a detector can score states, but not texts.
 
 # %%
 provenance = probemap.Provenance.of(model, task, name="smollm2-135m")
@@ -34,18 +34,18 @@ print(detector.primary.location)
 detector.primary.evaluation
 
 # %% [markdown]
-# The evaluation is that of held-out answers: the AUC with its interval, the Brier score, and the calibration error
-# beside the error that true probabilities would show on as few answers (`calibration_noise`). With so few answers,
-# the interval is wide.
+# The evaluation on the held-out answers contains the AUC with its interval, the Brier score, and the calibration error.
+# `calibration_noise` is the calibration error that exact probabilities would have on the same number of answers. With so
+# few answers, the interval is wide.
 #
-# Answers that lack a token of the primary head, such as an exact answer, are scored by a fallback head, which is
-# calibrated on such answers.
+# The primary head is the probe of the chosen cell. Answers that lack its position, for example because they contain no
+# exact answer, are scored by a fallback head, which is calibrated on such answers.
 #
 # ## Save and load
 #
-# A detector is a directory with numbers (safetensors), a checksummed `config.json`, and a model card. Nothing in it
-# is ever executed. `load_scorer` loads it together with its model; a detector for another model, chat template or
-# revision is rejected.
+# A detector is saved as a directory with its numbers (safetensors), a `config.json` with a checksum, and a model card.
+# Loading it executes no code. `load_scorer` loads the detector together with its model, and rejects a model with
+# different weights or a different chat template.
 
 # %%
 detector.save("DETECTOR")
@@ -60,7 +60,7 @@ scorer = probemap.load_scorer("DETECTOR", model=model)
 scorer.score_text("What is 17 + 25?", "42")
 
 # %% [markdown]
-# `generate` lets the model answer, and scores while it generates, without a second forward pass:
+# `generate` lets the model answer and scores the answers during generation, without a second forward pass:
 
 # %%
 for result in scorer.generate(["What is 3 + 4?", "What is 38 + 47?"]):
@@ -69,7 +69,7 @@ for result in scorer.generate(["What is 3 + 4?", "What is 38 + 47?"]):
 # %% [markdown]
 # ## A server
 #
-# `probemap serve` answers with OpenAI's protocol and adds the score to every choice. [Serving a
+# `probemap serve` starts a server with an OpenAI-compatible API, which adds the score to every choice. [Serving a
 # detector](../serving.md) describes all requests. On the command line:
 #
 # ```sh
@@ -77,7 +77,7 @@ for result in scorer.generate(["What is 3 + 4?", "What is 38 + 47?"]):
 # probemap serve DETECTOR --port 8080
 # ```
 #
-# From a notebook, in a process of its own:
+# From a notebook, start it in a separate process:
 
 # %%
 import json
