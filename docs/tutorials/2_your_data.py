@@ -40,8 +40,8 @@ task.examples[0]
 # On the command line, the model that answered is also asked for the exact answers to open questions.
 #
 # Published data sets are loaded by name, for example with `probemap.load_task("triviaqa", n=1000)`. Their rows come
-# from the Hugging Face hub, or from a file with the same rows (`"triviaqa:rows.jsonl"`). `probemap list tasks` lists the
-# names.
+# from the Hugging Face hub, or from a file with the same rows (`"triviaqa:rows.jsonl"`). `probemap list tasks` lists
+# the names.
 #
 # ## Change the prompt
 #

@@ -40,8 +40,8 @@ probemap.plot_difference(mlp, residual)
 # In pale cells, the interval contains 0. With 60 answers, most differences are no larger than the noise.
 #
 # The method `ProbeMap.difference` accepts only maps of the same answers with the same labels. For maps of different
-# models or questions, the function `probemap.difference` evaluates each map on its own answers. Its intervals are wider,
-# and the answers may differ in difficulty.
+# models or questions, the function `probemap.difference` evaluates each map on its own answers. Its intervals are
+# wider, and the answers may differ in difficulty.
 #
 # ## Two cells of one map
 #

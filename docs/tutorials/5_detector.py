@@ -35,8 +35,8 @@ detector.primary.evaluation
 
 # %% [markdown]
 # The evaluation on the held-out answers contains the AUC with its interval, the Brier score, and the calibration error.
-# `calibration_noise` is the calibration error that exact probabilities would have on the same number of answers. With so
-# few answers, the interval is wide.
+# `calibration_noise` is the calibration error that exact probabilities would have on the same number of answers. With
+# so few answers, the interval is wide.
 #
 # The primary head is the probe of the chosen cell. Answers that lack its position, for example because they contain no
 # exact answer, are scored by a fallback head, which is calibrated on such answers.
