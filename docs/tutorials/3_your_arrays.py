@@ -43,8 +43,8 @@ print(f"truth: {norm.cdf(1.6 / np.sqrt(2)):.2f}")
 # %% [markdown]
 # ## Missing positions and undecided answers
 #
-# States that are NaN mean that the answer lacks the position. The answer is then excluded from that column, and
-# undecided answers are excluded from all columns. `n` is the number of remaining answers in a column.
+# If an answer lacks a position, its states there are NaN, and the answer is excluded from that column. Undecided
+# answers are excluded from all columns. `n` is the number of remaining answers in a column.
 
 # %%
 states[::5, :, 1] = np.nan  # every fifth answer has no exact answer
