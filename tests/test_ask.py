@@ -51,7 +51,10 @@ def test_ask_of_no_questions_is_empty(chat_model: Model) -> None:
 
 def test_ask_rejects_repeated_ids(chat_model: Model) -> None:
     repeated = replace(TASK, examples=(*TASK.examples, TASK.examples[2]))
-    with pytest.raises(DataError, match="1 ids belong to more than one question: q2\nhint: give each question its own"):
+    with pytest.raises(
+        DataError,
+        match="ids must be unique, but 1 belong to more than one question: q2\nhint: give each question its own",
+    ):
         ask(chat_model, repeated)
 
 

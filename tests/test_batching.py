@@ -53,7 +53,7 @@ def test_run_with_halving_halves_until_the_rows_fit(error: Exception) -> None:
     assert all(values == [10 * i for i in rows] for rows, values in results if values is not None)
     assert [rows for rows, values in results if values is None] == [[13]], "a single row exceeds the memory"
     assert sizes[:3] == [32, 16, 8]
-    assert messages[0] == "a batch of 32 rows does not fit the memory: trying 16"
+    assert messages[0] == "a batch of 32 rows does not fit in memory; retrying with 16"
 
 
 def test_run_with_halving_raises_other_errors() -> None:
@@ -90,6 +90,6 @@ def test_fill_store_finishes_when_it_runs_out_of_memory(
     fitting = [i for i in range(12) if i != 7]
     np.testing.assert_allclose(states[:, fitting], expected[:, fitting], atol=1e-5)
     assert np.isnan(states[:, 7]).all()
-    assert "a batch of 12 rows does not fit the memory: trying 6" in messages
+    assert "a batch of 12 rows does not fit in memory; retrying with 6" in messages
     assert any(text.startswith("'a7' alone") and "hint:" in text for text in messages)
     assert '"left_out": ["a7"]' in (tmp_path / "limited" / "commits" / "00000.json").read_text()

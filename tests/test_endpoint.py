@@ -125,7 +125,7 @@ def test_answer_continues_after_a_server_died(
 def test_ask_endpoint_without_a_server_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "RETRIES", 0)
     with pytest.raises(
-        ModelError, match=r"Connection error(.|\n)*hint: check that the server runs, and that the URL is"
+        ModelError, match=r"Connection error(.|\n)*hint: check that the server runs, and that the URL is its base URL"
     ):
         list(endpoint.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
 
@@ -210,7 +210,10 @@ def test_ask_endpoint_restores_the_reasoning(chat_model: Model, monkeypatch: pyt
 def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ModelError, match="http://x/v1 serves 2 models: a, b\nhint: select one with --served-name"):
+    with pytest.raises(
+        ModelError,
+        match="expected one model at http://x/v1, but it serves 2 models: a, b\nhint: select one with --served-name",
+    ):
         ask(Client(None, ["a", "b"]), chat_model, monkeypatch, "chat")
 
 

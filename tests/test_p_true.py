@@ -199,7 +199,7 @@ def test_score_p_true_halves_a_batch_and_names_a_text_that_exceeds_the_memory(
     monkeypatch.setattr("probemap.models.p_true.logits_at", scarce)
     messages: list[str] = []
     assert score_p_true(chat_model, PAIRS, log=messages.append) == pytest.approx(expected, abs=1e-5)
-    assert messages == [f"a batch of {n} rows does not fit the memory: trying {n // 2}" for n in (5, 3)]
+    assert messages == [f"a batch of {n} rows does not fit in memory; retrying with {n // 2}" for n in (5, 3)]
     max_rows = 0
     with pytest.raises(ModelError, match="'b' alone, 108 tokens, does not fit the memory"):
         score_p_true(chat_model, PAIRS)

@@ -4,18 +4,18 @@ Each module imports only modules that are listed above it and modules of lower-l
 
 ::
 
-    batching    batches that fit in memory, halved when memory runs out
+    batching    batches that are halved when they do not fit in memory
     gguf        GGUF files, dequantised once and cached
     model       a loaded model: weights, revision, tokenizer, stop tokens
-    loading     how to load a model, described before torch is imported
-    reasoning   reasoning models: where the final answer begins
-    prompts     how a question becomes a prompt
-    decoding    token ids to text, for finished answers and token by token
+    loading     description of a model, which can be created without importing torch
+    reasoning   number of reasoning tokens in an answer
+    prompts     conversion of questions to prompts
+    decoding    conversion of token ids to text, for finished answers and token by token
     logits      logits at selected tokens
     generate    batched generation
-    retokenise  texts from other sources as answers: tokenised once and checked
-    endpoint    client of a server with OpenAI's API
-    engine      what answers a task: transformers in process, a server, or supplied texts
+    retokenise  conversion of texts from other sources to answers
+    endpoint    client of an OpenAI-compatible server
+    engine      sources of answers: transformers in this process, a server, or supplied texts
     ask         answers of a model to the questions of a task
     p_true      p(True): the probability that a model assigns to its own answer being true
 """

@@ -33,41 +33,43 @@ def ask(
     Parameters
     ----------
     model : Model
-        From `load_model`.
+        The model, as returned by `load_model`.
     task : Task
-        From `load_task`.  Its `max_new_tokens` limits the length of the answers, its `prompt` and `shots` determine the
-        prompts; use `dataclasses.replace` to change them.
+        The task, as returned by `load_task`.  Its `max_new_tokens` limits the length of the answers, and its `prompt`
+        and `shots` determine the prompts.  Use `dataclasses.replace` to change these fields.
     prompt_format : {"auto", "chat", "qa", "none"}, default "auto"
-        ``chat``: the model's chat template.  ``qa``: the question is formatted as ``Q: … A:``, and generation also
-        stops at a line break.
-        ``none``: the question alone.  ``auto``: ``chat`` if the model has a chat template, else ``qa``.
+        - ``chat``: the question is formatted with the model's chat template.
+        - ``qa``: the question is formatted as ``Q: … A:``, and generation also stops at a line break.
+        - ``none``: the question is not formatted.
+        - ``auto``: ``chat`` if the model has a chat template, and ``qa`` otherwise.
+
     batch_size : int, default 32
         Maximum number of questions per batch.  A batch that does not fit in memory is halved.
     temperature : float, default 0.0
-        0 is greedy decoding; above 0 tokens are sampled from the complete distribution at that temperature.
+        With 0, decoding is greedy.  Above 0, tokens are sampled from the full distribution at this temperature.
     seed : int, default 0
-        Random seed for sampling.  The same seed and batch size give the same answers on the same machine.
+        Random seed for sampling.  On the same machine, the same seed and batch size give the same answers.
     endpoint : Endpoint, optional
-        A server with OpenAI's API that runs the same model and answers in its place.  `model` then tokenises the
-        texts and computes their log-probabilities.
+        An OpenAI-compatible server that runs the same model and generates the answers.  `model` is then used only to
+        tokenise the texts and to compute their log-probabilities.
     progress : callable, optional
-        Called with (done, total) after each batch.
+        Called after each batch with the number of answered questions and the total number.
     log : callable, optional
-        Receives messages, e.g. when a batch is halved.
+        Called with a message, e.g. when a batch is halved.
 
     Returns
     -------
     list of Answer
-        In the order of ``task.examples``.
+        The answers, in the order of ``task.examples``.
 
     Raises
     ------
     DataError
-        Two questions have the same id, a prompt with its answer exceeds the model's context window, or the prompt
-        template is invalid.
+        If two questions have the same id, if a prompt and its answer together could exceed the model's context window,
+        or if the prompt template is invalid.
     ModelError
-        The model has no chat template and `prompt_format` is ``chat``, a single question does not fit in memory, or the
-        server does not respond.
+        If `prompt_format` is ``chat`` but the model has no chat template, if a single question does not fit in memory,
+        or if the server does not respond.
 
     Examples
     --------
@@ -81,7 +83,7 @@ def ask(
     counts = Counter(example.id for example in task.examples)
     if repeated := [id_ for id_, count in counts.items() if count > 1]:
         raise DataError(
-            f"{len(repeated)} ids belong to more than one question: {', '.join(repeated[:3])}",
+            f"ids must be unique, but {len(repeated)} belong to more than one question: {', '.join(repeated[:3])}",
             "give each question its own id",
         )
     options = GenerationOptions(

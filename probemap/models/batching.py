@@ -1,4 +1,4 @@
-"""Batches of similar lengths, halved when memory runs out."""
+"""Batches of texts of similar length, which are halved when they do not fit in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -7,10 +7,10 @@ _T = TypeVar("_T")
 
 
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
-    """Divide texts into batches of similar lengths, the longest first.
+    """Divide texts into batches of similar length, with the longest texts first.
 
-    The longest come first so that a batch that does not fit in memory fails at once.  The batches depend on the lengths
-    alone, so a resumed run has the same batches.
+    The longest texts come first, so that running out of memory is noticed at the start.  The batches are determined by
+    the arguments, so a resumed run has the same batches.
 
     Parameters
     ----------
@@ -19,13 +19,13 @@ def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = 
     batch_size : int
         Maximum number of texts per batch.
     batch_tokens : int, optional
-        Maximum number of tokens per padded batch: its number of texts times the length of the longest.  A single text
-        may exceed it.  By default unlimited.
+        Maximum number of tokens per padded batch, i.e. of its number of texts times the length of its longest text.  A
+        batch of a single text may exceed the limit.  By default, there is no limit.
 
     Returns
     -------
     list of list of int
-        Indices into `lengths`.
+        The batches, as indices into `lengths`.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     result = []
@@ -41,23 +41,24 @@ def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = 
 def run_with_halving(
     rows: list[int], run: Callable[[list[int]], _T], log: Callable[[str], None]
 ) -> Iterator[tuple[list[int], _T | None]]:
-    """Call a function on a batch, and on its halves when memory runs out, recursively.
+    """Call a function on a batch, and recursively on its halves if the batch does not fit in memory.
 
     Parameters
     ----------
     rows : list of int
         The batch.
     run : callable
-        Called with a list of rows; its CUDA and CPU out-of-memory errors are handled, others are raised.
+        Called with a list of rows.  Out-of-memory errors of CUDA and of the CPU are handled; all other exceptions are
+        passed on to the caller.
     log : callable
-        Receives a message whenever a batch is halved.
+        Called with a message whenever a batch is halved.
 
     Yields
     ------
     rows : list of int
-        Rows of one successful call, in order.
+        The rows of one call, in the order of `rows`.
     result : object or None
-        Result of that call; None if a single row does not fit in memory.
+        The result of the call, or None if it was made for a single row that does not fit in memory.
     """
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -69,11 +70,11 @@ def run_with_halving(
     else:
         yield rows, result
         return
-    # After the handler, because the traceback of the error holds the tensors of the failed call.
+    # The cache is cleared outside the exception handler, because the traceback keeps the tensors of the failed call.
     clear_device_cache(garbage_collection=True)
     if len(rows) == 1:
         yield rows, None
         return
-    log(f"a batch of {len(rows)} rows does not fit the memory: trying {len(rows) // 2}")
+    log(f"a batch of {len(rows)} rows does not fit in memory; retrying with {len(rows) // 2}")
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
         yield from run_with_halving(half, run, log)

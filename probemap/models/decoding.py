@@ -1,22 +1,24 @@
-"""Token ids to text: characters per token for finished answers, incremental text for answers being generated."""
+"""Conversion of token ids to text: with the characters of each token, or incrementally during generation."""
 
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
 REPLACEMENT = "\ufffd"
-"""What a decoder writes for bytes that are not, or not yet, a complete UTF-8 character."""
+"""The replacement character, which decoders output for invalid or incomplete UTF-8."""
 
 _MAX_PENDING = 16
-"""Tokens that are held back at most.  A character has at most four bytes, and every token at least one."""
+"""Maximum number of tokens that are held back.  No valid character needs more than four, because a character has at
+most four bytes and a token has at least one."""
 
 
 def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """Decode tokens, and find the characters that each token encodes.
+    """Decode tokens and find the characters that each token encodes.
 
     Byte-level tokenizers and tokenizers with byte fallback may divide a character among several tokens.  A character is
-    complete at the first prefix of `token_ids` whose text shows it.  A prefix whose text differs after its complete
-    characters ends with replacement characters; its last token holds the first bytes of the next character.
+    considered complete at the first prefix of `token_ids` whose text contains it.  If the text of a prefix continues
+    with replacement characters after the complete characters, the last token of the prefix contains the first bytes of
+    the next character.
 
     Parameters
     ----------
@@ -27,8 +29,8 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
     -------
     text : str
     offsets : list of (int, int)
-        For each token the characters (start, stop) of `text` of which the token encodes at least one byte.  Tokens that
-        share a character overlap.
+        For each token, the range (start, stop) of the characters of `text` that the token encodes at least in part.
+        The ranges of tokens that share a character overlap.
     """
     text = _decode(tokenizer, token_ids)
     offsets = None if REPLACEMENT in text else _offsets_by_window(tokenizer, token_ids, text)
@@ -36,7 +38,7 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
 
 
 def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Return the offsets for any decoder, by decoding every prefix: quadratic in the number of tokens."""
+    """Return the offsets by decoding every prefix, which works for any decoder but takes quadratic time."""
     offsets: list[tuple[int, int]] = []
     complete = 0
     for count in range(1, len(token_ids) + 1):
@@ -50,24 +52,27 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
-    """Return the same offsets in linear time, for a text without replacement characters.
+    """Return the same offsets as `_offsets_by_prefix` in linear time, for a text without replacement characters.
 
-    Instead of a prefix, the last tokens of it are decoded: those after a boundary between complete characters, and as
-    context, because decoders treat the first token differently, those of the previous piece of text.
+    Instead of each prefix, only its last tokens are decoded.  This window consists of the tokens after a boundary
+    between complete characters, preceded by the tokens of the previous piece of text.  The latter provide context,
+    because decoders treat the first token differently.
 
     Returns
     -------
-    list of (int, int), or None if the texts of the windows do not add up to the text, as with a decoder that looks
-    further back.
+    list of (int, int) or None
+        None if the concatenated texts of the windows differ from `text`, which happens with a decoder that depends on
+        earlier tokens.
     """
     offsets: list[tuple[int, int]] = []
-    first = boundary = 0  # tokens: the context is first:boundary
-    n_before = 0  # characters before the boundary
+    first = boundary = 0  # token indices; the context is token_ids[first:boundary]
+    n_before = 0  # number of characters before the boundary
     complete = 0
     context = ""
     for count in range(1, len(token_ids) + 1):
         window = _decode(tokenizer, token_ids[first:count])
-        # Byte fallback replaces a run of bytes that ends within a character, including the complete characters before.
+        # If a run of byte tokens ends within a character, byte fallback replaces the whole run, including the complete
+        # characters in it.
         extends = window.startswith(context)
         piece = window[len(context) :] if extends else _decode(tokenizer, token_ids[boundary:count])
         start = complete
@@ -87,56 +92,55 @@ def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 class TokenDecoder:
     """Decode tokens one at a time, in linear time.
 
-    The texts returned by `push` and `flush`, joined, are the text of all tokens.  A token that ends within a character
-    yields an empty string; the character is returned with its last token.
+    The concatenation of the texts returned by `push` and `flush` is the text of all tokens.  For a token that ends
+    within a character, `push` returns an empty string; the character is returned when its last token is pushed.
 
-    The one exception is tokenizers with byte fallback, whose decoder replaces *every* byte of a run of byte tokens if
-    the run is not valid UTF-8.  Characters of such a run may have been returned before the invalid byte was seen, and
-    text that was returned is never taken back.
+    Tokenizers with byte fallback are an exception.  If a run of byte tokens is not valid UTF-8, their decoder replaces
+    *every* byte of the run, whereas `push` may already have returned characters that precede the invalid byte.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerFast
     """
 
-    # tokenizers.decoders.DecodeStream is not used: it raises "Invalid prefix encountered" for the invalid byte runs
-    # described above, which models do produce; it returns nothing for a text of U+FFFD characters; and an answer that
-    # is cut off within a character leaves text that cannot be flushed.
+    # tokenizers.decoders.DecodeStream is not used for three reasons.  It raises "Invalid prefix encountered" for the
+    # invalid runs of bytes described above, which models do produce.  It returns nothing for a text that consists of
+    # U+FFFD characters.  If an answer is cut off within a character, its last text cannot be flushed.
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # Decoders treat the first token differently (SentencePiece drops its space), so the tokens of the previous
-        # piece of text stay in the window as context.
+        # Decoders treat the first token differently (SentencePiece removes its leading space), so the tokens of the
+        # previous piece of text stay in the window as context.
         self._window: list[int] = []
         self._n_returned = 0
-        """How many tokens of the window have been returned as text."""
+        """Number of tokens in the window whose text has been returned."""
 
     def push(self, token_id: int) -> str:
-        """Return the text that this token completes; empty while a character is incomplete."""
+        """Return the text that this token completes, or an empty string if it ends within a character."""
         self._window.append(token_id)
         stop = len(self._window)
         if _decode(self._tokenizer, self._window).endswith(REPLACEMENT):
             if stop - self._n_returned < _MAX_PENDING:
                 return ""
-            # The text is U+FFFD itself, or not UTF-8.  At most three tokens can belong to an incomplete character;
-            # without these the text has the fewest replacement characters.
+            # The pending text contains U+FFFD itself or is not valid UTF-8.  At most three tokens can belong to an
+            # incomplete character; the text has the fewest replacement characters if exactly these are held back.
             stop = min(range(stop, stop - 4, -1), key=self._count_replacements)
         return self._advance(stop)
 
     def flush(self) -> str:
-        """Return the text of the tokens held back, with replacement characters for incomplete characters."""
+        """Return the text of the pending tokens, with replacement characters for incomplete characters."""
         return self._advance(len(self._window))
 
     def _count_replacements(self, stop: int) -> int:
         return _decode(self._tokenizer, self._window[:stop]).count(REPLACEMENT)
 
     def _advance(self, stop: int) -> str:
-        """Return the text of the pending tokens up to `stop`; they become the context of the next ones."""
+        """Return the text of the pending tokens up to `stop`, which become the context of the next tokens."""
         text = _decode(self._tokenizer, self._window[:stop])
         context = _decode(self._tokenizer, self._window[: self._n_returned])
         if text.startswith(context):
             new_text = text[len(context) :]
-        else:  # an invalid run of bytes changed the text of the context
+        else:  # an invalid run of bytes has changed the text of the context
             new_text = _decode(self._tokenizer, self._window[self._n_returned : stop])
         if new_text:
             self._window = self._window[self._n_returned :]

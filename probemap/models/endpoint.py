@@ -1,6 +1,6 @@
-"""Client of a server with OpenAI's API: vLLM, SGLang, llama.cpp, Ollama, `transformers serve`, …
+"""Client of an OpenAI-compatible server, such as vLLM, SGLang, llama.cpp, Ollama or `transformers serve`.
 
-Retries, time-outs and the variants of the API are handled by the `openai` package.
+The `openai` package handles retries, time-outs and the variants of the API.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
 
 RETRIES = 8
-"""Retries of one request.  The pause doubles from half a second to eight: about forty seconds in total."""
+"""Maximum number of retries per request.  The delay doubles from 0.5 to 8 seconds, about 40 seconds in total."""
 
 _HINT = (
-    "check that the server runs, and that the URL is its base, e.g. http://127.0.0.1:8000/v1;  "
-    "the same command continues where it stopped"
+    "check that the server runs, and that the URL is its base URL, e.g. http://127.0.0.1:8000/v1; "
+    "then repeat the command, which continues where it stopped"
 )
 
 
@@ -70,9 +70,9 @@ class ChatRequest:
 
     id: str
     prompt: Prompt | None
-    """The prompt according to the local model's tokenizer; None if there is no local model (format ``chat`` only)."""
+    """The prompt as tokenised by the local model.  May be None for the format ``chat``, if there is no local model."""
     messages: tuple[ChatMessage, ...]
-    """The same as a conversation, to which the server applies its own template."""
+    """The same prompt as a conversation, to which the server applies its own chat template."""
 
 
 def served_name(endpoint: Endpoint) -> str:
@@ -81,7 +81,7 @@ def served_name(endpoint: Endpoint) -> str:
     Raises
     ------
     ModelError
-        The server does not respond, or has several models and `endpoint` does not name one.
+        If the server does not respond, or if `endpoint` does not name a model and the server does not have exactly one.
     """
     if endpoint.served:
         return endpoint.served
@@ -99,11 +99,11 @@ def ask_endpoint(
     seed: int = 0,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TextAnswer]:
-    """Answer questions with a server, several at a time.
+    """Answer questions with a server, sending several requests concurrently.
 
-    In the format ``chat`` the conversation is sent, and the server applies its chat template.  If the server reports
-    the number of prompt tokens, it is compared with that of the local model's prompt.  In the other formats the prompt
-    itself is sent, and generation in the format ``qa`` stops at a line break.
+    With the format ``chat``, the conversation is sent and the server applies its chat template.  If the server reports
+    the number of prompt tokens, that number is compared with the number in the local model's prompt.  With the other
+    formats, the prompt itself is sent as text.  With the format ``qa``, generation also stops at a line break.
 
     Parameters
     ----------
@@ -112,21 +112,21 @@ def ask_endpoint(
     prompt_format : {"chat", "qa", "none"}
     max_new_tokens : int
     temperature : float, default 0.0
-        0 is greedy decoding.
+        Sampling temperature.  With 0, decoding is greedy.
     seed : int, default 0
-        Above temperature 0, request i is sampled with the seed ``seed + i``.
+        Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
     log : callable, optional
-        Receives one message if the server counts another number of prompt tokens.
+        Called once with a message if the numbers of prompt tokens differ.
 
     Yields
     ------
     TextAnswer
-        In the order of `requests`.
+        The answers, in the order of `requests`.
 
     Raises
     ------
     ModelError
-        The `openai` package is not installed, or the server does not respond or rejects a request.
+        If the `openai` package is not installed, if the server does not respond, or if it rejects a request.
     """
     with _connect(endpoint.url) as client:
         model_name = endpoint.served or _only_model(client, endpoint.url)
@@ -149,9 +149,9 @@ def ask_endpoint(
                 if n_served is not None and n_served != n_local and not warned:
                     warned = True
                     log(
-                        f"the server counts {n_served} tokens in the prompt of {request.id!r}, the local model's chat "
-                        f"template yields {n_local}: hidden states would be captured after a different prompt\n"
-                        "hint: serve the same model with the same chat template, or provide the prompts with --answers"
+                        f"the server counts {n_served} tokens in the prompt of {request.id!r}, but the local model's "
+                        f"chat template yields {n_local}: hidden states would be captured after a different prompt\n"
+                        "hint: serve the same model with the same chat template, or supply the prompts with --answers"
                     )
                 yield answer
         finally:
@@ -159,20 +159,19 @@ def ask_endpoint(
 
 
 def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool = False) -> str:
-    """Return the text that a model generated, from the reasoning and the answer that a server separated.
-
-    vLLM and SGLang return the reasoning as `reasoning_content` or `reasoning`.
+    """Return the text that a model generated, given the reasoning and the answer that a server returned separately.
 
     Parameters
     ----------
     reasoning : object
-        Anything but a non-empty string counts as no reasoning.
+        The `reasoning_content` or `reasoning` of the response, as returned by vLLM and SGLang.  Any value other than a
+        non-empty string means that there is no reasoning.
     text : str
         The answer.
     stopped : bool
-        False if it was cut off.
+        False if the output was cut off.
     opened : bool, default False
-        True if the prompt ends with the marker that opens the reasoning.
+        True if the prompt ends with the opening marker of the reasoning.
     """
     if not isinstance(reasoning, str) or not reasoning:
         return text
@@ -183,12 +182,13 @@ def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool 
 
 @contextmanager
 def _connect(url: str) -> Iterator[Any]:
-    """Provide a client; its errors become ModelErrors that name the server."""
+    """Provide a client whose exceptions are raised as ModelErrors that contain the URL of the server."""
     try:
         import openai
     except ImportError:
         raise ModelError(
-            "requests to a server need the openai package, which is not installed", "pip install 'probemap[endpoint]'"
+            "sending requests to a server requires the openai package, which is not installed",
+            "pip install 'probemap[endpoint]'",
         ) from None
     try:
         yield _client(openai, url)
@@ -199,7 +199,7 @@ def _connect(url: str) -> Iterator[Any]:
 def _client(openai: Any, url: str) -> Any:
     try:
         return openai.OpenAI(base_url=url, max_retries=RETRIES)
-    except openai.OpenAIError:  # OPENAI_API_KEY is not set; local servers need no key, but the client requires one
+    except openai.OpenAIError:  # OPENAI_API_KEY is not set: local servers need no key, but the client requires one
         return openai.OpenAI(base_url=url, max_retries=RETRIES, api_key="none")
 
 
@@ -207,7 +207,8 @@ def _only_model(client: Any, url: str) -> str:
     names = [str(model.id) for model in client.models.list()]
     if len(names) != 1:
         raise ModelError(
-            f"{url} serves {len(names)} models: {', '.join(names[:8]) or 'none'}", "select one with --served-name"
+            f"expected one model at {url}, but it serves {len(names)} models: {', '.join(names[:8]) or 'none'}",
+            "select one with --served-name",
         )
     return names[0]
 
@@ -230,6 +231,6 @@ def _complete(client: Any, request: ChatRequest, options: dict[str, Any]) -> tup
 
 
 def _n_prompt_tokens(response: Any) -> int | None:
-    """Return the number of prompt tokens; None if the server does not report it."""
+    """Return the number of prompt tokens, or None if the server does not report it."""
     count = getattr(response.usage, "prompt_tokens", None)
     return count if isinstance(count, int) and count > 0 else None

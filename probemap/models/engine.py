@@ -1,6 +1,6 @@
-"""Engines: what answers the questions of a task, in numbered batches.
+"""Engines, which answer the questions of a task in numbered batches.
 
-The batches of an engine are planned in advance, so that an interrupted run continues at the start of a batch.
+The batches of an engine are planned in advance, so that an interrupted run can continue with the first missing batch.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EnginePlan:
-    """Which model answers, and how many answers each batch has."""
+    """The model that answers the questions, and the number of answers in each batch."""
 
     label: str
     revision: str
     dtype: str
     template_sha256: str
     prompt_format: PromptFormat | Literal["given"]
-    """``given``: some prompts were supplied with their answers."""
+    """Format of the prompts; ``given`` if at least one answer was supplied with its own prompt."""
     batch_sizes: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Answers the questions of a task; a `workers.Worker` whose pieces are batches."""
+    """A `workers.Worker` that answers the questions of a task, one batch per piece of work."""
 
     model: Model
-    """The model whose tokenizer the answers belong to, also if a server answers."""
+    """The model whose token ids the answers contain, even if a server generates them."""
     prompt_format: PromptFormat | Literal["given"]
     batch_sizes: list[int]
     answer_batches: Callable[[Sequence[int]], Iterator[list[Answer]]]
-    """Answers the batches of consecutive numbers."""
+    """Callable that takes consecutive batch numbers and yields the answers of each batch."""
 
     def plan(self) -> EnginePlan:
         return EnginePlan(
@@ -67,7 +67,7 @@ def transformers_engine(
     recorder: Recorder | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Return the engine that generates with transformers in this process.
+    """Return an engine that generates answers with transformers in this process.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def transformers_engine(
     task : Task
     options : GenerationOptions
     recorder : Recorder, optional
-        Records hidden states during generation.
+        Recorder of hidden states during generation.
     log : callable, optional
 
     Raises
     ------
     DataError
-        A prompt with its answer exceeds the context window, or the prompt template is invalid.
+        If a prompt and its answer together could exceed the context window, or if the prompt template is invalid.
     """
     prompts = task_prompts(model, task, options.prompt_format)
 
@@ -104,22 +104,22 @@ def endpoint_engine(
     *,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Return the engine that sends the questions to a server and retokenises its texts.
+    """Return an engine that sends the questions to a server and retokenises the texts of its answers.
 
     Parameters
     ----------
     model : Model
-        The model that the server runs: its tokenizer and log-probabilities.
+        The same model as on the server, used for its tokenizer and to compute log-probabilities.
     task : Task
     options : GenerationOptions
-        `batch_size` answers are written at a time; `batch_tokens` limits the batches of the local model only.
+        Answers are yielded in batches of `batch_size`; `batch_tokens` applies only to the batches of the local model.
     endpoint : Endpoint
     log : callable, optional
 
     Raises
     ------
     DataError
-        A prompt with its answer exceeds the context window, or the prompt template is invalid.
+        If a prompt and its answer together could exceed the context window, or if the prompt template is invalid.
     """
     prompts = task_prompts(model, task, options.prompt_format)
     requests = [
@@ -131,7 +131,7 @@ def endpoint_engine(
     def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
         start = sum(sizes[: numbers[0]])
         rows = slice(start, start + sum(sizes[number] for number in numbers))
-        # One call for all batches, so that the server stays busy across their boundaries.
+        # A single call for all batches keeps the server busy when one batch ends and the next begins.
         text_answers = ask_endpoint(
             endpoint,
             requests[rows],
@@ -162,7 +162,7 @@ def supplied_engine(
     *,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Return the engine of supplied answers, whose texts are retokenised.
+    """Return an engine that retokenises the texts of supplied answers.
 
     Parameters
     ----------
@@ -172,13 +172,13 @@ def supplied_engine(
     options : GenerationOptions
         Prompt format and batch sizes.
     text_answers : sequence of TextAnswer
-        One per question, in the order of the questions.
+        One answer per question, in the order of the questions.
     log : callable, optional
 
     Raises
     ------
     DataError
-        The prompt template is invalid.
+        If the prompt template is invalid.
     """
     prompts = [
         make_prompt(model, task, example, options.prompt_format)
@@ -187,7 +187,7 @@ def supplied_engine(
         for example, text_answer in zip(task.examples, text_answers, strict=True)
     ]
     has_prompts = any(text_answer.prompt is not None for text_answer in text_answers)
-    # Supplied prompts are assumed to be in the model's own chat template, if it has one.
+    # Supplied prompts are assumed to be in the format of the model's chat template, if it has one.
     chat = model.has_chat_template if has_prompts else options.prompt_format == "chat"
     pairs = list(zip(prompts, text_answers, strict=True))
     size = options.batch_size
