@@ -60,5 +60,7 @@ def test_ask_rejects_repeated_ids(chat_model: Model) -> None:
 
 def test_ask_rejects_a_prompt_that_exceeds_the_window(chat_model: Model) -> None:
     too_long = Example("long", "What is " + "7 + " * 150 + "7?", ("1",))
-    with pytest.raises(DataError, match=r"1 questions do not fit the window of tiny-chat, 256 tokens .* 'long' \("):
+    with pytest.raises(
+        DataError, match=r"1 questions exceed the context window of tiny-chat \(256 tokens, .* 'long' \("
+    ):
         ask(chat_model, replace(TASK, examples=(*TASK.examples, too_long)))

@@ -91,5 +91,5 @@ def test_fill_store_finishes_when_it_runs_out_of_memory(
     np.testing.assert_allclose(states[:, fitting], expected[:, fitting], atol=1e-5)
     assert np.isnan(states[:, 7]).all()
     assert "a batch of 12 rows does not fit in memory; retrying with 6" in messages
-    assert any(text.startswith("'a7' alone") and "hint:" in text for text in messages)
+    assert any(text.startswith("'a7' (") and "batch of its own" in text and "hint:" in text for text in messages)
     assert '"left_out": ["a7"]' in (tmp_path / "limited" / "commits" / "00000.json").read_text()

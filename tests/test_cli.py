@@ -407,7 +407,7 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
     out = tmp_path / "RUN"
     told = probemap("run", rows, "--model", "no/such-model", "--out", out, code=1).stderr
     assert "model 'no/such-model' could not be loaded" in told
-    assert "hint: give a hub id, a directory" in told
+    assert "hint: pass a hub id, a directory" in told
     assert (
         "the model directory ./nothing does not exist"
         in probemap("run", rows, "--model", "./nothing", "--out", out, code=1).stderr
@@ -430,7 +430,7 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
     long = tmp_path / "long.jsonl"
     long.write_text(json.dumps({"id": "long", "question": "word " * 500, "answers": "x"}))
     told = probemap("run", long, "--model", model, "--out", tmp_path / "R2", code=1).stderr
-    assert re.search(r"1 questions do not fit the window of model, 256 tokens .*: 'long' \(\d+ tokens\)", told)
+    assert re.search(r"1 questions exceed the context window of model \(256 tokens, .*: 'long' \(\d+ tokens\)", told)
     words = ("answer", rows, "--model", model, "--out", tmp_path / "R3", "--prompt", "{answer}")
     told = probemap(*words, code=1).stderr
     assert "the prompt '{answer}' has an unknown field {answer}" in told

@@ -24,14 +24,16 @@ def test_load_model_spread_gives_the_same_states(chat_folder: Path, chat_model: 
 
 
 def test_load_model_rejects_a_memory_limit_without_spread(chat_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"a memory limit of 2GiB per device needs(.|\n)*hint: add --device spread"):
+    with pytest.raises(
+        ModelError, match=r"a memory limit per device \(2GiB\) requires(.|\n)*hint: add --device spread"
+    ):
         load_model(chat_folder, max_memory="2GiB")
     with pytest.raises(ModelError, match=r"could not be loaded: .*bananas"):
         load_model(chat_folder, device="spread", max_memory="bananas")
 
 
 def test_load_model_quantize_requires_bitsandbytes(chat_folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"bitsandbytes(.|\n)*hint: quantising needs bitsandbytes: pip install"):
+    with pytest.raises(ModelError, match=r"bitsandbytes(.|\n)*hint: quantisation requires bitsandbytes: pip install"):
         load_model(chat_folder, quantize="4bit")
 
 

@@ -87,12 +87,12 @@ def test_prompt_from_text_has_one_beginning_of_text_token(base_model: Model, cha
 def test_retokenise_rejects_a_text_that_its_tokens_do_not_decode_to(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "none")
     with pytest.raises(
-        DataError, match=r"tiny-base does not reproduce the text of 'a': it decodes to ' b' instead of '▁b'"
+        DataError, match=r"tiny-base does not reproduce the text of 'a': the tokens decode to ' b' instead of '▁b'"
     ):
         retokenise_with_logprobs(base_model, [(prompt, TextAnswer("a", " a▁b"))], chat=False)
 
 
 def test_retokenise_rejects_a_text_that_exceeds_the_window(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
-    with pytest.raises(DataError, match="1 prompts with their texts do not fit the window of tiny-chat"):
+    with pytest.raises(DataError, match="1 prompts with their texts exceed the context window of tiny-chat"):
         retokenise_with_logprobs(chat_model, [(prompt, TextAnswer("a", "x " * 300))], chat=True)

@@ -146,7 +146,7 @@ TOOL_CALL = {"role": "assistant", "content": "8", "tool_calls": [{}]}
         (make_completion(None), "the message is not plain text"),
         (make_completion(""), ""),
         (make_completion("8", choice={"message": TOOL_CALL}), "the message is not plain text"),
-        (make_completion("8 " * 300), "do not fit the window"),
+        (make_completion("8 " * 300), "exceed the context window"),
     ],
 )
 def test_complete_passes_on_answers_that_cannot_be_scored(scorer: Scorer, completion: dict[str, Any], why: str) -> None:

@@ -457,7 +457,7 @@ def test_own_answers_that_were_drawn_are_not_called_greedy(sampled: Run) -> None
 def test_prompts_that_leave_no_room_are_refused(run: Run) -> None:
     task = run.task
     run.write_task(replace(task, max_new_tokens=100_000))
-    with pytest.raises(ProbemapError, match="80 questions do not fit the window of tiny-chat, 256 tokens"):
+    with pytest.raises(ProbemapError, match=r"80 questions exceed the context window of tiny-chat \(256 tokens"):
         execute(RESAMPLE, run, k=2)
 
 

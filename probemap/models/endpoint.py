@@ -29,21 +29,21 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server that implements OpenAI's API.
+    """An OpenAI-compatible server.
 
     Parameters
     ----------
     url : str
-        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The key is read from the environment variable OPENAI_API_KEY.
+        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The API key is read from the environment variable OPENAI_API_KEY.
     served : str, default ""
-        Name of the model on the server; empty if the server has only one.
+        Name of the model on the server.  May be empty if the server has only one model.
     in_flight : int, default 16
         Maximum number of concurrent requests.
 
     Raises
     ------
     RunError
-        The URL contains a user name or a password; it would be written into the run directory.
+        If the URL contains a user name or a password, which would be written to the run directory.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Endpoint:
         if "@" in urlsplit(self.url).netloc:
             raise RunError(
                 "the server's URL contains a user name or a password",
-                "remove it from the URL and set the environment variable OPENAI_API_KEY",
+                "remove it from the URL, and pass the API key in the environment variable OPENAI_API_KEY",
             )
 
 

@@ -1,6 +1,6 @@
-"""Batched generation that keeps token ids, text, character offsets and log-probabilities.
+"""Batched generation, which returns token ids, text, character offsets and log-probabilities.
 
-Token ids are never recomputed from text: answers contain the ids that the model received and generated.
+Token ids are never recomputed from text: the answers contain the ids that the model received and generated.
 """
 
 from __future__ import annotations
@@ -31,71 +31,74 @@ if TYPE_CHECKING:
     from probemap.models.prompts import Prompt, PromptFormat
 
 _NO_TOKEN = 2**31 - 1
-"""An id outside every vocabulary.  Without any end token `generate` would use that of the model."""
+"""An id that is in no vocabulary.  It is passed as the end token, because `generate` would otherwise use the end token
+of the model."""
 
 RecordedStates = list[npt.NDArray[np.float32]]
-"""For each answer of a batch the recorded states, (passes, …)."""
+"""Recorded states of each answer in a batch, as arrays of shape (passes, …)."""
 
 OnToken = Callable[[int, int], bool]
-"""Called with (row, token id) after each token; a row ends when it returns False."""
+"""Callback that receives the row and the token id of each generated token.  If it returns False, the row ends."""
 
 
 class BatchRecorder(Protocol):
-    """Records hidden states while one batch is generated."""
+    """Recorder of the hidden states of one batch during generation."""
 
     def hooked(self) -> AbstractContextManager[None]:
         """Return a context in which every forward pass is recorded."""
 
     def states(self) -> npt.NDArray[np.float32]:
-        """Return the states, (rows, passes, …); the first pass is that over the prompts."""
+        """Return the states as an array of shape (rows, passes, …).  The first pass processes the prompts."""
 
     def needs_last(self, ended: bool) -> bool:
-        """Return whether the last token of an answer must pass through the model.
+        """Return whether the model must process the last token of an answer.
 
-        Generation does not require it, so it may cost one pass more.
+        Generation does not require this, so it may take an additional forward pass.
 
         Parameters
         ----------
         ended : bool
-            True if the answer ended with this token, False if it was cut off.
+            True if the model ended the answer with this token, False if the answer was cut off.
         """
 
 
 @dataclass(frozen=True)
 class Recorder:
-    """Records the hidden states of all batches."""
+    """Recorder of the hidden states of all batches."""
 
     start: Callable[[int], BatchRecorder]
-    """Called with the number of rows before each batch."""
+    """Called before each batch with the number of its rows."""
     save: Callable[[int, list[Answer], RecordedStates], None]
-    """Called with the number of the batch, its answers, and their states."""
+    """Called after each batch with its number, its answers and their states."""
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One prompt of a batch, with its limit and temperature."""
+    """One prompt of a batch, with its own token limit and temperature."""
 
     id: str
     prompt: Prompt
     max_new_tokens: int
     temperature: float = 0.0
-    """0 is greedy decoding; above 0 tokens are sampled from the complete distribution at that temperature."""
+    """With 0, decoding is greedy.  Above 0, tokens are sampled from the full distribution at this temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How prompts are answered."""
+    """Options of `generate_answers`."""
 
     prompt_format: PromptFormat
-    """Format of the prompts; answers in the format ``qa`` also end with a line break."""
+    """Format of the prompts.  With ``qa``, generation also stops at a line break."""
     max_new_tokens: int
     batch_size: int = 32
     batch_tokens: int | None = None
-    """Maximum number of tokens per padded batch; see `batching.batches`; each prompt counts `max_new_tokens` more."""
+    """Maximum number of tokens per padded batch; see `batching.batches`.  The length of a prompt includes the
+    `max_new_tokens` tokens of its answer."""
     temperature: float = 0.0
-    """As in `GenerationRequest`."""
+    """Sampling temperature; see `GenerationRequest`."""
     seed: int = 0
-    """Batch b is sampled with the seed ``seed + b``, so that a resumed run samples the same answers."""
+    """Random seed for sampling.  Batch ``b`` is sampled with the seed ``seed + b``, so that a resumed run samples the
+    same answers."""
 
 
 def generate_answers(
@@ -107,23 +110,25 @@ def generate_answers(
     recorder: Recorder | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
-    """Answer prompts, one batch of similar lengths at a time.
+    """Answer prompts in batches of similar length.
 
-    An answer ends with an end-of-turn or end-of-text token; in the format ``qa`` also with a line break.
+    Generation stops at an end-of-turn or end-of-text token and, with the format ``qa``, also at a line break.
 
     Parameters
     ----------
     model : Model
     prompts : sequence of (str, Prompt)
-        Ids and prompts.
+        The ids of the questions and their prompts.
     options : GenerationOptions
     batch_numbers : sequence of int, optional
-        Numbers of the batches to answer, as indices into the result of `plan_batches`.  By default all of them.
+        Numbers of the batches to answer, as indices into the result of `plan_batches`.  By default, all batches are
+        answered.
     recorder : Recorder, optional
-        Records hidden states.  A batch takes one pass more if the recorder needs the last tokens of its answers.
+        Recorder of hidden states.  A batch takes an additional forward pass if the recorder needs the states at the
+        last tokens of its answers.
     log : callable, optional
-        Receives a message when a batch does not fit in memory and is halved.  Its answers may then differ in the last
-        bits of the log-probabilities, and its samples entirely.
+        Called with a message when a batch does not fit in memory and is halved.  Its log-probabilities may then differ
+        by rounding errors, and its sampled answers may differ completely.
 
     Yields
     ------
@@ -133,7 +138,7 @@ def generate_answers(
     Raises
     ------
     ModelError
-        A single question does not fit in memory.
+        If a single question does not fit in memory.
     """
     plan = plan_batches(prompts, options)
     requests = [GenerationRequest(id_, prompt, options.max_new_tokens, options.temperature) for id_, prompt in prompts]
@@ -187,14 +192,14 @@ def generate_batch(
     seed : int, default 0
     recorder : BatchRecorder, optional
     on_token : callable, optional
-        Called with (row, token id) after each token.  A row ends when it returns False.
+        Called with the row and the token id of each generated token.  If it returns False, the row ends.
 
     Returns
     -------
     answers : list of Answer
-        In the order of `requests`.
+        The answers, in the order of `requests`.
     states : list of ndarray of shape (passes, …), float32
-        The states of each answer; empty without a recorder.
+        The recorded states of each answer.  The list is empty without a recorder.
     """
     end_ids = model.end_ids
     newline_ids = model.newline_ids if prompt_format == "qa" else frozenset[int]()
@@ -214,10 +219,10 @@ def generate_batch(
 
 
 class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
-    """Records the log-probability of each chosen token, with the logits of one step in memory at a time.
+    """Record the log-probability of each chosen token, keeping the logits of only one step in memory.
 
-    A logits processor receives the logits of step t before the token is chosen, and the chosen token one step later, as
-    the last input id.
+    A logits processor receives the logits of a step before the token is chosen.  The chosen token is the last input id
+    of the next step.
     """
 
     def __init__(self) -> None:
@@ -235,7 +240,7 @@ class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Temperatures(LogitsProcessor):  # type: ignore[misc]
-    """Applies a temperature per row; at temperature 0 only the most probable token remains."""
+    """Apply a different temperature to each row.  At temperature 0, only the most probable token can be sampled."""
 
     def __init__(self, temperatures: torch.Tensor) -> None:
         self.temperatures = temperatures[:, None]
@@ -247,10 +252,10 @@ class _Temperatures(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Stop(StoppingCriteria):  # type: ignore[misc]
-    """Ends each row at a stop id, at its limit, or when `on_token` returns False.
+    """End each row at a stop id, at its token limit, or when `on_token` returns False.
 
-    When all rows have ended, the model has processed the last token of every row except those that ended in this step.
-    If the recorder needs one of these, one pass more follows.
+    When all rows have ended, the model has not yet processed the last tokens of the rows that ended in this step.  If
+    the recorder needs the states at one of these tokens, an additional forward pass follows.
     """
 
     def __init__(
@@ -264,7 +269,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
         self.stop_ids, self.limits, self.n_prompt = stop_ids, limits, n_prompt
         self.recorder, self.on_token = recorder, on_token
         self.lengths: list[int | None] = [None] * len(limits)
-        """Number of generated tokens of each row that has ended."""
+        """Number of generated tokens in each row, or None if the row has not ended."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
         n_generated = input_ids.shape[1] - self.n_prompt
@@ -288,16 +293,16 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
 def _generate(
     model: Model, requests: Sequence[GenerationRequest], criterion: _Stop, seed: int
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Return the generated ids and their log-probabilities, each row up to and including its last token."""
+    """Return the generated token ids and their log-probabilities, without the padding after the end of a row."""
     prompts = [list(request.prompt.token_ids) for request in requests]
     pad = model.tokenizer.pad_token_id
     pad = min(criterion.stop_ids) if pad is None else pad
-    # The padding token may be the end token, so the mask is derived from the lengths, never from the ids.
+    # The padding token may also be the end token, so the mask is derived from the lengths and not from the ids.
     n_padding = [criterion.n_prompt - len(prompt) for prompt in prompts]
     input_ids = torch.tensor([[pad] * n + prompt for n, prompt in zip(n_padding, prompts, strict=True)])
     mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(n_padding, prompts, strict=True)])
     chosen_logprobs = _ChosenLogprobs()
-    processors: list[LogitsProcessor] = [chosen_logprobs]  # before the temperature: log-probabilities are those at 1
+    processors: list[LogitsProcessor] = [chosen_logprobs]  # first, so that log-probabilities are at temperature 1
     sampled = any(request.temperature > 0 for request in requests)
     if sampled:
         temperatures = [request.temperature for request in requests]
@@ -337,7 +342,7 @@ def _answer(
     stop_ids: frozenset[int],
 ) -> Answer:
     prompt = request.prompt
-    # An end token has no text; a line break that ends the answer is part of its text.
+    # An end token has no text, whereas a line break that ends an answer is part of its text.
     has_end = bool(token_ids) and token_ids[-1] in model.end_ids
     text, offsets = decode_with_offsets(model.tokenizer, token_ids[:-1] if has_end else token_ids)
     offsets += [(len(text), len(text))] * has_end

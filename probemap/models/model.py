@@ -1,4 +1,4 @@
-"""A loaded language model: weights, revision, tokenizer, stop tokens."""
+"""A loaded language model with its revision, tokenizer and stop tokens."""
 
 import hashlib
 import os
@@ -19,16 +19,16 @@ from probemap.redact import redacted_message
 
 @dataclass(frozen=True)
 class Alias:
-    """A short name for a model whose weights may be part of an installed package."""
+    """A short name for a model whose weights may be installed as part of a Python package."""
 
     package: str
     """Name of the Python package that contains the weights."""
     file: str
-    """GGUF file in that package."""
+    """Name of the GGUF file in the package."""
     sha256: str
     """SHA-256 of the GGUF file."""
     hub_id: str
-    """Loaded from the Hugging Face Hub if the package is not installed."""
+    """Id on the Hugging Face Hub, from which the model is loaded if the package is not installed."""
 
 
 ALIASES: dict[str, Alias] = {
@@ -39,7 +39,7 @@ ALIASES: dict[str, Alias] = {
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
-"""Short name -> model."""
+"""The aliases by their short names."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Model:
 
     Examples
     --------
-    `load_model` loads one.  A model that is in memory already needs a label and a revision of your own:
+    Models are usually loaded with `load_model`.  A model that is already in memory can be wrapped with a user-defined
+    label and revision:
 
     >>> from types import SimpleNamespace
     >>> from probemap import Model
@@ -58,9 +59,9 @@ class Model:
     """
 
     label: str
-    """Short name for figures; for a GGUF file its name, which usually contains the quantisation."""
+    """Short name for figures.  For a GGUF file, it is the name of the file, which usually contains the quantisation."""
     revision: str
-    """The commit on the hub, or the SHA-256 of the local files."""
+    """Commit on the hub, or SHA-256 of the local files."""
     network: Any
     """A ``transformers.PreTrainedModel`` in eval mode."""
     tokenizer: Any
@@ -76,19 +77,19 @@ class Model:
 
     @property
     def weights(self) -> str:
-        """Identifies what the states of given tokens depend on: revision, dtype, and quantisation at load time."""
+        """Identifier of the weights: the revision, the dtype, and the quantisation at load time, if any."""
         quantization = getattr(self.network.config, "quantization_config", None)
         return f"{self.revision} {self.dtype} {getattr(quantization, 'quant_method', '')}".strip()
 
     @property
     def quantize(self) -> str:
-        """``4bit`` or ``8bit`` if bitsandbytes quantised the weights at load time, else empty."""
+        """``4bit`` or ``8bit`` if bitsandbytes quantised the weights at load time, and empty otherwise."""
         quantization = getattr(self.network.config, "quantization_config", None)
         return next((bits for bits in ("4bit", "8bit") if getattr(quantization, f"load_in_{bits}", False)), "")
 
     @property
     def template_sha256(self) -> str:
-        """SHA-256 of the tokenizer's chat template; empty without a chat template."""
+        """SHA-256 of the tokenizer's chat template, or an empty string if there is no chat template."""
         template = self.tokenizer.chat_template
         return hashlib.sha256(str(template).encode()).hexdigest() if template else ""
 
@@ -98,7 +99,7 @@ class Model:
 
     @property
     def window(self) -> int | None:
-        """Length of the context window in tokens; None if the configuration does not state it."""
+        """Length of the context window in tokens, or None if the configuration does not contain it."""
         config = self.network.config.get_text_config()
         window = getattr(config, "max_position_embeddings", None)
         return int(window) if window else None
@@ -109,7 +110,7 @@ class Model:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Token ids that end a turn or a text, from the tokenizer and the generation configuration."""
+        """Ids of the tokens that end a turn or a text, from the tokenizer and the generation configuration."""
         token_ids: set[int | None] = set()
         for eos in (self.tokenizer.eos_token_id, self.network.generation_config.eos_token_id):
             token_ids |= set(eos) if isinstance(eos, list | tuple) else {eos}
@@ -117,14 +118,14 @@ class Model:
 
     @cached_property
     def newline_ids(self) -> frozenset[int]:
-        """Token ids whose text contains a line break, without `end_ids`; computed once, over the whole vocabulary."""
+        """Ids of all tokens in the vocabulary whose text contains a line break, except `end_ids`."""
         texts = self.tokenizer.batch_decode([[token_id] for token_id in range(len(self.tokenizer))])
         return frozenset(token_id for token_id, text in enumerate(texts) if "\n" in text) - self.end_ids
 
     def right_padded(self, token_ids: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return token ids, padded on the right, and their attention mask, on the model's device.
+        """Return right-padded token ids and their attention mask as tensors on the model's device.
 
-        With padding on the right the positions of the tokens do not change.
+        Padding on the right does not change the position ids of the tokens.
 
         Returns
         -------
@@ -140,15 +141,16 @@ class Model:
 def out_of_memory_error(model: Model, id_: str, n_tokens: int) -> ModelError:
     """Return the error for a single text that does not fit in memory even in a batch of its own."""
     return ModelError(
-        f"{id_!r} alone, {n_tokens} tokens, does not fit the memory of {model.device} beside {model.label}",
-        "use --dtype bfloat16, --device cpu or a smaller model, or leave this question out",
+        f"{id_!r} ({n_tokens} tokens) does not fit in the memory of {model.device} together with {model.label}, even "
+        "in a batch of its own",
+        "use --dtype bfloat16, --device cpu or a smaller model, or omit this question",
     )
 
 
 def non_finite_error(model: Model) -> ModelError:
     """Return the error for logits that are infinite or NaN."""
     return ModelError(
-        f"the logits of {model.label} are not finite in {model.dtype}", "load the model with --dtype float32"
+        f"the logits of {model.label} are infinite or NaN in {model.dtype}", "load the model with --dtype float32"
     )
 
 
@@ -161,10 +163,10 @@ def load_model(
     quantize: Literal["4bit", "8bit"] | None = None,
     max_memory: str | None = None,
 ) -> Model:
-    """Load a model by alias, GGUF file, local directory or hub id.
+    """Load a model, given its alias, GGUF file, local directory or hub id.
 
-    A GGUF file is dequantised to float32 once and cached; see `gguf.convert_gguf`.  Code in a model repository is never
-    executed, and pickled weights are never read.
+    A GGUF file is dequantised to float32 on first use, and the result is cached; see `gguf.convert_gguf`.  Code in a
+    model repository is never executed, and pickled weights are never read.
 
     Parameters
     ----------
@@ -172,15 +174,19 @@ def load_model(
         A key of `ALIASES`, the path of a ``.gguf`` file, a directory written by ``save_pretrained``, or an id on the
         Hugging Face Hub.
     revision : str, optional
-        Branch, tag or commit on the hub.  By default the main branch.
+        Branch, tag or commit on the hub.  By default, the main branch is used.
     device : str, default "auto"
-        ``auto`` is CUDA if available, else the CPU; under torchrun the GPU of this process.  ``spread`` distributes the
-        blocks over all GPUs and places the remainder in CPU memory (accelerate's device map).  Otherwise a device of
-        PyTorch.
+        A PyTorch device, or one of the following:
+
+        - ``auto``: a GPU if CUDA is available, and the CPU otherwise.  Under torchrun, each process uses its own GPU.
+        - ``spread``: the blocks are distributed over all GPUs, and the remainder is placed in CPU memory, using the
+          device map of accelerate.
+
     dtype : {"auto", "float32", "bfloat16", "float16"}, default "auto"
         ``auto`` is float32 on the CPU, and the dtype of the saved weights on other devices.
     quantize : {"4bit", "8bit"}, optional
-        Quantise the weights with bitsandbytes at load time.  Answers and states are then those of the quantised model.
+        Precision to which bitsandbytes quantises the weights at load time.  Answers and states are then those of the
+        quantised model.  By default, the weights are not quantised.
     max_memory : str, optional
         Memory limit per device, e.g. ``20GiB``; requires ``device="spread"``.
 
@@ -191,7 +197,7 @@ def load_model(
     Raises
     ------
     ModelError
-        The model does not exist, cannot be loaded, or is not a causal language model.
+        If the model does not exist, cannot be loaded, or is not a causal language model.
 
     Examples
     --------
@@ -211,11 +217,11 @@ def load_model(
         device = _local_gpu() if torch.cuda.is_available() else "cpu"
     if max_memory is not None and not spread:
         raise ModelError(
-            f"a memory limit of {max_memory} per device needs a model that is spread over devices",
+            f"a memory limit per device ({max_memory}) requires the device 'spread'",
             "add --device spread",
         )
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise ModelError(f"dtype is {dtype!r}, expected auto, float32, bfloat16 or float16")
+        raise ModelError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     torch_dtype: Any = getattr(torch, "float32" if dtype == "auto" and device == "cpu" else dtype, "auto")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     placement: dict[str, Any] = {}
@@ -235,11 +241,11 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
         raise ModelError(
             f"model {name!r} could not be loaded: {redacted_message(error)}",
-            "quantising needs bitsandbytes: pip install 'probemap[quantized]'"
+            "quantisation requires bitsandbytes: pip install 'probemap[quantized]'"
             if quantize
-            else "give a hub id, a directory with config.json and safetensors, a .gguf file, or " + ", ".join(ALIASES),
+            else "pass a hub id, a directory with config.json and safetensors, a .gguf file, or " + ", ".join(ALIASES),
         ) from None
-    # The generation configuration of a repository may set penalties or sampling; greedy decoding must be greedy.
+    # The generation configuration of a repository may enable penalties or sampling, which would change the answers.
     eos = network.generation_config.eos_token_id
     network.generation_config = transformers.GenerationConfig(eos_token_id=eos)
     commit = getattr(network.config, "_commit_hash", None)
@@ -247,18 +253,18 @@ def load_model(
 
 
 def _local_gpu() -> str:
-    """Return the GPU of this process; torchrun numbers the processes on a machine."""
+    """Return the GPU of this process, according to the local rank that torchrun assigns to it."""
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def _limit_per_device(limit: str) -> dict[int | str, str]:
-    """Return accelerate's memory limits: the same for every GPU, or for the CPU on a machine without GPUs."""
+    """Return memory limits for accelerate: `limit` for every GPU, or for the CPU on a machine without GPUs."""
     gpus: dict[int | str, str] = dict.fromkeys(range(torch.cuda.device_count()), limit)
     return gpus or {"cpu": limit}
 
 
 def _resolve(name: str) -> tuple[str, str, str]:
-    """Return what transformers loads, the label, and the SHA-256 of a GGUF file (empty for other models)."""
+    """Return the path or hub id, the label, and the SHA-256 of a GGUF file, which is empty for other models."""
     if name in ALIASES:
         alias = ALIASES[name]
         spec = find_spec(alias.package)  # locates the package without importing it
@@ -270,20 +276,22 @@ def _resolve(name: str) -> tuple[str, str, str]:
     path = Path(name)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ModelError(f"the file {path} does not exist", "check the path of the GGUF file")
+            raise ModelError(f"the GGUF file {path} does not exist", "check the path of the file")
         sha256 = sha256_of_files([path])
         return str(convert_gguf(path, sha256)), path.stem, sha256
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{path} contains no config.json", "give a directory written by save_pretrained")
+            raise ModelError(
+                f"the directory {path} contains no config.json", "pass a directory saved by save_pretrained"
+            )
         return str(path), path.resolve().name, ""
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"the model directory {name} does not exist", "check the path")
+        raise ModelError(f"the model directory {name} does not exist", "check the path of the directory")
     return name, name.split("/")[-1], ""
 
 
 def _directory_sha256(directory: Path) -> str:
-    """Return the SHA-256 of the files that determine the outputs: configuration, tokenizer and weights."""
+    """Return the SHA-256 of the files that determine the model's outputs: configuration, tokenizer and weights."""
     if not directory.is_dir():
         return "unknown"
     suffixes = (".json", ".safetensors", ".model", ".jinja", ".txt")

@@ -1,6 +1,6 @@
 """p(True): the probability that a model assigns to its own answer being true (Kadavath et al. 2022, arXiv 2207.05221).
 
-The model is shown its answer and asked whether it is (A) true or (B) false.  It does not generate a reply; the
+The model is shown its answer and asked whether it is (A) true or (B) false.  No reply is generated; instead, the
 probabilities of the two letters as the next token are compared.
 """
 
@@ -16,15 +16,15 @@ from probemap.models.model import Model, non_finite_error, out_of_memory_error
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt
 from probemap.records import Example, ModelError, Task
 
-# The question is inserted as a field, so that braces in questions and answers have no meaning.
+# The question is inserted into the template as a field, so that braces in questions and answers need no escaping.
 _TASK = Task("p(True)", (), "open", prompt="{question}")
 
 _REPLY_PREFIX = " ("
-"""Starts the reply, so that the next token is the letter, however the model tends to start."""
+"""Start of the reply, so that the next token is the letter."""
 
 
 def p_true_question(example: Example, answer: str) -> str:
-    """Return the question about an answer, in the wording of Kadavath et al., after its context and choices, if any."""
+    """Return the prompt of Kadavath et al. for an answer, including the context and the choices of the question."""
     context = f"{example.context}\n\n" if example.context else ""
     choices = f"Choices: {', '.join(example.choices)}\n" if example.choices else ""
     return (
@@ -41,34 +41,35 @@ def score_p_true(
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> npt.NDArray[np.float64]:
-    """Return p(True) of answers: P(A) / (P(A) + P(B)) for the next token.
+    """Return p(True) of answers, i.e. P(A) / (P(A) + P(B)) for the next token.
 
-    The question is formatted with the chat template if the model has one, else it is plain text, without worked
-    examples.  The accepted answers are not shown.  One forward pass per batch, padded on the right; logits are computed
-    at the last token only.
+    The prompt is formatted with the chat template if the model has one.  It contains neither worked examples nor
+    accepted answers.  Each batch takes one forward pass, which computes logits only at the last token of each prompt.
 
     Parameters
     ----------
     model : Model
     pairs : sequence of (Example, str)
-        Questions and answer texts.
+        Questions and the texts of their answers.
     batch_size : int, default 32
+        Maximum number of answers per batch.
     progress : callable, optional
-        Called with (done, total) after each batch.
+        Called after each batch with the number of scored answers and the total number.
     log : callable, optional
-        Receives a message when a batch does not fit in memory and is halved.
+        Called with a message when a batch does not fit in memory and is halved.
 
     Returns
     -------
     ndarray of shape (n,), float64
-        Between 0 and 1, in the order of `pairs`; never NaN.
+        Probabilities between 0 and 1, in the order of `pairs`.
 
     Raises
     ------
     DataError
-        A question with its answer exceeds the context window; texts are never truncated.
+        If a prompt exceeds the context window.  Texts are never truncated.
     ModelError
-        The letters are not single tokens, a logit is not finite, or a single text does not fit in memory.
+        If the tokenizer does not encode the letters as single tokens, if a logit is infinite or NaN, or if a single
+        text does not fit in memory.
     """
     prompt_format: PromptFormat = "chat" if model.has_chat_template else "none"
     encoded = [_encode(model, example, answer, prompt_format) for example, answer in pairs]
@@ -98,14 +99,14 @@ def score_p_true(
 
 
 def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFormat) -> tuple[Prompt, int, int]:
-    """Return the tokens before the letter, and the ids of "A" and "B" after them.
+    """Return the tokens before the letter, and the ids of the tokens that contain "A" and "B".
 
-    Both complete texts are tokenised and compared, because the token of a letter depends on the text before it: most
-    vocabularies have "A" after " (", some have " (A" as one token, and the decision is then made one token earlier.
+    The complete texts with either letter are tokenised and compared, because the token of a letter depends on the text
+    before it.  Most tokenizers encode "A" as a separate token after " (", but some encode " (A" as a single token.
     """
     question = Example(example.id, p_true_question(example, answer), ("",))
     text = make_prompt(model, _TASK, question, prompt_format).text + _REPLY_PREFIX
-    # As in `make_prompt`: a chat template writes its own beginning-of-text token.
+    # A chat template writes its own beginning-of-text token; see `make_prompt`.
     add_special_tokens = prompt_format != "chat"
     encodings = [
         model.tokenizer(

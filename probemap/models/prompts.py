@@ -1,4 +1,4 @@
-"""How a question becomes a prompt: prompt format, chat template, worked examples, and the length check."""
+"""Conversion of questions to prompts, with the prompt format, the worked examples and a check of the length."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
 
 PromptFormat = Literal["chat", "qa", "none"]
-"""``chat``: the model's chat template.  ``qa``: ``Q: … A:``.  ``none``: the question alone."""
+"""Format of a prompt: the model's chat template (``chat``), ``Q: … A:`` (``qa``), or only the question (``none``)."""
 
 ChatMessage = dict[str, str]
-"""``role`` and ``content``, as chat templates and servers expect it."""
+"""A message with the keys ``role`` and ``content``, as expected by chat templates and servers."""
 
 _FIELDS = {"question", "context", "choices", "letters"}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text as the model receives it."""
+    """A prompt as the model receives it."""
 
     text: str
     token_ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
-    """For each token its characters (start, stop) in `text`; (0, 0) for a token without text."""
+    """For each token, the range (start, stop) of its characters in `text`, or (0, 0) if the token has no text."""
 
 
 def resolve_prompt_format(model: Model, prompt_format: Literal["auto", "chat", "qa", "none"] = "auto") -> PromptFormat:
-    """Return the prompt format; ``auto`` is ``chat`` if the model has a chat template, else ``qa``.
+    """Return the prompt format.  ``auto`` becomes ``chat`` if the model has a chat template, and ``qa`` otherwise.
 
     Raises
     ------
     ModelError
-        The format is ``chat`` and the model has no chat template.
+        If the format is ``chat`` but the model has no chat template.
     """
     if prompt_format == "auto":
         return "chat" if model.has_chat_template else "qa"
@@ -55,7 +55,7 @@ def fill_template(template: str, example: Example) -> str:
     Raises
     ------
     DataError
-        The template has an unknown field or unbalanced braces.
+        If the template contains an unknown field or unbalanced braces.
     """
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
@@ -66,7 +66,7 @@ def fill_template(template: str, example: Example) -> str:
     if unknown := sorted(set(fields) - _FIELDS):
         raise DataError(
             f"the prompt {template!r} has an unknown field {{{unknown[0]}}}",
-            "the fields are {question}, {context}, {choices} and {letters}",
+            "use only the fields {question}, {context}, {choices} and {letters}",
         )
     return template.format(
         question=example.question,
@@ -79,23 +79,25 @@ def fill_template(template: str, example: Example) -> str:
 
 
 def chat_messages(task: Task, example: Example) -> tuple[ChatMessage, ...]:
-    """Return an example as a conversation: the worked examples as earlier turns, the question as the last turn."""
+    """Return the question as a conversation in which the worked examples are earlier turns."""
     contents = [text for shot in task.shots for text in shot] + [fill_template(task.prompt, example)]
     return tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents))
 
 
 def make_prompt(model: Model, task: Task, example: Example, prompt_format: PromptFormat) -> Prompt:
-    """Return an example as the model receives it.
+    """Return the prompt for a question.
 
     Parameters
     ----------
     model : Model
     task : Task
-        Prompt template and worked examples.
+        The task, which determines the prompt template and the worked examples.
     example : Example
     prompt_format : {"chat", "qa", "none"}
-        ``chat``: the conversation of `chat_messages` in the model's chat template, followed by the generation prompt.
-        ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, then ``Q: …\\nA:``.  ``none``: the filled template alone.
+        - ``chat``: the conversation returned by `chat_messages`, formatted with the model's chat template and followed
+          by the generation prompt.
+        - ``qa``: ``Q: …\\nA: …\\n\\n`` for each worked example, followed by ``Q: …\\nA:``.
+        - ``none``: only the filled template, without worked examples.
     """
     if prompt_format == "chat":
         return chat_prompt(model, chat_messages(task, example))
@@ -106,38 +108,38 @@ def make_prompt(model: Model, task: Task, example: Example, prompt_format: Promp
 
 
 def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
-    """Return a conversation in the model's chat template, followed by the generation prompt.
+    """Return a conversation formatted with the model's chat template and followed by the generation prompt.
 
     Raises
     ------
     DataError
-        The chat template rejects the conversation, e.g. because its roles do not alternate.
+        If the chat template rejects the conversation, e.g. because its roles do not alternate.
     """
     try:
         text = model.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise DataError(
             f"the chat template of {model.label} rejects this conversation: {str(error)[:200]}",
-            "many templates require alternating user and assistant messages, or allow no system message",
+            "use alternating user and assistant messages without a system message, which many templates require",
         ) from None
-    # A chat template writes its own beginning-of-text token; a second one would change every state.
+    # A chat template writes its own beginning-of-text token, and a second one would change all hidden states.
     return _tokenise(model, text, add_special_tokens=False)
 
 
 def prompt_from_text(model: Model, text: str) -> Prompt:
-    """Return the prompt of a text that includes the template, e.g. one that another program sent to the model."""
+    """Return the prompt for a text that is already formatted, e.g. a prompt that another program sent to the model."""
     bos = model.tokenizer.bos_token
-    # A text that starts with the beginning-of-text token gets no second one.
+    # A second beginning-of-text token must not be added to a text that already starts with one.
     return _tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
 
 
 def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[tuple[str, Prompt]]:
-    """Return (id, prompt) of each example of a task, all of which fit the model's context window.
+    """Return the id and the prompt of each question of a task.
 
     Raises
     ------
     DataError
-        A prompt with its answer exceeds the window, or the prompt template is invalid.
+        If a prompt and its answer together could exceed the context window, or if the prompt template is invalid.
     """
     prompts = [(example.id, make_prompt(model, task, example, prompt_format)) for example in task.examples]
     check_lengths(model, prompts, task.max_new_tokens)
@@ -145,20 +147,20 @@ def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[
 
 
 def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:
-    """Reject prompts that, together with their answers, exceed the model's context window.
+    """Raise DataError if a prompt and its answer together could exceed the model's context window.
 
     Parameters
     ----------
     model : Model
     prompts : iterable of (str, Prompt)
-        Ids and prompts.
+        The ids of the questions and their prompts.
     max_new_tokens : int
-        Length limit of the answers.
+        Maximum number of tokens in an answer.
 
     Raises
     ------
     DataError
-        The message lists up to five ids.
+        If at least one prompt is too long.  The message contains the ids of up to five such prompts.
     """
     if model.window is None:
         return
@@ -167,14 +169,14 @@ def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_t
     if too_long:
         examples = ", ".join(f"{id_!r} ({n_tokens} tokens)" for id_, n_tokens in too_long[:5])
         raise DataError(
-            f"{len(too_long)} questions do not fit the window of {model.label}, {model.window} tokens of which "
-            f"{max_new_tokens} are reserved for the answer: {examples}",
-            "shorten or leave out these questions, or lower --max-new-tokens",
+            f"{len(too_long)} questions exceed the context window of {model.label} ({model.window} tokens, "
+            f"{max_new_tokens} of them reserved for the answer): {examples}",
+            "shorten or omit these questions, or reduce --max-new-tokens",
         )
 
 
 def end_of_turn_id(model: Model) -> int | None:
-    """Return the token id that the chat template writes after an answer; None if it writes none."""
+    """Return the id of the end token that the chat template writes after an answer, or None if it writes none."""
     answer = "Zanzibar"
     messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": answer}]
     text = model.tokenizer.apply_chat_template(messages, tokenize=False)

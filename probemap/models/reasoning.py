@@ -1,4 +1,4 @@
-"""Reasoning models: where the reasoning ends and the final answer begins."""
+"""Separation of the reasoning of a model from its final answer."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,11 @@ _MARKERS = (
 
 
 def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, int]]) -> int:
-    """Return how many of the first generated tokens are reasoning, including the white space after it.
+    """Return the number of generated tokens that belong to the reasoning or to the white space after it.
 
-    A reasoning block is open if the text starts with the opening marker, or the prompt ends with it (some chat
-    templates write it).  A block that is never closed extends to the end of the text: there is no final answer.
+    The text starts with reasoning if it starts with an opening marker, or if the prompt ends with one, because some
+    chat templates write the marker.  Without a closing marker, the whole text is reasoning, and there is no final
+    answer.
 
     Parameters
     ----------
@@ -21,7 +22,7 @@ def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, 
     text : str
         The generated text.
     offsets : sequence of (int, int)
-        For each generated token its characters in `text`; see `records.Answer`.
+        For each generated token, the range (start, stop) of its characters in `text`; see `records.Answer`.
     """
     for opening, closing in _MARKERS:
         if not (text.lstrip().startswith(opening) or prompt.rstrip().endswith(opening)):

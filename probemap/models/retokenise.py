@@ -1,7 +1,8 @@
-"""Texts from other sources as answers of a model: tokenised once and checked, log-probabilities from one forward pass.
+"""Conversion of texts from other sources to answers of a model.
 
-The states of a text depend on its tokens, and a text does not determine which tokens a model generated.  The answers
-built here have the tokens that the tokenizer assigns to the text; that these decode to the same text is verified.
+The hidden states depend on the tokens, but a text does not determine the tokens from which it was generated.  The
+answers returned by this module contain the tokens that the tokenizer assigns to the text.  It is verified that these
+tokens decode to the same text.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,31 +28,35 @@ def retokenise_with_logprobs(
     batch_tokens: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
-    """Return texts as answers, in their order, with the model's log-probabilities.
+    """Convert texts to answers, with log-probabilities that are computed by the model.
 
     Parameters
     ----------
     model : Model
     pairs : sequence of (Prompt, TextAnswer)
     chat : bool
-        True if the prompts are in the model's chat template.  A text that was not cut off then ends with the
-        end-of-turn token.  How other texts ended is unknown, so no token is appended.
+        True if the prompts are in the format of the model's chat template.  The end-of-turn token is then appended to
+        each text that was not cut off.  Otherwise, no token is appended, because it is unknown which token ended the
+        text.
     batch_size : int, default 8
+        Maximum number of texts per batch.
     batch_tokens : int, optional
         Maximum number of tokens per padded batch; see `batching.batches`.
     log : callable, optional
-        Receives a message when a batch does not fit in memory and is halved.
+        Called with a message when a batch does not fit in memory and is halved.
 
     Returns
     -------
     list of Answer
+        The answers, in the order of `pairs`.
 
     Raises
     ------
     DataError
-        The tokens of a text decode to another text, or a prompt with its text exceeds the context window.
+        If the tokens of a text decode to a different text, or if a prompt and its text together exceed the context
+        window.
     ModelError
-        A logit is not finite, or a single text does not fit in memory.
+        If a logit is infinite or NaN, or if a single text does not fit in memory.
     """
     answers = retokenise(model, pairs, chat=chat)
     for batch in batches([len(answer.token_ids) for answer in answers], batch_size, batch_tokens):
@@ -68,18 +73,18 @@ def retokenise_with_logprobs(
 
 
 def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat: bool) -> list[Answer]:
-    """Return texts as answers without log-probabilities.
+    """Convert texts to answers without log-probabilities.
 
-    Parameters and errors are those of `retokenise_with_logprobs`.
+    See `retokenise_with_logprobs` for the parameters.
     """
     end_id = end_of_turn_id(model) if chat else None
     answers = [_retokenise(model, prompt, text_answer, chat=chat, end_id=end_id) for prompt, text_answer in pairs]
     too_long = [a for a in answers if model.window is not None and len(a.token_ids) > model.window]
     if too_long:
         raise DataError(
-            f"{len(too_long)} prompts with their texts do not fit the window of {model.label}, {model.window} tokens: "
-            f"{too_long[0].id!r} has {len(too_long[0].token_ids)}",
-            "shorten or leave out these texts",
+            f"{len(too_long)} prompts with their texts exceed the context window of {model.label} ({model.window} "
+            f"tokens): {too_long[0].id!r} has {len(too_long[0].token_ids)} tokens",
+            "shorten or omit these texts",
         )
     return answers
 
@@ -87,19 +92,19 @@ def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat
 def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: bool, end_id: int | None) -> Answer:
     text = text_answer.text
     if text_answer.prompt is None and not chat and text[:1].strip() and prompt.text[-1:].strip():
-        text = f" {text}"  # the prompt ends with `A:`, and the space that follows was stripped from the text
+        text = f" {text}"  # the prompt ends with `A:`, and the space after it was stripped from the text
     token_ids, stopped = _continuation_ids(model, prompt, text), text_answer.stopped
     if token_ids and token_ids[-1] in model.end_ids:  # the text includes its end token
         end_id, token_ids, stopped = token_ids[-1], token_ids[:-1], True
         text = model.tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
     decoded, offsets = decode_with_offsets(model.tokenizer, token_ids)
-    if decoded.lstrip() != text.lstrip():  # some tokenizers drop the first space when they decode
+    if decoded.lstrip() != text.lstrip():  # some tokenizers remove the first space when they decode
         differing = (i for i, (a, b) in enumerate(zip(decoded, text, strict=False)) if a != b)
         first = next(differing, len(decoded))
         raise DataError(
-            f"the tokenizer of {model.label} does not reproduce the text of {text_answer.id!r}: it decodes to "
+            f"the tokenizer of {model.label} does not reproduce the text of {text_answer.id!r}: the tokens decode to "
             f"{decoded[first : first + 20]!r} instead of {text[first : first + 20]!r}",
-            "use the model that produced the answers and their unmodified texts, or leave this one out",
+            "use the model that generated the answers and their unmodified texts, or omit this answer",
         )
     if end_id is not None and stopped:
         token_ids, offsets = [*token_ids, end_id], [*offsets, (len(decoded), len(decoded))]
@@ -118,7 +123,11 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
 
 
 def _continuation_ids(model: Model, prompt: Prompt, text: str) -> list[int]:
-    """Return the ids of the text: as a continuation of the prompt if the prompt's ids stay the same, else alone."""
+    """Return the token ids of a text that follows a prompt.
+
+    The text is tokenised together with the prompt if this does not change the token ids of the prompt, and separately
+    otherwise.
+    """
     joint = model.tokenizer(prompt.text + text, add_special_tokens=False, verbose=False)["input_ids"]
     prompt_ids = list(prompt.token_ids)
     for prefix in (prompt_ids, prompt_ids[1:]):  # the tokenizer may have added a beginning-of-text token
@@ -128,7 +137,7 @@ def _continuation_ids(model: Model, prompt: Prompt, text: str) -> list[int]:
 
 
 def _logprobs(model: Model, answers: Sequence[Answer]) -> list[list[float]]:
-    """Return the log-probability of every generated token, given all tokens before it."""
+    """Return the log-probability of each generated token, given all tokens before it."""
     pairs = [
         (row, column)
         for row, answer in enumerate(answers)
