@@ -1,7 +1,7 @@
-"""Names and numbers in a text, and which of them the text asserts as its answer.
+"""Find the names and numbers in a text, and determine which of them the text asserts as its answer.
 
-Grading and locating both use these functions, so that the verdict and the exact answer refer to the same words.  The
-functions see neither accepted answers nor verdicts.
+Both grading and locating use these functions, so that the verdict and the exact answer refer to the same words.  The
+functions receive neither the accepted answers nor the verdicts.
 """
 
 import re
@@ -13,31 +13,31 @@ from functools import lru_cache
 from itertools import pairwise
 
 Groups = Sequence[Sequence[str]]
-"""Possible answers, each a group of spellings."""
+"""Possible answers, each as a group of spellings."""
 
 
 @dataclass(frozen=True)
 class Mention:
-    """The characters ``text[start:stop]``, which name a possible answer or a number."""
+    """A possible answer or a number that is mentioned in a text as ``text[start:stop]``."""
 
     start: int
     stop: int
     value: int | Decimal
-    """Index of the group of spellings (int), or the number (Decimal)."""
+    """Index of the group of spellings as an int, or the number as a Decimal."""
     is_adjective: bool = False
-    """True for an adjective before a kind of place; see `ADJECTIVE`."""
+    """True if the mention is an adjective, as in "the Malaysian state"; see `ADJECTIVE`."""
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Convert a text to lower case without accents and asterisks.
+    """Convert a text to lower case, without accents and asterisks.
 
-    Asterisks mark bold words and can separate the words of a name ("**Mark** Twain").
+    Asterisks are removed because they mark bold words and may occur within a name ("**Mark** Twain").
 
     Returns
     -------
     folded : str
     origin : list of int
-        For each character of `folded` the index of its character in `text`.
+        For each character of `folded`, the index of the character in `text` from which it was derived.
     """
     folded: list[str] = []
     origin: list[int] = []
@@ -50,7 +50,7 @@ def fold(text: str) -> tuple[str, list[int]]:
 
 
 def same_name(a: str, b: str) -> bool:
-    """Return True if two names have the same words, regardless of case, accents, articles and punctuation."""
+    """Return True if two names consist of the same words, ignoring case, accents, initial articles and punctuation."""
     return _words(a) == _words(b)
 
 
@@ -60,7 +60,8 @@ def _words(name: str) -> str:
 
 
 ADJECTIVE = " …"
-"""Suffix of a spelling that counts only before a kind of place: "Malaysian …" in "the Malaysian state"."""
+"""Suffix that marks a spelling as an adjective.  Adjectives are found only before words such as "state" or "city", e.g.
+"Malaysian …" in "the Malaysian state"."""
 
 _PLACE = (
     r"(?=\s+(?:state|province|region|city|town|island|territory|department|prefecture|county|district|capital|"
@@ -69,7 +70,7 @@ _PLACE = (
 
 
 def _pattern(name: str) -> str:
-    """Return a regular expression for a spelling in folded text, up to the end of its last word."""
+    """Return a regular expression that matches a spelling in folded text, up to the end of its last word."""
     if name.endswith(ADJECTIVE):
         return _pattern(name.removesuffix(ADJECTIVE)) + _PLACE
     name = re.sub(r"^(?:the|an?)\s+(?=\w)", "", fold(name.strip())[0])
@@ -93,9 +94,10 @@ def _matcher(groups: tuple[tuple[str, ...], ...]) -> tuple[re.Pattern[str], list
 
 
 def find_names(text: str, groups: Groups) -> list[Mention]:
-    """Return all mentions of a name, in the order of the text; of overlapping spellings the longest.
+    """Return all mentions of names, in the order of the text.
 
-    A spelling of at most four capital letters ("US") is found only in capitals.
+    Of several overlapping spellings, only the longest is found.  A spelling of at most four capital letters ("US") is
+    found only in capitals.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ _DATE = re.compile(
 
 
 def date_spellings(text: str) -> tuple[str, ...]:
-    """Return the spellings of a date, e.g. "4 July 1776" and "1776-07-04"; none if the text is not a date."""
+    """Return the spellings of a date, e.g. "4 July 1776" and "1776-07-04", or an empty tuple if it is not a date."""
     match = _DATE.fullmatch(text.strip())
     if match is None:
         return ()
@@ -168,7 +170,7 @@ _NUMBER = re.compile(
 
 
 def find_numbers(text: str) -> list[Mention]:
-    """Return all numbers in a text, in digits (1,200, 3.5, -2, 1.2 million) or in words."""
+    """Return all numbers in a text, whether written in digits (1,200, 3.5, -2, 1.2 million) or in words."""
     mentions = []
     for match in _NUMBER.finditer(text):
         start = match.start()
@@ -179,7 +181,7 @@ def find_numbers(text: str) -> list[Mention]:
             if match["scale"]:  # Decimal rounds the product to 28 digits
                 value *= _SCALES[match["scale"].lower()]
             preceding = text[: start - 1].rstrip()[-1:]
-            # A minus is a sign unless it is between operands or inside a word ("1990-1995", "F-16").
+            # A minus is a sign unless it is between operands ("1990-1995") or within a word ("F-16").
             has_minus = text[max(0, start - 1) : start] in ("-", "−")
             if has_minus and not (
                 preceding.isdigit() or preceding == ")" or text[max(0, start - 2) : start - 1].isalnum()
@@ -203,7 +205,7 @@ def _parse_words(words: str) -> int:
 
 
 def as_number(text: str) -> Decimal | None:
-    """Convert ``"1,200"`` to 1200; None if the text is not a finite number."""
+    """Convert a text such as ``"1,200"`` to a number, or return None if it is not a finite number."""
     try:
         value = Decimal(text.replace(",", "").replace("−", "-").strip())
     except InvalidOperation:
@@ -219,7 +221,7 @@ _NEGATION = re.compile(
 
 
 def is_negated(text: str, mention: Mention) -> bool:
-    """Return True if a negation ("not", "n't", "rather than", …) is up to four words before a mention in its clause."""
+    """Return True if a negation ("not", "n't", "rather than", …) precedes a mention by at most four words."""
     return _NEGATION.search(text[max(0, mention.start - 120) : mention.start]) is not None
 
 
@@ -249,8 +251,9 @@ def is_compared(text: str, mention: Mention) -> bool:
 def asserted_name(text: str, groups: Groups) -> Mention | None:
     """Return the first possible answer that a text asserts, or None.
 
-    Negated mentions, alternatives and standards of comparison do not count.  If the answer is mentioned as an adjective
-    first and by its name later ("the Canadian province of Quebec, Canada"), the name is returned.
+    Mentions that are negated, part of an enumeration, or the standard of a comparison are ignored.  If the answer is
+    mentioned first as an adjective and later by its name ("the Canadian province of Quebec, Canada"), the name is
+    returned.
     """
     mentions = find_names(text, groups)
     listed = _enumerated(text, mentions)
@@ -271,11 +274,12 @@ _ANNOUNCED = re.compile(r"\banswer\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
 
 
 def asserted_choice(text: str, groups: Groups) -> Mention | None:
-    """Return the first choice that a text asserts by its letter ("B", "(B)", "The answer is B.") or its words, or None.
+    """Return the first choice that a text asserts, or None.
 
-    A letter that is followed by the words of its choice is one mention; a letter that is followed by the words of
-    another choice does not count.  An announced choice ("The answer is …") has priority, since a model may repeat all
-    choices first.
+    A choice can be asserted by its letter ("B", "(B)", "The answer is B.") or by its words.  A letter that is followed
+    by the words of the same choice forms one mention with them.  A letter that is followed by the words of a different
+    choice is ignored.  An announced choice ("The answer is …") has priority, because a model may first repeat all
+    choices.
     """
     names = find_names(text, groups)
     listed = _enumerated(text, names)
@@ -311,10 +315,13 @@ _OPERATOR_AFTER = re.compile(
 
 
 def asserted_number(question: str, text: str) -> Mention | None:
-    """Return the number that a text gives as its result, or None.
+    """Return the number that a text states as its result, or None.
 
-    The result is the first of these that exists: the last number after "=", "is", "equals", "####", … that is not an
-    operand; the last number that is not an operand and not in the question; the only number in the text.
+    The result is the first of the following that exists:
+
+    1. the last number after "=", "is", "equals", "####", … that is not an operand,
+    2. the last number that is neither an operand nor in the question,
+    3. the only number in the text.
     """
     in_question = {m.value for m in find_numbers(question)}
     numbers = [m for m in find_numbers(text) if not is_negated(text, m) and not _OPERATOR_AFTER.match(text, m.stop)]
@@ -328,7 +335,7 @@ def asserted_number(question: str, text: str) -> Mention | None:
 
 
 def announces_result(text: str) -> bool:
-    """Return True if a text ends where a number has to follow ("which gives us", "46 + 92 =")."""
+    """Return True if a text ends with words that announce a number ("which gives us", "46 + 92 =")."""
     return _RESULT_BEFORE.search(text.rstrip()[-60:]) is not None
 
 

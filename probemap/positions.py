@@ -1,7 +1,8 @@
-"""Named token positions: each name resolves to one token index of an answer, or is missing.
+"""Named token positions, each of which refers to one token of an answer.
 
-A position never falls back to another token.  If an answer does not have it, the position is missing, which lowers `n`
-in its column.  Names follow Orgad et al. 2024 (arXiv 2410.02707), section 3.2 and figure 2.
+If an answer does not have a position, the position is missing and is never replaced by another one.  The answer is then
+not counted in `n`, the number of answers in the column of the position.  The names follow section 3.2 and figure 2 of
+Orgad et al. 2024 (arXiv 2410.02707).
 """
 
 import hashlib
@@ -17,12 +18,13 @@ import numpy.typing as npt
 from probemap.records import Answer, DataError, Span
 
 Rule = Callable[[Answer, Span | None], int | None]
-"""(answer, exact answer) -> index into ``Answer.token_ids``, or None if the answer does not have the position."""
+"""Callable that takes an answer and its exact answer, and returns an index into ``Answer.token_ids``, or None if the
+answer does not have the position."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """A rule that names one token of an answer.
+    """A rule that selects one token of an answer.
 
     Examples
     --------
@@ -33,22 +35,22 @@ class Position:
     """
 
     description: str
-    """One line for ``probemap list positions``."""
+    """Description for ``probemap list positions``."""
     index: Rule
 
 
 POSITIONS: dict[str, Position] = {
     "last_q": Position(
-        "the last token before the answer: the last of the prompt, template included",
+        "the last token of the prompt, including the chat template",
         lambda answer, span: answer.n_prompt - 1,
     ),
     "first_answer": Position(
-        "the first token of the answer, after the reasoning of a thinking model",
+        "the first token of the answer, after the reasoning of a thinking model, if any",
         lambda answer, span: answer.answer_start,
     ),
     "second_answer": Position("the second token of the answer", lambda answer, span: answer.answer_start + 1),
     "exact_answer_before_first": Position(
-        "the token before the exact answer (the last of the prompt if the answer begins with it)",
+        "the token before the exact answer (the last token of the prompt if the answer starts with the exact answer)",
         lambda answer, span: None if span is None else span.start - 1,
     ),
     "exact_answer_first": Position(
@@ -69,44 +71,48 @@ POSITIONS: dict[str, Position] = {
         lambda answer, span: answer.answer_start - 1 if answer.n_reasoning else None,
     ),
 }
-"""Name -> position.  In addition, any negative integer counts from the end: ``-1`` is the last produced token, which is
-the token that ended the answer if there is one."""
+"""The built-in positions by name.  In addition, negative integers count from the end: ``-1`` is the last produced
+token, which is the end token of the answer if there is one."""
 
 DEFAULT_POSITIONS: tuple[str, ...] = (
     *("last_q", "first_answer", "second_answer"),
     *("exact_answer_before_first", "exact_answer_first", "exact_answer_last", "exact_answer_after_last"),
     *("-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1"),
 )
-"""The fifteen columns of the figures for open questions in the paper, in their order."""
+"""The fifteen columns of the paper's figures for open questions, in the same order."""
 
 PositionsLike = str | Sequence[str] | Mapping[str, str | Position | Rule] | None
-"""Positions as a user passes them: text as for `parse_positions`, names, or name -> position, rule, or name of a
-built-in position; None: the default ones."""
+"""Positions as passed by a user; see `parse_positions`."""
 
 _FROM_END = re.compile(r"-[1-9][0-9]{0,8}")
 _RANGE = re.compile(rf"({_FROM_END.pattern})\.\.({_FROM_END.pattern})")
 _MAX_RANGE = 10_000
-"""A longer range is a typing error that would fill the memory."""
+"""Maximum number of positions in a range.  Larger ranges are likely to be typing errors and could exhaust memory."""
 
 
 def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
-    """Return the names of positions, after a check that each exists.
+    """Check positions and return their names.
 
     Parameters
     ----------
     positions : str, sequence of str, mapping, or None
-        Text such as ``"last_q,exact_answer_first,-8..-1"``; names; or name -> Position or rule, for positions of your
-        own, or name -> name of a built-in position.  None: `DEFAULT_POSITIONS`.
+        The positions, in one of the following forms:
+
+        - a string such as ``"last_q,exact_answer_first,-8..-1"``,
+        - a sequence of names,
+        - a mapping of names to user-defined positions, given as `Position` objects or callables, or to the names of
+          built-in positions,
+        - None, which selects `DEFAULT_POSITIONS`.
 
     Returns
     -------
     tuple of str
-        In the order of the argument, with ranges expanded.
+        The names in the given order, with ranges expanded.
 
     Raises
     ------
     DataError
-        If a name is unknown, occurs twice or is not a string, or a range runs backwards.
+        If a name is unknown, occurs twice or is not a string, or if the start of a range is after its end.
 
     Examples
     --------
@@ -120,13 +126,13 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 
 
 def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
-    """Return the rule of each position by its name; arguments and errors as for `parse_positions`."""
+    """Return the rules of positions by name; see `parse_positions` for the parameters."""
     if isinstance(positions, Mapping):
         rules = {name: _as_rule(rule) for name, rule in positions.items()}
         if invalid := [name for name, rule in rules.items() if not (isinstance(name, str) and name and callable(rule))]:
             raise DataError(
                 f"the position {invalid[0]!r:.60} is {positions[invalid[0]]!r:.60}, expected a Position or a callable",
-                "pass {'name': lambda answer, span: index}",
+                "pass a mapping such as {'name': lambda answer, span: index}",
             )
         return _not_empty(rules)
     names: list[str] = []
@@ -136,13 +142,16 @@ def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
             if first > last:
                 raise DataError(f"the range {name!r} runs backwards", f"write it as {last}..{first}")
             if last - first >= _MAX_RANGE:
-                raise DataError(f"the range {name!r} has {last - first + 1} positions", f"use at most {_MAX_RANGE}")
+                raise DataError(
+                    f"the range {name!r} has {last - first + 1} positions, but at most {_MAX_RANGE} are allowed",
+                    "use a shorter range",
+                )
             names += [str(number) for number in range(first, last + 1)]
         else:
             check_position(name)
             names.append(name)
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"the position {repeated[0]!r} occurs twice", "name each position once")
+        raise DataError(f"the position {repeated[0]!r} occurs twice", "pass each position only once")
     return _not_empty({name: _rule(name) for name in names})
 
 
@@ -168,7 +177,7 @@ def check_position(name: str) -> None:
     if name not in POSITIONS and not _FROM_END.fullmatch(name):
         raise DataError(
             f"there is no position {name!r:.60}; the positions are {', '.join(POSITIONS)} and -1, -2, …",
-            "`probemap list positions` describes each of them",
+            "run `probemap list positions` for a description of each position",
         )
 
 
@@ -194,7 +203,7 @@ def _rule(name: str) -> Rule:
 def resolve(
     name: str, answer: Answer, span: Span | None = None, *, positions: Mapping[str, str | Position | Rule] | None = None
 ) -> int | None:
-    """Return the token index of a position in one answer.
+    """Return the token index of a position in an answer.
 
     Parameters
     ----------
@@ -202,21 +211,21 @@ def resolve(
         A key of `POSITIONS` or of `positions`, or a negative integer that counts from the end.
     answer : Answer
     span : Span, optional
-        The exact answer.  None: the answer has none, and the positions of the exact answer are missing.
+        The exact answer.  If None, the positions that refer to the exact answer are missing.
     positions : mapping of str to Position or callable, optional
-        Positions of your own, which take precedence over `POSITIONS`.
+        User-defined positions, which take precedence over `POSITIONS`.
 
     Returns
     -------
     int or None
-        Index into ``answer.token_ids``.  None: the position is missing.  A position counted from the end is missing if
-        it would be in the prompt or in the reasoning; any position is missing if its index is outside the answer.
+        Index into ``answer.token_ids``, or None if the position is missing.  A position that counts from the end is
+        missing if it would be in the prompt or in the reasoning.  Any position is missing if its index is outside
+        ``answer.token_ids``.
 
     Raises
     ------
     DataError
-        If there is no such position, or the rule of a position of your own returns something other than an integer or
-        None.
+        If the position is unknown, or if a user-defined rule returns something other than an integer or None.
 
     Examples
     --------
@@ -248,7 +257,7 @@ def _resolve(name: str, rule: Rule, answer: Answer, span: Span | None) -> int | 
 
 
 def positions_by_token(positions: PositionsLike, answer: Answer, span: Span | None) -> dict[int, list[str]]:
-    """Return the names of the positions at each token index, to show an answer token by token."""
+    """Return the names of the positions at each token index that has at least one."""
     names_at: dict[int, list[str]] = {}
     for name, rule in position_rules(positions).items():
         if (index := _resolve(name, rule, answer, span)) is not None:
@@ -257,29 +266,29 @@ def positions_by_token(positions: PositionsLike, answer: Answer, span: Span | No
 
 
 Indices = npt.NDArray[np.int32]
-"""ndarray of shape (n, n_positions): the token index of each position in each answer, -1 where it is missing."""
+"""ndarray of shape (n, n_positions) with the token index of each position in each answer, or -1 if it is missing."""
 
 
 def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], positions: PositionsLike = None) -> Indices:
-    """Resolve positions in answers.
+    """Return the token indices of positions in several answers.
 
     Parameters
     ----------
     answers : sequence of Answer, length n
     spans : sequence of Span or None, length n
-        The exact answer of each answer.
+        The exact answer of each answer, or None if there is none.
     positions : str, sequence of str, mapping, or None
-        As for `parse_positions`.
+        The positions; see `parse_positions`.
 
     Returns
     -------
     ndarray of shape (n, n_positions), int32
-        Index into ``Answer.token_ids``; -1 where the position is missing.
+        Indices into ``Answer.token_ids``, with -1 where a position is missing.
 
     Raises
     ------
     DataError
-        As `parse_positions` and `resolve`.
+        See `parse_positions` and `resolve`.
     """
     rules = position_rules(positions)
     indices = np.full((len(answers), len(rules)), -1, dtype=np.int32)
@@ -292,7 +301,7 @@ def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], posit
 
 
 def digest(answers: Sequence[Answer], indices: Indices) -> str:
-    """Return the SHA-256 over token ids and position indices, which together determine the captured states."""
+    """Return the SHA-256 of the token ids and position indices, which together determine the captured states."""
     total = hashlib.sha256(indices.tobytes())
     for answer in answers:
         total.update(np.array(answer.token_ids, dtype=np.int64).tobytes() + b"|")

@@ -1,7 +1,8 @@
-"""Data classes that are passed from step to step, and the exceptions.
+"""Data classes that are passed from step to step, and the exceptions of the package.
 
-All values are immutable, and independent of models, files and arrays.  Dimensions in the docstrings of the package:
-``n`` answers, ``n_layers``, ``n_positions``, ``d`` hidden size.
+The data classes are immutable and do not depend on models, files or arrays.  The docstrings of the package use the
+following names for dimensions: ``n`` is the number of answers, ``n_layers`` the number of layers, ``n_positions`` the
+number of positions, and ``d`` the hidden size.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
-"""How the answers to a task are graded and located; see `Task`."""
+"""The kind of a task, which determines how its answers are graded and located; see `Task`."""
 
 
 class ProbemapError(Exception):
@@ -19,9 +20,9 @@ class ProbemapError(Exception):
     Parameters
     ----------
     problem : str
-        What was received and what was expected, in one or two sentences.
+        Description of what was received and what was expected, in one or two sentences.
     hint : str
-        What to do; printed on a separate line.
+        Advice on how to correct the error, which is printed on a separate line.
 
     Examples
     --------
@@ -40,31 +41,31 @@ class ProbemapError(Exception):
 
 
 class DataError(ProbemapError):
-    """Invalid input data: a missing file, an invalid row, duplicate ids."""
+    """Raised for invalid input data, e.g. a missing file, an invalid row or duplicate ids."""
 
 
 class ModelError(ProbemapError):
-    """A model or a server that cannot be found, loaded or used."""
+    """Raised if a model or a server cannot be found, loaded or used."""
 
 
 class RunError(ProbemapError):
-    """A run directory or an environment that does not permit the requested operation."""
+    """Raised if a run directory or the environment does not permit the requested operation."""
 
 
 class StoreError(ProbemapError):
-    """Captured states that are missing, damaged, or outside the range of their dtype."""
+    """Raised if captured states are missing, damaged, or outside the range of their dtype."""
 
 
 class MapError(ProbemapError):
-    """Labels or states from which no map can be fitted."""
+    """Raised if no map can be fitted to the given labels or states."""
 
 
 class TooFewError(MapError):
-    """Too few correct or too few incorrect answers to fit a map."""
+    """Raised if there are too few correct or too few incorrect answers to fit a map."""
 
 
 class DetectorError(ProbemapError):
-    """A detector that cannot be fitted or used: a damaged file, or a model that it was not made for."""
+    """Raised if a detector cannot be fitted or used, e.g. if its file is damaged or it belongs to a different model."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,20 @@ class Example:
     """
 
     id: str
-    """Unique within a task."""
+    """Id of the question, unique within a task."""
     question: str
     answers: tuple[str, ...]
     """Accepted answers, with the preferred spelling first.  May be empty only if verdicts are supplied with the
     answers."""
     choices: tuple[str, ...] = ()
-    """The closed set that the answer comes from, if this question has one."""
+    """Possible answers, if the answer has to be one of a closed set."""
     context: str = ""
-    """Text to read before answering; may be empty."""
+    """Text that the model reads before it answers.  May be empty."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Questions of one kind, with their prompt and the way in which answers are graded and located.
+    """A set of questions with a common prompt template and a common kind of answer.
 
     Examples
     --------
@@ -105,25 +106,28 @@ class Task:
     name: str
     examples: tuple[Example, ...]
     kind: Kind
-    """``names``: the answer is one of a closed set (`possible`, or each example's `choices`);
-    ``numbers``: the answer is a number; ``choices``: one of the example's lettered `choices`, by letter or by words;
-    ``open``: anything, accepted by alias."""
+    """Kind of the answers.
+
+    - ``names``: the answer is one of a closed set, given by `possible` or by the `choices` of each example.
+    - ``numbers``: the answer is a number.
+    - ``choices``: the answer is one of the example's `choices`, named by its letter or by its words.
+    - ``open``: the answer may be any text, and is correct if it contains an accepted answer that is not negated."""
     possible: tuple[tuple[str, ...], ...] = ()
-    """For ``names``: every possible answer as a group of spellings, the preferred one first."""
+    """Possible answers of the kind ``names``, each as a group of spellings with the preferred spelling first."""
     prompt: str = "{question}"
     """Template of the prompt, with the fields ``{question}``, ``{context}``, ``{choices}`` ("Rome, Paris") and
     ``{letters}`` (one line per choice, "A) Rome")."""
     shots: tuple[tuple[str, str], ...] = ()
-    """Worked examples that precede each question: (prompt, answer)."""
+    """Worked examples that precede each question, as pairs (prompt, answer)."""
     max_new_tokens: int = 64
-    """Length limit of the answers."""
+    """Maximum number of tokens in an answer."""
     source: str = ""
-    """Origin of the questions, with the licence."""
+    """Origin and licence of the questions."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer is correct.
+    """Verdict on whether an answer is correct.
 
     Examples
     --------
@@ -133,14 +137,15 @@ class Verdict:
     """
 
     correct: bool | None
-    """None: undecided.  Undecided answers are excluded from maps and counted, never guessed."""
+    """None if the verdict is undecided.  Undecided answers are counted, but excluded from maps."""
     reason: str
-    """One of few phrases that can be counted, e.g. ``names another answer``."""
+    """Reason for the verdict, e.g. ``names another answer``.  It is one of a few fixed phrases, so that answers can be
+    counted by reason."""
 
 
 @dataclass(frozen=True)
 class TextAnswer:
-    """The text of an answer that was not generated in process: from a server or from a file."""
+    """The text of an answer that was not generated in this process but comes from a server or a file."""
 
     id: str
     """Id of the example."""
@@ -148,14 +153,14 @@ class TextAnswer:
     stopped: bool = True
     """False if the answer was cut off."""
     prompt: str | None = None
-    """The text that the model saw, template included; None: the prompt that probemap makes for the example."""
+    """The prompt that the model received, including the chat template.  If None, the prompt is built from the task."""
     verdict: Verdict | None = None
-    """None: to be graded."""
+    """A verdict that was supplied with the answer.  If None, the answer is graded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The output of a model: the exact token ids that it saw and produced, prompt first.
+    """An answer of a model, with the exact token ids that it received and produced.
 
     Examples
     --------
@@ -171,34 +176,34 @@ class Answer:
     id: str
     """Id of the example."""
     prompt: str
-    """The text whose tokens are ``token_ids[:n_prompt]``, template included."""
+    """Text of the prompt, including the chat template.  Its tokens are ``token_ids[:n_prompt]``."""
     text: str
-    """The decoded answer, without the token that ended it."""
+    """The decoded answer, without the end token."""
     token_ids: tuple[int, ...]
-    """Prompt ids, then produced ids, including the token that ended the answer if there is one."""
+    """Token ids of the prompt, followed by those of the answer, including the end token if there is one."""
     n_prompt: int
     """Number of prompt tokens."""
     offsets: tuple[tuple[int, int], ...]
-    """For each token the characters of which it contains at least one byte, (start, stop): in `prompt` for the prompt
-    tokens, in `text` for the produced ones.  Tokens that share the bytes of one character overlap; the token that ended
-    the answer has an empty range."""
+    """For each token, the range (start, stop) of the characters that it encodes at least in part.  The ranges of prompt
+    tokens refer to `prompt`, and those of produced tokens refer to `text`.  The ranges of tokens that share a character
+    overlap.  The range of the end token is empty."""
     logprobs: tuple[float, ...]
-    """Natural logarithm of the probability of each produced token given all earlier ones, at temperature 1."""
+    """Natural logarithm of the probability of each produced token, given all earlier tokens, at temperature 1."""
     stopped: bool
     """True if the model ended its answer; False if it was cut off at the token limit."""
     verdict: Verdict | None = None
-    """A verdict supplied with the answer; None: to be graded."""
+    """A verdict that was supplied with the answer.  If None, the answer is graded."""
     n_reasoning: int = 0
-    """Number of produced tokens, counted from the first, that are the reasoning of a thinking model."""
+    """Number of tokens at the start of the produced tokens that are the reasoning of a thinking model."""
 
     @property
     def answer_start(self) -> int:
-        """Index into `token_ids` of the first token of the answer, after prompt and reasoning."""
+        """Index into `token_ids` of the first token of the answer, after the prompt and the reasoning."""
         return self.n_prompt + self.n_reasoning
 
     @property
     def final(self) -> Answer:
-        """The same answer with its reasoning counted as part of the prompt; the token ids are the same."""
+        """The answer with the same token ids, but with its reasoning counted as part of the prompt."""
         if not self.n_reasoning:
             return self
         start = self.answer_start
@@ -221,12 +226,12 @@ class Answer:
 
     @property
     def produced_ids(self) -> tuple[int, ...]:
-        """The token ids after the prompt, reasoning included."""
+        """Token ids after the prompt, including the reasoning."""
         return self.token_ids[self.n_prompt :]
 
     @property
     def token_texts(self) -> tuple[str, ...]:
-        """`text` split into the produced tokens; a character that several tokens share belongs to the first of them."""
+        """The texts of the produced tokens.  If several tokens share a character, it is assigned to the first one."""
         texts, end = [], 0
         for start, stop in self.offsets[self.n_prompt :]:
             texts.append(self.text[max(end, start) : stop])
@@ -236,7 +241,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens of the exact answer inside an answer.
+    """The tokens of the exact answer within an answer.
 
     Examples
     --------
@@ -249,9 +254,9 @@ class Span:
     start: int
     """Index into ``Answer.token_ids`` of the first token."""
     stop: int
-    """Index after the last token."""
+    """Index of the last token plus one."""
     text: str
-    """The characters of the exact answer, as in ``Answer.text``."""
+    """Text of the exact answer, as it occurs in ``Answer.text``."""
 
 
 @dataclass(frozen=True)
@@ -260,26 +265,26 @@ class PTrueScore:
 
     id: str
     p_true: float
-    """Between 0 and 1."""
+    """The probability, between 0 and 1."""
 
 
 @dataclass(frozen=True)
 class JudgeResponse:
-    """One line of ``opinions.jsonl``: the response of a language model that grades or locates."""
+    """One line of ``opinions.jsonl``: the response of a language model that grades or locates answers."""
 
     who: str
     """Name of the language model, with its revision or address."""
     about: str
     """Name of the task, with a hash of its prompt and worked examples."""
     asked: str
-    """The prompt."""
+    """Prompt that was sent to the language model."""
     said: str
-    """The response."""
+    """Response of the language model."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One line of ``verdicts.jsonl``: the verdict on an answer and its exact answer.
+    """One line of ``verdicts.jsonl``: the verdict on an answer, and the location of its exact answer.
 
     Examples
     --------
@@ -291,6 +296,6 @@ class Judgement:
     id: str
     verdict: Verdict
     span: Span | None
-    """None: no exact answer was found."""
+    """Tokens of the exact answer, or None if no exact answer was found."""
     no_span: str = ""
-    """Why there is no span; empty if there is one."""
+    """Reason why there is no span, or an empty string if there is one."""

@@ -40,7 +40,7 @@ def ask(
     prompt_format : {"auto", "chat", "qa", "none"}, default "auto"
         - ``chat``: the question is formatted with the model's chat template.
         - ``qa``: the question is formatted as ``Q: … A:``, and generation also stops at a line break.
-        - ``none``: the question is not formatted.
+        - ``none``: only the task's prompt template is applied.
         - ``auto``: ``chat`` if the model has a chat template, and ``qa`` otherwise.
 
     batch_size : int, default 32
@@ -65,8 +65,8 @@ def ask(
     Raises
     ------
     DataError
-        If two questions have the same id, if a prompt and its answer together could exceed the model's context window,
-        or if the prompt template is invalid.
+        If two questions have the same id, if a prompt leaves too little room for its answer in the model's context
+        window, or if the prompt template is invalid.
     ModelError
         If `prompt_format` is ``chat`` but the model has no chat template, if a single question does not fit in memory,
         or if the server does not respond.

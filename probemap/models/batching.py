@@ -9,8 +9,8 @@ _T = TypeVar("_T")
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
     """Divide texts into batches of similar length, with the longest texts first.
 
-    The longest texts come first, so that running out of memory is noticed at the start.  The batches are determined by
-    the arguments, so a resumed run has the same batches.
+    The longest texts come first, so that a lack of memory is noticed at the start.  The batches depend only on the
+    arguments, so a resumed run has the same batches.
 
     Parameters
     ----------
@@ -19,8 +19,8 @@ def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = 
     batch_size : int
         Maximum number of texts per batch.
     batch_tokens : int, optional
-        Maximum number of tokens per padded batch, i.e. of its number of texts times the length of its longest text.  A
-        batch of a single text may exceed the limit.  By default, there is no limit.
+        Maximum number of tokens per batch, including padding.  A batch of a single text may exceed the limit.  By
+        default, there is no limit.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def run_with_halving(
     Parameters
     ----------
     rows : list of int
-        The batch.
+        Rows of the batch.
     run : callable
         Called with a list of rows.  Out-of-memory errors of CUDA and of the CPU are handled; all other exceptions are
         passed on to the caller.

@@ -1,4 +1,4 @@
-"""Conversion of token ids to text: with the characters of each token, or incrementally during generation."""
+"""Conversion of token ids to text, either at once with character offsets, or incrementally during generation."""
 
 from collections.abc import Sequence
 from itertools import takewhile

@@ -81,7 +81,8 @@ def transformers_engine(
     Raises
     ------
     DataError
-        If a prompt and its answer together could exceed the context window, or if the prompt template is invalid.
+        If a prompt leaves too little room for its answer in the model's context window, or if the prompt template is
+        invalid.
     """
     prompts = task_prompts(model, task, options.prompt_format)
 
@@ -119,7 +120,8 @@ def endpoint_engine(
     Raises
     ------
     DataError
-        If a prompt and its answer together could exceed the context window, or if the prompt template is invalid.
+        If a prompt leaves too little room for its answer in the model's context window, or if the prompt template is
+        invalid.
     """
     prompts = task_prompts(model, task, options.prompt_format)
     requests = [

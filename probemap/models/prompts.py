@@ -139,7 +139,8 @@ def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[
     Raises
     ------
     DataError
-        If a prompt and its answer together could exceed the context window, or if the prompt template is invalid.
+        If a prompt leaves too little room for its answer in the model's context window, or if the prompt template is
+        invalid.
     """
     prompts = [(example.id, make_prompt(model, task, example, prompt_format)) for example in task.examples]
     check_lengths(model, prompts, task.max_new_tokens)
@@ -147,7 +148,7 @@ def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[
 
 
 def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_tokens: int) -> None:
-    """Raise DataError if a prompt and its answer together could exceed the model's context window.
+    """Raise DataError if a prompt leaves too little room for its answer in the model's context window.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Conversion of texts from other sources to answers of a model.
 
-The hidden states depend on the tokens, but a text does not determine the tokens from which it was generated.  The
-answers returned by this module contain the tokens that the tokenizer assigns to the text.  It is verified that these
-tokens decode to the same text.
+Hidden states depend on the tokens that a model generated, which cannot always be recovered from the text.  The answers
+returned by this module contain the tokens that the tokenizer assigns to the text.  An error is raised if these tokens
+do not decode to the same text.
 """
 
 from collections.abc import Callable, Sequence
