@@ -257,7 +257,7 @@ def _resolve(name: str, rule: Rule, answer: Answer, span: Span | None) -> int | 
 
 
 def positions_by_token(positions: PositionsLike, answer: Answer, span: Span | None) -> dict[int, list[str]]:
-    """Return the names of the positions at each token index that has at least one."""
+    """Return a dictionary from token indices to the names of the positions at that index."""
     names_at: dict[int, list[str]] = {}
     for name, rule in position_rules(positions).items():
         if (index := _resolve(name, rule, answer, span)) is not None:

@@ -81,7 +81,8 @@ def served_name(endpoint: Endpoint) -> str:
     Raises
     ------
     ModelError
-        If the server does not respond, or if `endpoint` does not name a model and the server does not have exactly one.
+        If the server does not respond, or if `endpoint` does not name a model and the server does not provide exactly
+        one.
     """
     if endpoint.served:
         return endpoint.served
@@ -182,7 +183,7 @@ def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool 
 
 @contextmanager
 def _connect(url: str) -> Iterator[Any]:
-    """Provide a client whose exceptions are raised as ModelErrors that contain the URL of the server."""
+    """Provide a client.  Its exceptions are converted to ModelErrors that contain the URL of the server."""
     try:
         import openai
     except ImportError:

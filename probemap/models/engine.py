@@ -113,7 +113,8 @@ def endpoint_engine(
         The same model as on the server, used for its tokenizer and to compute log-probabilities.
     task : Task
     options : GenerationOptions
-        Answers are yielded in batches of `batch_size`; `batch_tokens` applies only to the batches of the local model.
+        Options of generation.  Answers are yielded in batches of `batch_size`.  `batch_tokens` applies only to the
+        batches of the local model.
     endpoint : Endpoint
     log : callable, optional
 
@@ -172,7 +173,7 @@ def supplied_engine(
         The model that produced the answers.
     task : Task
     options : GenerationOptions
-        Prompt format and batch sizes.
+        Options, of which only the prompt format and the batch sizes are used.
     text_answers : sequence of TextAnswer
         One answer per question, in the order of the questions.
     log : callable, optional

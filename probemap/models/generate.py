@@ -1,6 +1,6 @@
-"""Batched generation, which returns token ids, text, character offsets and log-probabilities.
+"""Batched generation of answers with their token ids, texts, character offsets and log-probabilities.
 
-Token ids are never recomputed from text: the answers contain the ids that the model received and generated.
+Token ids are never recomputed from text.  The answers contain the ids that the model received and generated.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from probemap.models.prompts import Prompt, PromptFormat
 
 _NO_TOKEN = 2**31 - 1
-"""An id that is in no vocabulary.  It is passed as the end token, because `generate` would otherwise use the end token
-of the model."""
+"""A token id that does not occur in any vocabulary.  It is passed as the end token, because `generate` would otherwise
+use the model's end token."""
 
 RecordedStates = list[npt.NDArray[np.float32]]
 """Recorded states of each answer in a batch, as arrays of shape (passes, …)."""
@@ -92,8 +92,8 @@ class GenerationOptions:
     max_new_tokens: int
     batch_size: int = 32
     batch_tokens: int | None = None
-    """Maximum number of tokens per padded batch; see `batching.batches`.  The length of a prompt includes the
-    `max_new_tokens` tokens of its answer."""
+    """Maximum number of tokens per batch, including padding and `max_new_tokens` tokens per answer; see
+    `batching.batches`."""
     temperature: float = 0.0
     """Sampling temperature; see `GenerationRequest`."""
     seed: int = 0
@@ -240,7 +240,7 @@ class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Temperatures(LogitsProcessor):  # type: ignore[misc]
-    """Apply a different temperature to each row.  At temperature 0, only the most probable token can be sampled."""
+    """Apply a separate temperature to each row.  At temperature 0, only the most probable token can be sampled."""
 
     def __init__(self, temperatures: torch.Tensor) -> None:
         self.temperatures = temperatures[:, None]

@@ -1,4 +1,4 @@
-"""Conversion of GGUF files to safetensors directories, which are cached."""
+"""Conversion of GGUF files to safetensors directories in a cache."""
 
 import hashlib
 import os

@@ -11,10 +11,10 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, so they are 
 
 @dataclass(frozen=True)
 class Loader:
-    """The arguments with which a model is to be loaded; see `model.load_model`.
+    """The arguments for loading a model; see `model.load_model`.
 
-    Steps receive a loader and a dictionary of the models that have been loaded.  A model is therefore loaded at most
-    once, and only if a step needs it.
+    Steps receive a loader together with a dictionary of the models that are already loaded, so that a model is loaded
+    at most once, and only if a step needs it.
     """
 
     name: str
@@ -29,10 +29,10 @@ class Loader:
     """Memory limit per device, e.g. ``20GiB``; requires the device ``spread``."""
 
     def load(self, models: dict[Loader, Model]) -> Model:
-        """Return the model from `models`.  On first use, the model is loaded and added to `models`.
+        """Return the model from `models`, after loading and adding it on first use.
 
-        It is also added under its actual dtype, so that a loader with this dtype and a loader with ``auto`` share the
-        model.
+        The model is also added under its actual dtype, so that it is shared by a loader with this dtype and a loader
+        with the dtype ``auto``.
         """
         from probemap.models.model import load_model
 
@@ -50,7 +50,7 @@ class Loader:
 
 
 Models = dict[Loader, "Model"]
-"""The models that have been loaded."""
+"""The loaded models by loader."""
 
 
 class Weights(Protocol):

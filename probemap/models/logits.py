@@ -19,8 +19,8 @@ def logits_at(
 ) -> torch.Tensor:
     """Return the next-token logits after selected tokens, computed in one forward pass over right-padded texts.
 
-    Only the selected hidden states are passed to the output embeddings.  Everything that the model applies to its
-    logits, such as soft-capping in Gemma and scaling in Granite and Cohere, is applied as usual.
+    Only the hidden states of the selected tokens are passed to the output embeddings.  Transformations of the logits,
+    such as soft-capping in Gemma and scaling in Granite and Cohere, are applied as usual.
 
     Parameters
     ----------

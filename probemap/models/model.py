@@ -39,7 +39,7 @@ ALIASES: dict[str, Alias] = {
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
-"""The aliases by their short names."""
+"""The built-in aliases by name."""
 
 
 @dataclass(frozen=True)

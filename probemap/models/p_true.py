@@ -20,11 +20,11 @@ from probemap.records import Example, ModelError, Task
 _TASK = Task("p(True)", (), "open", prompt="{question}")
 
 _REPLY_PREFIX = " ("
-"""Start of the reply, so that the next token is the letter."""
+"""Beginning of the reply, which is appended to the prompt so that the next token is the letter."""
 
 
 def p_true_question(example: Example, answer: str) -> str:
-    """Return the prompt of Kadavath et al. for an answer, including the context and the choices of the question."""
+    """Return the prompt of Kadavath et al. for an answer, including the question with its context and choices."""
     context = f"{example.context}\n\n" if example.context else ""
     choices = f"Choices: {', '.join(example.choices)}\n" if example.choices else ""
     return (
@@ -41,7 +41,7 @@ def score_p_true(
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> npt.NDArray[np.float64]:
-    """Return p(True) of answers, i.e. P(A) / (P(A) + P(B)) for the next token.
+    """Return p(True) of answers, computed as P(A) / (P(A) + P(B)) from the probabilities of the next token.
 
     The prompt is formatted with the chat template if the model has one.  It contains neither worked examples nor
     accepted answers.  Each batch takes one forward pass, which computes logits only at the last token of each prompt.
@@ -101,7 +101,7 @@ def score_p_true(
 def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFormat) -> tuple[Prompt, int, int]:
     """Return the tokens before the letter, and the ids of the tokens that contain "A" and "B".
 
-    The complete texts with either letter are tokenised and compared, because the token of a letter depends on the text
+    The prompts ending in "A" and in "B" are tokenised and compared, because the token of a letter depends on the text
     before it.  Most tokenizers encode "A" as a separate token after " (", but some encode " (A" as a single token.
     """
     question = Example(example.id, p_true_question(example, answer), ("",))

@@ -1,4 +1,4 @@
-"""Conversion of questions to prompts, with the prompt format, the worked examples and a check of the length."""
+"""Conversion of questions to prompts, including prompt formats, worked examples and a check of the length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
 
 PromptFormat = Literal["chat", "qa", "none"]
-"""Format of a prompt: the model's chat template (``chat``), ``Q: … A:`` (``qa``), or only the question (``none``)."""
+"""Format of a prompt: the model's chat template (``chat``), ``Q: … A:`` (``qa``), or the plain question (``none``)."""
 
 ChatMessage = dict[str, str]
 """A message with the keys ``role`` and ``content``, as expected by chat templates and servers."""

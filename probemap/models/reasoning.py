@@ -12,9 +12,8 @@ _MARKERS = (
 def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, int]]) -> int:
     """Return the number of generated tokens that belong to the reasoning or to the white space after it.
 
-    The text starts with reasoning if it starts with an opening marker, or if the prompt ends with one, because some
-    chat templates write the marker.  Without a closing marker, the whole text is reasoning, and there is no final
-    answer.
+    There is reasoning if the text starts with an opening marker, or if the prompt ends with one, as it does with some
+    chat templates.  If the closing marker is missing, the whole text is reasoning, and there is no final answer.
 
     Parameters
     ----------
