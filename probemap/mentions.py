@@ -88,7 +88,7 @@ def _pattern(name: str) -> str:
 @lru_cache(maxsize=4096)
 def _matcher(groups: tuple[tuple[str, ...], ...]) -> tuple[re.Pattern[str], list[tuple[int, str]]]:
     spellings = [(g, name) for g, names in enumerate(groups) for name in names if _words(name)]
-    spellings.sort(key=lambda entry: -len(entry[1]))  # "Guinea-Bissau" before "Guinea"
+    spellings.sort(key=lambda entry: -len(entry[1]))  # "Guinea-Bissau" must precede "Guinea"
     names = "|".join(f"({_pattern(name)})" for _, name in spellings)
     return re.compile(rf"(?<!\w)(?:{names})" if names else r"(?!)"), spellings
 
@@ -178,7 +178,7 @@ def find_numbers(text: str) -> list[Mention]:
             value = Decimal(_parse_words(match["words"]))
         else:
             value = Decimal(re.sub(r"[^\d.]", "", match["digits"]))
-            if match["scale"]:  # Decimal rounds the product to 28 digits
+            if match["scale"]:  # the product is rounded to 28 digits by Decimal
                 value *= _SCALES[match["scale"].lower()]
             preceding = text[: start - 1].rstrip()[-1:]
             # A minus is a sign unless it is between operands ("1990-1995") or within a word ("F-16").
