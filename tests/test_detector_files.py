@@ -141,7 +141,7 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     ("name", "value", "message"),
     [
         ("primary.weight", np.full((1, 6), np.nan), "the arrays contain values that are not finite"),
-        ("primary.weight", np.zeros((2, 6)), "for 1 cells"),
+        ("primary.weight", np.zeros((2, 6)), "do not match 1 cells"),
         ("primary.weight", np.zeros((1, 0)), "weights of shape"),
         ("fallback.weight", np.zeros((1, 7)), "the two heads read states of different widths"),
         ("primary.bias", np.zeros(3), "weights of shape"),
@@ -195,7 +195,7 @@ def set_value(path: str, value: Any) -> Any:
         ("format_version", float("inf"), "has format version inf, expected 2"),
         ("format_version", "x" * 9999, r"has format version 'x{39}, expected 2"),
         ("heads.primary.cells.0.layer", -1, "primary: layers must not be negative, got -1"),
-        ("heads.primary.cells", [], "for 0 cells"),
+        ("heads.primary.cells", [], "do not match 0 cells"),
         ("heads.primary.evaluation.n", None, "is not a valid detector"),
         ("heads.primary.evaluation.n", -1, "the evaluation contains impossible values"),
         ("heads.primary.evaluation.auc", float("inf"), "the evaluation contains impossible values"),

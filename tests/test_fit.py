@@ -171,7 +171,7 @@ def test_fit_map_selects_c_in_inner_folds() -> None:
     with pytest.raises(MapError, match="several C values require inner folds"):
         fit_map(states, correct, positions=["-1"], c="auto", folds=2)
     for wrong in ("many", "1,,2", "-1", "0", ""):
-        with pytest.raises(MapError, match="c is"):
+        with pytest.raises(MapError, match="invalid value for c: "):
             fit_map(states, correct, positions=["-1"], c=wrong)
 
 

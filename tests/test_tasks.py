@@ -173,7 +173,7 @@ def test_load_task_keeps_digits_of_numbers(tmp_path: Path) -> None:
     rows = [{"question": "q?", "answers": [1234567.0, 12345.678, 7]}]
     assert load_task(write(tmp_path / "t.jsonl", rows)).examples[0].answers == ("1234567", "12345.678", "7")
     (tmp_path / "t.jsonl").write_text('{"question": "q?", "answers": [NaN]}')
-    with pytest.raises(DataError, match="answers contains nan"):
+    with pytest.raises(DataError, match="'answers' must contain only strings and numbers, got nan"):
         load_task(tmp_path / "t.jsonl")
 
 
