@@ -241,7 +241,7 @@ def test_parse_layers_accepts_numbers_and_ranges(text: str, numbers: list[int]) 
         ("32", "layers out of range: '32'\nhint: this model has layers 0 to 31"),
         ("0,-33", "layers out of range: '-33'"),
         ("4..2", "layers out of range: '4..2'"),
-        ("0..4:0", "layers out of range: '0..4:0'"),
+        ("0..4:0", "cannot parse the layers '0..4:0'"),
         ("all", "cannot parse the layers 'all'\nhint: write, for example, 0,8,16"),
         ("", "cannot parse the layers ''"),
         ("1.5", "cannot parse the layers '1.5'"),

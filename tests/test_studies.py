@@ -501,7 +501,7 @@ def test_runs_of_other_weights_or_maps_without_inner_folds_cannot_be_compared(ot
     execute(MAP, minus, redo=True, folds=2)
     message = refused("transfer", plus.path, minus.path)
     assert f"the map of {minus.path} was fitted without nested cross-validation" in message
-    assert f"hint: `probemap map {minus.path} --folds 5 --redo`" in message
+    assert f"hint: fit it again with `probemap map {minus.path} --protocol probemap --folds 5 --redo`" in message
     changed_step(minus, "answer", options={"quantize": "4bit"})
     assert "quantisation '4bit', not 'none'" in refused("transfer", plus.path, minus.path)
 

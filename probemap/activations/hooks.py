@@ -116,12 +116,12 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
     numbers: set[int] = set()
     for item in text.split(","):
         match = re.fullmatch(r"\s*(-?\d+)(?:\.\.(-?\d+)(?::(\d+))?)?\s*", item)
-        if match is None:
+        if match is None or (match[3] and int(match[3]) == 0):
             raise ModelError(
                 f"cannot parse the layers {text!r}", "write, for example, 0,8,16, or 0..31:4 for every fourth layer"
             )
         first, last = (int(k) if int(k) >= 0 else n_layers + int(k) for k in (match[1], match[2] or match[1]))
-        if not 0 <= first <= last < n_layers or match[3] == "0":
+        if not 0 <= first <= last < n_layers:
             raise ModelError(f"layers out of range: {item.strip()!r}", f"this model has layers 0 to {n_layers - 1}")
         numbers.update(range(first, last + 1, int(match[3] or 1)))
     return sorted(numbers)

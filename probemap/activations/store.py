@@ -29,7 +29,7 @@ from probemap.activations.layout import Layout, States
 from probemap.activations.storage import LocalStorage, RemoteStorage, StorageBackend
 from probemap.records import StoreError
 
-_FLOAT16_LIMIT = 6e4
+_FLOAT16_LIMIT = 65504  # the maximum of float16
 _REDO_HINT = "`probemap capture RUN --redo` captures the states again"
 _REPAIR_HINT = "`probemap verify RUN --repair` captures only the damaged shards again"
 
@@ -163,7 +163,8 @@ class ActivationStore:
         largest = float(np.nanmax(np.abs(states), initial=0.0))
         if self.layout.dtype == "float16" and largest > _FLOAT16_LIMIT:
             raise StoreError(
-                f"a captured state of magnitude {largest:.0f} is too large for float16, whose maximum is 65504",
+                f"a captured state of magnitude {largest:.0f} is too large for float16, whose maximum is "
+                f"{_FLOAT16_LIMIT}",
                 "capture again with --store-dtype float32",
             )
         with self.storage.translated_errors():

@@ -47,7 +47,6 @@ EndpointUrl = Annotated[
         "Base URL of an OpenAI-compatible server that runs the same model and generates the answers.", flag="endpoint"
     ),
 ]
-ServedName = Annotated[str, Option("Name of the model on the server. Default: the only model on the server.")]
 InFlight = Annotated[int, Option("Maximum number of concurrent requests to the server.", minimum=1, recorded=False)]
 
 
@@ -201,7 +200,10 @@ class MapOptions:
     seed: Seed = 0
     protocol: Annotated[
         Protocol,
-        Option("Protocol of the map. paper: that of the paper's code, for comparison; only --seed applies to it."),
+        Option(
+            "Protocol of the map. paper: that of the paper's code, for comparison; --seed and --baselines are the only "
+            "other options that apply to it."
+        ),
     ] = "probemap"
     device: Annotated[
         str, Option("Device on which the probes are fitted: auto, cpu, cuda, cuda:1, …", recorded=False)

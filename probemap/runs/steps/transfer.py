@@ -44,7 +44,7 @@ def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferO
         if not item.read_current_map().has_nested:
             raise RunError(
                 f"the map of {item.path} was fitted without nested cross-validation",
-                f"`probemap map {item.path} --folds 5 --redo` fits it again; the paper's protocol has no nested folds",
+                f"fit it again with `probemap map {item.path} --protocol probemap --folds 5 --redo`",
             )
     names = _names(runs)
     return Plan(
