@@ -1,7 +1,7 @@
-"""Where in the hidden states of a language model can you read that its answer is incorrect?
+"""Maps that show where a language model's hidden states reveal that its answer is incorrect.
 
-The public names follow the data flow: data, answers, verdicts, exact answers, hidden states, maps, figures, detectors.
-Each name is imported on first use, so that ``import probemap`` does not load torch.
+The public names cover the whole workflow: questions, answers, verdicts, exact answers, hidden states, maps, figures and
+detectors.  Each name is imported on first use, so that ``import probemap`` does not load torch.
 """
 
 from importlib import import_module

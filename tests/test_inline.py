@@ -144,7 +144,7 @@ def test_answer_skips_inline_capture_for_open_questions(chat_folder: Path, tmp_p
         inline=CaptureOptions(**OPTIONS_OF_CAPTURE),
     )
     assert messages == [
-        "a model locates exact answers to open questions later, so that the states are captured in a second pass"
+        "a model locates exact answers to open questions later, so the states are captured in a second pass"
     ]
     assert not run.inline_states.exists()
 

@@ -444,7 +444,7 @@ def test_without_accepted_answers_nobody_can_judge_samples(sampled: Run) -> None
         log["steps"][step]["inputs"]["task.json"] = sampled.sha256("task.json")
     (sampled.path / "run.json").write_text(json.dumps(log))
     message = refused("errors", sampled.path)
-    assert "80 questions have no accepted answers, so that their samples cannot be judged" in message
+    assert "80 questions have no accepted answers, so their samples cannot be judged" in message
 
 
 def test_own_answers_that_were_drawn_are_not_called_greedy(sampled: Run) -> None:

@@ -1,4 +1,4 @@
-"""Output of the command line: results go to stdout, messages and progress bars to stderr."""
+"""Output of the command line: results go to stdout, and messages and progress bars go to stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ def open_run(directory: Path) -> "Run":
 
 
 def print_table(table: "Table") -> None:
-    """Print the result of a study."""
+    """Print the result table of a study, followed by its summary."""
     from probemap.views import terminal
     from probemap.views.printable import printable
 

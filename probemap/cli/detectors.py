@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # keeps --help fast, which must not load torch
 app = typer.Typer()
 
 DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="Directory of the detector.")]
-# The type is a string, because a path would collapse the two slashes of hf://.
+# The type is a string, because a path would collapse the double slash in hf://.
 DetectorSource = Annotated[
     str, typer.Argument(metavar="DETECTOR", help="Directory of the detector, or hf://owner/name[@revision].")
 ]
@@ -82,7 +82,7 @@ def push(
     ],
     public: Annotated[bool, typer.Option("--public", help="Make the repository public.")] = False,
 ) -> None:
-    """Upload a detector to the Hugging Face hub and print its URL; the model card is uploaded as it is."""
+    """Upload a detector to the Hugging Face hub and print its URL.  The model card is uploaded unchanged."""
     from probemap.detectors.detector import Detector
     from probemap.detectors.hub import push_to_hub
 
@@ -187,7 +187,9 @@ def serve(
     ] = 10**6,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens per answer.")] = 1024,
 ) -> None:
-    """Serve a detector over HTTP: /v1/score, and OpenAI's /v1/chat/completions with a probability in every choice.
+    """Serve a detector over HTTP.
+
+    The endpoints are /v1/score and OpenAI's /v1/chat/completions, which adds a probability to every choice.
 
     If the environment variable PROBEMAP_TOKEN is set, requests must send its value as a bearer token.
     """

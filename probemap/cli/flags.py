@@ -1,4 +1,4 @@
-"""Options shared by several commands, and typer parameters for the options of the steps."""
+"""Options shared by several commands, and typer parameters for the options of each step."""
 
 import inspect
 from collections.abc import Iterable
@@ -48,16 +48,16 @@ CONTEXT: dict[str, dict[str, tuple[Any, Any]]] = {
 
 
 def option_parameters(options: type[Any], names: Iterable[str] | None = None) -> list[inspect.Parameter]:
-    """Return the parameters of a command for the options of a step.
+    """Create command parameters for the options of a step.
 
     The default of every parameter is None, so that omitted options can be distinguished from options that were given.
 
     Parameters
     ----------
     options : type
-        Dataclass with the options of a step.
+        Dataclass that defines the options of a step.
     names : iterable of str, optional
-        Fields to include, in the given order.  Default: all fields.
+        Names of the fields to include, in the given order.  Default: all fields.
     """
     metadata = option_metadata(options)
     defaults = {field.name: field.default for field in fields(options)}
@@ -87,7 +87,7 @@ def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Pa
 
 
 def keyword(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
-    """Return a keyword parameter of a command."""
+    """Create a keyword-only parameter for the signature of a command."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 

@@ -1,6 +1,6 @@
 """Entry point of the command line.
 
-Results go to stdout and messages to stderr.  The exit status is 0 for success, 1 for an error that the user can
+Results go to stdout, and messages go to stderr.  The exit status is 0 for success, 1 for an error that the user can
 correct, and 2 for a usage error.
 """
 
@@ -91,7 +91,7 @@ app.add_typer(detectors.app)
 
 
 def main() -> None:
-    """Run the command line, and turn errors that the user can correct into a message and exit status 1."""
+    """Run the command line.  If an error occurs that the user can correct, print a message and exit with status 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

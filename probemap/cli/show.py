@@ -1,4 +1,4 @@
-"""Commands that display, draw and check the content of a run directory, and list tasks and positions."""
+"""Commands that display, draw or check the content of a run directory, or that list tasks and positions."""
 
 import shutil
 import sys
@@ -49,7 +49,7 @@ Recompute = Annotated[
 
 @app.command(epilog="Example:  probemap show RUN --words")
 def show(directory: flags.RunDirectory, words: Words = False) -> None:
-    """Print the map, its best cells, the numbers of answers, and what was excluded and why."""
+    """Print the map, its best cells, the numbers of answers, and the reasons for excluding answers."""
     run = open_run(directory)
     if words:
         _print_words(run)
@@ -91,7 +91,7 @@ def plot(
 ) -> None:
     """Draw maps, the difference of two maps, or curves.
 
-    Writes RUN/map.png and RUN/map.svg (for other values, RUN/map-VALUE.png and .svg), or the file given as --out.
+    Writes RUN/map.png and RUN/map.svg (RUN/map-VALUE.png and .svg if VALUE is not auc), or the file given as --out.
     """
     from probemap.runs.options import PlotOptions
     from probemap.runs.steps.plot import plot as draw

@@ -41,7 +41,7 @@ _TABLES = (ERRORS, CHOOSE, BASELINES)
 
 
 def run_command(step: Step[Any, Any]) -> Callable[..., None]:
-    """Return the command that executes a step on a run directory."""
+    """Create the command that executes a step on a run directory."""
 
     def command(**arguments: Any) -> None:
         from probemap.runs.execution import run_step
@@ -77,7 +77,7 @@ def writes(step: Step[Any, Any]) -> str:
 
 
 def with_signature(command: Callable[..., None], parameters: list[inspect.Parameter], text: str) -> Callable[..., None]:
-    """Set the signature and the help text of a command, which typer reads, and return the command."""
+    """Set the signature and the help text that typer reads from a command, and return the command."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = text
@@ -85,7 +85,7 @@ def with_signature(command: Callable[..., None], parameters: list[inspect.Parame
 
 
 def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
-    """Return the parameters of a command that set the given fields of the execution context."""
+    """Create command parameters that set the given fields of the execution context."""
     return [
         flags.keyword(option, kind, default)
         for name in names
@@ -94,7 +94,7 @@ def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 
 def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, ...] = ()) -> "Context":
-    """Return the execution context, and remove the options that set its fields from `arguments`.
+    """Create the execution context from its options in `arguments`, and remove these options.
 
     Raises
     ------

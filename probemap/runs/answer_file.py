@@ -1,4 +1,4 @@
-"""``answers.jsonl``: answers on disk, read one at a time, so that memory use does not grow with their number."""
+"""The answers in ``answers.jsonl``, which are read one at a time to limit memory use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ANSWER = TypeAdapter(Answer)
 RESTORE = "restore the file, or repeat the step with --redo"
 
 _CACHED_BYTES = 16 * 2**20
-"""Maximum size of a file whose answers are kept in memory.  In a larger file, every access reads a line from disk."""
+"""Maximum size of a file whose answers are kept in memory.  With a larger file, each access reads a line from disk."""
 
 
 class AnswerFile(Sequence[Answer]):
-    """A sequence of answers on disk, each of which is read when it is accessed.
+    """A sequence of answers that are stored on disk and read when they are accessed.
 
     Parameters
     ----------
@@ -28,9 +28,9 @@ class AnswerFile(Sequence[Answer]):
     offsets : dict of str to int
         Mapping from the id of each answer to the byte offset of its line.
     ids : sequence of str
-        The ids of the answers, in the order of the sequence.
+        The ids of the answers, in the same order as the answers.
     cache : dict of str to Answer, optional
-        Mapping from ids to answers, if the file is small enough to be kept in memory.
+        Mapping from ids to answers.  It is given only if the file is small enough to be kept in memory.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class AnswerFile(Sequence[Answer]):
 
     @classmethod
     def read(cls, path: Path) -> AnswerFile:
-        """Check every line of a file and return its answers in the order of the file.
+        """Check every line of a file, and return the answers in file order.
 
         Raises
         ------
         RunError
-            If a line is damaged or its fields are inconsistent.
+            If a line is damaged, if its fields are inconsistent, or if two lines have the same id.
         """
         offsets: dict[str, int] = {}
         offset = 0
@@ -100,7 +100,7 @@ class AnswerFile(Sequence[Answer]):
 
 
 def _inconsistency(answer: Answer) -> str:
-    """Return a description of the first inconsistency between the fields of an answer, or an empty string."""
+    """Return a description of the first inconsistency between the fields of an answer, or "" if there is none."""
     offsets = answer.offsets[answer.n_prompt :]
     if not 0 < answer.n_prompt <= len(answer.token_ids):
         return f"n_prompt is {answer.n_prompt}, but must be from 1 to {len(answer.token_ids)}"
@@ -115,7 +115,7 @@ def _inconsistency(answer: Answer) -> str:
 
 
 def first_error(error: ValidationError) -> str:
-    """Return a message for the first validation error, without the invalid value, which may be long."""
+    """Return a message for the first validation error.  It leaves out the invalid value, which may be long."""
     details = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(map(str, details["loc"]))
     return f"{field}: {details['msg']}" if field else str(details["msg"])

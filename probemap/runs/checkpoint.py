@@ -1,4 +1,4 @@
-"""Checkpoint files: intermediate results of a step, one per JSON line, from which an interrupted step resumes."""
+"""Checkpoint files, which store the intermediate results of a step so that an interrupted step can resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _T = TypeVar("_T")
 
 
 class Checkpoint(Generic[_T]):
-    """Intermediate results, stored by name in a file of the run directory.
+    """Intermediate results of a step, which are stored by name in a file in the run directory.
+
+    Each line of the file contains one result as JSON.
 
     Parameters
     ----------
@@ -27,14 +29,14 @@ class Checkpoint(Generic[_T]):
     file : str
         Name of the file.
     field : str
-        Field of each line that contains the result.  The field ``id`` contains its name.
+        Name of the JSON field that contains the result.  The ``id`` field contains the name of the result.
     kind : type
         Type of the results.
 
     Raises
     ------
     RunError
-        If a line is damaged.  An incomplete last line is not an error; it is removed.
+        If a line is damaged.  An incomplete last line is removed without an error.
     """
 
     def __init__(self, run: RunDirectory, file: str, field: str, kind: Any) -> None:
@@ -49,7 +51,7 @@ class Checkpoint(Generic[_T]):
         self.results[name] = value
 
     def get_or_compute(self, name: str, compute: Callable[[], _T]) -> _T:
-        """Return the result with the given name; if it does not exist, compute and store it first."""
+        """Return the result with the given name.  If it does not exist, compute and store it first."""
         if name not in self.results:
             self.add(name, compute())
         return self.results[name]

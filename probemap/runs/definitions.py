@@ -1,6 +1,7 @@
 """Definitions of the steps of a run: names, outputs, options, dependencies, and the modules that implement the steps.
 
-The command line, the tables in the documentation and ``run.json`` are generated from these definitions.
+The command line and the tables in the documentation are generated from these definitions.  ``run.json`` stores the
+options and the facts of each step.  Facts are values that a step determines during its execution.
 """
 
 from dataclasses import dataclass
@@ -27,32 +28,32 @@ Facts = TypeVar("Facts")
 
 @dataclass(frozen=True)
 class NoFacts:
-    """Empty facts, for steps that do not record any."""
+    """Facts of a step that does not record any."""
 
 
 @dataclass(frozen=True)
 class AnswerFacts:
-    """The model that generated the answers."""
+    """Facts recorded by the answer step: the model that generated the answers, and the prompt format."""
 
     model: str = ""
-    """Short name of the model, for figures."""
+    """Short name of the model, used in figures."""
     revision: str = ""
     """Commit of the model on the hub, or SHA-256 of its local files."""
     dtype: str = ""
     template: str = ""
     """SHA-256 of the chat template; empty if there is none."""
     frame: Literal["chat", "qa", "none", "given"] = "none"
-    """Prompt format.  ``given`` means that the prompts were supplied with the answers."""
+    """Prompt format.  ``given`` means that at least one answer was supplied with its own prompt."""
 
 
 @dataclass(frozen=True)
 class JudgeFacts:
-    """Agreement between the verdicts of a language model and those of the rules."""
+    """Facts recorded by the judge step: how well the verdicts of a language model and of the rules agree."""
 
     judge: str = ""
     """Name of the language model; empty if the rules judged the answers."""
     same_verdicts: int | None = None
-    """Number of answers on which the model and the rules give the same verdict."""
+    """Number of answers for which the language model and the rules give the same verdict."""
     kappa: float | None = None
     """Cohen's kappa; None if it is undefined."""
 
@@ -62,15 +63,15 @@ class Step(Generic[Options, Facts]):
     """Definition of a step of a run."""
 
     name: str
-    """Name of the step in ``run.json``, which is also the command that follows ``probemap`` on the command line."""
+    """Name of the step in ``run.json``.  It is also the name of its command, e.g. ``probemap answer``."""
     description: str
     """One-sentence description for the help text of the command."""
     summary: str
-    """Short description of the outputs, for use in tables."""
+    """Short description of the outputs, used in the tables of the documentation."""
     example: str
-    """An example of a command line that executes the step."""
+    """Example of a command line that executes the step."""
     outputs: tuple[str, ...]
-    """Files and directories that the step writes in the run directory."""
+    """Files and directories that the step writes to the run directory."""
     options: type[Options]
     requires: tuple[str, ...]
     """Names of the steps whose outputs this step reads."""
@@ -78,9 +79,12 @@ class Step(Generic[Options, Facts]):
     """Module in `probemap.runs.steps` whose function ``plan(run, options, context)`` implements the step."""
     facts: type[Facts] = NoFacts  # type: ignore[assignment]
     traces: tuple[str, ...] = ()
-    """Paths that exist as soon as an unfinished step has written a partial result.  If empty, `outputs` is used."""
+    """Files and directories, any of which shows that the step has written a result, at least in part.
+
+    Default: `outputs`.
+    """
     side_outputs: tuple[str, ...] = ()
-    """Files and directories that the step writes only with some options."""
+    """Further files and directories that the step may write, such as checkpoints."""
     context: tuple[str, ...] = ()
     """Fields of `plan.Context` that can be set by command-line options."""
 
@@ -253,7 +257,7 @@ STEPS: dict[str, Step[Any, Any]] = {
         TRANSFER,
     )
 }
-"""Mapping from names to steps.  `PLOT` is not included, because figures are redrawn every time and not recorded."""
+"""Mapping from names to steps.  It does not include `PLOT`, because figures are not recorded but redrawn every time."""
 
 RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "data": (ANSWER,),
@@ -269,5 +273,5 @@ RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
 }
 """Mapping from the options of ``probemap run`` to the steps that they apply to.
 
-All other options have to be passed to the steps themselves.
+All other options can be passed only to the commands of the individual steps.
 """

@@ -24,8 +24,8 @@
     RUN/earlier/          previous results of repeated steps
 
 A step never overwrites a result that was obtained with different options or inputs.  Instead, it reports the
-differences and the command that repeats the step.  Repeating a step moves the previous result to ``earlier/``; nothing
-is deleted.
+differences and the command that repeats the step.  When a step is repeated, the previous result is not deleted but
+moved to ``earlier/``.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class RunDirectory(Folder):
 
     @contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
-        """Create the directory if it does not exist, and lock it against writes by other processes.
+        """Lock the directory against writes by other processes.  If it does not exist, create it first.
 
-        A directory that was created by this call is removed on exit if it is still empty.
+        On exit, a directory that was created by this call is removed if it is still empty.
 
         Parameters
         ----------
@@ -69,7 +69,8 @@ class RunDirectory(Folder):
         Raises
         ------
         RunError
-            If another process holds the lock, `path` is a file, or the directory contains files but no ``run.json``.
+            If another process holds the lock, if `path` is a file, or if the directory contains files but no
+            ``run.json``.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a directory", "use the path of a directory for the run")
@@ -102,7 +103,7 @@ class RunDirectory(Folder):
         return None if entry is None else StepRecord.from_json(step, entry, str(self.path / "run.json"))
 
     def record(self, step: Step[Options, Facts]) -> StepRecord[Options, Facts]:
-        """Return the record of a step, which must have been started.
+        """Return the record of a step that has been started.
 
         Raises
         ------
@@ -131,14 +132,20 @@ class RunDirectory(Folder):
         redo: bool,
         log: Callable[[str], None],
     ) -> bool:
-        """Record that a step starts, or return False if it is already done with the same options and inputs.
+        """Record the start of a step, unless it is already done with the same options and inputs.
 
         Results of an unfinished execution with the same options and inputs are kept, so that the step can be resumed.
+        If `redo` is True, all other results of the step are moved to ``earlier/``.
+
+        Returns
+        -------
+        bool
+            Whether the step has to be executed.
 
         Raises
         ------
         RunError
-            If results of the step exist that were obtained with different options or inputs, and `redo` is False.
+            If the step already has results for different options or inputs, and `redo` is False.
         """
         before = self.find_record(step)
         has_results = any((self.path / name).exists() for name in step.traces or step.outputs)

@@ -1,4 +1,4 @@
-"""The engine of the answer step, selected by its options."""
+"""Selection of the engine that generates or imports the answers in the answer step."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def make_engine(
     inline_directory: Path,
     log: Callable[[str], None],
 ) -> Engine:
-    """Return the engine that the options select.
+    """Return the engine for the answer step, as selected by its options.
 
     Parameters
     ----------
     model : Model
         The language model.
     task : Task
-        The questions and their prompt.
+        The questions and the prompt template.
     options : AnswerOptions
-        Options of the answer step.
+        Options for the answer step.
     text_answers : sequence of TextAnswer or None
         Supplied answers, one per question, in the order of the questions.  If None, answers are generated.
     inline_directory : Path
-        Directory for hidden states that are captured during generation.
+        Directory for the hidden states that are captured during generation.
     log : callable
-        Function that is called with messages.
+        Function that is called with each message.
 
     Raises
     ------
     DataError
-        If a prompt and its answer do not fit in the context window, or the prompt template is invalid.
+        If a prompt and its answer do not fit in the context window, or if the prompt template is invalid.
     ModelError
-        If the options require a chat template and the model has none.
+        If the options require a chat template but the model has none.
     """
     prompt_format = resolve_prompt_format(model, options.frame)
     if options.frame == "auto" and prompt_format == "qa":
@@ -73,12 +73,15 @@ def make_engine(
 def _inline_recorder(
     model: Model, task: Task, options: AnswerOptions, directory: Path, log: Callable[[str], None]
 ) -> Recorder | None:
-    """Return the recorder for inline capture, or None if it is not requested or not possible for the task."""
+    """Return a recorder that captures states during generation.
+
+    Return None if capture during generation was not requested, or if the task does not allow it.
+    """
     inline_options = options.inline
     if inline_options is None:
         return None
     if task.kind == "open":
-        log("a model locates exact answers to open questions later, so that the states are captured in a second pass")
+        log("a model locates exact answers to open questions later, so the states are captured in a second pass")
         return None
     inline = InlineCapture(
         folder=directory,

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 _WAIT = 600.0
-"""Maximum time in seconds to wait for other processes of a concurrent step, which hold the lock only briefly."""
+"""Maximum time in seconds to wait for the lock if several processes execute a step together.
+
+Each of these processes holds the lock only briefly.
+"""
 
 
 def run_step(
@@ -39,12 +42,12 @@ def run_step(
     run : Run
         The run directory.
     context : Context
-        Logger, device and workers.
+        The logger, device and workers to use.
     redo : bool
         Whether to repeat the step if it is already done.  The previous result is moved to ``earlier/`` in the run
         directory.
     defaults : bool
-        Whether to use the default values of omitted options instead of the values recorded in the run directory.
+        Whether omitted options take their default values instead of the values recorded in the run directory.
     **options
         Options of the step (fields of ``step.options``).  An omitted option keeps the value recorded in the run
         directory.  If there is no record, it takes its default value.
@@ -52,8 +55,8 @@ def run_step(
     Raises
     ------
     RunError
-        If the step was executed with different options or inputs and `redo` is False, an input is missing, an option
-        does not exist, or another process is working in the directory.
+        If an option does not exist, if an input is missing, if another process is working in the directory, or if the
+        step has results for different options or inputs and `redo` is False.
 
     Examples
     --------
@@ -90,7 +93,7 @@ def run_step(
 
 
 def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, Any], defaults: bool = False) -> Options:
-    """Return the options of a step.
+    """Return the options of a step, including the omitted ones.
 
     An option that is not in `given` takes the value recorded in the run directory.  If there is no record, or if
     `defaults` is True, it takes its default value.
@@ -98,7 +101,7 @@ def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, An
     Raises
     ------
     RunError
-        If an option does not exist, or an option without a default is missing.
+        If `given` contains an unknown option, or if an option without a default value is missing.
     """
     defined = fields(step.options)  # type: ignore[arg-type]
     if unknown := sorted(set(given) - {field.name for field in defined}):

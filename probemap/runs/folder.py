@@ -1,4 +1,4 @@
-"""The files of a run directory.  They are written atomically, and read again only after they have changed."""
+"""The files of a run directory.  They are written atomically and are re-read only after they have changed."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _P_TRUE, _RESPONSE = TypeAdapter(PTrueScore), TypeAdapter(JudgeResponse)
 
 
 class Folder:
-    """A directory with the files of a run, some of which may not exist yet.
+    """The directory with the files of a run, some of which may not exist yet.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Folder:
 
     @property
     def inline_states(self) -> Path:
-        """Directory of the states that were recorded during generation and are not in the store yet."""
+        """Directory for states that were recorded during generation and are not in the activation store yet."""
         return self.path / "during"
 
     def run_json(self) -> dict[str, Any]:
@@ -58,16 +58,16 @@ class Folder:
             os.fsync(file.fileno())
 
     def sha256(self, name: str) -> str:
-        """Return the SHA-256 of a file in hexadecimal digits, or an empty string if the file does not exist."""
+        """Return the SHA-256 of a file as a hexadecimal string, or an empty string if the file does not exist."""
         path = self.path / name
         if not path.is_file():
             return ""
         return self._read_once(name, "sha256", lambda: hashlib.sha256(path.read_bytes()).hexdigest())
 
     def complete_lines(self, name: str) -> list[bytes]:
-        """Remove an incomplete last line from a file and return the other lines.
+        """Return the lines of a file, after removing the last line if it is incomplete.
 
-        If the file does not exist, the list is empty.
+        If the file does not exist, return an empty list.
         """
         path = self.path / name
         if not path.exists():
@@ -96,18 +96,18 @@ class Folder:
             raise RunError(f"{path} is damaged: {first_error(error)}", RESTORE) from None
 
     def read_answers(self, name: str = "answers.jsonl", step: str = "answer") -> AnswerFile:
-        """Return the answers of ``answers.jsonl``, or of ``resamples.jsonl``, in the order of the file.
+        """Return the answers in ``answers.jsonl`` or ``resamples.jsonl``, in file order.
 
         Raises
         ------
         RunError
-            If the file is missing, incomplete or damaged.
+            If the file is missing or damaged, or if the step that writes it is not done.
         """
         path = self._existing(name, step)
         return self._read_once(name, "answers", lambda: AnswerFile.read(path))
 
     def count_complete_batches(self, batch_sizes: Sequence[int], name: str = "answers.jsonl") -> int:
-        """Remove an incomplete last batch from a file and return the number of complete batches."""
+        """Remove the last batch from a file if it is incomplete, and return the number of complete batches."""
         path = self.path / name
         if not path.exists():
             return 0
@@ -127,9 +127,9 @@ class Folder:
         self.append(name, b"".join(ANSWER.dump_json(answer) + b"\n" for answer in answers))
 
     def read_judge_responses(self) -> list[JudgeResponse]:
-        """Remove an incomplete last line from ``opinions.jsonl`` and return the stored responses.
+        """Return the responses in ``opinions.jsonl``, after removing the last line if it is incomplete.
 
-        If the file does not exist, the list is empty.
+        If the file does not exist, return an empty list.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Folder:
         return _parse_lines(self.path / "opinions.jsonl", _RESPONSE) if exists else []
 
     def append_judge_responses(self, responses: Iterable[JudgeResponse]) -> None:
-        """Append responses to ``opinions.jsonl`` and flush it to disk."""
+        """Append responses to ``opinions.jsonl`` and flush the file to disk."""
         self.append("opinions.jsonl", b"".join(_RESPONSE.dump_json(response) + b"\n" for response in responses))
 
     def write_judgements(self, judgements: Iterable[Judgement]) -> None:
@@ -148,7 +148,7 @@ class Folder:
         self.write("verdicts.jsonl", b"".join(_JUDGEMENT.dump_json(judgement) + b"\n" for judgement in judgements))
 
     def read_judgements(self) -> list[Judgement]:
-        """Return the judgements in ``verdicts.jsonl``, in the order of the file.
+        """Return the judgements in ``verdicts.jsonl``, in file order.
 
         Raises
         ------
@@ -159,11 +159,11 @@ class Folder:
         return list(self._read_once("verdicts.jsonl", "rows", lambda: _parse_lines(path, _JUDGEMENT)))
 
     def append_p_true(self, scores: Iterable[PTrueScore], exact: bool = False) -> None:
-        """Append scores to ``p_true.jsonl`` or ``p_true_exact.jsonl`` and flush the file to disk."""
+        """Append p(True) scores to ``p_true.jsonl``, or to ``p_true_exact.jsonl`` if `exact` is True, and flush the file."""
         self.append(p_true_file(exact), b"".join(_P_TRUE.dump_json(score) + b"\n" for score in scores))
 
     def read_p_true(self, exact: bool = False) -> list[PTrueScore]:
-        """Return p(True) of all answers or of all exact answers.
+        """Return p(True) of all answers or, if `exact` is True, of all exact answers.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class Folder:
 
 
 def step_command(step: str, path: Path, redo: bool = True) -> str:
-    """Return the command that executes a step, or repeats it if `redo` is True."""
+    """Return the command that executes a step or, if `redo` is True, repeats it."""
     flag = " --redo" if redo else ""
     if step == "answer":
         return f"`probemap answer DATA --model MODEL --out {path}{flag}`"
@@ -211,7 +211,7 @@ def step_command(step: str, path: Path, redo: bool = True) -> str:
 
 
 def p_true_file(exact: bool) -> str:
-    """Return the name of the file with p(True) of the answers or, if `exact` is True, of the exact answers."""
+    """Return the name of the file that stores p(True) for the answers or, if `exact` is True, for the exact answers."""
     return "p_true_exact.jsonl" if exact else "p_true.jsonl"
 
 

@@ -1,4 +1,4 @@
-"""The questions, answers and judgements of a run, in a common order."""
+"""The questions, answers and judgements of a run, all in the same order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradedAnswers:
-    """Questions, answers and judgements of a run, in the order of the questions."""
+    """The questions, answers and judgements of a run, all in the order of the questions."""
 
     task: Task
     answers: AnswerFile
@@ -30,12 +30,12 @@ class GradedAnswers:
 
     @property
     def correct(self) -> list[bool | None]:
-        """Whether each answer is correct, or None if it is undecided."""
+        """The verdict on each answer: True (correct), False (incorrect) or None (undecided)."""
         return [judgement.verdict.correct for judgement in self.judgements]
 
     @property
     def spans(self) -> list[Span | None]:
-        """The exact answer in each answer, or None if there is none."""
+        """The span of the exact answer in each answer, or None if no exact answer was found."""
         return [judgement.span for judgement in self.judgements]
 
     @cached_property
@@ -44,8 +44,10 @@ class GradedAnswers:
         return [normalized(example.question + example.context) for example in self.task.examples]
 
     def token_indices(self, positions: Sequence[str]) -> Indices:
-        """Return the token index of each position in each answer as an array of shape (n, n_positions), with -1 for a
-        missing position."""
+        """Return the token index of each position in each answer, as an array of shape (n, n_positions).
+
+        The index is -1 where an answer does not have the position.
+        """
         return token_indices(self.answers, self.spans, positions)
 
 

@@ -1,4 +1,4 @@
-"""Manual labels, and the answers for which they are requested because a language model and the rules disagree."""
+"""Manual labels, and the answers to label by hand because a language model and the rules disagree on them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def apply_labels(
     answers: Sequence[Answer], judgements: Sequence[Judgement], labels: Mapping[str, ManualLabel]
 ) -> list[Judgement]:
-    """Return the judgements, with verdicts and exact answers replaced by the manual labels that are given for them.
+    """Return the judgements after replacing verdicts and exact answers with those in the manual labels.
 
     Raises
     ------
     DataError
-        If an exact answer does not occur in its answer.
+        If the exact answer in a label does not occur in the answer.
     """
     return [
         _apply(answer, judgement, labels[answer.id]) if answer.id in labels else judgement
@@ -36,7 +36,7 @@ def _apply(answer: Answer, judgement: Judgement, label: ManualLabel) -> Judgemen
 
 
 def span_of_words(answer: Answer, words: str) -> Span | None:
-    """Return the tokens of an answer that contain the words, or None if `words` is empty.
+    """Return the span of the given words in an answer, or None if `words` is empty.
 
     Raises
     ------
@@ -65,18 +65,21 @@ def disagreements(
     verdicts: bool,
     spans: bool,
 ) -> list[dict[str, Any]]:
-    """Return one row for each answer on which the rules and the model disagree, which can be edited by hand.
+    """Return one row for each answer on which the rules and the model disagree.
+
+    The rows are written to a file that can be edited by hand.
 
     Parameters
     ----------
     by_rules, by_model : sequence of Judgement
         Judgements by the rules and by the model.
     judgements : sequence of Judgement
-        Judgements in effect, with manual labels applied.
+        Final judgements, with manual labels applied.
     verdicts, spans : bool
-        Whether to compare the verdicts and the exact answers.  Set to True for those that the model determines.
+        Whether to compare the verdicts, and whether to compare the exact answers.  Set to True only what the model
+        determines.
     """
-    spans = spans and task.kind != "open"  # the rules do not locate exact answers of open questions
+    spans = spans and task.kind != "open"  # the rules do not locate exact answers to open questions
     return [
         {
             "id": answer.id,

@@ -1,4 +1,4 @@
-"""Judgements of the answers and samples of a run, by rules or by a language model whose responses are stored."""
+"""Judge the answers and samples of a run by rules, or by a language model whose responses are stored."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the rules do not need it
 def judgements_of(
     task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorFactory, paper: bool = False
 ) -> list[Judgement]:
-    """Combine the verdicts with the exact answers that a locator finds, and return them as judgements.
+    """Locate the exact answers, and combine them with the verdicts into judgements.
 
     Parameters
     ----------
     find : LocatorFactory
-        Function that returns a locator for the possible answers to a question.
+        Function that takes the possible answers to a question and returns a locator.
     paper : bool
-        Whether to use the paper's locator, which depends on the verdict.  It falls back to the locator from `find`.
+        Whether to use `paper_locator`, which depends on the verdict.  It falls back on the locator from `find`.
     """
     judgements = []
     for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):
@@ -55,7 +55,7 @@ class ModelJudge:
 
     @property
     def name(self) -> str:
-        """The name of the model with its revision, or with the address of its server."""
+        """Name of the model, followed by its revision or by the address of its server."""
         return self.judge.name
 
     def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
@@ -67,7 +67,7 @@ class ModelJudge:
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id]))
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorFactory:
-        """Let the model extract the exact answers, and return a locator that finds them in the answers."""
+        """Ask the model to extract the exact answers, and return a locator that finds them in the answers."""
         from probemap.grading.llm import extract_locator, extraction_task
 
         responses = self._responses(extraction_task(task.examples, answers))
@@ -75,7 +75,7 @@ class ModelJudge:
         return extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
 
     def _responses(self, requests: Task) -> dict[str, str]:
-        """Return a mapping from ids to responses.  Only requests without a stored response are sent to the model."""
+        """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model."""
         from probemap.grading.llm import new_responses, responses_by_id
 
         n_new = 0
@@ -90,7 +90,10 @@ class ModelJudge:
 
 
 def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
-    """Return the language model that acts as judge: the model on the given server, or the model that answered."""
+    """Return the language model that acts as judge.
+
+    It is the model on the server given in the options or, by default, the model that generated the answers.
+    """
     from probemap.grading.llm import endpoint_judge, model_judge
 
     log = context.logger.log
@@ -110,17 +113,17 @@ def judge_by_model(
     find: LocatorFactory | None,
     paper: bool = False,
 ) -> list[Judgement]:
-    """Return judgements for which a language model determines the verdicts, the exact answers, or both.
+    """Judge answers with a language model that determines the verdicts, the exact answers, or both.
 
     Parameters
     ----------
     verdicts : bool
         Whether the model determines the verdicts.  If False, the rules do.
     find : LocatorFactory or None
-        Function that returns a locator for the possible answers to a question.  If None, the model locates the exact
-        answers.
+        Function that takes the possible answers to a question and returns a locator.  If None, the model locates the
+        exact answers.
     paper : bool
-        Whether to use the paper's locator; see `judgements_of`.
+        Whether to use `paper_locator`; see `judgements_of`.
     """
     judged = model.verdicts(task, answers) if verdicts else grade(task, answers)
     return judgements_of(task, answers, judged, find or model.locator(task, answers), paper)
@@ -129,12 +132,13 @@ def judge_by_model(
 def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
     """Return a function that judges other answers in the same way as the answers of the run.
 
-    Manual labels are not applied.  Responses of a language model are stored together with those for the run.
+    The function does not apply manual labels.  If a language model acts as judge, its responses are added to
+    ``opinions.jsonl``.
 
     Raises
     ------
     RunError
-        If the exact answers of the run depend on the verdicts (paper locator).
+        If the exact answers of the run were located by `paper_locator`, and therefore depend on the verdicts.
     """
     run.refuse_paper_locator()
     options = run.record(JUDGE).options

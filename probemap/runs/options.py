@@ -1,4 +1,4 @@
-"""Options of the steps, from which the command line and its reference are generated.
+"""Options for the steps.  The command line and its reference are generated from them.
 
 Each option is a dataclass field of the form ``name: Annotated[type, Option("help")] = default``.  Options that affect
 the result of a step are recorded in ``run.json``.  Other options, such as devices and the batch sizes of deterministic
@@ -17,13 +17,13 @@ class Option:
 
     help: str
     flag: str = ""
-    """Name on the command line, without the leading dashes.  Default: the field name, with dashes for underscores."""
+    """Name on the command line, without the leading dashes.  Default: the field name with dashes instead of underscores."""
     metavar: str = ""
-    """Display name, if the option is a positional argument on the command line."""
+    """Name in the help text if the option is a positional argument.  It is empty for all other options."""
     minimum: float | None = None
     maximum: float | None = None
     recorded: bool = True
-    """Whether the option affects the result of the step and is recorded in ``run.json``."""
+    """Whether the option is recorded in ``run.json`` because it affects the result of the step."""
 
 
 PromptFormatOption = Literal["auto", "chat", "qa", "none"]
@@ -57,7 +57,7 @@ def endpoint_of(url: str | None, served: str, in_flight: int) -> Endpoint | None
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureOptions:
-    """Options of the capture step."""
+    """Options for the capture step."""
 
     positions: Positions = None
     site: Annotated[
@@ -76,7 +76,7 @@ class CaptureOptions:
         str | None, Option("Store the states below this URL (s3://bucket/directory, …) instead of in RUN.")
     ] = None
     vllm: str | None = None
-    """Directory of the safetensors files in which vLLM stored states.  If None, the step captures the states itself."""
+    """Directory of the .safetensors files that vLLM wrote.  If None, the step captures the states itself."""
     vllm_layers: tuple[int, ...] | None = None
     """The ``eagle_aux_hidden_state_layer_ids`` passed to vLLM, in the same order."""
     shard_bytes: int | None = None
@@ -85,7 +85,7 @@ class CaptureOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerOptions:
-    """Options of the answer step."""
+    """Options for the answer step."""
 
     data: Annotated[
         str, Option("Name of a task (see `probemap list`), or a .jsonl, .csv or .parquet file.", metavar="DATA")
@@ -132,7 +132,7 @@ class AnswerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """Options of the judge step."""
+    """Options for the judge step."""
 
     locator: Annotated[
         LocatorName,
@@ -167,7 +167,7 @@ class JudgeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionOptions:
-    """Options of the attention step."""
+    """Options for the attention step."""
 
     positions: Positions = None
     batch_size: Annotated[int, Option("Number of answers per batch.", minimum=1, recorded=False)] = 8
@@ -178,14 +178,14 @@ class AttentionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PTrueOptions:
-    """Options of the p-true steps."""
+    """Options for the p-true steps."""
 
     batch_size: Annotated[int, Option("Number of answers per batch.", minimum=1, recorded=False)] = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapOptions:
-    """Options of the map step."""
+    """Options for the map step."""
 
     folds: Folds = 5
     repeats: Annotated[int, Option("Number of repetitions with different folds; the AUCs are averaged.", minimum=1)] = 1
@@ -212,7 +212,7 @@ class MapOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ResampleOptions:
-    """Options of the resample step."""
+    """Options for the resample step."""
 
     k: Annotated[int, Option("Number of samples per question.", minimum=2)] = 30
     temperature: Annotated[float, Option("Sampling temperature, which must be above 0.", minimum=0.01)] = 1.0
@@ -223,7 +223,7 @@ class ResampleOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorsOptions:
-    """Options of the errors step."""
+    """Options for the errors step."""
 
     folds: Folds = 5
     c: C = "1"
@@ -232,7 +232,7 @@ class ErrorsOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ChooseOptions:
-    """Options of the choose step."""
+    """Options for the choose step."""
 
     folds: Folds = 5
     c: C = "1"
@@ -242,34 +242,34 @@ class ChooseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselinesOptions:
-    """Options of the baselines step."""
+    """Options for the baselines step."""
 
     sampled: bool = False
-    """Whether to include semantic entropy.  Set by the step itself, depending on whether there are samples."""
+    """Whether to include semantic entropy.  The step itself sets this field if the run has samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
-    """Options of the transfer step."""
+    """Options for the transfer step."""
 
     runs: tuple[str, ...] = ()
-    """Names of the compared runs, in order.  Set by the step itself."""
+    """Names of the runs to compare, in order.  The step itself sets this field."""
     others: Annotated[tuple[str, ...], Option("", recorded=False)] = ()
-    """Directories of the other runs to compare."""
+    """Directories of the runs to compare with the first one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlotOptions:
-    """Options of the plot step, which is not recorded.  Its command-line options are declared in `cli.show`."""
+    """Options for the plot step.  They are not recorded, and their command-line flags are declared in `cli.show`."""
 
     kind: Literal["map", "difference", "layers", "positions"] = "map"
-    """Kind of figure: maps side by side, the difference of two maps, or curves over layers or positions."""
+    """Kind of figure: maps side by side, the difference between two maps, or curves over layers or positions."""
     value: str = "auc"
-    """The value to draw, a key of `metrics.VALUES`."""
+    """Name of the value to draw (a key of `metrics.VALUES`)."""
     positions: str | None = None
-    """Columns to draw, in the given order, e.g. ``last_q,-8..-1``.  Default: all columns."""
+    """Positions to draw as columns, in the given order, e.g. ``last_q,-8..-1``.  Default: all columns."""
     size: Literal["column", "page", "slide"] | None = None
-    """Figure size: one column of a paper, its full text width, or a slide.  Default: depends on `kind`."""
+    """Figure size: a column of a paper, the full width of its page, or a slide.  The default depends on `kind`."""
     cmap: str | None = None
     """Name of a matplotlib colour map.  Default: Blues."""
 

@@ -1,4 +1,4 @@
-"""Execution of all steps from the questions to the figure."""
+"""Execution of all steps, from loading the questions to drawing the figure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def run_all(
 ) -> Run:
     """Execute the steps answer, judge, capture, p-true, map and plot.
 
-    Steps that are already done are skipped.  The model is loaded at most once, when the first step needs it.
+    Steps that are already done are skipped.  The model is loaded when a step first needs it.
 
     Parameters
     ----------
     run : Run
         The run directory.
     context : Context
-        Logger, device and workers.
+        The logger, device and workers to use.
     redo : bool
         Whether to repeat all steps.  Previous results are moved to ``earlier/`` in the run directory.
     one_pass : bool
         Whether to capture the states during generation instead of in a second pass.
     **options
-        Options of the steps; see `RUN_OPTIONS`.  An omitted option keeps the value recorded in the run directory.  If
+        Options for the steps; see `RUN_OPTIONS`.  An omitted option keeps the value recorded in the run directory.  If
         there is no record, it takes its default value.
 
     Returns
@@ -42,7 +42,7 @@ def run_all(
     Raises
     ------
     ProbemapError
-        If a step fails.  The run directory keeps all results that are complete.
+        If a step fails.  All results obtained so far are kept in the run directory.
 
     Examples
     --------
@@ -72,9 +72,7 @@ def run_all(
         if locator == "auto":
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))
         else:
-            context.logger.log(
-                f"the locator {locator} needs all answers, so that the states are captured in a second pass"
-            )
+            context.logger.log(f"the locator {locator} needs all answers, so the states are captured in a second pass")
     run_step(ANSWER, run, context, redo=redo, **answer_options)
     run_step(JUDGE, run, context, redo=redo, **options_of(JUDGE))
     if context.pool is not None:

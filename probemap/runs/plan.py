@@ -1,4 +1,4 @@
-"""The context in which a step is executed, and the plan that a step makes before its execution."""
+"""The context in which a step is executed, and the plan that a step makes before it is executed."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Context:
     models: Models = field(default_factory=dict)
     """Loaded models, which all steps in the process share."""
     device: str = "auto"
-    """Device of the model: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` etc., or ``spread`` to use all GPUs."""
+    """Device for the model: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` etc., or ``spread`` to use all GPUs."""
     max_memory: str | None = None
-    """Maximum memory per GPU with the device ``spread``, e.g. ``20GiB``."""
+    """Maximum memory per GPU if the device is ``spread``, e.g. ``20GiB``."""
     pool: RayPool | None = None
     """Ray workers that share the work.  If None, this process does all of it."""
     shard: Shard | None = None
@@ -43,17 +43,17 @@ class Context:
 
     @property
     def for_workers(self) -> Context:
-        """The context for workers.  Ray workers load their own models and do not log."""
+        """The context to pass to workers.  Ray workers get a copy without loaded models and without a logger."""
         return replace(self, logger=SILENT, models={}) if self.pool else self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Generic[Options]):
-    """Plan for an execution of a step."""
+    """Plan for executing a step."""
 
     options: Options
-    """The options in effect, with defaults resolved, for the record."""
+    """The options in effect, with defaults resolved, as stored in ``run.json``."""
     inputs: Mapping[str, str]
-    """Mapping from the name of each input to its hash, for the record."""
+    """Mapping from the name of each input to its hash, as stored in ``run.json``."""
     execute: Callable[[], bool]
-    """Function that writes the outputs.  It returns False if other processes still have to write their part."""
+    """Function that writes the outputs.  It returns False if other processes still have to write their parts."""

@@ -1,4 +1,4 @@
-"""``run.json``: the record of each step, with its options, the hashes of its inputs, and facts that it determined.
+"""The records in ``run.json``: the options of each step, the hashes of its inputs, and the facts that it determined.
 
 ::
 
@@ -37,10 +37,10 @@ class StepRecord(Generic[Options, Facts]):
     facts: Facts
     """Facts that the step determined, such as the revision of the model."""
     seconds: float | None = None
-    """Duration of the step in seconds, or None until it is done."""
+    """Duration of the step in seconds, or None if it is not done."""
 
     def differences(self, options: Options, inputs: Mapping[str, str]) -> list[str]:
-        """Return a description of each difference between the recorded and the given options and inputs."""
+        """Return descriptions of all differences between the recorded options and inputs and the given ones."""
         before, now = _json(self.options), _json(options)
         return [
             f"{name} was {_brief(before.get(name))}, now {_brief(value)}"
@@ -60,7 +60,9 @@ class StepRecord(Generic[Options, Facts]):
 
     @classmethod
     def from_json(cls, step: Step[Options, Facts], entry: Mapping[str, Any], path: str) -> StepRecord[Options, Facts]:
-        """Return the record that is stored in an entry of the ``run.json`` at `path`.
+        """Create a record from its entry in ``run.json``.
+
+        `path` is the path of ``run.json``, which is used in error messages.
 
         Raises
         ------
@@ -83,7 +85,7 @@ class StepRecord(Generic[Options, Facts]):
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that may affect results."""
+    """Return the versions of Python and of all packages that may affect the results."""
     return {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
@@ -92,7 +94,7 @@ def _parse(kind: Any, value: Any) -> Any:
 
 
 def _json(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass as JSON values, without options that are not recorded."""
+    """Return the fields of a dataclass as JSON values, leaving out the options that are not recorded."""
     recorded = {name: item for name, item in asdict(value).items() if is_recorded(type(value), name)}
     content: dict[str, Any] = json.loads(json.dumps(recorded))
     return content

@@ -1,7 +1,6 @@
-"""A run: the content of a run directory, checked for consistency.
+"""Access to the content of a run directory, whose files are checked for consistency.
 
-Every method checks that the files it combines still belong together, for example that the verdicts were derived from
-the current answers.
+For example, the verdicts are returned only if they were derived from the current answers.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from probemap.runs.directory import RunDirectory
 from probemap.runs.folder import p_true_file, step_command
 from probemap.runs.graded import GradedAnswers
 
-if TYPE_CHECKING:  # torch takes seconds to import, so that only the methods that need it import it
+if TYPE_CHECKING:  # torch takes seconds to import, so it is imported only in the methods that need it
     from probemap.activations.store import ActivationStore
     from probemap.detectors.provenance import Provenance
     from probemap.maps.probe_map import ProbeMap
@@ -58,7 +57,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            If `path` does not contain a ``run.json``.
+            If `path` contains no ``run.json``.
         """
         run = cls(path)
         if not (run.path / "run.json").is_file():
@@ -70,7 +69,7 @@ class Run(RunDirectory):
 
     @property
     def task(self) -> Task:
-        """The questions, with their prompt and the rules for grading.
+        """The questions, the prompt template and the rules for grading.
 
         Raises
         ------
@@ -86,7 +85,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            If ``answers.jsonl`` is missing or damaged, or a question has no answer.
+            If ``answers.jsonl`` is missing or damaged, or if a question has no answer.
         """
         answers, ids = self.read_answers(), [example.id for example in self.task.examples]
         answered = set(answers.ids)
@@ -104,7 +103,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            If one of their files is missing or damaged, or the files do not belong together.
+            If one of the files is missing or damaged, or if the files are inconsistent with each other.
         """
         task, answers = self.task, self.answers
         judgements = self.read_judgements()
@@ -136,7 +135,9 @@ class Run(RunDirectory):
 
     @property
     def spans(self) -> list[Span | None]:
-        """The exact answer in each answer, or None if there is none, in the order of the questions.
+        """The span of the exact answer in each answer, in the order of the questions.
+
+        A span is None if no exact answer was found.
 
         Raises
         ------
@@ -160,7 +161,7 @@ class Run(RunDirectory):
 
     @property
     def map(self) -> ProbeMap:
-        """The map.  A warning is issued if verdicts or states have changed since the map was computed.
+        """The probe map.  A warning is issued if verdicts or states have changed since the map was computed.
 
         Raises
         ------
@@ -171,12 +172,12 @@ class Run(RunDirectory):
 
     @property
     def provenance(self) -> Provenance:
-        """The provenance of a detector that is fitted to this run: the model, the prompts and the locator.
+        """The provenance of detectors that are fitted to this run: the model, the prompts and the locator.
 
         Raises
         ------
         RunError
-            If a step has not been executed, or the position of the exact answer depends on the verdict (paper locator).
+            If a required step has not been executed, or if the exact answers were located by `paper_locator`.
         StoreError
             If no states have been captured.
         """
@@ -224,7 +225,10 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if the model differs from the one that generated the answers.  Without answers, do nothing."""
+        """Raise RunError if any of the given fields differs between the model and the one that generated the answers.
+
+        If the answer step has not been started, do nothing.
+        """
         record = self.find_record(ANSWER)
         for field in fields:
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
@@ -236,7 +240,10 @@ class Run(RunDirectory):
                 )
 
     def refuse_paper_locator(self) -> None:
-        """Raise RunError if the position of the exact answer depends on the verdict, which would leak the label."""
+        """Raise RunError if the exact answers were located by `paper_locator`.
+
+        With this locator, the position of the exact answer depends on the verdict and would leak the label.
+        """
         record = self.find_record(JUDGE)
         if record is not None and record.options.locator == "paper":
             raise RunError(
@@ -245,7 +252,7 @@ class Run(RunDirectory):
             )
 
     def input_hashes(self, *names: str) -> dict[str, str]:
-        """Return a mapping from the given file names to the SHA-256 of each file."""
+        """Return a mapping from each of the given file names to the SHA-256 of the file."""
         return {name: self.sha256(name) for name in names}
 
     def map_inputs(self, baselines: bool) -> dict[str, str]:
@@ -276,12 +283,12 @@ class Run(RunDirectory):
         return [score.p_true for score in scores]
 
     def p_true_exact(self, answers: AnswerFile) -> list[float]:
-        """Return p(True) of each exact answer, with NaN for answers that have none.
+        """Return p(True) of the exact answer in each answer, or NaN if an answer has no exact answer.
 
         Raises
         ------
         RunError
-            If ``p_true_exact.jsonl`` is missing or damaged, or the exact answers have changed since it was written.
+            If ``p_true_exact.jsonl`` is missing or damaged, or if the exact answers have changed since it was written.
         """
         scores = {score.id: score.p_true for score in self.read_p_true(exact=True)}
         self.check_inputs(P_TRUE_EXACT, "p(True) of the exact answers was computed", "repeats the step")
@@ -307,7 +314,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            If there is no map, or verdicts or states have changed since the map was computed.
+            If there is no map, or if verdicts or states have changed since the map was computed.
         StoreError
             If no states have been captured.
         """
@@ -338,12 +345,12 @@ class Run(RunDirectory):
         ]
 
     def with_attention(self, probe_map: ProbeMap) -> ProbeMap:
-        """Return the map with the attention weights of its cells.
+        """Return the map with attention weights added.
 
         Raises
         ------
         RunError, StoreError
-            If attention weights have not been captured, or were captured for different answers or positions.
+            If attention weights have not been captured, or if they were captured for different answers or positions.
         """
         from probemap.activations.store import ActivationStore
         from probemap.maps.attention import with_attention
@@ -365,12 +372,14 @@ class Run(RunDirectory):
         return with_attention(probe_map, lambda layer: store.read_layer(layer)[:, columns], ids)
 
     def one_answer(self, name: str | None = None) -> tuple[Example, Answer, Judgement]:
-        """Return a question with its answer and judgement.  Default: the first question.
+        """Return the question with the given id, its answer and its judgement.
+
+        By default, the first question is returned.
 
         Raises
         ------
         RunError
-            If no answer has this id.
+            If no question has the given id.
         """
         graded = self.graded
         if name is not None and name not in graded.ids:
@@ -382,7 +391,10 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return a loader for the model that generated the answers.  Its default data type is that of generation."""
+        """Return a loader for the model that generated the answers.
+
+        By default, the weights have the same data type as during generation.
+        """
         record = self.record(ANSWER)
         options = record.options
         return Loader(

@@ -1,4 +1,4 @@
-"""The samples of a run: several sampled answers per question, judged like the answers of the run."""
+"""The samples of a run: several sampled answers per question, which are judged in the same way as the answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _QUESTIONS_IN_MEMORY = 64
 
 @dataclass(frozen=True)
 class QuestionSamples:
-    """A question with its samples."""
+    """A question, with its sampled answers and their judgements."""
 
     example: Example
     answers: list[Answer]
     judgements: list[Judgement]
 
     def summary(self, task: Task) -> SampledQuestion:
-        """Return the verdicts and meanings of the samples, and which of them are refusals."""
+        """Return the verdict on each sample, its meaning, and whether it is a refusal."""
         meaning, contents = meanings(task, self.example, self.answers, self.judgements)
         verdicts = [judgement.verdict for judgement in self.judgements]
         # The verdicts determine which samples are refusals.  The rules for refusals apply only to undecided samples.
@@ -46,7 +46,7 @@ class QuestionSamples:
 
 
 def sample_id(name: str, sample: int) -> str:
-    """Return the id of a sample, which consists of the id of its question and the number of the sample, from 0."""
+    """Return the id of a sample, which consists of the question id and the number of the sample (counted from 0)."""
     return f"{name}#{sample}"
 
 
@@ -56,7 +56,7 @@ def samples_per_question(run: Run) -> int:
     Raises
     ------
     RunError
-        If the resample step is not done, or the answers have changed since it was executed.
+        If the resample step is not done, or if the answers have changed since it was executed.
     """
     if not run.is_done(RESAMPLE):
         raise RunError(
@@ -75,17 +75,17 @@ def each_question(
     Parameters
     ----------
     rows : sequence of int, optional
-        Indices of the questions.  By default, all questions in order.
+        Indices of the questions to yield.  By default, all questions are yielded in order.
 
     Raises
     ------
     RunError
-        Under the same conditions as for `samples_per_question`, or if the samples are damaged or cannot be judged.
+        Under the conditions listed for `samples_per_question`, or if the samples are damaged or cannot be judged.
     """
     k = samples_per_question(run)
     if n_without := sum(not example.answers for example in task.examples):
         raise RunError(
-            f"{n_without} questions have no accepted answers, so that their samples cannot be judged",
+            f"{n_without} questions have no accepted answers, so their samples cannot be judged",
             "add `answers` to the questions; verdicts that were supplied with the answers do not apply to samples",
         )
     judge, file = judge_of(run, context), run.read_answers(FILE, "resample")
@@ -108,7 +108,7 @@ def each_question(
 
 
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
-    """Return a note if verdicts of the run differ from those of the judge used for the samples, or an empty string.
+    """Return a note if the judge of the samples disagrees with verdicts of the run, and an empty string otherwise.
 
     They can differ because manual labels and verdicts that were supplied with the answers do not apply to samples.
     """

@@ -1,4 +1,4 @@
-"""Input hashes and output files that are common to the studies."""
+"""Input hashes and output files shared by the studies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution of a 
 
 
 def study_inputs(run: Run, store: ActivationStore) -> dict[str, str]:
-    """Return the hashes of the inputs of a study that fits probes to states and uses samples."""
+    """Return the input hashes of a study that uses samples and fits probes to states."""
     hashes = run.input_hashes("task.json", "verdicts.jsonl", "resamples.jsonl")
     return {**hashes, "activations": store.content_hash()}
 
 
 def write_table(run: Run, study: str, table: Table, note: str = "") -> None:
-    """Write a result table to ``STUDY.csv`` and ``STUDY.json``, with `note` added as its last sentence."""
+    """Write a result table to ``STUDY.csv`` and ``STUDY.json``, with `note` added to its summary."""
     if note:
         table = replace(table, words=(*table.words, note))
     run.write(f"{study}.csv", table.to_csv())

@@ -1,8 +1,8 @@
 """Logging of the metrics, figures and report of a run to MLflow, Weights & Biases or Trackio.
 
-`accelerate.tracking` wraps the same libraries but is not used.  It has no common function for logging files, so that
-the API of each library would still be needed, and it initialises the distributed state of torch, which logging does not
-need.
+`accelerate.tracking` wraps the same libraries but is not used here.  It has no common function for logging files, so
+the API of each library would still be needed.  It also initialises the distributed state of torch, which is not needed
+for logging.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ PROJECT = "probemap"
 def track(run: Run, tracker: str) -> None:
     """Log a run to an experiment tracker.
 
-    The options, the metrics of the map, ``map.csv``, the figures and ``report.html`` are logged; ``report.html`` is
-    written first.  Trackio does not store files and receives only the options, the metrics and the figure of the map.
+    This function writes ``report.html`` and then logs it together with the options, the metrics of the map, ``map.csv``
+    and the figures.  Trackio does not store files, so it receives only the options, the metrics and the figure of the
+    map.
     The destination is determined by the configuration of the tracker (``MLFLOW_TRACKING_URI``, ``WANDB_MODE`` etc.).
 
     Parameters
@@ -39,7 +40,7 @@ def track(run: Run, tracker: str) -> None:
     Raises
     ------
     RunError
-        If the tracker is not installed, or logging fails.  The run directory is not affected.
+        If the tracker is not installed, or if logging fails.  The run directory is not affected.
     """
     check_tracker(tracker)
     report([run])
@@ -47,7 +48,7 @@ def track(run: Run, tracker: str) -> None:
     files = [name for name in ("map.csv", "map.png", "map.svg", "report.html") if (run.path / name).is_file()]
     try:
         _LOGGERS[tracker](run, _parameters(run, probe_map), _numbers(probe_map), files)
-    except Exception as error:  # trackers raise many types of errors, about networks, keys and disks
+    except Exception as error:  # trackers raise errors of many types, e.g. for network, key and disk problems
         raise RunError(
             f"{tracker} failed: {type(error).__name__} {redacted_message(error) if str(error) else ''}",
             f"the run in {run.path} is complete; to log it, correct the problem and repeat `probemap run`",
@@ -57,7 +58,7 @@ def track(run: Run, tracker: str) -> None:
 def check_tracker(tracker: str) -> None:
     """Raise RunError if the tracker is not installed.
 
-    Call this function first, so that a missing tracker is reported before hours of computation.
+    Call this function first, so that a missing tracker is reported before a computation that may take hours.
     """
     if find_spec(tracker) is None:
         raise RunError(f"{tracker} is not installed", f"run `pip install {tracker}`, or omit --log")

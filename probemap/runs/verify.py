@@ -1,4 +1,4 @@
-"""Checks of captured states: all states against their checksums, and some of them against a new capture."""
+"""Checks that compare captured states with their checksums or with recomputed states."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def verify(run: Run) -> dict[int, str]:
     Returns
     -------
     dict of int to str
-        Mapping from the numbers of the damaged shards to their defects; see `ActivationStore.faults`.
+        Mapping from the number of each damaged shard to its defect; see `ActivationStore.faults`.
 
     Raises
     ------
@@ -60,13 +60,13 @@ def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Contex
     n : int
         Number of answers, which are drawn at random.
     seed : int
-        Random seed for the draw.
+        Random seed for drawing the answers.
 
     Raises
     ------
     RunError, StoreError
-        If no states have been captured, the states do not match the answers, or none of the drawn answers has any of
-        the positions.
+        If no states have been captured, if the states do not match the answers, or if none of the drawn answers has a
+        token at any of the positions.
     """
     import numpy as np
 

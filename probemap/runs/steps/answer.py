@@ -1,4 +1,4 @@
-"""The answer step: generate the answers of the model, or import answers."""
+"""The answer step: generate the answers of the model, or import existing answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the
 
 
 def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptions]:
-    """Plan to write ``task.json`` and ``answers.jsonl``.
+    """Plan the answer step, which writes ``task.json`` and ``answers.jsonl``.
 
     Raises
     ------
     DataError, RunError
-        If the questions or the supplied answers are invalid, or options are mutually exclusive.
+        If the questions or the supplied answers are invalid, or if mutually exclusive options are given.
     """
     from probemap.tasks.loading import fingerprint, load_task
     from probemap.tasks.supplied import read_text_answers

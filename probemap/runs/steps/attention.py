@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 def plan(run: Run, options: AttentionOptions, context: Context) -> Plan[AttentionOptions]:
-    """Plan to write ``attention/``, a store like that of the states, but with `attention.QUERY_TOKENS` as last axis.
+    """Plan the attention step, which writes ``attention/``.
+
+    The directory is a store like that of the hidden states, but its last axis corresponds to `attention.QUERY_TOKENS`.
 
     Raises
     ------
     DataError, RunError
-        If a position does not exist, or there are no verdicts.
+        If a position is unknown, or if there are no verdicts.
     """
     from probemap.positions import parse_positions
 

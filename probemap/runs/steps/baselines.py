@@ -20,12 +20,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 
 
 def prerequisites(run: Run) -> tuple[Step[Any, Any], ...]:
-    """Return the steps to execute first: p(True) of the answers and, if there are any, of the exact answers.
+    """Return the steps that have to be executed first.
+
+    They compute p(True) of the answers and, if there are any, of the exact answers.
 
     Raises
     ------
     RunError
-        If there is no map, or verdicts or states have changed since it was computed.
+        If there is no map, if verdicts or states have changed since it was computed, or if the exact answers were
+        located by `paper_locator`.
     """
     run.refuse_paper_locator()
     run.read_current_map()  # fail before p(True) is computed, which can take hours
@@ -33,14 +36,14 @@ def prerequisites(run: Run) -> tuple[Step[Any, Any], ...]:
 
 
 def plan(run: Run, options: BaselinesOptions, context: Context) -> Plan[BaselinesOptions]:
-    """Plan to write ``baselines.json`` and ``baselines.csv``.
+    """Plan the baselines step, which writes ``baselines.json`` and ``baselines.csv``.
 
     Semantic entropy is included if there are samples.
 
     Raises
     ------
     RunError
-        If there is no map, or verdicts or states have changed since it was computed.
+        If there is no map, or if verdicts or states have changed since it was computed.
     """
     graded = run.graded
     run.read_current_map()

@@ -24,13 +24,13 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the
 
 
 def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOptions]:
-    """Plan to write ``activations/``.
+    """Plan the capture step, which writes ``activations/``.
 
     Raises
     ------
     DataError, ModelError, RunError
-        If a position is unknown, the syntax of the site is invalid, there are no verdicts, or options are mutually
-        exclusive.
+        If a position is unknown, if the syntax of the site is invalid, if there are no verdicts, or if mutually
+        exclusive options are given.
     """
     from probemap.activations.hooks import resolve_site
     from probemap.positions import digest
@@ -45,14 +45,14 @@ def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOpt
     inputs = {"the probed tokens": digest(job.answers, job.indices)}
     if options.vllm is not None:
         return Plan(options=options, inputs=inputs, execute=partial(_import_vllm, run, job, options, context))
-    if context.pool is not None:  # workers on other machines may have no access to the file
+    if context.pool is not None:  # workers on other machines may not have access to the file
         job = replace(job, answers=list(job.answers))
     return Plan(options=options, inputs=inputs, execute=partial(_execute, run, job, options, context))
 
 
 @dataclass(frozen=True)
 class CaptureJob:
-    """The answers and their probed tokens."""
+    """The answers whose states are captured, and the tokens to probe."""
 
     answers: Sequence[Answer]
     positions: tuple[str, ...]
@@ -60,7 +60,7 @@ class CaptureJob:
 
 
 def capture_job(run: Run, options: CaptureOptions) -> CaptureJob:
-    """Return the answers of a run and the tokens at the selected positions."""
+    """Return the answers of a run, with the indices of the tokens at the selected positions."""
     from probemap.positions import parse_positions
 
     graded = run.graded
@@ -103,7 +103,7 @@ def _execute(run: Run, job: CaptureJob, options: CaptureOptions, context: Contex
 
 @dataclass(frozen=True)
 class _WorkerPlan:
-    """The model of a worker and the layout of its states."""
+    """The model that a worker has loaded, and the layout of the states that it captures."""
 
     label: str
     revision: str
@@ -202,7 +202,7 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
     StoreError
         If the metadata of the store has changed.
     RunError
-        If the answers or exact answers have changed since the capture, or the states were imported from vLLM.
+        If the answers or exact answers have changed since the capture, or if the states were imported from vLLM.
     """
     from probemap.activations.reader import Reader, fill_store
     from probemap.activations.store import ActivationStore

@@ -25,18 +25,18 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
     from probemap.runs.run import Run
 
 SampleScores = tuple[ProbeScore, ...]
-"""The score of each sample of a question."""
+"""The scores of the samples of one question."""
 
 
 def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptions]:
-    """Plan to write ``choices.jsonl``, ``choose.json`` and ``choose.csv``.
+    """Plan the choose step, which writes ``choices.jsonl``, ``choose.json`` and ``choose.csv``.
 
     An interrupted step resumes with the questions that are not in ``choices.jsonl`` yet.
 
     Raises
     ------
     RunError
-        If there are no samples, or the answers, verdicts or states do not belong together.
+        If there are no samples, or if the answers, verdicts and states are inconsistent with each other.
     """
     graded = run.graded
     store = run.states_of(graded)
@@ -67,7 +67,7 @@ def _execute(run: Run, graded: GradedAnswers, scorer: _SampleScorer, n_samples: 
 
 @dataclass(frozen=True)
 class _SampleScorer:
-    """Scores the samples of every question with a detector that was fitted without the question."""
+    """Scores the samples of every question with a detector that was fitted without that question."""
 
     run: Run
     graded: GradedAnswers
@@ -76,7 +76,7 @@ class _SampleScorer:
     context: Context
 
     def scores(self, n_samples: int) -> dict[str, SampleScores]:
-        """Return a mapping from the ids of the questions to the scores of their samples."""
+        """Return a mapping from the id of each question to the scores of its samples."""
         import numpy as np
 
         from probemap.probing.folds import assign_folds, group_numbers

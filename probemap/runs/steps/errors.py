@@ -1,4 +1,4 @@
-"""The errors step: classify errors by the taxonomy of the paper, and fit probes that predict the error types."""
+"""The errors step: classify errors according to the paper's taxonomy, and fit probes that predict the error types."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 
 
 def plan(run: Run, options: ErrorsOptions, context: Context) -> Plan[ErrorsOptions]:
-    """Plan to write ``errors.json``, ``errors.csv`` and ``kinds.jsonl``.
+    """Plan the errors step, which writes ``errors.json``, ``errors.csv`` and ``kinds.jsonl``.
 
     Raises
     ------
     RunError
-        If there are no samples, or the answers, verdicts or states do not belong together.
+        If there are no samples, or if the answers, verdicts and states are inconsistent with each other.
     """
     graded = run.graded
     store = run.states_of(graded)

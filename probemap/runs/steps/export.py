@@ -33,7 +33,7 @@ def export(
     run : Run
         A run directory with verdicts and captured states.
     out : Path
-        The directory to create.
+        Directory to which the detector is saved.
     cells, held_out, c, false_alarms, seed
         See `fit_detector`.
     logger : Logger
@@ -46,9 +46,9 @@ def export(
     Raises
     ------
     DetectorError
-        If `out` already contains a detector, or the detector cannot be fitted; see `fit_detector`.
+        If `out` already contains a detector, or if the detector cannot be fitted; see `fit_detector`.
     RunError, StoreError, MapError
-        If verdicts or states are missing or do not belong together.
+        If verdicts or states are missing or are inconsistent with each other.
     """
     if (out / "config.json").exists():
         raise DetectorError(

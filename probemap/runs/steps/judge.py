@@ -1,4 +1,4 @@
-"""The judge step: determine verdicts and exact answers by rules, by a language model, or by manual labels."""
+"""The judge step: determine verdicts and exact answers with rules, a language model or manual labels."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions]:
-    """Plan to write ``verdicts.jsonl`` and, with a language model, ``opinions.jsonl`` and ``disagreements.jsonl``.
+    """Plan the judge step, which writes ``verdicts.jsonl``.
 
-    Responses of a language model are stored in ``opinions.jsonl`` and not requested again.  ``disagreements.jsonl``
-    lists the answers on which the model and the rules disagree.  It can be edited by hand and then passed to the step
-    as the option `decided`.
+    If a language model acts as judge or locator, two more files are written.  ``opinions.jsonl`` stores the responses
+    of the model, so that they are not requested again.  ``disagreements.jsonl`` lists the answers on which the model
+    and the rules disagree.  The list can be edited by hand and then passed to the step as the `decided` option.
 
     Raises
     ------
     DataError, RunError
-        If the manual labels do not match the answers, or options are mutually exclusive.
+        If the manual labels do not match the answers, or if mutually exclusive options are given.
     """
     from probemap.runs.labels import span_of_words
 
@@ -60,14 +60,14 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
 
 
 def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return the locator for the kind of task if `locator` is ``auto``, and `locator` otherwise."""
+    """Return `locator` or, if it is ``auto``, the locator for the kind of task."""
     if locator != "auto":
         return locator
     return "model" if task.kind == "open" else task.kind
 
 
 def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return the fallback of the paper's locator if `locator` is ``paper``, and `locator` otherwise."""
+    """Return `locator` or, if it is ``paper``, the locator on which the paper's locator falls back."""
     return resolve_locator(task, "auto") if locator == "paper" else locator
 
 

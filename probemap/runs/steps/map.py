@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 
 
 def plan(run: Run, options: MapOptions, context: Context) -> Plan[MapOptions]:
-    """Plan to write ``map.nc`` and ``map.csv``.
+    """Plan the map step, which writes ``map.nc`` and ``map.csv``.
 
     Raises
     ------

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 _CHECKPOINT_INTERVAL = 128
-"""Number of answers between two writes to disk."""
+"""Number of answers after which the results are written to disk."""
 
 Statement = tuple[Example, str]
 """A question, and an answer to it that the model has to judge as true or false."""
 
 
 def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:
-    """Plan to write ``p_true.jsonl``.
+    """Plan the p-true step, which writes ``p_true.jsonl``.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def plan_for(
     *,
     exact: bool,
 ) -> Plan[PTrueOptions]:
-    """Plan to ask the model about each statement.
+    """Plan a step that asks the model whether each statement is true.
 
     If `exact` is True, the statements are exact answers, and ``p_true_exact.jsonl`` is written.
     """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:
-    """Plan to write ``p_true_exact.jsonl``.
+    """Plan the p-true step for exact answers, which writes ``p_true_exact.jsonl``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The plot step: draw figures of one or several runs.  Figures are redrawn every time and not recorded."""
+"""The plot step: draw figures of one or several runs.  Figures are not recorded but redrawn every time."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def plot(
     Parameters
     ----------
     runs : sequence of Run
-        One run; several runs for maps side by side; or two runs for a difference.
+        The runs to draw.  The maps of several runs are drawn side by side.  A difference requires two runs.
     options : PlotOptions
         Kind of figure, value, columns, size and colour map.
     out : Path, optional
-        File to write.  Default: ``NAME.png`` and ``NAME.svg`` in the run directory.  NAME is ``map``, or ``KIND-VALUE``
-        for other kinds and values, for example ``map-gain`` or ``layers-auc``.
+        File to write.  Default: ``NAME.png`` and ``NAME.svg`` in the run directory.  NAME is ``map`` for a
+        map of the AUC, and otherwise ``KIND-VALUE``, for example ``map-gain`` or ``layers-auc``.
 
     Returns
     -------
@@ -39,10 +39,10 @@ def plot(
     Raises
     ------
     DataError
-        If the suffix of `out` is not .png, .svg or .pdf, the colour map does not exist, or the number of runs or the
-        value is not supported for the kind of figure.
+        If the suffix of `out` is not .png, .svg or .pdf, if the colour map does not exist, or if the kind of figure
+        does not support the value or the number of runs.
     RunError, MapError
-        If a run has no map, or a map does not have the value or a position.
+        If a run has no map, or if a map does not contain the value or one of the positions.
     """
     from matplotlib import colormaps
 

@@ -45,9 +45,9 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
     Raises
     ------
     DataError
-        If `out` does not end in .html, or there are several runs and no `out`.
+        If `out` does not end in .html, or if several runs are given without `out`.
     RunError, StoreError, MapError
-        If a run has no map, or its files are damaged or do not belong together.
+        If a run has no map, or if its files are damaged or inconsistent with each other.
     """
     from probemap.views.report import render
 
@@ -74,9 +74,9 @@ def report(runs: Sequence[Run], *, out: Path | None = None, logger: Logger = SIL
 
 
 def run_view(run: Run, logger: Logger = SILENT) -> RunView:
-    """Return the content of the page about one run.
+    """Return the part of the page that describes one run.
 
-    The texts of the answers are included only if the map was computed from the current answers.
+    The answers are included only if the map is up to date.
     """
     from probemap.views.report import AnswerView, RunView
 
@@ -175,7 +175,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[st
 
 
 def _excluded(judgements: Sequence[Judgement]) -> dict[str, int]:
-    """Return a mapping from reasons to the numbers of answers that are not in the map, or not in all its columns."""
+    """Return the number of answers that are missing from the map, or from some of its columns, for each reason."""
     undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
     no_span = Counter(j.no_span for j in judgements if j.span is None and j.verdict.correct is not None)
     return {f"undecided, {why}" if why else "undecided": n for why, n in undecided.most_common()} | {

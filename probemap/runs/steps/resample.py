@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the
 
 
 def plan(run: Run, options: ResampleOptions, context: Context) -> Plan[ResampleOptions]:
-    """Plan to write ``resamples.jsonl``, with ``options.k`` sampled answers to each question.
+    """Plan the resample step, which writes ``resamples.jsonl``.
 
-    The prompts consist of the same tokens as those of the answers.  An interrupted step resumes after the last complete
-    batch.
+    The step samples ``options.k`` answers to each question, with the same prompt tokens as in ``answers.jsonl``.  An
+    interrupted step resumes after the last complete batch.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
 def _seed(seed: int, sample: int) -> int:
     """Return the random seed for a sample.
 
-    The seeds of different samples are far apart, because batch b of a generation uses the seed plus b.
+    The seeds of different samples are far apart, because batch b of a sample uses the seed of the sample plus b.
     """
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 

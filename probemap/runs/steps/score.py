@@ -19,7 +19,7 @@ def score_run(run: Run, scorer: Scorer) -> Iterator[Score]:
     run : Run
         A run directory with answers.
     scorer : Scorer
-        The detector and the model to score with.
+        The detector, and the model that computes the hidden states.
 
     Yields
     ------

@@ -22,13 +22,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 
 
 def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferOptions]:
-    """Plan to write ``transfer.json``, ``transfer.csv`` and the figure to the first run directory.
+    """Plan the transfer step.
+
+    The step writes ``transfer.json``, ``transfer.csv`` and the figure to the first run directory.
 
     Raises
     ------
     RunError
-        If there are fewer than two different runs, or their states are not comparable because the weights or the sites
-        differ.
+        If fewer than two different runs are given, if their states are not comparable because the weights or the sites
+        differ, or if a map was fitted without nested cross-validation.
     MapError
         If the runs have no cells in common.
     """
