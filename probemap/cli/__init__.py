@@ -1,6 +1,6 @@
 """The command line.
 
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules that are listed above it and modules from lower-level packages.
 
 ::
 

@@ -140,7 +140,7 @@ def ask(
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
 ) -> None:
-    """Let the model answer a question, and print the coloured tokens and the probability that the answer is correct."""
+    """Let the model answer a question, and print the coloured answer and the probability that it is correct."""
     from probemap.detectors.loading import load_scorer
     from probemap.views.terminal import print_to
     from probemap.views.tokens import scored_answer

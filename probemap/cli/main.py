@@ -91,7 +91,7 @@ app.add_typer(detectors.app)
 
 
 def main() -> None:
-    """Run the command line.  If an error occurs that the user can correct, print a message and exit with status 1."""
+    """Run the command line.  After an error that the user can correct, print a message and exit with status 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,6 +1,6 @@
 """The run directory and the steps that write to it.
 
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules that are listed above it and modules from lower-level packages.
 
 ::
 

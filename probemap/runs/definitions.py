@@ -79,7 +79,7 @@ class Step(Generic[Options, Facts]):
     """Module in `probemap.runs.steps` whose function ``plan(run, options, context)`` implements the step."""
     facts: type[Facts] = NoFacts  # type: ignore[assignment]
     traces: tuple[str, ...] = ()
-    """Files and directories, any of which shows that the step has written a result, at least in part.
+    """Files and directories whose existence shows that the step has written at least part of its results.
 
     Default: `outputs`.
     """

@@ -108,7 +108,7 @@ class RunDirectory(Folder):
         Raises
         ------
         RunError
-            If the step was never started, or ``run.json`` is damaged.
+            If the step was never started, or if ``run.json`` is damaged.
         """
         record = self.find_record(step)
         if record is None:

@@ -49,7 +49,7 @@ def run_step(
     defaults : bool
         Whether omitted options take their default values instead of the values recorded in the run directory.
     **options
-        Options of the step (fields of ``step.options``).  An omitted option keeps the value recorded in the run
+        Options for the step (fields of ``step.options``).  An omitted option keeps the value recorded in the run
         directory.  If there is no record, it takes its default value.
 
     Raises

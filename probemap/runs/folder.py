@@ -19,7 +19,7 @@ _P_TRUE, _RESPONSE = TypeAdapter(PTrueScore), TypeAdapter(JudgeResponse)
 
 
 class Folder:
-    """The directory with the files of a run, some of which may not exist yet.
+    """The directory that contains the files of a run.  Some of the files may not exist yet.
 
     Parameters
     ----------
@@ -159,7 +159,10 @@ class Folder:
         return list(self._read_once("verdicts.jsonl", "rows", lambda: _parse_lines(path, _JUDGEMENT)))
 
     def append_p_true(self, scores: Iterable[PTrueScore], exact: bool = False) -> None:
-        """Append p(True) scores to ``p_true.jsonl``, or to ``p_true_exact.jsonl`` if `exact` is True, and flush the file."""
+        """Append p(True) scores to ``p_true.jsonl`` and flush the file to disk.
+
+        If `exact` is True, append them to ``p_true_exact.jsonl`` instead.
+        """
         self.append(p_true_file(exact), b"".join(_P_TRUE.dump_json(score) + b"\n" for score in scores))
 
     def read_p_true(self, exact: bool = False) -> list[PTrueScore]:

@@ -76,8 +76,8 @@ def disagreements(
     judgements : sequence of Judgement
         Final judgements, with manual labels applied.
     verdicts, spans : bool
-        Whether to compare the verdicts, and whether to compare the exact answers.  Set to True only what the model
-        determines.
+        Whether to compare the verdicts and the exact answers, respectively.  Only what the model determines should be
+        compared.
     """
     spans = spans and task.kind != "open"  # the rules do not locate exact answers to open questions
     return [

@@ -17,7 +17,10 @@ class Option:
 
     help: str
     flag: str = ""
-    """Name on the command line, without the leading dashes.  Default: the field name with dashes instead of underscores."""
+    """Name on the command line, without leading dashes.
+
+    Default: the field name, with underscores replaced by dashes.
+    """
     metavar: str = ""
     """Name in the help text if the option is a positional argument.  It is empty for all other options."""
     minimum: float | None = None
@@ -113,8 +116,8 @@ class AnswerOptions:
     answers: Annotated[
         str | None,
         Option(
-            "File of existing answers, with the field text, and id or question; optionally also prompt, correct and "
-            "stopped."
+            "File of existing answers with the field text and either id or question; optional fields are prompt, "
+            "correct and stopped."
         ),
     ] = None
     endpoint: EndpointUrl = None
@@ -193,7 +196,7 @@ class MapOptions:
     permutations: Annotated[
         int, Option("Number of label permutations for the null distribution of the maximum AUC.", minimum=0)
     ] = 0
-    common_rows: Annotated[bool, Option("Evaluate all columns on the same answers, those that have all positions.")] = (
+    common_rows: Annotated[bool, Option("Evaluate all columns on the same answers: those that have all positions.")] = (
         False
     )
     baselines: Annotated[bool, Option("Evaluate the baselines and the gain over them.")] = True
@@ -267,9 +270,9 @@ class PlotOptions:
     value: str = "auc"
     """Name of the value to draw (a key of `metrics.VALUES`)."""
     positions: str | None = None
-    """Positions to draw as columns, in the given order, e.g. ``last_q,-8..-1``.  Default: all columns."""
+    """Positions to draw as columns, in the given order, e.g. ``last_q,-8..-1``.  Default: all positions."""
     size: Literal["column", "page", "slide"] | None = None
-    """Figure size: a column of a paper, the full width of its page, or a slide.  The default depends on `kind`."""
+    """Figure size: one column of a paper, its full text width, or a slide.  The default depends on `kind`."""
     cmap: str | None = None
     """Name of a matplotlib colour map.  Default: Blues."""
 

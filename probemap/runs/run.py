@@ -209,7 +209,7 @@ class Run(RunDirectory):
         return store
 
     def check_states(self, store: ActivationStore, answers: Sequence[Answer], indices: Indices) -> None:
-        """Raise RunError if the states were captured for different answers or at different tokens."""
+        """Raise RunError if the states were not captured for the given answers at the given tokens."""
         if store.layout.made_from != digest(answers, indices):
             raise RunError(
                 "the captured states do not match the answers or exact answers that are now in the directory",
@@ -350,7 +350,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError, StoreError
-            If attention weights have not been captured, or if they were captured for different answers or positions.
+            If attention weights have not been captured, or if they do not match the current answers or the map.
         """
         from probemap.activations.store import ActivationStore
         from probemap.maps.attention import with_attention

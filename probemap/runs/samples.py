@@ -108,9 +108,9 @@ def each_question(
 
 
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
-    """Return a note if the judge of the samples disagrees with verdicts of the run, and an empty string otherwise.
+    """Return a note if the judge of the samples disagrees with any verdict of the run, or else an empty string.
 
-    They can differ because manual labels and verdicts that were supplied with the answers do not apply to samples.
+    The verdicts can differ because manual labels and verdicts supplied with the answers do not apply to samples.
     """
     judgements = judge_of(run)(graded.task, graded.answers)
     n_different = sum(

@@ -1,7 +1,7 @@
 """The steps of a run, one module per command.
 
 A module that implements a recorded step defines a function ``plan(run, options, context) -> Plan``; see `definitions`.
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules that are listed above it and modules from lower-level packages.
 
 ::
 

@@ -60,14 +60,14 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
 
 
 def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return `locator` or, if it is ``auto``, the locator for the kind of task."""
+    """Return `locator` or, if it is ``auto``, the default locator for the kind of task."""
     if locator != "auto":
         return locator
     return "model" if task.kind == "open" else task.kind
 
 
 def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return `locator` or, if it is ``paper``, the locator on which the paper's locator falls back."""
+    """Return `locator` or, if it is ``paper``, the locator that `paper_locator` falls back on."""
     return resolve_locator(task, "auto") if locator == "paper" else locator
 
 
