@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
 
 QUERY_TOKENS = ("the last token", "the exact answer's tokens")
-"""The tokens whose attention to the probed tokens is measured, in the order of the last axis of the store."""
+"""The tokens whose attention to the probed tokens is measured, in the order of the last axis of the weights."""
 
 
 def attention_layout(
@@ -35,7 +35,7 @@ def attention_layout(
     spans: Sequence[Span | None],
     positions: Sequence[str],
 ) -> Layout:
-    """Return the layout of a store for the attention weights that an `AttentionReader` computes."""
+    """Return the layout of a store for the attention weights computed by an `AttentionReader`."""
     d = len(QUERY_TOKENS)
     limits = [(span.start, span.stop) if span else None for span in spans]
     return Layout(
@@ -55,7 +55,7 @@ class AttentionReader(Reader):
     """Reader that computes attention weights instead of hidden states."""
 
     spans: Sequence[Span | None]
-    """Span of the exact answer in each answer, or None if there is none."""
+    """Span of the exact answer in each answer, or None for an answer without one."""
 
     def read_batch(self, rows: list[int]) -> States:
         answers = [self.answers[i] for i in rows]
@@ -78,7 +78,7 @@ def attention_received(
     indices : ndarray of shape (len(answers), n_positions), int32
         Token index of each position, or -1 where the position is missing.
     spans : sequence of (Span or None)
-        Span of the exact answer in each answer, or None if there is none.
+        Span of the exact answer in each answer, or None for an answer without one.
 
     Returns
     -------
@@ -124,7 +124,10 @@ def attention_received(
 
 
 def _attention_weights(output: Any, shape: tuple[int, ...]) -> torch.Tensor | None:
-    """Return the weights, of shape (rows, heads, tokens, tokens), from the output of an attention module, or None."""
+    """Return the attention weights in the output of an attention module, or None if it contains none.
+
+    The weights are a tensor of shape (rows, heads, tokens, tokens).
+    """
     expected = (shape[0], shape[1], shape[1])
     for value in output if isinstance(output, tuple) else ():
         if isinstance(value, torch.Tensor) and value.dim() == 4 and (value.shape[0], *value.shape[2:]) == expected:

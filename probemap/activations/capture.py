@@ -1,4 +1,4 @@
-"""Python interface of the capture step, which computes the hidden states of answers."""
+"""Python interface to the capture step, which computes the hidden states of answers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def capture(
     Parameters
     ----------
     model : Model
-        The model that produced the answers, from `load_model`.
+        The model that produced the answers, as returned by `load_model`.
     answers : sequence of Answer
     spans : sequence of (Span or None), optional
-        Span of the exact answer in each answer, or None if there is none.  By default, no answer has an exact
+        Span of the exact answer in each answer, or None for an answer without one.  By default, no answer has an exact
         answer, and all ``exact_answer_*`` positions are missing.
     positions : str, sequence of str, or mapping, optional
         Names of positions, as a sequence or as comma-separated text such as ``"last_q,-8..-1"``.  To use user-defined
@@ -47,17 +47,18 @@ def capture(
         that returns an index into ``answer.token_ids``, or None if the answer has no such token.  By default, the
         positions in ``probemap.positions.DEFAULT_POSITIONS`` are used.
     site : str or Site
-        Place in each block where the states are recorded: a name in ``probemap.activations.hooks.SITES``, ``NAME=PATH``
-        with the path of a module inside a block, or a user-defined `Site`.
+        Place in each block where the states are recorded: a name in ``probemap.activations.hooks.SITES``,
+        ``NAME=PATH``, where PATH is the path of a module inside a block, or a user-defined `Site`.
     layers : str or sequence of int, optional
         Layer numbers, or text such as ``"0,8,-1"`` or ``"0..31:4"``.  Default: all layers.
     batch_size : int
         Maximum number of answers per batch.  A batch that does not fit in memory is halved.
     store : str or Path, optional
-        Local directory of an `ActivationStore` in which the states are stored.  They are read from there when they are
-        used.  An interrupted capture is resumed.  By default, the states are kept in memory.
+        Local directory in which the states are stored as an `ActivationStore`.  They are read from disk when they are
+        used.  If the directory contains the states of an interrupted capture, that capture is resumed.  By default, the
+        states are kept in memory.
     progress : callable, optional
-        Called with (number of answers done, number of answers).
+        Called with the number of answers done and the total number of answers.
 
     Returns
     -------
@@ -68,11 +69,13 @@ def capture(
     Raises
     ------
     DataError
-        If there are no answers, the numbers of spans and answers differ, or a position is unknown.
+        If there are no answers, if the number of spans does not match the number of answers, or if a position is
+        unknown.
     ModelError
-        If the layer or the site is unknown, or the site cannot be identified in the blocks of the model.
+        If a layer is out of range, if the site is unknown, or if the site cannot be identified in the blocks of the
+        model.
     StoreError
-        If a state is not finite, or `store` contains states with a different layout.
+        If a state is not finite, or if `store` contains states with a different layout.
 
     Examples
     --------
@@ -135,7 +138,10 @@ def _warn(text: str) -> None:
 
 
 def _check_names(positions: PositionsLike) -> None:
-    """Reject user-defined positions with the name of a built-in one, because a detector would read the wrong token."""
+    """Reject user-defined positions that have the name of a built-in position.
+
+    A detector would use the built-in position instead.
+    """
     for name, rule in positions.items() if isinstance(positions, Mapping) else ():
         if _is_built_in(name) and rule not in (name, POSITIONS.get(name)):
             raise DataError(

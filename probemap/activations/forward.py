@@ -1,9 +1,9 @@
 """Hidden states at the probed tokens of one batch, from one teacher-forced forward pass over the generated token ids.
 
-Forward hooks are attached to the blocks, or to the modules inside the blocks that belong to a site.  The
-``hidden_states`` that transformers returns are not used, because the last of them are taken after the final norm.
-Batches are padded on the right, so that padding does not shift positions: left padding without position ids silently
-gives incorrect states in models with learned position embeddings.
+Depending on the site, forward hooks are attached to the blocks or to modules inside them.  The ``hidden_states`` that
+transformers returns are not used, because the last of them are taken after the final norm.  Batches are padded on the
+right, so that padding does not shift positions: left padding without position ids silently gives incorrect states in
+models with learned position embeddings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _TokenRecorder:
     Parameters
     ----------
     hook_points : mapping of int to HookPoint
-        Hook point of each layer, by layer number.
+        Mapping from each layer number to its hook point.
     rows, columns : Tensor
         Batch row and token index of each probed token.  The two tensors broadcast to shape (rows, n_positions).
     shape : tuple of int
@@ -74,7 +74,7 @@ class _TokenRecorder:
         Raises
         ------
         ModelError
-            If a module was not called exactly once.
+            If a hooked module was not called exactly once.
         """
         for layer, states in self.states.items():
             if len(states) != 1:
@@ -115,7 +115,7 @@ def hidden_states(
     Raises
     ------
     ModelError
-        If the site cannot be identified, or is not computed exactly once per block.
+        If the site cannot be identified, or if a hooked module is not called exactly once.
     StoreError
         If a state is not finite.  The message names the answer and the layer.
     """
@@ -147,12 +147,13 @@ def hidden_states(
 
 
 def check_site(model: Model, site: str | Site) -> int:
-    """Check a site in a forward pass over two tokens, and return the width of its states.
+    """Check a site by running a forward pass over two tokens, and return the width of its states.
 
     Raises
     ------
     ModelError
-        If the site cannot be identified, or is not computed exactly once per block and token.
+        If the site cannot be identified, if a hooked module is not called exactly once, or if it does not give one
+        state per token.
     """
     hook_points = find_hook_points(model.network, site)
     ids, mask = model.right_padded([tuple(sorted(model.end_ids))[:1] * 2])

@@ -1,10 +1,10 @@
 """Sites and hook points: the modules in a block whose inputs or outputs are recorded as hidden states.
 
 Hook points are identified by the structure of a block, so that no list of architectures has to be maintained.  The
-attention is the module whose direct children include query layers and a projection back to the width of the residual
-stream.  The MLP is the only other child of the block that has weight matrices; in OPT, the two layers of the MLP are
-direct children of the block.  Blocks with a different structure are rejected, because states from the wrong module
-would still give a plausible map.
+attention module is the one whose direct children include query layers and a projection back to the width of the
+residual stream.  The MLP is the only other child of the block that has weight matrices, except in OPT, where the two
+layers of the MLP are direct children of the block.  Blocks with a different structure are rejected, because states from
+the wrong module would still give a plausible map.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, and the command line needs o
     import torch
 
 _QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
-"""Names of the layers that compute queries, keys or values: q_proj, Wqkv, query_key_value, c_attn, kv_a_proj, …"""
+"""Pattern for the names of layers that compute queries, keys or values: q_proj, Wqkv, query_key_value, kv_a_proj, …"""
 
 _HINT = (
     "name the module inside a block, as in --site attn_out=self_attn (its output) or "
@@ -33,7 +33,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class HookPoint:
-    """The hooked module of one block, and the choice of its input or its output as the hidden state.
+    """The hooked module of one block, with a flag that selects its input or its output as the hidden state.
 
     Examples
     --------
@@ -48,13 +48,13 @@ class HookPoint:
 
     module: torch.nn.Module
     takes_input: bool
-    """If True, the state is the first input of the module.  If False, it is the output, or the first of several
-    outputs."""
+    """If True, the state is the first input of the module.  If False, it is the output, or the first output if the
+    module returns several."""
     d: int
     """Width of the state."""
 
     def state(self, inputs: Any, output: Any) -> Any:
-        """Return the hidden state of one call of the module."""
+        """Return the hidden state, given the inputs and the output of one call of the module."""
         value = inputs if self.takes_input else output
         return value[0] if isinstance(value, tuple) else value
 
@@ -83,7 +83,7 @@ class Site:
 
 @contextmanager
 def forward_hooks(modules: Mapping[int, torch.nn.Module], hook: Callable[[int, Any, Any, Any], None]) -> Iterator[None]:
-    """Call ``hook(key, module, inputs, output)`` after each forward call of the modules within the ``with`` block."""
+    """Within the ``with`` block, call ``hook(key, module, inputs, output)`` after each forward call of a module."""
     handles = [module.register_forward_hook(partial(hook, key)) for key, module in modules.items()]
     try:
         yield
@@ -111,7 +111,7 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
     Raises
     ------
     ModelError
-        If the text cannot be parsed, or the model has no such layer.
+        If the text cannot be parsed, or if a layer is out of range.
     """
     numbers: set[int] = set()
     for item in text.split(","):
@@ -133,15 +133,15 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
     Parameters
     ----------
     layers : str, sequence of int or None
-        Layer numbers, where negative numbers count from the end, or text in the format of `parse_layers`.  None selects
-        all layers.
+        Layer numbers, or text in the format described in `parse_layers`.  Negative numbers count from the last layer.
+        None selects all layers.
     n_layers : int
         Number of layers of the model.
 
     Raises
     ------
     ModelError
-        If the text cannot be parsed, or the model has no such layer.
+        If the text cannot be parsed, or if a layer is out of range.
     """
     if layers is None:
         return list(range(n_layers))
@@ -151,7 +151,8 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
 def find_blocks(network: Any) -> list[torch.nn.Module]:
     """Return the transformer blocks in order.
 
-    The blocks are the largest ``ModuleList`` that has one entry per layer.
+    The blocks are the entries of the ``ModuleList`` whose length is the number of layers.  If there are several, the
+    one with the most parameters is used.
 
     Raises
     ------
@@ -211,7 +212,7 @@ def _output_projections(attention: torch.nn.Module, d: int) -> list[tuple[torch.
 
 
 def _widths(module: Any) -> tuple[int, int] | None:
-    """Return the input and output width of a linear layer (or the Conv1D of GPT-2), or None for other modules."""
+    """Return the input and output widths of a linear layer or a GPT-2 Conv1D layer, or None for any other module."""
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None:
         d_in, d_out = module.weight.shape
         return int(d_in), int(d_out)
@@ -220,7 +221,7 @@ def _widths(module: Any) -> tuple[int, int] | None:
 
 
 def _has_matrices(module: torch.nn.Module) -> bool:
-    """Return True if a module has weight matrices, unlike norms and dropout.
+    """Return True if a module has weight matrices, which norms and dropout layers do not have.
 
     Linear layers are also recognised by their widths, because quantisation may pack the weights into one dimension.
     """
@@ -228,7 +229,7 @@ def _has_matrices(module: torch.nn.Module) -> bool:
 
 
 def _without_residual(block: torch.nn.Module, site: str, module: torch.nn.Module) -> torch.nn.Module:
-    """Return the module, or raise an error if it adds the residual stream to its output, as in Bloom and MPT."""
+    """Return the module, or raise ModelError if it adds the residual stream to its output, as in Bloom and MPT."""
     if "residual" in inspect.signature(module.forward).parameters:
         raise _unclear(block, site, f"{type(module).__name__}, which adds the residual stream to its output")
     return module
@@ -297,13 +298,14 @@ def resolve_site(site: str | Site) -> Site:
     Parameters
     ----------
     site : str or Site
-        Name in `SITES`, or ``NAME=PATH`` with such a name and the path of a module inside every block.  The states are
-        the output of this module, or its input if the path ends with ``:in``.  A `Site` is returned unchanged.
+        Name in `SITES`, or ``NAME=PATH``, where NAME is a name in `SITES` and PATH is the path of a module inside every
+        block.  The states are the output of that module, or its input if the path ends with ``:in``.  A `Site` is
+        returned unchanged.
 
     Raises
     ------
     ModelError
-        If the name is unknown, or a user-defined site has the name of a built-in site.
+        If the name is unknown, or if a user-defined site has the name of a built-in site.
     """
     if isinstance(site, Site):
         if SITES.get(site.name, site) is not site:

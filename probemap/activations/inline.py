@@ -1,8 +1,8 @@
 """Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
-Rule-based locators find the exact answer as soon as an answer is complete (see `grading.locate`).  Therefore only the
-states of the probed tokens are kept, in one file per batch.  The capture step computes the states that are missing from
-these files.
+A rule-based locator can find the exact answer as soon as an answer is complete (see `grading.locate`), so the probed
+tokens are known at that time and only their states are kept.  They are written to one file per batch.  The capture step
+computes the states that are missing from these files.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class InlineCapture:
         Parameters
         ----------
         batch : int
-            Number of the batch, which is used as the name of the file.
+            Batch number, which is used as the file name.
         answers : sequence of Answer
         recorded : sequence of ndarray of shape (passes, n_layers, d), float32
             States of each answer, as returned by `HookRecorder.states`, including the state of the last token.
@@ -85,7 +85,7 @@ class CachedReader(Reader):
     """Reads the states that were recorded during generation, and computes those of all other answers."""
 
     folder: Path
-    """Folder in which an `InlineCapture` has written its files."""
+    """Folder that contains the files written by an `InlineCapture`."""
 
     def read_batch(self, rows: list[int]) -> States:
         digests = _digests([self.answers[i] for i in rows], self.indices[rows])
@@ -107,7 +107,7 @@ class CachedReader(Reader):
 
     @cached_property
     def _index(self) -> Mapping[str, tuple[Path, int]]:
-        """File and row of each answer's states, by the digest of the answer."""
+        """Mapping from the digest of each answer to the file and the row that contain its states."""
         required = {"weights": self.model.weights, **_required_metadata(self.layout)}
         index = {}
         for file in sorted(self.folder.glob("*.safetensors")):
@@ -118,7 +118,7 @@ class CachedReader(Reader):
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:
-    """Return True if all files in the folder have the same site, layers and positions as the layout."""
+    """Return True if all files in the folder contain states with the layout's site, layers and positions."""
     required = _required_metadata(layout)
     return all(required.items() <= _read_metadata(file).items() for file in folder.glob("*.safetensors"))
 

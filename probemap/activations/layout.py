@@ -12,7 +12,7 @@ SHARD_BYTES = 64 * 2**20
 """Target size of a shard in bytes: large enough to limit the number of files, and small enough to fit in memory."""
 
 MAX_PADDING = 0.01
-"""Maximum ratio of the empty rows in the last shard to the rows of the store."""
+"""Maximum number of empty rows in the last shard, as a fraction of the number of answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Layout:
     made_from: str
     """SHA-256 of the token ids and of the indices of the probed tokens."""
     layers: tuple[int, ...] = ()
-    """Layer numbers, or an empty tuple for the layers 0 to n_layers - 1."""
+    """Layer numbers, or an empty tuple for layers 0 to n_layers - 1."""
     weights: str = ""
     """Identifier of the model's weights; see `Model.weights`.  Empty if unknown."""
 
@@ -45,12 +45,12 @@ class Layout:
 
     @property
     def layer_numbers(self) -> list[int]:
-        """The layer number of each entry of the layer axis."""
+        """Layer number of each entry along the layer axis."""
         return list(self.layers or range(self.n_layers))
 
     @property
     def n_shards(self) -> int:
-        """Number of shards; the last one may be partly empty."""
+        """Number of shards.  The last one may be partly empty."""
         return -(-self.n // self.shard_rows)
 
     def rows(self, shard: int) -> slice:
@@ -65,9 +65,9 @@ class Layout:
 def shard_rows_for(n: int, row_bytes: int, shard_bytes: int | None = None) -> int:
     """Return the number of answers per shard.
 
-    The last shard takes up as much space as a full one, even if some of its rows are empty.  The result is the largest
-    number for which a shard has at most about `shard_bytes` bytes and the ratio of empty rows to answers is at most
-    `MAX_PADDING`.
+    The last shard takes up as much space as a full one, even if some of its rows are empty.  The number returned is the
+    largest one for which a shard takes up at most `shard_bytes` bytes (unless a single answer is larger) and the number
+    of empty rows is at most `MAX_PADDING` times the number of answers.
 
     Parameters
     ----------

@@ -17,7 +17,8 @@ class MemoryStore:
     Attributes
     ----------
     values : ndarray of shape (n, n_layers, n_positions, d), float32
-        The hidden states, with NaN where an answer has no token at a position and in shards that have not been written.
+        The hidden states.  They are NaN where an answer has no token at a position, and in shards that have not been
+        written.
     skipped : list of str
         Ids of the answers that were not captured because they do not fit in memory.
     """

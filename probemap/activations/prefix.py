@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from probemap.records import Answer
 
 MIN_LENGTH = 8
-"""Minimum length of a shared prefix, in tokens.  Below it, copying the cache costs more than the prefix saves."""
+"""Minimum length of a shared prefix, in tokens.  For a shorter prefix, copying the cache takes more time than the
+prefix saves."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Prefix:
 
 
 def shared_prefix(model: Model, answers: Sequence[Answer]) -> Prefix | None:
-    """Compute the keys and values of the longest token prefix of all prompts.
+    """Compute the keys and values of the longest token prefix that all prompts share.
 
     The prefix excludes the last token of every prompt, because that token may be probed.
 

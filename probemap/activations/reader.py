@@ -56,7 +56,7 @@ def layout_for(
     Raises
     ------
     ModelError
-        If the model has no such layer, or the check of the site fails; see `forward.check_site`.
+        If a layer is out of range, or if the site fails the check in `forward.check_site`.
     """
     d = check_site(model, site)
     numbers = select_layers(layers, model.n_layers)
@@ -79,9 +79,9 @@ def layout_for(
 class Reader:
     """Computes the states of complete shards with forward passes of the model.
 
-    Batches are formed within a shard and depend only on the lengths of its answers, so that a resumed capture computes
-    exactly the same bytes.  A batch that does not fit in memory is halved, which changes its states within rounding
-    error.  An answer that does not fit in memory even in a batch of its own is skipped.
+    Batches are formed within a shard and depend only on the lengths of its answers, so a resumed capture computes
+    bitwise identical states.  A batch that does not fit in memory is halved, which changes its states only by rounding
+    errors.  An answer that does not fit in memory even in a batch of its own is skipped.
     """
 
     model: Model
@@ -104,7 +104,7 @@ class Reader:
         ----------
         shard : int
         progress : callable
-            Called with the number of answers in the shard that have been processed.
+            Called with the number of answers in the shard that have been processed so far.
 
         Returns
         -------
@@ -158,7 +158,7 @@ class Reader:
 
 
 def _verified_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str | Site) -> Prefix | None:
-    """Return the shared prefix if its use leaves the states of the first answer unchanged, or None otherwise."""
+    """Return the shared prefix, or None if using it changes the states of the first answer beyond rounding errors."""
     prefix = shared_prefix(model, answers)
     if prefix is None or (indices[0] < 0).all():
         return None
@@ -200,7 +200,7 @@ def fill_store(
     shards : sequence of int, optional
         Numbers of the shards to write, if other processes write the remaining ones.  Default: all shards.
     progress : callable
-        Called with (number of answers done, number of answers in `shards`).
+        Called with the number of answers done and the number of answers in `shards`.
 
     Yields
     ------
@@ -210,9 +210,9 @@ def fill_store(
     Raises
     ------
     ModelError
-        If the site cannot be identified, or is not computed exactly once per block.
+        If the site cannot be identified, or if a hooked module is not called exactly once per forward pass.
     StoreError
-        If a state is not finite, or cannot be represented in the dtype of the store.
+        If a state is not finite or cannot be represented in the dtype of the store.
     """
     layout = store.layout
     requested = list(range(layout.n_shards)) if shards is None else list(shards)

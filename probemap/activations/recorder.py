@@ -51,7 +51,7 @@ class HookRecorder:
         self._recorded[number].append(hidden.reshape(self._rows, -1, point.d)[:, -1].float().cpu())
 
     def hooked(self) -> AbstractContextManager[None]:
-        """Return a context manager that records the forward passes of the model."""
+        """Return a context manager that records the states in every forward pass of the model."""
         return forward_hooks({i: point.module for i, point in enumerate(self._hook_points)}, self._record)
 
     def states(self) -> States:
@@ -61,8 +61,8 @@ class HookRecorder:
         -------
         ndarray of shape (rows, passes, n_layers, d), float32
             Pass 0 processed the last token of the prompt, and pass t (t ≥ 1) processed the t-th generated token.
-            Passes after the end of a row contain padding.  The pass over the last token of a row is included if
-            `needs_last` required it or if other rows continued.
+            Passes after the end of a row contain padding.  The pass that processes the last token of a row is present
+            only if `needs_last` required it or if other rows had not ended.
         """
         states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()
         return states

@@ -57,13 +57,13 @@ def as_source(
         For captured states, the layers to read.  For an array, the numbers of its layers (default: 0, 1, …).
     positions : sequence of str, optional
         For captured states, the positions to read.  For an array, the names of its positions.  By default, the names
-        are ``probemap.positions.DEFAULT_POSITIONS`` if the array has that number of positions, and ``"0"``, ``"1"``, …
+        are ``probemap.positions.DEFAULT_POSITIONS`` if the array has that many positions, and ``"0"``, ``"1"``, …
         otherwise.
 
     Raises
     ------
     MapError
-        If the shape of the array is invalid, the layer numbers or position names do not match it, or a layer or
+        If the shape of the array is invalid, if the layer numbers or position names do not match it, or if a layer or
         position was not captured.
     """
     if isinstance(activations, CapturedStates):

@@ -33,10 +33,10 @@ class StorageBackend(Protocol):
         """Rename a file, if it exists."""
 
     def persist(self, name: str) -> None:
-        """Make a file durable that was written by other code (zarr)."""
+        """Ensure that a file written by other code (zarr) survives a power failure."""
 
     def zarr(self, directory: str) -> Any:
-        """Return the store argument with which ``zarr.open_array`` opens a directory."""
+        """Return the ``store`` argument with which ``zarr.open_array`` opens a directory."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Return a context manager that locks the backend while a store is created, if the backend needs a lock."""
@@ -98,7 +98,7 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """Storage in a directory of any file system that is supported by fsspec and writes objects atomically."""
+    """Storage in a directory of any file system that fsspec supports and that writes objects atomically."""
 
     def __init__(self, url: str) -> None:
         import fsspec

@@ -1,14 +1,14 @@
 """Store of captured states: a zarr array that is divided into shards of answers, with one marker file per shard.
 
 The zarr array ``states`` has shape (n, n_layers, n_positions, d).  A shard contains the states of B answers, in chunks
-of shape (B, 1, 1, d), each with a CRC-32C checksum, so that one cell can be read without the others.  The marker
-``commits/K.json`` is written when shard K is on disk; a shard without a marker counts as missing.  Each shard is
+of shape (B, 1, 1, d), each with a CRC-32C checksum.  A chunk contains a single cell (layer and position), so one cell can be
+read without the others.  The marker ``commits/K.json`` is written when shard K is on disk; a shard without a marker counts as missing.  Each shard is
 written completely by one process, because zarr implements a partial write by reading and rewriting the shard, which
-loses data if it is interrupted.
+could lose data if it were interrupted.
 
 If the store is at a URL, the local directory contains only the file ``where.json``, which points to the URL.  The
-states are in a directory below the URL whose name is a hash of the layout, so that stores with different layouts cannot
-overwrite each other.
+states are in a subdirectory of the URL.  It is named after a hash of the layout, so stores with different layouts
+cannot overwrite each other.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ActivationStore:
         Raises
         ------
         StoreError
-            If the directory contains a store with a different layout, or the URL cannot be written to.
+            If the directory contains a store with a different layout, or if the URL cannot be written to.
         """
         if layout.dtype not in ("float32", "float16"):
             raise StoreError(f"cannot store states as {layout.dtype}, expected float32 or float16")
@@ -104,7 +104,7 @@ class ActivationStore:
         Raises
         ------
         StoreError
-            If the directory contains no store, or the description of the store is damaged.
+            If the directory contains no store, or if its description (``layout.json``) is damaged.
         """
         storage: StorageBackend = LocalStorage(Path(path))
         try:
@@ -150,12 +150,12 @@ class ActivationStore:
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
             The hidden states, with NaN where a position is missing.
         skipped : sequence of str
-            Ids of the answers that have the positions but were not captured, e.g. because they do not fit in memory.
+            Ids of the answers in the shard that were not captured, e.g. because they do not fit in memory.
 
         Raises
         ------
         StoreError
-            If a state is infinite, or too large for a float16 store.
+            If a state is infinite or too large for a float16 store.
         """
         rows = self.layout.rows(shard)
         if np.isinf(states).any():
@@ -186,7 +186,7 @@ class ActivationStore:
         Returns
         -------
         ndarray of shape (n, d), float32
-            The hidden states, with a row of NaN where the position is missing.
+            The hidden states, with a row of NaN for each answer that has no token at the position.
 
         Raises
         ------
@@ -236,18 +236,18 @@ class ActivationStore:
             )
 
     def faults(self) -> dict[int, str]:
-        """Return the shards whose files differ from what was committed.
+        """Return the shards that are missing or whose files have changed since they were committed.
 
         Returns
         -------
         dict of int to str
-            Fault of each such shard, by shard number: ``missing`` (never committed), ``lost`` (committed, but the file
-            no longer exists), ``changed`` or ``marker changed``.
+            Mapping from shard number to fault: ``missing`` (never committed), ``lost`` (committed, but the file no
+            longer exists), ``changed`` or ``marker changed``.
 
         Raises
         ------
         StoreError
-            If a file that describes the complete store has changed: ``layout.json`` or ``states/zarr.json``.
+            If ``layout.json`` or ``states/zarr.json``, which describe the whole store, has changed.
         """
         faults: dict[int, str] = {}
         missing, description = set(self.missing_shards()), self._description_hash()
@@ -269,13 +269,13 @@ class ActivationStore:
         return faults
 
     def set_aside(self, shard: int) -> None:
-        """Move the files of a shard to ``aside``, so that the shard counts as missing and can be captured again."""
+        """Move the files of a shard to the ``aside`` directory, so that the shard can be captured again."""
         number = len(self.storage.names("aside"))
         for name, suffix in ((_marker_name(shard), "json"), (_shard_name(shard), "shard")):
             self.storage.move(name, f"aside/{shard:05d}-{number:05d}.{suffix}")
 
     def content_hash(self) -> str:
-        """Return a SHA-256 of the layout and of all shards, computed from the hashes in the markers.
+        """Return a SHA-256 hash of the layout and all shards, computed from the hashes in the markers.
 
         Raises
         ------
@@ -303,7 +303,7 @@ class ActivationStore:
         return marker if unchanged and check == _marker_hash(marker) else None
 
     def _description_hash(self) -> str:
-        """Return the SHA-256 of the files that describe all shards."""
+        """Return the SHA-256 hash of the files that describe the whole store."""
         return _sha256(self.storage.read("layout.json") + self.storage.read("states/zarr.json"))
 
 

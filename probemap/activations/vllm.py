@@ -1,4 +1,4 @@
-"""Hidden states that vLLM extracted during generation (``extract_hidden_states``), matched to answers by token ids.
+"""Hidden states extracted by vLLM during generation (``extract_hidden_states``) and matched to answers by token ids.
 
 The ``ExampleHiddenStatesConnector`` of vLLM writes one safetensors file per request, with the arrays ``hidden_states``
 of shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k in ``eagle_aux_hidden_state_layer_ids``
@@ -30,10 +30,10 @@ _HINT = "enable `include_output_tokens`, disable prefix caching, and pass the fo
 
 @dataclass(frozen=True)
 class ExtractedStates:
-    """Files with extracted hidden states in one folder."""
+    """The files with extracted hidden states in one folder."""
 
     path_of: dict[tuple[int, ...], Path]
-    """Path of each file, by the token ids that it contains."""
+    """Mapping from the token ids in each file to the path of the file."""
     n_layers: int
     d: int
 
@@ -57,13 +57,13 @@ class ExtractedStates:
 
 
 def read_extracted(folder: Path) -> ExtractedStates:
-    """Read the token ids and shapes of all files of a folder, but not the states.
+    """Read the token ids and the array shapes, but not the states, from all files in a folder.
 
     Raises
     ------
     StoreError
-        If there are no such files, if a file is damaged, if the numbers of states and tokens in a file differ, or if
-        the numbers of layers or the widths of the files differ.
+        If the folder contains no .safetensors files, if a file is damaged, if a file does not contain one state per
+        token, or if the files do not all have the same number of layers and the same state width.
     """
     path_of: dict[tuple[int, ...], Path] = {}
     shapes: set[tuple[int, int]] = set()
@@ -112,7 +112,8 @@ def extracted_layout(
     Raises
     ------
     StoreError
-        If `layer_ids` are not distinct positive numbers, one for each layer of the files, or if an answer has no file.
+        If `layer_ids` does not contain one distinct positive number for each layer in the files, or if no file matches
+        an answer.
     """
     if len(layer_ids) != extracted.n_layers or len(set(layer_ids)) != len(layer_ids) or min(layer_ids) < 1:
         raise StoreError(
@@ -178,7 +179,10 @@ def fill_from_extracted(
 
 
 def _read_states(path: Path, indices: npt.NDArray[np.int32]) -> tuple[States, int]:
-    """Return the states of one answer, of shape (n_layers, n_positions, d), and the number of omitted tokens."""
+    """Return the states of one answer and the number of probed tokens that are not in the file.
+
+    The states have shape (n_layers, n_positions, d).
+    """
     with safe_open(path, framework="pt") as file:
         tokens = file.get_tensor("hidden_states").to(torch.float32).numpy()
     present = (indices >= 0) & (indices < len(tokens))
