@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Progress = Callable[[str, int, int], None]
-"""Callback that is called with (name of what is counted, number done, total number)."""
+"""Callback that receives the name of the items being counted, the number done and the total number."""
 
 
 @dataclass(frozen=True)

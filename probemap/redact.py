@@ -1,11 +1,11 @@
-"""Removal of secrets from the error messages of other libraries, because some servers repeat the API key."""
+"""Removal of secrets from the error messages of other libraries, because some servers repeat the API key in them."""
 
 import os
 import re
 from pathlib import Path
 
 MAX_LENGTH = 300
-"""Maximum number of characters of an error message that are shown."""
+"""Maximum length of a redacted error message, in characters."""
 
 _SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_ID)?$", re.IGNORECASE)
 _MIN_LENGTH = 6
@@ -13,7 +13,7 @@ _MIN_LENGTH = 6
 
 
 def redacted_message(error: BaseException) -> str:
-    """Return the first line of an error message without secrets, or the type of the error if it has no message."""
+    """Return the first line of an error message without secrets, or the type name of an error without a message."""
     line = redact_secrets(str(error)).strip().split("\n")[0]
     return line[:MAX_LENGTH] or type(error).__name__
 

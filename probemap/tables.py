@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 NO_INTERVAL: tuple[None, None, None] = (None, None, None)
-"""The three table cells of a missing estimate."""
+"""The values of the three table cells for an estimate and its interval, if there is no estimate."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ class Table:
         return _TABLE.dump_json(self, indent=1).decode() + "\n"
 
     def to_csv(self) -> str:
-        """Return the table as CSV.  Text that a spreadsheet would run as a formula is prefixed with an
-        apostrophe."""
+        """Return the table as CSV.  Text that a spreadsheet would run as a formula is prefixed with an apostrophe."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([_without_formula(name) for name in self.columns])
@@ -70,8 +69,8 @@ class Table:
 class PairMatrix:
     """Estimates for all pairs of n runs.  Rows are training runs, and columns are test runs.
 
-    Each array has shape (3, n, n) and contains the estimates and the lower and upper ends of their intervals.  Values
-    are NaN where a pair has no estimate.
+    Each array has shape (3, n, n).  Its first axis contains the estimate and the lower and upper ends of the interval.
+    Values are NaN where a pair has no estimate.
     """
 
     names: tuple[str, ...]
@@ -80,12 +79,12 @@ class PairMatrix:
     folded: npt.NDArray[np.float64]
     """The folded AUC, which is max(AUC, 1 - AUC)."""
     gain: npt.NDArray[np.float64]
-    """The AUC minus the AUC of the best log-probability."""
+    """The AUC minus that of the log-probability that has the highest AUC in the training run."""
 
 
 _TABLE = TypeAdapter(Table)
 _INTERVAL_ENDS = ("low", "high", " from", " to")
-"""Suffixes of the names of columns that contain the ends of an interval."""
+"""Suffixes in the names of the columns that contain the ends of an interval."""
 
 
 def read_table(path: Path) -> Table:
@@ -94,7 +93,7 @@ def read_table(path: Path) -> Table:
     Raises
     ------
     RunError
-        If the file cannot be read, or is damaged.
+        If the file cannot be read or is damaged.
     """
     try:
         table = _TABLE.validate_json(path.read_bytes())
@@ -115,7 +114,7 @@ def formatted(value: Value) -> str:
 
 
 def compact(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Format a table for display, with an estimate and its interval in one column.
+    """Format a table for display, with each estimate and its interval in one column.
 
     Returns
     -------

@@ -1,7 +1,8 @@
-"""Numbered pieces of work, processed by one worker in this process, by a pool of Ray workers, or as shard i of n.
+"""Numbered pieces of work, processed by one worker in this process or by a pool of Ray workers.
 
-The worker defines what a piece is and what its result is.  This module stores nothing: results are kept in a run
-directory or a store, so that a restarted command requests only the missing pieces, with any number of workers.
+The worker defines what a piece is and what its result is.  Several commands can share the pieces, each processing one
+shard of them.  This module stores nothing.  The caller keeps the results in a run directory or a store, so a restarted
+command requests only the missing pieces, even with a different number of workers.
 """
 
 import logging
@@ -36,11 +37,11 @@ class RayPool:
 class Worker(Protocol[_Plan, _Result]):
     """Interface of a worker, which processes pieces of work.
 
-    A worker is constructed once per process and loads everything that it needs during construction.
+    A worker is constructed once per process.  Its constructor loads everything that the worker needs.
     """
 
     def plan(self) -> _Plan:
-        """Return the information that is available before the first piece, e.g. which model is loaded."""
+        """Return the information that is available before the first piece is processed, e.g. which model is loaded."""
 
     def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
         """Yield the results of the pieces, in the given order."""
@@ -50,7 +51,7 @@ class Worker(Protocol[_Plan, _Result]):
 def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None) -> Iterator[Worker[_Plan, _Result]]:
     """Start a single worker in this process, or a pool of Ray workers that has the same interface.
 
-    Ray is started if it is not running yet.  At the end, it is shut down only if it was started here.
+    Ray is started if it is not running yet.  At the end, it is shut down only if this function started it.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def worker_pool(make: Callable[[], Worker[_Plan, _Result]], ray: RayPool | None)
 
 @dataclass(frozen=True)
 class _FunctionWorker(Generic[_Result]):
-    """A worker whose pieces are the arguments of a function."""
+    """A worker that calls a function with the number of each piece."""
 
     function: Callable[[int], _Result]
 
@@ -171,7 +172,7 @@ class _RayActors:
             self._ray.kill(actor)
 
     def _get(self, reference: Any) -> Any:
-        """Return the object of a reference.  User errors in the worker are raised unchanged."""
+        """Return the object behind a Ray reference.  A ProbemapError from the worker is raised unchanged."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -234,7 +235,7 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
     Raises
     ------
     RunError
-        If the number of GPUs per worker is invalid, or not all workers can be placed (Ray would wait indefinitely).
+        If the number of GPUs per worker is invalid, or if not all workers can be placed (Ray would wait indefinitely).
     """
     gpus = ray.gpus_per_worker
     if gpus > 1 and gpus != int(gpus):
@@ -259,13 +260,14 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
 
 @dataclass(frozen=True)
 class Shard:
-    """Shard `number` of `count`, where `number` is counted from 1."""
+    """Shard `number` of `count`.  Numbers start at 1."""
 
     number: int
     count: int
 
     def of(self, pieces: Sequence[int]) -> list[int]:
-        """Return every `count`-th piece, so that the sizes of the shards differ by at most one."""
+        """Return the pieces in this shard.  Consecutive pieces are assigned to the shards in turn, so all shards have
+        similar sizes."""
         return [piece for piece in pieces if piece % self.count == self.number - 1]
 
 
@@ -286,7 +288,7 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
     Raises
     ------
     RunError
-        If the text or the variables do not specify a shard, or the number is out of range.
+        If the text or the variables do not specify a shard, or if the shard number is out of range.
     """
     if text == "auto":
         return _shard_of_launcher(environment)

@@ -1,10 +1,10 @@
 """Store of captured states: a zarr array that is divided into shards of answers, with one marker file per shard.
 
 The zarr array ``states`` has shape (n, n_layers, n_positions, d).  A shard contains the states of B answers, in chunks
-of shape (B, 1, 1, d), each with a CRC-32C checksum.  A chunk contains a single cell (layer and position), so one cell can be
-read without the others.  The marker ``commits/K.json`` is written when shard K is on disk; a shard without a marker counts as missing.  Each shard is
-written completely by one process, because zarr implements a partial write by reading and rewriting the shard, which
-could lose data if it were interrupted.
+of shape (B, 1, 1, d), each with a CRC-32C checksum.  A chunk contains a single cell (one layer and one position), so
+one cell can be read without the others.  The marker ``commits/K.json`` is written when shard K is on disk; a shard
+without a marker counts as missing.  Each shard is written completely by one process, because zarr implements a partial
+write by reading and rewriting the shard, which could lose data if it were interrupted.
 
 If the store is at a URL, the local directory contains only the file ``where.json``, which points to the URL.  The
 states are in a subdirectory of the URL.  It is named after a hash of the layout, so stores with different layouts

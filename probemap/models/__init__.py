@@ -10,11 +10,11 @@ Each module imports only modules that are listed above it and modules of lower-l
     loading     description of a model, which can be created without importing torch
     reasoning   number of reasoning tokens in an answer
     prompts     conversion of questions to prompts
-    decoding    conversion of token ids to text, for finished answers and token by token
+    decoding    conversion of token ids to text, all at once or token by token
     logits      logits at selected tokens
     generate    batched generation
-    retokenise  conversion of texts from other sources to answers
-    endpoint    client of an OpenAI-compatible server
+    retokenise  conversion of texts generated elsewhere to answers
+    endpoint    client for an OpenAI-compatible server
     engine      sources of answers: transformers in this process, a server, or supplied texts
     ask         answers of a model to the questions of a task
     p_true      p(True): the probability that a model assigns to its own answer being true

@@ -1,4 +1,4 @@
-"""Answers of a model to the questions of a task."""
+"""Generation of a model's answers to the questions of a task."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ask(
     batch_size : int, default 32
         Maximum number of questions per batch.  A batch that does not fit in memory is halved.
     temperature : float, default 0.0
-        With 0, decoding is greedy.  Above 0, tokens are sampled from the full distribution at this temperature.
+        If 0, decoding is greedy.  If positive, tokens are sampled from the full distribution at this temperature.
     seed : int, default 0
         Random seed for sampling.  On the same machine, the same seed and batch size give the same answers.
     endpoint : Endpoint, optional

@@ -9,8 +9,8 @@ _T = TypeVar("_T")
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
     """Divide texts into batches of similar length, with the longest texts first.
 
-    The longest texts come first, so that a lack of memory is noticed at the start.  The batches depend only on the
-    arguments, so a resumed run has the same batches.
+    Because the longest texts come first, a lack of memory is noticed at the start.  The batches depend only on the
+    arguments, so they are the same in a resumed run.
 
     Parameters
     ----------
@@ -48,17 +48,17 @@ def run_with_halving(
     rows : list of int
         Rows of the batch.
     run : callable
-        Called with a list of rows.  Out-of-memory errors of CUDA and of the CPU are handled; all other exceptions are
-        passed on to the caller.
+        Callable that takes a list of rows.  Out-of-memory errors on the GPU and the CPU are handled; all other
+        exceptions propagate to the caller.
     log : callable
         Called with a message whenever a batch is halved.
 
     Yields
     ------
     rows : list of int
-        The rows of one call, in the order of `rows`.
+        The rows for which `run` was called.  The calls follow the order of the rows in the batch.
     result : object or None
-        The result of the call, or None if it was made for a single row that does not fit in memory.
+        The result of the call, or None for a single row that does not fit in memory.
     """
     from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 

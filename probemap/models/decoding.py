@@ -1,4 +1,4 @@
-"""Conversion of token ids to text, either at once with character offsets, or incrementally during generation."""
+"""Conversion of token ids to text, either all at once with character offsets or incrementally during generation."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -8,14 +8,14 @@ REPLACEMENT = "\ufffd"
 """The replacement character, which decoders output for invalid or incomplete UTF-8."""
 
 _MAX_PENDING = 16
-"""Maximum number of tokens that are held back.  No valid character needs more than four, because a character has at
-most four bytes and a token has at least one."""
+"""Maximum number of tokens that are held back until a character is complete.  No valid character needs more than four,
+because a character has at most four bytes and a token has at least one."""
 
 
 def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
     """Decode tokens and find the characters that each token encodes.
 
-    Byte-level tokenizers and tokenizers with byte fallback may divide a character among several tokens.  A character is
+    Byte-level tokenizers and tokenizers with byte fallback may split a character across several tokens.  A character is
     considered complete at the first prefix of `token_ids` whose text contains it.  If the text of a prefix continues
     with replacement characters after the complete characters, the last token of the prefix contains the first bytes of
     the next character.
@@ -29,8 +29,8 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
     -------
     text : str
     offsets : list of (int, int)
-        For each token, the range (start, stop) of the characters of `text` that the token encodes at least in part.
-        The ranges of tokens that share a character overlap.
+        For each token, the range (start, stop) of the characters of `text` that the token encodes completely or in
+        part.  The ranges of tokens that share a character overlap.
     """
     text = _decode(tokenizer, token_ids)
     offsets = None if REPLACEMENT in text else _offsets_by_window(tokenizer, token_ids, text)
@@ -38,7 +38,7 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
 
 
 def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Return the offsets by decoding every prefix, which works for any decoder but takes quadratic time."""
+    """Compute the offsets by decoding every prefix, which works for any decoder but takes quadratic time."""
     offsets: list[tuple[int, int]] = []
     complete = 0
     for count in range(1, len(token_ids) + 1):
@@ -52,17 +52,17 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
-    """Return the same offsets as `_offsets_by_prefix` in linear time, for a text without replacement characters.
+    """Compute the same offsets as `_offsets_by_prefix` in linear time, for a text without replacement characters.
 
-    Instead of each prefix, only its last tokens are decoded.  This window consists of the tokens after a boundary
-    between complete characters, preceded by the tokens of the previous piece of text.  The latter provide context,
-    because decoders treat the first token differently.
+    Instead of each whole prefix, only a window of its last tokens is decoded.  The window consists of the tokens after
+    the last boundary between complete characters, preceded by the tokens of the previous piece of text.  These
+    preceding tokens provide context, because decoders treat the first token differently.
 
     Returns
     -------
     list of (int, int) or None
-        None if the concatenated texts of the windows differ from `text`, which happens with a decoder that depends on
-        earlier tokens.
+        None if the pieces of text from the windows do not add up to `text`, which happens if the decoder's output
+        depends on tokens before the window.
     """
     offsets: list[tuple[int, int]] = []
     first = boundary = 0  # token indices; the context is token_ids[first:boundary]

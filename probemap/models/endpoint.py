@@ -1,6 +1,6 @@
-"""Client of an OpenAI-compatible server, such as vLLM, SGLang, llama.cpp, Ollama or `transformers serve`.
+"""Client for an OpenAI-compatible server, such as vLLM, SGLang, llama.cpp, Ollama or `transformers serve`.
 
-The `openai` package handles retries, time-outs and the variants of the API.
+The ``openai`` package handles retries, timeouts and API variants.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
 
 RETRIES = 8
-"""Maximum number of retries per request.  The delay doubles from 0.5 to 8 seconds, about 40 seconds in total."""
+"""Maximum number of retries per request.  The delay between retries doubles from 0.5 up to 8 seconds, for a
+total of about 40 seconds."""
 
 _HINT = (
     "check that the server runs, and that the URL is its base URL, e.g. http://127.0.0.1:8000/v1; "
@@ -36,14 +37,14 @@ class Endpoint:
     url : str
         Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The API key is read from the environment variable OPENAI_API_KEY.
     served : str, default ""
-        Name of the model on the server.  May be empty if the server has only one model.
+        Name of the model on the server.  It can be left empty if the server provides only one model.
     in_flight : int, default 16
         Maximum number of concurrent requests.
 
     Raises
     ------
     RunError
-        If the URL contains a user name or a password, which would be written to the run directory.
+        If the URL contains a user name or a password, which would otherwise be written to the run directory.
 
     Examples
     --------
@@ -70,7 +71,8 @@ class ChatRequest:
 
     id: str
     prompt: Prompt | None
-    """The prompt as tokenised by the local model.  May be None for the format ``chat``, if there is no local model."""
+    """The prompt as tokenised by the local model.  With the ``chat`` format, it may be None if there is no local
+    model."""
     messages: tuple[ChatMessage, ...]
     """The same prompt as a conversation, to which the server applies its own chat template."""
 
@@ -102,9 +104,9 @@ def ask_endpoint(
 ) -> Iterator[TextAnswer]:
     """Answer questions with a server, sending several requests concurrently.
 
-    With the format ``chat``, the conversation is sent and the server applies its chat template.  If the server reports
-    the number of prompt tokens, that number is compared with the number in the local model's prompt.  With the other
-    formats, the prompt itself is sent as text.  With the format ``qa``, generation also stops at a line break.
+    With the ``chat`` format, the conversation is sent and the server applies its chat template.  If the server reports
+    the number of prompt tokens, that number is compared with the number of tokens in the local model's prompt.  With
+    the other formats, the text of the prompt is sent.  With the ``qa`` format, generation also stops at a line break.
 
     Parameters
     ----------
@@ -113,11 +115,11 @@ def ask_endpoint(
     prompt_format : {"chat", "qa", "none"}
     max_new_tokens : int
     temperature : float, default 0.0
-        Sampling temperature.  With 0, decoding is greedy.
+        Sampling temperature.  If 0, decoding is greedy.
     seed : int, default 0
         Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
     log : callable, optional
-        Called once with a message if the numbers of prompt tokens differ.
+        Called once with a message if the server and the local model count different numbers of prompt tokens.
 
     Yields
     ------
@@ -127,7 +129,7 @@ def ask_endpoint(
     Raises
     ------
     ModelError
-        If the `openai` package is not installed, if the server does not respond, or if it rejects a request.
+        If the ``openai`` package is not installed, if the server does not respond, or if it rejects a request.
     """
     with _connect(endpoint.url) as client:
         model_name = endpoint.served or _only_model(client, endpoint.url)
@@ -160,13 +162,13 @@ def ask_endpoint(
 
 
 def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool = False) -> str:
-    """Return the text that a model generated, given the reasoning and the answer that a server returned separately.
+    """Reconstruct the generated text from the reasoning and the answer that a server returned separately.
 
     Parameters
     ----------
     reasoning : object
-        The `reasoning_content` or `reasoning` of the response, as returned by vLLM and SGLang.  Any value other than a
-        non-empty string means that there is no reasoning.
+        The ``reasoning_content`` or ``reasoning`` field of the response, as returned by vLLM and SGLang.  Any value
+        other than a non-empty string means that there is no reasoning.
     text : str
         The answer.
     stopped : bool
@@ -183,7 +185,7 @@ def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool 
 
 @contextmanager
 def _connect(url: str) -> Iterator[Any]:
-    """Provide a client.  Its exceptions are converted to ModelErrors that contain the URL of the server."""
+    """Provide a client, and convert its exceptions to ModelErrors that contain the URL of the server."""
     try:
         import openai
     except ImportError:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EnginePlan:
-    """The model that answers the questions, and the number of answers in each batch."""
+    """Description of the model that answers the questions, with the number of answers in each batch."""
 
     label: str
     revision: str
@@ -39,7 +39,7 @@ class Engine:
     """A `workers.Worker` that answers the questions of a task, one batch per piece of work."""
 
     model: Model
-    """The model whose token ids the answers contain, even if a server generates them."""
+    """The model that tokenises the answers, even if a server generates them."""
     prompt_format: PromptFormat | Literal["given"]
     batch_sizes: list[int]
     answer_batches: Callable[[Sequence[int]], Iterator[list[Answer]]]
@@ -75,7 +75,7 @@ def transformers_engine(
     task : Task
     options : GenerationOptions
     recorder : Recorder, optional
-        Recorder of hidden states during generation.
+        Records hidden states during generation.
     log : callable, optional
 
     Raises
@@ -113,8 +113,8 @@ def endpoint_engine(
         The same model as on the server, used for its tokenizer and to compute log-probabilities.
     task : Task
     options : GenerationOptions
-        Options of generation.  Answers are yielded in batches of `batch_size`.  `batch_tokens` applies only to the
-        batches of the local model.
+        Options for generation.  Answers are yielded in batches of `batch_size`.  The limit `batch_tokens` applies only
+        to the batches that the local model processes.
     endpoint : Endpoint
     log : callable, optional
 
@@ -173,7 +173,7 @@ def supplied_engine(
         The model that produced the answers.
     task : Task
     options : GenerationOptions
-        Options, of which only the prompt format and the batch sizes are used.
+        Only the prompt format and the batch sizes are used.
     text_answers : sequence of TextAnswer
         One answer per question, in the order of the questions.
     log : callable, optional

@@ -45,7 +45,7 @@ class BatchRecorder(Protocol):
     """Recorder of the hidden states of one batch during generation."""
 
     def hooked(self) -> AbstractContextManager[None]:
-        """Return a context in which every forward pass is recorded."""
+        """Return a context manager that records every forward pass."""
 
     def states(self) -> npt.NDArray[np.float32]:
         """Return the states as an array of shape (rows, passes, …).  The first pass processes the prompts."""
@@ -53,7 +53,7 @@ class BatchRecorder(Protocol):
     def needs_last(self, ended: bool) -> bool:
         """Return whether the model must process the last token of an answer.
 
-        Generation does not require this, so it may take an additional forward pass.
+        Generation itself does not require this, so an additional forward pass may be needed.
 
         Parameters
         ----------
@@ -64,12 +64,12 @@ class BatchRecorder(Protocol):
 
 @dataclass(frozen=True)
 class Recorder:
-    """Recorder of the hidden states of all batches."""
+    """Callbacks that record the hidden states of all batches."""
 
     start: Callable[[int], BatchRecorder]
-    """Called before each batch with the number of its rows."""
+    """Called before each batch with its number of rows.  It returns the recorder for this batch."""
     save: Callable[[int, list[Answer], RecordedStates], None]
-    """Called after each batch with its number, its answers and their states."""
+    """Called after each batch with the batch number, the answers and their states."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ class GenerationRequest:
     prompt: Prompt
     max_new_tokens: int
     temperature: float = 0.0
-    """With 0, decoding is greedy.  Above 0, tokens are sampled from the full distribution at this temperature."""
+    """If 0, decoding is greedy.  If positive, tokens are sampled from the full distribution at this temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """Options of `generate_answers`."""
+    """Options for `generate_answers`."""
 
     prompt_format: PromptFormat
     """Format of the prompts.  With ``qa``, generation also stops at a line break."""
@@ -97,8 +97,8 @@ class GenerationOptions:
     temperature: float = 0.0
     """Sampling temperature; see `GenerationRequest`."""
     seed: int = 0
-    """Random seed for sampling.  Batch ``b`` is sampled with the seed ``seed + b``, so that a resumed run samples the
-    same answers."""
+    """Random seed for sampling.  Batch ``b`` is sampled with the seed ``seed + b``, so a resumed run samples the same
+    answers."""
 
 
 def generate_answers(
@@ -110,30 +110,30 @@ def generate_answers(
     recorder: Recorder | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[list[Answer]]:
-    """Answer prompts in batches of similar length.
+    """Generate answers to prompts, in batches of prompts with similar lengths.
 
-    Generation stops at an end-of-turn or end-of-text token and, with the format ``qa``, also at a line break.
+    Generation stops at an end-of-turn or end-of-text token and, with the ``qa`` format, also at a line break.
 
     Parameters
     ----------
     model : Model
     prompts : sequence of (str, Prompt)
-        The ids of the questions and their prompts.
+        The id and the prompt of each question.
     options : GenerationOptions
     batch_numbers : sequence of int, optional
         Numbers of the batches to answer, as indices into the result of `plan_batches`.  By default, all batches are
         answered.
     recorder : Recorder, optional
         Recorder of hidden states.  A batch takes an additional forward pass if the recorder needs the states at the
-        last tokens of its answers.
+        last tokens of the answers.
     log : callable, optional
-        Called with a message when a batch does not fit in memory and is halved.  Its log-probabilities may then differ
-        by rounding errors, and its sampled answers may differ completely.
+        Called with a message when a batch does not fit in memory and is halved.  Halving may change the
+        log-probabilities by rounding errors and may change sampled answers completely.
 
     Yields
     ------
     list of Answer
-        The answers of one batch, in the order of the plan.
+        The answers of one batch, in the order given by `plan_batches`.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def generate_answers(
 
 
 def plan_batches(prompts: Sequence[tuple[str, Prompt]], options: GenerationOptions) -> list[list[int]]:
-    """Return the batches of `generate_answers`, as indices into `prompts`."""
+    """Return the batches that `generate_answers` processes, as indices into `prompts`."""
     lengths = [len(prompt.token_ids) + options.max_new_tokens for _, prompt in prompts]
     return batches(lengths, options.batch_size, options.batch_tokens)
 
@@ -182,7 +182,7 @@ def generate_batch(
     recorder: BatchRecorder | None = None,
     on_token: OnToken = lambda row, token_id: True,
 ) -> tuple[list[Answer], RecordedStates]:
-    """Answer the prompts of one batch, each up to its own limit and at its own temperature.
+    """Generate answers to the prompts of one batch, each with its own token limit and temperature.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def generate_batch(
     answers : list of Answer
         The answers, in the order of `requests`.
     states : list of ndarray of shape (passes, …), float32
-        The recorded states of each answer.  The list is empty without a recorder.
+        The recorded states of each answer.  The list is empty if there is no recorder.
     """
     end_ids = model.end_ids
     newline_ids = model.newline_ids if prompt_format == "qa" else frozenset[int]()
@@ -219,7 +219,7 @@ def generate_batch(
 
 
 class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
-    """Record the log-probability of each chosen token, keeping the logits of only one step in memory.
+    """Record the log-probability of each chosen token, while keeping the logits of only one step in memory.
 
     A logits processor receives the logits of a step before the token is chosen.  The chosen token is the last input id
     of the next step.
@@ -293,7 +293,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
 def _generate(
     model: Model, requests: Sequence[GenerationRequest], criterion: _Stop, seed: int
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Return the generated token ids and their log-probabilities, without the padding after the end of a row."""
+    """Return the generated token ids and their log-probabilities, without the padding after the end of each row."""
     prompts = [list(request.prompt.token_ids) for request in requests]
     pad = model.tokenizer.pad_token_id
     pad = min(criterion.stop_ids) if pad is None else pad

@@ -19,9 +19,9 @@ from probemap.redact import redacted_message
 def convert_gguf(file: Path, expected_sha256: str) -> Path:
     """Convert a GGUF file to a safetensors directory on first use, and return that directory.
 
-    The weights are dequantised to float32.  The safetensors directory is in the user's cache directory.  Its name
-    contains the SHA-256 of the file and the version of transformers, because a directory that was saved by one major
-    version may be loaded incorrectly by another, without an error.
+    The weights are dequantised to float32.  The safetensors directory is created in the user's cache directory.  Its
+    name contains the SHA-256 of the file and the version of transformers, because another major version of transformers
+    may load the directory incorrectly without raising an error.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def convert_gguf(file: Path, expected_sha256: str) -> Path:
 
 
 def sha256_of_files(files: Iterable[Path]) -> str:
-    """Return the SHA-256 of the concatenated contents of files."""
+    """Return the SHA-256 of the concatenated contents of the given files."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

@@ -26,13 +26,13 @@ class Loader:
     quantize: Literal["4bit", "8bit"] | None = None
     """Precision to which bitsandbytes quantises the weights at load time, if any."""
     max_memory: str | None = None
-    """Memory limit per device, e.g. ``20GiB``; requires the device ``spread``."""
+    """Memory limit per device, e.g. ``20GiB``; requires ``device="spread"``."""
 
     def load(self, models: dict[Loader, Model]) -> Model:
-        """Return the model from `models`, after loading and adding it on first use.
+        """Return the model from `models`.  On first use, load the model and add it to `models`.
 
-        The model is also added under its actual dtype, so that it is shared by a loader with this dtype and a loader
-        with the dtype ``auto``.
+        The model is also added under its actual dtype, so that loaders with that dtype and loaders with ``auto`` share
+        it.
         """
         from probemap.models.model import load_model
 
@@ -50,11 +50,11 @@ class Loader:
 
 
 Models = dict[Loader, "Model"]
-"""The loaded models by loader."""
+"""Mapping from each loader to the model that it loaded."""
 
 
 class Weights(Protocol):
-    """The identity of a model's weights, given by a loaded model or by a description of one."""
+    """Interface of objects that identify a model's weights, such as a loaded model or its description."""
 
     @property
     def label(self) -> str: ...

@@ -59,7 +59,8 @@ class Model:
     """
 
     label: str
-    """Short name for figures.  For a GGUF file, it is the name of the file, which usually contains the quantisation."""
+    """Short name of the model, used in figures.  For a GGUF file, it is the file name, which usually includes the
+    quantisation type."""
     revision: str
     """Commit on the hub, or SHA-256 of the local files."""
     network: Any
@@ -83,7 +84,7 @@ class Model:
 
     @property
     def quantize(self) -> str:
-        """``4bit`` or ``8bit`` if bitsandbytes quantised the weights at load time, and empty otherwise."""
+        """``4bit`` or ``8bit`` if bitsandbytes quantised the weights at load time, otherwise empty."""
         quantization = getattr(self.network.config, "quantization_config", None)
         return next((bits for bits in ("4bit", "8bit") if getattr(quantization, f"load_in_{bits}", False)), "")
 
@@ -110,7 +111,7 @@ class Model:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """Ids of the tokens that end a turn or a text, from the tokenizer and the generation configuration."""
+        """Ids of the tokens that end a turn or a text, according to the tokenizer and the generation configuration."""
         token_ids: set[int | None] = set()
         for eos in (self.tokenizer.eos_token_id, self.network.generation_config.eos_token_id):
             token_ids |= set(eos) if isinstance(eos, list | tuple) else {eos}
@@ -179,8 +180,7 @@ def load_model(
         A PyTorch device, or one of the following:
 
         - ``auto``: a GPU if CUDA is available, and the CPU otherwise.  Under torchrun, each process uses its own GPU.
-        - ``spread``: the blocks are distributed over all GPUs, and the remainder is placed in CPU memory, using the
-          device map of accelerate.
+        - ``spread``: accelerate distributes the blocks over all GPUs and places the remaining ones in CPU memory.
 
     dtype : {"auto", "float32", "bfloat16", "float16"}, default "auto"
         ``auto`` is float32 on the CPU, and the dtype of the saved weights on other devices.
@@ -197,7 +197,7 @@ def load_model(
     Raises
     ------
     ModelError
-        If the model does not exist, cannot be loaded, or is not a causal language model.
+        If the model does not exist, cannot be loaded or is not a causal language model.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """p(True): the probability that a model assigns to its own answer being true (Kadavath et al. 2022, arXiv 2207.05221).
 
-The model is shown its answer and asked whether it is (A) true or (B) false.  No reply is generated; instead, the
-probabilities of the two letters as the next token are compared.
+The model is shown its answer and asked whether it is (A) true or (B) false.  No reply is generated.  Instead, the
+probabilities that the next token is A or B are compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def score_p_true(
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> npt.NDArray[np.float64]:
-    """Return p(True) of answers, computed as P(A) / (P(A) + P(B)) from the probabilities of the next token.
+    """Return p(True) for each answer, computed as P(A) / (P(A) + P(B)) from the probabilities of the next token.
 
     The prompt is formatted with the chat template if the model has one.  It contains neither worked examples nor
     accepted answers.  Each batch takes one forward pass, which computes logits only at the last token of each prompt.
@@ -99,10 +99,11 @@ def score_p_true(
 
 
 def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFormat) -> tuple[Prompt, int, int]:
-    """Return the tokens before the letter, and the ids of the tokens that contain "A" and "B".
+    """Return the prompt up to the letter, and the ids of the tokens that contain "A" and "B".
 
-    The prompts ending in "A" and in "B" are tokenised and compared, because the token of a letter depends on the text
-    before it.  Most tokenizers encode "A" as a separate token after " (", but some encode " (A" as a single token.
+    Two prompts, one ending in "A" and one ending in "B", are tokenised and compared, because the token of a letter
+    depends on the text before it.  Most tokenizers encode "A" as a separate token after " (", but some encode " (A" as
+    a single token.
     """
     question = Example(example.id, p_true_question(example, answer), ("",))
     text = make_prompt(model, _TASK, question, prompt_format).text + _REPLY_PREFIX

@@ -1,4 +1,4 @@
-"""Conversion of questions to prompts, including prompt formats, worked examples and a check of the length."""
+"""Conversion of questions to prompts, including prompt formats, worked examples and a length check."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def make_prompt(model: Model, task: Task, example: Example, prompt_format: Promp
 
 
 def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
-    """Return a conversation formatted with the model's chat template and followed by the generation prompt.
+    """Format a conversation with the model's chat template, and append the generation prompt.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
 
 
 def prompt_from_text(model: Model, text: str) -> Prompt:
-    """Return the prompt for a text that is already formatted, e.g. a prompt that another program sent to the model."""
+    """Return the prompt for an already formatted text, e.g. a prompt that another program sent to the model."""
     bos = model.tokenizer.bos_token
     # A second beginning-of-text token must not be added to a text that already starts with one.
     return _tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
@@ -154,14 +154,14 @@ def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_t
     ----------
     model : Model
     prompts : iterable of (str, Prompt)
-        The ids of the questions and their prompts.
+        The id and the prompt of each question.
     max_new_tokens : int
         Maximum number of tokens in an answer.
 
     Raises
     ------
     DataError
-        If at least one prompt is too long.  The message contains the ids of up to five such prompts.
+        If at least one prompt is too long.  The message contains the ids of up to five of these prompts.
     """
     if model.window is None:
         return

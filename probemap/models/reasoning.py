@@ -1,4 +1,4 @@
-"""Separation of the reasoning of a model from its final answer."""
+"""Separation of a model's reasoning from its final answer."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,9 @@ _MARKERS = (
 def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, int]]) -> int:
     """Return the number of generated tokens that belong to the reasoning or to the white space after it.
 
-    There is reasoning if the text starts with an opening marker, or if the prompt ends with one, as it does with some
-    chat templates.  If the closing marker is missing, the whole text is reasoning, and there is no final answer.
+    The text contains reasoning if it starts with an opening marker such as ``<think>``, or if the prompt ends with one,
+    as is the case with some chat templates.  If the closing marker is missing, the whole text is reasoning, and there
+    is no final answer.
 
     Parameters
     ----------

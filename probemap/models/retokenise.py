@@ -1,4 +1,4 @@
-"""Conversion of texts from other sources to answers of a model.
+"""Conversion of texts generated elsewhere to answers that contain a model's token ids.
 
 Hidden states depend on the tokens that a model generated, which cannot always be recovered from the text.  The answers
 returned by this module contain the tokens that the tokenizer assigns to the text.  An error is raised if these tokens
@@ -28,7 +28,7 @@ def retokenise_with_logprobs(
     batch_tokens: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
-    """Convert texts to answers, with log-probabilities that are computed by the model.
+    """Convert texts to answers, with log-probabilities computed by the model.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def retokenise_with_logprobs(
     pairs : sequence of (Prompt, TextAnswer)
     chat : bool
         True if the prompts are in the format of the model's chat template.  The end-of-turn token is then appended to
-        each text that was not cut off.  Otherwise, no token is appended, because it is unknown which token ended the
+        each text that was not cut off.  If False, no token is appended, because it is unknown which token ended the
         text.
     batch_size : int, default 8
         Maximum number of texts per batch.
