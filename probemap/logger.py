@@ -9,7 +9,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Logger:
-    """Receives the messages and the progress of a step; silent by default.
+    """Receives the messages and the progress of a step.  By default, both are discarded.
 
     Examples
     --------

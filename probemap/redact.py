@@ -1,4 +1,7 @@
-"""Removal of secrets from the error messages of other libraries, because some servers repeat the API key in them."""
+"""Removal of secrets from the error messages of other libraries.
+
+Some servers repeat the API key in their error messages.
+"""
 
 import os
 import re
@@ -13,7 +16,7 @@ _MIN_LENGTH = 6
 
 
 def redacted_message(error: BaseException) -> str:
-    """Return the first line of an error message without secrets, or the type name of an error without a message."""
+    """Return the first line of an error message without secrets, or the error's type if there is no message."""
     line = redact_secrets(str(error)).strip().split("\n")[0]
     return line[:MAX_LENGTH] or type(error).__name__
 

@@ -33,12 +33,12 @@ class Interval(NamedTuple):
 
     @property
     def signed_text(self) -> str:
-        """The estimate and its interval with signs, as used for differences, e.g. ``+0.031 [-0.004, +0.066]``."""
+        """The estimate and its interval with explicit signs, e.g. ``+0.031 [-0.004, +0.066]``."""
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
 NO_INTERVAL: tuple[None, None, None] = (None, None, None)
-"""The values of the three table cells for an estimate and its interval, if there is no estimate."""
+"""Values of the three table cells (estimate, lower end and upper end) if there is no estimate."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Table:
 class PairMatrix:
     """Estimates for all pairs of n runs.  Rows are training runs, and columns are test runs.
 
-    Each array has shape (3, n, n).  Its first axis contains the estimate and the lower and upper ends of the interval.
-    Values are NaN where a pair has no estimate.
+    Each array has shape (3, n, n).  The entries along the first axis are the estimate and the lower and upper ends of
+    its interval.  Values are NaN where a pair has no estimate.
     """
 
     names: tuple[str, ...]
@@ -84,7 +84,7 @@ class PairMatrix:
 
 _TABLE = TypeAdapter(Table)
 _INTERVAL_ENDS = ("low", "high", " from", " to")
-"""Suffixes in the names of the columns that contain the ends of an interval."""
+"""Suffixes of column names that mark the lower and upper ends of an interval."""
 
 
 def read_table(path: Path) -> Table:

@@ -1,8 +1,8 @@
 """Numbered pieces of work, processed by one worker in this process or by a pool of Ray workers.
 
-The worker defines what a piece is and what its result is.  Several commands can share the pieces, each processing one
-shard of them.  This module stores nothing.  The caller keeps the results in a run directory or a store, so a restarted
-command requests only the missing pieces, even with a different number of workers.
+The worker defines what a piece is and what its result is.  Several commands can share the work if each of them
+processes one shard of the pieces.  This module stores nothing.  The caller keeps the results in a run directory or a
+store, so a restarted command requests only the missing pieces, even with a different number of workers.
 """
 
 import logging
@@ -22,13 +22,13 @@ _Plan = TypeVar("_Plan", covariant=True)
 _Result = TypeVar("_Result", covariant=True)
 
 _MAX_RESTARTS = 3
-"""Maximum number of times that an actor is restarted, and that a piece is retried, after a process has died.  The limit
-stops work that kills every process, e.g. a piece that does not fit in memory."""
+"""Maximum number of times that an actor is restarted and a piece is retried after a process has died.  The limit stops
+work that kills every process, e.g. a piece that does not fit in memory."""
 
 
 @dataclass(frozen=True)
 class RayPool:
-    """Number and resources of the Ray workers, on this machine or on the cluster at RAY_ADDRESS."""
+    """Number and resources of the Ray workers, which run on this machine or on the cluster at RAY_ADDRESS."""
 
     workers: int = 1
     gpus_per_worker: float = 0.0
@@ -103,7 +103,7 @@ class _FunctionWorker(Generic[_Result]):
     function: Callable[[int], _Result]
 
     def plan(self) -> None:
-        """Return None, because the function needs no preparation."""
+        """Return None, because there is nothing to report."""
 
     def each(self, pieces: Sequence[int]) -> Iterator[_Result]:
         return map(self.function, pieces)
@@ -180,19 +180,19 @@ class _RayActors:
                 raise error.cause from None
             if isinstance(error.cause, OSError):
                 raise RunError(
-                    f"a worker failed: {error.cause}", "correct the cause; the same command resumes"
+                    f"a worker failed: {error.cause}", "fix the cause, then repeat the command to resume"
                 ) from None
             raise
         except self._ray.exceptions.RayError as error:
             reason = str(error).strip().split("\n")[0][:200]
             raise RunError(
                 f"a worker died more than {_MAX_RESTARTS} times, or could not start: {reason}",
-                "the memory may be exhausted: use fewer --workers or smaller batches; the same command resumes",
+                "the memory may be exhausted: use fewer --workers or smaller batches, then repeat the command to resume",
             ) from None
 
 
 class _Actor:
-    """The process of one Ray worker."""
+    """Ray actor that runs one worker in its own process."""
 
     def __init__(self, directory: str) -> None:
         with suppress(OSError):  # the directory may not exist on another machine
@@ -224,8 +224,8 @@ def _import_ray() -> Any:
 def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
     """Return the number of CPUs per worker.
 
-    A worker with GPUs gets one CPU.  Otherwise, each worker gets the largest number of CPUs with which all
-    workers can be placed.
+    A worker with GPUs gets one CPU.  Otherwise, each worker gets the largest number of CPUs that still allows all
+    workers to be placed.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
         raise RunError(f"a worker cannot have {gpus:g} GPUs", "use a whole number, or a fraction of one GPU")
 
     def capacity(cpus: int) -> int:
-        """Return the number of workers with `cpus` CPUs each that can be placed."""
+        """Return how many workers with `cpus` CPUs each can be placed."""
         return sum(
             int(min(node.get("CPU", 0) // cpus, node.get("GPU", 0) // gpus if gpus else node.get("CPU", 0)))
             for node in nodes

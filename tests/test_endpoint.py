@@ -125,7 +125,8 @@ def test_answer_continues_after_a_server_died(
 def test_ask_endpoint_without_a_server_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "RETRIES", 0)
     with pytest.raises(
-        ModelError, match=r"Connection error(.|\n)*hint: check that the server runs, and that the URL is its base URL"
+        ModelError,
+        match=r"Connection error(.|\n)*hint: check that the server is running, and that the URL is its base URL",
     ):
         list(endpoint.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
 

@@ -48,7 +48,7 @@ def capture(
         positions in ``probemap.positions.DEFAULT_POSITIONS`` are used.
     site : str or Site
         Place in each block where the states are recorded: a name in ``probemap.activations.hooks.SITES``,
-        ``NAME=PATH``, where PATH is the path of a module inside a block, or a user-defined `Site`.
+        ``NAME=PATH`` (where PATH is the path of a module inside a block), or a user-defined `Site`.
     layers : str or sequence of int, optional
         Layer numbers, or text such as ``"0,8,-1"`` or ``"0..31:4"``.  Default: all layers.
     batch_size : int

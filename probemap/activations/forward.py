@@ -103,7 +103,8 @@ def hidden_states(
     site : str or Site
         See `hooks.resolve_site`.
     prefix : Prefix, optional
-        Prefix that all prompts share, from `prefix.shared_prefix`.  By default, the forward pass covers all tokens.
+        Prefix that all prompts share, as returned by `prefix.shared_prefix`.  By default, the forward pass covers all
+        tokens.
     layers : sequence of int, optional
         Numbers of the layers to record.  Default: all layers.
 

@@ -1,6 +1,6 @@
 """Sites and hook points: the modules in a block whose inputs or outputs are recorded as hidden states.
 
-Hook points are identified by the structure of a block, so that no list of architectures has to be maintained.  The
+Hook points are identified from the structure of a block, so no list of architectures has to be maintained.  The
 attention module is the one whose direct children include query layers and a projection back to the width of the
 residual stream.  The MLP is the only other child of the block that has weight matrices, except in OPT, where the two
 layers of the MLP are direct children of the block.  Blocks with a different structure are rejected, because states from
@@ -101,7 +101,7 @@ def parse_layers(text: str, n_layers: int) -> list[int]:
         Comma-separated layer numbers and ranges.  A range is written as ``FIRST..LAST`` or ``FIRST..LAST:STEP``; both
         ends are inclusive.
     n_layers : int
-        Number of layers of the model.
+        Number of layers in the model.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
         Layer numbers, or text in the format described in `parse_layers`.  Negative numbers count from the last layer.
         None selects all layers.
     n_layers : int
-        Number of layers of the model.
+        Number of layers in the model.
 
     Raises
     ------
@@ -151,8 +151,8 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
 def find_blocks(network: Any) -> list[torch.nn.Module]:
     """Return the transformer blocks in order.
 
-    The blocks are the entries of the ``ModuleList`` whose length is the number of layers.  If there are several, the
-    one with the most parameters is used.
+    The blocks are the entries of the ``ModuleList`` whose length is the number of layers.  If several lists have this
+    length, the one with the most parameters is used.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
 A rule-based locator can find the exact answer as soon as an answer is complete (see `grading.locate`), so the probed
-tokens are known at that time and only their states are kept.  They are written to one file per batch.  The capture step
+tokens are then known, and only their states are kept.  They are written to one file per batch.  The capture step
 computes the states that are missing from these files.
 """
 
@@ -138,5 +138,5 @@ def _read_metadata(file: Path) -> dict[str, Any]:
 
 
 def _digests(answers: Sequence[Answer], indices: Indices) -> list[str]:
-    """Return one hash per answer, computed from the token ids and indices on which its states depend."""
+    """Return one hash per answer, computed from the token ids and indices that determine its states."""
     return [digest([answer], indices[[row]]) for row, answer in enumerate(answers)]

@@ -30,7 +30,7 @@ class Prefix:
     """Number of tokens."""
     cache: Any
     """The key-value cache, a ``transformers.Cache`` with a batch size of 1.  A forward pass appends to the cache that
-    it is given, so `rows` returns copies."""
+    it receives, so `rows` returns copies."""
 
     def rows(self, n: int) -> Any:
         """Return a copy of the cache, repeated for a batch of n rows."""

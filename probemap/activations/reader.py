@@ -34,7 +34,7 @@ def layout_for(
     store_dtype: str = "float32",
     shard_bytes: int | None = None,
 ) -> Layout:
-    """Return the layout of a store for the states of these answers.
+    """Return the layout of a store for the states of the given answers.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def layout_for(
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Computes the states of complete shards with forward passes of the model.
+    """Computes the states of whole shards by running forward passes of the model.
 
     Batches are formed within a shard and depend only on the lengths of its answers, so a resumed capture computes
     bitwise identical states.  A batch that does not fit in memory is halved, which changes its states only by rounding

@@ -7,8 +7,8 @@ without a marker counts as missing.  Each shard is written completely by one pro
 write by reading and rewriting the shard, which could lose data if it were interrupted.
 
 If the store is at a URL, the local directory contains only the file ``where.json``, which points to the URL.  The
-states are in a subdirectory of the URL.  It is named after a hash of the layout, so stores with different layouts
-cannot overwrite each other.
+states are in a directory below the URL.  The name of this directory is a hash of the layout, so stores with different
+layouts cannot overwrite each other.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ class ActivationStore:
         Raises
         ------
         StoreError
-            If ``layout.json`` or ``states/zarr.json``, which describe the whole store, has changed.
+            If a file that describes the whole store (``layout.json`` or ``states/zarr.json``) has changed.
         """
         faults: dict[int, str] = {}
         missing, description = set(self.missing_shards()), self._description_hash()

@@ -2,7 +2,7 @@
 
 The ``ExampleHiddenStatesConnector`` of vLLM writes one safetensors file per request, with the arrays ``hidden_states``
 of shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k in ``eagle_aux_hidden_state_layer_ids``
-refers to the residual stream that enters block k, which is the site ``resid`` of block k - 1 in this package.
+refers to the residual stream that enters block k, which is the ``resid`` site of block k - 1 in this package.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ExtractedStates:
     def find(self, answer: Answer) -> Path | None:
         """Return the file whose tokens are the longest prefix of the answer's tokens, or None.
 
-        The prefix must contain the prompt.  It rarely includes the last token of the answer, because vLLM usually
+        The prefix must contain the whole prompt.  It rarely includes the last token of the answer, because vLLM usually
         omits that token.
         """
         for length in self._lengths:
@@ -94,7 +94,7 @@ def extracted_layout(
     *,
     store_dtype: str = "float32",
 ) -> Layout:
-    """Return the layout of a store for the extracted states of these answers.
+    """Return the layout of a store for the extracted states of the given answers.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def fill_from_extracted(
     answers, indices
         See `extracted_layout`.
     progress : callable
-        Called with (number of answers done, number of answers).
+        Called with the number of answers done and the total number of answers.
 
     Returns
     -------

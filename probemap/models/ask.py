@@ -28,7 +28,7 @@ def ask(
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
-    """Answer the questions of a task with a model.
+    """Let a model answer the questions of a task.
 
     Parameters
     ----------

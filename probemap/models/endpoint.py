@@ -23,7 +23,7 @@ RETRIES = 8
 total of about 40 seconds."""
 
 _HINT = (
-    "check that the server runs, and that the URL is its base URL, e.g. http://127.0.0.1:8000/v1; "
+    "check that the server is running, and that the URL is its base URL, e.g. http://127.0.0.1:8000/v1; "
     "then repeat the command, which continues where it stopped"
 )
 
@@ -35,7 +35,7 @@ class Endpoint:
     Parameters
     ----------
     url : str
-        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The API key is read from the environment variable OPENAI_API_KEY.
+        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  The API key is read from the OPENAI_API_KEY environment variable.
     served : str, default ""
         Name of the model on the server.  It can be left empty if the server provides only one model.
     in_flight : int, default 16
@@ -102,7 +102,7 @@ def ask_endpoint(
     seed: int = 0,
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TextAnswer]:
-    """Answer questions with a server, sending several requests concurrently.
+    """Send questions concurrently to a server, and yield its answers.
 
     With the ``chat`` format, the conversation is sent and the server applies its chat template.  If the server reports
     the number of prompt tokens, that number is compared with the number of tokens in the local model's prompt.  With

@@ -38,7 +38,8 @@ RecordedStates = list[npt.NDArray[np.float32]]
 """Recorded states of each answer in a batch, as arrays of shape (passes, …)."""
 
 OnToken = Callable[[int, int], bool]
-"""Callback that receives the row and the token id of each generated token.  If it returns False, the row ends."""
+"""Callback that receives the row and the token id of each generated token.  If it returns False, generation ends for
+this row."""
 
 
 class BatchRecorder(Protocol):
@@ -192,7 +193,8 @@ def generate_batch(
     seed : int, default 0
     recorder : BatchRecorder, optional
     on_token : callable, optional
-        Called with the row and the token id of each generated token.  If it returns False, the row ends.
+        Called with the row and the token id of each generated token.  If it returns False, generation ends for this
+        row.
 
     Returns
     -------
@@ -254,8 +256,8 @@ class _Temperatures(LogitsProcessor):  # type: ignore[misc]
 class _Stop(StoppingCriteria):  # type: ignore[misc]
     """End each row at a stop id, at its token limit, or when `on_token` returns False.
 
-    When all rows have ended, the model has not yet processed the last tokens of the rows that ended in this step.  If
-    the recorder needs the states at one of these tokens, an additional forward pass follows.
+    When all rows have ended, the model has not yet processed the last tokens of the rows that ended in the final step.
+    If the recorder needs the states at one of these tokens, an additional forward pass follows.
     """
 
     def __init__(

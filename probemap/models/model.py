@@ -264,7 +264,7 @@ def _limit_per_device(limit: str) -> dict[int | str, str]:
 
 
 def _resolve(name: str) -> tuple[str, str, str]:
-    """Return the path or hub id, the label, and the SHA-256 of a GGUF file, which is empty for other models."""
+    """Return the path or hub id, the label, and the SHA-256 of the GGUF file (empty for other models)."""
     if name in ALIASES:
         alias = ALIASES[name]
         spec = find_spec(alias.package)  # locates the package without importing it

@@ -1,7 +1,7 @@
 """p(True): the probability that a model assigns to its own answer being true (Kadavath et al. 2022, arXiv 2207.05221).
 
 The model is shown its answer and asked whether it is (A) true or (B) false.  No reply is generated.  Instead, the
-probabilities that the next token is A or B are compared.
+probability that the next token is A is compared with the probability that it is B.
 """
 
 from collections.abc import Callable, Sequence

@@ -134,7 +134,7 @@ def prompt_from_text(model: Model, text: str) -> Prompt:
 
 
 def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[tuple[str, Prompt]]:
-    """Return the id and the prompt of each question of a task.
+    """Return the id and the prompt of each question in a task.
 
     Raises
     ------
