@@ -187,7 +187,8 @@ class _RayActors:
             reason = str(error).strip().split("\n")[0][:200]
             raise RunError(
                 f"a worker died more than {_MAX_RESTARTS} times, or could not start: {reason}",
-                "the memory may be exhausted: use fewer --workers or smaller batches, then repeat the command to resume",
+                "the memory may be exhausted: use fewer --workers or smaller batches, then repeat the command to "
+                "resume",
             ) from None
 
 

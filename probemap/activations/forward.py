@@ -2,7 +2,7 @@
 
 Depending on the site, forward hooks are attached to the blocks or to modules inside them.  The ``hidden_states`` that
 transformers returns are not used, because the last of them are taken after the final norm.  Batches are padded on the
-right, so that padding does not shift positions: left padding without position ids silently gives incorrect states in
+right, so that padding does not shift positions.  Left padding without position ids silently gives incorrect states in
 models with learned position embeddings.
 """
 

@@ -87,7 +87,7 @@ class Reader:
     model: Model
     answers: Sequence[Answer]
     indices: Indices
-    """Token index of each position, or -1 where the position is missing, as an array of shape (n, n_positions)."""
+    """Token index of each position, as an array of shape (n, n_positions).  It is -1 where the position is missing."""
     layout: Layout
     site: Site | None = None
     """User-defined site.  If None, the site named in the layout is used."""

@@ -1,4 +1,4 @@
-"""Hidden states that are read one layer at a time, from captured states or any array (numpy, memmap, torch, zarr)."""
+"""Hidden states read one layer at a time from captured states or from any array (numpy, memmap, torch, zarr)."""
 
 from __future__ import annotations
 

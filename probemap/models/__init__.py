@@ -13,7 +13,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     decoding    conversion of token ids to text, all at once or token by token
     logits      logits at selected tokens
     generate    batched generation
-    retokenise  conversion of texts generated elsewhere to answers
+    retokenise  conversion of externally generated texts into answers
     endpoint    client for an OpenAI-compatible server
     engine      sources of answers: transformers in this process, a server, or supplied texts
     ask         answers of a model to the questions of a task

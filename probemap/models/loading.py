@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, so they are 
 class Loader:
     """The arguments for loading a model; see `model.load_model`.
 
-    Steps receive a loader together with a dictionary of the models that are already loaded, so that a model is loaded
-    at most once, and only if a step needs it.
+    Steps receive a loader and a dictionary of the models that are already loaded, so a model is loaded at most once,
+    and only if a step needs it.
     """
 
     name: str
