@@ -4,8 +4,8 @@ Each module imports only modules that are listed above it and modules of lower-l
 
 ::
 
-    provenance     the model and the task that a detector belongs to
-    head           probes of a few cells, with their calibration, thresholds and evaluation
+    provenance     the model, task, hook point and locator that a detector was fitted with
+    head           probes for a few cells, with their calibration, thresholds and evaluation
     calibration    conversion of scores to probabilities
     card           the model card
     files          the file format
@@ -16,7 +16,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     compatibility  checks that a detector matches a model
     cell_states    the hidden states of answers at the cells of a detector
     scores         Score and GenerationResult: the results of a scorer
-    spans          location of the exact answer in new answers
+    spans          location of the exact answers in new texts
     scorer         Scorer: scores texts, and answers during generation
     loading        load_scorer: loads a detector and its model
 """

@@ -20,41 +20,41 @@ MIN_ISOTONIC = 1000
 With fewer answers, Platt scaling is used, because it has only two parameters.
 """
 SHIFT_PRIOR = 2.0
-"""Prior standard deviation, in log-odds, of the shift that is added for answers that lack a position."""
+"""Standard deviation, in log-odds, of the normal prior on the shift for answers that lack a position."""
 MIN_SLOPE = 0.01
 """Minimum slope, in log-odds per standard deviation of the scores, of a calibration with a shift.
 
-Scores without signal would yield a slope of almost 0, but the slope must be positive because the shift is expressed in
-units of the score.
+Uninformative scores would yield a slope close to 0, but the slope must be positive, because the shift is divided by it
+to convert it to units of the score.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A monotonic curve from scores to probabilities, fitted to out-of-fold scores."""
+    """A monotonic curve that maps scores to probabilities, fitted to out-of-fold scores."""
 
     method: Literal["platt", "isotonic"]
     parameters: Floats
     """ndarray of shape (2, k), float64; see `Head.calibration`."""
     shift: float = 0.0
-    """Value to add to the scores of the answers in the subset."""
+    """Value to add to the scores of the answers in the subset that was passed to `calibrate`."""
 
 
 def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
     """Fit a calibration to out-of-fold scores.
 
     Platt scaling is used for fewer than `MIN_ISOTONIC` answers, and isotonic regression otherwise (Niculescu-Mizil &
-    Caruana 2005).  If `subset` is not empty, Platt scaling with a shift is used instead, because an answer in the
-    subset may have a different probability of being correct than other answers with the same score.
+    Caruana 2005).  If any answer belongs to the subset, Platt scaling with a shift is used instead, because an
+    answer in the subset may have a different probability of being correct than other answers with the same score.
 
     Parameters
     ----------
     scores : ndarray of shape (n,), float64
         Out-of-fold scores, in log-odds.
     correct : ndarray of shape (n,), bool
-        Whether the answer is correct.
+        Whether each answer is correct.
     subset : ndarray of shape (n,), bool
-        Whether the answer belongs to the subset; all False if there is no subset.
+        Whether each answer belongs to the subset of answers whose scores are shifted; all False for no shift.
 
     Returns
     -------
@@ -78,14 +78,14 @@ def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
 
 
 def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
-    """Fit a logistic regression with two features, the score and the membership in the subset.
+    """Fit a logistic regression with two features: the score and subset membership.
 
-    The coefficient of the membership has a normal prior with mean 0 and standard deviation `SHIFT_PRIOR`.  Without it,
-    a small subset that contains only incorrect answers would yield a probability of 0.
+    The coefficient of subset membership has a normal prior with mean 0 and standard deviation `SHIFT_PRIOR`.  Without
+    this prior, the answers of a small subset that contains only incorrect answers would get a probability of 0.
     """
     centre, spread = float(scores.mean()), float(scores.std()) or 1.0
     # The L2 penalty is the same for both features.  Dividing the score by a small unit makes its weight small, so that
-    # the penalty affects only the membership.
+    # the penalty affects only subset membership.
     unit = 1e-3
     features = np.stack([(scores - centre) / spread / unit, SHIFT_PRIOR * subset], axis=1)
     curve = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000)
@@ -99,12 +99,12 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
 
 
 def calibration_noise(p: Floats) -> float:
-    """Return the expected calibration error that perfectly calibrated probabilities have on average.
+    """Return the average expected calibration error that `p` would have if they were perfectly calibrated.
 
     Parameters
     ----------
     p : ndarray of shape (n,), float64
-        Probabilities, from which labels are drawn 200 times with a fixed seed.
+        The probabilities.  Labels are drawn from them 200 times, using a fixed seed, and the errors are averaged.
     """
     draw = np.random.default_rng(0)
     errors = [calibration_errors(p[:, None], draw.random(len(p)) < p)[0] for _ in range(200)]

@@ -26,7 +26,7 @@ _FALLBACK_EVALUATION = (
 
 
 def model_card(primary: Head, fallback: Head | None, provenance: Provenance | None) -> str:
-    """Return the model card as Markdown with the YAML header that model hubs read."""
+    """Return the model card as Markdown, with a YAML header for the Hugging Face hub."""
     base = _hub_id(provenance) if provenance else ""
     model = _escaped(provenance.model) if provenance else "a language model"
     header = [
@@ -119,12 +119,12 @@ def _provenance_entries(provenance: Provenance) -> dict[str, str]:
 def _hub_id(provenance: Provenance) -> str:
     """Return the hub id of the model, or "" if it has none.
 
-    Hubs reject a card whose base model is a directory.
+    The hub rejects a model card whose base model is a directory.
     """
     from_hub = re.fullmatch(r"[0-9a-f]{40}", provenance.revision) and re.fullmatch(r"[\w.-]+/[\w.-]+", provenance.name)
     return provenance.name if from_hub else ""
 
 
 def _escaped(text: str) -> str:
-    """Return the text on a single line, with the special characters of Markdown escaped."""
+    """Return the text on a single line, with Markdown special characters escaped."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|" else c for c in " ".join(text.split()))

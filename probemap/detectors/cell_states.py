@@ -1,4 +1,4 @@
-"""The hidden states of answers at the cells of a detector, from a forward pass or recorded during generation."""
+"""The hidden states at the cells of a detector, computed in a forward pass or recorded during generation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CellReader:
-    """Reads the states of answers at the cells of a detector, from only the layers that contain a cell."""
+    """Reads the hidden states of answers at the cells of a detector.  Only layers that contain a cell are recorded."""
 
     detector: Detector
     model: Model
@@ -49,12 +49,12 @@ class CellReader:
         ----------
         answers : sequence of Answer
         indices : ndarray of shape (n, n_cells), int32
-            The token index of each cell, or -1 where the position is missing.
+            The token index of each cell in each answer, or -1 where the answer lacks the position.
 
         Returns
         -------
         ndarray of shape (n, n_cells, d), float32
-            The states, with NaN where the position is missing.
+            The states, with NaN where the answer lacks the position.
 
         Raises
         ------
@@ -75,15 +75,15 @@ class CellReader:
         return states
 
     def recorder(self, rows: int) -> HookRecorder:
-        """Return a recorder for generating a batch of `rows` rows."""
+        """Return a recorder for the generation of a batch of `rows` answers."""
         return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
     def _needs_last(self, ended: bool) -> bool:
-        """Return whether a cell is likely to be on the last token of an answer, which generation does not process.
+        """Return whether a cell is likely to fall on the last token of an answer.
 
-        Recording the last token requires an additional pass, which slows down every batch.  A cell rarely falls on the
-        last token by chance, for example when the answer was cut off at its exact answer.  `read_recorded` recomputes
-        the states of such answers instead.
+        Generation does not require the states of that token, and recording them takes an additional forward pass, which
+        slows down every batch.  In rare cases, a cell falls on the last token even though this method returns False,
+        for example if the answer was cut off at its exact answer.  `read_recorded` then recomputes the states.
         """
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)
@@ -98,7 +98,7 @@ class CellReader:
         answers : sequence of Answer
             The answers of one batch.
         indices : ndarray of shape (n, n_cells), int32
-            The token index of each cell, or -1 where the position is missing.
+            The token index of each cell in each answer, or -1 where the answer lacks the position.
         recorded : list of ndarray of shape (n_passes, n_layers, d)
             The recorded states of each answer.  Pass 0 processes the last token of the prompt, and pass t processes the
             t-th produced token.
@@ -106,7 +106,7 @@ class CellReader:
         Returns
         -------
         ndarray of shape (n, n_cells, d), float32
-            The states, with NaN where the position is missing.
+            The states, with NaN where the answer lacks the position.
         """
         passes = indices - np.array([[answer.n_prompt - 1] for answer in answers])
         n_passes = np.array([[len(states)] for states in recorded])

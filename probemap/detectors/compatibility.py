@@ -1,4 +1,7 @@
-"""Checks that a detector matches a model, because scores from different weights or prompts are meaningless."""
+"""Checks that a model is the one that a detector was fitted for.
+
+Scores that are computed with other weights or prompts are meaningless.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,16 @@ def check_compatible(
     site : Site, optional
         The hook point, if the detector was fitted with a user-defined one.
     positions : mapping, optional
-        The rules of the user-defined positions of the detector.
+        The rules of the detector's user-defined positions.
     has_locator : bool
         Whether a user-defined locator was passed.
 
     Raises
     ------
     DetectorError
-        If the detector has no provenance or an unknown locator, or if the weights, their quantisation, the chat
-        template, the width of the states, the hook point or the locator differ from those used for fitting.
+        If the detector has no provenance or an unknown locator, if the model does not have all layers that the detector
+        reads, or if the weights, their quantisation, the chat template, the hidden size, the hook point or the locator
+        differ from those used for fitting.
     DataError
         If the detector uses an unknown position.
     ModelError

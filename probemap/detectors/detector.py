@@ -26,7 +26,7 @@ class StateScores:
     """The scores of n answers, computed from their hidden states."""
 
     judged_by: list[HeadName]
-    """The head that scored each answer, or ``none`` if the answer lacks a position of every head."""
+    """The head that scored each answer, or ``none`` if no head could score it."""
     score: Floats
     """ndarray of shape (n,), float64; log-odds before calibration, with NaN where no head scored the answer."""
     p_correct: Floats
@@ -35,21 +35,21 @@ class StateScores:
 
 @dataclass(frozen=True)
 class Detector:
-    """Calibrated probes of a few cells, which estimate the probability that an answer is correct.
+    """Calibrated probes for a few cells, which estimate the probability that an answer is correct.
 
     Detectors are created by `fit_detector` or ``probemap export``.  To score texts, use `Scorer` or `load_scorer`.
 
     Parameters
     ----------
     primary : Head
-        The head that scores answers with a token at each of its positions.
+        The head that scores every answer that has a token at each of the head's positions.
     fallback : Head or None
-        The head that scores the other answers.  If None, they get no score.
+        The head that scores the other answers.  If None, those answers get no score.
     provenance : Provenance or None
-        The model and the task that the detector belongs to.  If None, they are unknown, and the detector can score only
-        states.
+        The model and the task that the detector was fitted for.  If None, they are unknown, and the detector can score
+        hidden states but not texts.
     seed : int
-        Random seed with which the detector was fitted.
+        Random seed that was used to fit the detector.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class Detector:
         Parameters
         ----------
         states : ndarray of shape (n, n_cells, d)
-            The states at `cells`, in this order, with NaN where an answer lacks the position.
+            The hidden states at `cells`, in the same order, with NaN where an answer lacks the position.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class Detector:
         Raises
         ------
         DetectorError
-            If the states have a different shape.
+            If the states do not have this shape.
         """
         n_cells, d = len(self.cells), self.primary.weight.shape[1]
         if states.ndim != 3 or states.shape[1:] != (n_cells, d):
@@ -165,12 +165,12 @@ class Detector:
         Returns
         -------
         list of bool or None
-            Whether each answer is flagged, with None for an answer without a score.
+            Whether each answer is flagged, or None for an answer without a score.
 
         Raises
         ------
         DetectorError
-            If there is no threshold for that rate.
+            If a head that scored an answer has no threshold for that rate.
         """
         thresholds = {
             name: self.head(name).threshold(false_alarms).score for name in set(scores.judged_by) if name != "none"
@@ -200,8 +200,8 @@ class Detector:
         Raises
         ------
         DetectorError
-            If the detector does not exist, a file was modified or has a different format version, or the hub denies
-            access.
+            If the detector does not exist, if a file was modified or has an unsupported format version, or if the hub
+            denies access.
         """
         if isinstance(source, str) and source.startswith(hub.SCHEME):
             return cls(*read_files(hub.download(*hub.parse_address(source)), source))

@@ -48,7 +48,7 @@ class DetectorFiles(NamedTuple):
 
 
 class _ChangedError(Exception):
-    """Raised if the checksum of a file does not match; its argument is the name of the file."""
+    """The checksum of a file does not match.  The argument of the exception is the name of the file."""
 
 
 def write_files(directory: Path, content: DetectorFiles) -> None:
@@ -95,8 +95,8 @@ def read_files(directory: Path, name: str) -> DetectorFiles:
     Raises
     ------
     DetectorError
-        If a file is missing, was modified, has a different format version, or contains invalid values, for example
-        arrays with a wrong shape, values that are not finite, or values above `MAX_ABS`.
+        If a file is missing, was modified, has an unsupported format version, or contains invalid values, such as
+        arrays of the wrong shape, numbers that are not finite, or absolute values above `MAX_ABS`.
     """
     try:
         config_bytes = (directory / "config.json").read_bytes()
@@ -168,7 +168,8 @@ def _head_entry(head: Head) -> dict[str, Any]:
 
 
 def _nan_as_null(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN with None, because JSON has no NaN; NaN is the only value that is not equal to itself."""
+    """Replace NaN with None, because JSON has no NaN."""
+    # NaN is the only value that is not equal to itself.
     return {name: None if value != value else value for name, value in values.items()}
 
 
@@ -252,7 +253,7 @@ def _reason(error: Exception) -> str:
 
 
 def _serialised(config: dict[str, Any]) -> bytes:
-    """Return the exact bytes of ``config.json``."""
+    """Return the configuration as the bytes of ``config.json``."""
     return json.dumps(config, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 

@@ -1,6 +1,7 @@
 """`fit_detector`: fits a detector to hidden states and labels.
 
-The held-out questions are used to evaluate the detector, and all other questions to choose, fit and calibrate it.
+The held-out questions are used to evaluate the detector, and all other questions are used to select its cells and to
+fit and calibrate its probes.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def fit_detector(
 ) -> Detector:
     """Fit a detector to hidden states and labels.
 
-    Some answers are held out, and the others are used in three steps.  First, the best cell is selected from their map.
-    Then, the calibration (see `calibrate`) and the thresholds are computed from their out-of-fold scores.  Finally, the
-    probe is fitted to all of them.  The resulting detector is evaluated on the held-out answers.
+    Some answers are held out, and the others, the training answers, are used in three steps.  First, a map is fitted to
+    the training answers, and the best cell is selected.  Then, the calibration (see `calibrate`) and the thresholds are
+    computed from the out-of-fold scores of this cell.  Finally, its probe is fitted to all training answers.  The
+    resulting detector is evaluated on the held-out answers.
 
     Parameters
     ----------
@@ -53,13 +55,14 @@ def fit_detector(
     correct : array-like of shape (n,)
         One label per answer; see `fit_map`.  Undecided answers are excluded.
     cells : "best" or sequence of (int, str)
-        The cells of the primary head, as pairs (layer, position), whose scores are averaged.  ``best`` selects the cell
-        with the highest AUC.
+        The cells of the primary head, as pairs (layer, position).  The head averages the scores of its cells.  ``best``
+        selects the cell with the highest AUC.
     held_out : float, array-like of shape (n,) of bool, or None
-        The share of the groups to hold out for the evaluation, or a mask of the held-out answers.  If None, no answers
-        are held out, and the detector is not evaluated.
+        The share of the groups to hold out for evaluation, or a mask of the held-out answers.  If None, no answers are
+        held out, and the detector is not evaluated.
     groups : array-like of shape (n,), optional
-        The group of each answer, for example its question.  Groups are never split.
+        The group of each answer, for example its question.  All answers in a group are held out together or assigned to
+        the same fold.
     layers, positions : array-like, optional
         See `fit_map`.
     c : float, str or sequence of float
@@ -67,18 +70,19 @@ def fit_detector(
         100), the value for each selected cell is chosen by cross-validation, and the map from which the cells are
         selected is fitted with a value of 1.
     false_alarms : sequence of float
-        False-alarm rates for which thresholds are set, as shares of the correct answers, between 0 and 1.
+        False-alarm rates for which to compute thresholds.  Each rate is the share of correct answers that may be
+        flagged, between 0 and 1.
     fallback : (int, str), "best" or None
-        The cell that scores the answers that lack a position of `cells`.  ``best`` selects the cell with the highest
-        AUC among the positions that all answers have.  Positions of the exact answer are excluded, because new answers
-        may lack them.  If None, answers that lack a position get no score.  The fallback is fitted to all training
-        answers and evaluated on all held-out answers.  Its calibration takes into account that answers that lack a
-        position are usually correct less often.
+        The cell that is used to score answers that lack a position of the primary head.  ``best`` selects the cell with
+        the highest AUC among the positions that all answers have.  Positions of the exact answer are excluded, because
+        new answers may lack them.  If None, answers that lack a position get no score.  The fallback is fitted to all
+        training answers and evaluated on all held-out answers.  Its calibration takes into account that answers that
+        lack a position are usually correct less often.
     seed : int
         Random seed for selecting the held-out questions and assigning the folds.
     provenance : Provenance, optional
-        The model and the task that the states come from; see `Provenance.of`.  Without it, the detector can score
-        states but not texts, because the score of a text depends on the prompt, the hook point and the locator.
+        The model and the task that the states come from; see `Provenance.of`.  Without a provenance, the detector can
+        score states but not texts, because the score of a text depends on the prompt, the hook point and the locator.
     progress : callable
         Called with the number of completed layers and the total number of layers.
 
@@ -91,8 +95,8 @@ def fit_detector(
     MapError
         See `fit_map`.
     DetectorError
-        If a cell does not exist, a false-alarm rate is not between 0 and 1, or there are fewer than 20 correct or
-        incorrect held-out answers.
+        If a cell does not exist, if a false-alarm rate is not between 0 and 1, if no position can be used for the
+        fallback, or if there are fewer than 20 correct or 20 incorrect held-out answers.
 
     Examples
     --------
@@ -183,6 +187,6 @@ def _check_provenance(activations: Any, provenance: Provenance) -> None:
 
 
 def _complete_positions(source: ActivationSource) -> list[str]:
-    """Return the positions that all answers have, decided or not, and that do not depend on the exact answer."""
+    """Return the positions that every answer has, decided or not, and that do not depend on the exact answer."""
     missing = np.isnan(source.read(source.layers[0])[:, :, 0])
     return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]

@@ -1,4 +1,4 @@
-"""A head of a detector: the probes of a few cells, with their calibration, thresholds and evaluation."""
+"""A head of a detector: the probes for a few cells, with their calibration, thresholds and evaluation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Metrics of a head on held-out questions, which were not used to choose, fit or calibrate it.
+    """Metrics of a head, computed on held-out questions that were not used to select, fit or calibrate it.
 
     Without held-out questions, `n` is 0 and every metric is NaN.
     """
@@ -44,12 +44,15 @@ class Evaluation:
     calibration_error: float
     """Expected calibration error, computed over ten bins with equal numbers of answers."""
     calibration_noise: float
-    """Expected calibration error of perfectly calibrated probabilities, which is above 0 because the bins are small."""
+    """Expected calibration error that perfectly calibrated probabilities would have.
+
+    It is above 0 because each bin contains a limited number of answers.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """A threshold for one false-alarm rate; answers with a lower score are flagged."""
+    """The threshold for one false-alarm rate.  Answers with a score below the threshold are flagged."""
 
     false_alarms: float
     """Nominal false-alarm rate: the share of correct answers that may be flagged, between 0 and 1.
@@ -61,26 +64,26 @@ class Threshold:
     p_correct: float
     """Calibrated probability that corresponds to `score`."""
     flagged_correct: float
-    """Observed false-alarm rate: the share of correct held-out answers that are flagged, or NaN if there are none."""
+    """Observed false-alarm rate: the share of correct held-out answers that are flagged.  NaN without an evaluation."""
     flagged_incorrect: float
-    """Recall: the share of incorrect held-out answers that are flagged, or NaN if there are none."""
+    """Recall: the share of incorrect held-out answers that are flagged.  NaN without an evaluation."""
     precision: float
-    """Precision: the share of incorrect answers among the flagged held-out answers, or NaN if none is flagged."""
+    """Precision: the share of incorrect answers among the flagged held-out answers.  NaN if no answer is flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Linear probes of one or more cells, whose mean score is converted to a calibrated probability."""
+    """Linear probes for one or more cells.  Their mean score is converted to a calibrated probability."""
 
     cells: tuple[Cell, ...]
     weight: Floats
-    """ndarray of shape (n_cells, d), float64; applies to unscaled states, because it includes the standardisation."""
+    """ndarray of shape (n_cells, d), float64; weights for unscaled states, with the standardisation folded in."""
     bias: Floats
     """ndarray of shape (n_cells,), float64."""
     calibration: Floats
     """ndarray of shape (2, k), float64; the parameters of the calibration.
 
-    For ``platt``, k is 1, and the rows contain a and b of p = 1 / (1 + exp(-(a score + b))).  For ``isotonic``, the
+    For ``platt``, k is 1, and the rows contain a and b in p = 1 / (1 + exp(-(a score + b))).  For ``isotonic``, the
     rows contain k scores and their probabilities; p is interpolated linearly between the scores and is constant
     outside their range.
     """
@@ -99,7 +102,7 @@ class Head:
         return [threshold.false_alarms for threshold in self.thresholds]
 
     def scores(self, states: npt.NDArray[np.floating]) -> Floats:
-        """Return the mean score of the probes, in log-odds before calibration.
+        """Return the mean score of the probes for each answer, in log-odds before calibration.
 
         Parameters
         ----------
@@ -114,7 +117,7 @@ class Head:
         return np.asarray((np.einsum("ncd,cd->nc", states.astype(np.float64), self.weight) + self.bias).mean(axis=1))
 
     def probabilities(self, scores: Floats) -> Floats:
-        """Return the calibrated probability that an answer is correct.
+        """Return the calibrated probability that each answer is correct.
 
         Parameters
         ----------
@@ -140,7 +143,7 @@ class Head:
         Parameters
         ----------
         false_alarms : float or None
-            One of the rates in `false_alarms`.  If None, the lowest rate is used.
+            One of the false-alarm rates for which the head has a threshold.  If None, the lowest rate is used.
 
         Raises
         ------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from probemap.probing.cell_scores import CellScores
 
 FOLDS = 5
-"""Number of cross-validation folds for the scores that are used to calibrate a head."""
+"""Number of cross-validation folds used to compute the scores to which the calibration of a head is fitted."""
 MIN_HELD_OUT = 20
 """Minimum number of correct and of incorrect held-out answers that an evaluation requires."""
 
@@ -45,7 +45,7 @@ _NOT_EVALUATED = Evaluation(
 
 @dataclass(frozen=True, kw_only=True)
 class HeadFitter:
-    """Fits, calibrates and evaluates the heads of one detector, using the same split of the answers for all heads."""
+    """Fits, calibrates and evaluates the heads of one detector.  All heads use the same held-out answers."""
 
     source: ActivationSource
     probe_map: ProbeMap
@@ -54,7 +54,7 @@ class HeadFitter:
     held_out: Bools
     """ndarray of shape (n,), bool; whether each answer is held out."""
     evaluate: bool
-    """Whether to evaluate the heads on the held-out answers; an error is raised if there are too few."""
+    """Whether to evaluate the heads on the held-out answers, which raises an error if there are too few of them."""
     group: Ints
     """ndarray of shape (n,), int64; the group of each answer."""
     c_values: tuple[float, ...]
@@ -62,14 +62,14 @@ class HeadFitter:
     seed: int
 
     def fit(self, cells: Sequence[tuple[int, str]], subset: Bools) -> Head:
-        """Fit a head to some cells and return it.
+        """Fit a head with the given cells.
 
         Parameters
         ----------
         cells : sequence of (int, str)
             The cells, as pairs (layer, position).
         subset : ndarray of shape (n,), bool
-            For a fallback, the answers that need it; all False for the primary head.
+            For a fallback, a mask of the answers that need it; all False for the primary head.
         """
         self._check_cells(cells)
         states, correct = self.states(cells), self.labels == 1
@@ -96,7 +96,7 @@ class HeadFitter:
             rows = usable & self.held_out
             new_scores = head.scores(states[rows]) + calibration.shift * subset[rows]
             head = _evaluated(head, new_scores, correct[rows], self.group[rows])
-        # A fallback scores only answers in the subset, so that the shift can be included in the bias.
+        # A fallback scores only answers in the subset, so the shift can be included in the bias.
         return replace(head, bias=head.bias + calibration.shift)
 
     def _check_cells(self, cells: Sequence[tuple[int, str]]) -> None:
@@ -113,7 +113,7 @@ class HeadFitter:
             )
 
     def _out_of_fold_scores(self, states: npt.NDArray[np.float32]) -> tuple[Floats, float]:
-        """Return the out-of-fold scores of one cell and the C value of its probes.
+        """Return the out-of-fold scores for one cell and the C value of its probes.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class HeadFitter:
         Returns
         -------
         tuple of (ndarray of shape (n,), float)
-            The scores, with NaN for answers that are held out, undecided or lack the position; and the C value.
+            The scores, with NaN for answers that are held out or undecided or that lack the position, and the C value.
         """
         training = ~self.held_out & ~np.isnan(self.labels)
         correct = self.labels[training] == 1
@@ -145,7 +145,7 @@ class HeadFitter:
         return scores, c
 
     def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
-        """Return one threshold per false-alarm rate, computed from out-of-fold scores and not yet evaluated."""
+        """Compute one threshold per false-alarm rate from out-of-fold scores.  Their metrics are set to NaN."""
         quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
         probabilities = head.probabilities(np.array(quantiles)).tolist()
         return tuple(
@@ -167,7 +167,7 @@ class HeadFitter:
 
 
 def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
-    """Return the head with its evaluation and its evaluated thresholds.
+    """Evaluate a head and its thresholds, and return a copy that includes the results.
 
     Parameters
     ----------

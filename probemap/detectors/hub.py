@@ -1,4 +1,4 @@
-"""Upload of detectors to the Hugging Face hub, and download from it."""
+"""Functions to upload detectors to the Hugging Face hub and to download them."""
 
 import re
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ def parse_address(address: str) -> tuple[str, str | None]:
 
 
 def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> str:
-    """Upload a saved detector to a repository of the Hugging Face hub.
+    """Upload a saved detector to a repository on the Hugging Face hub.
 
-    The files are uploaded unchanged in a single commit, including any edits of the model card.  The repository is
+    The files are uploaded unchanged in a single commit, including any edits to the model card.  The repository is
     created if it does not exist.  Note that the provenance in ``config.json`` records where the model was loaded from,
     which may be a local path.
 
@@ -60,8 +60,8 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
     Raises
     ------
     DetectorError
-        If the name is invalid, the token is missing or lacks permission, the repository contains something other than a
-        detector or has a different visibility, or the hub cannot be reached.
+        If the name of the repository is invalid, if the token is missing or lacks permission, if the repository
+        contains something other than a detector or has a different visibility, or if the hub cannot be reached.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
 
 
 def download(repo: str, revision: str | None = None) -> Path:
-    """Download a detector unless the cache contains it, and return its directory.
+    """Download a detector if it is not in the cache, and return its directory.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def download(repo: str, revision: str | None = None) -> Path:
     Raises
     ------
     DetectorError
-        If the name is invalid, the repository or the revision does not exist or is not accessible with the token, or
-        the hub cannot be reached and the cache does not contain the detector.
+        If the name of the repository is invalid, if the repository or the revision does not exist or is not accessible
+        with the token, or if the detector is not in the cache and the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
@@ -136,7 +136,7 @@ def _invalid_name(repo: str) -> DetectorError:
 
 @contextmanager
 def _translated_errors(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Convert errors of the hub to `DetectorError`, because their messages may contain the token that was sent."""
+    """Convert errors from the hub to `DetectorError`, because their messages may contain the token that was sent."""
     from huggingface_hub import errors
 
     try:

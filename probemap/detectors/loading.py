@@ -8,7 +8,10 @@ from probemap.models.model import Model, load_model
 from probemap.records import DetectorError
 
 _COMMIT_LENGTH = 40
-"""Number of hexadecimal digits of a hub commit; the revision of local files is a SHA-256, which has 64 digits."""
+"""Number of hexadecimal digits in the hash of a commit on the hub.
+
+The revision of a local model is a SHA-256 hash, which has 64 digits.
+"""
 
 
 def load_scorer(
@@ -20,15 +23,15 @@ def load_scorer(
     false_alarms: float | None = None,
     batch_size: int = 32,
 ) -> Scorer:
-    """Load a detector and its model with the revision, dtype and quantisation that the detector was fitted with.
+    """Load a detector and its model, using the revision, dtype and quantisation that the detector was fitted with.
 
     Parameters
     ----------
     detector : str, Path or Detector
         A directory written by ``probemap export``, an address ``hf://owner/name[@revision]``, or a loaded detector.
     model : str, Path, Model or None
-        The hub id, directory, file or alias of the model, or the loaded model.  If None, the location that the
-        detector records is used.
+        The loaded model, or the hub id, directory, file or alias to load it from.  If None, the location stored in the
+        detector is used.
     device : str
         See `load_model`.
     dtype : str

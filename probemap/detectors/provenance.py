@@ -29,7 +29,7 @@ class Provenance:
     """The model, the task, the hook point and the locator that a detector was fitted with.
 
     Detectors created by ``probemap export`` have a provenance.  For `fit_detector`, create one with `Provenance.of`.
-    An empty string means that a value is unknown; unknown values are not compared with the model that is loaded for
+    An empty string means that a value is unknown.  Unknown values are not checked against the model that is used for
     scoring.
 
     Parameters
@@ -37,14 +37,15 @@ class Provenance:
     model : str
         Short name of the model, for display.
     task : Task
-        The task, which defines how questions are presented to the model.  Its questions are not kept.
+        The task, which defines how questions are presented to the model.  Its questions are not stored.
     prompt_format : {"chat", "qa", "none", "given"}
-        The text that surrounds a prompt: the chat template, ``Q: … A:``, or none.  ``given`` means that every answer
-        was supplied with its own prompt, so that scoring a text requires its prompt as well.
+        The format of the prompts: the model's chat template (``chat``), ``Q: … A:`` (``qa``), or the plain question
+        (``none``).  ``given`` means that every answer was supplied with its own prompt.  In that case, a prompt is also
+        required to score a text.
     locator : str
         The locator of the exact answer: a key of `LOCATORS`, ``model``, or ``custom`` for a user-defined one.
     site : str
-        The hook point in each block.
+        The hook point at which the states are captured in each block.
     name : str
         The hub id, directory, file or alias from which the model was loaded.
     revision : str
@@ -54,7 +55,7 @@ class Provenance:
     template : str
         SHA-256 of the tokenizer's chat template.
     quantize : {"", "4bit", "8bit"}
-        The quantisation that is applied when the model is loaded, which the revision does not identify.
+        The quantisation that is applied when the model is loaded.  The revision does not identify it.
     versions : dict of str to str
         Versions of the installed packages, for information only.
 
@@ -98,20 +99,21 @@ class Provenance:
         Parameters
         ----------
         source : Model or Activations
-            The model that generated the answers and whose states were captured, or the states returned by `capture`.
+            The model that generated the answers and whose states were captured, or the activations returned by
+            `capture`.
         task : Task
             The task whose questions were asked.
         site : str or Site, optional
-            The hook point at which the states were captured.  Default: that of the activations, or ``resid`` for a
-            model.
+            The hook point at which the states were captured.  The default is the hook point of the activations, or
+            ``resid`` if `source` is a model.
         locator : str or callable, optional
             The name of the locator that was used, or a user-defined locator, which must also be passed to `Scorer`.
-            Default: the rule for the kind of the task; open questions have no default.
+            By default, the rule for the kind of the task is used; tasks with open questions have no default.
         prompt_format : {"auto", "chat", "qa", "none", "given"}
-            The text that surrounded the prompts.  ``auto`` stands for the chat template if the model has one, and for
-            ``Q: … A:`` otherwise.
+            The format of the prompts; see `Provenance`.  ``auto`` stands for ``chat`` if the model has a chat template,
+            and for ``qa`` otherwise.
         name : str
-            The hub id, directory, file or alias from which the model was loaded; `load_scorer` uses it to load the
+            The hub id, directory, file or alias from which the model was loaded.  `load_scorer` uses it to load the
             model again.
 
         Returns
@@ -121,8 +123,8 @@ class Provenance:
         Raises
         ------
         DetectorError
-            If the site differs from that of the activations, the task has open questions and no locator is given, or
-            `prompt_format` is ``chat`` but the model has no chat template.
+            If `site` differs from the hook point of the activations, if the task has open questions and no locator is
+            given, or if `prompt_format` is ``chat`` but the model has no chat template.
         """
         from probemap.activations.activations import Activations
 

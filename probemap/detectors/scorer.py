@@ -66,7 +66,7 @@ class Scorer:
     Raises
     ------
     DetectorError
-        If the detector has no provenance, was fitted for a different model, or has no threshold for that rate.
+        If the detector has no provenance, was fitted for a different model, or has no threshold for `false_alarms`.
     DataError
         If the detector uses an unknown position.
 
@@ -120,30 +120,30 @@ class Scorer:
         )
 
     def prompt(self, example: Example) -> Prompt:
-        """Return the prompt of a question, in the same format as the prompts that the detector was fitted to.
+        """Return the prompt for a question, in the same format as the prompts that the detector was fitted to.
 
         Raises
         ------
         DataError
-            If the detector was fitted to answers that were supplied with their own prompts, so that it has no prompt
-            format for a new question.
+            If the detector was fitted to answers that were supplied with their own prompts, and therefore has no prompt
+            format for new questions.
         """
         return make_prompt(self.model, self.provenance.task, example, self._prompt_format)
 
     def retokenise(self, pairs: Sequence[tuple[Example | Prompt, TextAnswer]]) -> list[Answer]:
-        """Convert texts to answers with token ids.
+        """Convert the texts of answers to `Answer` objects, which contain the token ids.
 
         Parameters
         ----------
         pairs : sequence of (Example or Prompt, TextAnswer)
-            Each text with its question or its prompt.  A question is formatted like those that the detector was fitted
-            to, unless the text has its own prompt.
+            Each text, together with its question or its prompt.  A question is formatted like those that the detector
+            was fitted to, unless the text has its own prompt.
 
         Raises
         ------
         DataError
-            If the tokenizer does not reproduce a text, a text does not fit in the context window, or a required prompt
-            is missing.
+            If the tokenizer does not reproduce a text, if a text does not fit in the context window, or if a required
+            prompt is missing.
         """
         prompted = []
         for question, text in pairs:
@@ -178,7 +178,7 @@ class Scorer:
         Raises
         ------
         DataError
-            If the numbers of spans and answers differ, or a span lies outside its answer.
+            If there is not one span per answer, or if a span lies outside its answer.
         ModelError
             If a single answer does not fit in memory.
         """
@@ -209,8 +209,8 @@ class Scorer:
         Raises
         ------
         DataError
-            If the tokenizer does not reproduce the text, the text does not fit in the context window, or a required
-            prompt is missing.
+            If the tokenizer does not reproduce the text, if the text does not fit in the context window, or if a
+            required prompt is missing.
         """
         example = as_example(question, "1")
         (score,) = self.score_rows([(example, TextAnswer(example.id, text, stopped, prompt))])
@@ -219,7 +219,7 @@ class Scorer:
     def score_rows(self, rows: Iterable[tuple[Example, TextAnswer]]) -> Iterator[Score]:
         """Score answers to questions, reading the rows on demand.
 
-        Only `CHUNK_ROWS` rows are held in memory at a time, so that a file of any length can be scored.
+        Only `CHUNK_ROWS` rows are held in memory at a time, so files of any length can be scored.
 
         Raises
         ------
@@ -253,7 +253,7 @@ class Scorer:
         Raises
         ------
         DataError
-            If two questions have the same id, or a question does not fit in the context window.
+            If two questions have the same id, or if a question does not fit in the context window.
         ModelError
             If a single question does not fit in memory.
         """
@@ -295,7 +295,7 @@ class Scorer:
         seed: int = 0,
         on_token: OnToken = lambda row, token: True,
     ) -> list[GenerationResult]:
-        """Generate and score the answers to one batch of arbitrary prompts.
+        """Generate and score answers to a batch of arbitrary prompts.
 
         Parameters
         ----------
@@ -358,7 +358,7 @@ class Scorer:
         return locate_spans(self.provenance, self.model, examples, answers, self.locator)
 
     def _token_indices(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan]) -> Indices:
-        """Return the token indices of the cells as an array of shape (n, n_cells), with -1 for a missing position."""
+        """Return the token index of each cell in each answer, or -1, as an array of shape (n, n_cells)."""
         check_spans(spans, answers)
         exact = [span for span, _ in spans]
         rules = self.positions or {}
@@ -380,7 +380,7 @@ class Scorer:
 
 
 def as_example(question: str | Example, id_: str) -> Example:
-    """Convert a question to an example without accepted answers; return an example unchanged."""
+    """Convert a question to an example without accepted answers, or return an example unchanged."""
     return question if isinstance(question, Example) else Example(id_, question, ("",))
 
 

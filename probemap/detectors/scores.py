@@ -32,14 +32,14 @@ class Score:
     score: float | None
     """Log-odds before calibration, or None if no head could score the answer.
 
-    Scores of the fallback include a shift for answers that lack a position of the primary head.
+    A score from the fallback includes a shift for answers that lack a position of the primary head.
     """
     judged_by: HeadName
     """The head that scored the answer, or ``none`` if no head could score it."""
     exact_answer: str | None
-    """The exact answer, or None if there is none."""
+    """The exact answer, or None if it was not found."""
     why: str
-    """The reason why the primary head did not score the answer; empty if it did."""
+    """The reason why the primary head did not score the answer, or an empty string if it did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ class GenerationResult:
     answer: Answer
     score: Score
     token_p_correct: tuple[float, ...]
-    """The probability that the primary head assigns to the state of each produced token except the last one.
+    """For each produced token except the last, the probability that the primary head computes from its hidden state.
 
-    Every token is treated as if it were at the positions of the head, so the values are intended for display and not
+    Every token is treated as if it were at the positions of the head, so the values are suitable for display but not
     for decisions.
     """

@@ -1,4 +1,4 @@
-"""Location of the exact answer in new answers, by the locator that the detector was fitted with."""
+"""Location of the exact answers in new texts, using the locator that the detector was fitted with."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def locate_spans(
         The model that extracts the exact answers if the locator is ``model``.
     examples : sequence of Example
     answers : sequence of Answer
-        One answer per example; the ids do not have to be unique.
+        One answer per example.  The ids do not have to be unique.
     locator : callable, optional
         The user-defined locator, if the detector was fitted with one.
     """
@@ -59,12 +59,12 @@ def _locator_factory(name: str, model: Model, examples: Sequence[Example], answe
 
 
 def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:
-    """Raise an error unless there is one span per answer and each span lies within its answer.
+    """Check that there is one span per answer and that each span lies within its answer.
 
     Raises
     ------
     DataError
-        If the numbers of spans and answers differ, or a span lies outside its answer.
+        If there is not one span per answer, or if a span lies outside its answer.
     """
     if len(spans) != len(answers):
         raise DataError(

@@ -1,11 +1,11 @@
-"""An HTTP server for a detector, which runs standalone or in front of another server.
+"""An HTTP server for a detector, which can run standalone or in front of another (upstream) server.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 
     jobs         requests that are processed by the model's thread
-    batching     combination of queued requests into batches for the model
+    batching     batching of queued requests for the model
     schemas      requests and responses of the HTTP API
     middleware   authentication, limits on the size and duration of requests, request statistics
     telemetry    export of scores to Prometheus, OpenTelemetry and Langfuse

@@ -1,6 +1,6 @@
 """The FastAPI application, which scores existing answers and serves chat completions with scores.
 
-The API is compatible with OpenAI's, so that existing clients can be used without changes.  Completions are generated
+The API is compatible with OpenAI's, so existing clients can be used without changes.  Completions are generated
 either by the detector's model or by an upstream server; in the latter case, the detector's model only scores them.
 """
 
@@ -38,10 +38,13 @@ STATUS_CODES: dict[type[ProbemapError], int] = {
     QueueFullError: 429,
     ServerClosingError: 503,
 }
-"""Status codes of the responses to errors; all other errors of the package are reported as 503."""
+"""HTTP status code for each type of error.  All other errors of the package are reported with status 503."""
 
 CLIENT_CLOSED_REQUEST = 499
-"""Status code that the metrics record if the client disconnected, as in nginx; it is never sent to a client."""
+"""Status code that is recorded in the metrics if the client disconnected.
+
+The code is borrowed from nginx and never sent to a client.
+"""
 
 
 def create_app(

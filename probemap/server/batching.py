@@ -1,7 +1,7 @@
-"""Combination of queued requests into batches for the model.
+"""Batching of queued requests for the model.
 
 A single thread owns the model and the tokenizer, because neither is thread-safe.  Each request is tokenised and checked
-separately, so that an invalid request does not affect the others.  The valid requests form one batch.
+separately, so an invalid request does not affect the others.  The valid requests form one batch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Dispatcher:
     queue : int
         Maximum number of waiting requests.
     batch_wait : float
-        Number of seconds that an idle model waits for more requests before it starts a batch.
+        Number of seconds to wait for more requests before a batch is started.
     on_batch : callable
         Called with the size of each batch.
     """
@@ -170,7 +170,7 @@ class Dispatcher:
             self._changed.notify()
 
     def _cancel(self, job: Job) -> None:
-        """Remove a job from the queue immediately, so that its place is free before the model takes the next batch."""
+        """Cancel a job and remove it from the queue, which frees its place before the model takes the next batch."""
         job.cancelled.set()
         with self._changed:
             if job in self._waiting:
@@ -183,7 +183,7 @@ class Dispatcher:
             self._run(batch)
 
     def _next_batch(self) -> list[Job]:
-        """Wait for requests and return a batch of them, or an empty list when the server is closing."""
+        """Wait for requests and return a batch of them, or an empty list if the server is shutting down."""
         batch: list[Job] = []
         while not batch:
             with self._changed:
@@ -245,7 +245,7 @@ class Dispatcher:
 
 
 class _Streamer:
-    """Emits the text of an answer as its tokens arrive, and holds back characters that are still incomplete."""
+    """Emits the text of an answer as its tokens arrive, but holds back incomplete characters."""
 
     def __init__(self, tokenizer: Any, end_ids: frozenset[int], job: Job) -> None:
         self.decoder, self.end_ids, self.job = TokenDecoder(tokenizer), end_ids, job
@@ -264,7 +264,7 @@ class _Streamer:
 
 
 def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
-    """Return the oldest job and later jobs of the same class; a reproducible sample forms a batch of its own."""
+    """Return the oldest job and the next jobs of the same class.  A reproducible sample always gets its own batch."""
     if not waiting:
         return []
     first = waiting[0]

@@ -74,7 +74,7 @@ class LocalCompletion:
         try:
             results = await asyncio.gather(*tasks)
         finally:
-            # After the first error, the results of the other choices are not needed any more.
+            # After the first error, the results of the other choices are no longer needed.
             for task in tasks:
                 task.cancel()
         self.on_results(self.id, results)
@@ -118,7 +118,7 @@ class LocalCompletion:
         return chunk.to_dict(mode="json")
 
     async def _events(self) -> AsyncIterator[tuple[int, str | GenerationResult]]:
-        """Yield the text and the results of all choices as they arrive, each with the index of its choice."""
+        """Yield the text and the results of all choices as they arrive, each paired with the index of its choice."""
         events: asyncio.Queue[tuple[int, str | GenerationResult | BaseException]] = asyncio.Queue()
 
         async def forward(index: int, job: GenerationJob) -> None:

@@ -48,16 +48,16 @@ class Endpoints:
         self.dispatcher = Dispatcher(scorer, queue=limits.queue, on_batch=self.metrics.batch.observe)
 
     async def healthz(self, response: Response) -> dict[str, str]:
-        """Return the state of the server."""
+        """Return whether the server is healthy."""
         response.status_code = 200 if self.dispatcher.alive else 503
         return {"status": "ok" if self.dispatcher.alive else "the model's thread has terminated", "model": self.label}
 
     async def prometheus_metrics(self) -> Response:
-        """Return the metrics in the text format of Prometheus."""
+        """Return the metrics in the Prometheus text format."""
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self) -> Any:
-        """Return the model that answers chat completions."""
+        """Return the list of models that generate chat completions."""
         if self.upstream is not None:
             return await self.upstream.models()
         model = ServedModel(id=self.label, object="model", created=0, owned_by="probemap")
@@ -123,7 +123,7 @@ def _check_hash(name: str, requested: str | None, detector_hash: str) -> None:
 
 
 def _score_job(request: ScoreRequest) -> ScoreJob:
-    """Return the job for a request.
+    """Create the job for a request.
 
     Raises
     ------

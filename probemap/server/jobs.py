@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, kw_only=True)
 class Job:
-    """A request in the queue, with the callback that receives its results.
+    """A queued request, with the callback that receives its results.
 
     `Dispatcher` sets the fields that are not arguments of the constructor.
     """
 
     emit: Callable[[Any], None] = field(init=False, repr=False)
-    """Callback for generated text, followed by the result or the error; it may be called from the model's thread."""
+    """Callback that receives the generated text and then the result or the error, possibly in the model's thread."""
     cancelled: threading.Event = field(init=False, repr=False, default_factory=threading.Event)
     """Set when the client is no longer waiting for the result."""
     has_output: bool = field(init=False, default=False)
-    """Whether generated text was already emitted, which means that the job cannot be repeated."""
+    """Whether generated text has already been emitted.  If so, the job cannot be repeated."""
 
     def prepare(self, scorer: Scorer) -> Any:
-        """Convert the request to an input of the scorer; called in the model's thread."""
+        """Convert the request to an input for the scorer.  This method is called in the model's thread."""
         raise NotImplementedError
 
 
@@ -62,8 +62,8 @@ class ScoreJob(Job):
         Raises
         ------
         DataError
-            If the text cannot be tokenised reversibly, has no tokens, does not fit in the context window, or has no
-            prompt.
+            If the tokenizer does not reproduce the text, if the prompt and the answer have no tokens or do not fit in
+            the context window, or if a required prompt is missing.
         DetectorError
             If the prompt does not have `prompt_tokens` tokens.
         """
@@ -117,8 +117,8 @@ class GenerationJob(Job):
         Raises
         ------
         DataError
-            If the chat template rejects the conversation, the prompt has no tokens, or the prompt and the answer do not
-            fit in the context window.
+            If the chat template rejects the conversation, if the prompt has no tokens, or if the prompt and the answer
+            do not fit in the context window.
         """
         limit = self.max_new_tokens or scorer.provenance.task.max_new_tokens
         prompt = _prompt(scorer, self.example, self.conversation)

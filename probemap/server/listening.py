@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from probemap.records import ProbemapError
 
 GRACE_SECONDS = 30
-"""Number of seconds that requests in progress have to finish when the server shuts down."""
+"""Maximum number of seconds to wait for requests in progress when the server shuts down."""
 
 
 class AddressError(ProbemapError):

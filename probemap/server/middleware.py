@@ -1,8 +1,8 @@
 """Authentication, limits on the size and the duration of requests, and request statistics.
 
 The middleware reads the body of a request before the application does.  Tokens are checked here and not in a dependency
-of the routes, because FastAPI evaluates dependencies only after parsing the body, and requests without a token must not
-be parsed.  The routes also declare `BEARER`, so that the OpenAPI document includes the authentication scheme.
+of the routes, because FastAPI evaluates dependencies only after parsing the body, and requests without a valid token
+must not be parsed.  The routes also declare `BEARER` so that the OpenAPI document includes the authentication scheme.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Guard:
         if self.token is None or scope["path"] in PUBLIC_PATHS:
             return True
         header = await BEARER(HTTPConnection(scope))
-        # Headers are decoded as Latin-1, so that encoding the token restores the bytes that the client sent.
+        # Headers are decoded as Latin-1, so encoding the token restores the bytes that the client sent.
         token = b"" if header is None else header.credentials.encode("latin-1")
         # The comparison takes the same time for every token, so that its duration does not reveal the correct token.
         return hmac.compare_digest(token, self.token)
@@ -100,7 +100,7 @@ class Guard:
         Parameters
         ----------
         max_kept : int
-            Size in bytes above which the body is discarded.
+            Maximum size of a body to keep, in bytes.  A larger body is discarded.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class Guard:
 
 
 def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """Return a receive channel that delivers the body, followed by the remaining messages of the connection."""
+    """Return an ASGI ``receive`` callable that delivers the body and then the remaining messages of the connection."""
     delivered = False
 
     async def replay() -> Message:

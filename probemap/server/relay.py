@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ProxiedCompletion:
     """A request for a chat completion that is answered by the upstream server.
 
-    If a choice cannot be scored, it is passed on without a probability, and the reason is given in the field ``why``.
+    If a choice cannot be scored, it is passed on without a probability, and its ``why`` field gives the reason.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ class ProxiedCompletion:
     dispatcher : Dispatcher
     request : ChatCompletionRequest
     body : dict
-        The request as the client sent it; it is forwarded without changes.
+        The request as the client sent it.  It is forwarded unchanged, except that the token usage is always requested
+        for streamed completions.
     on_score : callable
         Called for each scored choice, with the identifier of the completion, the score and the name of the upstream
         model.
@@ -46,7 +47,7 @@ class ProxiedCompletion:
         self.body, self.on_score = body, on_score
 
     async def complete(self) -> dict[str, Any]:
-        """Return the upstream completion with the score of each choice.
+        """Return the upstream completion with the score of each choice added.
 
         Raises
         ------
@@ -61,7 +62,7 @@ class ProxiedCompletion:
         return completion
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until it is scored.
+        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until the choice is scored.
 
         Raises
         ------

@@ -1,8 +1,8 @@
 """Requests and responses of the HTTP API.
 
 Chat completions use the response models of the ``openai`` package with one additional field, ``probemap``.  Requests
-have their own models, because the ``openai`` package describes them only with client-side ``TypedDict`` classes, which
-also allow images, audio and tools.
+have their own models, because the ``openai`` package describes requests only with client-side ``TypedDict`` classes,
+which also allow images, audio and tools.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TextPart(BaseModel):
 
 
 class Message(BaseModel):
-    """A message of a conversation."""
+    """A message in a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
@@ -50,22 +50,25 @@ Messages = Annotated[list[Message], Field(min_length=1, max_length=1000)]
 
 
 class ScoreRequest(BaseModel):
-    """An answer to score, with the question or the conversation that it answers."""
+    """An answer to score, together with its question or conversation."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     answer: Text
     """Text of the answer."""
     question: Text | None = None
-    """The question; it is inserted into the prompt of the detector's task."""
+    """The question, which is inserted into the prompt template of the detector's task."""
     messages: Messages | None = None
-    """The conversation, which is used unchanged instead of `question`.  Its last user message is the question."""
+    """The conversation that precedes the answer, as an alternative to `question`.
+
+    It is used unchanged, and its last user message is taken as the question.
+    """
     context: Text = ""
     """Text that the question refers to."""
     choices: list[Text] = []
     """Answer options of the question."""
     prompt: Text | None = None
-    """The complete prompt, including the chat template.  If null, the prompt of the detector's task is used."""
+    """The complete prompt, including the chat template.  If null, the prompt is created from `question` or `messages`."""
     stopped: bool = True
     """Whether the answer is complete; false if it was truncated."""
     id: Annotated[str, Field(max_length=200)] = ""
@@ -83,7 +86,7 @@ class ScoreRequest(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """Options of a streamed completion."""
+    """Options for a streamed completion."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -133,7 +136,7 @@ class ChatCompletionRequest(BaseModel):
         Raises
         ------
         DataError
-            If such a parameter is set.
+            If an unsupported parameter is set to a value that would change the answer.
         """
         for name, value in (self.model_extra or {}).items():
             if name not in _WITHOUT_EFFECT and value not in _NEUTRAL_VALUES.get(name, _EMPTY_VALUES):
@@ -177,9 +180,10 @@ def last_question(messages: list[Message]) -> str:
 
 
 class AnswerScore(BaseModel):
-    """The detector's score of one answer; in a chat completion, the field ``probemap`` of each choice.
+    """The detector's score for one answer.
 
-    It is created from a `probemap.detectors.scores.Score` and has the same field names.
+    In a chat completion, each choice has a score in its ``probemap`` field.  The score is created from a
+    `probemap.detectors.scores.Score` and has the same field names.
     """
 
     model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
@@ -197,7 +201,7 @@ class AnswerScore(BaseModel):
 
 
 class ScoreResponse(AnswerScore):
-    """The score of an answer, with the threshold and the model of the detector."""
+    """The score of an answer, together with the detector's threshold and model."""
 
     id: str
     """Identifier from the request."""
@@ -216,7 +220,7 @@ class ScoreResponse(AnswerScore):
 
 
 class ScoredChoice(Choice):
-    """A choice of a chat completion with its score."""
+    """A choice in a chat completion, with its score."""
 
     probemap: AnswerScore
 
@@ -232,13 +236,13 @@ class ScoredChoice(Choice):
 
 
 class ScoredCompletion(ChatCompletion):
-    """A chat completion whose choices have scores."""
+    """A chat completion whose choices include their scores."""
 
     choices: list[ScoredChoice]  # type: ignore[assignment]
 
 
 class ScoredChunkChoice(ChunkChoice):
-    """A choice of a streamed chat completion, with the score in its last chunk."""
+    """A choice in a chunk of a streamed chat completion.  The last chunk of each choice contains its score."""
 
     probemap: AnswerScore | None = None
 
@@ -263,7 +267,7 @@ def finish_reason(result: GenerationResult) -> Literal["stop", "length"]:
 
 
 def usage(results: list[GenerationResult]) -> CompletionUsage:
-    """Count the tokens of one completion; the prompt, which all choices share, is counted once."""
+    """Count the tokens of one completion.  The prompt is shared by all choices and counted only once."""
     prompt_tokens = results[0].answer.n_prompt
     completion_tokens = sum(len(result.answer.produced_ids) for result in results)
     return CompletionUsage(

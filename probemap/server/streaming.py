@@ -1,6 +1,6 @@
 """Server-sent events, and cancellation of work when the client disconnects.
 
-The events are written with FastAPI's functions and not with the sse-starlette package.  When that package is imported,
+The events are written with FastAPI's functions instead of the sse-starlette package.  When that package is imported,
 it replaces ``uvicorn.Server.handle_exit``, and by default it cancels every stream on SIGTERM, whereas uvicorn lets the
 streams finish.
 """
@@ -26,8 +26,8 @@ class ClientDisconnectedError(Exception):
 async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> EventSourceResponse:
     """Send chunks as server-sent events in the format of OpenAI's API.
 
-    The response starts only when the first chunk is available, so that an error that occurs earlier determines its
-    status code.  A later error is sent as the last event.
+    The response starts only when the first chunk is available.  An error that occurs earlier therefore determines the
+    status code of the response, and a later error is sent as the last event.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Return the result of `work`, which is cancelled if the client disconnects.
+    """Wait for `work` and return its result, or cancel it if the client disconnects.
 
     Starlette detects disconnects while a response is streamed, but not before the response starts.
 

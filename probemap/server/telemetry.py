@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredAnswer:
-    """An answer that the server scored."""
+    """An answer that the server has processed, with its score."""
 
     response_id: str
     score: Score
@@ -64,7 +64,7 @@ class Metrics:
 
 
 def configured_observers() -> list[Observer]:
-    """Return an observer for OpenTelemetry if its API is installed, and one for Langfuse if it is also configured."""
+    """Return observers for OpenTelemetry, if its API is installed, and Langfuse, if it is installed and configured."""
     observers: list[Observer] = []
     if find_spec("opentelemetry") is not None:
         observers.append(_opentelemetry())
@@ -74,9 +74,9 @@ def configured_observers() -> list[Observer]:
 
 
 def _opentelemetry() -> Observer:
-    """Return an observer that emits one event per answer in the trace of the caller.
+    """Return an observer that emits one event per answer in the caller's trace.
 
-    The names follow OpenTelemetry's semantic conventions for generative AI.  The events are sent to the logger provider
+    The names of the event and its attributes follow OpenTelemetry's semantic conventions for generative AI.  The events are sent to the logger provider
     of the process, which is configured by ``opentelemetry-instrument``.
     """
     from opentelemetry._logs import get_logger
@@ -102,7 +102,7 @@ def _opentelemetry() -> Observer:
 
 
 def _langfuse() -> Observer:
-    """Return an observer that attaches a score to the trace and the observation given by the ``traceparent`` header."""
+    """Return an observer that attaches a score to the trace and the observation identified by the ``traceparent`` header."""
     from langfuse import get_client
     from opentelemetry.propagate import extract
     from opentelemetry.trace import format_span_id, format_trace_id, get_current_span

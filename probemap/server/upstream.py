@@ -1,4 +1,4 @@
-"""Client of the OpenAI-compatible server that generates the answers to proxied requests."""
+"""Client for the OpenAI-compatible upstream server, which generates the answers to proxied requests."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -73,7 +73,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            If the server rejected the request, did not respond, or sent a response that is not a chat completion.
+            If the server rejects the request, does not respond, or sends a response that is not a chat completion.
         """
         try:
             completion = await self._client.post("/chat/completions", body=body, cast_to=object)
@@ -97,7 +97,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            If the server rejected the request, did not respond, reported an error in the stream, or sent an event that
+            If the server rejects the request, does not respond, reports an error in the stream, or sends an event that
             is not a chunk of a chat completion.
         """
         try:
@@ -119,7 +119,7 @@ class Upstream:
         Raises
         ------
         UpstreamError
-            If the server rejected the request or did not respond.
+            If the server rejects the request or does not respond.
         """
         try:
             return await self._client.get("/models", cast_to=object)
@@ -131,7 +131,7 @@ class Upstream:
         await self._client.close()
 
     def _checked(self, response: Any, schema: type[BaseModel]) -> dict[str, Any]:
-        """Check the fields of a response that the proxy reads, and return the response unchanged."""
+        """Check the response fields that the proxy reads, and return the response unchanged."""
         try:
             schema.model_validate(response)
         except ValidationError as error:
