@@ -99,7 +99,7 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
 
 
 def calibration_noise(p: Floats) -> float:
-    """Return the average expected calibration error that `p` would have if they were perfectly calibrated.
+    """Return the average expected calibration error of perfectly calibrated probabilities.
 
     Parameters
     ----------

@@ -83,7 +83,8 @@ class CellReader:
 
         Generation does not require the states of that token, and recording them takes an additional forward pass, which
         slows down every batch.  In rare cases, a cell falls on the last token even though this method returns False,
-        for example if the answer was cut off at its exact answer.  `read_recorded` then recomputes the states.
+        for example if the answer was cut off at the end of its exact answer.  `read_recorded` then recomputes the
+        states.
         """
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)

@@ -62,7 +62,7 @@ class ProxiedCompletion:
         return completion
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until the choice is scored.
+        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until its score is known.
 
         Raises
         ------

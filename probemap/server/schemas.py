@@ -68,7 +68,7 @@ class ScoreRequest(BaseModel):
     choices: list[Text] = []
     """Answer options of the question."""
     prompt: Text | None = None
-    """The complete prompt, including the chat template.  If null, the prompt is created from `question` or `messages`."""
+    """The complete prompt, including the chat template.  If null, it is created from `question` or `messages`."""
     stopped: bool = True
     """Whether the answer is complete; false if it was truncated."""
     id: Annotated[str, Field(max_length=200)] = ""

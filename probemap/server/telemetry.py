@@ -76,8 +76,8 @@ def configured_observers() -> list[Observer]:
 def _opentelemetry() -> Observer:
     """Return an observer that emits one event per answer in the caller's trace.
 
-    The names of the event and its attributes follow OpenTelemetry's semantic conventions for generative AI.  The events are sent to the logger provider
-    of the process, which is configured by ``opentelemetry-instrument``.
+    The names of the events and their attributes follow OpenTelemetry's semantic conventions for generative AI.  The
+    events are sent to the logger provider of the process, which is configured by ``opentelemetry-instrument``.
     """
     from opentelemetry._logs import get_logger
     from opentelemetry.propagate import extract
@@ -102,7 +102,7 @@ def _opentelemetry() -> Observer:
 
 
 def _langfuse() -> Observer:
-    """Return an observer that attaches a score to the trace and the observation identified by the ``traceparent`` header."""
+    """Return an observer that attaches each score to the trace and observation identified by the ``traceparent`` header."""
     from langfuse import get_client
     from opentelemetry.propagate import extract
     from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
