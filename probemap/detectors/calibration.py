@@ -22,7 +22,7 @@ With fewer answers, Platt scaling is used, because it has only two parameters.
 SHIFT_PRIOR = 2.0
 """Standard deviation, in log-odds, of the normal prior on the shift for answers that lack a position."""
 MIN_SLOPE = 0.01
-"""Minimum slope, in log-odds per standard deviation of the scores, of a calibration with a shift.
+"""Minimum slope of a calibration with a shift, in log-odds per standard deviation of the scores.
 
 Uninformative scores would yield a slope close to 0, but the slope must be positive, because the shift is divided by it
 to convert it to units of the score.
@@ -99,7 +99,7 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
 
 
 def calibration_noise(p: Floats) -> float:
-    """Return the average expected calibration error of perfectly calibrated probabilities.
+    """Estimate the expected calibration error that probabilities have even if they are perfectly calibrated.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ class Detector:
     Parameters
     ----------
     primary : Head
-        The head that scores every answer that has a token at each of the head's positions.
+        The head that scores all answers that have a token at every one of its positions.
     fallback : Head or None
         The head that scores the other answers.  If None, those answers get no score.
     provenance : Provenance or None

@@ -25,7 +25,7 @@ from probemap.records import DetectorError
 
 FORMAT_VERSION = 2
 MAX_WIDTH = 1_000_000
-"""Maximum hidden size, and also the maximum number of points of an isotonic calibration."""
+"""Maximum hidden size, and also the maximum number of points in an isotonic calibration."""
 
 MAX_ABS = 1e100
 """Maximum absolute value of a weight, bias or score.

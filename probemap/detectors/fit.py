@@ -43,7 +43,7 @@ def fit_detector(
 ) -> Detector:
     """Fit a detector to hidden states and labels.
 
-    Some answers are held out, and the others, the training answers, are used in three steps.  First, a map is fitted to
+    Some answers are held out.  The others, called training answers, are used in three steps.  First, a map is fitted to
     the training answers, and the best cell is selected.  Then, the calibration (see `calibrate`) and the thresholds are
     computed from the out-of-fold scores of this cell.  Finally, its probe is fitted to all training answers.  The
     resulting detector is evaluated on the held-out answers.
@@ -66,18 +66,18 @@ def fit_detector(
     layers, positions : array-like, optional
         See `fit_map`.
     c : float, str or sequence of float
-        Inverse strength of the L2 penalty; see `fit_map`.  If there are several values (``auto`` stands for 1e-4 to
-        100), the value for each selected cell is chosen by cross-validation, and the map from which the cells are
+        Inverse strength of the L2 penalty; see `fit_map`.  If several values are given (``auto`` stands for 1e-4 to
+        100), the value for each selected cell is chosen by cross-validation, whereas the map from which the cells are
         selected is fitted with a value of 1.
     false_alarms : sequence of float
         False-alarm rates for which to compute thresholds.  Each rate is the share of correct answers that may be
         flagged, between 0 and 1.
     fallback : (int, str), "best" or None
-        The cell that is used to score answers that lack a position of the primary head.  ``best`` selects the cell with
+        The cell used to score answers that lack a position of the primary head.  ``best`` selects the cell with
         the highest AUC among the positions that all answers have.  Positions of the exact answer are excluded, because
         new answers may lack them.  If None, answers that lack a position get no score.  The fallback is fitted to all
-        training answers and evaluated on all held-out answers.  Its calibration takes into account that answers that
-        lack a position are usually correct less often.
+        training answers and evaluated on all held-out answers.  Its calibration takes into account how often
+        answers that lack a position are correct.
     seed : int
         Random seed for selecting the held-out questions and assigning the folds.
     provenance : Provenance, optional

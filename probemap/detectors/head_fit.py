@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from probemap.probing.cell_scores import CellScores
 
 FOLDS = 5
-"""Number of cross-validation folds used to compute the scores to which the calibration of a head is fitted."""
+"""Number of cross-validation folds used to compute out-of-fold scores."""
 MIN_HELD_OUT = 20
 """Minimum number of correct and of incorrect held-out answers that an evaluation requires."""
 
@@ -54,7 +54,7 @@ class HeadFitter:
     held_out: Bools
     """ndarray of shape (n,), bool; whether each answer is held out."""
     evaluate: bool
-    """Whether to evaluate the heads on the held-out answers, which raises an error if there are too few of them."""
+    """Whether to evaluate the heads on the held-out answers.  An error is raised if there are too few of them."""
     group: Ints
     """ndarray of shape (n,), int64; the group of each answer."""
     c_values: tuple[float, ...]
@@ -145,7 +145,7 @@ class HeadFitter:
         return scores, c
 
     def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
-        """Compute one threshold per false-alarm rate from out-of-fold scores.  Their metrics are set to NaN."""
+        """Compute one threshold per false-alarm rate from out-of-fold scores, without evaluating it."""
         quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
         probabilities = head.probabilities(np.array(quantiles)).tolist()
         return tuple(

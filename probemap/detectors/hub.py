@@ -60,8 +60,8 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
     Raises
     ------
     DetectorError
-        If the name of the repository is invalid, if the token is missing or lacks permission, if the repository
-        contains something other than a detector or has a different visibility, or if the hub cannot be reached.
+        If the name of the repository is invalid, if the token is missing or lacks permission, if an existing repository
+        contains something other than a detector or does not match `private`, or if the hub cannot be reached.
 
     Examples
     --------

@@ -40,8 +40,8 @@ class Provenance:
         The task, which defines how questions are presented to the model.  Its questions are not stored.
     prompt_format : {"chat", "qa", "none", "given"}
         The format of the prompts: the model's chat template (``chat``), ``Q: … A:`` (``qa``), or the plain question
-        (``none``).  ``given`` means that every answer was supplied with its own prompt.  In that case, a prompt is also
-        required to score a text.
+        (``none``).  ``given`` means that every answer was supplied with its own prompt.  In that case, each text to be
+        scored also requires its own prompt.
     locator : str
         The locator of the exact answer: a key of `LOCATORS`, ``model``, or ``custom`` for a user-defined one.
     site : str
@@ -55,7 +55,7 @@ class Provenance:
     template : str
         SHA-256 of the tokenizer's chat template.
     quantize : {"", "4bit", "8bit"}
-        The quantisation that is applied when the model is loaded.  The revision does not identify it.
+        The quantisation that is applied when the model is loaded.  It cannot be inferred from the revision.
     versions : dict of str to str
         Versions of the installed packages, for information only.
 

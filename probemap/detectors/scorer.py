@@ -1,4 +1,4 @@
-"""`Scorer`: estimates the probability that an answer is correct, for existing texts and during generation."""
+"""`Scorer`: estimates the probability that an answer is correct, for an existing text or during generation."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Score:
     score: float | None
     """Log-odds before calibration, or None if no head could score the answer.
 
-    A score from the fallback includes a shift for answers that lack a position of the primary head.
+    A score from the fallback includes a shift that accounts for the position that the answer lacks.
     """
     judged_by: HeadName
     """The head that scored the answer, or ``none`` if no head could score it."""
@@ -64,7 +64,7 @@ class GenerationResult:
     answer: Answer
     score: Score
     token_p_correct: tuple[float, ...]
-    """For each produced token except the last, the probability that the primary head computes from its hidden state.
+    """For each produced token except the last, the probability that the primary head computes from the token's state.
 
     Every token is treated as if it were at the positions of the head, so the values are suitable for display but not
     for decisions.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class LocalCompletion:
-    """A request for a chat completion that is answered by the detector's model.
+    """A chat completion request that is answered by the detector's model.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class LocalCompletion:
         self._jobs = _jobs(request, max_new_tokens)
 
     async def complete(self) -> dict[str, Any]:
-        """Return the completion with the score of each choice.
+        """Return the completion, including the score of each choice.
 
         Raises
         ------

@@ -21,7 +21,7 @@ BEARER = HTTPBearer(auto_error=False, description="The value of PROBEMAP_TOKEN i
 PUBLIC_PATHS = ("/healthz",)
 """Paths that do not require a token."""
 DISCARD_FACTOR = 16
-"""Maximum amount of data that is read from a rejected body and discarded, as a multiple of the size limit.
+"""Maximum amount of data to read from a rejected body and discard, as a multiple of the size limit.
 
 Most clients read the response only after sending the complete request.  If its body were not read, they would see a
 closed connection instead of the error.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ProxiedCompletion:
-    """A request for a chat completion that is answered by the upstream server.
+    """A chat completion request that is answered by the upstream server.
 
     If a choice cannot be scored, it is passed on without a probability, and its ``why`` field gives the reason.
 
@@ -62,7 +62,7 @@ class ProxiedCompletion:
         return completion
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until its score is known.
+        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until it has a score.
 
         Raises
         ------

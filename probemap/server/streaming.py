@@ -26,8 +26,8 @@ class ClientDisconnectedError(Exception):
 async def event_stream(request: Request, chunks: AsyncIterator[dict[str, Any]]) -> EventSourceResponse:
     """Send chunks as server-sent events in the format of OpenAI's API.
 
-    The response starts only when the first chunk is available.  An error that occurs earlier therefore determines the
-    status code of the response, and a later error is sent as the last event.
+    The response starts only when the first chunk is available.  An earlier error therefore determines the status
+    code of the response, whereas a later error is sent as the last event.
 
     Parameters
     ----------

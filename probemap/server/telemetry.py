@@ -102,7 +102,7 @@ def _opentelemetry() -> Observer:
 
 
 def _langfuse() -> Observer:
-    """Return an observer that attaches each score to the trace and observation identified by the ``traceparent`` header."""
+    """Return an observer that attaches scores to the trace and observation given in the ``traceparent`` header."""
     from langfuse import get_client
     from opentelemetry.propagate import extract
     from opentelemetry.trace import format_span_id, format_trace_id, get_current_span

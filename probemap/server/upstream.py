@@ -40,7 +40,7 @@ class UpstreamError(ProbemapError):
 
 
 class Upstream:
-    """Sends requests to the upstream server without changes.
+    """Sends requests to the upstream server unchanged.
 
     The API key for the upstream server is read from ``OPENAI_API_KEY``; the client's token is not forwarded.
 
