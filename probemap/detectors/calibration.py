@@ -85,7 +85,7 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
     """
     centre, spread = float(scores.mean()), float(scores.std()) or 1.0
     # The L2 penalty is the same for both features.  Dividing the score by a small unit makes its weight small, so that
-    # the penalty affects only subset membership.
+    # the penalty affects only the coefficient of subset membership.
     unit = 1e-3
     features = np.stack([(scores - centre) / spread / unit, SHIFT_PRIOR * subset], axis=1)
     curve = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-8, max_iter=10_000)

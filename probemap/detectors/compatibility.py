@@ -76,7 +76,7 @@ def check_compatible(
         )
     if site is not None and site.name != provenance.site:
         raise DetectorError(
-            f"the site is {site.name!r}, but the detector was fitted to states of the site {provenance.site!r}",
+            f"the site is {site.name!r}, but the detector was fitted to states captured at {provenance.site!r}",
             "pass the site at which the states were captured",
         )
     if (d := check_site(model, site or provenance.site)) != width:

@@ -64,11 +64,11 @@ class Threshold:
     p_correct: float
     """Calibrated probability that corresponds to `score`."""
     flagged_correct: float
-    """Observed false-alarm rate: the share of correct held-out answers that are flagged, or NaN without an evaluation."""
+    """Observed false-alarm rate: the share of correct held-out answers that are flagged.  NaN without an evaluation."""
     flagged_incorrect: float
-    """Recall: the share of incorrect held-out answers that are flagged, or NaN without an evaluation."""
+    """Recall: the share of incorrect held-out answers that are flagged.  NaN without an evaluation."""
     precision: float
-    """Precision: the share of incorrect answers among the flagged held-out answers, or NaN if no answer is flagged."""
+    """Precision: the share of incorrect answers among the flagged held-out answers.  NaN if no answer is flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ Such a locator is not stored with the detector and must be passed to `Scorer`.
 class Provenance:
     """The model, the task, the hook point and the locator that a detector was fitted with.
 
-    Detectors created by ``probemap export`` have a provenance.  For `fit_detector`, create one with `Provenance.of`.
+    Detectors created by ``probemap export`` have a provenance.  To pass one to `fit_detector`, use `Provenance.of`.
     An empty string means that a value is unknown.  Unknown values are not checked against the model that is used for
     scoring.
 

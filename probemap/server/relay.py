@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class ProxiedCompletion:
     """A chat completion request that is answered by the upstream server.
 
-    If a choice cannot be scored, it is passed on without a probability, and its ``why`` field gives the reason.
+    If a choice cannot be scored, it is passed on without a probability, and the ``why`` field of its score gives the
+    reason.
 
     Parameters
     ----------
