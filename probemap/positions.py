@@ -1,8 +1,8 @@
-"""Named token positions, each of which refers to one token of an answer.
+"""Named token positions, each of which refers to one token of an answer or its prompt.
 
-If an answer does not have a position, the position is missing and is never replaced by another one.  The answer is then
-not counted in `n`, the number of answers in the column of the position.  The names follow section 3.2 and figure 2 of
-Orgad et al. 2024 (arXiv 2410.02707).
+Some answers do not have all positions, for example because they contain no exact answer.  A missing position is never
+replaced by another one, and the answer is not counted in `n`, the number of answers in that column of a map.  The names
+of the positions follow section 3.2 and figure 2 of Orgad et al. 2024 (arXiv 2410.02707).
 """
 
 import hashlib
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from probemap.records import Answer, DataError, Span
 
 Rule = Callable[[Answer, Span | None], int | None]
-"""Callable that takes an answer and its exact answer, and returns an index into ``Answer.token_ids``, or None if the
-answer does not have the position."""
+"""Callable that takes an answer and the span of its exact answer (or None), and returns an index into
+``Answer.token_ids``, or None if the answer does not have the position."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Position:
     """
 
     description: str
-    """Description for ``probemap list positions``."""
+    """Description that is printed by ``probemap list positions``."""
     index: Rule
 
 
@@ -71,23 +71,23 @@ POSITIONS: dict[str, Position] = {
         lambda answer, span: answer.answer_start - 1 if answer.n_reasoning else None,
     ),
 }
-"""The built-in positions by name.  In addition, negative integers count from the end: ``-1`` is the last produced
-token, which is the end token of the answer if there is one."""
+"""Mapping from name to built-in position.  Negative integers are also valid names.  They count from the end: ``-1`` is
+the last produced token, which is the end token if there is one."""
 
 DEFAULT_POSITIONS: tuple[str, ...] = (
     *("last_q", "first_answer", "second_answer"),
     *("exact_answer_before_first", "exact_answer_first", "exact_answer_last", "exact_answer_after_last"),
     *("-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1"),
 )
-"""The fifteen columns of the paper's figures for open questions, in the same order."""
+"""The fifteen positions in the figures of Orgad et al. 2024 for open questions, in the same order."""
 
 PositionsLike = str | Sequence[str] | Mapping[str, str | Position | Rule] | None
-"""Positions as passed by a user; see `parse_positions`."""
+"""Positions in any of the forms that `parse_positions` accepts."""
 
 _FROM_END = re.compile(r"-[1-9][0-9]{0,8}")
 _RANGE = re.compile(rf"({_FROM_END.pattern})\.\.({_FROM_END.pattern})")
 _MAX_RANGE = 10_000
-"""Maximum number of positions in a range.  Larger ranges are likely to be typing errors and could exhaust memory."""
+"""Maximum number of positions in a range.  Larger ranges are likely to be typos and could exhaust the memory."""
 
 
 def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
@@ -100,8 +100,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 
         - a string such as ``"last_q,exact_answer_first,-8..-1"``,
         - a sequence of names,
-        - a mapping of names to user-defined positions, given as `Position` objects or callables, or to the names of
-          built-in positions,
+        - a mapping from names to `Position` objects, callables, or the names of built-in positions,
         - None, which selects `DEFAULT_POSITIONS`.
 
     Returns
@@ -112,7 +111,8 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        If a name is unknown, occurs twice or is not a string, or if the start of a range is after its end.
+        If a name is unknown, occurs twice or is not a string, if a range is reversed or too large, or if there are no
+        positions.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 
 
 def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
-    """Return the rules of positions by name; see `parse_positions` for the parameters."""
+    """Return a mapping from the name of each position to its rule; see `parse_positions` for the parameter."""
     if isinstance(positions, Mapping):
         rules = {name: _as_rule(rule) for name, rule in positions.items()}
         if invalid := [name for name, rule in rules.items() if not (isinstance(name, str) and name and callable(rule))]:
@@ -219,8 +219,8 @@ def resolve(
     -------
     int or None
         Index into ``answer.token_ids``, or None if the position is missing.  A position that counts from the end is
-        missing if it would be in the prompt or in the reasoning.  Any position is missing if its index is outside
-        ``answer.token_ids``.
+        missing if it would fall in the prompt or the reasoning.  Any position is missing if its index is out of range
+        for ``answer.token_ids``.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def _resolve(name: str, rule: Rule, answer: Answer, span: Span | None) -> int | 
 
 
 def positions_by_token(positions: PositionsLike, answer: Answer, span: Span | None) -> dict[int, list[str]]:
-    """Return a dictionary from token indices to the names of the positions at that index."""
+    """Return a mapping from each token index to the names of the positions at that index."""
     names_at: dict[int, list[str]] = {}
     for name, rule in position_rules(positions).items():
         if (index := _resolve(name, rule, answer, span)) is not None:
@@ -270,7 +270,7 @@ Indices = npt.NDArray[np.int32]
 
 
 def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], positions: PositionsLike = None) -> Indices:
-    """Return the token indices of positions in several answers.
+    """Return the token index of each position in each answer.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], posit
 
 
 def digest(answers: Sequence[Answer], indices: Indices) -> str:
-    """Return the SHA-256 of the token ids and position indices, which together determine the captured states."""
+    """Return a SHA-256 hash of the token ids and position indices, which together determine the captured states."""
     total = hashlib.sha256(indices.tobytes())
     for answer in answers:
         total.update(np.array(answer.token_ids, dtype=np.int64).tobytes() + b"|")

@@ -1,4 +1,4 @@
-"""Data classes that are passed from step to step, and the exceptions of the package.
+"""Data classes that are passed between the steps of a run, and the exceptions of the package.
 
 The data classes are immutable and do not depend on models, files or arrays.  The docstrings of the package use the
 following names for dimensions: ``n`` is the number of answers, ``n_layers`` the number of layers, ``n_positions`` the
@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
-"""The kind of a task, which determines how its answers are graded and located; see `Task`."""
+"""The kind of a task, which determines how its answers are graded and how the exact answers are located; see `Task`."""
 
 
 class ProbemapError(Exception):
-    """Base class of all errors that the user can correct.
+    """Base class for errors that the user can correct.
 
     Parameters
     ----------
     problem : str
-        Description of what was received and what was expected, in one or two sentences.
+        One or two sentences that state what was received and what was expected.
     hint : str
         Advice on how to correct the error, which is printed on a separate line.
 
@@ -53,11 +53,11 @@ class RunError(ProbemapError):
 
 
 class StoreError(ProbemapError):
-    """Raised if captured states are missing, damaged, or outside the range of their dtype."""
+    """Raised if captured states are missing or damaged, or if their values are outside the range of their dtype."""
 
 
 class MapError(ProbemapError):
-    """Raised if no map can be fitted to the given labels or states."""
+    """Raised if a map cannot be fitted, or if it lacks the data that an operation requires."""
 
 
 class TooFewError(MapError):
@@ -65,7 +65,8 @@ class TooFewError(MapError):
 
 
 class DetectorError(ProbemapError):
-    """Raised if a detector cannot be fitted or used, e.g. if its file is damaged or it belongs to a different model."""
+    """Raised if a detector cannot be fitted or used, e.g. if its file is damaged or it was fitted for a different
+    model."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,17 @@ class Example:
     """Id of the question, unique within a task."""
     question: str
     answers: tuple[str, ...]
-    """Accepted answers, with the preferred spelling first.  May be empty only if verdicts are supplied with the
+    """Accepted answers, with the preferred spelling first.  May be empty only if verdicts are supplied with the model's
     answers."""
     choices: tuple[str, ...] = ()
-    """Possible answers, if the answer has to be one of a closed set."""
+    """Possible answers if the answer must come from a closed set, otherwise empty."""
     context: str = ""
     """Text that the model reads before it answers.  May be empty."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A set of questions with a common prompt template and a common kind of answer.
+    """A set of questions that share a prompt template and a kind of answer.
 
     Examples
     --------
@@ -108,17 +109,18 @@ class Task:
     kind: Kind
     """Kind of the answers.
 
-    - ``names``: the answer is one of a closed set, given by `possible` or by the `choices` of each example.
+    - ``names``: the answer comes from a closed set, given by `possible` or by the `choices` of each example.
     - ``numbers``: the answer is a number.
-    - ``choices``: the answer is one of the example's `choices`, named by its letter or by its words.
+    - ``choices``: the answer is one of the example's `choices`, identified by its letter or by its text.
     - ``open``: the answer may be any text, and is correct if it contains an accepted answer that is not negated."""
     possible: tuple[tuple[str, ...], ...] = ()
-    """Possible answers of the kind ``names``, each as a group of spellings with the preferred spelling first."""
+    """Possible answers to a task of the kind ``names``.  Each one is a tuple of spellings, with the preferred spelling
+    first."""
     prompt: str = "{question}"
-    """Template of the prompt, with the fields ``{question}``, ``{context}``, ``{choices}`` ("Rome, Paris") and
-    ``{letters}`` (one line per choice, "A) Rome")."""
+    """Template of the prompt.  It may contain the fields ``{question}``, ``{context}``, ``{choices}`` (e.g. "Rome,
+    Paris") and ``{letters}`` (one line per choice, e.g. "A) Rome")."""
     shots: tuple[tuple[str, str], ...] = ()
-    """Worked examples that precede each question, as pairs (prompt, answer)."""
+    """Worked examples that precede each question, as (prompt, answer) pairs."""
     max_new_tokens: int = 64
     """Maximum number of tokens in an answer."""
     source: str = ""
@@ -137,7 +139,8 @@ class Verdict:
     """
 
     correct: bool | None
-    """None if the verdict is undecided.  Undecided answers are counted, but excluded from maps."""
+    """Whether the answer is correct, or None if this is undecided.  Undecided answers are counted, but excluded from
+    maps."""
     reason: str
     """Reason for the verdict, e.g. ``names another answer``.  It is one of a few fixed phrases, so that answers can be
     counted by reason."""
@@ -160,7 +163,7 @@ class TextAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer of a model, with the exact token ids that it received and produced.
+    """An answer of a model, with the exact token ids that the model received and produced.
 
     Examples
     --------
@@ -184,9 +187,9 @@ class Answer:
     n_prompt: int
     """Number of prompt tokens."""
     offsets: tuple[tuple[int, int], ...]
-    """For each token, the range (start, stop) of the characters that it encodes at least in part.  The ranges of prompt
-    tokens refer to `prompt`, and those of produced tokens refer to `text`.  The ranges of tokens that share a character
-    overlap.  The range of the end token is empty."""
+    """For each token, the range (start, stop) of the characters that it encodes, including characters that it encodes
+    only in part.  The ranges of prompt tokens refer to `prompt`, and those of produced tokens refer to `text`.  If two
+    tokens share a character, their ranges overlap.  The range of the end token is empty."""
     logprobs: tuple[float, ...]
     """Natural logarithm of the probability of each produced token, given all earlier tokens, at temperature 1."""
     stopped: bool
@@ -194,7 +197,7 @@ class Answer:
     verdict: Verdict | None = None
     """A verdict that was supplied with the answer.  If None, the answer is graded."""
     n_reasoning: int = 0
-    """Number of tokens at the start of the produced tokens that are the reasoning of a thinking model."""
+    """Number of reasoning tokens, which a thinking model produces before its answer."""
 
     @property
     def answer_start(self) -> int:
@@ -203,7 +206,7 @@ class Answer:
 
     @property
     def final(self) -> Answer:
-        """The answer with the same token ids, but with its reasoning counted as part of the prompt."""
+        """A copy of the answer in which the reasoning counts as part of the prompt; the token ids are the same."""
         if not self.n_reasoning:
             return self
         start = self.answer_start
@@ -241,7 +244,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Span:
-    """The tokens of the exact answer within an answer.
+    """The range of tokens that contain the exact answer.
 
     Examples
     --------
@@ -254,7 +257,7 @@ class Span:
     start: int
     """Index into ``Answer.token_ids`` of the first token."""
     stop: int
-    """Index of the last token plus one."""
+    """Index of the last token, plus one."""
     text: str
     """Text of the exact answer, as it occurs in ``Answer.text``."""
 
@@ -270,7 +273,8 @@ class PTrueScore:
 
 @dataclass(frozen=True)
 class JudgeResponse:
-    """One line of ``opinions.jsonl``: the response of a language model that grades or locates answers."""
+    """One line of ``opinions.jsonl``: the response of a language model that grades an answer or locates its exact
+    answer."""
 
     who: str
     """Name of the language model, with its revision or address."""

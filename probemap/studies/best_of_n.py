@@ -1,7 +1,7 @@
 """Best-of-n: choose one of several sampled answers with the probe, and compare it with rules that need no probe.
 
-The comparison follows tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  If the chosen answer is undecided,
-e.g. a refusal or a truncated answer, the choice does not count as correct.
+The comparison follows tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  If the verdict on the chosen answer is
+undecided, e.g. because the answer is a refusal or was truncated, the choice does not count as correct.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ RULES: dict[str, str] = {
     "probe": "the sample with the highest probe score",
     "best possible": "correct if any sample is correct",
 }
-"""Mapping from the name of a rule to a description of the rule, in the order of the table.  If several samples are
-tied, the first one is chosen."""
+"""Mapping from the name of each rule to its description, in the order of the table.  If several samples are tied, the
+first one is chosen."""
 
 MIN_QUESTIONS = 10
-"""Minimum number of questions that an error type must have for its rates to be reported."""
+"""Number of questions that an error type must have for its rates to be reported."""
 
 COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
 
@@ -36,8 +36,8 @@ class ProbeScore:
     """Score of one sample, computed by a probe that was not trained on its question."""
 
     by: Literal["primary", "fallback", "none"]
-    """The head of the detector that computed the score.  Samples without an exact answer are scored by the fallback
-    head.  They rank below all samples scored by the primary head, because scores of different probes are not
+    """The head of the detector that computed the score, if any.  Samples without an exact answer are scored by the
+    fallback head.  They rank below all samples scored by the primary head, because scores of different probes are not
     comparable."""
     score: float | None
 
@@ -63,18 +63,18 @@ class Question:
 
     @property
     def majority_choice(self) -> int:
-        """Index of the sample that the rule ``majority`` chooses."""
+        """Index of the sample that the ``majority`` rule chooses."""
         meanings, contents = self.sampled.meanings, self.sampled.contents
         return max(range(len(meanings)), key=lambda i: (contents[i] == "answer", meanings.count(meanings[i]), -i))
 
     @property
     def probe_choice(self) -> int:
-        """Index of the sample that the rule ``probe`` chooses."""
+        """Index of the sample that the ``probe`` rule chooses."""
         return max(range(len(self.scores)), key=lambda i: (*self.scores[i].rank_key, -i))
 
     def correctness(self, rule: str) -> float:
-        """Return 1 if the chosen answer is correct and 0 otherwise; for ``random``, return the fraction of correct
-        samples."""
+        """Return 1 if the answer that the rule chooses is correct, and 0 otherwise.  For the ``random`` rule, return
+        the fraction of correct samples."""
         correct = [verdict is True for verdict in self.sampled.verdicts]
         if rule == "random":
             return sum(correct) / len(correct)
@@ -89,10 +89,10 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleResult:
-    """Result of one rule for one error type, as a row of the table."""
+    """One row of the table: the result of one rule for one error type."""
 
     error_type: str
-    """Letter of the error type, a key of `ERROR_TYPES`, or an empty string for all questions."""
+    """Letter of the error type (a key of `ERROR_TYPES`), or an empty string if the row covers all questions."""
     n: int
     """Number of questions."""
     rule: str | None = None
@@ -100,7 +100,7 @@ class RuleResult:
     correct: Interval | None = None
     """Fraction of questions for which the rule chooses a correct answer."""
     difference: Interval | None = None
-    """Fraction for the probe minus the fraction for this rule, or None for the probe itself."""
+    """The same fraction for the probe minus this fraction, or None if this rule is the probe itself."""
 
     def cells(self) -> tuple[Value, ...]:
         """Return the values in the order of `COLUMNS`."""
@@ -109,17 +109,17 @@ class RuleResult:
 
 
 def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
-    """Return the mean of values between 0 and 1 with its confidence interval.
+    """Return the mean of values between 0 and 1, and the confidence interval of the mean.
 
-    Two values of 1 and two of 0 are added before the normal interval is computed (Agresti & Coull 1998), so that the
-    interval has a positive width even if all values are equal.
+    The interval is a normal interval that is computed after adding two values of 1 and two values of 0 (Agresti & Coull
+    1998).  It therefore has a positive width even if all values are equal.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
     groups : sequence of str, of length n
-        Group of each value.  Values of the same group are not independent, so the variance is computed from the sums
-        over groups.
+        Group of each value.  Values of the same group are not independent, so the variance is computed from the sum
+        over each group.
     level : float
         Confidence level.
     """
@@ -128,10 +128,10 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
 
 
 def proportion_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
-    """Return the mean of paired differences between -1 and 1 with its confidence interval.
+    """Return the mean of paired differences between -1 and 1, and the confidence interval of the mean.
 
-    Half a pair of each of the four possible outcomes is added before the interval is computed (Agresti & Min 2005,
-    Stat. Med. 24:729).
+    The interval is a normal interval that is computed after adding half a pair for each of the four possible outcomes
+    of a pair (Agresti & Min 2005, Stat. Med. 24:729).
 
     Parameters
     ----------
@@ -148,9 +148,9 @@ def proportion_difference(values: Floats, groups: Sequence[str], level: float = 
 def _normal_interval(
     values: Floats, groups: Sequence[str], pseudo: Sequence[tuple[float, float]], level: float
 ) -> tuple[float, float]:
-    """Return the normal confidence interval of the mean of values and pseudo-observations.
+    """Return the normal confidence interval for the mean of the values and the pseudo-observations.
 
-    Pseudo-observations are given as pairs (value, weight).
+    Pseudo-observations are given as (value, weight) pairs.
     """
     n = len(values) + sum(weight for _, weight in pseudo)
     mean = (values.sum() + sum(value * weight for value, weight in pseudo)) / n
@@ -168,7 +168,7 @@ def compare_rules(questions: Sequence[Question], *, own_label: str = "greedy") -
     ----------
     questions : sequence of Question
     own_label : str
-        Name of the rule ``greedy`` in the table.  Pass a different name if the run's own answers were not generated at
+        Name of the ``greedy`` rule in the table.  Pass a different name if the run's own answers were not generated at
         temperature 0.
 
     Returns
@@ -228,7 +228,7 @@ _NO_DIFFERENCE = "not distinguishable from"
 
 
 def _by_sign(differences: Sequence[tuple[str, Interval | None]]) -> dict[str, list[str]]:
-    """Group named differences by whether their interval lies above 0, lies below 0, or contains 0."""
+    """Divide named differences into three groups: the interval lies above 0, lies below 0, or contains 0."""
     sorted_: dict[str, list[str]] = {"better than": [], "worse than": [], _NO_DIFFERENCE: []}
     for name, difference in differences:
         if difference is not None:

@@ -21,7 +21,8 @@ ERROR_TYPES: dict[str, str] = {
     "D": "two competing answers (correct, and one incorrect answer: a sixth each, and at most a sixth apart)",
     "E": "many answers (a third of the samples differ in meaning)",
 }
-"""Mapping from letter to definition, in the order of the paper.  A question may have several error types, or none."""
+"""Mapping from the letter of each error type to its definition, in the order of the paper.  A question may have several
+error types, or none."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SampledQuestion:
     meanings: tuple[int, ...]
     """One number per sample; samples with the same meaning have the same number.  See `semantics.meanings`."""
     contents: tuple[Content, ...]
-    """Content of each sample: an answer, a refusal, or no words."""
+    """Content of each sample: ``answer``, ``refusal``, or ``nothing`` if the sample contains no words."""
 
     @property
     def n_refused(self) -> int:

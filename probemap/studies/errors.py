@@ -1,7 +1,7 @@
 """Predict the error type of a question from hidden states, as in table 2 of Orgad et al. 2024 (arXiv 2410.02707).
 
-For each error type, one map is fitted to the hidden states of the run's own answers; it separates the questions of that
-type from all other questions.
+For each error type, a map is fitted to the hidden states of the run's own answers.  Its probes are trained to
+distinguish the questions of that type from all other questions.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class ErrorTypeProbe(NamedTuple):
     """Layer of the cell with the highest AUC; `position` is the position of the same cell."""
     position: str | None = None
     gain: float | None = None
-    """Gain of that cell over the best baseline; `gain_low` and `gain_high` are the ends of its simultaneous band over
-    the map."""
+    """Gain of that cell over the best baseline; `gain_low` and `gain_high` are the ends of the simultaneous band of the
+    gain."""
     gain_low: float | None = None
     gain_high: float | None = None
 
@@ -62,7 +62,7 @@ class ErrorTypeProbe(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """Options of the probes; see `fit_map`."""
+    """Options for fitting the probes; see `fit_map`."""
 
     folds: int = 5
     c: str = "1"
@@ -71,10 +71,11 @@ class ProbeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorTypeResult:
-    """Numbers of questions of one error type and the performance of its probes, as a row of the table."""
+    """One row of the table: question counts and probe performance for one error type."""
 
     letter: str
-    """Letter of the error type, a key of `ERROR_TYPES`, or an empty string for questions without an error type."""
+    """Letter of the error type (a key of `ERROR_TYPES`), or an empty string if the row covers the questions without an
+    error type."""
     n: int
     n_incorrect: int
     """Number of questions that the run itself answered incorrectly."""
@@ -112,7 +113,7 @@ def predict_error_types(
     correct : sequence of bool or None, of length n
         Verdicts on the run's own answers.
     baselines : sequence of Baseline
-        Baselines over which the gain is computed.
+        Baselines with which the probes are compared to compute the gain.
     groups : sequence of str, of length n
         Group of each question.  Questions of the same group are assigned to the same fold.
     options : ProbeOptions
@@ -126,8 +127,8 @@ def predict_error_types(
     -------
     Table
         One row per error type, and one row for questions without an error type.  ``auc`` is the nested-CV estimate of
-        the best cell; ``layer``, ``position`` and ``gain`` describe the cell with the highest AUC.  These values are
-        None if too few questions have the error type, or too few do not have it.
+        the AUC of the best cell; ``layer``, ``position`` and ``gain`` describe the cell with the highest AUC.  These
+        values are None if too few questions have the error type, or if too few questions lack it.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Generalisation matrix: evaluate the probe of one run on the answers of another run.
 
 Figure 3 of Orgad et al. 2024 (arXiv 2410.02707) shows max(AUC, 1 - AUC).  Here, the AUC itself is reported as well,
-because a probe whose sign is reversed on the other run is only useful if this is known.
+because a probe that ranks the answers of the other run in reverse is only useful if the reversal is known.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """Data of one run that the generalisation matrix requires."""
+    """The data of one run that are needed to compute the generalisation matrix."""
 
     name: str
     probe_map: ProbeMap
     questions: Sequence[tuple[str, str]]
-    """Question and context of each answer of the map.  Answers to questions of the training run are not used for
-    testing."""
+    """Question and context of each answer in the map.  Answers to questions that also occur in the training run are not
+    used for testing."""
     logprobs: Mapping[str, Floats]
-    """Mapping from name to log-probabilities of the answers, as arrays of shape (n,), with NaN for answers without a
-    value.  They are used as baselines: higher values mean "more likely correct"."""
+    """Log-probabilities that are used as baselines.  The keys are their names, and the values are arrays of shape (n,),
+    with NaN for answers without a log-probability.  Higher values mean "more likely correct"."""
     states: Callable[[int, str], npt.NDArray[np.float32]]
     """Callable ``(layer, position) -> ndarray`` that returns hidden states of shape (n, d), with NaN for answers that
     do not have the position."""
@@ -61,12 +61,12 @@ class RunData:
 
 Fit = Callable[[npt.NDArray[np.float32], Bools, float], Floats]
 """Callable ``(states, verdicts, c) -> weights`` that fits a probe to states of shape (n, d) and verdicts of shape (n,),
-with C value `c`.  It returns the weights and the bias as an array of shape (d + 1,)."""
+with the C value `c`.  It returns the weights and the bias as an array of shape (d + 1,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Evaluation of the probe of one run on the answers of the same run or another one, as a row of the table."""
+    """One row of the table: the probe of one run, evaluated on the answers of the same run or another run."""
 
     trained_on: str
     tested_on: str
@@ -134,7 +134,7 @@ def generalisation_table(
     Raises
     ------
     MapError
-        See `evaluate_within` and `evaluate_across`.
+        If a map was fitted without nested CV, or two runs have no layers or no positions in common.
     """
     pairs: list[Pair] = []
     for train in runs:
@@ -175,7 +175,7 @@ def pairs_of(table: Table) -> list[Pair]:
 
 
 def matrix_of(pairs: Sequence[Pair]) -> PairMatrix:
-    """Arrange the estimates for pairs of runs as matrices."""
+    """Arrange the estimates for all pairs of runs in matrices."""
     names = tuple(dict.fromkeys(pair.trained_on for pair in pairs))
     shape = (3, len(names), len(names))
     auc, folded, gain = (np.full(shape, np.nan) for _ in range(3))
@@ -303,7 +303,8 @@ def _groups(probe_map: ProbeMap) -> Ints:
 
 
 def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
-    """Return the AUC over the selected answers, with influences for all answers."""
+    """Return the AUC over the selected answers, and the influence of every answer, which is 0 if the answer is not
+    selected."""
     selected = aucs(np.asarray(scores)[rows, None], correct[rows])
     influence = np.zeros((len(rows), 1))
     influence[rows] = selected.influence
@@ -311,7 +312,7 @@ def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
 
 
 def _with_aucs(pair: Pair, test: RunData, rows: Bools, *, probe: Aucs, baseline: str, reference: Aucs | None) -> Pair:
-    """Add the AUC of the probe, and its gain over the baseline with the AUC `reference`, to a pair."""
+    """Return a copy of a pair with the AUC of the probe and its gain over the baseline, whose AUC is `reference`."""
     correct, group = _correct(test.probe_map)[rows], _groups(test.probe_map)
     influence = sum_by_group(probe.influence, group)
     value, variance = float(probe.value[0]), float((influence**2).sum())

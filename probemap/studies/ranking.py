@@ -1,7 +1,8 @@
 """Rank all predictors of correctness on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
 
 Predictors that need no training are evaluated directly; higher values mean "more likely correct".  Probes are evaluated
-out of fold, with the cell selected on the other folds.  For all predictors, only answers of the same fold are compared.
+out of fold: the cell that scores a fold is selected on the other folds.  The AUC of every predictor compares only
+answers in the same fold.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ PROBES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-"""Mapping from the name of a probe to its description and the positions among which each fold selects the best cell."""
+"""Mapping from the name of each probe to its description and its positions.  In each fold, the probe uses the best cell
+at these positions."""
 
 MAX_MISSING = 0.2
-"""Maximum fraction of answers for which a predictor may have no value.  Predictors that exceed it are not ranked,
-because predictors can only be compared on answers for which all of them have a value."""
+"""Maximum fraction of answers for which a predictor may have no value.  Predictors that exceed this fraction are not
+ranked, because predictors can only be compared on answers for which all of them have a value."""
 
 COLUMNS = ("method", "meaning", "n", "auc", "low", "high", "rank", "rank from", "rank to")
 
@@ -56,7 +58,7 @@ class Predictor:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One predictor of the ranking, as a row of the table."""
+    """One row of the table: a predictor and its rank."""
 
     name: str
     meaning: str
@@ -98,14 +100,14 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     ----------
     probe_map : ProbeMap
     predictors : mapping of str to Predictor
-        Mapping from name to predictor.  The values belong to the answers of the map, in the same order.
+        Mapping from name to predictor.  The values of each predictor must be in the order of the answers in the map.
 
     Returns
     -------
     Table
         One row per predictor, from the highest AUC to the lowest.  ``rank from`` and ``rank to`` are the ends of
-        simultaneous 95 % confidence intervals of the ranks.  The intervals are computed from the differences of all
-        pairs of predictors with a multiplier bootstrap.
+        simultaneous 95 % confidence intervals for the ranks.  The intervals are computed by a multiplier bootstrap of
+        the AUC differences between all pairs of predictors.
 
     Raises
     ------
@@ -162,7 +164,7 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
 
 
 def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVEL) -> tuple[Ints, Ints]:
-    """Compute simultaneous confidence intervals of ranks.
+    """Compute simultaneous confidence intervals for ranks.
 
     Parameters
     ----------
@@ -173,12 +175,12 @@ def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVE
     seed : int
         Random seed for the multiplier bootstrap.
     level : float
-        Probability that all intervals contain the true ranks.
+        Confidence level: the probability that all intervals contain the true ranks.
 
     Returns
     -------
     best, worst : ndarray of shape (m,), int64
-        Best and worst rank of each value.
+        Lowest and highest rank number in the confidence interval of each value.
     """
     first, second = np.triu_indices(len(value), 1)
     differences = influence[:, first] - influence[:, second]
@@ -193,7 +195,7 @@ def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVE
 
 
 def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
-    """Return the index of each answer of the map in a list of answer ids.
+    """For each answer of the map, return its index in a list of answer ids.
 
     Parameters
     ----------
@@ -219,9 +221,9 @@ def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
 
 
 def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | None:
-    """Return the nested-CV scores of the best cell at some positions.
+    """Return the nested-CV scores of the best cell at the given positions.
 
-    Return None if the map has none of these positions, too few answers at them, or no nested CV.
+    Return None if the map has none of these positions, has too few answers at them, or was fitted without nested CV.
     """
     available = [p for p in positions if p in probe_map.positions]
     try:

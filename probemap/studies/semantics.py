@@ -1,12 +1,12 @@
 """Group the answers to a question by meaning, and compute semantic entropy.
 
-Meanings are determined from what the answers assert, without the accepted answers and the verdicts.  Semantic entropy
-(Kuhn et al. 2023, arXiv 2302.09664; Farquhar et al. 2024, Nature 630:625) is a baseline, so it must not depend on
-whether an answer is correct.
+Meanings are determined from what the answers assert; the accepted answers and the verdicts are not used.  Semantic
+entropy (Kuhn et al. 2023, arXiv 2302.09664; Farquhar et al. 2024, Nature 630:625) is a baseline, so it must not depend
+on whether an answer is correct.
 
-In those papers, a model decides which answers entail each other.  Here, the decision is made by rules: two answers have
-the same meaning if they assert the same member of a closed set, the same number, the same date or the same words, or if
-the words of one answer contain the words of the other ("Shakespeare" in "William Shakespeare").
+In those papers, a model decides which answers entail each other.  Here, fixed rules make this decision: two answers
+have the same meaning if they assert the same member of a closed set, the same number, the same date or the same words,
+or if the words of one answer contain the words of the other ("Shakespeare" in "William Shakespeare").
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from probemap.records import Answer, Example, Judgement, Task
 
 Content = Literal["answer", "refusal", "nothing"]
-"""Content of a text: an answer, a refusal to answer, or no words."""
+"""Content of an answer of a model: an actual answer, a refusal to answer, or no words at all."""
 
 _REFUSAL, _NOTHING = "\N{NULL}refusal", "\N{NULL}nothing"
 
@@ -51,8 +51,8 @@ def meanings(
     answers : sequence of Answer
         Answers to the question of the example.
     judgements : sequence of Judgement
-        One judgement per answer.  Only the spans are used, which are located without the accepted answers; the verdicts
-        are ignored.
+        One judgement per answer.  Only the spans are used, because they are located without the accepted answers; the
+        verdicts are ignored.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def semantic_entropy(meanings: Sequence[int]) -> float:
 
 
 def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
-    """Return the assertion of an answer in a normalised form that is equal for equal meanings.
+    """Return what an answer asserts, in a normalised form that is the same for all answers with the same meaning.
 
     Numbers are returned as `Decimal`.
     """

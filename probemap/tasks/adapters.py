@@ -1,7 +1,8 @@
-"""Convert one row of a published data set, with its original fields, to an `Example`.
+"""Functions that convert one row of a published data set to an `Example`.
 
-An adapter returns None for a row that has no answer, or an answer that cannot be graded.  For an invalid row, it raises
-KeyError, TypeError, ValueError, IndexError or AttributeError, which `published.adapt_rows` converts to a DataError.
+An adapter takes a row with the original fields of the data set.  It returns None if the row has no answer or if the
+answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError or
+AttributeError, which `published.adapt_rows` converts to a DataError.
 """
 
 import json
@@ -24,7 +25,8 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Convert a list, a string with a JSON list, or a single string to distinct strings in their original order."""
+    """Convert a list, a string that contains a JSON list, or a single string to distinct strings in their original
+    order."""
     if isinstance(value, str):
         value = json.loads(value) if value.lstrip().startswith("[") else [value]
     return tuple(dict.fromkeys(_text(str(item)) for item in value))
@@ -35,7 +37,7 @@ def _id(row: Row, *fields: str) -> str:
 
 
 def _accepted(row: Row, field: str) -> Any:
-    """Return the field ``answers`` of the probemap format if the row has it, otherwise the original field."""
+    """Return the ``answers`` field of the probemap format if the row has one, otherwise the original field."""
     return row.get("answers") or row[field]
 
 
@@ -68,7 +70,7 @@ def hotpot(row: Row) -> Example:
 
 
 def hotpot_with_context(row: Row) -> Example | None:
-    """Convert a row of HotpotQA, with its ten pages as context."""
+    """Convert a row of HotpotQA, with its ten pages as the context."""
     pages = zip(row["context"]["title"], row["context"]["sentences"], strict=True)
     context = "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pages)
     return replace(hotpot(row), context=context)
@@ -109,7 +111,7 @@ def answerable_math(row: Row) -> Example | None:
 
 
 def _lettered(id_: str, question: str, choices: Iterable[str], correct: str) -> Example:
-    """Return an example with shuffled choices, because some data sets always list the correct choice first.
+    """Return an example whose choices are shuffled, because some data sets always list the correct choice first.
 
     The question is used as the random seed.
     """

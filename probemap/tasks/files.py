@@ -1,6 +1,6 @@
 """Read JSONL, CSV and Parquet files, and create tasks from user files.
 
-Every row is checked.  Error messages name the file, the row and the fields of the row.
+Every row of a user file is checked when a task is created.  Error messages name the file, the row and its fields.
 """
 
 import csv
@@ -31,7 +31,7 @@ def read_rows(path: Path) -> Iterable[Any]:
     Raises
     ------
     DataError
-        If the file does not exist, has an unknown extension, or cannot be read in the format of its extension.
+        If the file does not exist, has an unknown extension, or cannot be read in the corresponding format.
     """
     if not path.is_file():
         raise DataError(f"the file {path} does not exist", "check the path")
@@ -146,7 +146,7 @@ def _example(row: Any, location: str, number: int, require_answers: bool) -> Exa
 
 
 def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
-    """Convert a list, a string with a JSON list, a single string or a single number to strings."""
+    """Convert a list, a string that contains a JSON list, a single string or a single number to a tuple of strings."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -171,10 +171,10 @@ def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
 
 
 def _infer_kind(examples: tuple[Example, ...]) -> tuple[Kind, tuple[tuple[str, ...], ...]]:
-    """Infer the kind of a task from its examples, and the closed set of answers if there is one.
+    """Infer the kind of a task and, if there is one, its closed set of answers from its examples.
 
-    A closed set is inferred from the answers only if each distinct answer occurs at least five times on average, so
-    that the set reveals nothing about the answer to a single question.
+    A closed set is inferred from the answers only if each distinct answer occurs at least five times on average.
+    Otherwise, the set could reveal the answers to individual questions.
     """
     if all(e.choices for e in examples):
         return "names", ()

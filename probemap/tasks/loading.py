@@ -23,7 +23,8 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
         * the name of a built-in task, e.g. ``cities``; see `TASKS`;
         * the name of a published data set, e.g. ``triviaqa``, which is downloaded from the Hugging Face hub; `probemap
           list tasks` lists the names;
-        * the name of a published data set and a file with its original rows, e.g. ``triviaqa:rows.jsonl``;
+        * the name of a published data set, followed by a colon and the path of a file with its original rows, e.g.
+          ``triviaqa:rows.jsonl``;
         * the path of a user file, e.g. ``rows.jsonl``.
 
         A user file has one row per question, with the fields ``question`` and ``answers`` (a list or a single string),
@@ -31,13 +32,13 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
         of the task is inferred from all rows: ``names`` if every row has choices or if a few distinct answers recur,
         ``numbers`` if every answer is a number, and ``open`` otherwise.
     n : int, optional
-        Number of questions to draw without replacement; the order of the questions is kept.  By default, all questions
-        are used.
+        Number of questions to draw at random, without replacement.  The drawn questions keep their original order.  By
+        default, all questions are used.
     seed : int
         Random seed for drawing the questions.
     require_answers : bool
-        Whether every row of a user file must have the field ``answers``.  Pass False if the verdicts are supplied with
-        the answers of the model.
+        Whether every row of a user file must have the field ``answers``.  Pass False if verdicts are supplied with the
+        model's answers.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Load published data sets by name, from the Hugging Face hub or from a file with the same rows.
 
-Each entry of `PUBLISHED` specifies the prompt, the kind of the answers, the split, the licence, and the function of
-`adapters` that converts a row.  Duplicate questions are used only once.
+Each entry of `PUBLISHED` specifies the prompt, the kind of answer, the split, the licence, and the function in
+`adapters` that converts a row.  If a question occurs more than once, only its first occurrence is used.
 """
 
 from __future__ import annotations
@@ -254,11 +254,11 @@ PUBLISHED: dict[str, Published] = {
         ),
     )
 }
-"""Mapping from name to published data set."""
+"""Mapping from the name of each published data set to the data set."""
 
 
 def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
-    """Convert the rows of a published data set to a task, in their original order.
+    """Convert the rows of a published data set to a task, and keep their order.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
     Raises
     ------
     DataError
-        If a row does not belong to the data set, or no row can be used.
+        If a row is not a valid row of the data set, or no row can be used.
     """
     published = PUBLISHED[name]
     hint = f"pass the rows in their published form ({published.task.source})"
@@ -302,7 +302,7 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
 
 
 def load_from_hub(name: str) -> Task:
-    """Download a published data set with the package ``datasets``.
+    """Download a published data set with the ``datasets`` package.
 
     Parameters
     ----------

@@ -10,16 +10,16 @@ from probemap.records import DataError, Example, Task, TextAnswer, Verdict
 from probemap.tasks.files import read_rows
 
 MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
-"""Reasons of verdicts that were entered manually."""
+"""Mapping from a manually entered verdict to the reason that is recorded for it."""
 
 SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
-"""Reasons of verdicts that were supplied with the answers."""
+"""Mapping from a verdict that was supplied with an answer to the reason that is recorded for it."""
 
 _FIELDS = "each row requires the string field 'text', and either 'id' or 'question'"
 
 
 def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
-    """Read existing answers, one per question.
+    """Read existing answers to the questions of a task, one per question.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
     Raises
     ------
     DataError
-        If the file does not exist, a row is invalid, a question has no answer or several answers, or a question has no
+        If the file does not exist, a row is invalid, a question has no answer or more than one, or a question has no
         accepted answers and its answer has no verdict.
     """
     ids = {e.id for e in task.examples}
@@ -121,7 +121,7 @@ def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
     Yields
     ------
     tuple of (Example, TextAnswer)
-        The example, which has no accepted answers, and the answer.  Their id is the id of the row, or the row number if
+        The example, which has no accepted answers, and the answer.  Both have the id of the row, or the row number if
         the row has no id.
 
     Raises
@@ -222,7 +222,7 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "": None, "nul
 
 
 def _parse_bool(value: Any, location: str) -> bool | None:
-    """Convert a JSON boolean or null, or its spelling in a CSV file, to a bool or None."""
+    """Convert a JSON boolean or null, or the equivalent text in a CSV file, to a bool or None."""
     if value is None or isinstance(value, bool):
         return value
     if (spelling := str(value).strip().lower()) in _BOOLEANS:
