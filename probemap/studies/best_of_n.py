@@ -26,7 +26,7 @@ RULES: dict[str, str] = {
 first one is chosen."""
 
 MIN_QUESTIONS = 10
-"""Number of questions that an error type must have for its rates to be reported."""
+"""An error type must have at least this many questions for its rates to be reported."""
 
 COLUMNS = ("questions", "n", "picked by", "right", "low", "high", "probe minus it", "difference low", "difference high")
 
@@ -36,9 +36,9 @@ class ProbeScore:
     """Score of one sample, computed by a probe that was not trained on its question."""
 
     by: Literal["primary", "fallback", "none"]
-    """The head of the detector that computed the score, if any.  Samples without an exact answer are scored by the
-    fallback head.  They rank below all samples scored by the primary head, because scores of different probes are not
-    comparable."""
+    """The head of the detector that computed the score, or ``"none"`` if no head could score the sample.  Samples
+    without an exact answer are scored by the fallback head.  They rank below all samples scored by the primary head,
+    because scores of different probes are not comparable."""
     score: float | None
 
     @property

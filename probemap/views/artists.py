@@ -20,11 +20,12 @@ _TOO_FEW_COLOUR = "#e8e8e8"
 _PALE = 0.25
 """Opacity of cells whose signed value does not differ significantly from 0."""
 _EXTENDS = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
-"""The argument ``extend`` of the colour bar, by whether there are values below the scale and values above it."""
+"""The ``extend`` argument of the colour bar, keyed by (whether any value is below the scale, whether any value is above
+it)."""
 
 
 def draw_cells(ax: Axes, measured: CellValues, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:
-    """Draw the cells, the axis labels and the answer counts of one of `n_maps` maps in a row."""
+    """Draw the cells, the axis labels and the answer counts of one map in a row of `n_maps` maps."""
     cells, signed = measured.cells, measured.kind.signed
     values = cells["value"].values
     positions, layers = [str(p) for p in cells["position"].values], [str(layer) for layer in cells["layer"].values]
@@ -85,7 +86,8 @@ def _draw_counts(ax: Axes, counts: Sequence[int], size: SizeName, n_maps: int) -
 
 
 def mark_best(ax: Axes, image: AxesImage, best: Sequence[tuple[int, int]], dots: Bools | None, size: SizeName) -> None:
-    """Outline the `best` cells, given as (row, column), and draw a dot on each cell of the mask `dots`."""
+    """Outline the `best` cells, given as (row, column) pairs, and draw a dot on each cell that is selected by the mask
+    `dots`."""
     font = SIZES[size].font
     for row, column in best:
         corner = (column - 0.5, row - 0.5)
@@ -97,7 +99,7 @@ def mark_best(ax: Axes, image: AxesImage, best: Sequence[tuple[int, int]], dots:
 
 
 def _contrasting(image: AxesImage, rows: Any, columns: Any) -> list[str]:
-    """Return a colour that is legible on each cell: black on light cells, white on dark cells."""
+    """Return a legible colour for a mark on each cell: black on light cells, white on dark cells."""
     values = np.ma.getdata(np.ma.asarray(image.get_array()))[rows, columns]
     red, green, blue = np.asarray(image.get_cmap()(image.norm(values))).reshape(-1, 4).T[:3]
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -105,7 +107,7 @@ def _contrasting(image: AxesImage, rows: Any, columns: Any) -> list[str]:
 
 
 def draw_colour_bar(image: AxesImage, axes: Sequence[Axes], maps: Sequence[CellValues]) -> None:
-    """Draw one colour bar for the scale that all maps share."""
+    """Draw one colour bar for the colour scale that all maps share."""
     (low, high), kind = maps[0].limits, maps[0].kind
     below = any(bool((m.cells["value"] < low).any()) for m in maps)
     above = any(bool((m.cells["value"] > high).any()) for m in maps)

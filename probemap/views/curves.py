@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 Over = Literal["layers", "positions"]
 
 _PANELS_PER_ROW = {("column", "layers"): 3, ("column", "positions"): 2, ("page", "layers"): 5, ("slide", "layers"): 5}
-"""Number of panels per row for each (size, x axis); 3 for all other combinations."""
+"""Number of panels per row for some combinations of size and x axis.  All other combinations have 3 panels per row."""
 _LINE, _BAND, _OTHER_LINES = "#08519c", "#9ecae1", "#d0d0d0"
 
 
 class CurvesDisplay(Display):
     """Display of the curves of a map with their 95 % confidence intervals.
 
-    It is created by `plot_curves`, or by `from_map`, which does not draw it.
+    A display is created by `plot_curves`, which also draws it, or by `from_map`, which does not.
 
     Attributes
     ----------
     figure : matplotlib.figure.Figure
     axes : tuple of matplotlib.axes.Axes
-        One per panel.  The line of the panel's own curve has the gid ``curve``.
+        One ``Axes`` per panel.  The line of the panel's own curve has the gid ``curve``.
     """
 
     def __init__(self, measured: CellValues, over: Over, *, size: SizeName = "page", title: str = "") -> None:
@@ -98,10 +98,11 @@ class CurvesDisplay(Display):
 def plot_curves(
     probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
 ) -> CurvesDisplay:
-    """Plot a value over the layers in one panel per position, or over the positions in one panel per second layer.
+    """Plot a value over the layers in one panel per position, or over the positions in one panel for every second
+    layer.
 
-    All panels have the same axes.  Each panel shows its own curve with the 95 % confidence interval of each cell; the
-    curves of all other panels are drawn in grey for comparison.
+    All panels have the same axis limits.  Each panel shows its own curve with the 95 % confidence interval of each
+    cell, and the curves of all other panels in grey for comparison.
 
     Parameters
     ----------
@@ -111,13 +112,14 @@ def plot_curves(
     value : str
         The value to plot: a key of `probemap.probing.metrics.VALUES`, such as ``"auc"``, ``"accuracy"`` or ``"gain"``.
     size : {"column", "page", "slide"}
-        Size of the figure and its text: one column of a paper, its full text width, or a slide.
+        Size of the figure and its text, for one column of a paper, the full text width of a paper, or a slide.
 
     Returns
     -------
     CurvesDisplay
-        The display.  Notebooks render it if it is the last expression of a cell; scripts show it with
-        `matplotlib.pyplot.show`.  Its attribute ``axes`` has one entry per panel; ``save(path)`` writes a file.
+        The display.  A notebook renders it if it is the last expression of a cell; in a script, call
+        `matplotlib.pyplot.show`.  Its attribute ``axes`` has one element per panel, and its method ``save(path)`` saves
+        the figure to a file.
 
     Raises
     ------

@@ -47,9 +47,9 @@ class CellDiagnostics:
 def probabilities(probe_map: CellMap) -> Floats:
     """Compute the probability that each answer is correct, as predicted by the probe of each cell.
 
-    The probability is 1 / (1 + exp(-score)), where ``score`` is the out-of-fold score, and is averaged over repeats.
-    Only the default probe has scores that are log-odds; for other probes the result is a score between 0 and 1 that
-    cannot be interpreted as a probability.
+    Each out-of-fold score is converted to the probability 1 / (1 + exp(-score)), and the probabilities are averaged
+    over repeats.  Only the scores of the default probe are log-odds; for other probes, the result is a score between 0
+    and 1 that cannot be interpreted as a probability.
 
     Parameters
     ----------
@@ -100,13 +100,13 @@ def cell_diagnostics(probe_map: CellMap) -> list[list[CellDiagnostics | None]]:
 
 
 def _roc(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, inflation: float) -> Floats:
-    """Return the ROC curve, averaged over folds and repeats at fixed false positive rates, with its interval.
+    """Return the ROC curve, averaged over folds and repeats at fixed false positive rates, and its confidence interval.
 
-    The curves of the folds are averaged because scores of different folds have no common scale (Fawcett 2006, section
-    8.1).  Each fold is weighted by its number of pairs of a correct and an incorrect answer, so that the area under the
-    averaged curve is approximately the AUC of the cell.  The variance is the sum of the variance of the true positive
-    rate and that of the false positive rate, the latter multiplied by the squared slope of the curve (Pepe 2003,
-    section 5.2.2).
+    The curves of the folds are averaged because the scores of different folds are not on the same scale (Fawcett 2006,
+    section 8.1).  Each fold is weighted by the number of pairs that can be formed from a correct and an incorrect
+    answer, so that the area under the averaged curve is approximately the AUC of the cell.  The variance of the curve
+    is the variance of the true positive rate, plus the variance of the false positive rate multiplied by the squared
+    slope of the curve (Pepe 2003, section 5.2.2).
     """
     curves, n_pairs, min_incorrect = [], [], len(correct)
     for repeat_scores, fold_of_row in zip(scores, fold, strict=True):
@@ -133,7 +133,8 @@ def _roc(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, inflation:
 
 
 def _reliability(p: Floats, correct: Bools, inflation: float) -> Floats:
-    """Return the reliability curve with Wilson score intervals (Wilson 1927) for the effective number of answers."""
+    """Return the reliability curve with Wilson score intervals (Wilson 1927), which are based on the effective number
+    of answers."""
     z = float(norm.ppf(0.5 + LEVEL / 2))
     bins = []
     for rows in np.array_split(np.argsort(p, kind="stable"), min(N_BINS, len(p))):

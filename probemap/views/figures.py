@@ -1,4 +1,4 @@
-"""Shared parts of all figures: sizes, styles, and the base class of the displays.
+"""Parts that all figures share: sizes, styles, and the base class of the displays.
 
 Like the displays of scikit-learn, a display computes its values when it is created and draws them later.
 """
@@ -46,7 +46,8 @@ SIZES: dict[str, Size] = {
     "page": Size(width=6.9, font=7.5, row=0.1),
     "slide": Size(width=10.0, font=12.0, row=0.08, note=False),
 }
-"""Available sizes by name: one column of a two-column paper, its full text width, or a slide."""
+"""The available sizes by name: ``column`` fits one column of a two-column paper, ``page`` its full text width, and
+``slide`` a slide."""
 
 DIGIT_WIDTH = 0.6
 """Upper bound on the width of a digit or letter, as a fraction of the font size."""
@@ -83,7 +84,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Save a figure as PNG, SVG or PDF, depending on the file extension.
 
-    The file contains no date, so that identical figures give identical bytes.
+    The file contains no date, so that identical figures result in identical files.
     """
     path = Path(path)
     metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
@@ -99,12 +100,13 @@ def escaped(lines: Sequence[str]) -> str:
 
 
 def protocol_labels(probe_maps: Sequence[CellMap]) -> list[str]:
-    """Return the labels of evaluation protocols that are intended only for comparison.  Every figure must show them."""
+    """Return the labels of maps that were fitted with a protocol intended only for comparison.  Every figure must show
+    these labels."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 
 
 class Display(ABC):
-    """Base class of all displays: computed values and the figure that shows them.
+    """Base class of all displays, which consist of computed values and a figure that shows them.
 
     Notebooks render a display if it is the last expression of a cell.  In a script, call `plot` and then
     `matplotlib.pyplot.show`.
@@ -125,7 +127,8 @@ class Display(ABC):
 
     @property
     def figure(self) -> Figure:
-        """The matplotlib figure.  If `plot` was not called, the figure is drawn on access and not managed by pyplot."""
+        """The matplotlib figure.  If `plot` was not called, the figure is drawn on first access and is not managed by
+        pyplot."""
         figure = self.axes[0].get_figure(root=True)
         assert figure is not None
         return figure
@@ -155,7 +158,7 @@ class Display(ABC):
         Raises
         ------
         DataError
-            If the file has a different extension.
+            If the path has a different extension.
         """
         check_ending(path)
         save_figure(self.figure, path)

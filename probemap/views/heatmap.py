@@ -29,16 +29,16 @@ class Panel:
     title: tuple[str, ...]
     """Lines of the title, wrapped to the width of the map."""
     best: tuple[tuple[int, int], ...] = ()
-    """Outlined cells, as (row, column)."""
+    """The cells to outline, as (row, column) pairs."""
     dots: Bools | None = None
-    """Mask of the cells that are marked with a dot, of shape (n_layers, n_positions)."""
+    """Mask of shape (n_layers, n_positions) that selects the cells to mark with a dot."""
 
 
 class MapDisplay(Display):
     """Display of one or more maps with a common colour scale.
 
-    It is created by `plot_map`, `plot_maps` and `plot_difference`, or by `from_map`, `from_maps` and `from_difference`,
-    which do not draw it.
+    A display is created by `plot_map`, `plot_maps` or `plot_difference`, which also draw it, or by `from_map`,
+    `from_maps` or `from_difference`, which do not.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class MapDisplay(Display):
         The maps, from left to right.
     figure : matplotlib.figure.Figure
     axes : tuple of matplotlib.axes.Axes
-        One per map.  ``axes[k].images[0]`` contains the array that is drawn.
+        One ``Axes`` per map.  ``axes[k].images[0]`` contains the array that is drawn.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class MapDisplay(Display):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Axes to draw into; only for displays of a single map.
+            Axes to draw into, which is only possible if the display has a single map.
 
         Returns
         -------
@@ -176,8 +176,9 @@ def plot_map(
 
     The number below each column is the number of answers from which the column is computed.  Cells with too few answers
     are hatched in grey.  In a map of AUCs, the cell with the highest AUC is outlined, and dots mark the cells that are
-    not distinguishable from it.  In a map of signed values, such as the gain over the baselines, cells whose interval
-    contains 0 are pale, and other cells below 0 are marked with a minus sign, which remains visible in greyscale.
+    not distinguishable from it.  In a map of signed values, such as the gain over the baselines, cells whose confidence
+    interval contains 0 are pale.  All other cells with negative values are marked with a minus sign, which remains
+    visible in greyscale.
 
     Parameters
     ----------
@@ -189,13 +190,15 @@ def plot_map(
     cmap : str, optional
         Name of a matplotlib colour map.  Default: ``"PuOr"`` for signed values, ``"Blues"`` for all others.
     size : {"column", "page", "slide"}
-        Size of the text and of a new figure: one column of a paper, its full text width, or a slide.
+        Size of the text, and of the figure if a new one is created, for one column of a paper, the full text width of a
+        paper, or a slide.
 
     Returns
     -------
     MapDisplay
-        The display.  Notebooks render it if it is the last expression of a cell; scripts show it with
-        `matplotlib.pyplot.show`.  Its attributes are ``figure`` and ``axes``; ``save(path)`` writes a file.
+        The display.  A notebook renders it if it is the last expression of a cell; in a script, call
+        `matplotlib.pyplot.show`.  Its attributes ``figure`` and ``axes`` contain the matplotlib objects, and its method
+        ``save(path)`` saves the figure to a file.
 
     Raises
     ------
@@ -234,8 +237,8 @@ def plot_maps(
     ----------
     probe_maps : sequence of ProbeMap
     titles : sequence of str, optional
-        One title per map.  Default: the values of model, task and site that differ between the maps, or the task if
-        none of them differs.
+        One title per map.  Default: whichever of model, task and site differ between the maps, or the task if none of
+        them differ.
     value, cmap, size
         See `plot_map`.
 
@@ -275,10 +278,10 @@ def plot_difference(
     cmap: str | None = None,
     size: SizeName = "column",
 ) -> MapDisplay:
-    """Plot the AUCs of one map minus those of another map, in all cells that both maps have.
+    """Plot the AUCs of one map minus those of another map, for all cells that both maps contain.
 
-    Cells are pale if the 95 % confidence interval of their difference contains 0.  If both maps have the same answers
-    with the same verdicts, the comparison is paired.
+    Cells are pale if the 95 % confidence interval of their difference contains 0.  If both maps contain the same
+    answers with the same verdicts, the comparison is paired.
 
     Parameters
     ----------
@@ -287,8 +290,7 @@ def plot_difference(
     ax
         See `plot_map`.
     title : str, optional
-        Title of the figure.  Default: the values of model, task and site that differ between the maps, joined by
-        "minus".
+        Title of the figure.  Default: whichever of model, task and site differ between the maps, joined by "minus".
     cmap, size
         See `plot_map`.
 
@@ -320,7 +322,7 @@ def plot_difference(
 
 
 def _panel(probe_map: CellMap, measured: CellValues, title: Sequence[str]) -> Panel:
-    """Return the panel of a map; in a map of AUCs, the best cells are marked."""
+    """Return the panel of a map.  If the values are AUCs, the best cells are marked."""
     if measured.kind.variable != "auc":
         return Panel(measured=measured, title=tuple(title))
     layers, positions = probe_map.layers, probe_map.positions
@@ -330,20 +332,22 @@ def _panel(probe_map: CellMap, measured: CellValues, title: Sequence[str]) -> Pa
 
 
 def _wrapped(lines: Sequence[str], size: SizeName, fraction: float = MAP_WIDTH) -> list[str]:
-    """Wrap lines to a fraction of the figure's width, assuming that letters are half as wide as the font size."""
+    """Wrap lines to a fraction of the figure's width, assuming that the width of a letter is half the font size."""
     n_letters = int(72 * fraction * SIZES[size].width / (0.5 * SIZES[size].font))
     return [piece for line in lines for piece in wrap(line, n_letters) or [""]]
 
 
 def _differing(probe_maps: Sequence[CellMap]) -> list[str]:
-    """Return one title per map: the values of model, task and site that differ, or the task if none of them differs."""
+    """Return one title per map: whichever of model, task and site differ between the maps, or the task if none of them
+    differ."""
     facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
     keys = [k for k in ("model", "task", "site") if len({fact[k] for fact in facts}) > 1] or ["task"]
     return [", ".join(fact[k] for k in keys) for fact in facts]
 
 
 def _facts(probe_map: CellMap, value: str) -> list[str]:
-    """Return the title of a single map: model and task, number of answers, best cell (for AUCs), and protocol."""
+    """Return the lines of the title of a single map: model and task, number of answers, best cell (for AUCs), and
+    protocol."""
     attrs = probe_map.data.attrs
     lines = []
     if "model" in attrs:

@@ -27,7 +27,7 @@ def draw_matrix(matrix: PairMatrix) -> Figure:
     """Draw the generalisation matrix, similar to figure 3 of Orgad et al. 2024.
 
     The left panel shows max(AUC, 1 - AUC), as in the paper, and the right panel shows the gain over the best
-    log-probability.  Cells are pale if their interval contains 0.5 (left panel) or 0 (right panel).
+    log-probability.  Cells are pale if their confidence interval contains 0.5 (left panel) or 0 (right panel).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Escaping of untrusted text, so that it is printed without control characters and direction marks."""
+"""Escape untrusted text, so that no control characters or direction marks are printed."""
 
 
 def printable(text: str) -> str:
@@ -12,7 +12,7 @@ def printable(text: str) -> str:
     Returns
     -------
     str
-        The text in which every character that is not printable according to Unicode is replaced with its escape
-        sequence, such as ``\\n``, ``\\x1b`` or ``\\u202e``.
+        The text, with every character that Unicode classifies as non-printable replaced by an escape sequence such as
+        ``\\n``, ``\\x1b`` or ``\\u202e``.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)

@@ -1,8 +1,8 @@
 """The HTML report: a self-contained page that can be opened without a server or a network connection.
 
 All values are computed in Python; the scripts of the page only display them.  Texts are passed to the page as JSON and
-inserted as text nodes, never as markup.  The content security policy of the page allows only its own scripts, which are
-identified by their hashes, and no network requests.
+inserted as text nodes, never as markup.  The content security policy of the page allows only the scripts of the page
+itself, which are identified by their hashes, and no network requests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MAX_ANSWERS = 1000
 """Maximum number of answers listed per run."""
 MAX_PROBABILITIES = 1_000_000
-"""Maximum number of probabilities (answers × cells) per run; they take 2 bytes each."""
+"""Maximum number of probabilities (answers × cells) per run; each one takes 2 bytes."""
 MAX_CHARACTERS = 4000
 """Maximum length of a text in characters; longer texts are shortened in the middle."""
 MAX_ACCEPTED = 20
@@ -80,7 +80,7 @@ class Study:
 
     table: Table
     matrix: PairMatrix | None = None
-    """The values of a generalisation study, shown as a matrix above the table."""
+    """The values of a generalisation study, which are shown as a matrix above the table, or None for other studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +90,12 @@ class RunView:
     probe_map: CellMap
     title: str = "map"
     answers: Sequence[AnswerView] = ()
-    """The answers of the map, in the order of the map; empty for a page that does not list answers."""
+    """The answers in the map, in the same order.  Empty if the page does not list answers."""
     provenance: dict[str, str] = field(default_factory=dict)
     """Facts about the origin of the map, such as the model, its revision, the seed and the versions."""
     excluded: dict[str, int] = field(default_factory=dict)
-    """Number of excluded answers for each reason, including answers that are missing only from some columns."""
+    """Mapping from reason to number of excluded answers, including answers that are missing from only some of the
+    columns."""
     studies: Sequence[Study] = ()
     note: str = ""
     """A warning at the top of the page, for example that verdicts have changed since the map was fitted."""
@@ -136,7 +137,8 @@ def render(runs: Sequence[RunView]) -> str:
 
 
 def environment() -> Environment:
-    """Return the Jinja environment of the page; its JSON is compact, keeps the order of keys, and rejects NaN."""
+    """Return the Jinja environment of the page.  It encodes JSON compactly, keeps the order of keys, and rejects
+    NaN."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("probemap.views", "page")
@@ -298,7 +300,8 @@ def _answer(view: AnswerView) -> dict[str, Any]:
 
 
 def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> list[list[Any]]:
-    """Split an answer into pieces: each probed token is a piece of its own, and the tokens between them are joined.
+    """Split an answer into pieces: each probed token is a separate piece, and the tokens between probed tokens are
+    joined.
 
     Returns
     -------

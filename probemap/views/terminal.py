@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Eleven equally spaced colours of matplotlib's colour map Blues, so that the table looks like the heatmap.
 _BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()
 _N_BEST = 5
-"""Number of cells and of baselines to list."""
+"""Number of best cells and of best baselines to list."""
 
 
 def print_to(console: Console, content: RenderableType) -> None:
@@ -32,7 +32,7 @@ def print_to(console: Console, content: RenderableType) -> None:
 
 
 def shade(value: float) -> Style:
-    """Return the colours of a cell with the given AUC; values outside the range from 0.5 to 1 are clipped to it."""
+    """Return the colours of a cell with the given AUC, which is clipped to the range from 0.5 to 1."""
     step = round((min(max(value, 0.5), 1.0) - 0.5) * 20)
     return Style(bgcolor=_BLUES[step], color="#000000" if step < 6 else "#ffffff")
 
@@ -53,7 +53,8 @@ def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
 
 
 def map_text(probe_map: CellMap) -> Text:
-    """Return the AUCs as a coloured table of layers by positions, with ``·`` for cells with too few answers."""
+    """Return the AUCs as a coloured table with one row per layer and one column per position.  Cells with too few
+    answers are shown as ``·``."""
     heads = [name.split("_") if not name.startswith("-") else [name] for name in probe_map.positions]
     n_lines = max(map(len, heads))
     counts = [str(int(n)) for n in probe_map.data["n"].values]
@@ -88,7 +89,7 @@ def description_text(description: Description) -> Text:
 
 
 def table_text(table: Table) -> RenderableType:
-    """Return the table of a study without its summary."""
+    """Return the table of a study as text, without its summary."""
     columns, rows = compact(table)
     numeric = {
         name for name, *values in zip(columns, *rows, strict=True) if all(v[:1] in "0123456789+-–" for v in values)
@@ -180,7 +181,8 @@ def _best(probe_map: CellMap) -> Text:
 
 
 def _baselines(probe_map: CellMap) -> Text:
-    """Return the best baselines in the column of the best cell, and the gains over the best baseline of each column."""
+    """Return the best baselines in the column of the best cell, the gain of this cell, and the number of cells with a
+    gain."""
     data, best = probe_map.data, probe_map.best()[0]
     column = data.sel(position=best.position)
     auc = column["baseline_auc"].values

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probemap.records import Answer, Example, Judgement
 
 _Lines = list[tuple[str, str]]
-"""The lines of one token, each as (text, style)."""
+"""The lines of one token, as (text, style) pairs."""
 
 
 def inspect_answer(
@@ -70,10 +70,10 @@ def scored_answer(
     ----------
     tokens : sequence of str
     token_p_correct : sequence of float
-        Probability that the answer is correct, at each token except the last.  Higher probabilities have darker
-        colours; the last token has no colour.
+        Probability that the answer is correct, as predicted at each token except the last.  Higher probabilities have
+        darker colours; the last token has no colour.
     p_correct : float or None
-        Probability that the answer is correct; None if the detector cannot score the answer.
+        Probability that the answer is correct, or None if the detector cannot score the answer.
     flagged : bool
         Whether the probability is below the threshold of the detector.
     """

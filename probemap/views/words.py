@@ -1,8 +1,8 @@
 """Summaries of maps: a table of the values, and observations that are supported by statistical tests.
 
-If no cell is better than chance according to the simultaneous band over all cells, no further
-tests are reported.  Otherwise, groups of cells are compared, with a correction for multiple testing (Holm 1979, Scand.
-J. Statist. 6:65): with a probability of 95 %, no reported comparison has the wrong sign.
+If no cell is better than chance according to the simultaneous band over all cells, no further tests are reported.
+Otherwise, groups of cells are compared, and the tests are corrected for multiple testing (Holm 1979, Scand. J. Statist.
+6:65) so that, with a probability of at least 95 %, no reported comparison has the wrong sign.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from probemap.probing.cell_map import CellMap
 
 FEW = 50
-"""Columns with fewer correct or fewer incorrect answers than this are listed in the summary."""
+"""Columns that have fewer correct or fewer incorrect answers than this number are listed in the summary."""
 
 _GROUPS = {
     "the end of the prompt": ("last_q",),
@@ -31,7 +31,8 @@ _GROUPS = {
     "the token before the exact answer": ("exact_answer_before_first",),
     "the token after the exact answer": ("exact_answer_after_last",),
 }
-"""Groups of positions by name.  A further group, "the trailing tokens", contains all positions ``-1``, ``-2``, …."""
+"""Mapping from the name of each group of positions to its positions.  A further group, "the trailing tokens", contains
+all positions ``-1``, ``-2``, …."""
 
 _NOT_COMPARED = Difference(*[float("nan")] * 4)
 
@@ -47,13 +48,13 @@ _PAIRS = (
 
 @dataclass(frozen=True)
 class Observation:
-    """An observation about a map and its topic."""
+    """One observation about a map."""
 
     about: str
     """Topic: ``protocol``, ``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few`` or
     ``baselines``."""
     text: str
-    """The observation as a sentence with its numbers."""
+    """One or more sentences that state the observation, including its numbers."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _no_signal(probe_map: CellMap) -> Observation:
 
 
 def _better_than_chance(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Report the cells that are better than chance, and the first layer with such a cell for each position."""
+    """Report the cells that are better than chance, and for each position the first layer that contains one."""
     has_auc = probe_map.auc.notnull().values
     layers, positions = np.array(probe_map.layers), np.array(probe_map.positions)
     n_above, n_cells = int(above.sum()), int(has_auc.sum())
@@ -199,7 +200,8 @@ class _Comparison:
 
 
 def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Compare groups of positions and thirds of the layers, with a family-wise error rate over all comparisons."""
+    """Compare groups of positions and thirds of the layers, and control the family-wise error rate over all
+    comparisons."""
     positions = [_Comparison(first, second, _compare_positions(probe_map, first, second)) for first, second in _PAIRS]
     # Thirds of the layers are compared only at positions with a signal; other positions would dilute the differences.
     with_signal = above.any(axis=0)
@@ -224,9 +226,9 @@ def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
 
 
 def _compare_positions(probe_map: CellMap, first: str, second: str) -> Difference:
-    """Compare two groups of positions on the answers that have all of them.
+    """Compare two groups of positions on the answers that have all positions of both groups.
 
-    Answers that lack some of the positions may be easier or harder, and would bias the comparison.
+    Answers that lack some of the positions may be easier or harder to classify, which would bias the comparison.
     """
     trailing = [p for p in probe_map.positions if _TRAILING.fullmatch(p)]
     with_auc = {p for p in probe_map.positions if bool(probe_map.auc.sel(position=p).notnull().any())}
@@ -290,7 +292,8 @@ def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence
 
 
 def _holm(p: Sequence[float]) -> list[bool]:
-    """Return whether each test is significant at a family-wise error rate of 1 - `LEVEL`, ignoring NaN p-values."""
+    """Return whether each test is significant at a family-wise error rate of 1 - `LEVEL`; tests with a NaN p-value are
+    not significant."""
     tests = [k for k in np.argsort(p) if p[k] == p[k]]
     rejected = [False] * len(p)
     for rank, k in enumerate(tests):
