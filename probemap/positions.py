@@ -1,8 +1,9 @@
 """Named token positions, each of which refers to one token of an answer or its prompt.
 
 Some answers do not have all positions, for example because they contain no exact answer.  A missing position is never
-replaced by another one, and the answer is not counted in `n`, the number of answers in that column of a map.  The names
-of the positions follow section 3.2 and figure 2 of Orgad et al. 2024 (arXiv 2410.02707).
+replaced by another one.  The column of a position in a map is computed only from the answers that have the position;
+`n` is the number of these answers.  The names of the positions follow section 3.2 and figure 2 of Orgad et al. 2024
+(arXiv 2410.02707).
 """
 
 import hashlib
@@ -276,7 +277,7 @@ def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], posit
     ----------
     answers : sequence of Answer, length n
     spans : sequence of Span or None, length n
-        The exact answer of each answer, or None if there is none.
+        The span of the exact answer in each answer, or None if there is none.
     positions : str, sequence of str, mapping, or None
         The positions; see `parse_positions`.
 

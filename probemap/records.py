@@ -49,7 +49,7 @@ class ModelError(ProbemapError):
 
 
 class RunError(ProbemapError):
-    """Raised if a run directory or the environment does not permit the requested operation."""
+    """Raised if the state of a run directory or of the environment prevents the requested operation."""
 
 
 class StoreError(ProbemapError):

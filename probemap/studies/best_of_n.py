@@ -100,7 +100,7 @@ class RuleResult:
     correct: Interval | None = None
     """Fraction of questions for which the rule chooses a correct answer."""
     difference: Interval | None = None
-    """The same fraction for the probe minus this fraction, or None if this rule is the probe itself."""
+    """The value of `correct` for the probe minus that for this rule, or None if this rule is the probe itself."""
 
     def cells(self) -> tuple[Value, ...]:
         """Return the values in the order of `COLUMNS`."""
@@ -109,17 +109,16 @@ class RuleResult:
 
 
 def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
-    """Return the mean of values between 0 and 1, and the confidence interval of the mean.
+    """Return the mean of `values`, which lie between 0 and 1, with its confidence interval.
 
-    The interval is a normal interval that is computed after adding two values of 1 and two values of 0 (Agresti & Coull
-    1998).  It therefore has a positive width even if all values are equal.
+    A normal interval is computed after two values of 1 and two values of 0 have been added (Agresti & Coull 1998), so
+    that the interval has a positive width even if all values are equal.
 
     Parameters
     ----------
     values : ndarray of shape (n,)
     groups : sequence of str, of length n
-        Group of each value.  Values of the same group are not independent, so the variance is computed from the sum
-        over each group.
+        Group of each value.  Values of the same group are not independent, so the variance is computed from group sums.
     level : float
         Confidence level.
     """
@@ -128,10 +127,10 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
 
 
 def proportion_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
-    """Return the mean of paired differences between -1 and 1, and the confidence interval of the mean.
+    """Return the mean of paired differences, which lie between -1 and 1, with its confidence interval.
 
-    The interval is a normal interval that is computed after adding half a pair for each of the four possible outcomes
-    of a pair (Agresti & Min 2005, Stat. Med. 24:729).
+    A normal interval is computed after half a pair has been added for each of the four possible outcomes of a pair
+    (Agresti & Min 2005, Stat. Med. 24:729).
 
     Parameters
     ----------

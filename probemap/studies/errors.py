@@ -54,7 +54,7 @@ class ErrorTypeProbe(NamedTuple):
 
     @property
     def interval(self) -> Interval | None:
-        """Nested-CV estimate of the AUC with its confidence interval, or None."""
+        """Nested-CV estimate of the AUC with its confidence interval, or None if there is no estimate."""
         if self.auc is None or self.low is None or self.high is None:
             return None
         return Interval(self.auc, self.low, self.high)
@@ -113,7 +113,7 @@ def predict_error_types(
     correct : sequence of bool or None, of length n
         Verdicts on the run's own answers.
     baselines : sequence of Baseline
-        Baselines with which the probes are compared to compute the gain.
+        Baselines against which the gain is measured.
     groups : sequence of str, of length n
         Group of each question.  Questions of the same group are assigned to the same fold.
     options : ProbeOptions

@@ -61,7 +61,7 @@ class RunData:
 
 Fit = Callable[[npt.NDArray[np.float32], Bools, float], Floats]
 """Callable ``(states, verdicts, c) -> weights`` that fits a probe to states of shape (n, d) and verdicts of shape (n,),
-with the C value `c`.  It returns the weights and the bias as an array of shape (d + 1,)."""
+with the regularisation parameter C set to `c`.  It returns the weights and the bias as an array of shape (d + 1,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Pair:
     baseline: str = ""
     """Name of the log-probability with the highest AUC in the training run."""
     gain: Interval | None = None
-    """AUC of the probe minus the AUC of the baseline, on the same answers."""
+    """AUC of the probe minus the AUC of the baseline, computed on the same answers."""
 
     @property
     def folded(self) -> Interval | None:
@@ -250,7 +250,8 @@ def evaluate_across(train: RunData, test: RunData, fit: Fit) -> Pair:
 
 
 def best_logprob(run: RunData, names: Sequence[str]) -> str:
-    """Return the name of the log-probability with the highest AUC in a run, or an empty string if there is none.
+    """Return the name of the log-probability with the highest AUC in a run, or an empty string if none can be
+    evaluated.
 
     Parameters
     ----------

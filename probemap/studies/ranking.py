@@ -1,8 +1,8 @@
 """Rank all predictors of correctness on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
 
 Predictors that need no training are evaluated directly; higher values mean "more likely correct".  Probes are evaluated
-out of fold: the cell that scores a fold is selected on the other folds.  The AUC of every predictor compares only
-answers in the same fold.
+out of fold, and the best cell for each fold is selected on the other folds.  For every predictor, the AUC is computed
+by comparing only answers in the same fold.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Ranked:
     rank: int
     """Rank of the predictor; the predictor with the highest AUC has rank 1."""
     rank_from: int
-    """Start of the confidence interval of the rank, which ends at `rank_to`.  The confidence level holds for all
-    predictors simultaneously."""
+    """Lower end of the confidence interval for the rank; `rank_to` is the upper end.  The confidence level holds for
+    all predictors simultaneously."""
     rank_to: int
 
     def cells(self) -> tuple[Value, ...]:
@@ -180,7 +180,7 @@ def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVE
     Returns
     -------
     best, worst : ndarray of shape (m,), int64
-        Lowest and highest rank number in the confidence interval of each value.
+        Lower and upper ends of the confidence interval for the rank of each value.
     """
     first, second = np.triu_indices(len(value), 1)
     differences = influence[:, first] - influence[:, second]

@@ -1,7 +1,7 @@
 """Functions that convert one row of a published data set to an `Example`.
 
-An adapter takes a row with the original fields of the data set.  It returns None if the row has no answer or if the
-answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError or
+Each of these adapters takes a row with the original fields of the data set.  It returns None if the row has no answer
+or if the answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError or
 AttributeError, which `published.adapt_rows` converts to a DataError.
 """
 

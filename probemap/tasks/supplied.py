@@ -170,8 +170,8 @@ class ManualLabel:
 
     verdict: Verdict
     exact_answer: str | None
-    """The exact answer as it is written in the answer.  It is empty if the answer contains no exact answer, and None if
-    the exact answer was not labelled."""
+    """The exact answer, spelled as it is in the answer.  It is empty if the answer contains no exact answer, and None
+    if the exact answer was not labelled."""
 
 
 def read_manual_labels(path: Path, task: Task) -> dict[str, ManualLabel]:
@@ -180,7 +180,8 @@ def read_manual_labels(path: Path, task: Task) -> dict[str, ManualLabel]:
     Parameters
     ----------
     path : Path
-        A JSONL, CSV or Parquet file with one row per labelled answer.  Fields other than the following are ignored:
+        A JSONL, CSV or Parquet file with one row per labelled answer and the following fields (all other fields are
+        ignored):
 
         * ``id``: the id of the question;
         * ``correct``: true, false, or null for undecided;

@@ -1,4 +1,5 @@
-"""Curves of a value over the layers (one panel per position) or over the positions (one panel per layer)."""
+"""Curves of a value over the layers (one panel per position) or over the positions (one panel for every second
+layer)."""
 
 from __future__ import annotations
 

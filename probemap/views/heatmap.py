@@ -120,7 +120,7 @@ class MapDisplay(Display):
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Axes to draw into, which is only possible if the display has a single map.
+            Axes to draw into, if the display has a single map.  By default, a new pyplot figure is created.
 
         Returns
         -------

@@ -1,8 +1,8 @@
 """The HTML report: a self-contained page that can be opened without a server or a network connection.
 
 All values are computed in Python; the scripts of the page only display them.  Texts are passed to the page as JSON and
-inserted as text nodes, never as markup.  The content security policy of the page allows only the scripts of the page
-itself, which are identified by their hashes, and no network requests.
+inserted as text nodes, never as markup.  The content security policy of the page allows no network requests and no
+scripts other than those of the page, which are identified by their hashes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _MISSING = 65535
 """16-bit code of a missing probability; any other code is the probability multiplied by 65534 and rounded."""
 
 _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
-"""Location codes of a piece of text: in the prompt, in the answer, or in the exact answer."""
+"""Codes for the location of a piece of text: in the prompt, in the answer, or in the exact answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,8 @@ class RunView:
     columns."""
     studies: Sequence[Study] = ()
     note: str = ""
-    """A warning at the top of the page, for example that verdicts have changed since the map was fitted."""
+    """A warning that is shown at the top of the page, for example that verdicts have changed since the map was
+    fitted."""
 
 
 def render(runs: Sequence[RunView]) -> str:
@@ -238,7 +239,7 @@ def _matrix(matrix: PairMatrix) -> dict[str, Any]:
 
 
 def _values(probe_map: CellMap) -> dict[str, Any]:
-    """Return the grids of all values that the map contains."""
+    """Return one grid for each kind of value that the map contains."""
     grids = {}
     for name in VALUES:
         with suppress(MapError):

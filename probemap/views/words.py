@@ -64,7 +64,8 @@ class Description:
     layers: list[int]
     """Every second layer of the map."""
     rows: list[tuple[str, int, list[float]]]
-    """Rows of the table, as (position, n, AUC at each of `layers`), with NaN for cells with too few answers."""
+    """Rows of the table, as tuples of a position, its `n`, and its AUCs at `layers`.  The AUC is NaN for cells with too
+    few answers."""
     observations: list[Observation]
 
 
@@ -191,7 +192,7 @@ class _Comparison:
 
     @property
     def text(self) -> str:
-        """The sentence about two groups of positions."""
+        """A sentence that states which group of positions has the higher AUC."""
         high, low = (self.first, self.second) if self.difference.value > 0 else (self.second, self.first)
         return (
             f"The AUC is higher at {high} than at {low}: {self.numbers}, averaged over the layers, on answers that "
@@ -245,7 +246,7 @@ def _compare_positions(probe_map: CellMap, first: str, second: str) -> Differenc
 
 
 def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence[bool], ranges: Sequence[str]) -> str:
-    """Return a sentence about the change of the AUC over the layers, or "" if no difference is significant.
+    """Return a sentence that describes how the AUC changes over the layers, or "" if no difference is significant.
 
     Parameters
     ----------
