@@ -36,7 +36,7 @@ class Position:
     """
 
     description: str
-    """Description that is printed by ``probemap list positions``."""
+    """Description printed by ``probemap list positions``."""
     index: Rule
 
 
@@ -112,7 +112,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        If a name is unknown, occurs twice or is not a string, if a range is reversed or too large, or if there are no
+        If a name is unknown, is repeated or is not a string, if a range is reversed or too large, or if there are no
         positions.
 
     Examples

@@ -1,4 +1,4 @@
-"""Data classes that are passed between the steps of a run, and the exceptions of the package.
+"""Data classes passed between the steps of a run, and the exceptions of the package.
 
 The data classes are immutable and do not depend on models, files or arrays.  The docstrings of the package use the
 following names for dimensions: ``n`` is the number of answers, ``n_layers`` the number of layers, ``n_positions`` the
@@ -22,7 +22,7 @@ class ProbemapError(Exception):
     problem : str
         One or two sentences that state what was received and what was expected.
     hint : str
-        Advice on how to correct the error, which is printed on a separate line.
+        Advice on how to correct the error, printed on a separate line.
 
     Examples
     --------
@@ -114,8 +114,7 @@ class Task:
     - ``choices``: the answer is one of the example's `choices`, identified by its letter or by its text.
     - ``open``: the answer may be any text, and is correct if it contains an accepted answer that is not negated."""
     possible: tuple[tuple[str, ...], ...] = ()
-    """Possible answers to a task of the kind ``names``.  Each one is a tuple of spellings, with the preferred spelling
-    first."""
+    """Possible answers to a ``names`` task.  Each one is a tuple of spellings, with the preferred spelling first."""
     prompt: str = "{question}"
     """Template of the prompt.  It may contain the fields ``{question}``, ``{context}``, ``{choices}`` (e.g. "Rome,
     Paris") and ``{letters}`` (one line per choice, e.g. "A) Rome")."""
@@ -158,7 +157,7 @@ class TextAnswer:
     prompt: str | None = None
     """The prompt that the model received, including the chat template.  If None, the prompt is built from the task."""
     verdict: Verdict | None = None
-    """A verdict that was supplied with the answer.  If None, the answer is graded."""
+    """A verdict supplied with the answer.  If None, the answer is graded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +194,7 @@ class Answer:
     stopped: bool
     """True if the model ended its answer; False if it was cut off at the token limit."""
     verdict: Verdict | None = None
-    """A verdict that was supplied with the answer.  If None, the answer is graded."""
+    """A verdict supplied with the answer.  If None, the answer is graded."""
     n_reasoning: int = 0
     """Number of reasoning tokens, which a thinking model produces before its answer."""
 
@@ -281,7 +280,7 @@ class JudgeResponse:
     about: str
     """Name of the task, with a hash of its prompt and worked examples."""
     asked: str
-    """Prompt that was sent to the language model."""
+    """Prompt sent to the language model."""
     said: str
     """Response of the language model."""
 

@@ -43,7 +43,7 @@ class ProbeScore:
 
     @property
     def rank_key(self) -> tuple[int, float]:
-        """Sort key; higher values mean "more likely correct"."""
+        """Sort key; higher values indicate samples that are more likely to be correct."""
         return ("none", "fallback", "primary").index(self.by), float("-inf") if self.score is None else self.score
 
 
@@ -59,7 +59,7 @@ class Question:
     error_types: str
     """Letters of the question's error types; see `error_types.classify`."""
     group: str
-    """Group of the question.  Questions of the same group are not independent."""
+    """Group of the question.  Questions in the same group are not independent."""
 
     @property
     def majority_choice(self) -> int:
@@ -118,7 +118,7 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
     ----------
     values : ndarray of shape (n,)
     groups : sequence of str, of length n
-        Group of each value.  Values of the same group are not independent, so the variance is computed from group sums.
+        Group of each value.  Values in the same group are not independent, so the variance is computed from group sums.
     level : float
         Confidence level.
     """

@@ -115,13 +115,13 @@ def predict_error_types(
     baselines : sequence of Baseline
         Baselines against which the gain is measured.
     groups : sequence of str, of length n
-        Group of each question.  Questions of the same group are assigned to the same fold.
+        Group of each question.  Questions in the same group are assigned to the same fold.
     options : ProbeOptions
     progress : callable
-        Function that is called with the number of finished error types and the total number of error types.
+        Function called with the number of finished error types and the total number of error types.
     checkpoint : callable
-        Function that is called with the letter of an error type and a function that fits its probes.  It may return a
-        stored result instead of calling that function.
+        Function called with the letter of an error type and a function that fits its probes.  It may return a stored
+        result instead of calling that function.
 
     Returns
     -------

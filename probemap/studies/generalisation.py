@@ -44,7 +44,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """The data of one run that are needed to compute the generalisation matrix."""
+    """The data of one run needed to compute the generalisation matrix."""
 
     name: str
     probe_map: ProbeMap
@@ -52,8 +52,8 @@ class RunData:
     """Question and context of each answer in the map.  Answers to questions that also occur in the training run are not
     used for testing."""
     logprobs: Mapping[str, Floats]
-    """Log-probabilities that are used as baselines.  The keys are their names, and the values are arrays of shape (n,),
-    with NaN for answers without a log-probability.  Higher values mean "more likely correct"."""
+    """Log-probabilities used as baselines.  The keys are their names, and the values are arrays of shape (n,), with NaN
+    for answers without a log-probability.  Higher values indicate that the answer is more likely to be correct."""
     states: Callable[[int, str], npt.NDArray[np.float32]]
     """Callable ``(layer, position) -> ndarray`` that returns hidden states of shape (n, d), with NaN for answers that
     do not have the position."""
@@ -121,10 +121,10 @@ def generalisation_table(
     fit : callable
         Function that fits a probe; see `Fit`.
     progress : callable
-        Function that is called with the number of finished pairs and the total number of pairs.
+        Function called with the number of finished pairs and the total number of pairs.
     checkpoint : callable
-        Function that is called with the name of a pair and a function that evaluates the pair.  It may return a stored
-        result instead of calling that function.
+        Function called with the name of a pair and a function that evaluates the pair.  It may return a stored result
+        instead of calling that function.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def generalisation_table(
     Raises
     ------
     MapError
-        If a map was fitted without nested CV, or two runs have no layers or no positions in common.
+        If a map was fitted without nested CV, or if two runs have no layers or no positions in common.
     """
     pairs: list[Pair] = []
     for train in runs:
@@ -280,7 +280,7 @@ def _in_training(train: Sequence[tuple[str, str]], test: Sequence[tuple[str, str
     """Return a mask of the test questions that are also training questions.
 
     A task may ask the same question about several contexts; these count as different questions.  If a question has no
-    context in one of the runs, it counts as the same question regardless of the context in the other run.
+    context in one of the runs, its context in the other run is ignored.
     """
     contexts: dict[str, set[str]] = {}
     for question, context in train:

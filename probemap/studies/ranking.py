@@ -1,8 +1,8 @@
 """Rank all predictors of correctness on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
 
-Predictors that need no training are evaluated directly; higher values mean "more likely correct".  Probes are evaluated
-out of fold, and the best cell for each fold is selected on the other folds.  For every predictor, the AUC is computed
-by comparing only answers in the same fold.
+Predictors that need no training are evaluated directly; higher values indicate that the answer is more likely to be
+correct.  Probes are evaluated out of fold, and the best cell for each fold is selected on the other folds.  For every
+predictor, the AUC is computed by comparing only answers in the same fold.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Predictor:
     meaning: str
     """Description, as shown in the table."""
     values: Floats
-    """ndarray of shape (n,), with NaN for answers without a value.  Higher values mean "more likely correct"."""
+    """ndarray of shape (n,), with NaN for answers without a value.  Higher values indicate that the answer is more
+    likely to be correct."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
         import pyarrow.parquet as parquet
     except ImportError:
         raise DataError(
-            "reading Parquet files requires the package pyarrow, which is not installed",
+            "reading Parquet files requires the pyarrow package, which is not installed",
             "pip install 'probemap[parquet]'",
         ) from None
     try:

@@ -37,7 +37,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     seed : int
         Random seed for drawing the questions.
     require_answers : bool
-        Whether every row of a user file must have the field ``answers``.  Pass False if verdicts are supplied with the
+        Whether every row of a user file must have the ``answers`` field.  Pass False if verdicts are supplied with the
         model's answers.
 
     Returns
@@ -47,8 +47,8 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     Raises
     ------
     DataError
-        If the task or file does not exist, a file is empty or unreadable, a row is invalid, an id occurs more than
-        once, or `n` is not between 1 and the number of questions.
+        If the task or file does not exist, if a file is empty or unreadable, if a row is invalid, if an id occurs more
+        than once, or if `n` is not between 1 and the number of questions.
 
     Examples
     --------

@@ -33,7 +33,7 @@ class Published:
     """A published data set."""
 
     description: str
-    """One-line description that is printed by ``probemap list tasks``."""
+    """One-line description printed by ``probemap list tasks``."""
     adapt: Callable[[Row], Example | None]
     """Function that converts a row to an example, or returns None if the row cannot be used."""
     task: Task
@@ -274,7 +274,7 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
     Raises
     ------
     DataError
-        If a row is not a valid row of the data set, or no row can be used.
+        If a row is not a valid row of the data set, or if no row can be used.
     """
     published = PUBLISHED[name]
     hint = f"pass the rows in their published form ({published.task.source})"
@@ -316,7 +316,7 @@ def load_from_hub(name: str) -> Task:
     Raises
     ------
     DataError
-        If the data set is only available as a file, ``datasets`` is not installed, or the download fails.
+        If the data set is only available as a file, if ``datasets`` is not installed, or if the download fails.
     """
     hub = PUBLISHED[name].hub
     if hub is None:
@@ -328,7 +328,7 @@ def load_from_hub(name: str) -> Task:
         import datasets
     except ImportError:
         raise DataError(
-            f"loading {name} from the hub requires the package datasets, which is not installed",
+            f"loading {name} from the hub requires the datasets package, which is not installed",
             f"pip install 'probemap[hub]', or pass {name}:FILE",
         ) from None
     try:

@@ -10,10 +10,10 @@ from probemap.records import DataError, Example, Task, TextAnswer, Verdict
 from probemap.tasks.files import read_rows
 
 MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
-"""Mapping from a manually entered verdict to the reason that is recorded for it."""
+"""Mapping from a manually entered verdict to the reason recorded for it."""
 
 SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
-"""Mapping from a verdict that was supplied with an answer to the reason that is recorded for it."""
+"""Mapping from a verdict supplied with an answer to the reason recorded for it."""
 
 _FIELDS = "each row requires the string field 'text', and either 'id' or 'question'"
 
@@ -43,8 +43,8 @@ def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
     Raises
     ------
     DataError
-        If the file does not exist, a row is invalid, a question has no answer or more than one, or a question has no
-        accepted answers and its answer has no verdict.
+        If the file does not exist, if a row is invalid, if a question has no answer or more than one, or if a question
+        has no accepted answers and its answer has no verdict.
     """
     ids = {e.id for e in task.examples}
     id_of_question = {e.question: e.id for e in task.examples}
@@ -127,7 +127,7 @@ def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
     Raises
     ------
     DataError
-        If the file does not exist, or a row is invalid.
+        If the file does not exist or if a row is invalid.
     """
     for number, row in enumerate(read_rows(path), start=1):
         location = f"{path}, row {number}"
@@ -166,7 +166,7 @@ def _question_answer(row: Mapping[str, Any], default_id: str, location: str) -> 
 
 @dataclass(frozen=True)
 class ManualLabel:
-    """Verdict and exact answer that were entered manually for one answer."""
+    """Verdict and exact answer entered manually for one answer."""
 
     verdict: Verdict
     exact_answer: str | None
@@ -196,7 +196,7 @@ def read_manual_labels(path: Path, task: Task) -> dict[str, ManualLabel]:
     Raises
     ------
     DataError
-        If the file does not exist, a row is invalid, or an id is unknown or occurs more than once.
+        If the file does not exist, if a row is invalid, or if an id is unknown or occurs more than once.
     """
     ids = {e.id for e in task.examples}
     labels: dict[str, ManualLabel] = {}

@@ -86,7 +86,7 @@ def _draw_counts(ax: Axes, counts: Sequence[int], size: SizeName, n_maps: int) -
 
 
 def mark_best(ax: Axes, image: AxesImage, best: Sequence[tuple[int, int]], dots: Bools | None, size: SizeName) -> None:
-    """Outline the `best` cells, given as (row, column) pairs, and draw a dot on each cell that is selected by the mask
+    """Outline the `best` cells, given as (row, column) pairs, and draw a dot on each cell selected by the mask
     `dots`."""
     font = SIZES[size].font
     for row, column in best:

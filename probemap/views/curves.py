@@ -113,7 +113,8 @@ def plot_curves(
     value : str
         The value to plot: a key of `probemap.probing.metrics.VALUES`, such as ``"auc"``, ``"accuracy"`` or ``"gain"``.
     size : {"column", "page", "slide"}
-        Size of the figure and its text, for one column of a paper, the full text width of a paper, or a slide.
+        Size of the figure and its text.  The sizes are intended for one column of a paper, its full text width, and a
+        slide, respectively.
 
     Returns
     -------

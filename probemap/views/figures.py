@@ -100,7 +100,7 @@ def escaped(lines: Sequence[str]) -> str:
 
 
 def protocol_labels(probe_maps: Sequence[CellMap]) -> list[str]:
-    """Return the labels of maps that were fitted with a protocol intended only for comparison.  Every figure must show
+    """Return the labels of maps fitted with a protocol that is intended only for comparison.  Every figure must show
     these labels."""
     return list(dict.fromkeys(str(m.data.attrs["protocol"]) for m in probe_maps if m.data.attrs.get("protocol")))
 

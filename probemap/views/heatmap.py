@@ -190,8 +190,8 @@ def plot_map(
     cmap : str, optional
         Name of a matplotlib colour map.  Default: ``"PuOr"`` for signed values, ``"Blues"`` for all others.
     size : {"column", "page", "slide"}
-        Size of the text, and of the figure if a new one is created, for one column of a paper, the full text width of a
-        paper, or a slide.
+        Size of the text, and of the figure if a new one is created.  The sizes are intended for one column of a paper,
+        its full text width, and a slide, respectively.
 
     Returns
     -------

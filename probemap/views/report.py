@@ -80,7 +80,7 @@ class Study:
 
     table: Table
     matrix: PairMatrix | None = None
-    """The values of a generalisation study, which are shown as a matrix above the table, or None for other studies."""
+    """The values of a generalisation study, shown as a matrix above the table, or None for other studies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,7 @@ class RunView:
     columns."""
     studies: Sequence[Study] = ()
     note: str = ""
-    """A warning that is shown at the top of the page, for example that verdicts have changed since the map was
-    fitted."""
+    """A warning shown at the top of the page, for example that verdicts have changed since the map was fitted."""
 
 
 def render(runs: Sequence[RunView]) -> str:
