@@ -9,5 +9,5 @@ Each module imports only modules that are listed above it and modules of lower-l
     fit        fit_map: fits a map to hidden states and labels
     paper      the protocol of the paper's published code, for comparison
     gain       adds baselines to a map and computes the gain over them
-    attention  adds the attention weights that the probed tokens receive
+    attention  adds to a map the attention weights that the probed tokens receive
 """

@@ -1,4 +1,4 @@
-"""Add the attention weights that the probed tokens receive to a map."""
+"""Extend a map with the attention weights that the probed tokens receive."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _VARIABLES = tuple(f"{name}{end}" for name in ("attention", "attention_exact") f
 
 
 def with_attention(probe_map: ProbeMap, read_layer: Callable[[int], npt.NDArray[np.float32]], ids: Column) -> ProbeMap:
-    """Add the mean attention weight that the token of each cell receives to a map.
+    """Extend a map with the mean attention weight that the token at each position receives in each layer.
 
     Parameters
     ----------
     probe_map : ProbeMap
     read_layer : callable
-        Callable ``(layer) -> ndarray`` that returns an array of shape (n, n_positions, 2).  Its last axis contains the
-        attention weights that each position of the map receives from the last token and from the exact answer.  The
-        weights of missing positions are NaN.
+        Callable ``(layer) -> ndarray`` that returns an array of shape (n, n_positions, 2).  The two values on the last
+        axis are the attention weights that the token at the position receives from the last token and from the exact
+        answer.  They are NaN if the answer lacks the position.
     ids : array-like of shape (n,)
-        Ids of the answers, in the order of the rows of the arrays.
+        Ids of the answers, in the same order as the rows of these arrays.
 
     Returns
     -------
     ProbeMap
         The map with the additional variables ``attention`` and ``attention_exact`` and their 95 % confidence intervals.
-        The values are means over the decided answers that have the position.
+        Each value is the mean over the decided answers that have the position.
     """
     data = probe_map.data
     row_of = {str(name): row for row, name in enumerate(elements(ids, "ids"))}

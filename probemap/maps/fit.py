@@ -62,7 +62,8 @@ def fit_map(
     ----------
     activations : Activations, ActivationStore, or array of shape (n, n_layers, n_positions, d)
         Hidden states, which are read one layer at a time.  Any array type that supports ``array[:, layer]`` can be
-        used, e.g. NumPy, memory-mapped, torch or zarr arrays.  All values of a missing position are NaN.
+        used, e.g. NumPy, memory-mapped, torch or zarr arrays.  If an answer lacks a position, all values of that state
+        must be NaN.
     correct : array-like of shape (n,), or list of Verdict
         Labels of the answers: True or 1 for correct answers, and False or 0 for incorrect answers.  Undecided answers
         (None, NaN or ``pandas.NA``) are excluded.
@@ -70,7 +71,7 @@ def fit_map(
         Group of each answer.  Answers of the same group, e.g. answers to the same question, are assigned to the same
         fold and count as one independent observation.  By default, every answer is its own group.
     present : array-like of shape (n, n_positions), bool, optional
-        Mask of the positions that each answer has.  By default, a position is present if its state is not NaN.
+        Whether each answer has each position.  By default, an answer has a position if the state there is not NaN.
     layers : sequence of int, optional
         For captured states, the layers to fit.  For an array, the numbers of its layers (default: 0, 1, …).
     positions : sequence of str, optional
@@ -79,15 +80,15 @@ def fit_map(
     folds : int, default=5
         Number of cross-validation folds, stratified by label.
     repeats : int, default=1
-        Number of repetitions with different folds.  AUCs and influences are averaged over the repetitions.
+        Number of times the cross-validation is repeated with different folds.  AUCs are averaged over the repetitions.
     c : float, str or sequence of float, default=1.0
-        Inverse strength of the L2 penalty, as in scikit-learn.  If several values are given (``"auto"``: seven values
-        from 1e-4 to 100), one of them is selected for each outer fold of each cell, based on the AUC of its inner
-        folds.
+        Inverse strength of the L2 penalty, as in scikit-learn.  If several values are given, the one with the highest
+        AUC over the inner folds is selected for each outer fold of each cell.  ``"auto"`` stands for seven values from
+        1e-4 to 100.
     held_out : float or array-like of shape (n,), bool, optional
-        Held-out answers, given as a mask or as the fraction of groups to draw at random.  Probes are evaluated only on
-        the held-out answers, and the folds are formed from the other answers.  By default, no answers are held out, and
-        every answer is evaluated with the probe that was fitted without its fold.
+        Held-out answers, given as a mask or as the fraction of groups to hold out at random.  Probes are evaluated only
+        on the held-out answers, and the folds are formed from the other answers.  By default, no answers are held out,
+        and every answer is scored by the probe that was fitted without its fold.
     probe : scikit-learn classifier, optional
         Classifier with a ``decision_function`` method.  It is fitted to the unscaled states, once per training set and
         cell.  The default is L2-regularised logistic regression on standardised states, which is solved for all
@@ -96,22 +97,23 @@ def fit_map(
         Number of label permutations used to estimate the null distribution of the highest AUC of the map
         (``permutation_null``).
     common_rows : bool, default=False
-        Whether to restrict every column to the answers that have all positions.
+        Whether to use only the answers that have all positions, so that every column is evaluated on the same answers.
     nested : bool, default=True
         Whether to fit probes for the inner folds, which `ProbeMap.nested_best` requires.
     device : str, default="auto"
         Torch device.  ``"auto"`` selects CUDA if it is available, otherwise all cores of the CPU.
     map_layers : callable, default=map
         Function with the interface of the built-in ``map``.  It is called with a function that fits one layer, and with
-        the indices of the layers.  The ``map`` method of a process pool that serialises with cloudpickle can be passed
-        to distribute the layers over processes.
+        the indices of the layers.  To distribute the layers over processes, pass the ``map`` method of a process pool
+        that serialises with cloudpickle.
     seed : int, default=0
         Random seed for folds, permutations, the choice of held-out groups, and the bootstrap.
     ids : array-like of shape (n,), optional
-        Unique names of the answers.  Default: the ids of `activations` if it has any, otherwise the row numbers.
+        Unique names of the answers.  By default, the ids of `activations` are used if it has any, and the row numbers
+        otherwise.
     attrs : mapping, optional
-        Origin of the answers (e.g. ``model``, ``task``), which is stored in ``ProbeMap.data.attrs`` and shown on
-        figures.
+        Information about the origin of the answers, e.g. ``model`` and ``task``.  It is stored in
+        ``ProbeMap.data.attrs`` and shown on figures.
     progress : callable, optional
         Function that is called after each layer with the number of fitted layers and the total number of layers.
 
@@ -224,7 +226,7 @@ def fit_map(
 
 @dataclass(frozen=True, kw_only=True)
 class _CellArrays:
-    """Arrays with the results of all cells, which are filled layer by layer."""
+    """Arrays for the results of all cells, filled layer by layer."""
 
     scores: npt.NDArray[np.float32]
     """ndarray of shape (n_repeats, n, n_layers, n_positions)."""

@@ -1,7 +1,7 @@
 """Compute the gain of a map over its baselines.
 
-Every baseline is evaluated on the answers of every column.  The gain of a cell is its AUC minus the AUC of the best
-baseline of its column.
+In each column, the baselines are evaluated on the same answers as the cells.  The gain of a cell is its AUC minus the
+AUC of the best baseline of its column.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     """Add baselines to a map, and compute the gain of each cell over the best baseline of its column.
 
     In each column, a separate probe is fitted to each baseline.  It uses the same answers and folds as the cells of the
-    column.  A baseline is not evaluated in a column if one of the answers has no value.  The best baseline of a column
-    is the one with the highest AUC.  Because it is selected and evaluated on the same answers, its AUC is biased
-    upwards, and the gain is therefore biased downwards.
+    column.  A baseline that has no value for one of the evaluated answers is skipped in that column.  The best baseline
+    of a column is the one with the highest AUC.  Because it is selected and evaluated on the same answers, its AUC is
+    biased upwards, and the gain is therefore biased downwards.
 
     Parameters
     ----------
     probe_map : ProbeMap
     baselines : sequence of Baseline
     ids : array-like of shape (n,)
-        Ids of the answers, in the order of the values of the baselines.  This order may differ from the order of the
+        Ids of the answers, in the same order as the values of the baselines.  This order may differ from that of the
         map.
 
     Returns
     -------
     ProbeMap
-        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, and with their
-        confidence intervals; see ``ProbeMap.data``.
+        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, and with the confidence
+        intervals of the AUCs and gains; see ``ProbeMap.data``.
 
     Raises
     ------
     MapError
-        If an answer of the map is not in `ids`, or the number of values of a baseline differs from the number of ids.
+        If an answer of the map is not in `ids`, or a baseline does not have one value per id.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
 
 
 def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Column) -> Ints:
-    """Return the index of each answer of the map in the values of the baselines."""
+    """Return, for each answer of the map, the index of its value in the baselines."""
     names = [str(name) for name in elements(ids, "ids")]
     for baseline in baselines:
         if len(baseline.values) != len(names):
@@ -142,22 +142,24 @@ def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Colum
 def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Bools, evaluated: Bools) -> Aucs | None:
     """Return the AUC of a baseline on the answers of a column, averaged over repeats.
 
-    The baseline is evaluated like a cell: on the same answers, with the same folds, and with variance inflation.
+    The baseline is evaluated like a cell: on the same answers, with the same folds, and with the variance inflation of
+    its own probes.
 
     Parameters
     ----------
     data : xarray.Dataset
     baseline : Baseline
     rows : ndarray of shape (n,), int
-        Index of each answer in the values of the baseline.
+        For each answer of the map, the index of its value in the baseline.
     present, evaluated : ndarray of shape (n,), bool
-        Masks of the answers that have the position of the column, and of those on which the column is evaluated.
+        Mask of the answers that have the position of the column, and mask of the answers on which the column is
+        evaluated.
 
     Returns
     -------
     Aucs or None
-        The AUC with its influences over all answers, or None if an evaluated answer has no value or a training set has
-        too few answers of a class.
+        The AUC and the influence of each answer, or None if an evaluated answer has no value or a training set has too
+        few answers of a class.
     """
     values = [baseline.values[int(row)] for row in rows]
     has_value = np.array([value is not None and value == value for value in values])  # neither None nor NaN

@@ -32,23 +32,23 @@ class LayerFit:
     """Results of one layer."""
 
     cells: Sequence[Sequence[CellScores | None]]
-    """Results of the cell at each position under each plan, or None if the cell has too few answers."""
+    """Results of the cells, indexed by position and then by plan.  A cell with too few answers has None."""
     activation_norms: Floats
     """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools
-    """ndarray of shape (n, n_positions): mask of the positions that each answer has."""
+    """ndarray of shape (n, n_positions): whether each answer has each position."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFitter:
-    """Callable that fits the cells of one row of the map.  It can be sent to another process."""
+    """Callable that fits the cells in one row of the map.  It can be sent to another process."""
 
     source: ActivationSource
     rows: Ints
     """Rows of the decided answers in `source`."""
     present: Bools | None
-    """ndarray of shape (n, n_positions): mask of the positions that each decided answer has.  If it is None, a position
-    is present if its state is not NaN."""
+    """ndarray of shape (n, n_positions): whether each decided answer has each position.  If it is None, an answer has a
+    position if the state there is not NaN."""
     common_rows: bool
     labels: Bools
     """ndarray of shape (n,): labels of the decided answers."""
@@ -60,7 +60,7 @@ class LayerFitter:
     """ndarray of shape (n_label_sets, n): permuted labels."""
 
     def __call__(self, row: int) -> LayerFit:
-        """Fit the cells of row `row` of the map."""
+        """Fit the cells in row `row` of the map."""
         layer = self.source.layers[row]
         states = self._read(layer)
         present = ~np.isnan(states[:, :, 0])
@@ -83,8 +83,8 @@ class LayerFitter:
         return LayerFit(cells=cells, activation_norms=norms, present=present)
 
     def _read(self, layer: int) -> npt.NDArray[np.float32]:
-        """Return the states of the decided answers as an array of shape (n, n_positions, d), with NaN where a position
-        is missing."""
+        """Return the states of the decided answers as an array of shape (n, n_positions, d), with NaN where an answer
+        lacks a position."""
         states = self.source.read(layer)
         states = states if len(self.rows) == self.source.n else states[self.rows]
         if self.present is not None:
@@ -114,7 +114,7 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
     Parameters
     ----------
     states : ndarray of shape (n, d), float32
-        Hidden states.  All values of a missing position are NaN.
+        Hidden states.  If an answer lacks the position, all values of its state are NaN.
     correct : ndarray of shape (n,), bool
     plan : ProbePlan
 
@@ -138,8 +138,8 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
 def _batches(present: Bools, n_threads: int) -> list[list[int]]:
     """Divide the columns into batches that are solved together.
 
-    The columns of a batch have the same answers.  A batch has at most `_MAX_BATCH` columns, and all threads process
-    about the same number of columns.
+    The positions of all columns of a batch are present in the same answers.  A batch contains at most `_MAX_BATCH`
+    columns, and all threads process about the same number of columns.
     """
     same_rows: dict[bytes, list[int]] = {}
     for column in range(present.shape[1]):
@@ -152,7 +152,7 @@ def _batches(present: Bools, n_threads: int) -> list[list[int]]:
 
 
 def resolve_device(device: str) -> str:
-    """Return the torch device that ``auto`` selects, or check that the given device can be used.
+    """Return the torch device that ``auto`` stands for, or the given device after checking that it can be used.
 
     Raises
     ------
@@ -175,10 +175,10 @@ def resolve_device(device: str) -> str:
 
 @contextmanager
 def _cell_threads(device: str) -> Iterator[tuple[Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], int]]:
-    """Yield a parallel ``map`` over batches of cells and its number of threads.
+    """Yield a ``map`` function that processes batches of cells in parallel, and the number of its threads.
 
     On the CPU, solving one batch per thread is faster than solving a single batch on all cores, because the matrices
-    are small.  Torch itself uses a single thread for each batch.
+    are small.  Within each batch, torch uses a single thread.
     """
     n_torch_threads = torch.get_num_threads()
     n_threads = 1 if device != "cpu" else min(len(os.sched_getaffinity(0)), n_torch_threads)

@@ -1,4 +1,4 @@
-"""Protocol of the paper's published code, for comparison with published maps only.
+"""The protocol of the paper's published code, provided only for comparison with published maps.
 
 The code published with Orgad et al. 2024 (arXiv 2410.02707) uses a single random split of all answers: 80 % for fitting
 and 20 % for evaluation.  The split is neither stratified nor grouped.  After the split, answers without an exact answer
@@ -6,10 +6,10 @@ are removed from every column.  States are not scaled.  The probe is scikit-lear
 ``LogisticRegression(random_state=seed)`` with default settings; it is used even if it does not converge.  The AUC of a
 cell is computed from predicted probabilities.
 
-Two parts of the protocol have to be applied before the map is fitted: the exact answer is located with knowledge of the
-verdict (`grading.locate.paper_locator`), and the states are the outputs of the MLPs (site ``mlp_out``).
+Two parts of the protocol concern the steps before the map is fitted: the exact answer must be located with knowledge of
+the verdict (see `grading.locate.paper_locator`), and the states must be the outputs of the MLPs (site ``mlp_out``).
 
-Confidence intervals are computed as for any other map; with only 20 % of the answers to evaluate on, they are wide.
+Confidence intervals are computed as for any other map.  They are wide, because only 20 % of the answers are evaluated.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from probemap.maps.probe_map import ProbeMap
 
 LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
-"""Note shown on every output of a map that was fitted with this protocol."""
+"""Note that is shown wherever a map fitted with this protocol is displayed."""
 
 
 class PaperProbe(BaseEstimator):  # type: ignore[misc]
-    """``LogisticRegression(random_state=seed)`` with predicted probabilities as scores.
+    """``LogisticRegression(random_state=seed)`` whose scores are predicted probabilities.
 
     Unlike decision values, probabilities can be tied, because they saturate at 0 and 1.
     """
@@ -58,14 +58,17 @@ class PaperProbe(BaseEstimator):  # type: ignore[misc]
 
 
 def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the training rows and the test rows in the order of the split, without undecided answers."""
+    """Split the decided answers at random, and return the rows of the training set and of the test set.
+
+    The rows are in the order in which ``train_test_split`` returns them.
+    """
     decided = np.flatnonzero([label is not None for label in correct])
     train, test = train_test_split(decided, test_size=0.2, random_state=seed)
     return train, test
 
 
 class _Reordered:
-    """Hidden states with the answers in a different order, as an array of shape (n, n_layers, n_positions, d)."""
+    """Hidden states with reordered answers, readable like an array of shape (n, n_layers, n_positions, d)."""
 
     def __init__(self, source: ActivationSource, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order
@@ -112,12 +115,12 @@ def fit_paper_map(
     names = parse_names(range(source.n) if not has_names else source.ids if ids is None else ids, source.n, "ids")
     has_span = parse_mask(located, (source.n,), "located")
     train, test = paper_split(labels, seed)
-    # On unscaled states, lbfgs stops before it converges, and its result depends on the order of the rows.  Therefore
-    # the order of the split is kept.
+    # On unscaled states, lbfgs stops before it converges, and its result depends on the order of the rows.  The order
+    # of the split is therefore kept.
     order = np.concatenate([train, test])
     with warnings.catch_warnings():
-        # It is part of the protocol that lbfgs stops after 100 steps; the map records for every cell whether it
-        # converged.
+        # In this protocol, lbfgs may stop after 100 steps without converging; the map records for every cell whether
+        # the probe converged.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return fit_map(
             _Reordered(source, order),

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbeMap(CellMap):
-    """A map with one AUC per (layer, position) cell and its uncertainty.
+    """A map that contains the AUC of each (layer, position) cell and its uncertainty.
 
-    Maps are returned by `fit_map` and read from files by `ProbeMap.load`.  A map is rendered if it is the last
-    expression of a notebook cell.
+    Maps are created by `fit_map`, and read from files by `ProbeMap.load`.  A map that is the last expression of a
+    notebook cell is rendered automatically.
 
     Parameters
     ----------
@@ -57,15 +57,15 @@ class ProbeMap(CellMap):
         Parameters
         ----------
         value : str, default="auc"
-            The value to draw, a key of `probing.metrics.VALUES`.
+            The kind of value to draw (a key of `probing.metrics.VALUES`).
         **options
-            Keyword arguments that are passed to `plot_map`: ``ax``, ``cmap``, ``size``.
+            Keyword arguments that are passed to `plot_map`: ``ax``, ``cmap`` and ``size``.
 
         Returns
         -------
         MapDisplay
-            The display.  Notebooks render it automatically, scripts with ``matplotlib.pyplot.show()``; ``save(path)``
-            writes it to a file.
+            The display.  A notebook renders it automatically; in a script, call ``matplotlib.pyplot.show()``.  Its
+            method ``save(path)`` writes it to a file.
 
         Raises
         ------

@@ -1,11 +1,11 @@
-"""Probes of all cells, fitted together, and the statistics of their scores.
+"""Fit the probes of all cells, and compute AUCs and other statistics from their scores.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 
 ::
 
-    logistic         regularised logistic regression of many problems at once
-    auc              AUC with its influences, for several scores on the same answers
+    logistic         regularised logistic regression for many problems at once
+    auc              AUCs of several scores on the same answers, with the influence of each answer
     inference        joint inference from influences: intervals, bands, comparisons, confidence set of the best cell
     inputs           conversion of user-supplied labels, groups, masks and names to plain values
     folds            cross-validation folds

@@ -11,17 +11,17 @@ AUTO_C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 
 def parse_c(c: float | str | Sequence[float]) -> tuple[float, ...]:
-    """Return the C values that the argument `c` of `fit_map` describes, in ascending order.
+    """Parse the argument `c` of `fit_map`, and return its C values in ascending order.
 
     Parameters
     ----------
     c : float, str or sequence of float
-        A number, several numbers (in a string separated by commas), or ``"auto"`` for `AUTO_C_VALUES`.
+        A number, several numbers (as a sequence or a comma-separated string), or ``"auto"`` for `AUTO_C_VALUES`.
 
     Raises
     ------
     MapError
-        If `c` cannot be parsed, or a C value is not finite and greater than 0.
+        If `c` cannot be parsed, or a C value is not a finite number greater than 0.
     """
     if c == "auto":
         return AUTO_C_VALUES

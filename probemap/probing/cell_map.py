@@ -48,7 +48,7 @@ class Cell:
 class CellMap:
     """One AUC per cell, labelled by layer and position, with the scores from which the AUCs are computed.
 
-    The subclass `maps.probe_map.ProbeMap` adds figures, the HTML report and files.
+    The subclass `maps.probe_map.ProbeMap` adds plotting, an HTML report, and saving and loading.
     """
 
     data: xr.Dataset
@@ -57,38 +57,42 @@ class CellMap:
     Variables over (layer, position), float64, with NaN where there are too few answers:
 
     - ``auc``: the AUC;
-    - ``low``, ``high``: the 95 % confidence interval of the cell;
-    - ``band_low``, ``band_high``: the 95 % band over all cells;
-    - ``c``: the median of the selected C values;
+    - ``low``, ``high``: the 95 % confidence interval of the AUC;
+    - ``band_low``, ``band_high``: the 95 % confidence band of the AUCs, which is simultaneous over all cells;
+    - ``c``: the median of the C values that were selected for the outer folds;
     - ``converged``, bool: whether all probes of the cell converged;
     - ``variance_inflation``: see `variance.variance_inflation`;
-    - ``activation_norm``: the mean norm of the states, with its interval ``activation_norm_low``,
-      ``activation_norm_high``;
-    - ``activation_norm_difference``: the mean norm of correct minus that of incorrect answers, in standard deviations,
-      with its interval ``activation_norm_difference_low``, ``activation_norm_difference_high``.
+    - ``activation_norm``: the mean norm of the states;
+    - ``activation_norm_low``, ``activation_norm_high``: the 95 % confidence interval of this mean;
+    - ``activation_norm_difference``: the mean norm for correct answers minus that for incorrect answers, in standard
+      deviations;
+    - ``activation_norm_difference_low``, ``activation_norm_difference_high``: the 95 % confidence interval of this
+      difference.
 
     Variables over (position):
 
-    - ``n``: the number of evaluated answers or, in a column without values, of answers that have the position;
+    - ``n``: the number of evaluated answers; in a column without AUCs, the number of answers that have the position;
     - ``n_right``: the number of correct answers among them.
 
     Scores, labels and folds:
 
     - ``scores`` (repeat, answer, layer, position), float32: out-of-fold scores, with NaN where a score is missing;
     - ``correct`` and ``group`` (answer): the label and the group of each answer;
-    - ``present`` (answer, position): whether the answer has the position, including answers that are not evaluated;
+    - ``present`` (answer, position): whether the answer has the position, even if it is not evaluated;
     - ``fold`` (repeat, answer): the fold of each answer;
     - ``inner_auc`` (repeat, outer_fold, layer, position): the AUC over the inner folds of each outer fold;
-    - ``permutation_null`` (permutation): the highest AUC of the whole map for each permutation of the labels.
+    - ``permutation_null`` (permutation): the highest AUC in the whole map for each permutation of the labels.
 
-    Only with baselines:
+    If the map has baselines:
 
-    - ``baseline_auc``, ``baseline_low``, ``baseline_high`` (baseline, position): the AUC of each baseline;
+    - ``baseline_auc`` (baseline, position): the AUC of each baseline;
+    - ``baseline_low``, ``baseline_high`` (baseline, position): the 95 % confidence interval of this AUC;
     - ``best_baseline`` (position): the name of the best baseline;
-    - ``gain`` (layer, position): the gain over the best baseline, with ``gain_low``, ``gain_high``, ``gain_band_low``
-      and ``gain_band_high``.
+    - ``gain`` (layer, position): the gain over the best baseline;
+    - ``gain_low``, ``gain_high`` (layer, position): the 95 % confidence interval of the gain;
+    - ``gain_band_low``, ``gain_band_high`` (layer, position): the 95 % confidence band of the gains.
 
-    The attributes ``attrs`` contain the options of the fit and the origin of the answers."""
+    The dictionary ``attrs`` contains the options that were passed to `fit_map` and the origin of the answers."""
 
     @property
     def auc(self) -> xr.DataArray:
@@ -111,12 +115,12 @@ class CellMap:
         Parameters
         ----------
         positions : sequence of str
-            Names of the positions, in the order in which they appear in the new map.
+            Names of the positions to keep, in the order of the columns of the new map.
 
         Raises
         ------
         MapError
-            If the map lacks one of the positions, or none of them has a value.
+            If the map lacks one of the positions, or none of these columns contains an AUC.
         """
         names = [str(name) for name in elements(positions, "positions")]
         if missing := [name for name in names if name not in self.positions]:
@@ -145,13 +149,13 @@ class CellMap:
     def best(self, count: int = 1) -> list[Cell]:
         """Return the cells with the highest AUCs in descending order; ties are ordered by layer, then by position.
 
-        The highest of many AUCs is biased upwards, because the cell is selected and evaluated on the same answers; the
-        bias is up to a few hundredths.  `nested_best` gives an estimate without this bias.
+        The highest of many AUCs is biased upwards by up to a few hundredths, because the cell is selected and evaluated
+        on the same answers.  `nested_best` gives an estimate without this bias.
 
         Parameters
         ----------
         count : int, default=1
-            Number of cells.
+            Number of cells to return.
         """
         flat = self.auc.values.ravel()
         ranked = [i for i in np.argsort(-flat, kind="stable") if not np.isnan(flat[i])]
@@ -161,13 +165,14 @@ class CellMap:
     def nested_best(self) -> NestedBest | None:
         """Return the AUC of the best cell, evaluated on answers that were not used to select it.
 
-        The estimate is obtained by nested cross-validation: each outer fold, or the held-out answers, is scored by the
-        cell with the highest AUC on all other answers, measured in inner folds among them (Varma & Simon 2006, BMC
-        Bioinformatics 7:91).  Only answers of the same outer fold are compared with each other.
+        The estimate is obtained by nested cross-validation (Varma & Simon 2006, BMC Bioinformatics 7:91).  For each
+        outer fold, the cell with the highest AUC on all other answers is selected, and the answers of the fold are
+        scored by this cell.  The AUCs that are used for selection are computed over inner folds.  Held-out answers are
+        treated as a single outer fold.  Only answers of the same outer fold are compared with each other.
 
-        The confidence interval is based on DeLong's variance, increased to account for the variance inflation of the
-        selected cells and for the selection itself (see `inference.selection_coupling`).  The latter term assumes that
-        all cells of `confidence_set` are equally good.
+        The confidence interval is based on DeLong's variance, which is increased to account for the variance inflation
+        of the selected cells and for the selection itself (see `inference.selection_coupling`).  The increase for the
+        selection is computed under the assumption that all cells of `confidence_set` are equally good.
 
         Returns
         -------
@@ -179,7 +184,7 @@ class CellMap:
     def nested_scores(self) -> NestedScores | None:
         """Return the scores that `nested_best` evaluates, or None if the map was fitted with ``nested=False``.
 
-        For a map that is restricted to some columns (see `only`), the best cell is selected from these columns.
+        If the map is restricted to some columns (see `only`), the best cell is selected from these columns.
         """
         return nested_scores(self.data, self._confidence_set) if self.has_nested else None
 
@@ -190,29 +195,29 @@ class CellMap:
 
     @property
     def above_chance(self) -> xr.DataArray:
-        """Boolean mask over (layer, position) of the cells whose 95 % band, taken over all cells, is above 0.5."""
+        """Boolean mask over (layer, position) of the cells whose 95 % simultaneous band lies entirely above 0.5."""
         return self.data["band_low"] > 0.5
 
     def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
         """Return the cells that may be the best, as a boolean mask over (layer, position).
 
-        The set contains the cell that is truly the best with probability `level`; see `inference.confidence_set`.
+        With probability `level`, the set contains the cell that is truly the best; see `inference.confidence_set`.
         """
         cells = self._confidence_set if level == LEVEL else self._confidence_set_at(level)
         return self.auc.copy(data=cells.reshape(self.auc.shape)).astype(bool)
 
     def compare(self, cell: tuple[int, str], reference: tuple[int, str]) -> Difference:
-        """Return the AUC of a cell minus that of a reference cell, where both are given as (layer, position).
+        """Return the AUC of a cell minus that of a reference cell; both cells are given as (layer, position).
 
-        Each cell is evaluated on the answers of its column.  These are largely the same in all columns, and exactly the
-        same if the map was fitted with ``common_rows=True``.
+        Each cell is evaluated on the answers of its column.  These answers are largely the same in all columns, and
+        exactly the same if the map was fitted with ``common_rows=True``.
         """
         value, influence = self._joint
         a, b = (self._number(*labels) for labels in (cell, reference))
         return estimate_difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
 
     def compare_columns(self, columns: Sequence[str], reference: Sequence[str]) -> Difference:
-        """Return the mean AUC of some columns minus the mean AUC of reference columns, over all layers."""
+        """Return the mean AUC of some columns minus that of reference columns, where both means include all layers."""
         names = np.array(self.positions)
         masks = [np.broadcast_to(np.isin(names, list(group)), self.auc.shape) for group in (columns, reference)]
         return self.compare_groups(*masks)
@@ -223,12 +228,12 @@ class CellMap:
         Parameters
         ----------
         cells, reference : array-like of shape (n_layers, n_positions), bool
-            Cells without a value are ignored.
+            Masks of the two groups of cells.  Cells without an AUC are ignored.
 
         Returns
         -------
         Difference
-            All values are NaN if a group has no cell with a value.
+            All values are NaN if one of the groups contains no cell with an AUC.
         """
         value, influence = self._joint
         has_value = ~np.isnan(value)
@@ -243,15 +248,15 @@ class CellMap:
     def difference(self, subtrahend: CellMap) -> xr.Dataset:
         """Return the differences between the AUCs of this map and those of another map of the same answers.
 
-        Only answers that both maps have are used.  For maps of different answers or labels, see
+        Only the answers that both maps contain are used.  For maps of different answers or labels, see
         `difference.difference`.
 
         Returns
         -------
         xarray.Dataset
-            Over the (layer, position) cells that both maps have: ``difference``, its confidence interval ``low``,
-            ``high``, the p-value ``p``, and the band over all cells ``band_low``, ``band_high``.  Over (position):
-            ``n``, the number of answers.
+            For the (layer, position) cells that both maps contain: ``difference``, its 95 % confidence interval
+            (``low``, ``high``), its p-value (``p``), and its 95 % simultaneous band over all cells (``band_low``,
+            ``band_high``).  For each position: the number of answers (``n``).
 
         Raises
         ------
@@ -312,7 +317,10 @@ class CellMap:
 
     @cached_property
     def _confidence_set(self) -> Bools:
-        """`confidence_set` at the default level as an array of shape (n_cells,); cached because it takes seconds."""
+        """`confidence_set` at the default level, as an array of shape (n_cells,).
+
+        It is cached because computing it takes seconds.
+        """
         return self._confidence_set_at(LEVEL)
 
     def _confidence_set_at(self, level: float) -> Bools:

@@ -7,7 +7,7 @@ import xarray as xr
 from probemap.probing.auc import Bools, Floats, aucs, expand_rows
 
 CELL_DIMS = ("layer", "position")
-"""Dimensions of the values of all cells."""
+"""Dimensions of a variable that has one value per cell."""
 
 
 def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Floats]:
@@ -42,13 +42,13 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
         value[layers, column] = np.mean([repeat.value for repeat in repeats], axis=0)
         influence[:, layers, column] = expand_rows(np.mean([repeat.influence for repeat in repeats], axis=0), rows)
     influence[:, np.isnan(value)] = 0
-    # Answers on which the probe of one fold is evaluated train the other probes; see `variance.variance_inflation`.
+    # The answers on which one probe is evaluated are used to train the others; see `variance.variance_inflation`.
     influence *= np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values))
     return value.ravel(), influence.reshape(n, -1)
 
 
 def evaluated_rows(scores: npt.NDArray[np.float32]) -> Bools:
-    """Return which answers are evaluated in each column, as a mask of shape (n, n_positions).
+    """Return a mask of the answers that are evaluated in each column, of shape (n, n_positions).
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ SCHEMA = 4
 SCORE_DIMS = ("repeat", "answer", "layer", "position")
 
 AUC_VARIABLES = ("auc", "low", "high", "band_low", "band_high")
-"""Variables over (layer, position): the AUC, the 95 % interval of the cell, and the 95 % band over all cells."""
+"""Variables over (layer, position): the AUC, its 95 % confidence interval, and its 95 % band over all cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class MapScores:
 
     scores: npt.NDArray[np.float32]
     """ndarray of shape (n_repeats, n, n_layers, n_positions), with NaN where a position is missing or an answer is not
-    evaluated.  NaN values are in the same rows of every layer."""
+    evaluated.  All layers have NaN in the same rows."""
     correct: Bools
     """ndarray of shape (n,): whether each answer is correct."""
     group: Ints
@@ -37,7 +37,7 @@ class MapScores:
     variance_inflation: Floats
     """ndarray of shape (n_layers, n_positions); see `variance.variance_inflation`."""
     present: Bools
-    """ndarray of shape (n, n_positions): whether each answer has each of the positions."""
+    """ndarray of shape (n, n_positions): whether each answer has each position."""
     answers: Sequence[str]
     """Ids of the answers."""
     layers: Sequence[int]

@@ -33,7 +33,7 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
     Raises
     ------
     MapError
-        If the numbers of groups and answers differ, or an answer has no group.
+        If `groups` does not have length `n`, or an answer has no group.
     """
     if groups is None:
         return np.arange(n)
@@ -46,8 +46,7 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
     Parameters
     ----------
     held_out : float, array-like of shape (n,), or None
-        The fraction of the groups to hold out, drawn at random; a mask of the held-out answers; or None to hold out no
-        answers.
+        The fraction of groups to hold out at random, a mask of the held-out answers, or None to hold out no answers.
     group : ndarray of shape (n,), int
         Group number of each answer; see `group_numbers`.
     seed : int
@@ -59,7 +58,8 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
     Raises
     ------
     MapError
-        If the fraction is not between 0 and 1, or the mask has the wrong length or type or splits a group.
+        If the fraction is not between 0 and 1, the mask has the wrong length or type, or the mask holds out only a part
+        of a group.
     """
     if held_out is None:
         return np.zeros(len(group), bool)
@@ -81,7 +81,7 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
 
 
 def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
-    """Return the fold of each answer, stratified by label, with all answers of a group in one fold.
+    """Assign each answer to a fold, stratified by label, with all answers of a group in the same fold.
 
     Parameters
     ----------

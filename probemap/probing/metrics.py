@@ -1,4 +1,4 @@
-"""The values that a cell can show, each with its label, colour scale and confidence interval."""
+"""The kinds of values that the cells of a heatmap can show, with their labels, colour scales and intervals."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ BINS = 10
 """Number of bins of the calibration error; all bins contain the same number of answers, up to rounding."""
 
 LIMIT_PERCENTILES = (2, 98)
-"""Percentiles of the cell values that limit the colour scale if the kind of value has no fixed limits."""
+"""Percentiles of the cell values at which the colour scale ends if the kind of value has no fixed limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValueKind:
-    """A kind of value that cells can show."""
+    """A kind of value that the cells of a heatmap can show."""
 
     label: str
     """Label of the colour bar, including the unit."""
@@ -39,7 +39,7 @@ class ValueKind:
     signed: bool = False
     """Whether the colour scale is centred on 0."""
     hint: str = ""
-    """Instructions for adding the value to a map that lacks it."""
+    """Hint that tells the user how to add the value to a map that lacks it."""
 
 
 VALUES: dict[str, ValueKind] = {
@@ -74,18 +74,18 @@ VALUES: dict[str, ValueKind] = {
         hint="`probemap map RUN --redo` without --no-baselines adds it",
     ),
 }
-"""Kinds of values by name, where the names are those that ``--value`` accepts."""
+"""Mapping from each name that the option ``--value`` accepts to the kind of value."""
 
 
 @dataclass(frozen=True)
 class CellValues:
-    """One kind of value in every cell, ready to be drawn."""
+    """Values of one kind for all cells of a map, ready to be drawn."""
 
     kind: ValueKind
     cells: xr.Dataset
-    """Variables over (layer, position), float64: ``value`` and its 95 % confidence interval ``low``, ``high``.  They
-    are NaN if there are too few answers; the interval of a calibration error is always NaN.  Over (position): ``n``,
-    the number of answers."""
+    """For each (layer, position) cell, float64: ``value`` and its 95 % confidence interval (``low``, ``high``).  They
+    are NaN if there are too few answers; the interval of a calibration error is always NaN.  For each position: the
+    number of answers (``n``)."""
     limits: tuple[float, float]
     """Limits of the colour scale."""
 
@@ -96,12 +96,12 @@ class CellValues:
 
 
 def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
-    """Return one kind of value in every cell of a map.
+    """Return the values of one kind for all cells of a map.
 
-    For accuracy, balanced accuracy and F1, scores above 0 are predictions of "correct", which is the positive class of
-    F1.  The calibration error treats 1 / (1 + exp(-score)) as the probability of "correct" (Naeini et al. 2015, with
-    bins of equal size instead of equal width).  All of these are computed from out-of-fold scores and averaged over
-    repeats.
+    For accuracy, balanced accuracy and F1, a score above 0 counts as a prediction of "correct", which is the positive
+    class for F1.  The calibration error is computed from the probabilities 1 / (1 + exp(-score)) of "correct", as in
+    Naeini et al. 2015, but with bins of equal size instead of equal width.  These four statistics are computed from
+    out-of-fold scores and averaged over repeats.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     Raises
     ------
     MapError
-        If the value is unknown, or the map lacks the data from which it is computed.
+        If the kind of value is unknown, or the map lacks the data from which it is computed.
     """
     if value not in VALUES:
         raise MapError(f"unknown value {value!r}", f"known values are {', '.join(VALUES)}")
@@ -144,7 +144,7 @@ def shared_limits(maps: Sequence[CellValues]) -> list[CellValues]:
 
 
 def percentile_limits(values: Floats, *, signed: bool) -> tuple[float, float]:
-    """Return limits of a colour scale that are robust to outliers, and symmetric about 0 for signed values."""
+    """Return limits for a colour scale that are robust to outliers, and symmetric about 0 for signed values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return (-1.0, 1.0) if signed else (0.0, 1.0)
@@ -155,7 +155,7 @@ def percentile_limits(values: Floats, *, signed: bool) -> tuple[float, float]:
 
 
 def _from_scores(data: xr.Dataset, statistic: Callable[[Floats, Bools], Estimate]) -> dict[str, xr.DataArray]:
-    """Return a statistic of every cell's scores, averaged over repeats, with intervals inside [0, 1]."""
+    """Return a statistic of the scores of each cell, averaged over repeats, with its interval clipped to [0, 1]."""
     scores, correct = data["scores"].values.astype(np.float64), data["correct"].values.astype(bool)
     groups: Ints = data["group"].values.astype(np.int64)
     grids = np.full((3, *scores.shape[2:]), np.nan)
@@ -167,7 +167,7 @@ def _from_scores(data: xr.Dataset, statistic: Callable[[Floats, Bools], Estimate
         estimates = [statistic(values[rows, :, column], correct[rows]) for values, rows in repeats]
         influences = [expand_rows(e.influence, rows) for e, (_, rows) in zip(estimates, repeats, strict=True)]
         mean = Estimate(np.mean([e.value for e in estimates], axis=0), np.mean(influences, axis=0))
-        # As for the AUC, probes that are trained on each other's evaluation answers have correlated errors.
+        # As with the AUC, the errors are correlated, because probes are trained on each other's evaluation answers.
         factor = np.sqrt(1 + np.nan_to_num(data["variance_inflation"].values[:, column]))
         low, high = replace(mean, influence=mean.influence * factor).interval(groups)
         grids[:, :, column] = mean.value, np.clip(low, 0, 1), np.clip(high, 0, 1)
@@ -194,7 +194,7 @@ def _balanced_accuracy(scores: Floats, correct: Bools) -> Estimate:
 
 
 def _f1(scores: Floats, correct: Bools) -> Estimate:
-    """Return 2 TP / (2 TP + FP + FN), a ratio of sums whose influences are obtained by the delta method."""
+    """Return the F1 score, 2 TP / (2 TP + FP + FN), with influences obtained by the delta method."""
     predicted = scores > 0
     numerator = 2.0 * (predicted & correct[:, None])
     denominator = predicted.astype(np.float64) + correct[:, None]
@@ -204,16 +204,17 @@ def _f1(scores: Floats, correct: Bools) -> Estimate:
 
 
 def calibration_errors(p: Floats, correct: Bools) -> Floats:
-    """Return expected calibration errors.
+    """Return the expected calibration error of each column of probabilities.
 
-    An error is the mean of |mean probability - share of correct answers| over `BINS` bins, weighted by their sizes.
+    The error is the mean of |mean probability - share of correct answers| over `BINS` bins, weighted by bin size.
 
-    No confidence interval is computed.  Even the true probabilities deviate in every bin by chance, so that the
-    estimate is too high on average, especially if there are few answers.
+    No confidence interval is computed.  Even if the probabilities are perfectly calibrated, the share of correct
+    answers differs from them by chance in every bin.  The estimate is therefore too high on average, especially if
+    there are few answers.
 
-    ``sklearn.calibration.calibration_curve(strategy="quantile")`` is not used because its bins are bounded by
-    interpolated quantiles, so that they differ in size unless `BINS` divides the number of answers, and because it does
-    not return the sizes of the bins, which are needed as weights.
+    ``sklearn.calibration.calibration_curve(strategy="quantile")`` is not used for two reasons.  Its bins are bounded by
+    interpolated quantiles, so that their sizes differ unless `BINS` divides the number of answers.  It also does not
+    return the bin sizes, which are needed as weights.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Variance inflation of cross-validated AUCs: the share of the variance of a score that is due to its probe's error."""
+"""Variance inflation of cross-validated AUCs, which is caused by the errors of the probes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,28 @@ def variance_inflation(
 ) -> float:
     """Return the share of the within-class variance of the scores that is due to the error of the probe.
 
-    In cross-validation, the answers on which one probe is evaluated also train the other probes, so that the errors of
-    the K outer folds are correlated.  To first order, a probe is w = Σ_l (δ + e_l) over its training folds l, where δ
-    is common to all folds and e_l is specific to fold l.  The deviation of the summed AUC from the true AUC of the same
+    In cross-validation, the answers on which one probe is evaluated are also used to train the other probes.  The
+    errors of the K outer folds are therefore correlated.  To first order, the weights of a probe are w = Σ_l (δ + e_l),
+    where l runs over its training folds, δ is common to all folds, and e_l is specific to fold l.  If w_k are the
+    weights of the probe that is evaluated on fold k, the deviation of the summed AUC from the true AUC of the same
     probes is then Σ_k w_k · e_k, with variance K (K-1)² δ² + 2 K (K-1) e².  The variance that is computed from the
-    placement values of each fold, given its probe, includes only K (K-1)² δ² + K (K-1) e².  The true variance is
-    therefore 1 + ρ times the computed variance, with ρ = e² / ((K-1) δ² + e²).  This function returns ρ, which is 1 if
-    the states contain no signal and close to 0 if the probe is precise.
+    placement values of each fold treats the probe as fixed, and includes only K (K-1)² δ² + K (K-1) e².  The true
+    variance is therefore 1 + ρ times the computed variance, with ρ = e² / ((K-1) δ² + e²).  This function returns ρ,
+    which is 1 if the states contain no signal and close to 0 if the probe is precise.
 
     ρ is estimated from the agreement between probes on answers that were used to train neither of them.  The probe
-    fitted without folds k and j and the probe fitted without folds k and j' have K - 2 training folds each and K - 3 in
-    common, so that 1 minus their correlation is a = e² / ((K-2)² δ² + (K-2) e²).  Without inner folds, ρ is assumed to
-    be 1.  With held-out answers, ρ is 0, because no probe is trained on the evaluated answers.  If the states contain
-    no signal, the estimate is above 1 as often as below.  Truncating it at 1 would make the intervals too short on
-    average, so the limit is 1.5.
+    fitted without folds k and j and the probe fitted without folds k and j' have K - 2 training folds each, of which
+    they share K - 3.  Therefore, 1 minus the correlation of their scores is a = e² / ((K-2)² δ² + (K-2) e²), from which
+    ρ follows.  Without inner folds, ρ is assumed to be 1.  With held-out answers, ρ is 0, because no probe is trained
+    on the evaluated answers.
+
+    If the states contain no signal, the estimate is above 1 as often as it is below 1.  Truncating it at 1 would make
+    the intervals too short on average.  It is therefore truncated at 1.5.
 
     Parameters
     ----------
     values : ndarray of shape (n_sets, n_c_values, n)
-        Scores of the probes of all training sets and C values on all answers.
+        Scores of all answers, computed with the probe of each training set and C value.
     plan : ProbePlan
     fold : ndarray of shape (n,), int
         Fold of each answer that has the position.
