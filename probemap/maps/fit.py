@@ -68,7 +68,7 @@ def fit_map(
         Labels of the answers: True or 1 for correct answers, and False or 0 for incorrect answers.  Undecided answers
         (None, NaN or ``pandas.NA``) are excluded.
     groups : array-like of shape (n,), optional
-        Group of each answer.  Answers of the same group, e.g. answers to the same question, are assigned to the same
+        Group of each answer.  Answers in the same group, e.g. answers to the same question, are assigned to the same
         fold and count as one independent observation.  By default, every answer is its own group.
     present : array-like of shape (n, n_positions), bool, optional
         Whether each answer has each position.  By default, an answer has a position if the state there is not NaN.
@@ -124,10 +124,10 @@ def fit_map(
     Raises
     ------
     MapError
-        If the labels do not match the states or cannot be read, a state is not finite, or an option is invalid.
+        If the labels do not match the states or cannot be read, if a state is not finite, or if an option is invalid.
     TooFewError
-        If the labels contain only one class, a class has fewer answers than there are folds, or no column has at least
-        10 correct and 10 incorrect answers.  This is a subclass of MapError.
+        If the labels contain only one class, if a class has fewer answers than there are folds, or if no column has at
+        least 10 correct and 10 incorrect answers.  TooFewError is a subclass of MapError.
 
     Examples
     --------
@@ -292,7 +292,7 @@ def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
     Raises
     ------
     TooFewError
-        If the decided answers are all correct or all incorrect, or no answer is decided.
+        If no answer is decided, or if all decided answers have the same label.
     """
     rows = np.flatnonzero([label is not None for label in correct]).astype(np.int64)
     labels = np.array([bool(correct[row]) for row in rows.tolist()], np.bool_)

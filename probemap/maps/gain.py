@@ -54,7 +54,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     Raises
     ------
     MapError
-        If an answer of the map is not in `ids`, or a baseline does not have one value per id.
+        If an answer of the map is not in `ids`, or if a baseline does not have one value per id.
 
     Examples
     --------

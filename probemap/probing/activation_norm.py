@@ -1,4 +1,4 @@
-"""Norms of the hidden states, and the difference between the norms for correct and incorrect answers."""
+"""Norms of the hidden states, and how they differ between correct and incorrect answers."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: In
         Hidden states, with NaN where a position is missing.
     correct : ndarray of shape (n,), bool
     groups : ndarray of shape (n,), int
-        Group of each answer.  Answers of the same group are treated as one observation.
+        Group of each answer.  Answers in the same group are treated as one observation.
 
     Returns
     -------
     ndarray of shape (6, n_positions), float64
-        The mean Euclidean norm with its 95 % confidence interval, in the unit of the states, followed by the mean norm
-        of correct answers minus that of incorrect answers with its interval, in standard deviations.
+        The first three rows contain the mean Euclidean norm and the ends of its 95 % confidence interval.  The last
+        three rows contain the mean norm for correct answers minus that for incorrect answers, in standard deviations,
+        and the ends of its 95 % confidence interval.
     """
     norms = np.linalg.norm(states, axis=2).astype(np.float64)
 

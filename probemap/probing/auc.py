@@ -1,9 +1,9 @@
-"""AUC of several scores on the same answers, with its uncertainty.
+"""AUCs of several scores on the same answers, with their uncertainty.
 
-The methods are described in:
+The methods are described in the following publications:
 
 - DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837): covariance of AUCs on the same answers;
-- Sun & Xu 2014 (IEEE SPL 21:1389): placement values from ranks;
+- Sun & Xu 2014 (IEEE SPL 21:1389): computation of placement values from ranks;
 - Obuchowski 1997 (Biometrics 53:567): clustered data;
 - Pepe 2003, section 5.2: intervals on the logit scale.
 """
@@ -31,11 +31,11 @@ class Aucs:
     """AUCs of m scores on the same n answers, with the influence of each answer."""
 
     value: Floats
-    """ndarray of shape (m,): probability that a correct answer scores higher than an incorrect answer of the same
+    """ndarray of shape (m,): probability that a correct answer scores higher than an incorrect answer in the same
     stratum, where ties count half.  NaN if no stratum contains both classes."""
     influence: Floats
-    """ndarray of shape (n, m): contribution of each answer to the deviation of `value`.  The covariance matrix of the
-    AUCs is ``influence.T @ influence``.  If answers are not independent, influences must first be summed by group."""
+    """ndarray of shape (n, m): contribution of each answer to the sampling error of `value`.  The covariance matrix of
+    the AUCs is ``influence.T @ influence``.  If answers are not independent, sum the influences by group first."""
 
 
 def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None = None) -> Aucs:
@@ -51,11 +51,11 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
     Parameters
     ----------
     scores : ndarray of shape (n, m)
-        Finite scores; higher means "correct".
+        Finite scores.  A higher score indicates that the answer is more likely to be correct.
     correct : ndarray of shape (n,), bool
     strata : ndarray of shape (n,), int, optional
-        Stratum of each answer.  Only answers of the same stratum are compared.  Folds are used as strata, because
-        scores of different probes have no common scale.  Default: a single stratum.
+        Stratum of each answer.  Only answers in the same stratum are compared.  For out-of-fold scores, pass the folds
+        as strata, because scores from different probes are not on a common scale.  Default: a single stratum.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
 
 
 def auc_values(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints) -> Floats:
-    """Return AUCs without influences; each column of scores has its own labels.
+    """Return the AUC of each column of scores for its own column of labels, without influences.
 
     Parameters
     ----------
@@ -119,22 +119,24 @@ def auc_interval(
     *,
     quantile: float | None = None,
 ) -> tuple[float, float]:
-    """Return a two-sided confidence interval for an AUC that stays within [0, 1].
+    """Return a two-sided confidence interval for an AUC.
 
-    The interval is symmetric on the logit scale, where the distribution of the estimate is closer to normal.  If the
-    variance is 0 because the classes are perfectly separated, the inner end of the interval is that of an exact
-    binomial interval for min(n_correct, n_incorrect) successes in the same number of trials.
+    The interval is symmetric on the logit scale, where the distribution of the estimate is closer to normal, and
+    therefore lies within [0, 1].  If the variance is 0 because the classes are perfectly separated, the end of the
+    interval nearer to 0.5 is taken from an exact binomial interval for n successes in n trials, where n is the smaller
+    of `n_correct` and `n_incorrect`.
 
     Parameters
     ----------
     value, variance : float
         The AUC and its variance.
     n_correct, n_incorrect : int
-        Number of answers of each class.
+        Number of answers in each class.
     level : float, default=0.95
         Confidence level.
     quantile : float, optional
-        Number of standard errors, e.g. for a simultaneous band.  Default: the normal quantile for `level`.
+        Half-width of the interval in standard errors, e.g. that of a simultaneous band.  Default: the normal quantile
+        for `level`.
 
     Returns
     -------
@@ -144,7 +146,7 @@ def auc_interval(
     z = float(norm.ppf(0.5 + level / 2)) if quantile is None else quantile
     if np.isnan(value):
         return float("nan"), float("nan")
-    if variance <= 0 and 0 < value < 1:  # all scores are equal, so that they contain no information about the AUC
+    if variance <= 0 and 0 < value < 1:  # all scores are equal, so they contain no information about the AUC
         return 0.0, 1.0
     if variance <= 0 or not 0 < value < 1:
         edge = float(norm.sf(z)) ** (1 / max(min(n_correct, n_incorrect), 1))
@@ -154,7 +156,7 @@ def auc_interval(
 
 
 def expand_rows(influence: Floats, rows: Bools) -> Floats:
-    """Return the influences of all answers, given those of the selected answers; the others have an influence of 0.
+    """Expand the influences of selected answers to all answers, with an influence of 0 for the other answers.
 
     Parameters
     ----------

@@ -43,14 +43,14 @@ MEANINGS: dict[str, str] = {
 """Meaning of each baseline, in the order in which baselines are shown."""
 
 MIN_TRAINING = 2
-"""Minimum number of correct and of incorrect training answers; with fewer, the answers of a fold have no score."""
+"""Minimum number of correct and of incorrect answers in a training set.  With fewer, no regression is fitted."""
 
 _WORD = r"(?u)\b\w+\b"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A predictor of correctness with one number or one text per answer.
+    """A predictor of correctness that has one number or one text per answer.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class Baseline:
     name: str
     """A key of `MEANINGS`, or any other name."""
     meaning: str
-    """Description in one line, for tables."""
+    """One-line description, for tables."""
     values: Floats | list[str | None]
     """Numbers as a float64 array of shape (n,), with NaN where an answer has no value, or a list of n texts, with None
     where a text is missing.  Any array-like is accepted; value i belongs to answer i."""
@@ -74,9 +74,9 @@ class Baseline:
 def compute_baselines(
     task: Task, answers: Sequence[Answer], judgements: Sequence[Judgement], p_true: Floats | None = None
 ) -> list[Baseline]:
-    """Return the baselines of answers, in the order of `MEANINGS`.
+    """Compute the baselines for the answers to a task, in the order of `MEANINGS`.
 
-    Like the probed positions, the baselines are determined without the labels of the answers.
+    Like the probed positions, the baselines are determined without using the labels of the answers.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def compute_baselines(
     judgements : sequence of Judgement
         One judgement per answer, in the same order.
     p_true : ndarray of shape (n,), optional
-        Values of p(True), as returned by `models.p_true`.  Default: the baseline is omitted.
+        Values of p(True), as returned by `models.p_true`.  By default, this baseline is omitted.
 
     Returns
     -------
@@ -94,8 +94,8 @@ def compute_baselines(
     Raises
     ------
     RunError
-        If the judgements or the values of p(True) do not belong to the answers, or an answer does not belong to any
-        question of the task.
+        If the judgements or the values of p(True) do not match the answers, or if an answer does not match any question
+        of the task.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
 
 
 def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floats:
-    """Return the scores of logistic regressions on a baseline, where each regression is fitted on one training set.
+    """Fit a logistic regression on a baseline for each training set, and return the scores of all answers.
 
     Numbers are standardised, and the training rows determine whether high or low numbers indicate "correct".  A text is
     represented by the set of its words; words that do not occur in the training rows are ignored.
@@ -164,13 +164,14 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
     Returns
     -------
     ndarray of shape (n_sets, n), float64
-        Decision values; higher means "correct".  NaN where the answer has no value, and for all answers if the training
-        set has fewer than `MIN_TRAINING` correct or incorrect answers.
+        Decision values.  A higher value indicates that the answer is more likely to be correct.  NaN where the answer
+        has no value, and for all answers if the training set has fewer than `MIN_TRAINING` correct or incorrect
+        answers.
 
     Raises
     ------
     MapError
-        If the numbers of values, labels and rows differ, or a value is infinite.
+        If `baseline`, `correct` and `training` do not all have the same number of answers, or if a value is infinite.
     """
     if not len(baseline.values) == len(correct) == training.shape[1]:
         raise MapError(

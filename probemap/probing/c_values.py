@@ -21,7 +21,7 @@ def parse_c(c: float | str | Sequence[float]) -> tuple[float, ...]:
     Raises
     ------
     MapError
-        If `c` cannot be parsed, or a C value is not a finite number greater than 0.
+        If `c` cannot be parsed, or if a C value is not a finite number greater than 0.
     """
     if c == "auto":
         return AUTO_C_VALUES

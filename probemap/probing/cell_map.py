@@ -120,7 +120,7 @@ class CellMap:
         Raises
         ------
         MapError
-            If the map lacks one of the positions, or none of these columns contains an AUC.
+            If the map lacks one of the positions, or if none of these columns contains an AUC.
         """
         names = [str(name) for name in elements(positions, "positions")]
         if missing := [name for name in names if name not in self.positions]:
@@ -168,7 +168,7 @@ class CellMap:
         The estimate is obtained by nested cross-validation (Varma & Simon 2006, BMC Bioinformatics 7:91).  For each
         outer fold, the cell with the highest AUC on all other answers is selected, and the answers of the fold are
         scored by this cell.  The AUCs that are used for selection are computed over inner folds.  Held-out answers are
-        treated as a single outer fold.  Only answers of the same outer fold are compared with each other.
+        treated as a single outer fold.  Only answers in the same outer fold are compared with each other.
 
         The confidence interval is based on DeLong's variance, which is increased to account for the variance inflation
         of the selected cells and for the selection itself (see `inference.selection_coupling`).  The increase for the
@@ -261,7 +261,7 @@ class CellMap:
         Raises
         ------
         MapError
-            If the maps have no answers or no cells in common, or the same answers have different labels.
+            If the maps have no answers or no cells in common, or if an answer has different labels in the two maps.
         """
         _, rows_a, rows_b = np.intersect1d(
             self.data["answer"].values, subtrahend.data["answer"].values, return_indices=True

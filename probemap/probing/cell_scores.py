@@ -1,8 +1,8 @@
-"""Out-of-fold scores of the probes of a few cells.
+"""Fit the probes of several cells, and compute their out-of-fold scores.
 
-The default probe is an L2-regularised logistic regression on standardised states, where the scaling is learned from the
-training rows.  All folds, C values and label sets of a cell are solved together.  Alternatively, any scikit-learn
-classifier with ``decision_function`` can be used; it is fitted once per training set.
+The default probe is an L2-regularised logistic regression on standardised states, with the scaling learned from the
+training rows.  The probes for all folds, C values and label sets of a cell are fitted together.  Alternatively, any
+scikit-learn classifier with a ``decision_function`` method can be used; it is fitted once per training set.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ class CellScores:
     """Results of one cell."""
 
     scores: npt.NDArray[np.float32]
-    """ndarray of shape (n,): decision value of each answer, from the probe that was fitted without the answer's fold;
-    higher means "correct".  NaN where the position is missing or the answer is not evaluated."""
+    """ndarray of shape (n,): decision value of each answer, from the probe that was fitted without the answer's fold.
+    A higher value indicates that the answer is more likely to be correct.  NaN where the position is missing or the
+    answer is not evaluated."""
     inner_auc: Floats
     """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN without inner folds."""
     c: Floats
-    """ndarray of shape (n_outer_folds,): C value that each outer fold selected."""
+    """ndarray of shape (n_outer_folds,): C value selected for each outer fold."""
     variance_inflation: float
     """Share of the variance of the scores that is due to the error of the probe; see `variance.variance_inflation`."""
     converged: bool
     permutation_auc: Floats
-    """ndarray of shape (n_label_sets,): AUC of each permuted label set."""
+    """ndarray of shape (n_label_sets,): AUC for each permuted label set."""
 
 
 def score_cells(
@@ -51,7 +52,8 @@ def score_cells(
     Parameters
     ----------
     states : ndarray of shape (n_cells, n, d), float32
-        Hidden states.  All values of a missing position are NaN, in the same rows of all cells; all others are finite.
+        Hidden states.  For answers that lack the positions, all values are NaN; these are the same answers in all
+        cells.  All other values are finite.
     correct : ndarray of shape (n,), bool
     plan : ProbePlan
     label_sets : ndarray of shape (n_label_sets, n), bool
@@ -60,7 +62,7 @@ def score_cells(
     Returns
     -------
     list of CellScores, or None
-        None if there are too few answers: fewer than `MIN_PER_CLASS` of a class, or a training set that lacks a class.
+        None if a class has fewer than `MIN_PER_CLASS` answers, or if a training set lacks a class.
     """
     present = ~np.isnan(states[0, :, 0])
     labels, fold = correct[present], plan.fold[present]
@@ -102,7 +104,7 @@ def _cell_scores(
     *,
     permutation_auc: Floats,
 ) -> CellScores:
-    """Return the results of one cell, given the scores of all its probes, of shape (n_sets, n_c_values, n_present)."""
+    """Return the results of one cell, given an array of its scores of shape (n_sets, n_c_values, n_present)."""
     fold, outer_folds = plan.fold[present], plan.outer_folds
     inner_auc = np.full((len(outer_folds), values.shape[1]), np.nan)
     if plan.nested:
@@ -137,7 +139,14 @@ def _inner_aucs(values: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, l
 
 
 def _fit_classifier(x: npt.NDArray[np.float32], labels: Bools, training: Bools, probe: Any) -> tuple[Floats, bool]:
-    """Return the scores of a scikit-learn classifier, of shape (n_sets, n), and whether all fits converged."""
+    """Fit a scikit-learn classifier to each training set.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_sets, n), float64
+    converged : bool
+        Whether all fits converged.
+    """
     with threadpool_limits(1):  # cells are fitted in parallel, and many small fits are slower with several threads each
         classifiers = [clone(probe).fit(x[rows], labels[rows]) for rows in training]
         scores = np.stack([c.decision_function(x) for c in classifiers]).astype(np.float64)

@@ -31,7 +31,7 @@ class MapScores:
     correct: Bools
     """ndarray of shape (n,): whether each answer is correct."""
     group: Ints
-    """ndarray of shape (n,): group of each answer.  Answers of the same group are treated as one observation."""
+    """ndarray of shape (n,): group of each answer.  Answers in the same group are treated as one observation."""
     fold: Ints
     """ndarray of shape (n_repeats, n): fold of each answer in each repeat."""
     variance_inflation: Floats

@@ -1,4 +1,4 @@
-"""Differences between two maps of the same answers, or of different models, tasks or answers."""
+"""Differences between two maps, which may be based on the same answers or on different models, tasks or answers."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
     all answers to the same question, in either map, are treated as one observation, and different questions are assumed
     to be independent.
 
-    If a map was fitted without ids, its answers are numbered.  Because numbers do not identify answers, the maps are
-    then assumed to have different answers unless `same_answers` is True.
+    If one of the maps was fitted without ids, its answers are numbered.  Because numbers do not identify answers, the
+    maps are then assumed to have different answers unless `same_answers` is True.
 
     Parameters
     ----------
     minuend, subtrahend : ProbeMap
     same_answers : bool, optional
-        Whether the maps have the same answers.  If they were fitted without ids, the answers must be in the same rows.
-        Default: determined from the ids and labels.
+        Whether the maps have the same answers.  If it is True for maps that were fitted without ids, the answers must
+        be in the same rows.  By default, this is determined from the ids and labels.
 
     Returns
     -------
     CellValues
-        The differences: ``cells`` contains ``value`` and its 95 % confidence interval ``low``, ``high``.
+        The differences.  Its ``cells`` contain ``value`` and its 95 % confidence interval (``low``, ``high``).
 
     Raises
     ------
     MapError
-        If the maps have no cells in common, or `same_answers` is True and the labels differ.
+        If the maps have no cells in common, or if `same_answers` is True but the labels differ.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def _are_paired(minuend: CellMap, subtrahend: CellMap, rows_a: Ints, rows_b: Int
 
 
 def _questions(data_a: xr.Dataset, data_b: xr.Dataset, rows_a: Ints, rows_b: Ints) -> Ints:
-    """Return the question number of each answer: first for the answers of `data_a`, then for those of `data_b`.
+    """Return the question number of each answer in `data_a`, followed by that of each answer in `data_b`.
 
     Groups of the two maps that have an answer in common are treated as the same question.
     """

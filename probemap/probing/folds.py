@@ -33,7 +33,7 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
     Raises
     ------
     MapError
-        If `groups` does not have length `n`, or an answer has no group.
+        If there is not one group per answer, or if an answer has no group.
     """
     if groups is None:
         return np.arange(n)
@@ -58,8 +58,8 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
     Raises
     ------
     MapError
-        If the fraction is not between 0 and 1, the mask has the wrong length or type, or the mask holds out only a part
-        of a group.
+        If the fraction is not between 0 and 1, if the mask has the wrong length or type, or if it holds out only some
+        of the answers in a group.
     """
     if held_out is None:
         return np.zeros(len(group), bool)
@@ -81,7 +81,7 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
 
 
 def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
-    """Assign each answer to a fold, stratified by label, with all answers of a group in the same fold.
+    """Assign each answer to a fold, stratified by label, with all answers in a group in the same fold.
 
     Parameters
     ----------

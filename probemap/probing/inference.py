@@ -21,11 +21,11 @@ DRAWS = 2000
 """Number of draws of the multiplier bootstrap."""
 
 _SAME = 1e-9
-"""If the difference between two cells has a smaller standard error than this, the cells differ only by rounding."""
+"""Two cells differ only by rounding if the standard error of their difference is smaller than this."""
 
 
 def sum_by_group(influence: Floats, groups: Ints | None) -> Floats:
-    """Return the influences summed over the answers of each group, which is then treated as one observation.
+    """Sum the influences over the answers in each group, so that the group can be treated as one observation.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ def sum_by_group(influence: Floats, groups: Ints | None) -> Floats:
 
 
 def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0) -> float:
-    """Return the number of standard errors within which all deviations lie at once with probability `level`.
+    """Return the number of standard errors within which all deviations lie simultaneously with probability `level`.
 
-    The distribution of the largest standardised deviation is approximated by a multiplier bootstrap: by the maximum
-    over cells of |Σ_i ξ_i influence_i| / se, where ξ is standard normal.
+    The distribution of the largest standardised deviation is approximated by a multiplier bootstrap.  In each draw, the
+    largest deviation is the maximum over cells of |Σ_i ξ_i influence_i| / se, where the ξ_i are standard normal.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Difference:
 
 
 def estimate_difference(value: float, influence: Floats, level: float = 0.95) -> Difference:
-    """Return the confidence interval and the test of a linear combination of AUCs.
+    """Return a linear combination of AUCs with its confidence interval and p-value.
 
     Parameters
     ----------
@@ -96,21 +96,21 @@ def estimate_difference(value: float, influence: Floats, level: float = 0.95) ->
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimates with their joint uncertainty, which is expressed by the influence of each answer."""
+    """Estimates, and the influence of each answer on them, which describes their joint uncertainty."""
 
     value: Floats
     """ndarray of shape (m,), with NaN if there are too few answers."""
     influence: Floats
-    """ndarray of shape (n, m): contribution of each answer to the deviation of `value`, as in `auc.Aucs`, with 0 where
-    `value` is NaN."""
+    """ndarray of shape (n, m): contribution of each answer to the sampling error of `value`, as in `auc.Aucs`, with 0
+    where `value` is NaN."""
 
     def interval(self, groups: Ints | None, level: float = 0.95) -> tuple[Floats, Floats]:
-        """Return the lower and upper ends of normal confidence intervals, each of shape (m,).
+        """Return the lower and upper ends of the confidence intervals, assuming normally distributed errors.
 
         Parameters
         ----------
         groups : ndarray of shape (n,), int, or None
-            Group of each answer.  Answers of the same group are treated as one observation.
+            Group of each answer.  Answers in the same group are treated as one observation.
         level : float, default=0.95
         """
         half = norm.ppf(0.5 + level / 2) * np.sqrt((sum_by_group(self.influence, groups) ** 2).sum(0))
@@ -134,10 +134,10 @@ def means(values: Floats) -> Estimate:
 
 
 def standardised_differences(values: Floats, correct: Bools) -> Estimate:
-    """Return the mean of correct answers minus the mean of incorrect answers, in standard deviations (Cohen's d).
+    """Return the mean over correct answers minus the mean over incorrect answers, in standard deviations (Cohen's d).
 
-    The standard deviation is pooled.  The influences account for both means and for the standard deviation (delta
-    method).
+    The standard deviation is pooled over both classes.  The influences are obtained by the delta method, and account
+    for the uncertainty of both means and of the standard deviation.
 
     Parameters
     ----------
@@ -159,14 +159,14 @@ def standardised_differences(values: Floats, correct: Bools) -> Estimate:
 def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: int = 0) -> Bools:
     """Return a set of cells that contains the truly best cell with probability `level`.
 
-    A cell is excluded if the largest standardised difference between another cell and this cell is larger than can be
-    expected by chance.  The limit is the `level` quantile of the distribution of this largest difference, which is
-    estimated for each cell by a multiplier bootstrap.
+    For each cell, the test statistic is the largest standardised difference between the AUC of another cell and the AUC
+    of this cell.  The cell is excluded if the statistic exceeds the `level` quantile of its distribution under equal
+    AUCs, which is estimated by a multiplier bootstrap.
 
     Parameters
     ----------
     value : ndarray of shape (m,)
-        AUC of each cell.  Cells with NaN are never in the set.
+        AUC of each cell.  A cell whose AUC is NaN is never in the set.
     influence : ndarray of shape (n_groups, m)
         Influences summed by group; see `sum_by_group`.
     level : float, default=0.95
@@ -194,27 +194,28 @@ def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: 
 
 
 def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], seed: int = 0) -> float:
-    """Return the variance that selecting cells adds to nested cross-validation, relative to that of fixed cells.
+    """Return the variance that the selection of cells adds to a nested-CV estimate, relative to that of fixed cells.
 
-    The answers of an outer fold are used both to evaluate the cell of that fold and to select the cells of the other
-    outer folds.  The errors of the folds are therefore correlated, and the variance is larger than the sum of the
-    variances of the folds.  The size of this effect depends on how close to each other the best cells are.  This
-    function assumes the least favourable case, in which all cells are equally good: in each draw of a multiplier
-    bootstrap, every outer fold selects the cell with the largest summed deviation in the other folds.
+    The answers in an outer fold are used both to evaluate the cell that was selected for this fold and to select the
+    cells for the other outer folds.  The errors of the folds are therefore correlated, and the variance is larger than
+    the sum of the variances of the folds.  The size of this effect depends on how close the AUCs of the best cells are
+    to each other.  This function assumes the least favourable case, in which all cells are equally good.  In each draw
+    of a multiplier bootstrap, the cell with the largest summed deviation in the other folds is then selected for each
+    outer fold.
 
     Parameters
     ----------
     influences : sequence of ndarray of shape (n_groups, m)
-        For each outer fold, the influences of its answers on the AUC of each cell in that fold.
+        For each outer fold, the influences of its answers on the AUC that each cell has in that fold.
     weights : sequence of float
-        Weight of each outer fold in the summed AUC.
+        Weight of each outer fold in the overall AUC.
     seed : int, default=0
 
     Returns
     -------
     float
-        A ratio of at least 0.  It is 0 for a single cell, and for a single outer fold, whose answers are not used for
-        selection.
+        A ratio of at least 0.  It is 0 if there is only one cell to select, or only one outer fold, because the answers
+        in that fold are then not used for selection.
     """
     draw = np.random.default_rng(seed)
     deviations = [w * (draw.standard_normal((DRAWS, len(i))) @ i) for w, i in zip(weights, influences, strict=True)]

@@ -1,4 +1,4 @@
-"""Conversion of user-supplied labels, groups, masks and names to plain values.
+"""Conversion of user-supplied labels, groups, masks and names to lists of Python values and NumPy arrays.
 
 Every public function that takes one value per answer uses this module to convert its arguments once.  Lists, tuples,
 NumPy and torch arrays, pandas, polars and Arrow columns, and any object with ``__array__`` are accepted.  A pandas
@@ -20,10 +20,11 @@ Labels = Sequence[bool | None] | Sequence[Verdict] | npt.ArrayLike
 """One label per answer: True, False or None; see `parse_labels`."""
 
 Column = Sequence[Any] | npt.ArrayLike
-"""One value per answer, position or layer, in any container that `elements` reads."""
+"""One value per answer, position or layer, in any container that `elements` accepts."""
 
 _TO_LIST = ("tolist", "to_list", "to_pylist")
-"""Methods that return Python values: in NumPy, pandas and torch (first), polars (second) and Arrow (third)."""
+"""Methods that return a list of Python values: ``tolist`` in NumPy, pandas and torch, ``to_list`` in polars, and
+``to_pylist`` in Arrow."""
 
 
 def elements(values: Any, name: str) -> list[Any]:
@@ -38,7 +39,7 @@ def elements(values: Any, name: str) -> list[Any]:
     Raises
     ------
     MapError
-        If the values are a string, a mapping, a set or a single value, or have more than one dimension.
+        If `values` is a string, a mapping, a set or a single value, or has more than one dimension.
     """
     if isinstance(values, str | bytes | Mapping | Set):
         raise MapError(
@@ -72,14 +73,15 @@ def parse_labels(correct: Any, n: int) -> list[bool | None]:
     Parameters
     ----------
     correct : array-like of shape (n,)
-        True, False, 1 or 0; None, NaN and ``pandas.NA`` mean undecided.  A `Verdict` is replaced by its ``correct``.
+        True or 1 for correct answers, False or 0 for incorrect answers, and None, NaN or ``pandas.NA`` for undecided
+        answers.  A `Verdict` stands for the value of its ``correct`` attribute.
     n : int
         Number of answers.
 
     Raises
     ------
     MapError
-        If the numbers of labels and answers differ, or a label has an invalid type or value.
+        If there is not one label per answer, or if a label has an invalid type or value.
     """
     values = elements(correct, "correct")
     if len(values) != n:
@@ -114,7 +116,7 @@ def parse_groups(groups: Any, n: int) -> list[str]:
     Raises
     ------
     MapError
-        If the numbers of groups and answers differ, or a group is missing.
+        If there is not one group per answer, or if a group is missing.
     """
     values = elements(groups, "groups")
     if len(values) != n:
@@ -138,7 +140,7 @@ def parse_names(names: Any, n: int, name: str) -> list[str]:
     Raises
     ------
     MapError
-        If the numbers of names and answers differ, or a name occurs more than once.
+        If there is not one name per answer, or if a name occurs more than once.
     """
     values = [str(value) for value in elements(names, name)]
     if len(values) != n:
@@ -150,7 +152,7 @@ def parse_names(names: Any, n: int, name: str) -> list[str]:
 
 
 def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.bool_]:
-    """Return a mask as a boolean array, after checking its shape and type.
+    """Convert a mask to a boolean array, after checking its shape and type.
 
     Parameters
     ----------
@@ -163,7 +165,7 @@ def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.b
     Raises
     ------
     MapError
-        If the mask has the wrong shape, is not boolean, or has a missing value.
+        If the mask has the wrong shape, is not boolean, or contains a missing value.
     """
     array = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
     if array.dtype == object and all(isinstance(value, bool | np.bool_) for value in array.flat):
@@ -177,12 +179,12 @@ def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.b
 
 
 def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str | None]:
-    """Return numbers as a float64 array with NaN for missing values, or texts as a list with None for missing texts.
+    """Convert numbers to a float64 array with NaN for missing values, or texts to a list with None for missing texts.
 
     Parameters
     ----------
     values : array-like of shape (n,)
-        Numbers or texts.  A list that contains only None is a list of missing texts.
+        Numbers or texts.  A list that contains only None is treated as a list of missing texts.
     name : str
         Name of the argument, for error messages.
 

@@ -116,7 +116,7 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     Raises
     ------
     MapError
-        If the kind of value is unknown, or the map lacks the data from which it is computed.
+        If the kind of value is unknown, or if the map lacks the data from which it is computed.
     """
     if value not in VALUES:
         raise MapError(f"unknown value {value!r}", f"known values are {', '.join(VALUES)}")
@@ -213,7 +213,7 @@ def calibration_errors(p: Floats, correct: Bools) -> Floats:
     there are few answers.
 
     ``sklearn.calibration.calibration_curve(strategy="quantile")`` is not used for two reasons.  Its bins are bounded by
-    interpolated quantiles, so that their sizes differ unless `BINS` divides the number of answers.  It also does not
+    interpolated quantiles, so their sizes differ unless `BINS` divides the number of answers.  It also does not
     return the bin sizes, which are needed as weights.
 
     Parameters

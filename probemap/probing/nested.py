@@ -1,7 +1,8 @@
 """Nested cross-validation: the AUC of the best cell on answers that were not used to select it.
 
-Each outer fold is scored by the cell that has the highest AUC on all other answers, measured in inner folds among them
-(Varma & Simon 2006, BMC Bioinformatics 7:91).
+For each outer fold, the cell with the highest AUC on all other answers is selected, and the answers in the fold are
+scored by this cell (Varma & Simon 2006, BMC Bioinformatics 7:91).  The AUCs that are used for selection are computed
+over inner folds.
 """
 
 from dataclasses import dataclass
@@ -26,30 +27,30 @@ class NestedBest:
     n: int
     """Number of evaluated answers."""
     selected: tuple[tuple[int, str], ...]
-    """The cell that each outer fold selected, as (layer, position)."""
+    """The cell that was selected for each outer fold, as (layer, position)."""
 
 
 @dataclass(frozen=True)
 class NestedScores:
-    """Scores of nested cross-validation: each outer fold is scored by the cell that is best on all other answers."""
+    """Scores from nested cross-validation: each outer fold is scored by the cell that is best on all other answers."""
 
     scores: Floats
     """ndarray of shape (n_repeats, n): out-of-fold scores, with NaN where the position of the selected cell is missing
-    or the answer is not evaluated.  Only scores of the same fold are on the same scale."""
+    or the answer is not evaluated.  Only scores in the same fold are on the same scale."""
     selected: tuple[tuple[int, str], ...]
-    """The cell that each outer fold of each repeat selected, as (layer, position)."""
+    """The cell that was selected for each outer fold of each repeat, as (layer, position)."""
     variance_factor: float
-    """Factor by which the variance of the placement values is multiplied to account for the variance inflation of the
-    selected cells and for the selection."""
+    """Factor by which the variance of the AUC is multiplied to account for the variance inflation of the selected cells
+    and for the selection itself."""
 
 
 def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
-    """Return the scores of nested cross-validation, together with the selected cells.
+    """Return the scores from nested cross-validation, together with the selected cells.
 
     Parameters
     ----------
     data : xarray.Dataset
-        The data set of a map that contains ``inner_auc``.
+        The data set of a map.  It must contain ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
         Mask of the cells that may be the best; chance may decide which of these cells is selected.
     """
@@ -75,7 +76,7 @@ def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
 
 
 def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | None:
-    """Return the AUC of nested scores on a subset of the answers, averaged over repeats.
+    """Return the AUC of the nested scores on a subset of the answers, averaged over repeats.
 
     Parameters
     ----------
@@ -88,8 +89,8 @@ def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | No
     Returns
     -------
     Aucs or None
-        The AUC with the influences of all answers, scaled to include the variance factor.  None if no fold contains
-        both classes.
+        The AUC and the influence of each answer.  The influences are scaled so that the variance of the AUC includes
+        ``nested.variance_factor``.  None if no fold contains both classes.
     """
     correct, fold = data["correct"].values, data["fold"].values
     repeats: list[Aucs] = []
@@ -105,12 +106,12 @@ def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | No
 
 
 def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
-    """Return the nested-CV estimate of the best cell, or None if no fold contains both classes.
+    """Return the nested-CV estimate of the AUC of the best cell, or None if no fold contains both classes.
 
     Parameters
     ----------
     data : xarray.Dataset
-        The data set of a map that contains ``inner_auc``.
+        The data set of a map.  It must contain ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
         Mask of the cells that may be the best; chance may decide which of these cells is selected.
     """
@@ -127,10 +128,10 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 
 
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
-    """Return the influences of the answers on the candidates, and the weight, for each outer fold of the first repeat.
+    """Return the influences and the weight of each outer fold in the first repeat, as needed by `selection_coupling`.
 
-    The influences are summed by group.  The weight of a fold is its share of all pairs of a correct and an incorrect
-    answer.
+    The influences are those of the answers in the fold on the AUCs of the candidates, summed by group.  A pair consists
+    of a correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
     """
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
-    """Return sets of labels that are permuted between groups of the same size.
+    """Return label sets, each of which is a random permutation of the labels between groups of the same size.
 
-    The labels within a group stay together, so that the dependence within groups is preserved.
+    The labels of a group stay together, which preserves the dependence within groups.
 
     Parameters
     ----------
     labels : ndarray of shape (n,), bool
     group : ndarray of shape (n,), int
     count : int
-        Number of permutations, i.e. of label sets.
+        Number of label sets.
     seed : int
 
     Returns
@@ -43,12 +43,12 @@ def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
 
 
 def permutation_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan, *, fold: Ints, c: Floats) -> Floats:
-    """Return the AUC of each permuted label set, computed in the same way as the AUC of the actual labels.
+    """Return the AUC for each permuted label set, computed in the same way as the AUC for the actual labels.
 
     Parameters
     ----------
     designs : DesignMatrices
-        Design matrices with the training sets of `plan`.
+        Design matrices of the cells, created with the training sets of `plan`.
     label_sets : ndarray of shape (n_label_sets, n), bool
     plan : ProbePlan
     fold : ndarray of shape (n,), int
@@ -58,8 +58,8 @@ def permutation_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan
     Returns
     -------
     ndarray of shape (n_cells, n_label_sets), float64
-        The AUCs, with NaN for a label set that lacks a class in some training set.  Such a set is not a draw from the
-        null distribution.
+        The AUCs.  If a label set lacks a class in one of the training sets, its AUC is NaN, because no probe can be
+        fitted to that training set.
     """
     outer_folds = plan.outer_folds
     n_folds = len(outer_folds)

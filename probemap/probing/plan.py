@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from probemap.probing.auc import Ints
 
 HELD_OUT = -1
-"""Fold number of held-out answers, on which probes are evaluated but never fitted."""
+"""Fold number of held-out answers, which are used to evaluate probes but never to fit them."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class ProbePlan:
     """ndarray of shape (n,): fold of each answer.  If some answers are in fold `HELD_OUT`, probes are evaluated only on
     these answers."""
     c_values: tuple[float, ...] = (1.0,)
-    """C values in ascending order.  If there are several, each outer fold selects one by its inner AUC."""
+    """C values in ascending order.  If there are several, the one with the highest inner AUC is selected for each outer
+    fold."""
     nested: bool = True
-    """Whether inner folds are fitted.  They are needed to select a C value or the best cell."""
+    """Whether to fit probes for inner folds.  These probes are needed to select a C value or the best cell."""
     probe: Any = None
-    """A scikit-learn classifier that replaces the default probe.  It is fitted on the unscaled states; `c_values`
+    """A scikit-learn classifier that replaces the default probe.  It is fitted to the unscaled states, and `c_values`
     is ignored."""
     device: str = "cpu"
 
@@ -38,7 +39,10 @@ class ProbePlan:
         return [HELD_OUT] if HELD_OUT in numbers else numbers
 
     def excluded_folds(self) -> list[frozenset[int]]:
-        """Return the folds that each training set excludes: for the outer folds, then for the inner folds."""
+        """Return the folds that each training set excludes.
+
+        The training sets for the outer folds come first, followed by those for the inner folds.
+        """
         excluded = [frozenset({k}) for k in self.outer_folds]
         if self.nested:
             pairs = combinations(np.unique(self.fold).tolist(), 2)

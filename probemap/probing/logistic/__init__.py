@@ -9,11 +9,11 @@ standard deviations over the training rows, this is logistic regression on stand
 scikit-learn's ``StandardScaler`` and ``LogisticRegression(C=c_k)``, but it does not require a copy of X per problem.
 
 All problems are solved together by preconditioned nonlinear conjugate gradients (Polak & Ribière 1969, restarted if a
-direction is an ascent direction), so that each step requires only a few matrix products.  Problems with the same design
-matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They share a
-preconditioner, the Cholesky factor of the Hessian at their mean weights.  The unknowns are the coefficients or, if
-there are no more rows than features, one number per row.  Converged problems are removed from the batch.  The few
-problems that have not converged after 200 steps are solved by Newton's method.
+direction is an ascent direction), so each step requires only a few matrix products.  Problems with the same design
+matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They therefore share a
+preconditioner: the Cholesky factor of the Hessian that is computed with the mean of their weights.  The unknowns are
+the coefficients or, if there are no more rows than features, one number per row.  Converged problems are removed from
+the batch.  The few problems that have not converged after 200 steps are solved by Newton's method.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 
@@ -26,5 +26,5 @@ Each module imports only modules that are listed above it and modules of lower-l
     feature_space  one unknown per feature
     row_space      one unknown per row
     descent        the joint descent on all problems
-    solver         fit_logistic and DesignMatrices: problems, spaces and descent put together
+    solver         fit_logistic and DesignMatrices, which use all of the modules above
 """

@@ -19,8 +19,8 @@ MAX_STEPS = 200
 
 _FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which the preconditioners are recomputed
 _EXACT_FROM = 49  # step from which scores are exact; most problems have converged by then
-# After this many steps, the tolerance decreases: a problem that takes more steps moves slowly, and is farther from its
-# optimum after a step of the same length.
+# After this many steps, the tolerance decreases: a problem that needs more steps moves slowly, so it is farther from
+# its optimum than a fast problem whose last step had the same length.
 _FAST_STEPS = 40
 _FACTOR_ABOVE = 0.03  # a group keeps its preconditioner if none of its scores changes by more than this
 _LINE_SEARCH_STEPS = 9
@@ -28,7 +28,14 @@ _SLOPE_REDUCTION = 0.25  # the line search ends when the slope has fallen to thi
 
 
 def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the scores of shape (m, n), and whether each problem has converged, of shape (m,)."""
+    """Solve the problems jointly.
+
+    Returns
+    -------
+    scores : Tensor of shape (m, n)
+    converged : Tensor of shape (m,), bool
+        Whether each problem has converged.
+    """
     space.evaluate(problems, problems.residual())
     scores = torch.empty_like(problems.f)
     converged = torch.zeros(len(problems.f), dtype=torch.bool, device=problems.f.device)
@@ -65,7 +72,7 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Recompute the preconditioners of groups that contain moving problems, and restart these groups."""
+    """Recompute the preconditioner of each group in which a problem is still moving, and restart the group."""
     curvature = problems.curvature()
     for k, rows in problems.groups:
         if bool(moving[rows].any()):
@@ -74,9 +81,10 @@ def _update_factors(space: Space, problems: Problems, factors: list[Factor], mov
 
 
 def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
-    """Set the next search direction to -M⁻¹ g + β × the last direction, with Polak and Ribière's β, at least 0.
+    """Set the next search direction to -M⁻¹ g plus β times the last direction.
 
-    z, z_b and z_f are the unknowns, the intercept and the scores without intercept of M⁻¹ g.
+    β is that of Polak and Ribière, but at least 0.  z and z_b are the unknowns and the intercept of M⁻¹ g, and z_f
+    contains the scores of z without intercept.
     """
     dual = space.dual(z, z_f)
     norm = _dot(dual, problems.g) + z_b * problems.g_b
@@ -103,7 +111,7 @@ def _line_search(space: Space, problems: Problems) -> torch.Tensor:
     Returns
     -------
     Tensor of shape (m, n)
-        Changes of the scores.
+        Changes in the scores.
     """
     dual = space.dual(problems.direction, problems.direction_f)
     penalty_curvature, penalty_slope = (
@@ -125,7 +133,7 @@ def _line_search(space: Space, problems: Problems) -> torch.Tensor:
         low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
         newton = length - slope / curvature.clamp(min=torch.finfo(curvature.dtype).tiny)
         middle = torch.where(high.isinf(), 4 * length, (low + high) / 2)
-        # Each problem stops independently, so that its path does not depend on the other problems of the batch.
+        # Each problem stops independently, so that its path does not depend on the other problems in the batch.
         length = torch.where(done, length, torch.where((newton > low) & (newton < high), newton, middle))
     problems.u = torch.addcmul(problems.u, length, problems.direction)
     problems.b = problems.b + length * problems.direction_b

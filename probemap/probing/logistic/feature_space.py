@@ -1,6 +1,6 @@
 """The space with one unknown w per feature.
 
-Here, g is the gradient Xᵀ residual + s² w, every direction is its own dual, and M = Xᵀ V X + S².
+In the notation of `space`, g is the gradient Xᵀ residual + s² w, every direction is its own dual, and M = Xᵀ V X + S².
 """
 
 import torch
@@ -18,7 +18,7 @@ class FeatureSpace(Space):
     x : list of Tensor of shape (n, d)
         Design matrices.
     ridge : list of Tensor of shape (m_k, d)
-        Penalties s² of the problems of each design.
+        For each design, the penalties s² of its problems.
     """
 
     refresh_every = 1  # scores are always exact

@@ -3,7 +3,7 @@
 import torch
 
 _SMALL = 256
-"""A symmetric product is computed in full if the matrices have fewer rows than this."""
+"""A symmetric product with fewer rows than this is computed in full."""
 
 _MAX_ATTEMPTS = 12
 
@@ -11,7 +11,7 @@ _MAX_ATTEMPTS = 12
 def symmetric_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the product a b, which must be symmetric.
 
-    Blocks above the diagonal are mirrored instead of computed.
+    Blocks above the diagonal are not computed, but copied from the blocks below the diagonal.
     """
     k, half = len(a), len(a) // 2
     if k < _SMALL:

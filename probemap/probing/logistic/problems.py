@@ -22,10 +22,10 @@ class Problems:
     number: torch.Tensor
     """Tensor of shape (m,): number of each problem."""
     group: torch.Tensor
-    """Tensor of shape (m,): group of each problem.  Problems with the same design and C value form a group and
-    share a preconditioner."""
+    """Tensor of shape (m,): group of each problem.  Problems with the same design and C value form a group and share a
+    preconditioner."""
     design: torch.Tensor
-    """Tensor of shape (m,): design of each problem.  Problems of the same design have the same matrix X and similar
+    """Tensor of shape (m,): design of each problem.  Problems with the same design have the same matrix X and similar
     penalties."""
     y: torch.Tensor
     """Tensor of shape (m, n): targets, 0 or 1."""
@@ -38,7 +38,7 @@ class Problems:
     b: torch.Tensor
     """Tensor of shape (m, 1): intercepts."""
     f: torch.Tensor
-    """Tensor of shape (m, n): scores of u, including the intercept b."""
+    """Tensor of shape (m, n): current scores, including the intercept."""
     g: torch.Tensor
     """Tensor of shape (m, unknowns): gradient with respect to u, in the form that the space defines."""
     g_b: torch.Tensor
@@ -75,7 +75,10 @@ class Problems:
         weight: torch.Tensor,
         ridge: torch.Tensor,
     ) -> Problems:
-        """Return the problems at w = 0, with the intercept that matches the class frequencies and without gradients."""
+        """Return the problems at the starting point, where w = 0 and the intercept matches the class frequencies.
+
+        The gradients are not computed yet.
+        """
         b = ((weight * y).sum(1, keepdim=True) / weight.sum(1, keepdim=True)).logit()
         f, zero_b = b.expand(y.shape).clone(), torch.zeros_like(b)
         u = y.new_zeros(len(y), unknowns)
@@ -114,7 +117,7 @@ class Problems:
 
 
 def concatenate(slices: Slices, product: Callable[[int, slice], torch.Tensor]) -> torch.Tensor:
-    """Return the concatenated rows of all slices, where each slice is computed by one call of `product`."""
+    """Call `product` once per slice, and concatenate the rows that it returns."""
     products = [product(number, rows) for number, rows in slices]
     return products[0] if len(products) == 1 else torch.cat(products)
 

@@ -1,7 +1,8 @@
 """The space with one unknown α per row.
 
-The coefficients are w = s⁻² Xᵀ α, which is exact for an L2 penalty, and the scores without intercept are X s⁻² Xᵀ α.
-Here, g is α + residual, the dual of a direction is its scores, and M = I + V K.
+The coefficients are w = s⁻² Xᵀ α, and the scores without intercept are therefore X s⁻² Xᵀ α.  With an L2 penalty, the
+optimal coefficients always have this form.  In the notation of `space`, g is α + residual, the dual of a direction is
+the vector of its scores, and M = I + V K.
 """
 
 import torch
@@ -11,26 +12,28 @@ from probemap.probing.logistic.problems import Problems, concatenate
 from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
 
 _MIN_FACTOR_WEIGHT = 1e-3
-"""Lower bound on the weight of a row in M, as a fraction of the mean weight; M⁻¹ divides by the root of the weight."""
+"""Lower bound on the weight of a row in M, as a fraction of the mean weight.  It is needed because M⁻¹ divides by the
+square root of the weight."""
 
 
 class RowSpace(Space):
     """Space in which the unknowns are α, of shape (m, n).
 
-    All problems of a design share one kernel K = X S⁻² Xᵀ.  A step changes their scores by K Δα.  Every few steps,
-    `refresh` adds the difference between K and the kernel K_k of each problem, and the convergence criterion includes
-    this correction.  This is cheaper than computing exact scores for every direction, because it takes one product with
-    K instead of two with X.  Each refresh multiplies the error of the scores by about (K - K_k) (V⁻¹ + K)⁻¹, which
-    stays below 1 because K uses the midpoint between the largest and the smallest s⁻² of the problems.  A refresh also
-    disturbs the conjugacy of the directions, on which difficult problems depend.  These problems therefore need exact
-    scores in the final phase.
+    All problems with the same design share one kernel K = X S⁻² Xᵀ, and a step changes their scores by K Δα.  Because
+    problem k has its own kernel K_k, these scores are approximate.  Every few steps, `refresh` replaces them with exact
+    scores, and a problem has converged only if this correction is small.  Using the shared kernel is cheaper than
+    computing exact scores for every direction, because it takes one product with K instead of two with X.
+
+    Each refresh multiplies the error of the scores by about (K - K_k) (V⁻¹ + K)⁻¹, which stays below 1 because K uses
+    the midpoint between the largest and the smallest s⁻² of the problems.  A refresh also disturbs the conjugacy of the
+    directions, on which difficult problems depend.  These problems therefore need exact scores in the final phase.
 
     Parameters
     ----------
     x : list of Tensor of shape (n, d)
         Design matrices.
     ridge : list of Tensor of shape (m_k, d)
-        Penalties s² of the problems of each design.
+        For each design, the penalties s² of its problems.
     """
 
     refresh_every = 4
@@ -84,8 +87,8 @@ class RowSpace(Space):
     def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         lower, root, ones, total = core
         z = solve_rows(lower, g / root) * root
-        # At the optimum the unknowns sum to zero, because the gradient of the intercept is 0.  X is centred, so that
-        # the same condition can be imposed during the descent.
+        # At the optimum, the unknowns sum to zero, because the gradient of the intercept is 0.  X is centred, so the
+        # same condition can be imposed during the descent.
         z_b = z.sum(1, keepdim=True) / total
         return z - z_b * ones, z_b
 

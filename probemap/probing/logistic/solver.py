@@ -1,4 +1,4 @@
-"""Logistic regressions on standardised design matrices, many at a time."""
+"""Fit many logistic regressions on standardised design matrices at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _BATCH_NUMBERS = 2e7
-"""Maximum of cells × problems × (rows + features) per batch, so that the dozen arrays of the solver take about 1 GB."""
+"""Maximum of cells × problems × (rows + features) per batch, chosen so that the solver's arrays take about 1 GB."""
 
 _RARELY_VARIES = 0.01
 """If the standard deviation of a feature in a training set is below this fraction of the standard deviation over all
@@ -46,7 +46,7 @@ def fit_logistic(
     """Solve m logistic regressions in each of several cells.
 
     The m problems are usually all combinations of training sets, C values and label sets.  The cells are independent of
-    each other, but solving them together is faster, because it takes fewer and larger operations.
+    each other, but solving them together is faster, because it requires fewer, larger operations.
 
     Parameters
     ----------
@@ -58,15 +58,15 @@ def fit_logistic(
     training : Tensor of shape (m, n), bool
         Training rows t of each problem, with at least one row of each class.
     scale : Tensor of shape (n_cells, m, d)
-        Scale s of the penalty of each feature.  A scale of 0 drops the feature; constant features must be dropped.
+        Scale s of the penalty on each feature.  A scale of 0 drops the feature; constant features must be dropped.
     c : Tensor of shape (n_cells, m)
         Inverse strength of the penalty for each problem.
 
     Returns
     -------
     Fits
-        Solutions with scores of shape (n_cells, m, n).  The scores agree with those of scikit-learn at convergence, up
-        to about `TOLERANCE` times the largest score.
+        Solutions with scores of shape (n_cells, m, n).  The scores agree with those of a fully converged scikit-learn
+        fit up to about `descent.TOLERANCE` times the largest score.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def fit_logistic(
 def _finish_by_newton(
     fits: Fits, x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, *, scale: torch.Tensor, c: torch.Tensor
 ) -> None:
-    """Solve the problems that have not converged by Newton's method, and update `fits` in place."""
+    """Use Newton's method to solve the problems that have not converged, and update `fits` in place."""
     for k in range(len(x)):
         if bool(fits.converged[k].all()):
             continue
@@ -129,9 +129,9 @@ def _finish_by_newton(
 
 
 def _penalty_groups(ridge: torch.Tensor) -> torch.Tensor:
-    """Return the group of each problem, given the penalties of shape (m, d).
+    """Assign problems with similar penalties to the same group, given the penalties as a tensor of shape (m, d).
 
-    Within a group, the penalties are similar to those of its first member.  Otherwise, if the mean penalty of a group
+    The penalties of all problems in a group are similar to those of its first member.  If the mean penalty of a group
     were far larger than a problem's own penalty on some feature, the preconditioner would suppress that feature: the
     predicted step would look short, and the descent would stop too early.
     """
@@ -173,9 +173,9 @@ class DesignMatrices:
         self.x, self.training = torch.empty_like(features), torch.from_numpy(training).to(device)
         self.scale = features.new_empty(len(features), len(training), features.shape[2])
         for cell, z, scale in zip(features, self.x, self.scale, strict=True):
-            # float32 is exact enough: differences between numbers near the mean are exact, the remainder of the mean is
-            # removed by the second subtraction, and dividing by a power of two near the largest value prevents overflow
-            # of the squares.
+            # float32 is precise enough: differences between numbers near the mean are exact, the second subtraction
+            # removes the remainder of the mean, and dividing by a power of two near the largest value keeps the squares
+            # from overflowing.
             largest = cell.abs().amax(0)
             exponent = torch.frexp(largest).exponent.clamp(-126, 126)
             torch.mul(cell, torch.ldexp(torch.ones_like(largest), -exponent), out=z)
@@ -185,8 +185,8 @@ class DesignMatrices:
             z /= torch.where(deviation > 0, deviation, 1)
             scale[:] = _deviations(z, self.training)
         if bool(((self.scale > 0) & (self.scale < _RARELY_VARIES)).any()):
-            # A feature that hardly varies in a training set may be far from its overall mean there, so that its
-            # contribution to the scores is a small difference of large numbers.
+            # A feature that hardly varies in a training set may be far from its overall mean there.  Its contribution
+            # to the scores is then a small difference of large numbers.
             self.x = self.x.double()
 
     def fit(self, labels: Bools, label_set: Ints, training_set: Ints, c: npt.ArrayLike) -> Fits:
@@ -196,7 +196,7 @@ class DesignMatrices:
         ----------
         labels : ndarray of shape (n_label_sets, n), bool
         label_set, training_set : ndarray of shape (m,), int
-            Label set and training set of each problem.
+            Indices of the label set and the training set of each problem.
         c : array-like of shape (n_cells, m)
             C value of each problem in each cell.
 
@@ -224,7 +224,7 @@ class DesignMatrices:
 def _deviations(x: torch.Tensor, training: torch.Tensor) -> torch.Tensor:
     """Return the standard deviations over the rows of each training set, as a tensor of shape (n_sets, d).
 
-    They equal those that scikit-learn's ``StandardScaler`` computes; a constant feature has 0.
+    They are the same as those of scikit-learn's ``StandardScaler``, except that they are 0 for constant features.
     """
 
     def variances(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

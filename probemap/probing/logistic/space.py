@@ -1,9 +1,9 @@
-"""Preconditioned steps in a space of unknowns, which are one per feature or one per row.
+"""Preconditioned steps in a space that has one unknown per feature or one unknown per row.
 
 A space defines, for its unknowns u:
 
 - the scores;
-- a form g of the gradient;
+- the form g in which the gradient is stored;
 - the dual of a direction, whose product with g is the slope of J along the direction;
 - a preconditioner M that approximates the Hessian.  Its weights V and penalty S² are averages over the problems that
   share it, but at high-leverage rows each problem uses its own weights (see `Space.precondition`).
@@ -62,11 +62,11 @@ class Space:
     """Number of steps between refreshes of the scores."""
 
     def evaluate(self, problems: Problems, residual: torch.Tensor) -> None:
-        """Update the gradients from `residual`, the residuals at the current scores, of shape (m, n)."""
+        """Update the gradients, given the residuals at the current scores as a tensor of shape (m, n)."""
         problems.g, problems.g_b = self.gradient(problems, residual), residual.sum(1, keepdim=True)
 
     def precondition(self, factors: list[Factor], problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return M⁻¹ applied to the gradient, as unknowns and intercept."""
+        """Apply M⁻¹ to the gradient, and return the unknowns and the intercept of the result."""
         steps = [self._solve_with_problem_weights(factors[k], problems, rows) for k, rows in problems.groups]
         if len(steps) == 1:
             return self.without_dropped(problems, steps[0][0]), steps[0][1]
@@ -76,13 +76,16 @@ class Space:
     def _solve_with_problem_weights(
         self, factor: Factor, problems: Problems, rows: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return M⁻¹ applied to the gradient, using the weights of each problem at the high-leverage rows.
+        """Apply M⁻¹ to the gradient, using each problem's own weights at the high-leverage rows.
 
-        M contains the mean weights W of its problems at the time of the factorisation.  A problem that excludes a
-        high-leverage row, or that has since become certain of it, has a smaller weight V there.  Preconditioned with W,
-        the problem would hardly move along that row and would appear to have converged.  If U denotes these rows, the
-        Hessian with V at these rows is M - Uᵀ (W - V) U.  Its inverse adds M⁻¹ Uᵀ a to the result, where a solves
-        (I - (W - V) G) a = (W - V) U M⁻¹ g with G = U M⁻¹ Uᵀ (Woodbury 1950).
+        M contains the weights W, which are the mean weights of its problems at the time of the factorisation.  A
+        problem has a smaller weight V at a high-leverage row if it excludes the row from training, or if it has since
+        come to predict the row with near certainty.  Preconditioned with W, such a problem would hardly move along the
+        row and would appear to have converged.
+
+        If U denotes the high-leverage rows, the Hessian with weights V at these rows is M - Uᵀ (W - V) U.  Using the
+        inverse of this Hessian adds M⁻¹ Uᵀ a to the result, where a solves (I - (W - V) G) a = (W - V) U M⁻¹ g with
+        G = U M⁻¹ Uᵀ (Woodbury 1950).
         """
         z, z_b = self.solve(factor.core, problems.g[rows], problems.g_b[rows])
         if not len(factor.rows):
@@ -97,7 +100,7 @@ class Space:
         return z + a @ factor.solution, z_b + a @ factor.solution_b
 
     def make_factor(self, design: int, core: Core, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner with the given Cholesky factor and weights, the latter of shape (n,)."""
+        """Return the preconditioner with the given Cholesky factor, and with weights of shape (n,)."""
         rows = self.leverage_rows[design]
         ones = torch.ones_like(weight[rows])[:, None]
         solution, solution_b = self.solve(core, self.unit_gradients(design, rows), ones)
@@ -112,11 +115,14 @@ class Space:
         )
 
     def unit_gradients(self, design: int, rows: torch.Tensor) -> torch.Tensor:
-        """Return g for a residual of 1 at each of these rows, as a tensor of shape (k, unknowns)."""
+        """Return g for a residual of 1 at each of the given rows, as a tensor of shape (k, unknowns)."""
         raise NotImplementedError
 
     def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return the scores of u at some rows, without intercept and as approximated by M, of shape (m, k)."""
+        """Return the scores of u at the given rows, without intercept, as a tensor of shape (m, k).
+
+        They are computed with the same approximation as M.
+        """
         raise NotImplementedError
 
     def gradient(self, problems: Problems, residual: torch.Tensor) -> torch.Tensor:
@@ -124,15 +130,15 @@ class Space:
         raise NotImplementedError
 
     def penalty_gradient(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the penalty at u, in the form of g."""
+        """Return the gradient of the penalty at u, in the same form as g."""
         raise NotImplementedError
 
     def dual(self, u: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return the dual of u: the tensor whose product with g is the slope along u."""
+        """Return the dual of u: the tensor whose product with g is the slope of J along u."""
         raise NotImplementedError
 
     def without_dropped(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
-        """Return u with 0 for dropped features if the unknowns are features."""
+        """Return u, with 0 for dropped features if there is one unknown per feature."""
         return u
 
     def scores(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
@@ -140,7 +146,7 @@ class Space:
         raise NotImplementedError
 
     def refresh(self, problems: Problems, tolerance: float, permanently: bool = False) -> torch.Tensor:
-        """Replace approximate scores by exact scores; if `permanently`, use exact scores from now on.
+        """Replace approximate scores with exact scores; if `permanently` is True, use exact scores from now on.
 
         Returns
         -------
@@ -150,7 +156,7 @@ class Space:
         raise NotImplementedError
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner with the given weights, of shape (n,)."""
+        """Return the preconditioner with the weight of each row given as a tensor of shape (n,)."""
         raise NotImplementedError
 
     def uniform_factor(self, design: int, weight: torch.Tensor) -> Factor:
@@ -163,6 +169,6 @@ class Space:
 
 
 def high_leverage_rows(square: torch.Tensor) -> torch.Tensor:
-    """Return the indices of the high-leverage rows in descending order of `square`, their squared norm."""
+    """Return the indices of the high-leverage rows, given the squared norm of each row, in descending order of norm."""
     largest = square.topk(min(_MAX_LEVERAGE_ROWS, len(square)))
     return largest.indices[largest.values > _LEVERAGE_RATIO * square.median()]
