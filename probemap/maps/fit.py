@@ -56,7 +56,7 @@ def fit_map(
     """Fit one linear probe per (layer, position) cell and evaluate it on answers that it was not fitted on.
 
     Labels, groups, masks and names may be lists, NumPy arrays, torch tensors, or columns of a pandas, polars or Arrow
-    table.  They are matched to the states by position; the index of a pandas object is ignored.
+    table.  They are matched to the states by row order; the index of a pandas object is ignored.
 
     Parameters
     ----------
@@ -75,8 +75,9 @@ def fit_map(
     layers : sequence of int, optional
         For captured states, the layers to fit.  For an array, the numbers of its layers (default: 0, 1, …).
     positions : sequence of str, optional
-        For captured states, the positions to fit.  For an array, the names of its positions (default: the default
-        positions if the array has the same number of positions, otherwise ``"0"``, ``"1"``, …).
+        For captured states, the positions to fit.  For an array, the names of its positions.  These are
+        ``probemap.positions.DEFAULT_POSITIONS`` by default if the array has that number of positions, and ``"0"``,
+        ``"1"``, … otherwise.
     folds : int, default=5
         Number of cross-validation folds, stratified by label.
     repeats : int, default=1
@@ -91,8 +92,8 @@ def fit_map(
         and every answer is scored by the probe that was fitted without its fold.
     probe : scikit-learn classifier, optional
         Classifier with a ``decision_function`` method.  It is fitted to the unscaled states, once per training set and
-        cell.  The default is L2-regularised logistic regression on standardised states, which is solved for all
-        training sets together.
+        cell.  By default, L2-regularised logistic regressions on standardised states are fitted for all training
+        sets together.
     permutations : int, default=0
         Number of label permutations used to estimate the null distribution of the highest AUC of the map
         (``permutation_null``).
@@ -287,7 +288,7 @@ class _CellArrays:
 
 
 def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
-    """Return the rows of the decided answers and their labels.
+    """Return the rows of the decided answers and the labels of these answers.
 
     Raises
     ------

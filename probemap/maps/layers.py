@@ -32,7 +32,7 @@ class LayerFit:
     """Results of one layer."""
 
     cells: Sequence[Sequence[CellScores | None]]
-    """Results of the cells, indexed by position and then by plan.  A cell with too few answers has None."""
+    """Results of the cells, indexed by position and then by plan.  The entry of a cell with too few answers is None."""
     activation_norms: Floats
     """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools
@@ -175,7 +175,7 @@ def resolve_device(device: str) -> str:
 
 @contextmanager
 def _cell_threads(device: str) -> Iterator[tuple[Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]], int]]:
-    """Yield a ``map`` function that processes batches of cells in parallel, and the number of its threads.
+    """Yield a ``map`` function that processes batches of cells in parallel, and the number of threads that it uses.
 
     On the CPU, solving one batch per thread is faster than solving a single batch on all cores, because the matrices
     are small.  Within each batch, torch uses a single thread.

@@ -68,7 +68,7 @@ def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[
 
 
 class _Reordered:
-    """Hidden states with reordered answers, readable like an array of shape (n, n_layers, n_positions, d)."""
+    """Hidden states with reordered answers, which can be read like an array of shape (n, n_layers, n_positions, d)."""
 
     def __init__(self, source: ActivationSource, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order

@@ -33,8 +33,8 @@ def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: In
     -------
     ndarray of shape (6, n_positions), float64
         The first three rows contain the mean Euclidean norm and the ends of its 95 % confidence interval.  The last
-        three rows contain the mean norm for correct answers minus that for incorrect answers, in standard deviations,
-        and the ends of its 95 % confidence interval.
+        three rows contain, in standard deviations, the mean norm for correct answers minus that for incorrect answers
+        and the ends of the 95 % confidence interval of this difference.
     """
     norms = np.linalg.norm(states, axis=2).astype(np.float64)
 

@@ -23,7 +23,7 @@ LEVEL = 0.95
 """Default confidence level of intervals and bands."""
 
 MIN_PER_CLASS = 10
-"""Minimum number of correct answers, and of incorrect answers, for an AUC to be reported."""
+"""An AUC is reported only if there are at least this many correct and this many incorrect answers."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
     the share of the incorrect answers in s that have a lower score, where ties count half.  For an incorrect answer j,
     V_j is the share of the correct answers in its stratum that have a higher score.  With N = Σ m_s n_s pairs, the AUC
     is A = Σ_i n_s V_i / N, and the influences are n_s (V_i - A) / N and m_s (V_j - A) / N.  The influences of each
-    class are scaled by sqrt(m / (m - 1)), where m is the size of the class.  With a single stratum, the sum of squares
-    is then DeLong's unbiased variance S10 / m + S01 / n.
+    class are scaled by sqrt(m / (m - 1)), where m is the size of the class.  With a single stratum, the sum of squared
+    influences is then DeLong's unbiased variance S10 / m + S01 / n.
 
     Parameters
     ----------

@@ -167,7 +167,7 @@ class CellMap:
 
         The estimate is obtained by nested cross-validation (Varma & Simon 2006, BMC Bioinformatics 7:91).  For each
         outer fold, the cell with the highest AUC on all other answers is selected, and the answers of the fold are
-        scored by this cell.  The AUCs that are used for selection are computed over inner folds.  Held-out answers are
+        scored by this cell.  The AUCs used for selection are computed over inner folds.  Held-out answers are
         treated as a single outer fold.  Only answers in the same outer fold are compared with each other.
 
         The confidence interval is based on DeLong's variance, which is increased to account for the variance inflation

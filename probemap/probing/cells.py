@@ -48,7 +48,7 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
 
 
 def evaluated_rows(scores: npt.NDArray[np.float32]) -> Bools:
-    """Return a mask of the answers that are evaluated in each column, of shape (n, n_positions).
+    """Return a mask of shape (n, n_positions) of the answers that are evaluated in each column.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
     Returns
     -------
     CellValues
-        The differences.  Its ``cells`` contain ``value`` and its 95 % confidence interval (``low``, ``high``).
+        The differences.  The ``cells`` contain ``value`` and its 95 % confidence interval (``low``, ``high``).
 
     Raises
     ------

@@ -81,7 +81,7 @@ def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> 
 
 
 def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
-    """Assign each answer to a fold, stratified by label, with all answers in a group in the same fold.
+    """Assign answers to folds that are stratified by label, keeping all answers in a group in the same fold.
 
     Parameters
     ----------

@@ -160,8 +160,8 @@ def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: 
     """Return a set of cells that contains the truly best cell with probability `level`.
 
     For each cell, the test statistic is the largest standardised difference between the AUC of another cell and the AUC
-    of this cell.  The cell is excluded if the statistic exceeds the `level` quantile of its distribution under equal
-    AUCs, which is estimated by a multiplier bootstrap.
+    of this cell.  The cell is excluded if the statistic exceeds the `level` quantile of its distribution for equal
+    AUCs.  This distribution is estimated by a multiplier bootstrap.
 
     Parameters
     ----------
@@ -200,8 +200,8 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     cells for the other outer folds.  The errors of the folds are therefore correlated, and the variance is larger than
     the sum of the variances of the folds.  The size of this effect depends on how close the AUCs of the best cells are
     to each other.  This function assumes the least favourable case, in which all cells are equally good.  In each draw
-    of a multiplier bootstrap, the cell with the largest summed deviation in the other folds is then selected for each
-    outer fold.
+    of a multiplier bootstrap, it selects for each outer fold the cell with the largest summed deviation in the other
+    folds.
 
     Parameters
     ----------
@@ -214,8 +214,8 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     Returns
     -------
     float
-        A ratio of at least 0.  It is 0 if there is only one cell to select, or only one outer fold, because the answers
-        in that fold are then not used for selection.
+        A ratio of at least 0.  It is 0 if there is only one cell.  It is also 0 if there is only one outer fold,
+        because the answers in that fold are then not used for selection.
     """
     draw = np.random.default_rng(seed)
     deviations = [w * (draw.standard_normal((DRAWS, len(i))) @ i) for w, i in zip(weights, influences, strict=True)]

@@ -74,7 +74,7 @@ VALUES: dict[str, ValueKind] = {
         hint="`probemap map RUN --redo` without --no-baselines adds it",
     ),
 }
-"""Mapping from each name that the option ``--value`` accepts to the kind of value."""
+"""Mapping from the names that the ``--value`` option accepts to the kinds of values."""
 
 
 @dataclass(frozen=True)

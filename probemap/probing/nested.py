@@ -1,8 +1,8 @@
 """Nested cross-validation: the AUC of the best cell on answers that were not used to select it.
 
 For each outer fold, the cell with the highest AUC on all other answers is selected, and the answers in the fold are
-scored by this cell (Varma & Simon 2006, BMC Bioinformatics 7:91).  The AUCs that are used for selection are computed
-over inner folds.
+scored by this cell (Varma & Simon 2006, BMC Bioinformatics 7:91).  The AUCs used for selection are computed over
+inner folds.
 """
 
 from dataclasses import dataclass
@@ -130,8 +130,8 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
     """Return the influences and the weight of each outer fold in the first repeat, as needed by `selection_coupling`.
 
-    The influences are those of the answers in the fold on the AUCs of the candidates, summed by group.  A pair consists
-    of a correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
+    The influences are those that the answers in the fold have on the AUCs of the candidates, summed by group.  A pair
+    consists of a correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
     """
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []

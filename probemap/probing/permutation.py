@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
-    """Return label sets, each of which is a random permutation of the labels between groups of the same size.
+    """Return randomly permuted label sets.
 
-    The labels of a group stay together, which preserves the dependence within groups.
+    The labels are permuted between groups of the same size.  The labels of a group stay together, which preserves the
+    dependence within groups.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def variance_inflation(
         Fold of each answer that has the position.
     correct : ndarray of shape (n,), bool
     choice : ndarray of shape (n_outer_folds,), int
-        Index of the C value that each outer fold selected.
+        Index of the C value selected for each outer fold.
 
     Returns
     -------

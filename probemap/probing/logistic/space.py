@@ -57,7 +57,7 @@ class Space:
     leverage_rows: list[torch.Tensor]
     """High-leverage rows of each design."""
     unknowns: int
-    """Number of unknowns of a problem."""
+    """Number of unknowns per problem."""
     refresh_every: int
     """Number of steps between refreshes of the scores."""
 
@@ -100,7 +100,7 @@ class Space:
         return z + a @ factor.solution, z_b + a @ factor.solution_b
 
     def make_factor(self, design: int, core: Core, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner with the given Cholesky factor, and with weights of shape (n,)."""
+        """Return the preconditioner, given its Cholesky factor and the weights of all n rows."""
         rows = self.leverage_rows[design]
         ones = torch.ones_like(weight[rows])[:, None]
         solution, solution_b = self.solve(core, self.unit_gradients(design, rows), ones)
@@ -156,7 +156,7 @@ class Space:
         raise NotImplementedError
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner with the weight of each row given as a tensor of shape (n,)."""
+        """Return the preconditioner, given the weights of all n rows."""
         raise NotImplementedError
 
     def uniform_factor(self, design: int, weight: torch.Tensor) -> Factor:
@@ -169,6 +169,6 @@ class Space:
 
 
 def high_leverage_rows(square: torch.Tensor) -> torch.Tensor:
-    """Return the indices of the high-leverage rows, given the squared norm of each row, in descending order of norm."""
+    """Return the indices of the high-leverage rows in descending order of norm, given the squared norms of all rows."""
     largest = square.topk(min(_MAX_LEVERAGE_ROWS, len(square)))
     return largest.indices[largest.values > _LEVERAGE_RATIO * square.median()]
