@@ -79,7 +79,7 @@ def fit_map(
         ``probemap.positions.DEFAULT_POSITIONS`` by default if the array has that number of positions, and ``"0"``,
         ``"1"``, … otherwise.
     folds : int, default=5
-        Number of cross-validation folds, stratified by label.
+        Number of cross-validation folds, which are stratified by label.
     repeats : int, default=1
         Number of times the cross-validation is repeated with different folds.  AUCs are averaged over the repetitions.
     c : float, str or sequence of float, default=1.0

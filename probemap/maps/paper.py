@@ -52,7 +52,7 @@ class PaperProbe(BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return the predicted probability of "correct" minus 0.5, as an array of shape (n,)."""
+        """Return the predicted probability that each answer is correct, minus 0.5, as an array of shape (n,)."""
         p_incorrect: npt.NDArray[np.float64] = self.classifier_.predict_proba(x)[:, 0]
         return 0.5 - p_incorrect
 

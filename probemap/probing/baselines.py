@@ -64,8 +64,8 @@ class Baseline:
     meaning: str
     """One-line description, for tables."""
     values: Floats | list[str | None]
-    """Numbers as a float64 array of shape (n,), with NaN where an answer has no value, or a list of n texts, with None
-    where a text is missing.  Any array-like is accepted; value i belongs to answer i."""
+    """Either numbers, as a float64 array of shape (n,) with NaN for missing values, or texts, as a list of length n
+    with None for missing texts.  Any array-like is accepted; value i belongs to answer i."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", parse_values(self.values, self.name))
@@ -151,8 +151,8 @@ def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
 def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floats:
     """Fit a logistic regression on a baseline for each training set, and return the scores of all answers.
 
-    Numbers are standardised, and the training rows determine whether high or low numbers indicate "correct".  A text is
-    represented by the set of its words; words that do not occur in the training rows are ignored.
+    Numbers are standardised, and the training rows determine whether high or low numbers indicate correct answers.  A
+    text is represented by the set of its words; words that do not occur in the training rows are ignored.
 
     Parameters
     ----------

@@ -99,9 +99,9 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     """Return the values of one kind for all cells of a map.
 
     For accuracy, balanced accuracy and F1, a score above 0 counts as a prediction of "correct", which is the positive
-    class for F1.  The calibration error is computed from the probabilities 1 / (1 + exp(-score)) of "correct", as in
-    Naeini et al. 2015, but with bins of equal size instead of equal width.  These four statistics are computed from
-    out-of-fold scores and averaged over repeats.
+    class for F1.  The calibration error takes 1 / (1 + exp(-score)) as the probability that the answer is correct.
+    It is defined as in Naeini et al. 2015, but with bins of equal size instead of equal width.  These four statistics
+    are computed from out-of-fold scores and averaged over repeats.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def calibration_errors(p: Floats, correct: Bools) -> Floats:
     Parameters
     ----------
     p : ndarray of shape (n, m), float64
-        Probabilities of "correct".
+        Probabilities that each answer is correct.
     correct : ndarray of shape (n,), bool
 
     Returns

@@ -35,7 +35,7 @@ def solve_rows(lower: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Return the lower Cholesky factor of a preconditioner, which is modified in place.
+    """Return the lower Cholesky factor of a preconditioner.  The input matrix is modified in place.
 
     Rounding may have made the matrix indefinite.  Because a preconditioner need not be exact, a small multiple of the
     identity is added, and the multiple is increased until the factorisation succeeds.
