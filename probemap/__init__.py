@@ -1,6 +1,6 @@
 """Maps that show where a language model's hidden states reveal that its answer is incorrect.
 
-The public names cover the whole workflow: questions, answers, verdicts, exact answers, hidden states, maps, figures and
+The public names cover the whole workflow, from generating answers and capturing hidden states to fitting maps and
 detectors.  Each name is imported on first use, so that ``import probemap`` does not load torch.
 """
 

@@ -1,9 +1,9 @@
-"""Named token positions, each of which refers to one token of an answer or its prompt.
+"""Named token positions, each of which selects one token of an answer or its prompt.
 
-Some answers do not have all positions, for example because they contain no exact answer.  A missing position is never
-replaced by another one.  The column of a position in a map is computed only from the answers that have the position;
-`n` is the number of these answers.  The names of the positions follow section 3.2 and figure 2 of Orgad et al. 2024
-(arXiv 2410.02707).
+An answer may lack some of the positions, for example because it contains no exact answer.  A missing position is never
+replaced by another one.  In a map, the column of a position is computed only from the answers that have the position.
+The variable ``n`` of the map contains the number of these answers.  The names of the positions follow section 3.2 and
+figure 2 of Orgad et al. 2024 (arXiv 2410.02707).
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Rule = Callable[[Answer, Span | None], int | None]
 
 @dataclass(frozen=True)
 class Position:
-    """A rule that selects one token of an answer.
+    """A rule that selects one token of an answer or its prompt.
 
     Examples
     --------
@@ -72,15 +72,15 @@ POSITIONS: dict[str, Position] = {
         lambda answer, span: answer.answer_start - 1 if answer.n_reasoning else None,
     ),
 }
-"""Mapping from name to built-in position.  Negative integers are also valid names.  They count from the end: ``-1`` is
-the last produced token, which is the end token if there is one."""
+"""Mapping from names to the built-in positions.  Negative integers are also valid names.  They count from the end:
+``-1`` is the last produced token, which is the end token if there is one."""
 
 DEFAULT_POSITIONS: tuple[str, ...] = (
     *("last_q", "first_answer", "second_answer"),
     *("exact_answer_before_first", "exact_answer_first", "exact_answer_last", "exact_answer_after_last"),
     *("-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1"),
 )
-"""The fifteen positions in the figures of Orgad et al. 2024 for open questions, in the same order."""
+"""The fifteen positions that the figures of Orgad et al. 2024 show for open questions, in the same order."""
 
 PositionsLike = str | Sequence[str] | Mapping[str, str | Position | Rule] | None
 """Positions in any of the forms that `parse_positions` accepts."""
@@ -88,7 +88,7 @@ PositionsLike = str | Sequence[str] | Mapping[str, str | Position | Rule] | None
 _FROM_END = re.compile(r"-[1-9][0-9]{0,8}")
 _RANGE = re.compile(rf"({_FROM_END.pattern})\.\.({_FROM_END.pattern})")
 _MAX_RANGE = 10_000
-"""Maximum number of positions in a range.  Larger ranges are likely to be typos and could exhaust the memory."""
+"""Maximum number of positions in a range.  Larger ranges are likely to be typos and could exhaust memory."""
 
 
 def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 
 
 def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
-    """Return a mapping from the name of each position to its rule; see `parse_positions` for the parameter."""
+    """Return a mapping from the name of each position to its rule.  `positions` is as for `parse_positions`."""
     if isinstance(positions, Mapping):
         rules = {name: _as_rule(rule) for name, rule in positions.items()}
         if invalid := [name for name, rule in rules.items() if not (isinstance(name, str) and name and callable(rule))]:
@@ -267,7 +267,8 @@ def positions_by_token(positions: PositionsLike, answer: Answer, span: Span | No
 
 
 Indices = npt.NDArray[np.int32]
-"""ndarray of shape (n, n_positions) with the token index of each position in each answer, or -1 if it is missing."""
+"""ndarray of shape (n, n_positions) with the token index of each position in each answer, or -1 where the position is
+missing."""
 
 
 def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], positions: PositionsLike = None) -> Indices:

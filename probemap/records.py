@@ -1,4 +1,4 @@
-"""Data classes passed between the steps of a run, and the exceptions of the package.
+"""Data classes that the steps of a run pass to each other, and the exceptions that the package raises.
 
 The data classes are immutable and do not depend on models, files or arrays.  The docstrings of the package use the
 following names for dimensions: ``n`` is the number of answers, ``n_layers`` the number of layers, ``n_positions`` the
@@ -87,7 +87,7 @@ class Example:
     """Accepted answers, with the preferred spelling first.  May be empty only if verdicts are supplied with the model's
     answers."""
     choices: tuple[str, ...] = ()
-    """Possible answers if the answer must come from a closed set, otherwise empty."""
+    """The possible answers if the answer must come from a closed set; otherwise empty."""
     context: str = ""
     """Text that the model reads before it answers.  May be empty."""
 
@@ -114,12 +114,13 @@ class Task:
     - ``choices``: the answer is one of the example's `choices`, identified by its letter or by its text.
     - ``open``: the answer may be any text, and is correct if it contains an accepted answer that is not negated."""
     possible: tuple[tuple[str, ...], ...] = ()
-    """Possible answers to a ``names`` task.  Each one is a tuple of spellings, with the preferred spelling first."""
+    """Possible answers to the questions of a ``names`` task.  Each one is a tuple of alternative spellings, with the
+    preferred spelling first."""
     prompt: str = "{question}"
     """Template of the prompt.  It may contain the fields ``{question}``, ``{context}``, ``{choices}`` (e.g. "Rome,
     Paris") and ``{letters}`` (one line per choice, e.g. "A) Rome")."""
     shots: tuple[tuple[str, str], ...] = ()
-    """Worked examples that precede each question, as (prompt, answer) pairs."""
+    """Worked examples that precede each question in the prompt, as (prompt, answer) pairs."""
     max_new_tokens: int = 64
     """Maximum number of tokens in an answer."""
     source: str = ""
@@ -138,8 +139,8 @@ class Verdict:
     """
 
     correct: bool | None
-    """Whether the answer is correct, or None if this is undecided.  Undecided answers are counted, but excluded from
-    maps."""
+    """Whether the answer is correct, or None if this is undecided.  Undecided answers are counted but are
+    excluded from maps."""
     reason: str
     """Reason for the verdict, e.g. ``names another answer``.  It is one of a few fixed phrases, so that answers can be
     counted by reason."""
@@ -162,7 +163,7 @@ class TextAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """An answer of a model, with the exact token ids that the model received and produced.
+    """A model's answer, with the exact token ids that the model received and produced.
 
     Examples
     --------
@@ -205,7 +206,7 @@ class Answer:
 
     @property
     def final(self) -> Answer:
-        """A copy of the answer in which the reasoning counts as part of the prompt; the token ids are the same."""
+        """A copy of the answer in which the reasoning counts as part of the prompt.  The token ids are unchanged."""
         if not self.n_reasoning:
             return self
         start = self.answer_start
@@ -301,4 +302,4 @@ class Judgement:
     span: Span | None
     """Tokens of the exact answer, or None if no exact answer was found."""
     no_span: str = ""
-    """Reason why there is no span, or an empty string if there is one."""
+    """Reason why `span` is None, or an empty string if there is a span."""

@@ -1,4 +1,4 @@
-"""The command line.
+"""The command-line interface.
 
 Each module imports only modules that are listed above it and modules from lower-level packages.
 
@@ -6,8 +6,8 @@ Each module imports only modules that are listed above it and modules from lower
 
     flags      typer parameters, generated from the options of the steps
     console    output to stdout and stderr
-    show       commands that display, draw, check and list
+    show       commands that display, draw or check a run, or list tasks and positions
     steps      commands that execute the steps
     detectors  commands for detectors
-    main       the commands run and demo, and the entry point
+    main       the run and demo commands, and the entry point
 """

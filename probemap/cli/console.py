@@ -1,4 +1,4 @@
-"""Output of the command line: results go to stdout, and messages and progress bars go to stderr."""
+"""Output of the command-line interface: results go to stdout, and messages and progress bars go to stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

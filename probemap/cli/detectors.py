@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # keeps --help fast, which must not load torch
 app = typer.Typer()
 
 DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="Directory of the detector.")]
-# The type is a string, because a path would collapse the double slash in hf://.
+# The type is a string, because Path would collapse the double slash in hf://.
 DetectorSource = Annotated[
     str, typer.Argument(metavar="DETECTOR", help="Directory of the detector, or hf://owner/name[@revision].")
 ]
@@ -33,7 +33,9 @@ FalseAlarms = Annotated[
 DetectorDtype = Annotated[str, typer.Option(help="Data type of the weights. auto: as when the detector was fitted.")]
 ModelSource = Annotated[
     str | None,
-    typer.Option("--model", help="Hub id, directory or file of the model. Default: as when the detector was fitted."),
+    typer.Option(
+        "--model", help="Hub id, directory or file of the model. Default: the model recorded in the detector."
+    ),
 ]
 
 
@@ -140,7 +142,7 @@ def ask(
     seed: flags.Seed = 0,
     device: flags.Device = "auto",
 ) -> None:
-    """Let the model answer a question, and print the coloured answer and the probability that it is correct."""
+    """Ask the model a question, and print its answer in colour and the probability that the answer is correct."""
     from probemap.detectors.loading import load_scorer
     from probemap.views.terminal import print_to
     from probemap.views.tokens import scored_answer
@@ -189,9 +191,10 @@ def serve(
 ) -> None:
     """Serve a detector over HTTP.
 
-    The endpoints are /v1/score and OpenAI's /v1/chat/completions, which adds a probability to every choice.
+    The endpoints are /v1/score and an OpenAI-compatible /v1/chat/completions, whose responses also contain, for each
+    choice, the probability that the answer is correct.
 
-    If the environment variable PROBEMAP_TOKEN is set, requests must send its value as a bearer token.
+    If the PROBEMAP_TOKEN environment variable is set, requests must send its value as a bearer token.
     """
     import os
 

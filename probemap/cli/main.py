@@ -1,4 +1,4 @@
-"""Entry point of the command line.
+"""Entry point of the command-line interface.
 
 Results go to stdout, and messages go to stderr.  The exit status is 0 for success, 1 for an error that the user can
 correct, and 2 for a usage error.
@@ -69,9 +69,9 @@ app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --
     steps.with_signature(
         lambda **arguments: _run(**arguments),
         _run_parameters(),
-        "Execute answer, judge, capture, p-true, map and plot.\n\nFinished steps are skipped, an interrupted step "
-        "resumes, and omitted options keep the values recorded in the run directory.  To use options that are not "
-        "listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
+        "Execute the steps answer, judge, capture, p-true, map and plot.\n\nFinished steps are skipped, an interrupted "
+        "step is resumed, and omitted options keep the values recorded in the run directory.  To use options that are "
+        "not listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
     )
 )
 
@@ -91,7 +91,10 @@ app.add_typer(detectors.app)
 
 
 def main() -> None:
-    """Run the command line.  After an error that the user can correct, print a message and exit with status 1."""
+    """Run the command-line interface.
+
+    After an error that the user can correct, print a message and exit with status 1.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -49,7 +49,7 @@ Recompute = Annotated[
 
 @app.command(epilog="Example:  probemap show RUN --words")
 def show(directory: flags.RunDirectory, words: Words = False) -> None:
-    """Print the map, its best cells, the numbers of answers, and the reasons for excluding answers."""
+    """Print the map, its best cells, the answer counts, and the reasons why answers were excluded."""
     run = open_run(directory)
     if words:
         _print_words(run)
@@ -91,7 +91,7 @@ def plot(
 ) -> None:
     """Draw maps, the difference of two maps, or curves.
 
-    Writes RUN/map.png and RUN/map.svg (RUN/map-VALUE.png and .svg if VALUE is not auc), or the file given as --out.
+    Writes RUN/map.png and RUN/map.svg (RUN/map-VALUE.png and .svg if VALUE is not auc), or the file given with --out.
     """
     from probemap.runs.options import PlotOptions
     from probemap.runs.steps.plot import plot as draw
@@ -109,7 +109,7 @@ def report(
 ) -> None:
     """Write a self-contained HTML page with maps, cells, answers and tokens.
 
-    Writes RUN/report.html, or the file given as --out.  If several runs are given, the page compares them.
+    Writes RUN/report.html, or the file given with --out.  If several runs are given, the page compares them.
     """
     from probemap.runs.steps.report import report as write
 

@@ -1,4 +1,4 @@
-"""Commands that execute the steps, generated from `probemap.runs.definitions`."""
+"""Commands that execute the steps of a run.  They are generated from `probemap.runs.definitions`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ def writes(step: Step[Any, Any]) -> str:
 
 
 def with_signature(command: Callable[..., None], parameters: list[inspect.Parameter], text: str) -> Callable[..., None]:
-    """Set the signature and the help text that typer reads from a command, and return the command."""
+    """Set the signature and the help text of a command, which typer reads, and return the command."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = text
@@ -94,7 +94,7 @@ def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 
 def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, ...] = ()) -> "Context":
-    """Create the execution context from its options in `arguments`, and remove these options.
+    """Create the execution context from the options in `arguments` that set its fields, and remove these options.
 
     Raises
     ------

@@ -8,6 +8,6 @@ Each module imports only modules that are listed above it and modules of lower-l
     layers     fits the cells of one layer in parallel threads
     fit        fit_map: fits a map to hidden states and labels
     paper      the protocol of the paper's published code, for comparison
-    gain       adds baselines to a map and computes the gain over them
-    attention  adds to a map the attention weights that the probed tokens receive
+    gain       adds baselines to a map and computes the gain of its cells over them
+    attention  extends a map with the attention weights that the probed tokens receive
 """

@@ -75,9 +75,9 @@ def fit_map(
     layers : sequence of int, optional
         For captured states, the layers to fit.  For an array, the numbers of its layers (default: 0, 1, …).
     positions : sequence of str, optional
-        For captured states, the positions to fit.  For an array, the names of its positions.  These are
-        ``probemap.positions.DEFAULT_POSITIONS`` by default if the array has that number of positions, and ``"0"``,
-        ``"1"``, … otherwise.
+        For captured states, the positions to fit.  For an array, the names of its positions.  By default, they are
+        ``probemap.positions.DEFAULT_POSITIONS`` if the array has the same number of positions, and ``"0"``, ``"1"``, …
+        otherwise.
     folds : int, default=5
         Number of cross-validation folds, which are stratified by label.
     repeats : int, default=1
@@ -92,10 +92,10 @@ def fit_map(
         and every answer is scored by the probe that was fitted without its fold.
     probe : scikit-learn classifier, optional
         Classifier with a ``decision_function`` method.  It is fitted to the unscaled states, once per training set and
-        cell.  By default, L2-regularised logistic regressions on standardised states are fitted for all training
-        sets together.
+        cell.  By default, the probes are L2-regularised logistic regressions on standardised states, and the
+        probes for all training sets are fitted together.
     permutations : int, default=0
-        Number of label permutations used to estimate the null distribution of the highest AUC of the map
+        Number of label permutations used to estimate the null distribution of the highest AUC in the map
         (``permutation_null``).
     common_rows : bool, default=False
         Whether to use only the answers that have all positions, so that every column is evaluated on the same answers.
@@ -132,8 +132,8 @@ def fit_map(
 
     Examples
     --------
-    Fit a map to the states of 200 answers at 3 layers and 2 positions.  Only layer 1 at the second position encodes the
-    label:
+    Fit a map to the states of 200 answers at 3 layers and 2 positions.  Only the states of layer 1 at the second
+    position encode the label:
 
     >>> import numpy as np
     >>> import probemap
@@ -227,7 +227,7 @@ def fit_map(
 
 @dataclass(frozen=True, kw_only=True)
 class _CellArrays:
-    """Arrays for the results of all cells, filled layer by layer."""
+    """Arrays that hold the results of all cells.  They are filled layer by layer."""
 
     scores: npt.NDArray[np.float32]
     """ndarray of shape (n_repeats, n, n_layers, n_positions)."""
@@ -288,7 +288,7 @@ class _CellArrays:
 
 
 def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
-    """Return the rows of the decided answers and the labels of these answers.
+    """Return the row numbers of the decided answers, and their labels.
 
     Raises
     ------
@@ -311,7 +311,7 @@ def _decided(correct: Sequence[bool | None]) -> tuple[Ints, Bools]:
 
 
 def _assign_folds(labels: Bools, group: Ints, folds: int, seed: int, is_held_out: Bools) -> Ints:
-    """Return the fold of each answer, with `HELD_OUT` for held-out answers."""
+    """Return the fold of each answer, or `HELD_OUT` if the answer is held out."""
     if is_held_out.any() and (labels[is_held_out].all() or not labels[is_held_out].any()):
         raise MapError("all held-out answers belong to one class", "hold out more answers")
     fold = np.full(len(labels), HELD_OUT, np.int64)

@@ -1,4 +1,4 @@
-"""Compute the gain of a map over its baselines.
+"""Compute the gain of the cells of a map over baselines.
 
 In each column, the baselines are evaluated on the same answers as the cells.  The gain of a cell is its AUC minus the
 AUC of the best baseline of its column.
@@ -48,8 +48,8 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     Returns
     -------
     ProbeMap
-        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, and with the confidence
-        intervals of the AUCs and gains; see ``ProbeMap.data``.
+        The map with the additional variables ``baseline_auc``, ``best_baseline`` and ``gain``, and with confidence
+        intervals for the AUCs and gains; see ``ProbeMap.data``.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
 
 
 def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Column) -> Ints:
-    """Return, for each answer of the map, the index of its value in the baselines."""
+    """Return, for each answer of the map, its index in `ids` and therefore in the values of each baseline."""
     names = [str(name) for name in elements(ids, "ids")]
     for baseline in baselines:
         if len(baseline.values) != len(names):
@@ -150,16 +150,16 @@ def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Boo
     data : xarray.Dataset
     baseline : Baseline
     rows : ndarray of shape (n,), int
-        For each answer of the map, the index of its value in the baseline.
+        For each answer of the map, the index of its value in ``baseline.values``.
     present, evaluated : ndarray of shape (n,), bool
-        Mask of the answers that have the position of the column, and mask of the answers on which the column is
+        Masks of the answers that have the position of the column, and of the answers on which the column is
         evaluated.
 
     Returns
     -------
     Aucs or None
-        The AUC and the influence of each answer, or None if an evaluated answer has no value or a training set has too
-        few answers of a class.
+        The AUC and the influence of each answer, or None if an evaluated answer has no value or if a training set
+        contains too few answers of one class.
     """
     values = [baseline.values[int(row)] for row in rows]
     has_value = np.array([value is not None and value == value for value in values])  # neither None nor NaN

@@ -29,10 +29,11 @@ _MAX_BATCH = 4
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFit:
-    """Results of one layer."""
+    """Results for one layer."""
 
     cells: Sequence[Sequence[CellScores | None]]
-    """Results of the cells, indexed by position and then by plan.  The entry of a cell with too few answers is None."""
+    """Results for the cells, indexed by position and then by plan.  Cells with too few answers have the
+    entry None."""
     activation_norms: Floats
     """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools
@@ -47,8 +48,8 @@ class LayerFitter:
     rows: Ints
     """Rows of the decided answers in `source`."""
     present: Bools | None
-    """ndarray of shape (n, n_positions): whether each decided answer has each position.  If it is None, an answer has a
-    position if the state there is not NaN."""
+    """ndarray of shape (n, n_positions): whether each decided answer has each position.  If None, an answer is
+    assumed to have a position unless the state there is NaN."""
     common_rows: bool
     labels: Bools
     """ndarray of shape (n,): labels of the decided answers."""
@@ -109,7 +110,7 @@ class LayerFitter:
 def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -> CellScores | None:
     """Fit and evaluate the probes of a single cell.
 
-    The results are identical to those of the same cell in a map.
+    The results are identical to those for the same cell in a map.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
     Returns
     -------
     CellScores or None
-        None if there are too few answers; see `score_cells`.
+        The results, or None if there are too few answers; see `score_cells`.
     """
     plan = replace(plan, device=resolve_device(plan.device))
     no_label_sets = np.empty((0, len(correct)), bool)
@@ -129,7 +130,7 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
     def fit(batch: npt.NDArray[np.float32]) -> list[CellScores] | None:
         return score_cells(batch, correct, plan, no_label_sets)
 
-    # The cell is fitted in a thread, as in a map, because the last digits depend on the number of threads of torch.
+    # The cell is fitted in a thread, as in a map, because the last digits depend on the number of torch threads.
     with _cell_threads(plan.device) as (parallel_map, _):
         (cells,) = parallel_map(fit, [np.ascontiguousarray(states[None])])
     return None if cells is None else cells[0]
@@ -138,7 +139,7 @@ def fit_cell(states: npt.NDArray[np.float32], correct: Bools, plan: ProbePlan) -
 def _batches(present: Bools, n_threads: int) -> list[list[int]]:
     """Divide the columns into batches that are solved together.
 
-    The positions of all columns of a batch are present in the same answers.  A batch contains at most `_MAX_BATCH`
+    Within a batch, all positions are present in the same answers.  A batch contains at most `_MAX_BATCH`
     columns, and all threads process about the same number of columns.
     """
     same_rows: dict[bytes, list[int]] = {}

@@ -37,7 +37,7 @@ LABEL = "paper protocol: one 80/20 split, unscaled, for comparison only"
 
 
 class PaperProbe(BaseEstimator):  # type: ignore[misc]
-    """``LogisticRegression(random_state=seed)`` whose scores are predicted probabilities.
+    """``LogisticRegression(random_state=seed)``, with predicted probabilities as scores.
 
     Unlike decision values, probabilities can be tied, because they saturate at 0 and 1.
     """
@@ -68,7 +68,7 @@ def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[
 
 
 class _Reordered:
-    """Hidden states with reordered answers, which can be read like an array of shape (n, n_layers, n_positions, d)."""
+    """Hidden states of reordered answers.  They can be indexed like an array of shape (n, n_layers, n_positions, d)."""
 
     def __init__(self, source: ActivationSource, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order

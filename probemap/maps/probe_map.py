@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class ProbeMap(CellMap):
     """A map that contains the AUC of each (layer, position) cell and its uncertainty.
 
-    Maps are created by `fit_map`, and read from files by `ProbeMap.load`.  A map that is the last expression of a
+    Maps are created by `fit_map`, and read from files by `ProbeMap.load`.  A map that is the last expression in a
     notebook cell is rendered automatically.
 
     Parameters
@@ -65,7 +65,7 @@ class ProbeMap(CellMap):
         -------
         MapDisplay
             The display.  A notebook renders it automatically; in a script, call ``matplotlib.pyplot.show()``.  Its
-            method ``save(path)`` writes it to a file.
+            ``save(path)`` method writes it to a file.
 
         Raises
         ------

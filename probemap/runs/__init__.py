@@ -5,7 +5,7 @@ Each module imports only modules that are listed above it and modules from lower
 ::
 
     options      options of each step
-    definitions  definitions of the steps: names, outputs, options, dependencies
+    definitions  definition of each step: name, outputs, options, dependencies
     record       run.json
     answer_file  answers.jsonl, read one answer at a time
     folder       the files of a run directory, written atomically
@@ -14,14 +14,14 @@ Each module imports only modules that are listed above it and modules from lower
     plan         the execution context and the plan of a step
     graded       questions, answers and judgements in a common order
     run          the content of a run directory, checked for consistency
-    engines      the engine of the answer step
-    labels       manual labels
+    engines      selects the engine that generates or imports answers
+    labels       applies manual labels
     llm_judge    judgements by rules, or by a language model whose responses are stored
     samples      several sampled answers per question, judged like the answers of the run
-    study_files  input hashes and output files shared by the studies
+    study_files  computes input hashes and writes result tables for the studies
     steps        the steps, one module per command
-    execution    execution of a step: lock, record, resumption, --redo
-    pipeline     execution of all steps
-    verify       checks of captured states
-    tracking     logging of results to MLflow, Weights & Biases or Trackio
+    execution    executes, skips, resumes or repeats a step
+    pipeline     executes all steps
+    verify       checks captured states
+    tracking     logs results to MLflow, Weights & Biases or Trackio
 """

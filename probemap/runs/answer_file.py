@@ -1,4 +1,4 @@
-"""The answers in ``answers.jsonl``, which are read one at a time to limit memory use."""
+"""Read the answers in ``answers.jsonl`` one at a time, to limit memory use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AnswerFile(Sequence[Answer]):
     offsets : dict of str to int
         Mapping from the id of each answer to the byte offset of its line.
     ids : sequence of str
-        The ids of the answers, in the same order as the answers.
+        The ids of the answers in the sequence, in order.
     cache : dict of str to Answer, optional
         Mapping from ids to answers.  It is given only if the file is small enough to be kept in memory.
     """
@@ -115,7 +115,7 @@ def _inconsistency(answer: Answer) -> str:
 
 
 def first_error(error: ValidationError) -> str:
-    """Return a message for the first validation error.  It leaves out the invalid value, which may be long."""
+    """Return a message for the first validation error.  It omits the invalid value, which may be long."""
     details = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(map(str, details["loc"]))
     return f"{field}: {details['msg']}" if field else str(details["msg"])

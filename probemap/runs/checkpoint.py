@@ -1,4 +1,4 @@
-"""Checkpoint files, which store the intermediate results of a step so that an interrupted step can resume."""
+"""Checkpoint files, which store the intermediate results of a step so that an interrupted step can be resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class Checkpoint(Generic[_T]):
-    """Intermediate results of a step, which are stored by name in a file in the run directory.
+    """Named intermediate results of a step, which are stored in a file in the run directory.
 
     Each line of the file contains one result as JSON.
 

@@ -1,7 +1,7 @@
 """Definitions of the steps of a run: names, outputs, options, dependencies, and the modules that implement the steps.
 
-The command line and the tables in the documentation are generated from these definitions.  ``run.json`` stores the
-options and the facts of each step.  Facts are values that a step determines during its execution.
+The command-line interface and the tables in the documentation are generated from these definitions.  ``run.json``
+stores the options and the facts of each step.  Facts are values that a step determines during its execution.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class AnswerFacts:
 
 @dataclass(frozen=True)
 class JudgeFacts:
-    """Facts recorded by the judge step: how well the verdicts of a language model and of the rules agree."""
+    """Facts recorded by the judge step: how well a language model's verdicts agree with those of the rules."""
 
     judge: str = ""
     """Name of the language model; empty if the rules judged the answers."""
@@ -69,7 +69,7 @@ class Step(Generic[Options, Facts]):
     summary: str
     """Short description of the outputs, used in the tables of the documentation."""
     example: str
-    """Example of a command line that executes the step."""
+    """Example of a command that executes the step."""
     outputs: tuple[str, ...]
     """Files and directories that the step writes to the run directory."""
     options: type[Options]
@@ -185,7 +185,7 @@ PLOT = Step[PlotOptions, NoFacts](
 )
 RESAMPLE = Step[ResampleOptions, NoFacts](
     name="resample",
-    description="Sample several answers to each question, as input for errors, choose and semantic entropy.",
+    description="Sample several answers to each question, for the errors, choose and baselines steps.",
     example="probemap resample RUN --k 30 --temperature 1",
     summary="several sampled answers to each question",
     outputs=("resamples.jsonl",),
@@ -257,7 +257,8 @@ STEPS: dict[str, Step[Any, Any]] = {
         TRANSFER,
     )
 }
-"""Mapping from names to steps.  It does not include `PLOT`, because figures are not recorded but redrawn every time."""
+"""Mapping from the name of each step to the step.  It does not include `PLOT`, because figures are not recorded but
+redrawn every time."""
 
 RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "data": (ANSWER,),

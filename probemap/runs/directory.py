@@ -7,7 +7,7 @@
     RUN/answers.jsonl     the answers of the model, one per line             (answer)
     RUN/verdicts.jsonl    verdict and exact answer of each answer            (judge)
     RUN/opinions.jsonl    responses of the language model that acts as judge or locator
-    RUN/disagreements.jsonl  answers on which this model and the rules disagree, for manual labels
+    RUN/disagreements.jsonl  answers on which this model and the rules disagree, to be labelled by hand
     RUN/activations/      hidden states, one shard per block of answers      (capture)
     RUN/attention/        attention weights at the probed tokens             (attention)
     RUN/during/           states recorded during generation, until the capture step uses them

@@ -1,4 +1,4 @@
-"""Selection of the engine that generates or imports the answers in the answer step."""
+"""Select the engine that generates or imports the answers in the answer step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_engine(
     inline_directory: Path,
     log: Callable[[str], None],
 ) -> Engine:
-    """Return the engine for the answer step, as selected by its options.
+    """Return the engine that the options of the answer step select.
 
     Parameters
     ----------

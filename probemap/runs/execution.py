@@ -1,4 +1,4 @@
-"""Execution of a step: locking, comparison with the record, resumption and repetition."""
+"""Execute a step: skip it if it is done, resume it if it was interrupted, and repeat it only on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 _WAIT = 600.0
-"""Maximum time in seconds to wait for the lock if several processes execute a step together.
+"""Maximum time in seconds to wait for the lock when several processes execute a step together.
 
 Each of these processes holds the lock only briefly.
 """
@@ -93,7 +93,7 @@ def run_step(
 
 
 def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, Any], defaults: bool = False) -> Options:
-    """Return the options of a step, including the omitted ones.
+    """Return all options of a step, including those that were omitted.
 
     An option that is not in `given` takes the value recorded in the run directory.  If there is no record, or if
     `defaults` is True, it takes its default value.

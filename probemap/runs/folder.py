@@ -65,7 +65,7 @@ class Folder:
         return self._read_once(name, "sha256", lambda: hashlib.sha256(path.read_bytes()).hexdigest())
 
     def complete_lines(self, name: str) -> list[bytes]:
-        """Return the lines of a file, after removing the last line if it is incomplete.
+        """Return the lines of a file.  An incomplete last line is removed from the file first.
 
         If the file does not exist, return an empty list.
         """
@@ -101,7 +101,7 @@ class Folder:
         Raises
         ------
         RunError
-            If the file is missing or damaged, or if the step that writes it is not done.
+            If the file is missing or damaged, or if the step that writes it has not been completed.
         """
         path = self._existing(name, step)
         return self._read_once(name, "answers", lambda: AnswerFile.read(path))
@@ -127,7 +127,7 @@ class Folder:
         self.append(name, b"".join(ANSWER.dump_json(answer) + b"\n" for answer in answers))
 
     def read_judge_responses(self) -> list[JudgeResponse]:
-        """Return the responses in ``opinions.jsonl``, after removing the last line if it is incomplete.
+        """Return the responses in ``opinions.jsonl``.  An incomplete last line is removed from the file first.
 
         If the file does not exist, return an empty list.
 
@@ -166,7 +166,7 @@ class Folder:
         self.append(p_true_file(exact), b"".join(_P_TRUE.dump_json(score) + b"\n" for score in scores))
 
     def read_p_true(self, exact: bool = False) -> list[PTrueScore]:
-        """Return p(True) of all answers or, if `exact` is True, of all exact answers.
+        """Return p(True) for all answers or, if `exact` is True, for all exact answers.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Manual labels, and the answers to label by hand because a language model and the rules disagree on them."""
+"""Apply manual labels, and list the answers on which a language model and the rules disagree."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def disagreements(
     judgements : sequence of Judgement
         Final judgements, with manual labels applied.
     verdicts, spans : bool
-        Whether to compare the verdicts and the exact answers, respectively.  Only what the model determines should be
-        compared.
+        Whether to compare the verdicts and the exact answers, respectively.  Compare only those that the model has
+        determined.
     """
     spans = spans and task.kind != "open"  # the rules do not locate exact answers to open questions
     return [

@@ -29,7 +29,7 @@ def judgements_of(
     find : LocatorFactory
         Function that takes the possible answers to a question and returns a locator.
     paper : bool
-        Whether to use `paper_locator`, which depends on the verdict.  It falls back on the locator from `find`.
+        Whether to use `paper_locator`, which depends on the verdict and falls back on the locator from `find`.
     """
     judgements = []
     for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):

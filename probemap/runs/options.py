@@ -1,4 +1,4 @@
-"""Options for the steps.  The command line and its reference are generated from them.
+"""Options for the steps.  The command-line interface and its reference page are generated from them.
 
 Each option is a dataclass field of the form ``name: Annotated[type, Option("help")] = default``.  Options that affect
 the result of a step are recorded in ``run.json``.  Other options, such as devices and the batch sizes of deterministic
@@ -26,7 +26,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     recorded: bool = True
-    """Whether the option is recorded in ``run.json`` because it affects the result of the step."""
+    """Whether the option affects the result of the step and is therefore recorded in ``run.json``."""
 
 
 PromptFormatOption = Literal["auto", "chat", "qa", "none"]
@@ -147,8 +147,8 @@ class JudgeOptions:
     endpoint: Annotated[
         str | None,
         Option(
-            "Base URL of an OpenAI-compatible server whose model judges or locates. Default: the model that generated "
-            "the answers."
+            "Base URL of an OpenAI-compatible server whose model grades the answers or locates the exact answers. "
+            "Default: the model that generated the answers."
         ),
     ] = None
     served: Annotated[

@@ -1,4 +1,4 @@
-"""Execution of all steps, from loading the questions to drawing the figure."""
+"""Execute all steps, from loading the questions to drawing the figure."""
 
 from __future__ import annotations
 

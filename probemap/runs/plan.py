@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Resources for the execution of steps.  They do not affect the results.
+    """Resources for executing steps, such as a device or workers.  They do not affect the results.
 
     Examples
     --------
-    A context with two Ray workers that prints messages:
+    A context that prints messages and uses two Ray workers:
 
     >>> from probemap.workers import RayPool
     >>> import probemap
@@ -31,7 +31,7 @@ class Context:
 
     logger: Logger = SILENT
     models: Models = field(default_factory=dict)
-    """Loaded models, which all steps in the process share."""
+    """Loaded models, which are shared by all steps in this process."""
     device: str = "auto"
     """Device for the model: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` etc., or ``spread`` to use all GPUs."""
     max_memory: str | None = None

@@ -40,7 +40,7 @@ class StepRecord(Generic[Options, Facts]):
     """Duration of the step in seconds, or None if it is not done."""
 
     def differences(self, options: Options, inputs: Mapping[str, str]) -> list[str]:
-        """Return descriptions of all differences between the recorded options and inputs and the given ones."""
+        """Return a description of each option or input that differs from the recorded one."""
         before, now = _json(self.options), _json(options)
         return [
             f"{name} was {_brief(before.get(name))}, now {_brief(value)}"

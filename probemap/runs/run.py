@@ -265,7 +265,7 @@ class Run(RunDirectory):
         }
 
     def p_true(self, answers: AnswerFile) -> list[float] | None:
-        """Return p(True) of each answer, or None if the p-true step is not done.
+        """Return p(True) for each answer, or None if the p-true step has not been completed.
 
         Raises
         ------
@@ -283,7 +283,7 @@ class Run(RunDirectory):
         return [score.p_true for score in scores]
 
     def p_true_exact(self, answers: AnswerFile) -> list[float]:
-        """Return p(True) of the exact answer in each answer, or NaN if an answer has no exact answer.
+        """Return p(True) for the exact answer in each answer, or NaN if an answer contains no exact answer.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The samples of a run: several sampled answers per question, which are judged in the same way as the answers."""
+"""Read the samples of a run (several per question), and judge them in the same way as the answers of the run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def samples_per_question(run: Run) -> int:
     Raises
     ------
     RunError
-        If the resample step is not done, or if the answers have changed since it was executed.
+        If the resample step has not been completed, or if the answers have changed since it was executed.
     """
     if not run.is_done(RESAMPLE):
         raise RunError(
@@ -108,7 +108,7 @@ def each_question(
 
 
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
-    """Return a note if the judge of the samples disagrees with any verdict of the run, or else an empty string.
+    """Return a note if the judge of the samples disagrees with any verdict of the run, and an empty string otherwise.
 
     The verdicts can differ because manual labels and verdicts supplied with the answers do not apply to samples.
     """

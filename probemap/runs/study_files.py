@@ -1,4 +1,4 @@
-"""Input hashes and output files shared by the studies."""
+"""Compute the input hashes of the studies, and write their result tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution of a 
 
 
 def study_inputs(run: Run, store: ActivationStore) -> dict[str, str]:
-    """Return the input hashes of a study that uses samples and fits probes to states."""
+    """Return the hashes of the inputs of a study that uses samples and fits probes to states."""
     hashes = run.input_hashes("task.json", "verdicts.jsonl", "resamples.jsonl")
     return {**hashes, "activations": store.content_hash()}
 

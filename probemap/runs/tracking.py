@@ -1,4 +1,4 @@
-"""Logging of the metrics, figures and report of a run to MLflow, Weights & Biases or Trackio.
+"""Log the metrics, figures and report of a run to MLflow, Weights & Biases or Trackio.
 
 `accelerate.tracking` wraps the same libraries but is not used here.  It has no common function for logging files, so
 the API of each library would still be needed.  It also initialises the distributed state of torch, which is not needed
@@ -27,8 +27,8 @@ def track(run: Run, tracker: str) -> None:
 
     This function writes ``report.html`` and then logs it together with the options, the metrics of the map, ``map.csv``
     and the figures.  Trackio does not store files, so it receives only the options, the metrics and the figure of the
-    map.
-    The destination is determined by the configuration of the tracker (``MLFLOW_TRACKING_URI``, ``WANDB_MODE`` etc.).
+    map.  The destination is determined by the configuration of the tracker (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``
+    etc.).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Checks that compare captured states with their checksums or with recomputed states."""
+"""Compare captured states with their checksums or with recomputed states."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ Each module imports only modules that are listed above it and modules from lower
     map           one probe per cell, and the baselines
     plot          figures
     report        the HTML report
-    export        export of a detector
-    score         scores that a detector assigns to the answers
+    export        fits a detector and saves it
+    score         scores the answers with a detector
     resample      several sampled answers per question
     errors        the error taxonomy
     choose        best-of-n selection

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 def prerequisites(run: Run) -> tuple[Step[Any, Any], ...]:
     """Return the steps that have to be executed first.
 
-    They compute p(True) of the answers and, if there are any, of the exact answers.
+    They compute p(True) for the answers and, if any exact answers were found, for the exact answers.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def _execute(run: Run, graded: GradedAnswers, sampled: bool, context: Context) -
 
 
 def _untrained_predictors(run: Run, graded: GradedAnswers) -> dict[str, Predictor]:
-    """Return the numerical baselines, which need no training."""
+    """Return the predictors that need no training: the log-probabilities and p(True)."""
     import numpy as np
 
     from probemap.probing.baselines import compute_baselines

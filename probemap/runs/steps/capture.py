@@ -126,7 +126,7 @@ class _CaptureWorker:
         return _WorkerPlan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
 
     def each(self, shards: Sequence[int]) -> Iterator[int]:
-        """Yield the number of each shard after the shard has been committed."""
+        """Yield the number of each shard once the shard has been committed."""
         from probemap.activations.reader import fill_store
         from probemap.activations.store import ActivationStore
 

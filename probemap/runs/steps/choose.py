@@ -1,4 +1,4 @@
-"""The choose step: best-of-n selection with a probe that was not trained on the question."""
+"""The choose step: select one of the samples of each question with a probe that was not trained on the question."""
 
 from __future__ import annotations
 

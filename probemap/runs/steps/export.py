@@ -1,4 +1,4 @@
-"""Export of a detector that is fitted to a run."""
+"""Fit a detector to a run and save it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def export(
     cells, held_out, c, false_alarms, seed
         See `fit_detector`.
     logger : Logger
-        Logger that shows the progress.
+        Logger that reports the progress.
 
     Returns
     -------

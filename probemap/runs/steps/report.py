@@ -175,7 +175,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[st
 
 
 def _excluded(judgements: Sequence[Judgement]) -> dict[str, int]:
-    """Return the number of answers that are missing from the map, or from some of its columns, for each reason."""
+    """Return, for each reason, the number of answers that are missing from the map or from some of its columns."""
     undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
     no_span = Counter(j.no_span for j in judgements if j.span is None and j.verdict.correct is not None)
     return {f"undecided, {why}" if why else "undecided": n for why, n in undecided.most_common()} | {

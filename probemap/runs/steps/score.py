@@ -1,4 +1,4 @@
-"""Scoring of the answers of a run with a detector."""
+"""Score the answers of a run with a detector."""
 
 from __future__ import annotations
 
