@@ -127,7 +127,10 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 
 
 def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
-    """Return a mapping from the name of each position to its rule.  `positions` is as for `parse_positions`."""
+    """Return a mapping from the name of each position to its rule.
+
+    See `parse_positions` for the values that `positions` may have.
+    """
     if isinstance(positions, Mapping):
         rules = {name: _as_rule(rule) for name, rule in positions.items()}
         if invalid := [name for name, rule in rules.items() if not (isinstance(name, str) and name and callable(rule))]:

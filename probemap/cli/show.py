@@ -107,7 +107,7 @@ def report(
     directories: flags.RunDirectories,
     out: Annotated[Path | None, typer.Option(help="File to write, ending in .html.")] = None,
 ) -> None:
-    """Write a self-contained HTML page with maps, cells, answers and tokens.
+    """Write a self-contained HTML page that shows maps, cells, answers and tokens.
 
     Writes RUN/report.html, or the file given with --out.  If several runs are given, the page compares them.
     """

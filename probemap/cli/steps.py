@@ -94,7 +94,9 @@ def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 
 def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, ...] = ()) -> "Context":
-    """Create the execution context from the options in `arguments` that set its fields, and remove these options.
+    """Create the execution context from the options in `arguments` that set its fields.
+
+    These options are removed from `arguments`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Compute the gain of the cells of a map over baselines.
+"""Add baselines to a map, and compute the gain of each cell over them.
 
 In each column, the baselines are evaluated on the same answers as the cells.  The gain of a cell is its AUC minus the
 AUC of the best baseline of its column.

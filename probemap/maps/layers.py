@@ -32,8 +32,8 @@ class LayerFit:
     """Results for one layer."""
 
     cells: Sequence[Sequence[CellScores | None]]
-    """Results for the cells, indexed by position and then by plan.  Cells with too few answers have the
-    entry None."""
+    """Results for the cells, indexed by position and then by plan.  The entry is None for a cell with
+    too few answers."""
     activation_norms: Floats
     """ndarray of shape (6, n_positions); see `activation_norm.activation_norms`."""
     present: Bools

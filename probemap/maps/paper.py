@@ -68,7 +68,10 @@ def paper_split(correct: Sequence[bool | None], seed: int) -> tuple[npt.NDArray[
 
 
 class _Reordered:
-    """Hidden states of reordered answers.  They can be indexed like an array of shape (n, n_layers, n_positions, d)."""
+    """Hidden states with the answers in a different order.
+
+    They can be indexed like an array of shape (n, n_layers, n_positions, d).
+    """
 
     def __init__(self, source: ActivationSource, order: npt.NDArray[np.int64]) -> None:
         self.source, self.order = source, order

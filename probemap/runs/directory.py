@@ -1,4 +1,6 @@
-"""The run directory: its lock and the record of its steps.
+"""Lock a run directory, and record the execution of its steps.
+
+A run directory contains the following files:
 
 ::
 
@@ -23,9 +25,9 @@
     RUN/errors.jsonl, transfer.jsonl      checkpoints of errors and transfer
     RUN/earlier/          previous results of repeated steps
 
-A step never overwrites a result that was obtained with different options or inputs.  Instead, it reports the
-differences and the command that repeats the step.  When a step is repeated, the previous result is not deleted but
-moved to ``earlier/``.
+A step never overwrites a result that was obtained with different options or inputs.  Instead, it raises an error that
+states the differences and the command that repeats the step.  When a step is repeated, the previous result is not
+deleted but moved to ``earlier/``.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class RunDirectory(Folder):
-    """A run directory with its lock and the record of its steps.
+    """A run directory that can be locked and that records the execution of its steps.
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ class RunDirectory(Folder):
                 self.path.rmdir()
 
     def find_record(self, step: Step[Options, Facts]) -> StepRecord[Options, Facts] | None:
-        """Return the record of a step, or None if the step was never started.
+        """Return the record of a step, or None if the step has never been started.
 
         Raises
         ------
@@ -108,7 +110,7 @@ class RunDirectory(Folder):
         Raises
         ------
         RunError
-            If the step was never started, or if ``run.json`` is damaged.
+            If the step has never been started, or if ``run.json`` is damaged.
         """
         record = self.find_record(step)
         if record is None:

@@ -42,7 +42,7 @@ def make_engine(
     inline_directory : Path
         Directory for the hidden states that are captured during generation.
     log : callable
-        Function that is called with each message.
+        Function that is called with each log message.
 
     Raises
     ------

@@ -72,7 +72,7 @@ def disagreements(
     Parameters
     ----------
     by_rules, by_model : sequence of Judgement
-        Judgements by the rules and by the model.
+        Judgements made by the rules and by the model, respectively.
     judgements : sequence of Judgement
         Final judgements, with manual labels applied.
     verdicts, spans : bool

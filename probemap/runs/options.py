@@ -278,7 +278,7 @@ class PlotOptions:
 
 
 def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:
-    """Return a mapping from field names to the type and metadata of each option that has metadata."""
+    """Return the type and the metadata of each option that has metadata, keyed by field name."""
     hints = get_type_hints(options, include_extras=True)
     return {
         name: (hint.__origin__, next(m for m in hint.__metadata__ if isinstance(m, Option)))

@@ -33,7 +33,7 @@ class StepRecord(Generic[Options, Facts]):
     inputs: dict[str, str]
     """Mapping from the name of each input to its hash."""
     done: bool
-    """Whether the step is done.  False while it runs and after an interruption."""
+    """Whether the step is done.  False while it runs and if it was interrupted."""
     facts: Facts
     """Facts that the step determined, such as the revision of the model."""
     seconds: float | None = None

@@ -1,4 +1,4 @@
-"""Access to the content of a run directory, whose files are checked for consistency.
+"""Read the content of a run directory, and check that its files are consistent with each other.
 
 For example, the verdicts are returned only if they were derived from the current answers.
 """
@@ -225,7 +225,7 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if any of the given fields differs between the model and the one that generated the answers.
+        """Raise RunError if `model` and the model that generated the answers differ in any of the given fields.
 
         If the answer step has not been started, do nothing.
         """

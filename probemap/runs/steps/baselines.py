@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
 
 
 def prerequisites(run: Run) -> tuple[Step[Any, Any], ...]:
-    """Return the steps that have to be executed first.
+    """Return the steps that have to be executed before the baselines step.
 
     They compute p(True) for the answers and, if any exact answers were found, for the exact answers.
 

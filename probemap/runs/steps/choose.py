@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs
     from probemap.runs.run import Run
 
 SampleScores = tuple[ProbeScore, ...]
-"""The scores of the samples of one question."""
+"""Scores of all samples for one question."""
 
 
 def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptions]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.views.report import RunView, Study
 
 STUDIES: tuple[Step[BaselinesOptions, object], ...] = (BASELINES, ERRORS, CHOOSE, TRANSFER)  # type: ignore[assignment]
-"""The studies, in the order in which the page shows them."""
+"""The studies, in the order in which they appear on the page."""
 CITATION = (
     "Map of {model} on {task} made with probemap {version}, after Orgad et al. 2024, LLMs Know More Than They Show "
     "(arXiv 2410.02707)."
@@ -114,7 +114,7 @@ def run_view(run: Run, logger: Logger = SILENT) -> RunView:
 
 
 def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> Study | None:
-    """Return the result of a study, or None if it does not exist or its inputs have changed."""
+    """Return the result of a study, or None if it does not exist or if its inputs have changed."""
     from probemap.studies.generalisation import matrix_of, pairs_of
     from probemap.views.report import Study
 
