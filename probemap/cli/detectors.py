@@ -26,8 +26,8 @@ FalseAlarms = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="False-alarm rate, the fraction of correct answers that may be flagged. Default: the lowest rate of the "
-        "detector.",
+        help="False-alarm rate, the fraction of correct answers that may be flagged. Default: the lowest rate for "
+        "which the detector has a threshold.",
     ),
 ]
 DetectorDtype = Annotated[str, typer.Option(help="Data type of the weights. auto: as when the detector was fitted.")]

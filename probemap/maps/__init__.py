@@ -1,6 +1,6 @@
 """Fit a ProbeMap to hidden states and labels.
 
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules that are listed above it and modules from lower-level packages.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Read the samples of a run (several per question), and judge them in the same way as the answers of the run."""
+"""Read the answers that were sampled for each question of a run, and judge them in the same way as the run's answers."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def track(run: Run, tracker: str) -> None:
 def check_tracker(tracker: str) -> None:
     """Raise RunError if the tracker is not installed.
 
-    Call this function first, so that a missing tracker is reported before a computation that may take hours.
+    Call this function before a computation that may take hours, so that a missing tracker is reported early.
     """
     if find_spec(tracker) is None:
         raise RunError(f"{tracker} is not installed", f"run `pip install {tracker}`, or omit --log")
