@@ -1,4 +1,4 @@
-"""Read the answers that were sampled for each question of a run, and judge them in the same way as the run's answers."""
+"""Read the answers that were sampled for each question of a run, and judge them like the answers of the run itself."""
 
 from __future__ import annotations
 
