@@ -1,4 +1,4 @@
-"""Detectors, which use the probes of the best cells to score new answers.
+"""Detectors, which score new answers with the probes of the best cells.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 
@@ -6,17 +6,17 @@ Each module imports only modules that are listed above it and modules of lower-l
 
     provenance     the model, task, hook point and locator that a detector was fitted with
     head           probes for a few cells, with their calibration, thresholds and evaluation
-    calibration    conversion of scores to probabilities
+    calibration    calibration curves, which convert scores to probabilities
     card           the model card
     files          the file format
-    hub            upload to and download from the Hugging Face hub
+    hub            uploads detectors to the Hugging Face hub and downloads them
     detector       Detector: scores answers from their hidden states
-    head_fit       fitting, calibration and evaluation of the heads
+    head_fit       fits, calibrates and evaluates the heads
     fit            fit_detector: fits a detector to hidden states and labels
     compatibility  checks that a detector matches a model
-    cell_states    the hidden states of answers at the cells of a detector
+    cell_states    reads the hidden states of answers at the cells of a detector
     scores         Score and GenerationResult: the results of a scorer
-    spans          location of the exact answers in new texts
-    scorer         Scorer: scores texts, and answers during generation
+    spans          locates the exact answers in new texts
+    scorer         Scorer: scores existing answers, and generates new answers and scores them
     loading        load_scorer: loads a detector and its model
 """

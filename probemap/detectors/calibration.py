@@ -1,4 +1,4 @@
-"""Calibration: conversion of scores to probabilities."""
+"""Fit calibration curves, which convert scores to probabilities."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MIN_ISOTONIC = 1000
 With fewer answers, Platt scaling is used, because it has only two parameters.
 """
 SHIFT_PRIOR = 2.0
-"""Standard deviation, in log-odds, of the normal prior on the shift for answers that lack a position."""
+"""Standard deviation, in log-odds, of the normal prior on `Calibration.shift`."""
 MIN_SLOPE = 0.01
 """Minimum slope of a calibration with a shift, in log-odds per standard deviation of the scores.
 
-Uninformative scores would yield a slope close to 0, but the slope must be positive, because the shift is divided by it
-to convert it to units of the score.
+Uninformative scores would yield a slope close to 0, but the slope must be positive, because the shift is divided by the
+slope to convert it to the units of the scores.
 """
 
 
@@ -54,7 +54,7 @@ def calibrate(scores: Floats, correct: Bools, subset: Bools) -> Calibration:
     correct : ndarray of shape (n,), bool
         Whether each answer is correct.
     subset : ndarray of shape (n,), bool
-        Whether each answer belongs to the subset of answers whose scores are shifted; all False for no shift.
+        Whether each answer belongs to the subset whose scores are shifted.  If all values are False, there is no shift.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
 
 
 def calibration_noise(p: Floats) -> float:
-    """Estimate the expected calibration error that probabilities have even if they are perfectly calibrated.
+    """Estimate the expected calibration error that probabilities would have if they were perfectly calibrated.
 
     Parameters
     ----------

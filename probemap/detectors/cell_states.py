@@ -1,4 +1,4 @@
-"""The hidden states at the cells of a detector, computed in a forward pass or recorded during generation."""
+"""Read the hidden states at a detector's cells, either in a forward pass or during generation."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class CellReader:
         return states
 
     def recorder(self, rows: int) -> HookRecorder:
-        """Return a recorder for the generation of a batch of `rows` answers."""
+        """Return a recorder to use while a batch of `rows` answers is generated."""
         return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
     def _needs_last(self, ended: bool) -> bool:
@@ -102,7 +102,7 @@ class CellReader:
             The token index of each cell in each answer, or -1 where the answer lacks the position.
         recorded : list of ndarray of shape (n_passes, n_layers, d)
             The recorded states of each answer.  Pass 0 processes the last token of the prompt, and pass t processes the
-            t-th produced token.
+            t-th generated token.
 
         Returns
         -------
@@ -124,7 +124,7 @@ class CellReader:
         return states
 
     def primary_token_states(self, answer: Answer, recorded: States) -> States:
-        """Return the recorded states of the produced tokens at the layers of the primary head.
+        """Return the recorded states of the generated tokens at the layers of the primary head.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class CellReader:
         Returns
         -------
         ndarray of shape (n_tokens, n_primary_cells, d), float32
-            The states of all produced tokens except the last, which the model does not always process.
+            The states of all generated tokens except the last, which the model does not always process.
         """
         tokens: States = recorded[1 : len(answer.produced_ids)]
         return tokens[:, self._columns[: len(self.detector.primary.cells)]]

@@ -1,6 +1,6 @@
-"""Checks that a model is the one that a detector was fitted for.
+"""Check that a model is the one that a detector was fitted for.
 
-Scores that are computed with other weights or prompts are meaningless.
+Scores computed with other weights or prompts would be meaningless.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The file format of a detector.
 
 A detector is a directory with three files: ``detector.safetensors`` contains the arrays, ``config.json`` contains all
-other values and the checksums of both files, and ``README.md`` is the model card.  Nothing in these files is ever
-executed.  Because they are untrusted input, every value is validated before it is used.
+other values, a checksum of the arrays and a checksum of its own values, and ``README.md`` is the model card.  Nothing
+in these files is ever executed.  Because they are untrusted input, every value is validated before it is used.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from probemap.records import DetectorError
 
 FORMAT_VERSION = 2
 MAX_WIDTH = 1_000_000
-"""Maximum hidden size, and also the maximum number of points in an isotonic calibration."""
+"""Maximum hidden size, and also the maximum number of points of an isotonic calibration curve."""
 
 MAX_ABS = 1e100
 """Maximum absolute value of a weight, bias or score.
@@ -48,7 +48,7 @@ class DetectorFiles(NamedTuple):
 
 
 class _ChangedError(Exception):
-    """The checksum of a file does not match.  The argument of the exception is the name of the file."""
+    """The checksum of a file does not match.  The exception is raised with the name of the file as its argument."""
 
 
 def write_files(directory: Path, content: DetectorFiles) -> None:

@@ -67,8 +67,8 @@ def fit_detector(
         See `fit_map`.
     c : float, str or sequence of float
         Inverse strength of the L2 penalty; see `fit_map`.  If several values are given (``auto`` stands for 1e-4 to
-        100), the value for each selected cell is chosen by cross-validation, whereas the map from which the cells are
-        selected is fitted with a value of 1.
+        100), the value for each selected cell is chosen by cross-validation, whereas the map used to select the cells
+        is fitted with a value of 1.
     false_alarms : sequence of float
         False-alarm rates for which to compute thresholds.  Each rate is the share of correct answers that may be
         flagged, between 0 and 1.
@@ -187,6 +187,7 @@ def _check_provenance(activations: Any, provenance: Provenance) -> None:
 
 
 def _complete_positions(source: ActivationSource) -> list[str]:
-    """Return the positions that every answer has, decided or not, and that do not depend on the exact answer."""
+    """Return the positions that do not depend on the exact answer and that all answers have, including undecided
+    answers."""
     missing = np.isnan(source.read(source.layers[0])[:, :, 0])
     return [p for k, p in enumerate(source.positions) if not missing[:, k].any() and "exact_answer" not in p]

@@ -42,7 +42,7 @@ class Evaluation:
     brier: float
     """Brier score: the mean squared error of the probabilities."""
     calibration_error: float
-    """Expected calibration error, computed over ten bins with equal numbers of answers."""
+    """Expected calibration error, computed from ten bins that contain equal numbers of answers."""
     calibration_noise: float
     """Expected calibration error that perfectly calibrated probabilities would have.
 
@@ -64,9 +64,10 @@ class Threshold:
     p_correct: float
     """Calibrated probability that corresponds to `score`."""
     flagged_correct: float
-    """Observed false-alarm rate: the share of correct held-out answers that are flagged.  NaN without an evaluation."""
+    """Observed false-alarm rate: the share of correct held-out answers that are flagged.  NaN if the head was not
+    evaluated."""
     flagged_incorrect: float
-    """Recall: the share of incorrect held-out answers that are flagged.  NaN without an evaluation."""
+    """Recall: the share of incorrect held-out answers that are flagged.  NaN if the head was not evaluated."""
     precision: float
     """Precision: the share of incorrect answers among the flagged held-out answers.  NaN if no answer is flagged."""
 

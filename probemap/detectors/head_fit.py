@@ -1,4 +1,4 @@
-"""Fitting, calibration and evaluation of the heads of a detector."""
+"""Fit, calibrate and evaluate the heads of a detector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FOLDS = 5
 """Number of cross-validation folds used to compute out-of-fold scores."""
 MIN_HELD_OUT = 20
-"""Minimum number of correct and of incorrect held-out answers that an evaluation requires."""
+"""An evaluation requires at least this many correct and this many incorrect held-out answers."""
 
 _NAN = float("nan")
 _NOT_EVALUATED = Evaluation(
@@ -140,12 +140,13 @@ class HeadFitter:
 
         c = self.c_values[0] if len(self.c_values) == 1 else float(np.median(fit(self.c_values).c))
         scores = np.full(len(training), np.nan)
-        # All folds use the C value of the final probe, so that the out-of-fold scores have the scale of its scores.
+        # All folds use the C value of the final probe, so that the out-of-fold scores have the same scale as its scores.
         scores[training] = fit((c,)).scores
         return scores, c
 
     def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
-        """Compute one threshold per false-alarm rate from out-of-fold scores, without evaluating it."""
+        """Compute one threshold per false-alarm rate from out-of-fold scores.  The thresholds are not evaluated
+        here."""
         quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
         probabilities = head.probabilities(np.array(quantiles)).tolist()
         return tuple(

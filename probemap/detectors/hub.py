@@ -61,7 +61,8 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
     ------
     DetectorError
         If the name of the repository is invalid, if the token is missing or lacks permission, if an existing repository
-        contains something other than a detector or does not match `private`, or if the hub cannot be reached.
+        contains something other than a detector or does not have the visibility requested by `private`, or if the hub
+        cannot be reached.
 
     Examples
     --------
@@ -98,7 +99,7 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
 
 
 def download(repo: str, revision: str | None = None) -> Path:
-    """Download a detector if it is not in the cache, and return its directory.
+    """Download a detector unless it is already in the cache, and return its directory.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The provenance of a detector: its model, task, hook point and locator.
 
-The score of a text depends on all four, because they determine the prompt, the tokens and the states that the probes
-read.
+The score of a text depends on all four, because they determine the prompt, the token ids, and the hidden states that
+the probes read.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Provenance:
             The hook point at which the states were captured.  The default is the hook point of the activations, or
             ``resid`` if `source` is a model.
         locator : str or callable, optional
-            The name of the locator that was used, or a user-defined locator, which must also be passed to `Scorer`.
-            By default, the rule for the kind of the task is used; tasks with open questions have no default.
+            The name of the locator that was used, or a user-defined locator, which must also be passed to `Scorer`.  By
+            default, the built-in locator for the kind of the task is used; there is none for open questions.
         prompt_format : {"auto", "chat", "qa", "none", "given"}
             The format of the prompts; see `Provenance`.  ``auto`` stands for ``chat`` if the model has a chat template,
             and for ``qa`` otherwise.

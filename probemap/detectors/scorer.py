@@ -1,4 +1,4 @@
-"""`Scorer`: estimates the probability that an answer is correct, for an existing text or during generation."""
+"""`Scorer`: estimates the probability that an answer, existing or newly generated, is correct."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ class Scorer:
         answers : sequence of Answer
             One answer per example.
         spans : sequence of (Span or None, str), optional
-            For each answer, its exact answer and an empty string, or None and the reason why it has no exact answer.
-            By default, the exact answers are located with the locator of the detector.
+            One pair per answer: the span of its exact answer and an empty string, or None and the reason why it has no
+            exact answer.  By default, the exact answers are located with the detector's locator.
 
         Returns
         -------
@@ -358,7 +358,8 @@ class Scorer:
         return locate_spans(self.provenance, self.model, examples, answers, self.locator)
 
     def _token_indices(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan]) -> Indices:
-        """Return the token index of each cell in each answer, or -1, as an array of shape (n, n_cells)."""
+        """Return an array of shape (n, n_cells) that contains the token index of each cell in each answer, or -1 where
+        the answer lacks the position."""
         check_spans(spans, answers)
         exact = [span for span, _ in spans]
         rules = self.positions or {}
@@ -380,7 +381,7 @@ class Scorer:
 
 
 def as_example(question: str | Example, id_: str) -> Example:
-    """Convert a question to an example without accepted answers, or return an example unchanged."""
+    """Convert a question to an example without accepted answers.  An `Example` is returned unchanged."""
     return question if isinstance(question, Example) else Example(id_, question, ("",))
 
 

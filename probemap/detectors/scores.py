@@ -64,7 +64,7 @@ class GenerationResult:
     answer: Answer
     score: Score
     token_p_correct: tuple[float, ...]
-    """For each produced token except the last, the probability that the primary head computes from the token's state.
+    """For each generated token except the last, the probability that the primary head computes from the token's state.
 
     Every token is treated as if it were at the positions of the head, so the values are suitable for display but not
     for decisions.

@@ -1,4 +1,4 @@
-"""Location of the exact answers in new texts, using the locator that the detector was fitted with."""
+"""Locate the exact answers in new texts, using the locator that the detector was fitted with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
 
 LocatedSpan = tuple[Span | None, str]
-"""The exact answer and an empty string, or None and the reason why there is no exact answer."""
+"""A pair: the span of an exact answer and an empty string, or None and the reason why there is no exact answer."""
 
 
 def locate_spans(

@@ -41,7 +41,7 @@ STATUS_CODES: dict[type[ProbemapError], int] = {
 """HTTP status code for each type of error.  All other errors of the package are reported with status 503."""
 
 CLIENT_CLOSED_REQUEST = 499
-"""Status code that is recorded in the metrics if the client disconnected.
+"""Status code that is recorded in the metrics when a client disconnects before it receives a response.
 
 The code is borrowed from nginx and never sent to a client.
 """

@@ -1,4 +1,4 @@
-"""Batching of queued requests for the model.
+"""Group queued requests into batches and run them on the model.
 
 A single thread owns the model and the tokenizer, because neither is thread-safe.  Each request is tokenised and checked
 separately, so an invalid request does not affect the others.  The valid requests form one batch.
@@ -264,7 +264,8 @@ class _Streamer:
 
 
 def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
-    """Return the oldest job and the next jobs of the same class.  A reproducible sample always gets its own batch."""
+    """Return the next batch: the oldest job, and the jobs of the same class that arrived after it.  A reproducible
+    sample always gets a batch of its own."""
     if not waiting:
         return []
     first = waiting[0]

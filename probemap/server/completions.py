@@ -1,4 +1,4 @@
-"""Chat completions generated and scored by the detector's model."""
+"""Chat completions that are generated and scored by the detector's model."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ class Job:
     """
 
     emit: Callable[[Any], None] = field(init=False, repr=False)
-    """Callback that receives the generated text and then the result or the error, possibly in the model's thread."""
+    """Callback that receives the generated text, followed by the result or an error.  It may be called in the model's
+    thread."""
     cancelled: threading.Event = field(init=False, repr=False, default_factory=threading.Event)
     """Set when the client is no longer waiting for the result."""
     has_output: bool = field(init=False, default=False)
@@ -45,7 +46,7 @@ class ScoreJob(Job):
     prompt_tokens: int | None = None
     """Number of prompt tokens reported by the server that generated the answer, or None if it is unknown.
 
-    If the detector's model counts a different number, the server uses a different model or chat template.
+    If the detector's model counts a different number, that server uses a different model or chat template.
     """
 
     def prepare(self, scorer: Scorer) -> Answer:
@@ -62,8 +63,8 @@ class ScoreJob(Job):
         Raises
         ------
         DataError
-            If the tokenizer does not reproduce the text, if the prompt and the answer have no tokens or do not fit in
-            the context window, or if a required prompt is missing.
+            If the tokenizer does not reproduce the text, if neither the prompt nor the answer has any tokens, if they
+            do not fit in the context window, or if a required prompt is missing.
         DetectorError
             If the prompt does not have `prompt_tokens` tokens.
         """

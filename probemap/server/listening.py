@@ -1,4 +1,4 @@
-"""The server process: address, signals and shutdown."""
+"""Run the server until a signal stops it."""
 
 import socket
 from collections.abc import Callable

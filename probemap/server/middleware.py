@@ -1,8 +1,9 @@
-"""Authentication, limits on the size and the duration of requests, and request statistics.
+"""Middleware that authenticates requests, limits their size, and reports their status and duration.
 
-The middleware reads the body of a request before the application does.  Tokens are checked here and not in a dependency
-of the routes, because FastAPI evaluates dependencies only after parsing the body, and requests without a valid token
-must not be parsed.  The routes also declare `BEARER` so that the OpenAPI document includes the authentication scheme.
+The middleware reads the body of a request before the application does.  The bearer token is checked here rather than in
+a dependency of the routes, because FastAPI evaluates dependencies only after it has parsed the body, and the body of a
+request without a valid token must not be parsed.  The routes also declare `BEARER` so that the OpenAPI document
+includes the authentication scheme.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ BEARER = HTTPBearer(auto_error=False, description="The value of PROBEMAP_TOKEN i
 PUBLIC_PATHS = ("/healthz",)
 """Paths that do not require a token."""
 DISCARD_FACTOR = 16
-"""Maximum amount of data to read from a rejected body and discard, as a multiple of the size limit.
+"""Maximum amount of a rejected body that is read and discarded, as a multiple of the size limit.
 
 Most clients read the response only after sending the complete request.  If its body were not read, they would see a
 closed connection instead of the error.
@@ -35,7 +36,7 @@ class Limits:
     body: int = 1_000_000
     """Maximum size of a request body, in bytes."""
     seconds: float = 30.0
-    """Maximum time for a request body to arrive, in seconds."""
+    """Maximum time that a request body may take to arrive, in seconds."""
     queue: int = 256
     """Maximum number of requests waiting for the model."""
     new_tokens: int = 1024

@@ -48,7 +48,7 @@ class ProxiedCompletion:
         self.body, self.on_score = body, on_score
 
     async def complete(self) -> dict[str, Any]:
-        """Return the upstream completion with the score of each choice added.
+        """Return the completion from the upstream server, with a score added to each choice.
 
         Raises
         ------
@@ -63,7 +63,8 @@ class ProxiedCompletion:
         return completion
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the upstream chunks as they arrive, but hold back the last chunk of each choice until it has a score.
+        """Yield the chunks from the upstream server as they arrive, but hold back the last chunk of each choice until
+        the choice has a score.
 
         Raises
         ------
@@ -140,7 +141,7 @@ def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
 
 
 def _prompt_tokens(completion: dict[str, Any]) -> int | None:
-    """Return the number of prompt tokens that the upstream server reported, or None."""
+    """Return the number of prompt tokens that the upstream server reported, or None if it reported none."""
     count = (completion.get("usage") or {}).get("prompt_tokens")
     return count if isinstance(count, int) else None
 

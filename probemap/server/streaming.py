@@ -1,4 +1,4 @@
-"""Server-sent events, and cancellation of work when the client disconnects.
+"""Stream responses as server-sent events, and cancel work when the client disconnects.
 
 The events are written with FastAPI's functions instead of the sse-starlette package.  When that package is imported,
 it replaces ``uvicorn.Server.handle_exit``, and by default it cancels every stream on SIGTERM, whereas uvicorn lets the

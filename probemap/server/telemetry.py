@@ -1,4 +1,4 @@
-"""Export of scores to Prometheus, and to OpenTelemetry and Langfuse if they are installed and configured."""
+"""Export scores to Prometheus, and to OpenTelemetry and Langfuse if they are installed and configured."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _opentelemetry() -> Observer:
 
 
 def _langfuse() -> Observer:
-    """Return an observer that attaches scores to the trace and observation given in the ``traceparent`` header."""
+    """Return an observer that attaches scores to the trace and observation identified by the ``traceparent`` header."""
     from langfuse import get_client
     from opentelemetry.propagate import extract
     from opentelemetry.trace import format_span_id, format_trace_id, get_current_span

@@ -4,8 +4,8 @@ Each module imports only modules that are listed above it and modules of lower-l
 
 ::
 
-    semantics       groups answers by meaning; semantic entropy
-    error_types     the error taxonomy of the paper, types A to E
+    semantics       groups answers by meaning; computes semantic entropy
+    error_types     the error taxonomy of Orgad et al. 2024 (types A to E)
     errors          probes that predict the error type of a question
     best_of_n       chooses one of several answers with the probe
     ranking         ranks all predictors of correctness on the same answers

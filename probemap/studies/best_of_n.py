@@ -147,7 +147,7 @@ def proportion_difference(values: Floats, groups: Sequence[str], level: float = 
 def _normal_interval(
     values: Floats, groups: Sequence[str], pseudo: Sequence[tuple[float, float]], level: float
 ) -> tuple[float, float]:
-    """Return the normal confidence interval for the mean of the values and the pseudo-observations.
+    """Return the normal confidence interval for the mean of the values and pseudo-observations taken together.
 
     Pseudo-observations are given as (value, weight) pairs.
     """
@@ -227,7 +227,8 @@ _NO_DIFFERENCE = "not distinguishable from"
 
 
 def _by_sign(differences: Sequence[tuple[str, Interval | None]]) -> dict[str, list[str]]:
-    """Divide named differences into three groups: the interval lies above 0, lies below 0, or contains 0."""
+    """Divide named differences into three groups, depending on whether their interval lies above 0, lies below 0 or
+    contains 0."""
     sorted_: dict[str, list[str]] = {"better than": [], "worse than": [], _NO_DIFFERENCE: []}
     for name, difference in differences:
         if difference is not None:

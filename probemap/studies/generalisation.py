@@ -206,7 +206,7 @@ def evaluate_within(run: RunData) -> Pair:
     pair = Pair(trained_on=run.name, tested_on=run.name, layer=None, position=position, n=int(rows.sum()))
     if probe is None:
         return pair
-    # Scores of different folds come from different probes, so only answers of the same fold are compared.  The same is
+    # Scores of different folds come from different probes, so only answers in the same fold are compared.  The same is
     # done for the baseline, so that both AUCs are computed from the same pairs of answers.
     reference = None
     if baseline:
@@ -313,7 +313,8 @@ def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
 
 
 def _with_aucs(pair: Pair, test: RunData, rows: Bools, *, probe: Aucs, baseline: str, reference: Aucs | None) -> Pair:
-    """Return a copy of a pair with the AUC of the probe and its gain over the baseline, whose AUC is `reference`."""
+    """Return a copy of `pair` that includes the AUC of the probe and its gain over the baseline.  `reference` is the
+    AUC of the baseline."""
     correct, group = _correct(test.probe_map)[rows], _groups(test.probe_map)
     influence = sum_by_group(probe.influence, group)
     value, variance = float(probe.value[0]), float((influence**2).sum())

@@ -234,7 +234,8 @@ def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | Non
 
 
 def _missing_probes(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
-    """Return the reason why probes are not ranked, as a list of at most one sentence."""
+    """Return a list with the reason why the given probes are not ranked, or an empty list if there are no such
+    probes."""
     if not probes:
         return []
     reason = "the map has none of their positions, or too few answers at them"

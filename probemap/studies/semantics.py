@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from probemap.records import Answer, Example, Judgement, Task
 
 Content = Literal["answer", "refusal", "nothing"]
-"""Content of an answer of a model: an actual answer, a refusal to answer, or no words at all."""
+"""Content of a model's answer: an actual answer, a refusal to answer, or no words at all."""
 
 _REFUSAL, _NOTHING = "\N{NULL}refusal", "\N{NULL}nothing"
 

@@ -1,8 +1,8 @@
 """Functions that convert one row of a published data set to an `Example`.
 
-Each of these adapters takes a row with the original fields of the data set.  It returns None if the row has no answer
-or if the answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError or
-AttributeError, which `published.adapt_rows` converts to a DataError.
+Each public function takes a row with the original fields of a data set.  The function returns None if the row has no
+answer or if the answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError
+or AttributeError, which `published.adapt_rows` converts to a DataError.
 """
 
 import json
@@ -25,8 +25,8 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Convert a list, a string that contains a JSON list, or a single string to distinct strings in their original
-    order."""
+    """Convert a list, a string that contains a JSON list, or a single string to a tuple of distinct strings in their
+    original order."""
     if isinstance(value, str):
         value = json.loads(value) if value.lstrip().startswith("[") else [value]
     return tuple(dict.fromkeys(_text(str(item)) for item in value))
@@ -37,7 +37,8 @@ def _id(row: Row, *fields: str) -> str:
 
 
 def _accepted(row: Row, field: str) -> Any:
-    """Return the ``answers`` field of the probemap format if the row has one, otherwise the original field."""
+    """Return the accepted answers of a row: its ``answers`` field, as in user files, if it has one, and the original
+    field of the data set otherwise."""
     return row.get("answers") or row[field]
 
 

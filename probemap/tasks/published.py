@@ -258,7 +258,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
-    """Convert the rows of a published data set to a task, and keep their order.
+    """Convert the rows of a published data set to a task, preserving their order.
 
     Parameters
     ----------

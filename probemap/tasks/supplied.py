@@ -166,7 +166,7 @@ def _question_answer(row: Mapping[str, Any], default_id: str, location: str) -> 
 
 @dataclass(frozen=True)
 class ManualLabel:
-    """Verdict and exact answer entered manually for one answer."""
+    """The manually entered verdict on one answer, together with its exact answer."""
 
     verdict: Verdict
     exact_answer: str | None
