@@ -140,7 +140,7 @@ class HeadFitter:
 
         c = self.c_values[0] if len(self.c_values) == 1 else float(np.median(fit(self.c_values).c))
         scores = np.full(len(training), np.nan)
-        # All folds use the C value of the final probe, so that the out-of-fold scores have the same scale as its scores.
+        # All folds use the C value of the final probe, so that the out-of-fold scores are on the scale of its scores.
         scores[training] = fit((c,)).scores
         return scores, c
 

@@ -1,4 +1,5 @@
-"""Middleware that authenticates requests, limits their size, and reports their status and duration.
+"""Middleware that authenticates requests, limits their size and the time that they may take to arrive, and reports
+their status and duration.
 
 The middleware reads the body of a request before the application does.  The bearer token is checked here rather than in
 a dependency of the routes, because FastAPI evaluates dependencies only after it has parsed the body, and the body of a

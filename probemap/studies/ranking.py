@@ -234,8 +234,8 @@ def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | Non
 
 
 def _missing_probes(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
-    """Return a list with the reason why the given probes are not ranked, or an empty list if there are no such
-    probes."""
+    """Return a list of one sentence that explains why `probes` are not ranked, or an empty list if `probes` is
+    empty."""
     if not probes:
         return []
     reason = "the map has none of their positions, or too few answers at them"

@@ -40,7 +40,8 @@ def _cities() -> Task:
 
 
 def _arithmetic() -> Task:
-    """Return a task with 120 distinct questions in each of five forms, sorted from small to large numbers."""
+    """Return a task with 120 distinct questions in each of five forms.  The questions of each form are sorted by their
+    operands."""
     forms: list[tuple[str, Callable[[int, int], int], range, range]] = [
         ("What is {a} + {b}?", lambda a, b: a + b, range(1, 15), range(1, 15)),
         ("What is {a} - {b}?", lambda a, b: a - b, range(6, 30), range(1, 6)),

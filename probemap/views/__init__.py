@@ -5,14 +5,14 @@ Each module imports only modules that are listed above it and modules of lower-l
 ::
 
     printable    escaping of untrusted text before it is printed
-    words        summaries of maps in sentences, each supported by a statistical test
+    words        summaries of maps: a table, and observations supported by statistical tests
     diagnostics  ROC curve, reliability curve and histogram of a single cell
-    figures      the base of all figures: sizes, styles, displays
+    figures      parts that all figures share: sizes, styles, and the base class of the displays
     artists      the parts of a heatmap, drawn with matplotlib
     heatmap      heatmaps
-    curves       curves over the layers or over the positions
+    curves       curves of a value against layer or against position
     matrix       the generalisation matrix as a figure
-    terminal     maps and tables in the terminal
-    tokens       answers in the terminal, split into tokens
+    terminal     maps and tables as text for the terminal
+    tokens       answers as text for the terminal, split into tokens
     report       the HTML report
 """

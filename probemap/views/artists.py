@@ -25,7 +25,8 @@ it)."""
 
 
 def draw_cells(ax: Axes, measured: CellValues, cmap: str | None, size: SizeName, n_maps: int) -> AxesImage:
-    """Draw the cells, the axis labels and the answer counts of one map in a row of `n_maps` maps."""
+    """Draw the cells, the axis labels and the answer counts of one map.  The figure shows `n_maps` maps side by
+    side."""
     cells, signed = measured.cells, measured.kind.signed
     values = cells["value"].values
     positions, layers = [str(p) for p in cells["position"].values], [str(layer) for layer in cells["layer"].values]

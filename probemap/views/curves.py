@@ -1,5 +1,4 @@
-"""Curves of a value over the layers (one panel per position) or over the positions (one panel for every second
-layer)."""
+"""Plot a value against layer (one panel per position) or against position (one panel for every other layer)."""
 
 from __future__ import annotations
 
@@ -99,11 +98,11 @@ class CurvesDisplay(Display):
 def plot_curves(
     probe_map: CellMap, over: Over = "layers", *, value: str = "auc", size: SizeName = "page"
 ) -> CurvesDisplay:
-    """Plot a value over the layers in one panel per position, or over the positions in one panel for every second
+    """Plot a value against layer, with one panel per position, or against position, with one panel for every other
     layer.
 
-    All panels have the same axis limits.  Each panel shows its own curve with the 95 % confidence interval of each
-    cell, and the curves of all other panels in grey for comparison.
+    All panels have the same axis limits.  Each panel shows its own curve, with the 95 % confidence interval of each
+    cell, and, for comparison, the curves of all other panels in grey.
 
     Parameters
     ----------

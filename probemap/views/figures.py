@@ -46,8 +46,8 @@ SIZES: dict[str, Size] = {
     "page": Size(width=6.9, font=7.5, row=0.1),
     "slide": Size(width=10.0, font=12.0, row=0.08, note=False),
 }
-"""The available sizes by name: ``column`` is for one column of a two-column paper, ``page`` for its full text width,
-and ``slide`` for a slide."""
+"""The available sizes, keyed by name: ``column`` is for one column of a two-column paper, ``page`` for its full text
+width, and ``slide`` for a slide."""
 
 DIGIT_WIDTH = 0.6
 """Upper bound on the width of a digit or letter, as a fraction of the font size."""

@@ -175,10 +175,10 @@ def plot_map(
     """Plot a map with positions on the x axis, layers on the y axis (layer 0 at the top), and values as colours.
 
     The number below each column is the number of answers from which the column is computed.  Cells with too few answers
-    are hatched in grey.  In a map of AUCs, the cell with the highest AUC is outlined, and dots mark the cells that are
-    not distinguishable from it.  In a map of signed values, such as the gain over the baselines, cells whose confidence
-    interval contains 0 are pale.  All other cells with negative values are marked with a minus sign, which remains
-    visible in greyscale.
+    are hatched in grey.  In a map of AUCs, the cell with the highest AUC is outlined, and the cells that are not
+    distinguishable from it are marked with dots.  In a map of signed values, such as the gain over the baselines, cells
+    whose confidence interval contains 0 are pale.  All other cells with negative values are marked with a minus sign,
+    which remains visible in greyscale.
 
     Parameters
     ----------
@@ -237,15 +237,15 @@ def plot_maps(
     ----------
     probe_maps : sequence of ProbeMap
     titles : sequence of str, optional
-        One title per map.  Default: whichever of model, task and site differ between the maps, or the task if none of
-        them differ.
+        One title per map.  By default, each title gives the model, the task and the site, omitting those that are the
+        same for all maps.  If all three are the same, it gives the task.
     value, cmap, size
         See `plot_map`.
 
     Returns
     -------
     MapDisplay
-        The display, as returned by `plot_map`, with one element of ``axes`` per map.
+        The display; see `plot_map`.  Its attribute ``axes`` has one element per map.
 
     Raises
     ------
@@ -290,14 +290,15 @@ def plot_difference(
     ax
         See `plot_map`.
     title : str, optional
-        Title of the figure.  Default: whichever of model, task and site differ between the maps, joined by "minus".
+        Title of the figure.  By default, it consists of the default titles of the two maps (see `plot_maps`), joined by
+        "minus".
     cmap, size
         See `plot_map`.
 
     Returns
     -------
     MapDisplay
-        The display, as returned by `plot_map`.
+        The display; see `plot_map`.
 
     Raises
     ------
@@ -338,15 +339,15 @@ def _wrapped(lines: Sequence[str], size: SizeName, fraction: float = MAP_WIDTH) 
 
 
 def _differing(probe_maps: Sequence[CellMap]) -> list[str]:
-    """Return one title per map: whichever of model, task and site differ between the maps, or the task if none of them
-    differ."""
+    """Return one title per map: the model, the task and the site, without those that are the same for all maps, or only
+    the task if all three are the same."""
     facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
     keys = [k for k in ("model", "task", "site") if len({fact[k] for fact in facts}) > 1] or ["task"]
     return [", ".join(fact[k] for k in keys) for fact in facts]
 
 
 def _facts(probe_map: CellMap, value: str) -> list[str]:
-    """Return the lines of the title of a single map: model and task, number of answers, best cell (for AUCs), and
+    """Return the title of a single map as lines of text: model and task, number of answers, best cell (for AUCs), and
     protocol."""
     attrs = probe_map.data.attrs
     lines = []

@@ -1,4 +1,4 @@
-"""The generalisation matrix as a figure."""
+"""Draw the generalisation matrix as a figure."""
 
 from __future__ import annotations
 

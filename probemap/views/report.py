@@ -56,7 +56,7 @@ Plotly needs inline styles, and it needs images to convert a figure to PNG."""
 _SCRIPTS = ("plotly-cartesian.min", "charts", "answers", "studies", "page")
 
 _MISSING = 65535
-"""16-bit code of a missing probability; any other code is the probability multiplied by 65534 and rounded."""
+"""16-bit code for a missing probability.  All other probabilities are multiplied by 65534 and rounded."""
 
 _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
 """Codes for the location of a piece of text: in the prompt, in the answer, or in the exact answer."""
@@ -70,8 +70,8 @@ class AnswerView:
     answer: Answer
     judgement: Judgement
     tokens: npt.NDArray[Any]
-    """Index into `answer.token_ids` of each position of the map, as an integer array of shape (n_positions,), with -1
-    for missing positions."""
+    """Integer array of shape (n_positions,).  For each position of the map, it contains the index of the token in
+    `answer.token_ids`, or -1 if the answer lacks the position."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,8 @@ class RunView:
     provenance: dict[str, str] = field(default_factory=dict)
     """Facts about the origin of the map, such as the model, its revision, the seed and the versions."""
     excluded: dict[str, int] = field(default_factory=dict)
-    """Mapping from reason to number of excluded answers, including answers that are missing from only some of the
-    columns."""
+    """Mapping from each reason for exclusion to the number of excluded answers.  Answers that are missing from only
+    some of the columns are also counted."""
     studies: Sequence[Study] = ()
     note: str = ""
     """A warning shown at the top of the page, for example that verdicts have changed since the map was fitted."""

@@ -182,7 +182,7 @@ def _best(probe_map: CellMap) -> Text:
 
 def _baselines(probe_map: CellMap) -> Text:
     """Return the best baselines in the column of the best cell, the gain of this cell, and the number of cells with a
-    gain."""
+    significant gain."""
     data, best = probe_map.data, probe_map.best()[0]
     column = data.sel(position=best.position)
     auc = column["baseline_auc"].values

@@ -29,7 +29,7 @@ def inspect_answer(
     width: int = 100,
     prompt_tokens: int = 4,
 ) -> RenderableType:
-    """Return one answer split into tokens, with the names of the positions below the tokens to which they refer.
+    """Return one answer split into tokens, with the name of each position below its token.
 
     Parameters
     ----------

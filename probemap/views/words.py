@@ -251,7 +251,7 @@ def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence
     Parameters
     ----------
     comparisons : sequence of _Comparison
-        Late minus early, middle minus early, and middle minus late layers.
+        The differences late minus early, middle minus early, and middle minus late, in this order.
     significant : sequence of bool
         Whether each comparison is significant.
     ranges : sequence of str
