@@ -31,7 +31,7 @@ slope to convert it to the units of the scores.
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A monotonic curve that maps scores to probabilities, fitted to out-of-fold scores."""
+    """A monotonic curve, fitted to out-of-fold scores, that maps scores to probabilities."""
 
     method: Literal["platt", "isotonic"]
     parameters: Floats

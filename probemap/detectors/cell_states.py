@@ -79,12 +79,12 @@ class CellReader:
         return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
     def _needs_last(self, ended: bool) -> bool:
-        """Return whether a cell is likely to fall on the last token of an answer.
+        """Return whether the position of a cell is likely to fall on the last token of an answer.
 
         Generation does not require the states of that token, and recording them takes an additional forward pass, which
-        slows down every batch.  In rare cases, a cell falls on the last token even though this method returns False,
-        for example if the answer was cut off at the end of its exact answer.  `read_recorded` then recomputes the
-        states.
+        slows down every batch.  In rare cases, a position falls on the last token even though this method returns
+        False, for example if the answer was cut off at the end of its exact answer.  `read_recorded` then recomputes
+        the states.
         """
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)
@@ -92,7 +92,8 @@ class CellReader:
     def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: RecordedStates) -> States:
         """Return the states that were recorded during generation.
 
-        The states of an answer are recomputed in a forward pass if a cell falls on a token that was not recorded.
+        The states of an answer are recomputed in a forward pass if a position falls on a token whose states were not
+        recorded.
 
         Parameters
         ----------

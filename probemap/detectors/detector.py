@@ -124,7 +124,7 @@ class Detector:
         Raises
         ------
         DetectorError
-            If the states do not have this shape.
+            If the states do not have the expected shape.
         """
         n_cells, d = len(self.cells), self.primary.weight.shape[1]
         if states.ndim != 3 or states.shape[1:] != (n_cells, d):

@@ -1,8 +1,8 @@
 """The file format of a detector.
 
-A detector is a directory with three files: ``detector.safetensors`` contains the arrays, ``config.json`` contains all
-other values, a checksum of the arrays and a checksum of its own values, and ``README.md`` is the model card.  Nothing
-in these files is ever executed.  Because they are untrusted input, every value is validated before it is used.
+A detector is a directory with three files.  ``detector.safetensors`` contains the arrays.  ``config.json`` contains all
+other values, together with checksums of the arrays and of these values.  ``README.md`` is the model card.  Nothing in
+these files is ever executed.  Because they are untrusted input, every value is validated before it is used.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Requests and responses of the HTTP API.
 
-Chat completions use the response models of the ``openai`` package with one additional field, ``probemap``.  Requests
-have their own models, because the ``openai`` package describes requests only with client-side ``TypedDict`` classes,
-which also allow images, audio and tools.
+Chat completions use the response models of the ``openai`` package with one additional field, ``probemap``.  The models
+for requests are defined here, because the ``openai`` package describes requests only with client-side ``TypedDict``
+classes, which also allow images, audio and tools.
 """
 
 from __future__ import annotations

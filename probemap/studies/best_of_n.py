@@ -111,8 +111,8 @@ class RuleResult:
 def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
     """Return the mean of `values`, which lie between 0 and 1, with its confidence interval.
 
-    A normal interval is computed after two values of 1 and two values of 0 have been added (Agresti & Coull 1998), so
-    that the interval has a positive width even if all values are equal.
+    Two values of 1 and two values of 0 are added before a normal interval is computed (Agresti & Coull 1998), so that
+    the interval has a positive width even if all values are equal.
 
     Parameters
     ----------
@@ -129,8 +129,8 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
 def proportion_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
     """Return the mean of paired differences, which lie between -1 and 1, with its confidence interval.
 
-    A normal interval is computed after half a pair has been added for each of the four possible outcomes of a pair
-    (Agresti & Min 2005, Stat. Med. 24:729).
+    Half a pair is added for each of the four possible outcomes of a pair before a normal interval is computed (Agresti
+    & Min 2005, Stat. Med. 24:729).
 
     Parameters
     ----------

@@ -47,8 +47,8 @@ class ErrorTypeProbe(NamedTuple):
     """Layer of the cell with the highest AUC; `position` is the position of the same cell."""
     position: str | None = None
     gain: float | None = None
-    """Gain of that cell over the best baseline; `gain_low` and `gain_high` are the ends of the simultaneous band of the
-    gain."""
+    """Gain of the cell at `layer` and `position` over the best baseline; `gain_low` and `gain_high` are the ends of its
+    simultaneous band."""
     gain_low: float | None = None
     gain_high: float | None = None
 
@@ -78,7 +78,7 @@ class ErrorTypeResult:
     error type."""
     n: int
     n_incorrect: int
-    """Number of questions that the run itself answered incorrectly."""
+    """Number of questions to which the run's own answer is incorrect."""
     n_once_correct: int
     """Number of questions with at least one correct sample."""
     probe: ErrorTypeProbe

@@ -44,7 +44,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """The data of one run needed to compute the generalisation matrix."""
+    """The data that are needed from one run to compute the generalisation matrix."""
 
     name: str
     probe_map: ProbeMap

@@ -80,7 +80,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """The AUCs of the compared predictors, with the influence of each group of answers."""
+    """The AUCs of the compared predictors, and the influence of each group of answers on them."""
 
     names: list[str]
     value: Floats

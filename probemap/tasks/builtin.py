@@ -103,4 +103,4 @@ TASKS: dict[str, BuiltInTask] = {
     "arithmetic": BuiltInTask("sums, differences, products and halves of increasing difficulty", _arithmetic),
     "compare": BuiltInTask("Which has more inhabitants, A or B? (two choices, two worked examples)", _compare),
 }
-"""Mapping from the name of each built-in task to the task."""
+"""The built-in tasks, keyed by name."""

@@ -254,7 +254,7 @@ PUBLISHED: dict[str, Published] = {
         ),
     )
 }
-"""Mapping from the name of each published data set to the data set."""
+"""The published data sets, keyed by name."""
 
 
 def adapt_rows(name: str, rows: Iterable[Row]) -> Task:

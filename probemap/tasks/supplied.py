@@ -170,7 +170,7 @@ class ManualLabel:
 
     verdict: Verdict
     exact_answer: str | None
-    """The exact answer, spelled as it is in the answer.  It is empty if the answer contains no exact answer, and None
+    """The exact answer, spelled exactly as in the answer.  It is empty if the answer contains no exact answer, and None
     if the exact answer was not labelled."""
 
 

@@ -1,4 +1,4 @@
-"""Maps as figures, as text, and as an HTML report.
+"""Show maps as figures, as text, and as an HTML report.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 

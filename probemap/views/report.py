@@ -56,7 +56,8 @@ Plotly needs inline styles, and it needs images to convert a figure to PNG."""
 _SCRIPTS = ("plotly-cartesian.min", "charts", "answers", "studies", "page")
 
 _MISSING = 65535
-"""16-bit code for a missing probability.  All other probabilities are multiplied by 65534 and rounded."""
+"""16-bit code for a missing probability.  The code for any other probability is its value multiplied by 65534 and
+rounded."""
 
 _PROMPT, _ANSWER, _EXACT_ANSWER = 0, 1, 2
 """Codes for the location of a piece of text: in the prompt, in the answer, or in the exact answer."""
@@ -80,7 +81,7 @@ class Study:
 
     table: Table
     matrix: PairMatrix | None = None
-    """The values of a generalisation study, shown as a matrix above the table, or None for other studies."""
+    """The values that are shown as a matrix above the table if the study is a generalisation study, otherwise None."""
 
 
 @dataclass(frozen=True, kw_only=True)

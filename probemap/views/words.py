@@ -201,8 +201,8 @@ class _Comparison:
 
 
 def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Compare groups of positions and thirds of the layers, and control the family-wise error rate over all
-    comparisons."""
+    """Compare groups of positions, and separately thirds of the layers, while controlling the family-wise error rate
+    over all comparisons."""
     positions = [_Comparison(first, second, _compare_positions(probe_map, first, second)) for first, second in _PAIRS]
     # Thirds of the layers are compared only at positions with a signal; other positions would dilute the differences.
     with_signal = above.any(axis=0)
