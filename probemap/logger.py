@@ -1,10 +1,10 @@
-"""Callbacks for the messages and the progress of long-running work."""
+"""Callbacks that receive the messages and the progress of long-running work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 Progress = Callable[[str, int, int], None]
-"""Callback that receives the name of the items being counted, the number done and the total number."""
+"""Callback that receives the name of the items being counted, the number processed so far, and the total number."""
 
 
 @dataclass(frozen=True)

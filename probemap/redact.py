@@ -1,4 +1,4 @@
-"""Removal of secrets from the error messages of other libraries.
+"""Remove secrets from the error messages of other libraries.
 
 Some servers repeat the API key in their error messages.
 """
@@ -16,7 +16,7 @@ _MIN_LENGTH = 6
 
 
 def redacted_message(error: BaseException) -> str:
-    """Return the first line of an error message without secrets, or the error's type if there is no message."""
+    """Return the first line of an error message with secrets removed, or the error's type if the message is empty."""
     line = redact_secrets(str(error)).strip().split("\n")[0]
     return line[:MAX_LENGTH] or type(error).__name__
 
@@ -24,7 +24,7 @@ def redacted_message(error: BaseException) -> str:
 def redact_secrets(text: str) -> str:
     """Return the text with ``…`` in place of each secret.
 
-    Secrets are the token that ``hf auth login`` stores, and the values of environment variables whose name ends in
+    Secrets are the token that ``hf auth login`` stores, and the values of environment variables whose names end in
     TOKEN, KEY, SECRET, PASSWORD, PASSWD or CREDENTIALS, regardless of case.
     """
     secrets = {value.strip() for name, value in os.environ.items() if _SECRET.search(name)} | {_hub_token()}

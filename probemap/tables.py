@@ -1,4 +1,4 @@
-"""The result of a study: a table and its summary in sentences.
+"""The result of a study: a table with a summary in sentences.
 
 A study computes typed rows (frozen dataclasses) and creates both the table and the sentences from them.
 """
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 NO_INTERVAL: tuple[None, None, None] = (None, None, None)
-"""Values of the three table cells (estimate, lower end and upper end) if there is no estimate."""
+"""Values for three table cells (an estimate and the lower and upper ends of its interval) if there is no estimate."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class PairMatrix:
     folded: npt.NDArray[np.float64]
     """The folded AUC, which is max(AUC, 1 - AUC)."""
     gain: npt.NDArray[np.float64]
-    """The AUC minus that of the log-probability that has the highest AUC in the training run."""
+    """The AUC minus that of the log-probability baseline with the highest AUC in the training run."""
 
 
 _TABLE = TypeAdapter(Table)
 _INTERVAL_ENDS = ("low", "high", " from", " to")
-"""Suffixes of column names that mark the lower and upper ends of an interval."""
+"""Column name suffixes that mark the lower and upper ends of an interval."""
 
 
 def read_table(path: Path) -> Table:

@@ -1,4 +1,4 @@
-"""Numbered pieces of work, processed by one worker in this process or by a pool of Ray workers.
+"""Process numbered pieces of work, with one worker in this process or with a pool of Ray workers.
 
 The worker defines what a piece is and what its result is.  Several commands can share the work if each of them
 processes one shard of the pieces.  This module stores nothing.  The caller keeps the results in a run directory or a
@@ -22,7 +22,7 @@ _Plan = TypeVar("_Plan", covariant=True)
 _Result = TypeVar("_Result", covariant=True)
 
 _MAX_RESTARTS = 3
-"""Maximum number of times that an actor is restarted and a piece is retried after a process has died.  The limit stops
+"""Maximum number of times that an actor is restarted and a piece is retried after a process has died.  The limit ends
 work that kills every process, e.g. a piece that does not fit in memory."""
 
 
@@ -128,7 +128,7 @@ def map_in(
 
 
 class _RayActors:
-    """A pool of Ray actors with the interface of one worker."""
+    """A pool of Ray actors with the same interface as a single worker."""
 
     def __init__(self, library: Any, make: Callable[[], Worker[Any, Any]], ray: RayPool) -> None:
         from torch import get_num_threads
@@ -231,12 +231,12 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
     Parameters
     ----------
     nodes : sequence of mappings
-        The resources ``CPU`` and ``GPU`` of each machine.  A worker is placed on a single machine.
+        The resources ``CPU`` and ``GPU`` of each machine.  Each worker is placed on a single machine.
 
     Raises
     ------
     RunError
-        If the number of GPUs per worker is invalid, or if not all workers can be placed (Ray would wait indefinitely).
+        If the number of GPUs per worker is invalid, or if Ray does not have enough resources for all workers.
     """
     gpus = ray.gpus_per_worker
     if gpus > 1 and gpus != int(gpus):
@@ -289,7 +289,8 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
     Raises
     ------
     RunError
-        If the text or the variables do not specify a shard, or if the shard number is out of range.
+        If the text cannot be parsed, if the environment variables do not specify a shard, or if the shard number is out
+        of range.
     """
     if text == "auto":
         return _shard_of_launcher(environment)

@@ -51,9 +51,9 @@ class Activations:
     dtype: str
     """Data type of the weights, such as ``bfloat16``."""
     quantize: str = ""
-    """``4bit`` or ``8bit`` if the weights were quantised when they were loaded, otherwise empty."""
+    """``4bit`` or ``8bit`` if the weights were quantised when they were loaded, otherwise an empty string."""
     template: str = ""
-    """SHA-256 of the tokenizer's chat template, or an empty string if it has none."""
+    """SHA-256 of the tokenizer's chat template, or an empty string if the tokenizer has none."""
 
     @property
     def layout(self) -> Layout:

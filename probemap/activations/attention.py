@@ -1,7 +1,7 @@
 """Attention that each probed token receives from the last token of the answer and from the exact answer.
 
 Fused attention kernels do not store the attention weights, so the weights are computed in a separate forward pass with
-the ``eager`` implementation of transformers.
+the ``eager`` attention implementation of transformers.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AttentionReader(Reader):
     """Reader that computes attention weights instead of hidden states."""
 
     spans: Sequence[Span | None]
-    """Span of the exact answer in each answer, or None for an answer without one."""
+    """Span of the exact answer within each answer, or None if the answer contains no exact answer."""
 
     def read_batch(self, rows: list[int]) -> States:
         answers = [self.answers[i] for i in rows]
@@ -78,14 +78,14 @@ def attention_received(
     indices : ndarray of shape (len(answers), n_positions), int32
         Token index of each position, or -1 where the position is missing.
     spans : sequence of (Span or None)
-        Span of the exact answer in each answer, or None for an answer without one.
+        Span of the exact answer within each answer, or None if the answer contains no exact answer.
 
     Returns
     -------
     ndarray of shape (len(answers), n_layers, n_positions, 2), float32
         Attention weights, with the last axis in the order of `QUERY_TOKENS`.  The weights from the exact answer are
-        averaged over its tokens.  They are NaN for an answer without an exact answer, and all weights are NaN where a
-        position is missing.
+        averaged over its tokens.  They are NaN for an answer that contains no exact answer, and all weights are NaN
+        where a position is missing.
 
     Raises
     ------

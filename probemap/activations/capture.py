@@ -39,8 +39,8 @@ def capture(
         The model that produced the answers, as returned by `load_model`.
     answers : sequence of Answer
     spans : sequence of (Span or None), optional
-        Span of the exact answer in each answer, or None for an answer without one.  By default, no answer has an exact
-        answer, and all ``exact_answer_*`` positions are missing.
+        Span of the exact answer within each answer, or None if the answer contains no exact answer.  If `spans` is
+        omitted, all ``exact_answer_*`` positions are missing.
     positions : str, sequence of str, or mapping, optional
         Names of positions, as a sequence or as comma-separated text such as ``"last_q,-8..-1"``.  To use user-defined
         positions, pass a mapping from names to positions.  A position is a `Position`, or a function of (answer, span)
@@ -58,7 +58,7 @@ def capture(
         used.  If the directory contains the states of an interrupted capture, that capture is resumed.  By default, the
         states are kept in memory.
     progress : callable, optional
-        Called with the number of answers done and the total number of answers.
+        Called with the number of answers processed so far and the total number of answers.
 
     Returns
     -------

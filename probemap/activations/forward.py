@@ -1,9 +1,9 @@
-"""Hidden states at the probed tokens of one batch, from one teacher-forced forward pass over the generated token ids.
+"""Compute the hidden states at the probed tokens of one batch in a single teacher-forced forward pass.
 
 Depending on the site, forward hooks are attached to the blocks or to modules inside them.  The ``hidden_states`` that
-transformers returns are not used, because the last of them are taken after the final norm.  Batches are padded on the
-right, so that padding does not shift positions.  Left padding without position ids silently gives incorrect states in
-models with learned position embeddings.
+transformers returns are not used, because those of the last layer are taken after the final norm.  Batches are padded on
+the right, so that padding does not shift positions.  Left padding without position ids silently gives incorrect states
+in models with learned position embeddings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HINT = (
 
 
 class _TokenRecorder:
-    """Forward hooks that record the states at the probed tokens of one batch, for every hook point.
+    """Forward hooks that record the states at the probed tokens of one batch, at every hook point.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def check_site(model: Model, site: str | Site) -> int:
     Raises
     ------
     ModelError
-        If the site cannot be identified, if a hooked module is not called exactly once, or if it does not give one
+        If the site cannot be identified, or if a hooked module is not called exactly once or does not return one
         state per token.
     """
     hook_points = find_hook_points(model.network, site)

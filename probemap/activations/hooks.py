@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, and the command line needs o
     import torch
 
 _QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
-"""Pattern for the names of layers that compute queries, keys or values: q_proj, Wqkv, query_key_value, kv_a_proj, …"""
+"""Pattern for names of layers that compute queries, keys or values, such as q_proj, Wqkv and query_key_value."""
 
 _HINT = (
     "name the module inside a block, as in --site attn_out=self_attn (its output) or "
@@ -33,7 +33,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class HookPoint:
-    """The hooked module of one block, with a flag that selects its input or its output as the hidden state.
+    """The module of one block whose input or output is recorded as the hidden state.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class Site:
 
 @contextmanager
 def forward_hooks(modules: Mapping[int, torch.nn.Module], hook: Callable[[int, Any, Any, Any], None]) -> Iterator[None]:
-    """Within the ``with`` block, call ``hook(key, module, inputs, output)`` after each forward call of a module."""
+    """Within the ``with`` block, call ``hook(key, module, inputs, output)`` after every forward call of a module."""
     handles = [module.register_forward_hook(partial(hook, key)) for key, module in modules.items()]
     try:
         yield
@@ -149,7 +149,7 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
 
 
 def find_blocks(network: Any) -> list[torch.nn.Module]:
-    """Return the transformer blocks in order.
+    """Return the transformer blocks of a network, in order.
 
     The blocks are the entries of the ``ModuleList`` whose length is the number of layers.  If several lists have this
     length, the one with the most parameters is used.
@@ -157,7 +157,7 @@ def find_blocks(network: Any) -> list[torch.nn.Module]:
     Raises
     ------
     ModelError
-        If the network has no such list.  The message names the module lists that were found.
+        If the network has no list of this length.  The message names the module lists that were found.
     """
     import torch
 
@@ -185,7 +185,7 @@ def find_attentions(network: Any) -> list[torch.nn.Module]:
     Raises
     ------
     ModelError
-        If the attention of a block cannot be identified.
+        If the attention module of a block cannot be identified.
     """
     d = int(network.config.get_text_config().hidden_size)
     return [_attention(block, "attention", d) for block in find_blocks(network)]
@@ -221,7 +221,7 @@ def _widths(module: Any) -> tuple[int, int] | None:
 
 
 def _has_matrices(module: torch.nn.Module) -> bool:
-    """Return True if a module has weight matrices, which norms and dropout layers do not have.
+    """Return True if a module has weight matrices, unlike norms and dropout layers.
 
     Linear layers are also recognised by their widths, because quantisation may pack the weights into one dimension.
     """
@@ -289,7 +289,7 @@ SITES: dict[str, Site] = {
         ),
     )
 }
-"""Built-in sites by name."""
+"""Built-in sites, keyed by name."""
 
 
 def resolve_site(site: str | Site) -> Site:

@@ -1,8 +1,8 @@
 """Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
-A rule-based locator can find the exact answer as soon as an answer is complete (see `grading.locate`), so the probed
-tokens are then known, and only their states are kept.  They are written to one file per batch.  The capture step
-computes the states that are missing from these files.
+A rule-based locator (see `grading.locate`) can find the exact answer as soon as an answer has been generated.  The
+probed tokens are then known, so only their states are kept.  They are written to one file per batch.  The capture step
+later reads these files and computes only the states that they do not contain.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class InlineCapture:
 
 @dataclass(frozen=True, kw_only=True)
 class CachedReader(Reader):
-    """Reads the states that were recorded during generation, and computes those of all other answers."""
+    """Reads the states that were recorded during generation, and computes the states of all other answers."""
 
     folder: Path
     """Folder that contains the files written by an `InlineCapture`."""
@@ -118,7 +118,7 @@ class CachedReader(Reader):
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:
-    """Return True if all files in the folder contain states with the layout's site, layers and positions."""
+    """Return True if all files in the folder contain states for the site, layers and positions of the layout."""
     required = _required_metadata(layout)
     return all(required.items() <= _read_metadata(file).items() for file in folder.glob("*.safetensors"))
 

@@ -20,7 +20,7 @@ class MemoryStore:
         The hidden states.  They are NaN where an answer has no token at a position, and in shards that have not been
         written.
     skipped : list of str
-        Ids of the answers that were not captured because they do not fit in memory.
+        Ids of the answers that were not captured because they did not fit in memory.
     """
 
     def __init__(self, layout: Layout) -> None:

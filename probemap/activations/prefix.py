@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from probemap.records import Answer
 
 MIN_LENGTH = 8
-"""Minimum length of a shared prefix, in tokens.  For a shorter prefix, copying the cache takes more time than the
-prefix saves."""
+"""Minimum length of a shared prefix, in tokens.  For a shorter prefix, copying the cache takes more time than
+reusing the prefix saves."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def shared_prefix(model: Model, answers: Sequence[Answer]) -> Prefix | None:
     Returns
     -------
     Prefix or None
-        None if there is only one answer, if the prefix is shorter than `MIN_LENGTH`, or if the model has no key-value
-        cache that can be shared.
+        The prefix, or None if there is only one answer, if the prefix is shorter than `MIN_LENGTH`, or if the model has
+        no key-value cache that can be shared.
     """
     shared: tuple[int, ...] = reduce(_common_prefix, (answer.token_ids[: answer.n_prompt - 1] for answer in answers))
     length = len(shared)

@@ -1,4 +1,4 @@
-"""Capture into a store, shard by shard: each shard is written while the next one is computed."""
+"""Capture hidden states into a store, shard by shard: each shard is written while the next one is computed."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Reader:
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
             The hidden states, with NaN where a position is missing and for answers that were skipped.
         skipped : list of str
-            Ids of the answers that do not fit in memory.
+            Ids of the answers that were skipped because they did not fit in memory.
         """
         layout, rows = self.layout, self.layout.rows(shard)
         answers = self.answers[rows]
@@ -158,7 +158,7 @@ class Reader:
 
 
 def _verified_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str | Site) -> Prefix | None:
-    """Return the shared prefix, or None if using it changes the states of the first answer beyond rounding errors."""
+    """Return the shared prefix, or None if it changes the first answer's states by more than rounding errors."""
     prefix = shared_prefix(model, answers)
     if prefix is None or (indices[0] < 0).all():
         return None
@@ -190,7 +190,7 @@ def fill_store(
 ) -> Iterator[int]:
     """Compute and write the missing shards of a store.
 
-    Each shard is written while the next one is computed, so two shards are in memory at a time.  Shards that have
+    Each shard is written while the next one is computed, so up to two shards are in memory at once.  Shards that have
     already been written are left unchanged.
 
     Parameters
@@ -200,12 +200,12 @@ def fill_store(
     shards : sequence of int, optional
         Numbers of the shards to write, if other processes write the remaining ones.  Default: all shards.
     progress : callable
-        Called with the number of answers done and the number of answers in `shards`.
+        Called with the number of answers processed so far and the total number of answers in `shards`.
 
     Yields
     ------
     int
-        The number of each requested shard, in the given order, after the shard has been committed.
+        Numbers of the requested shards, in the given order.  Each number is yielded once its shard has been committed.
 
     Raises
     ------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class HookRecorder:
-    """Forward hooks that record the state of the last token of each row in every forward pass during generation.
+    """Forward hooks that record, in every forward pass during generation, the state of the last token of each row.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class HookRecorder:
         ndarray of shape (rows, passes, n_layers, d), float32
             Pass 0 processed the last token of the prompt, and pass t (t ≥ 1) processed the t-th generated token.
             Passes after the end of a row contain padding.  The pass that processes the last token of a row is present
-            only if `needs_last` required it or if other rows had not ended.
+            only if `needs_last` required it or if another row had not yet ended.
         """
         states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()
         return states

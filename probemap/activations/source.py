@@ -1,4 +1,4 @@
-"""Hidden states read one layer at a time from captured states or from any array (numpy, memmap, torch, zarr)."""
+"""Read hidden states one layer at a time, from a store or from any array (NumPy, memmap, torch, zarr)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHAPE_HINT = "the expected shape is (n, n_layers, n_positions, d)"
 
 @runtime_checkable
 class CapturedStates(Protocol):
-    """Interface of captured states, implemented by `ActivationStore`, `MemoryStore` and `Activations`."""
+    """Interface for reading captured states, implemented by `ActivationStore`, `MemoryStore` and `Activations`."""
 
     @property
     def layout(self) -> Layout: ...
@@ -63,8 +63,8 @@ def as_source(
     Raises
     ------
     MapError
-        If the shape of the array is invalid, if the layer numbers or position names do not match it, or if a layer or
-        position was not captured.
+        If the shape of the array is invalid, if the layer numbers or position names do not match the array, or if a
+        layer or position was not captured.
     """
     if isinstance(activations, CapturedStates):
         return _from_captured(activations, layers, positions)

@@ -1,8 +1,9 @@
-"""Storage backends: a local directory, or a URL of any file system that fsspec supports, such as a bucket.
+"""Storage backends: a local directory, or any file system that fsspec supports, such as a cloud bucket.
 
 Each backend writes a file either completely or not at all, and a completed write survives a power failure.  Local
-directories are not accessed through fsspec, because its local file system writes in place and never calls fsync.
-Furthermore, only a local directory needs a lock, and only the errors of a remote file system need to be converted.
+directories are not accessed through fsspec, because its local file system overwrites files in place and never
+calls fsync.  Furthermore, only a local directory needs a lock, and only the errors of a remote file system need to be
+converted to StoreError.
 """
 
 import os
@@ -18,10 +19,10 @@ from probemap.redact import redacted_message
 
 
 class StorageBackend(Protocol):
-    """Interface for access to files by name.  Directories in a name are separated by ``/``."""
+    """Interface for accessing files by name.  The directories in a name are separated by ``/``."""
 
     def read(self, name: str) -> bytes:
-        """Return the content of a file, or raise FileNotFoundError."""
+        """Return the content of a file, or raise FileNotFoundError if it does not exist."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file atomically and durably."""
@@ -36,7 +37,7 @@ class StorageBackend(Protocol):
         """Ensure that a file written by other code (zarr) survives a power failure."""
 
     def zarr(self, directory: str) -> Any:
-        """Return the ``store`` argument with which ``zarr.open_array`` opens a directory."""
+        """Return the ``store`` argument to pass to ``zarr.open_array`` to open a directory."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Return a context manager that locks the backend while a store is created, if the backend needs a lock."""
@@ -98,7 +99,7 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """Storage in a directory of any file system that fsspec supports and that writes objects atomically."""
+    """Storage in a directory of a remote file system that fsspec supports and that writes objects atomically."""
 
     def __init__(self, url: str) -> None:
         import fsspec

@@ -69,8 +69,8 @@ class ActivationStore:
             Local directory.
         layout : Layout
         url : str, optional
-            fsspec URL, such as ``s3://bucket/folder``, to which the states are written.  In this case, the local
-            directory contains only a pointer to the URL.
+            fsspec URL, such as ``s3://bucket/folder``, to which the states are written.  If a URL is given, the
+            local directory contains only a pointer to it.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class ActivationStore:
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
             The hidden states, with NaN where a position is missing.
         skipped : sequence of str
-            Ids of the answers in the shard that were not captured, e.g. because they do not fit in memory.
+            Ids of the answers in the shard that were not captured, e.g. because they did not fit in memory.
 
         Raises
         ------
@@ -275,7 +275,9 @@ class ActivationStore:
             self.storage.move(name, f"aside/{shard:05d}-{number:05d}.{suffix}")
 
     def content_hash(self) -> str:
-        """Return a SHA-256 hash of the layout and all shards, computed from the hashes in the markers.
+        """Return a SHA-256 hash of the layout and all shards.
+
+        The hashes of the shards are read from their markers, not computed again.
 
         Raises
         ------
@@ -291,7 +293,7 @@ class ActivationStore:
         return digest.hexdigest()
 
     def _read_marker(self, shard: int) -> dict[str, Any] | None:
-        """Return the marker of a shard, or None if any byte of it has changed."""
+        """Return the marker of a shard, or None if the marker file has changed since it was written."""
         content = self.storage.read(_marker_name(shard))
         try:
             marker: dict[str, Any] = json.loads(content)

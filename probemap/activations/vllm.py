@@ -1,4 +1,4 @@
-"""Hidden states extracted by vLLM during generation (``extract_hidden_states``) and matched to answers by token ids.
+"""Read hidden states that vLLM extracted during generation (``extract_hidden_states``), and match them to answers.
 
 The ``ExampleHiddenStatesConnector`` of vLLM writes one safetensors file per request, with the arrays ``hidden_states``
 of shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k in ``eagle_aux_hidden_state_layer_ids``
@@ -30,7 +30,7 @@ _HINT = "enable `include_output_tokens`, disable prefix caching, and pass the fo
 
 @dataclass(frozen=True)
 class ExtractedStates:
-    """The files with extracted hidden states in one folder."""
+    """The files in one folder that contain extracted hidden states."""
 
     path_of: dict[tuple[int, ...], Path]
     """Mapping from the token ids in each file to the path of the file."""
@@ -43,7 +43,7 @@ class ExtractedStates:
         return sorted({len(ids) for ids in self.path_of}, reverse=True)
 
     def find(self, answer: Answer) -> Path | None:
-        """Return the file whose tokens are the longest prefix of the answer's tokens, or None.
+        """Return the file whose tokens are the longest prefix of the answer's tokens, or None if no file matches.
 
         The prefix must contain the whole prompt.  It rarely includes the last token of the answer, because vLLM usually
         omits that token.
@@ -63,7 +63,7 @@ def read_extracted(folder: Path) -> ExtractedStates:
     ------
     StoreError
         If the folder contains no .safetensors files, if a file is damaged, if a file does not contain one state per
-        token, or if the files do not all have the same number of layers and the same state width.
+        token, or if the number of layers or the width of the states is not the same in all files.
     """
     path_of: dict[tuple[int, ...], Path] = {}
     shapes: set[tuple[int, int]] = set()
@@ -100,7 +100,7 @@ def extracted_layout(
     ----------
     extracted : ExtractedStates
     layer_ids : sequence of int
-        Values of ``eagle_aux_hidden_state_layer_ids`` in vLLM, in the same order.
+        The values that were passed to vLLM as ``eagle_aux_hidden_state_layer_ids``, in the same order.
     answers : sequence of Answer
     indices : ndarray of shape (len(answers), n_positions), int32
         Token index of each position, or -1 where the position is missing.
@@ -112,8 +112,8 @@ def extracted_layout(
     Raises
     ------
     StoreError
-        If `layer_ids` does not contain one distinct positive number for each layer in the files, or if no file matches
-        an answer.
+        If `layer_ids` does not contain one distinct positive number for each layer in the files, or if an answer has
+        no matching file.
     """
     if len(layer_ids) != extracted.n_layers or len(set(layer_ids)) != len(layer_ids) or min(layer_ids) < 1:
         raise StoreError(
@@ -147,7 +147,7 @@ def fill_from_extracted(
     indices: Indices,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write the missing shards of a store from the extracted files.
+    """Write the missing shards of a store, reading the states from the extracted files.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def fill_from_extracted(
     answers, indices
         See `extracted_layout`.
     progress : callable
-        Called with the number of answers done and the total number of answers.
+        Called with the number of answers processed so far and the total number of answers.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Models: loading, prompting, generation, and p(True).
 
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules listed above it and modules from lower-level packages.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Generation of a model's answers to the questions of a task."""
+"""Generate a model's answers to the questions of a task."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ask(
         An OpenAI-compatible server that runs the same model and generates the answers.  `model` is then used only to
         tokenise the texts and to compute their log-probabilities.
     progress : callable, optional
-        Called after each batch with the number of answered questions and the total number.
+        Called after each batch with the number of questions answered so far and the total number of questions.
     log : callable, optional
         Called with a message, e.g. when a batch is halved.
 

@@ -1,4 +1,4 @@
-"""Conversion of token ids to text, either all at once with character offsets or incrementally during generation."""
+"""Convert token ids to text, either all at once with character offsets or incrementally during generation."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -52,7 +52,7 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
-    """Compute the same offsets as `_offsets_by_prefix` in linear time, for a text without replacement characters.
+    """Compute the same offsets as `_offsets_by_prefix` in linear time, for text that contains no replacement characters.
 
     Instead of each whole prefix, only a window of its last tokens is decoded.  The window consists of the tokens after
     the last boundary between complete characters, preceded by the tokens of the previous piece of text.  These
@@ -61,8 +61,8 @@ def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
     Returns
     -------
     list of (int, int) or None
-        None if the pieces of text from the windows do not add up to `text`, which happens if the decoder's output
-        depends on tokens before the window.
+        The offsets, or None if the texts decoded from the windows do not add up to `text`, which happens if the
+        decoder's output depends on tokens before the window.
     """
     offsets: list[tuple[int, int]] = []
     first = boundary = 0  # token indices; the context is token_ids[first:boundary]
@@ -90,7 +90,7 @@ def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 class TokenDecoder:
-    """Decode tokens one at a time, in linear time.
+    """Decoder that converts tokens to text one at a time, in linear time.
 
     The concatenation of the texts returned by `push` and `flush` is the text of all tokens.  For a token that ends
     within a character, `push` returns an empty string; the character is returned when its last token is pushed.
@@ -135,7 +135,7 @@ class TokenDecoder:
         return _decode(self._tokenizer, self._window[:stop]).count(REPLACEMENT)
 
     def _advance(self, stop: int) -> str:
-        """Return the text of the pending tokens up to `stop`, which become the context of the next tokens."""
+        """Return the text of the pending tokens up to `stop`, and keep these tokens as context for the next ones."""
         text = _decode(self._tokenizer, self._window[:stop])
         context = _decode(self._tokenizer, self._window[: self._n_returned])
         if text.startswith(context):

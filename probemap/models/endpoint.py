@@ -67,7 +67,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question for a server."""
+    """One question to send to a server."""
 
     id: str
     prompt: Prompt | None
@@ -119,7 +119,7 @@ def ask_endpoint(
     seed : int, default 0
         Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
     log : callable, optional
-        Called once with a message if the server and the local model count different numbers of prompt tokens.
+        Called once with a message if the server and the local model disagree on the number of prompt tokens.
 
     Yields
     ------

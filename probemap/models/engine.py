@@ -110,7 +110,7 @@ def endpoint_engine(
     Parameters
     ----------
     model : Model
-        The same model as on the server, used for its tokenizer and to compute log-probabilities.
+        The same model as on the server.  It tokenises the texts and computes their log-probabilities.
     task : Task
     options : GenerationOptions
         Options for generation.  Answers are yielded in batches of `batch_size`.  The limit `batch_tokens` applies only

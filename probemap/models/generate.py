@@ -1,4 +1,4 @@
-"""Batched generation of answers with their token ids, texts, character offsets and log-probabilities.
+"""Generate answers in batches, with their token ids, texts, character offsets and log-probabilities.
 
 Token ids are never recomputed from text.  The answers contain the ids that the model received and generated.
 """
@@ -68,7 +68,7 @@ class Recorder:
     """Callbacks that record the hidden states of all batches."""
 
     start: Callable[[int], BatchRecorder]
-    """Called before each batch with its number of rows.  It returns the recorder for this batch."""
+    """Called before each batch with the number of rows in the batch.  It returns the recorder for this batch."""
     save: Callable[[int, list[Answer], RecordedStates], None]
     """Called after each batch with the batch number, the answers and their states."""
 

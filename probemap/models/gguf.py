@@ -1,4 +1,4 @@
-"""Conversion of GGUF files to safetensors directories in a cache."""
+"""Convert GGUF files to the safetensors format and cache the result."""
 
 import hashlib
 import os

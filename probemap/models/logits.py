@@ -1,4 +1,4 @@
-"""Logits at selected tokens.  The logits at all tokens would be by far the largest tensor of a batch."""
+"""Compute logits only at selected tokens, because the logits at all tokens would take up far too much memory."""
 
 from __future__ import annotations
 

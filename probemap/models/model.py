@@ -39,7 +39,7 @@ ALIASES: dict[str, Alias] = {
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
-"""The built-in aliases by name."""
+"""The built-in aliases, keyed by name."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Model:
 
     @property
     def weights(self) -> str:
-        """Identifier of the weights: the revision, the dtype, and the quantisation at load time, if any."""
+        """Identifier of the weights: the revision, the dtype, and the method of any quantisation at load time."""
         quantization = getattr(self.network.config, "quantization_config", None)
         return f"{self.revision} {self.dtype} {getattr(quantization, 'quant_method', '')}".strip()
 
     @property
     def quantize(self) -> str:
-        """``4bit`` or ``8bit`` if bitsandbytes quantised the weights at load time, otherwise empty."""
+        """``4bit`` or ``8bit`` if bitsandbytes quantised the weights at load time, otherwise an empty string."""
         quantization = getattr(self.network.config, "quantization_config", None)
         return next((bits for bits in ("4bit", "8bit") if getattr(quantization, f"load_in_{bits}", False)), "")
 
@@ -100,7 +100,7 @@ class Model:
 
     @property
     def window(self) -> int | None:
-        """Length of the context window in tokens, or None if the configuration does not contain it."""
+        """Length of the context window in tokens, or None if the configuration does not specify it."""
         config = self.network.config.get_text_config()
         window = getattr(config, "max_position_embeddings", None)
         return int(window) if window else None
@@ -140,7 +140,7 @@ class Model:
 
 
 def out_of_memory_error(model: Model, id_: str, n_tokens: int) -> ModelError:
-    """Return the error for a single text that does not fit in memory even in a batch of its own."""
+    """Return the error to raise for a single text that does not fit in memory even in a batch of its own."""
     return ModelError(
         f"{id_!r} ({n_tokens} tokens) does not fit in the memory of {model.device} together with {model.label}, even "
         "in a batch of its own",
@@ -149,7 +149,7 @@ def out_of_memory_error(model: Model, id_: str, n_tokens: int) -> ModelError:
 
 
 def non_finite_error(model: Model) -> ModelError:
-    """Return the error for logits that are infinite or NaN."""
+    """Return the error to raise for logits that are infinite or NaN."""
     return ModelError(
         f"the logits of {model.label} are infinite or NaN in {model.dtype}", "load the model with --dtype float32"
     )
@@ -164,7 +164,7 @@ def load_model(
     quantize: Literal["4bit", "8bit"] | None = None,
     max_memory: str | None = None,
 ) -> Model:
-    """Load a model, given its alias, GGUF file, local directory or hub id.
+    """Load a model from an alias, a GGUF file, a local directory or the Hugging Face Hub.
 
     A GGUF file is dequantised to float32 on first use, and the result is cached; see `gguf.convert_gguf`.  Code in a
     model repository is never executed, and pickled weights are never read.
@@ -183,7 +183,7 @@ def load_model(
         - ``spread``: accelerate distributes the blocks over all GPUs and places the remaining ones in CPU memory.
 
     dtype : {"auto", "float32", "bfloat16", "float16"}, default "auto"
-        ``auto`` is float32 on the CPU, and the dtype of the saved weights on other devices.
+        ``auto`` means float32 on the CPU, and the dtype of the saved weights on other devices.
     quantize : {"4bit", "8bit"}, optional
         Precision to which bitsandbytes quantises the weights at load time.  Answers and states are then those of the
         quantised model.  By default, the weights are not quantised.
@@ -253,7 +253,7 @@ def load_model(
 
 
 def _local_gpu() -> str:
-    """Return the GPU of this process, according to the local rank that torchrun assigns to it."""
+    """Return the GPU for this process, based on the local rank assigned by torchrun."""
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
@@ -264,7 +264,7 @@ def _limit_per_device(limit: str) -> dict[int | str, str]:
 
 
 def _resolve(name: str) -> tuple[str, str, str]:
-    """Return the path or hub id, the label, and the SHA-256 of the GGUF file (empty for other models)."""
+    """Return a model's path or hub id, its label, and the SHA-256 of its GGUF file (empty for other formats)."""
     if name in ALIASES:
         alias = ALIASES[name]
         spec = find_spec(alias.package)  # locates the package without importing it

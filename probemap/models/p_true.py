@@ -50,11 +50,11 @@ def score_p_true(
     ----------
     model : Model
     pairs : sequence of (Example, str)
-        Questions and the texts of their answers.
+        Each question with the text of its answer.
     batch_size : int, default 32
         Maximum number of answers per batch.
     progress : callable, optional
-        Called after each batch with the number of scored answers and the total number.
+        Called after each batch with the number of answers scored so far and the total number of answers.
     log : callable, optional
         Called with a message when a batch does not fit in memory and is halved.
 
@@ -68,7 +68,7 @@ def score_p_true(
     DataError
         If a prompt exceeds the context window.  Texts are never truncated.
     ModelError
-        If the tokenizer does not encode the letters as single tokens, if a logit is infinite or NaN, or if a single
+        If the tokenizer does not encode the letters A and B as single tokens, if a logit is infinite or NaN, or if a single
         text does not fit in memory.
     """
     prompt_format: PromptFormat = "chat" if model.has_chat_template else "none"

@@ -1,4 +1,4 @@
-"""Conversion of questions to prompts, including prompt formats, worked examples and a length check."""
+"""Convert questions to prompts in several formats, optionally with worked examples, and check the prompts' lengths."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
 
 
 def prompt_from_text(model: Model, text: str) -> Prompt:
-    """Return the prompt for an already formatted text, e.g. a prompt that another program sent to the model."""
+    """Return the prompt for text that is already formatted, e.g. a prompt that another program sent to the model."""
     bos = model.tokenizer.bos_token
     # A second beginning-of-text token must not be added to a text that already starts with one.
     return _tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))

@@ -1,4 +1,4 @@
-"""Separation of a model's reasoning from its final answer."""
+"""Separate a model's reasoning from its final answer."""
 
 from collections.abc import Sequence
 

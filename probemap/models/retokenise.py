@@ -1,4 +1,4 @@
-"""Conversion of externally generated texts into answers with token ids.
+"""Convert externally generated texts into answers with token ids.
 
 Hidden states depend on the tokens that a model generated, which cannot always be recovered from the text.  The answers
 returned by this module contain the tokens that the tokenizer assigns to the text.  An error is raised if these tokens
