@@ -52,7 +52,7 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
-    """Compute the same offsets as `_offsets_by_prefix` in linear time, for text that contains no replacement characters.
+    """Compute the same offsets as `_offsets_by_prefix` in linear time.  The text must contain no replacement characters.
 
     Instead of each whole prefix, only a window of its last tokens is decoded.  The window consists of the tokens after
     the last boundary between complete characters, preceded by the tokens of the previous piece of text.  These
@@ -90,7 +90,7 @@ def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 class TokenDecoder:
-    """Decoder that converts tokens to text one at a time, in linear time.
+    """Decoder that receives tokens one at a time and converts them to text in linear time.
 
     The concatenation of the texts returned by `push` and `flush` is the text of all tokens.  For a token that ends
     within a character, `push` returns an empty string; the character is returned when its last token is pushed.

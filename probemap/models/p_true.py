@@ -68,8 +68,8 @@ def score_p_true(
     DataError
         If a prompt exceeds the context window.  Texts are never truncated.
     ModelError
-        If the tokenizer does not encode the letters A and B as single tokens, if a logit is infinite or NaN, or if a single
-        text does not fit in memory.
+        If the tokenizer does not encode the letters A and B as single tokens, if a logit is infinite or NaN, or if a
+        single text does not fit in memory.
     """
     prompt_format: PromptFormat = "chat" if model.has_chat_template else "none"
     encoded = [_encode(model, example, answer, prompt_format) for example, answer in pairs]
