@@ -52,7 +52,7 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 
 
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
-    """Compute the same offsets as `_offsets_by_prefix` in linear time.  The text must contain no replacement characters.
+    """Compute the same offsets as `_offsets_by_prefix` in linear time, for text without replacement characters.
 
     Instead of each whole prefix, only a window of its last tokens is decoded.  The window consists of the tokens after
     the last boundary between complete characters, preceded by the tokens of the previous piece of text.  These

@@ -1,6 +1,6 @@
 """Fit the probes of all cells, and compute AUCs and other statistics from their scores.
 
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules listed above it and modules from lower-level packages.
 
 ::
 

@@ -23,7 +23,7 @@ LEVEL = 0.95
 """Default confidence level of intervals and bands."""
 
 MIN_PER_CLASS = 10
-"""An AUC is reported only if there are at least this many correct and this many incorrect answers."""
+"""An AUC is reported only if there are at least this many correct answers and at least this many incorrect answers."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None =
 
 
 def auc_values(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints) -> Floats:
-    """Return the AUC of each column of scores for its own column of labels, without influences.
+    """Return the AUC of each column of scores, evaluated with the corresponding column of labels.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def auc_values(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints) -
     Returns
     -------
     ndarray of shape (m,), float64
-        NaN if no stratum contains both classes.
+        The AUCs.  An AUC is NaN if no stratum contains both classes.
     """
     above, pairs = np.zeros(scores.shape[1]), np.zeros(scores.shape[1])
     for stratum in np.unique(strata):
@@ -141,7 +141,7 @@ def auc_interval(
     Returns
     -------
     low, high : float
-        NaN if `value` is NaN.
+        The ends of the interval, which are NaN if `value` is NaN.
     """
     z = float(norm.ppf(0.5 + level / 2)) if quantile is None else quantile
     if np.isnan(value):

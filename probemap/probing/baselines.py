@@ -1,7 +1,7 @@
 """Baselines: predictors of correctness that do not use hidden states, such as log-probabilities, lengths and words.
 
 A map is evidence of information in the hidden states only to the extent that its AUCs exceed those of the baselines.
-The log-probabilities of the answer and of the exact answer, and p(True), are the baselines of Orgad et al. 2024
+The log-probabilities of the answer and of the exact answer, and p(True), were used as baselines by Orgad et al. 2024
 (arXiv 2410.02707).  The word baselines show how much the choice of questions and answers reveals about correctness.
 """
 
@@ -40,17 +40,17 @@ MEANINGS: dict[str, str] = {
     "question_words": "words of the question and its context",
     "exact_answer_words": "words of the exact answer",
 }
-"""Meaning of each baseline, in the order in which baselines are shown."""
+"""Meaning of each baseline, in the order in which the baselines are shown."""
 
 MIN_TRAINING = 2
-"""Minimum number of correct and of incorrect answers in a training set.  With fewer, no regression is fitted."""
+"""Minimum number of correct and of incorrect answers in a training set.  Otherwise, no regression is fitted."""
 
 _WORD = r"(?u)\b\w+\b"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A predictor of correctness that has one number or one text per answer.
+    """A predictor of correctness with one number or one text per answer.
 
     Examples
     --------
@@ -62,10 +62,10 @@ class Baseline:
     name: str
     """A key of `MEANINGS`, or any other name."""
     meaning: str
-    """One-line description, for tables."""
+    """One-line description, which is shown in tables."""
     values: Floats | list[str | None]
-    """Either numbers, as a float64 array of shape (n,) with NaN for missing values, or texts, as a list of length n
-    with None for missing texts.  Any array-like is accepted; value i belongs to answer i."""
+    """Numbers (a float64 array of shape (n,) with NaN for missing values) or texts (a list of length n with None for
+    missing texts).  Any array-like is accepted; value i belongs to answer i."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", parse_values(self.values, self.name))
@@ -85,7 +85,7 @@ def compute_baselines(
     judgements : sequence of Judgement
         One judgement per answer, in the same order.
     p_true : ndarray of shape (n,), optional
-        Values of p(True), as returned by `models.p_true`.  By default, this baseline is omitted.
+        Values of p(True), as returned by `models.p_true.score_p_true`.  By default, this baseline is omitted.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def compute_baselines(
 
 
 def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
-    """Return the log-probabilities of the answer's tokens, excluding an end token that contains no characters."""
+    """Return the log-probabilities of the answer's tokens, excluding the end token if it contains no characters."""
     start, stop = answer.offsets[-1]
     return answer.logprobs[:-1] if answer.stopped and start == stop else answer.logprobs
 

@@ -7,7 +7,7 @@ import numpy as np
 from probemap.records import MapError
 
 AUTO_C_VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""The C values of ``c="auto"``."""
+"""The C values that ``c="auto"`` stands for."""
 
 
 def parse_c(c: float | str | Sequence[float]) -> tuple[float, ...]:

@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class CellMap:
-    """One AUC per cell, labelled by layer and position, with the scores from which the AUCs are computed.
+    """A map with one AUC per (layer, position) cell, and the scores from which the AUCs are computed.
 
     The subclass `maps.probe_map.ProbeMap` adds plotting, an HTML report, and saving and loading.
     """
@@ -54,7 +54,7 @@ class CellMap:
     data: xr.Dataset
     """The values of the map and the scores from which they are computed.
 
-    Variables over (layer, position), float64, with NaN where there are too few answers:
+    Variables with the dimensions (layer, position), float64, with NaN where there are too few answers:
 
     - ``auc``: the AUC;
     - ``low``, ``high``: the 95 % confidence interval of the AUC;
@@ -69,7 +69,7 @@ class CellMap:
     - ``activation_norm_difference_low``, ``activation_norm_difference_high``: the 95 % confidence interval of this
       difference.
 
-    Variables over (position):
+    Variables with the dimension (position):
 
     - ``n``: the number of evaluated answers; in a column without AUCs, the number of answers that have the position;
     - ``n_right``: the number of correct answers among them.
@@ -78,7 +78,7 @@ class CellMap:
 
     - ``scores`` (repeat, answer, layer, position), float32: out-of-fold scores, with NaN where a score is missing;
     - ``correct`` and ``group`` (answer): the label and the group of each answer;
-    - ``present`` (answer, position): whether the answer has the position, even if it is not evaluated;
+    - ``present`` (answer, position): whether the answer has a token at the position, even if it is not evaluated;
     - ``fold`` (repeat, answer): the fold of each answer;
     - ``inner_auc`` (repeat, outer_fold, layer, position): the AUC over the inner folds of each outer fold;
     - ``permutation_null`` (permutation): the highest AUC in the whole map for each permutation of the labels.
@@ -96,7 +96,7 @@ class CellMap:
 
     @property
     def auc(self) -> xr.DataArray:
-        """AUC over (layer, position)."""
+        """AUC of each cell, with the dimensions (layer, position)."""
         return self.data["auc"]
 
     @property
@@ -177,7 +177,7 @@ class CellMap:
         Returns
         -------
         NestedBest or None
-            None if the map was fitted with ``nested=False``.
+            The estimate, or None if the map was fitted with ``nested=False`` or if no outer fold contains both classes.
         """
         return self._nested_best
 
@@ -195,11 +195,11 @@ class CellMap:
 
     @property
     def above_chance(self) -> xr.DataArray:
-        """Boolean mask over (layer, position) of the cells whose 95 % simultaneous band lies entirely above 0.5."""
+        """Boolean mask of the cells whose 95 % simultaneous band lies entirely above 0.5."""
         return self.data["band_low"] > 0.5
 
     def confidence_set(self, level: float = LEVEL) -> xr.DataArray:
-        """Return the cells that may be the best, as a boolean mask over (layer, position).
+        """Return a boolean mask of the cells that may be the best, with the dimensions (layer, position).
 
         With probability `level`, the set contains the cell that is truly the best; see `inference.confidence_set`.
         """
@@ -233,7 +233,7 @@ class CellMap:
         Returns
         -------
         Difference
-            All values are NaN if one of the groups contains no cell with an AUC.
+            The difference.  All values are NaN if one of the groups contains no cell with an AUC.
         """
         value, influence = self._joint
         has_value = ~np.isnan(value)
@@ -246,7 +246,7 @@ class CellMap:
         return estimate_difference(float(np.nansum(value * weight)), influence @ weight)
 
     def difference(self, subtrahend: CellMap) -> xr.Dataset:
-        """Return the differences between the AUCs of this map and those of another map of the same answers.
+        """Return the AUCs of this map minus those of another map of the same answers.
 
         Only the answers that both maps contain are used.  For maps of different answers or labels, see
         `difference.difference`.
@@ -317,7 +317,7 @@ class CellMap:
 
     @cached_property
     def _confidence_set(self) -> Bools:
-        """`confidence_set` at the default level, as an array of shape (n_cells,).
+        """Confidence set of the best cell at the default level, as an array of shape (n_cells,).
 
         It is cached because computing it takes seconds.
         """

@@ -34,7 +34,7 @@ class CellScores:
     A higher value indicates that the answer is more likely to be correct.  NaN where the position is missing or the
     answer is not evaluated."""
     inner_auc: Floats
-    """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN without inner folds."""
+    """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN if there are none."""
     c: Floats
     """ndarray of shape (n_outer_folds,): C value selected for each outer fold."""
     variance_inflation: float
@@ -62,7 +62,8 @@ def score_cells(
     Returns
     -------
     list of CellScores, or None
-        None if a class has fewer than `MIN_PER_CLASS` answers, or if a training set lacks a class.
+        The results of each cell, or None if a class has fewer than `MIN_PER_CLASS` answers or if a training set lacks a
+        class.
     """
     present = ~np.isnan(states[0, :, 0])
     labels, fold = correct[present], plan.fold[present]
@@ -104,7 +105,7 @@ def _cell_scores(
     *,
     permutation_auc: Floats,
 ) -> CellScores:
-    """Return the results of one cell, given an array of its scores of shape (n_sets, n_c_values, n_present)."""
+    """Return the results of one cell, given its scores as an array of shape (n_sets, n_c_values, n_present)."""
     fold, outer_folds = plan.fold[present], plan.outer_folds
     inner_auc = np.full((len(outer_folds), values.shape[1]), np.nan)
     if plan.nested:

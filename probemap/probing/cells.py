@@ -18,7 +18,7 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
     data : xarray.Dataset
         The data set of a map; see `cell_map.CellMap`.
     usable : ndarray of shape (n, n_layers, n_positions), bool, optional
-        Mask of the answers that may be used in each cell.  Default: all answers.
+        Mask of the answers that may be used in each cell.  By default, all answers are used.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def cell_aucs(data: xr.Dataset, usable: Bools | None = None) -> tuple[Floats, Fl
 
 
 def evaluated_rows(scores: npt.NDArray[np.float32]) -> Bools:
-    """Return a mask of shape (n, n_positions) of the answers that are evaluated in each column.
+    """Return a mask of the answers that are evaluated in each column, as an array of shape (n, n_positions).
 
     Parameters
     ----------

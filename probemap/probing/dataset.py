@@ -13,12 +13,12 @@ from probemap.probing.cells import CELL_DIMS, cell_aucs, evaluated_rows
 from probemap.probing.inference import simultaneous_quantile, sum_by_group
 
 SCHEMA = 4
-"""Version of the format of the data set, stored in its ``attrs``."""
+"""Format version of the data set, stored in its ``attrs``."""
 
 SCORE_DIMS = ("repeat", "answer", "layer", "position")
 
 AUC_VARIABLES = ("auc", "low", "high", "band_low", "band_high")
-"""Variables over (layer, position): the AUC, its 95 % confidence interval, and its 95 % band over all cells."""
+"""Variables with one value per cell: the AUC, its 95 % confidence interval, and the 95 % band over all cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class MapScores:
     variance_inflation: Floats
     """ndarray of shape (n_layers, n_positions); see `variance.variance_inflation`."""
     present: Bools
-    """ndarray of shape (n, n_positions): whether each answer has each position."""
+    """ndarray of shape (n, n_positions): whether each answer has a token at each position."""
     answers: Sequence[str]
     """Ids of the answers."""
     layers: Sequence[int]

@@ -22,15 +22,15 @@ _KIND = ValueKind(label="difference of AUCs", signed=True)
 
 
 def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | None = None) -> CellValues:
-    """Return the AUCs of one map minus those of another, in the cells that both maps have.
+    """Return the AUCs of one map minus those of another, for the cells that both maps contain.
 
     Answers are matched by their ids.  If both maps have the same answers with the same labels, their cells are compared
     on these answers; see `ProbeMap.difference`.  Otherwise, each map is evaluated on its own answers.  In this case,
     all answers to the same question, in either map, are treated as one observation, and different questions are assumed
     to be independent.
 
-    If one of the maps was fitted without ids, its answers are numbered.  Because numbers do not identify answers, the
-    maps are then assumed to have different answers unless `same_answers` is True.
+    If one of the maps was fitted without ids, its answers are only numbered.  Because these numbers do not identify
+    answers, the maps are then assumed to have different answers unless `same_answers` is True.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
     Returns
     -------
     CellValues
-        The differences.  The ``cells`` contain ``value`` and its 95 % confidence interval (``low``, ``high``).
+        The differences.  The ``cells`` attribute contains ``value`` and its 95 % confidence interval (``low``,
+        ``high``).
 
     Raises
     ------
@@ -101,7 +102,7 @@ def _are_paired(minuend: CellMap, subtrahend: CellMap, rows_a: Ints, rows_b: Int
 
 
 def _questions(data_a: xr.Dataset, data_b: xr.Dataset, rows_a: Ints, rows_b: Ints) -> Ints:
-    """Return the question number of each answer in `data_a`, followed by that of each answer in `data_b`.
+    """Return the question numbers of the answers in `data_a`, followed by those of the answers in `data_b`.
 
     Groups of the two maps that have an answer in common are treated as the same question.
     """

@@ -1,4 +1,4 @@
-"""Cross-validation folds that keep all answers to a question in the same fold."""
+"""Assign answers to cross-validation folds, keeping all answers to a question in the same fold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
     Parameters
     ----------
     groups : array-like of shape (n,), or None
-        Names of the groups, e.g. question ids.  If None, each answer forms its own group.
+        Group of each answer, e.g. the id of its question.  If None, each answer forms its own group.
     n : int
         Number of answers.
 
@@ -98,7 +98,7 @@ def assign_folds(correct: Bools, groups: Ints, folds: int, seed: int) -> Ints:
     Raises
     ------
     TooFewError
-        If there are fewer correct answers, incorrect answers or groups than folds.
+        If the number of correct answers, of incorrect answers or of groups is smaller than the number of folds.
     """
     n_correct, n_incorrect = int(correct.sum()), int((~correct).sum())
     if min(n_correct, n_incorrect) < folds:

@@ -1,4 +1,4 @@
-"""Joint inference about many estimates, based on the influence of each answer: intervals, bands, tests, best cells.
+"""Joint inference about many estimates from the influence of each answer: intervals, bands, tests and best cells.
 
 The multiplier bootstrap of a maximum follows van der Vaart & Wellner 1996, chapter 2.9, and Chernozhukov, Chetverikov &
 Kato 2013 (Ann. Statist. 41:2786).  The confidence set of the best cell follows Hsu 1984 (Ann. Statist. 12:1136) and
@@ -54,7 +54,7 @@ def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0)
     Parameters
     ----------
     influence : ndarray of shape (n_groups, m)
-        Influences summed by group; see `sum_by_group`.  Columns without variance are ignored.
+        Influences summed by group; see `sum_by_group`.  Columns with zero variance are ignored.
     level : float, default=0.95
     seed : int, default=0
     """
@@ -68,13 +68,13 @@ def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0)
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference between two AUCs with its confidence interval."""
+    """The difference between two AUCs, with its confidence interval."""
 
     value: float
     low: float
     high: float
     p: float
-    """Two-sided p-value for the hypothesis of no difference, from a normal approximation."""
+    """Two-sided p-value for the hypothesis of no difference, based on a normal approximation."""
 
 
 def estimate_difference(value: float, influence: Floats, level: float = 0.95) -> Difference:
@@ -96,7 +96,7 @@ def estimate_difference(value: float, influence: Floats, level: float = 0.95) ->
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimates, and the influence of each answer on them, which describes their joint uncertainty."""
+    """Estimates and the influence of each answer, from which their joint uncertainty can be computed."""
 
     value: Floats
     """ndarray of shape (m,), with NaN if there are too few answers."""
@@ -160,8 +160,8 @@ def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: 
     """Return a set of cells that contains the truly best cell with probability `level`.
 
     For each cell, the test statistic is the largest standardised difference between the AUC of another cell and the AUC
-    of this cell.  The cell is excluded if the statistic exceeds the `level` quantile of its distribution for equal
-    AUCs.  This distribution is estimated by a multiplier bootstrap.
+    of this cell.  The cell is excluded if the statistic exceeds the `level` quantile of the distribution that it would
+    have if all AUCs were equal.  This distribution is estimated by a multiplier bootstrap.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def confidence_set(value: Floats, influence: Floats, level: float = 0.95, seed: 
 
 
 def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], seed: int = 0) -> float:
-    """Return the variance that the selection of cells adds to a nested-CV estimate, relative to that of fixed cells.
+    """Return the variance that cell selection adds to a nested-CV estimate, divided by the variance for fixed cells.
 
     The answers in an outer fold are used both to evaluate the cell that was selected for this fold and to select the
     cells for the other outer folds.  The errors of the folds are therefore correlated, and the variance is larger than

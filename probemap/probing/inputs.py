@@ -1,4 +1,4 @@
-"""Conversion of user-supplied labels, groups, masks and names to lists of Python values and NumPy arrays.
+"""Convert user-supplied labels, groups, masks and names to lists of Python values and to NumPy arrays.
 
 Every public function that takes one value per answer uses this module to convert its arguments once.  Lists, tuples,
 NumPy and torch arrays, pandas, polars and Arrow columns, and any object with ``__array__`` are accepted.  A pandas

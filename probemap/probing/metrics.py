@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from probemap.probing.cell_map import CellMap
 
 BINS = 10
-"""Number of bins of the calibration error; all bins contain the same number of answers, up to rounding."""
+"""Number of bins for the calibration error.  All bins contain the same number of answers, up to rounding."""
 
 LIMIT_PERCENTILES = (2, 98)
-"""Percentiles of the cell values at which the colour scale ends if the kind of value has no fixed limits."""
+"""Percentiles of the cell values that limit the colour scale if the kind of value has no fixed limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class CellValues:
 
     @property
     def differs_from_zero(self) -> npt.NDArray[np.bool_]:
-        """Mask of shape (n_layers, n_positions) of the cells whose interval does not contain 0."""
+        """Mask of the cells whose interval does not contain 0, as an array of shape (n_layers, n_positions)."""
         return np.asarray((self.cells["low"] > 0) | (self.cells["high"] < 0))
 
 
@@ -99,9 +99,9 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     """Return the values of one kind for all cells of a map.
 
     For accuracy, balanced accuracy and F1, a score above 0 counts as a prediction of "correct", which is the positive
-    class for F1.  The calibration error takes 1 / (1 + exp(-score)) as the probability that the answer is correct.
-    It is defined as in Naeini et al. 2015, but with bins of equal size instead of equal width.  These four statistics
-    are computed from out-of-fold scores and averaged over repeats.
+    class for F1.  The calibration error treats 1 / (1 + exp(-score)) as the probability that the answer is correct.
+    It is defined as in Naeini et al. 2015, except that its bins have equal sizes instead of equal widths.  These four
+    statistics are computed from out-of-fold scores and averaged over repeats.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def shared_limits(maps: Sequence[CellValues]) -> list[CellValues]:
 
 
 def percentile_limits(values: Floats, *, signed: bool) -> tuple[float, float]:
-    """Return limits for a colour scale that are robust to outliers, and symmetric about 0 for signed values."""
+    """Return colour-scale limits that are robust to outliers and, for signed values, symmetric about 0."""
     values = values[~np.isnan(values)]
     if not len(values):
         return (-1.0, 1.0) if signed else (0.0, 1.0)

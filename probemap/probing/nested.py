@@ -17,7 +17,7 @@ from probemap.probing.inference import selection_coupling, sum_by_group
 
 @dataclass(frozen=True)
 class NestedBest:
-    """Estimate of the AUC of the best cell by nested cross-validation."""
+    """Nested cross-validation estimate of the AUC of the best cell."""
 
     auc: float
     low: float
@@ -52,7 +52,7 @@ def nested_scores(data: xr.Dataset, candidates: Bools) -> NestedScores:
     data : xarray.Dataset
         The data set of a map.  It must contain ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
-        Mask of the cells that may be the best; chance may decide which of these cells is selected.
+        Mask of the cells that may be the best; see `inference.confidence_set`.
     """
     scores, inner_auc, fold = data["scores"].values, data["inner_auc"].values, data["fold"].values
     inflation, layers, positions = (
@@ -113,7 +113,7 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
     data : xarray.Dataset
         The data set of a map.  It must contain ``inner_auc``.
     candidates : ndarray of shape (n_cells,), bool
-        Mask of the cells that may be the best; chance may decide which of these cells is selected.
+        Mask of the cells that may be the best; see `inference.confidence_set`.
     """
     nested = nested_scores(data, candidates)
     correct, group = data["correct"].values, data["group"].values.astype(np.int64)
@@ -130,8 +130,8 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
     """Return the influences and the weight of each outer fold in the first repeat, as needed by `selection_coupling`.
 
-    The influences are those that the answers in the fold have on the AUCs of the candidates, summed by group.  A pair
-    consists of a correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
+    The influences are those of the fold's answers on the AUCs of the candidates, summed by group.  A pair consists of a
+    correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
     """
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []

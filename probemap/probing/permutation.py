@@ -1,4 +1,4 @@
-"""The permutation null: AUCs of probes that are fitted and evaluated on permuted labels."""
+"""The permutation null distribution: AUCs of probes that are fitted and evaluated on permuted labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
-    """Return randomly permuted label sets.
+    """Return label sets, each of which is a random permutation of the labels.
 
-    The labels are permuted between groups of the same size.  The labels of a group stay together, which preserves the
+    The labels are exchanged between groups of the same size.  The labels of a group stay together, which preserves the
     dependence within groups.
 
     Parameters

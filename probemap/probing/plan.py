@@ -1,4 +1,4 @@
-"""The plan of the probes that are fitted in a cell: training sets, C values and classifier."""
+"""Plan of the probes to fit in every cell: their training sets, C values and classifier."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class ProbePlan:
     """ndarray of shape (n,): fold of each answer.  If some answers are in fold `HELD_OUT`, probes are evaluated only on
     these answers."""
     c_values: tuple[float, ...] = (1.0,)
-    """C values in ascending order.  If there are several, the one with the highest inner AUC is selected for each outer
-    fold."""
+    """C values in ascending order.  If there are several, the one with the highest AUC over the inner folds is selected
+    for each outer fold."""
     nested: bool = True
     """Whether to fit probes for inner folds.  These probes are needed to select a C value or the best cell."""
     probe: Any = None

@@ -4,7 +4,7 @@ Problem k minimises, over the coefficients w and an unpenalised intercept b,
 
     J = c_k Σ_i t_ik [log(1 + exp f_i) - y_ik f_i] + ½ Σ_j (s_kj w_j)²,      f = X w + b,
 
-where t_ik is 1 for training rows and 0 for other rows, and s_k scales the penalty of each feature.  If s_k contains the
+where t_ik is 1 for training rows and 0 for other rows, and s_k scales the penalty on each feature.  If s_k contains the
 standard deviations over the training rows, this is logistic regression on standardised features, as fitted by
 scikit-learn's ``StandardScaler`` and ``LogisticRegression(C=c_k)``, but it does not require a copy of X per problem.
 
@@ -12,10 +12,10 @@ All problems are solved together by preconditioned nonlinear conjugate gradients
 direction is an ascent direction), so each step requires only a few matrix products.  Problems with the same design
 matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They therefore share a
 preconditioner: the Cholesky factor of the Hessian that is computed with the mean of their weights.  The unknowns are
-the coefficients or, if there are no more rows than features, one number per row.  Converged problems are removed from
-the batch.  The few problems that have not converged after 200 steps are solved by Newton's method.
+the coefficients or, if there are at most as many rows as features, one number per row.  Converged problems are removed
+from the batch.  The few problems that have not converged after 200 steps are solved by Newton's method.
 
-Each module imports only modules that are listed above it and modules of lower-level packages.
+Each module imports only modules listed above it.
 
 ::
 

@@ -72,7 +72,7 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Recompute the preconditioner of each group in which a problem is still moving, and restart the group."""
+    """Recompute the preconditioner of each group in which a problem is still moving, and restart these groups."""
     curvature = problems.curvature()
     for k, rows in problems.groups:
         if bool(moving[rows].any()):
@@ -81,10 +81,10 @@ def _update_factors(space: Space, problems: Problems, factors: list[Factor], mov
 
 
 def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
-    """Set the next search direction to -M⁻¹ g plus β times the last direction.
+    """Set the next search direction to -M⁻¹ g plus β times the previous direction.
 
-    β is that of Polak and Ribière, but at least 0.  z and z_b are the unknowns and the intercept of M⁻¹ g, and z_f
-    contains the scores of z without intercept.
+    β is given by the formula of Polak and Ribière, but is at least 0.  z and z_b are the unknowns and the intercept of
+    M⁻¹ g, and z_f contains the scores of z without intercept.
     """
     dual = space.dual(z, z_f)
     norm = _dot(dual, problems.g) + z_b * problems.g_b
@@ -103,7 +103,7 @@ def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: to
 
 
 def _line_search(space: Space, problems: Problems) -> torch.Tensor:
-    """Move along the search direction until the slope has fallen to `_SLOPE_REDUCTION` of the initial slope.
+    """Move along the search direction until the slope has fallen to `_SLOPE_REDUCTION` times the initial slope.
 
     The step length is found by Newton's method with bracketing.  Because the scores are linear in the step length, no
     product with X is needed.

@@ -25,7 +25,7 @@ def symmetric_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def solve_rows(lower: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return (L Lᵀ)⁻¹ applied to each row.
+    """Apply (L Lᵀ)⁻¹ to each row, where L is the lower Cholesky factor.
 
     ``torch.cholesky_solve`` is not used because it copies L in every call.
     """
@@ -52,5 +52,5 @@ def cholesky(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def inverse_or_zero(ridge: torch.Tensor) -> torch.Tensor:
-    """Return 1 / ridge, with 0 for dropped features, which have a ridge of 0."""
+    """Return 1 / ridge, or 0 where the ridge is 0 because the feature is dropped."""
     return torch.where(ridge > 0, 1 / ridge, 0)

@@ -1,4 +1,4 @@
-"""Newton's method, which is slower but more reliable, for problems on which the joint descent does not converge.
+"""Newton's method for problems on which the joint descent does not converge; it is slower but more reliable.
 
 If there are at most as many training rows as features, the unknowns are one number α_i per training row, with
 w = S⁻² Xᵀ α, which is exact for an L2 penalty.  A step then requires one Cholesky factorisation of B = I + c W½ K W½
@@ -78,7 +78,7 @@ class _NewtonSpace:
         raise NotImplementedError
 
     def step(self, unknowns: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the Newton step of the unknowns, and that of the intercept as a tensor of shape (m,)."""
+        """Return the Newton steps of the unknowns and of the intercept; the latter has shape (m,)."""
         raise NotImplementedError
 
     def penalty(self, unknowns: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

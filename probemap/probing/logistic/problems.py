@@ -1,4 +1,4 @@
-"""The state of the problems during the descent."""
+"""State of the logistic regression problems during the joint descent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Slices = list[tuple[int, slice]]
 class Problems:
     """The problems that have not converged yet.
 
-    Each row of a tensor belongs to one problem, and the problems are sorted by group.  m is the number of problems, and
-    n is the number of rows of a design matrix.
+    Each row of every tensor belongs to one problem, and the problems are sorted by group.  There are m problems, and
+    each design matrix has n rows.
     """
 
     number: torch.Tensor

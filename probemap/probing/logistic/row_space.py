@@ -12,12 +12,12 @@ from probemap.probing.logistic.problems import Problems, concatenate
 from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
 
 _MIN_FACTOR_WEIGHT = 1e-3
-"""Lower bound on the weight of a row in M, as a fraction of the mean weight.  It is needed because M⁻¹ divides by the
-square root of the weight."""
+"""Lower bound on the weight of a row in M, as a fraction of the mean weight.  It is needed because applying M⁻¹
+requires division by the square root of the weight."""
 
 
 class RowSpace(Space):
-    """Space in which the unknowns are α, of shape (m, n).
+    """Space in which the unknowns are the row coefficients α, of shape (m, n).
 
     All problems with the same design share one kernel K = X S⁻² Xᵀ, and a step changes their scores by K Δα.  Because
     problem k has its own kernel K_k, these scores are approximate.  Every few steps, `refresh` replaces them with exact

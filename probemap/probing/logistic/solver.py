@@ -18,10 +18,10 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _BATCH_NUMBERS = 2e7
-"""Maximum of cells × problems × (rows + features) per batch, chosen so that the solver's arrays take about 1 GB."""
+"""Maximum value of cells × problems × (rows + features) in a batch, chosen so that the arrays take about 1 GB."""
 
 _RARELY_VARIES = 0.01
-"""If the standard deviation of a feature in a training set is below this fraction of the standard deviation over all
+"""If the standard deviation of a feature in a training set is below this fraction of its standard deviation over all
 rows, the problems are solved in float64."""
 
 _MAX_RIDGE_RATIO = 4.0  # problems share a preconditioner only if their penalties differ by at most this factor
@@ -46,19 +46,20 @@ def fit_logistic(
     """Solve m logistic regressions in each of several cells.
 
     The m problems are usually all combinations of training sets, C values and label sets.  The cells are independent of
-    each other, but solving them together is faster, because it requires fewer, larger operations.
+    each other, but solving them together is faster, because it requires fewer but larger operations.
 
     Parameters
     ----------
     x : Tensor of shape (n_cells, n, d), float32 or float64
-        Design matrices, with centred features of order 1.  Centring does not change the solution, because the intercept
-        is not penalised, but it reduces rounding errors.  All computations run on the device of x.
+        Design matrices.  The features should be centred and of the order of 1.  Centring does not change the solution,
+        because the intercept is not penalised, but it reduces rounding errors.  All computations run on the device of
+        x.
     targets : Tensor of shape (m, n), bool
         Labels y of each problem.
     training : Tensor of shape (m, n), bool
-        Training rows t of each problem, with at least one row of each class.
+        Mask t of the training rows of each problem, with at least one row of each class.
     scale : Tensor of shape (n_cells, m, d)
-        Scale s of the penalty on each feature.  A scale of 0 drops the feature; constant features must be dropped.
+        Scale s of the penalty on each feature.  A scale of 0 drops the feature; it is required for constant features.
     c : Tensor of shape (n_cells, m)
         Inverse strength of the penalty for each problem.
 
@@ -66,7 +67,7 @@ def fit_logistic(
     -------
     Fits
         Solutions with scores of shape (n_cells, m, n).  The scores agree with those of a fully converged scikit-learn
-        fit up to about `descent.TOLERANCE` times the largest score.
+        fit to within about `descent.TOLERANCE` times the largest score.
 
     Examples
     --------
@@ -162,7 +163,7 @@ class DesignMatrices:
     x : ndarray of shape (n_cells, n, d), float32
         Features of each cell.
     training : ndarray of shape (n_sets, n), bool
-        Training rows of each training set.
+        Mask of the rows in each training set.
     device : str
         Torch device.
     """

@@ -4,7 +4,7 @@ A space defines, for its unknowns u:
 
 - the scores;
 - the form g in which the gradient is stored;
-- the dual of a direction, whose product with g is the slope of J along the direction;
+- the dual of a direction: the tensor whose product with g is the slope of J along the direction;
 - a preconditioner M that approximates the Hessian.  Its weights V and penalty S² are averages over the problems that
   share it, but at high-leverage rows each problem uses its own weights (see `Space.precondition`).
 """
@@ -23,7 +23,7 @@ Core = tuple[torch.Tensor, ...]
 """A Cholesky factor of M, together with the vectors that the space needs to solve linear systems with it."""
 
 _LEVERAGE_RATIO = 4.0
-"""A row has high leverage if its squared norm, in the metric of the penalty, exceeds the median by this factor."""
+"""A row has high leverage if its squared norm, in the metric of the penalty, is above this many times the median."""
 
 _MAX_LEVERAGE_ROWS = 64
 
@@ -79,9 +79,9 @@ class Space:
         """Apply M⁻¹ to the gradient, using each problem's own weights at the high-leverage rows.
 
         M contains the weights W, which are the mean weights of its problems at the time of the factorisation.  A
-        problem has a smaller weight V at a high-leverage row if it excludes the row from training, or if it has since
-        come to predict the row with near certainty.  Preconditioned with W, such a problem would hardly move along the
-        row and would appear to have converged.
+        problem has a smaller weight V at a high-leverage row if it excludes the row from training, or if it now
+        predicts the row with near certainty.  If W were used, this problem would hardly move along the row and
+        would appear to have converged.
 
         If U denotes the high-leverage rows, the Hessian with weights V at these rows is M - Uᵀ (W - V) U.  Using the
         inverse of this Hessian adds M⁻¹ Uᵀ a to the result, where a solves (I - (W - V) G) a = (W - V) U M⁻¹ g with
@@ -138,7 +138,7 @@ class Space:
         raise NotImplementedError
 
     def without_dropped(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
-        """Return u, with 0 for dropped features if there is one unknown per feature."""
+        """Return u, with the unknowns of dropped features set to 0 if there is one unknown per feature."""
         return u
 
     def scores(self, problems: Problems, u: torch.Tensor) -> torch.Tensor:
