@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, and the command line needs o
     import torch
 
 _QUERY = re.compile(r"qkv|query|c_attn|(^|_|w)(q|k|v|kv)(_|$)", re.IGNORECASE)
-"""Pattern for names of layers that compute queries, keys or values, such as q_proj, Wqkv and query_key_value."""
+"""Pattern that matches the names of query, key and value layers, such as q_proj, Wqkv and kv_a_proj."""
 
 _HINT = (
     "name the module inside a block, as in --site attn_out=self_attn (its output) or "

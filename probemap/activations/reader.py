@@ -158,7 +158,11 @@ class Reader:
 
 
 def _verified_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str | Site) -> Prefix | None:
-    """Return the shared prefix, or None if it changes the first answer's states by more than rounding errors."""
+    """Return the shared prefix, or None if there is none or if it cannot be verified.
+
+    The prefix is verified by computing the states of the first answer with and without it.  The two results may differ
+    only by rounding errors.
+    """
     prefix = shared_prefix(model, answers)
     if prefix is None or (indices[0] < 0).all():
         return None

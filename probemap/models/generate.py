@@ -254,7 +254,7 @@ class _Temperatures(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Stop(StoppingCriteria):  # type: ignore[misc]
-    """End each row at a stop id, at its token limit, or when `on_token` returns False.
+    """End each row at a stop token, at its token limit, or when `on_token` returns False.
 
     When all rows have ended, the model has not yet processed the last tokens of the rows that ended in the final step.
     If the recorder needs the states at one of these tokens, an additional forward pass follows.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NORM_VARIABLES = tuple(
     f"{name}{end}" for name in ("activation_norm", "activation_norm_difference") for end in ("", "_low", "_high")
 )
-"""Variables with one value per cell that `activation_norms` computes for a map."""
+"""The variables that `activation_norms` computes for a map, each with one value per cell."""
 
 
 def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: Ints) -> Floats:

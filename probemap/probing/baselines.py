@@ -43,7 +43,7 @@ MEANINGS: dict[str, str] = {
 """Meaning of each baseline, in the order in which the baselines are shown."""
 
 MIN_TRAINING = 2
-"""Minimum number of correct and of incorrect answers in a training set.  Otherwise, no regression is fitted."""
+"""A regression is fitted only if the training set has at least this many correct and this many incorrect answers."""
 
 _WORD = r"(?u)\b\w+\b"
 

@@ -34,7 +34,8 @@ class CellScores:
     A higher value indicates that the answer is more likely to be correct.  NaN where the position is missing or the
     answer is not evaluated."""
     inner_auc: Floats
-    """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN if there are none."""
+    """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN if there are no
+    inner folds."""
     c: Floats
     """ndarray of shape (n_outer_folds,): C value selected for each outer fold."""
     variance_inflation: float

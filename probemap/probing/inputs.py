@@ -1,4 +1,4 @@
-"""Convert user-supplied labels, groups, masks and names to lists of Python values and to NumPy arrays.
+"""Convert user-supplied labels, groups, masks and names to Python lists or NumPy arrays.
 
 Every public function that takes one value per answer uses this module to convert its arguments once.  Lists, tuples,
 NumPy and torch arrays, pandas, polars and Arrow columns, and any object with ``__array__`` are accepted.  A pandas
@@ -34,7 +34,7 @@ def elements(values: Any, name: str) -> list[Any]:
     ----------
     values : array-like of shape (n,)
     name : str
-        Name of the argument, for error messages.
+        Name of the argument, which is used in error messages.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def parse_names(names: Any, n: int, name: str) -> list[str]:
     n : int
         Number of answers.
     name : str
-        Name of the argument, for error messages.
+        Name of the argument, which is used in error messages.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def parse_mask(mask: Any, shape: tuple[int, ...], name: str) -> npt.NDArray[np.b
     shape : tuple of int
         The expected shape.
     name : str
-        Name of the argument, for error messages.
+        Name of the argument, which is used in error messages.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str |
     values : array-like of shape (n,)
         Numbers or texts.  A list that contains only None is treated as a list of missing texts.
     name : str
-        Name of the argument, for error messages.
+        Name of the argument, which is used in error messages.
 
     Raises
     ------

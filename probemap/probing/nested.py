@@ -84,7 +84,7 @@ def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | No
     data : xarray.Dataset
         The data set of the map.
     rows : ndarray of shape (n,), bool
-        Mask of the subset.  Answers without a score are ignored.
+        Mask of the answers in the subset.  Answers without a score are ignored.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
     """Return the influences and the weight of each outer fold in the first repeat, as needed by `selection_coupling`.
 
-    The influences are those of the fold's answers on the AUCs of the candidates, summed by group.  A pair consists of a
+    For each fold, the influences of its answers on the AUCs of the candidates are summed by group.  A pair consists of a
     correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
     """
     fold, correct = data["fold"].values[0], data["correct"].values

@@ -45,7 +45,7 @@ def variance_inflation(
         Scores of all answers, computed with the probe of each training set and C value.
     plan : ProbePlan
     fold : ndarray of shape (n,), int
-        Fold of each answer that has the position.
+        Fold of each answer that has a token at the position.
     correct : ndarray of shape (n,), bool
     choice : ndarray of shape (n_outer_folds,), int
         Index of the C value selected for each outer fold.

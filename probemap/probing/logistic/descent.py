@@ -72,7 +72,7 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _update_factors(space: Space, problems: Problems, factors: list[Factor], moving: torch.Tensor) -> None:
-    """Recompute the preconditioner of each group in which a problem is still moving, and restart these groups."""
+    """Recompute the preconditioners of the groups in which a problem is still moving, and restart these groups."""
     curvature = problems.curvature()
     for k, rows in problems.groups:
         if bool(moving[rows].any()):
