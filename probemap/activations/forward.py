@@ -1,9 +1,9 @@
 """Compute the hidden states at the probed tokens of one batch in a single teacher-forced forward pass.
 
 Depending on the site, forward hooks are attached to the blocks or to modules inside them.  The ``hidden_states`` that
-transformers returns are not used, because those of the last layer follow the final norm.  Batches are padded on the
-right, so that padding does not shift positions.  Left padding without position ids silently gives incorrect states in
-models with learned position embeddings.
+transformers returns are not used, because the final norm has been applied to the last of them.  Batches are padded
+on the right, so that padding does not shift positions.  Left padding without position ids silently gives incorrect
+states in models with learned position embeddings.
 """
 
 from __future__ import annotations

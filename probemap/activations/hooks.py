@@ -151,8 +151,8 @@ def select_layers(layers: str | Sequence[int] | None, n_layers: int) -> list[int
 def find_blocks(network: Any) -> list[torch.nn.Module]:
     """Return the transformer blocks of a network, in order.
 
-    The blocks are the entries of the ``ModuleList`` whose length is the number of layers.  If several lists have this
-    length, the one with the most parameters is used.
+    The blocks are the entries of the ``ModuleList`` whose length equals the number of layers.  If several lists have
+    this length, the one with the most parameters is used.
 
     Raises
     ------

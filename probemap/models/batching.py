@@ -9,8 +9,8 @@ _T = TypeVar("_T")
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:
     """Divide texts into batches of similar length, with the longest texts first.
 
-    Because the longest texts come first, any lack of memory becomes apparent at the start.  The batches depend only on
-    the arguments, so they are the same in a resumed run.
+    Because the longest texts come first, out-of-memory errors occur at the start of a run rather than near its end.
+    The batches depend only on the arguments, so they are the same in a resumed run.
 
     Parameters
     ----------

@@ -16,9 +16,9 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
     """Decode tokens and find the characters that each token encodes.
 
     Byte-level tokenizers and tokenizers with byte fallback may split a character across several tokens.  A character is
-    considered complete at the first prefix of `token_ids` whose text contains it.  If the text of a prefix continues
-    with replacement characters after the complete characters, the last token of the prefix contains the first bytes of
-    the next character.
+    considered complete after the shortest prefix of `token_ids` whose text contains it.  If the text of a prefix
+    contains replacement characters after the complete characters, the last token of the prefix contains the first bytes
+    of the next character.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ class Model:
 
     @property
     def weights(self) -> str:
-        """Identifier of the weights: the revision, the dtype and, if they were quantised at load time, the method."""
+        """Identifier of the weights: the revision, the dtype, and the name of the quantisation method, if any."""
         quantization = getattr(self.network.config, "quantization_config", None)
         return f"{self.revision} {self.dtype} {getattr(quantization, 'quant_method', '')}".strip()
 

@@ -24,7 +24,7 @@ _REPLY_PREFIX = " ("
 
 
 def p_true_question(example: Example, answer: str) -> str:
-    """Return the prompt of Kadavath et al. for an answer, including the question with its context and choices."""
+    """Return the p(True) prompt of Kadavath et al. for an answer, with the question, its context and its choices."""
     context = f"{example.context}\n\n" if example.context else ""
     choices = f"Choices: {', '.join(example.choices)}\n" if example.choices else ""
     return (

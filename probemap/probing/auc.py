@@ -135,8 +135,8 @@ def auc_interval(
     level : float, default=0.95
         Confidence level.
     quantile : float, optional
-        Half-width of the interval in standard errors, e.g. that of a simultaneous band.  Default: the normal quantile
-        for `level`.
+        Half-width of the interval in standard errors, e.g. from `inference.simultaneous_quantile`.  Default: the normal
+        quantile for `level`.
 
     Returns
     -------

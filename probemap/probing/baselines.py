@@ -1,6 +1,6 @@
 """Baselines: predictors of correctness that do not use hidden states, such as log-probabilities, lengths and words.
 
-A map is evidence of information in the hidden states only to the extent that its AUCs exceed those of the baselines.
+Only AUCs that exceed those of the baselines are evidence of additional information in the hidden states.
 The log-probabilities of the answer and of the exact answer, and p(True), were used as baselines by Orgad et al. 2024
 (arXiv 2410.02707).  The word baselines show how much the choice of questions and answers reveals about correctness.
 """

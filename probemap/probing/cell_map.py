@@ -71,7 +71,7 @@ class CellMap:
 
     Variables with the dimension (position):
 
-    - ``n``: the number of evaluated answers; in a column without AUCs, the number of answers that have the position;
+    - ``n``: the number of evaluated answers or, in a column without AUCs, of the answers with a token at the position;
     - ``n_right``: the number of correct answers among them.
 
     Scores, labels and folds:
@@ -172,7 +172,7 @@ class CellMap:
 
         The confidence interval is based on DeLong's variance, which is increased to account for the variance inflation
         of the selected cells and for the selection itself (see `inference.selection_coupling`).  The increase for the
-        selection is computed under the assumption that all cells of `confidence_set` are equally good.
+        selection is computed under the assumption that all cells in the `confidence_set` are equally good.
 
         Returns
         -------
@@ -209,15 +209,15 @@ class CellMap:
     def compare(self, cell: tuple[int, str], reference: tuple[int, str]) -> Difference:
         """Return the AUC of a cell minus that of a reference cell; both cells are given as (layer, position).
 
-        Each cell is evaluated on the answers of its column.  These answers are largely the same in all columns, and
-        exactly the same if the map was fitted with ``common_rows=True``.
+        Each cell is evaluated on the answers that have a token at its position.  These answers are largely the same in
+        all columns, and exactly the same if the map was fitted with ``common_rows=True``.
         """
         value, influence = self._joint
         a, b = (self._number(*labels) for labels in (cell, reference))
         return estimate_difference(float(value[a] - value[b]), influence[:, a] - influence[:, b])
 
     def compare_columns(self, columns: Sequence[str], reference: Sequence[str]) -> Difference:
-        """Return the mean AUC of some columns minus that of reference columns, where both means include all layers."""
+        """Return the mean AUC of some columns minus that of reference columns, averaged over all layers."""
         names = np.array(self.positions)
         masks = [np.broadcast_to(np.isin(names, list(group)), self.auc.shape) for group in (columns, reference)]
         return self.compare_groups(*masks)

@@ -58,7 +58,7 @@ def score_cells(
     correct : ndarray of shape (n,), bool
     plan : ProbePlan
     label_sets : ndarray of shape (n_label_sets, n), bool
-        Permuted labels for the permutation null.  May be empty.
+        Permuted labels for the permutation null distribution.  The array may be empty.
 
     Returns
     -------

@@ -26,7 +26,7 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
 
     Answers are matched by their ids.  If both maps have the same answers with the same labels, their cells are compared
     on these answers; see `ProbeMap.difference`.  Otherwise, each map is evaluated on its own answers.  In this case,
-    all answers to the same question, in either map, are treated as one observation, and different questions are assumed
+    all answers to the same question in the two maps are treated as one observation, and different questions are assumed
     to be independent.
 
     If one of the maps was fitted without ids, its answers are only numbered.  Because these numbers do not identify

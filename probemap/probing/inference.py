@@ -206,7 +206,7 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     Parameters
     ----------
     influences : sequence of ndarray of shape (n_groups, m)
-        For each outer fold, the influences of its answers on the AUC that each cell has in that fold.
+        For each outer fold, the influences of its answers on the AUC of each cell in that fold.
     weights : sequence of float
         Weight of each outer fold in the overall AUC.
     seed : int, default=0

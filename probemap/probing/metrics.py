@@ -23,7 +23,7 @@ BINS = 10
 """Number of bins for the calibration error.  All bins contain the same number of answers, up to rounding."""
 
 LIMIT_PERCENTILES = (2, 98)
-"""Percentiles of the cell values that limit the colour scale if the kind of value has no fixed limits."""
+"""Percentiles of the cell values that are used as limits of the colour scale if a kind of value has no fixed limits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,8 +89,8 @@ def nested_auc(nested: NestedScores, data: xr.Dataset, rows: Bools) -> Aucs | No
     Returns
     -------
     Aucs or None
-        The AUC and the influence of each answer.  The influences are scaled so that the variance of the AUC includes
-        ``nested.variance_factor``.  None if no fold contains both classes.
+        The AUC and the influence of each answer.  The influences are scaled so that the variance of the AUC is
+        multiplied by ``nested.variance_factor``.  None if no fold contains both classes.
     """
     correct, fold = data["correct"].values, data["fold"].values
     repeats: list[Aucs] = []
@@ -130,8 +130,8 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
     """Return the influences and the weight of each outer fold in the first repeat, as needed by `selection_coupling`.
 
-    For each fold, the influences of its answers on the AUCs of the candidates are summed by group.  A pair consists of a
-    correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
+    For each fold, the influences of its answers on the AUCs of the candidates are summed by group.  A pair consists of
+    a correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.
     """
     fold, correct = data["fold"].values[0], data["correct"].values
     influences, pairs = [], []

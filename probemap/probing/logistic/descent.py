@@ -83,8 +83,8 @@ def _update_factors(space: Space, problems: Problems, factors: list[Factor], mov
 def _update_direction(space: Space, problems: Problems, z: torch.Tensor, z_b: torch.Tensor, z_f: torch.Tensor) -> None:
     """Set the next search direction to -M⁻¹ g plus β times the previous direction.
 
-    β is given by the formula of Polak and Ribière, but is at least 0.  z and z_b are the unknowns and the intercept of
-    M⁻¹ g, and z_f contains the scores of z without intercept.
+    β is given by the formula of Polak and Ribière, but is at least 0.  Here, z and z_b are the unknowns and the
+    intercept of M⁻¹ g, and z_f contains the scores of z without intercept.
     """
     dual = space.dual(z, z_f)
     norm = _dot(dual, problems.g) + z_b * problems.g_b

@@ -1,4 +1,4 @@
-"""The space with one unknown per feature, the coefficient w.
+"""The space with one unknown per feature: its coefficient w.
 
 In the notation of `space`, g is the gradient Xᵀ residual + s² w, every direction is its own dual, and M = Xᵀ V X + S².
 """

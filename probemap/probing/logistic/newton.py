@@ -58,7 +58,7 @@ def solve_by_newton(
 
 
 class _NewtonSpace:
-    """m problems on scaled training rows: z has shape (m, n, d), y and t have shape (m, n), c has shape (m, 1)."""
+    """m problems on scaled training rows: z has shape (m, n, d), y and t have shape (m, n), and c has shape (m, 1)."""
 
     def __init__(self, z: torch.Tensor, y: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> None:
         self.z, self.y, self.t, self.c = z, y, t, c

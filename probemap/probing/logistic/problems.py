@@ -44,9 +44,9 @@ class Problems:
     g_b: torch.Tensor
     """Tensor of shape (m, 1): gradient with respect to the intercept."""
     direction: torch.Tensor
-    """Tensor of shape (m, unknowns): last search direction of the unknowns."""
+    """Tensor of shape (m, unknowns): unknowns of the last search direction."""
     direction_b: torch.Tensor
-    """Tensor of shape (m, 1): last search direction of the intercept."""
+    """Tensor of shape (m, 1): intercept of the last search direction."""
     direction_f: torch.Tensor
     """Tensor of shape (m, n): scores of the last search direction, without intercept."""
     norm: torch.Tensor

@@ -84,8 +84,8 @@ class Space:
         would appear to have converged.
 
         If U denotes the high-leverage rows, the Hessian with weights V at these rows is M - Uᵀ (W - V) U.  Using the
-        inverse of this Hessian adds M⁻¹ Uᵀ a to the result, where a solves (I - (W - V) G) a = (W - V) U M⁻¹ g with
-        G = U M⁻¹ Uᵀ (Woodbury 1950).
+        inverse of this Hessian instead of M⁻¹ adds M⁻¹ Uᵀ a to the result, where a solves
+        (I - (W - V) G) a = (W - V) U M⁻¹ g with G = U M⁻¹ Uᵀ (Woodbury 1950).
         """
         z, z_b = self.solve(factor.core, problems.g[rows], problems.g_b[rows])
         if not len(factor.rows):
