@@ -132,7 +132,7 @@ def hidden_states(
     numbers = range(len(hook_points)) if layers is None else layers
     recorder = _TokenRecorder({k: hook_points[k] for k in numbers}, rows, columns, (ids.shape[0], ids.shape[1]))
     with torch.inference_mode(), recorder.hooked():
-        # The base model is called, because the logits of the vocabulary are not needed.
+        # The base model is called, because the logits are not needed.
         model.network.base_model(input_ids=ids, attention_mask=mask, **cache)
     states: States = recorder.stacked().cpu().numpy()
     present = indices >= 0

@@ -261,7 +261,7 @@ def _mlp(site: str, block: torch.nn.Module, d: int) -> HookPoint:
     # In OPT, the linear layers of the MLP are direct children of the block.
     unwrapped = bool(candidates) and all(_widths(child) for child in candidates)
     if not unwrapped and len(candidates) != 1:
-        raise _unclear(block, site, f"{len(candidates)} modules with weight matrices besides the attention")
+        raise _unclear(block, site, f"{len(candidates)} modules with weight matrices besides the attention module")
     if site == "mlp_out" and not unwrapped:
         return HookPoint(_without_residual(block, site, candidates[0]), False, d)
     children = candidates if unwrapped else candidates[0].children()

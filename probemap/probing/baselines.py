@@ -110,15 +110,13 @@ def compute_baselines(
     ('logprob_mean', 10)
     """
     if [a.id for a in answers] != [j.id for j in judgements]:
-        raise RunError(
-            "the judgements do not belong to the answers", "pass one judgement per answer, in the same order"
-        )
+        raise RunError("the judgements do not match the answers", "pass one judgement per answer, in the same order")
     if p_true is not None and len(p_true) != len(answers):
         raise RunError(f"got {len(p_true)} values of p(True) for {len(answers)} answers", "pass one value per answer")
     examples = {example.id: example for example in task.examples}
     if unknown := [a.id for a in answers if a.id not in examples]:
         raise RunError(
-            f"answer {unknown[0]!r} does not belong to any question of the task {task.name}",
+            f"answer {unknown[0]!r} does not match any question of the task {task.name}",
             "pass the task whose questions were answered",
         )
     answered = [examples[a.id] for a in answers]
