@@ -141,7 +141,9 @@ def rule_grader(task: Task) -> Grader:
 
 
 def possible_answers(task: Task, example: Example) -> Groups:
-    """Return the closed set of possible answers to an example: its choices if it has any, otherwise those of the task.
+    """Return the closed set of possible answers for an example.
+
+    These are its choices if it has any, and otherwise the possible answers of the task.
 
     If a choice is one of the possible answers of the task, it is returned with all spellings that the task defines.
     """
@@ -209,7 +211,7 @@ def _grade_text(task: Task, example: Example, text: str, mention: Mention | None
 def _grade_open(example: Example, text: str) -> Verdict:
     """Grade a text as correct if it contains an accepted answer as whole words that are not negated.
 
-    Dates match in any common spelling, and numbers match in digits or in words.
+    Dates match in any common format, and numbers match whether they are written in digits or in words.
     """
     spellings = [spelling for answer in example.answers for spelling in (answer, *date_spellings(answer))]
     numbers = {as_number(answer) for answer in example.answers} - {None}
