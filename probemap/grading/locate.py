@@ -13,8 +13,8 @@ from probemap.mentions import Groups, asserted_choice, asserted_name, asserted_n
 from probemap.records import Answer, DataError, Example, Span, Task
 
 Locator = Callable[[str, str], tuple[int, int] | None]
-"""Callable ``(question, text) -> (start, stop) | None``, where `text` is the text of an answer without its reasoning.  It
-returns the character range of the exact answer in `text`, or None if it finds none."""
+"""Callable ``(question, text) -> (start, stop) | None``, where `text` is an answer without its reasoning.  It returns
+the character range of the exact answer in `text`, or None if it finds none."""
 
 LocatorFactory = Callable[[Groups], Locator]
 """Callable ``(possible) -> Locator``, where `possible` is the closed set of answers, which is empty if there is
