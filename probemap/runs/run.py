@@ -225,10 +225,7 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if `model` and the model that generated the answers differ in any of the given fields.
-
-        If the answer step has not been started, do nothing.
-        """
+        """Raise RunError if `model` and the model of the answers, if any, differ in one of the given fields."""
         record = self.find_record(ANSWER)
         for field in fields:
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
@@ -240,10 +237,7 @@ class Run(RunDirectory):
                 )
 
     def refuse_paper_locator(self) -> None:
-        """Raise RunError if the exact answers were located by `paper_locator`.
-
-        With this locator, the position of the exact answer depends on the verdict and would leak the label.
-        """
+        """Raise RunError if the exact answers were located by `paper_locator`, whose positions leak the verdict."""
         record = self.find_record(JUDGE)
         if record is not None and record.options.locator == "paper":
             raise RunError(
@@ -372,14 +366,9 @@ class Run(RunDirectory):
         return with_attention(probe_map, lambda layer: store.read_layer(layer)[:, columns], ids)
 
     def one_answer(self, name: str | None = None) -> tuple[Example, Answer, Judgement]:
-        """Return the question with the given id, its answer and its judgement.
+        """Return the question with the given id (default: the first one), its answer and its judgement.
 
-        By default, the first question is returned.
-
-        Raises
-        ------
-        RunError
-            If no question has the given id.
+        RunError is raised if no question has the given id.
         """
         graded = self.graded
         if name is not None and name not in graded.ids:
@@ -391,10 +380,7 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return a loader for the model that generated the answers.
-
-        By default, the weights have the same data type as during generation.
-        """
+        """Return a loader for the model that generated the answers, by default with the same data type."""
         record = self.record(ANSWER)
         options = record.options
         return Loader(
