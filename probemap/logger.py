@@ -1,4 +1,4 @@
-"""Callbacks that receive the messages and the progress of long-running work."""
+"""Callbacks that receive messages and progress reports from long-running work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Logger:
-    """Receives the messages and the progress of a step.  By default, both are discarded.
+    """Receives messages and progress reports from a step.  By default, both are discarded.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The result of a study: a table with a summary in sentences.
+"""The result of a study: a table, and sentences that summarise it.
 
 A study computes typed rows (frozen dataclasses) and creates both the table and the sentences from them.
 """
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
 
 NO_INTERVAL: tuple[None, None, None] = (None, None, None)
-"""Values for three table cells (an estimate and the lower and upper ends of its interval) if there is no estimate."""
+"""The values of the three table cells for an estimate and the ends of its interval, for use if there is no estimate."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ _Plan = TypeVar("_Plan", covariant=True)
 _Result = TypeVar("_Result", covariant=True)
 
 _MAX_RESTARTS = 3
-"""Maximum number of times that an actor is restarted and a piece is retried after a process has died.  The limit ends
-work that kills every process, e.g. a piece that does not fit in memory."""
+"""Maximum number of times that an actor is restarted and a piece is retried after a process has died.  The limit
+prevents endless restarts if a piece kills every process, e.g. because it does not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _cpus_per_worker(nodes: Sequence[Mapping[str, float]], ray: RayPool) -> int:
     Parameters
     ----------
     nodes : sequence of mappings
-        The resources ``CPU`` and ``GPU`` of each machine.  Each worker is placed on a single machine.
+        The ``CPU`` and ``GPU`` resources of each machine.  Each worker is placed on a single machine.
 
     Raises
     ------

@@ -89,7 +89,7 @@ def test_compute_baselines_rejects_mismatched_inputs() -> None:
         compute_baselines(TASK, ANSWERS, JUDGEMENTS[::-1])
     with pytest.raises(RunError, match=r"got 3 values of p\(True\) for 4 answers"):
         compute_baselines(TASK, ANSWERS, JUDGEMENTS, np.zeros(3))
-    with pytest.raises(RunError, match="answer 'd' does not match any question of the task t"):
+    with pytest.raises(RunError, match="answer 'd' does not match any question in the task t"):
         compute_baselines(replace(TASK, examples=TASK.examples[:3]), ANSWERS, JUDGEMENTS)
 
 

@@ -45,9 +45,9 @@ class Activations:
     store: ActivationStore | MemoryStore
     """The store that contains the states."""
     model: str
-    """Label of the model; see `Model.label`."""
+    """The model's label; see `Model.label`."""
     revision: str
-    """Commit of the model on the hub, or SHA-256 of its local files."""
+    """The model's commit on the Hugging Face Hub, or the SHA-256 of its local files."""
     dtype: str
     """Data type of the weights, such as ``bfloat16``."""
     quantize: str = ""

@@ -1,4 +1,4 @@
-"""Attention that each probed token receives from the last token of the answer and from the exact answer.
+"""Compute the attention that each probed token receives from the last token of the answer and from the exact answer.
 
 Fused attention kernels do not store the attention weights, so the weights are computed in a separate forward pass with
 the ``eager`` attention implementation of transformers.
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
 
 QUERY_TOKENS = ("the last token", "the exact answer's tokens")
-"""The tokens whose attention to the probed tokens is measured, in the order of the last axis of the weights."""
+"""The tokens whose attention to the probed tokens is measured, in the order in which they appear on the last axis of
+the weights."""
 
 
 def attention_layout(

@@ -72,8 +72,7 @@ def capture(
         If there are no answers, if the number of spans does not match the number of answers, or if a position is
         unknown.
     ModelError
-        If a layer is out of range, if the site is unknown, or if the site cannot be identified in the blocks of the
-        model.
+        If a layer is out of range, if the site is unknown, or if the site cannot be identified in the model's blocks.
     StoreError
         If a state is not finite, or if `store` contains states with a different layout.
 

@@ -48,8 +48,8 @@ class HookPoint:
 
     module: torch.nn.Module
     takes_input: bool
-    """If True, the state is the first input of the module.  If False, it is the output, or the first output if the
-    module returns several."""
+    """If True, the state is the module's first input.  If False, it is the output, or the first output if the module
+    returns several."""
     d: int
     """Width of the state."""
 

@@ -54,7 +54,8 @@ class InlineCapture:
             Batch number, which is used as the file name.
         answers : sequence of Answer
         recorded : sequence of ndarray of shape (passes, n_layers, d), float32
-            States of each answer, as returned by `HookRecorder.states`, including the state of the last token.
+            The states recorded for each answer, as returned by `HookRecorder.states`, including the state at its last
+            token.
         """
         examples = {e.id: e for e in self.task.examples}
         spans = [locate_answer(self.task, examples[a.id], a)[0] for a in answers]

@@ -1,4 +1,4 @@
-"""Layout of an array of captured states: its axes, its site, and the answers and weights from which it was computed."""
+"""Layout of an array of captured states: axes, site, and the answers and model weights that the states belong to."""
 
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ def shard_rows_for(n: int, row_bytes: int, shard_bytes: int | None = None) -> in
     n : int
         Number of answers.
     row_bytes : int
-        Size of the states of one answer in bytes.
+        Size in bytes of the states for one answer.
     shard_bytes : int, optional
         Target size of a shard in bytes.  Default: `SHARD_BYTES`.
     """

@@ -77,7 +77,7 @@ def layout_for(
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Computes the states of whole shards by running forward passes of the model.
+    """Computes the states of one shard at a time by running forward passes of the model.
 
     Batches are formed within a shard and depend only on the lengths of its answers, so a resumed capture computes
     bitwise identical states.  A batch that does not fit in memory is halved, which changes its states only by rounding
@@ -216,7 +216,7 @@ def fill_store(
     ModelError
         If the site cannot be identified, or if a hooked module is not called exactly once per forward pass.
     StoreError
-        If a state is not finite or cannot be represented in the dtype of the store.
+        If a state is not finite or cannot be represented in the store's dtype.
     """
     layout = store.layout
     requested = list(range(layout.n_shards)) if shards is None else list(shards)

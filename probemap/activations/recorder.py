@@ -1,4 +1,4 @@
-"""Hidden states of all generated tokens, recorded during generation."""
+"""Record the hidden states of all generated tokens during generation."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class HookRecorder:
         Returns
         -------
         ndarray of shape (rows, passes, n_layers, d), float32
-            Pass 0 processed the last token of the prompt, and pass t (t ≥ 1) processed the t-th generated token.
+            Pass 0 processes the last token of the prompt, and pass t (t ≥ 1) processes the t-th generated token.
             Passes after the end of a row contain padding.  The pass that processes the last token of a row is present
-            only if `needs_last` required it or if another row had not yet ended.
+            only if `needs_last` requires it or if another row has not yet ended.
         """
         states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()
         return states

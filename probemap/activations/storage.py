@@ -37,7 +37,7 @@ class StorageBackend(Protocol):
         """Ensure that a file written by other code (zarr) survives a power failure."""
 
     def zarr(self, directory: str) -> Any:
-        """Return the value of the ``store`` argument with which ``zarr.open_array`` opens a directory."""
+        """Return the value to pass to ``zarr.open_array`` as its ``store`` argument to open an array in a directory."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Return a context manager that locks the backend while a store is created, if the backend needs a lock."""

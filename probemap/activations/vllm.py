@@ -1,7 +1,7 @@
 """Read hidden states that vLLM extracted during generation (``extract_hidden_states``), and match them to answers.
 
-The ``ExampleHiddenStatesConnector`` of vLLM writes one safetensors file per request, with the arrays ``hidden_states``
-of shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k in ``eagle_aux_hidden_state_layer_ids``
+vLLM's ``ExampleHiddenStatesConnector`` writes one safetensors file per request, with the arrays ``hidden_states`` of
+shape (tokens, layers, d) and ``token_ids`` of shape (tokens,).  The value k in ``eagle_aux_hidden_state_layer_ids``
 refers to the residual stream that enters block k, which is the ``resid`` site of block k - 1 in this package.
 """
 
@@ -100,7 +100,7 @@ def extracted_layout(
     ----------
     extracted : ExtractedStates
     layer_ids : sequence of int
-        The values that were passed to vLLM as ``eagle_aux_hidden_state_layer_ids``, in the same order.
+        The ``eagle_aux_hidden_state_layer_ids`` that were passed to vLLM, in their original order.
     answers : sequence of Answer
     indices : ndarray of shape (len(answers), n_positions), int32
         Token index of each position, or -1 where the position is missing.
@@ -119,8 +119,8 @@ def extracted_layout(
         raise StoreError(
             f"the files contain {extracted.n_layers} layers, got {len(layer_ids)} layer ids: "
             f"{', '.join(map(str, layer_ids))}",
-            "list each value of `eagle_aux_hidden_state_layer_ids` once, in the same order; the value 0, which refers "
-            "to the embeddings, is not supported",
+            "list each value of `eagle_aux_hidden_state_layer_ids` once, in the order in which they were passed to "
+            "vLLM; the value 0, which refers to the embeddings, is not supported",
         )
     if unmatched := [a.id for a in answers if extracted.find(a) is None]:
         raise StoreError(

@@ -30,7 +30,7 @@ def with_attention(probe_map: ProbeMap, read_layer: Callable[[int], npt.NDArray[
         axis are the attention weights that the token at the position receives from the last token and from the exact
         answer.  They are NaN if the answer lacks the position.
     ids : array-like of shape (n,)
-        Ids of the answers, in the same order as the rows of these arrays.
+        Ids of the answers, in the same order as the rows of the arrays that `read_layer` returns.
 
     Returns
     -------

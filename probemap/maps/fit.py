@@ -1,4 +1,4 @@
-"""fit_map: fit a map to hidden states and labels."""
+"""Fit a map to hidden states and labels."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def fit_map(
         otherwise.
     attrs : mapping, optional
         Information about the origin of the answers, e.g. ``model`` and ``task``.  It is stored in
-        ``ProbeMap.data.attrs`` and shown on figures.
+        ``ProbeMap.data.attrs`` and shown in figures.
     progress : callable, optional
         Function that is called after each layer with the number of fitted layers and the total number of layers.
 
@@ -276,7 +276,7 @@ class _CellArrays:
             self.permutation_auc[:, row, column] = np.mean([cell.permutation_auc for cell in cells], axis=0)
 
     def variables(self, plan: ProbePlan) -> dict[str, Any]:
-        """Return the variables of the map that are not computed from the scores."""
+        """Return the variables in the map that are not computed from the scores."""
         variables: dict[str, Any] = {"c": (CELL_DIMS, self.c), "converged": (CELL_DIMS, self.converged)}
         variables |= {name: (CELL_DIMS, norm) for name, norm in zip(NORM_VARIABLES, self.activation_norms, strict=True)}
         if plan.nested:

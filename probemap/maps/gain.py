@@ -1,7 +1,7 @@
 """Add baselines to a map, and compute the gain of each cell over them.
 
 In each column, the baselines are evaluated on the same answers as the cells.  The gain of a cell is its AUC minus the
-AUC of the best baseline of its column.
+AUC of the best baseline in its column.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _GAIN_VARIABLES = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_
 
 
 def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Column) -> ProbeMap:
-    """Add baselines to a map, and compute the gain of each cell over the best baseline of its column.
+    """Add baselines to a map, and compute the gain of each cell over the best baseline in its column.
 
     In each column, a separate probe is fitted to each baseline.  It uses the same answers and folds as the cells of the
     column.  A baseline that has no value for one of the evaluated answers is skipped in that column.  The best baseline
@@ -42,8 +42,8 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     probe_map : ProbeMap
     baselines : sequence of Baseline
     ids : array-like of shape (n,)
-        Ids of the answers, in the same order as the values of the baselines.  This order may differ from that of the
-        map.
+        Ids of the answers, in the same order as the values of the baselines.  This order may differ from the order in
+        the map.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     Raises
     ------
     MapError
-        If an answer of the map is not in `ids`, or if a baseline does not have one value per id.
+        If an answer in the map is not in `ids`, or if a baseline does not have one value per id.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
 
 
 def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Column) -> Ints:
-    """Return, for each answer of the map, its index in `ids` and therefore in the values of each baseline."""
+    """For each answer in the map, return its index in `ids`, which is also the index of its value in each baseline."""
     names = [str(name) for name in elements(ids, "ids")]
     for baseline in baselines:
         if len(baseline.values) != len(names):
@@ -134,13 +134,13 @@ def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Colum
     answers = [str(name) for name in data["answer"].values]
     if missing := [name for name in answers if name not in row_of]:
         raise MapError(
-            f"the baselines have no value for the answer {missing[0]!r}", "give one value per answer of the map"
+            f"the baselines have no value for the answer {missing[0]!r}", "give one value per answer in the map"
         )
     return np.array([row_of[name] for name in answers])
 
 
 def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Bools, evaluated: Bools) -> Aucs | None:
-    """Return the AUC of a baseline on the answers of a column, averaged over repeats.
+    """Return the AUC of a baseline on the answers that are evaluated in a column, averaged over repeats.
 
     The baseline is evaluated like a cell: on the same answers, with the same folds, and with the variance inflation of
     its own probes.
@@ -150,10 +150,9 @@ def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Boo
     data : xarray.Dataset
     baseline : Baseline
     rows : ndarray of shape (n,), int
-        For each answer of the map, the index of its value in ``baseline.values``.
+        For each answer in the map, the index of its value in ``baseline.values``.
     present, evaluated : ndarray of shape (n,), bool
-        Masks of the answers that have the position of the column, and of the answers on which the column is
-        evaluated.
+        Two masks: the answers that have the column's position, and the answers on which the column is evaluated.
 
     Returns
     -------

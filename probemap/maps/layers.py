@@ -42,7 +42,7 @@ class LayerFit:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerFitter:
-    """Callable that fits the cells in one row of the map.  It can be sent to another process."""
+    """Callable that fits the cells in one row of the map.  It can be serialised and sent to another process."""
 
     source: ActivationSource
     rows: Ints

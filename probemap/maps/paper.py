@@ -1,4 +1,4 @@
-"""The protocol of the paper's published code, provided only for comparison with published maps.
+"""Fit maps with the protocol of Orgad et al. 2024, only for comparison with published maps.
 
 The code published with Orgad et al. 2024 (arXiv 2410.02707) uses a single random split of all answers: 80 % for fitting
 and 20 % for evaluation.  The split is neither stratified nor grouped.  After the split, answers without an exact answer
@@ -92,7 +92,7 @@ def fit_paper_map(
     attrs: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeMap:
-    """Fit a map with the protocol of the paper's published code.
+    """Fit a map with the protocol of the code published with Orgad et al. 2024.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class ProbeMap(CellMap):
     Parameters
     ----------
     data : xarray.Dataset
-        The values of the map and the scores from which they are computed; see `probing.cell_map.CellMap`.
+        The values in the map and the scores from which they are computed; see `probing.cell_map.CellMap`.
 
     Examples
     --------

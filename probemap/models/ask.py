@@ -1,4 +1,4 @@
-"""Generate a model's answers to the questions of a task."""
+"""Generate a model's answers to the questions in a task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ask(
     progress: Callable[[int, int], None] = lambda done, total: None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
-    """Let a model answer the questions of a task.
+    """Let a model answer the questions in a task.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def run_with_halving(
     Parameters
     ----------
     rows : list of int
-        Rows of the batch.
+        Rows in the batch.
     run : callable
         Callable that takes a list of rows.  Out-of-memory errors on the GPU and the CPU are handled; all other
         exceptions propagate to the caller.

@@ -54,9 +54,9 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
     """Compute the same offsets as `_offsets_by_prefix` in linear time, for text without replacement characters.
 
-    Instead of each whole prefix, only a window of its last tokens is decoded.  The window consists of the tokens after
-    the last boundary between complete characters, preceded by the tokens of the previous piece of text.  These
-    preceding tokens provide context, because decoders treat the first token differently.
+    Only a window of the last tokens of each prefix is decoded, rather than the whole prefix.  The window consists of
+    the tokens after the last boundary between complete characters, preceded by the tokens of the previous piece of
+    text.  These preceding tokens provide context, because decoders treat the first token differently.
 
     Returns
     -------

@@ -78,7 +78,7 @@ class ChatRequest:
 
 
 def served_name(endpoint: Endpoint) -> str:
-    """Return the name of the model on the server.
+    """Return the model's name on the server.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool 
 
 @contextmanager
 def _connect(url: str) -> Iterator[Any]:
-    """Provide a client, and convert its exceptions to ModelErrors that contain the URL of the server."""
+    """Provide a client, and convert its exceptions to ModelErrors that contain the server's URL."""
     try:
         import openai
     except ImportError:

@@ -1,4 +1,4 @@
-"""Engines, which answer the questions of a task in numbered batches.
+"""Engines, which answer the questions in a task in numbered batches.
 
 The batches of an engine are planned in advance, so that an interrupted run can continue with the first missing batch.
 """
@@ -36,7 +36,7 @@ class EnginePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A `workers.Worker` that answers the questions of a task, one batch per piece of work."""
+    """A `workers.Worker` that answers the questions in a task, one batch per piece of work."""
 
     model: Model
     """The model that tokenises the answers, even if a server generates them."""
@@ -105,7 +105,7 @@ def endpoint_engine(
     *,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Return an engine that sends the questions to a server and retokenises the texts of its answers.
+    """Return an engine that sends the questions to a server and retokenises the answers that it returns.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def supplied_engine(
     *,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Return an engine that retokenises the texts of supplied answers.
+    """Return an engine that retokenises answers supplied by the user.
 
     Parameters
     ----------

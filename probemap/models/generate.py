@@ -122,11 +122,11 @@ def generate_answers(
         The id and the prompt of each question.
     options : GenerationOptions
     batch_numbers : sequence of int, optional
-        Numbers of the batches to answer, as indices into the result of `plan_batches`.  By default, all batches are
-        answered.
+        Numbers of the batches to answer, as indices into the list that `plan_batches` returns.  By default, all batches
+        are answered.
     recorder : Recorder, optional
         Recorder of hidden states.  A batch takes an additional forward pass if the recorder needs the states at the
-        last tokens of the answers.
+        answers' last tokens.
     log : callable, optional
         Called with a message when a batch does not fit in memory and is halved.  Halving may change the
         log-probabilities by rounding errors and may change sampled answers completely.

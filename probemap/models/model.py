@@ -62,7 +62,7 @@ class Model:
     """Short name of the model, used in figures.  For a GGUF file, it is the file name, which usually includes the
     quantisation type."""
     revision: str
-    """Commit on the hub, or SHA-256 of the local files."""
+    """Commit on the Hugging Face Hub, or the SHA-256 of the local files."""
     network: Any
     """A ``transformers.PreTrainedModel`` in eval mode."""
     tokenizer: Any

@@ -12,12 +12,12 @@ Each module imports only modules listed above it and modules from lower-level pa
     c_values         C values, the inverse strengths of the L2 penalty
     activation_norm  norms of the hidden states
     plan             training sets and C values of a cell's probes
-    permutation      the permutation null: AUCs of permuted labels
+    permutation      the permutation null: AUCs for permuted labels
     variance         variance inflation of cross-validated AUCs
-    cell_scores      out-of-fold scores of the probes of a few cells
+    cell_scores      out-of-fold scores for a few cells
     baselines        baselines without hidden states: log-probability, length, words
     cells            AUCs of all cells, computed from their scores
-    nested           nested cross-validation of the best cell
+    nested           AUC of the best cell, estimated by nested cross-validation
     dataset          the data set of a map: scores, AUCs, intervals and bands
     cell_map         CellMap: one AUC per cell with its uncertainty
     metrics          other values of a cell: accuracy, calibration, activation norm, attention

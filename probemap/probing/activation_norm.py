@@ -19,7 +19,7 @@ NORM_VARIABLES = tuple(
 
 
 def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: Ints) -> Floats:
-    """Return the `NORM_VARIABLES` of one layer.
+    """Return the `NORM_VARIABLES` for one layer.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def activation_norms(states: npt.NDArray[np.float32], correct: Bools, groups: In
     -------
     ndarray of shape (6, n_positions), float64
         The first three rows contain the mean Euclidean norm and the ends of its 95 % confidence interval.  The last
-        three rows contain, in standard deviations, the mean norm for correct answers minus that for incorrect answers
-        and the ends of the 95 % confidence interval of this difference.
+        three rows contain the difference between the mean norm for correct answers and that for incorrect answers, in
+        standard deviations, and the ends of its 95 % confidence interval.
     """
     norms = np.linalg.norm(states, axis=2).astype(np.float64)
 

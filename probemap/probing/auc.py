@@ -1,4 +1,4 @@
-"""AUCs of several scores on the same answers, with their uncertainty.
+"""Compute the AUCs of several scores on the same answers, together with their uncertainty.
 
 The methods are described in the following publications:
 
@@ -39,7 +39,7 @@ class Aucs:
 
 
 def aucs(scores: npt.NDArray[np.floating], correct: Bools, strata: Ints | None = None) -> Aucs:
-    """Return the AUCs of scores as predictors of correct answers, with the influence of each answer.
+    """Return the AUC of each score as a predictor of correctness, with the influence of each answer.
 
     Let stratum s contain m_s correct and n_s incorrect answers.  The placement value V_i of a correct answer i in s is
     the share of the incorrect answers in s that have a lower score, where ties count half.  For an incorrect answer j,

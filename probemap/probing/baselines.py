@@ -1,8 +1,8 @@
 """Baselines: predictors of correctness that do not use hidden states, such as log-probabilities, lengths and words.
 
-Only AUCs that exceed those of the baselines are evidence of additional information in the hidden states.
-The log-probabilities of the answer and of the exact answer, and p(True), were used as baselines by Orgad et al. 2024
-(arXiv 2410.02707).  The word baselines show how much the choice of questions and answers reveals about correctness.
+An AUC shows that the hidden states contain additional information only if it exceeds the AUCs of the baselines.  Orgad
+et al. 2024 (arXiv 2410.02707) used p(True) and the log-probabilities of the answer and of the exact answer as
+baselines.  The word baselines show how much the choice of questions and answers reveals about correctness.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Baseline:
 def compute_baselines(
     task: Task, answers: Sequence[Answer], judgements: Sequence[Judgement], p_true: Floats | None = None
 ) -> list[Baseline]:
-    """Compute the baselines for the answers to a task, in the order of `MEANINGS`.
+    """Compute the baselines for the answers to the questions in a task, in the order of `MEANINGS`.
 
     Like the probed positions, the baselines are determined without using the labels of the answers.
 
@@ -83,7 +83,7 @@ def compute_baselines(
     task : Task
     answers : sequence of Answer
     judgements : sequence of Judgement
-        One judgement per answer, in the same order.
+        One judgement per answer, in the order of the answers.
     p_true : ndarray of shape (n,), optional
         Values of p(True), as returned by `models.p_true.score_p_true`.  By default, this baseline is omitted.
 
@@ -95,7 +95,7 @@ def compute_baselines(
     ------
     RunError
         If the judgements or the values of p(True) do not match the answers, or if an answer does not match any question
-        of the task.
+        in the task.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def compute_baselines(
     examples = {example.id: example for example in task.examples}
     if unknown := [a.id for a in answers if a.id not in examples]:
         raise RunError(
-            f"answer {unknown[0]!r} does not match any question of the task {task.name}",
+            f"answer {unknown[0]!r} does not match any question in the task {task.name}",
             "pass the task whose questions were answered",
         )
     answered = [examples[a.id] for a in answers]
@@ -157,7 +157,7 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
     baseline : Baseline
     correct : ndarray of shape (n,), bool
     training : ndarray of shape (n_sets, n), bool
-        Training rows of each set.  Rows without a value are ignored.
+        Mask of the rows in each training set.  Rows without a value are ignored.
 
     Returns
     -------

@@ -52,7 +52,7 @@ class CellMap:
     """
 
     data: xr.Dataset
-    """The values of the map and the scores from which they are computed.
+    """The values in the map and the scores from which they are computed.
 
     Variables with the dimensions (layer, position), float64, with NaN where there are too few answers:
 

@@ -39,7 +39,7 @@ class CellScores:
     c: Floats
     """ndarray of shape (n_outer_folds,): C value selected for each outer fold."""
     variance_inflation: float
-    """Share of the variance of the scores that is due to the error of the probe; see `variance.variance_inflation`."""
+    """Share of the variance in the scores that is due to errors in the probe; see `variance.variance_inflation`."""
     converged: bool
     permutation_auc: Floats
     """ndarray of shape (n_label_sets,): AUC for each permuted label set."""

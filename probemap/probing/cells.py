@@ -1,4 +1,4 @@
-"""AUCs of all cells of a map, computed jointly from the out-of-fold scores."""
+"""Compute the AUCs of all cells in a map jointly from the out-of-fold scores."""
 
 import numpy as np
 import numpy.typing as npt

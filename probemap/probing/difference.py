@@ -37,7 +37,7 @@ def difference(minuend: CellMap, subtrahend: CellMap, *, same_answers: bool | No
     minuend, subtrahend : ProbeMap
     same_answers : bool, optional
         Whether the maps have the same answers.  If it is True for maps that were fitted without ids, the answers must
-        be in the same rows.  By default, this is determined from the ids and labels.
+        be in the same order in both maps.  By default, this is determined from the ids and labels.
 
     Returns
     -------

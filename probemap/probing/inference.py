@@ -1,8 +1,9 @@
-"""Joint inference about many estimates from the influence of each answer: intervals, bands, tests and best cells.
+"""Joint inference about many estimates: confidence intervals, simultaneous bands, tests, and sets of the best cells.
 
-The multiplier bootstrap of a maximum follows van der Vaart & Wellner 1996, chapter 2.9, and Chernozhukov, Chetverikov &
-Kato 2013 (Ann. Statist. 41:2786).  The confidence set of the best cell follows Hsu 1984 (Ann. Statist. 12:1136) and
-Hansen, Lunde & Nason 2011 (Econometrica 79:453).
+Uncertainties are computed from the influence of each answer on each estimate.  The multiplier bootstrap of a maximum
+follows van der Vaart & Wellner 1996, chapter 2.9, and Chernozhukov, Chetverikov & Kato 2013 (Ann. Statist. 41:2786).
+The confidence set of the best cell follows Hsu 1984 (Ann. Statist. 12:1136) and Hansen, Lunde & Nason 2011
+(Econometrica 79:453).
 """
 
 from __future__ import annotations

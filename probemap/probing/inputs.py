@@ -191,7 +191,7 @@ def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str |
     Raises
     ------
     MapError
-        If the values are neither all numbers nor all texts.
+        If the values are neither all numbers nor all strings.
     """
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "fiub":
         return values.astype(np.float64, copy=False)

@@ -128,7 +128,7 @@ def nested_best(data: xr.Dataset, candidates: Bools) -> NestedBest | None:
 
 
 def _influences_by_fold(data: xr.Dataset, candidates: Bools) -> tuple[list[Floats], list[float]]:
-    """Return the influences and the weight of each outer fold in the first repeat, as needed by `selection_coupling`.
+    """Return the influences and the weight for each outer fold in the first repeat, as input for `selection_coupling`.
 
     For each fold, the influences of its answers on the AUCs of the candidates are summed by group.  A pair consists of
     a correct and an incorrect answer in the same fold, and the weight of a fold is its share of all pairs.

@@ -19,7 +19,7 @@ _LIMIT = 1.5  # the true share is at most 1, but an estimate may exceed 1 by cha
 def variance_inflation(
     values: npt.NDArray[np.floating], plan: ProbePlan, *, fold: Ints, correct: Bools, choice: Ints
 ) -> float:
-    """Return the share of the within-class variance of the scores that is due to the error of the probe.
+    """Return the share of the within-class variance in the scores that is due to errors in the probe.
 
     In cross-validation, the answers on which one probe is evaluated are also used to train the other probes.  The
     errors of the K outer folds are therefore correlated.  To first order, the weights of a probe are w = Σ_l (δ + e_l),
@@ -33,8 +33,8 @@ def variance_inflation(
     ρ is estimated from the agreement between probes on answers that were used to train neither of them.  The probe
     fitted without folds k and j and the probe fitted without folds k and j' have K - 2 training folds each, of which
     they share K - 3.  Therefore, 1 minus the correlation of their scores is a = e² / ((K-2)² δ² + (K-2) e²), from which
-    ρ follows.  Without inner folds, ρ is assumed to be 1.  With held-out answers, ρ is 0, because no probe is trained
-    on the evaluated answers.
+    ρ follows.  If there are no inner folds, ρ is assumed to be 1.  If answers are held out, ρ is 0, because no probe is
+    trained on the evaluated answers.
 
     If the states contain no signal, the estimate is above 1 as often as it is below 1.  Truncating it at 1 would make
     the intervals too short on average.  It is therefore truncated at 1.5.

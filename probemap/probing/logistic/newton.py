@@ -1,11 +1,11 @@
 """Newton's method for problems on which the joint descent does not converge; it is slower but more reliable.
 
-If there are at most as many training rows as features, the unknowns are one number α_i per training row, with
-w = S⁻² Xᵀ α, which is exact for an L2 penalty.  A step then requires one Cholesky factorisation of B = I + c W½ K W½
-with K = X S⁻² Xᵀ.  B is well conditioned no matter how well the classes are separated (Rasmussen & Williams 2006,
-Algorithm 3.1, extended by an intercept).  If there are more training rows than features, the same step is computed in
-the space of the features.  Each step is computed from the current gradient, so rounding errors in a Cholesky factor may
-cost an extra step but do not reduce the accuracy of the solution.
+If there are at most as many training rows as features, each problem has one unknown α_i per training row, and
+w = S⁻² Xᵀ α.  This is exact, because with an L2 penalty, the optimal w always has this form.  A step then requires one
+Cholesky factorisation of B = I + c W½ K W½ with K = X S⁻² Xᵀ.  B is well conditioned no matter how well the classes are
+separated (Rasmussen & Williams 2006, Algorithm 3.1, extended by an intercept).  If there are more training rows than
+features, the same step is computed in the space of the features.  Each step is computed from the current gradient, so
+rounding errors in a Cholesky factor may cost an extra step but do not reduce the accuracy of the solution.
 
 scikit-learn's ``LogisticRegression(solver="newton-cholesky")`` solves the same problems, but is slower and less
 accurate.  On 140 problems with real hidden states (437 rows, 576 features, C = 10 and C = 100), this module takes 16 s

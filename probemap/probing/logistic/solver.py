@@ -197,7 +197,7 @@ class DesignMatrices:
         ----------
         labels : ndarray of shape (n_label_sets, n), bool
         label_set, training_set : ndarray of shape (m,), int
-            Indices of the label set and the training set of each problem.
+            Indices of the label set and the training set for each problem.
         c : array-like of shape (n_cells, m)
             C value of each problem in each cell.
 
