@@ -61,12 +61,12 @@ class Activations:
 
     @property
     def positions(self) -> tuple[str, ...]:
-        """Names of the positions, in the order of the third axis of `values`."""
+        """Names of the positions along the third axis of `values`."""
         return self.layout.positions
 
     @property
     def layers(self) -> list[int]:
-        """Layer numbers, in the order of the second axis of `values`."""
+        """Layer numbers along the second axis of `values`."""
         return self.layout.layer_numbers
 
     @property

@@ -54,7 +54,7 @@ class HookPoint:
     """Width of the state."""
 
     def state(self, inputs: Any, output: Any) -> Any:
-        """Return the hidden state, given the inputs and the output of one call of the module."""
+        """Return the hidden state, given the inputs and the output of one call to the module."""
         value = inputs if self.takes_input else output
         return value[0] if isinstance(value, tuple) else value
 
@@ -289,7 +289,7 @@ SITES: dict[str, Site] = {
         ),
     )
 }
-"""Built-in sites, keyed by name."""
+"""Mapping from names to built-in sites."""
 
 
 def resolve_site(site: str | Site) -> Site:

@@ -1,4 +1,4 @@
-"""Layout of an array of captured states: axes, site, and the answers and model weights that the states belong to."""
+"""Layout of an array of captured states: its axes and site, and identifiers of the answers and the model weights."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Keys and values of a token prefix that all prompts share, which are computed only once.
+"""Reuse the keys and values of a token prefix that all prompts share.
 
 A typical prefix consists of the beginning of the chat template, an instruction, and worked examples.
 """

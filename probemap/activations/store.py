@@ -35,7 +35,7 @@ _REPAIR_HINT = "`probemap verify RUN --repair` captures only the damaged shards 
 
 
 class ActivationStore:
-    """Store of the captured states of n answers, which are read one cell or one layer at a time.
+    """Store that contains the captured states of n answers and reads them one cell or one layer at a time.
 
     The states are NaN where an answer has no token at a position.
 

@@ -1,4 +1,4 @@
-"""Fit maps with the protocol of Orgad et al. 2024, only for comparison with published maps.
+"""Fit maps with the protocol of Orgad et al. 2024, for comparison with published maps only.
 
 The code published with Orgad et al. 2024 (arXiv 2410.02707) uses a single random split of all answers: 80 % for fitting
 and 20 % for evaluation.  The split is neither stratified nor grouped.  After the split, answers without an exact answer

@@ -16,6 +16,6 @@ Each module imports only modules listed above it and modules from lower-level pa
     retokenise  conversion of externally generated texts into answers
     endpoint    client for an OpenAI-compatible server
     engine      sources of answers: transformers in this process, a server, or supplied texts
-    ask         generates a model's answers to the questions in a task
+    ask         a model's answers to the questions in a task
     p_true      p(True): the probability that a model assigns to its own answer being true
 """

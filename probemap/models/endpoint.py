@@ -106,7 +106,7 @@ def ask_endpoint(
 
     With the ``chat`` format, the conversation is sent and the server applies its chat template.  If the server reports
     the number of prompt tokens, that number is compared with the number of tokens in the local model's prompt.  With
-    the other formats, the text of the prompt is sent.  With the ``qa`` format, generation also stops at a line break.
+    other formats, the prompt is sent as text.  With the ``qa`` format, generation also stops at a line break.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ this row."""
 
 
 class BatchRecorder(Protocol):
-    """Recorder of the hidden states of one batch during generation."""
+    """Recorder for the hidden states of one batch during generation."""
 
     def hooked(self) -> AbstractContextManager[None]:
         """Return a context manager that records every forward pass."""
@@ -125,7 +125,7 @@ def generate_answers(
         Numbers of the batches to answer, as indices into the list that `plan_batches` returns.  By default, all batches
         are answered.
     recorder : Recorder, optional
-        Recorder of hidden states.  A batch takes an additional forward pass if the recorder needs the states at the
+        Recorder for hidden states.  A batch takes an additional forward pass if the recorder needs the states at the
         answers' last tokens.
     log : callable, optional
         Called with a message when a batch does not fit in memory and is halved.  Halving may change the

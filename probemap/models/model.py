@@ -39,7 +39,7 @@ ALIASES: dict[str, Alias] = {
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     )
 }
-"""The built-in aliases, keyed by name."""
+"""Mapping from names to built-in aliases."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Differences between two maps, which may be based on the same answers or on different models, tasks or answers."""
+"""Compute the differences between two maps, even if they are based on different models, tasks or answers."""
 
 from __future__ import annotations
 

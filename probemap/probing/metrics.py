@@ -33,7 +33,7 @@ class ValueKind:
     label: str
     """Label of the colour bar, including the unit."""
     variable: str = ""
-    """Map variable that contains the value, or an empty string if the value is computed from the scores."""
+    """Name of the map variable that contains the value, or an empty string if the value is computed from the scores."""
     limits: tuple[float, float] | None = None
     """Limits of the colour scale.  If None, the `LIMIT_PERCENTILES` of the cell values are used."""
     signed: bool = False

@@ -1,4 +1,4 @@
-"""Variance inflation of cross-validated AUCs, which is caused by the errors of the probes."""
+"""Variance inflation of cross-validated AUCs, which is caused by errors in the probes."""
 
 from __future__ import annotations
 

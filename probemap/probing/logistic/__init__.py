@@ -1,4 +1,6 @@
-"""L2-regularised logistic regression for many problems at once, independent of the rest of the package.
+"""L2-regularised logistic regression for many problems at once.
+
+This subpackage does not depend on the rest of the package.
 
 Problem k minimises, over the coefficients w and an unpenalised intercept b,
 

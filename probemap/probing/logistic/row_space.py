@@ -20,8 +20,8 @@ class RowSpace(Space):
     """Space in which the unknowns are the row coefficients α, of shape (m, n).
 
     All problems with the same design share one kernel K = X S⁻² Xᵀ, and a step changes their scores by K Δα.  Because
-    problem k has its own kernel K_k, these scores are approximate.  Every few steps, `refresh` replaces them with exact
-    scores, and a problem has converged only if this correction is small.  Using the shared kernel is cheaper than
+    the exact kernel of problem k is K_k, these scores are approximate.  Every few steps, `refresh` replaces them with
+    exact scores, and a problem has converged only if this correction is small.  Using the shared kernel is cheaper than
     computing exact scores for every direction, because it takes one product with K instead of two with X.
 
     Each refresh multiplies the error of the scores by about (K - K_k) (V⁻¹ + K)⁻¹, which stays below 1 because K uses
