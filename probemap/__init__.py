@@ -1,7 +1,7 @@
 """Maps that show where a language model's hidden states reveal that its answer is incorrect.
 
-The public names cover the whole workflow, from generating answers and capturing hidden states to fitting maps and
-detectors.  Each name is imported on first use, so that ``import probemap`` does not load torch.
+The package exports functions and classes for the whole workflow, from generating answers and capturing hidden states to
+fitting maps and detectors.  Each of them is imported on first use, so that ``import probemap`` does not load torch.
 """
 
 from importlib import import_module

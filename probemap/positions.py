@@ -2,7 +2,7 @@
 
 An answer may lack some of the positions, for example because it contains no exact answer.  A missing position is never
 replaced by another one.  In a map, the column of a position is computed only from the answers that have the position.
-The variable ``n`` of the map contains the number of these answers.  The names of the positions follow section 3.2 and
+The number of these answers is stored in the map's variable ``n``.  The names of the positions follow section 3.2 and
 figure 2 of Orgad et al. 2024 (arXiv 2410.02707).
 """
 
@@ -80,7 +80,7 @@ DEFAULT_POSITIONS: tuple[str, ...] = (
     *("exact_answer_before_first", "exact_answer_first", "exact_answer_last", "exact_answer_after_last"),
     *("-8", "-7", "-6", "-5", "-4", "-3", "-2", "-1"),
 )
-"""The fifteen positions that the figures of Orgad et al. 2024 show for open questions, in the same order."""
+"""The fifteen positions shown for open questions in the figures of Orgad et al. 2024, in the order used there."""
 
 PositionsLike = str | Sequence[str] | Mapping[str, str | Position | Rule] | None
 """Positions in any of the forms that `parse_positions` accepts."""
@@ -112,8 +112,8 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
     Raises
     ------
     DataError
-        If a name is unknown, is repeated or is not a string, if a range is reversed or too large, or if there are no
-        positions.
+        If a name is unknown, is repeated or is not a string, if a range is reversed or too large, or if no positions
+        are given.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:
 def position_rules(positions: PositionsLike = None) -> dict[str, Rule]:
     """Return a mapping from the name of each position to its rule.
 
-    See `parse_positions` for the values that `positions` may have.
+    See `parse_positions` for the accepted values of `positions`.
     """
     if isinstance(positions, Mapping):
         rules = {name: _as_rule(rule) for name, rule in positions.items()}
@@ -281,7 +281,7 @@ def token_indices(answers: Sequence[Answer], spans: Sequence[Span | None], posit
     ----------
     answers : sequence of Answer, length n
     spans : sequence of Span or None, length n
-        The span of the exact answer in each answer, or None if there is none.
+        The span of the exact answer in each answer, or None if the answer contains no exact answer.
     positions : str, sequence of str, mapping, or None
         The positions; see `parse_positions`.
 

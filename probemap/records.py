@@ -1,8 +1,8 @@
 """Data classes that the steps of a run pass to each other, and the exceptions that the package raises.
 
-The data classes are immutable and do not depend on models, files or arrays.  The docstrings of the package use the
-following names for dimensions: ``n`` is the number of answers, ``n_layers`` the number of layers, ``n_positions`` the
-number of positions, and ``d`` the hidden size.
+The data classes are immutable and do not depend on models, files or arrays.  The package's docstrings use the following
+names for dimensions: ``n`` is the number of answers, ``n_layers`` the number of layers, ``n_positions`` the number of
+positions, and ``d`` the hidden size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
-"""The kind of a task, which determines how its answers are graded and how the exact answers are located; see `Task`."""
+"""Kind of task, which determines how answers are graded and how exact answers are located; see `Task`."""
 
 
 class ProbemapError(Exception):
@@ -107,18 +107,18 @@ class Task:
     name: str
     examples: tuple[Example, ...]
     kind: Kind
-    """Kind of the answers.
+    """Kind of answer that the questions require.
 
     - ``names``: the answer comes from a closed set, given by `possible` or by the `choices` of each example.
     - ``numbers``: the answer is a number.
     - ``choices``: the answer is one of the example's `choices`, identified by its letter or by its text.
     - ``open``: the answer may be any text, and is correct if it contains an accepted answer that is not negated."""
     possible: tuple[tuple[str, ...], ...] = ()
-    """Possible answers to the questions of a ``names`` task.  Each one is a tuple of alternative spellings, with the
+    """Possible answers to the questions in a ``names`` task.  Each one is a tuple of alternative spellings, with the
     preferred spelling first."""
     prompt: str = "{question}"
-    """Template of the prompt.  It may contain the fields ``{question}``, ``{context}``, ``{choices}`` (e.g. "Rome,
-    Paris") and ``{letters}`` (one line per choice, e.g. "A) Rome")."""
+    """Prompt template.  It may contain the fields ``{question}``, ``{context}``, ``{choices}`` (e.g. "Rome, Paris") and
+    ``{letters}`` (one line per choice, e.g. "A) Rome")."""
     shots: tuple[tuple[str, str], ...] = ()
     """Worked examples that precede each question in the prompt, as (prompt, answer) pairs."""
     max_new_tokens: int = 64

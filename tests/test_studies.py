@@ -431,7 +431,7 @@ def test_verdicts_by_hand_are_told_apart_from_those_of_the_samples(sampled: Run)
     )
     table = execute(ERRORS, sampled).read_table("errors")
     assert table.words[-1] == (
-        "Note: 7 of the 80 answers of the run have a manual or supplied verdict that differs from the verdict of the "
+        "Note: 7 of the 80 answers in the run have a manual or supplied verdict that differs from the verdict of the "
         "judge used for the samples."
     )
 

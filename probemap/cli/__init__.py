@@ -4,7 +4,7 @@ Each module imports only modules that are listed above it and modules from lower
 
 ::
 
-    flags      typer parameters, generated from the options of the steps
+    flags      typer parameters, generated from the steps' options
     console    output to stdout and stderr
     show       commands that display, draw or check a run, or list tasks and positions
     steps      commands that execute the steps

@@ -16,26 +16,24 @@ if TYPE_CHECKING:  # keeps --help fast, which must not load torch
 
 app = typer.Typer()
 
-DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="Directory of the detector.")]
+DetectorDirectory = Annotated[Path, typer.Argument(metavar="DETECTOR", help="Detector directory.")]
 # The type is a string, because Path would collapse the double slash in hf://.
 DetectorSource = Annotated[
-    str, typer.Argument(metavar="DETECTOR", help="Directory of the detector, or hf://owner/name[@revision].")
+    str, typer.Argument(metavar="DETECTOR", help="Detector directory, or hf://owner/name[@revision].")
 ]
 FalseAlarms = Annotated[
     float | None,
     typer.Option(
         min=0,
         max=1,
-        help="False-alarm rate, the fraction of correct answers that may be flagged. Default: the lowest rate for "
+        help="False-alarm rate: the fraction of correct answers that may be flagged. Default: the lowest rate for "
         "which the detector has a threshold.",
     ),
 ]
 DetectorDtype = Annotated[str, typer.Option(help="Data type of the weights. auto: as when the detector was fitted.")]
 ModelSource = Annotated[
     str | None,
-    typer.Option(
-        "--model", help="Hub id, directory or file of the model. Default: the model recorded in the detector."
-    ),
+    typer.Option("--model", help="Model: hub id, directory or file. Default: the model recorded in the detector."),
 ]
 
 
@@ -90,7 +88,7 @@ def push(
 
     provenance = Detector.load(detector).provenance
     if provenance and provenance.name and Path(provenance.name).exists():
-        say(f"config.json contains a local path of the model, {provenance.name}: other users have to pass --model")
+        say(f"config.json contains a local path to the model, {provenance.name}: other users have to pass --model")
     stdout.print(push_to_hub(detector, repo, private=not public), markup=False, soft_wrap=True)
 
 

@@ -69,7 +69,7 @@ app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --
     steps.with_signature(
         lambda **arguments: _run(**arguments),
         _run_parameters(),
-        "Execute the steps answer, judge, capture, p-true, map and plot.\n\nFinished steps are skipped, an interrupted "
+        "Run the answer, judge, capture, p-true, map and plot steps.\n\nFinished steps are skipped, an interrupted "
         "step is resumed, and omitted options keep the values recorded in the run directory.  To use options that are "
         "not listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
     )

@@ -25,7 +25,7 @@ Words = Annotated[
 Kind = Annotated[
     Literal["map", "difference", "layers", "positions"],
     typer.Option(
-        help="Kind of figure: maps side by side, the difference of two maps, or curves over layers or positions."
+        help="Kind of figure: maps side by side, the difference between two maps, or curves against layer or position."
     ),
 ]
 Value = Annotated[
@@ -43,7 +43,7 @@ Size = Annotated[
 ]
 Recompute = Annotated[
     int,
-    typer.Option(min=0, help="Capture this many answers again, one at a time in float32, and print the differences."),
+    typer.Option(min=0, help="Recompute the states for this many answers in float32, and print the differences."),
 ]
 
 
@@ -89,7 +89,7 @@ def plot(
     cmap: Annotated[str | None, typer.Option(help="Name of a matplotlib colour map. Default: Blues.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write: .png, .svg or .pdf.")] = None,
 ) -> None:
-    """Draw maps, the difference of two maps, or curves.
+    """Draw maps, the difference between two maps, or curves.
 
     Writes RUN/map.png and RUN/map.svg (RUN/map-VALUE.png and .svg if VALUE is not auc), or the file given with --out.
     """

@@ -41,7 +41,7 @@ _TABLES = (ERRORS, CHOOSE, BASELINES)
 
 
 def run_command(step: Step[Any, Any]) -> Callable[..., None]:
-    """Create the command that executes a step on a run directory."""
+    """Create the command that executes a step in a run directory."""
 
     def command(**arguments: Any) -> None:
         from probemap.runs.execution import run_step
@@ -77,7 +77,7 @@ def writes(step: Step[Any, Any]) -> str:
 
 
 def with_signature(command: Callable[..., None], parameters: list[inspect.Parameter], text: str) -> Callable[..., None]:
-    """Set the signature and the help text of a command, which typer reads, and return the command."""
+    """Set the signature and the help text that typer reads from a command, and return the command."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = text
@@ -140,7 +140,7 @@ def import_states(
     layers: Annotated[
         str,
         typer.Option(
-            help="Layer ids passed to vLLM (eagle_aux_hidden_state_layer_ids), in the same order, separated by commas."
+            help="The eagle_aux_hidden_state_layer_ids that were passed to vLLM, in that order, separated by commas."
         ),
     ],
     positions: Annotated[str | None, typer.Option(help="Token positions, as for `probemap capture`.")] = None,
@@ -170,12 +170,12 @@ def transfer(
     directories: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN…", help="Run directories of the same model. The result is written to the first one."
+            metavar="RUN…", help="Run directories, all for the same model. The result is written to the first one."
         ),
     ],
     redo: flags.Redo = False,
 ) -> None:
-    """Evaluate the probe of each run on the answers of the other runs.
+    """Evaluate each run's probe on the other runs' answers.
 
     Writes transfer.json, transfer.csv, transfer.png and transfer.svg to the first run directory.
     """

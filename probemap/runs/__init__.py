@@ -17,7 +17,7 @@ Each module imports only modules that are listed above it and modules from lower
     engines      selects the engine that generates or imports answers
     labels       applies manual labels
     llm_judge    judgements by rules, or by a language model whose responses are stored
-    samples      several sampled answers per question, judged like the answers of the run
+    samples      several sampled answers per question, judged like the run's own answers
     study_files  computes input hashes and writes result tables for the studies
     steps        the steps, one module per command
     execution    executes, skips, resumes or repeats a step

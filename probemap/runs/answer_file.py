@@ -15,7 +15,8 @@ ANSWER = TypeAdapter(Answer)
 RESTORE = "restore the file, or repeat the step with --redo"
 
 _CACHED_BYTES = 16 * 2**20
-"""Maximum size of a file whose answers are kept in memory.  With a larger file, each access reads a line from disk."""
+"""Maximum size of a file whose answers are kept in memory.  If the file is larger, each access reads a line from
+disk."""
 
 
 class AnswerFile(Sequence[Answer]):
@@ -28,9 +29,9 @@ class AnswerFile(Sequence[Answer]):
     offsets : dict of str to int
         Mapping from the id of each answer to the byte offset of its line.
     ids : sequence of str
-        The ids of the answers in the sequence, in order.
+        The ids of the answers, in the order of the sequence.
     cache : dict of str to Answer, optional
-        Mapping from ids to answers.  It is given only if the file is small enough to be kept in memory.
+        Mapping from ids to answers, or None if the file is too large to be kept in memory.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ Facts = TypeVar("Facts")
 
 @dataclass(frozen=True)
 class NoFacts:
-    """Facts of a step that does not record any."""
+    """Facts for a step that records none."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class AnswerFacts:
     """Facts recorded by the answer step: the model that generated the answers, and the prompt format."""
 
     model: str = ""
-    """Short name of the model, used in figures."""
+    """Short model name, shown in figures."""
     revision: str = ""
-    """Commit of the model on the hub, or SHA-256 of its local files."""
+    """Commit on the hub, or SHA-256 of the model's local files."""
     dtype: str = ""
     template: str = ""
     """SHA-256 of the chat template; empty if there is none."""
@@ -48,7 +48,7 @@ class AnswerFacts:
 
 @dataclass(frozen=True)
 class JudgeFacts:
-    """Facts recorded by the judge step: how well a language model's verdicts agree with those of the rules."""
+    """Facts recorded by the judge step: how well a language model's verdicts agree with those given by the rules."""
 
     judge: str = ""
     """Name of the language model; empty if the rules judged the answers."""
@@ -91,9 +91,9 @@ class Step(Generic[Options, Facts]):
 
 ANSWER = Step[AnswerOptions, AnswerFacts](
     name="answer",
-    description="Generate the answers of the model to the questions.",
+    description="Generate the model's answers to the questions.",
     example="probemap answer rows.jsonl --model smollm2-135m --out RUN",
-    summary="answers of the model, with token ids, text and log-probabilities",
+    summary="the model's answers, with token ids, text and log-probabilities",
     outputs=("task.json", "answers.jsonl"),
     options=AnswerOptions,
     requires=(),
@@ -107,7 +107,7 @@ JUDGE = Step[JudgeOptions, JudgeFacts](
     name="judge",
     description="Grade the answers and locate the exact answers.",
     example="probemap judge RUN --judge model --endpoint URL",
-    summary="verdict and exact answer of each answer",
+    summary="verdict and exact answer for each answer",
     outputs=("verdicts.jsonl",),
     options=JudgeOptions,
     requires=("answer",),
@@ -155,7 +155,7 @@ P_TRUE_EXACT = Step[PTrueOptions, NoFacts](
     name="p-true --exact",
     description="Ask the model whether its exact answers are true, as a baseline for the map.",
     example="probemap p-true RUN --exact",
-    summary="p(True) of each exact answer",
+    summary="p(True) for each exact answer",
     outputs=("p_true_exact.jsonl",),
     options=PTrueOptions,
     requires=("answer", "judge"),
@@ -175,7 +175,7 @@ MAP = Step[MapOptions, NoFacts](
 )
 PLOT = Step[PlotOptions, NoFacts](
     name="plot",
-    description="Draw maps, the difference of two maps, or curves.",
+    description="Draw maps, the difference between two maps, or curves.",
     example="probemap plot RUN --value gain --out figure.pdf",
     summary="the figure",
     outputs=("map.png", "map.svg"),
@@ -229,7 +229,7 @@ BASELINES = Step[BaselinesOptions, NoFacts](
 )
 TRANSFER = Step[TransferOptions, NoFacts](
     name="transfer",
-    description="Evaluate the probe of each run on the answers of the other runs.",
+    description="Evaluate each run's probe on the other runs' answers.",
     example="probemap transfer CITIES CAPITALS ARITHMETIC",
     summary="AUC of one run's probe on another run's answers, and its gain over the log-probabilities",
     outputs=("transfer.json", "transfer.csv"),
@@ -257,8 +257,8 @@ STEPS: dict[str, Step[Any, Any]] = {
         TRANSFER,
     )
 }
-"""Mapping from the name of each step to the step.  It does not include `PLOT`, because figures are not recorded but
-redrawn every time."""
+"""Mapping from step names to steps.  It does not include `PLOT`, because figures are not recorded but redrawn every
+time."""
 
 RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "data": (ANSWER,),

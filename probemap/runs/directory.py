@@ -6,18 +6,18 @@ A run directory contains the following files:
 
     RUN/run.json          package versions, and the options and input hashes of each step
     RUN/task.json         the questions, the prompt and the rules for grading
-    RUN/answers.jsonl     the answers of the model, one per line             (answer)
-    RUN/verdicts.jsonl    verdict and exact answer of each answer            (judge)
+    RUN/answers.jsonl     the model's answers, one per line                  (answer)
+    RUN/verdicts.jsonl    verdict and exact answer for each answer           (judge)
     RUN/opinions.jsonl    responses of the language model that acts as judge or locator
     RUN/disagreements.jsonl  answers on which this model and the rules disagree, to be labelled by hand
     RUN/activations/      hidden states, one shard per block of answers      (capture)
     RUN/attention/        attention weights at the probed tokens             (attention)
     RUN/during/           states recorded during generation, until the capture step uses them
-    RUN/p_true.jsonl      p(True) of each answer                             (p-true)
+    RUN/p_true.jsonl      p(True) for each answer                            (p-true)
     RUN/map.nc, .csv      one AUC per cell                                   (map)
     RUN/map.png, .svg     the figure                                         (plot)
     RUN/resamples.jsonl   several sampled answers per question               (resample)
-    RUN/p_true_exact.jsonl  p(True) of each exact answer                     (p-true --exact)
+    RUN/p_true_exact.jsonl  p(True) for each exact answer                    (p-true --exact)
     RUN/errors.json, .csv, kinds.jsonl    the error taxonomy                 (errors)
     RUN/choose.json, .csv, choices.jsonl  best-of-n                          (choose)
     RUN/baselines.json, .csv              all predictors, ranked             (baselines)

@@ -27,7 +27,7 @@ def make_engine(
     inline_directory: Path,
     log: Callable[[str], None],
 ) -> Engine:
-    """Return the engine that the options of the answer step select.
+    """Return the engine selected by the options for the answer step.
 
     Parameters
     ----------

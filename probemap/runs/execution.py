@@ -31,7 +31,7 @@ def run_step(
     defaults: bool = False,
     **options: Any,
 ) -> None:
-    """Execute a step on a run.
+    """Execute a step of a run.
 
     A step that is already done with the same options and inputs is skipped, and an interrupted step is resumed.
 

@@ -1,4 +1,5 @@
-"""The files of a run directory.  They are written atomically and are re-read only after they have changed."""
+"""Read and write the files in a run directory.  Files are written atomically and are reread only if they have
+changed."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The questions, answers and judgements of a run, all in the same order."""
+"""A run's questions, answers and judgements, all in the order of the questions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradedAnswers:
-    """The questions, answers and judgements of a run, all in the order of the questions."""
+    """A run's questions, answers and judgements, all in the order of the questions."""
 
     task: Task
     answers: AnswerFile

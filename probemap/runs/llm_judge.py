@@ -1,4 +1,4 @@
-"""Judge the answers and samples of a run by rules, or by a language model whose responses are stored."""
+"""Judge a run's answers and samples with rules, or with a language model whose responses are stored."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ModelJudge:
 
     @property
     def name(self) -> str:
-        """Name of the model, followed by its revision or by the address of its server."""
+        """Model name, followed by the revision or the server address."""
         return self.judge.name
 
     def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
@@ -130,7 +130,7 @@ def judge_by_model(
 
 
 def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
-    """Return a function that judges other answers in the same way as the answers of the run.
+    """Return a function that judges other answers in the same way as the run's own answers.
 
     The function does not apply manual labels.  If a language model acts as judge, its responses are added to
     ``opinions.jsonl``.
@@ -138,7 +138,7 @@ def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence
     Raises
     ------
     RunError
-        If the exact answers of the run were located by `paper_locator`, and therefore depend on the verdicts.
+        If the run's exact answers were located by `paper_locator`, and therefore depend on the verdicts.
     """
     run.refuse_paper_locator()
     options = run.record(JUDGE).options
@@ -146,7 +146,7 @@ def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence
     if find is not None and options.judge == "rules":
         return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), find)
     model = run_judge(run, options, context)
-    context.logger.log(f"requesting judgements of the samples from {model.name}; stored responses are reused")
+    context.logger.log(f"requesting judgements for the samples from {model.name}; stored responses are reused")
     model = replace(model, logger=SILENT)
 
     def judge_samples(task: Task, answers: Sequence[Answer]) -> list[Judgement]:

@@ -81,7 +81,7 @@ class CaptureOptions:
     vllm: str | None = None
     """Directory of the .safetensors files that vLLM wrote.  If None, the step captures the states itself."""
     vllm_layers: tuple[int, ...] | None = None
-    """The ``eagle_aux_hidden_state_layer_ids`` passed to vLLM, in the same order."""
+    """The ``eagle_aux_hidden_state_layer_ids`` that were passed to vLLM, in the order in which they were passed."""
     shard_bytes: int | None = None
     """Approximate size of a shard in bytes.  Default: `activations.layout.SHARD_BYTES`."""
 
@@ -140,7 +140,7 @@ class JudgeOptions:
     locator: Annotated[
         LocatorName,
         Option(
-            "Locator of the exact answers. auto: set by the task. paper: depends on the verdicts, for comparison only."
+            "How to locate exact answers. auto: set by the task. paper: depends on the verdicts; for comparison only."
         ),
     ] = "auto"
     judge: Annotated[Literal["rules", "model"], Option("Grade the answers by rules or by a language model.")] = "rules"
@@ -204,8 +204,8 @@ class MapOptions:
     protocol: Annotated[
         Protocol,
         Option(
-            "Protocol of the map. paper: that of the paper's code, for comparison; --seed and --baselines are the only "
-            "other options that apply to it."
+            "Protocol for computing the map. paper: follows the paper's code, for comparison; of the other options, "
+            "only --seed and --baselines apply."
         ),
     ] = "probemap"
     device: Annotated[
@@ -266,7 +266,8 @@ class PlotOptions:
     """Options for the plot step.  They are not recorded, and their command-line flags are declared in `cli.show`."""
 
     kind: Literal["map", "difference", "layers", "positions"] = "map"
-    """Kind of figure: maps side by side, the difference between two maps, or curves over layers or positions."""
+    """Kind of figure: maps side by side, the difference between two maps, or curves plotted against layer or
+    position."""
     value: str = "auc"
     """Name of the value to draw (a key of `metrics.VALUES`)."""
     positions: str | None = None
@@ -278,7 +279,7 @@ class PlotOptions:
 
 
 def option_metadata(options: type[Any]) -> dict[str, tuple[Any, Option]]:
-    """Return the type and the metadata of each option that has metadata, keyed by field name."""
+    """Return a mapping from field names to the types and metadata of the options that have metadata."""
     hints = get_type_hints(options, include_extras=True)
     return {
         name: (hint.__origin__, next(m for m in hint.__metadata__ if isinstance(m, Option)))

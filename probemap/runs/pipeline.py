@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run_all(
     run: Run, context: Context = Context(), *, redo: bool = False, one_pass: bool = False, **options: Any
 ) -> Run:
-    """Execute the steps answer, judge, capture, p-true, map and plot.
+    """Run the ``answer``, ``judge``, ``capture``, ``p-true``, ``map`` and ``plot`` steps.
 
     Steps that are already done are skipped.  The model is loaded when a step first needs it.
 

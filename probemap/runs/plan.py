@@ -1,4 +1,4 @@
-"""The context in which a step is executed, and the plan that a step makes before it is executed."""
+"""The context for executing a step, and the plan that a step prepares before it is executed."""
 
 from __future__ import annotations
 

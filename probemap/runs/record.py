@@ -33,14 +33,14 @@ class StepRecord(Generic[Options, Facts]):
     inputs: dict[str, str]
     """Mapping from the name of each input to its hash."""
     done: bool
-    """Whether the step is done.  False while it runs and if it was interrupted."""
+    """Whether the step has been completed.  False while the step is running, and after it has been interrupted."""
     facts: Facts
-    """Facts that the step determined, such as the revision of the model."""
+    """Facts that the step determined, such as the model's revision."""
     seconds: float | None = None
     """Duration of the step in seconds, or None if it is not done."""
 
     def differences(self, options: Options, inputs: Mapping[str, str]) -> list[str]:
-        """Return a description of each option or input that differs from the recorded one."""
+        """Return a description of each option or input that differs from its recorded value."""
         before, now = _json(self.options), _json(options)
         return [
             f"{name} was {_brief(before.get(name))}, now {_brief(value)}"
@@ -62,7 +62,7 @@ class StepRecord(Generic[Options, Facts]):
     def from_json(cls, step: Step[Options, Facts], entry: Mapping[str, Any], path: str) -> StepRecord[Options, Facts]:
         """Create a record from its entry in ``run.json``.
 
-        `path` is the path of ``run.json``, which is used in error messages.
+        `path` is the path of ``run.json``, which is shown in error messages.
 
         Raises
         ------

@@ -129,7 +129,7 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            Under the same conditions as for `graded`.
+            See `graded`.
         """
         return [judgement.verdict for judgement in self.graded.judgements]
 
@@ -142,13 +142,13 @@ class Run(RunDirectory):
         Raises
         ------
         RunError
-            Under the same conditions as for `graded`.
+            See `graded`.
         """
         return self.graded.spans
 
     @property
     def states(self) -> ActivationStore:
-        """The hidden states of the answers at the probed tokens.
+        """The hidden states at the probed tokens of each answer.
 
         Raises
         ------
@@ -225,7 +225,7 @@ class Run(RunDirectory):
             )
 
     def check_weights(self, model: Weights, fields: tuple[Literal["revision", "dtype"], ...]) -> None:
-        """Raise RunError if `model` and the model of the answers, if any, differ in one of the given fields."""
+        """Raise RunError if `model` differs in one of the given fields from the model that generated the answers."""
         record = self.find_record(ANSWER)
         for field in fields:
             before, now = getattr(record.facts, field) if record else "", str(getattr(model, field))
@@ -237,7 +237,7 @@ class Run(RunDirectory):
                 )
 
     def refuse_paper_locator(self) -> None:
-        """Raise RunError if the exact answers were located by `paper_locator`, whose positions leak the verdict."""
+        """Raise RunError if the exact answers were located by `paper_locator`, which depends on the verdicts."""
         record = self.find_record(JUDGE)
         if record is not None and record.options.locator == "paper":
             raise RunError(
@@ -316,7 +316,7 @@ class Run(RunDirectory):
 
         if not self.is_done(MAP):
             raise RunError(f"{self.path} holds no map", f"{step_command('map', self.path, redo=False)} creates it")
-        # p(True) affects only the baselines of the map.
+        # p(True) affects only the map's baselines.
         if changed := [name for name in self._changed_since_map() if name != "p_true.jsonl"]:
             raise RunError(
                 _out_of_date(changed), f"{step_command('map', self.path)} repeats the step and keeps the old map"
@@ -380,7 +380,7 @@ class Run(RunDirectory):
         return graded.task.examples[row], graded.answers[row], graded.judgements[row]
 
     def loader(self, device: str = "auto", dtype: str | None = None, max_memory: str | None = None) -> Loader:
-        """Return a loader for the model that generated the answers, by default with the same data type."""
+        """Return a loader for the model that generated the answers.  `dtype` defaults to the recorded data type."""
         record = self.record(ANSWER)
         options = record.options
         return Loader(

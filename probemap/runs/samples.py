@@ -1,4 +1,4 @@
-"""Read the answers that were sampled for each question of a run, and judge them like the answers of the run itself."""
+"""Read the answers that were sampled for each question of a run, and judge them like the run's own answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _QUESTIONS_IN_MEMORY = 64
 
 @dataclass(frozen=True)
 class QuestionSamples:
-    """A question, with its sampled answers and their judgements."""
+    """A question with its sampled answers and their judgements."""
 
     example: Example
     answers: list[Answer]
     judgements: list[Judgement]
 
     def summary(self, task: Task) -> SampledQuestion:
-        """Return the verdict on each sample, its meaning, and whether it is a refusal."""
+        """Return, for each sample, its verdict, its meaning, and whether it is a refusal."""
         meaning, contents = meanings(task, self.example, self.answers, self.judgements)
         verdicts = [judgement.verdict for judgement in self.judgements]
         # The verdicts determine which samples are refusals.  The rules for refusals apply only to undecided samples.
@@ -46,7 +46,7 @@ class QuestionSamples:
 
 
 def sample_id(name: str, sample: int) -> str:
-    """Return the id of a sample, which consists of the question id and the number of the sample (counted from 0)."""
+    """Return the id of a sample, which consists of the question id and the sample number (counted from 0)."""
     return f"{name}#{sample}"
 
 
@@ -80,7 +80,7 @@ def each_question(
     Raises
     ------
     RunError
-        Under the conditions listed for `samples_per_question`, or if the samples are damaged or cannot be judged.
+        If the samples are damaged or cannot be judged.  See also `samples_per_question`.
     """
     k = samples_per_question(run)
     if n_without := sum(not example.answers for example in task.examples):
@@ -108,7 +108,7 @@ def each_question(
 
 
 def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
-    """Return a note if the judge of the samples disagrees with any verdict of the run, and an empty string otherwise.
+    """Return a note if the judge used for the samples disagrees with any of the run's verdicts, or an empty string.
 
     The verdicts can differ because manual labels and verdicts supplied with the answers do not apply to samples.
     """
@@ -119,6 +119,6 @@ def note_on_verdicts(run: Run, graded: GradedAnswers) -> str:
     if not n_different:
         return ""
     return (
-        f"Note: {n_different} of the {len(graded.answers)} answers of the run have a manual or supplied verdict that "
+        f"Note: {n_different} of the {len(graded.answers)} answers in the run have a manual or supplied verdict that "
         "differs from the verdict of the judge used for the samples."
     )

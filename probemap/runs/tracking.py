@@ -1,8 +1,8 @@
 """Log the metrics, figures and report of a run to MLflow, Weights & Biases or Trackio.
 
 `accelerate.tracking` wraps the same libraries but is not used here.  It has no common function for logging files, so
-the API of each library would still be needed.  It also initialises the distributed state of torch, which is not needed
-for logging.
+the API of each library would still be needed.  It also initialises torch's distributed state, which is not needed for
+logging.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ PROJECT = "probemap"
 def track(run: Run, tracker: str) -> None:
     """Log a run to an experiment tracker.
 
-    This function writes ``report.html`` and then logs it together with the options, the metrics of the map, ``map.csv``
-    and the figures.  Trackio does not store files, so it receives only the options, the metrics and the figure of the
-    map.  The destination is determined by the configuration of the tracker (``MLFLOW_TRACKING_URI``, ``WANDB_MODE``
-    etc.).
+    This function writes ``report.html`` and then logs it together with the options, the map's metrics, ``map.csv`` and
+    the figures.  Trackio does not store files, so it receives only the options, the metrics and the map figure.  The
+    destination is determined by the tracker's configuration (``MLFLOW_TRACKING_URI``, ``WANDB_MODE`` etc.).
 
     Parameters
     ----------
     run : Run
-        A run with a map.
+        A run that has a map.
     tracker : str
         ``mlflow``, ``wandb`` or ``trackio``.
 
@@ -65,7 +64,7 @@ def check_tracker(tracker: str) -> None:
 
 
 def _parameters(run: Run, probe_map: ProbeMap) -> dict[str, str]:
-    """Return the options of all steps and the provenance of the map as a flat dictionary."""
+    """Return the options of all steps and the map's provenance as a flat dictionary."""
     options = {
         f"{step}.{name}": str(value)
         for step, entry in run.run_json()["steps"].items()

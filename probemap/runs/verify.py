@@ -24,7 +24,7 @@ def verify(run: Run) -> dict[int, str]:
     Raises
     ------
     StoreError
-        If the metadata of the store has changed.
+        If the store's metadata has changed.
     """
     from probemap.activations.store import ActivationStore
 
@@ -50,7 +50,7 @@ class Recomputation:
 
 
 def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Context()) -> Recomputation:
-    """Recompute the states of some answers in float32, one answer at a time, and compare them with the stored states.
+    """Recompute the states for some answers in float32, one answer at a time, and compare them with the stored states.
 
     Small distances are caused by rounding, which depends on padding, batching, and the data types of the weights and
     the stored states.  A distance near 1 means that the stored states are wrong.
@@ -58,7 +58,7 @@ def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Contex
     Parameters
     ----------
     n : int
-        Number of answers, which are drawn at random.
+        Number of answers to draw at random.
     seed : int
         Random seed for drawing the answers.
 

@@ -38,7 +38,7 @@ STATUS_CODES: dict[type[ProbemapError], int] = {
     QueueFullError: 429,
     ServerClosingError: 503,
 }
-"""HTTP status code for each type of error.  All other errors of the package are reported with status 503."""
+"""HTTP status code for each type of error.  All other errors that the package raises are reported with status 503."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Status code that is recorded in the metrics when a client disconnects before it receives a response.

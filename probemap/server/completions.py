@@ -87,7 +87,7 @@ class LocalCompletion:
         return completion.to_dict(mode="json")
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the chunks of the completion, with the score of each choice in its last chunk.
+        """Yield the chunks of the completion.  The last chunk of each choice contains its score.
 
         Raises
         ------

@@ -27,7 +27,7 @@ def listen(app: FastAPI, host: str, port: int, on_ready: Callable[[str], None]) 
     port : int
         Port to listen on; 0 selects a free port.
     on_ready : callable
-        Called with the URL of the server as soon as it accepts connections.
+        Called with the server's URL as soon as it accepts connections.
 
     Raises
     ------

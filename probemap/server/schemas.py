@@ -66,7 +66,7 @@ class ScoreRequest(BaseModel):
     context: Text = ""
     """Text that the question refers to."""
     choices: list[Text] = []
-    """Answer options of the question."""
+    """Answer options for the question."""
     prompt: Text | None = None
     """The complete prompt, including the chat template.  If null, it is created from `question` or `messages`."""
     stopped: bool = True

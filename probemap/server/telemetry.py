@@ -64,7 +64,8 @@ class Metrics:
 
 
 def configured_observers() -> list[Observer]:
-    """Return observers for OpenTelemetry, if its API is installed, and Langfuse, if it is installed and configured."""
+    """Return observers for OpenTelemetry, if its API is installed, and for Langfuse, if it is installed and
+    configured."""
     observers: list[Observer] = []
     if find_spec("opentelemetry") is not None:
         observers.append(_opentelemetry())

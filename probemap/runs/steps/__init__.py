@@ -5,12 +5,12 @@ Each module imports only modules that are listed above it and modules from lower
 
 ::
 
-    answer        answers of the model
+    answer        the model's answers
     judge         verdicts and exact answers
     capture       hidden states at the probed tokens
     attention     attention weights at the probed tokens
-    p_true        p(True) of the answers
-    p_true_exact  p(True) of the exact answers
+    p_true        p(True) for the answers
+    p_true_exact  p(True) for the exact answers
     map           one probe per cell, and the baselines
     plot          figures
     report        the HTML report

@@ -1,4 +1,4 @@
-"""The answer step: generate the answers of the model, or import existing answers."""
+"""The answer step: generate the model's answers, or import existing answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from probemap.records import RunError, Task, TextAnswer
 from probemap.runs.definitions import ANSWER, AnswerFacts
 from probemap.runs.plan import Context, Plan
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
+if TYPE_CHECKING:  # torch and transformers take seconds to import and are needed only for execution
     from probemap.models.engine import Engine
     from probemap.runs.options import AnswerOptions
     from probemap.runs.run import Run

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def plan(run: Run, options: AttentionOptions, context: Context) -> Plan[AttentionOptions]:
     """Plan the attention step, which writes ``attention/``.
 
-    The directory has the same format as the store of the hidden states, but the last axis of the arrays corresponds to
+    The directory has the same format as the store for hidden states, but the last axis of the arrays corresponds to
     `attention.QUERY_TOKENS`.
 
     Raises

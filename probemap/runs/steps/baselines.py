@@ -12,7 +12,7 @@ from probemap.runs.samples import each_question
 from probemap.runs.study_files import write_table
 from probemap.studies.semantics import meanings, semantic_entropy
 
-if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.runs.graded import GradedAnswers
     from probemap.runs.options import BaselinesOptions
     from probemap.runs.run import Run

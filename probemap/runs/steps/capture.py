@@ -13,7 +13,7 @@ from probemap.records import Answer, RunError
 from probemap.runs.definitions import ANSWER
 from probemap.runs.plan import Context, Plan
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
+if TYPE_CHECKING:  # torch and transformers take seconds to import and are needed only for execution
     from probemap.activations.layout import Layout
     from probemap.activations.reader import Reader
     from probemap.models.loading import Loader
@@ -60,7 +60,7 @@ class CaptureJob:
 
 
 def capture_job(run: Run, options: CaptureOptions) -> CaptureJob:
-    """Return the answers of a run, with the indices of the tokens at the selected positions."""
+    """Return a run's answers, and the token indices of the selected positions."""
     from probemap.positions import parse_positions
 
     graded = run.graded
@@ -195,12 +195,12 @@ def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Co
 
 
 def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
-    """Capture the damaged shards of a run again, and return a mapping from their numbers to their defects.
+    """Capture a run's damaged shards again, and return a mapping from shard numbers to defects.
 
     Raises
     ------
     StoreError
-        If the metadata of the store has changed.
+        If the store's metadata has changed.
     RunError
         If the answers or exact answers have changed since the capture, or if the states were imported from vLLM.
     """

@@ -1,4 +1,4 @@
-"""The choose step: select one of the samples of each question with a probe that was not trained on the question."""
+"""The choose step: for each question, select a sample with a probe that was not trained on that question."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.best_of_n import ProbeScore, Question, compare_rules
 from probemap.studies.error_types import classify
 
-if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.activations.store import ActivationStore
     from probemap.runs.graded import GradedAnswers
     from probemap.runs.options import ChooseOptions
     from probemap.runs.run import Run
 
 SampleScores = tuple[ProbeScore, ...]
-"""Scores of all samples for one question."""
+"""The scores of all samples for one question."""
 
 
 def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptions]:

@@ -1,4 +1,5 @@
-"""The errors step: classify errors according to the paper's taxonomy, and fit probes that predict the error types."""
+"""The errors step: classify errors according to the taxonomy of Orgad et al. 2024, and fit probes that predict the
+error types."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from probemap.runs.samples import each_question, note_on_verdicts, samples_per_q
 from probemap.runs.study_files import study_inputs, write_table
 from probemap.studies.error_types import SampledQuestion, classify
 
-if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.activations.store import ActivationStore
     from probemap.runs.graded import GradedAnswers
     from probemap.runs.options import ErrorsOptions

@@ -26,7 +26,7 @@ def export(
     seed: int = 0,
     logger: Logger = SILENT,
 ) -> Detector:
-    """Fit a detector to the states and verdicts of a run and save it.
+    """Fit a detector to a run's states and verdicts, and save it.
 
     Parameters
     ----------

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions]:
     """Plan the judge step, which writes ``verdicts.jsonl``.
 
-    If a language model acts as judge or locator, two more files are written.  ``opinions.jsonl`` stores the responses
-    of the model, so that they are not requested again.  ``disagreements.jsonl`` lists the answers on which the model
-    and the rules disagree.  The list can be edited by hand and then passed to the step as the `decided` option.
+    If a language model acts as judge or locator, two more files are written.  ``opinions.jsonl`` stores the model's
+    responses, so that they are not requested again.  ``disagreements.jsonl`` lists the answers on which the model and
+    the rules disagree.  The list can be edited by hand and then passed to the step as the `decided` option.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from probemap.runs.folder import step_command
 from probemap.runs.plan import Context, Plan
 from probemap.workers import map_in
 
-if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.activations.store import ActivationStore
     from probemap.maps.probe_map import ProbeMap
     from probemap.runs.graded import GradedAnswers

@@ -18,7 +18,7 @@ _CHECKPOINT_INTERVAL = 128
 """Number of answers after which the results are written to disk."""
 
 Statement = tuple[Example, str]
-"""A question, and an answer to it that the model has to judge as true or false."""
+"""A question and an answer, which the model has to judge as true or false."""
 
 
 def plan(run: Run, options: PTrueOptions, context: Context) -> Plan[PTrueOptions]:

@@ -1,4 +1,4 @@
-"""The plot step: draw figures of one or several runs.  Figures are not recorded but redrawn every time."""
+"""The plot step: draw figures for one or several runs.  Figures are not recorded but redrawn every time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # matplotlib takes a second to import
 def plot(
     runs: Sequence[Run], options: PlotOptions = PlotOptions(), *, out: Path | None = None, logger: Logger = SILENT
 ) -> list[Path]:
-    """Draw the maps of one or several runs.
+    """Draw a figure for one or several runs.
 
     Parameters
     ----------

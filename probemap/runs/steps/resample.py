@@ -11,7 +11,7 @@ from probemap.runs.definitions import ANSWER
 from probemap.runs.plan import Context, Plan
 from probemap.runs.samples import FILE, sample_id
 
-if TYPE_CHECKING:  # torch and transformers take seconds to import, and only the execution needs them
+if TYPE_CHECKING:  # torch and transformers take seconds to import and are needed only for execution
     from probemap.models.prompts import PromptFormat
     from probemap.runs.options import ResampleOptions
     from probemap.runs.run import Run
@@ -77,7 +77,7 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
 def _seed(seed: int, sample: int) -> int:
     """Return the random seed for a sample.
 
-    Batch b of a sample uses the seed of the sample plus b.  The seeds of different samples are far apart, so that their
+    Batch b of a sample uses the sample's seed plus b.  The seeds of different samples are far apart, so that their
     batches do not use the same seeds.
     """
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
@@ -86,7 +86,7 @@ def _seed(seed: int, sample: int) -> int:
 def _prompt_format(run: Run, has_chat_template: bool) -> PromptFormat:
     """Return the prompt format, which determines where an answer ends.
 
-    Prompts that were supplied with the answers are assumed to use the chat template of the model, if it has one.
+    Prompts that were supplied with the answers are assumed to use the model's chat template, if it has one.
     """
     frame = run.record(ANSWER).facts.frame
     if frame == "qa":

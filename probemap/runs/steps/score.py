@@ -1,4 +1,4 @@
-"""Score the answers of a run with a detector."""
+"""Score a run's answers with a detector."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 
 def score_run(run: Run, scorer: Scorer) -> Iterator[Score]:
-    """Score the answers of a run from their token ids, one chunk at a time.
+    """Score a run's answers from their token ids, one chunk at a time.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def score_run(run: Run, scorer: Scorer) -> Iterator[Score]:
     Yields
     ------
     Score
-        The score of each answer, in the order of the answers.
+        The score of each answer, in the same order as the answers.
 
     Raises
     ------

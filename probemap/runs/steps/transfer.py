@@ -1,4 +1,4 @@
-"""The transfer step: evaluate the probe of each run on the answers of every run (generalisation matrix)."""
+"""The transfer step: evaluate each run's probe on the answers in every run (generalisation matrix)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from probemap.runs.graded import normalized
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
 
-if TYPE_CHECKING:  # torch takes seconds to import, and only the execution needs it
+if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.runs.options import TransferOptions
     from probemap.studies.generalisation import RunData
     from probemap.tables import Table
@@ -82,12 +82,12 @@ def draw(run: Run, table: Table) -> None:
 
 
 def figure_paths(run: Run) -> list[Path]:
-    """Return the paths of the two image files of the figure."""
+    """Return the paths of the figure's two image files."""
     return [run.path / "transfer.png", run.path / "transfer.svg"]
 
 
 def check_same_states(runs: Sequence[Run]) -> None:
-    """Raise RunError if the states of the runs are not comparable because the weights or the sites differ."""
+    """Raise RunError if the runs' states are not comparable because the weights or the sites differ."""
     first = _identity(runs[0])
     for run in runs[1:]:
         identity = _identity(run)
