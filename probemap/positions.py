@@ -1,7 +1,7 @@
 """Named token positions, each of which selects one token of an answer or its prompt.
 
 An answer may lack some of the positions, for example because it contains no exact answer.  A missing position is never
-replaced by another one.  In a map, the column of a position is computed only from the answers that have the position.
+replaced by another one.  In a map, the column for a position is computed only from the answers that have that position.
 The number of these answers is stored in the map's variable ``n``.  The names of the positions follow section 3.2 and
 figure 2 of Orgad et al. 2024 (arXiv 2410.02707).
 """

@@ -18,7 +18,7 @@ Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature;
 C = Annotated[str, typer.Option("--c", help="Inverse L2 penalty: a number, several numbers (0.01,1,100), or auto.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, …, or spread (all GPUs).")]
 MaxMemory = Annotated[str | None, typer.Option(help="Maximum memory per GPU with --device spread, e.g. 20GiB.")]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="Use this process, or Ray workers (requires ray).")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="Run in this process, or on Ray workers (requires ray).")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[
     float,

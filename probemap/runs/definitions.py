@@ -1,4 +1,4 @@
-"""Definitions of the steps of a run: names, outputs, options, dependencies, and the modules that implement the steps.
+"""Define the steps of a run: their names, outputs, options and dependencies, and the modules that implement them.
 
 The command-line interface and the tables in the documentation are generated from these definitions.  ``run.json``
 stores the options and the facts of each step.  Facts are values that a step determines during its execution.

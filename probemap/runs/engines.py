@@ -1,4 +1,4 @@
-"""Select the engine that generates or imports the answers in the answer step."""
+"""Select the engine that the answer step uses to generate or import answers."""
 
 from __future__ import annotations
 

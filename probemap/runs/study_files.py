@@ -1,4 +1,4 @@
-"""Compute the input hashes of the studies, and write their result tables."""
+"""Compute input hashes and write result tables for the studies."""
 
 from __future__ import annotations
 
