@@ -1,4 +1,4 @@
-"""Options shared by several commands, and typer parameters for the options of each step."""
+"""Options shared by several commands, and typer parameters for each step's options."""
 
 import inspect
 from collections.abc import Iterable

@@ -94,7 +94,7 @@ def context_parameters(names: tuple[str, ...]) -> list[inspect.Parameter]:
 
 
 def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, ...] = ()) -> "Context":
-    """Create the execution context from the options in `arguments` that set its fields.
+    """Create the execution context, and set its fields from the corresponding options in `arguments`.
 
     These options are removed from `arguments`.
 

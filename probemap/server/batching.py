@@ -264,8 +264,8 @@ class _Streamer:
 
 
 def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
-    """Return the next batch: the oldest job, and the jobs of the same class that arrived after it.  A reproducible
-    sample always gets a batch of its own."""
+    """Return the next batch: the oldest job, and later jobs of the same class.  A job that draws a reproducible sample
+    always gets a batch of its own."""
     if not waiting:
         return []
     first = waiting[0]

@@ -77,8 +77,8 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
 def _seed(seed: int, sample: int) -> int:
     """Return the random seed for a sample.
 
-    Batch b of a sample uses the sample's seed plus b.  The seeds of different samples are far apart, so that their
-    batches do not use the same seeds.
+    Batch ``b`` of a sample uses the sample's seed plus ``b``.  The seeds of different samples are far apart, so that
+    their batches do not use the same seeds.
     """
     return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
 
