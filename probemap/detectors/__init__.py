@@ -1,4 +1,4 @@
-"""Detectors, which score new answers with the probes of the best cells.
+"""Detectors, which score new answers with probes fitted at the best cells of a map.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 
@@ -14,7 +14,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     head_fit       fits, calibrates and evaluates the heads
     fit            fit_detector: fits a detector to hidden states and labels
     compatibility  checks that a detector matches a model
-    cell_states    reads the hidden states of answers at the cells of a detector
+    cell_states    reads the hidden states of answers at a detector's cells
     scores         Score and GenerationResult: the results of a scorer
     spans          locates the exact answers in new texts
     scorer         Scorer: scores existing answers, and generates new answers and scores them

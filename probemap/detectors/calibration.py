@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MIN_ISOTONIC = 1000
 """Minimum number of answers for isotonic calibration.
 
-With fewer answers, Platt scaling is used, because it has only two parameters.
+If there are fewer, Platt scaling is used, because it has only two parameters.
 """
 SHIFT_PRIOR = 2.0
 """Standard deviation, in log-odds, of the normal prior on `Calibration.shift`."""

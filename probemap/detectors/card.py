@@ -1,4 +1,4 @@
-"""The model card of a detector, which describes its cells, performance, provenance and limitations."""
+"""Write the model card, which describes a detector's cells, performance, provenance and limitations."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _provenance_entries(provenance: Provenance) -> dict[str, str]:
 
 
 def _hub_id(provenance: Provenance) -> str:
-    """Return the hub id of the model, or "" if it has none.
+    """Return the model's hub id, or "" if it has none.
 
     The hub rejects a model card whose base model is a directory.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CellReader:
-    """Reads the hidden states of answers at the cells of a detector.  Only layers that contain a cell are recorded."""
+    """Reads the hidden states of answers at a detector's cells.  Only layers that contain a cell are recorded."""
 
     detector: Detector
     model: Model
@@ -79,7 +79,7 @@ class CellReader:
         return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
     def _needs_last(self, ended: bool) -> bool:
-        """Return whether the position of a cell is likely to fall on the last token of an answer.
+        """Return whether any cell's position is likely to fall on the last token of an answer.
 
         Generation does not require the states of that token, and recording them takes an additional forward pass, which
         slows down every batch.  In rare cases, a position falls on the last token even though this method returns
@@ -92,18 +92,18 @@ class CellReader:
     def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: RecordedStates) -> States:
         """Return the states that were recorded during generation.
 
-        The states of an answer are recomputed in a forward pass if a position falls on a token whose states were not
+        An answer's states are recomputed in a forward pass if a position falls on a token whose states were not
         recorded.
 
         Parameters
         ----------
         answers : sequence of Answer
-            The answers of one batch.
+            The answers in one batch.
         indices : ndarray of shape (n, n_cells), int32
             The token index of each cell in each answer, or -1 where the answer lacks the position.
         recorded : list of ndarray of shape (n_passes, n_layers, d)
-            The recorded states of each answer.  Pass 0 processes the last token of the prompt, and pass t processes the
-            t-th generated token.
+            The states recorded for each answer.  Pass 0 processes the last token of the prompt, and pass t processes
+            the t-th generated token.
 
         Returns
         -------
@@ -125,13 +125,13 @@ class CellReader:
         return states
 
     def primary_token_states(self, answer: Answer, recorded: States) -> States:
-        """Return the recorded states of the generated tokens at the layers of the primary head.
+        """Return the states recorded for the generated tokens at the primary head's layers.
 
         Parameters
         ----------
         answer : Answer
         recorded : ndarray of shape (n_passes, n_layers, d), float32
-            The recorded states of the answer; see `read_recorded`.
+            The states recorded for the answer; see `read_recorded`.
 
         Returns
         -------

@@ -37,7 +37,7 @@ def check_compatible(
     site : Site, optional
         The hook point, if the detector was fitted with a user-defined one.
     positions : mapping, optional
-        The rules of the detector's user-defined positions.
+        The rules for the detector's user-defined positions.
     has_locator : bool
         Whether a user-defined locator was passed.
 

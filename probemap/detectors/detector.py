@@ -115,7 +115,8 @@ class Detector:
         Parameters
         ----------
         states : ndarray of shape (n, n_cells, d)
-            The hidden states at `cells`, in the same order, with NaN where an answer lacks the position.
+            The hidden states at the detector's `cells`, in the order in which `cells` lists them, with NaN where an
+            answer lacks the position.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""The file format of a detector.
+"""The file format for detectors.
 
 A detector is a directory with three files.  ``detector.safetensors`` contains the arrays.  ``config.json`` contains all
 other values, together with checksums of the arrays and of these values.  ``README.md`` is the model card.  Nothing in
@@ -25,7 +25,7 @@ from probemap.records import DetectorError
 
 FORMAT_VERSION = 2
 MAX_WIDTH = 1_000_000
-"""Maximum hidden size, and also the maximum number of points of an isotonic calibration curve."""
+"""Maximum hidden size, and also the maximum number of points in an isotonic calibration curve."""
 
 MAX_ABS = 1e100
 """Maximum absolute value of a weight, bias or score.
@@ -48,7 +48,7 @@ class DetectorFiles(NamedTuple):
 
 
 class _ChangedError(Exception):
-    """The checksum of a file does not match.  The exception is raised with the name of the file as its argument."""
+    """Raised if a file's checksum does not match.  Its argument is the name of the file."""
 
 
 def write_files(directory: Path, content: DetectorFiles) -> None:

@@ -73,10 +73,10 @@ def fit_detector(
         False-alarm rates for which to compute thresholds.  Each rate is the share of correct answers that may be
         flagged, between 0 and 1.
     fallback : (int, str), "best" or None
-        The cell used to score answers that lack a position of the primary head.  ``best`` selects the cell with
-        the highest AUC among the positions that all answers have.  Positions of the exact answer are excluded, because
-        new answers may lack them.  If None, answers that lack a position get no score.  The fallback is fitted to all
-        training answers and evaluated on all held-out answers.  Its calibration takes into account how often
+        The cell used to score answers that lack a position of the primary head.  ``best`` selects the cell with the
+        highest AUC among the positions that all answers have.  Positions that depend on the exact answer are excluded,
+        because new answers may lack them.  If None, answers that lack a position get no score.  The fallback is fitted
+        to all training answers and evaluated on all held-out answers.  Its calibration takes into account how often
         answers that lack a position are correct.
     seed : int
         Random seed for selecting the held-out questions and assigning the folds.

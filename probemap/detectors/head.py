@@ -1,4 +1,4 @@
-"""A head of a detector: the probes for a few cells, with their calibration, thresholds and evaluation."""
+"""A detector's head: the probes for a few cells, with their calibration, thresholds and evaluation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cell:
 class Evaluation:
     """Metrics of a head, computed on held-out questions that were not used to select, fit or calibrate it.
 
-    Without held-out questions, `n` is 0 and every metric is NaN.
+    If no questions were held out, `n` is 0 and every metric is NaN.
     """
 
     n: int

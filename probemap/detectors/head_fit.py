@@ -69,7 +69,7 @@ class HeadFitter:
         cells : sequence of (int, str)
             The cells, as pairs (layer, position).
         subset : ndarray of shape (n,), bool
-            For a fallback, a mask of the answers that need it; all False for the primary head.
+            A mask of the answers that need the head because it is their fallback; all False for the primary head.
         """
         self._check_cells(cells)
         states, correct = self.states(cells), self.labels == 1

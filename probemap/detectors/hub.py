@@ -60,7 +60,7 @@ def push_to_hub(directory: str | Path, repo: str, *, private: bool = True) -> st
     Raises
     ------
     DetectorError
-        If the name of the repository is invalid, if the token is missing or lacks permission, if an existing repository
+        If the repository name is invalid, if the token is missing or lacks permission, if an existing repository
         contains something other than a detector or does not have the visibility requested by `private`, or if the hub
         cannot be reached.
 
@@ -111,13 +111,13 @@ def download(repo: str, revision: str | None = None) -> Path:
     Returns
     -------
     Path
-        The directory of the detector in the local cache.
+        The detector's directory in the local cache.
 
     Raises
     ------
     DetectorError
-        If the name of the repository is invalid, if the repository or the revision does not exist or is not accessible
-        with the token, or if the detector is not in the cache and the hub cannot be reached.
+        If the repository name is invalid, if the repository or the revision does not exist or is not accessible with
+        the token, or if the detector is not in the cache and the hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
 

@@ -8,7 +8,7 @@ from probemap.models.model import Model, load_model
 from probemap.records import DetectorError
 
 _COMMIT_LENGTH = 40
-"""Number of hexadecimal digits in the hash of a commit on the hub.
+"""Number of hexadecimal digits in a commit hash on the hub.
 
 The revision of a local model is a SHA-256 hash, which has 64 digits.
 """

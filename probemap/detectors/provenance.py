@@ -35,7 +35,7 @@ class Provenance:
     Parameters
     ----------
     model : str
-        Short name of the model, for display.
+        Short model name, for display.
     task : Task
         The task, which defines how questions are presented to the model.  Its questions are not stored.
     prompt_format : {"chat", "qa", "none", "given"}
@@ -108,7 +108,7 @@ class Provenance:
             ``resid`` if `source` is a model.
         locator : str or callable, optional
             The name of the locator that was used, or a user-defined locator, which must also be passed to `Scorer`.  By
-            default, the built-in locator for the kind of the task is used; there is none for open questions.
+            default, the built-in locator for the task's kind is used; there is none for open questions.
         prompt_format : {"auto", "chat", "qa", "none", "given"}
             The format of the prompts; see `Provenance`.  ``auto`` stands for ``chat`` if the model has a chat template,
             and for ``qa`` otherwise.

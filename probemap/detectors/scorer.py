@@ -1,4 +1,4 @@
-"""`Scorer`: estimates the probability that an answer, existing or newly generated, is correct."""
+"""`Scorer`: estimates the probability that an existing or newly generated answer is correct."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Scorer:
     locator : callable, optional
         The locator ``(question, text) -> (start, stop) | None``, if the detector was fitted with a user-defined one.
     positions : mapping, optional
-        The rules of the detector's user-defined positions; see `capture`.
+        The rules for the detector's user-defined positions; see `capture`.
     site : Site, optional
         The hook point, if the detector was fitted with a user-defined one.
 
@@ -107,7 +107,7 @@ class Scorer:
 
     @property
     def provenance(self) -> Provenance:
-        """The provenance of the detector."""
+        """The detector's provenance."""
         return self.detector.required_provenance()
 
     @cached_property
@@ -131,13 +131,13 @@ class Scorer:
         return make_prompt(self.model, self.provenance.task, example, self._prompt_format)
 
     def retokenise(self, pairs: Sequence[tuple[Example | Prompt, TextAnswer]]) -> list[Answer]:
-        """Convert the texts of answers to `Answer` objects, which contain the token ids.
+        """Convert answer texts to `Answer` objects, which contain the token ids.
 
         Parameters
         ----------
         pairs : sequence of (Example or Prompt, TextAnswer)
-            Each text, together with its question or its prompt.  A question is formatted like those that the detector
-            was fitted to, unless the text has its own prompt.
+            Each answer text, paired with its question or its prompt.  Questions are formatted like those that the
+            detector was fitted to, except where an answer text has its own prompt.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Scorer:
         Returns
         -------
         list of Score
-            The scores, in the order of the answers.
+            The scores, in the same order as the answers.
 
         Raises
         ------
@@ -248,7 +248,7 @@ class Scorer:
         Returns
         -------
         list of GenerationResult
-            The answers with their scores, in the order of the questions.
+            The answers with their scores, in the same order as the questions.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The results of a scorer: the score of an answer, and a generated answer with its score."""
+"""The results that a scorer returns: the score of an existing answer, or a generated answer with its score."""
 
 from __future__ import annotations
 
@@ -66,6 +66,6 @@ class GenerationResult:
     token_p_correct: tuple[float, ...]
     """For each generated token except the last, the probability that the primary head computes from the token's state.
 
-    Every token is treated as if it were at the positions of the head, so the values are suitable for display but not
-    for decisions.
+    Every token is treated as if it were at the head's positions, so the values are suitable for display but not for
+    decisions.
     """

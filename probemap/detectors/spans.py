@@ -31,7 +31,7 @@ def locate_spans(
     Parameters
     ----------
     provenance : Provenance
-        The provenance of the detector, which contains the task and the name of the locator.
+        The detector's provenance, which contains the task and the name of the locator.
     model : Model
         The model that extracts the exact answers if the locator is ``model``.
     examples : sequence of Example

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from probemap.mentions import Groups
 
 _ENDPOINT_TOKENS = 1024
-"""Maximum number of tokens of a response from a server, whose model may reason before it responds.  The responses of a
-loaded model end at a line break."""
+"""Maximum number of tokens in a response from a server.  The limit leaves room for models that reason before they
+respond.  A loaded model's response ends at the first line break."""
 
 YES = Verdict(True, "the judge says yes")
 NO = Verdict(False, "the judge says no")
@@ -82,7 +82,7 @@ class LLMJudge:
     """
 
     name: str
-    """Name of the model, with its revision or the address of its server."""
+    """Name of the model, together with its revision or its server's address."""
     respond: Callable[[Task], Iterator[list[tuple[str, str]]]]
     """Function that prompts the model with the examples of a task and yields batches of (id, response) pairs, in any
     order."""
@@ -124,7 +124,7 @@ def endpoint_judge(endpoint: Endpoint, *, log: Callable[[str], None] = lambda te
 
 
 def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence[Answer]) -> Grader:
-    """Let a language model grade answers, and return its verdicts as a grader for `grade`.
+    """Let a language model grade answers, and return a grader for `grade` that gives its verdicts.
 
     The model sees the question, the accepted answers and the answer, and is asked to respond with yes or no.  Any other
     response results in an undecided verdict.
@@ -178,7 +178,7 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
 
 
 def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence[Answer]) -> Locator:
-    """Let a language model extract the exact answers, and return them as a locator for `locate`.
+    """Let a language model extract the exact answers, and return a locator for `locate` that finds them.
 
     The model sees the question and the answer, but not the accepted answers, and copies the exact answer.  The copy is
     used only if it occurs in the text; see `extract_locator`.
@@ -248,7 +248,7 @@ def _respond(judge: LLMJudge | Model | Endpoint, task: Task) -> dict[str, str]:
 
 
 def new_responses(judge: LLMJudge, task: Task, recorded: Sequence[JudgeResponse]) -> Iterator[list[JudgeResponse]]:
-    """Yield, in batches, the responses of a judge to the examples of a task that have no recorded response."""
+    """Yield, in batches, a judge's responses to those examples of a task that have no recorded response."""
     about, prompts = _about(task), {e.id: fill_template(task.prompt, e) for e in task.examples}
     responses = _recorded_responses(judge, task, recorded)
     missing = tuple(e for e in task.examples if prompts[e.id] not in responses)
@@ -270,7 +270,7 @@ def responses_by_id(judge: LLMJudge, task: Task, recorded: Sequence[JudgeRespons
 
 
 def _recorded_responses(judge: LLMJudge, task: Task, recorded: Sequence[JudgeResponse]) -> dict[str, str]:
-    """Return the recorded responses of a judge, as a mapping from prompt to response."""
+    """Return a judge's recorded responses, as a mapping from prompt to response."""
     about = _about(task)
     return {r.asked: r.said for r in recorded if (r.who, r.about) == (judge.name, about)}
 
@@ -290,15 +290,16 @@ def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> T
 
 
 def extract_locator(extracts: Mapping[tuple[str, str], str]) -> LocatorFactory:
-    """Return a factory of locators that find the extracts of a language model in the answers.
+    """Return a factory of locators that find, in each answer, the exact answer that a language model extracted.
 
-    An extract is used only if it occurs in the text.  Small models tend to repeat words of the question; such extracts
-    are ignored, unless the question offers alternatives.
+    An extracted answer is used only if it occurs in the text.  Small models tend to repeat words from the question;
+    such responses are ignored, unless the question offers alternatives.
 
     Parameters
     ----------
     extracts : mapping of (str, str) to str
-        Mapping from (question, text) to the response of the language model.  Nothing is located in other texts.
+        Mapping from (question, text) to the language model's response.  Nothing is located in texts that have no
+        response.
     """
 
     def make_locator(possible: Groups) -> Locator:

@@ -1,4 +1,4 @@
-"""Locate the exact answer, using only the question and the model's text but not the accepted answers.
+"""Locate the exact answer from the question and the model's text, without using the accepted answers.
 
 A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
 answer is correct.  The only exception is `paper_locator`, which is intended for comparison with published maps.
@@ -17,8 +17,8 @@ Locator = Callable[[str, str], tuple[int, int] | None]
 the character range of the exact answer in `text`, or None if it finds none."""
 
 LocatorFactory = Callable[[Groups], Locator]
-"""Callable ``(possible) -> Locator``, where `possible` is the closed set of answers, which is empty if there is
-none."""
+"""Callable ``(possible) -> Locator``, where `possible` is the closed set of possible answers, or empty if there is no
+such set."""
 
 
 def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = None) -> list[Span | None]:
@@ -28,17 +28,17 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
     ----------
     task : Task
     answers : sequence of Answer
-        Answers, which are matched to the examples of the task by id.
+        Answers, which are matched by id to the examples in the task.
     locator : callable, optional
-        Callable ``(question, text) -> (start, stop) | None``, where `text` is the final text of the answer, without
-        reasoning, and the exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.
-        The default is the rule for the kind of the task, which locates nothing in answers to open questions.
+        Callable ``(question, text) -> (start, stop) | None``, where `text` is the answer without its reasoning, and the
+        exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.  The default is the
+        rule for the task's kind, which locates nothing in answers to open questions.
 
     Returns
     -------
     list of Span or None
-        One span per answer, in the order of the answers.  It is None if no exact answer was located, or if the answer
-        was cut off at the token limit inside the exact answer.
+        One span per answer, in the same order as `answers`.  A span is None if no exact answer was located, or if the
+        answer was cut off at the token limit inside the exact answer.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def token_span(answer: Answer, start: int, stop: int) -> Span:
 
 
 def name_locator(possible: Groups) -> Locator:
-    """Return a locator of the first possible answer that the text asserts."""
+    """Return a locator that finds the first possible answer that the text asserts."""
 
     def locate_name(question: str, text: str) -> tuple[int, int] | None:
         mention = asserted_name(text, possible)
@@ -147,7 +147,7 @@ def name_locator(possible: Groups) -> Locator:
 
 
 def choice_locator(possible: Groups) -> Locator:
-    """Return a locator of the first lettered choice that the text asserts, including its letter and words."""
+    """Return a locator that finds the first lettered choice that the text asserts, including its letter and words."""
 
     def locate_choice(question: str, text: str) -> tuple[int, int] | None:
         mention = asserted_choice(text, possible)
@@ -180,10 +180,11 @@ For open questions, see `llm.llm_locator`."""
 def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:
     """Return a locator for one example that USES THE ACCEPTED ANSWERS AND THE VERDICT, for comparison only.
 
-    With this locator, the probed token depends on WHETHER THE ANSWER IS CORRECT.  In a correct answer, it is the first
-    occurrence of an accepted answer, even if that occurrence is an operand, is negated, or is mentioned in passing.  In
-    an incorrect answer, it is the result of `ordinary`, which follows different rules.  A probe can separate correct
-    from incorrect answers by this difference alone, so maps that use this locator must not be reported as findings.
+    With this locator, the probed token depends on WHETHER THE ANSWER IS CORRECT.  In a correct answer, the locator
+    finds the first occurrence of an accepted answer, even if that occurrence is an operand, is negated, or is mentioned
+    in passing.  In an incorrect answer, it returns the result of `ordinary`, which follows different rules.  A probe
+    can separate correct from incorrect answers by this difference alone, so maps that use this locator must not be
+    reported as findings.
 
     The locator is provided only for comparison with maps that were computed in this way (Orgad et al. 2024, arXiv
     2410.02707, and its published code).

@@ -1,4 +1,4 @@
-"""Best-of-n: choose one of several sampled answers with the probe, and compare it with rules that need no probe.
+"""Best-of-n: choose one of several sampled answers with the probe, and compare this rule with rules that need no probe.
 
 The comparison follows tables 13 and 14 of Orgad et al. 2024 (arXiv 2410.02707).  If the verdict on the chosen answer is
 undecided, e.g. because the answer is a refusal or was truncated, the choice does not count as correct.
@@ -22,8 +22,8 @@ RULES: dict[str, str] = {
     "probe": "the sample with the highest probe score",
     "best possible": "correct if any sample is correct",
 }
-"""Mapping from the name of each rule to its description, in the order of the table.  If several samples are tied, the
-first one is chosen."""
+"""Mapping from the name of each rule to its description, in the order in which the table lists them.  If several
+samples are tied, the first one is chosen."""
 
 MIN_QUESTIONS = 10
 """An error type must have at least this many questions for its rates to be reported."""
@@ -36,9 +36,9 @@ class ProbeScore:
     """Score of one sample, computed by a probe that was not trained on its question."""
 
     by: Literal["primary", "fallback", "none"]
-    """The head of the detector that computed the score, or ``"none"`` if no head could score the sample.  Samples
-    without an exact answer are scored by the fallback head.  They rank below all samples scored by the primary head,
-    because scores of different probes are not comparable."""
+    """The detector head that computed the score, or ``"none"`` if no head could score the sample.  Samples without an
+    exact answer are scored by the fallback head.  They rank below all samples scored by the primary head, because
+    scores of different probes are not comparable."""
     score: float | None
 
     @property
@@ -109,7 +109,7 @@ class RuleResult:
 
 
 def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
-    """Return the mean of `values`, which lie between 0 and 1, with its confidence interval.
+    """Return the mean of `values`, all of which lie between 0 and 1, and its confidence interval.
 
     Two values of 1 and two values of 0 are added before a normal interval is computed (Agresti & Coull 1998), so that
     the interval has a positive width even if all values are equal.
@@ -127,7 +127,7 @@ def proportion(values: Floats, groups: Sequence[str], level: float = LEVEL) -> I
 
 
 def proportion_difference(values: Floats, groups: Sequence[str], level: float = LEVEL) -> Interval:
-    """Return the mean of paired differences, which lie between -1 and 1, with its confidence interval.
+    """Return the mean of paired differences, all of which lie between -1 and 1, and its confidence interval.
 
     Half a pair is added for each of the four possible outcomes of a pair before a normal interval is computed (Agresti
     & Min 2005, Stat. Med. 24:729).
@@ -227,8 +227,7 @@ _NO_DIFFERENCE = "not distinguishable from"
 
 
 def _by_sign(differences: Sequence[tuple[str, Interval | None]]) -> dict[str, list[str]]:
-    """Divide named differences into three groups, depending on whether their interval lies above 0, lies below 0 or
-    contains 0."""
+    """Divide named differences into three groups: those whose interval lies above 0, lies below 0, or contains 0."""
     sorted_: dict[str, list[str]] = {"better than": [], "worse than": [], _NO_DIFFERENCE: []}
     for name, difference in differences:
         if difference is not None:

@@ -21,8 +21,8 @@ ERROR_TYPES: dict[str, str] = {
     "D": "two competing answers (correct, and one incorrect answer: a sixth each, and at most a sixth apart)",
     "E": "many answers (a third of the samples differ in meaning)",
 }
-"""Mapping from the letter of each error type to its definition, in the order of the paper.  A question may have several
-error types, or none."""
+"""Mapping from the letter of each error type to its definition, in the same order as in the paper.  A question may have
+several error types, or none."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Generalisation matrix: evaluate the probe of one run on the answers of another run.
+"""Generalisation matrix: evaluate one run's probe on another run's answers.
 
 Figure 3 of Orgad et al. 2024 (arXiv 2410.02707) shows max(AUC, 1 - AUC).  Here, the AUC itself is reported as well,
-because a probe that ranks the answers of the other run in reverse is only useful if the reversal is known.
+because a probe that ranks the other run's answers in reverse is useful only if the reversal is known.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """The data that are needed from one run to compute the generalisation matrix."""
+    """The data from one run that are needed to compute the generalisation matrix."""
 
     name: str
     probe_map: ProbeMap
@@ -66,7 +66,7 @@ with the regularisation parameter C set to `c`.  It returns the weights and the 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One row of the table: the probe of one run, evaluated on the answers of the same run or another run."""
+    """One row of the table: one run's probe, evaluated on the answers from the same run or from another run."""
 
     trained_on: str
     tested_on: str
@@ -113,7 +113,7 @@ def generalisation_table(
     progress: Callable[[int, int], None] = lambda done, total: None,
     checkpoint: Callable[[str, Callable[[], Pair]], Pair] = lambda name, evaluate: evaluate(),
 ) -> Table:
-    """Evaluate the probe of every run on the answers of every run.
+    """Evaluate every run's probe on every run's answers.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def matrix_of(pairs: Sequence[Pair]) -> PairMatrix:
 
 
 def evaluate_within(run: RunData) -> Pair:
-    """Evaluate the probe of a run on the run's own answers by nested CV.
+    """Evaluate a run's probe on the run's own answers by nested CV.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def evaluate_within(run: RunData) -> Pair:
 
 
 def evaluate_across(train: RunData, test: RunData, fit: Fit) -> Pair:
-    """Fit a probe to all answers of one run and evaluate it on the answers of another run.
+    """Fit a probe to all answers from one run and evaluate it on the answers from another run.
 
     The probe is fitted at the best cell of the training run, among the layers and positions that both runs have.
 
@@ -304,7 +304,7 @@ def _groups(probe_map: ProbeMap) -> Ints:
 
 
 def _auc(scores: Floats, correct: Bools, rows: Bools) -> Aucs:
-    """Return the AUC over the selected answers, and the influence of every answer, which is 0 if the answer is not
+    """Return the AUC for the selected answers, and the influence of every answer, which is 0 for answers that are not
     selected."""
     selected = aucs(np.asarray(scores)[rows, None], correct[rows])
     influence = np.zeros((len(rows), 1))

@@ -1,8 +1,8 @@
 """Rank all predictors of correctness on the same answers, as in table 1 of Orgad et al. 2024 (arXiv 2410.02707).
 
 Predictors that need no training are evaluated directly; higher values indicate that the answer is more likely to be
-correct.  Probes are evaluated out of fold, and the best cell for each fold is selected on the other folds.  For every
-predictor, the AUC is computed by comparing only answers in the same fold.
+correct.  Probes are evaluated out of fold, and the best cell for each fold is selected using the other folds.  For
+every predictor, the AUC is computed by comparing only answers in the same fold.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def rank_predictors(probe_map: ProbeMap, predictors: Mapping[str, Predictor]) ->
     ----------
     probe_map : ProbeMap
     predictors : mapping of str to Predictor
-        Mapping from name to predictor.  The values of each predictor must be in the order of the answers in the map.
+        Mapping from name to predictor.  The values of each predictor must be in the same order as the answers in the
+        map.
 
     Returns
     -------
@@ -196,7 +197,7 @@ def rank_ranges(value: Floats, influence: Floats, seed: int, level: float = LEVE
 
 
 def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
-    """For each answer of the map, return its index in a list of answer ids.
+    """For each answer in the map, return its index in a list of answer ids.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ def rows_of_map(probe_map: ProbeMap, ids: Sequence[str]) -> Ints:
     Raises
     ------
     MapError
-        If an answer of the map is not in the list.
+        If an answer in the map is not in `ids`.
     """
     row_of = {name: row for row, name in enumerate(ids)}
     names = [str(name) for name in probe_map.data["answer"].values]
@@ -234,7 +235,7 @@ def _nested(probe_map: ProbeMap, positions: Sequence[str]) -> NestedScores | Non
 
 
 def _missing_probes(probe_map: ProbeMap, probes: Sequence[str]) -> list[str]:
-    """Return a list of one sentence that explains why `probes` are not ranked, or an empty list if `probes` is
+    """Return a list with one sentence that explains why `probes` are not ranked; the list is empty if `probes` is
     empty."""
     if not probes:
         return []

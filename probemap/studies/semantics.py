@@ -49,7 +49,7 @@ def meanings(
     task : Task
     example : Example
     answers : sequence of Answer
-        The model's answers to the question of the example.
+        The model's answers to the example's question.
     judgements : sequence of Judgement
         One judgement per answer.  Only the spans are used, because they are located without the accepted answers; the
         verdicts are ignored.

@@ -37,8 +37,8 @@ def _id(row: Row, *fields: str) -> str:
 
 
 def _accepted(row: Row, field: str) -> Any:
-    """Return the accepted answers of a row: its ``answers`` field, as in user files, if it has one, and the original
-    field of the data set otherwise."""
+    """Return a row's accepted answers: the ``answers`` field, as in user files, or `field` (from the original data set)
+    if ``answers`` is missing."""
     return row.get("answers") or row[field]
 
 

@@ -171,7 +171,7 @@ def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
 
 
 def _infer_kind(examples: tuple[Example, ...]) -> tuple[Kind, tuple[tuple[str, ...], ...]]:
-    """Infer the kind of a task from its examples, and its closed set of answers if it has one.
+    """Infer a task's kind and, if it has one, its closed set of answers from its examples.
 
     A closed set is inferred from the answers only if each distinct answer occurs at least five times on average.
     Otherwise, the set could reveal the answers to individual questions.

@@ -29,8 +29,9 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
 
         A user file has one row per question, with the fields ``question`` and ``answers`` (a list or a single string),
         and optionally ``id``, ``choices`` (a list) and ``context``.  In CSV files, lists are written as JSON.  The kind
-        of the task is inferred from all rows: ``names`` if every row has choices or if a few distinct answers recur,
-        ``numbers`` if every answer is a number, and ``open`` otherwise.
+        of task is inferred from all rows.  It is ``names`` if every row has choices.  Otherwise, it is ``numbers`` if
+        every answer is a number, ``names`` if each distinct answer occurs at least five times on average, and ``open``
+        in all other cases.
     n : int, optional
         Number of questions to draw at random, without replacement.  The drawn questions keep their original order.  By
         default, all questions are used.

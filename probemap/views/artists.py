@@ -1,4 +1,4 @@
-"""The parts of a heatmap, drawn with matplotlib: cells, answer counts, marks, and the colour bar."""
+"""Draw the parts of a heatmap with matplotlib: cells, answer counts, marks, and the colour bar."""
 
 from __future__ import annotations
 

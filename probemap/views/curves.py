@@ -23,7 +23,7 @@ _LINE, _BAND, _OTHER_LINES = "#08519c", "#9ecae1", "#d0d0d0"
 
 
 class CurvesDisplay(Display):
-    """Display of the curves of a map with their 95 % confidence intervals.
+    """Display of a map's curves with their 95 % confidence intervals.
 
     A display is created by `plot_curves`, which also draws it, or by `from_map`, which does not.
 

@@ -22,7 +22,7 @@ FALSE_POSITIVE_RATES = np.linspace(0, 1, 26)
 The false positive rate is the fraction of incorrect answers that are predicted to be correct."""
 
 N_BINS = 10
-"""Number of bins of a reliability curve; all bins contain about the same number of answers."""
+"""Number of bins in a reliability curve; all bins contain about the same number of answers."""
 
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
 """Bin edges of the histogram of probabilities."""

@@ -95,7 +95,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def escaped(lines: Sequence[str]) -> str:
-    """Join lines of text and escape dollar signs, which matplotlib would interpret as delimiters of a formula."""
+    """Join lines of text and escape dollar signs, which matplotlib would interpret as math delimiters."""
     return "\n".join(line.replace("$", r"\$") for line in lines)
 
 
@@ -119,7 +119,7 @@ class Display(ABC):
 
     @property
     def axes(self) -> tuple[Axes, ...]:
-        """The axes of the panels, in order, without the axes of the colour bar."""
+        """The panels' axes, in order, without those of the colour bar."""
         if not self._axes:
             with rc_context(style(self.size)):
                 self._axes = self._draw(new_figure(*self._inches()))

@@ -27,7 +27,7 @@ class Panel:
 
     measured: CellValues
     title: tuple[str, ...]
-    """Lines of the title, wrapped to the width of the map."""
+    """Lines of the title, wrapped to the map's width."""
     best: tuple[tuple[int, int], ...] = ()
     """The cells to outline, as (row, column) pairs."""
     dots: Bools | None = None
@@ -323,7 +323,7 @@ def plot_difference(
 
 
 def _panel(probe_map: CellMap, measured: CellValues, title: Sequence[str]) -> Panel:
-    """Return the panel of a map.  If the values are AUCs, the best cells are marked."""
+    """Return the panel for a map.  If the values are AUCs, the best cells are marked."""
     if measured.kind.variable != "auc":
         return Panel(measured=measured, title=tuple(title))
     layers, positions = probe_map.layers, probe_map.positions

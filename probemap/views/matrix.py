@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CELL = 0.62
 """Side length of a cell in inches."""
 _MAX_NAME = 40
-"""Maximum length of the name of a run in characters; longer names are truncated."""
+"""Maximum length of a run's name, in characters; longer names are truncated."""
 
 
 def draw_matrix(matrix: PairMatrix) -> Figure:

@@ -1,8 +1,8 @@
 """The HTML report: a self-contained page that can be opened without a server or a network connection.
 
-All values are computed in Python; the scripts of the page only display them.  Texts are passed to the page as JSON and
-inserted as text nodes, never as markup.  The content security policy of the page allows no network requests and no
-scripts other than those of the page, which are identified by their hashes.
+All values are computed in Python; the page's scripts only display them.  Texts are passed to the page as JSON and
+inserted as text nodes, never as markup.  The page's content security policy allows no network requests and no scripts
+other than the page's own, which are identified by their hashes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class AnswerView:
     answer: Answer
     judgement: Judgement
     tokens: npt.NDArray[Any]
-    """Integer array of shape (n_positions,).  For each position of the map, it contains the index of the token in
+    """Integer array of shape (n_positions,).  For each position in the map, it contains the index of the token in
     `answer.token_ids`, or -1 if the answer lacks the position."""
 
 
@@ -91,9 +91,9 @@ class RunView:
     probe_map: CellMap
     title: str = "map"
     answers: Sequence[AnswerView] = ()
-    """The answers in the map, in the same order.  Empty if the page does not list answers."""
+    """The answers in the map, in the order in which the map stores them.  Empty if the page does not list answers."""
     provenance: dict[str, str] = field(default_factory=dict)
-    """Facts about the origin of the map, such as the model, its revision, the seed and the versions."""
+    """Facts about where the map comes from, such as the model, its revision, the seed and the versions."""
     excluded: dict[str, int] = field(default_factory=dict)
     """Mapping from each reason for exclusion to the number of excluded answers.  Answers that are missing from only
     some of the columns are also counted."""
@@ -138,7 +138,7 @@ def render(runs: Sequence[RunView]) -> str:
 
 
 def environment() -> Environment:
-    """Return the Jinja environment of the page.  It encodes JSON compactly, keeps the order of keys, and rejects
+    """Return the Jinja environment for the page.  It encodes JSON compactly, keeps the order of keys, and rejects
     NaN."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -157,7 +157,7 @@ def _hash(script: str) -> str:
 
 
 def _content(runs: Sequence[RunView]) -> dict[str, Any]:
-    """Return the data that the scripts of the page display."""
+    """Return the data that the page's scripts display."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -307,8 +307,8 @@ def _pieces(answer: Answer, judgement: Judgement, tokens: npt.NDArray[Any]) -> l
     Returns
     -------
     list of [text, columns, location]
-        The pieces in the order of the text.  ``columns`` are the indices of the map positions that fall on the token.
-        ``location`` is 0 for the prompt, 1 for the answer, and 2 for the exact answer.
+        The pieces, in the order in which they occur in the text.  ``columns`` are the indices of the map positions that
+        fall on the token.  ``location`` is 0 for the prompt, 1 for the answer, and 2 for the exact answer.
     """
     columns_of: dict[int, list[int]] = {}
     for column, index in enumerate(tokens.tolist()):

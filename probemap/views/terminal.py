@@ -1,4 +1,4 @@
-"""Maps and tables as text for the terminal, coloured if the terminal supports it."""
+"""Format maps and tables as text for the terminal, in colour if the terminal supports it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Eleven equally spaced colours of matplotlib's colour map Blues, so that the table looks like the heatmap.
 _BLUES = ("#f7fbff #e3eef9 #cfe1f2 #b5d4e9 #93c4de #6baed6 #4a98c9 #2e7ebc #1664ab #084a92 #08306b").split()
 _N_BEST = 5
-"""Number of best cells and of best baselines to list."""
+"""How many of the best cells, and how many of the best baselines, to list."""
 
 
 def print_to(console: Console, content: RenderableType) -> None:
@@ -44,7 +44,7 @@ def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
     ----------
     probe_map : CellMap
     judgements : sequence of Judgement
-        Judgements on all answers of the run, including those that are not in the map.
+        Judgements on all of the run's answers, including those that are not in the map.
     """
     sections = [_counts(probe_map, judgements), map_text(probe_map), _best(probe_map)]
     if "gain" in probe_map.data:

@@ -1,4 +1,4 @@
-"""Answers as text for the terminal, split into tokens."""
+"""Format answers, split into tokens, as text for the terminal."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def scored_answer(
     p_correct : float or None
         Probability that the answer is correct, or None if the detector cannot score the answer.
     flagged : bool
-        Whether the probability is below the threshold of the detector.
+        Whether the probability is below the detector's threshold.
     """
     text = Text()
     for token, p in zip(tokens[:-1], token_p_correct, strict=True):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from probemap.probing.cell_map import CellMap
 
 FEW = 50
-"""Columns that have fewer correct or fewer incorrect answers than this number are listed in the summary."""
+"""Columns with fewer than this many correct or incorrect answers are listed in the summary."""
 
 _GROUPS = {
     "the end of the prompt": ("last_q",),
@@ -62,7 +62,7 @@ class Description:
     """Summary of a map."""
 
     layers: list[int]
-    """Every second layer of the map."""
+    """Every other layer in the map."""
     rows: list[tuple[str, int, list[float]]]
     """Rows of the table, as tuples of a position, its `n`, and its AUCs at `layers`.  The AUC is NaN for cells with too
     few answers."""
@@ -79,7 +79,7 @@ def describe(probe_map: CellMap) -> Description:
     Returns
     -------
     Description
-        The AUCs of all positions at every second layer, and the observations.
+        The AUCs for all positions at every other layer, and the observations.
     """
     rows = [
         (position, int(n), [float(v) for v in column])
@@ -201,7 +201,7 @@ class _Comparison:
 
 
 def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Compare groups of positions, and separately thirds of the layers, while controlling the family-wise error rate
+    """Compare groups of positions and, separately, thirds of the layers, while controlling the family-wise error rate
     over all comparisons."""
     positions = [_Comparison(first, second, _compare_positions(probe_map, first, second)) for first, second in _PAIRS]
     # Thirds of the layers are compared only at positions with a signal; other positions would dilute the differences.
@@ -227,7 +227,7 @@ def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
 
 
 def _compare_positions(probe_map: CellMap, first: str, second: str) -> Difference:
-    """Compare two groups of positions on the answers that have all positions of both groups.
+    """Compare two groups of positions, using only the answers that have all positions in both groups.
 
     Answers that lack some of the positions may be easier or harder to classify, which would bias the comparison.
     """
@@ -357,7 +357,7 @@ def _small_columns(probe_map: CellMap) -> list[Observation]:
 
 
 def _layer_range(probe_map: CellMap, cells: Bools) -> str:
-    """Return the range of layers that contain a selected cell, as ``layer 3`` or ``layers 3 to 7``."""
+    """Return the range of layers that contain a selected cell, for example ``layer 3`` or ``layers 3 to 7``."""
     layers = np.array(probe_map.layers)[cells.any(axis=1)]
     if not len(layers):
         return ""
