@@ -20,7 +20,7 @@ def test_scored_answer_colours_each_token_but_the_last() -> None:
 
 def test_scored_answer_without_a_score() -> None:
     text = scored_answer(("Aus", "tria"), (0.5,), None, False)
-    assert text.plain == "Austria\n\nnot scored: the answer has no token at the positions of the detector"
+    assert text.plain == "Austria\n\nnot scored: the answer has no token at the detector's positions"
     assert [(span.start, span.end) for span in text.spans] == [(0, 3)]
 
 

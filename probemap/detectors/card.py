@@ -58,7 +58,7 @@ def model_card(primary: Head, fallback: Head | None, provenance: Provenance | No
         "",
         ("The detector was evaluated on questions like those it was fitted to." if evaluated else _NOT_EVALUATED)
         + " On other questions, prompts or versions of the model, its probabilities may be wrong. The probes may rely "
-        "on anything that correlates with correctness, which is not necessarily the knowledge of the model.",
+        "on anything that correlates with correctness, which is not necessarily what the model knows.",
     ]
     return "\n".join([*header, "", *body, ""])
 

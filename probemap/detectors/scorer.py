@@ -351,7 +351,7 @@ class Scorer:
         if head == "primary":
             return ""
         if head == "none":
-            return reason or "the answer has no token at the positions of the detector"
+            return reason or "the answer has no token at the detector's positions"
         return f"{reason or 'a position is missing'}; scored by the fallback, {self.detector.head(head).location}"
 
     def _locate(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[LocatedSpan]:

@@ -74,7 +74,7 @@ def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None
     for (span, _), answer in zip(spans, answers, strict=True):
         if span and not answer.answer_start <= span.start < span.stop <= len(answer.token_ids):
             raise DataError(
-                f"the span of the exact answer of {answer.id!r} is {span.start} to {span.stop}, but the tokens of the "
+                f"the span of the exact answer in {answer.id!r} is {span.start} to {span.stop}, but the tokens of the "
                 f"answer are {answer.answer_start} to {len(answer.token_ids)}",
                 "count the indices of a span from the first token of the prompt",
             )

@@ -82,7 +82,7 @@ def scored_answer(
         text.append(printable(token), style=shade(0.5 + p / 2))
     text.append(printable("".join(tokens[-1:])))
     if p_correct is None:
-        return text.append("\n\nnot scored: the answer has no token at the positions of the detector")
+        return text.append("\n\nnot scored: the answer has no token at the detector's positions")
     text.append(f"\n\nprobability of being correct: {p_correct:.2f}", "bold")
     return text.append(", flagged" if flagged else "")
 
