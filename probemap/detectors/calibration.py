@@ -81,7 +81,7 @@ def _calibrate_with_shift(scores: Floats, correct: Bools, subset: Bools) -> Cali
     """Fit a logistic regression with two features: the score and subset membership.
 
     The coefficient of subset membership has a normal prior with mean 0 and standard deviation `SHIFT_PRIOR`.  Without
-    this prior, the answers of a small subset that contains only incorrect answers would get a probability of 0.
+    this prior, the answers in a small subset that contains only incorrect answers would get a probability of 0.
     """
     centre, spread = float(scores.mean()), float(scores.std()) or 1.0
     # The L2 penalty is the same for both features.  Dividing the score by a small unit makes its weight small, so that

@@ -90,7 +90,7 @@ def classify(question: SampledQuestion) -> str:
 
 
 def count_types(types: Sequence[str]) -> dict[str, int]:
-    """Count the questions of each error type; the key ``""`` counts questions without an error type.
+    """Count the questions with each error type; the key ``""`` counts questions without an error type.
 
     Parameters
     ----------

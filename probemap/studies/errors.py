@@ -40,7 +40,7 @@ class ErrorTypeProbe(NamedTuple):
     """Performance of the probes that predict one error type.  All fields are None if the type has too few questions."""
 
     auc: float | None = None
-    """Nested-CV estimate of the AUC of the best cell; `low` and `high` are the ends of its confidence interval."""
+    """Nested-CV estimate of the best cell's AUC; `low` and `high` are the ends of its confidence interval."""
     low: float | None = None
     high: float | None = None
     layer: int | None = None
@@ -101,7 +101,7 @@ def predict_error_types(
     progress: Callable[[int, int], None] = lambda done, total: None,
     checkpoint: Callable[[str, Callable[[], ErrorTypeProbe]], ErrorTypeProbe] = lambda letter, fit: fit(),
 ) -> Table:
-    """Count the questions of each error type, and measure how well hidden states predict the type.
+    """Count the questions with each error type, and measure how well hidden states predict the type.
 
     Parameters
     ----------
@@ -127,8 +127,8 @@ def predict_error_types(
     -------
     Table
         One row per error type, and one row for questions without an error type.  ``auc`` is the nested-CV estimate of
-        the AUC of the best cell; ``layer``, ``position`` and ``gain`` describe the cell with the highest AUC.  These
-        values are None if too few questions have the error type, or if too few questions lack it.
+        the best cell's AUC; ``layer``, ``position`` and ``gain`` describe the cell with the highest AUC.  These values
+        are None if too few questions have the error type, or if too few questions lack it.
 
     Raises
     ------

@@ -73,7 +73,7 @@ def meanings(
 
 
 def semantic_entropy(meanings: Sequence[int]) -> float:
-    """Return the entropy of the distribution of meanings among the answers, in nats.
+    """Return the entropy, in nats, of the distribution of meanings among the answers.
 
     The entropy is 0 if all answers have the same meaning.
     """

@@ -121,8 +121,8 @@ def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
     Yields
     ------
     tuple of (Example, TextAnswer)
-        The example, which has no accepted answers, and the answer.  Both have the id of the row, or the row number if
-        the row has no id.
+        A pair: the example, which has no accepted answers, and the answer.  Both have the id of the row, or the row
+        number if the row has no id.
 
     Raises
     ------

@@ -118,7 +118,7 @@ def plot_curves(
     Returns
     -------
     CurvesDisplay
-        The display.  A notebook renders it if it is the last expression of a cell; in a script, call
+        The display.  A notebook renders it if it is the last expression in a cell; in a script, call
         `matplotlib.pyplot.show`.  Its attribute ``axes`` has one element per panel, and its method ``save(path)`` saves
         the figure to a file.
 

@@ -25,7 +25,7 @@ N_BINS = 10
 """Number of bins in a reliability curve; all bins contain about the same number of answers."""
 
 HISTOGRAM_EDGES = np.linspace(0, 1, 21)
-"""Bin edges of the histogram of probabilities."""
+"""Bin edges of the probability histogram."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class CellDiagnostics:
 
 
 def probabilities(probe_map: CellMap) -> Floats:
-    """Compute the probability that each answer is correct, as predicted by the probe of each cell.
+    """Compute the probability that each answer is correct, as predicted by each cell's probe.
 
     Each out-of-fold score is converted to the probability 1 / (1 + exp(-score)), and the probabilities are averaged
     over repeats.  Only the scores of the default probe are log-odds; for other probes, the result is a score between 0

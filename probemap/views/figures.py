@@ -108,7 +108,7 @@ def protocol_labels(probe_maps: Sequence[CellMap]) -> list[str]:
 class Display(ABC):
     """Base class of all displays, which consist of computed values and a figure that shows them.
 
-    Notebooks render a display if it is the last expression of a cell.  In a script, call `plot` and then
+    Notebooks render a display if it is the last expression in a cell.  In a script, call `plot` and then
     `matplotlib.pyplot.show`.
     """
 

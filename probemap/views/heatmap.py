@@ -75,7 +75,7 @@ class MapDisplay(Display):
     def from_map(
         cls, probe_map: CellMap, *, value: str = "auc", cmap: str | None = None, size: SizeName = "column"
     ) -> Self:
-        """Compute the display of one map without drawing it; see `plot_map` for the parameters."""
+        """Create the display for one map without drawing it; see `plot_map` for the parameters."""
         lines = _facts(probe_map, value) if SIZES[size].note else protocol_labels([probe_map])
         # The title is aligned with the left edge of the map and may extend over the colour bar.
         title = _wrapped(lines, size, 0.88)
@@ -91,7 +91,7 @@ class MapDisplay(Display):
         cmap: str | None = None,
         size: SizeName = "page",
     ) -> Self:
-        """Compute the display of several maps without drawing it; see `plot_maps` for the parameters."""
+        """Create the display for several maps without drawing it; see `plot_maps` for the parameters."""
         scaled = shared_limits([measure(m, value) for m in probe_maps])
         panels = []
         for probe_map, measured, title in zip(probe_maps, scaled, titles or _differing(probe_maps), strict=True):
@@ -109,7 +109,7 @@ class MapDisplay(Display):
         cmap: str | None = None,
         size: SizeName = "column",
     ) -> Self:
-        """Compute the display of a difference without drawing it; see `plot_difference` for the parameters."""
+        """Create the display for a difference without drawing it; see `plot_difference` for the parameters."""
         maps = [minuend, subtrahend]
         lines = _wrapped([title or " minus ".join(_differing(maps)), *protocol_labels(maps)], size)
         return cls([Panel(measured=difference(minuend, subtrahend), title=tuple(lines))], cmap=cmap, size=size)
@@ -196,7 +196,7 @@ def plot_map(
     Returns
     -------
     MapDisplay
-        The display.  A notebook renders it if it is the last expression of a cell; in a script, call
+        The display.  A notebook renders it if it is the last expression in a cell; in a script, call
         `matplotlib.pyplot.show`.  Its attributes ``figure`` and ``axes`` contain the matplotlib objects, and its method
         ``save(path)`` saves the figure to a file.
 

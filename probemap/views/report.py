@@ -268,7 +268,7 @@ def _rounded(values: Any) -> Any:
 
 
 def _answers(run: RunView) -> dict[str, Any]:
-    """Return the listed answers, and the encoded probabilities that the probe of each cell predicts for them."""
+    """Return the listed answers, and the encoded probabilities that each cell's probe predicts for them."""
     p = probabilities(run.probe_map)
     limit = max(1, min(MAX_ANSWERS, MAX_PROBABILITIES // math.prod(p.shape[1:])))
     n_answers = len(run.answers)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probemap.records import Answer, Example, Judgement
 
 _Lines = list[tuple[str, str]]
-"""The lines of one token, as (text, style) pairs."""
+"""The lines that show one token, as (text, style) pairs."""
 
 
 def inspect_answer(
@@ -107,7 +107,7 @@ def _token_rows(
 
 
 def _token_lines(answer: Answer, judgement: Judgement, index: int, names: list[str]) -> _Lines:
-    """Return the lines of one token: its text, its index, and the names of its positions."""
+    """Return the lines that show one token: its text, its index, and the names of its positions."""
     start, stop = answer.offsets[index]
     characters = (answer.prompt if index < answer.n_prompt else answer.text)[start:stop]
     text = printable(characters).replace(" ", "␣") if characters else "∅"
