@@ -120,8 +120,8 @@ def predict_error_types(
     progress : callable
         Function called with the number of finished error types and the total number of error types.
     checkpoint : callable
-        Function called with the letter of an error type and a function that fits its probes.  It may return a stored
-        result instead of calling that function.
+        Function called with two arguments: the letter of an error type, and a function that fits its probes.  It may
+        return a stored result instead of calling that function.
 
     Returns
     -------

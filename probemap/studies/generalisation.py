@@ -123,8 +123,8 @@ def generalisation_table(
     progress : callable
         Function called with the number of finished pairs and the total number of pairs.
     checkpoint : callable
-        Function called with the name of a pair and a function that evaluates the pair.  It may return a stored result
-        instead of calling that function.
+        Function called with two arguments: the name of a pair, and a function that evaluates the pair.  It may return a
+        stored result instead of calling that function.
 
     Returns
     -------

@@ -102,11 +102,11 @@ def cell_diagnostics(probe_map: CellMap) -> list[list[CellDiagnostics | None]]:
 def _roc(scores: npt.NDArray[np.float32], fold: Ints, correct: Bools, inflation: float) -> Floats:
     """Return the ROC curve, averaged over folds and repeats at fixed false positive rates, and its confidence interval.
 
-    The curves of the folds are averaged because the scores of different folds are not on the same scale (Fawcett 2006,
-    section 8.1).  Each fold is weighted by the number of pairs that can be formed from a correct and an incorrect
-    answer, so that the area under the averaged curve is approximately the AUC of the cell.  The variance of the curve
-    is the variance of the true positive rate, plus the variance of the false positive rate multiplied by the squared
-    slope of the curve (Pepe 2003, section 5.2.2).
+    One curve per fold is computed and the curves are averaged, because scores from different folds are not on the same
+    scale (Fawcett 2006, section 8.1).  Each fold is weighted by the number of pairs that can be formed from a correct
+    and an incorrect answer, so that the area under the averaged curve is approximately the AUC of the cell.  The
+    variance of the curve is the variance of the true positive rate, plus the variance of the false positive rate
+    multiplied by the squared slope of the curve (Pepe 2003, section 5.2.2).
     """
     curves, n_pairs, min_incorrect = [], [], len(correct)
     for repeat_scores, fold_of_row in zip(scores, fold, strict=True):

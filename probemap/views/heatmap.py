@@ -339,8 +339,8 @@ def _wrapped(lines: Sequence[str], size: SizeName, fraction: float = MAP_WIDTH) 
 
 
 def _differing(probe_maps: Sequence[CellMap]) -> list[str]:
-    """Return one title per map: the model, the task and the site, without those that are the same for all maps, or only
-    the task if all three are the same."""
+    """Return one title per map: the model, the task and the site, omitting those that are the same for all maps, or
+    only the task if all three are the same."""
     facts = [{k: str(m.data.attrs.get(k, "")) for k in ("model", "task", "site")} for m in probe_maps]
     keys = [k for k in ("model", "task", "site") if len({fact[k] for fact in facts}) > 1] or ["task"]
     return [", ".join(fact[k] for k in keys) for fact in facts]

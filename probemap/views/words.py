@@ -132,7 +132,8 @@ def _no_signal(probe_map: CellMap) -> Observation:
 
 
 def _better_than_chance(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Report the cells that are better than chance, and for each position the first layer that contains one."""
+    """Report the cells that are better than chance and, for each position, the first layer that contains such a
+    cell."""
     has_auc = probe_map.auc.notnull().values
     layers, positions = np.array(probe_map.layers), np.array(probe_map.positions)
     n_above, n_cells = int(above.sum()), int(has_auc.sum())
