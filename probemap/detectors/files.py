@@ -1,4 +1,4 @@
-"""The file format for detectors.
+"""Write detectors to files, and read and validate these files.
 
 A detector is a directory with three files.  ``detector.safetensors`` contains the arrays.  ``config.json`` contains all
 other values, together with checksums of the arrays and of these values.  ``README.md`` is the model card.  Nothing in

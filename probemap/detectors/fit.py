@@ -70,8 +70,8 @@ def fit_detector(
         100), the value for each selected cell is chosen by cross-validation, whereas the map used to select the cells
         is fitted with a value of 1.
     false_alarms : sequence of float
-        False-alarm rates for which to compute thresholds.  Each rate is the share of correct answers that may be
-        flagged, between 0 and 1.
+        False-alarm rates for which to compute thresholds.  Each rate is a number between 0 and 1: the share of correct
+        answers that may be flagged.
     fallback : (int, str), "best" or None
         The cell used to score answers that lack a position of the primary head.  ``best`` selects the cell with the
         highest AUC among the positions that all answers have.  Positions that depend on the exact answer are excluded,

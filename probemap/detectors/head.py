@@ -55,7 +55,7 @@ class Threshold:
     """The threshold for one false-alarm rate.  Answers with a score below the threshold are flagged."""
 
     false_alarms: float
-    """Nominal false-alarm rate: the share of correct answers that may be flagged, between 0 and 1.
+    """Nominal false-alarm rate, between 0 and 1: the share of correct answers that may be flagged.
 
     The threshold is the corresponding quantile of the out-of-fold scores of correct answers.
     """

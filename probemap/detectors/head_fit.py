@@ -1,4 +1,4 @@
-"""Fit, calibrate and evaluate the heads of a detector."""
+"""Fit, calibrate and evaluate a detector's heads."""
 
 from __future__ import annotations
 

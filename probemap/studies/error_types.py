@@ -1,7 +1,8 @@
-"""Error taxonomy of Orgad et al. 2024 (arXiv 2410.02707, section 5 and table 2), based on sampled answers.
+"""Classify questions according to the error taxonomy of Orgad et al. 2024 (arXiv 2410.02707, section 5 and table 2).
 
-The paper draws 30 samples per question.  Here, its thresholds are expressed as fractions of the number of samples: one
-half, one sixth, and one third (for example, 10 distinct answers out of 30).
+The error types of a question depend on several sampled answers.  The paper draws 30 samples per question.  Here, its
+thresholds are expressed as fractions of the number of samples: one half, one sixth, and one third (for example, 10
+distinct answers out of 30).
 """
 
 from __future__ import annotations

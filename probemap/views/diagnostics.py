@@ -1,4 +1,4 @@
-"""Diagnostics of a single cell: ROC curve, reliability curve, and histogram of the predicted probabilities."""
+"""Compute diagnostics of single cells: ROC curve, reliability curve, and histogram of the predicted probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts that all figures share: sizes, styles, and the base class of the displays.
+"""Code shared by all figures: sizes, styles, and the base class for displays.
 
 Like the displays of scikit-learn, a display computes its values when it is created and draws them later.
 """

@@ -1,4 +1,4 @@
-"""Heatmaps with positions on the x axis, layers on the y axis, and the value of each cell as its colour."""
+"""Draw heatmaps with positions on the x axis, layers on the y axis, and the value of each cell as its colour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTML report: a self-contained page that can be opened without a server or a network connection.
+"""Create the HTML report, a self-contained page that can be opened without a server or a network connection.
 
 All values are computed in Python; the page's scripts only display them.  Texts are passed to the page as JSON and
 inserted as text nodes, never as markup.  The page's content security policy allows no network requests and no scripts

@@ -1,4 +1,4 @@
-"""Summaries of maps: a table of the values, and observations supported by statistical tests.
+"""Summarise maps in a table of AUCs and in observations supported by statistical tests.
 
 If no cell is better than chance according to the simultaneous band over all cells, no further tests are reported.
 Otherwise, groups of cells are compared, and the tests are corrected for multiple testing (Holm 1979, Scand. J. Statist.
