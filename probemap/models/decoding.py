@@ -54,9 +54,10 @@ def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> l
 def _offsets_by_window(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
     """Compute the same offsets as `_offsets_by_prefix` in linear time, for text without replacement characters.
 
-    Only a window of the last tokens of each prefix is decoded, rather than the whole prefix.  The window consists of
-    the tokens after the last boundary between complete characters, preceded by the tokens of the previous piece of
-    text.  These preceding tokens provide context, because decoders treat the first token differently.
+    Only a window of the last tokens of each prefix is decoded, rather than the whole prefix.  A piece is the shortest
+    run of tokens that decodes to complete characters.  The window consists of the last piece that was completed before
+    the newest token and of all tokens after that piece.  The completed piece provides context, because decoders treat
+    the first token differently.
 
     Returns
     -------

@@ -104,7 +104,7 @@ def _are_paired(minuend: CellMap, subtrahend: CellMap, rows_a: Ints, rows_b: Int
 def _questions(data_a: xr.Dataset, data_b: xr.Dataset, rows_a: Ints, rows_b: Ints) -> Ints:
     """Return the question numbers of the answers in `data_a`, followed by those of the answers in `data_b`.
 
-    Groups of the two maps that have an answer in common are treated as the same question.
+    If a group in one map shares an answer with a group in the other map, both groups are treated as the same question.
     """
     group_a, group_b = (data["group"].values.astype(np.int64) for data in (data_a, data_b))
     group_b = group_b + group_a.max() + 1

@@ -375,5 +375,5 @@ def _names(positions: Sequence[str] | npt.NDArray[np.str_]) -> str:
 
 
 def _run_key(name: str, index: int) -> int | str:
-    """Return a key that is equal for consecutive trailing tokens; the key of any other position is its name."""
+    """Return a grouping key: consecutive trailing tokens share one key, and any other position is keyed by its name."""
     return int(name) - index if _TRAILING.fullmatch(name) else name
