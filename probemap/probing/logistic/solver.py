@@ -57,8 +57,8 @@ def fit_logistic(
     targets : Tensor of shape (m, n), bool
         Labels y of each problem.
     training : Tensor of shape (m, n), bool
-        Mask t that selects the training rows of each problem.  Every problem must have at least one training row of each
-        class.
+        Mask t that selects the training rows of each problem.  Every problem must have at least one training
+        row of each class.
     scale : Tensor of shape (n_cells, m, d)
         Scale s of the penalty on each feature.  A scale of 0 drops the feature; it is required for constant features.
     c : Tensor of shape (n_cells, m)
