@@ -11,6 +11,7 @@ from serving import PausedScorer, connect, serve_scorer, user_messages, wait_for
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
+from probemap.models import generate
 from probemap.models.model import Model
 from probemap.records import Example, TextAnswer
 from probemap.server.batching import Dispatcher, ServerClosingError
@@ -86,7 +87,14 @@ def test_choices_of_a_rejected_request_leave_the_queue(
         assert first.result().status_code == 200
 
 
-def test_generation_ends_when_the_stream_is_closed(scorer: Scorer) -> None:
+def test_generation_ends_when_the_stream_is_closed(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ordinary = generate._Stop.__call__
+
+    def slowly(self: Any, *arguments: Any, **options: Any) -> Any:
+        time.sleep(0.02)  # a tiny model could end its answer before the server notices that the client is gone
+        return ordinary(self, *arguments, **options)
+
+    monkeypatch.setattr(generate._Stop, "__call__", slowly)
     with serve_scorer(scorer) as client:
         body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 180, "stream": True}
         with client.stream("POST", "/v1/chat/completions", json=body) as response:
