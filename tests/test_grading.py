@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 import probemap
 from probemap import Span, Verdict
 from probemap.grading.llm import LLMJudge, llm_grader, llm_locator
-from probemap.grading.locate import LOCATORS, find_words, locate_answer, paper_locator
+from probemap.grading.locate import LOCATORS, locate_answer, paper_locator
 from probemap.grading.rules import ACCEPTED, CUT_OFF, EMPTY, grade_answer
-from probemap.mentions import asserted_number, find_names, fold
 from probemap.models.model import Model
+from probemap.reading.folding import find_words, fold
+from probemap.reading.names import find_names
+from probemap.reading.results import asserted_number
 from probemap.records import DataError, Example, Kind, Task
 from probemap.tasks.loading import load_task
 
@@ -122,9 +124,9 @@ def test_grade_names_takes_first_mention(text: str, verdict: str, exact: str | N
         ("What is half of 7?", "3.5", "Half of 7 is 3.5.", "correct: names an accepted answer", "3.5"),
         ("What is half of 14?", "7", "Half of 14 is 7.0", "correct: names an accepted answer", "7.0"),
         ("What is 3 - 5?", "-2", "3 - 5 = -2", "correct: names an accepted answer", "-2"),
-        ("What is 9 - 8?", "1", "The difference between 9 and 8 is 9 -", "incorrect: names no possible answer", None),
+        ("What is 9 - 8?", "1", "The difference between 9 and 8 is 9 -", "undecided: states no number", None),
         ("How much?", "18", "#### 18", "correct: names an accepted answer", "18"),
-        ("What is 9 + 8?", "17", "It is not 17.", "incorrect: names no possible answer", None),
+        ("What is 9 + 8?", "17", "It is not 17.", "undecided: states no number", None),
         (
             "How many?",
             "120",
@@ -139,9 +141,9 @@ def test_grade_names_takes_first_mention(text: str, verdict: str, exact: str | N
         ("How cold?", "-5", "The answer is **-5**.", "correct: names an accepted answer", "-5"),
         ("How much?", "0.5", "It is .5", "correct: names an accepted answer", ".5"),
         ("How many?", "7", "I would guess seven, one of the primes.", "correct: names an accepted answer", "seven"),
-        ("What is 46 + 14?", "60", "Add them. The sum of 46 and 14 is", "incorrect: names no possible answer", None),
-        ("What is 9 + 8?", "17", "They are both odd.", "incorrect: names no possible answer", None),
-        ("What is 9 + 8?", "17", "9 + 8 = 1.7e3", "incorrect: names another answer", "1.7"),
+        ("What is 46 + 14?", "60", "Add them. The sum of 46 and 14 is", "undecided: states no number", None),
+        ("What is 9 + 8?", "17", "They are both odd.", "undecided: states no number", None),
+        ("What is 9 + 8?", "17", "9 + 8 = 1.7e3", "incorrect: names another answer", "1.7e3"),
     ],
 )
 def test_grade_numbers(question: str, gold: str, text: str, verdict: str, exact: str | None) -> None:
@@ -172,11 +174,11 @@ def test_grade_open_by_alias(text: str, verdict: str) -> None:
         ("1776-07-04", "4 July 1776", "correct: names an accepted answer"),
         ("July 4, 1776", "1776-07-04", "correct: names an accepted answer"),
         ("July 4, 1776", "July 5, 1776", "incorrect: contains no accepted answer"),
-        ("July 4, 1776", "in July 1776", "incorrect: contains no accepted answer"),
+        ("July 4, 1776", "in July 1776", "undecided: less precise than the accepted answer"),
         ("July 4, 1776", "not on 4 July 1776", "incorrect: negates the accepted answer"),
         ("1776-13-04", "13 April 1776", "incorrect: contains no accepted answer"),
         ("3", "There are three of them.", "correct: names an accepted answer"),
-        ("three", "3.", "incorrect: contains no accepted answer"),
+        ("three", "3.", "correct: names an accepted answer"),
         ("3,000", "about 3000 people", "correct: names an accepted answer"),
         ("12", "in 1912, 120 of them", "incorrect: contains no accepted answer"),
         ("5", "There are not five.", "incorrect: negates the accepted answer"),
@@ -206,7 +208,7 @@ def test_grade_open_dates_numbers_and_markdown(gold: str, text: str, verdict: st
         ("A) Rome\nB) Paris\nC) A plant\nThe answer is B", "correct: names an accepted answer", "B"),
         ("The answer is A plant.", "incorrect: names another answer", "plant"),
         ("A river runs through it.", "incorrect: names no possible answer", None),
-        ("B) Rome", "incorrect: names no possible answer", None),
+        ("B) Rome", "undecided: several answers, none chosen", None),
         ("Either Rome or Paris.", "undecided: several answers, none chosen", None),
         ("Not B.", "incorrect: names no possible answer", None),
         ("I don't know.", "undecided: refusal", None),
@@ -236,16 +238,16 @@ def test_grade_cut_off_answer_is_undecided_unless_complete() -> None:
 
 
 def test_locate_does_not_depend_on_accepted_answers() -> None:
-    text = "It is in Spain, not France; I mean Italy."
+    text = "It is in Spain, not France; I mean Italy."  # a correction counts
     located = {verdict_and_exact(CITIES, country(gold), text)[1] for gold in ("Spain", "France", "Italy", "Peru")}
-    assert located == {"Spain"}
+    assert located == {"Italy"}
 
 
 @pytest.mark.parametrize(
     ("kind", "gold", "text", "ordinary", "paper"),
     [
         ("names", ("France",), "It is not in France's east; it is in France.", (37, 43), (13, 19)),
-        ("names", ("Italy",), "Unlike Italy, France is not, but Italy is.", (14, 20), (14, 20)),
+        ("names", ("Italy",), "Unlike Italy, France is not, but Italy is.", (33, 38), (7, 12)),
         ("names", ("Italy",), "Paris, not Spain: in Italy, yes, Italy.", (21, 26), (21, 26)),
         ("names", ("Ivory Coast",), "In Côte d’Ivoire, the Ivory Coast.", (3, 16), (22, 33)),
         ("names", ("Ivory Coast",), "In Côte d’Ivoire.", (3, 16), (3, 16)),
@@ -340,15 +342,17 @@ def test_grade_calls_grader_with_example_and_final_text() -> None:
     assert calls == [(LIMA, " Peru."), (ROME, "In Spain.")]
 
 
-def test_grade_with_grader_leaves_empty_and_incorrect_cut_off_answers_undecided() -> None:
+def test_grade_with_grader_decides_cut_off_answers_regardless_of_its_verdict() -> None:
     def graded(correct: bool, text: str, *, stopped: bool) -> Verdict:
         answer = make_answer(text, [text], ["?"], stopped=stopped)
         return probemap.grade(TASK, [answer], grader=lambda example, text: Verdict(correct, "mine"))[0]
 
     assert graded(True, " ", stopped=True) == EMPTY
     assert graded(True, "", stopped=False) == CUT_OFF
-    assert graded(False, "Spa", stopped=False) == CUT_OFF
-    assert graded(True, "Italy", stopped=False) == Verdict(True, "mine")
+    for correct in (True, False):
+        assert graded(correct, "Spa", stopped=False) == CUT_OFF
+        assert graded(correct, "Italy", stopped=False) == CUT_OFF, "the name may be incomplete"
+        assert graded(correct, "It is in Italy. It", stopped=False) == Verdict(correct, "mine")
     assert graded(False, "Spain", stopped=True) == Verdict(False, "mine")
 
 

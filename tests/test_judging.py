@@ -243,12 +243,16 @@ def test_a_judge_s_first_word_is_its_verdict(said: str, correct: bool | None) ->
     assert parse_verdict(said).correct is correct
 
 
-def test_an_answer_cut_off_is_undecided_unless_it_is_right_already() -> None:
-    answer = make_answer("Ro", ["Ro"], ["?"], stopped=False)
+def test_whether_a_cut_off_answer_is_decided_does_not_depend_on_the_verdict() -> None:
     example = TASK.examples[0]
-    responses = iter(("yes", "no", "?"))
-    verdicts = [grade_answer(TASK, example, answer, lambda e, t: parse_verdict(next(responses))) for _ in range(3)]
-    assert [verdict.correct for verdict in verdicts] == [True, None, None]
+
+    def verdicts(text: str) -> list[bool | None]:
+        answer = make_answer(text, [text], ["?"], stopped=False)
+        responses = iter(("yes", "no", "?"))
+        return [grade_answer(TASK, example, answer, lambda e, t: parse_verdict(next(responses))).correct for _ in "123"]
+
+    assert verdicts("Ro") == [None, None, None]
+    assert verdicts("It is Rome. It") == [True, False, None]
     empty = make_answer("", [], ["?"], stopped=False)
     assert grade_answer(TASK, example, empty, lambda e, t: parse_verdict("yes")).correct is None, "no text, no prompt"
 

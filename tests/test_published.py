@@ -43,7 +43,8 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "gsm8k": [{"question": "How many are 3 and 1,005?", "answer": "3 + 1005 = <<3+1005=1008>>1008\n#### 1,008"}],
     "math": [
         {"unique_id": "a/1", "problem": "What is $1+1$?", "answer": "2"},
-        {"unique_id": "a/2", "problem": "What is $x$?", "answer": "\\frac{1}{2}"},
+        {"unique_id": "a/2", "problem": "What is $x$?", "answer": "y + 2"},
+        {"unique_id": "a/3", "problem": "What is $1/2$?", "answer": "\\frac{1}{2}"},
         {"problem": "What is $2+1$?", "solution": "It is $\\boxed{3}$."},
     ],
     "answerable-math": [
@@ -107,7 +108,11 @@ EXPECTED: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {
     "hotpotqa-context": [("h", "Which metal is Au?", ("gold",))],
     "squad": [("s", "What is Au?", ("gold",))],
     "gsm8k": [("gsm8k-1", "How many are 3 and 1,005?", ("1008",))],
-    "math": [("a/1", "What is $1+1$?", ("2",)), ("math-3", "What is $2+1$?", ("3",))],
+    "math": [
+        ("a/1", "What is $1+1$?", ("2",)),
+        ("a/3", "What is $1/2$?", ("0.5",)),
+        ("math-4", "What is $2+1$?", ("3",)),
+    ],
     "answerable-math": [("9", "How many are left?", ("23",))],
     "truthfulqa": [("truthfulqa-1", "What is Au?", ("gold",))],
     "imdb": [("imdb-1", "Fine film.\nGo.", ("positive",)), ("imdb-2", "Dull film.", ("negative",))],

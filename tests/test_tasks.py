@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probemap.grading.rules import possible_answers
-from probemap.mentions import as_number, find_names, same_name
+from probemap.reading.folding import same_name
+from probemap.reading.names import find_names
+from probemap.reading.numbers import as_number
 from probemap.records import DataError
 from probemap.tasks.builtin import TASKS
 from probemap.tasks.loading import load_task

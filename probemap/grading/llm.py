@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from probemap.grading.locate import Locator, LocatorFactory, find_words
 from probemap.grading.rules import Grader, examples_of, possible_answers
 from probemap.models.endpoint import ChatRequest, Endpoint, ask_endpoint, served_name
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
+from probemap.reading.folding import find_words
 from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
 
 if TYPE_CHECKING:
-    from probemap.mentions import Groups
+    from probemap.grading.locate import Locator, LocatorFactory
+    from probemap.reading.names import Groups
 
 _ENDPOINT_TOKENS = 1024
 """Maximum number of tokens in a response from a server.  The limit leaves room for models that reason before they

@@ -8,8 +8,12 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from probemap.grading.rules import asserted_mention, examples_of, is_incomplete
-from probemap.mentions import Groups, asserted_choice, asserted_name, asserted_number, fold
+from probemap.grading.rules import asserted_answer, examples_of, is_incomplete
+from probemap.reading.choices import asserted_choice
+from probemap.reading.closed_set import asserted_name
+from probemap.reading.folding import find_words
+from probemap.reading.names import Groups
+from probemap.reading.results import asserted_number
 from probemap.records import Answer, DataError, Example, Span, Task
 
 Locator = Callable[[str, str], tuple[int, int] | None]
@@ -77,7 +81,7 @@ def locate_answer(
     answer = answer.final  # has the same token ids, so that the span is valid for both
     mention = None
     if locator is None or not answer.stopped:
-        mention = asserted_mention(task, example, answer.text)
+        mention = asserted_answer(task, example, answer.text)
     if is_incomplete(task, answer, mention):
         return None, "cut off inside the exact answer"
     if locator is not None:
@@ -206,25 +210,3 @@ def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> 
         return min(ranges, key=lambda words: words[0]) if ranges else ordinary(question, text)
 
     return locate_accepted
-
-
-def find_words(text: str, words: str) -> tuple[int, int] | None:
-    """Return the character range (start, stop) of the first occurrence of `words`, or None.
-
-    Only whole words match; case and accents are ignored.
-    """
-    words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
-    haystack, origin = fold(text)
-    needle = fold(words)[0]
-    start = haystack.find(needle) if needle else -1
-    while start >= 0:
-        stop = start + len(needle)
-        if not (_is_inside_word(haystack, start) or _is_inside_word(haystack, stop)):
-            return origin[start], origin[stop - 1] + 1
-        start = haystack.find(needle, start + 1)
-    return None
-
-
-def _is_inside_word(text: str, index: int) -> bool:
-    """Return True if the characters before and at `index` belong to the same word."""
-    return 0 < index < len(text) and text[index - 1].isalnum() and text[index].isalnum()

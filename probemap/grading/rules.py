@@ -4,23 +4,21 @@ An answer is graded by what it asserts: a negated answer or a refusal never coun
 graded is undecided.  Each verdict states its reason in one of a few fixed phrases, so that reasons can be counted.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 
-from probemap.mentions import (
-    Groups,
-    Mention,
-    announces_result,
-    as_number,
-    asserted_choice,
-    asserted_name,
-    asserted_number,
-    date_spellings,
-    find_names,
-    find_numbers,
-    is_negated,
-    is_refusal,
-    same_name,
-)
+from probemap.reading.accepted import AcceptedValues, adds_words
+from probemap.reading.asserted import Asserted, own_length
+from probemap.reading.choices import asserted_choice, find_letters
+from probemap.reading.closed_set import asserted_name, groups_mentioned
+from probemap.reading.folding import FUNCTION_WORDS, content_words, same_name, words_of
+from probemap.reading.names import LABELS, Groups
+from probemap.reading.numbers import as_number
+from probemap.reading.refusal import declines_and_answers, is_refusal
+from probemap.reading.results import announces_result, asserted_number
+from probemap.reading.stance import Stance, sentences, stances
+from probemap.reading.yes_no import restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
 Grader = Callable[[Example, str], Verdict]
@@ -31,18 +29,24 @@ INCORRECT = Verdict(False, "names another answer")
 NEGATED = Verdict(False, "negates the accepted answer")
 UNNAMED = Verdict(False, "names no possible answer")
 ABSENT = Verdict(False, "contains no accepted answer")
+COMPARED = Verdict(False, "mentions the accepted answer without asserting it")
 EMPTY = Verdict(None, "empty")
+NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say")
+NEITHER = Verdict(None, "asserts neither yes nor no")
+LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
+OTHER_SCRIPT = Verdict(None, "written in a different script from the accepted answer")
 REFUSAL = Verdict(None, "refusal")
 AMBIGUOUS = Verdict(None, "several answers, none chosen")
+NO_NUMBER = Verdict(None, "states no number")
 CUT_OFF = Verdict(None, "cut off before an answer")
 
 
 def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None) -> list[Verdict]:
     """Grade answers.
 
-    A verdict supplied with an answer is kept.  An empty answer is undecided.  An answer that was cut off at the token
-    limit is undecided unless it is already correct or asserts a complete answer, because the missing text could have
-    named the correct answer.
+    A verdict supplied with an answer is kept.  An empty answer is undecided, and so is a text that the rules do not
+    understand.  An answer that was cut off at the token limit is undecided unless it asserts an answer before the cut;
+    whether it is correct makes no difference (see `complete_text`).
 
     Parameters
     ----------
@@ -56,7 +60,10 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
 
         * ``names`` and ``choices``: the first possible answer that the text asserts,
         * ``numbers``: the number that the text gives as its result,
-        * ``open``: whether the text contains an accepted answer that is not negated.
+        * ``open``: whether the text asserts an accepted answer: a name, a number with or without a unit, or a date.
+
+        Names match regardless of case, accents, punctuation and the division into words.  A mention does not count if
+        it is negated, rejected, compared, withdrawn by a correction, or one of several alternatives.
 
     Returns
     -------
@@ -115,29 +122,50 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
     answer = answer.final
     if not answer.text.strip():
         return EMPTY if answer.stopped else CUT_OFF
-    if grader is not None:
-        verdict = grader(example, answer.text)
-        if not isinstance(verdict, Verdict):
-            raise DataError(
-                f"the grader returned {verdict!r:.60} for the answer {answer.id!r}, expected a Verdict",
-                "return probemap.Verdict(correct, reason), with correct=None for undecided",
-            )
-        return verdict if answer.stopped or verdict.correct is not False else CUT_OFF
-    if not example.answers:
+    if grader is None and not example.answers:
         raise DataError(
             f"the question {example.id!r} has no accepted answers, so rules cannot grade an answer to it",
             "add 'answers' to the question, or pass a grader",
         )
-    mention = asserted_mention(task, example, answer.text)
-    verdict = _grade_text(task, example, answer.text, mention)
-    if not answer.stopped and (verdict in (UNNAMED, ABSENT, AMBIGUOUS) or is_incomplete(task, answer, mention)):
+    text = complete_text(task, example, answer)
+    if text is None:
         return CUT_OFF
+    if grader is None:
+        return _grade_text(task, example, text)
+    verdict = grader(example, text)
+    if not isinstance(verdict, Verdict):
+        raise DataError(
+            f"the grader returned {verdict!r:.60} for the answer {answer.id!r}, expected a Verdict",
+            "return probemap.Verdict(correct, reason), with correct=None for undecided",
+        )
     return verdict
+
+
+def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
+    """Return the part of an answer that can be graded, or None if the answer was cut off before it asserted anything.
+
+    Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
+    would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.  An
+    answer to a question with a closed set of answers or a number is therefore graded if it asserts one of them, and any
+    other answer up to the end of its last complete sentence.
+    """
+    if answer.stopped:
+        return answer.text
+    if task.kind == "open":
+        ends = [stop for _, stop in sentences(answer.text) if stop < len(answer.text) or _ENDS.search(answer.text)]
+        return answer.text[: ends[-1]] if ends else None
+    asserted = asserted_answer(task, example, answer.text)
+    if asserted is None and _asks_yes_no(possible_answers(task, example)):
+        return None if restated(example.question, answer.text) is None else answer.text
+    return None if asserted is None or is_incomplete(task, answer, asserted) else answer.text
+
+
+_ENDS = re.compile(r"[.!?。！？।؟][\"'”’)\]*_]*\s*$")
 
 
 def rule_grader(task: Task) -> Grader:
     """Return a grader that applies the rules for the kind of the task to a complete text."""
-    return lambda example, text: _grade_text(task, example, text, asserted_mention(task, example, text))
+    return lambda example, text: _grade_text(task, example, text)
 
 
 def possible_answers(task: Task, example: Example) -> Groups:
@@ -153,34 +181,65 @@ def possible_answers(task: Task, example: Example) -> Groups:
     return [spellings_of.get(choice, (choice,)) for choice in example.choices]
 
 
-def asserted_mention(task: Task, example: Example, text: str) -> Mention | None:
-    """Return the mention that a text asserts as its answer, or None if there is none or the kind of the task is
-    ``open``."""
+_OFFERS = re.compile(
+    r"(?:^|[,:;]|\b(?:between|either|is|are|was|were|first|older|younger|larger|bigger|longer|taller|more|earlier"
+    r"|later)\b)"
+    r"\s*(?P<first>(?:(?!\b(?:or|and)\b)[^,:;?\n]){2,60}?),?\s+(?:or|and)\s+(?P<second>[^,:;?\n]{2,60}?)\s*\?\s*$",
+    re.IGNORECASE,
+)
+
+
+def offered_answers(question: str) -> Groups:
+    """Return the two answers that a question offers ("Who is older, Ann Lee or Bo Kim?"), or an empty list.
+
+    Examples
+    --------
+    >>> from probemap.grading.rules import offered_answers
+    >>> offered_answers("Who is older, Ann Lee or Bo Kim?")
+    [('Ann Lee',), ('Bo Kim',)]
+    """
+    match = _OFFERS.search(question)
+    if match is None or not re.search(r"\bor\b", match[0]):
+        return []
+    return [(match["first"].strip(),), (match["second"].strip(),)]
+
+
+def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
+    """Return what a text asserts as its answer, or None if there is nothing or the question is open.
+
+    The accepted answers are not used, so the exact answer does not depend on them.
+    """
+    text = text[: own_length(text)]
+    if task.kind == "numbers":
+        return asserted_number(example.question, text)
+    if task.kind == "choices" or (task.kind == "names" and example.choices):
+        return asserted_choice(text, possible_answers(task, example))
     if task.kind == "names":
         return asserted_name(text, possible_answers(task, example))
-    if task.kind == "choices":
-        return asserted_choice(text, possible_answers(task, example))
-    return asserted_number(example.question, text) if task.kind == "numbers" else None
+    offered = offered_answers(example.question)
+    return asserted_name(text, offered) if offered else None
 
 
-def is_incomplete(task: Task, answer: Answer, mention: Mention | None) -> bool:
+def is_incomplete(task: Task, answer: Answer, asserted: Asserted | None) -> bool:
     """Return True if an answer was cut off where its assertion may be incomplete.
 
-    This is the case directly after the asserted words, or before a result that the text announces.
+    This is the case directly after the asserted words, and in a calculation that has not announced its result.
 
     Parameters
     ----------
     task : Task
     answer : Answer
         The answer without its reasoning; see `Answer.final`.
-    mention : Mention or None
-        The result of `asserted_mention`.
+    asserted : Asserted or None
+        The result of `asserted_answer`.
     """
     if answer.stopped:
         return False
-    if task.kind == "numbers" and announces_result(answer.text):
+    if task.kind == "numbers" and (
+        announces_result(answer.text) or (asserted and asserted.rule in ("last result", "first number stated"))
+    ):
         return True
-    return mention is not None and mention.stop == len(answer.text)
+    return asserted is not None and asserted.stop == len(answer.text)
 
 
 def is_accepted(example: Example, spellings: Sequence[str]) -> bool:
@@ -188,36 +247,115 @@ def is_accepted(example: Example, spellings: Sequence[str]) -> bool:
     return any(same_name(spelling, accepted) for spelling in spellings for accepted in example.answers)
 
 
-def _grade_text(task: Task, example: Example, text: str, mention: Mention | None) -> Verdict:
+def _grade_text(task: Task, example: Example, text: str) -> Verdict:
+    text = text[: own_length(text)]
+    if not text.strip():
+        return EMPTY
     if task.kind == "open":
         return _grade_open(example, text)
+    asserted = asserted_answer(task, example, text)
     if task.kind == "numbers":
-        if mention is None:
-            return REFUSAL if is_refusal(text) else UNNAMED
-        return ACCEPTED if mention.value in {as_number(a) for a in example.answers} else INCORRECT
-    groups = possible_answers(task, example)
-    if mention is not None:
-        return ACCEPTED if is_accepted(example, groups[int(mention.value)]) else INCORRECT
-    mentions = find_names(text, groups)
-    if task.kind == "names" and any(
-        is_negated(text, m) and is_accepted(example, groups[int(m.value)]) for m in mentions
-    ):
+        if asserted is None:
+            return REFUSAL if _declines(text) else NO_NUMBER
+        return ACCEPTED if asserted.value in {as_number(a) for a in example.answers} else INCORRECT
+    return _grade_closed(example, text, possible_answers(task, example), asserted)
+
+
+def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
+    """Grade a text by which of the possible answers it asserts."""
+    if asserted is not None:
+        return ACCEPTED if is_accepted(example, groups[int(asserted.value)]) else INCORRECT
+    if _asks_yes_no(groups):
+        is_restated = restated(example.question, text)
+        if is_restated is not None:
+            return ACCEPTED if is_accepted(example, ("yes",) if is_restated else ("no",)) else INCORRECT
+    mentioned = groups_mentioned(text, groups)
+    accepted = {stance for group, found in mentioned.items() if is_accepted(example, groups[group]) for stance in found}
+    if Stance.NEGATED in accepted and len(groups) > 2:
         return NEGATED
-    if len({m.value for m in mentions}) > 1:
+    letters = {name.group for name in find_letters(text, len(example.choices))}
+    if len(letters | set(mentioned)) > 1:
         return AMBIGUOUS
-    return REFUSAL if is_refusal(text) else UNNAMED
+    if _declines(text):
+        return REFUSAL
+    if all(name.casefold() in LABELS for names in groups for name in names):
+        return NEITHER
+    return UNNAMED if adds_words(example.question, text) else NOTHING_ASSERTED
+
+
+def _asks_yes_no(groups: Groups) -> bool:
+    return bool(groups) and all(name.casefold() in ("yes", "no") for names in groups for name in names)
 
 
 def _grade_open(example: Example, text: str) -> Verdict:
-    """Grade a text as correct if it contains an accepted answer as whole words that are not negated.
-
-    Dates match in any common format, and numbers match whether they are written in digits or in words.
-    """
-    spellings = [spelling for answer in example.answers for spelling in (answer, *date_spellings(answer))]
-    numbers = {as_number(answer) for answer in example.answers} - {None}
-    mentions = [*find_names(text, [spellings]), *(m for m in find_numbers(text) if m.value in numbers)]
-    if any(not is_negated(text, m) for m in mentions):
-        return ACCEPTED
-    if mentions:
+    """Grade a text by whether it asserts an accepted answer: a name, a number with or without a unit, or a date."""
+    if all(answer.casefold().strip(".") in LABELS for answer in example.answers):
+        groups = _YES_NO if _is_yes_no(example) else _TRUE_FALSE
+        return _grade_closed(example, text, groups, asserted_name(text, groups))
+    offered = offered_answers(example.question)
+    if offered and any(is_accepted(example, names) for names in offered):
+        return _grade_closed(example, text, offered, asserted_name(text, offered))
+    values = AcceptedValues.of(_unasked(example))
+    mentions = values.find(text)
+    found = stances(text, mentions)
+    if asserted := [mention for mention, stance in zip(mentions, found, strict=True) if stance is Stance.ASSERTED]:
+        return AMBIGUOUS if all(_is_alternative(text, m.start, m.stop) for m in asserted) else ACCEPTED
+    if Stance.LISTED in found:
+        return AMBIGUOUS
+    if Stance.NEGATED in found or Stance.WITHDRAWN in found:
         return NEGATED
-    return REFUSAL if is_refusal(text) else ABSENT
+    if found:
+        return COMPARED
+    if _declines(text):
+        return REFUSAL
+    if values.is_less_precise(text):
+        return LESS_PRECISE
+    if not adds_words(example.question, text):
+        return NOTHING_ASSERTED
+    return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
+
+
+def _unasked(example: Example) -> tuple[str, ...]:
+    """Return the accepted answers that the question does not contain, or all of them if it contains them all.
+
+    A text may repeat the words of the question without answering it.
+    """
+    asked = {word.text for word in words_of(example.question)} | FUNCTION_WORDS
+    unasked = tuple(answer for answer in example.answers if not asked.issuperset(content_words(answer)))
+    return unasked or tuple(example.answers)
+
+
+_YES_NO: Groups = (("yes",), ("no",))
+_TRUE_FALSE: Groups = (("true",), ("false",))
+_ALTERNATIVES_AFTER = re.compile(
+    r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40})*,?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
+)
+_ALTERNATIVES_BEFORE = re.compile(
+    r"\b(?:either|could be|might be|may be|both|whether)\b[^.!?;\n]{1,80}?(?:\b(?:or|and)\b|,)\s*[\"'“(*_]*$"
+    r"|(?:^|[.!?:]\s*|\bis\s+|\bin\s+)[A-Z][\w' -]{1,30}\s+or\s+(?:the\s+)?[\"'“(*_]*$"
+)
+
+
+def _is_alternative(text: str, start: int, stop: int) -> bool:
+    """Return True if ``text[start:stop]`` is one of several alternatives ("Lyon or Paris")."""
+    return bool(_ALTERNATIVES_AFTER.match(text, stop) or _ALTERNATIVES_BEFORE.search(text[max(0, start - 120) : start]))
+
+
+def _is_yes_no(example: Example) -> bool:
+    return example.answers[0].casefold().strip(".") in ("yes", "no")
+
+
+def _declines(text: str) -> bool:
+    return is_refusal(text) and not declines_and_answers(text)
+
+
+def _shares_script(answers: Sequence[str], text: str) -> bool:
+    """Return True if an accepted answer and the text have letters of a common script, or an answer has no letters."""
+    if text.isascii() and any(answer.isascii() for answer in answers):
+        return True
+    scripts = _scripts(text)
+    return any(not found or found & scripts for found in map(_scripts, answers))
+
+
+def _scripts(text: str) -> set[str]:
+    return {unicodedata.name(char, "?").split()[0] for char in text if char.isalpha()}

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.mentions import fold as normalise
 from probemap.probing.inputs import parse_values
+from probemap.reading.folding import fold as normalise
 from probemap.records import Answer, Judgement, MapError, RunError, Task
 
 if TYPE_CHECKING:

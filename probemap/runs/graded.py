@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from probemap.mentions import fold
 from probemap.positions import Indices, token_indices
+from probemap.reading.folding import fold
 
 if TYPE_CHECKING:
     from probemap.records import Judgement, Span, Task

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from probemap.grading.locate import find_words, token_span
+from probemap.grading.locate import token_span
+from probemap.reading.folding import find_words
 from probemap.records import Answer, DataError, Judgement, Span, Task
 
 if TYPE_CHECKING:

@@ -11,24 +11,17 @@ or if the words of one answer contain the words of the other ("Shakespeare" in "
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from decimal import Decimal
+from fractions import Fraction
 from math import log
 from typing import TYPE_CHECKING, Literal
 
-from probemap.grading.rules import possible_answers
-from probemap.mentions import (
-    as_number,
-    asserted_choice,
-    asserted_name,
-    asserted_number,
-    date_spellings,
-    find_numbers,
-    fold,
-    is_refusal,
-)
+from probemap.grading.rules import asserted_answer
+from probemap.reading.dates import find_dates
+from probemap.reading.folding import content_words
+from probemap.reading.numbers import as_number
+from probemap.reading.refusal import is_refusal
 
 if TYPE_CHECKING:
     from probemap.records import Answer, Example, Judgement, Task
@@ -64,8 +57,8 @@ def meanings(
     assertions = [_assertion(task, example, a, j) for a, j in zip(answers, judgements, strict=True)]
     if task.kind == "open":
         assertions = _merge_contained(assertions)
-    numbers: dict[str | Decimal, int] = {}
-    contents: dict[str | Decimal, Content] = {_REFUSAL: "refusal", _NOTHING: "nothing"}
+    numbers: dict[str | Fraction, int] = {}
+    contents: dict[str | Fraction, Content] = {_REFUSAL: "refusal", _NOTHING: "nothing"}
     return (
         [numbers.setdefault(assertion, len(numbers)) for assertion in assertions],
         [contents.get(assertion, "answer") for assertion in assertions],
@@ -81,50 +74,38 @@ def semantic_entropy(meanings: Sequence[int]) -> float:
     return -sum(p * log(p) for p in probabilities) + 0.0
 
 
-def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Decimal:
+def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgement) -> str | Fraction:
     """Return what an answer asserts, in a normalised form that is the same for all answers with the same meaning.
 
-    Numbers are returned as `Decimal`.
+    Numbers are returned as `Fraction`.
     """
     text = answer.final.text
     if not text.strip():
         return _NOTHING
-    groups = possible_answers(task, example)
-    mention = None
-    if task.kind == "names":
-        mention = asserted_name(text, groups)
-    elif task.kind == "choices":
-        mention = asserted_choice(text, groups)
-    elif task.kind == "numbers":
-        mention = asserted_number(example.question, text)
-    if mention is not None:
-        return mention.value if isinstance(mention.value, Decimal) else f"={mention.value}"
+    asserted = None if task.kind == "open" else asserted_answer(task, example, text)
+    if asserted is not None:
+        return asserted.value if isinstance(asserted.value, Fraction) else f"={asserted.value}"
     exact = judgement.span.text if judgement.span else None
     if exact is None:
         return _REFUSAL if is_refusal(text) else _normalised_words(text)
     number = as_number(exact)
-    if number is None:
-        mentions = find_numbers(exact)
-        if len(mentions) == 1 and (mentions[0].start, mentions[0].stop) == (0, len(exact)):
-            number = Decimal(mentions[0].value)
     if number is not None:
         return number
-    spellings = date_spellings(exact)
-    return f"={min(spellings)}" if spellings else _normalised_words(exact)
+    if len(dates := find_dates(exact)) == 1 and dates[0].swapped is None:
+        return f"={dates[0].year}-{dates[0].month}-{dates[0].day}"
+    return _normalised_words(exact)
 
 
 def _normalised_words(text: str) -> str:
     """Return the words of a text in lower case, without accents, punctuation or a leading article."""
-    words = re.findall(r"\w+", fold(text)[0])
-    if len(words) > 1 and words[0] in {"the", "a", "an"}:
-        words = words[1:]
+    words = content_words(text)
     return " ".join(words) or text.strip() or _NOTHING
 
 
-def _merge_contained(assertions: list[str | Decimal]) -> list[str | Decimal]:
+def _merge_contained(assertions: list[str | Fraction]) -> list[str | Fraction]:
     """Replace each answer whose words are contained in a longer answer by that longer answer."""
     texts = {text for text in assertions if isinstance(text, str) and text[0] not in "=\N{NULL}"}
-    replacement: dict[str | Decimal, str] = {}
+    replacement: dict[str | Fraction, str] = {}
     for text in texts:
         containing = [longer for longer in texts if longer != text and f" {text} " in f" {longer} "]
         # If several longer answers contain the text, the longest is chosen, provided that it contains all the others.

@@ -10,9 +10,10 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
-from probemap.mentions import as_number
+from probemap.reading.numbers import as_number
 from probemap.records import Example
 
 Row = Mapping[str, Any]
@@ -85,12 +86,20 @@ def squad(row: Row) -> Example | None:
     return Example(_id(row, "id"), _text(row["question"]), _texts(answers), context=_text(row["context"]))
 
 
+def _decimal(number: Fraction) -> str:
+    """Return a number in decimal notation, or as a fraction if it has no finite one."""
+    if number.denominator == 1:
+        return str(number.numerator)
+    text = f"{float(number):.12g}"
+    return text if Fraction(text) == number else str(number)
+
+
 def _number(row: Row, value: str) -> Example | None:
     number = as_number(value.strip().strip("$"))
     if number is None:
         return None
     question = _text(row.get("question") or row["problem"])
-    return Example(_id(row, "id", "unique_id"), question, (f"{number.normalize():f}",))
+    return Example(_id(row, "id", "unique_id"), question, (_decimal(number),))
 
 
 def gsm8k(row: Row) -> Example | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-from probemap.mentions import ADJECTIVE
+from probemap.reading.names import ADJECTIVE
 from probemap.records import Example, Task
 
 GEONAMES = "GeoNames (https://www.geonames.org), CC BY 4.0"

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from probemap.mentions import as_number, same_name
+from probemap.reading.folding import same_name
+from probemap.reading.numbers import as_number
 from probemap.records import DataError, Example, Kind, Task
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from probemap.mentions import fold
+from probemap.reading.folding import fold
 from probemap.records import DataError, Example, Kind, Task
 from probemap.redact import redacted_message
 from probemap.tasks import adapters

@@ -1,0 +1,146 @@
+"""Accepted answers as values: names, numbers with units, and dates, and where a text mentions them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from probemap.reading.dates import Date, find_dates
+from probemap.reading.folding import FUNCTION_WORDS, words_of
+from probemap.reading.names import find_names
+from probemap.reading.numbers import Number, as_number, find_numbers, unit_of
+
+
+@dataclass(frozen=True)
+class AcceptedMention:
+    """A mention of an accepted answer, ``text[start:stop]``."""
+
+    start: int
+    stop: int
+    rule: str
+    """How it was recognised: ``name``, ``number`` or ``date``."""
+
+
+@dataclass(frozen=True)
+class AcceptedValues:
+    """The values that the accepted answers of a question stand for.
+
+    Examples
+    --------
+    >>> from probemap.reading.accepted import AcceptedValues
+    >>> text = "It is 12 kilometres long."
+    >>> [text[m.start:m.stop] for m in AcceptedValues.of(("12 km",)).find(text)]
+    ['12']
+    """
+
+    names: tuple[str, ...]
+    numbers: tuple[tuple[str, Number], ...]
+    """Accepted answers that are a number, possibly with a unit, and that number."""
+    dates: tuple[Date, ...]
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def of(answers: tuple[str, ...]) -> AcceptedValues:
+        """Read accepted answers."""
+        dates = tuple(date for answer in answers for date in find_dates(answer) if _is_whole(answer, date))
+        numbers = tuple((answer, number) for answer in answers if (number := _quantity(answer)) is not None)
+        numeric = {a for a, number in numbers if find_numbers(a) and _is_whole(a, number) and not number.is_ordinal}
+        return AcceptedValues(tuple(answer for answer in answers if answer not in numeric), numbers, dates)
+
+    def find(self, text: str) -> list[AcceptedMention]:
+        """Return the mentions of the accepted answers in a text, in order."""
+        mentions = [AcceptedMention(name.start, name.stop, "name") for name in find_names(text, [self.names])]
+        if self.numbers:
+            mentions += [
+                AcceptedMention(n.start, n.stop, "number")
+                for n in find_numbers(text)
+                if any(_same_quantity(answer, accepted, text, n) for answer, accepted in self.numbers)
+            ]
+            if not mentions and (whole := as_number(text.strip(" .!"))) is not None:
+                start = len(text) - len(text.lstrip())
+                if any(whole == accepted.value for _, accepted in self.numbers):
+                    mentions.append(AcceptedMention(start, len(text.rstrip()), "number"))
+        if self.dates:
+            mentions += [
+                AcceptedMention(date.start, date.stop, "date")
+                for date in find_dates(text)
+                if any(date.includes(accepted) for accepted in self.dates)
+            ]
+        return sorted(mentions, key=lambda mention: mention.start)
+
+    def is_less_precise(self, text: str) -> bool:
+        """Return True if a text states a date or a year that agrees with an accepted date but lacks parts of it."""
+        if not self.dates:
+            return False
+        stated = find_dates(text)
+        years = {int(n.value) for n in find_numbers(text) if n.value.denominator == 1}
+        return any(
+            any(accepted.includes(date) for date in stated) or (not stated and accepted.year in years)
+            for accepted in self.dates
+        )
+
+
+def _is_whole(text: str, part: Date | Number) -> bool:
+    rest = text[: part.start] + text[part.stop :]
+    return not re.search(r"\w", rest)
+
+
+def _quantity(answer: str) -> Number | None:
+    """Return the number of an accepted answer that is a number with or without a unit, or None."""
+    numbers = find_numbers(answer)
+    if len(numbers) != 1:
+        value = as_number(answer)
+        return None if value is None else Number(0, len(answer), value)
+    (number,) = numbers
+    rest = re.sub(
+        r"^(?:about|approximately|around|roughly|~|≈)\s*", "", answer[: number.start].strip(), flags=re.IGNORECASE
+    )
+    following = answer[number.stop :].strip()
+    if not re.search(r"\w", rest + following):
+        return number
+    is_currency = rest.lower() in ("$", "us$", "€", "£", "rs.", "rs", "¥")
+    unit = unit_of(answer, number)
+    return number if unit and (not rest or is_currency) and len(words_of(following)) <= 2 else None
+
+
+def _same_quantity(answer: str, accepted: Number, text: str, number: Number) -> bool:
+    """Return True if a number in a text equals an accepted quantity; a unit that the text omits is assumed."""
+    if accepted.is_ordinal and not number.is_ordinal and not _is_whole(text, number):
+        return False
+    expected = unit_of(answer, accepted)
+    stated = unit_of(text, number) if expected else None
+    if expected is None or stated is None or expected == stated:
+        return number.value == accepted.value
+    return _convert(number, stated, expected) == accepted.value
+
+
+def _convert(number: Number, unit: str, target: str) -> object:
+    """Return the value of a quantity in another unit, rounded to nine digits, or None if it cannot be converted."""
+    from fractions import Fraction
+
+    import pint
+
+    from probemap.reading.numbers import registry
+
+    try:
+        value = registry().Quantity(float(number.value), unit).to(target).magnitude
+    except (pint.errors.PintError, ValueError, TypeError):
+        return None
+    return Fraction(f"{value:.9g}")
+
+
+def adds_words(question: str, text: str) -> bool:
+    """Return True if a text contains words that are neither in the question nor function words.
+
+    A capitalised function word that is not the first of its sentence counts as a word ("the film is Get Out").
+    """
+    known = {word.text for word in words_of(question)}
+    for word in words_of(text):
+        if word.text in known:
+            continue
+        preceding = text[max(0, word.start - 8) : word.start].rstrip(" \"'“")
+        is_first = not preceding or preceding[-1] in ".!?\n"
+        if word.text not in FUNCTION_WORDS or (text[word.start].isupper() and not is_first and word.text != "i"):
+            return True
+    return False

@@ -1,0 +1,44 @@
+"""What a text asserts as its answer.
+
+Grading and locating use the same functions, so that the verdict and the exact answer refer to the same words.  The
+functions see neither the accepted answers nor the verdict.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class Asserted:
+    """What a text asserts as its answer, ``text[start:stop]``."""
+
+    start: int
+    stop: int
+    value: int | Fraction
+    """Index of the group of spellings as an int, or the number as a Fraction."""
+    rule: str
+    """Name of the rule that decided."""
+
+
+_NEXT_TURN = re.compile(
+    r"\n\s*(?:#+\s*)?(?:\**)?(?:question|q|frage|pregunta|вопрос|问题|user|human|instruction|problem"
+    r"|example)\s*\d*\s*\**\s*[:：.]"
+    r"|<\|(?:im_start|im_end|user|end|eot_id|endoftext)\|?>|\n\s*\[INST\]",
+    re.IGNORECASE,
+)
+
+
+def own_length(text: str) -> int:
+    """Return the length of the model's own answer: the text up to the next question that it makes up itself.
+
+    Examples
+    --------
+    >>> from probemap.reading.asserted import own_length
+    >>> own_length("Milan\\n\\nQ: Where is the Colosseum?\\nA: Rome")
+    5
+    """
+    match = _NEXT_TURN.search(text)
+    return match.start() if match and text[: match.start()].strip() else len(text)

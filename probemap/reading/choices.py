@@ -1,0 +1,114 @@
+"""Which of the lettered choices a text asserts, by its letter or by its words."""
+
+from __future__ import annotations
+
+import re
+
+from probemap.reading.asserted import Asserted
+from probemap.reading.names import Groups, Name, find_names
+from probemap.reading.stance import Stance, stances
+from probemap.reading.yes_no import asserted_polarity, polarity_groups
+
+_BOXED = re.compile(
+    r"\\(?:boxed|text|textbf|mathbf|mathrm)\s*\{\s*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*)?\(?([A-Za-z])\)?\.?\s*\}"
+)
+_LETTER = re.compile(
+    r"(?:^|\b(?i:answer|option|choice|letter|it['’]?s|it is|is|be|choose|select|pick|go with)\b(?:\s+(?i:is"
+    r"|would be|should be|must be|choice|option|letter))*\s*[:=]?)"
+    r"[\s(\[*\"'`_$]*(?P<capital>[A-Z])(?=[)\].:,;!?*\"'`_$]|\s*(?:$|\n|[-–—])|\s+(?i:is|because|since)\b)"
+    r"|(?i:\b(?:option|choice|letter|answer)\b(?:\s+is)?\s*:?\s*)[(\[*\"'`]*(?P<named>[A-Za-z])\b(?!['’]|\s+[a-z]{2,})"
+    r"|(?P<subject>\b[A-Z])\)?\s+(?i:is|would be)\s+(?:the\s+)?(?i:correct|right|best|answer|true)\b"
+    r"|[(\[](?P<bracketed>[A-Za-z])[)\]]",
+    re.MULTILINE,
+)
+_ONLY_LETTER = re.compile(r"[\s(\[*\"'`_$]*([A-Za-z])[\s)\].:,!*\"'`_$]*")
+_LETTER_BEFORE = re.compile(r"(?:^|(?<=[\s(\[*\"'`]))([A-Za-z])\s?[)\].:*\"'`–—-]{1,4}\s*$")
+_ANNOUNCED = re.compile(r"\b(?:answer|correct (?:choice|option))\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
+
+
+def asserted_choice(text: str, groups: Groups) -> Asserted | None:
+    """Return the choice that a text asserts, or None.
+
+    A choice can be asserted by its letter ("B", "(b)", "The answer is B.", ``\\boxed{B}``) or by its words.  A letter
+    that is followed by the words of the same choice forms one mention with them; a letter that is followed by the words
+    of a different choice is ignored.  An announced choice ("The answer is …") has priority over the first one, because
+    a model may first repeat all choices.
+
+    Examples
+    --------
+    >>> from probemap.reading.choices import asserted_choice
+    >>> asserted_choice("It's (b).", [["Rome"], ["Paris"]]).value
+    1
+    """
+    if polarity := polarity_groups(groups):
+        if match := _ONLY_LETTER.fullmatch(text):
+            return _letter(match.start(1), match[1], len(groups), "letter")
+        return asserted_polarity(text, polarity)
+    if only := _ONLY_LETTER.fullmatch(text):
+        return _letter(only.start(1), only[1], len(groups), "letter")
+    letters: dict[int, Name] = {}
+    boxed = None
+    for match in _BOXED.finditer(text):
+        boxed = _letter(match.start(1), match[1], len(groups), "boxed letter") or boxed
+    if boxed:
+        return boxed
+    for match in _LETTER.finditer(text):
+        group = match.lastgroup or "capital"
+        number = ord(match[group].upper()) - ord("A")
+        if number < len(groups):
+            letters.setdefault(match.start(group), Name(match.start(group), match.end(group), number))
+    mentions: list[Name] = []
+    contradicts = False
+    for name in find_names(text, groups):
+        before = _LETTER_BEFORE.search(text[: name.start])
+        if before is None or (number := ord(before[1].upper()) - ord("A")) >= len(groups):
+            mentions.append(name)
+            continue
+        letters.pop(before.start(1), None)
+        contradicts |= number != name.group
+        if number == name.group:
+            mentions.append(Name(before.start(1), name.stop, name.group))
+    mentions = sorted([*mentions, *letters.values()], key=lambda mention: mention.start)
+    asserted = [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASSERTED]
+    announced = [m for m in asserted if _ANNOUNCED.search(text[max(0, m.start - 80) : m.start])]
+    first = announced[-1] if announced else next(iter(asserted), None)
+    if first is None:
+        return None if contradicts else _single_letter(text, len(groups))
+    if not announced and len({m.group for m in asserted}) == len(groups) > 2:
+        return None  # a text that only repeats all choices asserts none
+    return Asserted(first.start, first.stop, first.group, "announced choice" if announced else "first choice asserted")
+
+
+_ANY_LETTER = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])(?!\.\s?[A-Z])")
+
+
+def find_letters(text: str, n: int) -> list[Name]:
+    """Return the capital letters of the first `n` choices that stand alone in a text.
+
+    "A" and "I" are counted only if they cannot be words.
+    """
+    letters = []
+    for match in _ANY_LETTER.finditer(text):
+        number = ord(match[1]) - ord("A")
+        is_word = (
+            match[1] in "AI"
+            and re.match(r"\s+[a-z]", text[match.end() :])
+            and not re.match(r"\s+(?:or|and|is)\b", text[match.end() :])
+        )
+        if number < n and not is_word:
+            letters.append(Name(match.start(), match.end(), number))
+    return letters
+
+
+def _single_letter(text: str, n: int) -> Asserted | None:
+    """Return the only letter that a text asserts, or None if there are none or several."""
+    letters = find_letters(text, n)
+    asserted = [m for m, stance in zip(letters, stances(text, letters), strict=True) if stance is Stance.ASSERTED]
+    if len({m.group for m in asserted}) != 1:
+        return None
+    return Asserted(asserted[0].start, asserted[0].stop, asserted[0].group, "only letter asserted")
+
+
+def _letter(start: int, letter: str, n: int, rule: str) -> Asserted | None:
+    number = ord(letter.upper()) - ord("A")
+    return Asserted(start, start + 1, number, rule) if number < n else None

@@ -1,0 +1,41 @@
+"""Which answer of a closed set of names a text asserts."""
+
+from __future__ import annotations
+
+from probemap.reading.asserted import Asserted
+from probemap.reading.names import Groups, find_names
+from probemap.reading.stance import Stance, stances
+from probemap.reading.yes_no import asserted_polarity, polarity_groups
+
+
+def asserted_name(text: str, groups: Groups) -> Asserted | None:
+    """Return the first possible answer that a text asserts, or None.
+
+    Mentions that are negated, rejected, compared, listed, doubted or withdrawn are ignored.  If the answer is mentioned
+    first as an adjective and later by its name ("the Canadian province of Quebec, Canada"), the name is returned.  Of
+    the two labels yes and no (or true and false), a negated one asserts the other.
+
+    Examples
+    --------
+    >>> from probemap.reading.closed_set import asserted_name
+    >>> asserted_name("Spain is not the right country; it is France.", [["Spain"], ["France"]]).value
+    1
+    """
+    if polarity := polarity_groups(groups):
+        return asserted_polarity(text, polarity)
+    names = find_names(text, groups)
+    asserted = [name for name, stance in zip(names, stances(text, names), strict=True) if stance is Stance.ASSERTED]
+    if not asserted:
+        return None
+    first = asserted[0]
+    name = next((name for name in asserted if name.group == first.group and not name.is_adjective), first)
+    return Asserted(name.start, name.stop, name.group, "first name asserted")
+
+
+def groups_mentioned(text: str, groups: Groups) -> dict[int, set[Stance]]:
+    """Return the possible answers that a text mentions, each with the stances towards its mentions."""
+    names = find_names(text, groups)
+    mentioned: dict[int, set[Stance]] = {}
+    for name, stance in zip(names, stances(text, names), strict=True):
+        mentioned.setdefault(name.group, set()).add(stance)
+    return mentioned

@@ -1,0 +1,179 @@
+"""Text folded for comparison: without case, accents and markup, and divided into words.
+
+Names are compared by their words.  Words that differ only in spelling conventions are equal after folding: "Łódź" and
+"Lodz", "Simon & Garfunkel" and "Simon and Garfunkel", "World War II" and "World War 2".
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+from anyascii import anyascii
+
+_QUOTES = dict.fromkeys("’‘`´ʼʹ′", "'") | dict.fromkeys("“”„«»″", '"')
+_REMOVED = frozenset("*\u00ad\u0640")  # asterisks mark bold words; soft hyphen; Arabic tatweel
+
+_NOT_FOLDED = regex.compile(r"[*`]")
+
+_WORD = regex.compile(
+    r"(?<![\d.,])\d+(?:[.,']\d+)*"  # a number with its separators is one word, so that 5 is not found in 1.5
+    r"|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"  # scripts without spaces
+    r"|[\p{L}\p{M}]+|\p{N}+|[&+#@%°$€£¥]"
+)
+_ROMAN = {
+    roman: str(number)
+    for number, roman in enumerate(
+        "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx xxi xxii xxiii xxiv".split(), start=1
+    )
+    if len(roman) > 1
+}
+_CARDINALS = {
+    word: str(number)
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+}
+_ORDINALS = {
+    word: f"{number}{'st' if number == 1 else 'nd' if number == 2 else 'rd' if number == 3 else 'th'}"
+    for number, word in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), start=1
+    )
+}
+_SYMBOLS = {"&": "and", "%": "percent"}
+_CANONICAL = _ROMAN | _CARDINALS | _ORDINALS | _SYMBOLS
+
+FUNCTION_WORDS = frozenset(
+    "a about after again all an and any are as at away be before both but by can could did do does done down "
+    "each first for from get go had has have he her here hers him his how i if in is it its just last let like "
+    "made make may me might mine more most much must my never next no not now of off on once one only or other "
+    "our out over own said same say see she should so some such than that the their them then there these they "
+    "this those through to too two under up us very was we were what when where which while who whom why will "
+    "with would yes you your".split()
+)
+"""Words that have a grammatical function only, in English."""
+
+ARTICLES = frozenset({"the", "a", "an"})
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text, ``text[start:stop]``."""
+
+    start: int
+    stop: int
+    text: str
+    """The word after folding, with numerals in digits."""
+
+
+@lru_cache(maxsize=65536)
+def _fold_character(char: str) -> str:
+    if char in _REMOVED or unicodedata.category(char) == "Cf":
+        return ""
+    pieces = []
+    for piece in unicodedata.normalize("NFKD", char).casefold():
+        if unicodedata.combining(piece):
+            continue
+        piece = _QUOTES.get(piece, piece)
+        if ord(piece) > 127 and unicodedata.name(piece, "").startswith("LATIN"):
+            piece = anyascii(piece).casefold()  # letters such as ø, ł and æ have no decomposition
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def fold(text: str) -> tuple[str, list[int]]:
+    """Convert a text to lower case, without accents, asterisks and invisible characters.
+
+    Latin letters are transliterated to ASCII.  Letters of other scripts are kept, without diacritics.
+
+    Returns
+    -------
+    folded : str
+    origin : list of int
+        For each character of `folded`, the index of the character in `text` from which it was derived.
+
+    Examples
+    --------
+    >>> from probemap.reading.folding import fold
+    >>> fold("**Łódź**")
+    ('lodz', [2, 3, 4, 5])
+    """
+    if text.isascii() and not _NOT_FOLDED.search(text):
+        return text.lower(), list(range(len(text)))
+    folded: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        pieces = _fold_character(char)
+        folded.append(pieces)
+        origin.extend([index] * len(pieces))
+    return "".join(folded), origin
+
+
+@lru_cache(maxsize=16)
+def words_of(text: str) -> tuple[Word, ...]:
+    """Return the words of a text, in order.
+
+    A character of a script without spaces (Han, kana, Thai, …) is a word of its own.
+
+    Examples
+    --------
+    >>> from probemap.reading.folding import words_of
+    >>> [word.text for word in words_of("World War II & 1,500 men")]
+    ['world', 'war', '2', 'and', '1500', 'men']
+    """
+    folded, origin = fold(text)
+    words = []
+    for match in _WORD.finditer(folded):
+        word = match[0]
+        if word[0].isdigit():
+            word = _without_separators(word)
+        words.append(Word(origin[match.start()], origin[match.end() - 1] + 1, _CANONICAL.get(word, word)))
+    return tuple(words)
+
+
+def _without_separators(number: str) -> str:
+    """Remove the thousands separators of a number in digits."""
+    if regex.fullmatch(r"\d{1,3}(?:[,']\d{2,3})*[,']\d{3}(?:\.\d+)?", number):
+        return number.replace(",", "").replace("'", "")
+    return number.rstrip(".,'")
+
+
+def content_words(name: str) -> list[str]:
+    """Return the words of a name, without an initial article."""
+    words = [word.text for word in words_of(name)]
+    return words[1:] if len(words) > 1 and words[0] in ARTICLES else words
+
+
+def same_name(a: str, b: str) -> bool:
+    """Return True if two names consist of the same letters and digits.
+
+    Case, accents, punctuation, spaces and initial articles are ignored.  Names without letters and digits are equal if
+    their characters are.
+    """
+    first, second = "".join(content_words(a)), "".join(content_words(b))
+    return first == second if first or second else a.strip() == b.strip()
+
+
+def find_words(text: str, words: str) -> tuple[int, int] | None:
+    """Return the character range (start, stop) of the first occurrence of `words`, or None.
+
+    Only whole words match; case and accents are ignored.
+    """
+    words = words.strip(" \t\r\n\"'“”‘’.,;:!?*`")
+    haystack, origin = fold(text)
+    needle = fold(words)[0]
+    start = haystack.find(needle) if needle else -1
+    while start >= 0:
+        stop = start + len(needle)
+        if not (_is_inside_word(haystack, start) or _is_inside_word(haystack, stop)):
+            return origin[start], origin[stop - 1] + 1
+        start = haystack.find(needle, start + 1)
+    return None
+
+
+def _is_inside_word(text: str, index: int) -> bool:
+    """Return True if the characters before and at `index` belong to the same word."""
+    return 0 < index < len(text) and text[index - 1].isalnum() and text[index].isalnum()

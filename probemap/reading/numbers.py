@@ -1,0 +1,268 @@
+"""Numbers in a text: digits, fractions, powers, words, with signs, scales and units."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, lru_cache
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+    "sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
+_WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SHORT_SCALES = {"k": 1000, "m": 10**6, "mn": 10**6, "bn": 10**9, "b": 10**9}
+_WORD = "|".join([*_WORD_VALUE, *_SCALES])
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
+_COLLECTIVE = {"a dozen": 12, "one dozen": 12, "a couple": 2, "a hundred": 100, "a thousand": 1000, "a million": 10**6}
+_VULGAR = "".join(chr(c) for c in (*range(0xBC, 0xBF), *range(0x2150, 0x215F)))
+
+_NUMBER = re.compile(
+    r"(?P<latex>\\[dt]?frac\s*\{\s*(?P<over>-?\d+)\s*\}\s*\{\s*(?P<under>\d+)\s*\})"
+    r"|(?<![\w.,])(?:(?P<whole>\d+)[ \u00a0-]?)?"
+    rf"(?:(?P<vulgar>[{_VULGAR}])|(?P<fraction>(?<![\d/])\d+\s?[/⁄]\s?[1-9]\d*(?![\d/]|[.,]\d)))"
+    r"|(?<![A-Za-zÀ-ɏ])(?<!\d)(?<!\d[.,])(?P<digits>"
+    r"\d{1,3}(?:(?:,|\{,\}|['’\u00a0\u202f])\d{2,3})*(?:,|\{,\}|['’\u00a0\u202f])\d{3}(?:\.\d+)?(?![\d])"
+    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)|\d{1,3}(?: \d{3}){2,}(?!\d)"
+    r"|\d+(?:[.,]\d+)?(?![.,]?\d)|\d+|(?<!\w)\.\d+)"
+    r"(?P<power>[eE][+-]?\d+(?!\w)|\s?(?:×|x|\*|\\times|·)\s?10\s?(?:\^\s?\{?|\*\*)(?P<exponent>[-+−]?\d+)\}?"
+    r"|\s?(?:\^\s?\{?|\*\*)(?P<raised>\d+)\}?)?"
+    r"(?P<ordinal>(?:st|nd|rd|th)\b)?"
+    r"(?:(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)|(?<=\d)(?:k|mn|bn|[mb](?=\b)))\b)?"
+    rf"|\b(?P<part>(?:(?:one|two|three|a)[\s-]+)?(?:{'|'.join(_PARTS)})s?)\b(?!\s+(?:of\s+)?(?:the\s+)?[A-Z])"
+    rf"|\b(?P<collective>{'|'.join(_COLLECTIVE)})\b"
+    rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
+    re.IGNORECASE,
+)
+_SIGN = re.compile(r"(?:(?P<minus>[-−–])\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that is written in a text as ``text[start:stop]``."""
+
+    start: int
+    stop: int
+    value: Fraction
+    is_ordinal: bool = False
+
+
+def find_numbers(text: str) -> list[Number]:
+    """Return all numbers in a text.
+
+    Numbers may be written in digits (1,200, 1.234,5, 12,34,567), as fractions (1/2, 3½, ``\\frac{1}{2}``), as powers
+    (1e6, 10^6), in English words, with a scale (1.2 million) or as an ordinal (44th).
+
+    Examples
+    --------
+    >>> from probemap.reading.numbers import find_numbers
+    >>> [float(number.value) for number in find_numbers("3 1/2, minus five, 1.2 million and 1,200")]
+    [3.5, -5.0, 1200000.0, 1200.0]
+    """
+    numbers = []
+    for match in _NUMBER.finditer(text):
+        value = _value(match)
+        if value is None:
+            continue
+        start = match.start()
+        if sign := _SIGN.search(text[max(0, start - 20) : start]):
+            sign_start = start - len(sign[0])
+            if sign["word"] or _is_sign(text, sign_start):
+                start, value = sign_start, -value
+        numbers.append(Number(start, match.end(), value, bool(match["ordinal"])))
+    return _with_durations(text, numbers)
+
+
+_SMALLER = {"hour": ("minute", 60), "minute": ("second", 60), "foot": ("inch", 12), "feet": ("inch", 12)}
+_DURATION = re.compile(r"\s*(hour|minute|foot|feet)s?\s*(?:,|and)?\s*", re.IGNORECASE)
+
+
+def _with_durations(text: str, numbers: list[Number]) -> list[Number]:
+    """Join the two numbers of a quantity in two units, such as 3 hours and 20 minutes, in the larger unit."""
+    joined: list[Number] = []
+    i = 0
+    while i < len(numbers):
+        number = numbers[i]
+        unit = _DURATION.fullmatch(text[number.stop : numbers[i + 1].start]) if i + 1 < len(numbers) else None
+        if unit:
+            smaller, ratio = _SMALLER[unit[1].lower()]
+            if re.match(rf"\s*{smaller}", text[numbers[i + 1].stop :], re.IGNORECASE):
+                number = Number(number.start, number.stop, number.value + numbers[i + 1].value / ratio)
+                i += 1
+        joined.append(number)
+        i += 1
+    return joined
+
+
+def _is_sign(text: str, index: int) -> bool:
+    """Return True if the minus at `index` is a sign, and not between operands ("1990-1995") or words ("F-16")."""
+    if text[index] == "–":
+        return False
+    preceding = text[:index].rstrip()[-1:]
+    return not (preceding.isdigit() or preceding == ")" or text[max(0, index - 1) : index].isalnum())
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    if match["latex"]:
+        return Fraction(int(match["over"]), int(match["under"])) if int(match["under"]) else None
+    whole = int(match["whole"] or 0)
+    if match["vulgar"]:
+        return whole + Fraction(unicodedata.numeric(match["vulgar"])).limit_denominator(100)
+    if match["fraction"]:
+        over, under = (int(part) for part in re.split(r"\s?[/⁄]\s?", match["fraction"]))
+        return whole + Fraction(over, under)
+    if match["part"]:
+        *count, part = re.split(r"[\s-]+", match["part"].lower())
+        return Fraction(_WORD_VALUE.get(count[0], 1) if count else 1, _PARTS[part.removesuffix("s") or part])
+    if match["collective"]:
+        return Fraction(_COLLECTIVE[match["collective"].lower()])
+    if match["words"]:
+        return Fraction(_parse_words(match["words"]))
+    value = _parse_digits(match["digits"])
+    if power := match["power"]:
+        if match["raised"]:
+            if int(match["raised"]) > 400 or len(match["digits"]) > 20:
+                return None
+            value = value ** int(match["raised"])
+        else:
+            exponent = int((match["exponent"] or power[1:]).replace("−", "-"))
+            if abs(exponent) > 400:
+                return None
+            value *= Fraction(10) ** exponent
+    if scale := (match["scale"] or "").strip().lower():
+        value *= _SCALES.get(scale) or _SHORT_SCALES[scale]
+    return value
+
+
+def _parse_digits(digits: str) -> Fraction:
+    """Convert digits with separators to a number.
+
+    If there are two kinds of separators, the last one is the decimal separator.  A single comma is a thousands
+    separator if three digits follow, and a decimal separator otherwise.
+    """
+    digits = re.sub(r"\{,\}", ",", digits)
+    digits = re.sub(r"['’\u00a0\u202f ]", "", digits)
+    if "," in digits and "." in digits:
+        decimal = max(digits.rfind(","), digits.rfind("."))
+        digits = re.sub(r"[.,]", "", digits[:decimal]) + "." + digits[decimal + 1 :]
+    elif digits.count(".") > 1:
+        digits = digits.replace(".", "")
+    elif re.fullmatch(r"\d+,\d+", digits) and not re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits):
+        digits = digits.replace(",", ".")
+    return Fraction(digits.replace(",", ""))
+
+
+def _parse_words(words: str) -> int:
+    """Convert ``one hundred and twenty-five thousand`` to 125000, and ``nineteen sixty-nine`` to 1969."""
+    pieces = re.findall(r"[a-z]+", words.lower())
+    values = [_WORD_VALUE[piece] for piece in pieces if piece in _WORD_VALUE]
+    if len(values) == len(pieces) and len(pieces) in (2, 3) and 10 <= values[0] <= 20 and values[1] >= 10:
+        return 100 * values[0] + sum(values[1:])  # a year
+    total = current = 0
+    for piece in pieces:
+        if piece == "hundred":
+            current *= 100
+        elif piece in _SCALES:
+            total, current = total + current * _SCALES[piece], 0
+        else:
+            current += _WORD_VALUE.get(piece, 0)
+    return total + current
+
+
+def as_number(text: str) -> Fraction | None:
+    """Convert a text that consists of a single number to that number, or return None.
+
+    Examples
+    --------
+    >>> from probemap.reading.numbers import as_number
+    >>> as_number("1,200"), as_number("½"), as_number("seis"), as_number("route 66")
+    (Fraction(1200, 1), Fraction(1, 2), Fraction(6, 1), None)
+    """
+    text = text.strip()
+    numbers = find_numbers(text)
+    if len(numbers) == 1 and (numbers[0].start, numbers[0].stop) == (0, len(text)) and not numbers[0].is_ordinal:
+        return numbers[0].value
+    if len(text) < 3 or text.isupper():
+        return None  # "UN" is no number
+    return _foreign_cardinal(text) if re.fullmatch(r"[^\W\d_]+(?:-[^\W\d_]+)*", text) else None
+
+
+@lru_cache(maxsize=4096)
+def _foreign_cardinal(text: str) -> Fraction | None:
+    """Return the value of a number in words of a language other than English, or None."""
+    from text_to_num import text2num
+
+    for language in ("es", "fr", "de", "pt", "it", "nl"):
+        try:
+            return Fraction(text2num(text.lower(), language))
+        except (ValueError, KeyError):
+            continue
+    return None
+
+
+_UNIT_WORDS = {
+    "percent": ("%", "percent", "per cent", "pct"),
+    "dollar": ("$", "dollars", "dollar", "usd", "us$"),
+    "euro": ("€", "euros", "euro", "eur"),
+    "pound": ("£", "pounds sterling", "gbp"),
+    "degC": ("°c", "° c", "degrees celsius", "celsius", "degrees c"),
+    "degF": ("°f", "° f", "degrees fahrenheit", "fahrenheit", "degrees f"),
+}
+_UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words}
+_UNIT = re.compile(
+    r"\s?(%|°\s?[CF]\b|(?:per cent|degrees (?:celsius|fahrenheit|[cf])|pounds sterling)\b|[a-zA-Zµ²³]+(?:/[a-z]+)?)",
+    re.IGNORECASE,
+)
+_CURRENCY = re.compile(r"(US\$|[$€£])\s?$")
+
+
+def unit_of(text: str, number: Number) -> str | None:
+    """Return the unit of a number in a text, as a name that `pint` knows or a currency, or None.
+
+    Examples
+    --------
+    >>> from probemap.reading.numbers import find_numbers, unit_of
+    >>> text = "12 kilometres for $5"
+    >>> [unit_of(text, number) for number in find_numbers(text)]
+    ['kilometer', 'dollar']
+    """
+    if currency := _CURRENCY.search(text[max(0, number.start - 4) : number.start]):
+        return _UNIT_OF[currency[1].lower()]
+    match = _UNIT.match(text, number.stop)
+    if match is None:
+        return None
+    word = re.sub(r"°\s", "°", match[1].lower())
+    return _UNIT_OF.get(word) or _pint_unit(match[1])
+
+
+@cache
+def registry():  # type: ignore[no-untyped-def]
+    import pint
+
+    return pint.UnitRegistry()
+
+
+@cache
+def _pint_unit(word: str) -> str | None:
+    """Return the name by which pint knows a unit, or None if the word is no unit of length, mass, time, …"""
+    if len(word) > 20 or word.lower() in _NOT_UNITS:
+        return None
+    from tokenize import TokenError
+
+    import pint
+
+    for spelling in (word, word.lower()):
+        try:
+            unit = registry().parse_units(spelling.replace("²", "**2").replace("³", "**3"))
+        except (pint.errors.PintError, ValueError, TypeError, AttributeError, TokenError):
+            continue
+        return str(unit)
+    return None
+
+
+_NOT_UNITS = frozenset("a an at in is of or to and the by as on are was am pm it he be bc ad st".split())

@@ -1,0 +1,150 @@
+"""The number that a text states as its answer: a fact, or the result of a calculation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from probemap.reading.asserted import Asserted, own_length
+from probemap.reading.dates import find_dates
+from probemap.reading.numbers import Number, find_numbers
+from probemap.reading.stance import Stance, stances
+
+_STRONG = re.compile(
+    r"(?:####|\\boxed\s*\{|\b(?:final\s+)?(?:answer|result|solution)\b\s*(?:is|=|:|would be|to (?:the"
+    r"|this) (?:question|problem) is)|\b(?:respuesta|antwort|réponse|ответ|答案)\b\s*(?:es|ist|est|是|:|：|—)?)"
+    r"[\s:*_$`(]*(?:(?:about|approximately|exactly|only|just|simply|Rs\.?|US\$|[$€£¥])\s?)*$",
+    re.IGNORECASE,
+)
+_RESULT_BEFORE = re.compile(
+    r"(?:=|≈|\b(?:is|are|be|equals?|gives?|gets?|makes?|leaves|has|have|answer|result|total|sum)\b:?|\bequal to\b"
+    r"|####|\\boxed\{)"
+    r"(?:\s+(?:us|you|to|of|about|approximately|exactly|only|just|simply))*\s*(?:Rs\.?\s?)?[$€£*`_(]*$",
+    re.IGNORECASE,
+)
+_OPERATOR_AFTER = re.compile(
+    r"\s*(?:[+*/×÷=^−]\s*(?:[\d(]|$)|-\s*\d|x\s*\d|[+×÷=]|\*(?!\*)|\b(?:plus|minus|times|multiplied|divided|added"
+    r"|subtracted|"
+    r"more than|less than|out of|percent of|% of)\b|%\s*of\b)",
+    re.IGNORECASE,
+)
+_WORKING = re.compile(r"\d\s*(?:[a-z]{0,12}\s*)?[+*×÷/−-]\s*[$€£]?\d[^=\n]{0,40}=|\\times|=\s*[$€£]?-?\d")
+_ASKS_YEAR = re.compile(
+    r"\b(?:(?:what|which)\s+(?:year|date)|in\s+(?:what|which)\s+year|when|año|cu[aá]ndo|jahr|wann|année|quand|ano"
+    r"|quando|anno|año|jaar|wanneer)\b"
+    r"|в каком году|когда|哪一年|哪年|何年|いつ|أي عام|متى|किस वर्ष|कब|hangi yıl",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(r"\bhow\s+many\s+(?:more\s+|total\s+|different\s+|other\s+)*([a-z]+)", re.IGNORECASE)
+_NONE = re.compile(r"\W*(?:none|zero|nothing|no(?:ne)? (?:at all|left|remain))\W*", re.IGNORECASE)
+
+
+def asserted_number(question: str, text: str) -> Asserted | None:
+    """Return the number that a text states as its answer, or None.
+
+    The answer is the first of the following that exists:
+
+    1. the last announced result ("#### 18", ``\\boxed{18}``, "The answer is 18"),
+    2. the year, if the question asks for a year or a date,
+    3. in a text with working ("16 - 7 = 9"), the last result, if possible one of what the question counts,
+    4. in any other text, the first number that is neither negated, an operand, nor in the question.
+
+    Examples
+    --------
+    >>> from probemap.reading.results import asserted_number
+    >>> text = "In 1969, Apollo 11 landed on the Moon."
+    >>> int(asserted_number("In which year did people land on the Moon?", text).value)
+    1969
+    """
+    text = text[: own_length(text)]
+    numbers = find_numbers(text)
+    if not numbers:
+        return (
+            Asserted(*_span(text), Fraction(0), "none means zero")
+            if _NONE.fullmatch(text) and re.search(r"\bhow many\b", question, re.IGNORECASE)
+            else None
+        )
+    usable = _usable(text, numbers)
+    if announced := [n for n in usable if _STRONG.search(text[max(0, n.start - 60) : n.start])]:
+        return _asserted(announced[-1], "announced result")
+    if _ASKS_YEAR.search(question) and (year := _stated_year(text, usable)):
+        return year
+    in_question = {number.value for number in find_numbers(question)}
+    new = [n for n in usable if n.value not in in_question and text[n.start : n.stop].lower() != "one"]
+    if _WORKING.search(text):
+        results = [n for n in usable if _RESULT_BEFORE.search(text[max(0, n.start - 60) : n.start])]
+        counted = [n for n in results if _is_counted(question, text, n)]
+        candidates = counted or results or new
+        return _asserted(candidates[-1], "last result") if candidates else None
+    stated = [n for n in new if not n.is_ordinal] or new
+    counted = [n for n in stated if _is_counted(question, text, n)]
+    if stated:
+        return _asserted((counted or stated)[0], "first number stated")
+    return _asserted(usable[0], "only number") if len({n.value for n in numbers}) == 1 and usable else None
+
+
+def _span(text: str) -> tuple[int, int]:
+    start = len(text) - len(text.lstrip())
+    return start, max(start + 1, len(text.rstrip()))
+
+
+def _usable(text: str, numbers: Sequence[Number]) -> list[Number]:
+    """Return the numbers that are not negated, withdrawn, operands or numbers of a list."""
+    found = stances(text, numbers)
+    return [
+        n
+        for n, stance in zip(numbers, found, strict=True)
+        if stance not in (Stance.NEGATED, Stance.WITHDRAWN)
+        and not _OPERATOR_AFTER.match(text, n.stop)
+        and not _is_item_number(text, n)
+    ]
+
+
+def _is_item_number(text: str, number: Number) -> bool:
+    """Return True if a number counts the lines of a list ("1. …")."""
+    line_start = text.rfind("\n", 0, number.start) + 1
+    return (
+        not text[line_start : number.start].strip(" *#-")
+        and bool(re.match(r"[.)]\s+\S", text[number.stop : number.stop + 4]))
+        and "\n" in text
+    )
+
+
+def _stated_year(text: str, numbers: Sequence[Number]) -> Asserted | None:
+    for date in find_dates(text):
+        if date.year is not None and date.year_start is not None:
+            return Asserted(
+                date.year_start, date.year_start + len(str(date.year)), Fraction(date.year), "year of a date"
+            )
+    for number in numbers:
+        if re.fullmatch(r"\d{4}", text[number.start : number.stop]) or (
+            number.value.denominator == 1 and 1000 <= number.value <= 2100
+        ):
+            return _asserted(number, "first year")
+    return None
+
+
+def _is_counted(question: str, text: str, number: Number) -> bool:
+    """Return True if the number counts what the question asks for ("How many eggs are left?", "9 eggs")."""
+    counted = _COUNTED.search(question)
+    following = re.match(r"\W{0,3}(?:\w+\s+)?([a-z]+)", text[number.stop : number.stop + 40], re.IGNORECASE)
+    if counted is None or following is None:
+        return False
+    return (
+        re.search(
+            rf"\b{re.escape(counted[1][:-1] if len(counted[1]) > 3 else counted[1])}",
+            text[number.stop : number.stop + 40],
+            re.IGNORECASE,
+        )
+        is not None
+    )
+
+
+def _asserted(number: Number, rule: str) -> Asserted:
+    return Asserted(number.start, number.stop, number.value, rule)
+
+
+def announces_result(text: str) -> bool:
+    """Return True if a text ends with words that announce a number ("which gives us", "46 + 92 =")."""
+    return _RESULT_BEFORE.search(text.rstrip()[-60:]) is not None

@@ -1,0 +1,246 @@
+"""How a text mentions something: as its answer, or negated, rejected, compared, listed, in doubt, or withdrawn.
+
+The rules use the words around a mention.  They see neither the accepted answers nor the verdict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from enum import Enum
+from itertools import pairwise
+from typing import Protocol
+
+
+class Mention(Protocol):
+    """A part of a text, ``text[start:stop]``."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+
+
+class Stance(Enum):
+    """How a text mentions something."""
+
+    ASSERTED = "asserted"
+    NEGATED = "negated"
+    """Denied, or rejected as the answer: "not Lyon", "Paris is wrong", "many people think it is Paris, but …"."""
+    COMPARED = "compared"
+    """The standard of a comparison or relation: "older than Ann Lee", "a contemporary of Mozart"."""
+    LISTED = "listed"
+    """One of several alternatives: "either Lyon or Paris"."""
+    DOUBTED = "doubted"
+    """Named as a further possibility: "…, but it could be Lyon"."""
+    WITHDRAWN = "withdrawn"
+    """Replaced by a later correction: "Spain. Wait, I made a mistake: …"."""
+
+
+_QUOTE = r"[\"'“”‘’«(\[*_`]*"
+_ARTICLE = r"(?:(?:the|an?|el|la|los|las|le|les|l'|der|die|das|den|dem|il|lo|o|os|as)\s+)?"
+
+_EMPHATIC = re.compile(
+    r"\b(?:none|nobody|no one|nothing|no person|no place|nowhere|no|anything|anyone)\s+(?:other|else|but"
+    r"|less)(?:\s+than|\s+but)?\s+"
+    r"|\b(?:without|no|beyond|not)\s+(?:a\s+|any\s+)?(?:shadow of a\s+)?(?:doubt|question)\b(?:\s+about\s+(?:it|that))?"
+    r"|\bnot\s+until\b|\bnot\s+only\b|\bnot\s+just\b|\bcannot\s+be\s+(?:anyone|anything|other)\b|\bwhy\s+not\b"
+    r"|\b(?:can|could)(?:not|n['’]t)\s+be\s+(?:anyone|anything|nobody)?\s*(?:other|else)\s+(?:than|but)\b"
+    r"|\bnot\s+(?:surprisingly|to mention|sure)\b|\bif\s+(?:I'm\s+|I am\s+)?not\s+(?:mistaken|wrong)\b"
+    r"|\bn['’]t\s+(?:sure|certain)\b",
+    re.IGNORECASE,
+)
+"""Words that contain a negation but do not negate what follows."""
+
+_NEGATION = re.compile(
+    r"\b(?:not|never|neither|nor|no longer|without|except|rather than|instead of|other than|unlike|outside|cannot|"
+    r"rules? out|ruled out|ruling out|eliminat(?:e|es|ed|ing)|exclud(?:e|es|ed|ing)|isn['’]?t|wasn['’]?t"
+    r"|aren['’]?t|weren['’]?t|doesn['’]?t|didn['’]?t|don['’]?t|won['’]?t|can['’]?t|couldn['’]?t|"
+    r"no es|no fue|no era|nunca|tampoco|nicht|kein(?:e[nrms]?)?|nie|ne\s+\w+\s+pas|n['’]est\s+pas|n['’]était\s+pas"
+    r"|pas|jamais|"
+    r"non è|non era|non fu|mai|não é|não foi|não|niet|geen|değil|нет|не|ни|inte|ikke)\b"
+    r"|不是|并非|不在|没有|ではな|じゃな|नहीं|ليست?\s|लيس",
+    re.IGNORECASE,
+)
+_RESTORING = re.compile(
+    r"\b(?:but|rather|instead|sino|sondern|mais|mas|ma|bensì|maar|utan|leav(?:es|ing)|left|а|но)\b|而是|[;:]|—|--",
+    re.IGNORECASE,
+)
+"""Words between a negation and a mention after which the negation no longer applies: "not Lyon but Paris"."""
+
+_REJECTED_AFTER = re.compile(
+    rf"{_QUOTE}\s*[:—–-]\s*(?:no|incorrect|wrong|false|not)\b"
+    rf"|{_QUOTE}[^.!?;\n,]{{0,40}}?\b(?:is|was|are|were|would be)\s+(?:clearly\s+|obviously\s+|actually\s+"
+    rf"|in fact\s+|also\s+)?"
+    r"(?:not\b|n['’]t\b|never\b|wrong\b|incorrect\b|false\b|a\s+common\s+(?:mistake|misconception)|mistaken)"
+    rf"|{_QUOTE}[^.!?;\n,]{{0,20}}?\b(?:isn|wasn|aren|weren|doesn|didn)['’]?t\b"
+    rf"|{_QUOTE}\s+(?:is|was)?\s*(?:often|commonly|sometimes|frequently|widely|usually|mistakenly|wrongly)\s+"
+    r"(?:mentioned|named|cited|thought|believed|assumed|confused|said|given|mistaken)\b",
+    re.IGNORECASE,
+)
+_REJECTED_BEFORE = re.compile(
+    r"\b(?:many|most|some|people|often|commonly|sometimes|one|you)\b[^.!?;\n]{0,30}?\b(?:think|thinks|believe"
+    r"|believes|say|"
+    r"assume|guess|place|confuse|thought|believed|mistake|mistaken|call)\b[^.!?;\n]{0,40}$"
+    r"|\b(?:contrary to|despite|unlike|as opposed to|confused with|mistaken for|wrong|incorrect)\b[^.!?;,\n]{0,30}$",
+    re.IGNORECASE,
+)
+_CONTRAST = re.compile(r"\b(?:but|however|yet|in fact|actually|in reality|although|though)\b", re.IGNORECASE)
+_COMPARED = re.compile(
+    r"(?:\b(?:than|compared (?:to|with)|versus|vs\.?|unlike|contemporary of|rival of|similar to)\b)\s+(?:the\s+"
+    r"|that of\s+|an?\s+)*$",
+    re.IGNORECASE,
+)
+_DOUBT = re.compile(
+    r"\b(?:but|or|although|though|however)\b[^.!?;\n]{0,30}\b(?:could|might|may)\s+(?:also\s+|well\s+)?(?:be"
+    r"|have been)\b[^.!?;\n]{0,12}$",
+    re.IGNORECASE,
+)
+_STATES = re.compile(
+    r"\b(?:it|that|this|answer|should|must)\b[^.!?\n]{0,30}?\b(?:is|was|be|are|were)\b|\bit['’]s\b", re.IGNORECASE
+)
+_CORRECTION = re.compile(
+    r"(?:^|(?<=[.!?,;\n—–-]))\s*(?:(?:oh|no|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
+    r"|let me correct|"
+    r"I (?:made a|was) (?:mistake|wrong|mistaken)|I stand corrected|I mean|or rather)\b[\s,.:!—–-]*)+"
+    r"|(?:^|(?<=[.!?\n]))\s*actually\b[\s,:]*(?:no\b[\s,:]*)?",
+    re.IGNORECASE,
+)
+_JOINT = re.compile(
+    r"[\s\"'“”‘’()*_`]*(?:,|/|&|\b(?:or|and|nor|and/or|o|oder|ou|или|または|或)\b|或者?|和)[\s\"'“”‘’()*_`]*(?:(?:or|and"
+    r"|maybe|perhaps|even)\s+)?(?:(?:the|an?|in|at|by)\s+)*",
+    re.IGNORECASE,
+)
+_ALTERNATIVE = re.compile(r"\b(?:or|nor|o|oder|ou|или)\b|/|或", re.IGNORECASE)
+_ENUMERATES = re.compile(
+    r"\b(?:either|both|between|neither|whether|could be|might be|may be|one of|entweder|entre)\b\W+(?:the\s+|in\s+)*$",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?。！？।؟]+[\"'”’)\]*_]*(?=\s|$)|[。！？।\n]")
+_ABBREVIATION = re.compile(
+    r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Sr|Jr|vs|No|Mt|Prof|Rs|approx|ca|c|e\.g|i\.e|U\.S|etc))\.$"
+)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Return the sentences of a text as ranges of characters.
+
+    Initials and common abbreviations do not end a sentence.  A sentence without an end mark, at the end of the text,
+    is included.
+
+    Examples
+    --------
+    >>> from probemap.reading.stance import sentences
+    >>> text = "It was J. K. Rowling. She wrote it"
+    >>> [text[start:stop] for start, stop in sentences(text)]
+    ['It was J. K. Rowling.', ' She wrote it']
+    """
+    ranges, start = [], 0
+    for match in _SENTENCE_END.finditer(text):
+        if _ABBREVIATION.search(text[start : match.start() + 1]) and match.end() < len(text) and match[0] == ".":
+            continue
+        ranges.append((start, match.end()))
+        start = match.end()
+    if text[start:].strip():
+        ranges.append((start, len(text)))
+    return ranges
+
+
+def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
+    """Return the stance of a text towards each mention.
+
+    Examples
+    --------
+    >>> from probemap.reading.names import find_names
+    >>> from probemap.reading.stance import stances
+    >>> text = "It is not Lyon but Paris."
+    >>> [stance.value for stance in stances(text, find_names(text, [["Lyon"], ["Paris"]]))]
+    ['negated', 'asserted']
+    """
+    ranges = sentences(text)
+    listed = _listed(text, mentions)
+    corrections = [match for match in _CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
+    last = corrections[-1] if corrections else None
+    found = []
+    for number, mention in enumerate(mentions):
+        start, stop = next(((a, b) for a, b in ranges if a <= mention.start < b), (0, len(text)))
+        before = _EMPHATIC.sub(lambda match: " " * len(match[0]), text[start : mention.start])
+        after = text[mention.stop : max(stop, mention.stop)]
+        found.append(
+            Stance.WITHDRAWN
+            if last is not None
+            and mention.stop <= last.start() + 1
+            and _is_corrected(text, last, mentions[number + 1 :])
+            else Stance.NEGATED
+            if _is_negated(before) or _is_rejected(before, after)
+            else Stance.LISTED
+            if number in listed
+            else Stance.COMPARED
+            if _COMPARED.search(before[-60:])
+            else Stance.DOUBTED
+            if _DOUBT.search(before[-80:])
+            else Stance.ASSERTED
+        )
+    return found
+
+
+def _is_corrected(text: str, correction: re.Match[str], later: Sequence[Mention]) -> bool:
+    """Return True if a correction replaces what precedes it: a later mention follows, or it says what is right instead.
+
+    "Actually" alone is a correction only if a later mention follows ("Paris.  Actually, it is a large city.").
+    """
+    if any(mention.start >= correction.start() for mention in later):
+        return True
+    is_strong = re.fullmatch(r"\W*actually\W*", correction[0], re.IGNORECASE) is None
+    return is_strong and _STATES.search(text[correction.end() : correction.end() + 80]) is not None
+
+
+def is_negated(text: str, mention: Mention) -> bool:
+    """Return True if a mention is negated or rejected."""
+    return stances(text, [mention]) == [Stance.NEGATED]
+
+
+def _is_negated(before: str) -> bool:
+    """Return True if a negation at most five words before the mention applies to it."""
+    last = None
+    for last in _NEGATION.finditer(before):  # noqa: B007 - the last one
+        pass
+    if last is None:
+        return False
+    between = before[last.end() :]
+    if _RESTORING.search(between):
+        return False
+    return len(re.findall(r"[\w'’-]+", between)) <= 5 and "," not in between
+
+
+def _is_rejected(before: str, after: str) -> bool:
+    """Return True if the rest of the sentence rejects the mention, or attributes it to others."""
+    if rejection := _REJECTED_AFTER.match(after):
+        return not re.match(
+            r"[^.!?;\n]*\bnot\s+(?:only|just)\b", rejection[0] + after[rejection.end() : rejection.end() + 6]
+        )
+    return bool(_REJECTED_BEFORE.search(before) and _CONTRAST.search(after))
+
+
+def _listed(text: str, mentions: Sequence[Mention]) -> set[int]:
+    """Return the indices of the mentions that are alternatives ("either A or B", "A, B or C", "both A and B")."""
+    listed: set[int] = set()
+    chain: list[int] = []
+
+    def close() -> None:
+        if len(chain) > 1:
+            joints = [text[mentions[i].stop : mentions[k].start] for i, k in pairwise(chain)]
+            first = mentions[chain[0]]
+            if any(_ALTERNATIVE.search(joint) for joint in joints) or _ENUMERATES.search(text[: first.start]):
+                listed.update(chain)
+
+    for number, mention in enumerate(mentions):
+        words = {text[mentions[i].start : mentions[i].stop].casefold() for i in chain}
+        is_new = text[mention.start : mention.stop].casefold() not in words
+        if chain and is_new and _JOINT.fullmatch(text[mentions[chain[-1]].stop : mention.start]):
+            chain.append(number)
+            continue
+        close()
+        chain = [number]
+    close()
+    return listed

@@ -1,0 +1,87 @@
+"""Answers to yes/no questions: a label, or a statement that restates the question."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from probemap.reading.asserted import Asserted
+from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
+from probemap.reading.stance import sentences
+
+_POSITIVE = frozenset({"yes", "true", "si", "oui", "ja", "sim", "da", "да", "是", "はい", "نعم", "हाँ", "evet"})
+_NEGATIVE = frozenset({"no", "false", "non", "nein", "nao", "нет", "不是", "いいえ", "لا", "नहीं", "hayir"})
+_POLAR = re.compile(
+    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|indeed|certainly|absolutely|definitely|oui"
+    r"|sí|ja|sim|да|是的|はい|نعم|हाँ|evet)"
+    r"|(?P<no>no|nope|nah|false|incorrect|wrong|negative|non|nein|não|нет|不是|いいえ|لا|नहीं|hayır))(?!\w)",
+    re.IGNORECASE,
+)
+_NO_DOUBT = re.compile(
+    r"\b(?:no|without)\s+(?:a\s+)?(?:doubt|question|problem|wonder)\b|\bno\s+(?=\w+\s+(?:is|are|was|were|has|have)\b)",
+    re.IGNORECASE,
+)
+_FLIP = re.compile(r"\b(?:not|n['’]t|never|hardly)\s+(?:at all\s+|entirely\s+|quite\s+|exactly\s+)?$", re.IGNORECASE)
+
+
+def polarity_groups(groups: Sequence[Sequence[str]]) -> tuple[int, int] | None:
+    """Return the indices of the positive and the negative label, or None if the groups are no pair of such labels."""
+    if len(groups) != 2:
+        return None
+    signs = [
+        next(
+            (
+                sign
+                for name in names
+                for sign, labels in ((1, _POSITIVE), (-1, _NEGATIVE))
+                if "".join(content_words(name)) in labels
+            ),
+            0,
+        )
+        for names in groups
+    ]
+    return (signs.index(1), signs.index(-1)) if sorted(signs) == [-1, 1] else None
+
+
+def restated(question: str, text: str) -> bool | None:
+    """Return True if the first sentence of a text restates a yes/no question as a statement, False if it negates it.
+
+    All content words of the question must occur in the same order.  None if the text does not restate the question.
+
+    Examples
+    --------
+    >>> from probemap.reading.yes_no import restated
+    >>> restated("Is gold lighter than water?", "Gold is not lighter than water.")
+    False
+    """
+    first = next(iter(sentences(text)), None)
+    if first is None or not re.search(r"[.!。]\W*$", text[: first[1]]):
+        return None
+    sentence = text[first[0] : first[1]]
+    asked = [_stem(word.text) for word in words_of(question) if word.text not in FUNCTION_WORDS]
+    stated = iter([_stem(word.text) for word in words_of(sentence)])
+    if not asked or not all(word in stated for word in asked):
+        return None
+    return _NOT.search(sentence) is None
+
+
+def _stem(word: str) -> str:
+    return word.removesuffix("s") if len(word) > 3 else word
+
+
+_NOT = re.compile(r"\b(?:not|never|no|hardly)\b|n['’]t\b", re.IGNORECASE)
+
+
+def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
+    masked = _NO_DOUBT.sub(lambda match: " " * len(match[0]), text)
+    match = _POLAR.search(masked)
+    if match is None:
+        return None
+    is_positive = bool(match["yes"])
+    label = match[0].lower()
+    # "yes" and "no" answer by themselves; "true", "correct", … may be negated.
+    if label not in ("yes", "no", "nope", "yeah", "yep", "nah", "non", "nein", "oui", "ja") and _FLIP.search(
+        masked[: match.start()]
+    ):
+        is_positive = not is_positive
+    return Asserted(match.start(), match.end(), groups[0] if is_positive else groups[1], "first yes or no")
