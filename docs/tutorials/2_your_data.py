@@ -35,7 +35,12 @@ task.examples[0]
 # | `numbers` | the number that it gives as its result is accepted | that number |
 # | `names` (few distinct answers, or rows with `choices`) | the name that it asserts is accepted | that name |
 # | `choices` (lettered choices) | the letter or the words of its choice are accepted | that letter or these words |
-# | `open` (all others) | it contains an accepted answer that is not negated | not located by rule; pass a locator |
+# | `open` (all others) | it asserts an accepted answer | not located by rule; pass a locator |
+#
+# Names match regardless of case, accents, punctuation and spaces ("J. K. Rowling" and "JK Rowling"), and numbers,
+# quantities and dates match as values ("50 %" and "fifty percent"). A mention does not count if the text negates,
+# rejects or corrects it ("It is not Lyon but Paris"). Texts that assert nothing, decline to answer, or name several
+# alternatives are undecided.
 #
 # On the command line, the model that answered is also asked for the exact answers to open questions.
 #
