@@ -57,6 +57,7 @@ def test_compute_baselines_hand_computed() -> None:
         "exact_logprob_min": [-0.5, -1.5, NAN, NAN],
         "exact_logprob_max": [-0.25, -0.5, NAN, NAN],
         "answer_length": [4, 3, 0, 2],
+        "cut_off": [float(not answer.stopped) for answer in ANSWERS],
         "question_length": [15, 10, 9, 0],
         "p_true": [0.1, 0.2, 0.3, 0.4],
     }
@@ -73,7 +74,7 @@ def test_compute_baselines_hand_computed() -> None:
 def test_compute_baselines_without_p_true() -> None:
     names = [b.name for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS)]
     assert names == [name for name in MEANINGS if name != "p_true"]
-    assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 10
+    assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 11
 
 
 def test_compute_baselines_ignores_verdicts() -> None:

@@ -21,10 +21,11 @@ from probemap.models import endpoint
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import fill_template
-from probemap.records import DataError, Example, RunError, Task
+from probemap.records import DataError, Example, RunError, Task, Verdict
 from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
+from probemap.runs.steps.judge import describe_verdicts
 from probemap.tasks.supplied import read_manual_labels
 
 ROWS = [
@@ -111,6 +112,7 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
         "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41",
         f"judge at http://judge/v1 and the rules disagree on 2 answers; see {file}\nhint: edit `correct` and "
         f"`exact_answer` there, then repeat the command with --decided {file} --redo",
+        "5 answers: 2 correct, 1 incorrect, 2 undecided (the judge says neither yes nor no: 1, empty: 1)",
     ]
 
     rows[0] |= {"correct": False, "exact_answer": "land of pasta"}
@@ -332,3 +334,23 @@ def test_an_exact_answer_must_stand_in_the_answer(run: Run, tmp_path: Path) -> N
     assert made["lima"].verdict.reason == "undecided by manual label"
     assert (made["oslo"].verdict.correct, made["oslo"].span) == (False, None)
     assert made["vienna"].verdict.reason == "names an accepted answer"
+
+
+# What is said about the verdicts
+
+
+def test_describe_verdicts_counts_reasons_and_warns_of_selection() -> None:
+    correct, refusal = Verdict(True, "names an accepted answer"), Verdict(None, "refusal")
+    cut_off = Verdict(None, "cut off before an answer")
+    assert describe_verdicts([correct] * 3 + [Verdict(False, "x")], [True] * 4) == [
+        "4 answers: 3 correct, 1 incorrect, 0 undecided"
+    ]
+    verdicts = [correct] * 8 + [cut_off] * 3 + [refusal]
+    counts = "12 answers: 8 correct, 0 incorrect, 4 undecided (cut off before an answer: 3, refusal: 1)"
+    assert describe_verdicts(verdicts, [True] * 12) == [counts]
+    first, warning = describe_verdicts(verdicts, [True] * 7 + [False] * 4 + [True])
+    assert first == counts
+    assert warning == (
+        "4 answers were cut off, and only 25 % of them are decided (88 % of the others)\n"
+        "hint: the map leaves out long answers; use a higher --max-new-tokens, or ask for short answers"
+    )

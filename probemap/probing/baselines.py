@@ -35,6 +35,7 @@ MEANINGS: dict[str, str] = {
     "exact_logprob_min": "lowest log-probability of the exact answer's tokens",
     "exact_logprob_max": "highest log-probability of the exact answer's tokens",
     "answer_length": "number of tokens of the answer, without the end token",
+    "cut_off": "whether the answer was cut off at the token limit (1) or not (0)",
     "question_length": "number of characters of the question, without context and template",
     "p_true": "p(True): the probability that the model assigns to its own answer being true",
     "question_words": "words of the question and its context",
@@ -107,7 +108,7 @@ def compute_baselines(
     ... )
     >>> baselines = compute_baselines(task, [answer], [Judgement("a", Verdict(True, "correct"), span=None)])
     >>> baselines[0].name, len(baselines)
-    ('logprob_mean', 10)
+    ('logprob_mean', 11)
     """
     if [a.id for a in answers] != [j.id for j in judgements]:
         raise RunError("the judgements do not match the answers", "pass one judgement per answer, in the same order")
@@ -132,6 +133,7 @@ def compute_baselines(
         for suffix, statistic in (("mean", fmean), ("min", min), ("max", max))
     }
     values["answer_length"] = np.array([len(row) for row in logprobs], dtype=np.float64)
+    values["cut_off"] = np.array([not a.stopped for a in answers], dtype=np.float64)
     values["question_length"] = np.array([len(e.question) for e in answered], dtype=np.float64)
     if p_true is not None:
         values["p_true"] = p_true.astype(np.float64)

@@ -79,26 +79,41 @@ def find_dates(text: str) -> list[Date]:
             readings = [(m, d) for m, d in ((first, second), (second, first)) if 1 <= m <= 12 and 1 <= d <= 31]
             if readings:
                 other = readings[1] if len(readings) == 2 and first != second else None
-                dates.append(Date(match.start(), match.end(), int(match["y5"]), *readings[0], match.start("y5"), other))
+                dates.append(
+                    Date(
+                        start=match.start(),
+                        stop=match.end(),
+                        year=int(match["y5"]),
+                        month=readings[0][0],
+                        day=readings[0][1],
+                        year_start=match.start("y5"),
+                        swapped=other,
+                    )
+                )
             continue
-        year, month, day = (
-            next((match[f"{part}{k}"] for k in "12346" if _has(match, f"{part}{k}")), None) for part in "ymd"
-        )
-        number = None if month is None else _month_number(month)
-        day_number = None if day is None else _day_number(day)
-        if number is None or (day_number is not None and not 1 <= day_number <= 31):
+        parts = {part: _group(match, part) for part in "ymd"}
+        month = None if parts["m"] is None else _month_number(match[parts["m"]])
+        day = None if parts["d"] is None else _day_number(match[parts["d"]])
+        if month is None or (day is not None and not 1 <= day <= 31):
             continue
-        year_start = next((match.start(f"y{k}") for k in "12346" if _has(match, f"y{k}")), None)
         dates.append(
-            Date(match.start(), match.end(), None if year is None else int(year), number, day_number, year_start)
+            Date(
+                start=match.start(),
+                stop=match.end(),
+                year=None if parts["y"] is None else int(match[parts["y"]]),
+                month=month,
+                day=day,
+                year_start=None if parts["y"] is None else match.start(parts["y"]),
+            )
         )
     if not dates and not text.isspace():
         dates = [date for match in _FOREIGN.finditer(text) if (date := _foreign_date(match[0], match.start()))]
     return dates
 
 
-def _has(match: re.Match[str], group: str) -> bool:
-    return group in match.re.groupindex and match[group] is not None
+def _group(match: re.Match[str], part: str) -> str | None:
+    """Return the name of the group that holds a part of a date (``y``, ``m`` or ``d``), or None."""
+    return next((name for name in match.re.groupindex if name[0] == part and match[name] is not None), None)
 
 
 def _month_number(month: str) -> int | None:
@@ -121,5 +136,11 @@ def _foreign_date(text: str, start: int) -> Date | None:
     parsed = dateparser.parse(text, settings={"REQUIRE_PARTS": ["day", "month", "year"]})
     if parsed is None:
         return None
-    year_start = start + len(text) - 4
-    return Date(start, start + len(text), parsed.year, parsed.month, parsed.day, year_start)
+    return Date(
+        start=start,
+        stop=start + len(text),
+        year=parsed.year,
+        month=parsed.month,
+        day=parsed.day,
+        year_start=start + len(text) - 4,
+    )
