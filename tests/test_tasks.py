@@ -205,3 +205,19 @@ def test_load_task_any_row_gives_example_or_error(
     else:
         assert example.question.strip()
         assert example.answers
+
+
+def test_load_task_with_a_given_kind(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}?", "answers": [str(1900 + i)]} for i in range(4)]
+    path = write(tmp_path / "t.jsonl", rows)
+    assert load_task(path).kind == "numbers"
+    assert load_task(path, kind="open").kind == "open"
+    names = load_task(path, kind="names", n=2)
+    assert (names.kind, names.possible) == ("names", (("1900",), ("1901",), ("1902",), ("1903",)))
+    with pytest.raises(DataError, match=r"'choices': 'q0\?' has no choices, and 3 more\nhint: .* kind is numbers"):
+        load_task(path, kind="choices")
+    path = write(tmp_path / "u.jsonl", [{"question": "q?", "answers": ["Lima", "5"]}])
+    with pytest.raises(DataError, match="do not fit the kind 'numbers': 'Lima' is not a number, and 0 more"):
+        load_task(path, kind="numbers")
+    choices = [{"question": "q?", "answers": ["Lima"], "choices": ["Lima", "Quito"]}]
+    assert load_task(write(tmp_path / "v.jsonl", choices), kind="choices").kind == "choices"

@@ -27,8 +27,9 @@ print(task.name, task.kind, len(task.examples))
 task.examples[0]
 
 # %% [markdown]
-# The kind of a task is inferred from its rows. Here every accepted answer is a number, so the kind is `numbers`. The
-# kind determines the rules for grading answers and for locating exact answers:
+# The kind of a task is inferred from its rows, or set with `kind=` (on the command line, `probemap answer --kind`).
+# Here every accepted answer is a number, so the kind is `numbers`. The kind determines the rules for grading answers
+# and for locating exact answers:
 #
 # | kind | an answer is correct if | its exact answer is |
 # | --- | --- | --- |

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from probemap.models.endpoint import Endpoint
+from probemap.records import Kind  # noqa: TC001 - evaluated by get_type_hints
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,13 @@ class AnswerOptions:
     revision: Annotated[str | None, Option("Branch, tag or commit on the hub.")] = None
     n: Annotated[int | None, Option("Number of questions to draw. Default: all.")] = None
     seed: Seed = 0
+    kind: Annotated[
+        Kind | None,
+        Option(
+            "Kind of task, which determines how answers are graded: open, numbers, names or choices. Default: inferred "
+            "from the questions."
+        ),
+    ] = None
     prompt: Annotated[str | None, Option("Prompt template with the fields {question}, {context} and {choices}.")] = None
     frame: Annotated[
         PromptFormatOption,

@@ -6,13 +6,21 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from probemap.records import DataError, Example, Task
+from probemap.reading.numbers import as_number
+from probemap.records import DataError, Example, Kind, Task
 from probemap.tasks.builtin import TASKS
 from probemap.tasks.files import read_rows, task_from_file
 from probemap.tasks.published import PUBLISHED, adapt_rows, load_from_hub
 
 
-def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, require_answers: bool = True) -> Task:
+def load_task(
+    source: str | Path,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    kind: Kind | None = None,
+    require_answers: bool = True,
+) -> Task:
     """Load a task by name, or from a JSONL, CSV or Parquet file.
 
     Parameters
@@ -37,6 +45,9 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
         default, all questions are used.
     seed : int
         Random seed for drawing the questions.
+    kind : {"open", "numbers", "names", "choices"}, optional
+        Kind of task, which determines how answers are graded; see `grade`.  By default, it is that of the data set or,
+        for a user file, inferred from all rows.
     require_answers : bool
         Whether every row of a user file must have the ``answers`` field.  Pass False if verdicts are supplied with the
         model's answers.
@@ -49,7 +60,7 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     ------
     DataError
         If the task or file does not exist, if a file is empty or unreadable, if a row is invalid, if an id occurs more
-        than once, or if `n` is not between 1 and the number of questions.
+        than once, if the questions do not fit `kind`, or if `n` is not between 1 and the number of questions.
 
     Examples
     --------
@@ -62,6 +73,8 @@ def load_task(source: str | Path, *, n: int | None = None, seed: int = 0, requir
     """
     task = _load(str(source), require_answers)
     _check_ids(task.examples, source)
+    if kind is not None and kind != task.kind:
+        task = _with_kind(task, kind)
     if n is None:
         return task
     if not 0 < n <= len(task.examples):
@@ -85,6 +98,31 @@ def _load(source: str, require_answers: bool) -> Task:
             f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; a file must have the extension .jsonl, .csv or .parquet",
         )
     return task_from_file(Path(source), require_answers=require_answers)
+
+
+def _with_kind(task: Task, kind: Kind) -> Task:
+    """Return the task with a different kind.
+
+    For the kind ``names``, the possible answers are the choices of each question or, if there are none, the accepted
+    answers of all questions.
+
+    Raises
+    ------
+    DataError
+        If the accepted answers are not numbers, or the questions have no choices, although `kind` requires it.
+    """
+    lacking: list[str] = []
+    if kind == "numbers":
+        lacking = [f"{a!r} is not a number" for e in task.examples for a in e.answers if as_number(a) is None]
+    elif kind == "choices":
+        lacking = [f"{e.question[:60]!r} has no choices" for e in task.examples if not e.choices]
+    if lacking:
+        raise DataError(
+            f"the questions of {task.name} do not fit the kind {kind!r}: {lacking[0]}, and {len(lacking) - 1} more",
+            f"correct the questions, or use a different kind; the inferred kind is {task.kind}",
+        )
+    is_closed = kind == "names" and not all(e.choices for e in task.examples)
+    return replace(task, kind=kind, possible=tuple(sorted({e.answers for e in task.examples})) if is_closed else ())
 
 
 def _check_ids(examples: tuple[Example, ...], source: str | Path) -> None:
