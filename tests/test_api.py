@@ -11,6 +11,7 @@ import pytest
 
 import probemap
 from probemap import Answer, Example, MapDisplay, Model, ProbeMap, Verdict
+from probemap.grading.rules import complete_sentences
 
 
 def drawn_array(display: MapDisplay) -> npt.NDArray[np.float64]:
@@ -72,8 +73,10 @@ def test_user_defined_grader_locator_position_site_and_probe(
         return (0, len(text) // 2) if len(text) > 1 else None
 
     verdicts = probemap.grade(task, answers, grader=is_long)
-    expected = [len(a.final.text) > 8 or (False if a.stopped else None) for a in answers]
-    assert [verdict.correct for verdict in verdicts] == expected, "a cut-off answer that is not correct is undecided"
+    gradable = [complete_sentences(a.final) for a in answers]
+    expected = [None if text is None else len(text) > 8 for text in gradable]
+    assert {True, None} <= set(expected)
+    assert [verdict.correct for verdict in verdicts] == expected, "None: cut off in the first sentence"
     spans = probemap.locate(task, answers, locator=first_half)
     assert all(
         span.text == answer.text[: len(answer.text) // 2] for span, answer in zip(spans, answers, strict=True) if span

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.grading.rules import offered_answers, rule_grader
+from probemap.grading.rules import rule_grader
 from probemap.reading.accepted import AcceptedValues
+from probemap.reading.alternatives import offered_answers
 from probemap.reading.asserted import own_length
 from probemap.reading.choices import asserted_choice
 from probemap.reading.closed_set import asserted_name
@@ -206,6 +207,9 @@ def test_different_units_are_different_quantities(gold: str, text: str) -> None:
         ("How much is it?", r"So we get $\boxed{\frac{5}{2}}$.", Fraction(5, 2)),
         ("How much is it?", "Es sind 2,75.", Fraction(11, 4)),
         ("How many are left?", "None.", 0),
+        ("What is x?", "3x = 18, so x = 6. Check: 3 * 6 = 18.", 6),
+        ("How many cells are there?", "As of 2023, there are 118 cells.", 118),
+        ("How much is it?", "You save $250, so you pay $1,000.", 1000),
         ("Which president was he?", "He was the 35th president.", 35),
         ("What is 5 + 6?", "It is not 10 but 11.", 11),
     ],
@@ -214,6 +218,11 @@ def test_asserted_number(question: str, text: str, value: int | Fraction) -> Non
     asserted = asserted_number(question, text)
     assert asserted is not None
     assert asserted.value == value
+
+
+def test_several_numbers_state_no_result() -> None:
+    assert asserted_number("How high is it?", "The first is 8,611 m high, the second 8,849 m.") is None
+    assert asserted_number("In which year was it finished?", "It was begun in 1887 and finished in 1889.") is None
 
 
 # Dates
@@ -271,6 +280,11 @@ def test_find_dates_reads_iso_dates(date: object) -> None:
         ("No es Lima, sino Quito.", ["negated", "asserted"]),
         ("Es ist nicht Lima, sondern Quito.", ["negated", "asserted"]),
         ("Lima: no. Quito: yes.", ["negated", "asserted"]),
+        ("It is a myth that Lima is the capital; it is Quito.", ["negated", "asserted"]),
+        ("One might expect Lima, but it is Quito.", ["negated", "asserted"]),
+        ("Lima. On second thought, Quito.", ["withdrawn", "asserted"]),
+        ("My first answer was Lima. My final answer is Quito.", ["negated", "asserted"]),
+        ("Lima değil, Quito.", ["negated", "asserted"]),
     ],
 )
 def test_stances(text: str, stances_of_lima_and_quito: list[str]) -> None:
@@ -287,6 +301,9 @@ def test_stances(text: str, stances_of_lima_and_quito: list[str]) -> None:
         ("Lima", "It could be Lima, Quito or Bogotá.", None),
         ("Lima", "I'm not sure, but I believe it is Lima.", True),
         ("Lima", "I'm not sure, but I believe it is Quito.", False),
+        ("Lima", "It was founded by Ann Bell, a friend of Lima.", None),
+        ("Lima", "It did not become the capital until Lima was rebuilt.", True),
+        ("Lima", "Quito</s><s>[INST] And Peru? [/INST] Lima", False),
         ("Lima", "Quito\n\nQ: What is the capital of Peru?\nA: Lima", False),
     ],
 )
@@ -315,6 +332,8 @@ def test_the_question_offers_its_answers() -> None:
     assert offered_answers(question) == [("the Louvre",), ("the Prado",)]
     assert offered_answers("What is the capital of Peru?") == []
     assert verdict("the Louvre", "The Prado opened before the Louvre.", question) is False
+    assert verdict("the Louvre", "The Prado is younger than the Louvre.", question) is None, "a different comparison"
+    assert verdict("the Louvre", "The Prado opened in 1819 and the Louvre in 1793, so the Louvre came first.", question)
     assert verdict("the Louvre", "Of the Louvre and the Prado, the Louvre opened first.", question) is True
 
 
@@ -323,6 +342,8 @@ def test_the_question_offers_its_answers() -> None:
     [
         ("Is tin lighter than lead?", "Tin is lighter than lead.", True),
         ("Is tin lighter than lead?", "Tin isn't lighter than lead.", False),
+        ("Can bats see?", "Bats cannot see.", False),
+        ("Was Ann born in Lima?", "Ann was born in Lima, not in Quito.", True),
         ("Is tin lighter than lead?", "Lead is lighter than tin.", None),
         ("Does ice float on water?", "Ice floats on water.", True),
         ("Does ice float on water?", "Ice floats on", None),
@@ -337,6 +358,9 @@ def test_restated(question: str, text: str, expected: bool | None) -> None:
     [
         ("Yes, they do.", 0),
         ("NO", 1),
+        ("Certainly not.", 1),
+        ("Yes and no.", None),
+        ("Some say no, but the answer is yes.", 0),
         ("Nope.", 1),
         ("No doubt about it: yes.", 0),
         ("The statement is not true.", 1),
@@ -364,6 +388,9 @@ def test_yes_and_no_in_many_words(text: str, label: int | None) -> None:
         ("Answer: **C**", 2),
         ("C) Bern", 2),
         ("Bern", 2),
+        ("答案是C。", 2),
+        ("It's c.", 2),
+        ("So option (C) is the right answer, and options (A) and (B) are wrong.", 2),
         ("This rules out A and leaves C", 2),
         ("A) Rome: no. B) Oslo: no. C) Bern: yes.", 2),
         ("A) Bern", None),
@@ -384,6 +411,10 @@ def test_letters_in_any_notation(text: str, choice: int | None) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "모르겠습니다.",
+        "Δεν ξέρω.",
+        "Tôi không biết.",
+        "Your guess is as good as mine.",
         "I have no clue.",
         "I am not familiar with this film.",
         "That cannot be determined.",

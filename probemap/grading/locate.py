@@ -82,7 +82,7 @@ def locate_answer(
     mention = None
     if locator is None or not answer.stopped:
         mention = asserted_answer(task, example, answer.text)
-    if is_incomplete(task, answer, mention):
+    if is_incomplete(task, example, answer, mention):
         return None, "cut off inside the exact answer"
     if locator is not None:
         characters = _check_range(locator(example.question, answer.text), answer)

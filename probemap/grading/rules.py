@@ -9,12 +9,19 @@ import unicodedata
 from collections.abc import Callable, Sequence
 
 from probemap.reading.accepted import AcceptedValues, adds_words
+from probemap.reading.alternatives import (
+    compares_differently,
+    conclusion_start,
+    follows_another,
+    is_alternative,
+    offered_answers,
+)
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import asserted_choice, find_letters
 from probemap.reading.closed_set import asserted_name, groups_mentioned
 from probemap.reading.folding import FUNCTION_WORDS, content_words, same_name, words_of
 from probemap.reading.names import LABELS, Groups
-from probemap.reading.numbers import as_number
+from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.results import announces_result, asserted_number
 from probemap.reading.stance import Stance, sentences, stances
@@ -31,13 +38,14 @@ UNNAMED = Verdict(False, "names no possible answer")
 ABSENT = Verdict(False, "contains no accepted answer")
 COMPARED = Verdict(False, "mentions the accepted answer without asserting it")
 EMPTY = Verdict(None, "empty")
+SUBORDINATE = Verdict(None, "mentions the accepted answer after another one")
 NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say")
 NEITHER = Verdict(None, "asserts neither yes nor no")
 LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
 OTHER_SCRIPT = Verdict(None, "written in a different script from the accepted answer")
 REFUSAL = Verdict(None, "refusal")
 AMBIGUOUS = Verdict(None, "several answers, none chosen")
-NO_NUMBER = Verdict(None, "states no number")
+NO_NUMBER = Verdict(None, "states no result")
 CUT_OFF = Verdict(None, "cut off before an answer")
 
 
@@ -54,8 +62,9 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     answers : sequence of Answer
         Answers, which are matched to the examples of the task by id.
     grader : callable, optional
-        Callable ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  It is
-        not called for empty answers.  By default, answers are graded by the rules for the kind of the task, which
+        Callable ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  Of an
+        answer that was cut off, it receives the complete sentences; if there are none, or the answer is empty, it is
+        not called.  By default, answers are graded by the rules for the kind of the task, which
         consider:
 
         * ``names`` and ``choices``: the first possible answer that the text asserts,
@@ -127,7 +136,7 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
             f"the question {example.id!r} has no accepted answers, so rules cannot grade an answer to it",
             "add 'answers' to the question, or pass a grader",
         )
-    text = complete_text(task, example, answer)
+    text = complete_text(task, example, answer) if grader is None else complete_sentences(answer)
     if text is None:
         return CUT_OFF
     if grader is None:
@@ -152,12 +161,19 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
     if answer.stopped:
         return answer.text
     if task.kind == "open":
-        ends = [stop for _, stop in sentences(answer.text) if stop < len(answer.text) or _ENDS.search(answer.text)]
-        return answer.text[: ends[-1]] if ends else None
+        return complete_sentences(answer)
     asserted = asserted_answer(task, example, answer.text)
     if asserted is None and _asks_yes_no(possible_answers(task, example)):
         return None if restated(example.question, answer.text) is None else answer.text
-    return None if asserted is None or is_incomplete(task, answer, asserted) else answer.text
+    return None if asserted is None or is_incomplete(task, example, answer, asserted) else answer.text
+
+
+def complete_sentences(answer: Answer) -> str | None:
+    """Return the text of an answer or, if it was cut off, its complete sentences, and None if there are none."""
+    if answer.stopped:
+        return answer.text
+    ends = [stop for _, stop in sentences(answer.text) if stop < len(answer.text) or _ENDS.search(answer.text)]
+    return answer.text[: ends[-1]] if ends else None
 
 
 _ENDS = re.compile(r"[.!?。！？।؟][\"'”’)\]*_]*\s*$")
@@ -181,29 +197,6 @@ def possible_answers(task: Task, example: Example) -> Groups:
     return [spellings_of.get(choice, (choice,)) for choice in example.choices]
 
 
-_OFFERS = re.compile(
-    r"(?:^|[,:;]|\b(?:between|either|is|are|was|were|first|older|younger|larger|bigger|longer|taller|more|earlier"
-    r"|later)\b)"
-    r"\s*(?P<first>(?:(?!\b(?:or|and)\b)[^,:;?\n]){2,60}?),?\s+(?:or|and)\s+(?P<second>[^,:;?\n]{2,60}?)\s*\?\s*$",
-    re.IGNORECASE,
-)
-
-
-def offered_answers(question: str) -> Groups:
-    """Return the two answers that a question offers ("Who is older, Ann Lee or Bo Kim?"), or an empty list.
-
-    Examples
-    --------
-    >>> from probemap.grading.rules import offered_answers
-    >>> offered_answers("Who is older, Ann Lee or Bo Kim?")
-    [('Ann Lee',), ('Bo Kim',)]
-    """
-    match = _OFFERS.search(question)
-    if match is None or not re.search(r"\bor\b", match[0]):
-        return []
-    return [(match["first"].strip(),), (match["second"].strip(),)]
-
-
 def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     """Return what a text asserts as its answer, or None if there is nothing or the question is open.
 
@@ -220,14 +213,16 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     return asserted_name(text, offered) if offered else None
 
 
-def is_incomplete(task: Task, answer: Answer, asserted: Asserted | None) -> bool:
+def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
     """Return True if an answer was cut off where its assertion may be incomplete.
 
-    This is the case directly after the asserted words, and in a calculation that has not announced its result.
+    This is the case directly after the asserted words, before a result that the text announces, and in a calculation
+    with several steps that has not announced its result.
 
     Parameters
     ----------
     task : Task
+    example : Example
     answer : Answer
         The answer without its reasoning; see `Answer.final`.
     asserted : Asserted or None
@@ -235,11 +230,15 @@ def is_incomplete(task: Task, answer: Answer, asserted: Asserted | None) -> bool
     """
     if answer.stopped:
         return False
-    if task.kind == "numbers" and (
-        announces_result(answer.text) or (asserted and asserted.rule in ("last result", "first number stated"))
-    ):
-        return True
+    if task.kind == "numbers":
+        is_announced = asserted is not None and asserted.rule not in ("last result", "first number stated")
+        if announces_result(answer.text) or not (is_announced or len(find_numbers(example.question)) <= _ONE_STEP):
+            return True
     return asserted is not None and asserted.stop == len(answer.text)
+
+
+_ONE_STEP = 2
+"""Maximum number of numbers in a question that one calculation answers."""
 
 
 def is_accepted(example: Example, spellings: Sequence[str]) -> bool:
@@ -257,12 +256,18 @@ def _grade_text(task: Task, example: Example, text: str) -> Verdict:
     if task.kind == "numbers":
         if asserted is None:
             return REFUSAL if _declines(text) else NO_NUMBER
-        return ACCEPTED if asserted.value in {as_number(a) for a in example.answers} else INCORRECT
+        values = {as_number(a) for a in example.answers}
+        # 8.849 is a number of thousands in some languages.
+        grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
+        is_accepted_ = asserted.value in values or (grouped is not None and asserted.value * 1000 in values)
+        return ACCEPTED if is_accepted_ else INCORRECT
     return _grade_closed(example, text, possible_answers(task, example), asserted)
 
 
 def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
     """Grade a text by which of the possible answers it asserts."""
+    if _asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
+        return REFUSAL
     if asserted is not None:
         return ACCEPTED if is_accepted(example, groups[int(asserted.value)]) else INCORRECT
     if _asks_yes_no(groups):
@@ -294,12 +299,21 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return _grade_closed(example, text, groups, asserted_name(text, groups))
     offered = offered_answers(example.question)
     if offered and any(is_accepted(example, names) for names in offered):
-        return _grade_closed(example, text, offered, asserted_name(text, offered))
+        concluded = text[conclusion_start(text) :]
+        if compares_differently(example.question, concluded):
+            return AMBIGUOUS
+        asserted_offer = asserted_name(concluded, offered) or asserted_name(text, offered)
+        verdict = _grade_closed(example, text, offered, asserted_offer)
+        return AMBIGUOUS if verdict == UNNAMED else verdict  # it may name one of them in a different form
     values = AcceptedValues.of(_unasked(example))
     mentions = values.find(text)
     found = stances(text, mentions)
     if asserted := [mention for mention, stance in zip(mentions, found, strict=True) if stance is Stance.ASSERTED]:
-        return AMBIGUOUS if all(_is_alternative(text, m.start, m.stop) for m in asserted) else ACCEPTED
+        if all(is_alternative(text, m.start, m.stop) for m in asserted):
+            return AMBIGUOUS
+        if all(follows_another(example.question, text, m.start) for m in asserted):
+            return SUBORDINATE
+        return ACCEPTED
     if Stance.LISTED in found:
         return AMBIGUOUS
     if Stance.NEGATED in found or Stance.WITHDRAWN in found:
@@ -327,18 +341,6 @@ def _unasked(example: Example) -> tuple[str, ...]:
 
 _YES_NO: Groups = (("yes",), ("no",))
 _TRUE_FALSE: Groups = (("true",), ("false",))
-_ALTERNATIVES_AFTER = re.compile(
-    r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40})*,?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
-)
-_ALTERNATIVES_BEFORE = re.compile(
-    r"\b(?:either|could be|might be|may be|both|whether)\b[^.!?;\n]{1,80}?(?:\b(?:or|and)\b|,)\s*[\"'“(*_]*$"
-    r"|(?:^|[.!?:]\s*|\bis\s+|\bin\s+)[A-Z][\w' -]{1,30}\s+or\s+(?:the\s+)?[\"'“(*_]*$"
-)
-
-
-def _is_alternative(text: str, start: int, stop: int) -> bool:
-    """Return True if ``text[start:stop]`` is one of several alternatives ("Lyon or Paris")."""
-    return bool(_ALTERNATIVES_AFTER.match(text, stop) or _ALTERNATIVES_BEFORE.search(text[max(0, start - 120) : start]))
 
 
 def _is_yes_no(example: Example) -> bool:

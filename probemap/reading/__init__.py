@@ -6,16 +6,17 @@ Each module imports only modules that are listed above it and modules of lower-l
 
 ::
 
-    asserted    what a text asserts as its answer, and where the model's own answer ends
-    folding     text folded for comparison: without case, accents and markup, divided into words
-    stance      how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
-    refusal     texts that decline to answer
-    numbers     numbers in digits and in words, and their units
-    dates       dates
-    names       names, found by their words
-    yes_no      answers to yes/no questions
-    closed_set  which name of a closed set a text asserts
-    choices     which of the lettered choices a text asserts
-    results     which number a text states as its answer
-    accepted    accepted answers as values, and where a text mentions them
+    asserted      what a text asserts as its answer, and where the model's own answer ends
+    folding       text folded for comparison: without case, accents and markup, divided into words
+    stance        how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
+    alternatives  answers that a question offers, and mentions beside other answers
+    refusal       texts that decline to answer
+    numbers       numbers in digits and in words, and their units
+    dates         dates
+    names         names, found by their words
+    yes_no        answers to yes/no questions
+    closed_set    which name of a closed set a text asserts
+    choices       which of the lettered choices a text asserts
+    results       which number a text states as its answer
+    accepted      accepted answers as values, and where a text mentions them
 """

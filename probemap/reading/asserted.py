@@ -26,7 +26,8 @@ class Asserted:
 _NEXT_TURN = re.compile(
     r"\n\s*(?:#+\s*)?(?:\**)?(?:question|q|frage|pregunta|вопрос|问题|user|human|instruction|problem"
     r"|example)\s*\d*\s*\**\s*[:：.]"
-    r"|<\|(?:im_start|im_end|user|end|eot_id|endoftext)\|?>|\n\s*\[INST\]",
+    r"|<\|(?:im_start|im_end|user|end|eot_id|endoftext)\|?>|</?s>|<(?:eos|bos|end_of_turn|start_of_turn)>"
+    r"|\[/?INST\]|\n\s*\d+\.\s+(?:who|what|which|where|when|how|is|are)\b[^\n]*\?|\n\s*\[INST\]",
     re.IGNORECASE,
 )
 

@@ -21,6 +21,12 @@ _LETTER = re.compile(
     r"|[(\[](?P<bracketed>[A-Za-z])[)\]]",
     re.MULTILINE,
 )
+_RIGHT = re.compile(r"(?<![A-Za-z0-9])([A-Z])\)?\s+(?:is|would be)\s+(?:the\s+)?(?:correct|right|best)\b(?! answer\?)")
+_LOWER_LETTER = re.compile(
+    r"(?:\b(?:it['’]?s|it is|answer(?: is)?:?|think(?: it'?s)?|choose|antwort:"
+    r"|choice\"?:)\s*\"?)([a-z])\b(?=[\s).\"}]*$)",
+    re.IGNORECASE,
+)
 _ONLY_LETTER = re.compile(r"[\s(\[*\"'`_$]*([A-Za-z])[\s)\].:,!*\"'`_$]*")
 _LETTER_BEFORE = re.compile(r"(?:^|(?<=[\s(\[*\"'`]))([A-Za-z])\s?[)\].:*\"'`–—-]{1,4}\s*$")
 _ANNOUNCED = re.compile(r"\b(?:answer|correct (?:choice|option))\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
@@ -46,6 +52,15 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
         return asserted_polarity(text, polarity)
     if only := _ONLY_LETTER.fullmatch(text):
         return _letter(only.start(1), only[1], len(groups), "letter")
+    right = [
+        letter
+        for match in _RIGHT.finditer(text)
+        if (letter := _letter(match.start(1), match[1], len(groups), "letter called right")) is not None
+    ]
+    if len({letter.value for letter in right}) == 1:
+        return right[0]
+    if lower := _LOWER_LETTER.search(text):
+        return _letter(lower.start(1), lower[1], len(groups), "announced letter")
     letters: dict[int, Name] = {}
     boxed = None
     for match in _BOXED.finditer(text):
@@ -60,7 +75,7 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
     mentions: list[Name] = []
     contradicts = False
     for name in find_names(text, groups):
-        before = _LETTER_BEFORE.search(text[: name.start])
+        before = _LETTER_BEFORE.search(text[max(0, text.rfind("\n", 0, name.start) + 1) : name.start])
         if before is None or (number := ord(before[1].upper()) - ord("A")) >= len(groups):
             mentions.append(name)
             continue
@@ -71,7 +86,7 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
     mentions = sorted([*mentions, *letters.values()], key=lambda mention: mention.start)
     asserted = [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASSERTED]
     announced = [m for m in asserted if _ANNOUNCED.search(text[max(0, m.start - 80) : m.start])]
-    first = announced[-1] if announced else next(iter(asserted), None)
+    first = announced[0] if announced else next(iter(asserted), None)
     if first is None:
         return None if contradicts else _single_letter(text, len(groups))
     if not announced and len({m.group for m in asserted}) == len(groups) > 2:
@@ -79,7 +94,7 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
     return Asserted(first.start, first.stop, first.group, "announced choice" if announced else "first choice asserted")
 
 
-_ANY_LETTER = re.compile(r"(?<![\w'’])([A-Z])(?![\w'’])(?!\.\s?[A-Z])")
+_ANY_LETTER = re.compile(r"(?<![A-Za-z0-9_'’])([A-Z])(?![A-Za-z0-9_'’])(?!\.\s?[A-Z])")
 
 
 def find_letters(text: str, n: int) -> list[Name]:

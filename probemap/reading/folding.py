@@ -20,7 +20,7 @@ _NOT_FOLDED = regex.compile(r"[*`]")
 
 _WORD = regex.compile(
     r"(?<![\d.,])\d+(?:[.,']\d+)*"  # a number with its separators is one word, so that 5 is not found in 1.5
-    r"|[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"  # scripts without spaces
+    r"|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"  # scripts without spaces
     r"|[\p{L}\p{M}]+|\p{N}+|[&+#@%°$€£¥]"
 )
 _ROMAN = {
@@ -43,7 +43,7 @@ _ORDINALS = {
         "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), start=1
     )
 }
-_SYMBOLS = {"&": "and", "%": "percent"}
+_SYMBOLS = {"&": "and", "%": "percent", "saint": "st", "mount": "mt", "fort": "ft"}
 _CANONICAL = _ROMAN | _CARDINALS | _ORDINALS | _SYMBOLS
 
 FUNCTION_WORDS = frozenset(

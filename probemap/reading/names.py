@@ -20,6 +20,8 @@ _PLACES = frozenset(
     "state province region city town island territory department prefecture county district capital municipality oblast"
     " governorate mainland republic".split()
 )
+_PREFIXES = ("New ", "Lake ")
+"""Words that make a different name of the name that follows: "New Mexico", "Lake Chad"."""
 LABELS = frozenset({"yes", "no", "true", "false"})
 """Labels that are written in capitals without being abbreviations."""
 
@@ -134,6 +136,9 @@ def _longest_at(
 def _is_mention(text: str, words: Sequence[Word], i: int, j: int, spelling: _Spelling) -> bool:
     found = tuple(word.text for word in words[i : j + 1])
     start, stop = words[i].start, words[j].stop
+    prefix = words[i - 1] if i else None
+    if prefix and text[prefix.start : start] in _PREFIXES and prefix.text != spelling.words[0]:
+        return False
     joined = "".join(found)
     if found != spelling.words and len(joined) <= _MAX_SPLIT and joined.isalpha() and not text[start:stop].isupper():
         return False

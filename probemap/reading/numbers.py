@@ -33,7 +33,7 @@ _NUMBER = re.compile(
     r"(?P<power>[eE][+-]?\d+(?!\w)|\s?(?:×|x|\*|\\times|·)\s?10\s?(?:\^\s?\{?|\*\*)(?P<exponent>[-+−]?\d+)\}?"
     r"|\s?(?:\^\s?\{?|\*\*)(?P<raised>\d+)\}?)?"
     r"(?P<ordinal>(?:st|nd|rd|th)\b)?"
-    r"(?:(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)|(?<=\d)(?:k|mn|bn|[mb](?=\b)))\b)?"
+    r"(?:(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)|(?<=\d)(?:k|mn|bn))\b)?"
     rf"|\b(?P<part>(?:(?:one|two|three|a)[\s-]+)?(?:{'|'.join(_PARTS)})s?)\b(?!\s+(?:of\s+)?(?:the\s+)?[A-Z])"
     rf"|\b(?P<collective>{'|'.join(_COLLECTIVE)})\b"
     rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",

@@ -9,7 +9,7 @@ from fractions import Fraction
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.dates import find_dates
 from probemap.reading.numbers import Number, find_numbers
-from probemap.reading.stance import Stance, stances
+from probemap.reading.stance import Stance, sentences, stances
 
 _STRONG = re.compile(
     r"(?:####|\\boxed\s*\{|\b(?:final\s+)?(?:answer|result|solution)\b\s*(?:is|=|:|would be|to (?:the"
@@ -58,6 +58,7 @@ def asserted_number(question: str, text: str) -> Asserted | None:
     1969
     """
     text = text[: own_length(text)]
+    text = _without_check(text)
     numbers = find_numbers(text)
     if not numbers:
         return (
@@ -70,18 +71,59 @@ def asserted_number(question: str, text: str) -> Asserted | None:
         return _asserted(announced[-1], "announced result")
     if _ASKS_YEAR.search(question) and (year := _stated_year(text, usable)):
         return year
+    conclusion = _conclusion(text)
     in_question = {number.value for number in find_numbers(question)}
     new = [n for n in usable if n.value not in in_question and text[n.start : n.stop].lower() != "one"]
     if _WORKING.search(text):
         results = [n for n in usable if _RESULT_BEFORE.search(text[max(0, n.start - 60) : n.start])]
         counted = [n for n in results if _is_counted(question, text, n)]
-        candidates = counted or results or new
+        concluded = [n for n in results if n.start >= conclusion] if conclusion else []
+        candidates = counted or concluded or results or new
         return _asserted(candidates[-1], "last result") if candidates else None
     stated = [n for n in new if not n.is_ordinal] or new
-    counted = [n for n in stated if _is_counted(question, text, n)]
+    stated = [n for n in stated if not _is_reference_year(text, n)] or stated
+    stated = [n for n in stated if n.start >= conclusion] or stated
     if stated:
-        return _asserted((counted or stated)[0], "first number stated")
+        return _only(text, [n for n in stated if _is_counted(question, text, n)] or stated, "first number stated")
     return _asserted(usable[0], "only number") if len({n.value for n in numbers}) == 1 and usable else None
+
+
+_CHECK = re.compile(
+    r"\b(?:check(?:ing)?|verif(?:y|ication)|proof)\s*:|\b(?:you can|let['’]s|we can|to)\s+(?:check|verify)\b"
+    r"|,?\s+(?:because|since)\b|✓",
+    re.IGNORECASE,
+)
+_CONCLUSION = re.compile(
+    r"(?:^|[\s,;.(])(?:so|therefore|thus|hence|in total|in all|altogether|that is,?|i\.e\.,?|but(?:\s+(?:now"
+    r"|since))?|and (?:pays?|an? adults?)|"
+    r"that leaves|donc|also|por lo tanto|daher)\b",
+    re.IGNORECASE,
+)
+_REFERENCE = re.compile(
+    r"\b(?:as of|according to an?|since|until|in|by|from|survey of|born in|when\b[^.!?\n]{0,20}\bin)\s+(?:\w+\s+)?$",
+    re.IGNORECASE,
+)
+
+
+def _without_check(text: str) -> str:
+    """Return the text before a check or a reason that follows a stated number ("x = 6. Check: 3 · 6 + 7 = 25")."""
+    for match in _CHECK.finditer(text):
+        if re.search(r"\d", text[: match.start()]):
+            return text[: match.start()]
+    return text
+
+
+def _conclusion(text: str) -> int:
+    """Return the index of the last word such as "so" that a number follows, or 0."""
+    return max(
+        (match.end() for match in _CONCLUSION.finditer(text) if re.search(r"\d", text[match.end() :])), default=0
+    )
+
+
+def _is_reference_year(text: str, number: Number) -> bool:
+    """Return True if a number is the year of a reference or of a circumstance ("As of 2023, …")."""
+    is_year = re.fullmatch(r"\d{4}", text[number.start : number.stop]) is not None and 1000 <= number.value <= 2100
+    return is_year and _REFERENCE.search(text[max(0, number.start - 40) : number.start]) is not None
 
 
 def _span(text: str) -> tuple[int, int]:
@@ -112,17 +154,38 @@ def _is_item_number(text: str, number: Number) -> bool:
 
 
 def _stated_year(text: str, numbers: Sequence[Number]) -> Asserted | None:
+    years = {number.value for number in numbers if _is_year(text, number)}
     for date in find_dates(text):
-        if date.year is not None and date.year_start is not None:
+        if date.year is not None and date.year_start is not None and (len(years) < 2 or date.start < 10):
             return Asserted(
                 date.year_start, date.year_start + len(str(date.year)), Fraction(date.year), "year of a date"
             )
-    for number in numbers:
-        if re.fullmatch(r"\d{4}", text[number.start : number.stop]) or (
-            number.value.denominator == 1 and 1000 <= number.value <= 2100
-        ):
-            return _asserted(number, "first year")
-    return None
+    return _only(text, [number for number in numbers if _is_year(text, number)], "first year")
+
+
+_CIRCUMSTANCE = re.compile(
+    r"\b(?:in|of|for|with|per|after|before|by|at|within|over|under|every|from)\s+$", re.IGNORECASE
+)
+
+
+def _is_year(text: str, number: Number) -> bool:
+    is_written_as_year = re.fullmatch(r"\d{4}", text[number.start : number.stop]) is not None
+    return is_written_as_year or (number.value.denominator == 1 and 1000 <= number.value <= 2100)
+
+
+def _only(text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
+    """Return the number that the first sentence with any of the numbers states, or None if it states several.
+
+    Numbers in brackets and after prepositions do not count if there are others.  Which of several numbers is meant is
+    not decided by rules.
+    """
+    if not numbers:
+        return None
+    start, stop = next(((a, b) for a, b in sentences(text) if a <= numbers[0].start < b), (0, len(text)))
+    first = [n for n in numbers if start <= n.start < stop]
+    first = [n for n in first if text.count("(", start, n.start) == text.count(")", start, n.start)] or first
+    first = [n for n in first if not _CIRCUMSTANCE.search(text[max(0, n.start - 12) : n.start])] or first
+    return _asserted(first[0], rule) if len({n.value for n in first}) == 1 else None
 
 
 def _is_counted(question: str, text: str, number: Number) -> bool:

@@ -44,6 +44,7 @@ _EMPHATIC = re.compile(
     r"\b(?:none|nobody|no one|nothing|no person|no place|nowhere|no|anything|anyone)\s+(?:other|else|but"
     r"|less)(?:\s+than|\s+but)?\s+"
     r"|\b(?:without|no|beyond|not)\s+(?:a\s+|any\s+)?(?:shadow of a\s+)?(?:doubt|question)\b(?:\s+about\s+(?:it|that))?"
+    r"|\b(?:not|n['’]t)\b[^.!?;]{0,60}?\buntil\b|\bisn['’]t\s+(?:it|that)\b"
     r"|\bnot\s+until\b|\bnot\s+only\b|\bnot\s+just\b|\bcannot\s+be\s+(?:anyone|anything|other)\b|\bwhy\s+not\b"
     r"|\b(?:can|could)(?:not|n['’]t)\s+be\s+(?:anyone|anything|nobody)?\s*(?:other|else)\s+(?:than|but)\b"
     r"|\bnot\s+(?:surprisingly|to mention|sure)\b|\bif\s+(?:I'm\s+|I am\s+)?not\s+(?:mistaken|wrong)\b"
@@ -58,18 +59,22 @@ _NEGATION = re.compile(
     r"|aren['’]?t|weren['’]?t|doesn['’]?t|didn['’]?t|don['’]?t|won['’]?t|can['’]?t|couldn['’]?t|"
     r"no es|no fue|no era|nunca|tampoco|nicht|kein(?:e[nrms]?)?|nie|ne\s+\w+\s+pas|n['’]est\s+pas|n['’]était\s+pas"
     r"|pas|jamais|"
-    r"non è|non era|non fu|mai|não é|não foi|não|niet|geen|değil|нет|не|ни|inte|ikke)\b"
-    r"|不是|并非|不在|没有|ではな|じゃな|नहीं|ليست?\s|लيس",
+    r"non è|non era|non fu|mai|não é|não foi|não|niet|geen|нет|не|ни|bukan|inte|ikke)\b"
+    r"|不是|并非|不在|没有|ليست?\s|लيس",
     re.IGNORECASE,
 )
 _RESTORING = re.compile(
-    r"\b(?:but|rather|instead|sino|sondern|mais|mas|ma|bensì|maar|utan|leav(?:es|ing)|left|а|но)\b|而是|[;:]|—|--",
+    r"\b(?:but|rather|instead|sino|sondern|mais|mas|ma|bensì|maar|utan|melainkan|leav(?:es|ing)|left|а|но)\b|而是|بل"
+    r"|[;:]|—|--",
     re.IGNORECASE,
 )
 """Words between a negation and a mention after which the negation no longer applies: "not Lyon but Paris"."""
 
 _REJECTED_AFTER = re.compile(
-    rf"{_QUOTE}\s*[:—–-]\s*(?:no|incorrect|wrong|false|not)\b"
+    rf"{_QUOTE}\s*(?:ではな|じゃな|(?:이|가)\s*아니|değil|नहीं|,?\s+(?:did|does|do|could|was|is)\s+not\b)"
+    rf"|{_QUOTE}\s+(?:may|might|can|could|would)\s+(?:seem|look|appear|sound)\b|~~"
+    r"|\?\s+(?:that['’]s|no\b|not\b|wrong)"
+    rf"|{_QUOTE}\s*[:—–-]\s*(?:no|incorrect|wrong|false|not)\b"
     rf"|{_QUOTE}[^.!?;\n,]{{0,40}}?\b(?:is|was|are|were|would be)\s+(?:clearly\s+|obviously\s+|actually\s+"
     rf"|in fact\s+|also\s+)?"
     r"(?:not\b|n['’]t\b|never\b|wrong\b|incorrect\b|false\b|a\s+common\s+(?:mistake|misconception)|mistaken)"
@@ -78,8 +83,20 @@ _REJECTED_AFTER = re.compile(
     r"(?:mentioned|named|cited|thought|believed|assumed|confused|said|given|mistaken)\b",
     re.IGNORECASE,
 )
+_MYTH = re.compile(
+    r"\b(?:it is a (?:common )?(?:myth|misconception) that|(?:mis|wrongly |incorrectly |mistakenly "
+    r"|falsely )attributed to|"
+    r"you might be thinking of|contrary to popular belief|(?:initial|first|original|previous) answer was"
+    r"|at first I thought)\s*(?:the\s+)?[\"'“*_]*$"
+    r"|\b(?:common|popular|widespread) (?:belief|assumption|misconception|mistake)\b[^.!?;\n]{0,30}$",
+    re.IGNORECASE,
+)
+"""Words before a mention that reject it without a contrast in the same sentence."""
 _REJECTED_BEFORE = re.compile(
-    r"\b(?:many|most|some|people|often|commonly|sometimes|one|you)\b[^.!?;\n]{0,30}?\b(?:think|thinks|believe"
+    r"\b(?:(?:one|you|people)\s+(?:might|may|would|could)|you['’]d|people)\s+(?:expect|think"
+    r"|assume|guess|suppose)\b[^.!?;\n]{0,30}$"
+    r"|\battributed\s+to\b[^.!?;\n]{0,20}$|\bassumed\b[^.!?;\n]{0,30}$"
+    r"|\b(?:many|most|some|people|often|commonly|sometimes|one|you)\b[^.!?;\n]{0,30}?\b(?:think|thinks|believe"
     r"|believes|say|"
     r"assume|guess|place|confuse|thought|believed|mistake|mistaken|call)\b[^.!?;\n]{0,40}$"
     r"|\b(?:contrary to|despite|unlike|as opposed to|confused with|mistaken for|wrong|incorrect)\b[^.!?;,\n]{0,30}$",
@@ -100,9 +117,11 @@ _STATES = re.compile(
     r"\b(?:it|that|this|answer|should|must)\b[^.!?\n]{0,30}?\b(?:is|was|be|are|were)\b|\bit['’]s\b", re.IGNORECASE
 )
 _CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?,;\n—–-]))\s*(?:(?:oh|no|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
+    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|hmm|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
     r"|let me correct|"
-    r"I (?:made a|was) (?:mistake|wrong|mistaken)|I stand corrected|I mean|or rather)\b[\s,.:!—–-]*)+"
+    r"I (?:made an?|was) (?:mistake|error|wrong|mistaken)|I (?:meant|misspoke)|oops|nope|on second thought"
+    r"|let me (?:reconsider|double-check|rethink)|I apologi[sz]e|my apologies|edit|revised answer|final answer"
+    r"|I stand corrected|I mean|or rather)\b[\s,.:!—–-]*)+"
     r"|(?:^|(?<=[.!?\n]))\s*actually\b[\s,:]*(?:no\b[\s,:]*)?",
     re.IGNORECASE,
 )
@@ -219,7 +238,7 @@ def _is_rejected(before: str, after: str) -> bool:
         return not re.match(
             r"[^.!?;\n]*\bnot\s+(?:only|just)\b", rejection[0] + after[rejection.end() : rejection.end() + 6]
         )
-    return bool(_REJECTED_BEFORE.search(before) and _CONTRAST.search(after))
+    return bool(_MYTH.search(before) or (_REJECTED_BEFORE.search(before) and _CONTRAST.search(after)))
 
 
 def _listed(text: str, mentions: Sequence[Mention]) -> set[int]:

@@ -21,6 +21,15 @@ _NO_DOUBT = re.compile(
     r"\b(?:no|without)\s+(?:a\s+)?(?:doubt|question|problem|wonder)\b|\bno\s+(?=\w+\s+(?:is|are|was|were|has|have)\b)",
     re.IGNORECASE,
 )
+_BOTH = re.compile(r"\byes\s+and\s+no\b", re.IGNORECASE)
+_DENIAL = re.compile(
+    r"\W*((?:definitely|certainly|absolutely|of course|clearly|obviously|surely|probably|unfortunately)\s+not"
+    r"|not\s+(?:at all|really|anymore|"
+    r"necessarily))\b",
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(r"\b(?:answer|verdict|conclusion)\s*(?:is|:|would be)\s*", re.IGNORECASE)
+_AFTER_CONCESSION = re.compile(r"\b(?:but|however|:)\b[^.!?\n]{0,40}?\b(yes|no|true|false)\b", re.IGNORECASE)
 _FLIP = re.compile(r"\b(?:not|n['’]t|never|hardly)\s+(?:at all\s+|entirely\s+|quite\s+|exactly\s+)?$", re.IGNORECASE)
 
 
@@ -59,24 +68,43 @@ def restated(question: str, text: str) -> bool | None:
         return None
     sentence = text[first[0] : first[1]]
     asked = [_stem(word.text) for word in words_of(question) if word.text not in FUNCTION_WORDS]
-    stated = iter([_stem(word.text) for word in words_of(sentence)])
-    if not asked or not all(word in stated for word in asked):
+    stated = iter(words_of(sentence))
+    last = None
+    for word in asked:
+        last = next((candidate for candidate in stated if _stem(candidate.text) == word), None)
+        if last is None:
+            return None
+    if last is None:
         return None
-    return _NOT.search(sentence) is None
+    # A negation in a later part of the sentence denies something else ("…, not in France").
+    comma = sentence.find(",", last.stop)
+    return _NOT.search(sentence[: comma if comma >= 0 else len(sentence)]) is None
 
 
 def _stem(word: str) -> str:
     return word.removesuffix("s") if len(word) > 3 else word
 
 
-_NOT = re.compile(r"\b(?:not|never|no|hardly)\b|n['’]t\b", re.IGNORECASE)
+_NOT = re.compile(
+    r"\b(?:not|never|no|hardly|cannot|unable|incapable|fails?|failed|myth|misconception|incorrect(?:ly)?"
+    r"|false(?:ly)?|wrong(?:ly)?|"
+    r"far\s+from)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 
 
 def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
     masked = _NO_DOUBT.sub(lambda match: " " * len(match[0]), text)
-    match = _POLAR.search(masked)
+    if _BOTH.search(masked):
+        return None
+    if denial := _DENIAL.match(masked):
+        return Asserted(denial.start(1), denial.end(1), groups[1], "emphatic no")
+    match = next(iter(_ANNOUNCED.finditer(masked)), None)
+    match = _POLAR.search(masked, match.end()) if match else _POLAR.search(masked)
     if match is None:
         return None
+    if match.start() > 0 and (later := _AFTER_CONCESSION.search(masked, match.end())):
+        match = _POLAR.search(masked, later.start(1)) or match
     is_positive = bool(match["yes"])
     label = match[0].lower()
     # "yes" and "no" answer by themselves; "true", "correct", … may be negated.

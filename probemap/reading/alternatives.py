@@ -1,0 +1,99 @@
+"""Several possible answers: those that a question offers, and those that a text mentions beside each other."""
+
+from __future__ import annotations
+
+import re
+
+from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
+from probemap.reading.stance import sentences
+
+_OFFERS = re.compile(
+    r"(?:^|[,:;]|\b(?:between|either|is|are|was|were|first|older|younger|larger|bigger|longer|taller|more|earlier"
+    r"|later)\b)"
+    r"\s*(?P<first>(?:(?!\b(?:or|and)\b)[^,:;?\n]){2,60}?),?\s+(?:or|and)\s+(?P<second>[^,:;?\n]{2,60}?)\s*\?\s*$",
+    re.IGNORECASE,
+)
+
+
+def offered_answers(question: str) -> list[tuple[str, ...]]:
+    """Return the two answers that a question offers ("Who is older, Ann Lee or Bo Kim?"), or an empty list.
+
+    Examples
+    --------
+    >>> from probemap.reading.alternatives import offered_answers
+    >>> offered_answers("Who is older, Ann Lee or Bo Kim?")
+    [('Ann Lee',), ('Bo Kim',)]
+    """
+    match = _OFFERS.search(question)
+    if match is None or not re.search(r"\bor\b", match[0]):
+        return []
+    return [(match["first"].strip(),), (match["second"].strip(),)]
+
+
+_CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|the answer is)\b", re.IGNORECASE)
+_COMPARATIVE = re.compile(
+    r"\b(?!(?:other|river|never|either|whether|after all|answer|number|water|under|over)\b)\w{2,}er\b|\b(?:more"
+    r"|less|fewer|after|before)\b",
+    re.IGNORECASE,
+)
+
+
+def conclusion_start(text: str) -> int:
+    """Return the index of the last conclusion of a text ("…, so the Rhine is longer"), or 0 if it draws none."""
+    return max((match.start() for match in _CONCLUDES.finditer(text)), default=0)
+
+
+def compares_differently(question: str, text: str) -> bool:
+    """Return True if a text compares by other words than the question, such as "shorter" instead of "longer".
+
+    What such a comparison means for the question is not decided by rules.
+    """
+    asked = {match[0].lower() for match in _COMPARATIVE.finditer(question)}
+    stated = {match[0].lower() for match in _COMPARATIVE.finditer(text)}
+    return bool(asked or re.search(r"\bfirst\b", question, re.IGNORECASE)) and bool(stated - asked - _SAME_ORDER)
+
+
+_SAME_ORDER = frozenset({"before", "earlier"})
+
+
+_ALTERNATIVES_AFTER = re.compile(
+    r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40})*,?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
+)
+_ALTERNATIVES_BEFORE = re.compile(
+    r"\b(?:either|could be|might be|may be|both|whether)\b[^.!?;\n]{1,80}?(?:\b(?:or|and)\b|,)\s*[\"'“(*_]*$"
+    r"|(?:^|[.!?:]\s*|\bis\s+|\bin\s+)[A-Z][\w' -]{1,30}\s+or\s+(?:the\s+)?[\"'“(*_]*$"
+)
+
+
+def is_alternative(text: str, start: int, stop: int) -> bool:
+    """Return True if ``text[start:stop]`` is one of several alternatives ("Lyon or Paris")."""
+    return bool(_ALTERNATIVES_AFTER.match(text, stop) or _ALTERNATIVES_BEFORE.search(text[max(0, start - 120) : start]))
+
+
+_SUBORDINATES = re.compile(
+    r"\((?![^()]*\))|\b(?:who|which|whom|whose|where|although|though|even though|whereas|unlike|alongside|followed by|"
+    r"replaced|defeated|beat|ahead of|after|before|from|near|friend of|student of|teacher of|taught by|inspired by"
+    r"|influenced by|"
+    r"together with|lived with|bypassing|left for|succeeded|preceded|for)\b|;"
+)
+_CANDIDATE = re.compile(r"(?<![.!?:\n]\s)(?<!^)\b[A-ZÀ-Þ][\w'’-]+")
+
+
+def follows_another(question: str, text: str, start: int) -> bool:
+    """Return True if another name stands before ``text[start:]`` in its sentence, and a subordinate part between them.
+
+    An example is "It was written by Mozart, a friend of Haydn.", which mentions Haydn but asserts Mozart.
+    """
+    begin = next((a for a, b in sentences(text) if a <= start < b), 0)
+    before = text[begin:start]
+    asked = {word.text for word in words_of(question)} | FUNCTION_WORDS
+    for candidate in _CANDIDATE.finditer(before):
+        if all(word in asked for word in content_words(candidate[0])):
+            continue
+        between = before[candidate.end() :]
+        if _SUBORDINATES.search(between) and re.search(r"[,;(]|\b(?:to|of|by|with)\b", between):
+            return _COPULA.search(before[: candidate.start()]) is not None or "," in between or ";" in between
+    return False
+
+
+_COPULA = re.compile(r"\b(?:is|was|are|were|by|be)\b", re.IGNORECASE)
