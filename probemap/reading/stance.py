@@ -113,9 +113,6 @@ _DOUBT = re.compile(
     r"|have been)\b[^.!?;\n]{0,12}$",
     re.IGNORECASE,
 )
-_STATES = re.compile(
-    r"\b(?:it|that|this|answer|should|must)\b[^.!?\n]{0,30}?\b(?:is|was|be|are|were)\b|\bit['’]s\b", re.IGNORECASE
-)
 _CORRECTION = re.compile(
     r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|hmm|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
     r"|let me correct|"
@@ -204,14 +201,12 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
 
 
 def _is_corrected(text: str, correction: re.Match[str], later: Sequence[Mention]) -> bool:
-    """Return True if a correction replaces what precedes it: a later mention follows, or it says what is right instead.
-
-    "Actually" alone is a correction only if a later mention follows ("Paris.  Actually, it is a large city.").
-    """
+    """Return True if a correction replaces what precedes it: a later mention follows, or another name or a number."""
     if any(mention.start >= correction.start() for mention in later):
         return True
-    is_strong = re.fullmatch(r"\W*actually\W*", correction[0], re.IGNORECASE) is None
-    return is_strong and _STATES.search(text[correction.end() : correction.end() + 80]) is not None
+    rest = text[correction.end() : correction.end() + 80]
+    # What is right instead is a name or a number: "Actually, it's Sydney", not "Actually, it is a large city".
+    return re.search(r"(?<![.!?]\s)\b(?!I\b|It\b|The\b)[A-ZÀ-ÞЀ-Я]\w*|\d|[^\x00-\u024f]", rest) is not None
 
 
 def is_negated(text: str, mention: Mention) -> bool:
