@@ -1,5 +1,6 @@
 """Answers of the demo's real model to a few questions of each built-in task."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,4 +39,6 @@ def test_judge_locates_exact_answers_in_real_answers(task: str, smollm: Model, t
         for shorter in (token_ids[span.start + 1 : span.stop], token_ids[span.start : span.stop - 1]):
             assert span.text not in decode(shorter), "the span has no token too many"
         assert answer.stopped or span.stop < len(token_ids), "a cut-off answer may continue its last token"
-    assert messages == []
+    assert messages[0].startswith(f"{task} (kind ")
+    assert re.search(r": 24 answers: \d+ correct, \d+ incorrect, \d+ undecided", messages[0])
+    assert all("were cut off" in message for message in messages[1:])

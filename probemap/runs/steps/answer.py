@@ -18,13 +18,6 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import and are neede
     from probemap.runs.options import AnswerOptions
     from probemap.runs.run import Run
 
-_GRADED_AS = {
-    "open": "open questions (kind open)",
-    "numbers": "questions for a number (kind numbers)",
-    "names": "questions with a closed set of answers (kind names)",
-    "choices": "questions with lettered choices (kind choices)",
-}
-
 
 def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptions]:
     """Plan the answer step, which writes ``task.json`` and ``answers.jsonl``.
@@ -90,7 +83,6 @@ def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAn
         plan = workers.plan()
         run.check_weights(plan, ("revision", "dtype"))
         run.write_task(task)
-        context.logger.log(f"{task.name}: {len(task.examples)} questions, graded as {_GRADED_AS[task.kind]}")
         run.note(
             ANSWER,
             AnswerFacts(

@@ -109,8 +109,10 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
                 f"`exact_answer` there, then repeat the command with --decided {path} --redo"
             )
     run.write_judgements(judgements)
-    for line in describe_verdicts([judgement.verdict for judgement in judgements], [a.stopped for a in answers]):
-        log(line)
+    described = describe_verdicts([judgement.verdict for judgement in judgements], [a.stopped for a in answers])
+    log(f"{task.name} (kind {task.kind}): {described[0]}")
+    for warning in described[1:]:
+        log(warning)
     if all(judgement.span is None for judgement in judgements):
         log(
             f"no exact answer was found in any of the {len(judgements)} answers: the map will have no exact_answer "
