@@ -112,7 +112,8 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
         "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41",
         f"judge at http://judge/v1 and the rules disagree on 2 answers; see {file}\nhint: edit `correct` and "
         f"`exact_answer` there, then repeat the command with --decided {file} --redo",
-        "q (kind open): 5 answers: 2 correct, 1 incorrect, 2 undecided (the judge says neither yes nor no: 1, empty: 1)",
+        "q (kind open): 5 answers: 2 correct, 1 incorrect, 2 undecided "
+        "(the judge says neither yes nor no: 1, empty: 1)",
     ]
 
     rows[0] |= {"correct": False, "exact_answer": "land of pasta"}
