@@ -24,7 +24,7 @@ from probemap.reading.names import LABELS, Groups
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.results import announces_result, asserted_number
-from probemap.reading.stance import Stance, sentences, stances
+from probemap.reading.stance import Stance, asserted_mentions, sentences, stances
 from probemap.reading.yes_no import restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
@@ -259,8 +259,9 @@ def _grade_text(task: Task, example: Example, text: str) -> Verdict:
         values = {as_number(a) for a in example.answers}
         # 8.849 is a number of thousands in some languages.
         grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
-        is_accepted_ = asserted.value in values or (grouped is not None and asserted.value * 1000 in values)
-        return ACCEPTED if is_accepted_ else INCORRECT
+        if asserted.value in values or (grouped and asserted.value * 1000 in values):
+            return ACCEPTED
+        return INCORRECT
     return _grade_closed(example, text, possible_answers(task, example), asserted)
 
 
@@ -307,13 +308,13 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return AMBIGUOUS if verdict == UNNAMED else verdict  # it may name one of them in a different form
     values = AcceptedValues.of(_unasked(example))
     mentions = values.find(text)
-    found = stances(text, mentions)
-    if asserted := [mention for mention, stance in zip(mentions, found, strict=True) if stance is Stance.ASSERTED]:
+    if asserted := asserted_mentions(text, mentions):
         if all(is_alternative(text, m.start, m.stop) for m in asserted):
             return AMBIGUOUS
         if all(follows_another(example.question, text, m.start) for m in asserted):
             return SUBORDINATE
         return ACCEPTED
+    found = set(stances(text, mentions))
     if Stance.LISTED in found:
         return AMBIGUOUS
     if Stance.NEGATED in found or Stance.WITHDRAWN in found:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 from probemap.reading.dates import Date, find_dates
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.names import find_names
-from probemap.reading.numbers import Number, as_number, find_numbers, unit_of
+from probemap.reading.numbers import Number, as_number, find_numbers, registry, unit_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,6 @@ class AcceptedMention:
 
     start: int
     stop: int
-    rule: str
-    """How it was recognised: ``name``, ``number`` or ``date``."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +49,20 @@ class AcceptedValues:
 
     def find(self, text: str) -> list[AcceptedMention]:
         """Return the mentions of the accepted answers in a text, in order."""
-        mentions = [AcceptedMention(name.start, name.stop, "name") for name in find_names(text, [self.names])]
+        mentions = [AcceptedMention(name.start, name.stop) for name in find_names(text, [self.names])]
         if self.numbers:
             mentions += [
-                AcceptedMention(n.start, n.stop, "number")
+                AcceptedMention(n.start, n.stop)
                 for n in find_numbers(text)
                 if any(_same_quantity(answer, accepted, text, n) for answer, accepted in self.numbers)
             ]
             if not mentions and (whole := as_number(text.strip(" .!"))) is not None:
                 start = len(text) - len(text.lstrip())
                 if any(whole == accepted.value for _, accepted in self.numbers):
-                    mentions.append(AcceptedMention(start, len(text.rstrip()), "number"))
+                    mentions.append(AcceptedMention(start, len(text.rstrip())))
         if self.dates:
             mentions += [
-                AcceptedMention(date.start, date.stop, "date")
+                AcceptedMention(date.start, date.stop)
                 for date in find_dates(text)
                 if any(date.includes(accepted) for accepted in self.dates)
             ]
@@ -115,13 +114,9 @@ def _same_quantity(answer: str, accepted: Number, text: str, number: Number) -> 
     return _convert(number, stated, expected) == accepted.value
 
 
-def _convert(number: Number, unit: str, target: str) -> object:
+def _convert(number: Number, unit: str, target: str) -> Fraction | None:
     """Return the value of a quantity in another unit, rounded to nine digits, or None if it cannot be converted."""
-    from fractions import Fraction
-
     import pint
-
-    from probemap.reading.numbers import registry
 
     try:
         value = registry().Quantity(float(number.value), unit).to(target).magnitude

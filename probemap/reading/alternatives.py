@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
-from probemap.reading.stance import sentences
+from probemap.reading.stance import sentence_at, sentences
 
 _OFFERS = re.compile(
     r"(?:^|[,:;]|\b(?:between|either|is|are|was|were|first|older|younger|larger|bigger|longer|taller|more|earlier"
@@ -84,8 +84,7 @@ def follows_another(question: str, text: str, start: int) -> bool:
 
     An example is "It was written by Mozart, a friend of Haydn.", which mentions Haydn but asserts Mozart.
     """
-    begin = next((a for a, b in sentences(text) if a <= start < b), 0)
-    before = text[begin:start]
+    before = text[sentence_at(sentences(text), start)[0] : start]
     asked = {word.text for word in words_of(question)} | FUNCTION_WORDS
     for candidate in _CANDIDATE.finditer(before):
         if all(word in asked for word in content_words(candidate[0])):

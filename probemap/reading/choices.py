@@ -6,7 +6,7 @@ import re
 
 from probemap.reading.asserted import Asserted
 from probemap.reading.names import Groups, Name, find_names
-from probemap.reading.stance import Stance, stances
+from probemap.reading.stance import asserted_mentions
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
 
 _BOXED = re.compile(
@@ -84,7 +84,7 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
         if number == name.group:
             mentions.append(Name(before.start(1), name.stop, name.group))
     mentions = sorted([*mentions, *letters.values()], key=lambda mention: mention.start)
-    asserted = [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASSERTED]
+    asserted = asserted_mentions(text, mentions)
     announced = [m for m in asserted if _ANNOUNCED.search(text[max(0, m.start - 80) : m.start])]
     first = announced[0] if announced else next(iter(asserted), None)
     if first is None:
@@ -117,8 +117,7 @@ def find_letters(text: str, n: int) -> list[Name]:
 
 def _single_letter(text: str, n: int) -> Asserted | None:
     """Return the only letter that a text asserts, or None if there are none or several."""
-    letters = find_letters(text, n)
-    asserted = [m for m, stance in zip(letters, stances(text, letters), strict=True) if stance is Stance.ASSERTED]
+    asserted = asserted_mentions(text, find_letters(text, n))
     if len({m.group for m in asserted}) != 1:
         return None
     return Asserted(asserted[0].start, asserted[0].stop, asserted[0].group, "only letter asserted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probemap.reading.asserted import Asserted
 from probemap.reading.names import Groups, find_names
-from probemap.reading.stance import Stance, stances
+from probemap.reading.stance import Stance, asserted_mentions, stances
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
 
 
@@ -23,8 +23,7 @@ def asserted_name(text: str, groups: Groups) -> Asserted | None:
     """
     if polarity := polarity_groups(groups):
         return asserted_polarity(text, polarity)
-    names = find_names(text, groups)
-    asserted = [name for name, stance in zip(names, stances(text, names), strict=True) if stance is Stance.ASSERTED]
+    asserted = asserted_mentions(text, find_names(text, groups))
     if not asserted:
         return None
     first = asserted[0]

@@ -16,7 +16,7 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
 _WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_SHORT_SCALES = {"k": 1000, "m": 10**6, "mn": 10**6, "bn": 10**9, "b": 10**9}
+_SHORT_SCALES = {"k": 1000, "mn": 10**6, "bn": 10**9}
 _WORD = "|".join([*_WORD_VALUE, *_SCALES])
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _COLLECTIVE = {"a dozen": 12, "one dozen": 12, "a couple": 2, "a hundred": 100, "a thousand": 1000, "a million": 10**6}
@@ -39,7 +39,7 @@ _NUMBER = re.compile(
     rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
     re.IGNORECASE,
 )
-_SIGN = re.compile(r"(?:(?P<minus>[-−–])\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
+_SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

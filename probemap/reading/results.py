@@ -9,7 +9,7 @@ from fractions import Fraction
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.dates import find_dates
 from probemap.reading.numbers import Number, find_numbers
-from probemap.reading.stance import Stance, sentences, stances
+from probemap.reading.stance import Stance, sentence_at, sentences, stances
 
 _STRONG = re.compile(
     r"(?:####|\\boxed\s*\{|\b(?:final\s+)?(?:answer|result|solution)\b\s*(?:is|=|:|would be|to (?:the"
@@ -181,7 +181,7 @@ def _only(text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
     """
     if not numbers:
         return None
-    start, stop = next(((a, b) for a, b in sentences(text) if a <= numbers[0].start < b), (0, len(text)))
+    start, stop = sentence_at(sentences(text), numbers[0].start)
     first = [n for n in numbers if start <= n.start < stop]
     first = [n for n in first if text.count("(", start, n.start) == text.count(")", start, n.start)] or first
     first = [n for n in first if not _CIRCUMSTANCE.search(text[max(0, n.start - 12) : n.start])] or first

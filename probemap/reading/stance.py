@@ -6,10 +6,11 @@ The rules use the words around a mention.  They see neither the accepted answers
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 
 class Mention(Protocol):
@@ -19,6 +20,9 @@ class Mention(Protocol):
     def start(self) -> int: ...
     @property
     def stop(self) -> int: ...
+
+
+_Mention = TypeVar("_Mention", bound=Mention)
 
 
 class Stance(Enum):
@@ -38,7 +42,6 @@ class Stance(Enum):
 
 
 _QUOTE = r"[\"'“”‘’«(\[*_`]*"
-_ARTICLE = r"(?:(?:the|an?|el|la|los|las|le|les|l'|der|die|das|den|dem|il|lo|o|os|as)\s+)?"
 
 _EMPHATIC = re.compile(
     r"\b(?:none|nobody|no one|nothing|no person|no place|nowhere|no|anything|anyone)\s+(?:other|else|but"
@@ -114,7 +117,7 @@ _DOUBT = re.compile(
     re.IGNORECASE,
 )
 _CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|hmm|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
+    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
     r"|let me correct|"
     r"I (?:made an?|was) (?:mistake|error|wrong|mistaken)|I (?:meant|misspoke)|oops|nope|on second thought"
     r"|let me (?:reconsider|double-check|rethink)|I apologi[sz]e|my apologies|edit|revised answer|final answer"
@@ -162,6 +165,24 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return ranges
 
 
+def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int]:
+    """Return the sentence that contains a character, or the whole range up to the last sentence if there is none.
+
+    Examples
+    --------
+    >>> from probemap.reading.stance import sentence_at
+    >>> sentence_at([(0, 5), (5, 9)], 6)
+    (5, 9)
+    """
+    k = bisect_right(ranges, index, key=lambda sentence: sentence[0]) - 1
+    return ranges[k] if k >= 0 and index < ranges[k][1] else (0, ranges[-1][1] if ranges else 0)
+
+
+def asserted_mentions(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
+    """Return the mentions that a text asserts."""
+    return [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASSERTED]
+
+
 def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     """Return the stance of a text towards each mention.
 
@@ -173,13 +194,15 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     >>> [stance.value for stance in stances(text, find_names(text, [["Lyon"], ["Paris"]]))]
     ['negated', 'asserted']
     """
+    if not mentions:
+        return []
     ranges = sentences(text)
     listed = _listed(text, mentions)
     corrections = [match for match in _CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
     last = corrections[-1] if corrections else None
     found = []
     for number, mention in enumerate(mentions):
-        start, stop = next(((a, b) for a, b in ranges if a <= mention.start < b), (0, len(text)))
+        start, stop = sentence_at(ranges, mention.start)
         before = _EMPHATIC.sub(lambda match: " " * len(match[0]), text[start : mention.start])
         after = text[mention.stop : max(stop, mention.stop)]
         found.append(
@@ -207,11 +230,6 @@ def _is_corrected(text: str, correction: re.Match[str], later: Sequence[Mention]
     rest = text[correction.end() : correction.end() + 80]
     # What is right instead is a name or a number: "Actually, it's Sydney", not "Actually, it is a large city".
     return re.search(r"(?<![.!?]\s)\b(?!I\b|It\b|The\b)[A-ZÀ-ÞЀ-Я]\w*|\d|[^\x00-\u024f]", rest) is not None
-
-
-def is_negated(text: str, mention: Mention) -> bool:
-    """Return True if a mention is negated or rejected."""
-    return stances(text, [mention]) == [Stance.NEGATED]
 
 
 def _is_negated(before: str) -> bool:

@@ -68,13 +68,11 @@ def restated(question: str, text: str) -> bool | None:
         return None
     sentence = text[first[0] : first[1]]
     asked = [_stem(word.text) for word in words_of(question) if word.text not in FUNCTION_WORDS]
+    if not asked:
+        return None
     stated = iter(words_of(sentence))
-    last = None
-    for word in asked:
-        last = next((candidate for candidate in stated if _stem(candidate.text) == word), None)
-        if last is None:
-            return None
-    if last is None:
+    matches = [next((candidate for candidate in stated if _stem(candidate.text) == word), None) for word in asked]
+    if (last := matches[-1]) is None or None in matches:
         return None
     # A negation in a later part of the sentence denies something else ("…, not in France").
     comma = sentence.find(",", last.stop)
@@ -94,13 +92,21 @@ _NOT = re.compile(
 
 
 def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
+    """Return whether a text says yes or no, or true or false, or None if it says neither or both.
+
+    Parameters
+    ----------
+    text : str
+    groups : tuple of (int, int)
+        Indices of the positive and the negative label, as returned by `polarity_groups`.
+    """
     masked = _NO_DOUBT.sub(lambda match: " " * len(match[0]), text)
     if _BOTH.search(masked):
         return None
     if denial := _DENIAL.match(masked):
         return Asserted(denial.start(1), denial.end(1), groups[1], "emphatic no")
-    match = next(iter(_ANNOUNCED.finditer(masked)), None)
-    match = _POLAR.search(masked, match.end()) if match else _POLAR.search(masked)
+    announced = _ANNOUNCED.search(masked)
+    match = _POLAR.search(masked, announced.end() if announced else 0)
     if match is None:
         return None
     if match.start() > 0 and (later := _AFTER_CONCESSION.search(masked, match.end())):
