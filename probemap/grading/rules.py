@@ -335,7 +335,7 @@ def _unasked(example: Example) -> tuple[str, ...]:
 
     A text may repeat the words of the question without answering it.
     """
-    asked = {word.text for word in words_of(example.question)} | FUNCTION_WORDS
+    asked = FUNCTION_WORDS.union(word.text for word in words_of(example.question))
     unasked = tuple(answer for answer in example.answers if not asked.issuperset(content_words(answer)))
     return unasked or tuple(example.answers)
 

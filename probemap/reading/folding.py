@@ -6,9 +6,10 @@ Names are compared by their words.  Words that differ only in spelling conventio
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import regex
 from anyascii import anyascii
@@ -23,6 +24,8 @@ _WORD = regex.compile(
     r"|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"  # scripts without spaces
     r"|[\p{L}\p{M}]+|\p{N}+|[&+#@%°$€£¥]"
 )
+_ASCII_WORD = re.compile(r"[a-z]+|(?<![\d.,])\d+(?:[.,']\d+)*|\d+|[&+#@%$]")
+"""The same as `_WORD` for texts of ASCII characters, several times faster."""
 _ROMAN = {
     roman: str(number)
     for number, roman in enumerate(
@@ -59,8 +62,7 @@ FUNCTION_WORDS = frozenset(
 ARTICLES = frozenset({"the", "a", "an"})
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word of a text, ``text[start:stop]``."""
 
     start: int
@@ -124,26 +126,39 @@ def words_of(text: str) -> tuple[Word, ...]:
     >>> [word.text for word in words_of("World War II & 1,500 men")]
     ['world', 'war', '2', 'and', '1500', 'men']
     """
+    return _divide(text)
+
+
+def _divide(text: str) -> tuple[Word, ...]:
+    if text.isascii() and not _NOT_FOLDED.search(text):
+        return tuple([Word(m.start(), m.end(), _canonical(m[0])) for m in _ASCII_WORD.finditer(text.lower())])
     folded, origin = fold(text)
-    words = []
-    for match in _WORD.finditer(folded):
-        word = match[0]
-        if word[0].isdigit():
-            word = _without_separators(word)
-        words.append(Word(origin[match.start()], origin[match.end() - 1] + 1, _CANONICAL.get(word, word)))
-    return tuple(words)
+    return tuple(
+        [Word(origin[m.start()], origin[m.end() - 1] + 1, _canonical(m[0])) for m in _WORD.finditer(folded)]
+    )
+
+
+@lru_cache(maxsize=16384)
+def _canonical(word: str) -> str:
+    if word[0].isdigit():
+        word = _without_separators(word)
+    return _CANONICAL.get(word, word)
+
+
+_GROUPED = re.compile(r"\d{1,3}(?:[,']\d{2,3})*[,']\d{3}(?:\.\d+)?")
 
 
 def _without_separators(number: str) -> str:
     """Remove the thousands separators of a number in digits."""
-    if regex.fullmatch(r"\d{1,3}(?:[,']\d{2,3})*[,']\d{3}(?:\.\d+)?", number):
+    if _GROUPED.fullmatch(number):
         return number.replace(",", "").replace("'", "")
     return number.rstrip(".,'")
 
 
-def content_words(name: str) -> list[str]:
+@lru_cache(maxsize=16384)
+def content_words(name: str) -> tuple[str, ...]:
     """Return the words of a name, without an initial article."""
-    words = [word.text for word in words_of(name)]
+    words = tuple(word.text for word in _divide(name))
     return words[1:] if len(words) > 1 and words[0] in ARTICLES else words
 
 

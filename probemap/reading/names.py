@@ -54,14 +54,14 @@ class _Spelling:
 
 
 @lru_cache(maxsize=4096)
-def _index(groups: tuple[tuple[str, ...], ...]) -> tuple[dict[str, list[_Spelling]], frozenset[str], int]:
-    """Return the spellings by their joined words, the first characters of these, and their maximum length."""
+def _index(groups: tuple[tuple[str, ...], ...]) -> tuple[dict[str, list[_Spelling]], frozenset[str]]:
+    """Return the spellings by their joined words, and the beginnings of these."""
     all_capitals = all(name.isupper() for names in groups for name in names)
     spellings: dict[str, list[_Spelling]] = {}
     for group, names in enumerate(groups):
         for name in names:
             bare = name.removesuffix(ADJECTIVE).strip()
-            words = tuple(content_words(bare))
+            words = content_words(bare)
             if not words:
                 continue
             is_label = bare.casefold() in LABELS
@@ -78,7 +78,7 @@ def _index(groups: tuple[tuple[str, ...], ...]) -> tuple[dict[str, list[_Spellin
                 is_function_words=not is_label and all(word in FUNCTION_WORDS for word in words),
             )
             spellings.setdefault("".join(words), []).append(spelling)
-    return spellings, frozenset(key[0] for key in spellings), max((len(key) for key in spellings), default=0)
+    return spellings, frozenset(key[:n] for key in spellings for n in range(1, len(key) + 1))
 
 
 def find_names(text: str, groups: Groups) -> list[Name]:
@@ -100,12 +100,12 @@ def find_names(text: str, groups: Groups) -> list[Name]:
     >>> [text[m.start:m.stop] for text in ("It was J. K. Rowling.",) for m in find_names(text, [["JK Rowling"]])]
     ['J. K. Rowling']
     """
-    spellings, initials, longest = _index(tuple(tuple(names) for names in groups))
+    spellings, prefixes = _index(tuple(tuple(names) for names in groups))
     words = words_of(text) if spellings else ()
     names: list[Name] = []
     i = 0
     while i < len(words):
-        found = _longest_at(text, words, i, spellings, longest) if words[i].text[0] in initials else None
+        found = _longest_at(text, words, i, spellings, prefixes) if words[i].text in prefixes else None
         if found is None:
             i += 1
             continue
@@ -116,13 +116,13 @@ def find_names(text: str, groups: Groups) -> list[Name]:
 
 
 def _longest_at(
-    text: str, words: Sequence[Word], i: int, spellings: dict[str, list[_Spelling]], longest: int
+    text: str, words: Sequence[Word], i: int, spellings: dict[str, list[_Spelling]], prefixes: frozenset[str]
 ) -> tuple[Name, int] | None:
     """Return the longest name that starts at word i, and its number of words, or None."""
     key, best = "", None
     for j in range(i, len(words)):
         key += words[j].text
-        if len(key) > longest:
+        if key not in prefixes:
             break
         if j > i and text.count("\n", words[j - 1].stop, words[j].start) > 1:
             break

@@ -3,62 +3,106 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-_REFUSAL = re.compile(
-    r"\bI\s+(?:really\s+|do\s+|honestly\s+|currently\s+|just\s+)*(?:do\s?n['’o]t|don['’]t|cannot|can['’]t"
-    r"|can\s+not|could\s?n['’]t|am not able to|am unable to|won['’]t|have no)\s+"
-    r"(?:actually\s+|really\s+|currently\s+)*(?:know|answer|determine|provide|find|say|tell|help|assist|recall"
-    r"|remember|recogni[sz]e|comply|access|verify|confirm|identify|"
-    r"idea|information|knowledge|clue|data|have\s+(?:access|enough|that|this|such|any|the|specific|sufficient|real"
-    r"|personal|a)\b)"
-    r"|\bI['’]?\s?a?m\s+(?:not\s+(?:sure|aware|able|certain|familiar|allowed)|unable|sorry|afraid|unsure"
-    r"|unfamiliar|just\s+an?\s+(?:AI|language))"
-    r"|\bas\s+an?\s+(?:AI|artificial|(?:large\s+)?language\s+model)\b"
-    r"|\b(?:it\s+is|it['’]s)\s+(?:impossible|not\s+possible|unclear|not\s+clear|unknown|not\s+known|difficult"
-    r"|hard)\b(?:\s+(?:to|who|what|when|where|which|how|whether|if)\b|[.!]?$)"
-    r"|\bthere\s+is\s+(?:no|not\s+enough|insufficient)\s+(?:\w+\s+)?(?:answer|information|context|data|record"
-    r"|evidence)\b"
-    r"|\bno\s+(?:\w+\s+)?(?:information|data|answer)\s+(?:is\s+|was\s+)?(?:available|provided|given|known|found)\b"
-    r"|\b(?:cannot|can['’]?t|could\s+not|can\s+not)\s+be\s+(?:determined|known|answered|established|verified)\b"
-    r"|\b(?:would|I['’]d|I\s+will|I['’]ll)\s+need\s+(?:more|additional|further)\s+(?:context|information|details)\b"
-    r"|\b(?:could|can|would)\s+you\s+(?:please\s+)?(?:give|provide|clarify|specify|share|tell)\b"
-    r"|\bI\s+(?:was|am)\s+unable\s+to\s+(?:find|determine|locate|say|answer)\b|\bguess\s+is\s+as\s+good\b"
-    r"|\b(?:too\s+vague|rather\s+not\s+(?:speculate|say)|unknown\s+to\s+me|lack\s+the\s+information|beats\s+me"
-    r"|no\s+(?:clue|idea))\b"
-    r"|\b(?:isn['’]t|is\s+not)\s+(?:publicly\s+)?(?:available|known)\b|\b(?:doesn['’]t|does\s+not)\s+(?:mention"
-    r"|say|specify|state)\b"
-    r"|\bkeine\s+(?:\w+\s+)?(?:informationen|auskunft|angaben)\b|\bpas\s+en\s+mesure\b|\bje\s+l['’]ignore\b"
-    r"|\bno\s+estoy\s+segur[oa]\b"
-    r"|\b(?:geen\s+informatie|nie\s+mam\s+(?:takich\s+)?informacji|bilgim\s+yok|ingen\s+information"
-    r"|vet\s+jeg\s+ikke|ved\s+jeg\s+(?:desværre\s+)?ikke)\b"
-    r"|\b(?:en\s+tiedä|nevím|nem\s+tudom|nu\s+[sș]tiu|tôi\s+không\s+(?:biết|có\s+thông\s+tin))\b|모르겠|찾을\s+수\s+없"
-    r"|알\s+수\s+없|δεν\s+(?:ξέρω|γνωρίζω)"
-    r"|לא\s+יודע|ไม่ทราบ|ไม่รู้"
-    r"|\bplease\s+(?:provide|clarify|specify|give)\b|\bno\s+one\s+knows\b|\bnobody\s+knows\b"
-    r"|\b(?:not|isn['’]t)\s+(?:mentioned|specified|stated|given|provided)\s+in\s+the\s+(?:question|text|context"
-    r"|passage)\b"
-    r"|\b(?:no\s+(?:lo\s+)?s[eé]\b|no\s+lo\s+s[eé]|no\s+tengo\s+(?:informaci|acceso|ni\s+idea)|desconozco"
-    r"|lo\s+siento|no\s+puedo\s+(?:responder|ayudar|proporcionar))"
-    r"|\b(?:je\s+ne\s+(?:sais|connais|peux|dispose)|je\s+n['’]ai\s+(?:pas|aucune)|d[ée]sol[ée]|aucune\s+id[ée]e)\b"
-    r"|\b(?:wei(?:ß|ss)\s+(?:ich|es|das)?\s*(?:leider\s+)?(?:es\s+)?nicht|ich\s+weiß\s+(?:es\s+"
-    r"|das\s+)?(?:leider\s+)?nicht|keine\s+(?:ahnung|information|angabe)|"
-    r"tut\s+mir\s+leid|kann\s+ich\s+(?:leider\s+)?nicht|ich\s+kann\s+(?:das\s+|diese\s+frage\s+)?(?:leider\s+)?nicht)\b"
-    r"|\b(?:n[ãa]o\s+sei|n[ãa]o\s+tenho\s+informa|desculpe|n[ãa]o\s+posso\s+(?:responder|ajudar)"
-    r"|non\s+(?:lo\s+)?so\b|mi\s+dispiace|non\s+posso\s+(?:rispondere|aiutare)|"
-    r"bilmiyorum|maalesef|ik\s+weet\s+(?:het\s+)?niet|nie\s+wiem|jag\s+vet\s+inte)\b"
-    r"|не\s+знаю|к\s+сожалению|не\s+могу\s+(?:ответить|помочь)|нет\s+информации|我不知道|不知道|我不清楚|不清楚|无法(?:回答|确定|提供)"
-    r"|抱歉|对不起|分かりません|わかりません|知りません|"
-    r"申し訳|不明です|لا\s+أعرف|لا\s+أعلم|لا\s+أستطيع|لا\s+يمكنني|آسف|عذرا|(?:मुझे|मैं).{0,12}नहीं\s+(?:पता|जानता|मालूम"
-    r"|जानती)|माफ|क्षमा|জানি\s+না|tidak\s+tahu|maaf",
-    re.IGNORECASE,
+_PHRASES: tuple[tuple[str, str], ...] = (
+    # Each row holds the stems of its phrases, separated by commas, and a regular expression for a normalised text.  The
+    # expression is used only if the text contains a stem, which is several times faster than to search for all phrases.
+    (
+        "not ,n't ,unable to ,have no ",
+        r"\bi (?:really |do |honestly |currently |just )*(?:do ?n['o]t|don't|cannot|can't"
+        r"|can not|could ?n't|am not able to|am unable to|won't|have no) "
+        r"(?:actually |really |currently )*(?:know|answer|determine|provide|find|say|tell|help|assist|recall"
+        r"|remember|recogni[sz]e|comply|access|verify|confirm|identify|idea|information|knowledge|clue|data"
+        r"|have (?:access|enough|that|this|such|any|the|specific|sufficient|real|personal|a)\b)",
+    ),
+    (
+        "i am ,i'm ,im ,i a,i 'm ,i m ,i' ",
+        r"\bi'? ?a?m (?:not (?:sure|aware|able|certain|familiar|allowed)|unable|sorry|afraid|unsure|unfamiliar"
+        r"|just an? (?:ai|language))",
+    ),
+    ("as a ,as an ", r"\bas an? (?:ai|artificial|(?:large )?language model)\b"),
+    (
+        "it is ,it's ",
+        r"\b(?:it is|it's) (?:impossible|not possible|unclear|not clear|unknown|not known|difficult|hard)\b"
+        r"(?: (?:to|who|what|when|where|which|how|whether|if)\b|[.!]?$)",
+    ),
+    (
+        "there is ,no ",
+        r"\bthere is (?:no|not enough|insufficient) (?:\w+ )?(?:answer|information|context|data|record"
+        r"|evidence)\b"
+        r"|\bno (?:\w+ )?(?:information|data|answer) (?:is |was )?(?:available|provided|given|known|found)\b",
+    ),
+    (
+        " be ",
+        r"\b(?:cannot|can'?t|could not|can not) be (?:determined|known|answered|established|verified)\b",
+    ),
+    (" need ", r"\b(?:would|i'd|i will|i'll) need (?:more|additional|further) (?:context|information|details)\b"),
+    (" you ", r"\b(?:could|can|would) you (?:please )?(?:give|provide|clarify|specify|share|tell)\b"),
+    (
+        "i was unable,i am unable,guess is,too vague,rather not,unknown to,lack the,beats me,no clue,no idea",
+        r"\bi (?:was|am) unable to (?:find|determine|locate|say|answer)\b|\bguess is as good\b"
+        r"|\b(?:too vague|rather not (?:speculate|say)|unknown to me|lack the information|beats me"
+        r"|no (?:clue|idea))\b",
+    ),
+    (
+        "is not ,isn't ,does not ,doesn't ",
+        r"\b(?:isn't|is not) (?:publicly )?(?:available|known)\b"
+        r"|\b(?:doesn't|does not) (?:mention|say|specify|state)\b",
+    ),
+    ("please ,knows", r"\bplease (?:provide|clarify|specify|give)\b|\b(?:no one|nobody) knows\b"),
+    (
+        "in the question,in the text,in the context,in the passage",
+        r"\b(?:not|isn't) (?:mentioned|specified|stated|given|provided) in the (?:question|text|context"
+        r"|passage)\b",
+    ),
+    # Spanish, French, German, Portuguese, Italian
+    (
+        "no sé,no lo s,no se,no tengo,desconozco,lo siento,no puedo,no estoy",
+        r"\b(?:no (?:lo )?s[eé]\b|no tengo (?:informaci|acceso|ni idea)|desconozco|lo siento"
+        r"|no puedo (?:responder|ayudar|proporcionar))|\bno estoy segur[oa]\b",
+    ),
+    (
+        "je ,désol,desol,aucune id,pas en mesure",
+        r"\b(?:je ne (?:sais|connais|peux|dispose)|je n'ai (?:pas|aucune)|d[ée]sol[ée]|aucune id[ée]e)\b"
+        r"|\bpas en mesure\b|\bje l'ignore\b",
+    ),
+    (
+        " nicht,keine ,mir leid",
+        r"\b(?:wei(?:ß|ss) (?:ich|es|das)?\s*(?:leider )?(?:es )?nicht"
+        r"|ich weiß (?:es |das )?(?:leider )?nicht|keine (?:ahnung|information|angabe)|tut mir leid"
+        r"|kann ich (?:leider )?nicht|ich kann (?:das |diese frage )?(?:leider )?nicht)\b"
+        r"|\bkeine (?:\w+ )?(?:informationen|auskunft|angaben)\b",
+    ),
+    (
+        "não ,nao ,desculpe,non so,non lo so,mi dispiace,non posso",
+        r"\b(?:n[ãa]o sei|n[ãa]o tenho informa|desculpe|n[ãa]o posso (?:responder|ajudar)"
+        r"|non (?:lo )?so\b|mi dispiace|non posso (?:rispondere|aiutare))\b",
+    ),
+    # Dutch, Scandinavian languages, Polish, Czech, Hungarian, Romanian, Turkish, Finnish, Vietnamese, Indonesian
+    (
+        "ik weet,geen informatie,nie wiem,nie mam,jag vet,ingen information,jeg ,bilmiyorum,bilgim yok,maalesef,en tiedä,nevím,nem tudom,nu s,nu ș,tôi không,tidak tahu,maaf",
+        r"\b(?:ik weet (?:het )?niet|geen informatie|nie wiem|nie mam (?:takich )?informacji"
+        r"|jag vet inte|ingen information|vet jeg ikke|ved jeg (?:desværre )?ikke|bilmiyorum|bilgim yok"
+        r"|maalesef|en tiedä|nevím|nem tudom|nu [sș]tiu|tôi không (?:biết|có thông tin))\b"
+        r"|tidak tahu|maaf",
+    ),
 )
+_OTHER_SCRIPTS = re.compile(
+    r"не знаю|к сожалению|не могу (?:ответить|помочь)|нет информации"
+    r"|我不知道|不知道|我不清楚|不清楚|无法(?:回答|确定|提供)|抱歉|对不起"
+    r"|分かりません|わかりません|知りません|申し訳|不明です|모르겠|찾을 수 없|알 수 없"
+    r"|لا أعرف|لا أعلم|لا أستطيع|لا يمكنني|آسف|عذرا"
+    r"|(?:मुझे|मैं).{0,12}नहीं (?:पता|जानता|मालूम|जानती)|माफ|क्षमा|জানি না"
+    r"|δεν (?:ξέρω|γνωρίζω)|לא יודע|ไม่ทราบ|ไม่รู้"
+)
+_ROWS = tuple((tuple(stems.split(",")), re.compile(pattern)) for stems, pattern in _PHRASES)
 _WHOLE = re.compile(
-    r"[\s\W]*(?:n/?a|unknown|none|not\s+(?:sure|known|available|applicable|specified|certain|stated"
-    r"|enough\s+information)|unsure|no\s+(?:idea|answer|clue|information|comment)|"
-    r"unanswerable|unclear|undetermined|idk|dunno|i\s+don['’]?t\s+know|sorry)[\s\W]*",
-    re.IGNORECASE,
+    r"[\s\W]*(?:n/?a|unknown|none|not (?:sure|known|available|applicable|specified|certain|stated"
+    r"|enough information)|unsure|no (?:idea|answer|clue|information|comment)|"
+    r"unanswerable|unclear|undetermined|idk|dunno|i don'?t know|sorry)[\s\W]*"
 )
-_BUT = re.compile(r"\b(?:but|however|pero|aber|mais|mas|ma)\b.{3,}", re.IGNORECASE | re.DOTALL)
+_BUT = re.compile(r"\b(?:but|however|pero|aber|mais|mas|ma)\b.{3,}", re.DOTALL)
 
 
 def is_refusal(text: str) -> bool:
@@ -70,10 +114,26 @@ def is_refusal(text: str) -> bool:
     >>> is_refusal("I'm sorry, but I cannot say."), is_refusal("The Unknown Soldier was directed by Edvin Laine.")
     (True, False)
     """
-    return bool(_WHOLE.fullmatch(text) or _REFUSAL.search(text))
+    text = _normalised(text)
+    return bool(_WHOLE.fullmatch(text)) or next(_refusals(text), None) is not None
 
 
 def declines_and_answers(text: str) -> bool:
     """Return True if words that decline are followed by an answer after all ("I'm not sure, but …")."""
-    matches = list(_REFUSAL.finditer(text))
-    return bool(matches) and _BUT.search(text[matches[-1].end() :]) is not None
+    text = _normalised(text)
+    stop = max((match.end() for match in _refusals(text)), default=None)
+    return stop is not None and _BUT.search(text[stop:]) is not None
+
+
+def _refusals(text: str) -> Iterator[re.Match[str]]:
+    """Yield the phrases of a normalised text that decline to answer."""
+    for stems, pattern in _ROWS:
+        if any(stem in text for stem in stems):
+            yield from pattern.finditer(text)
+    if not text.isascii():
+        yield from _OTHER_SCRIPTS.finditer(text)
+
+
+def _normalised(text: str) -> str:
+    """Return a text in lower case, with single spaces and straight apostrophes."""
+    return " ".join(text.lower().replace("’", "'").split())
