@@ -99,8 +99,8 @@ def _quantity(answer: str) -> Number | None:
     if not re.search(r"\w", rest + following):
         return number
     is_currency = rest.lower() in ("$", "us$", "€", "£", "rs.", "rs", "¥")
-    unit = unit_of(answer, number)
-    return number if unit and (not rest or is_currency) and len(words_of(following)) <= 2 else None
+    has_place = (not rest or is_currency) and len(words_of(following)) <= 2
+    return number if has_place and unit_of(answer, number) else None
 
 
 def _same_quantity(answer: str, accepted: Number, text: str, number: Number) -> bool:
