@@ -52,7 +52,8 @@ class Number:
     is_ordinal: bool = False
 
 
-def find_numbers(text: str) -> list[Number]:
+@lru_cache(maxsize=64)
+def find_numbers(text: str) -> tuple[Number, ...]:
     """Return all numbers in a text.
 
     Numbers may be written in digits (1,200, 1.234,5, 12,34,567), as fractions (1/2, 3½, ``\\frac{1}{2}``), as powers
@@ -75,7 +76,7 @@ def find_numbers(text: str) -> list[Number]:
             if sign["word"] or _is_sign(text, sign_start):
                 start, value = sign_start, -value
         numbers.append(Number(start, match.end(), value, bool(match["ordinal"])))
-    return _with_durations(text, numbers)
+    return tuple(_with_durations(text, numbers))
 
 
 _SMALLER = {"hour": ("minute", 60), "minute": ("second", 60), "foot": ("inch", 12), "feet": ("inch", 12)}

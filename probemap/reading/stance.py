@@ -9,6 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
@@ -141,7 +142,8 @@ _ABBREVIATION = re.compile(
 )
 
 
-def sentences(text: str) -> list[tuple[int, int]]:
+@lru_cache(maxsize=16)
+def sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Return the sentences of a text as ranges of characters.
 
     Initials and common abbreviations do not end a sentence.  A sentence without an end mark, at the end of the text,
@@ -162,7 +164,7 @@ def sentences(text: str) -> list[tuple[int, int]]:
         start = match.end()
     if text[start:].strip():
         ranges.append((start, len(text)))
-    return ranges
+    return tuple(ranges)
 
 
 def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int]:
