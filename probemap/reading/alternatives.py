@@ -57,7 +57,7 @@ _SAME_ORDER = frozenset({"before", "earlier"})
 
 
 _ALTERNATIVES_AFTER = re.compile(
-    r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40})*,?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
+    r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40}){0,5},?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
 )
 _ALTERNATIVES_BEFORE = re.compile(
     r"\b(?:either|could be|might be|may be|both|whether)\b[^.!?;\n]{1,80}?(?:\b(?:or|and)\b|,)\s*[\"'“(*_]*$"
@@ -84,7 +84,7 @@ def follows_another(question: str, text: str, start: int) -> bool:
 
     An example is "It was written by Mozart, a friend of Haydn.", which mentions Haydn but asserts Mozart.
     """
-    before = text[sentence_at(sentences(text), start)[0] : start]
+    before = text[max(sentence_at(sentences(text), start)[0], start - 300) : start]
     asked = {word.text for word in words_of(question)} | FUNCTION_WORDS
     for candidate in _CANDIDATE.finditer(before):
         if all(word in asked for word in content_words(candidate[0])):

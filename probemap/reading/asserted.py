@@ -24,10 +24,10 @@ class Asserted:
 
 
 _NEXT_TURN = re.compile(
-    r"\n\s*(?:#+\s*)?(?:\**)?(?:question|q|frage|pregunta|вопрос|问题|user|human|instruction|problem"
+    r"\n[^\S\n]*(?:#+\s*)?(?:\**)?(?:question|q|frage|pregunta|вопрос|问题|user|human|instruction|problem"
     r"|example)\s*\d*\s*\**\s*[:：.]"
     r"|<\|(?:im_start|im_end|user|end|eot_id|endoftext)\|?>|</?s>|<(?:eos|bos|end_of_turn|start_of_turn)>"
-    r"|\[/?INST\]|\n\s*\d+\.\s+(?:who|what|which|where|when|how|is|are)\b[^\n]*\?|\n\s*\[INST\]",
+    r"|\[/?INST\]|\n[^\S\n]*\d+\.\s+(?:who|what|which|where|when|how|is|are)\b[^\n]*\?|\n[^\S\n]*\[INST\]",
     re.IGNORECASE,
 )
 
@@ -42,4 +42,5 @@ def own_length(text: str) -> int:
     5
     """
     match = _NEXT_TURN.search(text)
-    return match.start() if match and text[: match.start()].strip() else len(text)
+    own = text[: match.start()].rstrip() if match else ""
+    return len(own) or len(text)

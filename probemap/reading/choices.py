@@ -28,7 +28,7 @@ _LOWER_LETTER = re.compile(
     re.IGNORECASE,
 )
 _ONLY_LETTER = re.compile(r"[\s(\[*\"'`_$]*([A-Za-z])[\s)\].:,!*\"'`_$]*")
-_LETTER_BEFORE = re.compile(r"(?:^|(?<=[\s(\[*\"'`]))([A-Za-z])\s?[)\].:*\"'`–—-]{1,4}\s*$")
+_LETTER_BEFORE = re.compile(r"(?:^|(?<=[\s(\[*\"'`]))([A-Za-z])[^\S\n]?[)\].:*\"'`–—-]{1,4}[^\S\n]*$")
 _ANNOUNCED = re.compile(r"\b(?:answer|correct (?:choice|option))\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
 
 
@@ -75,7 +75,7 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
     mentions: list[Name] = []
     contradicts = False
     for name in find_names(text, groups):
-        before = _LETTER_BEFORE.search(text[max(0, text.rfind("\n", 0, name.start) + 1) : name.start])
+        before = _LETTER_BEFORE.search(text, max(0, name.start - 12), name.start)
         if before is None or (number := ord(before[1].upper()) - ord("A")) >= len(groups):
             mentions.append(name)
             continue

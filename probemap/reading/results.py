@@ -107,17 +107,15 @@ _REFERENCE = re.compile(
 
 def _without_check(text: str) -> str:
     """Return the text before a check or a reason that follows a stated number ("x = 6. Check: 3 · 6 + 7 = 25")."""
-    for match in _CHECK.finditer(text):
-        if re.search(r"\d", text[: match.start()]):
-            return text[: match.start()]
-    return text
+    first = re.search(r"\d", text)
+    check = _CHECK.search(text, first.end()) if first else None
+    return text[: check.start()] if check else text
 
 
 def _conclusion(text: str) -> int:
     """Return the index of the last word such as "so" that a number follows, or 0."""
-    return max(
-        (match.end() for match in _CONCLUSION.finditer(text) if re.search(r"\d", text[match.end() :])), default=0
-    )
+    last_digit = max((match.start() for match in re.finditer(r"\d", text)), default=-1)
+    return max((match.end() for match in _CONCLUSION.finditer(text) if match.end() <= last_digit), default=0)
 
 
 def _is_reference_year(text: str, number: Number) -> bool:

@@ -106,6 +106,12 @@ _REJECTED_BEFORE = re.compile(
     r"|\b(?:contrary to|despite|unlike|as opposed to|confused with|mistaken for|wrong|incorrect)\b[^.!?;,\n]{0,30}$",
     re.IGNORECASE,
 )
+_ATTRIBUTES = re.compile(
+    r"attributed|myth|misconception|contrary|thinking of|answer was|at first|common|popular|widespread|expect|thin[kg]"
+    r"|assume|guess|suppose|believe|say|place|confuse|thought|mistake|call|despite|unlike|opposed|wrong|incorrect",
+    re.IGNORECASE,
+)
+"""Stems, one of which every match of `_MYTH` and `_REJECTED_BEFORE` contains."""
 _CONTRAST = re.compile(r"\b(?:but|however|yet|in fact|actually|in reality|although|though)\b", re.IGNORECASE)
 _COMPARED = re.compile(
     r"(?:\b(?:than|compared (?:to|with)|versus|vs\.?|unlike|contemporary of|rival of|similar to)\b)\s+(?:the\s+"
@@ -117,6 +123,10 @@ _DOUBT = re.compile(
     r"|have been)\b[^.!?;\n]{0,12}$",
     re.IGNORECASE,
 )
+_COMPARES = re.compile(
+    r"\b(?:than|compared|versus|vs|unlike|contemporary|rival|similar|could|might|may)\b", re.IGNORECASE
+)
+"""Words, one of which every match of `_COMPARED` and `_DOUBT` contains."""
 _CORRECTION = re.compile(
     r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
     r"|let me correct|"
@@ -201,58 +211,67 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     ranges = sentences(text)
     listed = _listed(text, mentions)
     corrections = [match for match in _CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
-    last = corrections[-1] if corrections else None
+    corrected = corrections[-1].start() + 1 if corrections and _is_corrected(text, corrections[-1], mentions) else 0
+    masked = _EMPHATIC.sub(lambda match: " " * len(match[0]), text)
+    negations = [match.span() for match in _NEGATION.finditer(masked)]
+    attributes, compares = _ATTRIBUTES.search(text) is not None, _COMPARES.search(text) is not None
     found = []
     for number, mention in enumerate(mentions):
         start, stop = sentence_at(ranges, mention.start)
-        before = _EMPHATIC.sub(lambda match: " " * len(match[0]), text[start : mention.start])
-        after = text[mention.stop : max(stop, mention.stop)]
+        before = masked[max(start, mention.start - _REACH) : mention.start]
+        after = text[mention.stop : min(max(stop, mention.stop), mention.stop + _REACH)]
         found.append(
             Stance.WITHDRAWN
-            if last is not None
-            and mention.stop <= last.start() + 1
-            and _is_corrected(text, last, mentions[number + 1 :])
+            if mention.stop <= corrected
             else Stance.NEGATED
-            if _is_negated(before) or _is_rejected(before, after)
+            if _is_negated(masked, negations, start, mention.start)
+            or _is_rejected(after)
+            or (attributes and _is_attributed(before, after))
             else Stance.LISTED
             if number in listed
             else Stance.COMPARED
-            if _COMPARED.search(before[-60:])
+            if compares and _COMPARED.search(before[-60:])
             else Stance.DOUBTED
-            if _DOUBT.search(before[-80:])
+            if compares and _DOUBT.search(before[-80:])
             else Stance.ASSERTED
         )
     return found
 
 
-def _is_corrected(text: str, correction: re.Match[str], later: Sequence[Mention]) -> bool:
-    """Return True if a correction replaces what precedes it: a later mention follows, or another name or a number."""
-    if any(mention.start >= correction.start() for mention in later):
+_REACH = 240
+"""Number of characters around a mention, within its sentence, that the rules consider."""
+
+
+def _is_corrected(text: str, correction: re.Match[str], mentions: Sequence[Mention]) -> bool:
+    """Return True if a correction replaces what precedes it: a mention follows, or another name or a number."""
+    if mentions[-1].start >= correction.start():
         return True
     rest = text[correction.end() : correction.end() + 80]
     # What is right instead is a name or a number: "Actually, it's Sydney", not "Actually, it is a large city".
     return re.search(r"(?<![.!?]\s)\b(?!I\b|It\b|The\b)[A-ZÀ-ÞЀ-Я]\w*|\d|[^\x00-\u024f]", rest) is not None
 
 
-def _is_negated(before: str) -> bool:
-    """Return True if a negation at most five words before the mention applies to it."""
-    last = None
-    for last in _NEGATION.finditer(before):  # noqa: B007 - the last one
-        pass
-    if last is None:
+def _is_negated(text: str, negations: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
+    """Return True if a negation at most five words before the mention at `stop`, in its sentence, applies to it."""
+    k = bisect_right(negations, stop, key=lambda negation: negation[1]) - 1
+    if k < 0 or negations[k][0] < start:
         return False
-    between = before[last.end() :]
-    if _RESTORING.search(between):
+    between = text[negations[k][1] : stop]
+    if len(between) > _REACH or "," in between or _RESTORING.search(between):
         return False
-    return len(re.findall(r"[\w'’-]+", between)) <= 5 and "," not in between
+    return len(re.findall(r"[\w'’-]+", between)) <= 5
 
 
-def _is_rejected(before: str, after: str) -> bool:
-    """Return True if the rest of the sentence rejects the mention, or attributes it to others."""
-    if rejection := _REJECTED_AFTER.match(after):
-        return not re.match(
-            r"[^.!?;\n]*\bnot\s+(?:only|just)\b", rejection[0] + after[rejection.end() : rejection.end() + 6]
-        )
+def _is_rejected(after: str) -> bool:
+    """Return True if the rest of the sentence rejects the mention."""
+    rejection = _REJECTED_AFTER.match(after)
+    return rejection is not None and not re.match(
+        r"[^.!?;\n]*\bnot\s+(?:only|just)\b", rejection[0] + after[rejection.end() : rejection.end() + 6]
+    )
+
+
+def _is_attributed(before: str, after: str) -> bool:
+    """Return True if a sentence attributes the mention to others, or calls it an error."""
     return bool(_MYTH.search(before) or (_REJECTED_BEFORE.search(before) and _CONTRAST.search(after)))
 
 
@@ -265,7 +284,7 @@ def _listed(text: str, mentions: Sequence[Mention]) -> set[int]:
         if len(chain) > 1:
             joints = [text[mentions[i].stop : mentions[k].start] for i, k in pairwise(chain)]
             first = mentions[chain[0]]
-            if any(_ALTERNATIVE.search(joint) for joint in joints) or _ENUMERATES.search(text[: first.start]):
+            if any(_ALTERNATIVE.search(joint) for joint in joints) or _ENUMERATES.search(text[max(0, first.start - 80) : first.start]):
                 listed.update(chain)
 
     for number, mention in enumerate(mentions):

@@ -115,7 +115,7 @@ def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
     label = match[0].lower()
     # "yes" and "no" answer by themselves; "true", "correct", … may be negated.
     if label not in ("yes", "no", "nope", "yeah", "yep", "nah", "non", "nein", "oui", "ja") and _FLIP.search(
-        masked[: match.start()]
+        masked[max(0, match.start() - 40) : match.start()]
     ):
         is_positive = not is_positive
     return Asserted(match.start(), match.end(), groups[0] if is_positive else groups[1], "first yes or no")
