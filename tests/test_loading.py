@@ -1,10 +1,11 @@
 """Devices, memory limits and quantisation of a loaded model."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from families import some_answers
+from families import some_answers, tiny
 from running import execute
 from test_forward import NAMES
 
@@ -42,3 +43,14 @@ def test_loader_of_a_run_loads_the_model_as_it_answered(chat_folder: Path, tmp_p
     assert run.record(ANSWER).options.quantize is None
     expected = Loader(str(chat_folder), None, "spread", "bfloat16", None, "1GiB")
     assert run.loader("spread", max_memory="1GiB") == expected
+
+
+def test_load_model_in_several_threads_keeps_tied_weights(tmp_path: Path) -> None:
+    tied = tiny("qwen3")
+    tied.network.save_pretrained(tmp_path)
+    tied.tokenizer.save_pretrained(tmp_path)
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(load_model, [tmp_path] * 12))
+    expected = tied.network.lm_head.weight.detach().numpy()
+    for model in models:
+        np.testing.assert_array_equal(model.network.lm_head.weight.detach().numpy(), expected)

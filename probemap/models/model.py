@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,13 @@ ALIASES: dict[str, Alias] = {
     )
 }
 """Mapping from names to built-in aliases."""
+
+_LOADING = threading.Lock()
+"""Lock that is held while weights are loaded.
+
+While it loads a model, transformers replaces `PreTrainedModel.tie_weights` for the whole process.  If two threads load
+models at the same time, the tied weights of one of them can remain without data.
+"""
 
 
 @dataclass(frozen=True)
@@ -211,7 +219,8 @@ def load_model(
     probemap.records.ModelError: the model directory ./nothing does not exist...
     """
     name = str(name)
-    source, label, sha256 = _resolve(name)
+    with _LOADING:
+        source, label, sha256 = _resolve(name)
     spread = device == "spread"
     if device in ("auto", "spread"):
         device = _local_gpu() if torch.cuda.is_available() else "cpu"
@@ -231,10 +240,11 @@ def load_model(
         config = transformers.BitsAndBytesConfig(load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit")
         placement = {"device_map": {"": device}, **placement, "quantization_config": config}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-        network = transformers.AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options, **placement
-        )
+        with _LOADING:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+            network = transformers.AutoModelForCausalLM.from_pretrained(
+                source, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options, **placement
+            )
         network.eval()
         if not placement:
             network.to(device)
