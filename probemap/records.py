@@ -7,7 +7,7 @@ positions, and ``d`` the hidden size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["names", "numbers", "choices", "open"]
@@ -90,6 +90,9 @@ class Example:
     """The possible answers if the answer must come from a closed set; otherwise empty."""
     context: str = ""
     """Text that the model reads before it answers.  May be empty."""
+    kind: Kind | None = field(default=None, repr=False)
+    """Kind of answer that this question requires, if it differs from the kind of the task.  It does not change the
+    prompt, so it is not part of the task's fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Task:
     name: str
     examples: tuple[Example, ...]
     kind: Kind
-    """Kind of answer that the questions require.
+    """Kind of answer that the questions require, unless an example has its own kind.
 
     - ``names``: the answer comes from a closed set, given by `possible` or by the `choices` of each example.
     - ``numbers``: the answer is a number.
@@ -125,6 +128,10 @@ class Task:
     """Maximum number of tokens in an answer."""
     source: str = ""
     """Origin and licence of the questions."""
+
+    def kind_of(self, example: Example) -> Kind:
+        """Return the kind of answer that an example requires."""
+        return example.kind or self.kind
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,11 @@ class Verdict:
     reason: str
     """Reason for the verdict, e.g. ``names another answer``.  It is one of a few fixed phrases, so that answers can be
     counted by reason."""
+    rule: str = ""
+    """Name of the rule that found the evidence, e.g. ``announced result``.  Empty if there is no evidence."""
+    evidence: tuple[int, int] | None = None
+    """Range (start, stop) of the characters in the answer's final text that decided the verdict, e.g. those of the
+    answer that the text asserts.  None if no single part of the text decided it, e.g. if nothing was found."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ graded is undecided.  Each verdict states its reason in one of a few fixed phras
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from probemap.reading.accepted import AcceptedValues, adds_words
 from probemap.reading.alternatives import (
@@ -18,13 +19,13 @@ from probemap.reading.alternatives import (
 )
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import asserted_choice, find_letters
-from probemap.reading.closed_set import asserted_name, groups_mentioned
+from probemap.reading.closed_set import asserted_name
 from probemap.reading.folding import FUNCTION_WORDS, content_words, same_name, words_of
-from probemap.reading.names import LABELS, Groups
+from probemap.reading.names import LABELS, Groups, find_names
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.results import announces_result, asserted_number
-from probemap.reading.stance import Stance, asserted_mentions, sentences, stances
+from probemap.reading.stance import Mention, Stance, sentences, stances
 from probemap.reading.yes_no import restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
@@ -160,7 +161,7 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
     """
     if answer.stopped:
         return answer.text
-    if task.kind == "open":
+    if task.kind_of(example) == "open":
         return complete_sentences(answer)
     asserted = asserted_answer(task, example, answer.text)
     if asserted is None and _asks_yes_no(possible_answers(task, example)):
@@ -203,11 +204,12 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     The accepted answers are not used, so the exact answer does not depend on them.
     """
     text = text[: own_length(text)]
-    if task.kind == "numbers":
+    kind = task.kind_of(example)
+    if kind == "numbers":
         return asserted_number(example.question, text)
-    if task.kind == "choices" or (task.kind == "names" and example.choices):
+    if kind == "choices" or (kind == "names" and example.choices):
         return asserted_choice(text, possible_answers(task, example))
-    if task.kind == "names":
+    if kind == "names":
         return asserted_name(text, possible_answers(task, example))
     offered = offered_answers(example.question)
     return asserted_name(text, offered) if offered else None
@@ -230,7 +232,7 @@ def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Assert
     """
     if answer.stopped:
         return False
-    if task.kind == "numbers":
+    if task.kind_of(example) == "numbers":
         is_announced = asserted is not None and asserted.rule not in ("last result", "first number stated")
         if announces_result(answer.text) or not (is_announced or len(find_numbers(example.question)) <= _ONE_STEP):
             return True
@@ -250,19 +252,24 @@ def _grade_text(task: Task, example: Example, text: str) -> Verdict:
     text = text[: own_length(text)]
     if not text.strip():
         return EMPTY
-    if task.kind == "open":
+    kind = task.kind_of(example)
+    if kind == "open":
         return _grade_open(example, text)
     asserted = asserted_answer(task, example, text)
-    if task.kind == "numbers":
-        if asserted is None:
-            return REFUSAL if _declines(text) else NO_NUMBER
-        values = {as_number(a) for a in example.answers}
-        # 8.849 is a number of thousands in some languages.
-        grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
-        if asserted.value in values or (grouped and asserted.value * 1000 in values):
-            return ACCEPTED
-        return INCORRECT
+    if kind == "numbers":
+        return _grade_number(example, text, asserted)
     return _grade_closed(example, text, possible_answers(task, example), asserted)
+
+
+def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Verdict:
+    """Grade a text by the number that it states as its result."""
+    if asserted is None:
+        return REFUSAL if _declines(text) else NO_NUMBER
+    values = {as_number(answer) for answer in example.answers}
+    # 8.849 is a number of thousands in some languages.
+    grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
+    is_correct = asserted.value in values or (grouped is not None and asserted.value * 1000 in values)
+    return _because(ACCEPTED if is_correct else INCORRECT, asserted, asserted.rule)
 
 
 def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
@@ -270,23 +277,31 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
     if _asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
         return REFUSAL
     if asserted is not None:
-        return ACCEPTED if is_accepted(example, groups[int(asserted.value)]) else INCORRECT
+        verdict = ACCEPTED if is_accepted(example, groups[int(asserted.value)]) else INCORRECT
+        return _because(verdict, asserted, asserted.rule)
     if _asks_yes_no(groups):
         is_restated = restated(example.question, text)
         if is_restated is not None:
-            return ACCEPTED if is_accepted(example, ("yes",) if is_restated else ("no",)) else INCORRECT
-    mentioned = groups_mentioned(text, groups)
-    accepted = {stance for group, found in mentioned.items() if is_accepted(example, groups[group]) for stance in found}
-    if Stance.NEGATED in accepted and len(groups) > 2:
-        return NEGATED
-    letters = {name.group for name in find_letters(text, len(example.choices))}
-    if len(letters | set(mentioned)) > 1:
-        return AMBIGUOUS
+            verdict = ACCEPTED if is_accepted(example, ("yes",) if is_restated else ("no",)) else INCORRECT
+            return replace(verdict, rule="question restated", evidence=sentences(text)[0])
+    names = find_names(text, groups)
+    found = list(zip(names, stances(text, names), strict=True))
+    negated = (n for n, stance in found if stance is Stance.NEGATED and is_accepted(example, groups[n.group]))
+    if len(groups) > 2 and (name := next(negated, None)) is not None:
+        return _because(NEGATED, name, "negated")
+    mentions = sorted((*find_letters(text, len(example.choices)), *names), key=lambda name: name.start)
+    if len({name.group for name in mentions}) > 1:
+        return replace(AMBIGUOUS, rule="several mentions", evidence=(mentions[0].start, mentions[-1].stop))
     if _declines(text):
         return REFUSAL
     if all(name.casefold() in LABELS for names in groups for name in names):
         return NEITHER
     return UNNAMED if adds_words(example.question, text) else NOTHING_ASSERTED
+
+
+def _because(verdict: Verdict, mention: Mention, rule: str) -> Verdict:
+    """Return a verdict with the part of the text that decided it, and the rule that found this part."""
+    return replace(verdict, rule=rule, evidence=(mention.start, mention.stop))
 
 
 def _asks_yes_no(groups: Groups) -> bool:
@@ -300,27 +315,27 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return _grade_closed(example, text, groups, asserted_name(text, groups))
     offered = offered_answers(example.question)
     if offered and any(is_accepted(example, names) for names in offered):
-        concluded = text[conclusion_start(text) :]
-        if compares_differently(example.question, concluded):
+        conclusion = conclusion_start(text)
+        if compares_differently(example.question, text[conclusion:]):
             return AMBIGUOUS
-        asserted_offer = asserted_name(concluded, offered) or asserted_name(text, offered)
-        verdict = _grade_closed(example, text, offered, asserted_offer)
+        asserted = asserted_name(text[conclusion:], offered)
+        if asserted is not None:
+            asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
+        verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # it may name one of them in a different form
     values = AcceptedValues.of(_unasked(example))
     mentions = values.find(text)
-    if asserted := asserted_mentions(text, mentions):
-        if all(is_alternative(text, m.start, m.stop) for m in asserted):
-            return AMBIGUOUS
-        if all(follows_another(example.question, text, m.start) for m in asserted):
-            return SUBORDINATE
-        return ACCEPTED
-    found = set(stances(text, mentions))
-    if Stance.LISTED in found:
-        return AMBIGUOUS
-    if Stance.NEGATED in found or Stance.WITHDRAWN in found:
-        return NEGATED
-    if found:
-        return COMPARED
+    found = list(zip(mentions, stances(text, mentions), strict=True))
+    if asserted_mentions := [mention for mention, stance in found if stance is Stance.ASSERTED]:
+        if all(is_alternative(text, m.start, m.stop) for m in asserted_mentions):
+            return _because(AMBIGUOUS, asserted_mentions[0], "one of several alternatives")
+        leading = (m for m in asserted_mentions if not follows_another(example.question, text, m.start))
+        if (mention := next(leading, None)) is None:
+            return _because(SUBORDINATE, asserted_mentions[0], "after another name")
+        return _because(ACCEPTED, mention, "accepted answer asserted")
+    for stance, verdict in _WITHOUT_ASSERTION.items():
+        if mention := next((mention for mention, s in found if s is stance), None):
+            return _because(verdict, mention, stance.value)
     if _declines(text):
         return REFUSAL
     if values.is_less_precise(text):
@@ -328,6 +343,17 @@ def _grade_open(example: Example, text: str) -> Verdict:
     if not adds_words(example.question, text):
         return NOTHING_ASSERTED
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
+
+
+_WITHOUT_ASSERTION = {
+    Stance.LISTED: AMBIGUOUS,
+    Stance.NEGATED: NEGATED,
+    Stance.WITHDRAWN: NEGATED,
+    Stance.COMPARED: COMPARED,
+    Stance.DOUBTED: COMPARED,
+}
+"""Verdict on a text that mentions an accepted answer without asserting it, by its stance towards the mention, in order
+of precedence."""
 
 
 def _unasked(example: Example) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probemap.reading.asserted import Asserted
 from probemap.reading.names import Groups, find_names
-from probemap.reading.stance import Stance, asserted_mentions, stances
+from probemap.reading.stance import asserted_mentions
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
 
 
@@ -29,12 +29,3 @@ def asserted_name(text: str, groups: Groups) -> Asserted | None:
     first = asserted[0]
     name = next((name for name in asserted if name.group == first.group and not name.is_adjective), first)
     return Asserted(name.start, name.stop, name.group, "first name asserted")
-
-
-def groups_mentioned(text: str, groups: Groups) -> dict[int, set[Stance]]:
-    """Return the possible answers that a text mentions, each with the stances towards its mentions."""
-    names = find_names(text, groups)
-    mentioned: dict[int, set[Stance]] = {}
-    for name, stance in zip(names, stances(text, names), strict=True):
-        mentioned.setdefault(name.group, set()).add(stance)
-    return mentioned

@@ -80,7 +80,7 @@ def _inline_recorder(
     inline_options = options.inline
     if inline_options is None:
         return None
-    if task.kind == "open":
+    if any(task.kind_of(example) == "open" for example in task.examples):
         log("a model locates exact answers to open questions later, so the states are captured in a second pass")
         return None
     inline = InlineCapture(

@@ -55,7 +55,7 @@ def meanings(
         Content of each answer.
     """
     assertions = [_assertion(task, example, a, j) for a, j in zip(answers, judgements, strict=True)]
-    if task.kind == "open":
+    if task.kind_of(example) == "open":
         assertions = _merge_contained(assertions)
     numbers: dict[str | Fraction, int] = {}
     contents: dict[str | Fraction, Content] = {_REFUSAL: "refusal", _NOTHING: "nothing"}
@@ -82,7 +82,7 @@ def _assertion(task: Task, example: Example, answer: Answer, judgement: Judgemen
     text = answer.final.text
     if not text.strip():
         return _NOTHING
-    asserted = None if task.kind == "open" else asserted_answer(task, example, text)
+    asserted = None if task.kind_of(example) == "open" else asserted_answer(task, example, text)
     if asserted is not None:
         return asserted.value if isinstance(asserted.value, Fraction) else f"={asserted.value}"
     exact = judgement.span.text if judgement.span else None

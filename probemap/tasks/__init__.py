@@ -6,6 +6,7 @@ Each module imports only modules that are listed above it and modules of lower-l
 
     adapters   converts one row of a published data set to an Example
     published  loads published data sets by name, from the hub or from a file
+    kinds      infers the kind of answer that each question requires
     files      reads JSONL, CSV and Parquet files; creates a task from a user file
     builtin    the built-in tasks: cities, arithmetic, compare
     loading    loads a task by name or from a file

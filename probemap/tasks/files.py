@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from probemap.reading.folding import same_name
-from probemap.reading.numbers import as_number
-from probemap.records import DataError, Example, Kind, Task
+from probemap.records import DataError, Example, Task
+from probemap.tasks.kinds import infer_kinds
 
 
 def read_rows(path: Path) -> Iterable[Any]:
@@ -109,9 +109,8 @@ def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
         raise DataError(
             f"{path} contains no questions", "write one row per question, with the fields 'question' and 'answers'"
         )
-    kind, possible = _infer_kind(examples)
     prompt = "{context}\n\n{question}" if any(e.context for e in examples) else "{question}"
-    return Task(path.stem, examples, kind, possible=possible, prompt=prompt, source=str(path.name))
+    return infer_kinds(Task(path.stem, examples, "open", prompt=prompt, source=str(path.name)))
 
 
 def _example(row: Any, location: str, number: int, require_answers: bool) -> Example:
@@ -169,21 +168,3 @@ def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
             )
         texts.append(str(int(item)) if isinstance(item, float) and item.is_integer() else str(item).strip())
     return tuple(texts)
-
-
-def _infer_kind(examples: tuple[Example, ...]) -> tuple[Kind, tuple[tuple[str, ...], ...]]:
-    """Infer a task's kind and, if it has one, its closed set of answers from its examples.
-
-    A closed set is inferred from the answers only if each distinct answer occurs at least five times on average.
-    Otherwise, the set could reveal the answers to individual questions.
-    """
-    if all(e.choices for e in examples):
-        return "names", ()
-    if not all(e.answers for e in examples):
-        return "open", ()
-    if all(as_number(a) is not None for e in examples for a in e.answers):
-        return "numbers", ()
-    labels = sorted({e.answers for e in examples})
-    if 2 <= len(labels) <= len(examples) / 5:
-        return "names", tuple(labels)
-    return "open", ()

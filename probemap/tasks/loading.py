@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from probemap.reading.numbers import as_number
 from probemap.records import DataError, Example, Kind, Task
 from probemap.tasks.builtin import TASKS
 from probemap.tasks.files import read_rows, task_from_file
+from probemap.tasks.kinds import separate_numbers, set_kind
 from probemap.tasks.published import PUBLISHED, adapt_rows, load_from_hub
 
 
@@ -37,17 +37,18 @@ def load_task(
 
         A user file has one row per question, with the fields ``question`` and ``answers`` (a list or a single string),
         and optionally ``id``, ``choices`` (a list) and ``context``.  In CSV files, lists are written as JSON.  The kind
-        of task is inferred from all rows.  It is ``names`` if every row has choices.  Otherwise, it is ``numbers`` if
-        every answer is a number, ``names`` if each distinct answer occurs at least five times on average, and ``open``
-        in all other cases.
+        of each row is inferred.  It is ``names`` if the row has choices, and ``numbers`` if all of its accepted answers
+        are numbers.  The other rows are ``names`` if each of their distinct answers occurs at least five times on
+        average, and otherwise ``open``.
     n : int, optional
         Number of questions to draw at random, without replacement.  The drawn questions keep their original order.  By
         default, all questions are used.
     seed : int
         Random seed for drawing the questions.
     kind : {"open", "numbers", "names", "choices"}, optional
-        Kind of task, which determines how answers are graded; see `grade`.  By default, it is that of the data set or,
-        for a user file, inferred from all rows.
+        Kind of all questions, which determines how answers are graded; see `grade`.  By default, it is that of the data
+        set, except that questions with numbers as accepted answers are of the kind ``numbers`` in an open data set.
+        For a user file, the kind of each row is inferred.
     require_answers : bool
         Whether every row of a user file must have the ``answers`` field.  Pass False if verdicts are supplied with the
         model's answers.
@@ -73,8 +74,8 @@ def load_task(
     """
     task = _load(str(source), require_answers)
     _check_ids(task.examples, source)
-    if kind is not None and kind != task.kind:
-        task = _with_kind(task, kind)
+    if kind is not None:
+        task = set_kind(task, kind)
     if n is None:
         return task
     if not 0 < n <= len(task.examples):
@@ -91,38 +92,14 @@ def _load(source: str, require_answers: bool) -> Task:
     if source in TASKS:
         return TASKS[source].load()
     if name in PUBLISHED:
-        return adapt_rows(name, read_rows(Path(file))) if colon else load_from_hub(name)
+        task = adapt_rows(name, read_rows(Path(file))) if colon else load_from_hub(name)
+        return separate_numbers(task) if task.kind == "open" else task
     if not Path(source).is_file():
         raise DataError(
             f"no file or task named {source!r}",
             f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; a file must have the extension .jsonl, .csv or .parquet",
         )
     return task_from_file(Path(source), require_answers=require_answers)
-
-
-def _with_kind(task: Task, kind: Kind) -> Task:
-    """Return the task with a different kind.
-
-    For the kind ``names``, the possible answers are the choices of each question or, if there are none, the accepted
-    answers of all questions.
-
-    Raises
-    ------
-    DataError
-        If the accepted answers are not numbers, or the questions have no choices, although `kind` requires it.
-    """
-    lacking: list[str] = []
-    if kind == "numbers":
-        lacking = [f"{a!r} is not a number" for e in task.examples for a in e.answers if as_number(a) is None]
-    elif kind == "choices":
-        lacking = [f"{e.question[:60]!r} has no choices" for e in task.examples if not e.choices]
-    if lacking:
-        raise DataError(
-            f"the questions of {task.name} do not fit the kind {kind!r}: {lacking[0]}, and {len(lacking) - 1} more",
-            f"correct the questions, or use a different kind; the inferred kind is {task.kind}",
-        )
-    is_closed = kind == "names" and not all(e.choices for e in task.examples)
-    return replace(task, kind=kind, possible=tuple(sorted({e.answers for e in task.examples})) if is_closed else ())
 
 
 def _check_ids(examples: tuple[Example, ...], source: str | Path) -> None:
