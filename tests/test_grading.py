@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import probemap
 from probemap import Span, Verdict
 from probemap.grading.llm import LLMJudge, llm_grader, llm_locator
-from probemap.grading.locate import LOCATORS, locate_answer, paper_locator
+from probemap.grading.locate import locate_answer, locate_nothing, paper_locator, rule_locator
 from probemap.grading.rules import ACCEPTED, CUT_OFF, EMPTY, grade_answer
 from probemap.models.model import Model
 from probemap.reading.folding import find_words, fold
@@ -277,7 +277,7 @@ def test_paper_locator_uses_first_accepted_answer_in_correct_answers_only(
 ) -> None:
     task = CITIES if kind == "names" else Task("sums", (), "numbers")
     example = Example("x", "What is it?", gold)
-    locator = LOCATORS[kind](task.possible)
+    locator = rule_locator(task, example)
     verdict = grade_answer(task, example, make_answer(text, list(text), ["?"]))
     assert locator(example.question, text) == ordinary
     assert paper_locator(example, verdict.correct, locator)(example.question, text) == paper
@@ -285,7 +285,7 @@ def test_paper_locator_uses_first_accepted_answer_in_correct_answers_only(
 
 def test_paper_locator_prefers_earliest_then_first_listed_answer() -> None:
     def characters(*gold: str) -> tuple[int, int] | None:
-        locator = paper_locator(Example("x", "?", gold), True, LOCATORS["none"]([]))
+        locator = paper_locator(Example("x", "?", gold), True, locate_nothing)
         return locator("?", "Mark Twain, born Clemens")
 
     assert characters("Clemens", "Mark Twain") == (0, 10)
@@ -339,7 +339,10 @@ ROME, LIMA = TASK.examples
 def test_grade_matches_answers_by_id_and_keeps_supplied_verdicts() -> None:
     assert [v.correct for v in probemap.grade(TASK, ANSWERS)] == [True, False]
     supplied = replace(ANSWERS[1], verdict=Verdict(True, "supplied"))
-    assert probemap.grade(TASK, [supplied, ANSWERS[0]]) == [Verdict(True, "supplied"), Verdict(True, ACCEPTED.reason)]
+    assert probemap.grade(TASK, [supplied, ANSWERS[0]]) == [
+        Verdict(True, "supplied"),
+        Verdict(True, ACCEPTED.reason, rule="accepted answer asserted", evidence=(3, 7)),
+    ]
 
 
 def test_grade_calls_grader_with_example_and_final_text() -> None:

@@ -61,7 +61,7 @@ def test_export_records_the_provenance(detector: Detector, chat_model: Model) ->
         chat_model.revision,
         chat_model.template_sha256,
     )
-    assert (provenance.prompt_format, provenance.locator, provenance.site) == ("chat", "numbers", "resid")
+    assert (provenance.prompt_format, provenance.locator, provenance.site) == ("chat", "rules", "resid")
     assert provenance.task.examples == ()
     assert [(c.layer, c.position) for c in detector.primary.cells] == [(2, "exact_answer_last")]
     assert detector.fallback is not None
@@ -153,7 +153,7 @@ def test_scorer_rejects_another_model(detector: Detector, chat_model: Model, tmp
 def test_scorer_rejects_unknown_locators_and_positions(detector: Detector, chat_model: Model) -> None:
     unknown = replace(detector, provenance=replace(detector.required_provenance(), locator="oracle"))
     with pytest.raises(
-        DetectorError, match=r"with the locator 'oracle'.*does not provide\nhint: the available locators are names"
+        DetectorError, match=r"with the locator 'oracle'.*does not provide\nhint: the available locators are rules"
     ):
         Scorer(unknown, chat_model)
     middle = replace(detector.primary, cells=(Cell(2, "middle"),))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from probemap.activations.forward import check_site
-from probemap.detectors.provenance import CUSTOM_LOCATOR
-from probemap.grading.locate import LOCATORS
+from probemap.detectors.provenance import CUSTOM_LOCATOR, FORMER_LOCATORS
+from probemap.grading.locate import RULE_LOCATORS
 from probemap.positions import Position, Rule, check_position
 from probemap.records import DetectorError
 
@@ -94,8 +94,8 @@ def _check_locator(name: str, has_locator: bool) -> None:
             else f"a locator was passed, but the detector was fitted with the locator {name!r}"
         )
         raise DetectorError(problem, "pass a locator if, and only if, the detector was fitted with a user-defined one")
-    if name not in (CUSTOM_LOCATOR, "model", *LOCATORS):
+    if name not in (CUSTOM_LOCATOR, "model", *RULE_LOCATORS, *FORMER_LOCATORS):
         raise DetectorError(
             f"the detector was fitted with the locator {name!r:.60}, which this version of probemap does not provide",
-            f"the available locators are {', '.join(LOCATORS)} and model",
+            f"the available locators are {', '.join(RULE_LOCATORS)} and model",
         )

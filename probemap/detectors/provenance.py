@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from probemap.records import DetectorError, Task
+from probemap.records import DetectorError, Kind, Task
 
 if TYPE_CHECKING:  # not imported at run time, because a provenance is read and written without a model
     from probemap.activations.activations import Activations
@@ -22,6 +22,9 @@ CUSTOM_LOCATOR = "custom"
 
 Such a locator is not stored with the detector and must be passed to `Scorer`.
 """
+
+FORMER_LOCATORS: dict[str, Kind] = {"names": "names", "numbers": "numbers", "choices": "choices"}
+"""Locators of earlier versions.  They are the rules for questions of the given kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Provenance:
         (``none``).  ``given`` means that every answer was supplied with its own prompt.  In that case, each text to be
         scored also requires its own prompt.
     locator : str
-        The locator of the exact answer: a key of `LOCATORS`, ``model``, or ``custom`` for a user-defined one.
+        The locator of the exact answer: ``rules``, ``none``, ``model``, or ``custom`` for a user-defined one.
     site : str
         The hook point at which the states are captured in each block.
     name : str
@@ -151,7 +154,7 @@ class Provenance:
             model=model,
             task=task,
             prompt_format=prompt_format,
-            locator=CUSTOM_LOCATOR if callable(locator) else locator or task.kind,
+            locator=CUSTOM_LOCATOR if callable(locator) else locator or "rules",
             site=site_name or captured_site or "resid",
             name=name,
             revision=source.revision,

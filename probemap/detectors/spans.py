@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from probemap.detectors.provenance import FORMER_LOCATORS
 from probemap.grading.llm import extract_locator, extraction_task, model_judge
-from probemap.grading.locate import LOCATORS, Locator, LocatorFactory, locate_answer
+from probemap.grading.locate import RULE_LOCATORS, Locator, LocatorOf, locate_answer
 from probemap.grading.rules import possible_answers
 from probemap.records import Answer, DataError, Example, Span
 
@@ -40,22 +41,28 @@ def locate_spans(
     locator : callable, optional
         The user-defined locator, if the detector was fitted with one.
     """
-    factory = _locator_factory(provenance.locator, model, examples, answers) if locator is None else lambda _: locator
+    task = provenance.task
+    if provenance.locator in FORMER_LOCATORS:
+        task = replace(task, kind=FORMER_LOCATORS[provenance.locator])
+    locator_of = _locator_of(provenance, model, examples, answers) if locator is None else lambda _: locator
     return [
-        locate_answer(provenance.task, example, answer, factory(possible_answers(provenance.task, example)))
+        locate_answer(task, example, answer, locator_of(example))
         for example, answer in zip(examples, answers, strict=True)
     ]
 
 
-def _locator_factory(name: str, model: Model, examples: Sequence[Example], answers: Sequence[Answer]) -> LocatorFactory:
-    if name != "model":
-        return LOCATORS[name]
+def _locator_of(
+    provenance: Provenance, model: Model, examples: Sequence[Example], answers: Sequence[Answer]
+) -> LocatorOf:
+    if provenance.locator != "model":
+        return RULE_LOCATORS["rules" if provenance.locator in FORMER_LOCATORS else provenance.locator]
     # Answers for different clients of a server may have the same id.
     numbered = [replace(answer, id=str(i)) for i, answer in enumerate(answers)]
     batches = model_judge(model).respond(extraction_task(examples, numbered))
     extracts = {id_: extract for batch in batches for id_, extract in batch}
     pairs = zip(examples, numbered, strict=True)
-    return extract_locator({(example.question, a.final.text): extracts[a.id] for example, a in pairs})
+    locator_for = extract_locator({(example.question, a.final.text): extracts[a.id] for example, a in pairs})
+    return lambda example: locator_for(possible_answers(provenance.task, example))
 
 
 def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:

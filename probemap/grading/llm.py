@@ -20,7 +20,7 @@ from probemap.reading.folding import find_words
 from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
 
 if TYPE_CHECKING:
-    from probemap.grading.locate import Locator, LocatorFactory
+    from probemap.grading.locate import Locator
     from probemap.reading.names import Groups
 
 _ENDPOINT_TOKENS = 1024
@@ -290,7 +290,7 @@ def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> T
     return replace(_EXTRACTION, examples=tuple(prompts))
 
 
-def extract_locator(extracts: Mapping[tuple[str, str], str]) -> LocatorFactory:
+def extract_locator(extracts: Mapping[tuple[str, str], str]) -> Callable[[Groups], Locator]:
     """Return a factory of locators that find, in each answer, the exact answer that a language model extracted.
 
     An extracted answer is used only if it occurs in the text.  Small models tend to repeat words from the question;

@@ -9,20 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from probemap.grading.rules import asserted_answer, examples_of, is_incomplete
-from probemap.reading.choices import asserted_choice
-from probemap.reading.closed_set import asserted_name
 from probemap.reading.folding import find_words
-from probemap.reading.names import Groups
-from probemap.reading.results import asserted_number
 from probemap.records import Answer, DataError, Example, Span, Task
 
 Locator = Callable[[str, str], tuple[int, int] | None]
 """Callable ``(question, text) -> (start, stop) | None``, where `text` is an answer without its reasoning.  It returns
 the character range of the exact answer in `text`, or None if it finds none."""
 
-LocatorFactory = Callable[[Groups], Locator]
-"""Callable ``(possible) -> Locator``, where `possible` is the closed set of possible answers, or empty if there is no
-such set."""
+LocatorOf = Callable[[Example], Locator | None]
+"""Callable that returns the locator for the answers to an example, or None for the rules."""
 
 
 def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = None) -> list[Span | None]:
@@ -140,30 +135,14 @@ def token_span(answer: Answer, start: int, stop: int) -> Span:
     return Span(indices[0], indices[-1] + 1, answer.text[start:stop])
 
 
-def name_locator(possible: Groups) -> Locator:
-    """Return a locator that finds the first possible answer that the text asserts."""
+def rule_locator(task: Task, example: Example) -> Locator:
+    """Return the locator that `locate_answer` uses by default: it finds what the text asserts as its answer."""
 
-    def locate_name(question: str, text: str) -> tuple[int, int] | None:
-        mention = asserted_name(text, possible)
-        return None if mention is None else (mention.start, mention.stop)
+    def locate_asserted(question: str, text: str) -> tuple[int, int] | None:
+        asserted = asserted_answer(task, example, text)
+        return None if asserted is None else (asserted.start, asserted.stop)
 
-    return locate_name
-
-
-def choice_locator(possible: Groups) -> Locator:
-    """Return a locator that finds the first lettered choice that the text asserts, including its letter and words."""
-
-    def locate_choice(question: str, text: str) -> tuple[int, int] | None:
-        mention = asserted_choice(text, possible)
-        return None if mention is None else (mention.start, mention.stop)
-
-    return locate_choice
-
-
-def locate_number(question: str, text: str) -> tuple[int, int] | None:
-    """Locate the number that the text gives as its result."""
-    mention = asserted_number(question, text)
-    return None if mention is None else (mention.start, mention.stop)
+    return locate_asserted
 
 
 def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
@@ -171,14 +150,8 @@ def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
     return None
 
 
-LOCATORS: dict[str, LocatorFactory] = {
-    "names": name_locator,
-    "numbers": lambda possible: locate_number,
-    "choices": choice_locator,
-    "none": lambda possible: locate_nothing,
-}
-"""Mapping from name to locator factory.  The first three are named after the kind of task for which they are intended.
-For open questions, see `llm.llm_locator`."""
+RULE_LOCATORS: dict[str, LocatorOf] = {"rules": lambda example: None, "none": lambda example: locate_nothing}
+"""Locators that need no model, by the name of the ``--locator`` option."""
 
 
 def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:

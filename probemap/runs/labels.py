@@ -80,7 +80,6 @@ def disagreements(
         Whether to compare the verdicts and the exact answers, respectively.  Compare only those that the model has
         determined.
     """
-    spans = spans and task.kind != "open"  # the rules do not locate exact answers to open questions
     return [
         {
             "id": answer.id,
@@ -94,7 +93,8 @@ def disagreements(
         for example, answer, rules, model, judgement in zip(
             task.examples, answers, by_rules, by_model, judgements, strict=True
         )
-        if (verdicts and rules.verdict.correct != model.verdict.correct) or (spans and _range(rules) != _range(model))
+        if (verdicts and rules.verdict.correct != model.verdict.correct)
+        or (spans and task.kind_of(example) != "open" and _range(rules) != _range(model))
     ]
 
 

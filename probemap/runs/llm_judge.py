@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from probemap.grading.locate import LOCATORS, LocatorFactory, locate_answer, paper_locator
+from probemap.grading.locate import RULE_LOCATORS, LocatorOf, locate_answer, paper_locator, rule_locator
 from probemap.grading.rules import grade, grade_answer, possible_answers
 from probemap.logger import SILENT, Logger
 from probemap.records import Answer, Judgement, JudgeResponse, Task, Verdict
@@ -20,22 +20,22 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the rules do not need it
 
 
 def judgements_of(
-    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorFactory, paper: bool = False
+    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorOf, paper: bool = False
 ) -> list[Judgement]:
     """Locate the exact answers, and combine them with the verdicts into judgements.
 
     Parameters
     ----------
-    find : LocatorFactory
-        Function that takes the possible answers to a question and returns a locator.
+    find : LocatorOf
+        Function that returns the locator for an example.
     paper : bool
         Whether to use `paper_locator`, which depends on the verdict and falls back on the locator from `find`.
     """
     judgements = []
     for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):
-        locator = find(possible_answers(task, example))
+        locator = find(example)
         if paper:
-            locator = paper_locator(example, verdict.correct, locator)
+            locator = paper_locator(example, verdict.correct, locator or rule_locator(task, example))
         judgements.append(Judgement(answer.id, verdict, *locate_answer(task, example, answer, locator)))
     return judgements
 
@@ -66,13 +66,14 @@ class ModelJudge:
         responses = self._responses(grading_task([e for e, _ in pairs], [a for _, a in pairs]))
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id]))
 
-    def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorFactory:
+    def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorOf:
         """Ask the model to extract the exact answers, and return a locator that finds them in the answers."""
         from probemap.grading.llm import extract_locator, extraction_task
 
         responses = self._responses(extraction_task(task.examples, answers))
         pairs = zip(task.examples, answers, strict=True)
-        return extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
+        locator_for = extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
+        return lambda example: locator_for(possible_answers(task, example))
 
     def _responses(self, requests: Task) -> dict[str, str]:
         """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model."""
@@ -110,7 +111,7 @@ def judge_by_model(
     answers: Sequence[Answer],
     *,
     verdicts: bool,
-    find: LocatorFactory | None,
+    find: LocatorOf | None,
     paper: bool = False,
 ) -> list[Judgement]:
     """Judge answers with a language model that determines the verdicts, the exact answers, or both.
@@ -119,9 +120,8 @@ def judge_by_model(
     ----------
     verdicts : bool
         Whether the model determines the verdicts.  If False, the rules do.
-    find : LocatorFactory or None
-        Function that takes the possible answers to a question and returns a locator.  If None, the model locates the
-        exact answers.
+    find : LocatorOf or None
+        Function that returns the locator for an example.  If None, the model locates the exact answers.
     paper : bool
         Whether to use `paper_locator`; see `judgements_of`.
     """
@@ -142,7 +142,7 @@ def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence
     """
     run.refuse_paper_locator()
     options = run.record(JUDGE).options
-    find = None if options.locator == "model" else LOCATORS[options.locator]
+    find = None if options.locator == "model" else RULE_LOCATORS[options.locator]
     if find is not None and options.judge == "rules":
         return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), find)
     model = run_judge(run, options, context)

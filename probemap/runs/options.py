@@ -31,7 +31,7 @@ class Option:
 
 
 PromptFormatOption = Literal["auto", "chat", "qa", "none"]
-LocatorName = Literal["auto", "names", "numbers", "choices", "model", "none", "paper"]
+LocatorName = Literal["auto", "rules", "model", "none", "paper"]
 Protocol = Literal["probemap", "paper"]
 Quantization = Literal["4bit", "8bit"]
 

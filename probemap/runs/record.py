@@ -17,6 +17,7 @@ from typing import Any, Generic
 
 from pydantic import TypeAdapter, ValidationError
 
+from probemap.detectors.provenance import FORMER_LOCATORS
 from probemap.records import RunError
 from probemap.runs.definitions import Facts, Options, Step
 from probemap.runs.options import is_recorded
@@ -71,7 +72,7 @@ class StepRecord(Generic[Options, Facts]):
         """
         try:
             return cls(
-                options=_parse(step.options, entry["options"]),
+                options=_parse(step.options, _current(entry["options"])),
                 inputs=_parse(dict[str, str], entry["inputs"]),
                 done=_parse(bool, entry["done"]),
                 facts=_parse(step.facts, entry["facts"]),
@@ -91,6 +92,12 @@ def versions() -> dict[str, str]:
 
 def _parse(kind: Any, value: Any) -> Any:
     return TypeAdapter(kind).validate_python(value)
+
+
+def _current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the present name of the locator if an earlier version recorded its former name."""
+    is_former = options.get("locator") in FORMER_LOCATORS
+    return {**options, "locator": "rules"} if is_former else dict(options)
 
 
 def _json(value: Any) -> dict[str, Any]:

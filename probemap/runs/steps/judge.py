@@ -61,10 +61,10 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
 
 
 def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return `locator` or, if it is ``auto``, the default locator for the kind of task."""
+    """Return `locator` or, if it is ``auto``, the default locator for the questions of the task."""
     if locator != "auto":
         return locator
-    return "model" if task.kind == "open" else task.kind
+    return "model" if any(task.kind_of(example) == "open" for example in task.examples) else "rules"
 
 
 def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
@@ -73,14 +73,14 @@ def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
 
 
 def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, ManualLabel], context: Context) -> bool:
-    from probemap.grading.locate import LOCATORS
+    from probemap.grading.locate import RULE_LOCATORS
     from probemap.grading.rules import grade
     from probemap.runs.labels import apply_labels, disagreements, kappa
     from probemap.runs.llm_judge import judge_by_model, judgements_of, run_judge
 
     answers = list(run.answers)
     locator = _ordinary_locator(task, options.locator)
-    find = None if locator == "model" else LOCATORS[locator]
+    find = None if locator == "model" else RULE_LOCATORS[locator]
     paper = options.locator == "paper"
     log = context.logger.log
     if find is not None and options.judge == "rules":
@@ -89,8 +89,7 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
         judge = run_judge(run, options, context)
         verdicts_by_model = options.judge == "model"
         by_model = judge_by_model(judge, task, answers, verdicts=verdicts_by_model, find=find, paper=paper)
-        own = "none" if task.kind == "open" else task.kind  # no rules for open questions
-        by_rules = judgements_of(task, answers, grade(task, answers), LOCATORS[own])
+        by_rules = judgements_of(task, answers, grade(task, answers), RULE_LOCATORS["rules"])
         judgements = apply_labels(answers, by_model, labels)
         rows = disagreements(
             task, answers, by_rules, by_model, judgements, verdicts=verdicts_by_model, spans=find is None
