@@ -25,7 +25,7 @@ from probemap.records import DataError, Example, RunError, Task, Verdict
 from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
-from probemap.runs.steps.judge import describe_verdicts
+from probemap.runs.selection import describe_verdicts, selection_warnings
 from probemap.tasks.supplied import read_manual_labels
 
 ROWS = [
@@ -340,18 +340,37 @@ def test_an_exact_answer_must_stand_in_the_answer(run: Run, tmp_path: Path) -> N
 # What is said about the verdicts
 
 
-def test_describe_verdicts_counts_reasons_and_warns_of_selection() -> None:
-    correct, refusal = Verdict(True, "names an accepted answer"), Verdict(None, "refusal")
-    cut_off = Verdict(None, "cut off before an answer")
-    assert describe_verdicts([correct] * 3 + [Verdict(False, "x")], [True] * 4) == [
-        "4 answers: 3 correct, 1 incorrect, 0 undecided"
-    ]
-    verdicts = [correct] * 8 + [cut_off] * 3 + [refusal]
-    counts = "12 answers: 8 correct, 0 incorrect, 4 undecided (cut off before an answer: 3, refusal: 1)"
-    assert describe_verdicts(verdicts, [True] * 12) == [counts]
-    first, warning = describe_verdicts(verdicts, [True] * 7 + [False] * 4 + [True])
-    assert first == counts
-    assert warning == (
+CORRECT, REFUSAL = Verdict(True, "names an accepted answer"), Verdict(None, "refusal")
+CUT_OFF = Verdict(None, "cut off before an answer")
+
+
+def texts(stopped: list[bool], length: int = 4) -> list[Any]:
+    return [make_answer("a" * length, list("a" * length), ["?"], stopped=value) for value in stopped]
+
+
+def test_describe_verdicts_counts_reasons() -> None:
+    assert describe_verdicts([CORRECT] * 3 + [Verdict(False, "x")]) == "4 answers: 3 correct, 1 incorrect, 0 undecided"
+    assert describe_verdicts([CORRECT] * 8 + [CUT_OFF] * 3 + [REFUSAL]) == (
+        "12 answers: 8 correct, 0 incorrect, 4 undecided (cut off before an answer: 3, refusal: 1)"
+    )
+
+
+def test_selection_warnings_for_answers_that_were_cut_off() -> None:
+    verdicts = [CORRECT] * 8 + [CUT_OFF] * 3 + [REFUSAL]
+    assert selection_warnings(verdicts, texts([True] * 12)) == []
+    assert selection_warnings(verdicts, texts([True] * 7 + [False] * 4 + [True])) == [
         "4 answers were cut off, and only 25 % of them are decided (88 % of the others)\n"
         "hint: the map leaves out long answers; use a higher --max-new-tokens, or ask for short answers"
+    ]
+
+
+def test_selection_warnings_for_length() -> None:
+    verdicts = [CORRECT] * 30 + [REFUSAL] * 25
+    same = texts([True] * 55)
+    assert selection_warnings(verdicts, same) == []
+    longer = texts([True] * 30) + texts([True] * 25, length=9)
+    (warning,) = selection_warnings(verdicts, longer)
+    assert warning.startswith(
+        "the undecided answers are longer than the decided ones (AUC 1.00)\nhint: the map describes"
     )
+    assert selection_warnings(verdicts[:49], longer[:49]) == [], "19 undecided answers are too few"

@@ -216,13 +216,14 @@ def test_report_shows_provenance_and_answers(run: Run) -> None:
     assert path == run.path / "report.html"
     (view,) = content(path.read_text())["runs"]
     assert view["title"] == "tiny-chat on questions"
-    assert view["provenance"]["locator of the exact answer"] == "numbers"
+    assert view["provenance"]["locator of the exact answer"] == "rules"
     assert "probemap" in view["provenance"]["versions"]
     assert view["provenance"]["citation"].startswith("Map of tiny-chat on questions made with probemap ")
     assert view["excluded"] == {}
     assert len(view["answers"]["rows"]) == 80
     row = view["answers"]["rows"][3]
     assert (row["id"], row["question"], row["accepted"], row["correct"]) == ("q3", "What is 3 + 5?", ["8"], False)
+    assert row["verdict"] == 'incorrect: names another answer (first number stated: "9")'
     text = "".join(text for text, _, location in row["pieces"] if location)
     assert text.removesuffix("⟨end⟩").strip() == "The answer is 9. Is it?"
     assert "".join(text for text, _, location in row["pieces"] if location == 2).strip() == "9"
@@ -235,7 +236,10 @@ def test_run_view_counts_excluded_answers(run: Run) -> None:
     judgements[7] = replace(judgements[7], span=None, no_span="nothing there")
     run.write_judgements(judgements)
     view = run_view(run)
-    assert view.excluded == {"undecided, cut off": 5, "not in the exact_answer columns, nothing there": 1}
+    assert view.excluded == {
+        "undecided, cut off": 5,
+        "not in the exact_answer columns, nothing there (0 of 37 correct, 1 of 38 incorrect)": 1,
+    }
     assert view.answers == []
     assert view.note == "map.nc was made before verdicts.jsonl changed: this page lists no answers."
 

@@ -62,3 +62,12 @@ def print_table(table: "Table") -> None:
     out.print(terminal.table_text(table), markup=False)
     for line in table.words:
         stdout.print(printable(line), markup=False, soft_wrap=True)
+
+
+def print_verdicts(run: "Run") -> None:
+    """Print the verdicts of a run by reason and rule, each with examples."""
+    from probemap.views import terminal
+    from probemap.views.verdicts import explain_verdicts
+
+    graded = run.graded
+    terminal.print_to(stdout, explain_verdicts(graded.task.examples, graded.answers, graded.judgements))

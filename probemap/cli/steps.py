@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import console_logger, open_run, print_table
+from probemap.cli.console import console_logger, open_run, print_table, print_verdicts
 from probemap.records import DataError, RunError
 from probemap.runs.definitions import (
     ANSWER,
@@ -36,6 +36,9 @@ Out = Annotated[Path, typer.Option("--out", help="Run directory; created if need
 Exact = Annotated[
     bool, typer.Option("--exact", help="Ask about the exact answers only, and write RUN/p_true_exact.jsonl.")
 ]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="List the verdicts by reason and rule, with up to 20 examples of each.")
+]
 _TABLES = (ERRORS, CHOOSE, BASELINES)
 """Steps whose result tables are printed."""
 
@@ -50,12 +53,15 @@ def run_command(step: Step[Any, Any]) -> Callable[..., None]:
         path = arguments.pop("out", None) or arguments.pop("directory")
         run = Run(path) if step is ANSWER else open_run(path)
         selected = P_TRUE_EXACT if step is P_TRUE and arguments.pop("exact") else step
+        explain = step is JUDGE and arguments.pop("explain")
         redo, defaults = arguments.pop("redo"), arguments.pop("defaults")
         with console_logger() as logger:
             context = context_from(arguments, logger, step.context)
             run_step(selected, run, context, redo=redo, defaults=defaults, **given(arguments))
         if step in _TABLES:
             print_table(run.read_table(step.name))
+        if explain:
+            print_verdicts(run)
 
     parameters = flags.option_parameters(step.options)
     if step is ANSWER:
@@ -64,6 +70,8 @@ def run_command(step: Step[Any, Any]) -> Callable[..., None]:
         parameters.insert(0, flags.keyword("directory", flags.RunDirectory))
     if step is P_TRUE:
         parameters.insert(1, flags.keyword("exact", Exact, False))
+    if step is JUDGE:
+        parameters.append(flags.keyword("explain", Explain, False))
     parameters += context_parameters(step.context)
     parameters.append(flags.keyword("redo", flags.Redo, False))
     parameters.append(flags.keyword("defaults", flags.Defaults, False))

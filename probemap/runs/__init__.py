@@ -15,6 +15,7 @@ Each module imports only modules that are listed above it and modules from lower
     graded       questions, answers and judgements in a common order
     run          the content of a run directory, checked for consistency
     engines      selects the engine that generates or imports answers
+    selection    counts of verdicts, and differences between decided and undecided answers
     labels       applies manual labels
     llm_judge    judgements by rules, or by a language model whose responses are stored
     samples      several sampled answers per question, judged like the run's own answers

@@ -5,6 +5,7 @@ Each module imports only modules that are listed above it and modules of lower-l
 ::
 
     printable    escaping of untrusted text before it is printed
+    verdicts     verdicts as text: counts by reason, examples of each rule
     words        summaries of maps: a table, and observations supported by statistical tests
     diagnostics  ROC curve, reliability curve and histogram of a single cell
     figures      parts that all figures share: sizes, styles, and the base class of the displays

@@ -32,6 +32,7 @@ from probemap.views.diagnostics import (
     probabilities,
 )
 from probemap.views.printable import printable
+from probemap.views.verdicts import verdict_text
 from probemap.views.words import describe
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def _answer(view: AnswerView) -> dict[str, Any]:
         "acceptedLeftOut": max(0, len(example.answers) - MAX_ACCEPTED),
         "choices": [_visible(text) for text in example.choices],
         "correct": verdict.correct,
-        "reason": _visible(verdict.reason),
+        "verdict": _visible(verdict_text(verdict, view.answer)),
         "noSpan": _visible(view.judgement.no_span),
         "pieces": _pieces(view.answer.final, view.judgement, view.tokens),
     }

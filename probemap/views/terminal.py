@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from probemap.tables import Table, compact
 from probemap.views.printable import printable
+from probemap.views.verdicts import undecided_reasons, without_exact_answer
 
 if TYPE_CHECKING:
     from probemap.probing.cell_map import CellMap
@@ -124,10 +125,8 @@ def _counts(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
         f"\n{attrs['answers']} answers: {correct} correct, {decided - correct} incorrect "
         f"({100 * correct / decided:.1f} % of the decided answers are correct)"
     )
-    undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
-    text.append(f"\nundecided and excluded: {_total(undecided)}")
-    no_span = Counter(j.no_span for j in judgements if j.span is None)
-    text.append(f"\nwithout an exact answer: {_total(no_span)}")
+    text.append(f"\nundecided and excluded: {_total(undecided_reasons(judgements))}")
+    text.append(f"\nwithout an exact answer: {_total(without_exact_answer(judgements))}")
     if attrs["held_out"]:
         text.append(f"\nevaluated on {attrs['held_out']} held-out answers")
     return text
@@ -205,10 +204,7 @@ def _baselines(probe_map: CellMap) -> Text:
     )
 
 
-def _total(reasons: Counter[str]) -> str:
+def _total(reasons: Mapping[str, int]) -> str:
     n = sum(reasons.values())
-    return f"{n} ({_reasons(reasons)})" if n else "none"
-
-
-def _reasons(counts: Counter[str]) -> str:
-    return "; ".join(f"{count} {printable(name)}" for name, count in counts.most_common())
+    listed = "; ".join(f"{count} {printable(name)}" for name, count in reasons.items())
+    return f"{n} ({listed})" if n else "none"

@@ -12,6 +12,7 @@ from rich.text import Text
 from probemap.positions import DEFAULT_POSITIONS, positions_by_token
 from probemap.views.printable import printable
 from probemap.views.terminal import shade
+from probemap.views.verdicts import verdict_text
 
 if TYPE_CHECKING:
     from probemap.records import Answer, Example, Judgement
@@ -44,7 +45,6 @@ def inspect_answer(
         Number of prompt tokens to show before the answer.
     """
     verdict, span = judgement.verdict, judgement.span
-    word = {True: "correct", False: "incorrect", None: "undecided"}[verdict.correct]
     if span:
         exact_answer = f"{printable(span.text)}  (tokens {span.start} to {span.stop - 1})"
     else:
@@ -55,7 +55,7 @@ def inspect_answer(
     text.append(f"question      {printable(example.question)}\n")
     text.append(f"accepted      {printable(', '.join(example.answers))}\n")
     text.append(f"answer        {printable(answer.text)}\n")
-    text.append(f"verdict       {word}: {printable(verdict.reason)}\n")
+    text.append(f"verdict       {printable(verdict_text(verdict, answer))}\n")
     text.append(f"exact answer  {exact_answer}\n")
     text.append(f"tokens        {len(answer.token_ids)}, {answer.n_prompt} of them in the prompt; {end}\n")
     return Group(text, *_token_rows(answer, judgement, positions, width, prompt_tokens))

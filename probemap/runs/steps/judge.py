@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probemap.records import RunError, Task, Verdict
+from probemap.records import RunError, Task
 from probemap.runs.definitions import JUDGE, JudgeFacts
 from probemap.runs.plan import Context, Plan
+from probemap.runs.selection import describe_verdicts, selection_warnings
+from probemap.tasks.kinds import describe_kinds
 from probemap.tasks.supplied import ManualLabel, read_manual_labels
 
 if TYPE_CHECKING:
@@ -108,9 +109,9 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
                 f"`exact_answer` there, then repeat the command with --decided {path} --redo"
             )
     run.write_judgements(judgements)
-    described = describe_verdicts([judgement.verdict for judgement in judgements], [a.stopped for a in answers])
-    log(f"{task.name} (kind {task.kind}): {described[0]}")
-    for warning in described[1:]:
+    verdicts = [judgement.verdict for judgement in judgements]
+    log(f"{task.name} (kind {describe_kinds(task)}): {describe_verdicts(verdicts)}")
+    for warning in selection_warnings(verdicts, answers):
         log(warning)
     if all(judgement.span is None for judgement in judgements):
         log(
@@ -118,39 +119,3 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
             "columns\nhint: try --locator model, or inspect answers with `probemap inspect`"
         )
     return True
-
-
-def describe_verdicts(verdicts: Sequence[Verdict], stopped: Sequence[bool]) -> list[str]:
-    """Return lines that count the verdicts and the reasons why answers are undecided, with a warning of selection.
-
-    Undecided answers are excluded from the map.  If answers that were cut off are excluded much more often than others,
-    the answers in the map are not representative of all answers.
-
-    Examples
-    --------
-    >>> from probemap import Verdict
-    >>> from probemap.runs.steps.judge import describe_verdicts
-    >>> describe_verdicts([Verdict(True, "names an accepted answer"), Verdict(None, "refusal")], [True, True])
-    ['2 answers: 1 correct, 0 incorrect, 1 undecided (refusal: 1)']
-    """
-    n_correct = sum(verdict.correct is True for verdict in verdicts)
-    n_incorrect = sum(verdict.correct is False for verdict in verdicts)
-    reasons = Counter(verdict.reason for verdict in verdicts if verdict.correct is None)
-    listed = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common())
-    lines = [
-        f"{len(verdicts)} answers: {n_correct} correct, {n_incorrect} incorrect, {reasons.total()} undecided"
-        + (f" ({listed})" if listed else "")
-    ]
-    cut = [v.correct is not None for v, ended in zip(verdicts, stopped, strict=True) if not ended]
-    complete = [v.correct is not None for v, ended in zip(verdicts, stopped, strict=True) if ended]
-    if cut and complete and sum(cut) / len(cut) < sum(complete) / len(complete) - _SELECTION:
-        lines.append(
-            f"{len(cut)} answers were cut off, and only {100 * sum(cut) / len(cut):.0f} % of them are decided "
-            f"({100 * sum(complete) / len(complete):.0f} % of the others)\nhint: the map leaves out long answers; "
-            "use a higher --max-new-tokens, or ask for short answers"
-        )
-    return lines
-
-
-_SELECTION = 0.2
-"""Minimum difference between the shares of decided answers, above which the user is warned."""

@@ -176,9 +176,9 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[st
 
 def _excluded(judgements: Sequence[Judgement]) -> dict[str, int]:
     """Return, for each reason, the number of answers that are missing from the map or from some of its columns."""
-    undecided = Counter(j.verdict.reason for j in judgements if j.verdict.correct is None)
-    no_span = Counter(j.no_span for j in judgements if j.span is None and j.verdict.correct is not None)
-    return {f"undecided, {why}" if why else "undecided": n for why, n in undecided.most_common()} | {
-        f"not in the exact_answer columns, {why}" if why else "not in the exact_answer columns": n
-        for why, n in no_span.most_common()
+    from probemap.views.verdicts import undecided_reasons, without_exact_answer
+
+    undecided = undecided_reasons(judgements)
+    return {f"undecided, {why}" if why else "undecided": n for why, n in undecided.items()} | {
+        f"not in the exact_answer columns, {why}": n for why, n in without_exact_answer(judgements).items()
     }

@@ -55,7 +55,7 @@ const answers = (() => {
     line("Question", answer.question);
     if (answer.choices.length) line("Choices", answer.choices.join("; "));
     line("Accepted", answer.accepted.join("; ") + (answer.acceptedLeftOut ? `; and ${answer.acceptedLeftOut} more` : ""));
-    line("Verdict", `${verdictOf(answer)}${answer.reason ? `: ${answer.reason}` : ""}${answer.noSpan ? ` (${answer.noSpan})` : ""}`);
+    line("Verdict", `${answer.verdict}${answer.noSpan ? `; ${answer.noSpan}` : ""}`);
     const box = element("div", { class: "text" });
     for (const piece of answer.pieces) {
       box.append(token(run, k, cell, probability, piece));
