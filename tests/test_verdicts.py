@@ -1,6 +1,7 @@
 """Verdicts as text: reasons, evidence, and examples of each rule."""
 
 from dataclasses import replace
+from io import StringIO
 
 from conftest import make_answer
 from rich.console import Console
@@ -26,7 +27,7 @@ def test_verdicts_carry_their_evidence() -> None:
 
 
 def test_explain_verdicts_lists_each_rule_with_examples() -> None:
-    console = Console(width=200, color_system=None, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, color_system=None, record=True, file=StringIO())
     console.print(explain_verdicts(TASK.examples, ANSWERS, JUDGEMENTS, n=1), markup=False, soft_wrap=True)
     lines = [line.rstrip() for line in console.export_text().split("\n") if line.strip()]
     assert lines[:2] == [

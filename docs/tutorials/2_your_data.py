@@ -27,13 +27,13 @@ print(task.name, task.kind, len(task.examples))
 task.examples[0]
 
 # %% [markdown]
-# The kind of a task is inferred from its rows, or set with `kind=` (on the command line, `probemap answer --kind`).
-# Here every accepted answer is a number, so the kind is `numbers`. The kind determines the rules for grading answers
-# and for locating exact answers:
+# The kind of each row is inferred, or set for all rows with `kind=` (on the command line, `probemap answer --kind`). A
+# file may contain rows of several kinds. Here every accepted answer is a number, so the kind is `numbers`. The kind
+# determines the rules for grading answers and for locating exact answers:
 #
 # | kind | an answer is correct if | its exact answer is |
 # | --- | --- | --- |
-# | `numbers` | the number that it gives as its result is accepted | that number |
+# | `numbers` (all accepted answers are numbers) | the number that it gives as its result is accepted | that number |
 # | `names` (few distinct answers, or rows with `choices`) | the name that it asserts is accepted | that name |
 # | `choices` (lettered choices) | the letter or the words of its choice are accepted | that letter or these words |
 # | `open` (all others) | it asserts an accepted answer | not located by rule; pass a locator |
