@@ -14,6 +14,8 @@ Each module imports only modules listed above it and modules from lower-level pa
     logits      logits at selected tokens
     generate    batched generation
     retokenise  conversion of externally generated texts into answers
+    replies     replies of OpenAI-compatible servers, checked and reduced to the fields that are used
+    connection  a connection to a server, which finds out which form of a request the server accepts
     endpoint    client for an OpenAI-compatible server
     engine      sources of answers: transformers in this process, a server, or supplied texts
     ask         a model's answers to the questions in a task
