@@ -10,7 +10,8 @@ import openai
 import pytest
 
 Respond = Callable[[str, dict[str, Any]], Any]
-"""Function ``(path, body) -> response`` that returns an ``httpx2.Response``, or the JSON body of one with status 200."""
+"""Function ``(path, body) -> response`` that returns an ``httpx2.Response``, or the JSON body of a response with status
+200."""
 
 
 class FakeEndpoint:

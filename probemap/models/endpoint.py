@@ -154,6 +154,7 @@ def ask_endpoint(
         contains no text.
     """
     with Connection(endpoint.url, endpoint.served, log=log) as connection:
+        _ = connection.model  # requested once, before the requests are sent concurrently
 
         def ask(row: int) -> tuple[TextAnswer, int | None]:
             request = requests[row]
