@@ -144,6 +144,11 @@ class Verdict:
     reason: str
     """Reason for the verdict, e.g. ``names another answer``.  It is one of a few fixed phrases, so that answers can be
     counted by reason."""
+    rule: str = ""
+    """Name of the rule that found the evidence, e.g. ``announced result``.  Empty if there is no evidence."""
+    evidence: tuple[int, int] | None = None
+    """Range (start, stop) of the characters in the answer's final text that decided the verdict, e.g. those of the
+    answer that the text asserts.  None if no single part of the text decided it, e.g. if nothing was found."""
 
 
 @dataclass(frozen=True)

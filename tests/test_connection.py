@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from serving import serve_app
 
 from probemap.models import connection
-from probemap.models.connection import AcceptedForm, Connection
+from probemap.models.connection import Connection
 from probemap.models.endpoint import Endpoint, map_concurrently, served_name
 from probemap.models.replies import Reply, ReplyError, read_models, read_reply
+from probemap.models.request_form import AcceptedForm
 from probemap.records import ModelError, ProbemapError, RunError
 
 MESSAGES = [{"role": "user", "content": "Where?"}]
@@ -349,6 +350,11 @@ def test_errors_are_retried_or_reported_with_their_cause(
     assert hint in caught.value.hint
     assert "is running" not in caught.value.hint
     assert len(server.requests) == n_requests
+
+
+def test_a_prompt_that_a_content_filter_rejects_has_an_empty_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEndpoint(monkeypatch, lambda path, body: error_reply(400, "The response was filtered", code="content_filter"))
+    assert complete() == Reply(text="", reasoning="", stopped=False, n_prompt=None, n_produced=None)
 
 
 @pytest.mark.parametrize("code", [None, "rate_limit", 42])

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import execute
 
-from probemap.grading.llm import extract_locator, grading_task, parse_verdict
+from probemap.grading.llm import extract_locator
+from probemap.grading.llm_prompts import grading_task
+from probemap.grading.llm_replies import parse_verdict
 from probemap.grading.rules import grade_answer
 from probemap.logger import Logger
 from probemap.models import endpoint

@@ -1,8 +1,6 @@
-"""A connection to an OpenAI-compatible server, which finds out which form of a request the server accepts.
+"""A connection to an OpenAI-compatible server, which sends requests and explains errors.
 
-Servers differ in the request parameters that they accept.  A request is first sent in its common form.  If the server
-refuses a parameter, the request is changed as listed in `ADAPTATIONS` and sent again, and later requests are sent in
-the changed form.  The ``openai`` package handles retries, ``Retry-After``, timeouts and the API key.
+The ``openai`` package handles retries, ``Retry-After`` and timeouts.
 """
 
 from __future__ import annotations
@@ -10,13 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from probemap.models.replies import Reply, ReplyError, WebPageError, read_models, read_reply
+from probemap.models.request_form import TOO_LONG, AcceptedForm, Parameters
 from probemap.records import ModelError
 from probemap.redact import redacted_message
 
@@ -26,59 +22,9 @@ from 0.5 up to 8 seconds, for a total of about 40 seconds."""
 
 _T = TypeVar("_T")
 
-Parameters = dict[str, Any]
-"""Parameters of a request in its common form: ``max_tokens``, ``temperature``, ``seed``, ``stop`` and
-``response_format``."""
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """A change of requests to a server that refuses a parameter."""
-
-    parameter: str
-    pattern: str
-    """Regular expression of words in an error message that refer to the parameter."""
-    change: Callable[[Any], Parameters]
-    """Function that takes the value of the parameter and returns the parameters that replace it."""
-    message: str = ""
-    """Log message; empty if the change has no effect on the texts."""
-
-
-ADAPTATIONS = (
-    Adaptation("max_tokens", r"\bmax_tokens\b", lambda limit: {"max_completion_tokens": limit}),
-    Adaptation("max_completion_tokens", r"\bmax_completion_tokens\b", lambda limit: {"max_tokens": limit}),
-    Adaptation(
-        "temperature",
-        r"\btemperature\b",
-        lambda value: {},
-        "the server does not accept the requested temperature: the model samples at the server's default temperature, "
-        "so that a repeated request may give another text",
-    ),
-    Adaptation(
-        "seed", r"\bseed\b", lambda value: {}, "the server does not accept a seed: samples are not reproducible"
-    ),
-    Adaptation(
-        "response_format",
-        r"response_format|json_schema|structured|schema|grammar|guided",
-        lambda value: {"response_format": {"type": "json_object"}},
-        "the server does not accept a JSON schema: replies are requested as JSON without a schema",
-    ),
-    Adaptation(
-        "response_format",
-        r"response_format|json|structured",
-        lambda value: {},
-        "the server does not accept a response format: replies are requested as plain text",
-    ),
-)
-"""Changes of requests, each of which is made at most once, after the server has refused the parameter.  Of several
-changes of one parameter, the first one is made first."""
-
-_REFUSED = (400, 415, 422, 501)
-"""Status codes of responses that may refuse a parameter."""
-
 _CONTINUE = "then repeat the command, which continues where it stopped"
 
-_TOO_LONG = re.compile(r"context|too (?:large|long|many tokens)|maximum.{0,20}(?:length|tokens)", re.IGNORECASE)
+_FILTERED = re.compile(r"content.?filter|content management policy|content.?policy", re.IGNORECASE)
 _QUOTA = re.compile(r"quota|billing|credit|balance", re.IGNORECASE)
 
 NO_CONNECTION = (
@@ -96,66 +42,6 @@ HINTS = {
     429: f"the server limits the number of requests; use a lower --in-flight or wait, {_CONTINUE}",
 }
 """Advice by status code."""
-
-
-class AcceptedForm:
-    """The form of requests that a server accepts: its base URL and the adaptations made so far.
-
-    Connections to the same server can share it, so that each parameter is refused at most once.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.base = url
-        self._adaptations: tuple[Adaptation, ...] = ()
-        self._lock = threading.Lock()
-
-    def apply(self, parameters: Parameters) -> Parameters:
-        """Return the parameters in the form that the server accepts."""
-        for adaptation in self._adaptations:
-            if adaptation.parameter in parameters:
-                rest = {name: value for name, value in parameters.items() if name != adaptation.parameter}
-                parameters = rest | adaptation.change(parameters[adaptation.parameter])
-        return parameters
-
-    def adapt(self, base: str, sent: Parameters, status: int, message: str, log: Callable[[str], None]) -> bool:
-        """Change the form after the server has refused a request.
-
-        Parameters
-        ----------
-        base : str
-            The base URL to which the request was sent.
-        sent : dict
-            The parameters that were sent.
-        status : int
-            Status code of the response.
-        message : str
-            Error message of the server.
-        log : callable
-
-        Returns
-        -------
-        bool
-            True if the request should be sent again, because the form has changed since it was sent.
-        """
-        with self._lock:
-            if base != self.base or sent != self.apply(sent):
-                return True  # another request was refused for the same reason
-            if status in (200, 404, 405) and urlsplit(self.base).path in ("", "/"):
-                self.base = self.base.rstrip("/") + "/v1"
-                return True
-            if status not in _REFUSED or _TOO_LONG.search(message):
-                return False
-            for adaptation in ADAPTATIONS:
-                if (
-                    adaptation.parameter in sent
-                    and adaptation not in self._adaptations
-                    and re.search(adaptation.pattern, message, re.IGNORECASE)
-                ):
-                    self._adaptations += (adaptation,)
-                    if adaptation.message:
-                        log(adaptation.message)
-                    return True
-            return False
 
 
 class Connection:
@@ -229,6 +115,8 @@ class Connection:
     ) -> Reply:
         """Request a chat completion of a conversation, or a completion of a prompt.
 
+        If the server's content filter rejects the prompt, the reply is empty and cut off.
+
         Raises
         ------
         ModelError
@@ -239,12 +127,17 @@ class Connection:
             messages = [{name: _encodable(value) for name, value in message.items()} for message in messages]
 
         def send(client: Any, accepted: Parameters) -> Reply:
-            if messages is None:
-                response = client.completions.with_raw_response.create(
-                    model=model, prompt=_encodable(prompt or ""), **accepted
-                )
-            else:
-                response = client.chat.completions.with_raw_response.create(model=model, messages=messages, **accepted)
+            try:
+                if messages is None:
+                    create = client.completions.with_raw_response.create
+                    response = create(model=model, prompt=_encodable(prompt or ""), **accepted)
+                else:
+                    create = client.chat.completions.with_raw_response.create
+                    response = create(model=model, messages=messages, **accepted)
+            except self._openai.BadRequestError as error:
+                if _FILTERED.search(str(error)):
+                    return Reply(text="", reasoning="", stopped=False, n_prompt=None, n_produced=None)
+                raise
             return read_reply(response.text, max_tokens=max_tokens)
 
         return self._request(send, parameters)
@@ -305,7 +198,7 @@ def hint_for(status: int, message: str) -> str:
         return HINTS[status]
     if status >= 500:
         return f"the server failed; look at its log, {_CONTINUE}"
-    if _TOO_LONG.search(message):
+    if TOO_LONG.search(message):
         return "the prompt and the reply exceed the server's context window; increase it, or leave out long texts"
     return "the server does not accept the request; check that the model generates text and accepts this format"
 

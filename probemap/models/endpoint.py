@@ -12,8 +12,8 @@ from probemap.models.connection import Connection
 from probemap.records import RunError, TextAnswer
 
 if TYPE_CHECKING:
-    from probemap.models.connection import Parameters
     from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
+    from probemap.models.request_form import Parameters
 
 _T = TypeVar("_T")
 
