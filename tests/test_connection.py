@@ -16,7 +16,8 @@ from serving import serve_app
 
 from probemap.models import connection
 from probemap.models.connection import Connection
-from probemap.models.endpoint import Endpoint, map_concurrently, served_name
+from probemap.models.endpoint import Endpoint
+from probemap.models.remote import map_concurrently, served_name
 from probemap.models.replies import Reply, ReplyError, read_models, read_reply
 from probemap.models.request_form import AcceptedForm
 from probemap.records import ModelError, ProbemapError, RunError

@@ -15,7 +15,7 @@ from fake_endpoint import FakeEndpoint, chat_reply
 from running import execute
 
 from probemap.logger import Logger
-from probemap.models import connection, endpoint
+from probemap.models import connection, remote
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, make_prompt
@@ -128,7 +128,7 @@ def test_ask_endpoint_without_a_server_is_an_error_with_a_hint(tmp_path: Path, m
         ModelError,
         match=r"Connection error(.|\n)*hint: check that the server is running, and that the URL is its base URL",
     ):
-        list(endpoint.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
+        list(remote.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
 
 
 def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
@@ -145,11 +145,11 @@ def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
 def ask(model: Model, prompt_format: Any, **more: Any) -> list[TextAnswer]:
     task = load_task("cities", n=2)
     requests = [
-        endpoint.ChatRequest(e.id, make_prompt(model, task, e, prompt_format), chat_messages(task, e))
+        remote.ChatRequest(e.id, make_prompt(model, task, e, prompt_format), chat_messages(task, e))
         for e in task.examples
     ]
     server = Endpoint("http://x/v1", in_flight=1)
-    return list(endpoint.ask_endpoint(server, requests, prompt_format=prompt_format, max_new_tokens=9, **more))
+    return list(remote.ask_endpoint(server, requests, prompt_format=prompt_format, max_new_tokens=9, **more))
 
 
 def test_ask_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,4 +199,4 @@ def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(
 def test_ask_endpoint_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ModelError, match=r"hint: pip install 'probemap\[endpoint\]'"):
-        list(endpoint.ask_endpoint(Endpoint("http://x/v1"), [], prompt_format="chat", max_new_tokens=1))
+        list(remote.ask_endpoint(Endpoint("http://x/v1"), [], prompt_format="chat", max_new_tokens=1))

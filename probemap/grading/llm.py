@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from probemap.grading.llm_budget import TokenBudget, estimate_tokens
-from probemap.grading.llm_prompts import RESPONSE_FORMATS, grading_task, strict_extraction_task
+from probemap.grading.llm_prompts import RESPONSE_FORMATS, grading_prompts, strict_extraction_task
 from probemap.grading.llm_replies import parse_verdict, reply_locator
 from probemap.grading.rules import Grader, complete_sentences, examples_of, possible_answers
 from probemap.models.connection import Connection
-from probemap.models.endpoint import Endpoint, map_concurrently, served_name
+from probemap.models.endpoint import Endpoint
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
+from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
 from probemap.reading.folding import find_words
 from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
@@ -303,6 +304,17 @@ def _recorded_responses(judge: LLMJudge, task: Task, recorded: Sequence[JudgeRes
 def _about(task: Task) -> str:
     """Return the name of a task with a hash of its prompt and worked examples."""
     return f"{task.name} {hashlib.sha256(repr((task.prompt, task.shots)).encode()).hexdigest()[:8]}"
+
+
+def grading_task(examples: Sequence[Example], answers: Sequence[Answer], *, strict: bool = False) -> Task:
+    """Return a task that asks whether each answer is correct; see `grading_prompts`.
+
+    Empty answers are left out.  Of an answer that was cut off, the task contains the complete sentences, which are the
+    text that `grade` passes to a grader.
+    """
+    texts = (complete_sentences(answer.final) for answer in answers)
+    rows = zip(examples, answers, texts, strict=True)
+    return grading_prompts([(a.id, e, text) for e, a, text in rows if text and text.strip()], strict=strict)
 
 
 def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:

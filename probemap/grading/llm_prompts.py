@@ -15,7 +15,6 @@ from dataclasses import replace
 from string import ascii_uppercase
 from typing import Any
 
-from probemap.grading.rules import complete_sentences
 from probemap.models.prompts import fill_template
 from probemap.records import Answer, Example, Task
 
@@ -137,32 +136,29 @@ RESPONSE_FORMATS = {
 """The format of the replies to strict prompts, by the name of the task."""
 
 
-def grading_task(examples: Sequence[Example], answers: Sequence[Answer], *, strict: bool = False) -> Task:
-    """Return a task that asks, for each answer that can be graded, whether it is correct.
+def grading_prompts(rows: Sequence[tuple[str, Example, str]], *, strict: bool = False) -> Task:
+    """Return a task that asks, for each text, whether it is a correct answer.
 
-    Because an answer may contain instructions to the judge, it is enclosed in ``<<<`` and ``>>>``.  These marks are
-    removed from its text, so that the answer cannot end the quotation.  Empty answers are left out.  Of an answer that
-    was cut off, the task contains the complete sentences.
+    Because a text may contain instructions to the judge, it is enclosed in ``<<<`` and ``>>>``.  These marks are
+    removed from it, so that it cannot end the quotation.
 
     Parameters
     ----------
-    examples : sequence of Example
-    answers : sequence of Answer
-        One answer per example.
+    rows : sequence of (str, Example, str)
+        For each text: an id, the question, and the text.
     strict : bool, default False
         Whether to use the prompt with rules instead of the short one with worked examples.
     """
-    task = _STRICT_GRADING if strict else _SHORT_GRADING
-    prompts = []
-    for example, answer in zip(examples, answers, strict=True):
-        text = complete_sentences(answer.final)
-        if text is not None and text.strip():
-            accepted = example.answers
-            if strict:
-                accepted = tuple(json.dumps(spelling, ensure_ascii=False) for spelling in accepted)
-            question = _with_options(example) if strict else example.question
-            prompts.append(Example(answer.id, question, ("",), accepted, _quoted(text)))
-    return replace(task, examples=tuple(prompts))
+    if not strict:
+        prompts = [Example(id_, e.question, ("",), e.answers, _quoted(text)) for id_, e, text in rows]
+        return replace(_SHORT_GRADING, examples=tuple(prompts))
+    prompts = [
+        Example(
+            id_, _with_options(e), ("",), tuple(json.dumps(a, ensure_ascii=False) for a in e.answers), _quoted(text)
+        )
+        for id_, e, text in rows
+    ]
+    return replace(_STRICT_GRADING, examples=tuple(prompts))
 
 
 def strict_extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:

@@ -135,7 +135,7 @@ class Connection:
                     create = client.chat.completions.with_raw_response.create
                     response = create(model=model, messages=messages, **accepted)
             except self._openai.BadRequestError as error:
-                if _FILTERED.search(str(error)):
+                if _FILTERED.search(f"{error} {error.body}"):
                     return Reply(text="", reasoning="", stopped=False, n_prompt=None, n_produced=None)
                 raise
             return read_reply(response.text, max_tokens=max_tokens)
@@ -149,7 +149,7 @@ class Connection:
             try:
                 return send(self._client(base), accepted)
             except self._openai.APIStatusError as error:
-                status, message = error.status_code, f"{error.param or ''} {error}"
+                status, message = error.status_code, f"{error} {error.body}"
                 if self.form.adapt(base, accepted, status, message, self._log):
                     continue
                 raise ModelError(f"{base}: {redacted_message(error)}", hint_for(status, message)) from None

@@ -110,17 +110,17 @@ def cohen_kappa(counts: Sequence[Sequence[int]]) -> tuple[float | None, tuple[fl
     rows, columns = [sum(row) for row in p], [sum(column) for column in zip(*p, strict=True)]
     observed = sum(p[i][i] for i in indices)
     expected = sum(rows[i] * columns[i] for i in indices)
-    if expected > 1 - _NO_ERROR:
+    if expected > 1 - _ROUNDING:
         return None, None
     kappa = (observed - expected) / (1 - expected)
     same = sum(p[i][i] * (1 - (rows[i] + columns[i]) * (1 - kappa)) ** 2 for i in indices)
     different = sum(p[i][j] * (columns[i] + rows[j]) ** 2 for i in indices for j in indices if i != j)
     variance = same + (1 - kappa) ** 2 * different - (kappa - expected * (1 - kappa)) ** 2
-    error = math.sqrt(max(variance / n, 0.0)) / (1 - expected)
-    if error < _NO_ERROR:
+    if variance < _ROUNDING:
         return kappa, None
+    error = math.sqrt(variance / n) / (1 - expected)
     return kappa, (max(kappa - _Z * error, -1.0), min(kappa + _Z * error, 1.0))
 
 
-_NO_ERROR = 1e-9
-"""Standard errors below this value are 0 except for rounding."""
+_ROUNDING = 1e-12
+"""Smaller differences are due to rounding."""

@@ -60,7 +60,7 @@ class ModelJudge:
 
     def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
         """Return the verdict on each answer.  Verdicts that were supplied with the answers take precedence."""
-        from probemap.grading.llm_prompts import grading_task
+        from probemap.grading.llm import grading_task
         from probemap.grading.llm_replies import parse_verdict
 
         pairs = [(e, a) for e, a in zip(task.examples, answers, strict=True) if a.verdict is None]
