@@ -111,8 +111,8 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     assert told == [
         "requesting verdicts from judge at http://judge/v1: 4 requests, about 2900 tokens",
         "requesting exact answers from judge at http://judge/v1: 4 requests, about 1800 tokens",
-        "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41 (95 % interval -0.18 to "
-        "0.99); on 2 of 3 that both decide",
+        "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41 (95 % interval -0.20 to "
+        "1.00); on 2 of 3 that both decide",
         f"judge at http://judge/v1 and the rules disagree on 2 answers; see {file}\nhint: edit `correct` and "
         f"`exact_answer` there, then repeat the command with --decided {file} --redo",
         "q (kind open): 5 answers: 2 correct, 1 incorrect, 2 undecided "
