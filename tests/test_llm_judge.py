@@ -1,6 +1,7 @@
 """A language model as judge: its prompts, what is read from its replies, its budget, and its agreement with rules."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,10 +211,12 @@ def test_a_judge_without_structured_output_replies_in_words(monkeypatch: pytest.
 
 def test_token_budget_counts_reserved_and_used_tokens() -> None:
     budget = TokenBudget(100)
-    assert [budget.reserve(40), budget.reserve(40), budget.reserve(40)] == [True, True, False]
+    assert [budget.reserve(40), budget.reserve(40), budget.reserve(40)] == [40, 40, None]
     budget.settle(40, 10)
-    assert (budget.used, budget.is_exhausted, budget.reserve(50), budget.reserve(1)) == (10, True, True, False)
-    assert TokenBudget().reserve(10**12)
+    assert (budget.used, budget.is_exhausted, budget.reserve(50), budget.reserve(1)) == (10, True, 50, None)
+    budget.settle(40, 20)
+    assert budget.reserve(1) == 15, "the mean of the completed requests"
+    assert TokenBudget().reserve(10**12) == 10**12
 
 
 @pytest.fixture
@@ -266,6 +269,21 @@ def test_a_changed_prompt_is_asked_again(run: Run, monkeypatch: pytest.MonkeyPat
     execute(JUDGE, run, redo=True, **OPTIONS)
     assert len(server.requests) == 12
     assert len(run.read_judge_responses()) == 12
+
+
+def test_responses_in_flight_during_a_failure_are_stored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RETRIES", 0)
+    started = threading.Barrier(6)
+
+    def respond(path: str, body: Any) -> Any:
+        started.wait(20)
+        fails = "Who is 1?" in body["messages"][0]["content"]
+        return error_reply(500, "no") if fails else chat_reply('{"quote": "Ann", "grade": "CORRECT"}')
+
+    FakeEndpoint(monkeypatch, respond)
+    with pytest.raises(ModelError, match="Error code: 500"):
+        execute(JUDGE, run, **OPTIONS | {"in_flight": 6})
+    assert len(run.read_judge_responses()) == 5
 
 
 def test_responses_before_a_failure_are_stored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

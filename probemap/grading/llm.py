@@ -24,7 +24,7 @@ from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
 from probemap.reading.folding import find_words
-from probemap.records import Answer, DataError, Example, JudgeResponse, Task, Verdict
+from probemap.records import Answer, DataError, Example, JudgeResponse, ModelError, Task, Verdict
 
 if TYPE_CHECKING:
     from probemap.grading.locate import Locator, LocatorFactory
@@ -114,21 +114,27 @@ def endpoint_judge(
         parameters: Parameters = {"temperature": 0.0, "max_tokens": _ENDPOINT_TOKENS}
         if task.name in RESPONSE_FORMATS:
             parameters["response_format"] = RESPONSE_FORMATS[task.name]
+        failures: list[ModelError] = []
         with Connection(endpoint.url, endpoint.served, form=form, log=log) as connection:
 
             def request(row: int) -> list[tuple[str, str]]:
                 example = task.examples[row]
-                estimate = estimate_tokens(task, example)
-                if not budget.reserve(estimate):
+                if failures or (reserved := budget.reserve(estimate_tokens(task, example))) is None:
                     return []
-                reply = connection.complete(parameters, messages=list(chat_messages(task, example)))
+                try:
+                    reply = connection.complete(parameters, messages=list(chat_messages(task, example)))
+                except ModelError as error:  # raised after the responses to the requests in flight
+                    failures.append(error)
+                    return []
                 n_tokens = (reply.n_prompt or 0) + (reply.n_produced or 0)
-                budget.settle(estimate, n_tokens or estimate_tokens(task, example, reply.text))
+                budget.settle(reserved, n_tokens or estimate_tokens(task, example, reply.text))
                 _, has_ended, response = reply.text.rpartition("</think>")
                 # A response that was cut off inside its reasoning contains no answer.
                 return [(example.id, response if has_ended or reply.stopped else "")]
 
             yield from filter(None, map_concurrently(request, len(task.examples), endpoint.in_flight))
+        if failures:
+            raise failures[0]
 
     endpoint = replace(endpoint, served=served_name(endpoint))
     return LLMJudge(f"{endpoint.served} at {endpoint.url}", respond, strict=True, budget=budget)

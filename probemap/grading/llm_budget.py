@@ -33,10 +33,10 @@ class TokenBudget:
     >>> from probemap.grading.llm_budget import TokenBudget
     >>> budget = TokenBudget(100)
     >>> budget.reserve(80), budget.reserve(80)
-    (True, False)
+    (80, None)
     >>> budget.settle(80, 15)
     >>> budget.reserve(80), budget.used
-    (True, 15)
+    (80, 15)
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -45,23 +45,32 @@ class TokenBudget:
         """Number of tokens used by requests that are completed."""
         self.is_exhausted = False
         """Whether a request has been refused."""
-        self._reserved = 0
+        self._reserved, self._n_completed = 0, 0
         self._lock = threading.Lock()
 
-    def reserve(self, estimate: int) -> bool:
-        """Reserve the estimated number of tokens of a request, and return whether it may be sent."""
-        with self._lock:
-            if self.limit is not None and self.used + self._reserved + estimate > self.limit:
-                self.is_exhausted = True
-                return False
-            self._reserved += estimate
-            return True
+    def reserve(self, estimate: int) -> int | None:
+        """Reserve tokens for a request.
 
-    def settle(self, estimate: int, used: int) -> None:
+        Returns
+        -------
+        int or None
+            The number of tokens reserved: the estimate, or the mean of the completed requests if it is higher.  None if
+            the request would exceed the limit and must not be sent.
+        """
+        with self._lock:
+            tokens = max(estimate, self.used // max(self._n_completed, 1))
+            if self.limit is not None and self.used + self._reserved + tokens > self.limit:
+                self.is_exhausted = True
+                return None
+            self._reserved += tokens
+            return tokens
+
+    def settle(self, reserved: int, used: int) -> None:
         """Replace the reservation of a request that is completed with the number of tokens that it has used."""
         with self._lock:
-            self._reserved -= estimate
+            self._reserved -= reserved
             self.used += used
+            self._n_completed += 1
 
 
 def estimate_tokens(task: Task, example: Example, reply: str | None = None) -> int:

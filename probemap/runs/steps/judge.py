@@ -98,7 +98,11 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
         )
         run.write("disagreements.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         if verdicts_by_model:
-            pairs = [(a.verdict.correct, b.verdict.correct) for a, b in zip(by_rules, by_model, strict=True)]
+            pairs = [
+                (rules.verdict.correct, model.verdict.correct)
+                for answer, rules, model in zip(answers, by_rules, by_model, strict=True)
+                if answer.verdict is None  # otherwise neither of them has graded it
+            ]
             run.note(JUDGE, JudgeFacts(judge.name, agreement(pairs)))
             log(f"{judge.name} and the rules {agreement(pairs).describe()}")
         if rows:
