@@ -337,6 +337,34 @@ def test_agreement_without_an_interval(pairs: Any, expected: Agreement) -> None:
     assert agreement(pairs) == expected
 
 
+@pytest.mark.parametrize(
+    ("pairs", "is_chance"),
+    [
+        ([(True, True), (False, True)] * 20, True),  # the second grader always says correct
+        ([(True, True), (True, False), (False, True), (False, False)] * 10, True),
+        ([(True, True), (True, False), (False, True), (False, False)] * 7, False),  # too few answers
+        ([(True, True), (False, False)] * 20, False),
+        ([(True, True), (False, False)] * 15 + [(True, False), (False, True)] * 5, False),
+        ([(True, True)] * 40, False),
+    ],
+)
+def test_agreement_by_chance_is_detected(pairs: Any, is_chance: bool) -> None:
+    assert agreement(pairs).is_chance is is_chance
+
+
+def test_a_judge_that_agrees_by_chance_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probemap.runs.agreement._MIN_ANSWERS", 6)
+    answers = list(run.answers)
+    assert [grade.correct for grade in probemap.grade(run.task, answers)] == [True] * 6
+    FakeEndpoint(monkeypatch, lambda path, body: chat_reply("INCORRECT"))
+    messages: list[str] = []
+    execute(JUDGE, run, Context(logger=Logger(messages.append)), **OPTIONS)
+    assert messages[1].endswith("agree on 0 of 6 verdicts, Cohen's kappa 0.00; on 0 of 6 that both decide")
+    assert messages[2].startswith(
+        "only at http://x/v1 and the rules agree no better than by chance: the verdicts of one"
+    )
+
+
 def test_agreement_is_recorded_and_shown_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def respond(path: str, body: Any) -> Any:
         is_first = "Who is 0?" in body["messages"][0]["content"]

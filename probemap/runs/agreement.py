@@ -9,6 +9,9 @@ from dataclasses import dataclass
 Pair = tuple[bool | None, bool | None]
 """The verdicts of two graders on an answer: correct, incorrect, or None for undecided."""
 
+_MIN_ANSWERS = 30
+"""Minimum number of answers for a statement about agreement by chance."""
+
 _CATEGORIES = (True, False, None)
 _Z = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -31,6 +34,13 @@ class Agreement:
     the same."""
     interval: tuple[float, float] | None = None
     """95 % interval of `kappa`; None if it is undefined, e.g. if the graders never disagree."""
+
+    @property
+    def is_chance(self) -> bool:
+        """True if there are at least 30 answers, and the agreement is not significantly better than chance."""
+        if self.kappa is None or self.n < _MIN_ANSWERS:
+            return False
+        return (self.interval or (self.kappa,))[0] <= 0
 
     def describe(self) -> str:
         """Return the agreement in words, as the rest of a sentence about two graders.

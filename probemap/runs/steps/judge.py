@@ -103,8 +103,15 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
                 for answer, rules, model in zip(answers, by_rules, by_model, strict=True)
                 if answer.verdict is None  # otherwise neither of them has graded it
             ]
-            run.note(JUDGE, JudgeFacts(judge.name, agreement(pairs)))
-            log(f"{judge.name} and the rules {agreement(pairs).describe()}")
+            agreed = agreement(pairs)
+            run.note(JUDGE, JudgeFacts(judge.name, agreed))
+            log(f"{judge.name} and the rules {agreed.describe()}")
+            if agreed.is_chance:
+                log(
+                    f"{judge.name} and the rules agree no better than by chance: the verdicts of one of them are not "
+                    "usable\nhint: read some of the disagreements, then use a more capable model (--endpoint), or "
+                    "--judge rules"
+                )
         if rows:
             path = run.path / "disagreements.jsonl"
             log(
