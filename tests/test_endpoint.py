@@ -7,15 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
+from fake_endpoint import FakeEndpoint, chat_reply
 from running import execute
 
 from probemap.logger import Logger
-from probemap.models import endpoint
+from probemap.models import connection, remote
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, make_prompt
@@ -101,7 +101,7 @@ def test_answer_with_a_server_gives_the_answers_of_the_local_model(
 def test_answer_continues_after_a_server_died(
     server: Server, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    monkeypatch.setattr(connection, "RETRIES", 0)
     answering = {"data": questions(tmp_path, 12), "model": chat_folder, **options(server, batch_size=2)}
 
     def stop_server(what: str, done: int, total: int) -> None:
@@ -123,12 +123,12 @@ def test_answer_continues_after_a_server_died(
 
 
 def test_ask_endpoint_without_a_server_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    monkeypatch.setattr(connection, "RETRIES", 0)
     with pytest.raises(
         ModelError,
         match=r"Connection error(.|\n)*hint: check that the server is running, and that the URL is its base URL",
     ):
-        list(endpoint.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
+        list(remote.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
 
 
 def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
@@ -139,48 +139,25 @@ def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
         execute(ANSWER, tmp_path / "run", data=questions(tmp_path, 2), model=chat_folder, **unknown)
 
 
-# --- requests to a simulated client ---
+# --- requests to a server in the test process ---
 
 
-class Client:
-    """Records the requests to an `openai` client, and returns the same response to each."""
-
-    def __init__(self, tokens: int | None, models: list[str]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        usage = SimpleNamespace(prompt_tokens=tokens)
-        self.message = SimpleNamespace(content="Paris")
-        choice = SimpleNamespace(message=self.message, text=" Paris", finish_reason="length")
-
-        def create(**request: Any) -> Any:
-            self.requests.append(request)
-            return SimpleNamespace(choices=[choice], usage=usage)
-
-        self.completions = SimpleNamespace(create=create)
-        self.chat = SimpleNamespace(completions=self.completions)
-        self.models = SimpleNamespace(list=lambda: [SimpleNamespace(id=name) for name in models])
-
-
-def ask(
-    client: Client, model: Model, monkeypatch: pytest.MonkeyPatch, prompt_format: Any, **more: Any
-) -> list[TextAnswer]:
-    monkeypatch.setattr(endpoint, "_client", lambda openai, url: client)
+def ask(model: Model, prompt_format: Any, **more: Any) -> list[TextAnswer]:
     task = load_task("cities", n=2)
     requests = [
-        endpoint.ChatRequest(e.id, make_prompt(model, task, e, prompt_format), chat_messages(task, e))
+        remote.ChatRequest(e.id, make_prompt(model, task, e, prompt_format), chat_messages(task, e))
         for e in task.examples
     ]
-    return list(
-        endpoint.ask_endpoint(
-            Endpoint("http://x/v1", in_flight=1), requests, prompt_format=prompt_format, max_new_tokens=9, **more
-        )
-    )
+    server = Endpoint("http://x/v1", in_flight=1)
+    return list(remote.ask_endpoint(server, requests, prompt_format=prompt_format, max_new_tokens=9, **more))
 
 
 def test_ask_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Client(None, ["only"])
-    replies = ask(client, base_model, monkeypatch, "qa")
+    server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply(" Paris", "length"))
+    replies = ask(base_model, "qa")
     assert [(r.text, r.stopped) for r in replies] == [(" Paris", False)] * 2
-    first = client.requests[0]
+    assert server.urls[1:] == ["http://x/v1/completions"] * 2
+    first = server.requests[0]
     assert first["prompt"].startswith("Q: ")
     assert first["prompt"].endswith("\nA:")
     assert (first["stop"], first["model"], first["max_tokens"], first["temperature"]) == (["\n"], "only", 9, 0.0)
@@ -190,35 +167,36 @@ def test_ask_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypat
 def test_ask_endpoint_reports_a_different_chat_template_once(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, messages = Client(7, ["only"]), list[str]()
-    replies = ask(client, chat_model, monkeypatch, "chat", log=messages.append, temperature=1.0, seed=3)
+    server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Paris", usage={"prompt_tokens": 7}))
+    messages: list[str] = []
+    replies = ask(chat_model, "chat", log=messages.append, temperature=1.0, seed=3)
     assert [r.text for r in replies] == ["Paris", "Paris"]
-    assert [request["seed"] for request in client.requests] == [3, 4]
-    assert client.requests[0]["messages"][-1]["role"] == "user"
+    assert [request["seed"] for request in server.requests] == [3, 4]
+    assert server.requests[0]["messages"][-1]["role"] == "user"
     (message,) = messages
     assert "the server counts 7 tokens in the prompt of 'city-" in message
 
 
 def test_ask_endpoint_restores_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Client(None, ["only"])
-    client.message.reasoning_content = "Seine, so\nParis"
-    replies = ask(client, chat_model, monkeypatch, "chat")
-    assert replies[0].text == "<think>\nSeine, so\nParis\n</think>\n\nParis"
-    client.message.content = None  # cut off before it answered
-    assert ask(client, chat_model, monkeypatch, "chat")[0].text == "<think>\nSeine, so\nParis"
+    reasoning = "Seine, so\nParis"
+    server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Paris", reasoning_content=reasoning))
+    assert ask(chat_model, "chat")[0].text == "<think>\nSeine, so\nParis\n</think>\n\nParis"
+    server.respond = lambda path, body: chat_reply(None, "length", reasoning=reasoning)
+    assert ask(chat_model, "chat")[0] == TextAnswer("city-Ljubljana", "<think>\nSeine, so\nParis", False)
 
 
 def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    FakeEndpoint(monkeypatch, lambda path, body: None, "a", "b")
     with pytest.raises(
         ModelError,
         match="expected one model at http://x/v1, but it serves 2 models: a, b\nhint: select one with --served-name",
     ):
-        ask(Client(None, ["a", "b"]), chat_model, monkeypatch, "chat")
+        ask(chat_model, "chat")
 
 
 def test_ask_endpoint_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ModelError, match=r"hint: pip install 'probemap\[endpoint\]'"):
-        list(endpoint.ask_endpoint(Endpoint("http://x/v1"), [], prompt_format="chat", max_new_tokens=1))
+        list(remote.ask_endpoint(Endpoint("http://x/v1"), [], prompt_format="chat", max_new_tokens=1))

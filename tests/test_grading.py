@@ -459,4 +459,4 @@ def test_llm_grader_and_locator_use_responses_of_judge() -> None:
 
 def test_llm_grader_accepts_loaded_model(smollm: Model) -> None:
     grader = llm_grader(smollm, TASK, ANSWERS)
-    assert all(v.reason.startswith("the judge says") for v in probemap.grade(TASK, ANSWERS, grader=grader))
+    assert all(v.reason.startswith("the judge") for v in probemap.grade(TASK, ANSWERS, grader=grader))

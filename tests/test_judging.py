@@ -5,22 +5,19 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from conftest import make_answer
-from hypothesis import given
-from hypothesis import strategies as st
+from fake_endpoint import FakeEndpoint, chat_reply
 from running import execute
 
-from probemap.grading.llm import extract_locator, grading_task, parse_verdict
+from probemap.grading.llm import extract_locator
+from probemap.grading.llm_replies import parse_verdict
 from probemap.grading.rules import grade_answer
 from probemap.logger import Logger
-from probemap.models import endpoint
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
-from probemap.models.prompts import fill_template
 from probemap.records import DataError, Example, RunError, Task, Verdict
 from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.runs.plan import Context
@@ -48,31 +45,35 @@ def run(chat_folder: Path, tmp_path: Path) -> Run:
     return execute(ANSWER, tmp_path / "run", data=tmp_path / "q.jsonl", model=chat_folder, **given)
 
 
-class Judge:
-    """A server whose model knows Rome and doubts Oslo, and copies the country it reads."""
+VERDICTS = {
+    "Rome": {"quote": "land of pasta", "grade": "CORRECT"},
+    "Vienna": {"quote": "Austria", "grade": "CORRECT"},
+    "Oslo": {"quote": "Sweden", "grade": "CORRECT"},  # a quotation that the answer does not contain
+    "Lima": {"quote": "must be Chile", "grade": "INCORRECT"},
+}
+
+
+class Judge(FakeEndpoint):
+    """A server whose model knows Rome and misquotes Oslo, and copies the country it reads."""
+
+    usage: dict[str, int] | None = None
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch, self.reply)
         self.asked: list[str] = []
-        monkeypatch.setattr(endpoint, "_client", lambda openai, url: self.client())
 
-    def client(self) -> Any:
-        completions = SimpleNamespace(create=self.create)
-        return SimpleNamespace(chat=SimpleNamespace(completions=completions))
-
-    def create(self, messages: list[dict[str, str]], **draw: Any) -> Any:
-        assert draw["temperature"] == 0.0
-        asked = messages[-1]["content"]
+    def reply(self, path: str, body: dict[str, Any]) -> Any:
+        (message,) = body["messages"]
+        assert (body["temperature"], body["response_format"]["type"]) == (0.0, "json_schema")
+        asked = message["content"]
         self.asked.append(asked)
-        message = SimpleNamespace(content=self.reply(asked))
-        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop")], usage=None)
-
-    def reply(self, asked: str) -> str:
-        if "Accepted answers" in asked:
-            return {"Rome": "Yes.", "Vienna": "yes", "Oslo": "I doubt it.", "Lima": "No, that is Peru."}[
-                asked.split("Where is ")[1].split("?")[0]
-            ]
-        country = next((c for c in ("Austria", "Chile", "Norway") if c in asked), "NO ANSWER")
-        return f"<think>\nhm\n</think>\n\n{country}"
+        given = asked.rpartition("Question: ")[2]
+        if "Accepted answers" in given:
+            return chat_reply(json.dumps(VERDICTS[given.split("Where is ")[1].split("?")[0]]), usage=self.usage)
+        assert not any(f'"{gold}"' in given for _, _, golds, _ in ROWS for gold in golds)
+        country = next((c for c in ("Austria", "Chile", "Norway") if c in given), "")
+        reply = json.dumps({"sentence": "", "exact_answer": country})
+        return chat_reply(f"<think>\nhm\n</think>\n\n{reply}", usage=self.usage)
 
 
 BOTH: dict[str, Any] = {"locator": "model", "judge": "model", **SERVER}
@@ -85,10 +86,10 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     execute(JUDGE, run, Context(logger=Logger(told.append)), **BOTH)
     made = {j.id: j for j in run.read_judgements()}
     assert {i: (j.verdict.correct, j.verdict.reason) for i, j in made.items()} == {
-        "vienna": (True, "the judge says yes"),
-        "lima": (False, "the judge says no"),
-        "rome": (True, "the judge says yes"),
-        "oslo": (None, "the judge says neither yes nor no"),
+        "vienna": (True, "the judge says correct"),
+        "lima": (False, "the judge says incorrect"),
+        "rome": (True, "the judge says correct"),
+        "oslo": (None, "the judge quotes words that the answer does not contain"),
         "bern": (None, "empty"),
     }
     assert {i: j.span and j.span.text for i, j in made.items()} == {
@@ -103,17 +104,19 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
         ("rome", False, True, True),
         ("oslo", True, None, None),
     ]
+    assert (rows[0]["model"]["quote"], rows[1]["model"]["quote"]) == ("land of pasta", None)
     assert rows[1]["rules"]["reason"] == "names an accepted answer"
     assert (rows[1]["answer"], rows[1]["accepted"], rows[1]["exact_answer"]) == (ROWS[3][3], ["Norway"], "Norway")
     file = run.path / "disagreements.jsonl"
     assert told == [
-        "requesting verdicts from judge at http://judge/v1: 4 texts in all",
-        "requesting exact answers from judge at http://judge/v1: 5 texts in all",
-        "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41",
+        "requesting verdicts from judge at http://judge/v1: 4 requests, about 2900 tokens",
+        "requesting exact answers from judge at http://judge/v1: 4 requests, about 1800 tokens",
+        "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41 (95 % interval -0.20 to "
+        "1.00); on 2 of 3 that both decide",
         f"judge at http://judge/v1 and the rules disagree on 2 answers; see {file}\nhint: edit `correct` and "
         f"`exact_answer` there, then repeat the command with --decided {file} --redo",
         "q (kind open): 5 answers: 2 correct, 1 incorrect, 2 undecided "
-        "(the judge says neither yes nor no: 1, empty: 1)",
+        "(the judge quotes words that the answer does not contain: 1, empty: 1)",
     ]
 
     rows[0] |= {"correct": False, "exact_answer": "land of pasta"}
@@ -168,14 +171,14 @@ def test_a_verdict_that_came_with_the_answer_is_not_asked_for(
     given: dict[str, Any] = {"answers": str(tmp_path / "a.jsonl")}
     made = execute(ANSWER, tmp_path / "run", data=tmp_path / "q.jsonl", model=chat_folder, **given)
     execute(JUDGE, made, locator="none", judge="model", **SERVER)
-    assert [j.verdict.reason for j in made.read_judgements()] == ["supplied as incorrect", "the judge says no"]
+    assert [j.verdict.reason for j in made.read_judgements()] == ["supplied as incorrect", "the judge says incorrect"]
     assert len(server.asked) == 1
 
 
 def test_another_model_at_the_same_address_is_another_judge(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Judge(monkeypatch)
     for name in ("one", "two"):
-        monkeypatch.setattr(endpoint, "_only_model", lambda client, url, name=name: name)
+        server.names = (name,)
         execute(JUDGE, run, redo=True, locator="none", judge="model", endpoint="http://judge/v1", served="")
     assert len(server.asked) == 8
     assert {o.who for o in run.read_judge_responses()} == {"one at http://judge/v1", "two at http://judge/v1"}
@@ -215,7 +218,7 @@ def test_the_model_that_answered_can_be_asked_as_well(run: Run, chat_model: Mode
         judge="model",
     )
     assert told[0].startswith("requesting verdicts from tiny-chat ")
-    assert told[0].endswith(": 4 texts in all")
+    assert told[0].endswith(": 4 texts")
     assert len(run.read_judge_responses()) == 4
 
 
@@ -227,23 +230,6 @@ def test_a_server_without_a_question_to_ask_it_is_refused(run: Run) -> None:
 
 
 # --- what is asked, and what is read from a reply ---
-
-
-@pytest.mark.parametrize(
-    ("said", "correct"),
-    [
-        ("yes", True),
-        (" Yes, it is.", True),
-        ("**No**", False),
-        ("no.", False),
-        ("Nobody knows", None),
-        ("yesterday", None),
-        ("The answer is yes", None),
-        ("", None),
-    ],
-)
-def test_a_judge_s_first_word_is_its_verdict(said: str, correct: bool | None) -> None:
-    assert parse_verdict(said).correct is correct
 
 
 def test_whether_a_cut_off_answer_is_decided_does_not_depend_on_the_verdict() -> None:
@@ -258,19 +244,6 @@ def test_whether_a_cut_off_answer_is_decided_does_not_depend_on_the_verdict() ->
     assert verdicts("It is Rome. It") == [True, False, None]
     empty = make_answer("", [], ["?"], stopped=False)
     assert grade_answer(TASK, example, empty, lambda e, t: parse_verdict("yes")).correct is None, "no text, no prompt"
-
-
-@given(st.text())
-def test_an_answer_cannot_leave_its_marks(text: str) -> None:
-    answer = make_answer(text, [text], ["?"])
-    example = Example("a", "Who?", ("Ann",))
-    task = grading_task([example], [answer])
-    if not text.strip():
-        assert task.examples == ()
-        return
-    asked = fill_template(task.prompt, task.examples[0])
-    assert asked.count("<<<") == asked.count(">>>") == 1
-    assert asked.count("\n") == 4
 
 
 def test_a_copy_counts_only_where_it_stands_in_the_text() -> None:

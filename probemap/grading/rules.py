@@ -95,15 +95,15 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     ...     id="a", prompt="Q", text="It is Lima.", token_ids=(0, 1, 2, 3), n_prompt=1,
     ...     offsets=((0, 1), (0, 5), (5, 10), (10, 11)), logprobs=(-0.1, -0.2, -0.3), stopped=True,
     ... )
-    >>> probemap.grade(task, [answer])
-    [Verdict(correct=True, reason='names an accepted answer')]
+    >>> [verdict.reason for verdict in probemap.grade(task, [answer])]
+    ['names an accepted answer']
 
     With a user-defined grader:
 
     >>> def exact_match(example, text):
     ...     return Verdict(text.strip(" .") in example.answers, "exact match")
-    >>> probemap.grade(task, [answer], grader=exact_match)
-    [Verdict(correct=False, reason='exact match')]
+    >>> [verdict.correct for verdict in probemap.grade(task, [answer], grader=exact_match)]
+    [False]
     """
     examples = examples_of(task, answers)
     return [a.verdict or grade_answer(task, e, a, grader) for e, a in zip(examples, answers, strict=True)]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from probemap.models.endpoint import ChatRequest, ask_endpoint
 from probemap.models.generate import GenerationOptions, Recorder, generate_answers, plan_batches
 from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, prompt_from_text, task_prompts
+from probemap.models.remote import ChatRequest, ask_endpoint
 from probemap.models.retokenise import retokenise_with_logprobs
 
 if TYPE_CHECKING:

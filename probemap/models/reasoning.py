@@ -1,4 +1,4 @@
-"""Separate a model's reasoning from its final answer."""
+"""Separate a model's reasoning from its final answer, and join them again."""
 
 from collections.abc import Sequence
 
@@ -34,3 +34,25 @@ def count_reasoning_tokens(prompt: str, text: str, offsets: Sequence[tuple[int, 
         end += len(text[end:]) - len(text[end:].lstrip())
         return sum(start < end and stop <= end for start, stop in offsets)
     return 0
+
+
+def join_reasoning(reasoning: object, text: str, stopped: bool, *, opened: bool = False) -> str:
+    """Reconstruct the generated text from the reasoning and the answer that a server returned separately.
+
+    Parameters
+    ----------
+    reasoning : object
+        The reasoning, as returned by vLLM and SGLang.  Any value other than a non-empty string means that there is no
+        reasoning.
+    text : str
+        The answer.
+    stopped : bool
+        False if the output was cut off.
+    opened : bool, default False
+        True if the prompt ends with the opening marker of the reasoning.
+    """
+    if not isinstance(reasoning, str) or not reasoning:
+        return text
+    opening = "" if opened else "<think>\n"
+    closing = "\n</think>\n\n" if text or stopped else ""
+    return f"{opening}{reasoning.strip()}{closing}{text.lstrip()}"

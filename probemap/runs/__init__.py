@@ -4,6 +4,7 @@ Each module imports only modules that are listed above it and modules from lower
 
 ::
 
+    agreement    agreement of two graders, and Cohen's kappa with its interval
     options      options of each step
     definitions  definition of each step: name, outputs, options, dependencies
     record       run.json

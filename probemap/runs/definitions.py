@@ -7,6 +7,7 @@ stores the options and the facts of each step.  Facts are values that a step det
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from probemap.runs.agreement import Agreement  # noqa: TC001 - evaluated when run.json is read
 from probemap.runs.options import (
     AnswerOptions,
     AttentionOptions,
@@ -52,10 +53,8 @@ class JudgeFacts:
 
     judge: str = ""
     """Name of the language model; empty if the rules judged the answers."""
-    same_verdicts: int | None = None
-    """Number of answers for which the language model and the rules give the same verdict."""
-    kappa: float | None = None
-    """Cohen's kappa; None if it is undefined."""
+    agreement: Agreement | None = None
+    """Agreement of the language model with the rules; None if the rules judged the answers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def disagreements(
             "accepted": list(example.answers),
             "answer": answer.final.text,
             "rules": {**_label(rules), "reason": rules.verdict.reason},
-            "model": {**_label(model), "reason": model.verdict.reason},
+            "model": {**_label(model), "reason": model.verdict.reason, "quote": _quote(answer, model)},
             **_label(judgement),
         }
         for example, answer, rules, model, judgement in zip(
@@ -98,21 +98,17 @@ def disagreements(
     ]
 
 
-def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Return Cohen's kappa (Cohen 1960) for pairs of verdicts, or None if all verdicts are the same."""
-    from sklearn.metrics import cohen_kappa_score
-
-    if len({verdict for pair in pairs for verdict in pair}) < 2:
-        return None
-    first, second = zip(*pairs, strict=True)
-    return float(cohen_kappa_score(first, second))
-
-
 def _label(judgement: Judgement) -> dict[str, Any]:
     return {
         "correct": judgement.verdict.correct,
         "exact_answer": judgement.span.text if judgement.span else None,
     }
+
+
+def _quote(answer: Answer, judgement: Judgement) -> str | None:
+    """Return the words of an answer that decided its verdict, or None if there are none."""
+    evidence = judgement.verdict.evidence
+    return None if evidence is None else answer.final.text[slice(*evidence)]
 
 
 def _range(judgement: Judgement) -> tuple[int, int] | None:

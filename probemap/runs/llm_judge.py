@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from probemap.grading.locate import RULE_LOCATORS, LocatorOf, locate_answer, paper_locator, rule_locator
 from probemap.grading.rules import grade, grade_answer, possible_answers
 from probemap.logger import SILENT, Logger
-from probemap.records import Answer, Judgement, JudgeResponse, Task, Verdict
+from probemap.records import Answer, Judgement, JudgeResponse, RunError, Task, Verdict
 from probemap.runs.definitions import JUDGE
 from probemap.runs.plan import Context
 
@@ -60,34 +60,74 @@ class ModelJudge:
 
     def verdicts(self, task: Task, answers: Sequence[Answer]) -> list[Verdict]:
         """Return the verdict on each answer.  Verdicts that were supplied with the answers take precedence."""
-        from probemap.grading.llm import grading_task, parse_verdict
+        from probemap.grading.llm import grading_task
+        from probemap.grading.llm_replies import parse_verdict
 
         pairs = [(e, a) for e, a in zip(task.examples, answers, strict=True) if a.verdict is None]
-        responses = self._responses(grading_task([e for e, _ in pairs], [a for _, a in pairs]))
-        return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id]))
+        questions, ungraded = [e for e, _ in pairs], [a for _, a in pairs]
+        responses = self._responses(grading_task(questions, ungraded, strict=self.judge.strict))
+        return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id], text))
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorOf:
         """Ask the model to extract the exact answers, and return a locator that finds them in the answers."""
         from probemap.grading.llm import extract_locator, extraction_task
+        from probemap.grading.llm_prompts import strict_extraction_task
+        from probemap.grading.llm_replies import reply_locator
 
-        responses = self._responses(extraction_task(task.examples, answers))
+        extraction = (strict_extraction_task if self.judge.strict else extraction_task)(task.examples, answers)
+        responses = self._responses(extraction)
         pairs = zip(task.examples, answers, strict=True)
-        locator_for = extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
+        extracts = {(e.question, a.final.text): responses.get(a.id, "") for e, a in pairs}
+        if self.judge.strict:
+            return lambda example: reply_locator(extracts)
+        locator_for = extract_locator(extracts)
         return lambda example: locator_for(possible_answers(task, example))
 
     def _responses(self, requests: Task) -> dict[str, str]:
-        """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model."""
-        from probemap.grading.llm import new_responses, responses_by_id
+        """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model.
 
+        Raises
+        ------
+        RunError
+            If the budget is exhausted.  The responses up to that point are stored.
+        """
+        from probemap.grading.llm import new_responses, responses_by_id, without_response
+
+        missing = without_response(self.judge, requests, self.responses)
+        if missing.examples:
+            self.logger.log(self._announcement(requests, missing))
         n_new = 0
         for batch in new_responses(self.judge, requests, self.responses):
-            if not n_new:
-                self.logger.log(f"requesting {requests.name} from {self.name}: {len(requests.examples)} texts in all")
             self.run.append_judge_responses(batch)
             self.responses.extend(batch)
             n_new += len(batch)
-            self.logger.progress(requests.name, n_new, len(requests.examples))
+            self.logger.progress(requests.name, n_new, len(missing.examples))
+        budget = self.judge.budget
+        if budget is not None and budget.is_exhausted:
+            n_stored = len(requests.examples) - len(missing.examples) + n_new
+            raise RunError(
+                f"the budget of {budget.limit} tokens does not allow another request: {budget.used} tokens were used, "
+                f"and {n_stored} of {len(requests.examples)} {requests.name} are stored",
+                "repeat the command, which continues where it stopped; a higher --judge-budget allows more requests",
+            )
         return responses_by_id(self.judge, requests, self.responses)
+
+    def _announcement(self, requests: Task, missing: Task) -> str:
+        """Return a message that says what is requested and, for a server, how many tokens it takes approximately."""
+        from probemap.grading.llm_budget import estimate_tokens
+
+        n = len(missing.examples)
+        text = f"requesting {requests.name} from {self.name}: {n} texts"
+        if self.judge.budget is not None:
+            n_tokens = sum(estimate_tokens(missing, example) for example in missing.examples)
+            text = f"requesting {requests.name} from {self.name}: {n} requests, about {_rounded(n_tokens)} tokens"
+        n_stored = len(requests.examples) - n
+        return f"{text} ({n_stored} responses are stored)" if n_stored else text
+
+
+def _rounded(n: int) -> int:
+    """Return a number rounded to two significant digits."""
+    return int(float(f"{n:.1e}"))
 
 
 def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
@@ -99,7 +139,12 @@ def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
 
     log = context.logger.log
     if (server := options.server) is not None:
-        judge = endpoint_judge(server, log=log)
+        judge = endpoint_judge(server, max_tokens=options.judge_budget, log=log)
+    elif options.judge_budget is not None:
+        raise RunError(
+            "--judge-budget is given, but the judge is a local model, which has no costs per token",
+            "add --endpoint, or omit --judge-budget",
+        )
     else:
         judge = model_judge(run.loader(context.device, max_memory=context.max_memory).load(context.models), log=log)
     return ModelJudge(run, judge, context.logger, run.read_judge_responses())

@@ -163,6 +163,15 @@ class JudgeOptions:
         str, Option("Name of the model on the server. Default: the only model on the server.", flag="served-name")
     ] = ""
     in_flight: InFlight = 16
+    judge_budget: Annotated[
+        int | None,
+        Option(
+            "Maximum number of tokens that the judge at --endpoint may use in this command, which then stops and can "
+            "be repeated to continue. Default: no limit.",
+            minimum=1,
+            recorded=False,
+        ),
+    ] = None
     decided: Annotated[
         str | None,
         Option(

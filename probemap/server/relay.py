@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from probemap.models.endpoint import join_reasoning
+from probemap.models.reasoning import join_reasoning
 from probemap.records import Example, ProbemapError, TextAnswer
 from probemap.server.jobs import ScoreJob
 from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_chat_messages

@@ -76,7 +76,8 @@ def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
 def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, ManualLabel], context: Context) -> bool:
     from probemap.grading.locate import RULE_LOCATORS
     from probemap.grading.rules import grade
-    from probemap.runs.labels import apply_labels, disagreements, kappa
+    from probemap.runs.agreement import agreement
+    from probemap.runs.labels import apply_labels, disagreements
     from probemap.runs.llm_judge import judge_by_model, judgements_of, run_judge
 
     answers = list(run.answers)
@@ -97,11 +98,20 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
         )
         run.write("disagreements.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         if verdicts_by_model:
-            pairs = [(str(a.verdict.correct), str(b.verdict.correct)) for a, b in zip(by_rules, by_model, strict=True)]
-            facts = JudgeFacts(judge.name, sum(a == b for a, b in pairs), kappa(pairs))
-            run.note(JUDGE, facts)
-            agreement = "" if facts.kappa is None else f", Cohen's kappa {facts.kappa:.2f}"
-            log(f"{judge.name} and the rules agree on {facts.same_verdicts} of {len(pairs)} verdicts{agreement}")
+            pairs = [
+                (rules.verdict.correct, model.verdict.correct)
+                for answer, rules, model in zip(answers, by_rules, by_model, strict=True)
+                if answer.verdict is None  # otherwise neither of them has graded it
+            ]
+            agreed = agreement(pairs)
+            run.note(JUDGE, JudgeFacts(judge.name, agreed))
+            log(f"{judge.name} and the rules {agreed.describe()}")
+            if agreed.is_chance:
+                log(
+                    f"{judge.name} and the rules agree no better than by chance: the verdicts of one of them are not "
+                    "usable\nhint: read some of the disagreements, then use a more capable model (--endpoint), or "
+                    "--judge rules"
+                )
         if rows:
             path = run.path / "disagreements.jsonl"
             log(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from probemap.logger import SILENT, Logger
 from probemap.records import DataError, Judgement, RunError, StoreError
-from probemap.runs.definitions import ANSWER, ATTENTION, BASELINES, CHOOSE, ERRORS, TRANSFER, Step
+from probemap.runs.definitions import ANSWER, ATTENTION, BASELINES, CHOOSE, ERRORS, JUDGE, TRANSFER, Step
 
 if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.maps.probe_map import ProbeMap
@@ -158,6 +158,7 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[st
         "seed for the draw": options.seed,
         "temperature": options.temperature,
         "site": attrs.get("site"),
+        "judge": _judge(run),
         "locator of the exact answer": attrs.get("locator"),
         "probes": attrs.get("probe") or "logistic regression on standardised states",
         "inverse L2 penalty C": attrs.get("c"),
@@ -172,6 +173,14 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[st
         ),
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _judge(run: Run) -> str:
+    """Return the name of the language model that graded the answers, and its agreement with the rules."""
+    record = run.find_record(JUDGE)
+    if record is None or record.facts.agreement is None:
+        return ""
+    return f"{record.facts.judge}; this model and the rules {record.facts.agreement.describe()}"
 
 
 def _excluded(judgements: Sequence[Judgement]) -> dict[str, int]:

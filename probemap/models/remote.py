@@ -1,0 +1,131 @@
+"""Answers from an OpenAI-compatible server, which is sent several requests at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from probemap.models.connection import Connection
+from probemap.models.reasoning import join_reasoning
+from probemap.records import TextAnswer
+
+if TYPE_CHECKING:
+    from probemap.models.endpoint import Endpoint
+    from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
+    from probemap.models.request_form import Parameters
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One question to send to a server."""
+
+    id: str
+    prompt: Prompt | None
+    """The prompt as tokenised by the local model.  With the ``chat`` format, it may be None if there is no local
+    model."""
+    messages: tuple[ChatMessage, ...]
+    """The same prompt as a conversation, to which the server applies its own chat template."""
+
+
+def served_name(endpoint: Endpoint) -> str:
+    """Return the model's name on the server.
+
+    Raises
+    ------
+    ModelError
+        If the server does not respond, or if `endpoint` does not name a model and the server does not provide exactly
+        one.
+    """
+    if endpoint.served:
+        return endpoint.served
+    with Connection(endpoint.url) as connection:
+        return connection.model
+
+
+def map_concurrently(function: Callable[[int], _T], n: int, in_flight: int) -> Iterator[_T]:
+    """Yield ``function(0)``, …, ``function(n - 1)`` in this order, with up to `in_flight` calls at the same time.
+
+    If an exception is raised, or if the iteration is abandoned, calls that have not started are cancelled.
+    """
+    pool = ThreadPoolExecutor(in_flight)
+    try:
+        yield from pool.map(function, range(n))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ask_endpoint(
+    endpoint: Endpoint,
+    requests: Sequence[ChatRequest],
+    *,
+    prompt_format: PromptFormat,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda text: None,
+) -> Iterator[TextAnswer]:
+    """Send questions concurrently to a server, and yield its answers.
+
+    With the ``chat`` format, the conversation is sent and the server applies its chat template.  If the server reports
+    the number of prompt tokens, that number is compared with the number of tokens in the local model's prompt.  With
+    other formats, the prompt is sent as text.  With the ``qa`` format, generation also stops at a line break.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+    requests : sequence of ChatRequest
+    prompt_format : {"chat", "qa", "none"}
+    max_new_tokens : int
+    temperature : float, default 0.0
+        Sampling temperature.  If 0, decoding is greedy.
+    seed : int, default 0
+        Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
+    log : callable, optional
+        Called once with a message if the server and the local model disagree on the number of prompt tokens.
+
+    Yields
+    ------
+    TextAnswer
+        The answers, in the order of `requests`.
+
+    Raises
+    ------
+    ModelError
+        If the ``openai`` package is not installed, if the server does not respond or rejects a request, or if a reply
+        contains no text.
+    """
+    with Connection(endpoint.url, endpoint.served, log=log) as connection:
+        _ = connection.model  # requested once, before the requests are sent concurrently
+
+        def ask(row: int) -> tuple[TextAnswer, int | None]:
+            request = requests[row]
+            parameters: Parameters = {"temperature": temperature, "max_tokens": max_new_tokens}
+            if temperature > 0:
+                parameters["seed"] = seed + row
+            if prompt_format == "chat":
+                reply = connection.complete(parameters, messages=list(request.messages))
+            else:
+                assert request.prompt is not None
+                if prompt_format == "qa":
+                    parameters["stop"] = ["\n"]
+                reply = connection.complete(parameters, prompt=request.prompt.text)
+            opened = request.prompt is not None and request.prompt.text.rstrip().endswith("<think>")
+            text = join_reasoning(reply.reasoning, reply.text, reply.stopped, opened=opened)
+            return TextAnswer(request.id, text, reply.stopped), reply.n_prompt
+
+        warned = False
+        answers = map_concurrently(ask, len(requests), endpoint.in_flight)
+        for request, (answer, n_served) in zip(requests, answers, strict=True):
+            n_local = len(request.prompt.token_ids) if request.prompt else n_served
+            if n_served is not None and n_served != n_local and not warned:
+                warned = True
+                log(
+                    f"the server counts {n_served} tokens in the prompt of {request.id!r}, but the local model's "
+                    f"chat template yields {n_local}: hidden states would be captured after a different prompt\n"
+                    "hint: serve the same model with the same chat template, or supply the prompts with --answers"
+                )
+            yield answer

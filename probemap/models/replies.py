@@ -1,0 +1,179 @@
+"""Replies of OpenAI-compatible servers, checked once and reduced to the fields that are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from probemap.records import ModelError
+from probemap.redact import redact_secrets
+
+CUT_OFF = frozenset({"length", "max_tokens", "max_length", "model_length", "content_filter", "error"})
+"""Values of ``finish_reason`` that mean that the text is incomplete.  Servers use many other values for texts that the
+model ended itself: ``stop``, ``eos_token``, ``eos``, ``end_turn``, ``stop_sequence``, …"""
+
+SHOWN = 120
+"""Maximum number of characters of a reply that an error message shows."""
+
+
+class ReplyError(ModelError):
+    """A server replied with status 200, but the reply is not in the expected format."""
+
+
+class WebPageError(ReplyError):
+    """A server replied with a web page."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The generated text of a reply.
+
+    Examples
+    --------
+    >>> from probemap.models.replies import read_reply
+    >>> read_reply('{"choices": [{"message": {"content": "Lima."}, "finish_reason": "length"}]}', max_tokens=8)
+    Reply(text='Lima.', reasoning='', stopped=False, n_prompt=None, n_produced=None)
+    """
+
+    text: str
+    """The answer.  If the server reports a refusal in a separate field and there is no answer, the refusal."""
+    reasoning: str
+    """Reasoning that the server returned separately; empty if there is none."""
+    stopped: bool
+    """False if the text was cut off."""
+    n_prompt: int | None
+    """Number of prompt tokens, or None if the server does not report it."""
+    n_produced: int | None
+    """Number of generated tokens, or None if the server does not report it."""
+
+
+class _Message(BaseModel):
+    content: str | list[Any] | None = None
+    refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+
+class _Choice(BaseModel):
+    message: _Message | None = None
+    text: str | None = None
+    finish_reason: Any = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+
+
+class _Model(BaseModel):
+    id: str
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
+
+
+def read_reply(body: str, *, max_tokens: int) -> Reply:
+    """Read a chat completion or a completion.
+
+    Parameters
+    ----------
+    body : str
+        Body of the server's response.
+    max_tokens : int
+        The limit that was requested.  It decides whether a text was cut off if the server gives no ``finish_reason``.
+
+    Raises
+    ------
+    ReplyError
+        If the body is not JSON, has no choices, or its first choice contains no message and no text.
+    """
+    completion = _parse(_Completion, body)
+    if not completion.choices:
+        raise ReplyError(
+            f"the reply contains no choices: {_shown(body)}",
+            "the service behind the server failed; repeat the command, which continues where it stopped",
+        )
+    choice = completion.choices[0]
+    message = choice.message or _Message(content=choice.text)
+    if choice.message is None and choice.text is None:
+        raise ReplyError(
+            f"the reply contains neither a message nor a text: {_shown(body)}",
+            "check that the URL is that of an OpenAI-compatible server and that the model generates text",
+        )
+    content = message.content
+    text = content if isinstance(content, str) else "".join(_texts(content or (), "text"))
+    separate = next((r for r in (message.reasoning_content, message.reasoning) if isinstance(r, str) and r), "")
+    reasoning = separate or ("" if isinstance(content, str) else "".join(_texts(content or (), "thinking")))
+    n_produced = _count(completion.usage, "completion_tokens")
+    if isinstance(choice.finish_reason, str) and choice.finish_reason:
+        stopped = choice.finish_reason.casefold() not in CUT_OFF
+    else:
+        stopped = n_produced is None or n_produced < max_tokens
+    return Reply(
+        text=text or message.refusal or "",
+        reasoning=reasoning,
+        stopped=stopped,
+        n_prompt=_count(completion.usage, "prompt_tokens"),
+        n_produced=n_produced,
+    )
+
+
+def read_models(body: str) -> list[str]:
+    """Read the names of the models that a server provides.
+
+    Raises
+    ------
+    ReplyError
+        If the body is not a list of models.
+    """
+    return [model.id for model in _parse(_Models, body).data]
+
+
+def _parse(schema: type[_Schema], body: str) -> _Schema:
+    try:
+        return schema.model_validate_json(body)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)[0]
+    if body.lstrip()[:1] == "<":
+        raise WebPageError(
+            f"the reply is a web page instead of JSON: {_shown(body)}",
+            "check the base URL, which usually ends in /v1, and whether a proxy or a login page is in between",
+        )
+    if details["type"] == "json_invalid":
+        raise ReplyError(
+            f"the reply is not valid JSON: {_shown(body) or 'it is empty'}",
+            "the reply may have been cut off on the way; repeat the command, which continues where it stopped",
+        )
+    field = ".".join(map(str, details["loc"])) or "the reply"
+    raise ReplyError(
+        f"the reply has an unexpected format: {field}: {details['msg']}: {_shown(body)}",
+        "check that the URL is that of an OpenAI-compatible server",
+    )
+
+
+def _texts(parts: Sequence[Any], kind: str) -> list[str]:
+    """Return the texts of the parts of a message that have the given type, e.g. ``text`` or ``thinking``."""
+    texts: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            texts += [part] if kind == "text" else []
+        elif isinstance(part, dict) and part.get("type", "text") in (kind, f"output_{kind}"):
+            value = part.get(kind)
+            texts += [value] if isinstance(value, str) else _texts(value, "text") if isinstance(value, list) else []
+    return texts
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _shown(body: str) -> str:
+    return " ".join(redact_secrets(body).split())[:SHOWN]

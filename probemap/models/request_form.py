@@ -1,0 +1,128 @@
+"""The form of requests that an OpenAI-compatible server accepts.
+
+Servers differ in the request parameters that they accept.  A request is first sent in its common form.  If the server
+refuses a parameter, the request is changed as listed in `ADAPTATIONS` and sent again, and later requests are sent in
+the changed form.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+Parameters = dict[str, Any]
+"""Parameters of a request in its common form: ``max_tokens``, ``temperature``, ``seed``, ``stop`` and
+``response_format``."""
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A change of requests to a server that refuses a parameter."""
+
+    parameter: str
+    pattern: str
+    """Regular expression of words in an error message that refer to the parameter."""
+    change: Callable[[Any], Parameters]
+    """Function that takes the value of the parameter and returns the parameters that replace it."""
+    message: str = ""
+    """Log message; empty if the change has no effect on the texts."""
+
+
+ADAPTATIONS = (
+    Adaptation("max_tokens", r"\bmax_tokens\b", lambda limit: {"max_completion_tokens": limit}),
+    Adaptation("max_completion_tokens", r"\bmax_completion_tokens\b", lambda limit: {"max_tokens": limit}),
+    Adaptation(
+        "temperature",
+        r"\btemperature\b",
+        lambda value: {},
+        "the server does not accept the requested temperature: the model samples at the server's default temperature, "
+        "so that a repeated request may give another text",
+    ),
+    Adaptation(
+        "seed", r"\bseed\b", lambda value: {}, "the server does not accept a seed: samples are not reproducible"
+    ),
+    Adaptation(
+        "response_format",
+        r"response_format|json_schema|structured|schema|grammar|guided",
+        lambda value: {"response_format": {"type": "json_object"}},
+        "the server does not accept a JSON schema: replies are requested as JSON without a schema",
+    ),
+    Adaptation(
+        "response_format",
+        r"response_format|json|structured",
+        lambda value: {},
+        "the server does not accept a response format: replies are requested as plain text",
+    ),
+)
+"""Changes of requests, each of which is made at most once, after the server has refused the parameter.  Of several
+changes of one parameter, the first one is made first."""
+
+_REFUSED = (400, 415, 422, 501)
+"""Status codes of responses that may refuse a parameter."""
+
+TOO_LONG = re.compile(r"context|too (?:large|long|many tokens)|maximum.{0,20}(?:length|tokens)", re.IGNORECASE)
+"""Words in error messages about requests that exceed the context window."""
+
+
+class AcceptedForm:
+    """The form of requests that a server accepts: its base URL and the adaptations made so far.
+
+    Connections to the same server can share it, so that each parameter is refused at most once.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.base = url
+        self._adaptations: tuple[Adaptation, ...] = ()
+        self._lock = threading.Lock()
+
+    def apply(self, parameters: Parameters) -> Parameters:
+        """Return the parameters in the form that the server accepts."""
+        for adaptation in self._adaptations:
+            if adaptation.parameter in parameters:
+                rest = {name: value for name, value in parameters.items() if name != adaptation.parameter}
+                parameters = rest | adaptation.change(parameters[adaptation.parameter])
+        return parameters
+
+    def adapt(self, base: str, sent: Parameters, status: int, message: str, log: Callable[[str], None]) -> bool:
+        """Change the form after the server has refused a request.
+
+        Parameters
+        ----------
+        base : str
+            The base URL to which the request was sent.
+        sent : dict
+            The parameters that were sent.
+        status : int
+            Status code of the response.
+        message : str
+            Error message of the server.
+        log : callable
+
+        Returns
+        -------
+        bool
+            True if the request should be sent again, because the form has changed since it was sent.
+        """
+        with self._lock:
+            if base != self.base or sent != self.apply(sent):
+                return True  # another request was refused for the same reason
+            if status in (200, 404, 405) and urlsplit(self.base).path in ("", "/"):
+                self.base = self.base.rstrip("/") + "/v1"
+                return True
+            if status not in _REFUSED or TOO_LONG.search(message):
+                return False
+            for adaptation in ADAPTATIONS:
+                if (
+                    adaptation.parameter in sent
+                    and adaptation not in self._adaptations
+                    and re.search(adaptation.pattern, message, re.IGNORECASE)
+                ):
+                    self._adaptations += (adaptation,)
+                    if adaptation.message:
+                        log(adaptation.message)
+                    return True
+            return False
