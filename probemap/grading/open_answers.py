@@ -1,0 +1,401 @@
+"""Locate the exact answer to an open question by rules, without the accepted answers.
+
+The exact answer is what a text adds to the question in its first statement about it: the name, date, number or noun
+phrase that stands where the answer is expected, e.g. behind "is", behind "by", or before the verb of the question.
+Nothing is located where no such place is found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import regex
+
+from probemap.reading.alternatives import conclusion_start, offered_answers
+from probemap.reading.asked import Kind, asked_kind
+from probemap.reading.asserted import own_length
+from probemap.reading.candidates import (
+    ARTICLES,
+    BOUNDARIES,
+    COPULAS,
+    DEMONYM,
+    FUNCTION,
+    PREPOSITIONS,
+    PRONOUNS,
+    Candidate,
+    Token,
+    find_values,
+    mark_asked,
+    name_runs,
+    quoted_parts,
+    tokens_of,
+    trimmed,
+)
+from probemap.reading.closed_set import asserted_name
+from probemap.reading.refusal import declines_and_answers, is_refusal
+from probemap.reading.stance import Stance, sentences, stances
+from probemap.reading.uncased import added_part, is_uncased
+
+_VALUES = (Kind.YEAR, Kind.DATE, Kind.NUMBER, Kind.QUANTITY)
+_NAMING = frozenset(
+    "called named titled entitled dubbed nicknamed namely llamado llamada llama llamaba genannt namens heißt hieß lautet"
+    " appelé appelée nommé nommée chamado chamada chama chiamato chiamata chiama называется называют adlı denir hedder"
+    .split()
+)
+_BY = frozenset("by por par von durch door da dal dalla dallo pelo pela av af".split())
+_FIRST_PERSON = frozenset("i we my our".split())
+_LIGHT = regex.compile(
+    r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+(?:the\s+|an?\s+)?",
+    regex.IGNORECASE,
+)
+_LIST_ITEM = regex.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
+
+
+def locate_open(question: str, text: str) -> tuple[int, int] | None:
+    """Locate the exact answer to an open question.
+
+    Parameters
+    ----------
+    question : str
+    text : str
+        Answer without its reasoning.
+
+    Returns
+    -------
+    tuple of (int, int) or None
+        Character range (start, stop) of the exact answer, or None if the rules find none.
+
+    Examples
+    --------
+    >>> from probemap.grading.open_answers import locate_open
+    >>> text = "Athens is the capital of Greece."
+    >>> start, stop = locate_open("What is the capital of Greece?", text)
+    >>> text[start:stop]
+    'Athens'
+    """
+    text = text[: own_length(text)]
+    if not text.strip() or (is_refusal(text) and not declines_and_answers(text)):
+        return None
+    if offered := offered_answers(question):
+        concluded = conclusion_start(text)
+        if asserted := asserted_name(text[concluded:], offered):
+            return asserted.start + concluded, asserted.stop + concluded
+        asserted = asserted_name(text, offered)
+        return (asserted.start, asserted.stop) if asserted else None
+    kind = asked_kind(question)
+    if is_uncased(text) or (is_uncased(question) and len(text) < 40):
+        part = added_part(question, text, kind)
+        return (part.start, part.stop) if part else None
+    chosen = _Reading(question, text, kind).answer()
+    return (chosen.start, chosen.stop) if chosen else None
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    start: int
+    stop: int
+    tokens: list[Token]
+    is_first: bool
+
+    def before(self, candidate: Candidate) -> list[Token]:
+        return [t for t in self.tokens if t.stop <= candidate.start]
+
+    def after(self, candidate: Candidate) -> list[Token]:
+        return [t for t in self.tokens if t.start >= candidate.stop]
+
+
+def _is_about(tokens: list[Token], is_first: bool) -> bool:
+    """Return True if words before a verb refer to the question."""
+    if any(t.is_asked and not t.is_function for t in tokens) or any(t.folded == "answer" for t in tokens):
+        return True
+    return is_first and bool(tokens) and tokens[0].folded in PRONOUNS | {"there"} and len(tokens) <= 2
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A text that answers a question."""
+
+    question: str
+    text: str
+    kind: Kind
+
+    @cached_property
+    def question_tokens(self) -> list[Token]:
+        return tokens_of(self.question)
+
+    @cached_property
+    def sentences(self) -> list[_Sentence]:
+        result: list[_Sentence] = []
+        for start, stop in sentences(self.text):
+            part = self.text[start:stop]
+            if not part.strip() or regex.search(r"\?[\"'”*)\s]*$", part):
+                continue
+            tokens = [
+                Token(t.start + start, t.stop + start, t.text, t.folded) for t in tokens_of(part)
+            ]
+            if tokens:
+                result.append(_Sentence(start, stop, mark_asked(tokens, self.question_tokens), not result))
+        return result
+
+    def answer(self) -> Candidate | None:
+        if len(_LIST_ITEM.findall(self.text)) > 1:
+            return self._before_list()
+        for sentence in self.sentences[:6]:
+            if (candidate := self._in_sentence(sentence)) is not None:
+                return candidate
+        return None
+
+    def _before_list(self) -> Candidate | None:
+        first = next(_LIST_ITEM.finditer(self.text)).start()
+        for sentence in self.sentences:
+            if sentence.stop <= first and not self.text[sentence.start : sentence.stop].rstrip(" \n*").endswith(":"):
+                if (candidate := self._in_sentence(sentence)) is not None:
+                    return candidate
+        return None
+
+    def _asserted(self, candidates: list[Candidate]) -> list[Candidate]:
+        candidates = sorted(candidates, key=lambda c: (c.start, -c.stop))
+        return [
+            c
+            for c, stance in zip(candidates, stances(self.text, candidates), strict=True)
+            if stance is Stance.ASSERTED
+        ]
+
+    def _in_sentence(self, sentence: _Sentence) -> Candidate | None:
+        if self.kind in _VALUES:
+            return self._value_in(sentence)
+        candidates = self._asserted(self._names_in(sentence))
+        by_cue: dict[str, Candidate] = {}
+        for candidate in candidates:
+            if cue := self._cue(sentence, candidate):
+                by_cue.setdefault(cue, candidate)
+        order = ("whole", "naming", "copula", "start", "agent", "object")
+        if self.kind is Kind.THING:
+            phrase = self._phrase_in(sentence)
+            if phrase is not None:
+                by_cue.setdefault("phrase", phrase)
+            order = ("whole", "naming", "copula", "start", "phrase", "object", "agent")
+        best = next((by_cue[cue] for cue in order if cue in by_cue), None)
+        if best is not None and self.kind is Kind.PLACE:
+            best = self._containing_place(best)
+        return best
+
+    def _containing_place(self, best: Candidate) -> Candidate:
+        """Of "Paris, France", choose France if the question asks for a country."""
+        if not regex.search(r"\b(?:country|nation|state|país|pays|land|paese)\b", self.question, regex.IGNORECASE):
+            return best
+        following = regex.match(r"[*_]*,\s+[*_]*(\p{Lu}[\p{L}-]+(?:\s\p{Lu}[\p{L}-]+)*)(?=[*_]*(?:[.,;)\n]|$))", self.text[best.stop :])
+        if following:
+            return Candidate(best.stop + following.start(1), best.stop + following.end(1), "name")
+        return best
+
+    def _value_in(self, sentence: _Sentence) -> Candidate | None:
+        part = self.text[sentence.start : sentence.stop]
+        candidates = [
+            Candidate(c.start + sentence.start, c.stop + sentence.start, c.kind) for c in find_values(part, self.kind)
+        ]
+        if not candidates and self.kind is Kind.QUANTITY:
+            return None
+        tokens_in = {
+            c: [t for t in sentence.tokens if t.start < c.stop and t.stop > c.start] for c in candidates
+        }
+        added = [c for c in candidates if not tokens_in[c] or not all(t.is_asked for t in tokens_in[c])]
+        added = [c for c in self._asserted(added) if not self._in_parentheses(c)] or []
+        if not added:
+            return None
+        is_about = any(t.is_asked and not t.is_function for t in sentence.tokens)
+        if not (is_about or sentence.is_first):
+            return None
+        if self.kind is Kind.NUMBER and len(added) > 1:
+            # "In 2016, there were 12 of them": a year behind "in" is no count.
+            counts = [c for c in added if not regex.search(r"\b(?:in|since|by)\s+$", self.text[: c.start], regex.IGNORECASE)]
+            added = counts or added
+        return added[0]
+
+    def _in_parentheses(self, candidate: Candidate) -> bool:
+        before = self.text[: candidate.start]
+        return before.rfind("(") > before.rfind(")") and before[: before.rfind("(")].strip() != ""
+
+    def _names_in(self, sentence: _Sentence) -> list[Candidate]:
+        """Return the names and the quoted and bold parts that a sentence adds to the question."""
+        tokens = sentence.tokens
+        candidates = []
+        for i, j in name_runs(self.text, tokens, frozenset({0})):
+            while i < j and tokens[i].folded in ARTICLES and j - i > 1 and tokens[i].start == tokens[0].start:
+                i += 1
+            run = tokens[i:j]
+            following = tokens[j] if j < len(tokens) else None
+            if DEMONYM.fullmatch(run[-1].text) and following is not None and not self._is_gap(run[-1], following):
+                if following.text[:1].islower() and not following.is_function:
+                    continue
+            while len(run) > 2 and self.kind is Kind.PERSON and DEMONYM.fullmatch(run[0].text):
+                run = run[1:]
+            if all(t.is_asked or t.is_function for t in run):
+                continue
+            if i == 0 and len(run) == 1 and following is not None and not self._starts_name(run[0], following):
+                continue
+            if c := trimmed(self.text, run[0].start, self._stop(run[-1]), "name"):
+                candidates.append(c)
+        for part in quoted_parts(self.text):
+            inside = [t for t in tokens if part.start <= t.start and t.stop <= part.stop]
+            if not inside or len(inside) > 7 or not sentence.start <= part.start < sentence.stop:
+                continue
+            if all(t.is_asked or t.is_function for t in inside):
+                continue
+            if part.kind == "bold" and any(t.folded in COPULAS for t in inside):
+                continue
+            if self.kind is not Kind.THING and not any(t.is_capital for t in inside):
+                continue
+            candidates.append(part)
+        return [
+            c
+            for c in candidates
+            if not any(o is not c and o.kind != "name" and o.start <= c.start and c.stop <= o.stop for o in candidates)
+        ]
+
+    def _stop(self, token: Token) -> int:
+        """Return the end of a word with the point of an initial or "Jr."."""
+        if self.text[token.stop : token.stop + 1] == "." and regex.fullmatch(r"(?:\p{Lu}|[JS]r)", token.text):
+            return token.stop + 1
+        return token.stop
+
+    def _is_gap(self, a: Token, b: Token) -> bool:
+        return bool(regex.search(r"[,.;:()\n]", self.text[a.stop : b.start]))
+
+    def _starts_name(self, token: Token, following: Token) -> bool:
+        """Return True if the capital word that begins a sentence is a name, judged by the word behind it."""
+        if token.is_function:
+            return False
+        gap = self.text[token.stop : following.start]
+        return following.is_function or following.is_asked or bool(regex.search(r"[,(.]|—|–", gap)) or following.text.endswith(
+            ("s", "ed")
+        )
+
+    def _cue(self, sentence: _Sentence, candidate: Candidate) -> str | None:
+        """Return the name of the place where a candidate stands in its sentence, or None."""
+        before, after = sentence.before(candidate), sentence.after(candidate)
+        content = [t for t in before if t.folded not in ARTICLES]
+        gap = self.text[(before[-1].stop if before else sentence.start) : candidate.start]
+        if not content and not after:
+            return "whole"
+        if content and (content[-1].folded in _NAMING or self.text[content[-1].start :].startswith("known as")):
+            return "naming"
+        if len(content) > 1 and content[-1].folded == "as" and content[-2].folded in ("known", "to", "described"):
+            return "naming"
+        if content and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", gap) and content[-1].folded in ("answer", "respuesta", "antwort", "réponse", "ответ"):
+            return "naming"
+        # Walk back over the words that describe the candidate: "by the Italian painter …", "is the river …".
+        k = len(before)
+        n_lower = 0
+        while k and n_lower <= 8:
+            t = before[k - 1]
+            between = self.text[t.stop : (before[k].start if k < len(before) else candidate.start)]
+            if regex.search(r"[.;:(\n]|—", between) or ("," in between and k < len(before)):
+                break
+            if t.folded in COPULAS or t.folded in PREPOSITIONS or t.folded in _BY:
+                break
+            if t.folded in ("and", "y", "et", "und", "e", "и", "none", "other", "than", "also", "no", "to"):
+                k -= 1
+                continue
+            if t.folded in BOUNDARIES or t.folded in PRONOUNS:
+                break
+            if t.is_capital and t.folded not in ARTICLES and not DEMONYM.fullmatch(t.text) and k > 1 and not t.is_asked:
+                break
+            n_lower += t.folded not in ARTICLES
+            k -= 1
+        head = before[k - 1] if k else None
+        lead = before[:k]
+        if head is not None and head.folded in COPULAS and _is_about(lead[:-1], sentence.is_first):
+            return "copula"
+        if head is not None and head.folded in _BY:
+            return "agent" if self.kind is Kind.PERSON or self._is_about_any(before) else None
+        if self._is_start(sentence, candidate, lead) and any(t.is_asked and not t.is_function for t in after):
+            return "start"
+        if not any(t.is_asked for t in before) and not after and len(before) <= 2:
+            return "whole"
+        if self._is_fragment(sentence, candidate):
+            return "whole"
+        if self.kind is Kind.PERSON and not self._has_object(before, head):
+            return None
+        if self._is_about_any(before) and not self._is_subordinate(before):
+            return "object"
+        return None
+
+    def _has_object(self, before: list[Token], head: Token | None) -> bool:
+        return head is not None and (head.is_asked or head.folded in COPULAS)
+
+    def _is_about_any(self, before: list[Token]) -> bool:
+        return any(t.is_asked and not t.is_function for t in before) or bool(before and before[0].folded in PRONOUNS)
+
+    def _is_subordinate(self, before: list[Token]) -> bool:
+        """Return True if a subordinate clause begins between the last word of the question and the candidate."""
+        last = max((i for i, t in enumerate(before) if t.is_asked and not t.is_function), default=-1)
+        return any(t.folded in BOUNDARIES for t in before[last + 1 :])
+
+    def _is_start(self, sentence: _Sentence, candidate: Candidate, lead: list[Token]) -> bool:
+        if any(t.is_asked and not t.is_function for t in sentence.before(candidate)):
+            return False
+        return not lead or "," in self.text[lead[-1].stop : candidate.start] or ":" in self.text[lead[-1].stop : candidate.start]
+
+    def _is_fragment(self, sentence: _Sentence, candidate: Candidate) -> bool:
+        """Return True if the first sentence consists of the candidate and a short addition: "Khartoum, Sudan"."""
+        if not sentence.is_first or sentence.before(candidate):
+            return False
+        if any(t.folded in COPULAS | PRONOUNS or t.is_asked for t in sentence.after(candidate)):
+            return False
+        return bool(regex.match(r"[\"”*_'’]*\s*(?:[,(\n–—-]|$)", self.text[candidate.stop :]))
+
+    def _phrase_in(self, sentence: _Sentence) -> Candidate | None:
+        """Return the noun phrase that stands where the answer is expected, in small letters."""
+        tokens = sentence.tokens
+        if sentence.is_first and len(tokens) <= 5 and not any(t.folded in COPULAS | PRONOUNS for t in tokens):
+            if not any(t.is_asked and not t.is_function for t in tokens):
+                return self._phrase(tokens, 0)
+        for i, t in enumerate(tokens):
+            lead = tokens[: i + 1]
+            if any(x.folded in _FIRST_PERSON for x in lead):
+                return None
+            if (t.folded in COPULAS and _is_about(tokens[:i], sentence.is_first)) or (
+                t.is_asked
+                and not t.is_function
+                and i + 1 < len(tokens)
+                and not tokens[i + 1].is_asked
+                and not tokens[i + 1].is_function
+                and i > 0
+                and not self._is_gap(t, tokens[i + 1])
+                and t.text[:1].islower()
+            ) or (t.folded == "for" and t.is_asked and _is_about(tokens[:i], False)):
+                if phrase := self._phrase(tokens, i + 1):
+                    return phrase
+        return None
+
+    def _phrase(self, tokens: list[Token], i: int) -> Candidate | None:
+        """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
+        while i < len(tokens) and (tokens[i].folded in ARTICLES or tokens[i].folded in _SKIPPED):
+            i += 1
+        j = i
+        while j < len(tokens):
+            t = tokens[j]
+            if j > i and regex.search(r"[,.;:()\n]|—|\s[-–]\s", self.text[tokens[j - 1].stop : t.start]):
+                break
+            if t.folded in BOUNDARIES or t.folded in COPULAS or t.folded in PRONOUNS:
+                break
+            if t.folded in PREPOSITIONS and t.folded not in ("of", "de") or (j == i and t.is_function):
+                break
+            j += 1
+        while j > i and tokens[j - 1].folded in FUNCTION:
+            j -= 1
+        phrase = tokens[i:j]
+        if not phrase or len(phrase) > 6 or all(t.is_asked or t.is_function for t in phrase):
+            return None
+        if phrase[-1].text.endswith(("ed", "ing")) and len(phrase) == 1:
+            return None
+        start, stop = phrase[0].start, phrase[-1].stop
+        if light := _LIGHT.match(self.text[start:stop]):
+            start += len(light[0])
+        candidate = trimmed(self.text, start, stop, "phrase")
+        return candidate if candidate and self._asserted([candidate]) else None
+
+
+_SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())

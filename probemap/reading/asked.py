@@ -1,0 +1,87 @@
+"""What kind of answer a question asks for: a person, a place, a date, a year, a number, or anything else.
+
+The kind is read from the question word and from the noun behind it, in ten languages.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import regex
+
+
+class Kind(Enum):
+    """Kind of an answer."""
+
+    PERSON = "person"
+    """A name of a person or a group."""
+    PLACE = "place"
+    DATE = "date"
+    YEAR = "year"
+    NUMBER = "number"
+    QUANTITY = "quantity"
+    """A number with its unit."""
+    THING = "thing"
+    """A name, a title or a noun."""
+
+
+_PERSONS = (
+    "actor actress artist athlete author band captain celebrity champion character chancellor comedian composer "
+    "conductor creator cricketer dancer designer director emperor englishman engineer explorer father footballer "
+    "founder general god goddess golfer group guitarist husband inventor king leader man member minister monarch mother "
+    "musician novelist painter partner performer person philosopher physicist player playwright poet politician pope "
+    "president producer queen rapper ruler scientist screenwriter sculptor singer son songwriter team wife winner woman "
+    "writer"
+).split()
+_PLACES = "city country state town place county province continent nation region village island".split()
+
+_KINDS: list[tuple[Kind, str]] = [
+    (
+        Kind.YEAR,
+        r"\b(?:what|which)(?:\s+\w+)?\s+years?\b|\bqué\s+año|\bquelle\s+année|\b(?:welchem|welches)\s+jahr|\bque\s+ano\b"
+        r"|\b(?:che|quale)\s+anno|\bв\s+каком\s+году|哪一?年|何年|किस\s+(?:वर्ष|साल)|\bhangi\s+yıl|في\s+أي\s+(?:عام|سنة)|몇\s*년",
+    ),
+    (
+        Kind.DATE,
+        r"^(?:\W*|.*?[,;]\s*|(?:since|until|from|by)\s+)when\b|\b(?:what|which)\s+(?:\w+\s+)?(?:date|day|month|century|decade)\b"
+        r"|^\W*cuándo\b|^\W*(?:depuis\s+)?quand\b|^\W*(?:seit\s+)?wann\b|^\W*quando\b|^\W*когда\b|什么时候|何时|いつ"
+        r"|कब|^متى|\bne\s+zaman|언제",
+    ),
+    (
+        Kind.QUANTITY,
+        r"\bhow\s+(?:long|far|tall|high|big|large|old|much|fast|heavy|deep|wide|hot|cold|often|hard)\b|\bqué\s+(?:altura|distancia)"
+        r"|\bwie\s+(?:lang|weit|hoch|groß|alt|schnell|schwer|tief)\b|\bcombien\s+de\s+temps|多长|多高|多远|多大|どのくらい",
+    ),
+    (
+        Kind.NUMBER,
+        r"\bhow\s+many\b|\b(?:what|which)\s+(?:\w+\s+)?(?:number|percentage|percent|age)\b|\bcuánt[oa]s?\b|\bcombien\b"
+        r"|\bwie\s?viele?\b|\bquant[oaie]s?\b|\bсколько\b|多少|几个|幾|いくつ|何(?:人|個|本|つ)|कितन|\bkaç\b|^كم\b|몇",
+    ),
+    (
+        Kind.PERSON,
+        rf"^(?:\W*|.*?[,;]\s*)who(?:m|se)?\b|\b(?:by|to|for|of|from|with|after)\s+whom\b|\bwho\s+(?:is|was)\b"
+        rf"|\b(?:which|what)(?:\s+[\w'’/-]+){{0,3}}?\s+(?:\w+/)*(?:{'|'.join(_PERSONS)})s?\b"
+        r"|^\W*(?:a\s+)?quién(?:es)?\b|^\W*(?:par\s+|à\s+)?qui\b|^\W*(?:von\s+)?we[rmn]\b|^\W*(?:por\s+)?quem\b"
+        r"|^\W*(?:da\s+)?chi\b|^\W*(?:кто|кем|кому|кого)\b|谁|誰|कौन|किसने|^من\b|\bkim(?:dir|in)?\b|누가|누구",
+    ),
+    (
+        Kind.PLACE,
+        rf"^(?:\W*|.*?[,;]\s*)where\b|\b(?:which|what)(?:\s+[\w'’-]+){{0,3}}?\s+(?:{'|'.join(_PLACES)}|countries|cities)\b"
+        r"|^\W*(?:de\s+)?dónde\b|^\W*où\b|^\W*wo(?:her|hin)?\b|\bonde\b|^\W*dove\b|^\W*где\b|\bкакой\s+(?:город|стран)"
+        r"|\b(?:qué|que|quelle?|che|quale)\s+(?:país|pays|paese|ciudad|cidade|ville|città)|哪里|哪儿|哪个(?:国家|城市)"
+        r"|どこ|कहाँ|कहां|^أين|\bnere(?:de|si)|어디",
+    ),
+]
+_PATTERNS = [(kind, regex.compile(pattern, regex.IGNORECASE)) for kind, pattern in _KINDS]
+
+
+def asked_kind(question: str) -> Kind:
+    """Return the kind of answer that a question asks for.
+
+    Examples
+    --------
+    >>> from probemap.reading.asked import asked_kind
+    >>> [asked_kind(question).value for question in ("Who wrote it?", "In which city was he born?", "What is an ion?")]
+    ['person', 'place', 'thing']
+    """
+    return next((kind for kind, pattern in _PATTERNS if pattern.search(question)), Kind.THING)
