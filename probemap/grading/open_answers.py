@@ -7,6 +7,7 @@ Nothing is located where no such place is found.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,6 +30,7 @@ from probemap.reading.candidates import (
     mark_asked,
     name_runs,
     quoted_parts,
+    same_word,
     tokens_of,
     trimmed,
 )
@@ -44,6 +46,7 @@ _NAMING = frozenset(
     .split()
 )
 _BY = frozenset("by por par von durch door da dal dalla dallo pelo pela av af".split())
+_ANSWER = frozenset("answer respuesta antwort réponse resposta risposta ответ cevap".split())
 _FIRST_PERSON = frozenset("i we my our".split())
 _LIGHT = regex.compile(
     r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+(?:the\s+|an?\s+)?",
@@ -91,6 +94,16 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     return (chosen.start, chosen.stop) if chosen else None
 
 
+_ORDINAL_END = regex.compile(r"\b(?:(?:am|den|vom|im|der|dem|zum)\s+\d{1,2}|\p{Lu})\.$")
+
+
+def _is_loop(text: str) -> bool:
+    """Return True if a text repeats the same four words at least three times."""
+    words = regex.findall(r"\w+", text.lower())
+    counts = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    return any(count >= 3 and len(set(gram)) > 1 for gram, count in counts.items())
+
+
 @dataclass(frozen=True)
 class _Sentence:
     start: int
@@ -107,9 +120,9 @@ class _Sentence:
 
 def _is_about(tokens: list[Token], is_first: bool) -> bool:
     """Return True if words before a verb refer to the question."""
-    if any(t.is_asked and not t.is_function for t in tokens) or any(t.folded == "answer" for t in tokens):
+    if any(t.is_asked and not t.is_function for t in tokens) or any(t.lower in _ANSWER for t in tokens):
         return True
-    return is_first and bool(tokens) and tokens[0].folded in PRONOUNS | {"there"} and len(tokens) <= 2
+    return is_first and bool(tokens) and tokens[0].lower in PRONOUNS | {"there"} and len(tokens) <= 2
 
 
 @dataclass(frozen=True)
@@ -127,9 +140,14 @@ class _Reading:
     @cached_property
     def sentences(self) -> list[_Sentence]:
         result: list[_Sentence] = []
+        begin = None
         for start, stop in sentences(self.text):
+            start, begin = start if begin is None else begin, None
             part = self.text[start:stop]
-            if not part.strip() or regex.search(r"\?[\"'”*)\s]*$", part):
+            if _ORDINAL_END.search(part) and stop < len(self.text):
+                begin = start
+                continue
+            if not part.strip() or regex.search(r"\?[\"'”*)\s]*$", part) or _is_loop(part):
                 continue
             tokens = [
                 Token(t.start + start, t.stop + start, t.text, t.folded) for t in tokens_of(part)
@@ -141,6 +159,11 @@ class _Reading:
     def answer(self) -> Candidate | None:
         if len(_LIST_ITEM.findall(self.text)) > 1:
             return self._before_list()
+        if len(self.sentences) == 1 and len(self.sentences[0].tokens) <= 2 and self.kind not in _VALUES and "," not in self.text:
+            first = self.sentences[0].tokens
+            if not all(t.is_function for t in first):
+                begin = 1 if len(first) > 1 and first[0].is_function else 0
+                return trimmed(self.text, first[begin].start, self._stop(first[-1]), "phrase")
         for sentence in self.sentences[:6]:
             if (candidate := self._in_sentence(sentence)) is not None:
                 return candidate
@@ -172,7 +195,7 @@ class _Reading:
                 by_cue.setdefault(cue, candidate)
         order = ("whole", "naming", "copula", "start", "agent", "object")
         if self.kind is Kind.THING:
-            phrase = self._phrase_in(sentence)
+            phrase = self._subject_phrase(sentence) or self._phrase_in(sentence)
             if phrase is not None:
                 by_cue.setdefault("phrase", phrase)
             order = ("whole", "naming", "copula", "start", "phrase", "object", "agent")
@@ -211,7 +234,8 @@ class _Reading:
             # "In 2016, there were 12 of them": a year behind "in" is no count.
             counts = [c for c in added if not regex.search(r"\b(?:in|since|by)\s+$", self.text[: c.start], regex.IGNORECASE)]
             added = counts or added
-        return added[0]
+        after_verb = [c for c in added if _AFTER_VERB.search(self.text[sentence.start : c.start])]
+        return (after_verb or added)[0]
 
     def _in_parentheses(self, candidate: Candidate) -> bool:
         before = self.text[: candidate.start]
@@ -222,7 +246,7 @@ class _Reading:
         tokens = sentence.tokens
         candidates = []
         for i, j in name_runs(self.text, tokens, frozenset({0})):
-            while i < j and tokens[i].folded in ARTICLES and j - i > 1 and tokens[i].start == tokens[0].start:
+            while i < j and tokens[i].lower in ARTICLES and j - i > 1 and tokens[i].start == tokens[0].start:
                 i += 1
             run = tokens[i:j]
             following = tokens[j] if j < len(tokens) else None
@@ -231,8 +255,14 @@ class _Reading:
                     continue
             while len(run) > 2 and self.kind is Kind.PERSON and DEMONYM.fullmatch(run[0].text):
                 run = run[1:]
+            if self.kind is Kind.PERSON and len(run) > 2 and run[1].lower in _BY and i and tokens[i - 1].text[:1].islower():
+                if tokens[i - 1].lower not in COPULAS:
+                    run = run[2:]
             if all(t.is_asked or t.is_function for t in run):
                 continue
+            if len(run) == 1 and run[0].text.isupper() and len(run[0].text) < 4 and following is not None:
+                if following.text[:1].islower() and not following.is_function and not following.is_asked and not self._is_gap(run[0], following):
+                    continue
             if i == 0 and len(run) == 1 and following is not None and not self._starts_name(run[0], following):
                 continue
             if c := trimmed(self.text, run[0].start, self._stop(run[-1]), "name"):
@@ -243,7 +273,7 @@ class _Reading:
                 continue
             if all(t.is_asked or t.is_function for t in inside):
                 continue
-            if part.kind == "bold" and any(t.folded in COPULAS for t in inside):
+            if part.kind == "bold" and any(t.lower in COPULAS for t in inside):
                 continue
             if self.kind is not Kind.THING and not any(t.is_capital for t in inside):
                 continue
@@ -275,15 +305,15 @@ class _Reading:
     def _cue(self, sentence: _Sentence, candidate: Candidate) -> str | None:
         """Return the name of the place where a candidate stands in its sentence, or None."""
         before, after = sentence.before(candidate), sentence.after(candidate)
-        content = [t for t in before if t.folded not in ARTICLES]
+        content = [t for t in before if t.lower not in ARTICLES]
         gap = self.text[(before[-1].stop if before else sentence.start) : candidate.start]
         if not content and not after:
             return "whole"
-        if content and (content[-1].folded in _NAMING or self.text[content[-1].start :].startswith("known as")):
+        if content and content[-1].lower in _NAMING and "also" not in [t.lower for t in content[-3:]]:
             return "naming"
-        if len(content) > 1 and content[-1].folded == "as" and content[-2].folded in ("known", "to", "described"):
+        if len(content) > 2 and content[-1].lower == "as" and content[-2].lower == "known" and content[-3].lower != "also":
             return "naming"
-        if content and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", gap) and content[-1].folded in ("answer", "respuesta", "antwort", "réponse", "ответ"):
+        if content and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", gap) and content[-1].lower in ("answer", "respuesta", "antwort", "réponse", "ответ"):
             return "naming"
         # Walk back over the words that describe the candidate: "by the Italian painter …", "is the river …".
         k = len(before)
@@ -293,22 +323,26 @@ class _Reading:
             between = self.text[t.stop : (before[k].start if k < len(before) else candidate.start)]
             if regex.search(r"[.;:(\n]|—", between) or ("," in between and k < len(before)):
                 break
-            if t.folded in COPULAS or t.folded in PREPOSITIONS or t.folded in _BY:
+            if t.lower in COPULAS or t.lower in PREPOSITIONS or t.lower in _BY:
                 break
-            if t.folded in ("and", "y", "et", "und", "e", "и", "none", "other", "than", "also", "no", "to"):
+            if t.lower in ("and", "y", "et", "und", "e", "и", "none", "other", "than", "also", "no", "to"):
                 k -= 1
                 continue
-            if t.folded in BOUNDARIES or t.folded in PRONOUNS:
+            if t.lower in BOUNDARIES or t.lower in PRONOUNS:
                 break
-            if t.is_capital and t.folded not in ARTICLES and not DEMONYM.fullmatch(t.text) and k > 1 and not t.is_asked:
+            if t.is_capital and t.lower not in ARTICLES and not DEMONYM.fullmatch(t.text) and k > 1 and not t.is_asked:
                 break
-            n_lower += t.folded not in ARTICLES
+            n_lower += t.lower not in ARTICLES
             k -= 1
         head = before[k - 1] if k else None
         lead = before[:k]
-        if head is not None and head.folded in COPULAS and _is_about(lead[:-1], sentence.is_first):
+        if head is not None and head.lower in COPULAS and _is_about(lead[:-1], sentence.is_first):
             return "copula"
-        if head is not None and head.folded in _BY:
+        if self.kind is Kind.PERSON and any(t.lower in _FIRST_PERSON for t in before):
+            return None
+        if head is not None and head.lower in _BY:
+            if self._describes_instead(before):
+                return None
             return "agent" if self.kind is Kind.PERSON or self._is_about_any(before) else None
         if self._is_start(sentence, candidate, lead) and any(t.is_asked and not t.is_function for t in after):
             return "start"
@@ -323,15 +357,25 @@ class _Reading:
         return None
 
     def _has_object(self, before: list[Token], head: Token | None) -> bool:
-        return head is not None and (head.is_asked or head.folded in COPULAS)
+        if head is not None and (head.is_asked or head.lower in COPULAS):
+            return True
+        last = max((i for i, t in enumerate(before) if t.is_asked and not t.is_function), default=-1)
+        return head is not None and head.lower in ("to", "for", "a", "à") and len(before) - last <= 5
+
+    def _describes_instead(self, before: list[Token]) -> bool:
+        """Return True for "The author of Cats is a film directed by …", which describes something else."""
+        for i, t in enumerate(before[:-1]):
+            if t.lower in COPULAS and before[i + 1].lower in _INDEFINITE:
+                return any(same_word(x, n) for x in before[:i] for n in self._asked_noun)
+        return False
 
     def _is_about_any(self, before: list[Token]) -> bool:
-        return any(t.is_asked and not t.is_function for t in before) or bool(before and before[0].folded in PRONOUNS)
+        return any(t.is_asked and not t.is_function for t in before) or bool(before and before[0].lower in PRONOUNS)
 
     def _is_subordinate(self, before: list[Token]) -> bool:
         """Return True if a subordinate clause begins between the last word of the question and the candidate."""
         last = max((i for i, t in enumerate(before) if t.is_asked and not t.is_function), default=-1)
-        return any(t.folded in BOUNDARIES for t in before[last + 1 :])
+        return any(t.lower in BOUNDARIES for t in before[last + 1 :])
 
     def _is_start(self, sentence: _Sentence, candidate: Candidate, lead: list[Token]) -> bool:
         if any(t.is_asked and not t.is_function for t in sentence.before(candidate)):
@@ -342,21 +386,25 @@ class _Reading:
         """Return True if the first sentence consists of the candidate and a short addition: "Khartoum, Sudan"."""
         if not sentence.is_first or sentence.before(candidate):
             return False
-        if any(t.folded in COPULAS | PRONOUNS or t.is_asked for t in sentence.after(candidate)):
+        if any(t.lower in COPULAS | PRONOUNS or t.is_asked for t in sentence.after(candidate)):
             return False
         return bool(regex.match(r"[\"”*_'’]*\s*(?:[,(\n–—-]|$)", self.text[candidate.stop :]))
 
     def _phrase_in(self, sentence: _Sentence) -> Candidate | None:
         """Return the noun phrase that stands where the answer is expected, in small letters."""
         tokens = sentence.tokens
-        if sentence.is_first and len(tokens) <= 5 and not any(t.folded in COPULAS | PRONOUNS for t in tokens):
+        if sentence.is_first and len(tokens) <= 5 and not any(t.lower in COPULAS | PRONOUNS for t in tokens):
             if not any(t.is_asked and not t.is_function for t in tokens):
                 return self._phrase(tokens, 0)
         for i, t in enumerate(tokens):
             lead = tokens[: i + 1]
-            if any(x.folded in _FIRST_PERSON for x in lead):
+            if any(x.lower in _FIRST_PERSON for x in lead) and not regex.search(r"\byou\b", self.question, regex.IGNORECASE):
                 return None
-            if (t.folded in COPULAS and _is_about(tokens[:i], sentence.is_first)) or (
+            is_copula = t.lower in COPULAS and _is_about(tokens[:i], sentence.is_first)
+            if is_copula and i + 1 < len(tokens) and tokens[i + 1].lower in _INDEFINITE:
+                if not self._takes_description(tokens[:i], tokens[i + 2 :]):
+                    return None
+            if is_copula or (
                 t.is_asked
                 and not t.is_function
                 and i + 1 < len(tokens)
@@ -365,29 +413,85 @@ class _Reading:
                 and i > 0
                 and not self._is_gap(t, tokens[i + 1])
                 and t.text[:1].islower()
-            ) or (t.folded == "for" and t.is_asked and _is_about(tokens[:i], False)):
+            ) or (t.lower == "for" and t.is_asked and _is_about(tokens[:i], False)):
                 if phrase := self._phrase(tokens, i + 1):
                     return phrase
         return None
 
+    @cached_property
+    def _asked_noun(self) -> list[Token]:
+        """The noun behind the question word, or behind "what is the"."""
+        tokens = self.question_tokens
+        i = next((i for i, t in enumerate(tokens) if t.lower in _WHAT), None)
+        if i is None:
+            return []
+        i += 1
+        while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
+            i += 1
+        j = i
+        while j < len(tokens) and not tokens[j].is_function and j < i + 4:
+            j += 1
+        return tokens[i:j]
+
+    def _takes_description(self, subject: list[Token], complement: list[Token]) -> bool:
+        """Return True if "a …" or "an …" answers the question, and does not only describe what it asks about."""
+        if _DEFINES.match(self.question) or _OCCUPATION.search(self.question):
+            return True
+        noun = self._asked_noun
+        if any(t.lower in _PROPER for t in noun):
+            return False
+        if any(same_word(t, n) for t in [*subject, *complement[:2]] for n in noun):
+            return True
+        return bool(complement) and _LIGHT.match(self.text[complement[0].start :]) is not None and "stud" in self.question
+
+    def _subject_phrase(self, sentence: _Sentence) -> Candidate | None:
+        """Return the noun phrase in small letters that begins a sentence about the question: "Carbon dioxide is …"."""
+        tokens = sentence.tokens
+        if not tokens or tokens[0].is_asked:
+            return None
+        i = int(tokens[0].lower in ARTICLES)
+        j = i
+        while j < len(tokens) and not (tokens[j].is_function or tokens[j].is_asked or (j > i and self._is_gap(tokens[j - 1], tokens[j]))):
+            j += 1
+        if not i < j <= i + 4 or j == len(tokens) or not any(t.is_asked and not t.is_function for t in tokens[j:]):
+            return None
+        verb = next((t for t in tokens[j : j + 6] if t.lower in COPULAS or t.is_asked), None)
+        if verb is None or not (tokens[j].lower in COPULAS or tokens[j].is_asked or self._is_gap(tokens[j - 1], tokens[j])):
+            return None
+        candidate = trimmed(self.text, tokens[i].start, tokens[j - 1].stop, "phrase")
+        return candidate if candidate and self._asserted([candidate]) else None
+
     def _phrase(self, tokens: list[Token], i: int) -> Candidate | None:
         """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
-        while i < len(tokens) and (tokens[i].folded in ARTICLES or tokens[i].folded in _SKIPPED):
+        is_description = i < len(tokens) and tokens[i].lower in _INDEFINITE
+        while i < len(tokens) and (tokens[i].lower in ARTICLES or tokens[i].lower in _SKIPPED):
+            i += 1
+        while is_description and i + 1 < len(tokens) and tokens[i + 1].text[:1].islower() and (
+            DEMONYM.fullmatch(tokens[i].text) or tokens[i].text.isdigit() or tokens[i].lower in _PRAISE
+        ):
             i += 1
         j = i
         while j < len(tokens):
             t = tokens[j]
             if j > i and regex.search(r"[,.;:()\n]|—|\s[-–]\s", self.text[tokens[j - 1].stop : t.start]):
                 break
-            if t.folded in BOUNDARIES or t.folded in COPULAS or t.folded in PRONOUNS:
+            if t.lower in BOUNDARIES or t.lower in COPULAS or t.lower in PRONOUNS:
                 break
-            if t.folded in PREPOSITIONS and t.folded not in ("of", "de") or (j == i and t.is_function):
+            if t.is_asked and any(not x.is_asked and not x.is_function for x in tokens[i:j]):
+                break
+            if t.lower in PREPOSITIONS and t.lower not in ("of", "de") or (j == i and t.is_function):
                 break
             j += 1
-        while j > i and tokens[j - 1].folded in FUNCTION:
+        while j > i and (tokens[j - 1].lower in FUNCTION or (j > i + 1 and tokens[j - 1].lower in _PARTICIPLES)):
             j -= 1
+        if i < j and tokens[i].is_asked and tokens[i].text.endswith("ing"):
+            i += 1
+            while i < j and tokens[i].lower in ARTICLES:
+                i += 1
         phrase = tokens[i:j]
         if not phrase or len(phrase) > 6 or all(t.is_asked or t.is_function for t in phrase):
+            return None
+        if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in self.question_tokens) for t in phrase):
             return None
         if phrase[-1].text.endswith(("ed", "ing")) and len(phrase) == 1:
             return None
@@ -398,4 +502,18 @@ class _Reading:
         return candidate if candidate and self._asserted([candidate]) else None
 
 
+_AFTER_VERB = regex.compile(r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE)
+_INDEFINITE = frozenset("a an un una une ein eine einen um uma uno".split())
+_PRAISE = frozenset("professional famous renowned popular well-known former retired prominent successful".split())
+_PARTICIPLES = frozenset("written directed produced known named called located used based made composed created founded born".split())
+_WHAT = frozenset("who what which welche welcher welches was quel quelle qual quale cuál qué que какой какая какое".split())
+_PROPER = frozenset(
+    "capital capitale hauptstadt city country state town river lake mountain planet currency language continent island ocean "
+    "name company band team country's largest tallest longest highest".split()
+)
+_DEFINES = regex.compile(
+    r"\W*(?:what(?:'s|’s)?|qué|que|was|cos'è|что)\s+(?:(?:is|are|was|were|es|son|ist|sind|é|est-ce\s+que)\s+)?(?:an?\s+|the\s+)?[^?]{1,40}\?*$"
+    r"(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)", regex.IGNORECASE
+)
+_OCCUPATION = regex.compile(r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE)
 _SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())

@@ -28,7 +28,7 @@ class Kind(Enum):
 _PERSONS = (
     "actor actress artist athlete author band captain celebrity champion character chancellor comedian composer "
     "conductor creator cricketer dancer designer director emperor englishman engineer explorer father footballer "
-    "founder general god goddess golfer group guitarist husband inventor king leader man member minister monarch mother "
+    "founder god goddess golfer group guitarist husband inventor king leader man member minister monarch mother "
     "musician novelist painter partner performer person philosopher physicist player playwright poet politician pope "
     "president producer queen rapper ruler scientist screenwriter sculptor singer son songwriter team wife winner woman "
     "writer"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COPULAS = frozenset(
-    "is was are were be been being isn't wasn't 's becomes became remains means es fue era son está ser est était sont fut "
+    "it's that's he's she's there's c'est c’est it’s that’s is was are were be been being isn't wasn't 's becomes became remains means es fue era son está ser est était sont fut "
     "ist war sind heißt lautet wurde é foi è fu это является был была было są jest är var".split()
 )
 ARTICLES = frozenset(
@@ -46,7 +46,13 @@ OTHERS = frozenset(
     "known called named located situated officially originally famous approximately roughly exactly some any all "
     "both each first last has have had do does did will would can could may might must shall there here what which who "
     "when where why how whom answer correct question based according sure certainly well ok okay great however therefore "
-    "thus hence indeed here's also one sí si oui non ja nein нет да as per my knowledge".split()
+    "thus hence indeed here's also one каждая каждый каждое все этот эта эти sí si oui non ja nein нет да as per my knowledge".split()
+)
+_ENGLISH = frozenset(
+    "a an the it he she they this that these those his her its their there i you we is was are were be been of in on at "
+    "for with from to into by during after before as and or but not no yes none other than only what which who when where "
+    "how some any all both each first last has have had do does did will would can could may might must here also one"
+    .split()
 )
 FUNCTION = COPULAS | ARTICLES | PRONOUNS | PREPOSITIONS | BOUNDARIES | OTHERS
 
@@ -63,7 +69,7 @@ _JOINTS = frozenset(
 _WEAK_JOINTS = frozenset("the and et y e for in to on a an at à le la".split())
 """Joints that must stand inside a longer name or after another joint."""
 DEMONYM = regex.compile(
-    r"\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai)"
+    r"\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai|Latin)"
     r"|French|Dutch|Greek|Swiss|Czech|German|Welsh|Thai|Jewish|Renaissance|Victorian|Olympic|Academy|British-\w+"
 )
 
@@ -80,9 +86,17 @@ class Token:
     """True if the word repeats a word of the question."""
 
     @property
+    def lower(self) -> str:
+        """The word in small letters, with its accents."""
+        return self.text.lower()
+
+    @property
     def is_function(self) -> bool:
-        """True if the word has a grammatical function only."""
-        return self.folded in FUNCTION
+        """True if the word has a grammatical function only.
+
+        Of the words in capitals, only English ones count, because "Au", "Die" and "Las" may be parts of names.
+        """
+        return self.lower in (_ENGLISH if self.is_capital else FUNCTION)
 
     @property
     def is_capital(self) -> bool:
@@ -108,7 +122,7 @@ def tokens_of(text: str) -> list[Token]:
         while text[stop - 1].isspace():
             stop -= 1
         word = text[start:stop]
-        if possessive := regex.search(r"['’]s$", word):
+        if word.lower() not in COPULAS and (possessive := regex.search(r"['’]s$", word)):
             stop -= len(possessive[0])
             word = text[start:stop]
         tokens.append(Token(start, stop, word, fold(word)[0]))
@@ -120,6 +134,8 @@ def same_word(a: Token, b: Token) -> bool:
     first, second = a.folded, b.folded
     if first == second:
         return True
+    if a.is_capital and b.is_capital and regex.match(r"\p{Cyrillic}", first):
+        return min(len(first), len(second)) > 3 and first[:-2][:4] == second[:4] and abs(len(first) - len(second)) < 3
     if a.is_capital and b.is_capital:
         return first.rstrip("s'’") == second.rstrip("s'’") and min(len(first), len(second)) > 3
     short, long = sorted((first, second), key=len)
@@ -205,10 +221,10 @@ def name_runs(text: str, tokens: Sequence[Token], begins: frozenset[int] = froze
     while i < len(tokens):
         t = tokens[i]
         is_begin = i in begins
-        if not t.is_capital or (is_begin and (t.is_function or t.folded in lower)) or t.folded in PRONOUNS:
+        if not t.is_capital or (is_begin and (t.lower in FUNCTION or t.folded in lower)) or (t.is_function and t.lower in PRONOUNS):
             i += 1
             continue
-        if t.is_function and not (t.folded in ARTICLES and i + 1 < len(tokens) and tokens[i + 1].is_capital and not is_begin):
+        if t.is_function and not (t.lower in ARTICLES and i + 1 < len(tokens) and tokens[i + 1].is_capital and not is_begin):
             i += 1
             continue
         j = i
@@ -220,15 +236,15 @@ def name_runs(text: str, tokens: Sequence[Token], begins: frozenset[int] = froze
             if regex.search(r"\.\s", gap) or "**" in gap:
                 break
             w = tokens[k]
-            if w.is_capital and not (w.is_function and w.folded not in _JOINTS):
+            if w.is_capital and not (w.is_function and w.lower not in _JOINTS):
                 j = k
             elif w.text[:1].isdigit() and regex.fullmatch(r"\d{1,3}", w.text) and not (
                 k + 1 < len(tokens) and tokens[k + 1].text[:1].islower() and not tokens[k + 1].is_function
             ):
                 j = k
-            elif w.folded not in _JOINTS or k - j > 2 or (w.folded in _WEAK_JOINTS and k == j + 1 and w.folded != "the"):
+            elif w.lower not in _JOINTS or k - j > 2 or (w.lower in _WEAK_JOINTS and k == j + 1 and w.lower != "the"):
                 break
-            elif w.folded == "the" and k == j + 1:
+            elif w.lower == "the" and k == j + 1:
                 break
             k += 1
         runs.append((i, j + 1))

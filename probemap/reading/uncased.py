@@ -62,6 +62,8 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
     >>> text[part.start : part.stop]
     '巴黎'
     """
+    if len(text.strip()) <= _MAX_CHARACTERS and not _BREAK.search(text.strip(" \n。.")) and not regex.search("[是はです]", text):
+        return trimmed(text, 0, len(text), "name")
     for start, stop in sentences(text):
         sentence = text[start:stop]
         if regex.search(r"[？?؟]\s*$", sentence) or not sentence.strip():
