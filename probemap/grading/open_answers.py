@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import regex
 
-from probemap.reading.alternatives import conclusion_start, offered_answers
-from probemap.reading.asked import Kind, asked_kind
+from probemap.reading.alternatives import compares_differently, conclusion_start, offered_answers
+from probemap.reading.asked import Kind, asked_kind, asks_for_object
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import (
     ARTICLES,
@@ -47,11 +48,21 @@ _NAMING = frozenset(
 )
 _BY = frozenset("by por par von durch door da dal dalla dallo pelo pela av af".split())
 _ANSWER = frozenset("answer respuesta antwort réponse resposta risposta ответ cevap".split())
+_IT = frozenset("it that this es ce c' esto eso isso questo это".split())
+_IT_IS = frozenset("it's that's c'est it’s that’s c’est".split())
 _FIRST_PERSON = frozenset("i we my our".split())
 _LIGHT = regex.compile(
     r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+(?:the\s+|an?\s+)?",
     regex.IGNORECASE,
 )
+_LABEL = regex.compile(
+    r"\W*(yes|no|oui|non|sí|si|ja|nein|sim|não|да|нет|nee|nej|kyllä|ei|नहीं|हाँ|हां|نعم|لا|はい|いいえ|是的|不是)(?=[\s,.;:!،。，]|$)", regex.IGNORECASE
+)
+_OPINION = regex.compile(
+    r"\b(?:often|commonly|widely|many|most|people|some|popular|sometimes|frequently)\b[^.]*\b(?:assum|believ|belief|thought|think|say|said|"
+    r"confus|mistak|named)\w*", regex.IGNORECASE,
+)
+_CLAUSE = regex.compile(r"[,;]\s+(?=(?:but|while|whereas|although|though|yet)\b)|;\s+|,\s+(?=(?:aber|mais|pero|sondern|sino|mas|ma|но|а)\b)", regex.IGNORECASE)
 _LIST_ITEM = regex.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
 
 
@@ -82,11 +93,19 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
         return None
     if offered := offered_answers(question):
         concluded = conclusion_start(text)
+        if compares_differently(question, text[concluded:]):
+            return None
         if asserted := asserted_name(text[concluded:], offered):
             return asserted.start + concluded, asserted.stop + concluded
         asserted = asserted_name(text, offered)
         return (asserted.start, asserted.stop) if asserted else None
     kind = asked_kind(question)
+    if kind is Kind.REASON:
+        return None
+    if (label := _LABEL.match(text)) and kind in (Kind.YES_NO, Kind.THING):
+        return label.span(1)
+    if kind is Kind.YES_NO:
+        return None
     if is_uncased(text) or (is_uncased(question) and len(text) < 40):
         part = added_part(question, text, kind)
         return (part.start, part.stop) if part else None
@@ -122,7 +141,9 @@ def _is_about(tokens: list[Token], is_first: bool) -> bool:
     """Return True if words before a verb refer to the question."""
     if any(t.is_asked and not t.is_function for t in tokens) or any(t.lower in _ANSWER for t in tokens):
         return True
-    return is_first and bool(tokens) and tokens[0].lower in PRONOUNS | {"there"} and len(tokens) <= 2
+    if not is_first or not tokens:
+        return False
+    return (tokens[0].lower in PRONOUNS | {"there"} and len(tokens) <= 2) or tokens[-1].lower in _IT
 
 
 @dataclass(frozen=True)
@@ -147,27 +168,53 @@ class _Reading:
             if _ORDINAL_END.search(part) and stop < len(self.text):
                 begin = start
                 continue
+            if _OPINION.search(part) and stop < len(self.text.rstrip()):
+                continue
             if not part.strip() or regex.search(r"\?[\"'”*)\s]*$", part) or _is_loop(part):
                 continue
-            tokens = [
-                Token(t.start + start, t.stop + start, t.text, t.folded) for t in tokens_of(part)
-            ]
-            if tokens:
-                result.append(_Sentence(start, stop, mark_asked(tokens, self.question_tokens), not result))
+            tokens = [Token(t.start + start, t.stop + start, t.text, t.folded) for t in tokens_of(part)]
+            tokens = mark_asked(tokens, self.question_tokens)
+            bounds = [start, *(start + match.end() for match in _CLAUSE.finditer(part)), stop]
+            is_first = not result
+            for first, last in pairwise(bounds):
+                if clause := [t for t in tokens if first <= t.start < last]:
+                    result.append(_Sentence(first, last, clause, is_first))
         return result
 
     def answer(self) -> Candidate | None:
         if len(_LIST_ITEM.findall(self.text)) > 1:
             return self._before_list()
-        if len(self.sentences) == 1 and len(self.sentences[0].tokens) <= 2 and self.kind not in _VALUES and "," not in self.text:
-            first = self.sentences[0].tokens
-            if not all(t.is_function for t in first):
-                begin = 1 if len(first) > 1 and first[0].is_function else 0
-                return trimmed(self.text, first[begin].start, self._stop(first[-1]), "phrase")
+        if self.kind not in _VALUES and (fragment := self._fragment()) is not None:
+            return fragment
         for sentence in self.sentences[:6]:
             if (candidate := self._in_sentence(sentence)) is not None:
                 return candidate
         return None
+
+    def _fragment(self) -> Candidate | None:
+        """Return the name or noun phrase of which the whole text consists, without its article and additions."""
+        part = self.text[: len(self.text.rstrip())]
+        match = regex.match(r"[^,(\n–—;:=/]+", part.lstrip())
+        if match is None or regex.search(r"[.!?]\s+\p{Lu}\p{L}{2}", part) or part.count(",") > 1:
+            return None
+        tokens = tokens_of(part)
+        if len(tokens) > 7 or any(t.lower in COPULAS | PRONOUNS | BOUNDARIES - {"and", "y", "et", "und", "e"} for t in tokens):
+            return None
+        start = len(part) - len(part.lstrip())
+        inside = [t for t in tokens if t.stop <= start + match.end()]
+        if not inside or all(t.is_function for t in inside) or len(inside) > 5:
+            return None
+        asked = mark_asked(inside, self.question_tokens)
+        if len(inside) > 1 and sum(t.is_asked for t in asked) * 2 >= len(asked) - 1 and not any(t.is_capital and not t.is_asked for t in asked[1:]):
+            return None
+        if any(t.lower in _NOT_WHOLE for t in inside) or inside[0].lower in PREPOSITIONS:
+            return None
+        if len(inside) > 2 and not inside[1].is_capital and inside[0].is_capital and inside[0].lower not in ARTICLES and len(inside) == len(tokens) and self.kind is Kind.PERSON:
+            return None
+        begin = 1 if len(inside) > 1 and inside[0].lower in ARTICLES and not inside[0].is_capital else 0
+        if len(inside) > 1 and inside[0].lower in ARTICLES and not inside[1].is_capital:
+            begin = 1
+        return trimmed(self.text, inside[begin].start, start + match.end(), "phrase")
 
     def _before_list(self) -> Candidate | None:
         first = next(_LIST_ITEM.finditer(self.text)).start()
@@ -255,8 +302,8 @@ class _Reading:
                     continue
             while len(run) > 2 and self.kind is Kind.PERSON and DEMONYM.fullmatch(run[0].text):
                 run = run[1:]
-            if self.kind is Kind.PERSON and len(run) > 2 and run[1].lower in _BY and i and tokens[i - 1].text[:1].islower():
-                if tokens[i - 1].lower not in COPULAS:
+            if self.kind is Kind.PERSON and len(run) > 2 and run[1].lower == "von" and i and tokens[i - 1].text[:1].islower():
+                if tokens[i - 1].lower not in COPULAS | _BY | PREPOSITIONS:
                     run = run[2:]
             if all(t.is_asked or t.is_function for t in run):
                 continue
@@ -295,7 +342,10 @@ class _Reading:
 
     def _starts_name(self, token: Token, following: Token) -> bool:
         """Return True if the capital word that begins a sentence is a name, judged by the word behind it."""
-        if token.is_function:
+        if token.lower in FUNCTION or token.text.endswith("ly"):
+            return False
+        gap = self.text[token.stop : following.start]
+        if "," in gap and (following.lower in PRONOUNS or following.lower in _IT_IS):
             return False
         gap = self.text[token.stop : following.start]
         return following.is_function or following.is_asked or bool(regex.search(r"[,(.]|—|–", gap)) or following.text.endswith(
@@ -336,7 +386,13 @@ class _Reading:
             k -= 1
         head = before[k - 1] if k else None
         lead = before[:k]
-        if head is not None and head.lower in COPULAS and _is_about(lead[:-1], sentence.is_first):
+        if head is not None and head.lower in COPULAS and (
+            _is_about(lead[:-1], sentence.is_first) or (head.lower in _IT_IS and sentence.is_first)
+        ):
+            described = before[k:]
+            if described and described[0].lower in _INDEFINITE and head.lower not in _IT_IS:
+                if self.kind is Kind.PERSON or not self._takes_description(lead[:-1], described[1:]):
+                    return None
             return "copula"
         if self.kind is Kind.PERSON and any(t.lower in _FIRST_PERSON for t in before):
             return None
@@ -344,7 +400,7 @@ class _Reading:
             if self._describes_instead(before):
                 return None
             return "agent" if self.kind is Kind.PERSON or self._is_about_any(before) else None
-        if self._is_start(sentence, candidate, lead) and any(t.is_asked and not t.is_function for t in after):
+        if self._is_start(sentence, candidate, lead) and self._is_predicate(after):
             return "start"
         if not any(t.is_asked for t in before) and not after and len(before) <= 2:
             return "whole"
@@ -382,6 +438,24 @@ class _Reading:
             return False
         return not lead or "," in self.text[lead[-1].stop : candidate.start] or ":" in self.text[lead[-1].stop : candidate.start]
 
+    @cached_property
+    def _content(self) -> list[Token]:
+        """The words of the question, without question words, function words and the noun behind "which"."""
+        noun = self._asked_noun
+        return [t for t in self.question_tokens if not t.is_function and t.lower not in _WHAT and t not in noun]
+
+    def _is_predicate(self, after: list[Token]) -> bool:
+        """Return True if the words behind a subject say what the question says about its answer."""
+        if not any(t.is_asked and not t.is_function for t in after):
+            return False
+        if asks_for_object(self.question) and after[0].lower not in COPULAS:
+            return False
+        if any(same_word(t, n) for t in after for n in self._asked_noun):
+            return True
+        content = self._content
+        said = sum(any(same_word(t, c) for t in after) for c in content)
+        return 2 * said >= len(content)
+
     def _is_fragment(self, sentence: _Sentence, candidate: Candidate) -> bool:
         """Return True if the first sentence consists of the candidate and a short addition: "Khartoum, Sudan"."""
         if not sentence.is_first or sentence.before(candidate):
@@ -405,7 +479,8 @@ class _Reading:
                 if not self._takes_description(tokens[:i], tokens[i + 2 :]):
                     return None
             if is_copula or (
-                t.is_asked
+                self._is_english
+                and t.is_asked
                 and not t.is_function
                 and i + 1 < len(tokens)
                 and not tokens[i + 1].is_asked
@@ -417,6 +492,10 @@ class _Reading:
                 if phrase := self._phrase(tokens, i + 1):
                     return phrase
         return None
+
+    @cached_property
+    def _is_english(self) -> bool:
+        return bool(_ENGLISH.search(self.question)) and bool(_ENGLISH.search(self.text))
 
     @cached_property
     def _asked_noun(self) -> list[Token]:
@@ -495,6 +574,8 @@ class _Reading:
             return None
         if phrase[-1].text.endswith(("ed", "ing")) and len(phrase) == 1:
             return None
+        if j < len(tokens) and tokens[j].lower in ("or", "oder", "ou", "o", "или"):
+            return None
         start, stop = phrase[0].start, phrase[-1].stop
         if light := _LIGHT.match(self.text[start:stop]):
             start += len(light[0])
@@ -503,6 +584,7 @@ class _Reading:
 
 
 _AFTER_VERB = regex.compile(r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE)
+_NOT_WHOLE = frozenset("no not yes or by born written invented discovered wrote won oder ou".split())
 _INDEFINITE = frozenset("a an un una une ein eine einen um uma uno".split())
 _PRAISE = frozenset("professional famous renowned popular well-known former retired prominent successful".split())
 _PARTICIPLES = frozenset("written directed produced known named called located used based made composed created founded born".split())
@@ -516,4 +598,5 @@ _DEFINES = regex.compile(
     r"(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)", regex.IGNORECASE
 )
 _OCCUPATION = regex.compile(r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE)
+_ENGLISH = regex.compile(r"\b(?:the|what|which|who|how|of|does|did|is|was|are|were|plays?)\b", regex.IGNORECASE)
 _SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())

@@ -23,6 +23,9 @@ class Kind(Enum):
     """A number with its unit."""
     THING = "thing"
     """A name, a title or a noun."""
+    YES_NO = "yes/no"
+    REASON = "reason"
+    """A reason, a way or a description, which takes a clause."""
 
 
 _PERSONS = (
@@ -37,6 +40,18 @@ _PLACES = "city country state town place county province continent nation region
 
 _KINDS: list[tuple[Kind, str]] = [
     (
+        Kind.REASON,
+        r"^\W*(?:why|how\s+(?:do|does|did|is|are|was|were|can|could|would|should|has|have|come|to)|describe|explain|warum|weshalb"
+        r"|wieso|wodurch|pourquoi|en\s+quoi|comment\s+(?!s['’]appelle)|por\s?qué|por\s?que|cómo\s+(?!se\s+llama)|perché|come\s+(?!si"
+        r"\s+chiama)|почему|зачем|как\s+(?!назыв|зовут))\b|\b(?:difference|unterschied|différence|diferencia|differenza)\b"
+        r"|为什么|怎么|如何|なぜ|どうして|どうやって|왜|لماذا|كيف|क्यों|कैसे",
+    ),
+    (
+        Kind.YES_NO,
+        r"^\W*(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would|should|am)\b(?!.*\bor\b)|-t-(?:il|elle|ils|elles|on)\b"
+        r"(?<!^\W*(?:qui|que|quand|quel|où|comment|combien|en|de|à|dans).*)",
+    ),
+    (
         Kind.YEAR,
         r"\b(?:what|which)(?:\s+\w+)?\s+years?\b|\bqué\s+año|\bquelle\s+année|\b(?:welchem|welches)\s+jahr|\bque\s+ano\b"
         r"|\b(?:che|quale)\s+anno|\bв\s+каком\s+году|哪一?年|何年|किस\s+(?:वर्ष|साल)|\bhangi\s+yıl|في\s+أي\s+(?:عام|سنة)|몇\s*년",
@@ -44,6 +59,7 @@ _KINDS: list[tuple[Kind, str]] = [
     (
         Kind.DATE,
         r"^(?:\W*|.*?[,;]\s*|(?:since|until|from|by)\s+)when\b|\b(?:what|which)\s+(?:\w+\s+)?(?:date|day|month|century|decade)\b"
+        r"|\b(?:à\s+)?quelle\s+(?:date|période|époque)|\bde\s+quand\b|\bin\s+welche[rm]\s+(?:zeit|jahrhundert)|\bqué\s+fecha"
         r"|^\W*cuándo\b|^\W*(?:depuis\s+)?quand\b|^\W*(?:seit\s+)?wann\b|^\W*quando\b|^\W*когда\b|什么时候|何时|いつ"
         r"|कब|^متى|\bne\s+zaman|언제",
     ),
@@ -72,6 +88,12 @@ _KINDS: list[tuple[Kind, str]] = [
         r"|どこ|कहाँ|कहां|^أين|\bnere(?:de|si)|어디",
     ),
 ]
+_AFTER_PREPOSITION = regex.compile(
+    r"^\W*(?:in|on|at|to|from|for|with|by|of|under|against|into|gegen|unter|auf|aus|im|mit|von|zu|an|für|dans|en|de|à|par|contre"
+    r"|por|con|para|em|no|na|com|a|di|da|su|в|на|с|к|от|из|i|på|från|till|mot|till|af)\s+\p{L}+",
+    regex.IGNORECASE,
+)
+_AUXILIARY = regex.compile(r"\b(?:what|which|who|whom)\b[^?]{0,40}?\b(?:do|does|did)\b", regex.IGNORECASE)
 _PATTERNS = [(kind, regex.compile(pattern, regex.IGNORECASE)) for kind, pattern in _KINDS]
 
 
@@ -85,3 +107,15 @@ def asked_kind(question: str) -> Kind:
     ['person', 'place', 'thing']
     """
     return next((kind for kind, pattern in _PATTERNS if pattern.search(question)), Kind.THING)
+
+
+def asks_for_object(question: str) -> bool:
+    """Return True if the answer is no subject of the question: "What did …", "In which city …".
+
+    Examples
+    --------
+    >>> from probemap.reading.asked import asks_for_object
+    >>> asks_for_object("Which gas do plants absorb?"), asks_for_object("Which gas is absorbed by plants?")
+    (True, False)
+    """
+    return bool(_AFTER_PREPOSITION.match(question) or _AUXILIARY.search(question))

@@ -7,6 +7,8 @@ accounts for one occurrence only: in "Canada is the capital of Canada", the firs
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import regex
@@ -46,7 +48,9 @@ OTHERS = frozenset(
     "known called named located situated officially originally famous approximately roughly exactly some any all "
     "both each first last has have had do does did will would can could may might must shall there here what which who "
     "when where why how whom answer correct question based according sure certainly well ok okay great however therefore "
-    "thus hence indeed here's also one каждая каждый каждое все этот эта эти sí si oui non ja nein нет да as per my knowledge".split()
+    "thus hence indeed here's also one nicht niet inte ikke não pas ne не değil rather unlike neither contrary instead surprisingly selon cependant "
+    "toutefois ensuite après según embargo laut jedoch aber dans pour ses son sa leur leurs actuellement en dans keine kein "
+    "каждая каждый каждое все этот эта эти sí si oui non ja nein нет да as per my knowledge".split()
 )
 _ENGLISH = frozenset(
     "a an the it he she they this that these those his her its their there i you we is was are were be been of in on at "
@@ -129,6 +133,15 @@ def tokens_of(text: str) -> list[Token]:
     return tokens
 
 
+_SIMILAR = 0.82
+"""Models misspell the names of a question; "Cillerulo" repeats "Cilleruelo"."""
+
+
+@lru_cache(maxsize=65536)
+def _ratio(a: str, b: str) -> float:
+    return SequenceMatcher(None, a, b, autojunk=False).ratio()
+
+
 def same_word(a: Token, b: Token) -> bool:
     """Return True if two words are equal, or differ in a short ending only ("plays" and "play")."""
     first, second = a.folded, b.folded
@@ -136,6 +149,8 @@ def same_word(a: Token, b: Token) -> bool:
         return True
     if a.is_capital and b.is_capital and regex.match(r"\p{Cyrillic}", first):
         return min(len(first), len(second)) > 3 and first[:-2][:4] == second[:4] and abs(len(first) - len(second)) < 3
+    if min(len(first), len(second)) > 5 and first[0] == second[0] and _ratio(first, second) >= _SIMILAR:
+        return True
     if a.is_capital and b.is_capital:
         return first.rstrip("s'’") == second.rstrip("s'’") and min(len(first), len(second)) > 3
     short, long = sorted((first, second), key=len)
@@ -259,6 +274,7 @@ def find_values(text: str, kind: Kind) -> list[Candidate]:
             Candidate(m.start(), m.end(), "date")
             for m in regex.finditer(
                 r"(?<![\w.,-])(?:\d{4}(?:[-–/]\d{2,4})?(?:s\b)?|\d{1,4}\s?(?:AD|BC|BCE|CE)\b)(?!\w|[.,]\d)"
+                r"|(?<=\b(?:in|en|im Jahr|im Jahre|year|anno|nel|em|in AD|around)\s)\d{3}(?!\w|[.,]\d)"
                 r"|\d{3,4}年(?:\d{1,2}月)?(?:\d{1,2}[日号])?"
                 r"|\b(?:\d{1,2}(?:st|nd|rd|th|\.)|first|early|late|mid)[\s-]+(?:century|Jahrhundert)\b",
                 text,

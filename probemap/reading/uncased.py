@@ -22,7 +22,7 @@ _LEADING = regex.compile(r"^(?:答案|正解)?(?:は|是|为|為|即|叫做?|位
 _TRAILING = regex.compile(
     r"(?:です|でした|である|であり|だった|だ|によって|により|に|で|が|は|を|と|の|所|写|著|创作|的|了|之一|。|，|、)+$"
 )
-_CUE = regex.compile(r"(?:是|为|為|叫做?|は|由|在|于|：|:)\s*[《「『\"“]?$")
+_CUE = regex.compile(r"(?:是|为|為|叫做?|は|由|在|于|คือ|：|:)\s*[《「『\"“]?$")
 _BREAK = regex.compile(r"[，,。.！!？?；;、（）()「」『』《》〈〉\"“”\s:：]+")
 
 _FUNCTION = frozenset(
@@ -30,10 +30,13 @@ _FUNCTION = frozenset(
     " التي الذي هذا هذه ذلك و أن إن تم قام אתה היא הוא של את זה זו היה הייתה על ב هست است بود از در به که را این آن ہے ہیں তা হল হলো".split()
 )
 _SUFFIX = regex.compile(r"(?<=\p{Hangul})(?:입니다|이었습니다|였습니다|이에요|예요|이다|이며|이고|에서|에게|으로|은|는|이|가|을|를|에|로|의)$")
+_COPULA_BEFORE = regex.compile(r"(?<!\p{L})(?:هي|هو|היא|הוא)\s+$")
 _ASKS_SPACED = frozenset(
     "क्या कौन कहाँ कहां कब किस किसने कितने कितनी कितना ما من متى أين كم هل أي מי מה איפה متی 무엇입니까 누구입니까 어디입니까 언제 무엇 누가 어디"
     .split()
 )
+_INSTEAD = regex.compile(r"而是|ではなく、?|じゃなく、?|이?\s*아니라|नहीं,?\s+बल्कि|\sبل\s")
+_NEGATES = regex.compile(r"不是|并非|ではな|じゃな|아니|नहीं|ليس|(?<!\p{L})(?:لا|לא|ולא)(?!\p{L})")
 _MAX_CHARACTERS = 15
 _MAX_WORDS = 4
 
@@ -66,6 +69,11 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
         return trimmed(text, 0, len(text), "name")
     for start, stop in sentences(text):
         sentence = text[start:stop]
+        if restored := _INSTEAD.search(sentence):
+            start += restored.end()
+            sentence = text[start:stop]
+        elif _NEGATES.search(sentence):
+            return None
         if regex.search(r"[？?؟]\s*$", sentence) or not sentence.strip():
             continue
         part = _value(question, sentence, kind) or (
@@ -114,6 +122,9 @@ def _added_characters(question: str, sentence: str) -> Candidate | None:
             first = i + (len(lead[0]) if lead else 0)
             tail = _TRAILING.search(sentence[first:j])
             last = first + (tail.start() if tail else j - first)
+            inner = list(regex.finditer(r"是|为|為|叫做?|は|由|คือ", sentence[first:last]))
+            if inner and inner[-1].end() < last - first:
+                first += inner[-1].end()
             if last > first:
                 parts.append((first, last, bool(_CUE.search(sentence[:first]))))
         i = max(j, i + 1)
@@ -143,7 +154,8 @@ def _added_words(question: str, sentence: str) -> Candidate | None:
         previous = word
     if not runs or len(runs[0]) > _MAX_WORDS or len(runs) > 2:
         return None
-    start, stop = runs[0][0].start(), runs[0][-1].end()
+    run = next((r for r in runs if _COPULA_BEFORE.search(sentence[: r[0].start()])), runs[0])
+    start, stop = run[0].start(), run[-1].end()
     if suffix := _SUFFIX.search(sentence[start:stop]):
         stop = start + suffix.start()
     return Candidate(start, stop, "name") if stop > start else None
