@@ -15,7 +15,7 @@ from itertools import pairwise
 import regex
 
 from probemap.reading.alternatives import compares_differently, conclusion_start, offered_answers
-from probemap.reading.asked import Kind, asked_kind, asks_for_object
+from probemap.reading.asked import Kind, asked_kind, asked_prepositions, asks_for_object
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import (
     ARTICLES,
@@ -32,6 +32,7 @@ from probemap.reading.candidates import (
     name_runs,
     quoted_parts,
     same_word,
+    similarity,
     tokens_of,
     trimmed,
 )
@@ -48,12 +49,17 @@ _NAMING = frozenset(
 )
 _BY = frozenset("by por par von durch door da dal dalla dallo pelo pela av af".split())
 _ANSWER = frozenset("answer respuesta antwort réponse resposta risposta ответ cevap".split())
+_OF = frozenset("of de di da do du del von des der dei degli della".split())
 _IT = frozenset("it that this es ce c' esto eso isso questo это".split())
 _IT_IS = frozenset("it's that's c'est it’s that’s c’est".split())
 _FIRST_PERSON = frozenset("i we my our".split())
 _LIGHT = regex.compile(
     r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+(?:the\s+|an?\s+)?",
     regex.IGNORECASE,
+)
+_ANNOUNCED = regex.compile(
+    r"[\s*_]*(?:(?:the\s+)?(?:final\s+|short\s+)?answer(?:\s+is)?|a|antwort|respuesta|réponse|risposta|resposta|ответ|assistant|答案|答|回答)[*_]*\s*"
+    r"[:：][*_]*\s*(?=\S)", regex.IGNORECASE
 )
 _LABEL = regex.compile(
     r"\W*(yes|no|oui|non|sí|si|ja|nein|sim|não|да|нет|nee|nej|kyllä|ei|नहीं|हाँ|हां|نعم|لا|はい|いいえ|是的|不是)(?=[\s,.;:!،。，]|$)", regex.IGNORECASE
@@ -89,6 +95,9 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     'Athens'
     """
     text = text[: own_length(text)]
+    if announced := _ANNOUNCED.match(text):  # "Answer: Paris"
+        found = locate_open(question, text[announced.end() :])
+        return None if found is None else (found[0] + announced.end(), found[1] + announced.end())
     if not text.strip() or (is_refusal(text) and not declines_and_answers(text)):
         return None
     if offered := offered_answers(question):
@@ -198,14 +207,14 @@ class _Reading:
         if match is None or regex.search(r"[.!?]\s+\p{Lu}\p{L}{2}", part) or part.count(",") > 1:
             return None
         tokens = tokens_of(part)
-        if len(tokens) > 7 or any(t.lower in COPULAS | PRONOUNS | BOUNDARIES - {"and", "y", "et", "und", "e"} for t in tokens):
+        if len(tokens) > 7 or (len(tokens) > 1 and any(t.lower in COPULAS | PRONOUNS | BOUNDARIES - {"and", "y", "et", "und", "e"} for t in tokens)):
             return None
         start = len(part) - len(part.lstrip())
         inside = [t for t in tokens if t.stop <= start + match.end()]
-        if not inside or all(t.is_function for t in inside) or len(inside) > 5:
+        if not inside or (len(tokens) > 1 and all(t.is_function for t in inside)) or len(inside) > 5:
             return None
         asked = mark_asked(inside, self.question_tokens)
-        if len(inside) > 1 and sum(t.is_asked for t in asked) * 2 >= len(asked) - 1 and not any(t.is_capital and not t.is_asked for t in asked[1:]):
+        if len(inside) > 1 and any(t.is_asked and not t.is_function for t in asked) and not all(t.is_capital for t in asked):
             return None
         if any(t.lower in _NOT_WHOLE for t in inside) or inside[0].lower in PREPOSITIONS:
             return None
@@ -240,12 +249,12 @@ class _Reading:
         for candidate in candidates:
             if cue := self._cue(sentence, candidate):
                 by_cue.setdefault(cue, candidate)
-        order = ("whole", "naming", "copula", "start", "agent", "object")
+        order = ("whole", "naming", "noun", "copula", "start", "agent", "preposition", "object")
         if self.kind is Kind.THING:
             phrase = self._subject_phrase(sentence) or self._phrase_in(sentence)
             if phrase is not None:
                 by_cue.setdefault("phrase", phrase)
-            order = ("whole", "naming", "copula", "start", "phrase", "object", "agent")
+            order = ("whole", "naming", "noun", "copula", "start", "phrase", "preposition", "object", "agent")
         best = next((by_cue[cue] for cue in order if cue in by_cue), None)
         if best is not None and self.kind is Kind.PLACE:
             best = self._containing_place(best)
@@ -265,8 +274,6 @@ class _Reading:
         candidates = [
             Candidate(c.start + sentence.start, c.stop + sentence.start, c.kind) for c in find_values(part, self.kind)
         ]
-        if not candidates and self.kind is Kind.QUANTITY:
-            return None
         tokens_in = {
             c: [t for t in sentence.tokens if t.start < c.stop and t.stop > c.start] for c in candidates
         }
@@ -295,6 +302,8 @@ class _Reading:
         for i, j in name_runs(self.text, tokens, frozenset({0})):
             while i < j and tokens[i].lower in ARTICLES and j - i > 1 and tokens[i].start == tokens[0].start:
                 i += 1
+            while not self._is_english and j - i > 1 and tokens[i].is_asked and any(same_word(tokens[i], n) for n in self._asked_noun):
+                i += 1
             run = tokens[i:j]
             following = tokens[j] if j < len(tokens) else None
             if DEMONYM.fullmatch(run[-1].text) and following is not None and not self._is_gap(run[-1], following):
@@ -305,7 +314,7 @@ class _Reading:
             if self.kind is Kind.PERSON and len(run) > 2 and run[1].lower == "von" and i and tokens[i - 1].text[:1].islower():
                 if tokens[i - 1].lower not in COPULAS | _BY | PREPOSITIONS:
                     run = run[2:]
-            if all(t.is_asked or t.is_function for t in run):
+            if all(t.is_asked or t.is_function for t in run) or self._misspells_question(run):
                 continue
             if len(run) == 1 and run[0].text.isupper() and len(run[0].text) < 4 and following is not None:
                 if following.text[:1].islower() and not following.is_function and not following.is_asked and not self._is_gap(run[0], following):
@@ -330,6 +339,17 @@ class _Reading:
             for c in candidates
             if not any(o is not c and o.kind != "name" and o.start <= c.start and c.stop <= o.stop for o in candidates)
         ]
+
+    def _misspells_question(self, run: list[Token]) -> bool:
+        """Return True if a name repeats a name of the question with another spelling ("Jef Raschin")."""
+        return (
+            len(run) > 1
+            and any(t.is_asked and not t.is_function for t in run)
+            and all(
+                t.is_asked or t.is_function or max((similarity(t.folded, q.folded) for q in self.question_tokens), default=0) >= 0.6
+                for t in run
+            )
+        )
 
     def _stop(self, token: Token) -> int:
         """Return the end of a word with the point of an initial or "Jr."."""
@@ -360,7 +380,19 @@ class _Reading:
         if not content and not after:
             return "whole"
         if content and content[-1].lower in _NAMING and "also" not in [t.lower for t in content[-3:]]:
+            if self.kind is Kind.PERSON and len(content) > 1 and content[-2].is_asked and not content[-2].is_function:
+                return None  # another name of what the question is about
             return "naming"
+        if (
+            content
+            and self._asked_noun
+            and any(
+                any(same_word(t, n) for n in self._asked_noun[:2]) and len(content) - i <= 2 and (len(content) - i == 1 or content[-1].lower in _OF)
+                for i, t in enumerate(content[-2:], start=max(0, len(content) - 2))
+            )
+            and not regex.search(r"[.;:(),]", self.text[content[-1].stop : candidate.start])
+        ):
+            return "noun"
         if len(content) > 2 and content[-1].lower == "as" and content[-2].lower == "known" and content[-3].lower != "also":
             return "naming"
         if content and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", gap) and content[-1].lower in ("answer", "respuesta", "antwort", "réponse", "ответ"):
@@ -409,6 +441,10 @@ class _Reading:
         if self.kind is Kind.PERSON and not self._has_object(before, head):
             return None
         if self._is_about_any(before) and not self._is_subordinate(before):
+            if head is not None and head.lower in asked_prepositions(self.question):
+                return "preposition"
+            if self.kind is Kind.THING and not self._is_english and candidate.kind == "name" and " " not in self.text[candidate.start : candidate.stop]:
+                return None  # a German noun
             return "object"
         return None
 
@@ -495,7 +531,7 @@ class _Reading:
 
     @cached_property
     def _is_english(self) -> bool:
-        return bool(_ENGLISH.search(self.question)) and bool(_ENGLISH.search(self.text))
+        return _ENGLISH.search(self.question) is not None
 
     @cached_property
     def _asked_noun(self) -> list[Token]:
@@ -526,7 +562,7 @@ class _Reading:
     def _subject_phrase(self, sentence: _Sentence) -> Candidate | None:
         """Return the noun phrase in small letters that begins a sentence about the question: "Carbon dioxide is …"."""
         tokens = sentence.tokens
-        if not tokens or tokens[0].is_asked:
+        if not tokens or tokens[0].is_asked or not self._is_english:
             return None
         i = int(tokens[0].lower in ARTICLES)
         j = i
@@ -598,5 +634,5 @@ _DEFINES = regex.compile(
     r"(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)", regex.IGNORECASE
 )
 _OCCUPATION = regex.compile(r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE)
-_ENGLISH = regex.compile(r"\b(?:the|what|which|who|how|of|does|did|is|was|are|were|plays?)\b", regex.IGNORECASE)
+_ENGLISH = regex.compile(r"\b(?:the|what|which|who|whose|whom|how|where|when|does|did|is|are|were|of)\b", regex.IGNORECASE)
 _SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())

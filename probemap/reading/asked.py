@@ -48,7 +48,7 @@ _KINDS: list[tuple[Kind, str]] = [
     ),
     (
         Kind.YES_NO,
-        r"^\W*(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would|should|am)\b(?!.*\bor\b)|-t-(?:il|elle|ils|elles|on)\b"
+        r"^\W*(?!was\s+(?:ist|sind|war|waren)\b)(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would|should|am)\b(?!.*\bor\b)|-t-(?:il|elle|ils|elles|on)\b"
         r"(?<!^\W*(?:qui|que|quand|quel|où|comment|combien|en|de|à|dans).*)",
     ),
     (
@@ -66,11 +66,13 @@ _KINDS: list[tuple[Kind, str]] = [
     (
         Kind.QUANTITY,
         r"\bhow\s+(?:long|far|tall|high|big|large|old|much|fast|heavy|deep|wide|hot|cold|often|hard)\b|\bqué\s+(?:altura|distancia)"
-        r"|\bwie\s+(?:lang|weit|hoch|groß|alt|schnell|schwer|tief)\b|\bcombien\s+de\s+temps|多长|多高|多远|多大|どのくらい",
+        r"|\bwie\s+(?:lange?|weit|hoch|groß|alt|schnell|schwer|tief)\b|\bcombien\s+de\s+temps|\b(?:what|which)\s+(?:is|was|are|were)\s+(?:the|its)\s+(?:\w+\s+)?(?:area|height|length|"
+        r"distance|temperature|speed|weight|depth|price|cost|altitude|elevation|boiling\s+point|melting\s+point)\b|多长|多高|多远|多大|どのくらい",
     ),
     (
         Kind.NUMBER,
-        r"\bhow\s+many\b|\b(?:what|which)\s+(?:\w+\s+)?(?:number|percentage|percent|age)\b|\bcuánt[oa]s?\b|\bcombien\b"
+        r"\bhow\s+many\b|\b(?:what|which)\s+(?:\w+\s+)?(?:number|percentage|percent|age)\b|\bwhat\s+(?:is|was)\s+the\s+(?:\w+\s+)?"
+        r"(?:population|number|atomic\s+number)\b|\bcuánt[oa]s?\b|\bcombien\b"
         r"|\bwie\s?viele?\b|\bquant[oaie]s?\b|\bсколько\b|多少|几个|幾|いくつ|何(?:人|個|本|つ)|कितन|\bkaç\b|^كم\b|몇",
     ),
     (
@@ -93,6 +95,22 @@ _AFTER_PREPOSITION = regex.compile(
     r"|por|con|para|em|no|na|com|a|di|da|su|в|на|с|к|от|из|i|på|från|till|mot|till|af)\s+\p{L}+",
     regex.IGNORECASE,
 )
+_BEGINS = regex.compile(r"^\W*(\p{L}+)\s")
+_SAME_PREPOSITION = [
+    frozenset(words.split())
+    for words in (
+        "in into im en dans em no na nel nella a à в i at",
+        "on auf sur em su на på",
+        "against gegen contra contre contro против mot",
+        "from aus de da di из från von",
+        "to zu nach an à a к till",
+        "for für para pour per для för til",
+        "by von por par da durch av af",
+        "with mit con avec com с med",
+        "under unter bajo sous sotto под",
+        "of von de di du из",
+    )
+]
 _AUXILIARY = regex.compile(r"\b(?:what|which|who|whom)\b[^?]{0,40}?\b(?:do|does|did)\b", regex.IGNORECASE)
 _PATTERNS = [(kind, regex.compile(pattern, regex.IGNORECASE)) for kind, pattern in _KINDS]
 
@@ -119,3 +137,11 @@ def asks_for_object(question: str) -> bool:
     (True, False)
     """
     return bool(_AFTER_PREPOSITION.match(question) or _AUXILIARY.search(question))
+
+
+def asked_prepositions(question: str) -> frozenset[str]:
+    """Return the words for the preposition with which a question begins ("In which …"), or an empty set."""
+    match = _AFTER_PREPOSITION.match(question) and _BEGINS.match(question)
+    if not match:
+        return frozenset()
+    return next((words for words in _SAME_PREPOSITION if match[1].lower() in words), frozenset())

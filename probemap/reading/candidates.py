@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COPULAS = frozenset(
     "it's that's he's she's there's c'est c’est it’s that’s is was are were be been being isn't wasn't 's becomes became remains means es fue era son está ser est était sont fut "
-    "ist war sind heißt lautet wurde é foi è fu это является был была было są jest är var".split()
+    "ist war sind heißt lautet wurde é foi è fu это является был была было są jest är var stato stata stati state été sido gewesen sind seien".split()
 )
 ARTICLES = frozenset(
     "the a an el la los las un una le les l l' der die das den dem des ein eine einen einem os o as um uma il lo gli i uno"
@@ -138,7 +138,8 @@ _SIMILAR = 0.82
 
 
 @lru_cache(maxsize=65536)
-def _ratio(a: str, b: str) -> float:
+def similarity(a: str, b: str) -> float:
+    """Return the similarity of two words, between 0 and 1."""
     return SequenceMatcher(None, a, b, autojunk=False).ratio()
 
 
@@ -149,7 +150,7 @@ def same_word(a: Token, b: Token) -> bool:
         return True
     if a.is_capital and b.is_capital and regex.match(r"\p{Cyrillic}", first):
         return min(len(first), len(second)) > 3 and first[:-2][:4] == second[:4] and abs(len(first) - len(second)) < 3
-    if min(len(first), len(second)) > 5 and first[0] == second[0] and _ratio(first, second) >= _SIMILAR:
+    if min(len(first), len(second)) > 5 and first[0] == second[0] and similarity(first, second) >= _SIMILAR:
         return True
     if a.is_capital and b.is_capital:
         return first.rstrip("s'’") == second.rstrip("s'’") and min(len(first), len(second)) > 3

@@ -76,6 +76,8 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
             return None
         if regex.search(r"[？?؟]\s*$", sentence) or not sentence.strip():
             continue
+        if _ASKS.fullmatch(_BREAK.sub("", sentence)):
+            continue
         part = _value(question, sentence, kind) or (
             _added_characters(question, sentence)
             if _UNSPACED.search(question + sentence)
@@ -129,7 +131,9 @@ def _added_characters(question: str, sentence: str) -> Candidate | None:
                 parts.append((first, last, bool(_CUE.search(sentence[:first]))))
         i = max(j, i + 1)
     chosen = next((part for part in parts if part[2]), parts[0] if len(parts) == 1 else None)
-    if chosen is None or chosen[1] - chosen[0] > _MAX_CHARACTERS:
+    if chosen is None or regex.fullmatch(r"[\p{Hiragana}�]+", sentence[chosen[0] : chosen[1]]):
+        return None
+    if chosen[1] - chosen[0] > _MAX_CHARACTERS:
         return None
     return Candidate(chosen[0], chosen[1], "name")
 
