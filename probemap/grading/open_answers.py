@@ -111,7 +111,8 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     kind = asked_kind(question)
     if kind is Kind.REASON:
         return None
-    if (label := _LABEL.match(text)) and kind in (Kind.YES_NO, Kind.THING):
+    asks_what = any(t.lower in _WHAT for t in tokens_of(question))
+    if (label := _LABEL.match(text)) and (kind is Kind.YES_NO or (kind is Kind.THING and not asks_what)):
         return label.span(1)
     if kind is Kind.YES_NO:
         return None
@@ -130,6 +131,18 @@ def _is_loop(text: str) -> bool:
     words = regex.findall(r"\w+", text.lower())
     counts = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     return any(count >= 3 and len(set(gram)) > 1 for gram, count in counts.items())
+
+
+def open_candidates(question: str, text: str) -> list[Candidate]:
+    """Return the parts of a text that could be the answer to an open question, in the order of the text."""
+    text = text[: own_length(text)]
+    if not text.strip() or (is_refusal(text) and not declines_and_answers(text)):
+        return []
+    kind = asked_kind(question)
+    if is_uncased(text):
+        part = added_part(question, text, kind)
+        return [part] if part else []
+    return _Reading(question, text, kind).candidates()
 
 
 @dataclass(frozen=True)
@@ -190,6 +203,23 @@ class _Reading:
                     result.append(_Sentence(first, last, clause, is_first))
         return result
 
+    def candidates(self) -> list[Candidate]:
+        """Return all parts that could be the answer, in the order of the text."""
+        found: dict[tuple[int, int], Candidate] = {}
+        if (fragment := self._fragment()) is not None:
+            found[fragment.start, fragment.stop] = fragment
+        for sentence in self.sentences[:8]:
+            part = self.text[sentence.start : sentence.stop]
+            parts = self._names_in(sentence)
+            for kind in (Kind.DATE, Kind.QUANTITY) if self.kind not in _VALUES else (self.kind,):
+                parts += [Candidate(c.start + sentence.start, c.stop + sentence.start, c.kind) for c in find_values(part, kind)]
+            parts += [p for p in (self._subject_phrase(sentence), self._phrase_in(sentence)) if p is not None]
+            for candidate in parts:
+                inside = [t for t in sentence.tokens if t.start < candidate.stop and t.stop > candidate.start]
+                if not all(t.is_asked for t in inside):
+                    found.setdefault((candidate.start, candidate.stop), candidate)
+        return self._asserted(list(found.values()))
+
     def answer(self) -> Candidate | None:
         if len(_LIST_ITEM.findall(self.text)) > 1:
             return self._before_list()
@@ -214,6 +244,10 @@ class _Reading:
         if not inside or (len(tokens) > 1 and all(t.is_function for t in inside)) or len(inside) > 5:
             return None
         asked = mark_asked(inside, self.question_tokens)
+        if len(inside) > 1 and all(t.is_asked or t.is_function for t in asked):
+            return None
+        if len(inside) < len(tokens) and inside[-1].text.endswith("ly"):
+            return None
         if len(inside) > 1 and any(t.is_asked and not t.is_function for t in asked) and not all(t.is_capital for t in asked):
             return None
         if any(t.lower in _NOT_WHOLE for t in inside) or inside[0].lower in PREPOSITIONS:
@@ -416,6 +450,8 @@ class _Reading:
                 break
             n_lower += t.lower not in ARTICLES
             k -= 1
+        if before and regex.fullmatch(r"\s[—–-]\s[*_\"“«]*", gap) and _is_about(before, False):
+            return "copula"
         head = before[k - 1] if k else None
         lead = before[:k]
         if head is not None and head.lower in COPULAS and (
@@ -443,7 +479,7 @@ class _Reading:
         if self._is_about_any(before) and not self._is_subordinate(before):
             if head is not None and head.lower in asked_prepositions(self.question):
                 return "preposition"
-            if self.kind is Kind.THING and not self._is_english and candidate.kind == "name" and " " not in self.text[candidate.start : candidate.stop]:
+            if self.kind is Kind.THING and _GERMAN.search(self.question) and candidate.kind == "name" and " " not in self.text[candidate.start : candidate.stop]:
                 return None  # a German noun
             return "object"
         return None
@@ -620,7 +656,7 @@ class _Reading:
 
 
 _AFTER_VERB = regex.compile(r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE)
-_NOT_WHOLE = frozenset("no not yes or by born written invented discovered wrote won oder ou".split())
+_NOT_WHOLE = frozenset("no not yes nicht neither nor niet inte non pas viele or by born written invented discovered wrote won oder ou".split())
 _INDEFINITE = frozenset("a an un una une ein eine einen um uma uno".split())
 _PRAISE = frozenset("professional famous renowned popular well-known former retired prominent successful".split())
 _PARTICIPLES = frozenset("written directed produced known named called located used based made composed created founded born".split())
@@ -634,5 +670,6 @@ _DEFINES = regex.compile(
     r"(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)", regex.IGNORECASE
 )
 _OCCUPATION = regex.compile(r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE)
+_GERMAN = regex.compile(r"\b(?:der|das|welche[rsmn]?|wie|wofür|wovon|ist|wurde|und)\b", regex.IGNORECASE)
 _ENGLISH = regex.compile(r"\b(?:the|what|which|who|whose|whom|how|where|when|does|did|is|are|were|of)\b", regex.IGNORECASE)
 _SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())

@@ -30,7 +30,7 @@ ARTICLES = frozenset(
     " het een".split()
 )
 PRONOUNS = frozenset(
-    "it he she they this that these those his her its their there i you we es er sie c'est c ce él ella ele ela il elle "
+    "ich je j'ai yo eu io я wir nous it he she they this that these those his her its their there i you we es er sie c'est c ce él ella ele ela il elle "
     "он она оно это".split()
 )
 PREPOSITIONS = frozenset(
@@ -150,7 +150,8 @@ def same_word(a: Token, b: Token) -> bool:
         return True
     if a.is_capital and b.is_capital and regex.match(r"\p{Cyrillic}", first):
         return min(len(first), len(second)) > 3 and first[:-2][:4] == second[:4] and abs(len(first) - len(second)) < 3
-    if min(len(first), len(second)) > 5 and first[0] == second[0] and similarity(first, second) >= _SIMILAR:
+    is_extended = first.startswith(second) or second.startswith(first)  # Brasil, Brasília
+    if not is_extended and min(len(first), len(second)) > 5 and first[0] == second[0] and similarity(first, second) >= _SIMILAR:
         return True
     if a.is_capital and b.is_capital:
         return first.rstrip("s'’") == second.rstrip("s'’") and min(len(first), len(second)) > 3

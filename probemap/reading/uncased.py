@@ -69,9 +69,11 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
         return trimmed(text, 0, len(text), "name")
     for start, stop in sentences(text):
         sentence = text[start:stop]
+        if rejected := regex.search(r"\s(?:ולא|وليس)\s", sentence):
+            sentence = sentence[: rejected.start()]
         if restored := _INSTEAD.search(sentence):
             start += restored.end()
-            sentence = text[start:stop]
+            sentence = sentence[restored.end() :]
         elif _NEGATES.search(sentence):
             return None
         if regex.search(r"[？?؟]\s*$", sentence) or not sentence.strip():
@@ -111,7 +113,7 @@ def _added_characters(question: str, sentence: str) -> Candidate | None:
             is_added[match.start() + 1] = True  # a space inside a Latin name
     for block in matcher.get_matching_blocks():
         for i in range(block.a, block.a + block.size):
-            if block.size > 1 or _UNSPACED.match(sentence[i]):
+            if block.size > 1 or i == 0:
                 is_added[i] = False
     parts: list[tuple[int, int, bool]] = []
     i = 0
