@@ -4,7 +4,8 @@ Each module imports only modules that are listed above it and modules of lower-l
 
 ::
 
-    rules   grades answers as correct, incorrect or undecided by rules on the text
-    locate  locates the exact answer without the accepted answers
-    llm     uses a language model to grade answers and locate exact answers
+    rules         grades answers as correct, incorrect or undecided by rules on the text
+    open_answers  locates the exact answers of open questions by rules
+    locate        locates the exact answer without the accepted answers
+    llm           uses a language model to grade answers and locate exact answers
 """

@@ -1,13 +1,18 @@
-"""What kind of answer a question asks for: a person, a place, a date, a year, a number, or anything else.
+"""What a question asks for: the kind of its answer, the noun behind the question word, and its language.
 
 The kind is read from the question word and from the noun behind it, in ten languages.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import regex
+
+from probemap.reading.grammar import ARTICLES, COPULAS
+from probemap.reading.tokens import Token, tokens_of
 
 
 class Kind(Enum):
@@ -33,8 +38,8 @@ _PERSONS = (
     "conductor creator cricketer dancer designer director emperor englishman engineer explorer father footballer "
     "founder god goddess golfer group guitarist husband inventor king leader man member minister monarch mother "
     "musician novelist painter partner performer person philosopher physicist player playwright poet politician pope "
-    "president producer queen rapper ruler scientist screenwriter sculptor singer son songwriter team wife winner woman "
-    "writer"
+    "president producer queen rapper ruler scientist screenwriter sculptor singer son songwriter team wife winner "
+    "woman writer"
 ).split()
 _PLACES = "city country state town place county province continent nation region village island".split()
 
@@ -127,21 +132,86 @@ def asked_kind(question: str) -> Kind:
     return next((kind for kind, pattern in _PATTERNS if pattern.search(question)), Kind.THING)
 
 
-def asks_for_object(question: str) -> bool:
-    """Return True if the answer is no subject of the question: "What did …", "In which city …".
+_WHAT = frozenset(
+    ("who what which welche welcher welches was quel quelle qual quale cuál qué que какой какая какое").split()
+)
+_ENGLISH = regex.compile(
+    r"\b(?:the|what|which|who|whose|whom|how|where|when|does|did|is|are|were|of)\b", regex.IGNORECASE
+)
+_GERMAN = regex.compile(r"\b(?:der|das|welche[rsmn]?|wie|wofür|wovon|ist|wurde|und)\b", regex.IGNORECASE)
+_VALUES = (Kind.YEAR, Kind.DATE, Kind.NUMBER, Kind.QUANTITY)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and what it asks for.
 
     Examples
     --------
-    >>> from probemap.reading.asked import asks_for_object
-    >>> asks_for_object("Which gas do plants absorb?"), asks_for_object("Which gas is absorbed by plants?")
-    (True, False)
+    >>> from probemap.reading.asked import Question
+    >>> question = Question("Which gas do plants absorb?")
+    >>> question.kind.value, [token.text for token in question.noun], question.asks_for_object
+    ('thing', ['gas'], True)
     """
-    return bool(_AFTER_PREPOSITION.match(question) or _AUXILIARY.search(question))
 
+    text: str
 
-def asked_prepositions(question: str) -> frozenset[str]:
-    """Return the words for the preposition with which a question begins ("In which …"), or an empty set."""
-    match = _AFTER_PREPOSITION.match(question) and _BEGINS.match(question)
-    if not match:
-        return frozenset()
-    return next((words for words in _SAME_PREPOSITION if match[1].lower() in words), frozenset())
+    @cached_property
+    def kind(self) -> Kind:
+        """Kind of answer that the question asks for."""
+        return asked_kind(self.text)
+
+    @property
+    def asks_for_value(self) -> bool:
+        """True if the answer is a date or a number."""
+        return self.kind in _VALUES
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """Words of the question."""
+        return tokens_of(self.text)
+
+    @property
+    def has_question_word(self) -> bool:
+        """True if the question contains a word such as "what" or "which"."""
+        return any(token.lower in _WHAT for token in self.tokens)
+
+    @cached_property
+    def noun(self) -> list[Token]:
+        """The words behind "which", or behind "what is the", up to a function word; at most four words."""
+        tokens = self.tokens
+        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in _WHAT), len(tokens))
+        while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
+            i += 1
+        j = i
+        while j < len(tokens) and not tokens[j].is_function and j < i + 4:
+            j += 1
+        return tokens[i:j]
+
+    @cached_property
+    def content(self) -> list[Token]:
+        """The words of the question, without question words, function words, and `noun`."""
+        return [t for t in self.tokens if not t.is_function and t.lower not in _WHAT and t not in self.noun]
+
+    @cached_property
+    def asks_for_object(self) -> bool:
+        """True if the answer is not the subject of the question: "What did …", "In which city …"."""
+        return bool(_AFTER_PREPOSITION.match(self.text) or _AUXILIARY.search(self.text))
+
+    @cached_property
+    def prepositions(self) -> frozenset[str]:
+        """The words, in all languages, for the preposition with which the question begins ("In which …")."""
+        match = _AFTER_PREPOSITION.match(self.text) and _BEGINS.match(self.text)
+        if not match:
+            return frozenset()
+        return next((words for words in _SAME_PREPOSITION if match[1].lower() in words), frozenset())
+
+    @cached_property
+    def is_english(self) -> bool:
+        """True if the question contains common English words."""
+        return _ENGLISH.search(self.text) is not None
+
+    @cached_property
+    def is_german(self) -> bool:
+        """True if the question contains common German words, so that every noun begins with a capital."""
+        return _GERMAN.search(self.text) is not None

@@ -15,7 +15,7 @@ _CASED = regex.compile(r"[\p{Lu}\p{Ll}]")
 _UNCASED = regex.compile(r"\p{Lo}")
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
-_ASKS = regex.compile(
+_ASKS_CHARACTERS = regex.compile(
     r"是?(?:什么|甚麼|何时|何年|谁|誰|哪[里儿个一座位条国年]?|多少|几)(?:山|国|年|人|名)?|ですか|でしょうか|か$|何(?:年|人)?|どこ|どの|いつ|吗|呢"
 )
 _LEADING = regex.compile(r"^(?:答案|正解)?(?:は|是|为|為|即|叫做?|位于|在|于|由|被|が|の|を|に|で|有|也|：|:|、|，)+")
@@ -26,14 +26,21 @@ _CUE = regex.compile(r"(?:是|为|為|叫做?|は|由|在|于|คือ|：|:)\s
 _BREAK = regex.compile(r"[，,。.！!？?；;、（）()「」『』《》〈〉\"“”\s:：]+")
 
 _FUNCTION = frozenset(
-    "है हैं था थी थे हो का की के में से को ने पर और एक यह वह कि भी जो किया गया गई लिखा هي هو هم كان كانت يكون تكون في من على إلى عن"
-    " التي الذي هذا هذه ذلك و أن إن تم قام אתה היא הוא של את זה זו היה הייתה על ב هست است بود از در به که را این آن ہے ہیں তা হল হলো".split()
+    (
+        "है हैं था थी थे हो का की के में से को ने पर और एक यह वह कि भी जो किया गया गई लिखा هي هو هم كان كانت يكون "
+        "تكون في من على إلى عن التي الذي هذا هذه ذلك و أن إن تم قام אתה היא הוא של את זה זו היה הייתה על ב هست است "
+        "بود از در به که را این آن ہے ہیں তা হল হলো"
+    ).split()
 )
-_SUFFIX = regex.compile(r"(?<=\p{Hangul})(?:입니다|이었습니다|였습니다|이에요|예요|이다|이며|이고|에서|에게|으로|은|는|이|가|을|를|에|로|의)$")
+_SUFFIX = regex.compile(
+    r"(?<=\p{Hangul})(?:입니다|이었습니다|였습니다|이에요|예요|이다|이며|이고|에서|에게|으로|은|는|이|가|을|를|에|로|의)$"
+)
 _COPULA_BEFORE = regex.compile(r"(?<!\p{L})(?:هي|هو|היא|הוא)\s+$")
 _ASKS_SPACED = frozenset(
-    "क्या कौन कहाँ कहां कब किस किसने कितने कितनी कितना ما من متى أين كم هل أي מי מה איפה متی 무엇입니까 누구입니까 어디입니까 언제 무엇 누가 어디"
-    .split()
+    (
+        "क्या कौन कहाँ कहां कब किस किसने कितने कितनी कितना ما من متى أين كم هل أي מי מה איפה متی 무엇입니까 누구입니까 어디입니까 언제 "
+        "무엇 누가 어디"
+    ).split()
 )
 _INSTEAD = regex.compile(r"而是|ではなく、?|じゃなく、?|이?\s*아니라|नहीं,?\s+बल्कि|\sبل\s")
 _NEGATES = regex.compile(r"不是|并非|ではな|じゃな|아니|नहीं|ليس|(?<!\p{L})(?:لا|לא|ולא)(?!\p{L})")
@@ -65,7 +72,11 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
     >>> text[part.start : part.stop]
     '巴黎'
     """
-    if len(text.strip()) <= _MAX_CHARACTERS and not _BREAK.search(text.strip(" \n。.")) and not regex.search("[是はです]", text):
+    if (
+        len(text.strip()) <= _MAX_CHARACTERS
+        and not _BREAK.search(text.strip(" \n。."))
+        and not regex.search("[是はです]", text)
+    ):
         return trimmed(text, 0, len(text), "name")
     for start, stop in sentences(text):
         sentence = text[start:stop]
@@ -78,7 +89,7 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
             return None
         if regex.search(r"[？?؟]\s*$", sentence) or not sentence.strip():
             continue
-        if _ASKS.fullmatch(_BREAK.sub("", sentence)):
+        if _ASKS_CHARACTERS.fullmatch(_BREAK.sub("", sentence)):
             continue
         part = _value(question, sentence, kind) or (
             _added_characters(question, sentence)
@@ -98,13 +109,14 @@ def _value(question: str, sentence: str, kind: Kind) -> Candidate | None:
     values = find_values(sentence, kind)
     if not values and kind in (Kind.NUMBER, Kind.QUANTITY):
         values = [
-            Candidate(m.start(), m.end(), "number") for m in regex.finditer(r"[一二两三四五六七八九十百千万亿]+", sentence)
+            Candidate(m.start(), m.end(), "number")
+            for m in regex.finditer(r"[一二两三四五六七八九十百千万亿]+", sentence)
         ]
     return next((v for v in values if sentence[v.start : v.stop] not in question), None)
 
 
 def _added_characters(question: str, sentence: str) -> Candidate | None:
-    asked = _ASKS.sub("\n", fold(question)[0])
+    asked = _ASKS_CHARACTERS.sub("\n", fold(question)[0])
     matcher = SequenceMatcher(None, sentence.lower(), asked, autojunk=False)
     is_added = [not _BREAK.match(char) for char in sentence]
     is_inner = regex.compile(r"[\p{L}\p{N}] [\p{L}\p{N}]")
