@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from probemap.grading.choosing import CHOICE, choice_locator, choice_task, choose_answers
 from probemap.grading.rules import Grader, examples_of, possible_answers
 from probemap.models.endpoint import ChatRequest, Endpoint, ask_endpoint, served_name
 from probemap.models.generate import GenerationOptions, generate_answers
@@ -87,22 +88,31 @@ class LLMJudge:
     respond: Callable[[Task], Iterator[list[tuple[str, str]]]]
     """Function that prompts the model with the examples of a task and yields batches of (id, response) pairs, in any
     order."""
+    chooses: bool = False
+    """Whether the model chooses exact answers among parts of the text (see `choosing`), instead of copying them."""
 
 
 def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
     """Return a judge that uses a loaded model.
 
     The model is prompted in the ``qa`` format and decoded greedily, even if it has a chat template, because small
-    models tend to respond in full sentences in a chat.
+    models tend to respond in full sentences in a chat.  It does not copy exact answers, but chooses them by their
+    log-probability.
     """
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
+        if task.name == CHOICE.name:
+            for start in range(0, len(task.examples), batch_size):
+                examples = task.examples[start : start + batch_size]
+                choices = choose_answers(model, examples, batch_size=batch_size, log=log)
+                yield [(example.id, choice) for example, choice in zip(examples, choices, strict=True)]
+            return
         prompts = task_prompts(model, task, "qa")
         options = GenerationOptions(prompt_format="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size)
         for batch in generate_answers(model, prompts, options, log=log):
             yield [(answer.id, answer.text) for answer in batch]
 
-    return LLMJudge(f"{model.label} {model.revision[:12]}", respond)
+    return LLMJudge(f"{model.label} {model.revision[:12]}", respond, chooses=True)
 
 
 def endpoint_judge(endpoint: Endpoint, *, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
@@ -181,8 +191,9 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
 def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence[Answer]) -> Locator:
     """Let a language model extract the exact answers, and return a locator for `locate` that finds them.
 
-    The model sees the question and the answer, but not the accepted answers, and copies the exact answer.  The copy is
-    used only if it occurs in the text; see `extract_locator`.
+    The model sees the question and the answer, but not the accepted answers.  A loaded model chooses the exact answer
+    among the parts of the text that could be it.  Any other model copies it, and the copy is used only if it occurs in
+    the text; see `extract_locator`.
 
     Parameters
     ----------
@@ -219,10 +230,10 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     >>> probemap.locate(task, [answer], locator=locator)
     [Span(start=1, stop=2, text='Austen')]
     """
-    examples = examples_of(task, answers)
-    responses = _respond(judge, extraction_task(examples, answers))
+    examples, judge = examples_of(task, answers), _as_judge(judge)
+    responses = _respond(judge, locating_task(judge, examples, answers))
     texts = [(example.question, answer.final.text) for example, answer in zip(examples, answers, strict=True)]
-    factory = extract_locator({key: responses[a.id] for key, a in zip(texts, answers, strict=True)})
+    factory = response_locator(judge, {key: responses[a.id] for key, a in zip(texts, answers, strict=True)})
     locators = {key: factory(possible_answers(task, e)) for key, e in zip(texts, examples, strict=True)}
 
     def locate_by_llm(question: str, text: str) -> tuple[int, int] | None:
@@ -238,11 +249,23 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
 
 def _respond(judge: LLMJudge | Model | Endpoint, task: Task) -> dict[str, str]:
     """Return the responses to the examples of a task, as a mapping from id to response."""
+    return {id_: response for batch in _as_judge(judge).respond(task) for id_, response in batch}
+
+
+def _as_judge(judge: LLMJudge | Model | Endpoint) -> LLMJudge:
     if isinstance(judge, Model):
-        judge = model_judge(judge)
-    elif isinstance(judge, Endpoint):
-        judge = endpoint_judge(judge)
-    return {id_: response for batch in judge.respond(task) for id_, response in batch}
+        return model_judge(judge)
+    return endpoint_judge(judge) if isinstance(judge, Endpoint) else judge
+
+
+def locating_task(judge: LLMJudge, examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
+    """Return the task in which a judge locates exact answers: it chooses or it copies them."""
+    return choice_task(examples, answers) if judge.chooses else extraction_task(examples, answers)
+
+
+def response_locator(judge: LLMJudge, responses: Mapping[tuple[str, str], str]) -> LocatorFactory:
+    """Return a factory of locators that use the responses of a judge to `locating_task`."""
+    return choice_locator(responses) if judge.chooses else extract_locator(responses)
 
 
 # The following functions reuse recorded responses instead of requesting them again.

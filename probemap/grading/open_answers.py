@@ -120,13 +120,13 @@ def open_candidates(question: str, text: str) -> list[Candidate]:
     >>> [text[c.start : c.stop] for c in open_candidates("Who wrote Emma?", text)]
     ['Jane Austen', 'Hampshire']
     """
+    asked = Question(question)
+    if asked.kind in (Kind.YES_NO, Kind.REASON) or offered_answers(question) or is_uncased(text):
+        located = locate_open(question, text)
+        return [] if located is None else [Candidate(*located, "phrase")]
     text = text[: own_length(text)]
     if _says_nothing(text):
         return []
-    asked = Question(question)
-    if is_uncased(text):
-        part = added_part(question, text, asked.kind)
-        return [] if part is None else [part]
     additions = Additions(asked, text)
     found = [candidate for statement in statements(asked, text) for candidate in additions.all(statement)]
     whole = _whole(asked, text)

@@ -38,8 +38,8 @@ _SUFFIX = regex.compile(
 _COPULA_BEFORE = regex.compile(r"(?<!\p{L})(?:هي|هو|היא|הוא)\s+$")
 _ASKS_SPACED = frozenset(
     (
-        "क्या कौन कहाँ कहां कब किस किसने कितने कितनी कितना ما من متى أين كم هل أي מי מה איפה متی 무엇입니까 누구입니까 어디입니까 언제 "
-        "무엇 누가 어디"
+        "क्या कौन कहाँ कहां कब किस किसने कितने कितनी कितना ما من متى أين كم هل أي מי מה איפה متی 무엇입니까 "
+        "누구입니까 어디입니까 언제 무엇 누가 어디"
     ).split()
 )
 _INSTEAD = regex.compile(r"而是|ではなく、?|じゃなく、?|이?\s*아니라|नहीं,?\s+बल्कि|\sبل\s")
@@ -154,7 +154,7 @@ def _added_characters(question: str, sentence: str) -> Candidate | None:
 
 def _added_words(question: str, sentence: str) -> Candidate | None:
     def bare(word: str) -> str:
-        return _SUFFIX.sub("", fold(word)[0])
+        return str(_SUFFIX.sub("", fold(word)[0]))
 
     words = list(regex.finditer(r"[\p{L}\p{M}\p{N}'’-]+", sentence))
     asked = {bare(word) for word in regex.findall(r"[\p{L}\p{M}\p{N}'’-]+", question)}

@@ -67,12 +67,17 @@ class ModelJudge:
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id]))
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorFactory:
-        """Ask the model to extract the exact answers, and return a locator that finds them in the answers."""
-        from probemap.grading.llm import extract_locator, extraction_task
+        """Let the model choose or copy the exact answers, and return a locator that finds them in the answers."""
+        from probemap.grading.choosing import agreement
+        from probemap.grading.llm import locating_task, response_locator
 
-        responses = self._responses(extraction_task(task.examples, answers))
-        pairs = zip(task.examples, answers, strict=True)
-        return extract_locator({(e.question, a.final.text): responses[a.id] for e, a in pairs})
+        responses = self._responses(locating_task(self.judge, task.examples, answers))
+        texts = [(e.question, a.final.text) for e, a in zip(task.examples, answers, strict=True)]
+        if self.judge.chooses and task.kind == "open":
+            questions, finals = [question for question, _ in texts], [text for _, text in texts]
+            n_same, n_both = agreement(questions, finals, [responses[a.id] for a in answers])
+            self.logger.log(f"the model and the rules locate the same exact answer in {n_same} of {n_both} answers")
+        return response_locator(self.judge, {key: responses[a.id] for key, a in zip(texts, answers, strict=True)})
 
     def _responses(self, requests: Task) -> dict[str, str]:
         """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model."""

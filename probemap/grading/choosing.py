@@ -1,0 +1,133 @@
+"""Let a loaded model choose the exact answer of an open question among the parts of the text that could be it.
+
+The model generates nothing, so it can name nothing outside the text.  It sees neither the accepted answers nor the
+verdict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from probemap.grading.open_answers import locate_open, open_candidates
+from probemap.models.continuations import Continuation, score_continuations
+from probemap.models.prompts import fill_template
+from probemap.records import Answer, Example, Task
+
+if TYPE_CHECKING:
+    from probemap.grading.locate import Locator, LocatorFactory
+    from probemap.models.model import Model
+    from probemap.reading.names import Groups
+
+CHOICE = Task("chosen answers", (), "open", prompt="Question: {question}\nText: {context}\nShort answer:")
+"""The prompt.  The candidates are scored as its continuations."""
+
+NOTHING = "NO ANSWER"
+_CHOSEN = re.compile(r"(\d+):(\d+) ", re.ASCII)
+
+
+def choice_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
+    """Return a task that lets a model choose the exact answer in each text."""
+    pairs = zip(examples, answers, strict=True)
+    prompts = tuple(Example(answer.id, example.question, ("",), context=answer.final.text) for example, answer in pairs)
+    return Task(CHOICE.name, prompts, CHOICE.kind, prompt=CHOICE.prompt)
+
+
+def choose_answers(
+    model: Model, examples: Sequence[Example], *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None
+) -> list[str]:
+    """Choose the exact answer in each text, and return the choices in a form that can be stored.
+
+    The candidates of a text are scored by the mean log-probability of their tokens behind `CHOICE`.  A single candidate
+    is chosen without the model.
+
+    Parameters
+    ----------
+    model : Model
+    examples : sequence of Example
+        The examples of `choice_task`: the question, with the text as its context.
+    batch_size : int, default 16
+    log : callable, optional
+
+    Returns
+    -------
+    list of str
+        For each example, ``start:stop words``, where ``words`` are ``text[start:stop]``, or `NOTHING` if no part of the
+        text could be the answer.
+    """
+    spans = [sorted({(c.start, c.stop) for c in open_candidates(e.question, e.context)}) for e in examples]
+    rows = [(i, span) for i, found in enumerate(spans) if len(found) > 1 for span in found]
+    continuations = [
+        Continuation(examples[i].id, _prompt(examples[i]), f" {' '.join(examples[i].context[start:stop].split())}")
+        for i, (start, stop) in rows
+    ]
+    scores = score_continuations(model, continuations, batch_size=batch_size, log=log) if rows else ()
+    best: dict[int, tuple[float, tuple[int, int]]] = {i: (0.0, found[0]) for i, found in enumerate(spans) if found}
+    for (i, span), score in zip(rows, scores, strict=True):
+        if len(spans[i]) > 1 and (span == spans[i][0] or score > best[i][0]):  # of equal scores, the first one counts
+            best[i] = (float(score), span)
+    return [_stored(example, best.get(i)) for i, example in enumerate(examples)]
+
+
+def _prompt(example: Example) -> str:
+    return fill_template(CHOICE.prompt, Example("", example.question, ("",), (), " ".join(example.context.split())))
+
+
+def _stored(example: Example, chosen: tuple[float, tuple[int, int]] | None) -> str:
+    if chosen is None:
+        return NOTHING
+    start, stop = chosen[1]
+    return f"{start}:{stop} {example.context[start:stop]}"
+
+
+def choice_locator(choices: Mapping[tuple[str, str], str]) -> LocatorFactory:
+    """Return a factory of locators that return the chosen parts.
+
+    Parameters
+    ----------
+    choices : mapping of (str, str) to str
+        Mapping from (question, text) to the result of `choose_answers`.  Nothing is located in texts without a choice.
+
+    Examples
+    --------
+    >>> from probemap.grading.choosing import choice_locator
+    >>> find = choice_locator({("Who wrote Emma?", "Austen did."): "0:6 Austen"})
+    >>> find([])("Who wrote Emma?", "Austen did.")
+    (0, 6)
+    """
+
+    def locate_choice(question: str, text: str) -> tuple[int, int] | None:
+        choice = choices.get((question, text), NOTHING)
+        match = _CHOSEN.match(choice)
+        if match is None:
+            return None
+        start, stop = int(match[1]), int(match[2])
+        return (start, stop) if text[start:stop] == choice[match.end() :] != "" else None
+
+    def make_locator(possible: Groups) -> Locator:
+        return locate_choice
+
+    return make_locator
+
+
+def agreement(questions: Sequence[str], texts: Sequence[str], choices: Sequence[str]) -> tuple[int, int]:
+    """Count in how many texts the rule and the model locate the same exact answer.
+
+    Two overlapping parts count as the same, because the exact answer may be stated more or less completely.
+
+    Returns
+    -------
+    n_same, n_both : int
+        The number of texts in which both locate the same part, and in which both locate one.
+
+    Examples
+    --------
+    >>> from probemap.grading.choosing import agreement
+    >>> agreement(["Who wrote Emma?"] * 2, ["Jane Austen did.", "I do not know."], ["5:11 Austen", "NO ANSWER"])
+    (1, 1)
+    """
+    find = choice_locator({(q, t): c for q, t, c in zip(questions, texts, choices, strict=True)})([])
+    pairs = [(locate_open(q, t), find(q, t)) for q, t in zip(questions, texts, strict=True)]
+    both = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return sum(a[0] < b[1] and b[0] < a[1] for a, b in both), len(both)
