@@ -274,7 +274,10 @@ class _Place:
             return False
         if any(same_word(content[-1], n) for n in noun):
             return True
-        return len(content) > 1 and content[-1].lower in _OF and any(same_word(content[-2], n) for n in noun)
+        if len(content) < 2 or content[-1].lower not in _OF or not any(same_word(content[-2], n) for n in noun):
+            return False
+        words = self.statement.within(self.candidate)
+        return not all(any(same_word(t, q) for q in self.question.tokens) for t in words)
 
     def _description_start(self) -> int:
         """Return the index of the first word that describes the candidate: "by *the Italian painter* …"."""
@@ -317,13 +320,14 @@ class _Place:
         return False
 
     def _mentions_question(self) -> bool:
-        return any(t.repeats for t in self.before) or bool(self.before and self.before[0].lower in PRONOUNS)
+        return any(t.repeats for t in self.before) or bool(self.before and self.before[0].lower in PRONOUNS | IT_IS)
 
     def _is_subject(self, k: int) -> bool:
         """Return True if the candidate begins a statement that says what the question says about its answer."""
         if any(t.repeats for t in self.before) or not any(t.repeats for t in self.after):
             return False
-        if k and not regex.search(r"[,:]", self.text[self.before[k - 1].stop : self.candidate.start]):
+        begins_clause = k == 1 and self.before[0].lower in BOUNDARIES
+        if k and not begins_clause and not regex.search(r"[,:]", self.text[self.before[k - 1].stop : self.candidate.start]):
             return False
         if self.question.asks_for_object and self.after[0].lower not in COPULAS:
             return False

@@ -107,7 +107,9 @@ class Additions:
             return None
         if self.question.kind is Kind.NUMBER:
             # "In 2016, there were 12 of them": a year behind "in" is no count.
-            counts = [c for c in added if not regex.search(r"\b(?:in|since|by)\s+$", self.text[: c.start], regex.I)]
+            counts = [
+                c for c in added if not regex.search(r"\b(?:in|since|by|as of)\s+$", self.text[: c.start], regex.I)
+            ]
             added = counts or added
         behind_verb = [c for c in added if _AFTER_VERB.search(self.text[statement.start : c.start])]
         return (behind_verb or added)[0]
@@ -201,7 +203,9 @@ class Additions:
         return self.question.kind is Kind.THING or any(t.is_capital for t in inside)
 
     def _end(self, token: Token) -> int:
-        """Return the end of a word, with the point of an initial or "Jr."."""
+        """Return the end of a word, with the point of an initial or "Jr.", and without a Turkish ending."""
+        if self.question.is_turkish and (ending := regex.search(r"['’]\p{Ll}+$", token.text)):
+            return token.stop - len(ending[0])
         has_point = self.text[token.stop : token.stop + 1] == "." and regex.fullmatch(r"(?:\p{Lu}|[JS]r)", token.text)
         return token.stop + 1 if has_point else token.stop
 
@@ -294,7 +298,7 @@ class Additions:
         asked = self.question.tokens
         if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in asked) for t in phrase):
             return None
-        if len(phrase) == 1 and phrase[0].text.endswith(("ed", "ing")):
+        if len(phrase) == 1 and (phrase[0].text.endswith(("ed", "ing")) or phrase[0].lower in _PARTICIPLES):
             return None
         if j < len(tokens) and tokens[j].lower in _ALTERNATIVE:
             return None

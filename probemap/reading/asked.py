@@ -181,6 +181,8 @@ class Question:
         """The words behind "which", or behind "what is the", up to a function word; at most four words."""
         tokens = self.tokens
         i = 1 + next((i for i, token in enumerate(tokens) if token.lower in _WHAT), len(tokens))
+        if i < len(tokens) and tokens[i - 1].lower == "who" and tokens[i].lower not in COPULAS:
+            return []  # "who wrote"
         while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
             i += 1
         j = i
@@ -210,6 +212,11 @@ class Question:
     def is_english(self) -> bool:
         """True if the question contains common English words."""
         return _ENGLISH.search(self.text) is not None
+
+    @cached_property
+    def is_turkish(self) -> bool:
+        """True if the question contains Turkish letters, so that an ending may follow a name behind an apostrophe."""
+        return regex.search(r"[ığş]", self.text) is not None
 
     @cached_property
     def is_german(self) -> bool:
