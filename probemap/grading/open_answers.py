@@ -7,6 +7,7 @@ Nothing is located where no such place is found.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import regex
@@ -38,6 +39,7 @@ _LABEL = regex.compile(
     regex.IGNORECASE,
 )
 _LIST_ITEM = regex.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
+_LIST_IN_LINE = regex.compile(r"\s*1\.\s.*\s2\.\s")
 _NAMING = frozenset(
     (
         "called named titled entitled dubbed nicknamed namely llamado llamada llama llamaba genannt namens heißt hieß "
@@ -143,6 +145,8 @@ def _answer(question: Question, text: str) -> Candidate | None:
     """Return what the first statement with an answer adds to the question."""
     additions = Additions(question, text)
     items = [match.start() for match in _LIST_ITEM.finditer(text)]
+    if _LIST_IN_LINE.match(text):
+        return None
     found = statements(question, text)
     if len(items) > 1:  # a list answers with several things, unless the answer stands before it
         found = [s for s in found if s.stop <= items[0] and not text[s.start : s.stop].rstrip(" \n*").endswith(":")]
@@ -167,6 +171,9 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
         if phrase is not None:
             by_place.setdefault("phrase", phrase)
     order = _ORDER_OF_THINGS if kind is Kind.THING else _ORDER
+    subject = list(takewhile(lambda t: t.lower not in COPULAS, statement.tokens))
+    if kind is Kind.THING and len(subject) < len(statement.tokens) and additions.describes_other(subject):
+        order = ("whole", "naming", "noun")
     best = next((by_place[place] for place in order if place in by_place), None)
     return best if best is None or kind is not Kind.PLACE else _containing_place(additions, best)
 
@@ -225,6 +232,7 @@ class _Place:
         self.question, self.text = additions.question, additions.text
         self.before, self.after = statement.before(candidate), statement.after(candidate)
         self.content = [t for t in self.before if t.lower not in ARTICLES]
+        self.crosses_scripts = is_uncased(self.question.text) and not is_uncased(self.text)
         self.gap = self.text[(self.before[-1].stop if self.before else statement.start) : candidate.start]
 
     def name(self) -> str | None:
@@ -242,6 +250,8 @@ class _Place:
         k = self._description_start()
         head = self.before[k - 1] if k else None
         if head is not None and self._is_linked(head, self.before[: k - 1]):
+            if self.question.kind is Kind.THING and self.additions.describes_other(self.before[: k - 1]):
+                return None
             return "copula" if self._identifies(head, self.before[: k - 1], self.before[k:]) else None
         if is_person and any(t.lower in ("i", "we", "my", "our") for t in self.before):
             return None
@@ -274,7 +284,12 @@ class _Place:
             return False
         if any(same_word(content[-1], n) for n in noun):
             return True
-        if len(content) < 2 or content[-1].lower not in _OF or not any(same_word(content[-2], n) for n in noun):
+        if (
+            self.question.kind is Kind.PERSON
+            or len(content) < 2
+            or content[-1].lower not in _OF
+            or not any(same_word(content[-2], n) for n in noun)
+        ):
             return False
         words = self.statement.within(self.candidate)
         return not all(any(same_word(t, q) for q in self.question.tokens) for t in words)
@@ -304,6 +319,8 @@ class _Place:
         if head.lower not in COPULAS:
             return False
         is_first = self.statement.is_first
+        if is_first and self.crosses_scripts:
+            return True
         return refers_to_question(subject, is_first) or (head.lower in IT_IS and is_first)
 
     def _identifies(self, copula: Token, subject: Sequence[Token], described: Sequence[Token]) -> bool:
@@ -324,23 +341,29 @@ class _Place:
 
     def _is_subject(self, k: int) -> bool:
         """Return True if the candidate begins a statement that says what the question says about its answer."""
+        if self.crosses_scripts and self.statement.is_first and not self.content and self.after:
+            return self.after[0].lower in COPULAS
         if any(t.repeats for t in self.before) or not any(t.repeats for t in self.after):
             return False
         begins_clause = k == 1 and self.before[0].lower in BOUNDARIES
-        if k and not begins_clause and not regex.search(r"[,:]", self.text[self.before[k - 1].stop : self.candidate.start]):
+        if (
+            k
+            and not begins_clause
+            and not regex.search(r"[,:]", self.text[self.before[k - 1].stop : self.candidate.start])
+        ):
             return False
         if self.question.asks_for_object and self.after[0].lower not in COPULAS:
             return False
         if any(same_word(t, n) for t in self.after for n in self.question.noun):
             return True
         content = self.question.content
-        return 2 * sum(any(same_word(t, c) for t in self.after) for c in content) >= len(content)
+        return 3 * sum(any(same_word(t, c) for t in self.after) for c in content) >= len(content)
 
     def _is_with_addition(self) -> bool:
         """Return True if the first statement consists of the candidate and a short addition: "Khartoum, Sudan"."""
         if not self.statement.is_first or self.before:
             return False
-        if any(t.lower in COPULAS | PRONOUNS or t.is_asked for t in self.after):
+        if any(t.lower in COPULAS | PRONOUNS or t.is_asked for t in self.after[:5]):
             return False
         return regex.match(r"[\"”*_'’]*\s*(?:[,(\n–—-]|$)", self.text[self.candidate.stop :]) is not None
 
@@ -357,6 +380,8 @@ class _Place:
             return None
         if head is not None and head.lower in question.prepositions:
             return "preposition"
+        if question.kind is Kind.THING and last >= 0 and len(self.before) - last > 4:
+            return None  # too far from the words of the question
         is_word = " " not in self.text[self.candidate.start : self.candidate.stop]
         if question.kind is Kind.THING and question.is_german and self.candidate.kind == "name" and is_word:
             return None  # every German noun begins with a capital

@@ -41,7 +41,9 @@ _LIGHT = regex.compile(
     regex.IGNORECASE,
 )
 """Nouns that are not the answer in "a branch of medicine"."""
-_PRAISE = frozenset("professional famous renowned popular well-known former retired prominent successful".split())
+_PRAISE = frozenset(
+    "unique professional famous renowned popular well-known former retired prominent successful".split()
+)
 _PARTICIPLES = frozenset(
     ("written directed produced known named called located used based made composed created founded born").split()
 )
@@ -53,7 +55,7 @@ _PROPER = frozenset(
 )
 """Nouns whose instances have names, so that a description ("a large city") is no answer."""
 _DEFINES = regex.compile(
-    r"\W*(?:what(?:'s|’s)?|qué|que|was|cos'è|что)\s+(?:(?:is|are|was|were|es|son|ist|sind|é|est-ce\s+que)\s+)?"
+    r"\W*(?:what(?:'s|’s)?|qué|que|was|cos'è|что)\s+(?:(?:is|are|was|were|es|son|ist|sind|é|est-ce\s+que)\s+)"
     r"(?:an?\s+|the\s+)?[^?]{1,40}\?*$(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)",
     regex.IGNORECASE,
 )
@@ -64,6 +66,10 @@ _SKIPPED = frozenset("called known as also named actually simply usually just co
 _ALTERNATIVE = frozenset("or oder ou o или".split())
 _AFTER_VERB = regex.compile(
     r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE
+)
+_MONTH = regex.compile(
+    r"January|February|March|April|May|June|July|August|September|October|November|December|(?:Mon|Tues|Wednes|Thurs"
+    r"|Fri|Satur|Sun)day"
 )
 _SAME_SPELLING = 0.6
 
@@ -159,6 +165,8 @@ class Additions:
 
     def _is_added_name(self, tokens: list[Token], i: int, j: int) -> bool:
         run, following = tokens[i:j], tokens[j] if j < len(tokens) else None
+        if len(run) == 1 and _MONTH.fullmatch(run[0].text):
+            return False
         if all(t.is_asked or t.is_function for t in run) or self._misspells_question(run):
             return False
         if following is None:
@@ -243,12 +251,30 @@ class Additions:
             if t.lower in _FIRST_PERSON and not asks_you:
                 return None
             is_copula = t.lower in COPULAS and refers_to_question(tokens[:i], statement.is_first)
+            if is_copula and self.describes_other(tokens[:i]):
+                return None
             describes = is_copula and i + 1 < len(tokens) and tokens[i + 1].lower in INDEFINITE
             if describes and not self.takes_description(tokens[:i], tokens[i + 2 :]):
                 return None
             if (is_copula or self._is_verb(tokens, i)) and (phrase := self._phrase_at(tokens, i + 1)):
                 return phrase
         return None
+
+    def describes_other(self, subject: Sequence[Token]) -> bool:
+        """Return True if a statement is about a name of the question, and not about the noun for which it asks.
+
+        An example is "Quick is a song" as an answer to "What genre is Quick?".
+        """
+        noun = self.question.noun
+        if (
+            not noun
+            or any(t.lower in ("name", "names", "title", "titles") for t in noun)
+            or _OCCUPATION.search(self.question.text)
+        ):
+            return False
+        asked = [t for t in subject if t.repeats]
+        is_name = bool(asked) and all(t.is_capital for t in asked)
+        return is_name and not any(same_word(t, n) for t in subject for n in noun)
 
     def _is_verb(self, tokens: list[Token], i: int) -> bool:
         """Return True if a word of the question is followed by words that it does not have ("plays football")."""
@@ -268,11 +294,11 @@ class Additions:
         subject, complement : sequence of Token
             The words before the verb, and those behind the indefinite article.
         """
-        if _DEFINES.match(self.question.text) or _OCCUPATION.search(self.question.text):
+        if _OCCUPATION.search(self.question.text):
             return True
         noun = self.question.noun
-        if any(t.lower in _PROPER for t in noun):
-            return False
+        if _DEFINES.match(self.question.text) or any(t.lower in _PROPER for t in noun):
+            return False  # a definition is a clause
         if any(same_word(t, n) for t in [*subject, *complement[:2]] for n in noun):
             return True
         is_light = bool(complement) and _LIGHT.match(self.text[complement[0].start :]) is not None
