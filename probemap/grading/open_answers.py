@@ -153,10 +153,24 @@ def _answer(question: Question, text: str) -> Candidate | None:
     elif not question.asks_for_value and (whole := _whole(question, text)) is not None:
         return whole
     for statement in found[:_MAX_STATEMENTS]:
+        if not _may_answer(question, statement):
+            continue
         candidate = additions.value(statement) if question.asks_for_value else _placed(additions, statement)
         if candidate is not None:
             return candidate
     return None
+
+
+def _may_answer(question: Question, statement: Statement) -> bool:
+    """Return True for the first statement, and for a later one that has most of the words of the question.
+
+    A text that does not answer at first seldom answers later.
+    """
+    if statement.is_first:
+        return True
+    content = [t for t in question.tokens if not t.is_function]
+    said = sum(any(same_word(t, c) for t in statement.tokens) for c in content)
+    return 2 * said > len(content)
 
 
 def _placed(additions: Additions, statement: Statement) -> Candidate | None:
