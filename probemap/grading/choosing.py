@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
     from probemap.reading.names import Groups
 
-CHOICE = Task("chosen answers", (), "open", prompt="Question: {question}\nText: {context}\nShort answer:")
+CHOICE = Task("exact answers", (), "open", prompt="Question: {question}\nText: {context}\nShort answer:")
 """The prompt.  The candidates are scored as its continuations."""
 
 NOTHING = "NO ANSWER"
+MIN_AGREEMENT = 0.9
+"""Share of answers in which the rules and the model locate the same part, below which exact answers are unreliable.
+
+On 342 answers of three small models, labelled by hand, the share was 0.83 for the model of which 66 % of the located
+parts were the exact answer, and 1.00 for the two of which 90 % and 96 % were.
+"""
 _CHOSEN = re.compile(r"(\d+):(\d+) ", re.ASCII)
 
 

@@ -101,7 +101,7 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
     """
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
-        if task.name == CHOICE.name:
+        if task.prompt == CHOICE.prompt:
             for start in range(0, len(task.examples), batch_size):
                 examples = task.examples[start : start + batch_size]
                 choices = choose_answers(model, examples, batch_size=batch_size, log=log)

@@ -68,7 +68,7 @@ class ModelJudge:
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorFactory:
         """Let the model choose or copy the exact answers, and return a locator that finds them in the answers."""
-        from probemap.grading.choosing import agreement
+        from probemap.grading.choosing import MIN_AGREEMENT, agreement
         from probemap.grading.llm import locating_task, response_locator
 
         responses = self._responses(locating_task(self.judge, task.examples, answers))
@@ -77,6 +77,11 @@ class ModelJudge:
             questions, finals = [question for question, _ in texts], [text for _, text in texts]
             n_same, n_both = agreement(questions, finals, [responses[a.id] for a in answers])
             self.logger.log(f"the model and the rules locate the same exact answer in {n_same} of {n_both} answers")
+            if n_same < MIN_AGREEMENT * n_both:
+                self.logger.log(
+                    f"that is below {MIN_AGREEMENT:.0%}, so many located parts are probably not the exact answer; "
+                    "hint: --locator none leaves the columns of the exact answer out"
+                )
         return response_locator(self.judge, {key: responses[a.id] for key, a in zip(texts, answers, strict=True)})
 
     def _responses(self, requests: Task) -> dict[str, str]:
