@@ -1,6 +1,7 @@
 """Exact answers of open questions: by rules, and chosen by a model among parts of the text."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,13 @@ import pytest
 import torch
 from conftest import make_answer
 
-from probemap.grading import choosing
 from probemap.grading.choosing import agreement, choice_locator, choice_task, choose_answers
 from probemap.grading.open_answers import locate_open, open_candidates
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.model import Model
-from probemap.reading.asked import Question, asked_kind
+from probemap.reading.asked import asked_kind
 from probemap.reading.candidates import find_values
+from probemap.reading.tokens import Question
 from probemap.records import Example
 
 ROWS = [
@@ -122,26 +123,26 @@ def test_time_to_locate_grows_linearly() -> None:
 TEXT = "Emma was written by Jane Austen in Hampshire."
 
 
-def test_model_chooses_the_candidate_with_the_highest_log_probability(monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts: list[Continuation] = []
+def test_model_chooses_the_candidate_with_the_highest_log_probability() -> None:
+    prompts: list[str] = []
 
-    def planted(model: Model, continuations: list[Continuation], **options: object) -> np.ndarray:
-        prompts.extend(continuations)
-        return np.array([{" Jane Austen": -2.0, " Hampshire": -1.0}[c.text] for c in continuations])
+    def planted(rows: Sequence[tuple[str, str, str]]) -> list[float]:
+        prompts.extend(prompt for _, prompt, _ in rows)
+        return [{" Jane Austen": -2.0, " Hampshire": -1.0}[continuation] for _, _, continuation in rows]
 
-    monkeypatch.setattr(choosing, "score_continuations", planted)
     texts = [TEXT, "Jane Austen.", "I do not know."]
     examples = [Example(str(i), "Who wrote Emma?", ("Jane Austen",)) for i in range(3)]
     answers = [make_answer(text, [text], ["?"], id_=e.id) for e, text in zip(examples, texts, strict=True)]
     task = choice_task(examples, answers)
-    choices = choose_answers(None, task.examples)  # type: ignore[arg-type]
+    candidates = [[(c.start, c.stop) for c in open_candidates(e.question, e.context)] for e in task.examples]
+    choices = choose_answers(task.examples, candidates, planted)
     assert choices == ["35:44 Hampshire", "0:11 Jane Austen", "NO ANSWER"], "a single candidate needs no model"
-    assert {c.prompt for c in prompts} == {f"Question: Who wrote Emma?\nText: {TEXT}\nShort answer:"}
+    assert set(prompts) == {f"Question: Who wrote Emma?\nText: {TEXT}\nShort answer:"}
     assert all(e.answers == ("",) for e in task.examples), "the accepted answers are not shown"
-    questions = ["Who wrote Emma?"] * 3
-    find = choice_locator(dict(zip(zip(questions, texts, strict=True), choices, strict=True)))([])
-    assert [find("Who wrote Emma?", text) for text in texts] == [(35, 44), (0, 11), None]
-    assert agreement(questions, texts, choices) == (1, 2)
+    find = choice_locator({("Who wrote Emma?", t): choice for t, choice in zip(texts, choices, strict=True)})([])
+    chosen = [find("Who wrote Emma?", text) for text in texts]
+    assert chosen == [(35, 44), (0, 11), None]
+    assert agreement([locate_open("Who wrote Emma?", text) for text in texts], chosen) == (1, 2)
 
 
 def test_choice_counts_only_for_the_text_for_which_it_was_made() -> None:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from probemap.grading.choosing import CHOICE, choice_locator, choice_task, choose_answers
+from probemap.grading.open_answers import open_candidates
 from probemap.grading.rules import Grader, examples_of, possible_answers
+from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.endpoint import ChatRequest, Endpoint, ask_endpoint, served_name
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
@@ -100,11 +102,16 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
     log-probability.
     """
 
+    def score(rows: Sequence[tuple[str, str, str]]) -> Sequence[float]:
+        continuations = [Continuation(*row) for row in rows]
+        return [float(x) for x in score_continuations(model, continuations, batch_size=batch_size, log=log)]
+
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
         if task.prompt == CHOICE.prompt:
             for start in range(0, len(task.examples), batch_size):
                 examples = task.examples[start : start + batch_size]
-                choices = choose_answers(model, examples, batch_size=batch_size, log=log)
+                candidates = [[(c.start, c.stop) for c in open_candidates(e.question, e.context)] for e in examples]
+                choices = choose_answers(examples, candidates, score)
                 yield [(example.id, choice) for example, choice in zip(examples, choices, strict=True)]
             return
         prompts = task_prompts(model, task, "qa")

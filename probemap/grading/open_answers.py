@@ -14,15 +14,16 @@ import regex
 
 from probemap.reading.added import Additions
 from probemap.reading.alternatives import compares_differently, conclusion_start, offered_answers
-from probemap.reading.asked import Kind, Question
+from probemap.reading.asked import Kind
 from probemap.reading.asserted import own_length
-from probemap.reading.candidates import DEMONYM, Candidate, trimmed
+from probemap.reading.candidates import DEMONYM, Candidate
 from probemap.reading.closed_set import asserted_name
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
 from probemap.reading.refusal import declines_and_answers, is_refusal
-from probemap.reading.statements import ANSWER_WORDS, Statement, refers_to_question, statements
-from probemap.reading.tokens import Token, mark_asked, same_word, tokens_of
+from probemap.reading.statements import Statement, statements
+from probemap.reading.tokens import ANSWER_WORDS, Question, Token, refers_to_question, same_word
 from probemap.reading.uncased import added_part, is_uncased
+from probemap.reading.whole import whole_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,12 +51,6 @@ _NAMING = frozenset(
 _OF = frozenset("of de di da do du del von des der dei degli della".split())
 _TRANSPARENT = frozenset("and y et und e и none other than also no to".split())
 """Words that may stand between a verb and the name that it introduces."""
-_CONJUNCTIONS = frozenset("and y et und e".split())
-_NOT_WHOLE = frozenset(
-    (
-        "no not yes nicht neither nor niet inte non pas viele or by born written invented discovered wrote won oder ou"
-    ).split()
-)
 _ORDER = ("whole", "naming", "noun", "copula", "start", "phrase", "agent", "preposition", "object")
 """The places where an answer may stand, from the most to the least certain one."""
 _ORDER_OF_THINGS = ("whole", "naming", "noun", "copula", "start", "phrase", "preposition", "object", "agent")
@@ -131,7 +126,7 @@ def open_candidates(question: str, text: str) -> list[Candidate]:
         return []
     additions = Additions(asked, text)
     found = [candidate for statement in statements(asked, text) for candidate in additions.all(statement)]
-    whole = _whole(asked, text)
+    whole = whole_answer(asked, text)
     if whole is not None and (whole.start, whole.stop) not in {(c.start, c.stop) for c in found}:
         found.append(whole)
     return additions.asserted(found)
@@ -150,7 +145,7 @@ def _answer(question: Question, text: str) -> Candidate | None:
     found = statements(question, text)
     if len(items) > 1:  # a list answers with several things, unless the answer stands before it
         found = [s for s in found if s.stop <= items[0] and not text[s.start : s.stop].rstrip(" \n*").endswith(":")]
-    elif not question.asks_for_value and (whole := _whole(question, text)) is not None:
+    elif not question.asks_for_value and (whole := whole_answer(question, text)) is not None:
         return whole
     for statement in found[:_MAX_STATEMENTS]:
         if not _may_answer(question, statement):
@@ -184,7 +179,7 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
         phrase = additions.subject(statement) or additions.phrase(statement)
         if phrase is not None:
             by_place.setdefault("phrase", phrase)
-    order = _ORDER_OF_THINGS if kind is Kind.THING else _ORDER
+    order: tuple[str, ...] = _ORDER_OF_THINGS if kind is Kind.THING else _ORDER
     subject = list(takewhile(lambda t: t.lower not in COPULAS, statement.tokens))
     if kind is Kind.THING and len(subject) < len(statement.tokens) and additions.describes_other(subject):
         order = ("whole", "naming", "noun")
@@ -204,38 +199,6 @@ def _containing_place(additions: Additions, place: Candidate) -> Candidate:
     if following is None:
         return place
     return Candidate(place.stop + following.start(1), place.stop + following.end(1), "name")
-
-
-def _whole(question: Question, text: str) -> Candidate | None:
-    """Return the name or the noun phrase of which a short text consists, without its article and additions."""
-    part = text.rstrip()
-    start = len(part) - len(part.lstrip())
-    match = regex.match(r"[^,(\n–—;:=/]+", part[start:])
-    if match is None or len(part) > 120 or regex.search(r"[.!?]\s+\p{Lu}\p{L}{2}", part) or part.count(",") > 1:
-        return None
-    tokens = tokens_of(part)
-    states = any(t.lower in (COPULAS | PRONOUNS | BOUNDARIES) - _CONJUNCTIONS for t in tokens)
-    if len(tokens) > 7 or (len(tokens) > 1 and states):
-        return None
-    inside = mark_asked([t for t in tokens if t.stop <= start + match.end()], question.tokens)
-    if not 0 < len(inside) <= 5 or inside[0].lower in PREPOSITIONS or any(t.lower in _NOT_WHOLE for t in inside):
-        return None
-    if len(tokens) > 1 and not _is_name_or_phrase(question, inside, is_all=len(inside) == len(tokens)):
-        return None
-    has_article = (
-        len(inside) > 1 and inside[0].lower in ARTICLES and not (inside[0].is_capital and inside[1].is_capital)
-    )
-    return trimmed(text, inside[1 if has_article else 0].start, start + match.end(), "phrase")
-
-
-def _is_name_or_phrase(question: Question, tokens: Sequence[Token], *, is_all: bool) -> bool:
-    """Return True if several words without a copula are a name or a noun phrase, and not a sentence."""
-    if all(t.is_function for t in tokens) or (not is_all and tokens[-1].text.endswith("ly")):
-        return False
-    if len(tokens) > 1 and any(t.repeats for t in tokens):
-        return all(t.is_capital for t in tokens) and not all(t.is_asked or t.is_function for t in tokens)
-    has_verb = len(tokens) > 2 and tokens[0].is_capital and not tokens[1].is_capital and tokens[0].lower not in ARTICLES
-    return not (is_all and has_verb and question.kind is Kind.PERSON)
 
 
 class _Place:

@@ -26,13 +26,13 @@ from probemap.reading.grammar import (
     PRONOUNS,
 )
 from probemap.reading.stance import asserted_mentions
-from probemap.reading.statements import Statement, refers_to_question
-from probemap.reading.tokens import Token, same_word, similarity
+from probemap.reading.tokens import Token, refers_to_question, same_word, similarity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from probemap.reading.asked import Question
+    from probemap.reading.statements import Statement
+    from probemap.reading.tokens import Question
 
 _FIRST_PERSON = frozenset("i we my our".split())
 _LIGHT = regex.compile(

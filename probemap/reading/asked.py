@@ -1,18 +1,13 @@
-"""What a question asks for: the kind of its answer, the noun behind the question word, and its language.
+"""What kind of answer a question asks for: a person, a place, a date, a number, or anything else.
 
 The kind is read from the question word and from the noun behind it, in ten languages.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 
 import regex
-
-from probemap.reading.grammar import ARTICLES, COPULAS
-from probemap.reading.tokens import Token, tokens_of
 
 
 class Kind(Enum):
@@ -132,93 +127,32 @@ def asked_kind(question: str) -> Kind:
     return next((kind for kind, pattern in _PATTERNS if pattern.search(question)), Kind.THING)
 
 
-_WHAT = frozenset(
-    ("who what which welche welcher welches was quel quelle qual quale cuál qué que какой какая какое").split()
-)
-_ENGLISH = regex.compile(
-    r"\b(?:the|what|which|who|whose|whom|how|where|when|does|did|is|are|were|of)\b", regex.IGNORECASE
-)
-_GERMAN = regex.compile(r"\b(?:der|das|welche[rsmn]?|wie|wofür|wovon|ist|wurde|und)\b", regex.IGNORECASE)
-_VALUES = (Kind.YEAR, Kind.DATE, Kind.NUMBER, Kind.QUANTITY)
+VALUES = (Kind.YEAR, Kind.DATE, Kind.NUMBER, Kind.QUANTITY)
+"""Kinds of answers that are dates or numbers."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question, and what it asks for.
+def asks_for_object(question: str) -> bool:
+    """Return True if the answer is not the subject of the question: "What did …", "In which city …".
 
     Examples
     --------
-    >>> from probemap.reading.asked import Question
-    >>> question = Question("Which gas do plants absorb?")
-    >>> question.kind.value, [token.text for token in question.noun], question.asks_for_object
-    ('thing', ['gas'], True)
+    >>> from probemap.reading.asked import asks_for_object
+    >>> asks_for_object("Which gas do plants absorb?"), asks_for_object("Which gas is absorbed by plants?")
+    (True, False)
     """
+    return bool(_AFTER_PREPOSITION.match(question) or _AUXILIARY.search(question))
 
-    text: str
 
-    @cached_property
-    def kind(self) -> Kind:
-        """Kind of answer that the question asks for."""
-        return asked_kind(self.text)
+def asked_prepositions(question: str) -> frozenset[str]:
+    """Return the words, in all languages, for the preposition with which a question begins ("In which …").
 
-    @property
-    def asks_for_value(self) -> bool:
-        """True if the answer is a date or a number."""
-        return self.kind in _VALUES
-
-    @cached_property
-    def tokens(self) -> list[Token]:
-        """Words of the question."""
-        return tokens_of(self.text)
-
-    @property
-    def has_question_word(self) -> bool:
-        """True if the question contains a word such as "what" or "which"."""
-        return any(token.lower in _WHAT for token in self.tokens)
-
-    @cached_property
-    def noun(self) -> list[Token]:
-        """The words behind "which", or behind "what is the", up to a function word; at most four words."""
-        tokens = self.tokens
-        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in _WHAT), len(tokens))
-        if i < len(tokens) and tokens[i - 1].lower == "who" and tokens[i].lower not in COPULAS:
-            return []  # "who wrote"
-        while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
-            i += 1
-        j = i
-        while j < len(tokens) and not tokens[j].is_function and j < i + 4:
-            j += 1
-        return tokens[i:j]
-
-    @cached_property
-    def content(self) -> list[Token]:
-        """The words of the question, without question words, function words, and `noun`."""
-        return [t for t in self.tokens if not t.is_function and t.lower not in _WHAT and t not in self.noun]
-
-    @cached_property
-    def asks_for_object(self) -> bool:
-        """True if the answer is not the subject of the question: "What did …", "In which city …"."""
-        return bool(_AFTER_PREPOSITION.match(self.text) or _AUXILIARY.search(self.text))
-
-    @cached_property
-    def prepositions(self) -> frozenset[str]:
-        """The words, in all languages, for the preposition with which the question begins ("In which …")."""
-        match = _AFTER_PREPOSITION.match(self.text) and _BEGINS.match(self.text)
-        if not match:
-            return frozenset()
-        return next((words for words in _SAME_PREPOSITION if match[1].lower() in words), frozenset())
-
-    @cached_property
-    def is_english(self) -> bool:
-        """True if the question contains common English words."""
-        return _ENGLISH.search(self.text) is not None
-
-    @cached_property
-    def is_turkish(self) -> bool:
-        """True if the question contains Turkish letters, so that an ending may follow a name behind an apostrophe."""
-        return regex.search(r"[ığş]", self.text) is not None
-
-    @cached_property
-    def is_german(self) -> bool:
-        """True if the question contains common German words, so that every noun begins with a capital."""
-        return _GERMAN.search(self.text) is not None
+    Examples
+    --------
+    >>> from probemap.reading.asked import asked_prepositions
+    >>> sorted(asked_prepositions("Against whom did he lose?"))
+    ['against', 'contra', 'contre', 'contro', 'gegen', 'mot', 'против']
+    """
+    match = _AFTER_PREPOSITION.match(question) and _BEGINS.match(question)
+    if not match:
+        return frozenset()
+    return next((words for words in _SAME_PREPOSITION if match[1].lower() in words), frozenset())

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from probemap.reading.grammar import PRONOUNS
 from probemap.reading.stance import sentences
 from probemap.reading.tokens import Token, mark_asked, tokens_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from probemap.reading.asked import Question
     from probemap.reading.candidates import Candidate
+    from probemap.reading.tokens import Question
 
 _MAX_STATEMENTS = 8
 _OPINION = regex.compile(
@@ -33,8 +30,6 @@ _CLAUSE = regex.compile(
 _UNFINISHED = regex.compile(r"\b(?:(?:am|den|vom|im|der|dem|zum)\s+\d{1,2}|\p{Lu})\.$")
 """A German ordinal or an initial, whose point ends no sentence."""
 _ASKS = regex.compile(r"\?[\"'”*)\s]*$")
-ANSWER_WORDS = frozenset("answer respuesta antwort réponse resposta risposta ответ cevap".split())
-_IT = frozenset("it that this es ce c' esto eso isso questo это".split())
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def statements(question: Question, text: str) -> list[Statement]:
 
     Examples
     --------
-    >>> from probemap.reading.asked import Question
+    >>> from probemap.reading.tokens import Question
     >>> from probemap.reading.statements import statements
     >>> text = "Is it Sydney? Sydney is larger, but Canberra is the capital."
     >>> question = Question("What is the capital of Australia?")
@@ -102,20 +97,3 @@ def _is_loop(text: str) -> bool:
     words = regex.findall(r"\w+", text.lower())
     counts = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     return any(count >= 3 and len(set(gram)) > 1 for gram, count in counts.items())
-
-
-def refers_to_question(tokens: Sequence[Token], is_first: bool) -> bool:
-    """Return True if the words before a verb refer to what was asked: a word of the question, or a pronoun.
-
-    Parameters
-    ----------
-    tokens : sequence of Token
-        The words before the verb.
-    is_first : bool
-        Whether they belong to the first statement.  In a later one, a pronoun may refer to something else.
-    """
-    if any(t.repeats or t.lower in ANSWER_WORDS for t in tokens):
-        return True
-    if not is_first or not tokens:
-        return False
-    return (tokens[0].lower in PRONOUNS | {"there"} and len(tokens) <= 2) or tokens[-1].lower in _IT

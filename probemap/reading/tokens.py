@@ -1,16 +1,17 @@
-"""Words of an answer, with the information whether they repeat the question."""
+"""Words of a question and of the texts that answer it, and which words of a text repeat the question."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import regex
 
+from probemap.reading.asked import VALUES, Kind, asked_kind, asked_prepositions, asks_for_object
 from probemap.reading.folding import fold
-from probemap.reading.grammar import COPULAS, ENGLISH_FUNCTION, FUNCTION
+from probemap.reading.grammar import ARTICLES, COPULAS, ENGLISH_FUNCTION, FUNCTION, PRONOUNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,3 +150,110 @@ def mark_asked(tokens: Sequence[Token], question: Sequence[Token]) -> list[Token
             if free_text[i + k] and free_question[j + k]:
                 free_text[i + k] = free_question[j + k] = False
     return [replace(t, is_asked=not free) for t, free in zip(tokens, free_text, strict=True)]
+
+
+ANSWER_WORDS = frozenset("answer respuesta antwort réponse resposta risposta ответ cevap".split())
+_IT = frozenset("it that this es ce c' esto eso isso questo это".split())
+_WHAT = frozenset(
+    ("who what which welche welcher welches was quel quelle qual quale cuál qué que какой какая какое").split()
+)
+_ENGLISH = regex.compile(
+    r"\b(?:the|what|which|who|whose|whom|how|where|when|does|did|is|are|were|of)\b", regex.IGNORECASE
+)
+_GERMAN = regex.compile(r"\b(?:der|das|welche[rsmn]?|wie|wofür|wovon|ist|wurde|und)\b", regex.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and what it asks for.
+
+    Examples
+    --------
+    >>> from probemap.reading.tokens import Question
+    >>> question = Question("Which gas do plants absorb?")
+    >>> question.kind.value, [token.text for token in question.noun], question.asks_for_object
+    ('thing', ['gas'], True)
+    """
+
+    text: str
+
+    @cached_property
+    def kind(self) -> Kind:
+        """Kind of answer that the question asks for."""
+        return asked_kind(self.text)
+
+    @property
+    def asks_for_value(self) -> bool:
+        """True if the answer is a date or a number."""
+        return self.kind in VALUES
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """Words of the question."""
+        return tokens_of(self.text)
+
+    @property
+    def has_question_word(self) -> bool:
+        """True if the question contains a word such as "what" or "which"."""
+        return any(token.lower in _WHAT for token in self.tokens)
+
+    @cached_property
+    def noun(self) -> list[Token]:
+        """The words behind "which", or behind "what is the", up to a function word; at most four words."""
+        tokens = self.tokens
+        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in _WHAT), len(tokens))
+        if i < len(tokens) and tokens[i - 1].lower == "who" and tokens[i].lower not in COPULAS:
+            return []  # "who wrote"
+        while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
+            i += 1
+        j = i
+        while j < len(tokens) and not tokens[j].is_function and j < i + 4:
+            j += 1
+        return tokens[i:j]
+
+    @cached_property
+    def content(self) -> list[Token]:
+        """The words of the question, without question words, function words, and `noun`."""
+        return [t for t in self.tokens if not t.is_function and t.lower not in _WHAT and t not in self.noun]
+
+    @cached_property
+    def asks_for_object(self) -> bool:
+        """True if the answer is not the subject of the question: "What did …", "In which city …"."""
+        return asks_for_object(self.text)
+
+    @cached_property
+    def prepositions(self) -> frozenset[str]:
+        """The words, in all languages, for the preposition with which the question begins ("In which …")."""
+        return asked_prepositions(self.text)
+
+    @cached_property
+    def is_english(self) -> bool:
+        """True if the question contains common English words."""
+        return _ENGLISH.search(self.text) is not None
+
+    @cached_property
+    def is_turkish(self) -> bool:
+        """True if the question contains Turkish letters, so that an ending may follow a name behind an apostrophe."""
+        return regex.search(r"[ığş]", self.text) is not None
+
+    @cached_property
+    def is_german(self) -> bool:
+        """True if the question contains common German words, so that every noun begins with a capital."""
+        return _GERMAN.search(self.text) is not None
+
+
+def refers_to_question(tokens: Sequence[Token], is_first: bool) -> bool:
+    """Return True if the words before a verb refer to what was asked: a word of the question, or a pronoun.
+
+    Parameters
+    ----------
+    tokens : sequence of Token
+        The words before the verb.
+    is_first : bool
+        Whether they belong to the first statement.  In a later one, a pronoun may refer to something else.
+    """
+    if any(t.repeats or t.lower in ANSWER_WORDS for t in tokens):
+        return True
+    if not is_first or not tokens:
+        return False
+    return (tokens[0].lower in PRONOUNS | {"there"} and len(tokens) <= 2) or tokens[-1].lower in _IT

@@ -70,19 +70,22 @@ class ModelJudge:
         """Let the model choose or copy the exact answers, and return a locator that finds them in the answers."""
         from probemap.grading.choosing import MIN_AGREEMENT, agreement
         from probemap.grading.llm import locating_task, response_locator
+        from probemap.grading.open_answers import locate_open
 
         responses = self._responses(locating_task(self.judge, task.examples, answers))
         texts = [(e.question, a.final.text) for e, a in zip(task.examples, answers, strict=True)]
+        find = response_locator(self.judge, {key: responses[a.id] for key, a in zip(texts, answers, strict=True)})
         if self.judge.chooses and task.kind == "open":
-            questions, finals = [question for question, _ in texts], [text for _, text in texts]
-            n_same, n_both = agreement(questions, finals, [responses[a.id] for a in answers])
+            locate = find([])
+            chosen = [locate(question, text) for question, text in texts]
+            n_same, n_both = agreement([locate_open(question, text) for question, text in texts], chosen)
             self.logger.log(f"the model and the rules locate the same exact answer in {n_same} of {n_both} answers")
             if n_same < MIN_AGREEMENT * n_both:
                 self.logger.log(
                     f"that is below {MIN_AGREEMENT:.0%}, so many located parts are probably not the exact answer; "
                     "hint: --locator none leaves the columns of the exact answer out"
                 )
-        return response_locator(self.judge, {key: responses[a.id] for key, a in zip(texts, answers, strict=True)})
+        return find
 
     def _responses(self, requests: Task) -> dict[str, str]:
         """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model."""
