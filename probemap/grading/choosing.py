@@ -71,9 +71,9 @@ def choose_answers(
     ]
     scores = score(continuations) if rows else ()
     best: dict[int, tuple[float, tuple[int, int]]] = {i: (0.0, found[0]) for i, found in enumerate(spans) if found}
-    for (i, span), score in zip(rows, scores, strict=True):
-        if len(spans[i]) > 1 and (span == spans[i][0] or score > best[i][0]):  # of equal scores, the first one counts
-            best[i] = (float(score), span)
+    for (i, span), value in zip(rows, scores, strict=True):
+        if len(spans[i]) > 1 and (span == spans[i][0] or value > best[i][0]):  # of equal scores, the first one counts
+            best[i] = (value, span)
     return [_stored(example, best.get(i)) for i, example in enumerate(examples)]
 
 
