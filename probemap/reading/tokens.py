@@ -100,6 +100,8 @@ def same_word(a: Token, b: Token) -> bool:
     first, second = a.folded, b.folded
     if first == second:
         return True
+    if first[:1] != second[:1]:
+        return False
     if a.is_capital and b.is_capital and regex.match(r"\p{Cyrillic}", first):
         return min(len(first), len(second)) > 3 and first[:-2][:4] == second[:4] and abs(len(first) - len(second)) < 3
     is_extended = first.startswith(second) or second.startswith(first)  # Brasil, Brasília
