@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import make_answer
 
-from probemap.grading.llm import extract_locator, extraction_task, model_judge
+from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import PromptFormat, make_prompt, task_prompts
@@ -112,8 +112,8 @@ def test_newline_ids_are_the_tokens_with_a_line_break(chat_model: Model, base_mo
         assert model.newline_ids is model.newline_ids, "computed once"
 
 
-def test_extract_locator_with_a_real_model(smollm: Model) -> None:
-    """The small model copies well enough from plain sentences, and an invented answer is not accepted as a copy."""
+def test_a_real_model_chooses_exact_answers(smollm: Model) -> None:
+    """Of two names, the small model chooses the one for which the question asks; a refusal has no candidates."""
     pairs = [
         ("In which country is Vienna?", "Vienna is the\ncapital of Austria."),
         ("Who painted the Mona Lisa?", "The Mona Lisa was painted by Leonardo da Vinci in Florence."),
@@ -121,8 +121,8 @@ def test_extract_locator_with_a_real_model(smollm: Model) -> None:
     ]
     examples = [Example(str(i), question, ("",)) for i, (question, _) in enumerate(pairs)]
     answers = [make_answer(text, [text], ["?"], id_=e.id) for e, (_, text) in zip(examples, pairs, strict=True)]
-    (batch,) = model_judge(smollm).respond(extraction_task(examples, answers))
-    locator = extract_locator({pairs[int(id_)]: response for id_, response in batch})([])
-    spans = [locator(question, text) for question, text in pairs]
-    copied = [text[span[0] : span[1]] if span else None for (_, text), span in zip(pairs, spans, strict=True)]
-    assert copied == ["Austria", "Leonardo da Vinci", None]
+    judge = model_judge(smollm)
+    (batch,) = judge.respond(locating_task(judge, examples, answers))
+    assert [response for _, response in batch] == ["25:32 Austria", "29:46 Leonardo da Vinci", "NO ANSWER"]
+    locator = response_locator(judge, {pairs[int(id_)]: response for id_, response in batch})
+    assert [locator(question, text) for question, text in pairs] == [(25, 32), (29, 46), None]

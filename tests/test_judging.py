@@ -12,7 +12,6 @@ from conftest import make_answer
 from fake_endpoint import FakeEndpoint, chat_reply
 from running import execute
 
-from probemap.grading.llm import extract_locator
 from probemap.grading.llm_replies import parse_verdict
 from probemap.grading.rules import grade_answer
 from probemap.logger import Logger
@@ -244,28 +243,6 @@ def test_whether_a_cut_off_answer_is_decided_does_not_depend_on_the_verdict() ->
     assert verdicts("It is Rome. It") == [True, False, None]
     empty = make_answer("", [], ["?"], stopped=False)
     assert grade_answer(TASK, example, empty, lambda e, t: parse_verdict("yes")).correct is None, "no text, no prompt"
-
-
-def test_a_copy_counts_only_where_it_stands_in_the_text() -> None:
-    find = extract_locator({("q", "It is Rome."): "Rome.", ("q", "Rome it is."): "Roma", ("q", "x"): "no answer"})
-    texts = ("It is Rome.", "Rome it is.", "x", "unasked")
-    assert [find([])("q", text) for text in texts] == [(6, 10), None, None, None]
-
-
-@pytest.mark.parametrize(
-    ("question", "possible", "place"),
-    [
-        ("Which planet has the moon Io?", [], (5, 9)),
-        ("Where on Mars is Olympus Mons?", [], None),
-        ("Which is larger, Mars or Venus?", [], (5, 9)),
-        ("Which is larger: Mars, Venus?", [("Mars",), ("Venus",)], (5, 9)),
-    ],
-)
-def test_what_repeats_the_question_is_no_exact_answer_unless_it_was_offered(
-    question: str, possible: Any, place: tuple[int, int] | None
-) -> None:
-    find = extract_locator({(question, "It's Mars, so be it."): "Mars"})
-    assert find(possible)(question, "It's Mars, so be it.") == place
 
 
 # --- decisions ---

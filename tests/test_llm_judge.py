@@ -16,7 +16,7 @@ from running import execute
 import probemap
 from probemap.grading.llm import grading_task
 from probemap.grading.llm_budget import TokenBudget
-from probemap.grading.llm_prompts import RESPONSE_FORMATS, strict_extraction_task
+from probemap.grading.llm_prompts import RESPONSE_FORMATS, extraction_task
 from probemap.grading.llm_replies import find_quotes, parse_exact_answer, parse_verdict
 from probemap.logger import Logger
 from probemap.models import connection
@@ -58,7 +58,7 @@ def test_strict_prompts_contain_the_options_and_only_grading_contains_the_accept
         "Who wrote it?\nA) Brontë\nB) Austen\n"
         'Accepted answers: "Jane {x} Austen", "Austen, J."\nAnswer to grade: <<<B, I think.>>>'
     )
-    extraction = strict_extraction_task([question], [answer])
+    extraction = extraction_task([question], [answer])
     asked = fill_template(extraction.prompt, extraction.examples[0])
     assert asked.endswith("\nQuestion: Who wrote it?\nA) Brontë\nB) Austen\nText: <<<B, I think.>>>")
     assert "Jane" not in asked

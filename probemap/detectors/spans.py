@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probemap.detectors.provenance import FORMER_LOCATORS
-from probemap.grading.llm import extract_locator, extraction_task, model_judge
+from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.grading.locate import RULE_LOCATORS, Locator, LocatorOf, locate_answer
-from probemap.grading.rules import possible_answers
 from probemap.records import Answer, DataError, Example, Span
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def locate_spans(
     provenance : Provenance
         The detector's provenance, which contains the task and the name of the locator.
     model : Model
-        The model that extracts the exact answers if the locator is ``model``.
+        The model that locates the exact answers if the locator is ``model``.
     examples : sequence of Example
     answers : sequence of Answer
         One answer per example.  The ids do not have to be unique.
@@ -58,11 +57,12 @@ def _locator_of(
         return RULE_LOCATORS["rules" if provenance.locator in FORMER_LOCATORS else provenance.locator]
     # Answers for different clients of a server may have the same id.
     numbered = [replace(answer, id=str(i)) for i, answer in enumerate(answers)]
-    batches = model_judge(model).respond(extraction_task(examples, numbered))
-    extracts = {id_: extract for batch in batches for id_, extract in batch}
+    judge = model_judge(model)
+    batches = judge.respond(locating_task(judge, examples, numbered))
+    responses = {id_: response for batch in batches for id_, response in batch}
     pairs = zip(examples, numbered, strict=True)
-    locator_for = extract_locator({(example.question, a.final.text): extracts[a.id] for example, a in pairs})
-    return lambda example: locator_for(possible_answers(provenance.task, example))
+    locator = response_locator(judge, {(example.question, a.final.text): responses[a.id] for example, a in pairs})
+    return lambda example: locator
 
 
 def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:

@@ -4,10 +4,12 @@ Each module imports only modules that are listed above it and modules of lower-l
 
 ::
 
-    rules        grades answers as correct, incorrect or undecided by rules on the text
-    locate       locates the exact answer without the accepted answers
-    llm_prompts  prompts that ask a language model to grade answers or to quote exact answers
-    llm_replies  reads verdicts and exact answers from the replies of a language model
-    llm_budget   limit on the number of tokens that a judge behind a server may use
-    llm          uses a language model to grade answers and locate exact answers
+    open_answers  locates the exact answers of open questions by rules
+    rules         grades answers as correct, incorrect or undecided by rules on the text
+    locate        locates the exact answer without the accepted answers
+    choosing      lets a loaded model choose the exact answers of open questions
+    llm_prompts   prompts that ask a language model to grade answers or to quote exact answers
+    llm_replies   reads verdicts and exact answers from the replies of a language model
+    llm_budget    limit on the number of tokens that a judge behind a server may use
+    llm           uses a language model to grade answers and locate exact answers
 """

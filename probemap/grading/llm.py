@@ -7,48 +7,33 @@ quoted words have to occur in the text.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from probemap.grading.choosing import CHOICE, choice_locator, choice_task, choose_answers
 from probemap.grading.llm_budget import TokenBudget, estimate_tokens
-from probemap.grading.llm_prompts import RESPONSE_FORMATS, grading_prompts, strict_extraction_task
+from probemap.grading.llm_prompts import RESPONSE_FORMATS, extraction_task, grading_prompts
 from probemap.grading.llm_replies import parse_verdict, reply_locator
-from probemap.grading.rules import Grader, complete_sentences, examples_of, possible_answers
+from probemap.grading.open_answers import open_candidates
+from probemap.grading.rules import Grader, complete_sentences, examples_of
 from probemap.models.connection import Connection
+from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.endpoint import Endpoint
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
-from probemap.reading.folding import find_words
 from probemap.records import Answer, DataError, Example, JudgeResponse, ModelError, Task, Verdict
 
 if TYPE_CHECKING:
     from probemap.grading.locate import Locator
     from probemap.models.request_form import Parameters
-    from probemap.reading.names import Groups
 
 _ENDPOINT_TOKENS = 2048
 """Maximum number of tokens in a response from a server.  The limit leaves room for models that reason before they
 respond.  A loaded model's response ends at the first line break."""
-
-_EXTRACTION_SHOTS = (
-    ("Who wrote Hamlet?", "Hamlet was written by William Shakespeare around 1600.", "William Shakespeare"),
-    ("When did it open?", "I am sorry, but I do not know when it opened.", "NO ANSWER"),
-    ("Which planet is the largest?", "The largest planet of the solar system is Jupiter.", "Jupiter"),
-    ("In which year did it end?", "It began in 1914 and came to an end in 1918.", "1918"),
-)
-_EXTRACTION = Task(
-    "exact answers",
-    (),
-    "open",
-    prompt="Question: {question}\nLong answer: {context}\nShort answer:",
-    shots=tuple((f"Question: {q}\nLong answer: {text}\nShort answer:", exact) for q, text, exact in _EXTRACTION_SHOTS),
-    max_new_tokens=24,
-)
 
 
 @dataclass(frozen=True)
@@ -69,8 +54,10 @@ class LLMJudge:
     """Function that prompts the model with the examples of a task and yields batches of (id, response) pairs, in any
     order."""
     strict: bool = False
-    """Whether the model receives the prompts with rules and replies in JSON (see `llm_prompts`), instead of the short
-    prompts for small models."""
+    """Whether the model is asked for verdicts with the strict prompt (see `llm_prompts`), instead of the short prompt
+    for small models."""
+    chooses: bool = False
+    """Whether the model chooses exact answers among parts of the text (see `choosing`), instead of quoting them."""
     budget: TokenBudget | None = None
     """The tokens that the model uses, or None if they are not counted.  If the budget is exhausted, there are examples
     without a response."""
@@ -80,16 +67,28 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
     """Return a judge that uses a loaded model.
 
     The model is prompted in the ``qa`` format and decoded greedily, even if it has a chat template, because small
-    models tend to respond in full sentences in a chat.
+    models tend to respond in full sentences in a chat.  It does not copy exact answers, but chooses them by their
+    log-probability.
     """
 
+    def score(rows: Sequence[tuple[str, str, str]]) -> Sequence[float]:
+        continuations = [Continuation(*row) for row in rows]
+        return [float(x) for x in score_continuations(model, continuations, batch_size=batch_size, log=log)]
+
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
+        if task.prompt == CHOICE.prompt:
+            for start in range(0, len(task.examples), batch_size):
+                examples = task.examples[start : start + batch_size]
+                candidates = [[(c.start, c.stop) for c in open_candidates(e.question, e.context)] for e in examples]
+                choices = choose_answers(examples, candidates, score)
+                yield [(example.id, choice) for example, choice in zip(examples, choices, strict=True)]
+            return
         prompts = task_prompts(model, task, "qa")
         options = GenerationOptions(prompt_format="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size)
         for batch in generate_answers(model, prompts, options, log=log):
             yield [(answer.id, answer.text) for answer in batch]
 
-    return LLMJudge(f"{model.label} {model.revision[:12]}", respond)
+    return LLMJudge(f"{model.label} {model.revision[:12]}", respond, chooses=True)
 
 
 def endpoint_judge(
@@ -200,8 +199,9 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
 def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence[Answer]) -> Locator:
     """Let a language model extract the exact answers, and return a locator for `locate` that finds them.
 
-    The model sees the question and the answer, but not the accepted answers, and copies the exact answer.  The copy is
-    used only if it occurs in the text; see `extract_locator` and, for a model behind a server, `parse_exact_answer`.
+    The model sees the question and the answer, but not the accepted answers.  A loaded model chooses the exact answer
+    among the parts of the text that could be it.  Any other model quotes it, and the quotation is used only if it
+    occurs in the text; see `parse_exact_answer`.
 
     Parameters
     ----------
@@ -240,22 +240,17 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     """
     examples, judge = examples_of(task, answers), _judge_of(judge)
     texts = [(example.question, answer.final.text) for example, answer in zip(examples, answers, strict=True)]
-    extraction = (strict_extraction_task if judge.strict else extraction_task)(examples, answers)
-    responses = _respond(judge, extraction)
-    extracts = {key: responses.get(a.id, "") for key, a in zip(texts, answers, strict=True)}
-    if judge.strict:
-        locators = dict.fromkeys(texts, reply_locator(extracts))
-    else:
-        factory = extract_locator(extracts)
-        locators = {key: factory(possible_answers(task, e)) for key, e in zip(texts, examples, strict=True)}
+    responses = _respond(judge, locating_task(judge, examples, answers))
+    asked = {key: responses.get(a.id, "") for key, a in zip(texts, answers, strict=True)}
+    locator = response_locator(judge, asked)
 
     def locate_by_llm(question: str, text: str) -> tuple[int, int] | None:
-        if (question, text) not in locators:
+        if (question, text) not in asked:
             raise DataError(
                 f"the judge was not asked about an answer to {question[:60]!r}",
                 "pass this answer to llm_locator as well",
             )
-        return locators[question, text](question, text)
+        return locator(question, text)
 
     return locate_by_llm
 
@@ -269,6 +264,16 @@ def _judge_of(judge: LLMJudge | Model | Endpoint) -> LLMJudge:
 def _respond(judge: LLMJudge, task: Task) -> dict[str, str]:
     """Return the responses to the examples of a task, as a mapping from id to response."""
     return {id_: response for batch in judge.respond(task) for id_, response in batch}
+
+
+def locating_task(judge: LLMJudge, examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
+    """Return the task in which a judge locates exact answers: it chooses or it quotes them."""
+    return (choice_task if judge.chooses else extraction_task)(examples, answers)
+
+
+def response_locator(judge: LLMJudge, responses: Mapping[tuple[str, str], str]) -> Locator:
+    """Return a locator that uses the responses of a judge to `locating_task`."""
+    return (choice_locator if judge.chooses else reply_locator)(responses)
 
 
 # The following functions reuse recorded responses instead of requesting them again.
@@ -321,40 +326,3 @@ def grading_task(examples: Sequence[Example], answers: Sequence[Answer], *, stri
     texts = (complete_sentences(answer.final) for answer in answers)
     rows = zip(examples, answers, texts, strict=True)
     return grading_prompts([(a.id, e, text) for e, a, text in rows if text and text.strip()], strict=strict)
-
-
-def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
-    """Return a task that asks for the exact answer, given the question and the text but not the accepted answers."""
-    prompts = (
-        Example(a.id, e.question, ("",), context=" ".join(a.final.text.split()))
-        for e, a in zip(examples, answers, strict=True)
-    )
-    return replace(_EXTRACTION, examples=tuple(prompts))
-
-
-def extract_locator(extracts: Mapping[tuple[str, str], str]) -> Callable[[Groups], Locator]:
-    """Return a factory of locators that find, in each answer, the exact answer that a language model extracted.
-
-    An extracted answer is used only if it occurs in the text.  Small models tend to repeat words from the question;
-    such responses are ignored, unless the question offers alternatives.
-
-    Parameters
-    ----------
-    extracts : mapping of (str, str) to str
-        Mapping from (question, text) to the language model's response.  Nothing is located in texts that have no
-        response.
-    """
-
-    def make_locator(possible: Groups) -> Locator:
-        def locate_extract(question: str, text: str) -> tuple[int, int] | None:
-            extract = extracts.get((question, text), "").strip()
-            if not extract or "NO ANSWER" in extract.upper():
-                return None
-            offers_choice = possible or re.search(r"\bor\b", question, re.IGNORECASE)
-            if not offers_choice and find_words(question, extract) is not None:
-                return None
-            return find_words(text, extract)
-
-        return locate_extract
-
-    return make_locator

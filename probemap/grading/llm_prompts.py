@@ -89,7 +89,7 @@ Accepted answers: {choices}
 Answer to grade: <<<{context}>>>""",
 )
 
-_STRICT_EXTRACTION = Task(
+_EXTRACTION = Task(
     "exact answers",
     (),
     "open",
@@ -129,9 +129,7 @@ RESPONSE_FORMATS = {
     _STRICT_GRADING.name: _object_schema(
         "grade", quote={"type": "string"}, grade={"type": "string", "enum": list(GRADES)}
     ),
-    _STRICT_EXTRACTION.name: _object_schema(
-        "exact_answer", sentence={"type": "string"}, exact_answer={"type": "string"}
-    ),
+    _EXTRACTION.name: _object_schema("exact_answer", sentence={"type": "string"}, exact_answer={"type": "string"}),
 }
 """The format of the replies to strict prompts, by the name of the task."""
 
@@ -161,14 +159,14 @@ def grading_prompts(rows: Sequence[tuple[str, Example, str]], *, strict: bool = 
     return replace(_STRICT_GRADING, examples=tuple(prompts))
 
 
-def strict_extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
+def extraction_task(examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
     """Return a task that asks for the exact answer in each non-empty answer, without the accepted answers."""
     prompts = (
         Example(answer.id, _with_options(example), ("",), context=_quoted(answer.final.text))
         for example, answer in zip(examples, answers, strict=True)
         if answer.final.text.strip()
     )
-    return replace(_STRICT_EXTRACTION, examples=tuple(prompts))
+    return replace(_EXTRACTION, examples=tuple(prompts))
 
 
 def _with_options(example: Example) -> str:

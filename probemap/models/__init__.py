@@ -22,4 +22,5 @@ Each module imports only modules listed above it and modules from lower-level pa
     engine        sources of answers: transformers in this process, a server, or supplied texts
     ask           a model's answers to the questions in a task
     p_true        p(True): the probability that a model assigns to its own answer being true
+    continuations log-probabilities of given continuations of a prompt
 """

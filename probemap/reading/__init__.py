@@ -13,6 +13,14 @@ Each module imports only modules that are listed above it and modules of lower-l
     refusal       texts that decline to answer
     numbers       numbers in digits and in words, and their units
     dates         dates
+    grammar       function words in ten languages
+    asked         what kind of answer a question asks for
+    tokens        words of a question and of the texts that answer it
+    candidates    parts of a text that could be an answer
+    uncased       what a text in a script without capital letters adds to its question
+    statements    the statements of a text
+    added         what a statement adds to its question
+    whole         texts that consist of their answer
     names         names, found by their words
     yes_no        answers to yes/no questions
     closed_set    which name of a closed set a text asserts

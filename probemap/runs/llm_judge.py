@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from probemap.grading.locate import RULE_LOCATORS, LocatorOf, locate_answer, paper_locator, rule_locator
-from probemap.grading.rules import grade, grade_answer, possible_answers
+from probemap.grading.rules import grade, grade_answer
 from probemap.logger import SILENT, Logger
 from probemap.records import Answer, Judgement, JudgeResponse, RunError, Task, Verdict
 from probemap.runs.definitions import JUDGE
@@ -69,19 +69,14 @@ class ModelJudge:
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id], text))
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorOf:
-        """Ask the model to extract the exact answers, and return a locator that finds them in the answers."""
-        from probemap.grading.llm import extract_locator, extraction_task
-        from probemap.grading.llm_prompts import strict_extraction_task
-        from probemap.grading.llm_replies import reply_locator
+        """Let the model choose or quote the exact answers, and return a locator that finds them in the answers."""
+        from probemap.grading.llm import locating_task, response_locator
 
-        extraction = (strict_extraction_task if self.judge.strict else extraction_task)(task.examples, answers)
-        responses = self._responses(extraction)
-        pairs = zip(task.examples, answers, strict=True)
-        extracts = {(e.question, a.final.text): responses.get(a.id, "") for e, a in pairs}
-        if self.judge.strict:
-            return lambda example: reply_locator(extracts)
-        locator_for = extract_locator(extracts)
-        return lambda example: locator_for(possible_answers(task, example))
+        responses = self._responses(locating_task(self.judge, task.examples, answers))
+        texts = [(e.question, a.final.text) for e, a in zip(task.examples, answers, strict=True)]
+        replies = {key: responses.get(a.id, "") for key, a in zip(texts, answers, strict=True)}
+        locator = response_locator(self.judge, replies)
+        return lambda example: locator
 
     def _responses(self, requests: Task) -> dict[str, str]:
         """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model.

@@ -1,0 +1,356 @@
+"""What a statement adds to its question: names, values, and noun phrases in small letters.
+
+Words of the question are not added, and each word of the question accounts for one occurrence only: in "Canada is the
+capital of Canada", the first Canada is added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import regex
+
+from probemap.reading.asked import Kind
+from probemap.reading.candidates import DEMONYM, Candidate, find_values, name_runs, quoted_parts, trimmed
+from probemap.reading.grammar import (
+    ARTICLES,
+    BOUNDARIES,
+    BY,
+    COPULAS,
+    FUNCTION,
+    INDEFINITE,
+    IT_IS,
+    PREPOSITIONS,
+    PRONOUNS,
+)
+from probemap.reading.stance import asserted_mentions
+from probemap.reading.tokens import Token, refers_to_question, same_word, similarity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from probemap.reading.statements import Statement
+    from probemap.reading.tokens import Question
+
+_FIRST_PERSON = frozenset("i we my our".split())
+_LIGHT = regex.compile(
+    r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+"
+    r"(?:the\s+|an?\s+)?",
+    regex.IGNORECASE,
+)
+"""Nouns that are not the answer in "a branch of medicine"."""
+_PRAISE = frozenset(
+    "unique professional famous renowned popular well-known former retired prominent successful".split()
+)
+_PARTICIPLES = frozenset(
+    ("written directed produced known named called located used based made composed created founded born").split()
+)
+_PROPER = frozenset(
+    (
+        "capital capitale hauptstadt city country state town river lake mountain planet currency language continent "
+        "island ocean name company band team largest tallest longest highest"
+    ).split()
+)
+"""Nouns whose instances have names, so that a description ("a large city") is no answer."""
+_DEFINES = regex.compile(
+    r"\W*(?:what(?:'s|’s)?|qué|que|was|cos'è|что)\s+(?:(?:is|are|was|were|es|son|ist|sind|é|est-ce\s+que)\s+)"
+    r"(?:an?\s+|the\s+)?[^?]{1,40}\?*$(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)",
+    regex.IGNORECASE,
+)
+_OCCUPATION = regex.compile(
+    r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE
+)
+_SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())
+_ALTERNATIVE = frozenset("or oder ou o или".split())
+_AFTER_VERB = regex.compile(
+    r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE
+)
+_MONTH = regex.compile(
+    r"January|February|March|April|May|June|July|August|September|October|November|December|(?:Mon|Tues|Wednes|Thurs"
+    r"|Fri|Satur|Sun)day"
+)
+_SAME_SPELLING = 0.6
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What the statements of a text add to its question."""
+
+    question: Question
+    text: str
+
+    @cached_property
+    def _quoted(self) -> list[Candidate]:
+        return quoted_parts(self.text)
+
+    def asserted(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the candidates that the text asserts, in the order of the text."""
+        return asserted_mentions(self.text, sorted(candidates, key=lambda c: (c.start, -c.stop)))
+
+    def all(self, statement: Statement) -> list[Candidate]:
+        """Return all names, values and noun phrases that a statement adds and asserts, in the order of the text."""
+        candidates = self.names(statement)
+        kinds = (self.question.kind,) if self.question.asks_for_value else (Kind.DATE, Kind.QUANTITY)
+        for kind in kinds:
+            candidates += self._values(statement, kind)
+        candidates += [p for p in (self.subject(statement), self.phrase(statement)) if p is not None]
+        by_place = {(c.start, c.stop): c for c in candidates if not all(t.is_asked for t in statement.within(c))}
+        return self.asserted(list(by_place.values()))
+
+    # --- values ---
+
+    def value(self, statement: Statement) -> Candidate | None:
+        """Return the date or the number that a statement adds, of the kind that the question asks for."""
+        added = [
+            c
+            for c in self._values(statement, self.question.kind)
+            if not statement.within(c) or not all(t.is_asked for t in statement.within(c))
+        ]
+        added = [c for c in self.asserted(added) if not self._is_in_parentheses(c)]
+        if not added or not (statement.is_first or any(t.repeats for t in statement.tokens)):
+            return None
+        if self.question.kind is Kind.NUMBER:
+            # "In 2016, there were 12 of them": a year behind "in" is no count.
+            counts = [
+                c for c in added if not regex.search(r"\b(?:in|since|by|as of)\s+$", self.text[: c.start], regex.I)
+            ]
+            added = counts or added
+        behind_verb = [c for c in added if _AFTER_VERB.search(self.text[statement.start : c.start])]
+        return (behind_verb or added)[0]
+
+    def _values(self, statement: Statement, kind: Kind) -> list[Candidate]:
+        values = find_values(self.text[statement.start : statement.stop], kind)
+        return [Candidate(v.start + statement.start, v.stop + statement.start, v.kind) for v in values]
+
+    def _is_in_parentheses(self, candidate: Candidate) -> bool:
+        before = self.text[: candidate.start]
+        return before.rfind("(") > before.rfind(")") and bool(before[: before.rfind("(")].strip())
+
+    # --- names ---
+
+    def names(self, statement: Statement) -> list[Candidate]:
+        """Return the names, and the quoted and bold parts, that a statement adds to the question."""
+        tokens = statement.tokens
+        runs = [self._shortened(tokens, i, j) for i, j in name_runs(self.text, tokens)]
+        names = [
+            trimmed(self.text, tokens[i].start, self._end(tokens[j - 1]), "name")
+            for i, j in runs
+            if self._is_added_name(tokens, i, j)
+        ]
+        candidates = [name for name in names if name is not None]
+        candidates += [part for part in self._quoted if self._is_added_quotation(statement, part)]
+        return [
+            c
+            for c in candidates
+            if not any(o is not c and o.kind != "name" and o.start <= c.start and c.stop <= o.stop for o in candidates)
+        ]
+
+    def _shortened(self, tokens: list[Token], i: int, j: int) -> tuple[int, int]:
+        """Return a name without the words before it that only describe it."""
+        question = self.question
+        while i == 0 and j - i > 1 and tokens[i].lower in ARTICLES:
+            i += 1
+        if not question.is_english:  # "Stadt Pokljuka"
+            while j - i > 1 and tokens[i].is_asked and any(same_word(tokens[i], n) for n in question.noun):
+                i += 1
+        if question.kind is Kind.PERSON:
+            while j - i > 2 and DEMONYM.fullmatch(tokens[i].text):
+                i += 1
+            is_described = i > 0 and tokens[i - 1].text[:1].islower()
+            if is_described and j - i > 2 and tokens[i + 1].lower == "von":  # "ein bekanntes Bild von Leonardo"
+                i += 2 if tokens[i - 1].lower not in COPULAS | BY | PREPOSITIONS else 0
+        return i, j
+
+    def _is_added_name(self, tokens: list[Token], i: int, j: int) -> bool:
+        run, following = tokens[i:j], tokens[j] if j < len(tokens) else None
+        if len(run) == 1 and _MONTH.fullmatch(run[0].text):
+            return False
+        if all(t.is_asked or t.is_function for t in run) or self._misspells_question(run):
+            return False
+        if following is None:
+            return True
+        describes = following.text[:1].islower() and not following.is_function and not self._is_gap(run[-1], following)
+        if describes and DEMONYM.fullmatch(run[-1].text):
+            return False
+        is_short = len(run) == 1 and run[0].text.isupper() and len(run[0].text) < 4
+        if describes and is_short and not following.is_asked:  # "TV presenter"
+            return False
+        return i > 0 or len(run) > 1 or self._is_name_at_begin(run[0], following)
+
+    def _is_name_at_begin(self, token: Token, following: Token) -> bool:
+        """Return True if the capital word that begins a statement is a name, judged by the word behind it."""
+        gap = self.text[token.stop : following.start]
+        if token.lower in FUNCTION or token.text.endswith("ly"):
+            return False
+        if "," in gap and (following.lower in PRONOUNS or following.lower in IT_IS):
+            return False
+        is_subject = following.is_function or following.is_asked or following.text.endswith(("s", "ed"))
+        return is_subject or regex.search(r"[,(.]|—|–", gap) is not None
+
+    def _misspells_question(self, run: Sequence[Token]) -> bool:
+        """Return True if a name repeats a name of the question with another spelling ("Jef Raschin")."""
+        if len(run) == 1 or not any(t.repeats for t in run):
+            return False
+        return all(
+            t.is_asked
+            or t.is_function
+            or any(similarity(t.folded, q.folded) >= _SAME_SPELLING for q in self.question.tokens)
+            for t in run
+        )
+
+    def _is_added_quotation(self, statement: Statement, part: Candidate) -> bool:
+        inside = [t for t in statement.tokens if part.start <= t.start and t.stop <= part.stop]
+        if not statement.start <= part.start < statement.stop or not 0 < len(inside) <= 7:
+            return False
+        if all(t.is_asked or t.is_function for t in inside):
+            return False
+        if part.kind == "bold" and any(t.lower in COPULAS for t in inside):
+            return False
+        return self.question.kind is Kind.THING or any(t.is_capital for t in inside)
+
+    def _end(self, token: Token) -> int:
+        """Return the end of a word, with the point of an initial or "Jr.", and without a Turkish ending."""
+        if self.question.is_turkish and (ending := regex.search(r"['’]\p{Ll}+$", token.text)):
+            return token.stop - len(ending[0])
+        has_point = self.text[token.stop : token.stop + 1] == "." and regex.fullmatch(r"(?:\p{Lu}|[JS]r)", token.text)
+        return token.stop + 1 if has_point else token.stop
+
+    def _is_gap(self, a: Token, b: Token) -> bool:
+        return regex.search(r"[,.;:()\n]", self.text[a.stop : b.start]) is not None
+
+    # --- noun phrases ---
+
+    def subject(self, statement: Statement) -> Candidate | None:
+        """Return the noun phrase that begins a statement about the question: "Carbon dioxide is the gas …"."""
+        tokens = statement.tokens
+        if tokens[0].is_asked or not self.question.is_english:
+            return None
+        i = j = int(tokens[0].lower in ARTICLES)
+        while j < len(tokens) and not (tokens[j].is_function or tokens[j].is_asked):
+            if j > i and self._is_gap(tokens[j - 1], tokens[j]):
+                break
+            j += 1
+        if not i < j <= i + 4 or not any(t.repeats for t in tokens[j:]):
+            return None
+        if not any(t.lower in COPULAS or t.is_asked for t in tokens[j : j + 6]):
+            return None
+        if not (tokens[j].lower in COPULAS or tokens[j].is_asked or self._is_gap(tokens[j - 1], tokens[j])):
+            return None
+        return self._asserted_phrase(tokens[i].start, tokens[j - 1].stop)
+
+    def phrase(self, statement: Statement) -> Candidate | None:
+        """Return the noun phrase that stands behind the verb of a statement about the question."""
+        tokens = statement.tokens
+        is_short = len(tokens) <= 5 and not any(t.repeats or t.lower in COPULAS | PRONOUNS for t in tokens)
+        if statement.is_first and is_short:
+            return self._phrase_at(tokens, 0)
+        asks_you = regex.search(r"\byou\b", self.question.text, regex.IGNORECASE)
+        for i, t in enumerate(tokens):
+            if t.lower in _FIRST_PERSON and not asks_you:
+                return None
+            is_copula = t.lower in COPULAS and refers_to_question(tokens[:i], statement.is_first)
+            if is_copula and self.describes_other(tokens[:i]):
+                return None
+            describes = is_copula and i + 1 < len(tokens) and tokens[i + 1].lower in INDEFINITE
+            if describes and not self.takes_description(tokens[:i], tokens[i + 2 :]):
+                return None
+            if (is_copula or self._is_verb(tokens, i)) and (phrase := self._phrase_at(tokens, i + 1)):
+                return phrase
+        return None
+
+    def describes_other(self, subject: Sequence[Token]) -> bool:
+        """Return True if a statement is about a name of the question, and not about the noun for which it asks.
+
+        An example is "Quick is a song" as an answer to "What genre is Quick?".
+        """
+        noun = self.question.noun
+        if (
+            not noun
+            or any(t.lower in ("name", "names", "title", "titles") for t in noun)
+            or _OCCUPATION.search(self.question.text)
+        ):
+            return False
+        asked = [t for t in subject if t.repeats]
+        is_name = bool(asked) and all(t.is_capital for t in asked)
+        return is_name and not any(same_word(t, n) for t in subject for n in noun)
+
+    def _is_verb(self, tokens: list[Token], i: int) -> bool:
+        """Return True if a word of the question is followed by words that it does not have ("plays football")."""
+        token = tokens[i]
+        if token.lower == "for" and token.is_asked:
+            return refers_to_question(tokens[:i], False)
+        if not (self.question.is_english and token.repeats and token.text[:1].islower() and 0 < i < len(tokens) - 1):
+            return False
+        following = tokens[i + 1]
+        return not (following.is_asked or following.is_function or self._is_gap(token, following))
+
+    def takes_description(self, subject: Sequence[Token], complement: Sequence[Token]) -> bool:
+        """Return True if "a …" answers the question, and does not only describe what it asks about.
+
+        Parameters
+        ----------
+        subject, complement : sequence of Token
+            The words before the verb, and those behind the indefinite article.
+        """
+        if _OCCUPATION.search(self.question.text):
+            return True
+        noun = self.question.noun
+        if _DEFINES.match(self.question.text) or any(t.lower in _PROPER for t in noun):
+            return False  # a definition is a clause
+        if any(same_word(t, n) for t in [*subject, *complement[:2]] for n in noun):
+            return True
+        is_light = bool(complement) and _LIGHT.match(self.text[complement[0].start :]) is not None
+        return is_light and "stud" in self.question.text
+
+    def _phrase_at(self, tokens: list[Token], i: int) -> Candidate | None:
+        """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
+        is_description = i < len(tokens) and tokens[i].lower in INDEFINITE
+        while i < len(tokens) and (tokens[i].lower in ARTICLES or tokens[i].lower in _SKIPPED):
+            i += 1
+        while is_description and i + 1 < len(tokens) and tokens[i + 1].text[:1].islower():
+            if not (DEMONYM.fullmatch(tokens[i].text) or tokens[i].text.isdigit() or tokens[i].lower in _PRAISE):
+                break
+            i += 1
+        j = self._phrase_end(tokens, i)
+        if i < j and tokens[i].is_asked and tokens[i].text.endswith("ing"):  # "studying the human body"
+            i += 1
+            while i < j and tokens[i].lower in ARTICLES:
+                i += 1
+        phrase = tokens[i:j]
+        if not 0 < len(phrase) <= 6 or all(t.is_asked or t.is_function for t in phrase):
+            return None
+        asked = self.question.tokens
+        if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in asked) for t in phrase):
+            return None
+        if len(phrase) == 1 and (phrase[0].text.endswith(("ed", "ing")) or phrase[0].lower in _PARTICIPLES):
+            return None
+        if j < len(tokens) and tokens[j].lower in _ALTERNATIVE:
+            return None
+        start, stop = phrase[0].start, phrase[-1].stop
+        if light := _LIGHT.match(self.text[start:stop]):
+            start += len(light[0])
+        return self._asserted_phrase(start, stop)
+
+    def _phrase_end(self, tokens: list[Token], i: int) -> int:
+        """Return the index behind the last word of the noun phrase that begins at word i."""
+        j = i
+        while j < len(tokens):
+            t = tokens[j]
+            if j > i and regex.search(r"[,.;:()\n]|—|\s[-–]\s", self.text[tokens[j - 1].stop : t.start]):
+                break
+            if t.lower in BOUNDARIES or t.lower in COPULAS or t.lower in PRONOUNS:
+                break
+            if t.is_asked and any(not x.is_asked and not x.is_function for x in tokens[i:j]):
+                break
+            if (t.lower in PREPOSITIONS and t.lower not in ("of", "de")) or (j == i and t.is_function):
+                break
+            j += 1
+        while j > i and (tokens[j - 1].lower in FUNCTION or (j > i + 1 and tokens[j - 1].lower in _PARTICIPLES)):
+            j -= 1
+        return j
+
+    def _asserted_phrase(self, start: int, stop: int) -> Candidate | None:
+        phrase = trimmed(self.text, start, stop, "phrase")
+        return phrase if phrase and self.asserted([phrase]) else None
