@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from probemap.runs.options import (
     AnswerOptions,
     AttentionOptions,
+    AuditOptions,
     BaselinesOptions,
     CaptureOptions,
     ChooseOptions,
@@ -87,6 +88,8 @@ class Step(Generic[Options, Facts]):
     """Further files and directories that the step may write, such as checkpoints."""
     context: tuple[str, ...] = ()
     """Fields of `plan.Context` that can be set by command-line options."""
+    follows_inputs: bool = False
+    """Whether the step is repeated without ``--redo`` if its inputs have changed."""
 
 
 ANSWER = Step[AnswerOptions, AnswerFacts](
@@ -239,6 +242,17 @@ TRANSFER = Step[TransferOptions, NoFacts](
     traces=("transfer.jsonl",),
     side_outputs=("transfer.jsonl", "transfer.png", "transfer.svg"),
 )
+AUDIT = Step[AuditOptions, NoFacts](
+    name="audit",
+    description="Draw answers for a person to label, and estimate from the labels how often the verdicts are wrong.",
+    example="probemap audit RUN --n 80 --ask",
+    summary="share of wrong verdicts according to a person, and the AUC that correct verdicts would give",
+    outputs=("audit.json", "audit.csv"),
+    options=AuditOptions,
+    requires=("answer", "judge"),
+    module="audit",
+    follows_inputs=True,
+)
 
 STEPS: dict[str, Step[Any, Any]] = {
     step.name: step
@@ -255,6 +269,7 @@ STEPS: dict[str, Step[Any, Any]] = {
         P_TRUE_EXACT,
         BASELINES,
         TRANSFER,
+        AUDIT,
     )
 }
 """Mapping from step names to steps.  It does not include `PLOT`, because figures are not recorded but redrawn every

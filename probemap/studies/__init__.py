@@ -12,4 +12,5 @@ Each module imports only modules that are listed above it and modules of lower-l
     generalisation  evaluates the probe of one run on another run
     audit_draw      draws answers whose verdicts a person checks
     label_errors    error rates of verdicts, and the AUC that correct verdicts would give
+    audit           the result of an audit as a table and sentences
 """

@@ -285,6 +285,7 @@ def _corrected(
     value = 1 - alpha.value - beta.value
     low, high = (float(end) for end in np.quantile(share, tails))
     if low <= 0:
+        low, high = min(low, value), max(high, value)
         return _NONE, f"1 - α - β is {value:.2f} [{low:.2f}, {high:.2f}], which is not clearly positive"
     draws = (_draw_auc(auc.value, variance, smaller_class, rng) - 0.5) / share + 0.5
     low, high = (float(end) for end in np.quantile(draws, tails))
