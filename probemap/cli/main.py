@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from probemap.cli import audit, detectors, flags, show, steps
+from probemap.cli import detectors, flags, show, steps
 from probemap.cli.console import console_logger, say
 from probemap.records import ProbemapError
 from probemap.runs.definitions import RUN_OPTIONS
@@ -86,7 +86,6 @@ def demo(
 
 
 app.add_typer(steps.app)
-app.add_typer(audit.app)
 app.add_typer(show.app)
 app.add_typer(detectors.app)
 

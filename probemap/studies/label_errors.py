@@ -213,7 +213,7 @@ def audit_labels(
         auc=auc,
         corrected=corrected,
         audited=_weighted_auc(percentile[labelled], label[labelled], weight[labelled], group[labelled]),
-        p=_dependence(percentile[labelled], verdict[labelled], label[labelled]),
+        p=dependence(percentile[labelled], verdict[labelled], label[labelled]),
         problem=problem,
     )
 
@@ -336,11 +336,23 @@ def _weighted_auc(score: Floats, correct: Bools, weight: Floats, group: Ints) ->
     return Interval(value, *auc_interval(value, variance, *counts))
 
 
-def _dependence(score: Floats, verdict: Bools, label: Bools) -> float:
+def dependence(score: Floats, verdict: Bools, label: Bools) -> float:
     """Return the p-value of van Elteren's test, which compares verdicts among answers with the same label.
 
     Under the hypothesis that scores depend on the label only, the verdicts of answers with the same label are
     exchangeable.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n,)
+        Scores that are comparable with each other.
+    verdict, label : ndarray of shape (n,), bool
+
+    Returns
+    -------
+    float
+        The two-sided p-value from a normal approximation with continuity correction, or NaN if all answers with the
+        same label have the same verdict.
     """
     total = variance = half_step = 0.0
     for side in (True, False):
