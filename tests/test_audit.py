@@ -375,8 +375,8 @@ def test_audit_table_of_undecided_answers_and_one_verdict() -> None:
     assert table.words[0].startswith("A person labelled 6 of 9 drawn answers, 1 of them as not decidable.")
     assert table.words[-2:] == (
         "Wrong verdicts: 1 of 2 answers with the verdict correct (a).",
-        "Of 4 audited answers without a verdict, the person decided 3: 1 are correct (33 %, compared with 100 % of the "
-        "verdicts).",
+        "Of 4 audited answers without a verdict, the person decided 3, 1 of them as correct (33 %, compared with 100 % "
+        "of the verdicts).",
     )
     assert table.rows[1] == ('wrong verdicts "incorrect" (β)', None, None, None, 0, 0, 0)
     assert table.rows[-1] == ("undecided: a person decides", 0.75, None, None, 5, 4, None)
@@ -402,6 +402,9 @@ def test_audit_table_warns_if_errors_depend_on_the_scores() -> None:
     assert "Label errors depend on what the probe reads (p = " in text
     assert "cannot be corrected by their frequency.  Against the person's labels of 400 answers, the AUC is 0." in text
     assert "With correct labels" not in text
+    table = audit_table(answers, from_scores((independent + 2 * verdict)[:, None, None], verdict, ids=ids))
+    corrected = [row for row in table.rows if str(row[0]).startswith("AUC corrected")]
+    assert [row[1:4] for row in corrected] == [(None, None, None)]
     # The probe reads nothing: the formula is applied, and the interval contains 0.5.
     audit = audit_labels(verdict, truth, rng.normal(size=400))
     assert audit.corrected.low < 0.5 < audit.corrected.high

@@ -156,9 +156,10 @@ def _undecided_rows(answers: AuditedAnswers) -> list[tuple[Value, ...]]:
 
 def _auc_rows(name: str, audit: LabelAudit) -> list[tuple[Value, ...]]:
     n = audit.alpha.n + audit.beta.n
+    corrected = Interval(math.nan, math.nan, math.nan) if audit.depends else audit.corrected
     return [
         _row(f"AUC against the verdicts, {name}", audit.auc, None, None, None),
-        _row(f"AUC corrected for label errors, {name}", audit.corrected, None, n, None),
+        _row(f"AUC corrected for label errors, {name}", corrected, None, n, None),
         _row(f"AUC against the person's labels, {name}", audit.audited, None, n, None),
         _row(
             f"p-value, errors depend on the scores, {name}",
@@ -241,6 +242,6 @@ def _undecided_words(answers: AuditedAnswers) -> list[str]:
         return [f"{text}."]
     verdicts = [verdict for verdict in answers.correct if verdict is not None]
     return [
-        f"{text}: {decided.count(True)} are correct ({100 * np.mean(decided):.0f} %, compared with "
+        f"{text}, {decided.count(True)} of them as correct ({100 * np.mean(decided):.0f} %, compared with "
         f"{100 * np.mean(verdicts):.0f} % of the verdicts)."
     ]
