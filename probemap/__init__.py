@@ -55,6 +55,10 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.runs.pipeline import run_all as run_all
     from probemap.runs.plan import Context as Context
     from probemap.runs.run import Run as Run
+    from probemap.studies.audit_draw import AuditDraw as AuditDraw
+    from probemap.studies.audit_draw import draw_audit as draw_audit
+    from probemap.studies.label_errors import LabelAudit as LabelAudit
+    from probemap.studies.label_errors import audit_labels as audit_labels
     from probemap.tasks.builtin import TASKS as TASKS
     from probemap.tasks.loading import load_task as load_task
     from probemap.views.curves import plot_curves as plot_curves
@@ -97,6 +101,10 @@ _MODULE_OF = {
     "Baseline": "probing.baselines",
     "compute_baselines": "probing.baselines",
     "with_baselines": "maps.gain",
+    "draw_audit": "studies.audit_draw",
+    "AuditDraw": "studies.audit_draw",
+    "audit_labels": "studies.label_errors",
+    "LabelAudit": "studies.label_errors",
     "MapDisplay": "views.heatmap",
     "difference": "probing.difference",
     "plot_map": "views.heatmap",

@@ -299,6 +299,24 @@ class JudgeResponse:
 
 
 @dataclass(frozen=True)
+class AuditRow:
+    """One line of ``audit.jsonl``: an answer that was drawn for an audit, and the label that a person gives it."""
+
+    id: str
+    question: str
+    context: str
+    choices: tuple[str, ...]
+    accepted: tuple[str, ...]
+    """Accepted answers."""
+    answer: str
+    """The model's answer."""
+    correct: bool | Literal["cannot tell"] | None = None
+    """The label, or None if the answer is not labelled yet."""
+    note: str = ""
+    """The person's remark.  It is kept but not used."""
+
+
+@dataclass(frozen=True)
 class Judgement:
     """One line of ``verdicts.jsonl``: the verdict on an answer, and the location of its exact answer.
 

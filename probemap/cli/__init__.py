@@ -4,10 +4,11 @@ Each module imports only modules that are listed above it and modules from lower
 
 ::
 
-    flags      typer parameters, generated from the steps' options
-    console    output to stdout and stderr
-    show       commands that display, draw or check a run, or list tasks and positions
-    steps      commands that execute the steps
-    detectors  commands for detectors
-    main       the run and demo commands, and the entry point
+    flags          typer parameters, generated from the steps' options
+    console        output to stdout and stderr
+    questionnaire  asks a person for the labels of an audit
+    show           commands that display, draw or check a run, or list tasks and positions
+    steps          commands that execute the steps
+    detectors      commands for detectors
+    main           the run and demo commands, and the entry point
 """

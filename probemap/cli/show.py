@@ -62,6 +62,7 @@ def show_map(run: "Run") -> None:
     from probemap.views import terminal
 
     terminal.print_to(stdout, terminal.map_summary(run.read_map(say), run.read_judgements()))
+    _print_audit(run)
 
 
 def _print_words(run: "Run") -> None:
@@ -69,6 +70,16 @@ def _print_words(run: "Run") -> None:
     from probemap.views.words import describe
 
     terminal.print_to(stdout, terminal.description_text(describe(run.read_map(say))))
+    _print_audit(run)
+
+
+def _print_audit(run: "Run") -> None:
+    """Print the consequence of the audit, if there is one."""
+    from probemap.runs.study_files import audit_summary
+    from probemap.views.printable import printable
+
+    for number, sentence in enumerate(audit_summary(run)):
+        stdout.print(("" if number else "\n") + printable(sentence), markup=False, soft_wrap=True)
 
 
 @app.command("describe", hidden=True)

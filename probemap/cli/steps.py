@@ -1,18 +1,19 @@
 """Commands that execute the steps of a run.  They are generated from `probemap.runs.definitions`."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probemap.cli import flags
-from probemap.cli.console import console_logger, open_run, print_table, print_verdicts
+from probemap.cli.console import console_logger, open_run, print_table, print_verdicts, say, stdout
 from probemap.records import DataError, RunError
 from probemap.runs.definitions import (
     ANSWER,
     ATTENTION,
+    AUDIT,
     BASELINES,
     CAPTURE,
     CHOOSE,
@@ -28,7 +29,9 @@ from probemap.runs.definitions import (
 
 if TYPE_CHECKING:  # keeps --help fast
     from probemap.logger import Logger
+    from probemap.records import AuditRow
     from probemap.runs.plan import Context
+    from probemap.runs.run import Run
 
 app = typer.Typer()
 
@@ -39,6 +42,8 @@ Exact = Annotated[
 Explain = Annotated[
     bool, typer.Option("--explain", help="List the verdicts by reason and rule, with up to 20 examples of each.")
 ]
+Ask = Annotated[bool, typer.Option("--ask", help="Show one answer after another in the terminal and ask for labels.")]
+Page = Annotated[bool, typer.Option("--page", help="Write RUN/audit.html, a page on which the labels can be entered.")]
 _TABLES = (ERRORS, CHOOSE, BASELINES)
 """Steps whose result tables are printed."""
 
@@ -197,6 +202,55 @@ def transfer(
         if not all(path.exists() for path in figure_paths(runs[0])):
             draw(runs[0], runs[0].read_table("transfer"))
     print_table(runs[0].read_table("transfer"))
+
+
+def _audit(directory: Path, ask: bool, page: bool, **arguments: Any) -> None:
+    from probemap.runs.audit_files import draw_answers, write_rows
+    from probemap.runs.execution import run_step
+    from probemap.runs.options import AuditOptions
+
+    run, options = open_run(directory), given(arguments)
+    if page or ask:
+        with run.locked():
+            rows = draw_answers(run, run.graded, AuditOptions(**options), say)[1]
+        if page:
+            _write_audit_page(run, rows)
+        if ask:
+            from probemap.cli.questionnaire import ask_labels
+
+            def save(changed: "Sequence[AuditRow]") -> None:
+                with run.locked():
+                    write_rows(run, changed)
+
+            ask_labels(rows, save, stdout)
+    with console_logger() as logger:
+        run_step(AUDIT, run, context_from({}, logger), **options)
+    if run.is_done(AUDIT):
+        print_table(run.read_table(AUDIT.name))
+
+
+def _write_audit_page(run: "Run", rows: "Sequence[AuditRow]") -> None:
+    from probemap.views.audit_page import render_audit
+
+    with run.locked():
+        run.write("audit.html", render_audit(rows, run.task.name))
+    stdout.print(str(run.path / "audit.html"), markup=False, soft_wrap=True)
+
+
+app.command(AUDIT.name, epilog=f"Example:  {AUDIT.example}")(
+    with_signature(
+        lambda **arguments: _audit(**arguments),
+        [
+            flags.keyword("directory", flags.RunDirectory),
+            *flags.option_parameters(AUDIT.options),
+            flags.keyword("ask", Ask, False),
+            flags.keyword("page", Page, False),
+        ],
+        f"{AUDIT.description}\n\nWrites the drawn answers to RUN/audit.jsonl.  Enter the labels there in the field "
+        "`correct`, or use --ask or --page.  Verdicts are not shown, so that they do not influence the labels.  Labels "
+        "are never overwritten.  If there are labels, prints the result and writes RUN/audit.json and RUN/audit.csv.",
+    )
+)
 
 
 def _integers(text: str) -> tuple[int, ...]:

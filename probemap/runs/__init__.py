@@ -20,7 +20,8 @@ Each module imports only modules that are listed above it and modules from lower
     labels       applies manual labels
     llm_judge    judgements by rules, or by a language model whose responses are stored
     samples      several sampled answers per question, judged like the run's own answers
-    study_files  computes input hashes and writes result tables for the studies
+    study_files  computes input hashes, and reads and writes the result tables of studies
+    audit_files  the answers drawn for an audit, and their labels
     steps        the steps, one module per command
     execution    executes, skips, resumes or repeats a step
     pipeline     executes all steps

@@ -11,6 +11,7 @@ from probemap.runs.agreement import Agreement  # noqa: TC001 - evaluated when ru
 from probemap.runs.options import (
     AnswerOptions,
     AttentionOptions,
+    AuditOptions,
     BaselinesOptions,
     CaptureOptions,
     ChooseOptions,
@@ -86,6 +87,8 @@ class Step(Generic[Options, Facts]):
     """Further files and directories that the step may write, such as checkpoints."""
     context: tuple[str, ...] = ()
     """Fields of `plan.Context` that can be set by command-line options."""
+    follows_inputs: bool = False
+    """Whether the step is repeated without ``--redo`` if its inputs have changed."""
 
 
 ANSWER = Step[AnswerOptions, AnswerFacts](
@@ -238,6 +241,17 @@ TRANSFER = Step[TransferOptions, NoFacts](
     traces=("transfer.jsonl",),
     side_outputs=("transfer.jsonl", "transfer.png", "transfer.svg"),
 )
+AUDIT = Step[AuditOptions, NoFacts](
+    name="audit",
+    description="Draw answers for a person to label, and estimate from the labels how often the verdicts are wrong.",
+    example="probemap audit RUN --n 80 --ask",
+    summary="share of wrong verdicts according to a person, and the AUC that correct verdicts would give",
+    outputs=("audit.json", "audit.csv"),
+    options=AuditOptions,
+    requires=("answer", "judge"),
+    module="audit",
+    follows_inputs=True,
+)
 
 STEPS: dict[str, Step[Any, Any]] = {
     step.name: step
@@ -254,6 +268,7 @@ STEPS: dict[str, Step[Any, Any]] = {
         P_TRUE_EXACT,
         BASELINES,
         TRANSFER,
+        AUDIT,
     )
 }
 """Mapping from step names to steps.  It does not include `PLOT`, because figures are not recorded but redrawn every

@@ -23,6 +23,10 @@ A run directory contains the following files:
     RUN/baselines.json, .csv              all predictors, ranked             (baselines)
     RUN/transfer.json, .csv, .png, .svg   the generalisation matrix          (transfer)
     RUN/errors.jsonl, transfer.jsonl      checkpoints of errors and transfer
+    RUN/audit.jsonl       answers drawn for an audit, and a person's labels  (audit)
+    RUN/audit_draw.json   how the answers of the audit were drawn
+    RUN/audit.json, .csv                  error rates of the verdicts        (audit)
+    RUN/audit.html        a page on which the labels can be entered
     RUN/earlier/          previous results of repeated steps
 
 A step never overwrites a result that was obtained with different options or inputs.  Instead, it raises an error that
@@ -147,12 +151,13 @@ class RunDirectory(Folder):
         Raises
         ------
         RunError
-            If the step already has results for different options or inputs, and `redo` is False.
+            If the step already has results for different options or inputs, unless `redo` is True or the step follows
+            its inputs.
         """
         before = self.find_record(step)
         has_results = any((self.path / name).exists() for name in step.traces or step.outputs)
         differences = before.differences(options, inputs) if before else []
-        if differences and has_results and not redo:
+        if differences and has_results and not (redo or step.follows_inputs):
             raise RunError(
                 f"{self.path / step.outputs[-1]} was created with different options or inputs: "
                 f"{'; '.join(differences)}",

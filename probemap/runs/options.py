@@ -279,6 +279,23 @@ class TransferOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Options for the audit step.  The file of the draw records them."""
+
+    n: Annotated[
+        int | None,
+        Option(
+            "Number of answers to draw. A higher number extends an existing draw. Default: the existing draw, or 80.",
+            minimum=1,
+            recorded=False,
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, Option("Random seed of the draw. Default: 0.", minimum=0, maximum=2**32 - 1, recorded=False)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlotOptions:
     """Options for the plot step.  They are not recorded, and their command-line flags are declared in `cli.show`."""
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from probemap.records import RunError
+from probemap.runs.definitions import AUDIT, Step
+from probemap.runs.folder import step_command
 
 if TYPE_CHECKING:  # torch takes seconds to import and is needed only to execute a study
     from probemap.activations.store import ActivationStore
@@ -23,3 +28,50 @@ def write_table(run: Run, study: str, table: Table, note: str = "") -> None:
         table = replace(table, words=(*table.words, note))
     run.write(f"{study}.csv", table.to_csv())
     run.write(f"{study}.json", table.to_json())
+
+
+def read_current_table(run: Run, step: Step[Any, Any], inputs: Mapping[str, str] | None = None) -> Table:
+    """Return the result table of a study after checking that its inputs have not changed.
+
+    Parameters
+    ----------
+    run : Run
+    step : Step
+        A step that writes a table.
+    inputs : mapping of str to str, optional
+        The inputs to check, with their recorded hashes.  Default: all inputs of the step.
+
+    Raises
+    ------
+    RunError, StoreError
+        If an input has changed, or if the table or an input cannot be read.
+    """
+    recorded = run.record(step).inputs if inputs is None else inputs
+    if changed := [name for name, content in recorded.items() if _hash(run, name) != content]:
+        raise RunError(
+            f"{' and '.join(changed)} changed after the study was executed", f"{step_command(step.name, run.path)}"
+        )
+    return run.read_table(step.name)
+
+
+def audit_summary(run: Run) -> list[str]:
+    """Return the main sentences of the audit, or one that states why they do not apply.
+
+    The list is empty if the run has no audit.
+    """
+    if not run.is_done(AUDIT):
+        return []
+    try:
+        return list(read_current_table(run, AUDIT).words[:2])
+    except RunError as error:
+        return [
+            f"The audit of the labels refers to earlier files: {error.problem.splitlines()[0]}.  "
+            f"{step_command(AUDIT.name, run.path, redo=False)} updates it."
+        ]
+
+
+def _hash(run: Run, name: str) -> str:
+    """Return the hash of a file in the run directory, or of the captured states."""
+    from probemap.activations.store import ActivationStore
+
+    return ActivationStore.open(run.path / name).content_hash() if name == "activations" else run.sha256(name)

@@ -10,4 +10,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     best_of_n       chooses one of several answers with the probe
     ranking         ranks all predictors of correctness on the same answers
     generalisation  evaluates the probe of one run on another run
+    audit_draw      draws answers whose verdicts a person checks
+    label_errors    error rates of verdicts, and the AUC that correct verdicts would give
+    audit           the result of an audit as a table and sentences
 """

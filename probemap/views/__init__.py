@@ -16,4 +16,5 @@ Each module imports only modules that are listed above it and modules of lower-l
     terminal     maps and tables as text for the terminal
     tokens       answers as text for the terminal, split into tokens
     report       the HTML report
+    audit_page   a page on which a person labels answers
 """

@@ -123,15 +123,15 @@ def render(runs: Sequence[RunView]) -> str:
     """
     if not runs:
         raise MapError("a report needs at least one run, got none", "specify one or more runs")
-    scripts = [_asset(f"{name}.js") for name in _SCRIPTS]
+    scripts = [asset(f"{name}.js") for name in _SCRIPTS]
     return (
         environment()
         .get_template("page.html")
         .render(
             title=" and ".join(_visible(run.title) for run in runs),
-            style=_asset("page.css"),
+            style=asset("page.css"),
             scripts=scripts,
-            policy=f"{_POLICY}; script-src {' '.join(_hash(script) for script in scripts)}",
+            policy=policy(scripts),
             content=_content(runs),
             version=version("probemap"),
         )
@@ -149,12 +149,15 @@ def environment() -> Environment:
     return jinja
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the content of a style sheet or script of the pages."""
     return (files("probemap.views") / "page" / name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+def policy(scripts: Sequence[str]) -> str:
+    """Return the content security policy of a page, which allows the given scripts and no others."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return f"{_POLICY}; script-src " + " ".join(f"'sha256-{content}'" for content in hashes)
 
 
 def _content(runs: Sequence[RunView]) -> dict[str, Any]:

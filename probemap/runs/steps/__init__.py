@@ -21,4 +21,5 @@ Each module imports only modules that are listed above it and modules from lower
     choose        best-of-n selection
     baselines     ranking of all predictors of correctness
     transfer      the generalisation matrix
+    audit         error rates of the verdicts
 """

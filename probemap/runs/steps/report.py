@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probemap.logger import SILENT, Logger
 from probemap.records import DataError, Judgement, RunError, StoreError
-from probemap.runs.definitions import ANSWER, ATTENTION, BASELINES, CHOOSE, ERRORS, JUDGE, TRANSFER, Step
+from probemap.runs.definitions import ANSWER, ATTENTION, AUDIT, BASELINES, CHOOSE, ERRORS, JUDGE, TRANSFER, Step
+from probemap.runs.study_files import read_current_table
 
 if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.maps.probe_map import ProbeMap
     from probemap.runs.graded import GradedAnswers
-    from probemap.runs.options import BaselinesOptions
     from probemap.runs.run import Run
     from probemap.views.report import RunView, Study
 
-STUDIES: tuple[Step[BaselinesOptions, object], ...] = (BASELINES, ERRORS, CHOOSE, TRANSFER)  # type: ignore[assignment]
+STUDIES: tuple[Step[Any, Any], ...] = (AUDIT, BASELINES, ERRORS, CHOOSE, TRANSFER)
 """The studies, in the order in which they appear on the page."""
 CITATION = (
     "Map of {model} on {task} made with probemap {version}, after Orgad et al. 2024, LLMs Know More Than They Show "
@@ -113,7 +113,7 @@ def run_view(run: Run, logger: Logger = SILENT) -> RunView:
     )
 
 
-def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> Study | None:
+def _study(run: Run, step: Step[Any, Any], logger: Logger) -> Study | None:
     """Return the result of a study, or None if it does not exist or if its inputs have changed."""
     from probemap.studies.generalisation import matrix_of, pairs_of
     from probemap.views.report import Study
@@ -124,21 +124,12 @@ def _study(run: Run, step: Step[BaselinesOptions, object], logger: Logger) -> St
     # The first input of the transfer step is the map of this run.  The other inputs are in other run directories.
     local = {"map.nc": next(iter(inputs.values()))} if step.name == TRANSFER.name else inputs
     try:
-        if changed := [name for name, content in local.items() if _hash(run, name) != content]:
-            raise RunError(f"{' and '.join(changed)} changed after the study was executed")
-        table = run.read_table(step.name)
+        table = read_current_table(run, step, local)
         matrix = matrix_of(pairs_of(table)) if step.name == TRANSFER.name else None
         return Study(table=table, matrix=matrix)
     except (RunError, StoreError) as error:  # the rest of the page can be shown without the study
         logger.log(f"the page does not show {step.name}: {error.problem}")
         return None
-
-
-def _hash(run: Run, name: str) -> str:
-    """Return the hash of a file in the run directory, or of the captured states."""
-    from probemap.activations.store import ActivationStore
-
-    return ActivationStore.open(run.path / name).content_hash() if name == "activations" else run.sha256(name)
 
 
 def _title(probe_map: ProbeMap) -> str:
