@@ -474,5 +474,5 @@ def test_the_time_is_linear_in_the_length_of_the_text() -> None:
 def test_accepted_values_are_read_once() -> None:
     values = AcceptedValues.of(("12 km", "May 1989", "Lima"))
     assert values.names == ("12 km", "May 1989", "Lima")
-    assert [answer for answer, _ in values.numbers] == ["12 km"]
+    assert [(q.answer, q.unit) for q in values.quantities] == [("12 km", "kilometer")]
     assert [(date.year, date.month, date.day) for date in values.dates] == [(1989, 5, None)]

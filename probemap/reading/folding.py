@@ -133,9 +133,7 @@ def _divide(text: str) -> tuple[Word, ...]:
     if text.isascii() and not _NOT_FOLDED.search(text):
         return tuple([Word(m.start(), m.end(), _canonical(m[0])) for m in _ASCII_WORD.finditer(text.lower())])
     folded, origin = fold(text)
-    return tuple(
-        [Word(origin[m.start()], origin[m.end() - 1] + 1, _canonical(m[0])) for m in _WORD.finditer(folded)]
-    )
+    return tuple([Word(origin[m.start()], origin[m.end() - 1] + 1, _canonical(m[0])) for m in _WORD.finditer(folded)])
 
 
 @lru_cache(maxsize=16384)

@@ -284,7 +284,9 @@ def _listed(text: str, mentions: Sequence[Mention]) -> set[int]:
         if len(chain) > 1:
             joints = [text[mentions[i].stop : mentions[k].start] for i, k in pairwise(chain)]
             first = mentions[chain[0]]
-            if any(_ALTERNATIVE.search(joint) for joint in joints) or _ENUMERATES.search(text[max(0, first.start - 80) : first.start]):
+            if any(_ALTERNATIVE.search(joint) for joint in joints) or _ENUMERATES.search(
+                text[max(0, first.start - 80) : first.start]
+            ):
                 listed.update(chain)
 
     for number, mention in enumerate(mentions):
