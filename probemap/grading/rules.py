@@ -16,6 +16,7 @@ from probemap.reading.alternatives import (
     is_alternative,
     offered_answers,
 )
+from probemap.reading.asked import lacks_asked_kind
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import asserted_choice, find_letters
 from probemap.reading.closed_set import asserted_name, groups_mentioned
@@ -40,6 +41,7 @@ COMPARED = Verdict(False, "mentions the accepted answer without asserting it")
 EMPTY = Verdict(None, "empty")
 SUBORDINATE = Verdict(None, "mentions the accepted answer after another one")
 NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say")
+OFF_TOPIC = Verdict(None, "names nothing of the kind that the question asks for")
 NEITHER = Verdict(None, "asserts neither yes nor no")
 LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
 OTHER_SCRIPT = Verdict(None, "written in a different script from the accepted answer")
@@ -327,6 +329,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return LESS_PRECISE
     if not adds_words(example.question, text):
         return NOTHING_ASSERTED
+    if lacks_asked_kind(example.question, text):
+        return OFF_TOPIC
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
 
 

@@ -13,6 +13,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     refusal       texts that decline to answer
     numbers       numbers in digits and in words, and their units
     dates         dates
+    asked         the kind of answer that a question asks for
     names         names, found by their words
     yes_no        answers to yes/no questions
     closed_set    which name of a closed set a text asserts

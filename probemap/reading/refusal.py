@@ -102,7 +102,11 @@ _WHOLE = re.compile(
     r"|enough information)|unsure|no (?:idea|answer|clue|information|comment)|"
     r"unanswerable|unclear|undetermined|idk|dunno|i don'?t know|sorry)[\s\W]*"
 )
-_BUT = re.compile(r"\b(?:but|however|pero|aber|mais|mas|ma)\b.{3,}", re.DOTALL)
+_BUT = re.compile(
+    r"\b(?:but|however|pero|aber|mais|mas|ma)\b(?!,? (?:i|we) (?:can|could|would be happy|am here)\b"
+    r"(?: certainly| still| also)? ?(?:provide|help|assist|offer|try|tell you (?:about|more)|give you|share|suggest)).{3,}",
+    re.DOTALL,
+)
 
 
 def is_refusal(text: str) -> bool:
