@@ -323,6 +323,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return AMBIGUOUS
     if Stance.NEGATED in found or Stance.WITHDRAWN in found:
         return NEGATED
+    if Stance.ASIDE in found:
+        return SUBORDINATE
     if found:
         return COMPARED
     if _declines(text):

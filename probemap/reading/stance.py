@@ -36,6 +36,8 @@ class Stance(Enum):
     """The standard of a comparison or relation: "older than Ann Lee", "a contemporary of Mozart"."""
     LISTED = "listed"
     """One of several alternatives: "either Lyon or Paris"."""
+    ASIDE = "aside"
+    """Conceded, a former state, or a place beside the one that is meant: "although Lyon is large", "north of Lyon"."""
     DOUBTED = "doubted"
     """Named as a further possibility: "…, but it could be Lyon"."""
     WITHDRAWN = "withdrawn"
@@ -118,6 +120,18 @@ _COMPARED = re.compile(
     r"|that of\s+|an?\s+)*$",
     re.IGNORECASE,
 )
+_ASIDE = re.compile(
+    r"(?:^|[\s,;(])(?:although|(?:even )?though|while|whereas|despite|in spite of|unlike|as opposed to|obwohl"
+    r"|während|aunque|mientras que|bien que|tandis que|embora|mentre|sebbene)\s[^,;:]*$"
+    r"|(?:^|(?<!\bthe)[\s,(])(?:(?:north|south|east|west|\w+(?:east|west)) of|opposite(?: \w+,)?"
+    r"|across (?:the \w+ )?from|ahead of|behind|next to|close to|adjacent to|neighbou?rs|borders|bordering"
+    r"|border with|replaced|replacing|beat|defeated|defeating|lost to|followed by|superseded by"
+    r"|succeeded by|preceded by|claimed by|formerly|previously|used to be|(?:used to|once) belong(?:ed)? to"
+    r"|better known for|confused with)\s+(?:the\s+|an?\s+)?$",
+    re.IGNORECASE,
+)
+"""Words before a mention that say that it is not the answer itself, unless nothing else is."""
+_ASIDE_AFTER = re.compile(r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:but|or|although|though|however)\b[^.!?;\n]{0,30}\b(?:could|might|may)\s+(?:also\s+|well\s+)?(?:be"
     r"|have been)\b[^.!?;\n]{0,12}$",
@@ -231,6 +245,8 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
             if number in listed
             else Stance.COMPARED
             if compares and _COMPARED.search(before[-60:])
+            else Stance.ASIDE
+            if (_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or _ASIDE.search(before[-120:])
             else Stance.DOUBTED
             if compares and _DOUBT.search(before[-80:])
             else Stance.ASSERTED
