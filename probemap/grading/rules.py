@@ -25,7 +25,7 @@ from probemap.reading.names import LABELS, Groups
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.results import announces_result, asserted_number
-from probemap.reading.stance import Stance, asserted_mentions, sentences, stances
+from probemap.reading.stance import Mention, Stance, asserted_mentions, sentences, stances
 from probemap.reading.yes_no import restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
@@ -317,6 +317,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
             return AMBIGUOUS
         if all(follows_another(example.question, text, m.start) for m in asserted):
             return SUBORDINATE
+        if _states_another_number(example.question, text, asserted):
+            return SUBORDINATE
         return ACCEPTED
     found = set(stances(text, mentions))
     if Stance.LISTED in found:
@@ -336,6 +338,15 @@ def _grade_open(example: Example, text: str) -> Verdict:
     if lacks_asked_kind(example.question, text):
         return OFF_TOPIC
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
+
+
+def _states_another_number(question: str, text: str, mentions: Sequence[Mention]) -> bool:
+    """Return True if all mentions are numbers, and the text states a different number as its answer before them."""
+    numbers = {(number.start, number.stop) for number in find_numbers(text) if not number.is_ordinal}
+    if not all((mention.start, mention.stop) in numbers for mention in mentions):
+        return False
+    stated = asserted_number(question, text)
+    return stated is not None and all(stated.start < mention.start for mention in mentions)
 
 
 def _unasked(example: Example) -> tuple[str, ...]:

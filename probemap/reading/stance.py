@@ -131,7 +131,9 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 """Words before a mention that say that it is not the answer itself, unless nothing else is."""
-_ASIDE_AFTER = re.compile(r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE)
+_ASIDE_AFTER = re.compile(
+    r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE
+)
 _DOUBT = re.compile(
     r"\b(?:but|or|although|though|however)\b[^.!?;\n]{0,30}\b(?:could|might|may)\s+(?:also\s+|well\s+)?(?:be"
     r"|have been)\b[^.!?;\n]{0,12}$",
@@ -142,7 +144,7 @@ _COMPARES = re.compile(
 )
 """Words, one of which every match of `_COMPARED` and `_DOUBT` contains."""
 _CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
+    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|wait|sorry|nein|moment|espera|perdón|pardon|attends|scusa|нет|hmm|hold on|apologies|correction|scratch that|strike that"
     r"|let me correct|"
     r"I (?:made an?|was) (?:mistake|error|wrong|mistaken)|I (?:meant|misspoke)|oops|nope|on second thought"
     r"|let me (?:reconsider|double-check|rethink)|I apologi[sz]e|my apologies|edit|revised answer|final answer"
@@ -252,6 +254,11 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
             else Stance.ASSERTED
         )
     return found
+
+
+def correction_before(text: str, index: int) -> bool:
+    """Return True if a text corrects itself before a character."""
+    return any(match.start() > 0 for match in _CORRECTION.finditer(text, 0, index))
 
 
 _REACH = 240
