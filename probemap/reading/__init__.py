@@ -15,6 +15,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     dates         dates
     asked         the kind of answer that a question asks for
     names         names, found by their words
+    persons       names of persons with abbreviated given names
     yes_no        answers to yes/no questions
     closed_set    which name of a closed set a text asserts
     choices       which of the lettered choices a text asserts

@@ -11,6 +11,7 @@ from probemap.reading.dates import Date, find_dates
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.names import find_names
 from probemap.reading.numbers import Number, as_number, find_numbers, registry, unit_of
+from probemap.reading.persons import find_persons
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class AcceptedValues:
     def find(self, text: str) -> list[AcceptedMention]:
         """Return the mentions of the accepted answers in a text, in order."""
         mentions = [AcceptedMention(name.start, name.stop) for name in find_names(text, [self.names])]
+        mentions = mentions or [AcceptedMention(*span) for span in find_persons(text, self.names)]
         if self.quantities:
             mentions += [
                 AcceptedMention(n.start, n.stop)
