@@ -10,7 +10,7 @@ from functools import lru_cache
 from probemap.reading.dates import Date, find_dates
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.names import find_names
-from probemap.reading.numbers import Number, as_number, find_numbers, registry, unit_of
+from probemap.reading.numbers import Number, as_number, find_numbers, is_grouped, registry, unit_of
 from probemap.reading.persons import find_persons
 
 
@@ -35,7 +35,7 @@ class Quantity:
         stated = unit_of(text, number) if self.unit else None
         if self.unit and stated and self.unit != stated:
             return _convert(number, stated, self.unit) == self.number.value
-        if number.value != self.number.value:
+        if number.value != self.number.value and not is_grouped(text, number, self.number.value):
             return False
         return number.is_ordinal or not self.number.is_ordinal or _is_whole(text, number)
 

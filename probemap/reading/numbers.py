@@ -17,6 +17,26 @@ _WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
 _WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SHORT_SCALES = {"k": 1000, "mn": 10**6, "bn": 10**9}
+_FOREIGN_SCALES = {
+    word: 10**power
+    for power, words in (
+        (3, "tausend mille mila mil duizend тысяч тысячи тысяча тыс"),
+        (
+            6,
+            "millionen mio millones millón millions milhões milhão milioni milione miljoen millioner миллион миллиона "
+            "миллионов млн",
+        ),
+        (
+            9,
+            "milliarden milliarde mrd milliards milliard miliardi miliardo bilhões bilhão miljard миллиард миллиарда "
+            "миллиардов млрд",
+        ),
+        (12, "billionen billones trilhões"),
+    )
+    for word in words.split()
+}
+_EAST_ASIAN_SCALES = {"千": 1000, "万": 10**4, "萬": 10**4, "만": 10**4, "億": 10**8, "亿": 10**8, "억": 10**8}
+_ALL_SCALES = _SCALES | _SHORT_SCALES | _FOREIGN_SCALES | _EAST_ASIAN_SCALES
 _WORD = "|".join([*_WORD_VALUE, *_SCALES])
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _COLLECTIVE = {"a dozen": 12, "one dozen": 12, "a couple": 2, "a hundred": 100, "a thousand": 1000, "a million": 10**6}
@@ -28,17 +48,22 @@ _NUMBER = re.compile(
     rf"(?:(?P<vulgar>[{_VULGAR}])|(?P<fraction>(?<![\d/])\d+\s?[/⁄]\s?[1-9]\d*(?![\d/]|[.,]\d)))"
     r"|(?<![A-Za-zÀ-ɏ])(?<!\d)(?<!\d[.,])(?P<digits>"
     r"\d{1,3}(?:(?:,|\{,\}|['’\u00a0\u202f])\d{2,3})*(?:,|\{,\}|['’\u00a0\u202f])\d{3}(?:\.\d+)?(?![\d])"
-    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)|\d{1,3}(?: \d{3}){2,}(?!\d)"
+    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)|[1-9]\d{0,2}(?:[ \u00a0\u202f]\d{3})+(?![\d,.]?\d)"
     r"|\d+(?:[.,]\d+)?(?![.,]?\d)|\d+|(?<!\w)\.\d+)"
-    r"(?P<power>[eE][+-]?\d+(?!\w)|\s?(?:×|x|\*|\\times|·)\s?10\s?(?:\^\s?\{?|\*\*)(?P<exponent>[-+−]?\d+)\}?"
+    r"(?P<power>[eE][+-]?\d+(?!\w)|\s?(?:×|x|\*|\\times|·)\s?10"
+    r"(?:(?P<superscript>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)|\s?(?:\^\s?\{?|\*\*)(?P<exponent>[-+−]?\d+)\}?)"
     r"|\s?(?:\^\s?\{?|\*\*)(?P<raised>\d+)\}?)?"
     r"(?P<ordinal>(?:st|nd|rd|th)\b)?"
-    r"(?:(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)|(?<=\d)(?:k|mn|bn))\b)?"
+    rf"(?P<scale>\s?(?:{'|'.join([*_SCALES, *_FOREIGN_SCALES])})\b|(?<=\d)(?:k|mn|bn)\b"
+    rf"|(?<=\d)(?:{'|'.join(_EAST_ASIAN_SCALES)}))?"
     rf"|\b(?P<part>(?:(?:one|two|three|a)[\s-]+)?(?:{'|'.join(_PARTS)})s?)\b(?!\s+(?:of\s+)?(?:the\s+)?[A-Z])"
     rf"|\b(?P<collective>{'|'.join(_COLLECTIVE)})\b"
     rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
     re.IGNORECASE,
 )
+_CURRENCY = re.compile(r"(US\$|[$€£])\s?$")
+_MILLIONS = re.compile(r"m\b", re.IGNORECASE)
+_SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 
 
@@ -75,7 +100,10 @@ def find_numbers(text: str) -> tuple[Number, ...]:
             sign_start = start - len(sign[0])
             if sign["word"] or _is_sign(text, sign_start):
                 start, value = sign_start, -value
-        numbers.append(Number(start, match.end(), value, bool(match["ordinal"])))
+        stop = match.end()
+        if _CURRENCY.search(text[max(0, start - 4) : start]) and (millions := _MILLIONS.match(text, stop)):
+            stop, value = millions.end(), value * 10**6
+        numbers.append(Number(start, stop, value, bool(match["ordinal"])))
     return tuple(_with_durations(text, numbers))
 
 
@@ -131,12 +159,13 @@ def _value(match: re.Match[str]) -> Fraction | None:
                 return None
             value = value ** int(match["raised"])
         else:
-            exponent = int((match["exponent"] or power[1:]).replace("−", "-"))
+            digits = match["exponent"] or (match["superscript"] or power[1:]).translate(_SUPERSCRIPTS)
+            exponent = int(digits.replace("−", "-"))
             if abs(exponent) > 400:
                 return None
             value *= Fraction(10) ** exponent
     if scale := (match["scale"] or "").strip().lower():
-        value *= _SCALES.get(scale) or _SHORT_SCALES[scale]
+        value *= _ALL_SCALES[scale]
     return value
 
 
@@ -175,6 +204,12 @@ def _parse_words(words: str) -> int:
     return total + current
 
 
+def is_grouped(text: str, number: Number, value: Fraction) -> bool:
+    """Return True if a number such as 8.849, read as a number of thousands as in some languages, has a value."""
+    digits = text[number.start : number.stop]
+    return re.fullmatch(r"\d{1,3}\.\d{3}", digits) is not None and int(digits.replace(".", "")) == value
+
+
 def as_number(text: str) -> Fraction | None:
     """Convert a text that consists of a single number to that number, or return None.
 
@@ -207,19 +242,20 @@ def _foreign_cardinal(text: str) -> Fraction | None:
 
 
 _UNIT_WORDS = {
-    "percent": ("%", "percent", "per cent", "pct"),
-    "dollar": ("$", "dollars", "dollar", "usd", "us$"),
+    "percent": ("%", "\\%", "percent", "per cent", "pct", "prozent", "por ciento", "pour cent", "por cento"),
+    "dollar": ("$", "dollars", "dollar", "usd", "us$", "us dollars", "american dollars", "us-dollar", "dólares"),
     "euro": ("€", "euros", "euro", "eur"),
     "pound": ("£", "pounds sterling", "gbp"),
     "degC": ("°c", "° c", "degrees celsius", "celsius", "degrees c"),
     "degF": ("°f", "° f", "degrees fahrenheit", "fahrenheit", "degrees f"),
 }
 _UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words}
+_UNIT_NAME = r"(?:(?:square|cubic)\s+)?[a-zA-Zµ]+(?:[²³]|\^\{?[23]\}?)?"
 _UNIT = re.compile(
-    r"\s?(%|°\s?[CF]\b|(?:per cent|degrees (?:celsius|fahrenheit|[cf])|pounds sterling)\b|[a-zA-Zµ²³]+(?:/[a-z]+)?)",
+    rf"[\s-]?(?:(?P<fixed>\\?%|°\s?[CF]\b|(?:{'|'.join(w for w in _UNIT_OF if ' ' in w or '-' in w)})\b)"
+    rf"|(?P<base>{_UNIT_NAME})(?P<rate>\s?/\s?{_UNIT_NAME}|\s(?:per|an?)\s{_UNIT_NAME})?)",
     re.IGNORECASE,
 )
-_CURRENCY = re.compile(r"(US\$|[$€£])\s?$")
 
 
 def unit_of(text: str, number: Number) -> str | None:
@@ -232,13 +268,24 @@ def unit_of(text: str, number: Number) -> str | None:
     >>> [unit_of(text, number) for number in find_numbers(text)]
     ['kilometer', 'dollar']
     """
+    match = _UNIT.match(text, number.stop)
+    if match and match["fixed"]:
+        return _UNIT_OF[re.sub(r"°\s", "°", match["fixed"].lower())]
     if currency := _CURRENCY.search(text[max(0, number.start - 4) : number.start]):
         return _UNIT_OF[currency[1].lower()]
-    match = _UNIT.match(text, number.stop)
     if match is None:
         return None
-    word = re.sub(r"°\s", "°", match[1].lower())
-    return _UNIT_OF.get(word) or _pint_unit(match[1])
+    base = _UNIT_OF.get(match["base"].lower()) or _pint_unit(_in_pint(match["base"]))
+    if base is None or match["rate"] is None:
+        return base
+    return _pint_unit(_in_pint(match["base"] + re.sub(r"^\s?(?:/|per|an?)\s?", "/", match["rate"]))) or base
+
+
+def _in_pint(unit: str) -> str:
+    """Return a unit as pint writes it: ``kilometre**2`` for square kilometre, km² and km^2."""
+    unit = re.sub(r"\bsquare\s+(\w+)", r"\1**2", unit, flags=re.IGNORECASE)
+    unit = re.sub(r"\bcubic\s+(\w+)", r"\1**3", unit, flags=re.IGNORECASE)
+    return re.sub(r"\^\{?([23])\}?", r"**\1", unit).replace("²", "**2").replace("³", "**3")
 
 
 @cache
@@ -251,7 +298,7 @@ def registry():  # type: ignore[no-untyped-def]
 @cache
 def _pint_unit(word: str) -> str | None:
     """Return the name by which pint knows a unit, or None if the word is no unit of length, mass, time, …"""
-    if len(word) > 20 or word.lower() in _NOT_UNITS:
+    if len(word) > 40 or word.lower() in _NOT_UNITS:
         return None
     from tokenize import TokenError
 
@@ -259,7 +306,7 @@ def _pint_unit(word: str) -> str | None:
 
     for spelling in (word, word.lower()):
         try:
-            unit = registry().parse_units(spelling.replace("²", "**2").replace("³", "**3"))
+            unit = registry().parse_units(spelling)
         except (pint.errors.PintError, ValueError, TypeError, AttributeError, TokenError):
             continue
         return str(unit)
