@@ -11,7 +11,9 @@ Each module imports only modules that are listed above it and modules of lower-l
     stance        how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
     alternatives  answers that a question offers, and mentions beside other answers
     refusal       texts that decline to answer
-    numbers       numbers in digits and in words, and their units
+    number_words  numbers in words of languages other than English
+    numbers       numbers in digits and in words
+    units         units of numbers
     dates         dates
     asked         the kind of answer that a question asks for
     names         names, found by their words

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 from probemap.reading.dates import Date, find_dates
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.names import find_names
-from probemap.reading.numbers import Number, as_number, find_numbers, is_grouped, registry, unit_of
+from probemap.reading.numbers import Number, as_number, find_all_numbers, find_numbers, is_grouped
 from probemap.reading.persons import find_persons
+from probemap.reading.units import convert, unit_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Quantity:
         """Return True if a number in a text equals the quantity; a unit that the text omits is assumed."""
         stated = unit_of(text, number) if self.unit else None
         if self.unit and stated and self.unit != stated:
-            return _convert(number, stated, self.unit) == self.number.value
+            return convert(number, stated, self.unit) == self.number.value
         if number.value != self.number.value and not is_grouped(text, number, self.number.value):
             return False
         return number.is_ordinal or not self.number.is_ordinal or _is_whole(text, number)
@@ -81,7 +81,7 @@ class AcceptedValues:
         if self.quantities:
             mentions += [
                 AcceptedMention(n.start, n.stop)
-                for n in find_numbers(text)
+                for n in find_all_numbers(text)
                 if any(quantity.is_stated(text, n) for quantity in self.quantities)
             ]
             if not mentions and (whole := as_number(text.strip(" .!"))) is not None:
@@ -129,17 +129,6 @@ def _quantity(answer: str) -> Number | None:
     is_currency = rest.lower() in ("$", "us$", "€", "£", "rs.", "rs", "¥")
     has_place = (not rest or is_currency) and len(words_of(following)) <= 2
     return number if has_place and unit_of(answer, number) else None
-
-
-def _convert(number: Number, unit: str, target: str) -> Fraction | None:
-    """Return the value of a quantity in another unit, rounded to nine digits, or None if it cannot be converted."""
-    import pint
-
-    try:
-        value = registry().Quantity(float(number.value), unit).to(target).magnitude
-    except (pint.errors.PintError, ValueError, TypeError):
-        return None
-    return Fraction(f"{value:.9g}")
 
 
 def adds_words(question: str, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers in a text: digits, fractions, powers, words, with signs, scales and units."""
+"""Numbers in a text: digits, fractions, powers and words, with signs and scales."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
+
+from probemap.reading.number_words import cardinal, find_number_words
 
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -61,7 +63,7 @@ _NUMBER = re.compile(
     rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
     re.IGNORECASE,
 )
-_CURRENCY = re.compile(r"(US\$|[$€£])\s?$")
+CURRENCY_BEFORE = re.compile(r"(US\$|[$€£])\s?$")
 _MILLIONS = re.compile(r"m\b", re.IGNORECASE)
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
@@ -101,7 +103,7 @@ def find_numbers(text: str) -> tuple[Number, ...]:
             if sign["word"] or _is_sign(text, sign_start):
                 start, value = sign_start, -value
         stop = match.end()
-        if _CURRENCY.search(text[max(0, start - 4) : start]) and (millions := _MILLIONS.match(text, stop)):
+        if CURRENCY_BEFORE.search(text[max(0, start - 4) : start]) and (millions := _MILLIONS.match(text, stop)):
             stop, value = millions.end(), value * 10**6
         numbers.append(Number(start, stop, value, bool(match["ordinal"])))
     return tuple(_with_durations(text, numbers))
@@ -204,6 +206,11 @@ def _parse_words(words: str) -> int:
     return total + current
 
 
+def find_all_numbers(text: str) -> tuple[Number, ...]:
+    """Return all numbers in a text as `find_numbers` does, or else those in words of other languages."""
+    return find_numbers(text) or tuple(Number(*number[:2], Fraction(number[2])) for number in find_number_words(text))
+
+
 def is_grouped(text: str, number: Number, value: Fraction) -> bool:
     """Return True if a number such as 8.849, read as a number of thousands as in some languages, has a value."""
     digits = text[number.start : number.stop]
@@ -225,92 +232,4 @@ def as_number(text: str) -> Fraction | None:
         return numbers[0].value
     if len(text) < 3 or text.isupper():
         return None  # "UN" is no number
-    return _foreign_cardinal(text) if re.fullmatch(r"[^\W\d_]+(?:-[^\W\d_]+)*", text) else None
-
-
-@lru_cache(maxsize=4096)
-def _foreign_cardinal(text: str) -> Fraction | None:
-    """Return the value of a number in words of a language other than English, or None."""
-    from text_to_num import text2num
-
-    for language in ("es", "fr", "de", "pt", "it", "nl"):
-        try:
-            return Fraction(text2num(text.lower(), language))
-        except (ValueError, KeyError):
-            continue
-    return None
-
-
-_UNIT_WORDS = {
-    "percent": ("%", "\\%", "percent", "per cent", "pct", "prozent", "por ciento", "pour cent", "por cento"),
-    "dollar": ("$", "dollars", "dollar", "usd", "us$", "us dollars", "american dollars", "us-dollar", "dólares"),
-    "euro": ("€", "euros", "euro", "eur"),
-    "pound": ("£", "pounds sterling", "gbp"),
-    "degC": ("°c", "° c", "degrees celsius", "celsius", "degrees c"),
-    "degF": ("°f", "° f", "degrees fahrenheit", "fahrenheit", "degrees f"),
-}
-_UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words}
-_UNIT_NAME = r"(?:(?:square|cubic)\s+)?[a-zA-Zµ]+(?:[²³]|\^\{?[23]\}?)?"
-_UNIT = re.compile(
-    rf"[\s-]?(?:(?P<fixed>\\?%|°\s?[CF]\b|(?:{'|'.join(w for w in _UNIT_OF if ' ' in w or '-' in w)})\b)"
-    rf"|(?P<base>{_UNIT_NAME})(?P<rate>\s?/\s?{_UNIT_NAME}|\s(?:per|an?)\s{_UNIT_NAME})?)",
-    re.IGNORECASE,
-)
-
-
-def unit_of(text: str, number: Number) -> str | None:
-    """Return the unit of a number in a text, as a name that `pint` knows or a currency, or None.
-
-    Examples
-    --------
-    >>> from probemap.reading.numbers import find_numbers, unit_of
-    >>> text = "12 kilometres for $5"
-    >>> [unit_of(text, number) for number in find_numbers(text)]
-    ['kilometer', 'dollar']
-    """
-    match = _UNIT.match(text, number.stop)
-    if match and match["fixed"]:
-        return _UNIT_OF[re.sub(r"°\s", "°", match["fixed"].lower())]
-    if currency := _CURRENCY.search(text[max(0, number.start - 4) : number.start]):
-        return _UNIT_OF[currency[1].lower()]
-    if match is None:
-        return None
-    base = _UNIT_OF.get(match["base"].lower()) or _pint_unit(_in_pint(match["base"]))
-    if base is None or match["rate"] is None:
-        return base
-    return _pint_unit(_in_pint(match["base"] + re.sub(r"^\s?(?:/|per|an?)\s?", "/", match["rate"]))) or base
-
-
-def _in_pint(unit: str) -> str:
-    """Return a unit as pint writes it: ``kilometre**2`` for square kilometre, km² and km^2."""
-    unit = re.sub(r"\bsquare\s+(\w+)", r"\1**2", unit, flags=re.IGNORECASE)
-    unit = re.sub(r"\bcubic\s+(\w+)", r"\1**3", unit, flags=re.IGNORECASE)
-    return re.sub(r"\^\{?([23])\}?", r"**\1", unit).replace("²", "**2").replace("³", "**3")
-
-
-@cache
-def registry():  # type: ignore[no-untyped-def]
-    import pint
-
-    return pint.UnitRegistry()
-
-
-@cache
-def _pint_unit(word: str) -> str | None:
-    """Return the name by which pint knows a unit, or None if the word is no unit of length, mass, time, …"""
-    if len(word) > 40 or word.lower() in _NOT_UNITS:
-        return None
-    from tokenize import TokenError
-
-    import pint
-
-    for spelling in (word, word.lower()):
-        try:
-            unit = registry().parse_units(spelling)
-        except (pint.errors.PintError, ValueError, TypeError, AttributeError, TokenError):
-            continue
-        return str(unit)
-    return None
-
-
-_NOT_UNITS = frozenset("a an at in is of or to and the by as on are was am pm it he be bc ad st".split())
+    return cardinal(text) if re.fullmatch(r"[^\W\d_]+(?:[ -][^\W\d_]+)*", text) else None

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.dates import find_dates
-from probemap.reading.numbers import Number, find_numbers
+from probemap.reading.numbers import Number, find_all_numbers, find_numbers
 from probemap.reading.stance import Stance, sentence_at, sentences, stances
 
 _STRONG = re.compile(
@@ -59,7 +59,7 @@ def asserted_number(question: str, text: str) -> Asserted | None:
     """
     text = text[: own_length(text)]
     text = _without_check(text)
-    numbers = find_numbers(text)
+    numbers = find_all_numbers(text)
     if not numbers:
         return (
             Asserted(*_span(text), Fraction(0), "none means zero")
