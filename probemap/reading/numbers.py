@@ -65,6 +65,17 @@ _NUMBER = re.compile(
 )
 CURRENCY_BEFORE = re.compile(r"(US\$|[$€£])\s?$")
 _MILLIONS = re.compile(r"m\b", re.IGNORECASE)
+_DIGIT = re.compile(rf"[\d{_VULGAR}]")
+_LETTERS = re.compile(r"[a-z]+")
+_NUMBER_WORDS = frozenset(
+    [
+        *_WORD_VALUE,
+        *_PARTS,
+        *(f"{part}s" for part in _PARTS),
+        *(word for key in _COLLECTIVE for word in key.split()[1:]),
+    ]
+)
+"""Words, one of which every number without a digit contains."""
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 
@@ -92,6 +103,8 @@ def find_numbers(text: str) -> tuple[Number, ...]:
     >>> [float(number.value) for number in find_numbers("3 1/2, minus five, 1.2 million and 1,200")]
     [3.5, -5.0, 1200000.0, 1200.0]
     """
+    if _DIGIT.search(text) is None and _NUMBER_WORDS.isdisjoint(_LETTERS.findall(text.lower())):
+        return ()
     numbers = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
