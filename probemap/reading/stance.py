@@ -131,6 +131,13 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 """Words before a mention that say that it is not the answer itself, unless nothing else is."""
+_ASIDES = re.compile(
+    r"though|while|whereas|spite|unlike|opposed|obwohl|während|aunque|mientras|que|embora|mentre|sebbene|th of|st of"
+    r"|opposite|across|ahead|behind|next to|close to|adjacent|neighbo|border|replac|beat|defeat|lost|followed|superseded"
+    r"|ceeded|claimed|former|previous|used to|once|known|confused|until|till|from",
+    re.IGNORECASE,
+)
+"""Stems, one of which every match of `_ASIDE` and `_ASIDE_AFTER` contains."""
 _ASIDE_AFTER = re.compile(
     r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE
 )
@@ -231,6 +238,7 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     masked = _EMPHATIC.sub(lambda match: " " * len(match[0]), text)
     negations = [match.span() for match in _NEGATION.finditer(masked)]
     attributes, compares = _ATTRIBUTES.search(text) is not None, _COMPARES.search(text) is not None
+    asides = _ASIDES.search(text) is not None
     found = []
     for number, mention in enumerate(mentions):
         start, stop = sentence_at(ranges, mention.start)
@@ -248,7 +256,7 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
             else Stance.COMPARED
             if compares and _COMPARED.search(before[-60:])
             else Stance.ASIDE
-            if (_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or _ASIDE.search(before[-120:])
+            if asides and ((_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or _ASIDE.search(before[-120:]))
             else Stance.DOUBTED
             if compares and _DOUBT.search(before[-80:])
             else Stance.ASSERTED
