@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.dates import find_dates
+from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.numbers import Number, find_all_numbers, find_numbers
 from probemap.reading.stance import Stance, sentence_at, sentences, stances
+from probemap.reading.units import unit_of
 
 _STRONG = re.compile(
     r"(?:####|\\boxed\s*\{|\b(?:final\s+)?(?:answer|result|solution)\b\s*(?:is|=|:|would be|to (?:the"
     r"|this) (?:question|problem) is)|\b(?:respuesta|antwort|réponse|ответ|答案)\b\s*(?:es|ist|est|是|:|：|—)?)"
     r"[\s:*_$`(]*(?:(?:about|approximately|exactly|only|just|simply|Rs\.?|US\$|[$€£¥])\s?)*$",
+    re.IGNORECASE,
+)
+_TOTAL_AFTER = re.compile(
+    r"(?:\s+[a-z]+){0,3}\s+(?:in total|in all|altogether|all together|insgesamt|au total|en total|in totale)\b",
     re.IGNORECASE,
 )
 _RESULT_BEFORE = re.compile(
@@ -36,6 +43,7 @@ _ASKS_YEAR = re.compile(
     r"|в каком году|когда|哪一年|哪年|何年|いつ|أي عام|متى|किस वर्ष|कब|hangi yıl",
     re.IGNORECASE,
 )
+_COUNTS = re.compile(r"\bhow\s+(?:many|much|old|tall|high|long|far|deep|heavy|fast|large|big)\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\bhow\s+many\s+(?:more\s+|total\s+|different\s+|other\s+)*([a-z]+)", re.IGNORECASE)
 _NONE = re.compile(r"\W*(?:none|zero|nothing|no(?:ne)? (?:at all|left|remain))\W*", re.IGNORECASE)
 
@@ -67,12 +75,18 @@ def asserted_number(question: str, text: str) -> Asserted | None:
             else None
         )
     usable = _usable(text, numbers)
+    if totals := [n for n in usable if _TOTAL_AFTER.match(text, n.stop)]:
+        return _asserted(totals[-1], "announced result")
     if announced := [n for n in usable if _STRONG.search(text[max(0, n.start - 60) : n.start])]:
         return _asserted(announced[-1], "announced result")
-    if _ASKS_YEAR.search(question) and (year := _stated_year(text, usable)):
+    asks_year = _ASKS_YEAR.search(question) is not None and _COUNTS.search(question) is None
+    if asks_year and (year := _stated_year(question, text, usable)):
         return year
     conclusion = _conclusion(text)
-    in_question = {number.value for number in find_numbers(question)}
+    in_question = {number.value for number in find_all_numbers(question)}
+    if not asks_year:
+        dates = [(date.start, date.stop) for date in find_dates(text)]
+        usable = [n for n in usable if not any(start <= n.start < stop for start, stop in dates)] or usable
     new = [n for n in usable if n.value not in in_question and text[n.start : n.stop].lower() != "one"]
     if _WORKING.search(text):
         results = [n for n in usable if _RESULT_BEFORE.search(text[max(0, n.start - 60) : n.start])]
@@ -80,11 +94,16 @@ def asserted_number(question: str, text: str) -> Asserted | None:
         concluded = [n for n in results if n.start >= conclusion] if conclusion else []
         candidates = counted or concluded or results or new
         return _asserted(candidates[-1], "last result") if candidates else None
-    stated = [n for n in new if not n.is_ordinal] or new
-    stated = [n for n in stated if not _is_reference_year(text, n)] or stated
+    stated = [
+        n for n in new if not (_is_reference_year(text, n) or _PART_BEFORE.search(text, max(0, n.start - 40), n.start))
+    ] or new
+    if stated and _leads(text, stated):
+        return _asserted(stated[0], "first number stated")
+    stated = [n for n in stated if not n.is_ordinal] or stated
     stated = [n for n in stated if n.start >= conclusion] or stated
     if stated:
-        return _only(text, [n for n in stated if _is_counted(question, text, n)] or stated, "first number stated")
+        stated = [n for n in stated if _is_counted(question, text, n)] or stated
+        return _stated(question, text, stated, "first number stated")
     return _asserted(usable[0], "only number") if len({n.value for n in numbers}) == 1 and usable else None
 
 
@@ -151,14 +170,14 @@ def _is_item_number(text: str, number: Number) -> bool:
     )
 
 
-def _stated_year(text: str, numbers: Sequence[Number]) -> Asserted | None:
+def _stated_year(question: str, text: str, numbers: Sequence[Number]) -> Asserted | None:
     years = {number.value for number in numbers if _is_year(text, number)}
     for date in find_dates(text):
         if date.year is not None and date.year_start is not None and (len(years) < 2 or date.start < 10):
             return Asserted(
                 date.year_start, date.year_start + len(str(date.year)), Fraction(date.year), "year of a date"
             )
-    return _only(text, [number for number in numbers if _is_year(text, number)], "first year")
+    return _stated(question, text, [number for number in numbers if _is_year(text, number)], "first year")
 
 
 _CIRCUMSTANCE = re.compile(
@@ -171,19 +190,79 @@ def _is_year(text: str, number: Number) -> bool:
     return is_written_as_year or (number.value.denominator == 1 and 1000 <= number.value <= 2100)
 
 
-def _only(text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
+def _stated(question: str, text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
     """Return the number that the first sentence with any of the numbers states, or None if it states several.
 
-    Numbers in brackets and after prepositions do not count if there are others.  Which of several numbers is meant is
-    not decided by rules.
+    Numbers in brackets, in questions and after prepositions do not count if there are others.  Of several numbers, the
+    one that begins the text is meant, or the one whose preceding words repeat more of the question than those of the
+    others ("A newborn has 270 bones, an adult has 206.").
     """
+    ranges = sentences(text)
+    numbers = [n for n in numbers if text[sentence_at(ranges, n.start)[1] - 1] != "?"] or list(numbers)
     if not numbers:
         return None
-    start, stop = sentence_at(sentences(text), numbers[0].start)
+    start, stop = sentence_at(ranges, numbers[0].start)
+    if _leads(text, numbers):
+        return _asserted(numbers[0], rule)
     first = [n for n in numbers if start <= n.start < stop]
     first = [n for n in first if text.count("(", start, n.start) == text.count(")", start, n.start)] or first
+    if len({n.value for n in first}) > 1 and (repeating := _repeating(question, text[:stop], first)):
+        return _asserted(repeating, rule)
     first = [n for n in first if not _CIRCUMSTANCE.search(text[max(0, n.start - 12) : n.start])] or first
     return _asserted(first[0], rule) if len({n.value for n in first}) == 1 else None
+
+
+_LEADING = re.compile(
+    r"\W*(?:(?:it|that|there|they)(?:['’]s|\s+is|\s+are|\s+was|\s+were)\s+)?"
+    r"(?:(?:about|approximately|around|exactly|roughly|only|just|number|in)\s+)*\W*",
+    re.IGNORECASE,
+)
+_PART_BEFORE = re.compile(r"\b(?:of (?:whom|which|these|those)|including|among them)\W+(?:\w+\W+)?$", re.IGNORECASE)
+_CLAUSE_END = re.compile(r"[,;:.?!(]|\s(?:and|but|und|y|et|e)\s")
+
+
+def _leads(text: str, numbers: Sequence[Number]) -> bool:
+    """Return True if a text begins with the first of the numbers, and its clause contains no other number."""
+    first = numbers[0]
+    if _LEADING.fullmatch(text[: first.start]) is None or re.search(r"[a-z]{3}", text[first.start : first.stop]):
+        return False
+    end = re.compile(r"[,;:.?!(\n]\s|[?!.(]|$").search(text, first.stop)
+    return end is not None and not any(first.stop <= n.start < end.start() for n in find_numbers(text))
+
+
+def _repeating(question: str, text: str, numbers: Sequence[Number]) -> Number | None:
+    """Return the number whose clause repeats most words of the question, if it is the only one and the units agree.
+
+    All names of the question count half a word, because its subject is mostly repeated with the first number.
+    """
+    if len({unit_of(text, number) for number in numbers}) > 1 or any(
+        re.fullmatch(r"\s*(?:–|-|—|to|until|and|or)\s*(?:\d+\s\w+\s)?", text[a.stop : b.start]) for a, b in pairwise(numbers)
+    ):
+        return None
+    words = [word for word in words_of(question) if word.text not in FUNCTION_WORDS and word.text not in _MEASURES]
+    names = {word.text for word in words if question[word.start].isupper()}
+    verbs = {word.text for word in words if len(word.text) > 2} - names
+    bounds = [sentence_at(sentences(text), numbers[0].start)[0]]
+    for number, following in pairwise(numbers):
+        end = _CLAUSE_END.search(text, number.stop, following.start)
+        bounds.append(end.start() if end else following.start)
+    scores = []
+    for start, stop in pairwise([*bounds, len(text)]):
+        stated = {word.text for word in words_of(text[start:stop])}
+        n_verbs = sum(any(_have_one_stem(verb, word) for word in stated) for verb in verbs)
+        scores.append(n_verbs + 0.5 * (not names.isdisjoint(stated)))
+    best = max(scores)
+    return numbers[scores.index(best)] if best > 0 and scores.count(best) == 1 else None
+
+
+_MEASURES = frozenset("many much old tall high long far deep heavy fast large big year date".split())
+
+
+def _have_one_stem(a: str, b: str) -> bool:
+    """Return True if two words agree up to an ending ("die" and "died", "completed" and "completion")."""
+    return a == b or (
+        min(len(a), len(b)) >= 3 and a[0] == b[0] and (a[:5] == b[:5] or a.startswith(b) or b.startswith(a))
+    )
 
 
 def _is_counted(question: str, text: str, number: Number) -> bool:

@@ -50,11 +50,11 @@ _EMPHATIC = re.compile(
     r"\b(?:none|nobody|no one|nothing|no person|no place|nowhere|no|anything|anyone)\s+(?:other|else|but"
     r"|less)(?:\s+than|\s+but)?\s+"
     r"|\b(?:without|no|beyond|not)\s+(?:a\s+|any\s+)?(?:shadow of a\s+)?(?:doubt|question)\b(?:\s+about\s+(?:it|that))?"
-    r"|\b(?:not|n['’]t)\b[^.!?;]{0,60}?\buntil\b|\bisn['’]t\s+(?:it|that)\b"
+    r"|(?:\bnot|n['’]t)\b[^.!?;]{0,60}?\buntil\b|\bis(?:n['’]t|\s+not)\s+(?:it|that)\b"
     r"|\bnot\s+until\b|\bnot\s+only\b|\bnot\s+just\b|\bcannot\s+be\s+(?:anyone|anything|other)\b|\bwhy\s+not\b"
     r"|\b(?:can|could)(?:not|n['’]t)\s+be\s+(?:anyone|anything|nobody)?\s*(?:other|else)\s+(?:than|but)\b"
     r"|\bnot\s+(?:surprisingly|to mention|sure)\b|\bif\s+(?:I'm\s+|I am\s+)?not\s+(?:mistaken|wrong)\b"
-    r"|\bn['’]t\s+(?:sure|certain)\b",
+    r"|n['’]t\s+(?:sure|certain)\b",
     re.IGNORECASE,
 )
 """Words that contain a negation but do not negate what follows."""
