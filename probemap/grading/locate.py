@@ -144,7 +144,7 @@ def name_locator(possible: Groups) -> Locator:
     """Return a locator that finds the first possible answer that the text asserts."""
 
     def locate_name(question: str, text: str) -> tuple[int, int] | None:
-        mention = asserted_name(text, possible)
+        mention = asserted_name(text, possible, question)
         return None if mention is None else (mention.start, mention.stop)
 
     return locate_name
@@ -154,7 +154,7 @@ def choice_locator(possible: Groups) -> Locator:
     """Return a locator that finds the first lettered choice that the text asserts, including its letter and words."""
 
     def locate_choice(question: str, text: str) -> tuple[int, int] | None:
-        mention = asserted_choice(text, possible)
+        mention = asserted_choice(text, possible, question)
         return None if mention is None else (mention.start, mention.stop)
 
     return locate_choice

@@ -210,9 +210,9 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     if task.kind == "numbers":
         return asserted_number(example.question, text)
     if task.kind == "choices" or (task.kind == "names" and example.choices):
-        return asserted_choice(text, possible_answers(task, example))
+        return asserted_choice(text, possible_answers(task, example), example.question)
     if task.kind == "names":
-        return asserted_name(text, possible_answers(task, example))
+        return asserted_name(text, possible_answers(task, example), example.question)
     offered = offered_answers(example.question)
     return asserted_name(text, offered) if offered else None
 

@@ -9,6 +9,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     asserted      what a text asserts as its answer, and where the model's own answer ends
     folding       text folded for comparison: without case, accents and markup, divided into words
     stance        how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
+    clauses       which of several mentions a text means
     alternatives  answers that a question offers, and mentions beside other answers
     refusal       texts that decline to answer
     number_words  numbers in words of languages other than English

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.dates import find_dates
-from probemap.reading.folding import FUNCTION_WORDS, words_of
+from probemap.reading.clauses import repeating_mention
 from probemap.reading.numbers import Number, find_all_numbers, find_numbers
 from probemap.reading.stance import Stance, sentence_at, sentences, stances
 from probemap.reading.units import unit_of
@@ -218,7 +218,6 @@ _LEADING = re.compile(
     re.IGNORECASE,
 )
 _PART_BEFORE = re.compile(r"\b(?:of (?:whom|which|these|those)|including|among them)\W+(?:\w+\W+)?$", re.IGNORECASE)
-_CLAUSE_END = re.compile(r"[,;:.?!(]|\s(?:and|but|und|y|et|e)\s")
 
 
 def _leads(text: str, numbers: Sequence[Number]) -> bool:
@@ -231,38 +230,15 @@ def _leads(text: str, numbers: Sequence[Number]) -> bool:
 
 
 def _repeating(question: str, text: str, numbers: Sequence[Number]) -> Number | None:
-    """Return the number whose clause repeats most words of the question, if it is the only one and the units agree.
-
-    All names of the question count half a word, because its subject is mostly repeated with the first number.
-    """
+    """Return the number whose clause repeats most words of the question, unless the units differ or it is a range."""
     if len({unit_of(text, number) for number in numbers}) > 1 or any(
-        re.fullmatch(r"\s*(?:–|-|—|to|until|and|or)\s*(?:\d+\s\w+\s)?", text[a.stop : b.start]) for a, b in pairwise(numbers)
+        _IN_RANGE.fullmatch(text[a.stop : b.start]) for a, b in pairwise(numbers)
     ):
         return None
-    words = [word for word in words_of(question) if word.text not in FUNCTION_WORDS and word.text not in _MEASURES]
-    names = {word.text for word in words if question[word.start].isupper()}
-    verbs = {word.text for word in words if len(word.text) > 2} - names
-    bounds = [sentence_at(sentences(text), numbers[0].start)[0]]
-    for number, following in pairwise(numbers):
-        end = _CLAUSE_END.search(text, number.stop, following.start)
-        bounds.append(end.start() if end else following.start)
-    scores = []
-    for start, stop in pairwise([*bounds, len(text)]):
-        stated = {word.text for word in words_of(text[start:stop])}
-        n_verbs = sum(any(_have_one_stem(verb, word) for word in stated) for verb in verbs)
-        scores.append(n_verbs + 0.5 * (not names.isdisjoint(stated)))
-    best = max(scores)
-    return numbers[scores.index(best)] if best > 0 and scores.count(best) == 1 else None
+    return repeating_mention(question, text, numbers)
 
 
-_MEASURES = frozenset("many much old tall high long far deep heavy fast large big year date".split())
-
-
-def _have_one_stem(a: str, b: str) -> bool:
-    """Return True if two words agree up to an ending ("die" and "died", "completed" and "completion")."""
-    return a == b or (
-        min(len(a), len(b)) >= 3 and a[0] == b[0] and (a[:5] == b[:5] or a.startswith(b) or b.startswith(a))
-    )
+_IN_RANGE = re.compile(r"\s*(?:–|-|—|to|until|and|or)\s*(?:\d+\s\w+\s)?")
 
 
 def _is_counted(question: str, text: str, number: Number) -> bool:
