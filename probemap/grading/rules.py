@@ -214,7 +214,7 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     if task.kind == "names":
         return asserted_name(text, possible_answers(task, example), example.question)
     offered = offered_answers(example.question)
-    return asserted_name(text, offered) if offered else None
+    return asserted_name(text, offered, example.question) if offered else None
 
 
 def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
@@ -307,7 +307,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         concluded = text[conclusion_start(text) :]
         if compares_differently(example.question, concluded):
             return AMBIGUOUS
-        asserted_offer = asserted_name(concluded, offered) or asserted_name(text, offered)
+        asserted_offer = asserted_name(concluded, offered, example.question) or asserted_name(text, offered)
         verdict = _grade_closed(example, text, offered, asserted_offer)
         return AMBIGUOUS if verdict == UNNAMED else verdict  # it may name one of them in a different form
     values = AcceptedValues.of(_unasked(example))

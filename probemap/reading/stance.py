@@ -273,6 +273,18 @@ _REACH = 240
 """Number of characters around a mention, within its sentence, that the rules consider."""
 
 
+def is_aside(text: str, index: int) -> bool:
+    """Return True if a text says what follows a character only in a concession, or as what others say."""
+    before = text[max(sentence_at(sentences(text), index)[0], index - 120) : index]
+    return _ASIDE.search(before) is not None or _SAID_BY_OTHERS.search(before) is not None
+
+
+_SAID_BY_OTHERS = re.compile(
+    r"\b(?:some|many|people|most|others|often)\b[^.!?;,]{0,30}?\b(?:say|claim|claimed|think|believe|argue|said)\b[^.!?;,]{0,20}$",
+    re.IGNORECASE,
+)
+
+
 def _is_corrected(text: str, correction: re.Match[str], mentions: Sequence[Mention]) -> bool:
     """Return True if a correction replaces what precedes it: a mention follows, or another name or a number."""
     if mentions[-1].start >= correction.start():
