@@ -19,7 +19,8 @@ from probemap.reading.names import find_names
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import is_refusal
 from probemap.reading.results import asserted_number
-from probemap.reading.stance import sentences, stances
+from probemap.reading.sentences import sentences
+from probemap.reading.stance import stances
 from probemap.reading.yes_no import restated
 from probemap.records import Example, Task
 

@@ -25,7 +25,8 @@ from probemap.reading.names import LABELS, Groups
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.results import announces_result, asserted_number
-from probemap.reading.stance import Mention, Stance, asserted_mentions, sentences, stances
+from probemap.reading.sentences import Mention, sentences
+from probemap.reading.stance import Stance, asserted_mentions, stances
 from probemap.reading.yes_no import restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 

@@ -8,16 +8,17 @@ Each module imports only modules that are listed above it and modules of lower-l
 
     asserted      what a text asserts as its answer, and where the model's own answer ends
     folding       text folded for comparison: without case, accents and markup, divided into words
+    sentences     sentences of a text, corrections and concessions
     stance        how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
     clauses       which of several mentions a text means
-    alternatives  answers that a question offers, and mentions beside other answers
     refusal       texts that decline to answer
+    units         units of numbers
     number_words  numbers in words of languages other than English
     numbers       numbers in digits and in words
-    units         units of numbers
     dates         dates
     asked         the kind of answer that a question asks for
     names         names, found by their words
+    alternatives  answers that a question offers, and mentions beside other answers
     persons       names of persons with abbreviated given names
     yes_no        answers to yes/no questions
     closed_set    which name of a closed set a text asserts

@@ -32,9 +32,9 @@ class Quantity:
 
     def is_stated(self, text: str, number: Number) -> bool:
         """Return True if a number in a text equals the quantity; a unit that the text omits is assumed."""
-        stated = unit_of(text, number) if self.unit else None
+        stated = unit_of(text, number.start, number.stop) if self.unit else None
         if self.unit and stated and self.unit != stated:
-            return convert(number, stated, self.unit) == self.number.value
+            return convert(number.value, stated, self.unit) == self.number.value
         if number.value != self.number.value and not is_grouped(text, number, self.number.value):
             return False
         return number.is_ordinal or not self.number.is_ordinal or _is_whole(text, number)
@@ -63,7 +63,7 @@ class AcceptedValues:
         """Read accepted answers."""
         dates = tuple(date for answer in answers for date in find_dates(answer) if _is_whole(answer, date))
         quantities = tuple(
-            Quantity(answer, number, unit_of(answer, number))
+            Quantity(answer, number, unit_of(answer, number.start, number.stop))
             for answer in answers
             if (number := _quantity(answer)) is not None
         )
@@ -128,7 +128,7 @@ def _quantity(answer: str) -> Number | None:
         return number
     is_currency = rest.lower() in ("$", "us$", "€", "£", "rs.", "rs", "¥")
     has_place = (not rest or is_currency) and len(words_of(following)) <= 2
-    return number if has_place and unit_of(answer, number) else None
+    return number if has_place and unit_of(answer, number.start, number.stop) else None
 
 
 def adds_words(question: str, text: str) -> bool:
@@ -136,6 +136,10 @@ def adds_words(question: str, text: str) -> bool:
 
     A capitalised function word that is not the first of its sentence counts as a word ("the film is Get Out").
     """
+    if re.search(r"[\u3040-\u30ff]", text) and any(
+        run not in question for run in re.findall(r"[\u4e00-\u9fff]{2,}", text)
+    ):
+        return True  # in Japanese, characters of the question may form another word
     known = {word.text for word in words_of(question)}
     for word in words_of(text):
         if word.text in known:

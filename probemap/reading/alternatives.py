@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 
+from probemap.reading.clauses import CONCLUSION_WORDS
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
 from probemap.reading.names import LABELS
-from probemap.reading.stance import correction_before, sentence_at, sentences
+from probemap.reading.sentences import correction_before, sentence_at, sentences
 
 _OFFERS = re.compile(
     r"(?:^|[,:;]|\b(?:between|either|is|are|was|were|first|older|younger|larger|bigger|longer|taller|more|earlier"
@@ -32,7 +33,7 @@ def offered_answers(question: str) -> list[tuple[str, ...]]:
     return [(match["first"].strip(),), (match["second"].strip(),)]
 
 
-_CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|the answer is)\b", re.IGNORECASE)
+_CONCLUDES = re.compile(rf"\b(?:{CONCLUSION_WORDS}|the answer is)\b", re.IGNORECASE)
 _COMPARATIVE = re.compile(
     r"\b(?!(?:other|river|never|either|whether|after all|answer|number|water|under|over)\b)\w{2,}er\b|\b(?:more"
     r"|less|fewer|after|before)\b",
@@ -104,6 +105,8 @@ def follows_another(question: str, text: str, start: int) -> bool:
         if all(word in asked for word in content_words(candidate[0])):
             continue
         between = before[candidate.end() :]
+        if between.endswith(", by "):
+            return False  # the agent of a passive
         if re.search(r"\b(?:but|however|today|now)\b", between):
             continue
         if _SUBORDINATES.search(between) and re.search(r"[,;(]|\b(?:to|of|by|with)\b", between):

@@ -6,7 +6,7 @@ import re
 
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.numbers import find_numbers
-from probemap.reading.stance import sentence_at, sentences
+from probemap.reading.sentences import sentence_at, sentences
 
 _NAMED = (
     "person man woman player actor actress singer musician band group team club king queen monarch emperor pharaoh "

@@ -125,8 +125,9 @@ def _single_letter(text: str, n: int) -> Asserted | None:
 
 
 _POSITION = re.compile(
-    r"\W*(?:(?:it is|it's|i (?:choose|pick|think it is)|the answer is)\s+)?(?:the\s+)?(?:option|choice|answer|number)?\s*"
-    r"(?P<position>first|second|third|fourth|fifth|last|[1-9]|one|two|three|four|five)\b\s*(?:option|choice|answer|one)?\W*",
+    r"\W*(?:(?:it is|it's|i (?:choose|pick|think it is)|the answer is)\s+)?(?:the\s+)?"
+    r"(?:option|choice|answer|number)?\s*(?P<position>first|second|third|fourth|fifth|last|[1-9]|one|two|three|four|five)\b"
+    r"\s*(?:option|choice|answer|one)?\W*",
     re.IGNORECASE,
 )
 _POSITIONS = {

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from probemap.reading.folding import FUNCTION_WORDS, words_of
-from probemap.reading.stance import Mention, sentence_at, sentences
+from probemap.reading.sentences import Mention, sentence_at, sentences
 
 _Mention = TypeVar("_Mention", bound=Mention)
 
@@ -22,6 +22,8 @@ class NamedMention(Mention, Protocol):
 
 _Name = TypeVar("_Name", bound=NamedMention)
 
+CONCLUSION_WORDS = "so|therefore|thus|hence"
+"""Words that begin a conclusion, as alternatives of a regular expression."""
 _CLAUSE_END = re.compile(r"[,;:.?!(]|\s(?:and|but|while|whereas|und|aber|y|et|e)\s")
 _MEASURES = frozenset("many much old tall high long far deep heavy fast large big year date".split())
 """Words of a question that apply to any of several answers."""

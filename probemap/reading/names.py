@@ -84,6 +84,7 @@ def _index(groups: tuple[tuple[str, ...], ...]) -> tuple[dict[str, list[_Spellin
 _TWO_LETTERS = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Å": "Aa", "Ø": "Oe"}
 )
+_HAN_PLACE = re.compile(r"[\u4e00-\u9fff]{2,}[都府県县省市]")
 _RULER = re.compile(r"(?P<name>.*[^\W\d]) (?P<number>[IVX]+)")
 _RULER_IN_WORDS = re.compile(r"(?P<name>.*[^\W\d]),? the (?P<ordinal>[\w-]+)", re.IGNORECASE)
 
@@ -93,6 +94,8 @@ def _other_forms(name: str) -> list[tuple[str, ...]]:
     forms = []
     if (replaced := unicodedata.normalize("NFC", name).translate(_TWO_LETTERS)) != name:
         forms.append(content_words(replaced))
+    if _HAN_PLACE.fullmatch(name):
+        forms.append(content_words(name[:-1]))
     if ruler := _RULER.fullmatch(name):
         number = content_words(ruler["number"])[0].replace("i", "1")
         if ordinal := ORDINAL_OF.get(number):
@@ -163,6 +166,8 @@ def _is_mention(text: str, words: Sequence[Word], i: int, j: int, spelling: _Spe
     if prefix and text[prefix.start : start] in _PREFIXES and prefix.text != spelling.words[0]:
         return False
     joined = "".join(found)
+    if prefix and joined == "京都" and text[prefix.start : start] in "東东":
+        return False  # a part of the name of Tokyo
     if found != spelling.words and len(joined) <= _MAX_SPLIT and joined.isalpha() and not text[start:stop].isupper():
         return False
     if spelling.is_adjective:

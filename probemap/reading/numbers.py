@@ -9,6 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from probemap.reading.number_words import cardinal, find_number_words
+from probemap.reading.units import CURRENCY_BEFORE
 
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -63,7 +64,6 @@ _NUMBER = re.compile(
     rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
     re.IGNORECASE,
 )
-CURRENCY_BEFORE = re.compile(r"(US\$|[$€£])\s?$")
 _MILLIONS = re.compile(r"m\b", re.IGNORECASE)
 _DIGIT = re.compile(rf"[\d{_VULGAR}]")
 _LETTERS = re.compile(r"[a-z]+")

@@ -12,8 +12,8 @@ from probemap.reading.folding import FUNCTION_WORDS, content_words, fold, words_
 def find_persons(text: str, names: Iterable[str]) -> list[tuple[int, int]]:
     """Return the character ranges (start, stop) where a text writes names with more or fewer initials.
 
-    "J. R. R. Tolkien" is found in "John Ronald Reuel Tolkien", "Samuel Jackson" in "Samuel L. Jackson", and "Leo Tolstoy"
-    in "Leo Nikolayevich Tolstoy".  A full middle name is not skipped: John Quincy Adams is not John Adams.
+    "J. R. R. Tolkien" is found in "John Ronald Reuel Tolkien", "Samuel Jackson" in "Samuel L. Jackson", and "Leo
+    Tolstoy" in "Leo Nikolayevich Tolstoy".  A full middle name is not skipped: John Quincy Adams is not John Adams.
 
     Examples
     --------

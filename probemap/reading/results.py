@@ -8,10 +8,11 @@ from fractions import Fraction
 from itertools import pairwise
 
 from probemap.reading.asserted import Asserted, own_length
+from probemap.reading.clauses import CONCLUSION_WORDS, repeating_mention
 from probemap.reading.dates import find_dates
-from probemap.reading.clauses import repeating_mention
 from probemap.reading.numbers import Number, find_all_numbers, find_numbers
-from probemap.reading.stance import Stance, sentence_at, sentences, stances
+from probemap.reading.sentences import sentence_at, sentences
+from probemap.reading.stance import Stance, stances
 from probemap.reading.units import unit_of
 
 _STRONG = re.compile(
@@ -113,7 +114,7 @@ _CHECK = re.compile(
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
-    r"(?:^|[\s,;.(])(?:so|therefore|thus|hence|in total|in all|altogether|that is,?|i\.e\.,?|but(?:\s+(?:now"
+    rf"(?:^|[\s,;.(])(?:{CONCLUSION_WORDS}|in total|in all|altogether|that is,?|i\.e\.,?|but(?:\s+(?:now"
     r"|since))?|and (?:pays?|an? adults?)|"
     r"that leaves|donc|also|por lo tanto|daher)\b",
     re.IGNORECASE,
@@ -231,7 +232,7 @@ def _leads(text: str, numbers: Sequence[Number]) -> bool:
 
 def _repeating(question: str, text: str, numbers: Sequence[Number]) -> Number | None:
     """Return the number whose clause repeats most words of the question, unless the units differ or it is a range."""
-    if len({unit_of(text, number) for number in numbers}) > 1 or any(
+    if len({unit_of(text, number.start, number.stop) for number in numbers}) > 1 or any(
         _IN_RANGE.fullmatch(text[a.stop : b.start]) for a, b in pairwise(numbers)
     ):
         return None

@@ -9,19 +9,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
-from functools import lru_cache
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-
-class Mention(Protocol):
-    """A part of a text, ``text[start:stop]``."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
-
+from probemap.reading.sentences import ASIDE, CORRECTION, Mention, sentence_at, sentences
 
 _Mention = TypeVar("_Mention", bound=Mention)
 
@@ -120,21 +111,10 @@ _COMPARED = re.compile(
     r"|that of\s+|an?\s+)*$",
     re.IGNORECASE,
 )
-_ASIDE = re.compile(
-    r"(?:^|[\s,;(])(?:although|(?:even )?though|while|whereas|despite|in spite of|unlike|as opposed to|obwohl"
-    r"|während|aunque|mientras que|bien que|tandis que|embora|mentre|sebbene)\s[^,;:]*$"
-    r"|(?:^|(?<!\bthe)[\s,(])(?:(?:north|south|east|west|\w+(?:east|west)) of|opposite(?: \w+,)?"
-    r"|across (?:the \w+ )?from|ahead of|behind|next to|close to|adjacent to|neighbou?rs|borders|bordering"
-    r"|border with|replaced|replacing|beat|defeated|defeating|lost to|followed by|superseded by"
-    r"|succeeded by|preceded by|claimed by|formerly|previously|used to be|(?:used to|once) belong(?:ed)? to"
-    r"|better known for|confused with)\s+(?:the\s+|an?\s+)?$",
-    re.IGNORECASE,
-)
-"""Words before a mention that say that it is not the answer itself, unless nothing else is."""
 _ASIDES = re.compile(
     r"though|while|whereas|spite|unlike|opposed|obwohl|während|aunque|mientras|que|embora|mentre|sebbene|th of|st of"
-    r"|opposite|across|ahead|behind|next to|close to|adjacent|neighbo|border|replac|beat|defeat|lost|followed|superseded"
-    r"|ceeded|claimed|former|previous|used to|once|known|confused|until|till|from",
+    r"|opposite|across|ahead|behind|next to|close to|adjacent|neighbo|border|replac|beat|defeat|lost|followed"
+    r"|superseded|ceeded|claimed|former|previous|used to|once|known|confused|until|till|from",
     re.IGNORECASE,
 )
 """Stems, one of which every match of `_ASIDE` and `_ASIDE_AFTER` contains."""
@@ -150,15 +130,6 @@ _COMPARES = re.compile(
     r"\b(?:than|compared|versus|vs|unlike|contemporary|rival|similar|could|might|may)\b", re.IGNORECASE
 )
 """Words, one of which every match of `_COMPARED` and `_DOUBT` contains."""
-_CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|wait|sorry|nein|moment|espera|perdón|pardon|attends|scusa|нет|hmm|hold on|apologies|correction|scratch that|strike that"
-    r"|let me correct|"
-    r"I (?:made an?|was) (?:mistake|error|wrong|mistaken)|I (?:meant|misspoke)|oops|nope|on second thought"
-    r"|let me (?:reconsider|double-check|rethink)|I apologi[sz]e|my apologies|edit|revised answer|final answer"
-    r"|I stand corrected|I mean|or rather)\b[\s,.:!—–-]*)+"
-    r"|(?:^|(?<=[.!?\n]))\s*actually\b[\s,:]*(?:no\b[\s,:]*)?",
-    re.IGNORECASE,
-)
 _JOINT = re.compile(
     r"[\s\"'“”‘’()*_`]*(?:,|/|&|\b(?:or|and|nor|and/or|o|oder|ou|или|または|或)\b|或者?|和)[\s\"'“”‘’()*_`]*(?:(?:or|and"
     r"|maybe|perhaps|even)\s+)?(?:(?:the|an?|in|at|by)\s+)*",
@@ -169,48 +140,6 @@ _ENUMERATES = re.compile(
     r"\b(?:either|both|between|neither|whether|could be|might be|may be|one of|entweder|entre)\b\W+(?:the\s+|in\s+)*$",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?。！？।؟]+[\"'”’)\]*_]*(?=\s|$)|[。！？।\n]")
-_ABBREVIATION = re.compile(
-    r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Sr|Jr|vs|No|Mt|Prof|Rs|approx|ca|c|e\.g|i\.e|U\.S|etc))\.$"
-)
-
-
-@lru_cache(maxsize=16)
-def sentences(text: str) -> tuple[tuple[int, int], ...]:
-    """Return the sentences of a text as ranges of characters.
-
-    Initials and common abbreviations do not end a sentence.  A sentence without an end mark, at the end of the text,
-    is included.
-
-    Examples
-    --------
-    >>> from probemap.reading.stance import sentences
-    >>> text = "It was J. K. Rowling. She wrote it"
-    >>> [text[start:stop] for start, stop in sentences(text)]
-    ['It was J. K. Rowling.', ' She wrote it']
-    """
-    ranges, start = [], 0
-    for match in _SENTENCE_END.finditer(text):
-        if _ABBREVIATION.search(text[start : match.start() + 1]) and match.end() < len(text) and match[0] == ".":
-            continue
-        ranges.append((start, match.end()))
-        start = match.end()
-    if text[start:].strip():
-        ranges.append((start, len(text)))
-    return tuple(ranges)
-
-
-def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int]:
-    """Return the sentence that contains a character, or the whole range up to the last sentence if there is none.
-
-    Examples
-    --------
-    >>> from probemap.reading.stance import sentence_at
-    >>> sentence_at([(0, 5), (5, 9)], 6)
-    (5, 9)
-    """
-    k = bisect_right(ranges, index, key=lambda sentence: sentence[0]) - 1
-    return ranges[k] if k >= 0 and index < ranges[k][1] else (0, ranges[-1][1] if ranges else 0)
 
 
 def asserted_mentions(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
@@ -233,7 +162,7 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
         return []
     ranges = sentences(text)
     listed = _listed(text, mentions)
-    corrections = [match for match in _CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
+    corrections = [match for match in CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
     corrected = corrections[-1].start() + 1 if corrections and _is_corrected(text, corrections[-1], mentions) else 0
     masked = _EMPHATIC.sub(lambda match: " " * len(match[0]), text)
     negations = [match.span() for match in _NEGATION.finditer(masked)]
@@ -250,13 +179,13 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
             else Stance.NEGATED
             if _is_negated(masked, negations, start, mention.start)
             or _is_rejected(after)
-            or (attributes and _is_attributed(before, after))
+            or (attributes and (_is_attributed(before, after) or _is_denied_next(before, text, mention.stop)))
             else Stance.LISTED
             if number in listed
             else Stance.COMPARED
             if compares and _COMPARED.search(before[-60:])
             else Stance.ASIDE
-            if asides and ((_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or _ASIDE.search(before[-120:]))
+            if asides and ((_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or ASIDE.search(before[-120:]))
             else Stance.DOUBTED
             if compares and _DOUBT.search(before[-80:])
             else Stance.ASSERTED
@@ -264,25 +193,8 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     return found
 
 
-def correction_before(text: str, index: int) -> bool:
-    """Return True if a text corrects itself before a character."""
-    return any(match.start() > 0 for match in _CORRECTION.finditer(text, 0, index))
-
-
 _REACH = 240
 """Number of characters around a mention, within its sentence, that the rules consider."""
-
-
-def is_aside(text: str, index: int) -> bool:
-    """Return True if a text says what follows a character only in a concession, or as what others say."""
-    before = text[max(sentence_at(sentences(text), index)[0], index - 120) : index]
-    return _ASIDE.search(before) is not None or _SAID_BY_OTHERS.search(before) is not None
-
-
-_SAID_BY_OTHERS = re.compile(
-    r"\b(?:some|many|people|most|others|often)\b[^.!?;,]{0,30}?\b(?:say|claim|claimed|think|believe|argue|said)\b[^.!?;,]{0,20}$",
-    re.IGNORECASE,
-)
 
 
 def _is_corrected(text: str, correction: re.Match[str], mentions: Sequence[Mention]) -> bool:
@@ -316,6 +228,17 @@ def _is_rejected(after: str) -> bool:
 def _is_attributed(before: str, after: str) -> bool:
     """Return True if a sentence attributes the mention to others, or calls it an error."""
     return bool(_MYTH.search(before) or (_REJECTED_BEFORE.search(before) and _CONTRAST.search(after)))
+
+
+_ASSUMED = re.compile(
+    r"\b(?:often|commonly|widely|sometimes) (?:assumed|thought|believed)\b[^.!?;\n]{0,30}$", re.IGNORECASE
+)
+_DENIED_NEXT = re.compile(r"[^.!?\n]{0,40}[.!?]\s+(?:in reality|in fact|actually)\b", re.IGNORECASE)
+
+
+def _is_denied_next(before: str, text: str, stop: int) -> bool:
+    """Return True if a mention is said to be often assumed, and the next sentence states the reality."""
+    return _ASSUMED.search(before) is not None and _DENIED_NEXT.match(text, stop) is not None
 
 
 def _listed(text: str, mentions: Sequence[Mention]) -> set[int]:

@@ -6,8 +6,7 @@ import re
 from fractions import Fraction
 from functools import cache
 
-from probemap.reading.numbers import CURRENCY_BEFORE, Number
-
+CURRENCY_BEFORE = re.compile(r"(US\$|[$€£])\s?$")
 _UNIT_WORDS = {
     "percent": ("%", "\\%", "percent", "per cent", "pct", "prozent", "por ciento", "pour cent", "por cento"),
     "dollar": ("$", "dollars", "dollar", "usd", "us$", "us dollars", "american dollars", "us-dollar", "dólares"),
@@ -26,21 +25,20 @@ _UNIT = re.compile(
 )
 
 
-def unit_of(text: str, number: Number) -> str | None:
-    """Return the unit of a number in a text, as a name that `pint` knows or a currency, or None.
+def unit_of(text: str, start: int, stop: int) -> str | None:
+    """Return the unit of the number ``text[start:stop]``, as a name that `pint` knows or a currency, or None.
 
     Examples
     --------
-    >>> from probemap.reading.numbers import find_numbers
     >>> from probemap.reading.units import unit_of
     >>> text = "12 kilometres for $5"
-    >>> [unit_of(text, number) for number in find_numbers(text)]
-    ['kilometer', 'dollar']
+    >>> unit_of(text, 0, 2), unit_of(text, 19, 20)
+    ('kilometer', 'dollar')
     """
-    match = _UNIT.match(text, number.stop)
+    match = _UNIT.match(text, stop)
     if match and match["fixed"]:
         return _UNIT_OF[re.sub(r"°\s", "°", match["fixed"].lower())]
-    if currency := CURRENCY_BEFORE.search(text[max(0, number.start - 4) : number.start]):
+    if currency := CURRENCY_BEFORE.search(text[max(0, start - 4) : start]):
         return _UNIT_OF[currency[1].lower()]
     if match is None:
         return None
@@ -85,12 +83,12 @@ def _pint_unit(word: str) -> str | None:
 _NOT_UNITS = frozenset("a an at in is of or to and the by as on are was am pm it he be bc ad st".split())
 
 
-def convert(number: Number, unit: str, target: str) -> Fraction | None:
+def convert(value: Fraction, unit: str, target: str) -> Fraction | None:
     """Return the value of a quantity in another unit, rounded to nine digits, or None if it cannot be converted."""
     import pint
 
     try:
-        value = _registry().Quantity(float(number.value), unit).to(target).magnitude
+        converted = _registry().Quantity(float(value), unit).to(target).magnitude
     except (pint.errors.PintError, ValueError, TypeError):
         return None
-    return Fraction(f"{value:.9g}")
+    return Fraction(f"{converted:.9g}")

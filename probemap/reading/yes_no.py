@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from probemap.reading.asserted import Asserted
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
-from probemap.reading.stance import correction_before, is_aside, sentences
+from probemap.reading.sentences import correction_before, is_aside, sentences
 
 _POSITIVE = frozenset({"yes", "true", "si", "oui", "ja", "sim", "da", "да", "是", "はい", "نعم", "हाँ", "evet"})
 _NEGATIVE = frozenset({"no", "false", "non", "nein", "nao", "нет", "不是", "いいえ", "لا", "नहीं", "hayir"})
 _POLAR = re.compile(
-    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|indeed|certainly|absolutely|definitely|of\s+course"
-    r"|sure|oui|vrai|sí|verdadero|cierto|ja|richtig|wahr|stimmt|sim|verdadeiro|vero|да|是的|はい|نعم|हाँ|evet)"
+    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|indeed|certainly(?!\s*!\s*\S)|absolutely|definitely|of\s+course(?!\s*!\s*\S)"
+    r"|sure(?!\s*!\s*\S)|oui|vrai|sí|verdadero|cierto|ja|richtig|wahr|stimmt|sim|verdadeiro|vero|да|是的|はい|نعم|हाँ|evet)"
     r"|(?P<no>no|nope|nah|false|incorrect|wrong|untrue|negative|non|faux|falso|nein|falsch|não|нет|不是"
     r"|いいえ|لا|नहीं|hayır))(?!\w)",
     re.IGNORECASE,
