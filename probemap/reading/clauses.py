@@ -90,7 +90,8 @@ def chosen_mention(question: str, text: str, mentions: Sequence[_Name]) -> _Name
             if following.group != first.group and not _CONTAINS.fullmatch(text[first.stop : following.start]):
                 break
             first = following if following.group != first.group else first
-        return first
+        if first.group != mentions[0].group:
+            return first
     if len({mention.group for mention in mentions}) == 1 or not question:
         return first
     if _LEADS.fullmatch(text[: first.start]) and re.match(r"[\W]*(?:[.,;:(!\n]|$)", text[first.stop : first.stop + 6]):

@@ -112,7 +112,7 @@ def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
     if match is None:
         return _short_statement(text, groups)
     corrected = _POLAR.search(masked, match.end())
-    if corrected and correction_before(masked[match.start() :], corrected.start() - match.start()):
+    if corrected and correction_before(masked[match.end() :], corrected.start() - match.end()):
         match = corrected
     elif match.start() > 0 and (later := _AFTER_CONCESSION.search(masked, match.end())):
         match = _POLAR.search(masked, later.start(1)) or match
