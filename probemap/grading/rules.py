@@ -168,7 +168,7 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
     asserted = asserted_answer(task, example, answer.text)
     if asserted is None and _asks_yes_no(possible_answers(task, example)):
         return None if restated(example.question, answer.text) is None else answer.text
-    if asserted is None and task.kind != "numbers":
+    if asserted is None and example.choices:
         return complete_sentences(answer)
     return None if asserted is None or is_incomplete(task, example, answer, asserted) else answer.text
 

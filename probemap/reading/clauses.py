@@ -87,9 +87,10 @@ def chosen_mention(question: str, text: str, mentions: Sequence[_Name]) -> _Name
     first = mentions[0]
     if _ASKS_COUNTRY.search(question):
         for following in mentions[1:]:
-            if following.group != first.group and not _CONTAINS.fullmatch(text[first.stop : following.start]):
+            is_list = re.match(r"\s*,?\s*(?:and|or)\s|,\s", text[following.stop : following.stop + 8])
+            if is_list or not _CONTAINS.fullmatch(text[first.stop : following.start]):
                 break
-            first = following if following.group != first.group else first
+            first = following
         if first.group != mentions[0].group:
             return first
     if len({mention.group for mention in mentions}) == 1 or not question:
