@@ -420,6 +420,27 @@ def test_texts_that_name_nothing_of_the_kind_asked_for_are_undecided(
     assert verdict("Ann Lee", text, question) is correct
 
 
+@pytest.mark.parametrize(
+    ("gold", "text", "correct"),
+    [
+        ("Kuala Lumpur", "It is Kuala Lampur.", None),
+        ("Beethoven", "It was Beethofen.", None),
+        ("Austria", "It is Australia.", False),
+        ("Charles I", "It was Charles II.", False),
+        ("May 5, 1989", "On May 15, 1989.", False),
+        ("New York City", "It is New Orleans, a city.", False),
+        (
+            "It measures the speed and strength of winds",
+            "The scale is used to measure how the wind speed differs.",
+            None,
+        ),
+        ("It measures the speed and strength of winds", "The scale is used to weigh precious stones.", False),
+    ],
+)
+def test_what_resembles_the_accepted_answer_is_undecided(gold: str, text: str, correct: bool | None) -> None:
+    assert verdict(gold, text) is correct
+
+
 def test_sentences_do_not_end_at_initials() -> None:
     text = "It was E. T. A. Hoffmann, not Dr. Faust. He wrote it!"
     assert [text[start:stop].strip() for start, stop in sentences(text)] == [

@@ -24,6 +24,7 @@ from probemap.reading.folding import FUNCTION_WORDS, content_words, same_name, w
 from probemap.reading.names import LABELS, Groups
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import declines_and_answers, is_refusal
+from probemap.reading.resemblance import resembles
 from probemap.reading.results import announces_result, asserted_number
 from probemap.reading.sentences import Mention, sentences
 from probemap.reading.stance import Stance, asserted_mentions, stances
@@ -45,6 +46,7 @@ NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say
 OFF_TOPIC = Verdict(None, "names nothing of the kind that the question asks for")
 NEITHER = Verdict(None, "asserts neither yes nor no")
 LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
+RESEMBLES = Verdict(None, "resembles the accepted answer")
 OTHER_SCRIPT = Verdict(None, "written in a different script from the accepted answer")
 REFUSAL = Verdict(None, "refusal")
 AMBIGUOUS = Verdict(None, "several answers, none chosen")
@@ -338,6 +340,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return NOTHING_ASSERTED
     if lacks_asked_kind(example.question, text):
         return OFF_TOPIC
+    if resembles(text, _unasked(example)):
+        return RESEMBLES
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
 
 

@@ -24,5 +24,6 @@ Each module imports only modules that are listed above it and modules of lower-l
     closed_set    which name of a closed set a text asserts
     choices       which of the lettered choices a text asserts
     results       which number a text states as its answer
+    resemblance   texts that resemble an accepted answer
     accepted      accepted answers as values, and where a text mentions them
 """
