@@ -431,7 +431,7 @@ def test_texts_that_name_nothing_of_the_kind_asked_for_are_undecided(
         ("New York City", "It is New Orleans, a city.", False),
         (
             "It measures the speed and strength of winds",
-            "The scale is used to measure how the wind speed differs.",
+            "The scale is used to measure how wind speed differs.",
             None,
         ),
         ("It measures the speed and strength of winds", "The scale is used to weigh precious stones.", False),

@@ -65,7 +65,7 @@ def _is_misspelt(text: str, names: set[str]) -> bool:
 
 def _differ_little(a: str, b: str) -> bool:
     n_edits = 2 if min(len(a), len(b)) >= 9 else 1 if min(len(a), len(b)) >= 5 else 0
-    if a[:2] != b[:2] or abs(len(a) - len(b)) > n_edits:
+    if n_edits == 0 or a[:2] != b[:2] or abs(len(a) - len(b)) > n_edits:
         return False
     previous = list(range(len(b) + 1))
     for i, char in enumerate(a, start=1):
