@@ -30,6 +30,10 @@ _DATE = re.compile(
 )
 _DAY_OR_YEAR = re.compile(r"\d|first|second|third|(?:th|thirty-first)\b", re.IGNORECASE)
 """Every date contains a digit, or the ordinal number of a day in words."""
+_MONTH_OR_SEPARATORS = re.compile(
+    rf"{'|'.join(month[:3] for month in _MONTHS)}|\d[-/.]\d{{1,2}}[-/.]\d|年", re.IGNORECASE
+)
+"""Every date in English or in digits contains the beginning of a month, or two separators."""
 _FOREIGN = re.compile(
     r"(?<![\w.,])\d{1,2}(?:\.|er|\u00ba)?\s+(?:de\s+|d')?[^\W\d_]{3,12}\.?,?\s+(?:de\s+|del\s+)?\d{4}(?!\w)"
 )
@@ -77,7 +81,7 @@ def find_dates(text: str) -> list[Date]:
     if _DAY_OR_YEAR.search(text) is None:
         return []
     dates = []
-    for match in _DATE.finditer(text):
+    for match in _DATE.finditer(text) if _MONTH_OR_SEPARATORS.search(text) else ():
         if match["a5"]:
             first, second = int(match["a5"]), int(match["b5"])
             readings = [(m, d) for m, d in ((first, second), (second, first)) if 1 <= m <= 12 and 1 <= d <= 31]

@@ -6,6 +6,7 @@ Whether such a text means the accepted answer is not decided by rules.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
 from probemap.reading.sentences import sentences
@@ -37,12 +38,15 @@ def resembles(text: str, answers: Sequence[str]) -> bool:
     return any(len(stems & words) >= 0.6 * len(stems) for stems in descriptions for words in stated)
 
 
-def _described(answer: str) -> set[str]:
+@lru_cache(maxsize=16384)
+def _described(answer: str) -> frozenset[str]:
     """Return the stems of the words of an accepted answer, or nothing if it is mostly a name or contains numbers."""
+    if len(content_words(answer)) < 3:
+        return frozenset()
     words = [word for word in words_of(answer) if word.text not in FUNCTION_WORDS]
     n_lower = sum(answer[word.start].islower() for word in words)
     is_name = 2 * n_lower <= len(words) or any(char.isdigit() for char in answer)
-    return set() if is_name else {_stem(word.text) for word in words}
+    return frozenset() if is_name else frozenset(_stem(word.text) for word in words)
 
 
 def _stem(word: str) -> str:
@@ -58,7 +62,7 @@ def _is_misspelt(text: str, names: set[str]) -> bool:
         joined = ""
         for following in words[i : i + 4]:
             joined += following.text
-            if joined.isalpha() and any(_differ_little(joined, name) for name in names):
+            if any(name[:2] == joined[:2] and _differ_little(joined, name) for name in names) and joined.isalpha():
                 return True
     return False
 
