@@ -151,14 +151,9 @@ def _span(text: str) -> tuple[int, int]:
 
 def _usable(text: str, numbers: Sequence[Number]) -> list[Number]:
     """Return the numbers that are not negated, withdrawn, operands or numbers of a list."""
-    found = stances(text, numbers)
-    return [
-        n
-        for n, stance in zip(numbers, found, strict=True)
-        if stance not in (Stance.NEGATED, Stance.WITHDRAWN)
-        and not _OPERATOR_AFTER.match(text, n.stop)
-        and not _is_item_number(text, n)
-    ]
+    candidates = [n for n in numbers if not _OPERATOR_AFTER.match(text, n.stop) and not _is_item_number(text, n)]
+    found = stances(text, candidates)
+    return [n for n, stance in zip(candidates, found, strict=True) if stance not in (Stance.NEGATED, Stance.WITHDRAWN)]
 
 
 def _is_item_number(text: str, number: Number) -> bool:
