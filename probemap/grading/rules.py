@@ -160,8 +160,8 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
 
     Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
     would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.  An
-    answer to a question with a closed set of answers or a number is therefore graded if it asserts one of them, and any
-    other answer up to the end of its last complete sentence.
+    answer to a question with a closed set of answers or a number is therefore graded if it asserts one of them.  Any
+    other answer, and one that names none of the choices of its question, is graded up to its last complete sentence.
     """
     if answer.stopped:
         return answer.text
