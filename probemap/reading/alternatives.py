@@ -63,6 +63,7 @@ _ALTERNATIVES_AFTER = re.compile(
     r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40}){0,5},?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
 )
 _ALTERNATIVES_BEFORE = re.compile(
+    r"\b(?i:candidates|(?:possible|potential)\s+\w+|options)\s+(?:are|include|would be)\b[^.!?;\n]{0,80}$|"
     r"\b(?:either|could be|might be|may be|both|whether)\b[^.!?;\n]{1,80}?(?:\b(?:or|and)\b|,)\s*[\"'“(*_]*$"
     r"|(?:^|[.!?:]\s*|\bis\s+|\bin\s+)[A-Z][\w' -]{1,30}\s+or\s+(?:the\s+)?[\"'“(*_]*$"
 )

@@ -70,7 +70,8 @@ _RESTORING = re.compile(
 _REJECTED_AFTER = re.compile(
     rf"{_QUOTE}\s*(?:ではな|じゃな|(?:이|가)\s*아니|değil|नहीं|,?\s+(?:did|does|do|could|was|is)\s+not\b)"
     rf"|{_QUOTE}\s+(?:may|might|can|could|would)\s+(?:seem|look|appear|sound)\b|~~"
-    r"|\?\s+(?:that['’]s|no\b|not\b|wrong)"
+    r"|\?\s+(?:that['’]s\s+(?:not|wrong|incorrect|an?\s+(?:\w+\s+)?(?:mis|myth|mistake))"
+    r"|no\b|not\b|wrong)"
     rf"|{_QUOTE}\s*[:—–-]\s*(?:no|incorrect|wrong|false|not)\b"
     rf"|{_QUOTE}[^.!?;\n,]{{0,40}}?\b(?:is|was|are|were|would be)\s+(?:clearly\s+|obviously\s+|actually\s+"
     rf"|in fact\s+|also\s+)?"
@@ -92,7 +93,8 @@ _MYTH = re.compile(
 _REJECTED_BEFORE = re.compile(
     r"\b(?:(?:one|you|people)\s+(?:might|may|would|could)|you['’]d|people)\s+(?:expect|think"
     r"|assume|guess|suppose)\b[^.!?;\n]{0,30}$"
-    r"|\battributed\s+to\b[^.!?;\n]{0,20}$|\bassumed\b[^.!?;\n]{0,30}$"
+    r"|\b(?:viele|muchos|beaucoup|molti|muitos)\s+(?:denken|glauben|meinen|piensan|creen|pensent|croient|pensano|pensam)"
+    r"\b[^.!?;\n]{0,30}$|\battributed\s+to\b[^.!?;\n]{0,20}$|\bassumed\b[^.!?;\n]{0,30}$"
     r"|\b(?:many|most|some|people|often|commonly|sometimes|one|you)\b[^.!?;\n]{0,30}?\b(?:think|thinks|believe"
     r"|believes|say|"
     r"assume|guess|place|confuse|thought|believed|mistake|mistaken|call)\b[^.!?;\n]{0,40}$"
@@ -101,11 +103,14 @@ _REJECTED_BEFORE = re.compile(
 )
 _ATTRIBUTES = re.compile(
     r"attributed|myth|misconception|contrary|thinking of|answer was|at first|common|popular|widespread|expect|thin[kg]"
-    r"|assume|guess|suppose|believe|say|place|confuse|thought|mistake|call|despite|unlike|opposed|wrong|incorrect",
+    r"|assume|guess|suppose|believe|say|place|confuse|thought|mistake|call|despite|unlike|opposed|wrong"
+    r"|incorrect|viele|muchos|beaucoup|molti|muitos",
     re.IGNORECASE,
 )
 """Stems, one of which every match of `_MYTH` and `_REJECTED_BEFORE` contains."""
-_CONTRAST = re.compile(r"\b(?:but|however|yet|in fact|actually|in reality|although|though)\b", re.IGNORECASE)
+_CONTRAST = re.compile(
+    r"\b(?:but|however|yet|in fact|actually|in reality|although|though|aber|pero|mais|mas|ma)\b", re.IGNORECASE
+)
 _COMPARED = re.compile(
     r"(?:\b(?:than|compared (?:to|with)|versus|vs\.?|unlike|contemporary of|rival of|similar to)\b)\s+(?:the\s+"
     r"|that of\s+|an?\s+)*$",
@@ -173,11 +178,14 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
         start, stop = sentence_at(ranges, mention.start)
         before = masked[max(start, mention.start - _REACH) : mention.start]
         after = text[mention.stop : min(max(stop, mention.stop), mention.stop + _REACH)]
+        if text.startswith("?", mention.stop):
+            after = text[mention.stop : mention.stop + 60]  # "Lyon? That's wrong."
         found.append(
             Stance.WITHDRAWN
             if mention.stop <= corrected
             else Stance.NEGATED
             if _is_negated(masked, negations, start, mention.start)
+            or before.endswith(", no ")  # Spanish and Portuguese
             or _is_rejected(after)
             or (attributes and (_is_attributed(before, after) or _is_denied_next(before, text, mention.stop)))
             else Stance.LISTED
