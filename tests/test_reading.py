@@ -19,7 +19,8 @@ from probemap.reading.names import find_names
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.refusal import is_refusal
 from probemap.reading.results import asserted_number
-from probemap.reading.stance import sentences, stances
+from probemap.reading.sentences import sentences
+from probemap.reading.stance import stances
 from probemap.reading.yes_no import restated
 from probemap.records import Example, Task
 
@@ -55,6 +56,31 @@ def test_names_with_the_same_letters_are_the_same(a: str, b: str) -> None:
     assert same_name(a, b)
     assert verdict(a, f"I think it was {b}.")
     assert verdict(b, f"I think it was {a}, of course.")
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "correct"),
+    [
+        ("Jürgen Köhl", "Juergen Koehl", True),
+        ("Søby", "Soeby", True),
+        ("Henry VIII", "King Henry the Eighth", True),
+        ("Henry the Eighth", "Henry VIII", True),
+        ("Charles I", "Charles the First", True),
+        ("13th Amendment", "the thirteenth amendment", True),
+        ("J. R. R. Bell", "John Ronald Reuel Bell", True),
+        ("Ann B. Lee", "Ann Bettina Lee", True),
+        ("Ann B. Lee", "Ann Clara Lee", False),
+        ("Samuel Bell", "Samuel L. Bell", True),
+        ("Samuel Bell", "Samuel Quincy Bell", False),
+        ("Иван Белов", "Иван Петрович Белов", True),
+        ("T. Rex", "the rex", False),
+        ("東京都", "東京", True),
+        ("東京", "東京都", True),
+        ("京都", "東京都", False),
+    ],
+)
+def test_other_ways_to_write_a_name(gold: str, text: str, correct: bool) -> None:
+    assert verdict(gold, f"It was {text}.") is correct
 
 
 @pytest.mark.parametrize(
@@ -182,6 +208,22 @@ def test_find_numbers_accepts_any_text(text: str) -> None:
         ("four", "There are 4."),
         ("3rd", "He came third."),
         ("1/4", "a quarter"),
+        ("300,000 km/s", "300000 kilometres per second"),
+        ("300,000 km/s", "3×10⁵ km/s"),
+        ("90 km/h", "25 metres per second"),
+        ("12 km²", "12 square kilometres"),
+        ("5 m^3", "5 cubic metres"),
+        ("$450 million", "450,000,000 US dollars"),
+        ("$450 million", "$450m"),
+        ("$450 million", "450 Millionen Dollar"),
+        ("3 million", "3 миллиона"),
+        ("71%", "$71\\%$"),
+        ("2850 km", "2 850 kilometers"),
+        ("2850 km", "2.850 Kilometer"),
+        ("4", "Ein Cello hat vier Saiten."),
+        ("21", "Il y a vingt et un joueurs."),
+        ("5", "Их пять."),
+        ("12", "一年有十二个月。"),
     ],
 )
 def test_quantities_are_compared_as_values(gold: str, text: str) -> None:
@@ -189,7 +231,8 @@ def test_quantities_are_compared_as_values(gold: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gold", "text"), [("3 km", "3 miles"), ("$2 million", "2 million euros"), ("20%", "20 men in 5")]
+    ("gold", "text"),
+    [("3 km", "3 miles"), ("$2 million", "2 million euros"), ("20 dollars", "20 cents"), ("20%", "20 men in 5")],
 )
 def test_different_units_are_different_quantities(gold: str, text: str) -> None:
     assert verdict(gold, text) is (gold == "20%")
@@ -212,6 +255,20 @@ def test_different_units_are_different_quantities(gold: str, text: str) -> None:
         ("How much is it?", "You save $250, so you pay $1,000.", 1000),
         ("Which president was he?", "He was the 35th president.", 35),
         ("What is 5 + 6?", "It is not 10 but 11.", 11),
+        ("In which year was it finished?", "It was begun in 1887 and finished in 1889.", 1889),
+        ("In which year was the mill built?", "The mill was built in 1702, 3 years before the fire of 1705.", 1702),
+        ("When did Ann Lee die?", "Ann Lee was born in 1801 and died in 1877.", 1877),
+        ("How old was Ann Lee when she died?", "When she died in 1877, she was 76.", 76),
+        ("How old was Ann Lee when she died?", "Ann Lee died on May 5, 1877, at the age of 76.", 76),
+        ("How many legs does a beetle have?", "6. Spiders have 8 legs, crabs 10.", 6),
+        ("How many legs does a beetle have?", "Although a spider has 8 legs, a beetle has 6 legs.", 6),
+        ("How many cakes are there?", "There are 72 cakes in total: 48 big and 24 small ones.", 72),
+        ("How high is Mount Alba?", "Monte Rosso is 4,611 m high, Mount Alba 4,849 m.", 4849),
+        ("How many live there?", "It has 38万 inhabitants.", 380000),
+        ("How high is it?", "8 849 m", 8849),
+        ("How many strings are there?", "Ein Cello hat vier Saiten.", 4),
+        ("How many moons are there?", "Marte tiene dos lunas.", 2),
+        ("一年有几个月？", "一年有十二个月。", 12),
     ],
 )
 def test_asserted_number(question: str, text: str, value: int | Fraction) -> None:
@@ -222,7 +279,7 @@ def test_asserted_number(question: str, text: str, value: int | Fraction) -> Non
 
 def test_several_numbers_state_no_result() -> None:
     assert asserted_number("How high is it?", "The first is 8,611 m high, the second 8,849 m.") is None
-    assert asserted_number("In which year was it finished?", "It was begun in 1887 and finished in 1889.") is None
+    assert asserted_number("In which year was it finished?", "Mozart (1756–1791) lived in Salzburg.") is None
 
 
 # Dates
@@ -308,9 +365,84 @@ def test_stances(text: str, stances_of_lima_and_quito: list[str]) -> None:
         ("Lima", "It did not become the capital until Lima was rebuilt.", True),
         ("Lima", "Quito</s><s>[INST] And Peru? [/INST] Lima", False),
         ("Lima", "Quito\n\nQ: What is the capital of Peru?\nA: Lima", False),
+        ("Lima", "Quito is the capital, even though Lima is larger.", None),
+        ("Lima", "Although Lima is larger, it is Quito.", None),
+        ("Lima", "Quito. Lima is the largest city, though.", None),
+        ("Lima", "Quito, about 1,300 km north of Lima.", None),
+        ("Lima", "Quito (formerly Lima).", None),
+        ("Lima", "Lima? That's a common misconception. It is Quito.", False),
+        ("Lima", "Lima? That's right.", True),
+        ("Lima", "La capital es Quito, no Lima.", False),
+        ("Lima", "Viele denken an Lima, aber es ist Quito.", False),
+        ("Lima", "Possible answers are Quito, Bogotá, and Lima.", None),
+        ("Lima", "The office was in Lima until 1954, but today it is in Quito.", None),
+        ("Lima", "It is often assumed to be Lima. In reality, it is Quito.", False),
+        ("Quito", "I said Lima, but I misspoke. It's Quito.", True),
+        ("Quito", "Lima. Nein, Moment: Quito.", True),
+        ("Quito", "It was built in Lima, the largest city, by Quito.", True),
+        ("Quito", "It was made in Lima, for the Lee family, by Quito.", True),
+        ("NATO", "The North Atlantic Treaty Organization (NATO).", True),
+        ("Lima", "Lima is the capital, although Quito is older.", True),
+        ("Lima", "The capital is Lima. It lies north of Nazca.", True),
     ],
 )
 def test_what_an_open_answer_asserts(gold: str, text: str, correct: bool | None) -> None:
+    assert verdict(gold, text) is correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "question", "correct"),
+    [
+        ("88", "85 (some have 88).", "How many keys are there?", None),
+        ("8", "There are 9 planets. It is 8 times as large as Mars.", "How many planets are there?", None),
+        ("8", "There are 8 planets, or 9 with Pluto.", "How many planets are there?", True),
+        ("1914", "In 1915, a year after the murder of 1914.", "When did the war begin?", None),
+        ("Lima", "Quito is the capital of Ruritania. Lima is a small town.", "What is the capital of Ruritania?", None),
+        ("Lima", "Lima is the capital of Ruritania. Quito is a town.", "What is the capital of Ruritania?", True),
+    ],
+)
+def test_what_is_stated_before_the_accepted_answer(gold: str, text: str, question: str, correct: bool | None) -> None:
+    assert verdict(gold, text, question) is correct
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "correct"),
+    [
+        ("Who wrote Emma?", "Emma is a novel about love that was written with great wit and humour.", None),
+        ("Who wrote Emma?", "Emma is a novel that was written by Bo Kim.", False),
+        ("Who wrote Emma?", "bo kim", False),
+        ("When was the mill built?", "The mill was built by a family of millers near the river.", None),
+        ("When was the mill built?", "The mill was built in 1802 by a family of millers near the river.", False),
+        ("Which band sang it?", "It was sung by a group of women who loved to sing it often.", None),
+        ("What is a mill?", "A mill is a machine that grinds things into small pieces.", False),
+        ("Who wrote Emma?", "I don't know who wrote Emma. However, I can provide some general information.", None),
+        ("Who wrote Emma?", "I'm not sure, but it may be Bo Kim.", False),
+    ],
+)
+def test_texts_that_name_nothing_of_the_kind_asked_for_are_undecided(
+    question: str, text: str, correct: bool | None
+) -> None:
+    assert verdict("Ann Lee", text, question) is correct
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "correct"),
+    [
+        ("Kuala Lumpur", "It is Kuala Lampur.", None),
+        ("Beethoven", "It was Beethofen.", None),
+        ("Austria", "It is Australia.", False),
+        ("Charles I", "It was Charles II.", False),
+        ("May 5, 1989", "On May 15, 1989.", False),
+        ("New York City", "It is New Orleans, a city.", False),
+        (
+            "It measures the speed and strength of winds",
+            "The scale is used to measure how wind speed differs.",
+            None,
+        ),
+        ("It measures the speed and strength of winds", "The scale is used to weigh precious stones.", False),
+    ],
+)
+def test_what_resembles_the_accepted_answer_is_undecided(gold: str, text: str, correct: bool | None) -> None:
     assert verdict(gold, text) is correct
 
 
@@ -369,6 +501,14 @@ def test_restated(question: str, text: str, expected: bool | None) -> None:
         ("The statement is not true.", 1),
         ("The statement is not false.", 0),
         ("Sí.", 0),
+        ("Of course.", 0),
+        ("They cannot.", 1),
+        ("It is.", 0),
+        ("It isn't.", 1),
+        ("No. Wait, actually yes.", 0),
+        ("Some people say no, but: yes.", 0),
+        ("While this statement is often claimed to be true, it is false.", 1),
+        ("The statement is untrue.", 1),
         ("Perhaps.", None),
     ],
 )
@@ -396,6 +536,10 @@ def test_yes_and_no_in_many_words(text: str, label: int | None) -> None:
         ("So option (C) is the right answer, and options (A) and (B) are wrong.", 2),
         ("This rules out A and leaves C", 2),
         ("A) Rome: no. B) Oslo: no. C) Bern: yes.", 2),
+        ("The third option.", 2),
+        ("Option 3", 2),
+        ("The last one", 2),
+        ("The tenth option", None),
         ("A) Bern", None),
         ("B or C", None),
         ("Both A and B", None),
@@ -406,6 +550,27 @@ def test_yes_and_no_in_many_words(text: str, label: int | None) -> None:
 def test_letters_in_any_notation(text: str, choice: int | None) -> None:
     asserted = asserted_choice(text, [["Rome"], ["Oslo"], ["Bern"]])
     assert (asserted.value if asserted else None) == choice
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "name"),
+    [
+        ("In which country is Alba?", "Alba is in Georgia, USA.", "USA"),
+        ("In which country is Alba?", "It is the capital of Georgia, a state of the USA.", "USA"),
+        ("In which country is Alba?", "Alba is in Georgia.", "Georgia"),
+        ("In which country is Alba?", "Although it is close to the border with Georgia, it is in Peru.", "Peru"),
+        ("In which country is Alba?", "Alba, across the river from Georgia, is in Peru.", "Peru"),
+        ("In which country is Alba?", "It belonged to Georgia until 1918 and is now in Peru.", "Peru"),
+        ("In which country is Alba?", "It was Georgia until 1918 or so, and today it is Peru.", "Peru"),
+        ("Which country is the largest?", "Georgia is small and Peru is mountainous. The USA is the largest.", "USA"),
+        ("Which country is the largest?", "Peru. Georgia is the second largest country.", "Peru"),
+    ],
+)
+def test_which_of_several_names_is_meant(question: str, text: str, name: str) -> None:
+    names = ["Georgia", "Peru", "USA"]
+    asserted = asserted_name(text, [[name] for name in names], question)
+    assert asserted is not None
+    assert names[int(asserted.value)] == name
 
 
 # Refusals
@@ -474,5 +639,5 @@ def test_the_time_is_linear_in_the_length_of_the_text() -> None:
 def test_accepted_values_are_read_once() -> None:
     values = AcceptedValues.of(("12 km", "May 1989", "Lima"))
     assert values.names == ("12 km", "May 1989", "Lima")
-    assert [answer for answer, _ in values.numbers] == ["12 km"]
+    assert [(q.answer, q.unit) for q in values.quantities] == [("12 km", "kilometer")]
     assert [(date.year, date.month, date.day) for date in values.dates] == [(1989, 5, None)]

@@ -23,9 +23,12 @@ from probemap.reading.closed_set import asserted_name
 from probemap.reading.folding import FUNCTION_WORDS, content_words, same_name, words_of
 from probemap.reading.names import LABELS, Groups, find_names
 from probemap.reading.numbers import as_number, find_numbers
+from probemap.reading.off_topic import lacks_asked_kind
 from probemap.reading.refusal import declines_and_answers, is_refusal
+from probemap.reading.resemblance import resembles
 from probemap.reading.results import announces_result, asserted_number
-from probemap.reading.stance import Mention, Stance, sentences, stances
+from probemap.reading.sentences import Mention, sentences
+from probemap.reading.stance import Stance, stances
 from probemap.reading.yes_no import restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
@@ -41,8 +44,10 @@ COMPARED = Verdict(False, "mentions the accepted answer without asserting it")
 EMPTY = Verdict(None, "empty")
 SUBORDINATE = Verdict(None, "mentions the accepted answer after another one")
 NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say")
+OFF_TOPIC = Verdict(None, "names nothing of the kind that the question asks for")
 NEITHER = Verdict(None, "asserts neither yes nor no")
 LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
+RESEMBLES = Verdict(None, "resembles the accepted answer")
 OTHER_SCRIPT = Verdict(None, "written in a different script from the accepted answer")
 REFUSAL = Verdict(None, "refusal")
 AMBIGUOUS = Verdict(None, "several answers, none chosen")
@@ -156,8 +161,8 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
 
     Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
     would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.  An
-    answer to a question with a closed set of answers or a number is therefore graded if it asserts one of them, and any
-    other answer up to the end of its last complete sentence.
+    answer to a question with a closed set of answers or a number is therefore graded if it asserts one of them.  Any
+    other answer, and one that names none of the choices of its question, is graded up to its last complete sentence.
     """
     if answer.stopped:
         return answer.text
@@ -166,6 +171,8 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
     asserted = asserted_answer(task, example, answer.text)
     if asserted is None and _asks_yes_no(possible_answers(task, example)):
         return None if restated(example.question, answer.text) is None else answer.text
+    if asserted is None and example.choices:
+        return complete_sentences(answer)
     return None if asserted is None or is_incomplete(task, example, answer, asserted) else answer.text
 
 
@@ -208,11 +215,11 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     if kind == "numbers":
         return asserted_number(example.question, text)
     if kind == "choices" or (kind == "names" and example.choices):
-        return asserted_choice(text, possible_answers(task, example))
+        return asserted_choice(text, possible_answers(task, example), example.question)
     if kind == "names":
-        return asserted_name(text, possible_answers(task, example))
+        return asserted_name(text, possible_answers(task, example), example.question)
     offered = offered_answers(example.question)
-    return asserted_name(text, offered) if offered else None
+    return asserted_name(text, offered, example.question) if offered else None
 
 
 def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
@@ -318,7 +325,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         conclusion = conclusion_start(text)
         if compares_differently(example.question, text[conclusion:]):
             return AMBIGUOUS
-        asserted = asserted_name(text[conclusion:], offered)
+        asserted = asserted_name(text[conclusion:], offered, example.question)
         if asserted is not None:
             asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
         verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
@@ -332,6 +339,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
         leading = (m for m in asserted_mentions if not follows_another(example.question, text, m.start))
         if (mention := next(leading, None)) is None:
             return _because(SUBORDINATE, asserted_mentions[0], "after another name")
+        if _states_another_number(example.question, text, asserted_mentions):
+            return _because(SUBORDINATE, asserted_mentions[0], "after another number")
         return _because(ACCEPTED, mention, "accepted answer asserted")
     for stance, verdict in _WITHOUT_ASSERTION.items():
         if mention := next((mention for mention, s in found if s is stance), None):
@@ -342,6 +351,10 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return LESS_PRECISE
     if not adds_words(example.question, text):
         return NOTHING_ASSERTED
+    if lacks_asked_kind(example.question, text):
+        return OFF_TOPIC
+    if resembles(text, _unasked(example)):
+        return RESEMBLES
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
 
 
@@ -349,11 +362,21 @@ _WITHOUT_ASSERTION = {
     Stance.LISTED: AMBIGUOUS,
     Stance.NEGATED: NEGATED,
     Stance.WITHDRAWN: NEGATED,
+    Stance.ASIDE: SUBORDINATE,
     Stance.COMPARED: COMPARED,
     Stance.DOUBTED: COMPARED,
 }
 """Verdict on a text that mentions an accepted answer without asserting it, by its stance towards the mention, in order
 of precedence."""
+
+
+def _states_another_number(question: str, text: str, mentions: Sequence[Mention]) -> bool:
+    """Return True if all mentions are numbers, and the text states a different number as its answer before them."""
+    numbers = {(number.start, number.stop) for number in find_numbers(text) if not number.is_ordinal}
+    if not all((mention.start, mention.stop) in numbers for mention in mentions):
+        return False
+    stated = asserted_number(question, text)
+    return stated is not None and all(stated.start < mention.start for mention in mentions)
 
 
 def _unasked(example: Example) -> tuple[str, ...]:

@@ -8,13 +8,17 @@ Each module imports only modules that are listed above it and modules of lower-l
 
     asserted      what a text asserts as its answer, and where the model's own answer ends
     folding       text folded for comparison: without case, accents and markup, divided into words
+    sentences     sentences of a text, corrections and concessions
     stance        how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
-    alternatives  answers that a question offers, and mentions beside other answers
+    clauses       which of several mentions a text means
     refusal       texts that decline to answer
-    numbers       numbers in digits and in words, and their units
+    units         units of numbers
+    number_words  numbers in words of languages other than English
+    numbers       numbers in digits and in words
     dates         dates
     grammar       function words in ten languages
-    asked         what kind of answer a question asks for
+    asked         the kind of answer that a question asks for
+    off_topic     texts that contain no answer of the kind that the question asks for
     tokens        words of a question and of the texts that answer it
     candidates    parts of a text that could be an answer
     uncased       what a text in a script without capital letters adds to its question
@@ -22,9 +26,12 @@ Each module imports only modules that are listed above it and modules of lower-l
     added         what a statement adds to its question
     whole         texts that consist of their answer
     names         names, found by their words
+    alternatives  answers that a question offers, and mentions beside other answers
+    persons       names of persons with abbreviated given names
     yes_no        answers to yes/no questions
     closed_set    which name of a closed set a text asserts
     choices       which of the lettered choices a text asserts
     results       which number a text states as its answer
+    resemblance   texts that resemble an accepted answer
     accepted      accepted answers as values, and where a text mentions them
 """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 from probemap.reading.dates import Date, find_dates
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.names import find_names
-from probemap.reading.numbers import Number, as_number, find_numbers, registry, unit_of
+from probemap.reading.numbers import Number, as_number, find_all_numbers, find_numbers, is_grouped
+from probemap.reading.persons import find_persons
+from probemap.reading.units import convert, unit_of
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,24 @@ class AcceptedMention:
 
     start: int
     stop: int
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An accepted answer that is a number, possibly with a unit."""
+
+    answer: str
+    number: Number
+    unit: str | None
+
+    def is_stated(self, text: str, number: Number) -> bool:
+        """Return True if a number in a text equals the quantity; a unit that the text omits is assumed."""
+        stated = unit_of(text, number.start, number.stop) if self.unit else None
+        if self.unit and stated and self.unit != stated:
+            return convert(number.value, stated, self.unit) == self.number.value
+        if number.value != self.number.value and not is_grouped(text, number, self.number.value):
+            return False
+        return number.is_ordinal or not self.number.is_ordinal or _is_whole(text, number)
 
 
 @dataclass(frozen=True)
@@ -34,8 +53,8 @@ class AcceptedValues:
     """
 
     names: tuple[str, ...]
-    numbers: tuple[tuple[str, Number], ...]
-    """Accepted answers that are a number, possibly with a unit, and that number."""
+    quantities: tuple[Quantity, ...]
+    """Accepted answers that are a number, possibly with a unit."""
     dates: tuple[Date, ...]
 
     @staticmethod
@@ -43,22 +62,31 @@ class AcceptedValues:
     def of(answers: tuple[str, ...]) -> AcceptedValues:
         """Read accepted answers."""
         dates = tuple(date for answer in answers for date in find_dates(answer) if _is_whole(answer, date))
-        numbers = tuple((answer, number) for answer in answers if (number := _quantity(answer)) is not None)
-        numeric = {a for a, number in numbers if find_numbers(a) and _is_whole(a, number) and not number.is_ordinal}
-        return AcceptedValues(tuple(answer for answer in answers if answer not in numeric), numbers, dates)
+        quantities = tuple(
+            Quantity(answer, number, unit_of(answer, number.start, number.stop))
+            for answer in answers
+            if (number := _quantity(answer)) is not None
+        )
+        numeric = {
+            q.answer
+            for q in quantities
+            if find_numbers(q.answer) and _is_whole(q.answer, q.number) and not q.number.is_ordinal
+        }
+        return AcceptedValues(tuple(answer for answer in answers if answer not in numeric), quantities, dates)
 
     def find(self, text: str) -> list[AcceptedMention]:
         """Return the mentions of the accepted answers in a text, in order."""
         mentions = [AcceptedMention(name.start, name.stop) for name in find_names(text, [self.names])]
-        if self.numbers:
+        mentions = mentions or [AcceptedMention(*span) for span in find_persons(text, self.names)]
+        if self.quantities:
             mentions += [
                 AcceptedMention(n.start, n.stop)
-                for n in find_numbers(text)
-                if any(_same_quantity(answer, accepted, text, n) for answer, accepted in self.numbers)
+                for n in find_all_numbers(text)
+                if any(quantity.is_stated(text, n) for quantity in self.quantities)
             ]
             if not mentions and (whole := as_number(text.strip(" .!"))) is not None:
                 start = len(text) - len(text.lstrip())
-                if any(whole == accepted.value for _, accepted in self.numbers):
+                if any(whole == quantity.number.value for quantity in self.quantities):
                     mentions.append(AcceptedMention(start, len(text.rstrip())))
         if self.dates:
             mentions += [
@@ -100,29 +128,7 @@ def _quantity(answer: str) -> Number | None:
         return number
     is_currency = rest.lower() in ("$", "us$", "€", "£", "rs.", "rs", "¥")
     has_place = (not rest or is_currency) and len(words_of(following)) <= 2
-    return number if has_place and unit_of(answer, number) else None
-
-
-def _same_quantity(answer: str, accepted: Number, text: str, number: Number) -> bool:
-    """Return True if a number in a text equals an accepted quantity; a unit that the text omits is assumed."""
-    if accepted.is_ordinal and not number.is_ordinal and not _is_whole(text, number):
-        return False
-    expected = unit_of(answer, accepted)
-    stated = unit_of(text, number) if expected else None
-    if expected is None or stated is None or expected == stated:
-        return number.value == accepted.value
-    return _convert(number, stated, expected) == accepted.value
-
-
-def _convert(number: Number, unit: str, target: str) -> Fraction | None:
-    """Return the value of a quantity in another unit, rounded to nine digits, or None if it cannot be converted."""
-    import pint
-
-    try:
-        value = registry().Quantity(float(number.value), unit).to(target).magnitude
-    except (pint.errors.PintError, ValueError, TypeError):
-        return None
-    return Fraction(f"{value:.9g}")
+    return number if has_place and unit_of(answer, number.start, number.stop) else None
 
 
 def adds_words(question: str, text: str) -> bool:
@@ -130,6 +136,10 @@ def adds_words(question: str, text: str) -> bool:
 
     A capitalised function word that is not the first of its sentence counts as a word ("the film is Get Out").
     """
+    if re.search(r"[\u3040-\u30ff]", text) and any(
+        run not in question for run in re.findall(r"[\u4e00-\u9fff]{2,}", text)
+    ):
+        return True  # in Japanese, characters of the question may form another word
     known = {word.text for word in words_of(question)}
     for word in words_of(text):
         if word.text in known:

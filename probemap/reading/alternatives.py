@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 
+from probemap.reading.clauses import CONCLUSION_WORDS
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
-from probemap.reading.stance import sentence_at, sentences
+from probemap.reading.names import LABELS
+from probemap.reading.sentences import correction_before, sentence_at, sentences
 
 _OFFERS = re.compile(
     r"(?:^|[,:;]|\b(?:between|either|is|are|was|were|first|older|younger|larger|bigger|longer|taller|more|earlier"
@@ -30,7 +33,7 @@ def offered_answers(question: str) -> list[tuple[str, ...]]:
     return [(match["first"].strip(),), (match["second"].strip(),)]
 
 
-_CONCLUDES = re.compile(r"\b(?:so|therefore|thus|hence|the answer is)\b", re.IGNORECASE)
+_CONCLUDES = re.compile(rf"\b(?:{CONCLUSION_WORDS}|the answer is)\b", re.IGNORECASE)
 _COMPARATIVE = re.compile(
     r"\b(?!(?:other|river|never|either|whether|after all|answer|number|water|under|over)\b)\w{2,}er\b|\b(?:more"
     r"|less|fewer|after|before)\b",
@@ -60,6 +63,7 @@ _ALTERNATIVES_AFTER = re.compile(
     r"[\"'”)*_]*(?:,\s*[A-Z\d][^.!?;,\n]{0,40}){0,5},?\s*\b(?:or|oder|ou)\s+(?:in\s+|the\s+|maybe\s+|perhaps\s+)*[A-Z\d]"
 )
 _ALTERNATIVES_BEFORE = re.compile(
+    r"\b(?i:candidates|(?:possible|potential)\s+\w+|options)\s+(?:are|include|would be)\b[^.!?;\n]{0,80}$|"
     r"\b(?:either|could be|might be|may be|both|whether)\b[^.!?;\n]{1,80}?(?:\b(?:or|and)\b|,)\s*[\"'“(*_]*$"
     r"|(?:^|[.!?:]\s*|\bis\s+|\bin\s+)[A-Z][\w' -]{1,30}\s+or\s+(?:the\s+)?[\"'“(*_]*$"
 )
@@ -76,7 +80,11 @@ _SUBORDINATES = re.compile(
     r"|influenced by|"
     r"together with|lived with|bypassing|left for|succeeded|preceded|for)\b|;"
 )
-_CANDIDATE = re.compile(r"(?<![.!?:\n]\s)(?<!^)\b[A-ZÀ-Þ][\w'’-]+")
+_CANDIDATE = re.compile(
+    r"^\W*[A-ZÀ-Þ][\w'’-]+(?=\s*[,;(]|\s+(?:[A-ZÀ-Þ]|(?:is|was|are|were|has|had|won)\b))"
+    r"|(?<![.!?:\n]\s)(?<!^)\b[A-ZÀ-Þ][\w'’-]+"
+)
+"""Words that may be names: at the start of a sentence only before a verb, a comma or a further capital."""
 
 
 def follows_another(question: str, text: str, start: int) -> bool:
@@ -84,15 +92,43 @@ def follows_another(question: str, text: str, start: int) -> bool:
 
     An example is "It was written by Mozart, a friend of Haydn.", which mentions Haydn but asserts Mozart.
     """
-    before = text[max(sentence_at(sentences(text), start)[0], start - 300) : start]
+    ranges = sentences(text)
     asked = {word.text for word in words_of(question)} | FUNCTION_WORDS
+    sentence_start = sentence_at(ranges, start)[0]
+    before = text[max(sentence_start, start - 300) : start]
+    if before.endswith("(") and text[start : start + 2].isupper():
+        return False  # an abbreviation of the name
+    if sentence_start > 0 and not correction_before(text, start):
+        first = text[slice(*ranges[0])]
+        if _states_another(asked, question, first):
+            return True
     for candidate in _CANDIDATE.finditer(before):
         if all(word in asked for word in content_words(candidate[0])):
             continue
         between = before[candidate.end() :]
+        if between.endswith(", by "):
+            return False  # the agent of a passive
+        if re.search(r"\b(?:but|however|today|now)\b", between):
+            continue
         if _SUBORDINATES.search(between) and re.search(r"[,;(]|\b(?:to|of|by|with)\b", between):
-            return _COPULA.search(before[: candidate.start()]) is not None or "," in between or ";" in between
+            return _COPULA.search(before[: candidate.start()]) is not None or re.search(r"[,;(]", between) is not None
     return False
 
 
+def _states_another(asked: Set[str], question: str, sentence: str) -> bool:
+    """Return True if a sentence consists of a name, or states the question with a name as its subject or predicate."""
+    words = {word.text for word in words_of(sentence)}
+    if len(words) <= 3 and re.match(r"\W*[A-ZÀ-Þ]", sentence) and sentence.rstrip().endswith("."):
+        return not words <= asked | LABELS
+    stated = _STATED.match(sentence) or _STATED_LAST.search(sentence)
+    return (
+        stated is not None
+        and not all(word in asked for word in content_words(stated[1]))
+        and {word.text for word in words_of(question)} - FUNCTION_WORDS <= words
+    )
+
+
+_NAME = r"[A-ZÀ-Þ][\w'’-]+(?:\s+[A-ZÀ-Þ][\w'’-]+)*"
+_STATED = re.compile(rf"\W*({_NAME})\s+(?:is|was|are|were)\s+the\b")
+_STATED_LAST = re.compile(rf"\b(?:is|was|are|were)\s+({_NAME})[\s*_\"'”]*[.!]")
 _COPULA = re.compile(r"\b(?:is|was|are|were|by|be)\b", re.IGNORECASE)

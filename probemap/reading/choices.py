@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from probemap.reading.asserted import Asserted
+from probemap.reading.clauses import chosen_mention
 from probemap.reading.names import Groups, Name, find_names
 from probemap.reading.stance import asserted_mentions
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
@@ -32,7 +33,7 @@ _LETTER_BEFORE = re.compile(r"(?:^|(?<=[\s(\[*\"'`]))([A-Za-z])[^\S\n]?[)\].:*\"
 _ANNOUNCED = re.compile(r"\b(?:answer|correct (?:choice|option))\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
 
 
-def asserted_choice(text: str, groups: Groups) -> Asserted | None:
+def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted | None:
     """Return the choice that a text asserts, or None.
 
     A choice can be asserted by its letter ("B", "(b)", "The answer is B.", ``\\boxed{B}``) or by its words.  A letter
@@ -86,9 +87,9 @@ def asserted_choice(text: str, groups: Groups) -> Asserted | None:
     mentions = sorted([*mentions, *letters.values()], key=lambda mention: mention.start)
     asserted = asserted_mentions(text, mentions)
     announced = [m for m in asserted if _ANNOUNCED.search(text[max(0, m.start - 80) : m.start])]
-    first = announced[0] if announced else next(iter(asserted), None)
-    if first is None:
-        return None if contradicts else _single_letter(text, len(groups))
+    if not asserted:
+        return None if contradicts else _single_letter(text, len(groups)) or _position(text, len(groups))
+    first = announced[0] if announced else chosen_mention(question, text, asserted)
     if not announced and len({m.group for m in asserted}) == len(groups) > 2:
         return None  # a text that only repeats all choices asserts none
     return Asserted(first.start, first.stop, first.group, "announced choice" if announced else "first choice asserted")
@@ -121,6 +122,26 @@ def _single_letter(text: str, n: int) -> Asserted | None:
     if len({m.group for m in asserted}) != 1:
         return None
     return Asserted(asserted[0].start, asserted[0].stop, asserted[0].group, "only letter asserted")
+
+
+_POSITION = re.compile(
+    r"\W*(?:(?:it is|it's|i (?:choose|pick|think it is)|the answer is)\s+)?(?:the\s+)?"
+    r"(?:option|choice|answer|number)?\s*(?P<position>first|second|third|fourth|fifth|last|[1-9]|one|two|three|four|five)\b"
+    r"\s*(?:option|choice|answer|one)?\W*",
+    re.IGNORECASE,
+)
+_POSITIONS = {
+    word: i // 3 for i, word in enumerate("first one 1 second two 2 third three 3 fourth four 4 fifth five 5".split())
+}
+
+
+def _position(text: str, n: int) -> Asserted | None:
+    """Return the choice that a text names by its position ("The third option."), or None."""
+    match = _POSITION.fullmatch(text)
+    if match is None:
+        return None
+    number = n - 1 if match["position"].lower() == "last" else _POSITIONS.get(match["position"].lower(), n)
+    return Asserted(match.start("position"), match.end("position"), number, "position") if number < n else None
 
 
 def _letter(start: int, letter: str, n: int, rule: str) -> Asserted | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from probemap.reading.asserted import Asserted
+from probemap.reading.clauses import chosen_mention
 from probemap.reading.names import Groups, find_names
 from probemap.reading.stance import asserted_mentions
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
 
 
-def asserted_name(text: str, groups: Groups) -> Asserted | None:
-    """Return the first possible answer that a text asserts, or None.
+def asserted_name(text: str, groups: Groups, question: str = "") -> Asserted | None:
+    """Return the possible answer that a text asserts, or None.
+
+    Of several, it is the one whose clause repeats more of the question than the others, or else the first.
 
     Mentions that are negated, rejected, compared, listed, doubted or withdrawn are ignored.  If the answer is mentioned
     first as an adjective and later by its name ("the Canadian province of Quebec, Canada"), the name is returned.  Of
@@ -26,6 +29,6 @@ def asserted_name(text: str, groups: Groups) -> Asserted | None:
     asserted = asserted_mentions(text, find_names(text, groups))
     if not asserted:
         return None
-    first = asserted[0]
+    first = chosen_mention(question, text, asserted)
     name = next((name for name in asserted if name.group == first.group and not name.is_adjective), first)
     return Asserted(name.start, name.stop, name.group, "first name asserted")

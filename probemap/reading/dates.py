@@ -28,6 +28,12 @@ _DATE = re.compile(
     r"|(?<!\d)(?P<y6>\d{4})年(?P<m6>\d{1,2})月(?:(?P<d6>\d{1,2})[日号])?",
     re.IGNORECASE,
 )
+_DAY_OR_YEAR = re.compile(r"\d|first|second|third|(?:th|thirty-first)\b", re.IGNORECASE)
+"""Every date contains a digit, or the ordinal number of a day in words."""
+_MONTH_OR_SEPARATORS = re.compile(
+    rf"{'|'.join(month[:3] for month in _MONTHS)}|\d[-/.]\d{{1,2}}[-/.]\d|年", re.IGNORECASE
+)
+"""Every date in English or in digits contains the beginning of a month, or two separators."""
 _FOREIGN = re.compile(
     r"(?<![\w.,])\d{1,2}(?:\.|er|\u00ba)?\s+(?:de\s+|d')?[^\W\d_]{3,12}\.?,?\s+(?:de\s+|del\s+)?\d{4}(?!\w)"
 )
@@ -72,8 +78,10 @@ def find_dates(text: str) -> list[Date]:
     >>> [(d.year, d.month, d.day) for d in find_dates("From Jul 4, 1776 to the third of September 1783.")]
     [(1776, 7, 4), (1783, 9, 3)]
     """
+    if _DAY_OR_YEAR.search(text) is None:
+        return []
     dates = []
-    for match in _DATE.finditer(text):
+    for match in _DATE.finditer(text) if _MONTH_OR_SEPARATORS.search(text) else ():
         if match["a5"]:
             first, second = int(match["a5"]), int(match["b5"])
             readings = [(m, d) for m, d in ((first, second), (second, first)) if 1 <= m <= 12 and 1 <= d <= 31]

@@ -40,10 +40,16 @@ _CARDINALS = {
         "seventeen eighteen nineteen twenty".split()
     )
 }
+_SUFFIX = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd"}
+ORDINAL_OF = {str(number): f"{number}{_SUFFIX.get(number, 'th')}" for number in range(1, 25)}
+"""Ordinals of numbers in digits: 8th of 8."""
+NUMBER_OF = {ordinal: number for number, ordinal in ORDINAL_OF.items()}
 _ORDINALS = {
-    word: f"{number}{'st' if number == 1 else 'nd' if number == 2 else 'rd' if number == 3 else 'th'}"
+    word: ORDINAL_OF[str(number)]
     for number, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split(), start=1
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
+        "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth".split(),
+        start=1,
     )
 }
 _SYMBOLS = {"&": "and", "%": "percent", "saint": "st", "mount": "mt", "fort": "ft"}

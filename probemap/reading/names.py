@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from probemap.reading.folding import FUNCTION_WORDS, Word, content_words, words_of
+from probemap.reading.folding import FUNCTION_WORDS, NUMBER_OF, ORDINAL_OF, Word, content_words, words_of
 
 Groups = Sequence[Sequence[str]]
 """Possible answers, each as a group of spellings."""
@@ -62,23 +63,48 @@ def _index(groups: tuple[tuple[str, ...], ...]) -> tuple[dict[str, list[_Spellin
         for name in names:
             bare = name.removesuffix(ADJECTIVE).strip()
             words = content_words(bare)
-            if not words:
-                continue
             is_label = bare.casefold() in LABELS
-            spelling = _Spelling(
-                group=group,
-                words=words,
-                text=re.sub(r"^(?:the|an?)\s+(?=\w)", "", bare, flags=re.IGNORECASE),
-                is_adjective=name.endswith(ADJECTIVE),
-                is_abbreviation=bare.isupper()
-                and len(bare) <= 4
-                and bare.isalpha()
-                and not is_label
-                and not (all_capitals and len(groups) > 1),
-                is_function_words=not is_label and all(word in FUNCTION_WORDS for word in words),
-            )
-            spellings.setdefault("".join(words), []).append(spelling)
+            for form in {words, *_other_forms(bare)} if words else ():
+                spelling = _Spelling(
+                    group=group,
+                    words=form,
+                    text=re.sub(r"^(?:the|an?)\s+(?=\w)", "", bare, flags=re.IGNORECASE),
+                    is_adjective=name.endswith(ADJECTIVE),
+                    is_abbreviation=bare.isupper()
+                    and len(bare) <= 4
+                    and bare.isalpha()
+                    and not is_label
+                    and not (all_capitals and len(groups) > 1),
+                    is_function_words=not is_label and all(word in FUNCTION_WORDS for word in words),
+                )
+                spellings.setdefault("".join(form), []).append(spelling)
     return spellings, frozenset(key[:n] for key in spellings for n in range(1, len(key) + 1))
+
+
+_TWO_LETTERS = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Å": "Aa", "Ø": "Oe"}
+)
+_HAN_PLACE = re.compile(r"[\u4e00-\u9fff]{2,}[都府県县省市]")
+_RULER = re.compile(r"(?P<name>.*[^\W\d]) (?P<number>[IVX]+)")
+_RULER_IN_WORDS = re.compile(r"(?P<name>.*[^\W\d]),? the (?P<ordinal>[\w-]+)", re.IGNORECASE)
+
+
+def _other_forms(name: str) -> list[tuple[str, ...]]:
+    """Return the words of other ways to write a name: Goedel for Gödel, Henry the Eighth for Henry VIII."""
+    forms = []
+    if (replaced := unicodedata.normalize("NFC", name).translate(_TWO_LETTERS)) != name:
+        forms.append(content_words(replaced))
+    if _HAN_PLACE.fullmatch(name):
+        forms.append(content_words(name[:-1]))
+    if ruler := _RULER.fullmatch(name):
+        number = content_words(ruler["number"])[0].replace("i", "1")
+        if ordinal := ORDINAL_OF.get(number):
+            forms.append((*content_words(ruler["name"]), "the", ordinal))
+    if (ruler := _RULER_IN_WORDS.fullmatch(name)) and (words := content_words(ruler["ordinal"])):
+        number = NUMBER_OF.get(words[0], "")
+        if number:
+            forms.append((*content_words(ruler["name"]), "i" if number == "1" else number))
+    return forms
 
 
 def find_names(text: str, groups: Groups) -> list[Name]:
@@ -140,6 +166,8 @@ def _is_mention(text: str, words: Sequence[Word], i: int, j: int, spelling: _Spe
     if prefix and text[prefix.start : start] in _PREFIXES and prefix.text != spelling.words[0]:
         return False
     joined = "".join(found)
+    if prefix and joined == "京都" and text[prefix.start : start] in "東东":
+        return False  # a part of the name of Tokyo
     if found != spelling.words and len(joined) <= _MAX_SPLIT and joined.isalpha() and not text[start:stop].isupper():
         return False
     if spelling.is_adjective:

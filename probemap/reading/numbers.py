@@ -1,4 +1,4 @@
-"""Numbers in a text: digits, fractions, powers, words, with signs, scales and units."""
+"""Numbers in a text: digits, fractions, powers and words, with signs and scales."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
+
+from probemap.reading.number_words import cardinal, find_number_words
+from probemap.reading.units import CURRENCY_BEFORE
 
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
@@ -17,6 +20,26 @@ _WORD_VALUE = {word: i for i, word in enumerate(_UNITS)}
 _WORD_VALUE |= {word: 10 * i for i, word in enumerate(_TENS, start=2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SHORT_SCALES = {"k": 1000, "mn": 10**6, "bn": 10**9}
+_FOREIGN_SCALES = {
+    word: 10**power
+    for power, words in (
+        (3, "tausend mille mila mil duizend тысяч тысячи тысяча тыс"),
+        (
+            6,
+            "millionen mio millones millón millions milhões milhão milioni milione miljoen millioner миллион миллиона "
+            "миллионов млн",
+        ),
+        (
+            9,
+            "milliarden milliarde mrd milliards milliard miliardi miliardo bilhões bilhão miljard миллиард миллиарда "
+            "миллиардов млрд",
+        ),
+        (12, "billionen billones trilhões"),
+    )
+    for word in words.split()
+}
+_EAST_ASIAN_SCALES = {"千": 1000, "万": 10**4, "萬": 10**4, "만": 10**4, "億": 10**8, "亿": 10**8, "억": 10**8}
+_ALL_SCALES = _SCALES | _SHORT_SCALES | _FOREIGN_SCALES | _EAST_ASIAN_SCALES
 _WORD = "|".join([*_WORD_VALUE, *_SCALES])
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _COLLECTIVE = {"a dozen": 12, "one dozen": 12, "a couple": 2, "a hundred": 100, "a thousand": 1000, "a million": 10**6}
@@ -26,19 +49,34 @@ _NUMBER = re.compile(
     r"(?P<latex>\\[dt]?frac\s*\{\s*(?P<over>-?\d+)\s*\}\s*\{\s*(?P<under>\d+)\s*\})"
     r"|(?<![\w.,])(?:(?P<whole>\d+)[ \u00a0-]?)?"
     rf"(?:(?P<vulgar>[{_VULGAR}])|(?P<fraction>(?<![\d/])\d+\s?[/⁄]\s?[1-9]\d*(?![\d/]|[.,]\d)))"
-    r"|(?<![A-Za-zÀ-ɏ])(?<!\d)(?<!\d[.,])(?P<digits>"
+    r"|(?<![A-Za-zÀ-ɏ^])(?<!\d)(?<!\d[.,])(?P<digits>"
     r"\d{1,3}(?:(?:,|\{,\}|['’\u00a0\u202f])\d{2,3})*(?:,|\{,\}|['’\u00a0\u202f])\d{3}(?:\.\d+)?(?![\d])"
-    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)|\d{1,3}(?: \d{3}){2,}(?!\d)"
+    r"|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:\.\d{3}){2,}(?!\d)|[1-9]\d{0,2}(?:[ \u00a0\u202f]\d{3})+(?![\d,.]?\d)"
     r"|\d+(?:[.,]\d+)?(?![.,]?\d)|\d+|(?<!\w)\.\d+)"
-    r"(?P<power>[eE][+-]?\d+(?!\w)|\s?(?:×|x|\*|\\times|·)\s?10\s?(?:\^\s?\{?|\*\*)(?P<exponent>[-+−]?\d+)\}?"
+    r"(?P<power>[eE][+-]?\d+(?!\w)|\s?(?:×|x|\*|\\times|·)\s?10"
+    r"(?:(?P<superscript>[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)|\s?(?:\^\s?\{?|\*\*)(?P<exponent>[-+−]?\d+)\}?)"
     r"|\s?(?:\^\s?\{?|\*\*)(?P<raised>\d+)\}?)?"
     r"(?P<ordinal>(?:st|nd|rd|th)\b)?"
-    r"(?:(?P<scale>\s?(?:hundred|thousand|million|billion|trillion)|(?<=\d)(?:k|mn|bn))\b)?"
+    rf"(?P<scale>\s?(?:{'|'.join([*_SCALES, *_FOREIGN_SCALES])})\b|(?<=\d)(?:k|mn|bn)\b"
+    rf"|(?<=\d)(?:{'|'.join(_EAST_ASIAN_SCALES)}))?"
     rf"|\b(?P<part>(?:(?:one|two|three|a)[\s-]+)?(?:{'|'.join(_PARTS)})s?)\b(?!\s+(?:of\s+)?(?:the\s+)?[A-Z])"
     rf"|\b(?P<collective>{'|'.join(_COLLECTIVE)})\b"
     rf"|\b(?P<words>(?:{'|'.join(_WORD_VALUE)})(?:(?:[\s-]+(?:and\s+)?)(?:{_WORD}))*)\b",
     re.IGNORECASE,
 )
+_MILLIONS = re.compile(r"m\b", re.IGNORECASE)
+_DIGIT = re.compile(rf"[\d{_VULGAR}]")
+_LETTERS = re.compile(r"[a-z]+")
+_NUMBER_WORDS = frozenset(
+    [
+        *_WORD_VALUE,
+        *_PARTS,
+        *(f"{part}s" for part in _PARTS),
+        *(word for key in _COLLECTIVE for word in key.split()[1:]),
+    ]
+)
+"""Words, one of which every number without a digit contains."""
+_SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 
 
@@ -65,6 +103,8 @@ def find_numbers(text: str) -> tuple[Number, ...]:
     >>> [float(number.value) for number in find_numbers("3 1/2, minus five, 1.2 million and 1,200")]
     [3.5, -5.0, 1200000.0, 1200.0]
     """
+    if _DIGIT.search(text) is None and _NUMBER_WORDS.isdisjoint(_LETTERS.findall(text.lower())):
+        return ()
     numbers = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
@@ -75,7 +115,10 @@ def find_numbers(text: str) -> tuple[Number, ...]:
             sign_start = start - len(sign[0])
             if sign["word"] or _is_sign(text, sign_start):
                 start, value = sign_start, -value
-        numbers.append(Number(start, match.end(), value, bool(match["ordinal"])))
+        stop = match.end()
+        if CURRENCY_BEFORE.search(text[max(0, start - 4) : start]) and (millions := _MILLIONS.match(text, stop)):
+            stop, value = millions.end(), value * 10**6
+        numbers.append(Number(start, stop, value, bool(match["ordinal"])))
     return tuple(_with_durations(text, numbers))
 
 
@@ -131,12 +174,13 @@ def _value(match: re.Match[str]) -> Fraction | None:
                 return None
             value = value ** int(match["raised"])
         else:
-            exponent = int((match["exponent"] or power[1:]).replace("−", "-"))
+            digits = match["exponent"] or (match["superscript"] or power[1:]).translate(_SUPERSCRIPTS)
+            exponent = int(digits.replace("−", "-"))
             if abs(exponent) > 400:
                 return None
             value *= Fraction(10) ** exponent
     if scale := (match["scale"] or "").strip().lower():
-        value *= _SCALES.get(scale) or _SHORT_SCALES[scale]
+        value *= _ALL_SCALES[scale]
     return value
 
 
@@ -175,6 +219,17 @@ def _parse_words(words: str) -> int:
     return total + current
 
 
+def find_all_numbers(text: str) -> tuple[Number, ...]:
+    """Return all numbers in a text as `find_numbers` does, or else those in words of other languages."""
+    return find_numbers(text) or tuple(Number(*number[:2], Fraction(number[2])) for number in find_number_words(text))
+
+
+def is_grouped(text: str, number: Number, value: Fraction) -> bool:
+    """Return True if a number such as 8.849, read as a number of thousands as in some languages, has a value."""
+    digits = text[number.start : number.stop]
+    return re.fullmatch(r"\d{1,3}\.\d{3}", digits) is not None and int(digits.replace(".", "")) == value
+
+
 def as_number(text: str) -> Fraction | None:
     """Convert a text that consists of a single number to that number, or return None.
 
@@ -190,80 +245,4 @@ def as_number(text: str) -> Fraction | None:
         return numbers[0].value
     if len(text) < 3 or text.isupper():
         return None  # "UN" is no number
-    return _foreign_cardinal(text) if re.fullmatch(r"[^\W\d_]+(?:-[^\W\d_]+)*", text) else None
-
-
-@lru_cache(maxsize=4096)
-def _foreign_cardinal(text: str) -> Fraction | None:
-    """Return the value of a number in words of a language other than English, or None."""
-    from text_to_num import text2num
-
-    for language in ("es", "fr", "de", "pt", "it", "nl"):
-        try:
-            return Fraction(text2num(text.lower(), language))
-        except (ValueError, KeyError):
-            continue
-    return None
-
-
-_UNIT_WORDS = {
-    "percent": ("%", "percent", "per cent", "pct"),
-    "dollar": ("$", "dollars", "dollar", "usd", "us$"),
-    "euro": ("€", "euros", "euro", "eur"),
-    "pound": ("£", "pounds sterling", "gbp"),
-    "degC": ("°c", "° c", "degrees celsius", "celsius", "degrees c"),
-    "degF": ("°f", "° f", "degrees fahrenheit", "fahrenheit", "degrees f"),
-}
-_UNIT_OF = {word: unit for unit, words in _UNIT_WORDS.items() for word in words}
-_UNIT = re.compile(
-    r"\s?(%|°\s?[CF]\b|(?:per cent|degrees (?:celsius|fahrenheit|[cf])|pounds sterling)\b|[a-zA-Zµ²³]+(?:/[a-z]+)?)",
-    re.IGNORECASE,
-)
-_CURRENCY = re.compile(r"(US\$|[$€£])\s?$")
-
-
-def unit_of(text: str, number: Number) -> str | None:
-    """Return the unit of a number in a text, as a name that `pint` knows or a currency, or None.
-
-    Examples
-    --------
-    >>> from probemap.reading.numbers import find_numbers, unit_of
-    >>> text = "12 kilometres for $5"
-    >>> [unit_of(text, number) for number in find_numbers(text)]
-    ['kilometer', 'dollar']
-    """
-    if currency := _CURRENCY.search(text[max(0, number.start - 4) : number.start]):
-        return _UNIT_OF[currency[1].lower()]
-    match = _UNIT.match(text, number.stop)
-    if match is None:
-        return None
-    word = re.sub(r"°\s", "°", match[1].lower())
-    return _UNIT_OF.get(word) or _pint_unit(match[1])
-
-
-@cache
-def registry():  # type: ignore[no-untyped-def]
-    import pint
-
-    return pint.UnitRegistry()
-
-
-@cache
-def _pint_unit(word: str) -> str | None:
-    """Return the name by which pint knows a unit, or None if the word is no unit of length, mass, time, …"""
-    if len(word) > 20 or word.lower() in _NOT_UNITS:
-        return None
-    from tokenize import TokenError
-
-    import pint
-
-    for spelling in (word, word.lower()):
-        try:
-            unit = registry().parse_units(spelling.replace("²", "**2").replace("³", "**3"))
-        except (pint.errors.PintError, ValueError, TypeError, AttributeError, TokenError):
-            continue
-        return str(unit)
-    return None
-
-
-_NOT_UNITS = frozenset("a an at in is of or to and the by as on are was am pm it he be bc ad st".split())
+    return cardinal(text) if re.fullmatch(r"[^\W\d_]+(?:[ -][^\W\d_]+)*", text) else None

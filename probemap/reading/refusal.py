@@ -81,7 +81,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ),
     # Dutch, Scandinavian languages, Polish, Czech, Hungarian, Romanian, Turkish, Finnish, Vietnamese, Indonesian
     (
-        "ik weet,geen informatie,nie wiem,nie mam,jag vet,ingen information,jeg ,bilmiyorum,bilgim yok,maalesef,en tiedä,nevím,nem tudom,nu s,nu ș,tôi không,tidak tahu,maaf",
+        "ik weet,geen informatie,nie wiem,nie mam,jag vet,ingen information,jeg ,bilmiyorum,bilgim yok,maalesef"
+        ",en tiedä,nevím,nem tudom,nu s,nu ș,tôi không,tidak tahu,maaf",
         r"\b(?:ik weet (?:het )?niet|geen informatie|nie wiem|nie mam (?:takich )?informacji"
         r"|jag vet inte|ingen information|vet jeg ikke|ved jeg (?:desværre )?ikke|bilmiyorum|bilgim yok"
         r"|maalesef|en tiedä|nevím|nem tudom|nu [sș]tiu|tôi không (?:biết|có thông tin))\b"
@@ -102,7 +103,12 @@ _WHOLE = re.compile(
     r"|enough information)|unsure|no (?:idea|answer|clue|information|comment)|"
     r"unanswerable|unclear|undetermined|idk|dunno|i don'?t know|sorry)[\s\W]*"
 )
-_BUT = re.compile(r"\b(?:but|however|pero|aber|mais|mas|ma)\b.{3,}", re.DOTALL)
+_BUT = re.compile(
+    r"\b(?:but|however|pero|aber|mais|mas|ma)\b(?!,? (?:i|we) (?:can|could|would be happy|am here)\b"
+    r"(?: certainly| still| also)? ?"
+    r"(?:provide|help|assist|offer|try|tell you (?:about|more)|give you|share|suggest)).{3,}",
+    re.DOTALL,
+)
 
 
 def is_refusal(text: str) -> bool:

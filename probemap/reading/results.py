@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from probemap.reading.asserted import Asserted, own_length
+from probemap.reading.clauses import CONCLUSION_WORDS, repeating_mention
 from probemap.reading.dates import find_dates
-from probemap.reading.numbers import Number, find_numbers
-from probemap.reading.stance import Stance, sentence_at, sentences, stances
+from probemap.reading.numbers import Number, find_all_numbers, find_numbers
+from probemap.reading.sentences import sentence_at, sentences
+from probemap.reading.stance import Stance, stances
+from probemap.reading.units import unit_of
 
 _STRONG = re.compile(
     r"(?:####|\\boxed\s*\{|\b(?:final\s+)?(?:answer|result|solution)\b\s*(?:is|=|:|would be|to (?:the"
     r"|this) (?:question|problem) is)|\b(?:respuesta|antwort|réponse|ответ|答案)\b\s*(?:es|ist|est|是|:|：|—)?)"
     r"[\s:*_$`(]*(?:(?:about|approximately|exactly|only|just|simply|Rs\.?|US\$|[$€£¥])\s?)*$",
+    re.IGNORECASE,
+)
+_TOTAL_AFTER = re.compile(
+    r"(?:\s+[a-z]+){0,3}\s+(?:in total|in all|altogether|all together|insgesamt|au total|en total|in totale)\b",
     re.IGNORECASE,
 )
 _RESULT_BEFORE = re.compile(
@@ -36,6 +44,7 @@ _ASKS_YEAR = re.compile(
     r"|в каком году|когда|哪一年|哪年|何年|いつ|أي عام|متى|किस वर्ष|कब|hangi yıl",
     re.IGNORECASE,
 )
+_COUNTS = re.compile(r"\bhow\s+(?:many|much|old|tall|high|long|far|deep|heavy|fast|large|big)\b", re.IGNORECASE)
 _COUNTED = re.compile(r"\bhow\s+many\s+(?:more\s+|total\s+|different\s+|other\s+)*([a-z]+)", re.IGNORECASE)
 _NONE = re.compile(r"\W*(?:none|zero|nothing|no(?:ne)? (?:at all|left|remain))\W*", re.IGNORECASE)
 
@@ -59,7 +68,7 @@ def asserted_number(question: str, text: str) -> Asserted | None:
     """
     text = text[: own_length(text)]
     text = _without_check(text)
-    numbers = find_numbers(text)
+    numbers = find_all_numbers(text)
     if not numbers:
         return (
             Asserted(*_span(text), Fraction(0), "none means zero")
@@ -67,12 +76,18 @@ def asserted_number(question: str, text: str) -> Asserted | None:
             else None
         )
     usable = _usable(text, numbers)
+    if totals := [n for n in usable if _TOTAL_AFTER.match(text, n.stop)]:
+        return _asserted(totals[-1], "announced result")
     if announced := [n for n in usable if _STRONG.search(text[max(0, n.start - 60) : n.start])]:
         return _asserted(announced[-1], "announced result")
-    if _ASKS_YEAR.search(question) and (year := _stated_year(text, usable)):
+    asks_year = _ASKS_YEAR.search(question) is not None and _COUNTS.search(question) is None
+    if asks_year and (year := _stated_year(question, text, usable)):
         return year
     conclusion = _conclusion(text)
-    in_question = {number.value for number in find_numbers(question)}
+    in_question = {number.value for number in find_all_numbers(question)}
+    if not asks_year:
+        dates = [(date.start, date.stop) for date in find_dates(text)]
+        usable = [n for n in usable if not any(start <= n.start < stop for start, stop in dates)] or usable
     new = [n for n in usable if n.value not in in_question and text[n.start : n.stop].lower() != "one"]
     if _WORKING.search(text):
         results = [n for n in usable if _RESULT_BEFORE.search(text[max(0, n.start - 60) : n.start])]
@@ -80,11 +95,16 @@ def asserted_number(question: str, text: str) -> Asserted | None:
         concluded = [n for n in results if n.start >= conclusion] if conclusion else []
         candidates = counted or concluded or results or new
         return _asserted(candidates[-1], "last result") if candidates else None
-    stated = [n for n in new if not n.is_ordinal] or new
-    stated = [n for n in stated if not _is_reference_year(text, n)] or stated
+    stated = [
+        n for n in new if not (_is_reference_year(text, n) or _PART_BEFORE.search(text, max(0, n.start - 40), n.start))
+    ] or new
+    if stated and _leads(text, stated):
+        return _asserted(stated[0], "first number stated")
+    stated = [n for n in stated if not n.is_ordinal] or stated
     stated = [n for n in stated if n.start >= conclusion] or stated
     if stated:
-        return _only(text, [n for n in stated if _is_counted(question, text, n)] or stated, "first number stated")
+        stated = [n for n in stated if _is_counted(question, text, n)] or stated
+        return _stated(question, text, stated, "first number stated")
     return _asserted(usable[0], "only number") if len({n.value for n in numbers}) == 1 and usable else None
 
 
@@ -94,7 +114,7 @@ _CHECK = re.compile(
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
-    r"(?:^|[\s,;.(])(?:so|therefore|thus|hence|in total|in all|altogether|that is,?|i\.e\.,?|but(?:\s+(?:now"
+    rf"(?:^|[\s,;.(])(?:{CONCLUSION_WORDS}|in total|in all|altogether|that is,?|i\.e\.,?|but(?:\s+(?:now"
     r"|since))?|and (?:pays?|an? adults?)|"
     r"that leaves|donc|also|por lo tanto|daher)\b",
     re.IGNORECASE,
@@ -131,14 +151,9 @@ def _span(text: str) -> tuple[int, int]:
 
 def _usable(text: str, numbers: Sequence[Number]) -> list[Number]:
     """Return the numbers that are not negated, withdrawn, operands or numbers of a list."""
-    found = stances(text, numbers)
-    return [
-        n
-        for n, stance in zip(numbers, found, strict=True)
-        if stance not in (Stance.NEGATED, Stance.WITHDRAWN)
-        and not _OPERATOR_AFTER.match(text, n.stop)
-        and not _is_item_number(text, n)
-    ]
+    candidates = [n for n in numbers if not _OPERATOR_AFTER.match(text, n.stop) and not _is_item_number(text, n)]
+    found = stances(text, candidates)
+    return [n for n, stance in zip(candidates, found, strict=True) if stance not in (Stance.NEGATED, Stance.WITHDRAWN)]
 
 
 def _is_item_number(text: str, number: Number) -> bool:
@@ -151,14 +166,14 @@ def _is_item_number(text: str, number: Number) -> bool:
     )
 
 
-def _stated_year(text: str, numbers: Sequence[Number]) -> Asserted | None:
+def _stated_year(question: str, text: str, numbers: Sequence[Number]) -> Asserted | None:
     years = {number.value for number in numbers if _is_year(text, number)}
     for date in find_dates(text):
         if date.year is not None and date.year_start is not None and (len(years) < 2 or date.start < 10):
             return Asserted(
                 date.year_start, date.year_start + len(str(date.year)), Fraction(date.year), "year of a date"
             )
-    return _only(text, [number for number in numbers if _is_year(text, number)], "first year")
+    return _stated(question, text, [number for number in numbers if _is_year(text, number)], "first year")
 
 
 _CIRCUMSTANCE = re.compile(
@@ -171,19 +186,55 @@ def _is_year(text: str, number: Number) -> bool:
     return is_written_as_year or (number.value.denominator == 1 and 1000 <= number.value <= 2100)
 
 
-def _only(text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
+def _stated(question: str, text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
     """Return the number that the first sentence with any of the numbers states, or None if it states several.
 
-    Numbers in brackets and after prepositions do not count if there are others.  Which of several numbers is meant is
-    not decided by rules.
+    Numbers in brackets, in questions and after prepositions do not count if there are others.  Of several numbers, the
+    one that begins the text is meant, or the one whose preceding words repeat more of the question than those of the
+    others ("A newborn has 270 bones, an adult has 206.").
     """
+    ranges = sentences(text)
+    numbers = [n for n in numbers if text[sentence_at(ranges, n.start)[1] - 1] != "?"] or list(numbers)
     if not numbers:
         return None
-    start, stop = sentence_at(sentences(text), numbers[0].start)
+    start, stop = sentence_at(ranges, numbers[0].start)
+    if _leads(text, numbers):
+        return _asserted(numbers[0], rule)
     first = [n for n in numbers if start <= n.start < stop]
     first = [n for n in first if text.count("(", start, n.start) == text.count(")", start, n.start)] or first
+    if len({n.value for n in first}) > 1 and (repeating := _repeating(question, text[:stop], first)):
+        return _asserted(repeating, rule)
     first = [n for n in first if not _CIRCUMSTANCE.search(text[max(0, n.start - 12) : n.start])] or first
     return _asserted(first[0], rule) if len({n.value for n in first}) == 1 else None
+
+
+_LEADING = re.compile(
+    r"\W*(?:(?:it|that|there|they)(?:['’]s|\s+is|\s+are|\s+was|\s+were)\s+)?"
+    r"(?:(?:about|approximately|around|exactly|roughly|only|just|number|in)\s+)*\W*",
+    re.IGNORECASE,
+)
+_PART_BEFORE = re.compile(r"\b(?:of (?:whom|which|these|those)|including|among them)\W+(?:\w+\W+)?$", re.IGNORECASE)
+
+
+def _leads(text: str, numbers: Sequence[Number]) -> bool:
+    """Return True if a text begins with the first of the numbers, and its clause contains no other number."""
+    first = numbers[0]
+    if _LEADING.fullmatch(text[: first.start]) is None or re.search(r"[a-z]{3}", text[first.start : first.stop]):
+        return False
+    end = re.compile(r"[,;:.?!(\n]\s|[?!.(]|$").search(text, first.stop)
+    return end is not None and not any(first.stop <= n.start < end.start() for n in find_numbers(text))
+
+
+def _repeating(question: str, text: str, numbers: Sequence[Number]) -> Number | None:
+    """Return the number whose clause repeats most words of the question, unless the units differ or it is a range."""
+    if len({unit_of(text, number.start, number.stop) for number in numbers}) > 1 or any(
+        _IN_RANGE.fullmatch(text[a.stop : b.start]) for a, b in pairwise(numbers)
+    ):
+        return None
+    return repeating_mention(question, text, numbers)
+
+
+_IN_RANGE = re.compile(r"\s*(?:–|-|—|to|until|and|or)\s*(?:\d+\s\w+\s)?")
 
 
 def _is_counted(question: str, text: str, number: Number) -> bool:

@@ -9,19 +9,10 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
-from functools import lru_cache
 from itertools import pairwise
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-
-class Mention(Protocol):
-    """A part of a text, ``text[start:stop]``."""
-
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
-
+from probemap.reading.sentences import ASIDE, CORRECTION, Mention, sentence_at, sentences
 
 _Mention = TypeVar("_Mention", bound=Mention)
 
@@ -36,6 +27,8 @@ class Stance(Enum):
     """The standard of a comparison or relation: "older than Ann Lee", "a contemporary of Mozart"."""
     LISTED = "listed"
     """One of several alternatives: "either Lyon or Paris"."""
+    ASIDE = "aside"
+    """Conceded, a former state, or a place beside the one that is meant: "although Lyon is large", "north of Lyon"."""
     DOUBTED = "doubted"
     """Named as a further possibility: "…, but it could be Lyon"."""
     WITHDRAWN = "withdrawn"
@@ -48,11 +41,11 @@ _EMPHATIC = re.compile(
     r"\b(?:none|nobody|no one|nothing|no person|no place|nowhere|no|anything|anyone)\s+(?:other|else|but"
     r"|less)(?:\s+than|\s+but)?\s+"
     r"|\b(?:without|no|beyond|not)\s+(?:a\s+|any\s+)?(?:shadow of a\s+)?(?:doubt|question)\b(?:\s+about\s+(?:it|that))?"
-    r"|\b(?:not|n['’]t)\b[^.!?;]{0,60}?\buntil\b|\bisn['’]t\s+(?:it|that)\b"
+    r"|(?:\bnot|n['’]t)\b[^.!?;]{0,60}?\buntil\b|\bis(?:n['’]t|\s+not)\s+(?:it|that)\b"
     r"|\bnot\s+until\b|\bnot\s+only\b|\bnot\s+just\b|\bcannot\s+be\s+(?:anyone|anything|other)\b|\bwhy\s+not\b"
     r"|\b(?:can|could)(?:not|n['’]t)\s+be\s+(?:anyone|anything|nobody)?\s*(?:other|else)\s+(?:than|but)\b"
     r"|\bnot\s+(?:surprisingly|to mention|sure)\b|\bif\s+(?:I'm\s+|I am\s+)?not\s+(?:mistaken|wrong)\b"
-    r"|\bn['’]t\s+(?:sure|certain)\b",
+    r"|n['’]t\s+(?:sure|certain)\b",
     re.IGNORECASE,
 )
 """Words that contain a negation but do not negate what follows."""
@@ -77,7 +70,8 @@ _RESTORING = re.compile(
 _REJECTED_AFTER = re.compile(
     rf"{_QUOTE}\s*(?:ではな|じゃな|(?:이|가)\s*아니|değil|नहीं|,?\s+(?:did|does|do|could|was|is)\s+not\b)"
     rf"|{_QUOTE}\s+(?:may|might|can|could|would)\s+(?:seem|look|appear|sound)\b|~~"
-    r"|\?\s+(?:that['’]s|no\b|not\b|wrong)"
+    r"|\?\s+(?:that['’]s\s+(?:not|wrong|incorrect|an?\s+(?:\w+\s+)?(?:mis|myth|mistake))"
+    r"|no\b|not\b|wrong)"
     rf"|{_QUOTE}\s*[:—–-]\s*(?:no|incorrect|wrong|false|not)\b"
     rf"|{_QUOTE}[^.!?;\n,]{{0,40}}?\b(?:is|was|are|were|would be)\s+(?:clearly\s+|obviously\s+|actually\s+"
     rf"|in fact\s+|also\s+)?"
@@ -99,7 +93,8 @@ _MYTH = re.compile(
 _REJECTED_BEFORE = re.compile(
     r"\b(?:(?:one|you|people)\s+(?:might|may|would|could)|you['’]d|people)\s+(?:expect|think"
     r"|assume|guess|suppose)\b[^.!?;\n]{0,30}$"
-    r"|\battributed\s+to\b[^.!?;\n]{0,20}$|\bassumed\b[^.!?;\n]{0,30}$"
+    r"|\b(?:viele|muchos|beaucoup|molti|muitos)\s+(?:denken|glauben|meinen|piensan|creen|pensent|croient|pensano|pensam)"
+    r"\b[^.!?;\n]{0,30}$|\battributed\s+to\b[^.!?;\n]{0,20}$|\bassumed\b[^.!?;\n]{0,30}$"
     r"|\b(?:many|most|some|people|often|commonly|sometimes|one|you)\b[^.!?;\n]{0,30}?\b(?:think|thinks|believe"
     r"|believes|say|"
     r"assume|guess|place|confuse|thought|believed|mistake|mistaken|call)\b[^.!?;\n]{0,40}$"
@@ -108,15 +103,28 @@ _REJECTED_BEFORE = re.compile(
 )
 _ATTRIBUTES = re.compile(
     r"attributed|myth|misconception|contrary|thinking of|answer was|at first|common|popular|widespread|expect|thin[kg]"
-    r"|assume|guess|suppose|believe|say|place|confuse|thought|mistake|call|despite|unlike|opposed|wrong|incorrect",
+    r"|assume|guess|suppose|believe|say|place|confuse|thought|mistake|call|despite|unlike|opposed|wrong"
+    r"|incorrect|viele|muchos|beaucoup|molti|muitos",
     re.IGNORECASE,
 )
 """Stems, one of which every match of `_MYTH` and `_REJECTED_BEFORE` contains."""
-_CONTRAST = re.compile(r"\b(?:but|however|yet|in fact|actually|in reality|although|though)\b", re.IGNORECASE)
+_CONTRAST = re.compile(
+    r"\b(?:but|however|yet|in fact|actually|in reality|although|though|aber|pero|mais|mas|ma)\b", re.IGNORECASE
+)
 _COMPARED = re.compile(
     r"(?:\b(?:than|compared (?:to|with)|versus|vs\.?|unlike|contemporary of|rival of|similar to)\b)\s+(?:the\s+"
     r"|that of\s+|an?\s+)*$",
     re.IGNORECASE,
+)
+_ASIDES = re.compile(
+    r"though|while|whereas|spite|unlike|opposed|obwohl|während|aunque|mientras|que|embora|mentre|sebbene|th of|st of"
+    r"|opposite|across|ahead|behind|next to|close to|adjacent|neighbo|border|replac|beat|defeat|lost|followed"
+    r"|superseded|ceeded|claimed|former|previous|used to|once|known|confused|until|till|from",
+    re.IGNORECASE,
+)
+"""Stems, one of which every match of `_ASIDE` and `_ASIDE_AFTER` contains."""
+_ASIDE_AFTER = re.compile(
+    r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE
 )
 _DOUBT = re.compile(
     r"\b(?:but|or|although|though|however)\b[^.!?;\n]{0,30}\b(?:could|might|may)\s+(?:also\s+|well\s+)?(?:be"
@@ -127,15 +135,6 @@ _COMPARES = re.compile(
     r"\b(?:than|compared|versus|vs|unlike|contemporary|rival|similar|could|might|may)\b", re.IGNORECASE
 )
 """Words, one of which every match of `_COMPARED` and `_DOUBT` contains."""
-_CORRECTION = re.compile(
-    r"(?:^|(?<=[.!?,;\n—–-]|…))\s*(?:(?:oh|no|wait|sorry|hmm|hold on|apologies|correction|scratch that|strike that"
-    r"|let me correct|"
-    r"I (?:made an?|was) (?:mistake|error|wrong|mistaken)|I (?:meant|misspoke)|oops|nope|on second thought"
-    r"|let me (?:reconsider|double-check|rethink)|I apologi[sz]e|my apologies|edit|revised answer|final answer"
-    r"|I stand corrected|I mean|or rather)\b[\s,.:!—–-]*)+"
-    r"|(?:^|(?<=[.!?\n]))\s*actually\b[\s,:]*(?:no\b[\s,:]*)?",
-    re.IGNORECASE,
-)
 _JOINT = re.compile(
     r"[\s\"'“”‘’()*_`]*(?:,|/|&|\b(?:or|and|nor|and/or|o|oder|ou|или|または|或)\b|或者?|和)[\s\"'“”‘’()*_`]*(?:(?:or|and"
     r"|maybe|perhaps|even)\s+)?(?:(?:the|an?|in|at|by)\s+)*",
@@ -146,48 +145,6 @@ _ENUMERATES = re.compile(
     r"\b(?:either|both|between|neither|whether|could be|might be|may be|one of|entweder|entre)\b\W+(?:the\s+|in\s+)*$",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?。！？।؟]+[\"'”’)\]*_]*(?=\s|$)|[。！？।\n]")
-_ABBREVIATION = re.compile(
-    r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Sr|Jr|vs|No|Mt|Prof|Rs|approx|ca|c|e\.g|i\.e|U\.S|etc))\.$"
-)
-
-
-@lru_cache(maxsize=16)
-def sentences(text: str) -> tuple[tuple[int, int], ...]:
-    """Return the sentences of a text as ranges of characters.
-
-    Initials and common abbreviations do not end a sentence.  A sentence without an end mark, at the end of the text,
-    is included.
-
-    Examples
-    --------
-    >>> from probemap.reading.stance import sentences
-    >>> text = "It was J. K. Rowling. She wrote it"
-    >>> [text[start:stop] for start, stop in sentences(text)]
-    ['It was J. K. Rowling.', ' She wrote it']
-    """
-    ranges, start = [], 0
-    for match in _SENTENCE_END.finditer(text):
-        if _ABBREVIATION.search(text[start : match.start() + 1]) and match.end() < len(text) and match[0] == ".":
-            continue
-        ranges.append((start, match.end()))
-        start = match.end()
-    if text[start:].strip():
-        ranges.append((start, len(text)))
-    return tuple(ranges)
-
-
-def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int]:
-    """Return the sentence that contains a character, or the whole range up to the last sentence if there is none.
-
-    Examples
-    --------
-    >>> from probemap.reading.stance import sentence_at
-    >>> sentence_at([(0, 5), (5, 9)], 6)
-    (5, 9)
-    """
-    k = bisect_right(ranges, index, key=lambda sentence: sentence[0]) - 1
-    return ranges[k] if k >= 0 and index < ranges[k][1] else (0, ranges[-1][1] if ranges else 0)
 
 
 def asserted_mentions(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
@@ -210,27 +167,33 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
         return []
     ranges = sentences(text)
     listed = _listed(text, mentions)
-    corrections = [match for match in _CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
+    corrections = [match for match in CORRECTION.finditer(text) if match.start() > 0 and text[match.end() :].strip()]
     corrected = corrections[-1].start() + 1 if corrections and _is_corrected(text, corrections[-1], mentions) else 0
     masked = _EMPHATIC.sub(lambda match: " " * len(match[0]), text)
     negations = [match.span() for match in _NEGATION.finditer(masked)]
     attributes, compares = _ATTRIBUTES.search(text) is not None, _COMPARES.search(text) is not None
+    asides = _ASIDES.search(text) is not None
     found = []
     for number, mention in enumerate(mentions):
         start, stop = sentence_at(ranges, mention.start)
         before = masked[max(start, mention.start - _REACH) : mention.start]
         after = text[mention.stop : min(max(stop, mention.stop), mention.stop + _REACH)]
+        if text.startswith("?", mention.stop):
+            after = text[mention.stop : mention.stop + 60]  # "Lyon? That's wrong."
         found.append(
             Stance.WITHDRAWN
             if mention.stop <= corrected
             else Stance.NEGATED
             if _is_negated(masked, negations, start, mention.start)
+            or before.endswith(", no ")  # Spanish and Portuguese
             or _is_rejected(after)
-            or (attributes and _is_attributed(before, after))
+            or (attributes and (_is_attributed(before, after) or _is_denied_next(before, text, mention.stop)))
             else Stance.LISTED
             if number in listed
             else Stance.COMPARED
             if compares and _COMPARED.search(before[-60:])
+            else Stance.ASIDE
+            if asides and ((_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or ASIDE.search(before[-120:]))
             else Stance.DOUBTED
             if compares and _DOUBT.search(before[-80:])
             else Stance.ASSERTED
@@ -273,6 +236,17 @@ def _is_rejected(after: str) -> bool:
 def _is_attributed(before: str, after: str) -> bool:
     """Return True if a sentence attributes the mention to others, or calls it an error."""
     return bool(_MYTH.search(before) or (_REJECTED_BEFORE.search(before) and _CONTRAST.search(after)))
+
+
+_ASSUMED = re.compile(
+    r"\b(?:often|commonly|widely|sometimes) (?:assumed|thought|believed)\b[^.!?;\n]{0,30}$", re.IGNORECASE
+)
+_DENIED_NEXT = re.compile(r"[^.!?\n]{0,40}[.!?]\s+(?:in reality|in fact|actually)\b", re.IGNORECASE)
+
+
+def _is_denied_next(before: str, text: str, stop: int) -> bool:
+    """Return True if a mention is said to be often assumed, and the next sentence states the reality."""
+    return _ASSUMED.search(before) is not None and _DENIED_NEXT.match(text, stop) is not None
 
 
 def _listed(text: str, mentions: Sequence[Mention]) -> set[int]:

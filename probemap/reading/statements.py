@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from probemap.reading.stance import sentences
+from probemap.reading.sentences import sentences
 from probemap.reading.tokens import Token, mark_asked, tokens_of
 
 if TYPE_CHECKING:

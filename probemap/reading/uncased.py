@@ -9,7 +9,7 @@ import regex
 from probemap.reading.asked import Kind
 from probemap.reading.candidates import Candidate, find_values, trimmed
 from probemap.reading.folding import fold
-from probemap.reading.stance import sentences
+from probemap.reading.sentences import sentences
 
 _CASED = regex.compile(r"[\p{Lu}\p{Ll}]")
 _UNCASED = regex.compile(r"\p{Lo}")

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 
 from probemap.reading.asserted import Asserted
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
-from probemap.reading.stance import sentences
+from probemap.reading.sentences import correction_before, is_aside, sentences
 
 _POSITIVE = frozenset({"yes", "true", "si", "oui", "ja", "sim", "da", "да", "是", "はい", "نعم", "हाँ", "evet"})
 _NEGATIVE = frozenset({"no", "false", "non", "nein", "nao", "нет", "不是", "いいえ", "لا", "नहीं", "hayir"})
 _POLAR = re.compile(
-    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|indeed|certainly|absolutely|definitely|oui"
-    r"|sí|ja|sim|да|是的|はい|نعم|हाँ|evet)"
-    r"|(?P<no>no|nope|nah|false|incorrect|wrong|negative|non|nein|não|нет|不是|いいえ|لا|नहीं|hayır))(?!\w)",
+    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|indeed|certainly(?!\s*!\s*\S)|absolutely|definitely|of\s+course(?!\s*!\s*\S)"
+    r"|sure(?!\s*!\s*\S)|oui|vrai|sí|verdadero|cierto|ja|richtig|wahr|stimmt|sim|verdadeiro|vero|да|是的|はい|نعم|हाँ|evet)"
+    r"|(?P<no>no|nope|nah|false|incorrect|wrong|untrue|negative|non|faux|falso|nein|falsch|não|нет|不是"
+    r"|いいえ|لا|नहीं|hayır))(?!\w)",
     re.IGNORECASE,
 )
 _NO_DOUBT = re.compile(
@@ -106,10 +107,14 @@ def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
     if denial := _DENIAL.match(masked):
         return Asserted(denial.start(1), denial.end(1), groups[1], "emphatic no")
     announced = _ANNOUNCED.search(masked)
-    match = _POLAR.search(masked, announced.end() if announced else 0)
+    matches = _POLAR.finditer(masked, announced.end() if announced else 0)
+    match = next((found for found in matches if not is_aside(masked, found.start())), None)
     if match is None:
-        return None
-    if match.start() > 0 and (later := _AFTER_CONCESSION.search(masked, match.end())):
+        return _short_statement(text, groups)
+    corrected = _POLAR.search(masked, match.end())
+    if corrected and correction_before(masked[match.end() :], corrected.start() - match.end()):
+        match = corrected
+    elif match.start() > 0 and (later := _AFTER_CONCESSION.search(masked, match.end())):
         match = _POLAR.search(masked, later.start(1)) or match
     is_positive = bool(match["yes"])
     label = match[0].lower()
@@ -119,3 +124,19 @@ def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
     ):
         is_positive = not is_positive
     return Asserted(match.start(), match.end(), groups[0] if is_positive else groups[1], "first yes or no")
+
+
+_SHORT_STATEMENT = re.compile(
+    r"\W*(?:it|he|she|they|this|that|we|you|i|there)\s+(?:certainly\s+|indeed\s+)?(?:is|are|was|were|do|does|did|can"
+    r"|could|will|would|has|have)(?P<no>\s+not|n['’]t|not)?(?:\s+indeed)?\W*",
+    re.IGNORECASE,
+)
+
+
+def _short_statement(text: str, groups: tuple[int, int]) -> Asserted | None:
+    """Return what a text such as "They cannot." says, or None if it is no such text."""
+    match = _SHORT_STATEMENT.fullmatch(text.strip())
+    if match is None:
+        return None
+    start = len(text) - len(text.lstrip())
+    return Asserted(start, len(text.rstrip()), groups[1 if match["no"] else 0], "short statement")

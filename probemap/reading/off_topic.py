@@ -1,0 +1,71 @@
+"""Texts that contain no answer of the kind that the question asks for."""
+
+from __future__ import annotations
+
+import re
+
+from probemap.reading.asked import VALUES, Kind, asked_kind
+from probemap.reading.folding import FUNCTION_WORDS, words_of
+from probemap.reading.numbers import find_numbers
+from probemap.reading.sentences import sentence_at, sentences
+
+_CAPITAL = re.compile(r"\b[^\W\d_a-z][\w'’.-]*")
+_TIME = re.compile(
+    r"\d|\b(?:century|centuries|decade|ago|today|yesterday|morning|evening|night|noon|midnight|spring|summer|autumn"
+    r"|winter|christmas|easter|(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july"
+    r"|august|september|october|november|december|never|none|always|several|many|few|dozens?|hundreds|thousands"
+    r"|millions|billions|after|before|during|when|while)\b",
+    re.IGNORECASE,
+)
+
+
+def lacks_asked_kind(question: str, text: str) -> bool:
+    """Return True if a question asks for a person, a place, a time or a number, and a text contains none.
+
+    Only names and numbers that are not in the question count.
+
+    Examples
+    --------
+    >>> from probemap.reading.off_topic import lacks_asked_kind
+    >>> lacks_asked_kind("Who wrote Emma?", "Emma is a novel about love, written with wit.")
+    True
+    >>> lacks_asked_kind("Who wrote Emma?", "It was written by Anne Bell.")
+    False
+    """
+    kind = asked_kind(question)
+    if len(words_of(text)) <= _SHORT or not _is_cased(text):
+        return False
+    if kind in VALUES:
+        return _TIME.search(text) is None and not find_numbers(text)
+    asks_name = kind is Kind.PERSON or (kind is Kind.PLACE and _WHERE.search(question) is None)
+    return asks_name and not _has_name(text, {word.text for word in words_of(question)})
+
+
+_WHERE = re.compile(r"\b(?:where|dónde|où|wo|woher|wohin|onde|dove|где)\b", re.IGNORECASE)
+"""Question words whose answers need not be names ("in the kitchen")."""
+_SHORT = 6
+"""Number of words up to which a text may be a name in lower case, or a number in words of any language."""
+
+
+def _is_cased(text: str) -> bool:
+    """Return True if the script of a text has capital letters."""
+    return any(char.isupper() for char in text) and not any(
+        "\u0590" < char < "\u1fff" or char > "\u2e7f" for char in text
+    )
+
+
+def _has_name(text: str, known: set[str]) -> bool:
+    """Return True if a text contains a capitalised word that is not in the question and does not begin a sentence."""
+    ranges = sentences(text)
+    for match in _CAPITAL.finditer(text):
+        words = [word.text for word in words_of(match[0])]
+        if not words or all(word in known or word in FUNCTION_WORDS for word in words):
+            continue
+        start, stop = sentence_at(ranges, match.start())
+        is_first = not text[start : match.start()].strip(" \n\t\"'“*-_(")
+        if not is_first or _BEGINS_NAME.match(text, match.end()) or len(words_of(text[start:stop])) <= _SHORT:
+            return True
+    return False
+
+
+_BEGINS_NAME = re.compile(r"[\"'”*_)]*(?:\s+(?:[^\W\d_a-z]|(?:is|was|are|were|wrote|did|has|had|won)\b)|\s*[,.!?(]|$)")

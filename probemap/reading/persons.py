@@ -1,0 +1,55 @@
+"""Names of persons whose given names are abbreviated in one place and written out in another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+from probemap.reading.folding import FUNCTION_WORDS, content_words, fold, words_of
+
+
+def find_persons(text: str, names: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the character ranges (start, stop) where a text writes names with more or fewer initials.
+
+    "J. R. R. Tolkien" is found in "John Ronald Reuel Tolkien", "Samuel Jackson" in "Samuel L. Jackson", and "Leo
+    Tolstoy" in "Leo Nikolayevich Tolstoy".  A full middle name is not skipped: John Quincy Adams is not John Adams.
+
+    Examples
+    --------
+    >>> from probemap.reading.persons import find_persons
+    >>> text = "It was Franklin Delano Roosevelt."
+    >>> [text[start:stop] for start, stop in find_persons(text, ["Franklin D. Roosevelt"])]
+    ['Franklin Delano Roosevelt']
+    """
+    last_words = {word.text for word in words_of(text)}
+    patterns = [
+        pattern
+        for name in names
+        if (words := content_words(name)) and words[-1] in last_words and (pattern := _pattern(words)) is not None
+    ]
+    if not patterns:
+        return []
+    folded, origin = fold(text)
+    found = []
+    for pattern in patterns:
+        for match in pattern.finditer(folded):
+            start, stop = origin[match.start()], origin[match.end() - 1] + 1
+            is_name = all(word[0].isupper() for word in re.findall(r"[^\W\d_]+", text[start:stop]))
+            if is_name and not FUNCTION_WORDS.intersection(re.findall(r"\w{2,}", match[0])):
+                found.append((start, stop))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Return a regular expression for the other ways to write a name in a folded text, or None if there are none."""
+    if len(words) < 2 or len(words[-1]) < 3 or not all(word.isalpha() for word in words):
+        return None
+    if any(len(word) == 1 for word in words):
+        parts = [rf"{word}(?:\w+|\b\.?)" if len(word) == 1 else word for word in words]
+        return re.compile(r"\b" + r"[\s.-]{1,3}".join(parts) + r"\b")
+    if len(words) == 2 and len(words[0]) > 2:
+        inserted = r"(?:(?:[a-z]\.\s*){1,3}|\w+(?:vich|vna|вич|вна|ьич)\s+)"
+        return re.compile(rf"\b{words[0]}\s+{inserted}{words[1]}\b")
+    return None
