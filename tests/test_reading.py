@@ -96,6 +96,7 @@ def test_other_ways_to_write_a_name(gold: str, text: str, correct: bool) -> None
         ("400", "There are 2,400 of them."),
         ("7", "It was -7 degrees."),
         ("2.5", "25"),
+        ("1990s", "It was in 1990 exactly."),
         ("3.5 million", "35 million"),
     ],
 )

@@ -40,8 +40,8 @@ def unit_of(text: str, start: int, stop: int) -> str | None:
         return _UNIT_OF[re.sub(r"°\s", "°", match["fixed"].lower())]
     if currency := CURRENCY_BEFORE.search(text[max(0, start - 4) : start]):
         return _UNIT_OF[currency[1].lower()]
-    if match is None:
-        return None
+    if match is None or match[0].lower() == "s":
+        return None  # "1990s" is a decade
     base = _UNIT_OF.get(match["base"].lower()) or _pint_unit(_in_pint(match["base"]))
     if base is None or match["rate"] is None:
         return base
