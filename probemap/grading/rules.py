@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from probemap.grading.open_answers import locate_open
 from probemap.reading.accepted import AcceptedValues, adds_words
 from probemap.reading.alternatives import (
     compares_differently,
@@ -206,7 +207,7 @@ def possible_answers(task: Task, example: Example) -> Groups:
 
 
 def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
-    """Return what a text asserts as its answer, or None if there is nothing or the question is open.
+    """Return what a text asserts as its answer, or None if there is nothing.
 
     The accepted answers are not used, so the exact answer does not depend on them.
     """
@@ -218,8 +219,8 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
         return asserted_choice(text, possible_answers(task, example), example.question)
     if kind == "names":
         return asserted_name(text, possible_answers(task, example), example.question)
-    offered = offered_answers(example.question)
-    return asserted_name(text, offered, example.question) if offered else None
+    located = locate_open(example.question, text)
+    return None if located is None else Asserted(*located, text[slice(*located)], "what the text adds to the question")
 
 
 def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:

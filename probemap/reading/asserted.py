@@ -17,8 +17,9 @@ class Asserted:
 
     start: int
     stop: int
-    value: int | Fraction
-    """Index of the group of spellings as an int, or the number as a Fraction."""
+    value: int | Fraction | str
+    """Index of the group of spellings as an int, the number as a Fraction, or the words of the answer to an open
+    question."""
     rule: str
     """Name of the rule that decided."""
 

@@ -65,7 +65,7 @@ def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
     """Return `locator` or, if it is ``auto``, the default locator for the questions of the task."""
     if locator != "auto":
         return locator
-    return "model" if any(task.kind_of(example) == "open" for example in task.examples) else "rules"
+    return "rules"
 
 
 def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
