@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from probemap.grading.open_answers import locate_open
-from probemap.reading.accepted import AcceptedValues, adds_words
+from probemap.reading.accepted import AcceptedMention, AcceptedValues
 from probemap.reading.alternatives import (
     compares_differently,
     conclusion_start,
@@ -19,18 +19,19 @@ from probemap.reading.alternatives import (
     offered_answers,
 )
 from probemap.reading.asserted import Asserted, own_length
-from probemap.reading.choices import asserted_choice, find_letters
+from probemap.reading.choices import asserted_choice, find_letters, lists_choices
 from probemap.reading.closed_set import asserted_name
-from probemap.reading.folding import FUNCTION_WORDS, content_words, same_name, words_of
+from probemap.reading.folding import FUNCTION_WORDS, content_words, find_words, same_name, words_of
 from probemap.reading.names import LABELS, Groups, find_names
 from probemap.reading.numbers import as_number, find_numbers
-from probemap.reading.off_topic import lacks_asked_kind
+from probemap.reading.off_topic import adds_words, lacks_asked_kind, repeats_name
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.resemblance import resembles
 from probemap.reading.results import announces_result, asserted_number
 from probemap.reading.sentences import Mention, sentences
 from probemap.reading.stance import Stance, stances
-from probemap.reading.yes_no import restated
+from probemap.reading.units import unit_of
+from probemap.reading.yes_no import polarity_groups, restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
 Grader = Callable[[Example, str], Verdict]
@@ -161,20 +162,22 @@ def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
     """Return the part of an answer that can be graded, or None if the answer was cut off before it asserted anything.
 
     Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
-    would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.  An
-    answer to a question with a closed set of answers or a number is therefore graded if it asserts one of them.  Any
-    other answer, and one that names none of the choices of its question, is graded up to its last complete sentence.
+    would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.
+    The decision therefore does not use the accepted answers.  An answer is graded if it asserts something before the
+    cut: a possible answer, a number, or what it adds to an open question.  Otherwise, unless a number or yes or no is
+    required, it is graded up to its last complete sentence.
     """
     if answer.stopped:
         return answer.text
-    if task.kind_of(example) == "open":
-        return complete_sentences(answer)
     asserted = asserted_answer(task, example, answer.text)
-    if asserted is None and _asks_yes_no(possible_answers(task, example)):
+    if asserted is not None and not is_incomplete(task, example, answer, asserted):
+        return answer.text
+    kind = task.kind_of(example)
+    if kind == "numbers" or (asserted is not None and kind != "open"):
+        return None
+    if _asks_yes_no(possible_answers(task, example)):
         return None if restated(example.question, answer.text) is None else answer.text
-    if asserted is None and example.choices:
-        return complete_sentences(answer)
-    return None if asserted is None or is_incomplete(task, example, answer, asserted) else answer.text
+    return complete_sentences(answer) if kind == "open" or example.choices else None
 
 
 def complete_sentences(answer: Answer) -> str | None:
@@ -209,16 +212,21 @@ def possible_answers(task: Task, example: Example) -> Groups:
 def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     """Return what a text asserts as its answer, or None if there is nothing.
 
+    A text that asserts none of the choices of its question is read like an answer to an open question.
+
     The accepted answers are not used, so the exact answer does not depend on them.
     """
     text = text[: own_length(text)]
     kind = task.kind_of(example)
     if kind == "numbers":
         return asserted_number(example.question, text)
+    groups = possible_answers(task, example)
     if kind == "choices" or (kind == "names" and example.choices):
-        return asserted_choice(text, possible_answers(task, example), example.question)
-    if kind == "names":
-        return asserted_name(text, possible_answers(task, example), example.question)
+        asserted = asserted_choice(text, groups, example.question)
+        if asserted is not None or polarity_groups(groups):
+            return asserted
+    if kind == "names" and not example.choices:
+        return asserted_name(text, groups, example.question)
     located = locate_open(example.question, text)
     return None if located is None else Asserted(*located, text[slice(*located)], "what the text adds to the question")
 
@@ -226,8 +234,8 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
 def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
     """Return True if an answer was cut off where its assertion may be incomplete.
 
-    This is the case directly after the asserted words, before a result that the text announces, and in a calculation
-    with several steps that has not announced its result.
+    This is the case directly after the asserted words, before a result that the text announces, in a calculation with
+    several steps that has not announced its result, and in a list of choices that the text examines.
 
     Parameters
     ----------
@@ -244,7 +252,10 @@ def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Assert
         is_announced = asserted is not None and asserted.rule not in ("last result", "first number stated")
         if announces_result(answer.text) or not (is_announced or len(find_numbers(example.question)) <= _ONE_STEP):
             return True
-    return asserted is not None and asserted.stop == len(answer.text)
+    if asserted is None:
+        return False
+    is_listed = asserted.rule in ("first choice asserted", "only letter asserted") and lists_choices(answer.text)
+    return is_listed or asserted.stop == len(answer.text)
 
 
 _ONE_STEP = 2
@@ -284,8 +295,8 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
     """Grade a text by which of the possible answers it asserts."""
     if _asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
         return REFUSAL
-    if asserted is not None:
-        verdict = ACCEPTED if is_accepted(example, groups[int(asserted.value)]) else INCORRECT
+    if asserted is not None and isinstance(asserted.value, int):
+        verdict = ACCEPTED if is_accepted(example, groups[asserted.value]) else INCORRECT
         return _because(verdict, asserted, asserted.rule)
     if _asks_yes_no(groups):
         is_restated = restated(example.question, text)
@@ -304,6 +315,8 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
         return REFUSAL
     if all(name.casefold() in LABELS for names in groups for name in names):
         return NEITHER
+    if asserted is not None:
+        return _because(UNNAMED, asserted, asserted.rule)
     return UNNAMED if adds_words(example.question, text) else NOTHING_ASSERTED
 
 
@@ -332,7 +345,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # it may name one of them in a different form
     values = AcceptedValues.of(_unasked(example))
-    mentions = values.find(text)
+    mentions = _answering_mentions(example, text, values)
     found = list(zip(mentions, stances(text, mentions), strict=True))
     if asserted_mentions := [mention for mention, stance in found if stance is Stance.ASSERTED]:
         if all(is_alternative(text, m.start, m.stop) for m in asserted_mentions):
@@ -378,6 +391,26 @@ def _states_another_number(question: str, text: str, mentions: Sequence[Mention]
         return False
     stated = asserted_number(question, text)
     return stated is not None and all(stated.start < mention.start for mention in mentions)
+
+
+def _answering_mentions(example: Example, text: str, values: AcceptedValues) -> list[AcceptedMention]:
+    """Return the mentions of accepted answers in a text, without those that repeat the question."""
+    question = example.question
+    if any(same_name(text, answer) for answer in example.answers):
+        return [AcceptedMention(0, len(text.rstrip()))]
+    mentions = [m for m in values.find(text) if not _repeats_quantity(question, text, m)]
+    if not mentions and repeats_name(question, text):
+        every = AcceptedValues.of(example.answers)
+        mentions = every.find(text[: sentences(text)[0][1]])[len(every.find(question)) :]
+    return mentions
+
+
+def _repeats_quantity(question: str, text: str, mention: Mention) -> bool:
+    """Return True if a mention is a number whose unit follows, and the question contains both ("in one inch")."""
+    if unit_of(text, mention.start, mention.stop) is None:
+        return False
+    unit = next(iter(words_of(text[mention.stop : mention.stop + 30])), None)
+    return unit is not None and find_words(question, text[mention.start : mention.stop + unit.stop]) is not None
 
 
 def _unasked(example: Example) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from probemap.reading.dates import Date, find_dates
-from probemap.reading.folding import FUNCTION_WORDS, words_of
+from probemap.reading.folding import words_of
 from probemap.reading.names import find_names
 from probemap.reading.numbers import Number, as_number, find_all_numbers, find_numbers, is_grouped
 from probemap.reading.persons import find_persons
@@ -129,23 +129,3 @@ def _quantity(answer: str) -> Number | None:
     is_currency = rest.lower() in ("$", "us$", "€", "£", "rs.", "rs", "¥")
     has_place = (not rest or is_currency) and len(words_of(following)) <= 2
     return number if has_place and unit_of(answer, number.start, number.stop) else None
-
-
-def adds_words(question: str, text: str) -> bool:
-    """Return True if a text contains words that are neither in the question nor function words.
-
-    A capitalised function word that is not the first of its sentence counts as a word ("the film is Get Out").
-    """
-    if re.search(r"[\u3040-\u30ff]", text) and any(
-        run not in question for run in re.findall(r"[\u4e00-\u9fff]{2,}", text)
-    ):
-        return True  # in Japanese, characters of the question may form another word
-    known = {word.text for word in words_of(question)}
-    for word in words_of(text):
-        if word.text in known:
-            continue
-        preceding = text[max(0, word.start - 8) : word.start].rstrip(" \"'“")
-        is_first = not preceding or preceding[-1] in ".!?\n"
-        if word.text not in FUNCTION_WORDS or (text[word.start].isupper() and not is_first and word.text != "i"):
-            return True
-    return False

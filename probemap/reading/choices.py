@@ -75,7 +75,7 @@ def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted |
             letters.setdefault(match.start(group), Name(match.start(group), match.end(group), number))
     mentions: list[Name] = []
     contradicts = False
-    for name in find_names(text, groups):
+    for name in find_names(text, _in_both_numbers(groups)):
         before = _LETTER_BEFORE.search(text, max(0, name.start - 12), name.start)
         if before is None or (number := ord(before[1].upper()) - ord("A")) >= len(groups):
             mentions.append(name)
@@ -95,7 +95,36 @@ def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted |
     return Asserted(first.start, first.stop, first.group, "announced choice" if announced else "first choice asserted")
 
 
+def _in_both_numbers(groups: Groups) -> Groups:
+    """Return the choices with the singular or the plural of those that are one English word ("root" for "Roots")."""
+    known = {name.casefold() for names in groups for name in names}
+
+    def other(name: str) -> str:
+        return name[:-1] if name.endswith("s") else f"{name}s"
+
+    return [
+        [*names, *(other(name) for name in names if _COMMON.fullmatch(name) and other(name).casefold() not in known)]
+        for names in groups
+    ]
+
+
+_COMMON = re.compile(r"[A-Za-z]?[a-z]{2,}[a-rt-z]s?")
 _ANY_LETTER = re.compile(r"(?<![A-Za-z0-9_'’])([A-Z])(?![A-Za-z0-9_'’])(?!\.\s?[A-Z])")
+
+
+def lists_choices(text: str) -> bool:
+    """Return True if a text lists choices by their letters, one per line.
+
+    Examples
+    --------
+    >>> from probemap.reading.choices import lists_choices
+    >>> lists_choices("Let us look at each option:\\n\\nA) Copper is a metal.")
+    True
+    """
+    return _LISTED.search(text) is not None
+
+
+_LISTED = re.compile(r"\S\s*\n\W*[A-Z][).:]")
 
 
 def find_letters(text: str, n: int) -> list[Name]:
@@ -108,7 +137,7 @@ def find_letters(text: str, n: int) -> list[Name]:
         number = ord(match[1]) - ord("A")
         is_word = (
             match[1] in "AI"
-            and re.match(r"\s+[a-z]", text[match.end() :])
+            and re.match(r"\s+(?:[a-z]|[A-Z][a-z])", text[match.end() :])
             and not re.match(r"\s+(?:or|and|is)\b", text[match.end() :])
         )
         if number < n and not is_word:

@@ -1,11 +1,12 @@
-"""Texts that contain no answer of the kind that the question asks for."""
+"""Texts that contain no answer: they add nothing to the question, or nothing of the kind that it asks for."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from probemap.reading.asked import VALUES, Kind, asked_kind
-from probemap.reading.folding import FUNCTION_WORDS, words_of
+from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
 from probemap.reading.numbers import find_numbers
 from probemap.reading.sentences import sentence_at, sentences
 
@@ -38,7 +39,7 @@ def lacks_asked_kind(question: str, text: str) -> bool:
     if kind in VALUES:
         return _TIME.search(text) is None and not find_numbers(text)
     asks_name = kind is Kind.PERSON or (kind is Kind.PLACE and _WHERE.search(question) is None)
-    return asks_name and not _has_name(text, {word.text for word in words_of(question)})
+    return asks_name and not _has_name(question, text)
 
 
 _WHERE = re.compile(r"\b(?:where|dónde|où|wo|woher|wohin|onde|dove|где)\b", re.IGNORECASE)
@@ -54,8 +55,11 @@ def _is_cased(text: str) -> bool:
     )
 
 
-def _has_name(text: str, known: set[str]) -> bool:
+def _has_name(question: str, text: str) -> bool:
     """Return True if a text contains a capitalised word that is not in the question and does not begin a sentence."""
+    if repeats_name(question, text):
+        return True
+    known = {word.text for word in words_of(question)}
     ranges = sentences(text)
     for match in _CAPITAL.finditer(text):
         words = [word.text for word in words_of(match[0])]
@@ -69,3 +73,45 @@ def _has_name(text: str, known: set[str]) -> bool:
 
 
 _BEGINS_NAME = re.compile(r"[\"'”*_)]*(?:\s+(?:[^\W\d_a-z]|(?:is|was|are|were|wrote|did|has|had|won)\b)|\s*[,.!?(]|$)")
+
+
+def adds_words(question: str, text: str) -> bool:
+    """Return True if a text contains words that are neither in the question nor function words, or repeats a name.
+
+    A capitalised function word that is not the first of its sentence counts as a word ("the film is Get Out").  A text
+    of one or two words of the question adds them ("Poland.").
+
+    Examples
+    --------
+    >>> from probemap.reading.off_topic import adds_words
+    >>> question = "What is the capital of Poland?"
+    >>> [adds_words(question, text) for text in ("It is the capital of Poland.", "The capital of Poland is Poland.")]
+    [False, True]
+    """
+    if re.search(r"[\u3040-\u30ff]", text) and any(
+        run not in question for run in re.findall(r"[\u4e00-\u9fff]{2,}", text)
+    ):
+        return True  # in Japanese, characters of the question may form another word
+    asked = {word.text for word in words_of(question)}
+    for word in words_of(text):
+        if word.text in asked:
+            continue
+        preceding = text[max(0, word.start - 8) : word.start].rstrip(" \"'“")
+        is_first = not preceding or preceding[-1] in ".!?\n"
+        if word.text not in FUNCTION_WORDS or (text[word.start].isupper() and not is_first and word.text != "i"):
+            return True
+    if len(content_words(text)) <= _ANSWER_ALONE and not text.rstrip().endswith("?"):
+        return bool(content_words(text))
+    return repeats_name(question, text)
+
+
+_ANSWER_ALONE = 2
+"""Maximum number of words in a text that consists of its answer."""
+
+
+def repeats_name(question: str, text: str) -> bool:
+    """Return True if the first sentence of a text has a name more often than the question ("… of Poland is Poland")."""
+    first = text[slice(*next(iter(sentences(text)), (0, 0)))]
+    asked = Counter(word.text for word in words_of(question))
+    names = Counter(word.text for word in words_of(first) if first[word.start].isupper())
+    return any(n > asked[name] > 0 for name, n in names.items() if name not in FUNCTION_WORDS)

@@ -12,9 +12,9 @@ from probemap.reading.sentences import correction_before, is_aside, sentences
 _POSITIVE = frozenset({"yes", "true", "si", "oui", "ja", "sim", "da", "да", "是", "はい", "نعم", "हाँ", "evet"})
 _NEGATIVE = frozenset({"no", "false", "non", "nein", "nao", "нет", "不是", "いいえ", "لا", "नहीं", "hayir"})
 _POLAR = re.compile(
-    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|indeed|certainly(?!\s*!\s*\S)|absolutely|definitely|of\s+course(?!\s*!\s*\S)"
+    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|(?<!\w\s)indeed|certainly(?!\s*!\s*\S)|absolutely|definitely|of\s+course(?!\s*!\s*\S)"
     r"|sure(?!\s*!\s*\S)|oui|vrai|sí|verdadero|cierto|ja|richtig|wahr|stimmt|sim|verdadeiro|vero|да|是的|はい|نعم|हाँ|evet)"
-    r"|(?P<no>no|nope|nah|false|incorrect|wrong|untrue|negative|non|faux|falso|nein|falsch|não|нет|不是"
+    r"|(?P<no>no|nope|nah|false|incorrect|wrong|untrue|negative|non(?!-)|faux|falso|nein|falsch|não|нет|不是"
     r"|いいえ|لا|नहीं|hayır))(?!\w)",
     re.IGNORECASE,
 )
@@ -56,28 +56,44 @@ def polarity_groups(groups: Sequence[Sequence[str]]) -> tuple[int, int] | None:
 def restated(question: str, text: str) -> bool | None:
     """Return True if the first sentence of a text restates a yes/no question as a statement, False if it negates it.
 
-    All content words of the question must occur in the same order.  None if the text does not restate the question.
+    All content words of the question must occur in the same order.  The verb of a question that begins with "did",
+    "does" or "do" may have another form.  None if the text does not restate the question.
 
     Examples
     --------
     >>> from probemap.reading.yes_no import restated
     >>> restated("Is gold lighter than water?", "Gold is not lighter than water.")
     False
+    >>> restated("Did the war begin in 1939?", "The war began in 1939.")
+    True
     """
     first = next(iter(sentences(text)), None)
-    if first is None or not re.search(r"[.!。]\W*$", text[: first[1]]):
+    if first is None:
         return None
-    sentence = text[first[0] : first[1]]
-    asked = [_stem(word.text) for word in words_of(question) if word.text not in FUNCTION_WORDS]
-    if not asked:
-        return None
-    stated = iter(words_of(sentence))
-    matches = [next((candidate for candidate in stated if _stem(candidate.text) == word), None) for word in asked]
-    if (last := matches[-1]) is None or None in matches:
-        return None
+    sentence = text[slice(*first)]
+    asked = [word for word in words_of(question) if word.text not in FUNCTION_WORDS]
+    may_differ = bool(_DID.match(question)) and len(asked) > _MIN_NAMED
+    position, words = 0, words_of(sentence)
+    for word in asked:
+        matches = (i for i, other in enumerate(words[position:], position) if _stem(other.text) == _stem(word.text))
+        match = next(matches, None)
+        if match is not None:
+            position = match + 1
+        elif may_differ and question[word.start].islower():
+            may_differ = False
+        else:
+            return None
+    if not position or not (_ENDS.search(sentence) or position < len(words)):
+        return None  # a text that was cut off directly after the last word may go on with a different word
     # A negation in a later part of the sentence denies something else ("…, not in France").
-    comma = sentence.find(",", last.stop)
+    comma = sentence.find(",", words[position - 1].stop)
     return _NOT.search(sentence[: comma if comma >= 0 else len(sentence)]) is None
+
+
+_DID = re.compile(r"\W*(?:did|does|do)\b", re.IGNORECASE)
+_ENDS = re.compile(r"[.!。]\W*$")
+_MIN_NAMED = 2
+"""Minimum number of content words that a statement must repeat if its verb has another form."""
 
 
 def _stem(word: str) -> str:
