@@ -8,7 +8,10 @@ positions, and ``d`` the hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Kind = Literal["names", "numbers", "choices", "open"]
 """Kind of task, which determines how answers are graded and how exact answers are located; see `Task`."""
@@ -132,6 +135,23 @@ class Task:
     def kind_of(self, example: Example) -> Kind:
         """Return the kind of answer that an example requires."""
         return example.kind or self.kind
+
+    def examples_of(self, answers: Sequence[Answer]) -> list[Example]:
+        """Return the example to which each answer belongs.
+
+        Raises
+        ------
+        DataError
+            If the id of an answer is not in the task.
+        """
+        example_of = {example.id: example for example in self.examples}
+        if unknown := [answer.id for answer in answers if answer.id not in example_of]:
+            raise DataError(
+                f"{len(unknown)} of {len(answers)} answers belong to no example of the task {self.name!r}; "
+                f"the first one has the id {unknown[0]!r}",
+                "pass the task whose questions were answered",
+            )
+        return [example_of[answer.id] for answer in answers]
 
 
 @dataclass(frozen=True)

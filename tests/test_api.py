@@ -11,7 +11,7 @@ import pytest
 
 import probemap
 from probemap import Answer, Example, MapDisplay, Model, ProbeMap, Verdict
-from probemap.grading.rules import complete_sentences
+from probemap.reading.sentences import complete_sentences
 
 
 def drawn_array(display: MapDisplay) -> npt.NDArray[np.float64]:
@@ -73,7 +73,7 @@ def test_user_defined_grader_locator_position_site_and_probe(
         return (0, len(text) // 2) if len(text) > 1 else None
 
     verdicts = probemap.grade(task, answers, grader=is_long)
-    gradable = [complete_sentences(a.final) for a in answers]
+    gradable = [complete_sentences(a.final.text, a.stopped) for a in answers]
     expected = [None if text is None else len(text) > 8 for text in gradable]
     assert {True, None} <= set(expected)
     assert [verdict.correct for verdict in verdicts] == expected, "None: cut off in the first sentence"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.grading.rules import possible_answers
+from probemap.grading.locate import possible_answers
 from probemap.reading.folding import same_name
 from probemap.reading.names import find_names
 from probemap.reading.numbers import as_number

@@ -5,8 +5,8 @@ Each module imports only modules that are listed above it and modules of lower-l
 ::
 
     open_answers  locates the exact answers of open questions by rules
+    locate        what an answer asserts, which part of it can be graded, and where its exact answer is
     rules         grades answers as correct, incorrect or undecided by rules on the text
-    locate        locates the exact answer without the accepted answers
     choosing      lets a loaded model choose the exact answers of open questions
     llm_prompts   prompts that ask a language model to grade answers or to quote exact answers
     llm_replies   reads verdicts and exact answers from the replies of a language model

@@ -16,7 +16,6 @@ from probemap.grading.llm_budget import TokenBudget, estimate_tokens
 from probemap.grading.llm_prompts import RESPONSE_FORMATS, extraction_task, grading_prompts
 from probemap.grading.llm_replies import parse_verdict, reply_locator
 from probemap.grading.open_answers import open_candidates
-from probemap.grading.rules import Grader, complete_sentences, examples_of
 from probemap.models.connection import Connection
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.endpoint import Endpoint
@@ -25,10 +24,12 @@ from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
+from probemap.reading.sentences import complete_sentences
 from probemap.records import Answer, DataError, Example, JudgeResponse, ModelError, Task, Verdict
 
 if TYPE_CHECKING:
     from probemap.grading.locate import Locator
+    from probemap.grading.rules import Grader
     from probemap.models.request_form import Parameters
 
 _ENDPOINT_TOKENS = 2048
@@ -183,8 +184,8 @@ def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence
     'the judge says correct'
     """
     judge = _judge_of(judge)
-    responses = _respond(judge, grading_task(examples_of(task, answers), answers, strict=judge.strict))
-    texts = {(a.id, complete_sentences(a.final)) for a in answers if a.id in responses}
+    responses = _respond(judge, grading_task(task.examples_of(answers), answers, strict=judge.strict))
+    texts = {(a.id, complete_sentences(a.final.text, a.stopped)) for a in answers if a.id in responses}
 
     def grade_by_llm(example: Example, text: str) -> Verdict:
         if (example.id, text) not in texts:
@@ -238,7 +239,7 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     >>> probemap.locate(task, [answer], locator=locator)
     [Span(start=1, stop=2, text='Austen')]
     """
-    examples, judge = examples_of(task, answers), _judge_of(judge)
+    examples, judge = task.examples_of(answers), _judge_of(judge)
     texts = [(example.question, answer.final.text) for example, answer in zip(examples, answers, strict=True)]
     responses = _respond(judge, locating_task(judge, examples, answers))
     asked = {key: responses.get(a.id, "") for key, a in zip(texts, answers, strict=True)}
@@ -323,6 +324,6 @@ def grading_task(examples: Sequence[Example], answers: Sequence[Answer], *, stri
     Empty answers are left out.  Of an answer that was cut off, the task contains the complete sentences, which are the
     text that `grade` passes to a grader.
     """
-    texts = (complete_sentences(answer.final) for answer in answers)
+    texts = (complete_sentences(answer.final.text, answer.stopped) for answer in answers)
     rows = zip(examples, answers, texts, strict=True)
     return grading_prompts([(a.id, e, text) for e, a, text in rows if text and text.strip()], strict=strict)

@@ -1,16 +1,28 @@
-"""Locate the exact answer from the question and the model's text, without using the accepted answers.
+"""What an answer asserts, which part of it can be graded, and where its exact answer is.
 
-A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
+The functions use the question and the model's text, but not the accepted answers.  A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
 answer is correct.  The only exception is `paper_locator`, which is intended for comparison with published maps.
 """
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from probemap.grading.rules import asserted_answer, examples_of, is_incomplete
+from probemap.grading.open_answers import locate_open
+from probemap.reading.asserted import Asserted, own_length
+from probemap.reading.choices import asserted_choice, lists_choices
+from probemap.reading.closed_set import asserted_name
 from probemap.reading.folding import find_words
+from probemap.reading.numbers import find_numbers
+from probemap.reading.results import announces_result, asserted_number
+from probemap.reading.sentences import complete_sentences
+from probemap.reading.yes_no import asks_yes_no, polarity_groups, restated
 from probemap.records import Answer, DataError, Example, Span, Task
+
+if TYPE_CHECKING:
+    from probemap.reading.names import Groups
 
 Locator = Callable[[str, str], tuple[int, int] | None]
 """Callable ``(question, text) -> (start, stop) | None``, where `text` is an answer without its reasoning.  It returns
@@ -30,8 +42,8 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
         Answers, which are matched by id to the examples in the task.
     locator : callable, optional
         Callable ``(question, text) -> (start, stop) | None``, where `text` is the answer without its reasoning, and the
-        exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.  The default is the
-        rule for the task's kind, which locates nothing in answers to open questions.
+        exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.  By default, the
+        exact answer is what the rules for the question's kind read as the answer; see `asserted_answer`.
 
     Returns
     -------
@@ -58,7 +70,7 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
     >>> probemap.locate(task, [answer], locator=lambda question, text: (0, 2))
     [Span(start=1, stop=2, text='It')]
     """
-    pairs = zip(examples_of(task, answers), answers, strict=True)
+    pairs = zip(task.examples_of(answers), answers, strict=True)
     return [locate_answer(task, example, answer, locator)[0] for example, answer in pairs]
 
 
@@ -133,6 +145,94 @@ def token_span(answer: Answer, start: int, stop: int) -> Span:
         if first < stop and end > start
     ]
     return Span(indices[0], indices[-1] + 1, answer.text[start:stop])
+
+
+def possible_answers(task: Task, example: Example) -> Groups:
+    """Return the closed set of possible answers for an example.
+
+    These are its choices if it has any, and otherwise the possible answers of the task.
+
+    If a choice is one of the possible answers of the task, it is returned with all spellings that the task defines.
+    """
+    if not example.choices:
+        return task.possible
+    spellings_of = {names[0]: names for names in task.possible}
+    return [spellings_of.get(choice, (choice,)) for choice in example.choices]
+
+
+def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
+    """Return what a text asserts as its answer, or None if there is nothing.
+
+    A text that asserts none of the choices of its question is read like an answer to an open question.
+
+    The accepted answers are not used, so the exact answer does not depend on them.
+    """
+    text = text[: own_length(text)]
+    kind = task.kind_of(example)
+    if kind == "numbers":
+        return asserted_number(example.question, text)
+    groups = possible_answers(task, example)
+    if kind == "choices" or (kind == "names" and example.choices):
+        asserted = asserted_choice(text, groups, example.question)
+        if asserted is not None or polarity_groups(groups):
+            return asserted
+    if kind == "names" and not example.choices:
+        return asserted_name(text, groups, example.question)
+    located = locate_open(example.question, text)
+    return None if located is None else Asserted(*located, text[slice(*located)], "what the text adds to the question")
+
+
+def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
+    """Return True if an answer was cut off where its assertion may be incomplete.
+
+    This is the case directly after the asserted words, before a result that the text announces, in a calculation with
+    several steps that has not announced its result, and in a list of choices that the text examines.
+
+    Parameters
+    ----------
+    task : Task
+    example : Example
+    answer : Answer
+        The answer without its reasoning; see `Answer.final`.
+    asserted : Asserted or None
+        The result of `asserted_answer`.
+    """
+    if answer.stopped:
+        return False
+    if task.kind_of(example) == "numbers":
+        is_announced = asserted is not None and asserted.rule not in ("last result", "first number stated")
+        if announces_result(answer.text) or not (is_announced or len(find_numbers(example.question)) <= _ONE_STEP):
+            return True
+    if asserted is None:
+        return False
+    is_listed = asserted.rule in ("first choice asserted", "only letter asserted") and lists_choices(answer.text)
+    return is_listed or asserted.stop == len(answer.text)
+
+
+_ONE_STEP = 2
+"""Maximum number of numbers in a question that one calculation answers."""
+
+
+def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
+    """Return the part of an answer that can be graded, or None if the answer was cut off before it asserted anything.
+
+    Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
+    would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.
+    The decision therefore does not use the accepted answers.  An answer is graded if it asserts something before the
+    cut: a possible answer, a number, or what it adds to an open question.  Otherwise, unless a number or yes or no is
+    required, it is graded up to its last complete sentence.
+    """
+    if answer.stopped:
+        return answer.text
+    asserted = asserted_answer(task, example, answer.text)
+    if asserted is not None and not is_incomplete(task, example, answer, asserted):
+        return answer.text
+    kind = task.kind_of(example)
+    if kind == "numbers" or (asserted is not None and kind != "open"):
+        return None
+    if asks_yes_no(possible_answers(task, example)):
+        return None if restated(example.question, answer.text) is None else answer.text
+    return complete_sentences(answer.text, answer.stopped) if kind == "open" or example.choices else None
 
 
 def rule_locator(task: Task, example: Example) -> Locator:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from probemap.grading.open_answers import locate_open
+from probemap.grading.locate import asserted_answer, complete_text, possible_answers
 from probemap.reading.accepted import AcceptedMention, AcceptedValues
 from probemap.reading.alternatives import (
     compares_differently,
@@ -19,7 +19,7 @@ from probemap.reading.alternatives import (
     offered_answers,
 )
 from probemap.reading.asserted import Asserted, own_length
-from probemap.reading.choices import asserted_choice, find_letters, lists_choices
+from probemap.reading.choices import find_letters
 from probemap.reading.closed_set import asserted_name
 from probemap.reading.folding import FUNCTION_WORDS, content_words, find_words, same_name, words_of
 from probemap.reading.names import LABELS, Groups, find_names
@@ -27,11 +27,11 @@ from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.off_topic import adds_words, lacks_asked_kind, repeats_name
 from probemap.reading.refusal import declines_and_answers, is_refusal
 from probemap.reading.resemblance import resembles
-from probemap.reading.results import announces_result, asserted_number
-from probemap.reading.sentences import Mention, sentences
+from probemap.reading.results import asserted_number
+from probemap.reading.sentences import Mention, complete_sentences, sentences
 from probemap.reading.stance import Stance, stances
 from probemap.reading.units import unit_of
-from probemap.reading.yes_no import polarity_groups, restated
+from probemap.reading.yes_no import asks_yes_no, restated
 from probemap.records import Answer, DataError, Example, Task, Verdict
 
 Grader = Callable[[Example, str], Verdict]
@@ -112,26 +112,8 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     >>> [verdict.correct for verdict in probemap.grade(task, [answer], grader=exact_match)]
     [False]
     """
-    examples = examples_of(task, answers)
+    examples = task.examples_of(answers)
     return [a.verdict or grade_answer(task, e, a, grader) for e, a in zip(examples, answers, strict=True)]
-
-
-def examples_of(task: Task, answers: Sequence[Answer]) -> list[Example]:
-    """Return the example to which each answer belongs.
-
-    Raises
-    ------
-    DataError
-        If the id of an answer is not in the task.
-    """
-    example_of = {e.id: e for e in task.examples}
-    if unknown := [a.id for a in answers if a.id not in example_of]:
-        raise DataError(
-            f"{len(unknown)} of {len(answers)} answers belong to no example of the task {task.name!r}; "
-            f"the first one has the id {unknown[0]!r}",
-            "pass the task whose questions were answered",
-        )
-    return [example_of[a.id] for a in answers]
 
 
 def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | None = None) -> Verdict:
@@ -144,7 +126,7 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
             f"the question {example.id!r} has no accepted answers, so rules cannot grade an answer to it",
             "add 'answers' to the question, or pass a grader",
         )
-    text = complete_text(task, example, answer) if grader is None else complete_sentences(answer)
+    text = complete_text(task, example, answer) if grader is None else complete_sentences(answer.text, answer.stopped)
     if text is None:
         return CUT_OFF
     if grader is None:
@@ -158,108 +140,9 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
     return verdict
 
 
-def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
-    """Return the part of an answer that can be graded, or None if the answer was cut off before it asserted anything.
-
-    Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
-    would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.
-    The decision therefore does not use the accepted answers.  An answer is graded if it asserts something before the
-    cut: a possible answer, a number, or what it adds to an open question.  Otherwise, unless a number or yes or no is
-    required, it is graded up to its last complete sentence.
-    """
-    if answer.stopped:
-        return answer.text
-    asserted = asserted_answer(task, example, answer.text)
-    if asserted is not None and not is_incomplete(task, example, answer, asserted):
-        return answer.text
-    kind = task.kind_of(example)
-    if kind == "numbers" or (asserted is not None and kind != "open"):
-        return None
-    if _asks_yes_no(possible_answers(task, example)):
-        return None if restated(example.question, answer.text) is None else answer.text
-    return complete_sentences(answer) if kind == "open" or example.choices else None
-
-
-def complete_sentences(answer: Answer) -> str | None:
-    """Return the text of an answer or, if it was cut off, its complete sentences, and None if there are none."""
-    if answer.stopped:
-        return answer.text
-    ends = [stop for _, stop in sentences(answer.text) if stop < len(answer.text) or _ENDS.search(answer.text)]
-    return answer.text[: ends[-1]] if ends else None
-
-
-_ENDS = re.compile(r"[.!?。！？।؟][\"'”’)\]*_]*\s*$")
-
-
 def rule_grader(task: Task) -> Grader:
     """Return a grader that applies the rules for the kind of the task to a complete text."""
     return lambda example, text: _grade_text(task, example, text)
-
-
-def possible_answers(task: Task, example: Example) -> Groups:
-    """Return the closed set of possible answers for an example.
-
-    These are its choices if it has any, and otherwise the possible answers of the task.
-
-    If a choice is one of the possible answers of the task, it is returned with all spellings that the task defines.
-    """
-    if not example.choices:
-        return task.possible
-    spellings_of = {names[0]: names for names in task.possible}
-    return [spellings_of.get(choice, (choice,)) for choice in example.choices]
-
-
-def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
-    """Return what a text asserts as its answer, or None if there is nothing.
-
-    A text that asserts none of the choices of its question is read like an answer to an open question.
-
-    The accepted answers are not used, so the exact answer does not depend on them.
-    """
-    text = text[: own_length(text)]
-    kind = task.kind_of(example)
-    if kind == "numbers":
-        return asserted_number(example.question, text)
-    groups = possible_answers(task, example)
-    if kind == "choices" or (kind == "names" and example.choices):
-        asserted = asserted_choice(text, groups, example.question)
-        if asserted is not None or polarity_groups(groups):
-            return asserted
-    if kind == "names" and not example.choices:
-        return asserted_name(text, groups, example.question)
-    located = locate_open(example.question, text)
-    return None if located is None else Asserted(*located, text[slice(*located)], "what the text adds to the question")
-
-
-def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
-    """Return True if an answer was cut off where its assertion may be incomplete.
-
-    This is the case directly after the asserted words, before a result that the text announces, in a calculation with
-    several steps that has not announced its result, and in a list of choices that the text examines.
-
-    Parameters
-    ----------
-    task : Task
-    example : Example
-    answer : Answer
-        The answer without its reasoning; see `Answer.final`.
-    asserted : Asserted or None
-        The result of `asserted_answer`.
-    """
-    if answer.stopped:
-        return False
-    if task.kind_of(example) == "numbers":
-        is_announced = asserted is not None and asserted.rule not in ("last result", "first number stated")
-        if announces_result(answer.text) or not (is_announced or len(find_numbers(example.question)) <= _ONE_STEP):
-            return True
-    if asserted is None:
-        return False
-    is_listed = asserted.rule in ("first choice asserted", "only letter asserted") and lists_choices(answer.text)
-    return is_listed or asserted.stop == len(answer.text)
-
-
-_ONE_STEP = 2
-"""Maximum number of numbers in a question that one calculation answers."""
 
 
 def is_accepted(example: Example, spellings: Sequence[str]) -> bool:
@@ -293,12 +176,12 @@ def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Ver
 
 def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
     """Grade a text by which of the possible answers it asserts."""
-    if _asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
+    if asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
         return REFUSAL
     if asserted is not None and isinstance(asserted.value, int):
         verdict = ACCEPTED if is_accepted(example, groups[asserted.value]) else INCORRECT
         return _because(verdict, asserted, asserted.rule)
-    if _asks_yes_no(groups):
+    if asks_yes_no(groups):
         is_restated = restated(example.question, text)
         if is_restated is not None:
             verdict = ACCEPTED if is_accepted(example, ("yes",) if is_restated else ("no",)) else INCORRECT
@@ -323,10 +206,6 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
 def _because(verdict: Verdict, mention: Mention, rule: str) -> Verdict:
     """Return a verdict with the part of the text that decided it, and the rule that found this part."""
     return replace(verdict, rule=rule, evidence=(mention.start, mention.stop))
-
-
-def _asks_yes_no(groups: Groups) -> bool:
-    return bool(groups) and all(name.casefold() in ("yes", "no") for names in groups for name in names)
 
 
 def _grade_open(example: Example, text: str) -> Verdict:

@@ -49,6 +49,24 @@ def sentences(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
+def complete_sentences(text: str, stopped: bool) -> str | None:
+    """Return a text or, if it was cut off, its complete sentences, and None if there are none.
+
+    Examples
+    --------
+    >>> from probemap.reading.sentences import complete_sentences
+    >>> complete_sentences("It is Rome. It was", stopped=False)
+    'It is Rome.'
+    """
+    if stopped:
+        return text
+    ends = [stop for _, stop in sentences(text) if stop < len(text) or _END.search(text)]
+    return text[: ends[-1]] if ends else None
+
+
+_END = re.compile(r"[.!?。！？।؟][\"'”’)\]*_]*\s*$")
+
+
 def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int]:
     """Return the sentence that contains a character, or the whole range up to the last sentence if there is none.
 

@@ -53,6 +53,11 @@ def polarity_groups(groups: Sequence[Sequence[str]]) -> tuple[int, int] | None:
     return (signs.index(1), signs.index(-1)) if sorted(signs) == [-1, 1] else None
 
 
+def asks_yes_no(groups: Sequence[Sequence[str]]) -> bool:
+    """Return True if all possible answers are yes or no."""
+    return bool(groups) and all(name.casefold() in ("yes", "no") for names in groups for name in names)
+
+
 def restated(question: str, text: str) -> bool | None:
     """Return True if the first sentence of a text restates a yes/no question as a statement, False if it negates it.
 

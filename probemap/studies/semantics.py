@@ -17,7 +17,7 @@ from fractions import Fraction
 from math import log
 from typing import TYPE_CHECKING, Literal
 
-from probemap.grading.rules import asserted_answer
+from probemap.grading.locate import asserted_answer
 from probemap.reading.dates import find_dates
 from probemap.reading.folding import content_words
 from probemap.reading.numbers import as_number
