@@ -249,6 +249,18 @@ def test_dependence_is_tested_among_answers_with_the_same_label() -> None:
     assert p == pytest.approx(2 * norm.sf((0.25 - 0.5 / 4) / math.sqrt(variance)))
 
 
+def test_the_test_of_dependence_accounts_for_cross_validation() -> None:
+    verdict, truth, scores = made(400)
+    fold = np.arange(400) // 200  # all labelled answers are in one fold, so their ranks do not change
+    labels = [bool(label) if row < 100 else None for row, label in enumerate(truth)]
+    z = {
+        name: norm.isf(audit_labels(verdict, labels, scores + 0.4 * verdict, folds=folds).p / 2)
+        for name, folds in (("one", 0 * fold), ("two", fold))
+    }
+    # A quarter of the answers is labelled, so the variance is 1.25 times as large.
+    assert z["one"] / z["two"] == pytest.approx(math.sqrt(1.25))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

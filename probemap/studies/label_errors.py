@@ -207,13 +207,17 @@ def audit_labels(
     auc = Interval(value, *auc_interval(value, variance * variance_factor, *counts))
     corrected, problem = _corrected(auc, variance * variance_factor, min(counts), alpha, beta)
     percentile = _percentiles(score, fold)
+    # In cross-validation, the answers on which one probe is evaluated train the others.  For scores without information
+    # this doubles the variance of a statistic of all answers, and adds in proportion if it uses a part of them.
+    is_cross_validated = any(len(np.unique(folds[scored])) > 1 for folds in fold)
+    inflation = 1 + labelled.sum() / max(scored.sum(), 1) if is_cross_validated else 1.0
     return LabelAudit(
         alpha=alpha,
         beta=beta,
         auc=auc,
         corrected=corrected,
         audited=_weighted_auc(percentile[labelled], label[labelled], weight[labelled], group[labelled]),
-        p=dependence(percentile[labelled], verdict[labelled], label[labelled]),
+        p=dependence(percentile[labelled], verdict[labelled], label[labelled], inflation),
         problem=problem,
     )
 
@@ -336,7 +340,7 @@ def _weighted_auc(score: Floats, correct: Bools, weight: Floats, group: Ints) ->
     return Interval(value, *auc_interval(value, variance, *counts))
 
 
-def dependence(score: Floats, verdict: Bools, label: Bools) -> float:
+def dependence(score: Floats, verdict: Bools, label: Bools, inflation: float = 1.0) -> float:
     """Return the p-value of van Elteren's test, which compares verdicts among answers with the same label.
 
     Under the hypothesis that scores depend on the label only, the verdicts of answers with the same label are
@@ -347,6 +351,8 @@ def dependence(score: Floats, verdict: Bools, label: Bools) -> float:
     score : ndarray of shape (n,)
         Scores that are comparable with each other.
     verdict, label : ndarray of shape (n,), bool
+    inflation : float, default=1.0
+        Factor by which the variance of the statistic is multiplied.
 
     Returns
     -------
@@ -366,4 +372,5 @@ def dependence(score: Floats, verdict: Bools, label: Bools) -> float:
         half_step = max(half_step, 0.5 / (n + 1))
     if variance <= 0:
         return math.nan
-    return float(2 * norm.sf(max(abs(total) - half_step, 0) / math.sqrt(variance)))  # with continuity correction
+    # The half step is the continuity correction.
+    return float(2 * norm.sf(max(abs(total) - half_step, 0) / math.sqrt(variance * inflation)))
