@@ -15,11 +15,9 @@ from probemap.activations.forward import hidden_states
 from probemap.activations.layout import States
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
-from probemap.logger import Logger
 from probemap.records import ModelError, RunError
 from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
 from probemap.runs.options import CaptureOptions
-from probemap.runs.plan import Context
 from probemap.runs.run import Run
 
 ROWS = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(24)]
@@ -130,23 +128,15 @@ def test_answer_redo_sets_inline_states_aside(inline_run: Run, chat_folder: Path
     assert (inline_run.path / "earlier" / "001-answer" / "during").is_dir()
 
 
-def test_answer_skips_inline_capture_for_open_questions(chat_folder: Path, tmp_path: Path) -> None:
+def test_answer_captures_inline_for_open_questions(chat_folder: Path, tmp_path: Path, second_passes: list[int]) -> None:
     rows = [{"id": f"q{i}", "question": "Who?", "answers": ["Ann"]} for i in range(3)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    messages: list[str] = []
-    run = execute(
-        ANSWER,
-        tmp_path / "run",
-        Context(logger=Logger(messages.append)),
-        data=tmp_path / "q.jsonl",
-        model=chat_folder,
-        max_new_tokens=3,
-        inline=CaptureOptions(**OPTIONS_OF_CAPTURE),
-    )
-    assert messages == [
-        "a model locates exact answers to open questions later, so the states are captured in a second pass"
-    ]
-    assert not run.inline_states.exists()
+    options: dict[str, Any] = {"data": tmp_path / "q.jsonl", "model": chat_folder, "max_new_tokens": 3}
+    run = execute(ANSWER, tmp_path / "run", inline=CaptureOptions(**OPTIONS_OF_CAPTURE), **options)
+    assert run.inline_states.exists()
+    execute(JUDGE, run)
+    execute(CAPTURE, run, **OPTIONS_OF_CAPTURE)
+    assert second_passes == []
 
 
 def test_answer_rejects_inline_capture_with_an_endpoint_or_unknown_layers(chat_folder: Path, tmp_path: Path) -> None:

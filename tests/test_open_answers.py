@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_answer
 
-from probemap.grading.choosing import agreement, choice_locator, choice_task, choose_answers
+from probemap.grading.choosing import choice_locator, choice_task, choose_answers
 from probemap.grading.open_answers import locate_open, open_candidates
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.model import Model
@@ -142,7 +142,6 @@ def test_model_chooses_the_candidate_with_the_highest_log_probability() -> None:
     find = choice_locator({("Who wrote Emma?", t): choice for t, choice in zip(texts, choices, strict=True)})
     chosen = [find("Who wrote Emma?", text) for text in texts]
     assert chosen == [(35, 44), (0, 11), None]
-    assert agreement([locate_open("Who wrote Emma?", text) for text in texts], chosen) == (1, 2)
 
 
 def test_choice_counts_only_for_the_text_for_which_it_was_made() -> None:

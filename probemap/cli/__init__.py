@@ -10,5 +10,6 @@ Each module imports only modules that are listed above it and modules from lower
     show           commands that display, draw or check a run, or list tasks and positions
     steps          commands that execute the steps
     detectors      commands for detectors
-    main           the run and demo commands, and the entry point
+    run            commands that execute all steps
+    main           the entry point, which assembles the commands
 """

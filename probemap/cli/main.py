@@ -7,15 +7,12 @@ correct, and 2 for a usage error.
 import errno
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from importlib import import_module
 
 import typer
 
-from probemap.cli import detectors, flags, show, steps
-from probemap.cli.console import console_logger, say
+from probemap.cli.console import say
 from probemap.records import ProbemapError
-from probemap.runs.definitions import RUN_OPTIONS
 
 app = typer.Typer(
     name="probemap",
@@ -29,65 +26,9 @@ app = typer.Typer(
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 
-Log = Annotated[
-    Literal["mlflow", "wandb", "trackio"] | None,
-    typer.Option(help="Log metrics, figures and the report to this experiment tracker."),
-]
-OnePass = Annotated[bool, typer.Option("--one-pass", help="Capture the states during generation.")]
-
-
-def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: Any) -> None:
-    from probemap.runs import tracking
-    from probemap.runs.pipeline import run_all
-    from probemap.runs.run import Run
-
-    if log is not None:
-        tracking.check_tracker(log)
-    with console_logger() as logger:
-        context = steps.context_from(arguments, logger, ("device", "pool"))
-        run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
-    show.show_map(run)
-    say(f"figure: {run.path / 'map.png'} and {run.path / 'map.svg'}")
-    if log is not None:
-        tracking.track(run, log)
-        say(f"logged to {log}")
-
-
-def _run_parameters() -> list[Any]:
-    options = [p for name, s in RUN_OPTIONS.items() for p in flags.option_parameters(s[0].options, [name])]
-    options.insert(2, flags.keyword("out", steps.Out))
-    return [
-        *options,
-        *[p for p in steps.context_parameters(("device", "pool")) if p.name != "gpus_per_worker"],
-        flags.keyword("one_pass", OnePass, False),
-        flags.keyword("log", Log, None),
-        flags.keyword("redo", flags.Redo, False),
-    ]
-
-
-app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --out RUN")(
-    steps.with_signature(
-        lambda **arguments: _run(**arguments),
-        _run_parameters(),
-        "Run the answer, judge, capture, p-true, map and plot steps.\n\nFinished steps are skipped, an interrupted "
-        "step is resumed, and omitted options keep the values recorded in the run directory.  To use options that are "
-        "not listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
-    )
-)
-
-
-@app.command(epilog="Example:  probemap demo --out demo")
-def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run directory; created if needed.")] = Path("demo"),
-    redo: flags.Redo = False,
-) -> None:
-    """Run SmolLM2-135M on 500 questions about cities, and draw the map."""
-    _run(out, None, False, redo, data="cities", model="smollm2-135m", n=500)
-
-
-app.add_typer(steps.app)
-app.add_typer(show.app)
-app.add_typer(detectors.app)
+# The modules are imported by name, as the modules of the steps are.
+for _module in ("run", "steps", "show", "detectors"):
+    app.add_typer(import_module(f"probemap.cli.{_module}").app)
 
 
 def main() -> None:

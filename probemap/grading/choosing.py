@@ -23,12 +23,6 @@ CHOICE = Task("exact answers", (), "open", prompt="Question: {question}\nText: {
 """The prompt.  The candidates are scored as its continuations."""
 
 NOTHING = "NO ANSWER"
-MIN_AGREEMENT = 0.9
-"""Share of answers in which the rules and the model locate the same part, below which exact answers are unreliable.
-
-On 342 answers of three small models, labelled by hand, the share was 0.88 for the model of which 66 % of the located
-parts were the exact answer, and 0.91 and 1.00 for the two of which 89 % and 96 % were.
-"""
 _CHOSEN = re.compile(r"(\d+):(\d+) ", re.ASCII)
 
 
@@ -112,28 +106,3 @@ def choice_locator(choices: Mapping[tuple[str, str], str]) -> Locator:
         return (start, stop) if text[start:stop] == choice[match.end() :] != "" else None
 
     return locate_choice
-
-
-def agreement(first: Sequence[tuple[int, int] | None], second: Sequence[tuple[int, int] | None]) -> tuple[int, int]:
-    """Count in how many texts two locators locate the same exact answer.
-
-    Two overlapping parts count as the same, because the exact answer may be stated more or less completely.
-
-    Parameters
-    ----------
-    first, second : sequence of (int, int) or None
-        The character ranges that each locator found in each text.
-
-    Returns
-    -------
-    n_same, n_both : int
-        The number of texts in which both locate the same part, and in which both locate one.
-
-    Examples
-    --------
-    >>> from probemap.grading.choosing import agreement
-    >>> agreement([(0, 11), (3, 5), None], [(5, 11), (7, 9), (0, 2)])
-    (1, 2)
-    """
-    both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    return sum(a[0] < b[1] and b[0] < a[1] for a, b in both), len(both)

@@ -1,7 +1,8 @@
 """What an answer asserts, which part of it can be graded, and where its exact answer is.
 
-The functions use the question and the model's text, but not the accepted answers.  A locator sees neither the accepted answers nor the verdict, so that the probed token cannot depend on whether the
-answer is correct.  The only exception is `paper_locator`, which is intended for comparison with published maps.
+The functions use the question and the model's text, but neither the accepted answers nor the verdict, so that the
+probed token cannot depend on whether the answer is correct.  The only exception is `paper_locator`, which is intended
+for comparison with published maps.
 """
 
 from __future__ import annotations

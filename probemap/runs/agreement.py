@@ -1,10 +1,14 @@
-"""Agreement of two graders: the share of equal verdicts, and Cohen's kappa with its interval."""
+"""Agreement of two graders, with Cohen's kappa and its interval, and of two locators."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from probemap.records import Span
 
 Pair = tuple[bool | None, bool | None]
 """The verdicts of two graders on an answer: correct, incorrect, or None for undecided."""
@@ -134,3 +138,44 @@ def cohen_kappa(counts: Sequence[Sequence[int]]) -> tuple[float | None, tuple[fl
 
 _ROUNDING = 1e-12
 """Smaller differences are due to rounding."""
+
+
+MIN_SPAN_AGREEMENT = 0.9
+"""Share of answers in which two locators find the same exact answer, below which the exact answers are unreliable.
+
+On 342 answers of three small models, labelled by hand, the share was 0.88 for the model of which 66 % of the located
+parts were the exact answer, and 0.91 and 1.00 for the two of which 89 % and 96 % were.
+"""
+_MIN_SPANS = 20
+"""Minimum number of answers in which both locators find an exact answer, for a statement about their agreement."""
+
+
+@dataclass(frozen=True)
+class SpanAgreement:
+    """In how many answers two locators find the same exact answer.
+
+    Two overlapping spans count as the same, because an exact answer may be stated more or less completely.
+
+    Examples
+    --------
+    >>> from probemap.records import Span
+    >>> from probemap.runs.agreement import SpanAgreement
+    >>> SpanAgreement.of([Span(0, 2, "Jane Austen"), Span(5, 6, "1815")], [Span(1, 2, "Austen"), None])
+    SpanAgreement(n_same=1, n_both=1)
+    """
+
+    n_same: int
+    """Number of answers in which both find the same exact answer."""
+    n_both: int
+    """Number of answers in which both find one."""
+
+    @classmethod
+    def of(cls, first: Sequence[Span | None], second: Sequence[Span | None]) -> SpanAgreement:
+        """Compare the spans that two locators have found in the same answers."""
+        both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+        return cls(sum(a.start < b.stop and b.start < a.stop for a, b in both), len(both))
+
+    @property
+    def is_low(self) -> bool:
+        """True if the locators agree so rarely that the exact answers of one of them are probably wrong."""
+        return self.n_both >= _MIN_SPANS and self.n_same < MIN_SPAN_AGREEMENT * self.n_both

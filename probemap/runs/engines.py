@@ -66,22 +66,14 @@ def make_engine(
         return supplied_engine(model, task, generation, text_answers, log=log)
     if (endpoint := options.server) is not None:
         return endpoint_engine(model, task, generation, endpoint, log=log)
-    recorder = _inline_recorder(model, task, options, inline_directory, log)
+    recorder = _inline_recorder(model, task, options, inline_directory)
     return transformers_engine(model, task, generation, recorder=recorder, log=log)
 
 
-def _inline_recorder(
-    model: Model, task: Task, options: AnswerOptions, directory: Path, log: Callable[[str], None]
-) -> Recorder | None:
-    """Return a recorder that captures states during generation.
-
-    Return None if capture during generation was not requested, or if the task does not allow it.
-    """
+def _inline_recorder(model: Model, task: Task, options: AnswerOptions, directory: Path) -> Recorder | None:
+    """Return a recorder that captures states during generation, or None if this was not requested."""
     inline_options = options.inline
     if inline_options is None:
-        return None
-    if any(task.kind_of(example) == "open" for example in task.examples):
-        log("a model locates exact answers to open questions later, so the states are captured in a second pass")
         return None
     inline = InlineCapture(
         folder=directory,

@@ -93,8 +93,7 @@ def disagreements(
         for example, answer, rules, model, judgement in zip(
             task.examples, answers, by_rules, by_model, judgements, strict=True
         )
-        if (verdicts and rules.verdict.correct != model.verdict.correct)
-        or (spans and task.kind_of(example) != "open" and _range(rules) != _range(model))
+        if (verdicts and rules.verdict.correct != model.verdict.correct) or (spans and _range(rules) != _range(model))
     ]
 
 

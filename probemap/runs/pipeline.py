@@ -69,7 +69,7 @@ def run_all(
     answer_options = options_of(ANSWER)
     if one_pass:
         locator = resolve_options(JUDGE, run, options_of(JUDGE)).locator
-        if locator == "auto":
+        if locator in ("auto", "rules"):
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))
         else:
             context.logger.log(f"the locator {locator} needs all answers, so the states are captured in a second pass")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from probemap.tasks.kinds import describe_kinds
 from probemap.tasks.supplied import ManualLabel, read_manual_labels
 
 if TYPE_CHECKING:
+    from probemap.records import Judgement
     from probemap.runs.options import JudgeOptions, LocatorName
     from probemap.runs.run import Run
 
@@ -92,7 +93,8 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
         verdicts_by_model = options.judge == "model"
         by_model = judge_by_model(judge, task, answers, verdicts=verdicts_by_model, find=find, paper=paper)
         by_rules = judgements_of(task, answers, grade(task, answers), RULE_LOCATORS["rules"])
-        judgements = apply_labels(answers, by_model, labels)
+        located = _without_doubtful_spans(by_rules, by_model, log) if find is None else by_model
+        judgements = apply_labels(answers, located, labels)
         rows = disagreements(
             task, answers, by_rules, by_model, judgements, verdicts=verdicts_by_model, spans=find is None
         )
@@ -129,3 +131,22 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
             "columns\nhint: try --locator model, or inspect answers with `probemap inspect`"
         )
     return True
+
+
+def _without_doubtful_spans(
+    by_rules: Sequence[Judgement], by_model: Sequence[Judgement], log: Callable[[str], None]
+) -> list[Judgement]:
+    """Return the judgements of a model, without exact answers if those of the model and the rules often differ."""
+    from probemap.runs.agreement import MIN_SPAN_AGREEMENT, SpanAgreement
+
+    same = SpanAgreement.of([judgement.span for judgement in by_rules], [judgement.span for judgement in by_model])
+    log(f"the model and the rules find the same exact answer in {same.n_same} of {same.n_both} answers")
+    if not same.is_low:
+        return list(by_model)
+    log(
+        f"this is less than {MIN_SPAN_AGREEMENT:.0%}, so many of the model's exact answers are probably wrong, and "
+        "none of them is used\nhint: use --locator rules, or a more capable model (--endpoint)"
+    )
+    return [
+        replace(judgement, span=None, no_span="the model and the rules disagree too often") for judgement in by_model
+    ]

@@ -1,0 +1,67 @@
+"""Commands that execute all steps: run and demo."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from probemap.cli import flags, show, steps
+from probemap.cli.console import console_logger, say
+from probemap.runs.definitions import RUN_OPTIONS
+
+app = typer.Typer()
+
+Log = Annotated[
+    Literal["mlflow", "wandb", "trackio"] | None,
+    typer.Option(help="Log metrics, figures and the report to this experiment tracker."),
+]
+OnePass = Annotated[bool, typer.Option("--one-pass", help="Capture the states during generation.")]
+
+
+def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: Any) -> None:
+    from probemap.runs import tracking
+    from probemap.runs.pipeline import run_all
+    from probemap.runs.run import Run
+
+    if log is not None:
+        tracking.check_tracker(log)
+    with console_logger() as logger:
+        context = steps.context_from(arguments, logger, ("device", "pool"))
+        run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
+    show.show_map(run)
+    say(f"figure: {run.path / 'map.png'} and {run.path / 'map.svg'}")
+    if log is not None:
+        tracking.track(run, log)
+        say(f"logged to {log}")
+
+
+def _run_parameters() -> list[Any]:
+    options = [p for name, s in RUN_OPTIONS.items() for p in flags.option_parameters(s[0].options, [name])]
+    options.insert(2, flags.keyword("out", steps.Out))
+    return [
+        *options,
+        *[p for p in steps.context_parameters(("device", "pool")) if p.name != "gpus_per_worker"],
+        flags.keyword("one_pass", OnePass, False),
+        flags.keyword("log", Log, None),
+        flags.keyword("redo", flags.Redo, False),
+    ]
+
+
+app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --out RUN")(
+    steps.with_signature(
+        lambda **arguments: _run(**arguments),
+        _run_parameters(),
+        "Run the answer, judge, capture, p-true, map and plot steps.\n\nFinished steps are skipped, an interrupted "
+        "step is resumed, and omitted options keep the values recorded in the run directory.  To use options that are "
+        "not listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
+    )
+)
+
+
+@app.command(epilog="Example:  probemap demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run directory; created if needed.")] = Path("demo"),
+    redo: flags.Redo = False,
+) -> None:
+    """Run SmolLM2-135M on 500 questions about cities, and draw the map."""
+    _run(out, None, False, redo, data="cities", model="smollm2-135m", n=500)
