@@ -11,7 +11,7 @@ from probemap.records import Answer, Example, Judgement, Span, Task, Verdict
 from probemap.views.verdicts import explain_verdicts, undecided_reasons, verdict_text, without_exact_answer
 
 CITIES = (("lima", "Peru"), ("oslo", "Norway"), ("rome", "Italy"), ("bonn", "Germany"), ("kiev", "Ukraine"))
-TEXTS = ("It is in Peru.", "It is in Sweden.", "It is not in Italy.", "I don't know.", "In [b]\x1b[31mUkraine.")
+TEXTS = ("It is in Peru.", "It is in Sweden.", "It is not in Italy.", "I don't know.", "In [b] \x1b[31m Ukraine.")
 TASK = Task("t", tuple(Example(i, f"Where is {i.title()}?", (gold,)) for i, gold in CITIES), "open")
 ANSWERS = [make_answer(text, list(text), ["?"], id_=id_) for (id_, _), text in zip(CITIES, TEXTS, strict=True)]
 JUDGEMENTS = [Judgement(a.id, v, None, "none") for a, v in zip(ANSWERS, grade(TASK, ANSWERS), strict=True)]

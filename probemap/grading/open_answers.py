@@ -19,7 +19,7 @@ from probemap.reading.asserted import own_length
 from probemap.reading.candidates import DEMONYM, Candidate
 from probemap.reading.closed_set import asserted_name
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
-from probemap.reading.refusal import declines_and_answers, is_refusal
+from probemap.reading.refusal import final_refusal
 from probemap.reading.statements import Statement, statements
 from probemap.reading.tokens import ANSWER_WORDS, Question, Token, refers_to_question, same_word
 from probemap.reading.uncased import added_part, is_uncased
@@ -133,7 +133,7 @@ def open_candidates(question: str, text: str) -> list[Candidate]:
 
 
 def _says_nothing(text: str) -> bool:
-    return not text.strip() or (is_refusal(text) and not declines_and_answers(text))
+    return not text.strip() or final_refusal(text) is not None
 
 
 def _answer(question: Question, text: str) -> Candidate | None:

@@ -25,7 +25,7 @@ from probemap.reading.folding import FUNCTION_WORDS, content_words, find_words, 
 from probemap.reading.names import LABELS, Groups, find_names
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.off_topic import adds_words, lacks_asked_kind, repeats_name
-from probemap.reading.refusal import declines_and_answers, is_refusal
+from probemap.reading.refusal import final_refusal, is_refusal
 from probemap.reading.resemblance import resembles
 from probemap.reading.results import asserted_number
 from probemap.reading.sentences import Mention, complete_sentences, sentences
@@ -166,7 +166,7 @@ def _grade_text(task: Task, example: Example, text: str) -> Verdict:
 def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Verdict:
     """Grade a text by the number that it states as its result."""
     if asserted is None:
-        return REFUSAL if _declines(text) else NO_NUMBER
+        return _refusal(text) if final_refusal(text) else NO_NUMBER
     values = {as_number(answer) for answer in example.answers}
     # 8.849 is a number of thousands in some languages.
     grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
@@ -177,7 +177,7 @@ def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Ver
 def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
     """Grade a text by which of the possible answers it asserts."""
     if asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
-        return REFUSAL
+        return _refusal(text)
     if asserted is not None and isinstance(asserted.value, int):
         verdict = ACCEPTED if is_accepted(example, groups[asserted.value]) else INCORRECT
         return _because(verdict, asserted, asserted.rule)
@@ -194,8 +194,8 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
     mentions = sorted((*find_letters(text, len(example.choices)), *names), key=lambda name: name.start)
     if len({name.group for name in mentions}) > 1:
         return replace(AMBIGUOUS, rule="several mentions", evidence=(mentions[0].start, mentions[-1].stop))
-    if _declines(text):
-        return REFUSAL
+    if final_refusal(text):
+        return _refusal(text)
     if all(name.casefold() in LABELS for names in groups for name in names):
         return NEITHER
     if asserted is not None:
@@ -238,8 +238,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
     for stance, verdict in _WITHOUT_ASSERTION.items():
         if mention := next((mention for mention, s in found if s is stance), None):
             return _because(verdict, mention, stance.value)
-    if _declines(text):
-        return REFUSAL
+    if final_refusal(text):
+        return _refusal(text)
     if values.is_less_precise(text):
         return LESS_PRECISE
     if not adds_words(example.question, text):
@@ -310,8 +310,10 @@ def _is_yes_no(example: Example) -> bool:
     return example.answers[0].casefold().strip(".") in ("yes", "no")
 
 
-def _declines(text: str) -> bool:
-    return is_refusal(text) and not declines_and_answers(text)
+def _refusal(text: str) -> Verdict:
+    """Return the verdict on a refusal, with the words that decline as its evidence."""
+    refusal = final_refusal(text)
+    return REFUSAL if refusal is None else replace(REFUSAL, rule="declines to answer", evidence=refusal)
 
 
 def _shares_script(answers: Sequence[str], text: str) -> bool:

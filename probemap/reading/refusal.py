@@ -120,15 +120,39 @@ def is_refusal(text: str) -> bool:
     >>> is_refusal("I'm sorry, but I cannot say."), is_refusal("The Unknown Soldier was directed by Edvin Laine.")
     (True, False)
     """
-    text = _normalised(text)
-    return bool(_WHOLE.fullmatch(text)) or next(_refusals(text), None) is not None
+    normalised = _normalised(text)
+    return bool(_WHOLE.fullmatch(normalised)) or next(_refusals(normalised), None) is not None
 
 
-def declines_and_answers(text: str) -> bool:
-    """Return True if words that decline are followed by an answer after all ("I'm not sure, but …")."""
-    text = _normalised(text)
-    stop = max((match.end() for match in _refusals(text)), default=None)
-    return stop is not None and _BUT.search(text[stop:]) is not None
+def final_refusal(text: str) -> tuple[int, int] | None:
+    """Return the range of the words with which a text declines, or None if it does not or answers after all.
+
+    Examples
+    --------
+    >>> from probemap.reading.refusal import final_refusal
+    >>> final_refusal("I'm sorry, but I cannot say.")
+    (0, 9)
+    >>> final_refusal("I don't know, but it could be Rome.") is None
+    True
+    """
+    normalised = _normalised(text)
+    matches = sorted((match.span() for match in _refusals(normalised)), key=lambda span: span[1])
+    if not matches:
+        return (0, len(text.rstrip())) if _WHOLE.fullmatch(normalised) else None
+    if _BUT.search(normalised[matches[-1][1] :]):
+        return None
+    start, stop = min(matches)
+    return _original_range(text, start, stop)
+
+
+def _original_range(text: str, start: int, stop: int) -> tuple[int, int]:
+    """Return the range of a text that corresponds to a range of the normalised text."""
+    indices: list[int] = []
+    for word in re.finditer(r"\S+", text):
+        if indices:
+            indices.append(word.start())
+        indices += [i for i in range(*word.span()) for _ in text[i].lower()]
+    return indices[start], indices[stop - 1] + 1
 
 
 def _refusals(text: str) -> Iterator[re.Match[str]]:
