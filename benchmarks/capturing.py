@@ -108,7 +108,7 @@ def tiny_run(folder: Path, model: Path, n: int) -> Run:
     texts.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
     run = Run(folder / f"run-{n}")
     run_step("answer", run, data=str(data), model=str(model), answers=str(texts), batch_size=256)
-    run_step("judge", run, locator="numbers")
+    run_step("judge", run, locator="rules")
     return run
 
 

@@ -29,7 +29,7 @@ def answered_run(folder: Path, model: Path, **options: Any) -> Run:
     folder.mkdir()
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     run = execute(ANSWER, folder / "run", data=folder / "q.jsonl", model=model, **{**OPTIONS, **options})
-    execute(JUDGE, run, locator="numbers")
+    execute(JUDGE, run, locator="rules")
     return run
 
 
@@ -111,7 +111,7 @@ def test_cached_reader_computes_states_of_an_edited_answer(inline_run: Run, seco
     row["token_ids"][2] += 1
     lines[3] = json.dumps(row)
     (inline_run.path / "answers.jsonl").write_text("\n".join(lines) + "\n")
-    execute(JUDGE, inline_run, redo=True, locator="numbers")
+    execute(JUDGE, inline_run, redo=True, locator="rules")
     execute(CAPTURE, inline_run, **OPTIONS_OF_CAPTURE)
     assert second_passes == [1]
 

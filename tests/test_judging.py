@@ -110,6 +110,7 @@ def test_a_model_s_verdicts_are_kept_and_where_it_differs_a_person_may_decide(
     assert told == [
         "requesting verdicts from judge at http://judge/v1: 4 requests, about 2900 tokens",
         "requesting exact answers from judge at http://judge/v1: 4 requests, about 1800 tokens",
+        "the rules and the model find the same exact answer in 2 of 2 answers",
         "judge at http://judge/v1 and the rules agree on 3 of 5 verdicts, Cohen's kappa 0.41 (95 % interval -0.20 to "
         "1.00); on 2 of 3 that both decide",
         f"judge at http://judge/v1 and the rules disagree on 2 answers; see {file}\nhint: edit `correct` and "

@@ -251,7 +251,11 @@ def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
     return None
 
 
-RULE_LOCATORS: dict[str, LocatorOf] = {"rules": lambda example: None, "none": lambda example: locate_nothing}
+RULE_LOCATORS: dict[str, LocatorOf] = {
+    "auto": lambda example: None,
+    "rules": lambda example: None,
+    "none": lambda example: locate_nothing,
+}
 """Locators that need no model, by the name of the ``--locator`` option."""
 
 

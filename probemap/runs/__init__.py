@@ -19,6 +19,7 @@ Each module imports only modules that are listed above it and modules from lower
     selection    counts of verdicts, and differences between decided and undecided answers
     labels       applies manual labels
     llm_judge    judgements by rules, or by a language model whose responses are stored
+    span_check   checks the exact answers of open questions by a second locator
     samples      several sampled answers per question, judged like the run's own answers
     study_files  computes input hashes, and reads and writes the result tables of studies
     audit_files  the answers drawn for an audit, and their labels

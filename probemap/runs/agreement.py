@@ -146,7 +146,7 @@ MIN_SPAN_AGREEMENT = 0.9
 On 342 answers of three small models, labelled by hand, the share was 0.88 for the model of which 66 % of the located
 parts were the exact answer, and 0.91 and 1.00 for the two of which 89 % and 96 % were.
 """
-_MIN_SPANS = 20
+MIN_SPANS = 20
 """Minimum number of answers in which both locators find an exact answer, for a statement about their agreement."""
 
 
@@ -178,4 +178,4 @@ class SpanAgreement:
     @property
     def is_low(self) -> bool:
         """True if the locators agree so rarely that the exact answers of one of them are probably wrong."""
-        return self.n_both >= _MIN_SPANS and self.n_same < MIN_SPAN_AGREEMENT * self.n_both
+        return self.n_both >= MIN_SPANS and self.n_same < MIN_SPAN_AGREEMENT * self.n_both

@@ -148,7 +148,8 @@ class JudgeOptions:
     locator: Annotated[
         LocatorName,
         Option(
-            "How to locate exact answers. auto: set by the task. paper: depends on the verdicts; for comparison only."
+            "How to locate exact answers. auto: rules, which the model checks. paper: depends on the verdicts; for "
+            "comparison."
         ),
     ] = "auto"
     judge: Annotated[Literal["rules", "model"], Option("Grade the answers by rules or by a language model.")] = "rules"
@@ -179,6 +180,11 @@ class JudgeOptions:
             "RUN/disagreements.jsonl."
         ),
     ] = None
+
+    @property
+    def rules_or_model(self) -> str:
+        """Name of the locator; ``rules`` if it is chosen automatically."""
+        return "rules" if self.locator == "auto" else self.locator
 
     @property
     def server(self) -> Endpoint | None:

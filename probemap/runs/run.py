@@ -190,7 +190,7 @@ class Run(RunDirectory):
             model=answer.facts.model,
             task=self.task,
             prompt_format=answer.facts.frame,
-            locator=self.record(JUDGE).options.locator,
+            locator=self.record(JUDGE).options.rules_or_model,
             site=ActivationStore.open(self.path / "activations").layout.site,
             name=answer.options.model,
             revision=answer.facts.revision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,7 @@ from probemap.tasks.kinds import describe_kinds
 from probemap.tasks.supplied import ManualLabel, read_manual_labels
 
 if TYPE_CHECKING:
-    from probemap.records import Judgement
-    from probemap.runs.options import JudgeOptions, LocatorName
+    from probemap.runs.options import JudgeOptions
     from probemap.runs.run import Run
 
 
@@ -39,8 +38,7 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
 
     _ = options.server  # rejects a URL with a password before anything is recorded
     task = run.task
-    options = replace(options, locator=resolve_locator(task, options.locator))
-    by_model = options.judge == "model" or _ordinary_locator(task, options.locator) == "model"
+    by_model = options.judge == "model" or options.locator == "model"
     if options.endpoint is not None and not by_model:
         record = run.find_record(JUDGE)
         if record is None or record.options.endpoint != options.endpoint:
@@ -62,38 +60,34 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
     return Plan(options=options, inputs=inputs, execute=partial(_execute, run, task, options, labels, context))
 
 
-def resolve_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return `locator` or, if it is ``auto``, the default locator for the questions of the task."""
-    if locator != "auto":
-        return locator
-    return "rules"
-
-
-def _ordinary_locator(task: Task, locator: LocatorName) -> LocatorName:
-    """Return `locator` or, if it is ``paper``, the locator that `paper_locator` falls back on."""
-    return resolve_locator(task, "auto") if locator == "paper" else locator
-
-
 def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, ManualLabel], context: Context) -> bool:
     from probemap.grading.locate import RULE_LOCATORS
     from probemap.grading.rules import grade
-    from probemap.runs.agreement import agreement
+    from probemap.runs.agreement import SpanAgreement, agreement
     from probemap.runs.labels import apply_labels, disagreements
     from probemap.runs.llm_judge import judge_by_model, judgements_of, run_judge
+    from probemap.runs.span_check import check_open_answers, without_doubtful_spans
 
     answers = list(run.answers)
-    locator = _ordinary_locator(task, options.locator)
-    find = None if locator == "model" else RULE_LOCATORS[locator]
     paper = options.locator == "paper"
+    find = None if options.locator == "model" else RULE_LOCATORS["rules" if paper else options.locator]
     log = context.logger.log
     if find is not None and options.judge == "rules":
-        judgements = apply_labels(answers, judgements_of(task, answers, grade(task, answers), find, paper), labels)
+        by_rules = judgements_of(task, answers, grade(task, answers), find, paper)
+        if options.locator == "auto":
+            by_rules = check_open_answers(run, task, answers, by_rules, context)
+        judgements = apply_labels(answers, by_rules, labels)
     else:
         judge = run_judge(run, options, context)
         verdicts_by_model = options.judge == "model"
         by_model = judge_by_model(judge, task, answers, verdicts=verdicts_by_model, find=find, paper=paper)
         by_rules = judgements_of(task, answers, grade(task, answers), RULE_LOCATORS["rules"])
-        located = _without_doubtful_spans(by_rules, by_model, log) if find is None else by_model
+        located = by_model
+        if options.locator == "auto":
+            located = check_open_answers(run, task, answers, by_model, context)
+        elif find is None:
+            same = SpanAgreement.of([j.span for j in by_rules], [j.span for j in by_model])
+            located = without_doubtful_spans(by_model, same, "--locator rules, or a more capable model", log)
         judgements = apply_labels(answers, located, labels)
         rows = disagreements(
             task, answers, by_rules, by_model, judgements, verdicts=verdicts_by_model, spans=find is None
@@ -131,22 +125,3 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
             "columns\nhint: try --locator model, or inspect answers with `probemap inspect`"
         )
     return True
-
-
-def _without_doubtful_spans(
-    by_rules: Sequence[Judgement], by_model: Sequence[Judgement], log: Callable[[str], None]
-) -> list[Judgement]:
-    """Return the judgements of a model, without exact answers if those of the model and the rules often differ."""
-    from probemap.runs.agreement import MIN_SPAN_AGREEMENT, SpanAgreement
-
-    same = SpanAgreement.of([judgement.span for judgement in by_rules], [judgement.span for judgement in by_model])
-    log(f"the model and the rules find the same exact answer in {same.n_same} of {same.n_both} answers")
-    if not same.is_low:
-        return list(by_model)
-    log(
-        f"this is less than {MIN_SPAN_AGREEMENT:.0%}, so many of the model's exact answers are probably wrong, and "
-        "none of them is used\nhint: use --locator rules, or a more capable model (--endpoint)"
-    )
-    return [
-        replace(judgement, span=None, no_span="the model and the rules disagree too often") for judgement in by_model
-    ]

@@ -57,7 +57,7 @@ def _fit(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOp
         "revision": facts.revision,
         "task": graded.task.name,
         "site": store.layout.site,
-        "locator": run.record(JUDGE).options.locator,
+        "locator": run.record(JUDGE).options.rules_or_model,
     }
 
     def progress(done: int, total: int) -> None:

@@ -1,0 +1,72 @@
+"""Check the exact answers of open questions by a second locator.
+
+The rules and a model that chooses among parts of the text are different enough that they seldom make the same mistake.
+If they often find different exact answers, those of the rules are probably wrong as well, and none of them is used.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from probemap.grading.locate import locate_answer
+from probemap.runs.agreement import MIN_SPAN_AGREEMENT, MIN_SPANS, SpanAgreement
+from probemap.runs.llm_judge import run_judge
+from probemap.runs.options import JudgeOptions
+
+if TYPE_CHECKING:
+    from probemap.records import Answer, Judgement, Task
+    from probemap.runs.plan import Context
+    from probemap.runs.run import Run
+
+_SAMPLE = 100
+"""Number of answers in which the model that generated them also locates the exact answer."""
+
+
+def check_open_answers(
+    run: Run, task: Task, answers: Sequence[Answer], judgements: Sequence[Judgement], context: Context
+) -> list[Judgement]:
+    """Return the judgements, without exact answers to open questions if they are probably wrong.
+
+    The model that generated the answers chooses the exact answers in a random sample of 100 answers.  Its choices are
+    stored in ``opinions.jsonl``.  Nothing is checked if the rules have found fewer than 20 exact answers.
+    """
+    is_open = [task.kind_of(example) == "open" for example in task.examples]
+    located = [i for i, judgement in enumerate(judgements) if is_open[i] and judgement.span is not None]
+    if len(located) < MIN_SPANS:
+        return list(judgements)
+    rows = sorted(random.Random(0).sample(located, min(_SAMPLE, len(located))))
+    sample = replace(task, examples=tuple(task.examples[i] for i in rows))
+    model = run_judge(run, JudgeOptions(), context)
+    locator = model.locator(sample, [answers[i] for i in rows])
+    chosen = [
+        locate_answer(task, example, answers[i], locator(example))[0]
+        for i, example in zip(rows, sample.examples, strict=True)
+    ]
+    same = SpanAgreement.of([judgements[i].span for i in rows], chosen)
+    checked = iter(
+        without_doubtful_spans(
+            [judgement for judgement, judged in zip(judgements, is_open, strict=True) if judged],
+            same,
+            "--locator rules to use them nevertheless, or --locator model with --endpoint",
+            context.logger.log,
+        )
+    )
+    return [next(checked) if judged else j for j, judged in zip(judgements, is_open, strict=True)]
+
+
+def without_doubtful_spans(
+    judgements: Sequence[Judgement], same: SpanAgreement, remedy: str, log: Callable[[str], None]
+) -> list[Judgement]:
+    """Return the judgements, without exact answers if the rules and the model often find different ones."""
+    log(f"the rules and the model find the same exact answer in {same.n_same} of {same.n_both} answers")
+    if not same.is_low:
+        return list(judgements)
+    log(
+        f"this is less than {MIN_SPAN_AGREEMENT:.0%}, so many exact answers are probably wrong, and none is used"
+        f"\nhint: use {remedy}"
+    )
+    reason = "the rules and the model disagree too often"
+    return [replace(judgement, span=None, no_span=reason) for judgement in judgements]
