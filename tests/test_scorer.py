@@ -236,8 +236,7 @@ def test_provenance_of_a_model_equals_that_of_the_run(mapped: Path, chat_model: 
     assert Provenance.of(base_model, open_task, locator="none").prompt_format == "qa"
     assert Provenance.of(chat_model, open_task, locator="model", prompt_format="none").prompt_format == "none"
     assert Provenance.of(base_model, Task("t", (), "names"), site="heads").site == "heads"
-    with pytest.raises(DetectorError, match=r"open questions have no default locator.*\nhint: use locator="):
-        Provenance.of(base_model, open_task)
+    assert Provenance.of(base_model, open_task).locator == "rules"
     with pytest.raises(DetectorError, match="tiny-base has no chat template"):
         Provenance.of(base_model, open_task, locator="none", prompt_format="chat")
 

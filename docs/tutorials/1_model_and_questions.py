@@ -50,9 +50,9 @@ for answer in answers[:3]:
 # `grade` decides whether each answer is correct, incorrect, or undecided (`None`). Undecided answers are excluded from
 # the map. `locate` finds the exact answer, the tokens that answer the question, and returns it as a `Span` (its range
 # of tokens and its text), or `None` if it finds none. It uses the question, the text and, for tasks like this one, the
-# list of all countries, but not the accepted answers, so that the probed token does not depend on the label. No rule
-# finds the exact answers to open questions: `probemap run` asks the model for them, and in Python you pass a `locator`,
-# as in the next tutorial.
+# list of all countries, but not the accepted answers, so that the probed token does not depend on the label. In the
+# answer to an open question, it finds what the text adds to the question. Other rules can be passed as a `locator`, as
+# in the next tutorial.
 
 # %%
 verdicts = probemap.grade(task, answers)

@@ -36,14 +36,16 @@ task.examples[0]
 # | `numbers` (all accepted answers are numbers) | the number that it gives as its result is accepted | that number |
 # | `names` (few distinct answers, or rows with `choices`) | the name that it asserts is accepted | that name |
 # | `choices` (lettered choices) | the letter or the words of its choice are accepted | that letter or these words |
-# | `open` (all others) | it asserts an accepted answer | not located by rule; pass a locator |
+# | `open` (all others) | it asserts an accepted answer | the name, value or noun phrase that it adds to the question |
 #
 # Names match regardless of case, accents, punctuation and spaces ("J. K. Rowling" and "JK Rowling"), and numbers,
 # quantities and dates match as values ("50 %" and "fifty percent"). A mention does not count if the text negates,
 # rejects or corrects it ("It is not Lyon but Paris"). Texts that assert nothing, decline to answer, or name several
 # alternatives are undecided.
 #
-# On the command line, the model that answered is also asked for the exact answers to open questions.
+# The rules find the exact answers to open questions less reliably than those to the other kinds. On the command line,
+# the model that answered therefore also chooses the exact answers in a sample of the texts. If the model and the rules
+# often differ, the exact answers are not used.
 #
 # Published data sets are loaded by name, for example with `probemap.load_task("triviaqa", n=1000)`. Their rows come
 # from the Hugging Face hub, or from a file with the same rows (`"triviaqa:rows.jsonl"`). `probemap list tasks` lists

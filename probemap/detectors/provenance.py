@@ -111,7 +111,7 @@ class Provenance:
             ``resid`` if `source` is a model.
         locator : str or callable, optional
             The name of the locator that was used, or a user-defined locator, which must also be passed to `Scorer`.  By
-            default, the built-in locator for the task's kind is used; there is none for open questions.
+            default, it is ``rules``.
         prompt_format : {"auto", "chat", "qa", "none", "given"}
             The format of the prompts; see `Provenance`.  ``auto`` stands for ``chat`` if the model has a chat template,
             and for ``qa`` otherwise.
@@ -126,8 +126,8 @@ class Provenance:
         Raises
         ------
         DetectorError
-            If `site` differs from the hook point of the activations, if the task has open questions and no locator is
-            given, or if `prompt_format` is ``chat`` but the model has no chat template.
+            If `site` differs from the hook point of the activations, or if `prompt_format` is ``chat`` but the model
+            has no chat template.
         """
         from probemap.activations.activations import Activations
 
@@ -139,12 +139,6 @@ class Provenance:
         if site_name and captured_site and site_name != captured_site:
             raise DetectorError(
                 f"the site is {site_name!r}, but the activations were captured at {captured_site!r}", "omit site"
-            )
-        if locator is None and task.kind == "open":
-            raise DetectorError(
-                "open questions have no default locator, and none was given",
-                "use locator='none' if the states were captured without exact answers, locator='model' if they were "
-                "captured with llm_locator, or a user-defined locator",
             )
         if prompt_format == "auto":
             prompt_format = "chat" if template else "qa"
