@@ -18,6 +18,7 @@ from probemap.reading.alternatives import (
     is_alternative,
     offered_answers,
 )
+from probemap.reading.asked import Kind, asked_kind
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import find_letters
 from probemap.reading.closed_set import asserted_name
@@ -25,6 +26,7 @@ from probemap.reading.folding import FUNCTION_WORDS, content_words, find_words, 
 from probemap.reading.names import LABELS, Groups, find_names
 from probemap.reading.numbers import as_number, find_numbers
 from probemap.reading.off_topic import adds_words, lacks_asked_kind, repeats_name
+from probemap.reading.persons import find_surnames
 from probemap.reading.refusal import final_refusal, is_refusal
 from probemap.reading.resemblance import resembles
 from probemap.reading.results import asserted_number
@@ -277,11 +279,21 @@ def _answering_mentions(example: Example, text: str, values: AcceptedValues) -> 
     question = example.question
     if any(same_name(text, answer) for answer in example.answers):
         return [AcceptedMention(0, len(text.rstrip()))]
-    mentions = [m for m in values.find(text) if not _repeats_quantity(question, text, m)]
+    mentions = values.find(text)
     if not mentions and repeats_name(question, text):
-        every = AcceptedValues.of(example.answers)
-        mentions = every.find(text[: sentences(text)[0][1]])[len(every.find(question)) :]
-    return mentions
+        mentions = AcceptedValues.of(example.answers).find(text[: sentences(text)[0][1]])
+    if not mentions and asked_kind(question) is Kind.PERSON:
+        mentions = [AcceptedMention(*span) for span in find_surnames(text, values.names)]
+    return [m for m in mentions if not (_repeats_quantity(question, text, m) or _repeats_words(question, text, m))]
+
+
+def _repeats_words(question: str, text: str, mention: Mention) -> bool:
+    """Return True if the mentioned words follow the same two words in the question as in the text."""
+    words = [word.text for word in words_of(text[max(0, mention.start - 60) : mention.stop])]
+    n_mentioned = len(words_of(text[mention.start : mention.stop]))
+    repeated = words[-n_mentioned - 2 :]
+    asked = [word.text for word in words_of(question)]
+    return any(asked[i : i + len(repeated)] == repeated for i in range(len(asked) - len(repeated) + 1))
 
 
 def _repeats_quantity(question: str, text: str, mention: Mention) -> bool:

@@ -1,4 +1,4 @@
-"""Names of persons whose given names are abbreviated in one place and written out in another."""
+"""Names of persons whose given names are abbreviated or left out in one place and written out in another."""
 
 from __future__ import annotations
 
@@ -53,3 +53,41 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
         inserted = r"(?:(?:[a-z]\.\s*){1,3}|\w+(?:vich|vna|вич|вна|ьич)\s+)"
         return re.compile(rf"\b{words[0]}\s+{inserted}{words[1]}\b")
     return None
+
+
+_TITLES = frozenset("mr mrs ms miss dr sir lord lady dame president king queen prince professor author".split())
+_MIN_SURNAME = 4
+"""Minimum length of a surname that is found without its given names."""
+
+
+def find_surnames(text: str, names: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the character ranges (start, stop) where a text writes the surname of a person without given names.
+
+    A surname that follows or precedes another name is not found, because it may belong to a different person.
+
+    Examples
+    --------
+    >>> from probemap.reading.persons import find_surnames
+    >>> [find_surnames(text, ["Jane Austen"]) for text in ("Austen wrote it.", "It was Cassandra Austen.")]
+    [[(0, 6)], []]
+    """
+    surnames: dict[str, set[str]] = {}
+    for name in names:
+        words = content_words(name)
+        is_name = 2 <= len(words) <= 4 and all(word[:1].isupper() for word in name.split())
+        if is_name and len(words[-1]) >= _MIN_SURNAME and words[-1].isalpha():
+            surnames.setdefault(words[-1], set()).update(words)
+    found = []
+    words_of_text = words_of(text)
+    for i, word in enumerate(words_of_text):
+        if word.text not in surnames or not text[word.start].isupper():
+            continue
+        neighbours = []
+        if i and re.fullmatch(r"\.?\s", text[words_of_text[i - 1].stop : word.start]):
+            neighbours.append(words_of_text[i - 1])
+        if i + 1 < len(words_of_text) and text[word.stop : words_of_text[i + 1].start] == " ":
+            neighbours.append(words_of_text[i + 1])
+        known = surnames[word.text] | _TITLES | FUNCTION_WORDS
+        if all(other.text in known or not text[other.start].isupper() for other in neighbours):
+            found.append((word.start, word.stop))
+    return found
