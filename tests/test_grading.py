@@ -164,18 +164,18 @@ def test_grade_numbers(question: str, gold: str, text: str, verdict: str, exact:
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"),
+    ("text", "verdict", "exact"),
     [
-        ("It was Mark Twain.", "correct: names an accepted answer"),
-        ("The answer is not Mark Twain.", "incorrect: negates the accepted answer"),
-        ("Mark Twainson", "incorrect: contains no accepted answer"),
-        ("Samuel L. Clemens, of course", "correct: names an accepted answer"),
-        ("I do not know.", "undecided: refusal"),
+        ("It was Mark Twain.", "correct: names an accepted answer", "Mark Twain"),
+        ("The answer is not Mark Twain.", "incorrect: negates the accepted answer", None),
+        ("Mark Twainson", "incorrect: contains no accepted answer", "Mark Twainson"),
+        ("Samuel L. Clemens, of course", "correct: names an accepted answer", "Samuel L. Clemens"),
+        ("I do not know.", "undecided: refusal", None),
     ],
 )
-def test_grade_open_by_alias(text: str, verdict: str) -> None:
+def test_grade_open_by_alias(text: str, verdict: str, exact: str | None) -> None:
     example = Example("x", "Who wrote it?", ("Mark Twain", "Samuel L. Clemens"))
-    assert verdict_and_exact(Task("open", (), "open"), example, text) == (verdict, None)
+    assert verdict_and_exact(Task("open", (), "open"), example, text) == (verdict, exact)
 
 
 @pytest.mark.parametrize(
@@ -220,11 +220,11 @@ def test_grade_open_dates_numbers_and_markdown(gold: str, text: str, verdict: st
         ("A) Rome\nB) Paris\nC) A plant\nThe answer is B", "correct: names an accepted answer", "B"),
         ("The answer is A plant.", "incorrect: names another answer", "plant"),
         ("A river runs through it.", "incorrect: names no possible answer", None),
-        ("B) Rome", "undecided: several answers, none chosen", None),
+        ("B) Rome", "undecided: several answers, none chosen", "B) Rome"),
         ("Either Rome or Paris.", "undecided: several answers, none chosen", None),
         ("Not B.", "incorrect: names no possible answer", None),
         ("I don't know.", "undecided: refusal", None),
-        ("E) none", "incorrect: names no possible answer", None),
+        ("E) none", "incorrect: names no possible answer", "E) none"),
     ],
 )
 def test_grade_choices(text: str, verdict: str, exact: str | None) -> None:
@@ -385,7 +385,8 @@ def test_grade_rejects_bad_input() -> None:
 
 
 def test_locate_default_follows_kind_of_task() -> None:
-    assert probemap.locate(TASK, ANSWERS) == [None, None]
+    assert probemap.locate(TASK, ANSWERS) == [Span(2, 3, "Peru"), Span(2, 3, "Spain")]
+    assert probemap.locate(replace(TASK, kind="numbers"), ANSWERS) == [None, None]
     names = replace(TASK, kind="names", possible=(("Italy",), ("Spain",), ("Peru",)))
     assert probemap.locate(names, ANSWERS) == [Span(2, 3, "Peru"), Span(2, 3, "Spain")]
     assert probemap.locate(names, [replace(ANSWERS[0], stopped=False)]) == [Span(2, 3, "Peru")]

@@ -211,7 +211,7 @@ def _consequence(audits: dict[str, LabelAudit]) -> list[str]:
     independence = (
         "No label errors were found."
         if math.isnan(audit.p)
-        else f"No dependence of the {n_errors} label errors on the probe's scores was found (p = {audit.p:.2g})."
+        else f"No dependence of the label errors ({n_errors}) on the probe's scores was found (p = {audit.p:.2g})."
     )
     return [
         f"With correct labels, the AUC would be {_text(audit.corrected)} instead of {_text(audit.auc)} ({name}).",
