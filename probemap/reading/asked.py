@@ -36,6 +36,8 @@ _PERSONS = (
     "president producer queen rapper ruler scientist screenwriter sculptor singer son songwriter team wife winner "
     "woman writer"
 ).split()
+_VERBS = r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|played|used)"
+"""Words behind the noun for which a question asks: in "which team sport is …", it is not the team."""
 _PLACES = "city country state town place county province continent nation region village island".split()
 
 _KINDS: list[tuple[Kind, str]] = [
@@ -66,19 +68,19 @@ _KINDS: list[tuple[Kind, str]] = [
     (
         Kind.QUANTITY,
         r"\bhow\s+(?:long|far|tall|high|big|large|old|much|fast|heavy|deep|wide|hot|cold|often|hard)\b|\bqué\s+(?:altura|distancia)"
-        r"|\bwie\s+(?:lange?|weit|hoch|groß|alt|schnell|schwer|tief)\b|\bcombien\s+de\s+temps|\b(?:what|which)\s+(?:is|was|are|were)\s+(?:the|its)\s+(?:\w+\s+)?(?:area|height|length|"
+        r"|\bwie\s+(?:lange?|weit|hoch|groß|alt|schnell|schwer|tief)\b|\bcombien\s+de\s+temps|\b(?:what|which)\s+(?:is|was|are|were)\s+(?:the|its)\s+(?:\w+\s+){0,3}(?:area|height|length|"
         r"distance|temperature|speed|weight|depth|price|cost|altitude|elevation|boiling\s+point|melting\s+point)\b|多长|多高|多远|多大|どのくらい",
     ),
     (
         Kind.NUMBER,
         r"\bhow\s+many\b|\b(?:what|which)\s+(?:\w+\s+)?(?:number|percentage|percent|age)\b|\bwhat\s+(?:is|was)\s+the\s+(?:\w+\s+)?"
         r"(?:population|number|atomic\s+number)\b|\bcuánt[oa]s?\b|\bcombien\b"
-        r"|\bwie\s?viele?\b|\bquant[oaie]s?\b|\bсколько\b|多少|几个|幾|いくつ|何(?:人|個|本|つ)|कितन|\bkaç\b|^كم\b|몇",
+        r"|\bwie\s?viele?\b|\bhur\s+många\b|\bhvor\s+mange\b|\bhoeveel\b|^\W*ile\b|\bquant[oaie]s?\b|\bсколько\b|多少|几个|幾|いくつ|何(?:人|個|本|つ)|कितन|\bkaç\b|^كم\b|몇",
     ),
     (
         Kind.PERSON,
         rf"^(?:\W*|.*?[,;]\s*)who(?:m|se)?\b|\b(?:by|to|for|of|from|with|after)\s+whom\b|\bwho\s+(?:is|was)\b"
-        rf"|\b(?:which|what)(?:\s+[\w'’/-]+){{0,3}}?\s+(?:\w+/)*(?:{'|'.join(_PERSONS)})s?\b"
+        rf"|\b(?:which|what)(?:\s+[\w'’/-]+){{0,3}}?\s+(?:\w+/)*(?:{'|'.join(_PERSONS)})s?\b(?!\s+\w+\s+{_VERBS}\b)"
         r"|^\W*(?:a\s+)?quién(?:es)?\b|^\W*(?:par\s+|à\s+)?qui\b|^\W*(?:von\s+)?we[rmn]\b|^\W*(?:por\s+)?quem\b"
         r"|^\W*(?:da\s+)?chi\b|^\W*(?:кто|кем|кому|кого)\b|谁|誰|कौन|किसने|^من\b|\bkim(?:dir|in)?\b|누가|누구",
     ),
