@@ -1,4 +1,4 @@
-"""Agreement of two graders, with Cohen's kappa and its interval, and of two locators."""
+"""Agreement of two graders (with Cohen's kappa and its interval), and agreement of two locators."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from probemap.records import Span
 
 Pair = tuple[bool | None, bool | None]
-"""The verdicts of two graders on an answer: correct, incorrect, or None for undecided."""
+"""The verdicts of two graders on an answer: True for correct, False for incorrect, None for undecided."""
 
 _MIN_ANSWERS = 30
-"""Minimum number of answers for a statement about agreement by chance."""
+"""Minimum number of answers that are needed to state that two graders agree no better than by chance."""
 
 _CATEGORIES = (True, False, None)
 _Z = 1.959963984540054
@@ -26,18 +26,18 @@ class Agreement:
     """How well two graders agree."""
 
     n: int = 0
-    """Number of answers that both have graded as correct, incorrect or undecided."""
+    """Number of answers that both graders have graded as correct, incorrect or undecided."""
     n_same: int = 0
     """Number of answers with the same verdict."""
     n_decided: int = 0
-    """Number of answers that both have decided, i.e. graded as correct or incorrect."""
+    """Number of answers that both graders have decided, i.e. graded as correct or incorrect."""
     n_decided_same: int = 0
-    """Number of answers that both have decided in the same way."""
+    """Number of answers that both graders have decided in the same way."""
     kappa: float | None = None
-    """Cohen's kappa (Cohen 1960) of the three categories correct, incorrect and undecided, or None if all verdicts are
-    the same."""
+    """Cohen's kappa (Cohen 1960) for the three categories correct, incorrect and undecided.  None if there are no
+    answers, or if all verdicts are the same."""
     interval: tuple[float, float] | None = None
-    """95 % interval of `kappa`; None if it is undefined, e.g. if the graders never disagree."""
+    """95 % interval of `kappa`.  None if it is undefined, e.g. because the graders never disagree."""
 
     @property
     def is_chance(self) -> bool:
@@ -47,7 +47,7 @@ class Agreement:
         return (self.interval or (self.kappa,))[0] <= 0
 
     def describe(self) -> str:
-        """Return the agreement in words, as the rest of a sentence about two graders.
+        """Return the predicate of a sentence whose subject is the two graders.
 
         Examples
         --------
@@ -71,7 +71,7 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
     Parameters
     ----------
     pairs : sequence of (bool or None, bool or None)
-        The verdicts of both graders, for each answer.
+        For each answer, the verdicts of both graders.
 
     Examples
     --------
@@ -95,13 +95,15 @@ def agreement(pairs: Sequence[Pair]) -> Agreement:
 def cohen_kappa(counts: Sequence[Sequence[int]]) -> tuple[float | None, tuple[float, float] | None]:
     """Return Cohen's kappa and its 95 % interval.
 
-    The interval is symmetric, with the large-sample standard error of Fleiss, Cohen and Everitt (1969, Psychological
-    Bulletin 72, 323-327), and is limited to -1 and 1.  With fewer than about 50 items it is too narrow.
+    The interval is symmetric around kappa and is clipped to [-1, 1].  It uses the large-sample standard error of
+    Fleiss, Cohen and Everitt (1969, Psychological Bulletin 72, 323-327).  With fewer than about 50 items, it is too
+    narrow.
 
     Parameters
     ----------
     counts : k sequences of k ints
-        Number of items that the first grader assigned to the row's category and the second one to the column's.
+        Confusion matrix: number of items that the first grader assigned to the category of the row, and the second
+        grader to the category of the column.
 
     Returns
     -------
@@ -137,22 +139,23 @@ def cohen_kappa(counts: Sequence[Sequence[int]]) -> tuple[float | None, tuple[fl
 
 
 _ROUNDING = 1e-12
-"""Smaller differences are due to rounding."""
+"""Differences below this value are attributed to rounding."""
 
 
 MIN_SPAN_AGREEMENT = 0.9
-"""Share of answers in which two locators find the same exact answer, below which the exact answers are unreliable.
+"""Exact answers are considered unreliable if two locators find the same one in a smaller share of the answers.
 
-On 342 answers of three small models, labelled by hand, the share was 0.88 for the model of which 66 % of the located
-parts were the exact answer, and 0.91 and 1.00 for the two of which 89 % and 96 % were.
+The value is based on 342 answers of three small models, which were labelled by hand.  The share was 0.88 for the model
+for which 66 % of the located parts were the exact answer.  It was 0.91 and 1.00 for the other two models, for which
+89 % and 96 % of the located parts were the exact answer.
 """
 MIN_SPANS = 20
-"""Minimum number of answers in which both locators find an exact answer, for a statement about their agreement."""
+"""Minimum number of answers in which both locators must find an exact answer before their agreement is evaluated."""
 
 
 @dataclass(frozen=True)
 class SpanAgreement:
-    """In how many answers two locators find the same exact answer.
+    """The number of answers in which two locators find the same exact answer.
 
     Two overlapping spans count as the same, because an exact answer may be stated more or less completely.
 
@@ -165,9 +168,9 @@ class SpanAgreement:
     """
 
     n_same: int
-    """Number of answers in which both find the same exact answer."""
+    """Number of answers in which both locators find the same exact answer."""
     n_both: int
-    """Number of answers in which both find one."""
+    """Number of answers in which both locators find an exact answer."""
 
     @classmethod
     def of(cls, first: Sequence[Span | None], second: Sequence[Span | None]) -> SpanAgreement:
@@ -177,5 +180,5 @@ class SpanAgreement:
 
     @property
     def is_low(self) -> bool:
-        """True if the locators agree so rarely that the exact answers of one of them are probably wrong."""
+        """True if the locators disagree so often that many exact answers of at least one of them are probably wrong."""
         return self.n_both >= MIN_SPANS and self.n_same < MIN_SPAN_AGREEMENT * self.n_both

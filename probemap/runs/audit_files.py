@@ -1,7 +1,7 @@
-"""Draw answers for an audit, and read and write the labels that a person gives them.
+"""Draw answers for an audit, and read and write the labels that a person assigns to them.
 
-``audit.jsonl`` contains the drawn answers and their labels.  ``audit_draw.json`` records how they were drawn, including
-the verdicts, which a person must not see before labelling.
+``audit.jsonl`` contains the drawn answers and their labels.  ``audit_draw.json`` records how they were drawn.  It also
+contains the verdicts, which the person must not see before labelling the answers.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _ROW, _DRAW = TypeAdapter(AuditRow), TypeAdapter(RecordedDraw)
 def draw_answers(
     run: Run, graded: GradedAnswers, options: AuditOptions, log: Callable[[str], None] = lambda text: None
 ) -> tuple[RecordedDraw, list[AuditRow]]:
-    """Return the drawn answers with their labels, after drawing or extending them if necessary.
+    """Return the draw and the drawn answers with their labels.  If necessary, answers are drawn or added first.
 
     The files are written only if answers are added.  Existing labels are never changed.  The run directory must be
     locked.
@@ -65,7 +65,8 @@ def draw_answers(
     Raises
     ------
     RunError
-        If the files are damaged, if they do not belong to the current answers, or if the draw cannot be extended.
+        If the files are damaged, if they belong to other answers than those in the run, or if the draw cannot be
+        extended.
     DataError
         If too few answers are requested.
     """
@@ -137,7 +138,7 @@ def _read_draw(run: Run) -> RecordedDraw | None:
 
 
 def _draw(run: Run, graded: GradedAnswers, options: AuditOptions, before: RecordedDraw | None) -> RecordedDraw:
-    """Return the existing draw, or a new or extended one."""
+    """Return the existing draw, an extended draw or a new draw."""
     if before is not None:
         if options.seed not in (None, before.seed):
             raise RunError(
@@ -158,7 +159,7 @@ def _draw(run: Run, graded: GradedAnswers, options: AuditOptions, before: Record
 
 
 def _check(run: Run, graded: GradedAnswers, draw: RecordedDraw, rows: Sequence[AuditRow]) -> None:
-    """Raise RunError if a row was not drawn, occurs twice, or shows another answer than the current one."""
+    """Raise RunError if a row was not drawn, occurs twice, or contains another answer than the run."""
     path = run.path / LABELS
     counts, drawn = Counter(row.id for row in rows), set(draw.ids)
     for name, count in counts.items():

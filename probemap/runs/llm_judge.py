@@ -29,7 +29,8 @@ def judgements_of(
     find : LocatorOf
         Function that returns the locator for an example.
     paper : bool
-        Whether to use `paper_locator`, which depends on the verdict and falls back on the locator from `find`.
+        Whether to use `paper_locator`, which depends on the verdict.  It uses the locator from `find` for answers that
+        are not correct.
     """
     judgements = []
     for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):
@@ -51,7 +52,7 @@ class ModelJudge:
     judge: LLMJudge
     logger: Logger
     responses: list[JudgeResponse] = field(default_factory=list)
-    """The stored responses, to which new ones are appended."""
+    """The stored responses.  New responses are appended."""
 
     @property
     def name(self) -> str:
@@ -69,7 +70,7 @@ class ModelJudge:
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id], text))
 
     def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorOf:
-        """Let the model choose or quote the exact answers, and return a locator that finds them in the answers."""
+        """Return a locator that finds the parts of the answers that the model chooses or quotes as exact answers."""
         from probemap.grading.llm import locating_task, response_locator
 
         responses = self._responses(locating_task(self.judge, task.examples, answers))
@@ -79,12 +80,12 @@ class ModelJudge:
         return lambda example: locator
 
     def _responses(self, requests: Task) -> dict[str, str]:
-        """Return a mapping from ids to responses.  Only requests that have no stored response are sent to the model.
+        """Return a mapping from ids to responses.  Only requests without a stored response are sent to the model.
 
         Raises
         ------
         RunError
-            If the budget is exhausted.  The responses up to that point are stored.
+            If the budget is exhausted.  The responses received before that are stored.
         """
         from probemap.grading.llm import new_responses, responses_by_id, without_response
 
@@ -108,7 +109,7 @@ class ModelJudge:
         return responses_by_id(self.judge, requests, self.responses)
 
     def _announcement(self, requests: Task, missing: Task) -> str:
-        """Return a message that says what is requested and, for a server, how many tokens it takes approximately."""
+        """Return a message that states what is requested and, for a server, the approximate number of tokens."""
         from probemap.grading.llm_budget import estimate_tokens
 
         n = len(missing.examples)

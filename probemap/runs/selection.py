@@ -1,7 +1,7 @@
 """Counts of verdicts, and warnings if the undecided answers differ from the decided ones.
 
-Undecided answers are excluded from the map.  If they differ in a property that hidden states encode, such as their
-length, the map describes a selection of the answers.
+The map excludes undecided answers.  If they differ from the decided answers in a property that hidden states encode,
+such as their length, the map is not representative of all answers.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from probemap.records import Answer, Verdict
 
 _DIFFERENCE = 0.2
-"""Minimum difference between two shares, or between an AUC and 0.5, above which the user is warned."""
+"""The user is warned if two shares, or an AUC and 0.5, differ by more than this value."""
 _MINIMUM = 20
-"""Minimum number of decided and of undecided answers that are compared by length and log-probability."""
+"""Minimum number of decided and of undecided answers for a comparison of their lengths and log-probabilities."""
 
 
 def describe_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """Return the numbers of correct, incorrect and undecided answers, the latter by reason.
+    """Return the numbers of correct, incorrect and undecided answers, and the reasons of the undecided ones.
 
     Examples
     --------
@@ -44,9 +44,11 @@ def describe_verdicts(verdicts: Sequence[Verdict]) -> str:
 def selection_warnings(verdicts: Sequence[Verdict], answers: Sequence[Answer]) -> list[str]:
     """Return a warning for each property in which the undecided answers differ clearly from the decided ones.
 
-    The properties are whether an answer was cut off, its number of tokens, and its mean log-probability per token.  Two
-    groups differ clearly if their shares differ by more than 20 percentage points, or if the property separates them
-    with an AUC above 0.7 or below 0.3 (p < 0.01, Mann-Whitney U test).
+    The properties are whether an answer was cut off, its number of tokens, and its mean log-probability per token.  For
+    the first property, there is a warning if the share of decided answers is more than 20 percentage points lower among
+    the answers that were cut off than among the others.  For each of the other two, there is a warning if the property
+    separates undecided from decided answers with an AUC above 0.7 or below 0.3 (p < 0.01, Mann-Whitney U test).  These
+    two are compared only if there are at least 20 decided and 20 undecided answers.
     """
     decided = np.array([verdict.correct is not None for verdict in verdicts], dtype=bool)
     facts = [(answer.stopped, len(answer.produced_ids), sum(answer.logprobs)) for answer in answers]
@@ -75,7 +77,7 @@ def selection_warnings(verdicts: Sequence[Verdict], answers: Sequence[Answer]) -
 
 
 def _separates(undecided: npt.NDArray[np.float64], decided: npt.NDArray[np.float64]) -> float | None:
-    """Return the AUC with which a value separates undecided from decided answers, or None if it is not clearly high."""
+    """Return the AUC with which a value separates undecided from decided answers, or None if it is close to 0.5."""
     from scipy.stats import mannwhitneyu
 
     test = mannwhitneyu(undecided, decided)

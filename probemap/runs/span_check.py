@@ -1,7 +1,7 @@
-"""Check the exact answers of open questions by a second locator.
+"""Check the exact answers to open questions with a second locator.
 
-The rules and a model that chooses among parts of the text are different enough that they seldom make the same mistake.
-If they often find different exact answers, those of the rules are probably wrong as well, and none of them is used.
+The rules and a model that chooses among parts of the text seldom make the same mistake.  If they often find different
+exact answers, many of those that the rules find are probably wrong.  In this case, none of them is used.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 _SAMPLE = 100
-"""Number of answers in which the model that generated them also locates the exact answer."""
+"""Number of answers in which the model that generated them also locates the exact answer, for comparison."""
 
 
 def check_open_answers(
     run: Run, task: Task, answers: Sequence[Answer], judgements: Sequence[Judgement], context: Context
 ) -> list[Judgement]:
-    """Return the judgements, without exact answers to open questions if they are probably wrong.
+    """Return the judgements, and remove the exact answers to open questions if many of them are probably wrong.
 
     The model that generated the answers chooses the exact answers in a random sample of 100 answers.  Its choices are
-    stored in ``opinions.jsonl``.  Nothing is checked if the rules have found fewer than 20 exact answers.
+    stored in ``opinions.jsonl``.  There is no check if the rules have found fewer than 20 exact answers.
     """
     is_open = [task.kind_of(example) == "open" for example in task.examples]
     located = [i for i, judgement in enumerate(judgements) if is_open[i] and judgement.span is not None]
@@ -60,7 +60,7 @@ def check_open_answers(
 def without_doubtful_spans(
     judgements: Sequence[Judgement], same: SpanAgreement, remedy: str, log: Callable[[str], None]
 ) -> list[Judgement]:
-    """Return the judgements, without exact answers if the rules and the model often find different ones."""
+    """Return the judgements, and remove the exact answers if the rules and the model often find different ones."""
     log(f"the rules and the model find the same exact answer in {same.n_same} of {same.n_both} answers")
     if not same.is_low:
         return list(judgements)

@@ -1,4 +1,4 @@
-"""The result of an audit of verdicts: a table, and sentences that state the consequence for the map."""
+"""The result of an audit of verdicts: a table, and sentences that state the consequences for the map."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _NAMES = {True: "correct", False: "incorrect", None: "undecided"}
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedAnswers:
-    """All answers of a run, with the labels of those that were drawn.  All sequences have one element per answer."""
+    """All answers of a run, with the labels of the drawn answers.  All sequences have one element per answer."""
 
     ids: Sequence[str]
     verdicts: Sequence[Verdict]
     labels: Sequence[Label]
     weights: Sequence[float]
-    """Inverse of the probability of being drawn, NaN for answers that were not drawn."""
+    """Inverse of the probability with which the answer was drawn.  NaN for answers that were not drawn."""
     strata: Sequence[int]
-    """Number of the stratum from which the answer was drawn, -1 for answers that were not drawn."""
+    """Index of the stratum from which the answer was drawn.  -1 for answers that were not drawn."""
     groups: Sequence[str]
     """Cross-validation group of each answer."""
 
     @property
     def known(self) -> list[bool | None]:
-        """The labels, with None for answers that were not labelled or could not be decided."""
+        """The labels.  None for answers without a label, and for answers that the person could not decide."""
         return [label if isinstance(label, bool) else None for label in self.labels]
 
     @property
@@ -59,14 +59,14 @@ def audit_table(answers: AuditedAnswers, probe_map: ProbeMap | None) -> Table:
     Parameters
     ----------
     answers : AuditedAnswers
-        At least one of them must be labelled.
+        At least one of the answers must be labelled.
     probe_map : ProbeMap or None
-        A map that was fitted to these verdicts.  If None, only error rates are computed.
+        A map that was fitted to these verdicts.  If None, only the error rates are computed.
 
     Returns
     -------
     Table
-        Its first two sentences state the error rates and the consequence.
+        The first two sentences state the error rates and their consequences for the map.
     """
     rates = audit_labels(
         answers.correct, answers.known, weights=answers.weights, strata=answers.strata, groups=answers.groups
@@ -141,7 +141,7 @@ def _reason_rows(answers: AuditedAnswers) -> list[tuple[Value, ...]]:
 
 
 def _undecided(answers: AuditedAnswers) -> list[Label]:
-    """Return the labels of the labelled answers without a verdict."""
+    """Return the labels of the undecided answers that were labelled."""
     pairs = zip(answers.verdicts, answers.labels, strict=True)
     return [label for verdict, label in pairs if verdict.correct is None and label is not None]
 

@@ -1,7 +1,7 @@
 """Draw the answers whose verdicts a person checks in an audit.
 
-The draw is stratified by verdict and reason, so that rare reasons are represented.  Each answer has a known probability
-of being drawn, and its weight is the inverse of this probability, so that weighted sums over the drawn answers are
+The draw is stratified by verdict and reason, so that rare reasons are represented.  The probability that an answer is
+drawn is known, and its weight is the inverse of this probability.  Weighted sums over the drawn answers are therefore
 unbiased estimates of sums over all answers.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from probemap.records import DataError, Verdict
 
 MAX_UNDECIDED = 5
-"""At most one in this many drawn answers is undecided."""
+"""At most one of this number of drawn answers is undecided."""
 
 POOLED = "undecided"
-"""Reason of the stratum that contains all undecided answers."""
+"""Value of `reason` for the stratum that contains all undecided answers."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AuditStratum:
 
     @property
     def weight(self) -> float:
-        """Number of answers that each drawn answer represents, the inverse of its probability of being drawn."""
+        """Number of answers that each drawn answer represents.  NaN if no answer was drawn from the stratum."""
         return self.answers / self.drawn if self.drawn else math.nan
 
 
@@ -62,24 +62,25 @@ class AuditDraw:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """For each drawn answer, the inverse of its probability of being drawn."""
+        """For each drawn answer, the inverse of the probability with which it was drawn."""
         return tuple(self.strata[number].weight for number in self.stratum)
 
 
 def draw_audit(verdicts: Sequence[Verdict], n: int = 80, *, seed: int = 0) -> AuditDraw:
     """Draw answers for an audit of the verdicts.
 
-    The strata are the combinations of verdict and reason.  At least one answer of each stratum is drawn, and the rest
-    in proportion to the sizes of the strata.  Undecided answers form a single stratum, which contributes at most a
-    fifth of the draw.  A draw with the same seed and a larger `n` contains all answers of the smaller draw.
+    Each combination of verdict and reason is a stratum.  At least one answer is drawn from each stratum of decided
+    answers, and the other answers are drawn in proportion to the sizes of the strata.  All undecided answers form a
+    single stratum, which contributes at most a fifth of the drawn answers.  A draw with the same seed and a larger `n`
+    contains all answers of the smaller draw.
 
     Parameters
     ----------
     verdicts : sequence of Verdict
-        The verdicts on all answers.
+        The verdicts of all answers.
     n : int, default=80
-        Number of answers to draw.  If there are fewer answers, all of them are drawn; of the undecided ones, at most
-        one fifth of `n`.
+        Number of answers to draw.  If there are fewer answers, all decided answers are drawn, and at most ``n / 5`` of
+        the undecided ones.
     seed : int, default=0
         Random seed.
 
@@ -90,7 +91,7 @@ def draw_audit(verdicts: Sequence[Verdict], n: int = 80, *, seed: int = 0) -> Au
     Raises
     ------
     DataError
-        If `n` is smaller than the number of strata, or if no answer is decided.
+        If `n` is smaller than the number of strata of decided answers, or if no answer is decided.
 
     Examples
     --------
@@ -126,8 +127,8 @@ def draw_audit(verdicts: Sequence[Verdict], n: int = 80, *, seed: int = 0) -> Au
         number = len(ordered) if verdict.correct is None else numbers[verdict.correct, verdict.reason]
         if number < len(strata):
             members[number].append(row)
-    # One random order of all answers determines which answers of each stratum are drawn, and where they are shown.  It
-    # does not depend on n, so that a larger draw contains the smaller one.
+    # One random order of all answers determines which answers of each stratum are drawn, and a second one the order in
+    # which they are shown.  Neither depends on n, so that a larger draw contains the smaller one.
     selection, display = (np.random.default_rng([seed, k]).permutation(len(verdicts)) for k in range(2))
     drawn = [
         (int(display[row]), row, number)
@@ -139,22 +140,22 @@ def draw_audit(verdicts: Sequence[Verdict], n: int = 80, *, seed: int = 0) -> Au
 
 
 def allocate(sizes: Sequence[int], n: int) -> list[int]:
-    """Distribute `n` draws over strata: one for each stratum, and the rest in proportion to the sizes.
+    """Distribute `n` draws over strata.  Each stratum gets one draw, and the others are in proportion to the sizes.
 
-    The method of Sainte-Laguë is used because it never takes a draw from a stratum when `n` increases, unlike the
-    method of the largest remainder.
+    The method of Sainte-Laguë is used.  Unlike the largest remainder method, it never removes a draw from a stratum when
+    `n` increases.
 
     Parameters
     ----------
     sizes : sequence of int
-        Numbers of answers in the strata, each at least 1.
+        Number of answers in each stratum.  It must be at least 1.
     n : int
-        Number of draws, at least the number of strata.
+        Number of draws.  It must be at least the number of strata.
 
     Returns
     -------
     list of int
-        Number of draws from each stratum, at most its size.
+        Number of draws from each stratum.  It does not exceed the size of the stratum.
 
     Examples
     --------

@@ -1,9 +1,9 @@
 """Estimate how often verdicts are wrong, and the AUC that correct verdicts would give.
 
-A person has labelled a random sample of the answers.  The formula for the corrected AUC is from Menon et al. 2015
-(Learning from corrupted binary labels via class-probability estimation, ICML).  It holds if answers with the same label
-have the same distribution of scores, whatever their verdict.  This is tested by a comparison of the scores of answers
-with the same label but different verdicts (van Elteren 1960, stratified rank test).
+The estimates use the labels that a person has assigned to a random sample of the answers.  The formula for the corrected
+AUC is from Menon et al. 2015 (Learning from corrupted binary labels via class-probability estimation, ICML).  It holds
+if, among answers with the same label, the distribution of scores does not depend on the verdict.  A stratified rank test
+(van Elteren 1960) checks this: it compares the scores of answers with the same label but different verdicts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from probemap.probing.auc import Bools, Floats, Ints
 
 DRAWS = 20_000
-"""Number of draws from the distributions of the AUC and of the error rates."""
+"""Number of random values that are drawn from the distributions of the AUC and of the error rates."""
 
 _NONE = Interval(math.nan, math.nan, math.nan)
 
@@ -39,22 +39,22 @@ _NONE = Interval(math.nan, math.nan, math.nan)
 class ErrorRate:
     """Share of the verdicts of one kind that are wrong, estimated from a sample.
 
-    The distribution of the true share is a beta distribution with Jeffreys's prior, as if `effective` answers had been
-    drawn with equal probabilities from infinitely many (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334).
+    The posterior distribution of the true share is the beta distribution that follows from Jeffreys's prior and a simple
+    random sample of `effective` answers (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334).
     """
 
     value: float
-    """Weighted share of wrong verdicts, NaN if no answer of this kind was labelled."""
+    """Weighted share of wrong verdicts.  NaN if no answer with a verdict of this kind was labelled."""
     n: int
     """Number of labelled answers."""
     errors: int
     """Number of labelled answers with a wrong verdict."""
     effective: float
-    """Number of equally weighted answers that would give the same precision.  It is infinite if all were labelled."""
+    """Size of a simple random sample with the same precision.  It is infinite if all answers were labelled."""
 
     @property
     def interval(self) -> Interval:
-        """The share with its 95 % interval, which is NaN if no answer was labelled."""
+        """The share and its 95 % interval.  All values are NaN if no answer was labelled."""
         if not self.n:
             return _NONE
         if math.isinf(self.effective):
@@ -64,7 +64,7 @@ class ErrorRate:
         return Interval(self.value, low if self.errors else 0.0, high if self.errors < self.n else 1.0)
 
     def draw(self, rng: np.random.Generator) -> Floats:
-        """Draw from the distribution of the true share; see `DRAWS`."""
+        """Draw `DRAWS` values from the distribution of the true share."""
         if math.isinf(self.effective):
             return np.full(DRAWS, self.value)
         return rng.beta(*self._parameters, DRAWS)
@@ -76,7 +76,7 @@ class ErrorRate:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelAudit:
-    """Error rates of verdicts, and their consequences for an AUC.  Values without an estimate are NaN.
+    """Error rates of verdicts, and their consequences for an AUC.  Values that cannot be estimated are NaN.
 
     Examples
     --------
@@ -95,11 +95,11 @@ class LabelAudit:
     auc: Interval = _NONE
     """AUC of the scores against the verdicts, with its 95 % confidence interval."""
     corrected: Interval = _NONE
-    """AUC that correct verdicts would give, with its 95 % confidence interval, if label errors do not depend on the
-    scores."""
+    """AUC that correct verdicts would give, with its 95 % confidence interval.  It is valid only if label errors do not
+    depend on the scores."""
     audited: Interval = _NONE
-    """AUC against the person's labels, on the labelled answers only, with its 95 % confidence interval.  It holds
-    even if label errors depend on the scores."""
+    """AUC against the person's labels, computed from the labelled answers only, with its 95 % confidence interval.  It
+    is valid even if label errors depend on the scores."""
     p: float = math.nan
     """P-value for the hypothesis that label errors do not depend on the scores.  NaN if no errors were found."""
     problem: str = ""
@@ -107,7 +107,7 @@ class LabelAudit:
 
     @property
     def depends(self) -> bool:
-        """Whether label errors depend on the scores (p < 0.05), so that `corrected` does not hold."""
+        """True if label errors depend on the scores (p < 0.05).  In this case, `corrected` is not valid."""
         return self.p < 1 - LEVEL
 
 
@@ -132,16 +132,16 @@ def audit_labels(
     verdicts : array-like of shape (n,)
         The verdicts: True, False, or None for undecided answers, which are ignored.
     labels : array-like of shape (n,)
-        The person's labels: True, False, or None for answers that were not labelled or could not be decided.
+        The person's labels: True, False, or None for answers that were not labelled or that the person could not decide.
     scores : array-like of shape (n,) or (n_repeats, n), optional
-        Out-of-fold scores of a probe, NaN for answers without a score.  All estimates then refer to the answers with
-        a score.
+        Out-of-fold scores of a probe, NaN for answers without a score.  If given, all estimates refer to the answers
+        that have a score.
     weights : array-like of shape (n,), optional
-        Inverse of the probability with which each labelled answer was drawn; see `draw_audit`.  Other entries are
-        ignored.  Default: equal weights.
+        Inverse of the probability with which each labelled answer was drawn; see `draw_audit`.  The weights of other
+        answers are ignored.  Default: equal weights.
     strata : array-like of shape (n,), optional
-        Stratum from which each answer was drawn.  If errors are more common in some strata than in others, the strata
-        make the intervals of the error rates narrower.  Default: a single stratum.
+        Stratum from which each answer was drawn.  If errors are more common in some strata than in others, passing the
+        strata makes the intervals of the error rates narrower.  Default: a single stratum.
     folds : array-like of shape (n,) or (n_repeats, n), int, optional
         Fold of each answer.  Only scores in the same fold are on the same scale.  Default: a single fold.
     groups : array-like of shape (n,), optional
@@ -207,8 +207,9 @@ def audit_labels(
     auc = Interval(value, *auc_interval(value, variance * variance_factor, *counts))
     corrected, problem = _corrected(auc, variance * variance_factor, min(counts), alpha, beta)
     percentile = _percentiles(score, fold)
-    # In cross-validation, the answers on which one probe is evaluated train the others.  For scores without information
-    # this doubles the variance of a statistic of all answers, and adds in proportion if it uses a part of them.
+    # In cross-validation, the answers on which one probe is evaluated are training data of the other probes.  For scores
+    # without information, this doubles the variance of a statistic that uses all answers.  If the statistic uses only a
+    # part of the answers, the increase is proportional to the share that it uses.
     is_cross_validated = any(len(np.unique(folds[scored])) > 1 for folds in fold)
     inflation = 1 + labelled.sum() / max(scored.sum(), 1) if is_cross_validated else 1.0
     return LabelAudit(
@@ -249,7 +250,8 @@ def _error_rate(is_error: Bools, weight: Floats, stratum: Ints, n_answers: int) 
     if n == n_answers:
         return ErrorRate(value, n, errors, math.inf)
     effective = float(weight.sum() ** 2 / (weight**2).sum()) / (1 - n / n_answers)
-    # The design effect: variance with and without strata.  The share of each stratum is shrunk towards the overall one.
+    # The design effect is the ratio of the variances with and without strata.  The error rate of each stratum is shrunk
+    # towards the overall error rate.
     numbers = np.unique(stratum, return_inverse=True)[1]
     counts = np.bincount(numbers)
     share = (np.bincount(numbers, is_error) + value) / (counts + 1)
@@ -274,7 +276,7 @@ def _auc(score: Floats, fold: Ints, correct: Bools, group: Ints) -> tuple[float,
 def _corrected(
     auc: Interval, variance: float, smaller_class: int, alpha: ErrorRate, beta: ErrorRate
 ) -> tuple[Interval, str]:
-    """Return the corrected AUC with its interval, and the reason if there is none.
+    """Return the corrected AUC with its interval, or NaN and the reason why there is no corrected AUC.
 
     The interval is obtained by drawing the AUC and both error rates from their distributions.
     """
@@ -324,7 +326,7 @@ def _percentiles(score: Floats, fold: Ints) -> Floats:
 
 
 def _weighted_auc(score: Floats, correct: Bools, weight: Floats, group: Ints) -> Interval:
-    """Return the AUC of weighted answers with its interval, NaN with fewer than `MIN_PER_CLASS` answers of a class."""
+    """Return the AUC of weighted answers and its interval, or NaN if a class has fewer than `MIN_PER_CLASS` answers."""
     counts = int(correct.sum()), int((~correct).sum())
     if min(counts) < MIN_PER_CLASS:
         return _NONE
@@ -341,16 +343,17 @@ def _weighted_auc(score: Floats, correct: Bools, weight: Floats, group: Ints) ->
 
 
 def dependence(score: Floats, verdict: Bools, label: Bools, inflation: float = 1.0) -> float:
-    """Return the p-value of van Elteren's test, which compares verdicts among answers with the same label.
+    """Return the p-value of van Elteren's test that scores do not depend on verdicts among answers with the same label.
 
-    Under the hypothesis that scores depend on the label only, the verdicts of answers with the same label are
-    exchangeable.
+    The null hypothesis is that scores depend on the label only.  Under this hypothesis, the verdicts of answers with the
+    same label are exchangeable.
 
     Parameters
     ----------
     score : ndarray of shape (n,)
         Scores that are comparable with each other.
     verdict, label : ndarray of shape (n,), bool
+        Whether the verdict and the person call each answer correct.
     inflation : float, default=1.0
         Factor by which the variance of the statistic is multiplied.
 

@@ -1,4 +1,4 @@
-"""The audit step: draw answers for a person to label, and estimate from the labels how often the verdicts are wrong."""
+"""The audit step: draw answers that a person labels, and estimate from the labels how often the verdicts are wrong."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execut
 def plan(run: Run, options: AuditOptions, context: Context) -> Plan[AuditOptions]:
     """Plan the audit step, which writes ``audit.json`` and ``audit.csv``.
 
-    The answers are drawn first, because they and their labels are inputs of the step: they are written to
-    ``audit.jsonl``, and the verdicts and weights to ``audit_draw.json``.  The step is done if answers are labelled.
+    The answers are drawn here and not in the execution of the step, because the drawn answers and their labels are
+    inputs of the step.  The answers are written to ``audit.jsonl``, and the record of the draw to ``audit_draw.json``.
+    The step is done once at least one answer is labelled.
 
     Raises
     ------
     RunError
-        If the answers and verdicts are inconsistent with each other, or if the files of the audit are damaged or belong
-        to other answers.
+        If the verdicts do not match the answers, or if the files of the audit are damaged or belong to other answers.
     DataError
-        If no answer is decided, or if too few answers are to be drawn.
+        If no answer is decided, or if too few answers are requested.
     """
     graded = run.graded
     draw, rows = draw_answers(run, graded, options, context.logger.log)
@@ -50,7 +50,7 @@ def plan(run: Run, options: AuditOptions, context: Context) -> Plan[AuditOptions
 
 
 def _current_map(run: Run, context: Context) -> ProbeMap | None:
-    """Return the map if it was computed from the current verdicts."""
+    """Return the map, or None if there is no map that was computed from the current verdicts."""
     if not run.is_done(MAP):
         return None
     try:

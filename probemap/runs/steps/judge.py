@@ -1,4 +1,4 @@
-"""The judge step: determine verdicts and exact answers with rules, a language model or manual labels."""
+"""The judge step: determine verdicts and exact answers by rules, a language model or manual labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plan(run: Run, options: JudgeOptions, context: Context) -> Plan[JudgeOptions
 
     If a language model acts as judge or locator, two more files are written.  ``opinions.jsonl`` stores the model's
     responses, so that they are not requested again.  ``disagreements.jsonl`` lists the answers on which the model and
-    the rules disagree.  The list can be edited by hand and then passed to the step as the `decided` option.
+    the rules disagree.  This file can be edited by hand and then passed to the step as the `decided` option.
 
     Raises
     ------
