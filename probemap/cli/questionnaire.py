@@ -1,4 +1,4 @@
-"""The questionnaire in the terminal, which asks a person for the labels of an audit."""
+"""A questionnaire in the terminal that asks a person for the labels of an audit."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ _KEYS = "c: correct, i: incorrect, u: cannot tell, b: back, q: save and quit"
 
 
 def ask_labels(rows: "list[AuditRow]", save: "Callable[[Sequence[AuditRow]], None]", out: "Console") -> None:
-    """Ask for a label of each answer that has none, until the person quits.
+    """Ask for the labels of all answers without a label, until the person quits.
 
-    Keys are read from the terminal, or lines from the standard input if it is not a terminal.
+    If the standard input is a terminal, single key presses are read from it.  Otherwise, lines are read.
 
     Parameters
     ----------
     rows : list of AuditRow
-        The answers, whose labels are changed.
+        The answers.  The list is changed in place.
     save : callable
         Function that saves all rows.  It is called after every label.
     out : Console
-        Where the answers are shown.
+        The console on which the answers are shown.
     """
     number = _next_unlabelled(rows, 0)
     while number is not None:
@@ -47,7 +47,7 @@ def ask_labels(rows: "list[AuditRow]", save: "Callable[[Sequence[AuditRow]], Non
 
 
 def _next_unlabelled(rows: "Sequence[AuditRow]", start: int) -> int | None:
-    """Return the number of the next answer without a label, from `start` to the end and then from the beginning."""
+    """Return the index of the next answer without a label.  After the last answer, the search goes on at the first."""
     order = [*range(start, len(rows)), *range(start)]
     return next((number for number in order if rows[number].correct is None), None)
 
@@ -77,7 +77,7 @@ def _show(rows: "Sequence[AuditRow]", number: int, out: "Console") -> None:
 
 
 def _read_key(out: "Console") -> str:
-    """Return the key that was pressed or, if the input is not a terminal, the next line; empty at the end of input."""
+    """Return the pressed key or, if the input is not a terminal, the next line.  Empty at the end of the input."""
     if sys.stdin.isatty():
         import click
 

@@ -1,4 +1,4 @@
-"""A connection to an OpenAI-compatible server, which sends requests and explains errors.
+"""Send requests to an OpenAI-compatible server, and explain its errors.
 
 The ``openai`` package handles retries, ``Retry-After`` and timeouts.
 """
@@ -17,8 +17,8 @@ from probemap.records import ModelError
 from probemap.redact import redacted_message
 
 RETRIES = 8
-"""Maximum number of retries per request.  The delay between retries is that of the ``Retry-After`` header, or doubles
-from 0.5 up to 8 seconds, for a total of about 40 seconds."""
+"""Maximum number of retries per request.  If the response has a ``Retry-After`` header, it determines the delay before
+the next retry.  Otherwise, the delay doubles from 0.5 up to 8 seconds, which is about 40 seconds in total."""
 
 _T = TypeVar("_T")
 
@@ -41,22 +41,23 @@ HINTS = {
     413: "the request is too long for the server; leave out long texts",
     429: f"the server limits the number of requests; use a lower --in-flight or wait, {_CONTINUE}",
 }
-"""Advice by status code."""
+"""Mapping from status codes to hints."""
 
 
 class Connection:
-    """A connection to a server; a context manager that closes it.
+    """A connection to a server.  It is a context manager that closes the connection on exit.
 
     Parameters
     ----------
     url : str
         Base URL of the server.
     served : str
-        Name of the model on the server, or an empty string for the only model on the server.
+        Name of the model on the server.  It may be empty if the server provides only one model.
     form : AcceptedForm, optional
         The form of requests that the server accepts, shared with other connections.
     log : callable, optional
-        Function that is called once for each change of the requests that affects the texts.
+        Function that is called with a message if the form of the requests changes in a way that affects the generated
+        texts.
 
     Raises
     ------
@@ -115,7 +116,7 @@ class Connection:
     ) -> Reply:
         """Request a chat completion of a conversation, or a completion of a prompt.
 
-        If the server's content filter rejects the prompt, the reply is empty and cut off.
+        If the server's content filter rejects the prompt, the reply is empty and marked as cut off.
 
         Raises
         ------
@@ -143,7 +144,7 @@ class Connection:
         return self._request(send, parameters)
 
     def _request(self, send: Callable[[Any, Parameters], _T], parameters: Parameters) -> _T:
-        """Send a request, again in another form if the server refuses its form."""
+        """Send a request.  If the server refuses its form, send it again in another form."""
         while True:
             base, accepted = self.form.base, self.form.apply(parameters)
             try:
@@ -173,7 +174,7 @@ class Connection:
 
 
 def _api_key() -> str:
-    """Return the API key in the environment, or ``none`` for servers that need no key."""
+    """Return the API key from the environment.  If it is not set, return ``none``, for servers that need no key."""
     key = os.environ.get("OPENAI_API_KEY", "").strip() or "none"
     if not (key.isascii() and key.isprintable()):
         raise ModelError(
@@ -184,7 +185,7 @@ def _api_key() -> str:
 
 
 def hint_for(status: int, message: str) -> str:
-    """Return advice for an error response of a server.
+    """Return a hint for an error response of a server.
 
     Examples
     --------
@@ -209,10 +210,10 @@ def _encodable(text: str) -> str:
 
 
 def _use_reported_status(response: Any) -> None:
-    """Give a response with status 200 that contains only an error the status code of this error.
+    """Change the status code of a response with status 200 that contains only an error to the code of this error.
 
-    Routers in front of several services send such responses.  With its own status code, the error is retried and
-    reported like any other.
+    Routers that forward requests to several services send such responses.  With its own status code, the error is
+    retried and reported like other errors.
     """
     if response.status_code != 200:
         return

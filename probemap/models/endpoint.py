@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from probemap.records import RunError
 
 _OPERATIONS = ("/chat/completions", "/completions", "/models")
-"""Paths of single operations, which are removed from the end of a base URL."""
+"""Paths of API operations.  They are removed from the end of a base URL."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Endpoint:
     Parameters
     ----------
     url : str
-        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  A trailing slash, and the path of a single operation such as
-        ``/chat/completions``, are removed.  If a URL without a path leads nowhere, ``/v1`` is appended.  The API key is
-        read from the OPENAI_API_KEY environment variable.
+        Base URL, e.g. ``http://127.0.0.1:8000/v1``.  A trailing slash and the path of an API operation, such as
+        ``/chat/completions``, are removed.  If a URL without a path does not lead to the API, ``/v1`` is appended when
+        requests are sent.  The API key is read from the environment variable OPENAI_API_KEY.
     served : str, default ""
         Name of the model on the server.  It can be left empty if the server provides only one model.
     in_flight : int, default 16
@@ -29,8 +29,8 @@ class Endpoint:
     Raises
     ------
     RunError
-        If the URL is not an HTTP address, or contains a user name or a password, which would otherwise be written to
-        the run directory.
+        If the URL is not an HTTP address, or if it contains a user name or a password.  These would otherwise be written
+        to the run directory.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Answers from an OpenAI-compatible server, which is sent several requests at the same time."""
+"""Request answers from an OpenAI-compatible server, with several requests at the same time."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class ChatRequest:
 
 
 def served_name(endpoint: Endpoint) -> str:
-    """Return the model's name on the server.
+    """Return the name of the model on the server.
 
     Raises
     ------
     ModelError
-        If the server does not respond, or if `endpoint` does not name a model and the server does not provide exactly
+        If the server does not respond, or if `endpoint` does not name a model and the server provides none or more than
         one.
     """
     if endpoint.served:
@@ -47,9 +47,9 @@ def served_name(endpoint: Endpoint) -> str:
 
 
 def map_concurrently(function: Callable[[int], _T], n: int, in_flight: int) -> Iterator[_T]:
-    """Yield ``function(0)``, …, ``function(n - 1)`` in this order, with up to `in_flight` calls at the same time.
+    """Yield ``function(0)``, …, ``function(n - 1)`` in this order, with at most `in_flight` concurrent calls.
 
-    If an exception is raised, or if the iteration is abandoned, calls that have not started are cancelled.
+    If a call raises an exception, or if the iteration ends early, calls that have not started are cancelled.
     """
     pool = ThreadPoolExecutor(in_flight)
     try:
@@ -85,7 +85,8 @@ def ask_endpoint(
     seed : int, default 0
         Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
     log : callable, optional
-        Called once with a message if the server and the local model disagree on the number of prompt tokens.
+        Function that is called with a message if the form of the requests changes in a way that affects the generated
+        texts.  It is also called once if the server and the local model disagree on the number of prompt tokens.
 
     Yields
     ------

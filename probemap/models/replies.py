@@ -1,4 +1,4 @@
-"""Replies of OpenAI-compatible servers, checked once and reduced to the fields that are used."""
+"""Read and check replies of OpenAI-compatible servers.  Only the fields that are used are kept."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from probemap.records import ModelError
 from probemap.redact import redact_secrets
 
 CUT_OFF = frozenset({"length", "max_tokens", "max_length", "model_length", "content_filter", "error"})
-"""Values of ``finish_reason`` that mean that the text is incomplete.  Servers use many other values for texts that the
-model ended itself: ``stop``, ``eos_token``, ``eos``, ``end_turn``, ``stop_sequence``, …"""
+"""Values of ``finish_reason`` for incomplete texts.  Servers use many different values for texts that the model has
+completed: ``stop``, ``eos_token``, ``eos``, ``end_turn``, ``stop_sequence``, …"""
 
 SHOWN = 120
-"""Maximum number of characters of a reply that an error message shows."""
+"""Maximum number of characters of a reply that are shown in an error message."""
 
 
 class ReplyError(ModelError):
@@ -39,9 +39,9 @@ class Reply:
     """
 
     text: str
-    """The answer.  If the server reports a refusal in a separate field and there is no answer, the refusal."""
+    """The answer, or the refusal if the server returns a refusal in a separate field and no answer."""
     reasoning: str
-    """Reasoning that the server returned separately; empty if there is none."""
+    """Reasoning that the server returned separately.  Empty if there is none."""
     stopped: bool
     """False if the text was cut off."""
     n_prompt: int | None
@@ -87,7 +87,8 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
     body : str
         Body of the server's response.
     max_tokens : int
-        The limit that was requested.  It decides whether a text was cut off if the server gives no ``finish_reason``.
+        The requested maximum number of tokens.  If the reply has no ``finish_reason``, a text that reaches this number
+        counts as cut off.
 
     Raises
     ------

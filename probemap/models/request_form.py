@@ -1,8 +1,8 @@
 """The form of requests that an OpenAI-compatible server accepts.
 
-Servers differ in the request parameters that they accept.  A request is first sent in its common form.  If the server
-refuses a parameter, the request is changed as listed in `ADAPTATIONS` and sent again, and later requests are sent in
-the changed form.
+Servers differ in the request parameters that they accept.  A request is first sent in the form that most servers accept
+(the common form).  If the server refuses a parameter, the request is changed as listed in `ADAPTATIONS` and sent again.
+Later requests are sent in the changed form.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Parameters = dict[str, Any]
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A change of requests to a server that refuses a parameter."""
+    """A change that is made to requests if a server refuses a parameter."""
 
     parameter: str
     pattern: str
-    """Regular expression of words in an error message that refer to the parameter."""
+    """Regular expression that matches error messages about the parameter."""
     change: Callable[[Any], Parameters]
     """Function that takes the value of the parameter and returns the parameters that replace it."""
     message: str = ""
-    """Log message; empty if the change has no effect on the texts."""
+    """Message to log.  Empty if the change does not affect the generated texts."""
 
 
 ADAPTATIONS = (
@@ -58,20 +58,21 @@ ADAPTATIONS = (
         "the server does not accept a response format: replies are requested as plain text",
     ),
 )
-"""Changes of requests, each of which is made at most once, after the server has refused the parameter.  Of several
-changes of one parameter, the first one is made first."""
+"""The possible changes.  Each is made at most once, after the server has refused the parameter.  If several changes
+apply to a parameter, they are tried in this order."""
 
 _REFUSED = (400, 415, 422, 501)
-"""Status codes of responses that may refuse a parameter."""
+"""Status codes of responses with which servers refuse a parameter."""
 
 TOO_LONG = re.compile(r"context|too (?:large|long|many tokens)|maximum.{0,20}(?:length|tokens)", re.IGNORECASE)
-"""Words in error messages about requests that exceed the context window."""
+"""Regular expression that matches error messages about requests that exceed the context window."""
 
 
 class AcceptedForm:
     """The form of requests that a server accepts: its base URL and the adaptations made so far.
 
-    Connections to the same server can share it, so that each parameter is refused at most once.
+    If several connections to the same server share an instance, the server does not refuse the same parameter again for
+    each connection.
     """
 
     def __init__(self, url: str) -> None:
@@ -105,7 +106,7 @@ class AcceptedForm:
         Returns
         -------
         bool
-            True if the request should be sent again, because the form has changed since it was sent.
+            True if the form has changed since the request was sent, so that it should be sent again.
         """
         with self._lock:
             if base != self.base or sent != self.apply(sent):

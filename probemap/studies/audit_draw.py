@@ -142,8 +142,8 @@ def draw_audit(verdicts: Sequence[Verdict], n: int = 80, *, seed: int = 0) -> Au
 def allocate(sizes: Sequence[int], n: int) -> list[int]:
     """Distribute `n` draws over strata.  Each stratum gets one draw, and the others are in proportion to the sizes.
 
-    The method of Sainte-Laguë is used.  Unlike the largest remainder method, it never removes a draw from a stratum when
-    `n` increases.
+    The method of Sainte-Laguë is used.  Unlike the largest remainder method, it never removes a draw from a stratum
+    when `n` increases.
 
     Parameters
     ----------

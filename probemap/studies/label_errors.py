@@ -1,9 +1,9 @@
 """Estimate how often verdicts are wrong, and the AUC that correct verdicts would give.
 
-The estimates use the labels that a person has assigned to a random sample of the answers.  The formula for the corrected
-AUC is from Menon et al. 2015 (Learning from corrupted binary labels via class-probability estimation, ICML).  It holds
-if, among answers with the same label, the distribution of scores does not depend on the verdict.  A stratified rank test
-(van Elteren 1960) checks this: it compares the scores of answers with the same label but different verdicts.
+The estimates use the labels that a person has assigned to a random sample of the answers.  The formula for the
+corrected AUC is from Menon et al. 2015 (Learning from corrupted binary labels via class-probability estimation, ICML).
+It holds if, among answers with the same label, the distribution of scores does not depend on the verdict.  A stratified
+rank test (van Elteren 1960) checks this: it compares the scores of answers with the same label but different verdicts.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _NONE = Interval(math.nan, math.nan, math.nan)
 class ErrorRate:
     """Share of the verdicts of one kind that are wrong, estimated from a sample.
 
-    The posterior distribution of the true share is the beta distribution that follows from Jeffreys's prior and a simple
-    random sample of `effective` answers (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334).
+    The posterior distribution of the true share is the beta distribution that follows from Jeffreys's prior and a
+    simple random sample of `effective` answers (Franco et al. 2019, J. Surv. Stat. Methodol. 7:334).
     """
 
     value: float
@@ -50,7 +50,7 @@ class ErrorRate:
     errors: int
     """Number of labelled answers with a wrong verdict."""
     effective: float
-    """Size of a simple random sample with the same precision.  It is infinite if all answers were labelled."""
+    """Size of a simple random sample with the same precision.  Infinite if all answers of this kind were labelled."""
 
     @property
     def interval(self) -> Interval:
@@ -132,7 +132,7 @@ def audit_labels(
     verdicts : array-like of shape (n,)
         The verdicts: True, False, or None for undecided answers, which are ignored.
     labels : array-like of shape (n,)
-        The person's labels: True, False, or None for answers that were not labelled or that the person could not decide.
+        The person's labels: True, False, or None for answers that the person did not label or could not decide.
     scores : array-like of shape (n,) or (n_repeats, n), optional
         Out-of-fold scores of a probe, NaN for answers without a score.  If given, all estimates refer to the answers
         that have a score.
@@ -207,9 +207,9 @@ def audit_labels(
     auc = Interval(value, *auc_interval(value, variance * variance_factor, *counts))
     corrected, problem = _corrected(auc, variance * variance_factor, min(counts), alpha, beta)
     percentile = _percentiles(score, fold)
-    # In cross-validation, the answers on which one probe is evaluated are training data of the other probes.  For scores
-    # without information, this doubles the variance of a statistic that uses all answers.  If the statistic uses only a
-    # part of the answers, the increase is proportional to the share that it uses.
+    # In cross-validation, the answers on which one probe is evaluated are training data of the other probes.  For
+    # scores without information, this doubles the variance of a statistic that uses all answers.  If the statistic uses
+    # only a part of the answers, the increase is proportional to the share that it uses.
     is_cross_validated = any(len(np.unique(folds[scored])) > 1 for folds in fold)
     inflation = 1 + labelled.sum() / max(scored.sum(), 1) if is_cross_validated else 1.0
     return LabelAudit(
@@ -236,7 +236,7 @@ def _column(values: npt.ArrayLike, n: int, name: str) -> Floats:
 def _error_rates(
     rows: Bools, labelled: Bools, verdict: Bools, is_error: Bools, weight: Floats, stratum: Ints
 ) -> tuple[ErrorRate, ErrorRate]:
-    """Return α and β of the given rows, from those of them that are labelled."""
+    """Return α and β for the verdicts in `rows`, estimated from the labelled answers among them."""
     samples = [(labelled & (verdict == side), int((rows & (verdict == side)).sum())) for side in (True, False)]
     alpha, beta = (_error_rate(is_error[s], weight[s], stratum[s], n_answers) for s, n_answers in samples)
     return alpha, beta
@@ -343,10 +343,10 @@ def _weighted_auc(score: Floats, correct: Bools, weight: Floats, group: Ints) ->
 
 
 def dependence(score: Floats, verdict: Bools, label: Bools, inflation: float = 1.0) -> float:
-    """Return the p-value of van Elteren's test that scores do not depend on verdicts among answers with the same label.
+    """Return the p-value of van Elteren's test, which compares the scores of answers with the same label.
 
-    The null hypothesis is that scores depend on the label only.  Under this hypothesis, the verdicts of answers with the
-    same label are exchangeable.
+    The null hypothesis is that the scores depend on the label only.  Under this hypothesis, the verdicts of answers
+    with the same label are exchangeable.
 
     Parameters
     ----------

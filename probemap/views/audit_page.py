@@ -1,8 +1,8 @@
 """Create the page on which a person labels the answers of an audit.
 
-The page is self-contained.  It shows one answer at a time, keeps the labels in the browser's local storage, and saves
-them as a file in the format of ``audit.jsonl``.  It does not show verdicts.  Texts are inserted as text nodes, and the
-content security policy allows no network requests.
+The page is self-contained.  It shows one answer at a time, stores the labels in the browser's local storage, and
+exports them as a file in the format of ``audit.jsonl``.  It does not show verdicts.  Texts are inserted as text nodes,
+and the content security policy allows no network requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def render_audit(rows: Sequence[AuditRow], title: str = "answers") -> str:
     Parameters
     ----------
     rows : sequence of AuditRow
-        The answers, with the labels that they already have.
+        The answers and their existing labels.
     title : str
         Name of the run, shown in the heading.
 
@@ -46,7 +46,7 @@ def render_audit(rows: Sequence[AuditRow], title: str = "answers") -> str:
             script=script,
             policy=policy([script]),
             content={
-                # Labels in the browser's storage belong to these answers only.
+                # The key depends on the answers, so that stored labels are not used for other answers.
                 "key": f"probemap-audit-{hashlib.sha256(drawn.encode('utf-8', 'replace')).hexdigest()[:16]}",
                 "rows": [_content(row) for row in rows],
             },
@@ -56,7 +56,7 @@ def render_audit(rows: Sequence[AuditRow], title: str = "answers") -> str:
 
 
 def _content(row: AuditRow) -> dict[str, Any]:
-    """Return the content of a row of the file, and the texts in the form in which they are shown."""
+    """Return a row of ``audit.jsonl``, and its texts in the form in which they are displayed."""
     texts = [("Context", row.context), ("Question", row.question), ("Choices", "; ".join(row.choices))]
     texts += [("Accepted answers", "; ".join(row.accepted))]
     return {
@@ -67,5 +67,5 @@ def _content(row: AuditRow) -> dict[str, Any]:
 
 
 def _visible(text: str) -> str:
-    """Escape control characters and direction marks, but not line breaks."""
+    """Return the text with control characters and direction marks escaped.  Line breaks are kept."""
     return "\n".join(printable(line) for line in text.split("\n"))

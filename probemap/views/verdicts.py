@@ -1,4 +1,4 @@
-"""Verdicts as text: counts by reason, and examples of each rule with the words that decided."""
+"""Verdicts as text: counts by reason, and examples for each rule with the words that determined the verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERDICT_NAMES = {True: "correct", False: "incorrect", None: "undecided"}
 """Mapping from a verdict to the word that is shown for it."""
 
 _WIDTH = 160
-"""Maximum number of characters of a text that are shown in an example."""
+"""Approximate maximum number of characters that are shown of a question or of an answer."""
 
 
 def undecided_reasons(judgements: Sequence[Judgement]) -> dict[str, int]:
@@ -29,8 +29,8 @@ def undecided_reasons(judgements: Sequence[Judgement]) -> dict[str, int]:
 def without_exact_answer(judgements: Sequence[Judgement]) -> dict[str, int]:
     """Return the number of decided answers without an exact answer for each reason, most frequent first.
 
-    Each reason states how many correct and how many incorrect answers are concerned.  If the shares differ, whether an
-    answer has an exact answer is related to whether it is correct.
+    Each reason includes the numbers of correct and of incorrect answers to which it applies.  If these are different
+    shares of all correct and of all incorrect answers, the presence of an exact answer is related to correctness.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def without_exact_answer(judgements: Sequence[Judgement]) -> dict[str, int]:
 
 
 def verdict_text(verdict: Verdict, answer: Answer) -> str:
-    """Return a verdict with its reason, its rule and the words that decided it.
+    """Return a verdict with its reason, its rule and the words that determined it.
 
     Examples
     --------
@@ -73,7 +73,9 @@ def verdict_text(verdict: Verdict, answer: Answer) -> str:
 def explain_verdicts(
     examples: Sequence[Example], answers: Sequence[Answer], judgements: Sequence[Judgement], *, n: int = 20
 ) -> RenderableType:
-    """Return the verdicts by reason and rule, each with examples in which the deciding words are highlighted.
+    """Return the verdicts, grouped by reason and rule, with examples.
+
+    In each example, the words that determined the verdict are highlighted.
 
     Parameters
     ----------
@@ -100,7 +102,7 @@ def explain_verdicts(
 
 
 def _example_line(example: Example, answer: Answer, verdict: Verdict) -> Text:
-    """Return the question, the text around the deciding words, and the accepted answers on one line."""
+    """Return one line: the question, the text around the words that determined the verdict, and accepted answers."""
     text, (start, stop) = answer.final.text, verdict.evidence or (0, 0)
     first = max(0, min(start - _WIDTH // 3, len(text) - _WIDTH))
     last = max(stop, first + _WIDTH)
