@@ -29,8 +29,8 @@ class Endpoint:
     Raises
     ------
     RunError
-        If the URL is not an HTTP address, or if it contains a user name or a password.  These would otherwise be written
-        to the run directory.
+        If the URL is not an HTTP address, or if it contains a user name or a password.  These would otherwise be
+        written to the run directory.
 
     Examples
     --------
