@@ -146,7 +146,7 @@ def asks_for_object(question: str) -> bool:
 
 
 def asked_prepositions(question: str) -> frozenset[str]:
-    """Return the preposition with which a question begins ("In which …"), in all languages.
+    """Return the preposition with which a question begins ("In which …") and its translations.
 
     Examples
     --------

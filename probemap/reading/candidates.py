@@ -125,7 +125,7 @@ def _is_joined(gap: str) -> bool:
 
 
 def find_values(text: str, kind: Kind) -> list[Candidate]:
-    """Return the dates, years, numbers or quantities in a text."""
+    """Return the dates, years, numbers or quantities in a text, depending on the kind."""
     if kind in (Kind.YEAR, Kind.DATE):
         years = [
             Candidate(m.start(), m.end(), "date")

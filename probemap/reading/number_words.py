@@ -38,8 +38,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 def find_number_words(text: str) -> list[tuple[int, int, int]]:
     """Return the numbers in words in a text as (start, stop, value), for any language other than English.
 
-    The text is read in the language that has the most function words in it.  If it contains no function words of any
-    language, it is read in all languages, but words that have another meaning in one of them are ignored.
+    The text is read in the language that has the most function words in it.  If several languages have equally many, it
+    is read in all of them, but words that have another meaning in one of them are ignored.
 
     Examples
     --------

@@ -207,7 +207,7 @@ _REACH = 240
 
 
 def _is_corrected(text: str, correction: re.Match[str], mentions: Sequence[Mention]) -> bool:
-    """Return True if a correction replaces what precedes it.  A mention, another name or a number follows it."""
+    """Return True if a correction replaces what precedes it, because a mention, another name or a number follows."""
     if mentions[-1].start >= correction.start():
         return True
     rest = text[correction.end() : correction.end() + 80]

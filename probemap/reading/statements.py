@@ -61,7 +61,8 @@ class Statement:
 def statements(question: Question, text: str) -> list[Statement]:
     """Return the first statements of a text.
 
-    Questions, opinions of others ("It is often assumed that …") and repeated sentences are omitted.
+    Questions, opinions of others ("It is often assumed that …") and sentences that repeat the same words in a loop are
+    omitted.
 
     Examples
     --------
@@ -96,7 +97,7 @@ def statements(question: Question, text: str) -> list[Statement]:
 
 
 def _is_loop(text: str) -> bool:
-    """Return True if the same four consecutive words occur at least three times in a text."""
+    """Return True if the same sequence of four words occurs at least three times in a text."""
     words = regex.findall(r"\w+", text.lower())
     counts = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     return any(count >= 3 and len(set(gram)) > 1 for gram, count in counts.items())

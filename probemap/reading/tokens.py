@@ -225,7 +225,7 @@ class Question:
 
     @cached_property
     def prepositions(self) -> frozenset[str]:
-        """The preposition with which the question begins ("In which …"), in all languages."""
+        """The preposition with which the question begins ("In which …") and its translations."""
         return asked_prepositions(self.text)
 
     @cached_property

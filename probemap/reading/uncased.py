@@ -54,7 +54,7 @@ def is_uncased(text: str) -> bool:
 
 
 def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
-    """Return the part that the first statement of a text adds to a question, or None unless it is a single short part.
+    """Return the single short part that the first statement of a text adds to a question, or None if there is none.
 
     Parameters
     ----------

@@ -23,7 +23,9 @@ _NOT_WHOLE = frozenset(
 
 
 def whole_answer(question: Question, text: str) -> Candidate | None:
-    """Return the name or noun phrase if a short text consists of it, without its article and additions, or None.
+    """Return the name or noun phrase that a short text consists of, or None if the text is anything else.
+
+    The article and additions such as "(Ailuropoda)" are not part of the result.
 
     Examples
     --------
