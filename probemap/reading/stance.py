@@ -22,18 +22,17 @@ class Stance(Enum):
 
     ASSERTED = "asserted"
     NEGATED = "negated"
-    """It is denied or rejected as the answer: "not Lyon", "Paris is wrong", "many people think it is Paris, but …"."""
+    """The mention is denied or rejected: "not Lyon", "Paris is wrong", "many people think it is Paris, but …"."""
     COMPARED = "compared"
-    """Something else is compared with it or related to it: "older than Ann Lee", "a contemporary of Mozart"."""
+    """Something else is compared with or related to the mention: "older than Ann Lee", "a contemporary of Mozart"."""
     LISTED = "listed"
-    """It is one of several alternatives: "either Lyon or Paris"."""
+    """The mention is one of several alternatives: "either Lyon or Paris"."""
     ASIDE = "aside"
-    """It occurs in a concession, as a former state, or as a neighbouring place: "although Lyon is large", "north of
-    Lyon"."""
+    """The mention is a concession, a former state, or a neighbouring place: "although Lyon is large", "north of Lyon"."""
     DOUBTED = "doubted"
-    """It is named as a further possibility: "…, but it could be Lyon"."""
+    """The mention is a further possibility: "…, but it could be Lyon"."""
     WITHDRAWN = "withdrawn"
-    """It is replaced by a later correction: "Spain. Wait, I made a mistake: …"."""
+    """The mention is replaced by a later correction: "Spain. Wait, I made a mistake: …"."""
 
 
 _QUOTE = r"[\"'“”‘’«(\[*_`]*"
