@@ -224,9 +224,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         if asserted is not None:
             asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
         verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
-        return (
-            AMBIGUOUS if verdict == UNNAMED else verdict
-        )  # the text may name one of the two answers in a different form
+        return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
     values = AcceptedValues.of(_unasked(example))
     mentions = _answering_mentions(example, text, values)
     found = list(zip(mentions, stances(text, mentions), strict=True))

@@ -29,11 +29,11 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _DAY_OR_YEAR = re.compile(r"\d|first|second|third|(?:th|thirty-first)\b", re.IGNORECASE)
-"""A digit, or part of an ordinal in words.  Every date contains a match."""
+"""Every date contains a match: a digit, or part of an ordinal in words."""
 _MONTH_OR_SEPARATORS = re.compile(
     rf"{'|'.join(month[:3] for month in _MONTHS)}|\d[-/.]\d{{1,2}}[-/.]\d|年", re.IGNORECASE
 )
-"""The beginning of the name of a month, or two separators.  Every date in English or in digits contains a match."""
+"""Every date in English or in digits contains a match: the beginning of the name of a month, or two separators."""
 _FOREIGN = re.compile(
     r"(?<![\w.,])\d{1,2}(?:\.|er|\u00ba)?\s+(?:de\s+|d')?[^\W\d_]{3,12}\.?,?\s+(?:de\s+|del\s+)?\d{4}(?!\w)"
 )

@@ -75,7 +75,7 @@ _NUMBER_WORDS = frozenset(
         *(word for key in _COLLECTIVE for word in key.split()[1:]),
     ]
 )
-"""Words of numbers.  Every number without a digit contains at least one of them."""
+"""Every number without a digit contains at least one of these words."""
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 

@@ -141,7 +141,7 @@ def _conclusion(text: str) -> int:
 
 
 def _is_reference_year(text: str, number: Number) -> bool:
-    """Return True if a number is the year of a publication or of a circumstance ("As of 2023, …")."""
+    """Return True if a number is the year of a source or of a circumstance ("As of 2023, …")."""
     is_year = re.fullmatch(r"\d{4}", text[number.start : number.stop]) is not None and 1000 <= number.value <= 2100
     return is_year and _REFERENCE.search(text[max(0, number.start - 40) : number.start]) is not None
 

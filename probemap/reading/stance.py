@@ -28,7 +28,7 @@ class Stance(Enum):
     LISTED = "listed"
     """The mention is one of several alternatives: "either Lyon or Paris"."""
     ASIDE = "aside"
-    """The mention is a concession, a former state, or a neighbouring place: "although Lyon is large", "north of Lyon"."""
+    """The mention is in a concession, or is a former state or a nearby place: "although Lyon is large", "north of Lyon"."""
     DOUBTED = "doubted"
     """The mention is a further possibility: "…, but it could be Lyon"."""
     WITHDRAWN = "withdrawn"
@@ -107,7 +107,7 @@ _ATTRIBUTES = re.compile(
     r"|incorrect|viele|muchos|beaucoup|molti|muitos",
     re.IGNORECASE,
 )
-"""Stems.  Every match of `_MYTH` and `_REJECTED_BEFORE` contains at least one of them."""
+"""Every match of `_MYTH` and `_REJECTED_BEFORE` contains at least one of these stems."""
 _CONTRAST = re.compile(
     r"\b(?:but|however|yet|in fact|actually|in reality|although|though|aber|pero|mais|mas|ma)\b", re.IGNORECASE
 )
@@ -122,7 +122,7 @@ _ASIDES = re.compile(
     r"|superseded|ceeded|claimed|former|previous|used to|once|known|confused|until|till|from",
     re.IGNORECASE,
 )
-"""Stems.  Every match of `ASIDE` and `_ASIDE_AFTER` contains at least one of them."""
+"""Every match of `ASIDE` and `_ASIDE_AFTER` contains at least one of these stems."""
 _ASIDE_AFTER = re.compile(
     r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE
 )
@@ -134,7 +134,7 @@ _DOUBT = re.compile(
 _COMPARES = re.compile(
     r"\b(?:than|compared|versus|vs|unlike|contemporary|rival|similar|could|might|may)\b", re.IGNORECASE
 )
-"""Words.  Every match of `_COMPARED` and `_DOUBT` contains at least one of them."""
+"""Every match of `_COMPARED` and `_DOUBT` contains at least one of these words."""
 _JOINT = re.compile(
     r"[\s\"'“”‘’()*_`]*(?:,|/|&|\b(?:or|and|nor|and/or|o|oder|ou|или|または|或)\b|或者?|和)[\s\"'“”‘’()*_`]*(?:(?:or|and"
     r"|maybe|perhaps|even)\s+)?(?:(?:the|an?|in|at|by)\s+)*",
