@@ -38,8 +38,8 @@ def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted |
 
     A choice can be asserted by its letter ("B", "(b)", "The answer is B.", ``\\boxed{B}``) or by its words.  If the
     words of the same choice follow its letter, the two form one mention.  If the words of a different choice follow a
-    letter, the letter is ignored.  An announced choice ("The answer is …") has priority over the first choice in the
-    text, because a model may first repeat all choices.
+    letter, both are ignored.  An announced choice ("The answer is …") has priority over the first choice in the text,
+    because a model may first repeat all choices.
 
     Examples
     --------

@@ -33,8 +33,8 @@ def repeating_mention(question: str, text: str, mentions: Sequence[_Mention]) ->
     """Return the mention whose clause repeats more words of the question than the clauses of all others, or None.
 
     The clause of a mention begins where the clause of the previous mention ends, and extends to the first comma,
-    conjunction or end mark after the mention.  The names in the question together count as half a word, because the
-    first mention usually repeats the subject of the question.
+    conjunction or end mark after the mention.  The last clause extends to the end of its sentence.  The names in the
+    question together count as half a word, because the first mention usually repeats the subject of the question.
 
     Examples
     --------

@@ -28,7 +28,8 @@ class Stance(Enum):
     LISTED = "listed"
     """The mention is one of several alternatives: "either Lyon or Paris"."""
     ASIDE = "aside"
-    """The mention is in a concession, or is a former state or a nearby place: "although Lyon is large", "north of Lyon"."""
+    """The mention is in a concession, or is a former state or a nearby place: "although Lyon is large", "next to Lyon".
+    """
     DOUBTED = "doubted"
     """The mention is a further possibility: "…, but it could be Lyon"."""
     WITHDRAWN = "withdrawn"
