@@ -1,4 +1,4 @@
-"""Grade answers and locate exact answers, by rules or with a language model as judge.
+"""Grade answers and locate exact answers, by rules or with a language model as the judge.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 

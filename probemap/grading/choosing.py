@@ -1,7 +1,7 @@
-"""Let a loaded model choose the exact answer of an open question among the parts of the text that could be it.
+"""Let a loaded model choose the exact answer of an open question from the parts of the text that could be the answer.
 
-The model generates nothing, so it can name nothing outside the text.  It sees neither the accepted answers nor the
-verdict.
+The model generates no text, so it can choose only words that occur in the answer.  It sees neither the accepted answers
+nor the verdict.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from probemap.grading.locate import Locator
 
 ScoreFunction = Callable[[Sequence[tuple[str, str, str]]], Sequence[float]]
-"""Callable that takes (id, prompt, continuation) of several continuations and returns one score for each."""
+"""Callable that takes a sequence of (id, prompt, continuation) and returns one score for each continuation."""
 
 CHOICE = Task("exact answers", (), "open", prompt="Question: {question}\nText: {context}\nShort answer:")
-"""The prompt.  The candidates are scored as its continuations."""
+"""Task whose prompt the candidates continue."""
 
 NOTHING = "NO ANSWER"
 _CHOSEN = re.compile(r"(\d+):(\d+) ", re.ASCII)
@@ -44,7 +44,7 @@ def choose_answers(
     Parameters
     ----------
     examples : sequence of Example
-        The examples of `choice_task`: the question, with the text as its context.
+        The examples of `choice_task`, each with a question and, as its context, the text that answers it.
     candidates : sequence of sequences of (int, int)
         For each example, the character ranges of the parts that could be the answer; see `open_candidates`.
     score : callable
@@ -53,8 +53,8 @@ def choose_answers(
     Returns
     -------
     list of str
-        For each example, ``start:stop words``, where ``words`` are ``text[start:stop]``, or `NOTHING` if no part of the
-        text could be the answer.
+        For each example, a string ``start:stop words``, where ``words`` is ``text[start:stop]``, or `NOTHING` if no
+        part of the text could be the answer.
     """
     spans = [sorted(set(found)) for found in candidates]
     rows = [(i, span) for i, found in enumerate(spans) if len(found) > 1 for span in found]
@@ -65,7 +65,7 @@ def choose_answers(
     scores = score(continuations) if rows else ()
     best: dict[int, tuple[float, tuple[int, int]]] = {i: (0.0, found[0]) for i, found in enumerate(spans) if found}
     for (i, span), value in zip(rows, scores, strict=True):
-        if len(spans[i]) > 1 and (span == spans[i][0] or value > best[i][0]):  # of equal scores, the first one counts
+        if len(spans[i]) > 1 and (span == spans[i][0] or value > best[i][0]):  # the first of equal scores wins
             best[i] = (value, span)
     return [_stored(example, best.get(i)) for i, example in enumerate(examples)]
 
@@ -82,7 +82,7 @@ def _stored(example: Example, chosen: tuple[float, tuple[int, int]] | None) -> s
 
 
 def choice_locator(choices: Mapping[tuple[str, str], str]) -> Locator:
-    """Return a locator that returns the chosen parts.
+    """Return a locator that finds the chosen parts.
 
     Parameters
     ----------

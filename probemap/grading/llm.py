@@ -1,4 +1,4 @@
-"""Use a loaded language model, or one behind a server, to grade answers and to locate exact answers.
+"""Grade answers and locate exact answers with a language model, which is either loaded or behind a server.
 
 The prompts are in `llm_prompts`.  Responses are checked by rules (see `llm_replies`): a verdict has to be clear, and
 quoted words have to occur in the text.
@@ -55,21 +55,21 @@ class LLMJudge:
     """Function that prompts the model with the examples of a task and yields batches of (id, response) pairs, in any
     order."""
     strict: bool = False
-    """Whether the model is asked for verdicts with the strict prompt (see `llm_prompts`), instead of the short prompt
-    for small models."""
+    """Whether verdicts are requested with the strict prompt (see `llm_prompts`) instead of the short prompt for small
+    models."""
     chooses: bool = False
     """Whether the model chooses exact answers among parts of the text (see `choosing`), instead of quoting them."""
     budget: TokenBudget | None = None
-    """The tokens that the model uses, or None if they are not counted.  If the budget is exhausted, there are examples
-    without a response."""
+    """Limit on the tokens that the model uses, or None if tokens are not counted.  If the budget is exhausted, the
+    remaining examples receive no response."""
 
 
 def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
     """Return a judge that uses a loaded model.
 
-    The model is prompted in the ``qa`` format and decoded greedily, even if it has a chat template, because small
-    models tend to respond in full sentences in a chat.  It does not copy exact answers, but chooses them by their
-    log-probability.
+    The model is prompted in the ``qa`` format and decoded greedily.  Its chat template is not used, because small
+    models tend to respond in full sentences in a chat.  The model does not quote exact answers: of the parts of the
+    text that could be the answer, the one with the highest log-probability is chosen.
     """
 
     def score(rows: Sequence[tuple[str, str, str]]) -> Sequence[float]:
@@ -106,7 +106,7 @@ def endpoint_judge(
     max_tokens : int, optional
         Maximum number of tokens to use for all requests together.  Default: no limit.
     log : callable, optional
-        Called once for each parameter that the server refuses.
+        Called with a message once for each parameter that the server refuses.
     """
     form, budget = AcceptedForm(endpoint.url), TokenBudget(max_tokens)
 
@@ -123,7 +123,7 @@ def endpoint_judge(
                     return []
                 try:
                     reply = connection.complete(parameters, messages=list(chat_messages(task, example)))
-                except ModelError as error:  # raised after the responses to the requests in flight
+                except ModelError as error:  # raised after the responses to the requests that were already sent
                     failures.append(error)
                     return []
                 n_tokens = (reply.n_prompt or 0) + (reply.n_produced or 0)
@@ -141,12 +141,12 @@ def endpoint_judge(
 
 
 def llm_grader(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequence[Answer]) -> Grader:
-    """Let a language model grade answers, and return a grader for `grade` that gives its verdicts.
+    """Let a language model grade answers, and return a grader for `grade` that returns its verdicts.
 
     The model sees the question, the accepted answers and the answer.  A loaded model is asked to respond with yes or
     no.  A model behind a server is asked for a grade (correct, incorrect, not attempted) and for the words of the
-    answer that decide it.  A response without a clear verdict, or with words that the answer does not contain, results
-    in an undecided verdict.
+    answer that decide it.  The verdict is undecided if a response contains no clear verdict, or if it quotes words that
+    the answer does not contain.
 
     Parameters
     ----------
@@ -201,8 +201,8 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
     """Let a language model extract the exact answers, and return a locator for `locate` that finds them.
 
     The model sees the question and the answer, but not the accepted answers.  A loaded model chooses the exact answer
-    among the parts of the text that could be it.  Any other model quotes it, and the quotation is used only if it
-    occurs in the text; see `parse_exact_answer`.
+    from the parts of the text that could be the answer.  A model behind a server quotes the exact answer, and the
+    quotation is used only if it occurs in the text; see `parse_exact_answer`.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def _respond(judge: LLMJudge, task: Task) -> dict[str, str]:
 
 
 def locating_task(judge: LLMJudge, examples: Sequence[Example], answers: Sequence[Answer]) -> Task:
-    """Return the task in which a judge locates exact answers: it chooses or it quotes them."""
+    """Return the task in which a judge either chooses or quotes exact answers."""
     return (choice_task if judge.chooses else extraction_task)(examples, answers)
 
 
@@ -321,8 +321,8 @@ def _about(task: Task) -> str:
 def grading_task(examples: Sequence[Example], answers: Sequence[Answer], *, strict: bool = False) -> Task:
     """Return a task that asks whether each answer is correct; see `grading_prompts`.
 
-    Empty answers are left out.  Of an answer that was cut off, the task contains the complete sentences, which are the
-    text that `grade` passes to a grader.
+    Empty answers are omitted.  If an answer was cut off, the task contains only its complete sentences, because `grade`
+    passes the same text to a grader.
     """
     texts = (complete_sentences(answer.final.text, answer.stopped) for answer in answers)
     rows = zip(examples, answers, texts, strict=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from probemap.records import Example, Task
 
 _BYTES_PER_TOKEN = 4
-"""Usual number of UTF-8 bytes per token, for estimates.  It differs between tokenizers and languages."""
+"""Typical number of UTF-8 bytes per token, for estimates.  The true number depends on the tokenizer and language."""
 
 _REPLY_TOKENS = 64
 """Assumed number of tokens in a reply, for estimates.  Models that reason before they reply use many more."""
@@ -20,8 +20,8 @@ _REPLY_TOKENS = 64
 class TokenBudget:
     """Counts the tokens that a judge uses, and refuses requests that would exceed the limit.
 
-    The tokens are those that the server reports for each request: those of the prompt and those of the reply, including
-    reasoning.  If it reports none, they are estimated from the length of the texts.
+    For each request, the tokens of the prompt and of the reply, including its reasoning, are counted as the server
+    reports them.  If the server does not report them, their number is estimated from the length of the texts.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class TokenBudget:
         Returns
         -------
         int or None
-            The number of tokens reserved: the estimate, or the mean of the completed requests if it is higher.  None if
-            the request would exceed the limit and must not be sent.
+            The number of tokens reserved, which is the estimate, or the mean of the completed requests if it is higher.
+            None if the request would exceed the limit and must not be sent.
         """
         with self._lock:
             tokens = max(estimate, self.used // max(self._n_completed, 1))
@@ -74,7 +74,7 @@ class TokenBudget:
 
 
 def estimate_tokens(task: Task, example: Example, reply: str | None = None) -> int:
-    """Return the approximate number of tokens of a request with its reply, whose text may be unknown."""
+    """Return the approximate number of tokens in a request and its reply.  The text of the reply may be unknown."""
     n_bytes = sum(len(message["content"].encode("utf-8", "replace")) for message in chat_messages(task, example))
     n_reply = _REPLY_TOKENS if reply is None else len(reply.encode("utf-8", "replace")) // _BYTES_PER_TOKEN
     return n_bytes // _BYTES_PER_TOKEN + n_reply

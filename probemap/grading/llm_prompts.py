@@ -137,8 +137,8 @@ RESPONSE_FORMATS = {
 def grading_prompts(rows: Sequence[tuple[str, Example, str]], *, strict: bool = False) -> Task:
     """Return a task that asks, for each text, whether it is a correct answer.
 
-    Because a text may contain instructions to the judge, it is enclosed in ``<<<`` and ``>>>``.  These marks are
-    removed from it, so that it cannot end the quotation.
+    Because a text may contain instructions to the judge, it is enclosed in ``<<<`` and ``>>>``.  If the text itself
+    contains these marks, they are removed, so that the text cannot end the quotation.
 
     Parameters
     ----------

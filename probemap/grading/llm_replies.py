@@ -1,4 +1,4 @@
-"""Read the verdict or the exact answer from the reply of a language model that acts as judge.
+"""Read the verdict or the exact answer from the reply of a language model that acts as a judge.
 
 A reply is either a JSON object or a few words.  Words that it quotes have to occur in the answer.
 """
@@ -92,7 +92,7 @@ def parse_exact_answer(response: str, text: str) -> tuple[int, int] | None:
         A JSON object with the fields ``sentence`` and ``exact_answer``, or the exact answer alone.  If the exact answer
         occurs several times in the text, the sentence determines which of these places is meant.
     text : str
-        The text that was read.
+        The text in which the exact answer is to be found.
 
     Examples
     --------

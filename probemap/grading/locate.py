@@ -1,8 +1,8 @@
-"""What an answer asserts, which part of it can be graded, and where its exact answer is.
+"""Find what an answer asserts, which part of it can be graded, and where its exact answer is.
 
-The functions use the question and the model's text, but neither the accepted answers nor the verdict, so that the
-probed token cannot depend on whether the answer is correct.  The only exception is `paper_locator`, which is intended
-for comparison with published maps.
+The functions use the question and the model's text, but neither the accepted answers nor the verdict.  The probed token
+therefore cannot depend on whether the answer is correct.  The only exception is `paper_locator`, which is intended for
+comparison with published maps.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = N
         Answers, which are matched by id to the examples in the task.
     locator : callable, optional
         Callable ``(question, text) -> (start, stop) | None``, where `text` is the answer without its reasoning, and the
-        exact answer is ``text[start:stop]``.  It sees neither the accepted answers nor the verdict.  By default, the
-        exact answer is what the rules for the question's kind read as the answer; see `asserted_answer`.
+        exact answer is ``text[start:stop]``.  It receives neither the accepted answers nor the verdict.  By default,
+        the exact answer is what the text asserts by the rules for the kind of the question; see `asserted_answer`.
 
     Returns
     -------
     list of Span or None
         One span per answer, in the same order as `answers`.  A span is None if no exact answer was located, or if the
-        answer was cut off at the token limit inside the exact answer.
+        answer was cut off at the token limit before the exact answer was complete.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def locate_answer(
     -------
     span : Span or None
     reason : str
-        Reason why there is no span; empty if there is one.
+        Reason why there is no span, or an empty string if there is one.
     """
     answer = answer.final  # has the same token ids, so that the span is valid for both
     mention = None
@@ -164,7 +164,8 @@ def possible_answers(task: Task, example: Example) -> Groups:
 def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
     """Return what a text asserts as its answer, or None if there is nothing.
 
-    A text that asserts none of the choices of its question is read like an answer to an open question.
+    If a question has choices other than yes and no (or true and false), and the text asserts none of them, the text is
+    read like an answer to an open question.
 
     The accepted answers are not used, so the exact answer does not depend on them.
     """
@@ -184,10 +185,11 @@ def asserted_answer(task: Task, example: Example, text: str) -> Asserted | None:
 
 
 def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Asserted | None) -> bool:
-    """Return True if an answer was cut off where its assertion may be incomplete.
+    """Return True if an answer was cut off and its assertion may be incomplete.
 
-    This is the case directly after the asserted words, before a result that the text announces, in a calculation with
-    several steps that has not announced its result, and in a list of choices that the text examines.
+    The assertion may be incomplete if the text ends directly after the asserted words, if the text ends with the
+    announcement of a result, if it is a calculation with several steps that announces no result, or if it lists the
+    choices one by one.
 
     Parameters
     ----------
@@ -211,17 +213,18 @@ def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Assert
 
 
 _ONE_STEP = 2
-"""Maximum number of numbers in a question that one calculation answers."""
+"""Maximum number of numbers in a question that can be answered by a calculation with one step."""
 
 
 def complete_text(task: Task, example: Example, answer: Answer) -> str | None:
     """Return the part of an answer that can be graded, or None if the answer was cut off before it asserted anything.
 
-    Whether an answer that was cut off is graded must not depend on whether it is correct: otherwise, correct answers
-    would be kept more often than incorrect ones, and a probe could read from the states that an answer was cut off.
+    Whether an answer that was cut off is graded must not depend on whether it is correct.  Otherwise, correct answers
+    would be kept more often than incorrect ones, and a probe could gain from recognising answers that were cut off.
     The decision therefore does not use the accepted answers.  An answer is graded if it asserts something before the
-    cut: a possible answer, a number, or what it adds to an open question.  Otherwise, unless a number or yes or no is
-    required, it is graded up to its last complete sentence.
+    cut: a possible answer, a number, or what it adds to an open question.  Otherwise, an answer to an open question is
+    graded up to its last complete sentence, and so is an answer to a question with choices that asserts none of them.
+    An answer to a yes/no question is graded if it restates the question.  Other answers are not graded.
     """
     if answer.stopped:
         return answer.text
@@ -247,7 +250,7 @@ def rule_locator(task: Task, example: Example) -> Locator:
 
 
 def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
-    """Return None, so that the map has no columns for the exact answer."""
+    """Return None for each text, so that the map has no columns for the exact answer."""
     return None
 
 
@@ -263,10 +266,10 @@ def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> 
     """Return a locator for one example that USES THE ACCEPTED ANSWERS AND THE VERDICT, for comparison only.
 
     With this locator, the probed token depends on WHETHER THE ANSWER IS CORRECT.  In a correct answer, the locator
-    finds the first occurrence of an accepted answer, even if that occurrence is an operand, is negated, or is mentioned
-    in passing.  In an incorrect answer, it returns the result of `ordinary`, which follows different rules.  A probe
-    can separate correct from incorrect answers by this difference alone, so maps that use this locator must not be
-    reported as findings.
+    finds the first occurrence of an accepted answer, even if this occurrence is an operand, is negated, or is not the
+    answer.  In an incorrect answer, it returns the result of `ordinary`, which follows different rules.  A probe can
+    separate correct from incorrect answers by this difference alone, so maps that use this locator must not be reported
+    as findings.
 
     The locator is provided only for comparison with maps that were computed in this way (Orgad et al. 2024, arXiv
     2410.02707, and its published code).

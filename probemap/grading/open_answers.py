@@ -1,8 +1,8 @@
 """Locate the exact answer to an open question by rules, without the accepted answers.
 
-The exact answer is what a text adds to the question in its first statement about it: the name, date, number or noun
-phrase that stands where the answer is expected, e.g. behind "is", behind "by", or before the verb of the question.
-Nothing is located where no such place is found.
+The exact answer is what a text adds to the question in its first statement about it.  It is a name, a date, a number or
+a noun phrase at a place where the answer is expected, e.g. after "is", after "by", or before the verb of the question.
+Nothing is located if there is no such place.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ _NAMING = frozenset(
 )
 _OF = frozenset("of de di da do du del von des der dei degli della".split())
 _TRANSPARENT = frozenset("and y et und e и none other than also no to".split())
-"""Words that may stand between a verb and the name that it introduces."""
+"""Words that may occur between a verb and the name that it introduces."""
 _ORDER = ("whole", "naming", "noun", "copula", "start", "phrase", "agent", "preposition", "object")
-"""The places where an answer may stand, from the most to the least certain one."""
+"""The places where an answer may occur, from the most to the least certain place."""
 _ORDER_OF_THINGS = ("whole", "naming", "noun", "copula", "start", "phrase", "preposition", "object", "agent")
 
 
@@ -68,8 +68,8 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     Returns
     -------
     tuple of (int, int) or None
-        Character range (start, stop) of the exact answer, or None if the rules find none: in refusals, in texts that
-        give reasons or descriptions, and where it is not clear what the answer is.
+        Character range (start, stop) of the exact answer, or None if the rules find none.  They find none in refusals,
+        in texts that give reasons or descriptions, and in texts in which it is not clear what the answer is.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def _answer(question: Question, text: str) -> Candidate | None:
     if _LIST_IN_LINE.match(text):
         return None
     found = statements(question, text)
-    if len(items) > 1:  # a list answers with several things, unless the answer stands before it
+    if len(items) > 1:  # a list contains several answers, so only an answer before it is located
         found = [s for s in found if s.stop <= items[0] and not text[s.start : s.stop].rstrip(" \n*").endswith(":")]
     elif not question.asks_for_value and (whole := whole_answer(question, text)) is not None:
         return whole
@@ -157,9 +157,9 @@ def _answer(question: Question, text: str) -> Candidate | None:
 
 
 def _may_answer(question: Question, statement: Statement) -> bool:
-    """Return True for the first statement, and for a later one that has most of the words of the question.
+    """Return True for the first statement, and for a later statement that repeats most words of the question.
 
-    A text that does not answer at first seldom answers later.
+    A text that does not begin with an answer seldom contains one later.
     """
     if statement.is_first:
         return True
@@ -169,7 +169,7 @@ def _may_answer(question: Question, statement: Statement) -> bool:
 
 
 def _placed(additions: Additions, statement: Statement) -> Candidate | None:
-    """Return the candidate of a statement that stands at the most certain place."""
+    """Return the candidate at the most certain place in a statement."""
     kind = additions.question.kind
     by_place: dict[str, Candidate] = {}
     for candidate in additions.asserted(additions.names(statement)):
@@ -188,7 +188,7 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
 
 
 def _containing_place(additions: Additions, place: Candidate) -> Candidate:
-    """Of "Paris, France", return France if the question asks for a country."""
+    """Return the larger place that contains a place ("Paris, France") if the question asks for a country or state."""
     if not regex.search(
         r"\b(?:country|nation|state|país|pays|land|paese)\b", additions.question.text, regex.IGNORECASE
     ):
@@ -202,7 +202,7 @@ def _containing_place(additions: Additions, place: Candidate) -> Candidate:
 
 
 class _Place:
-    """The place of a candidate in its statement, by the words around it."""
+    """The place of a candidate in its statement, determined by the words around it."""
 
     def __init__(self, additions: Additions, statement: Statement, candidate: Candidate) -> None:
         self.additions, self.statement, self.candidate = additions, statement, candidate
@@ -244,7 +244,7 @@ class _Place:
         return self._object_place(head)
 
     def _is_named(self) -> bool:
-        """Return True behind "called", "known as" or "the answer is:", but not behind "also called"."""
+        """Return True after "called", "known as" or "the answer:", but not after "also called"."""
         words = [t.lower for t in self.content[-3:]]
         if words and words[-1] in _NAMING:
             return "also" not in words
@@ -255,7 +255,7 @@ class _Place:
         )
 
     def _follows_noun(self) -> bool:
-        """Return True behind the noun for which the question asks: "in the city of Lyon", "the novel Emma"."""
+        """Return True after the noun that the question asks for: "in the city of Lyon", "the novel Emma"."""
         content, noun = self.content, self.question.noun[:2]
         if not content or regex.search(r"[.;:(),]", self.text[content[-1].stop : self.candidate.start]):
             return False
@@ -301,13 +301,13 @@ class _Place:
         return refers_to_question(subject, is_first) or (head.lower in IT_IS and is_first)
 
     def _identifies(self, copula: Token, subject: Sequence[Token], described: Sequence[Token]) -> bool:
-        """Return False if the words behind a copula only describe: "a French composer"."""
+        """Return False if the words after a copula only describe its subject: "a French composer"."""
         if not described or described[0].lower not in INDEFINITE or copula.lower in IT_IS:
             return True
         return self.question.kind is not Kind.PERSON and self.additions.takes_description(subject, described[1:])
 
     def _describes_instead(self) -> bool:
-        """Return True for "The author of Cats is a film directed by …", which describes something else."""
+        """Return True if the statement describes what is asked for: "The author of Cats is a film directed by …"."""
         for i, t in enumerate(self.before[:-1]):
             if t.lower in COPULAS and self.before[i + 1].lower in INDEFINITE:
                 return any(same_word(x, n) for x in self.before[:i] for n in self.question.noun)
@@ -317,7 +317,7 @@ class _Place:
         return any(t.repeats for t in self.before) or bool(self.before and self.before[0].lower in PRONOUNS | IT_IS)
 
     def _is_subject(self, k: int) -> bool:
-        """Return True if the candidate begins a statement that says what the question says about its answer."""
+        """Return True if the candidate begins a clause, and the words after it repeat the question."""
         if self.crosses_scripts and self.statement.is_first and not self.content and self.after:
             return self.after[0].lower in COPULAS
         if any(t.repeats for t in self.before) or not any(t.repeats for t in self.after):
@@ -345,7 +345,7 @@ class _Place:
         return regex.match(r"[\"”*_'’]*\s*(?:[,(\n–—-]|$)", self.text[self.candidate.stop :]) is not None
 
     def _object_place(self, head: Token | None) -> str | None:
-        """Return the name of the place of a candidate behind the words of the question."""
+        """Return the name of the place of a candidate that follows words of the question, or None."""
         last = max((i for i, t in enumerate(self.before) if t.repeats), default=-1)
         question = self.question
         if question.kind is Kind.PERSON:
@@ -358,7 +358,7 @@ class _Place:
         if head is not None and head.lower in question.prepositions:
             return "preposition"
         if question.kind is Kind.THING and last >= 0 and len(self.before) - last > 4:
-            return None  # too far from the words of the question
+            return None  # the candidate is too far from the words of the question
         is_word = " " not in self.text[self.candidate.start : self.candidate.stop]
         if question.kind is Kind.THING and question.is_german and self.candidate.kind == "name" and is_word:
             return None  # every German noun begins with a capital

@@ -1,7 +1,7 @@
 """Grade answers as correct, incorrect or undecided by rules on the text.
 
-An answer is graded by what it asserts: a negated answer or a refusal never counts as correct.  An answer that cannot be
-graded is undecided.  Each verdict states its reason in one of a few fixed phrases, so that reasons can be counted.
+An answer is graded by what it asserts, so a negated answer or a refusal never counts as correct.  An answer that cannot
+be graded is undecided.  Each verdict states its reason in one of a few fixed phrases, so that reasons can be counted.
 """
 
 import re
@@ -63,8 +63,8 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     """Grade answers.
 
     A verdict supplied with an answer is kept.  An empty answer is undecided, and so is a text that the rules do not
-    understand.  An answer that was cut off at the token limit is undecided unless it asserts an answer before the cut;
-    whether it is correct makes no difference (see `complete_text`).
+    understand.  An answer that was cut off at the token limit is undecided if the text before the cut cannot be graded.
+    This decision does not depend on whether the answer is correct (see `complete_text`).
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     answers : sequence of Answer
         Answers, which are matched to the examples of the task by id.
     grader : callable, optional
-        Callable ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  Of an
-        answer that was cut off, it receives the complete sentences; if there are none, or the answer is empty, it is
-        not called.  By default, answers are graded by the rules for the kind of the task, which
+        Callable ``(example, text) -> Verdict``, where `text` is the final text of the answer, without reasoning.  If an
+        answer was cut off, the callable receives only its complete sentences.  It is not called if there are none, or
+        if the answer is empty.  By default, answers are graded by the rules for the kind of each question, which
         consider:
 
-        * ``names`` and ``choices``: the first possible answer that the text asserts,
-        * ``numbers``: the number that the text gives as its result,
+        * ``names`` and ``choices``: the possible answer that the text asserts,
+        * ``numbers``: the number that the text states as its result,
         * ``open``: whether the text asserts an accepted answer: a name, a number with or without a unit, or a date.
 
         Names match regardless of case, accents, punctuation and the division into words.  A mention does not count if
@@ -92,8 +92,8 @@ def grade(task: Task, answers: Sequence[Answer], *, grader: Grader | None = None
     Raises
     ------
     DataError
-        If an answer belongs to no example, an example without accepted answers has to be graded by rules, or the grader
-        does not return a Verdict.
+        If an answer belongs to no example, if a question without accepted answers is to be graded by rules, or if the
+        grader does not return a Verdict.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def grade_answer(task: Task, example: Example, answer: Answer, grader: Grader | 
 
 
 def rule_grader(task: Task) -> Grader:
-    """Return a grader that applies the rules for the kind of the task to a complete text."""
+    """Return a grader that applies the rules for the kind of each question to a complete text."""
     return lambda example, text: _grade_text(task, example, text)
 
 
@@ -170,14 +170,14 @@ def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Ver
     if asserted is None:
         return _refusal(text) if final_refusal(text) else NO_NUMBER
     values = {as_number(answer) for answer in example.answers}
-    # 8.849 is a number of thousands in some languages.
+    # In some languages, the point in 8.849 separates thousands.
     grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
     is_correct = asserted.value in values or (grouped is not None and asserted.value * 1000 in values)
     return _because(ACCEPTED if is_correct else INCORRECT, asserted, asserted.rule)
 
 
 def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
-    """Grade a text by which of the possible answers it asserts."""
+    """Grade a text by the possible answer that it asserts."""
     if asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
         return _refusal(text)
     if asserted is not None and isinstance(asserted.value, int):
@@ -206,7 +206,7 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
 
 
 def _because(verdict: Verdict, mention: Mention, rule: str) -> Verdict:
-    """Return a verdict with the part of the text that decided it, and the rule that found this part."""
+    """Add to a verdict the part of the text that decided it, and the rule that found this part."""
     return replace(verdict, rule=rule, evidence=(mention.start, mention.stop))
 
 
@@ -224,7 +224,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         if asserted is not None:
             asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
         verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
-        return AMBIGUOUS if verdict == UNNAMED else verdict  # it may name one of them in a different form
+        return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
     values = AcceptedValues.of(_unasked(example))
     mentions = _answering_mentions(example, text, values)
     found = list(zip(mentions, stances(text, mentions), strict=True))
@@ -261,12 +261,12 @@ _WITHOUT_ASSERTION = {
     Stance.COMPARED: COMPARED,
     Stance.DOUBTED: COMPARED,
 }
-"""Verdict on a text that mentions an accepted answer without asserting it, by its stance towards the mention, in order
-of precedence."""
+"""Verdicts on a text that mentions an accepted answer without asserting it, by the stance towards the mention.  The
+first stance that occurs decides."""
 
 
 def _states_another_number(question: str, text: str, mentions: Sequence[Mention]) -> bool:
-    """Return True if all mentions are numbers, and the text states a different number as its answer before them."""
+    """Return True if all mentions are numbers, and the text states another number as its answer before them."""
     numbers = {(number.start, number.stop) for number in find_numbers(text) if not number.is_ordinal}
     if not all((mention.start, mention.stop) in numbers for mention in mentions):
         return False
@@ -275,7 +275,7 @@ def _states_another_number(question: str, text: str, mentions: Sequence[Mention]
 
 
 def _answering_mentions(example: Example, text: str, values: AcceptedValues) -> list[AcceptedMention]:
-    """Return the mentions of accepted answers in a text, without those that repeat the question."""
+    """Return the mentions of accepted answers in a text, except mentions that repeat the question."""
     question = example.question
     if any(same_name(text, answer) for answer in example.answers):
         return [AcceptedMention(0, len(text.rstrip()))]
@@ -288,7 +288,7 @@ def _answering_mentions(example: Example, text: str, values: AcceptedValues) -> 
 
 
 def _repeats_words(question: str, text: str, mention: Mention) -> bool:
-    """Return True if the mentioned words follow the same two words in the question as in the text."""
+    """Return True if the mention, with the two words before it, also occurs in the question."""
     words = [word.text for word in words_of(text[max(0, mention.start - 60) : mention.stop])]
     n_mentioned = len(words_of(text[mention.start : mention.stop]))
     repeated = words[-n_mentioned - 2 :]
@@ -305,9 +305,9 @@ def _repeats_quantity(question: str, text: str, mention: Mention) -> bool:
 
 
 def _unasked(example: Example) -> tuple[str, ...]:
-    """Return the accepted answers that the question does not contain, or all of them if it contains them all.
+    """Return the accepted answers that the question does not contain, or all accepted answers if it contains them all.
 
-    A text may repeat the words of the question without answering it.
+    Accepted answers in the question are ignored because a text may repeat the question without answering it.
     """
     asked = FUNCTION_WORDS.union(word.text for word in words_of(example.question))
     unasked = tuple(answer for answer in example.answers if not asked.issuperset(content_words(answer)))
@@ -329,7 +329,7 @@ def _refusal(text: str) -> Verdict:
 
 
 def _shares_script(answers: Sequence[str], text: str) -> bool:
-    """Return True if an accepted answer and the text have letters of a common script, or an answer has no letters."""
+    """Return True if an accepted answer and the text share a script, or if an accepted answer contains no letters."""
     if text.isascii() and any(answer.isascii() for answer in answers):
         return True
     scripts = _scripts(text)

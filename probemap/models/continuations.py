@@ -1,4 +1,4 @@
-"""Log-probabilities of given continuations of a prompt, without generation."""
+"""Compute the log-probabilities of given continuations of a prompt, without generation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Continuation:
     """A text that may follow a prompt."""
 
     id: str
-    """Name of the row, for error messages."""
+    """Name of the continuation in error messages."""
     prompt: str
     text: str
-    """The continuation, with the space before it."""
+    """The continuation, including the space before it."""
 
 
 def score_continuations(
@@ -35,7 +35,7 @@ def score_continuations(
 ) -> npt.NDArray[np.float64]:
     """Return the mean log-probability of the tokens of each continuation.
 
-    Each batch takes one forward pass, which computes logits only at the tokens of the continuations.
+    Each batch requires one forward pass, which computes logits only for the tokens of the continuations.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def score_continuations(
     Returns
     -------
     ndarray of shape (n,), float64
-        Natural logarithms, divided by the number of tokens of the continuation.
+        For each continuation, the mean of the natural logarithms of the probabilities of its tokens.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _encode(model: Model, continuation: Continuation) -> tuple[Prompt, int]:
     """Return the tokens of a prompt with its continuation, and the index of the first token of the continuation.
 
     The continuation begins at the first token that differs from the tokens of the prompt alone, because a tokenizer may
-    join its first characters with the end of the prompt.
+    join the first characters of the continuation with the end of the prompt.
     """
     text = continuation.prompt + continuation.text
     alone = model.tokenizer(continuation.prompt, verbose=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""Accepted answers as values: names, numbers with units, and dates, and where a text mentions them."""
+"""Read accepted answers as names, numbers with units, and dates, and find where a text mentions them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class Quantity:
     unit: str | None
 
     def is_stated(self, text: str, number: Number) -> bool:
-        """Return True if a number in a text equals the quantity; a unit that the text omits is assumed."""
+        """Return True if a number in a text equals the quantity.
+
+        If the text states no unit, the unit of the quantity is assumed.
+        """
         stated = unit_of(text, number.start, number.stop) if self.unit else None
         if self.unit and stated and self.unit != stated:
             return convert(number.value, stated, self.unit) == self.number.value
@@ -42,7 +45,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class AcceptedValues:
-    """The values that the accepted answers of a question stand for.
+    """The accepted answers of a question, as names, quantities and dates.
 
     Examples
     --------
@@ -60,7 +63,7 @@ class AcceptedValues:
     @staticmethod
     @lru_cache(maxsize=4096)
     def of(answers: tuple[str, ...]) -> AcceptedValues:
-        """Read accepted answers."""
+        """Return the values of accepted answers."""
         dates = tuple(date for answer in answers for date in find_dates(answer) if _is_whole(answer, date))
         quantities = tuple(
             Quantity(answer, number, unit_of(answer, number.start, number.stop))
@@ -114,7 +117,7 @@ def _is_whole(text: str, part: Date | Number) -> bool:
 
 
 def _quantity(answer: str) -> Number | None:
-    """Return the number of an accepted answer that is a number with or without a unit, or None."""
+    """Return the number if an accepted answer is a number, with or without a unit, and None otherwise."""
     numbers = find_numbers(answer)
     if len(numbers) != 1:
         value = as_number(answer)

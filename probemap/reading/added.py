@@ -1,7 +1,7 @@
-"""What a statement adds to its question: names, values, and noun phrases in small letters.
+"""Find what a statement adds to its question: names, values, and noun phrases in lower case.
 
-Words of the question are not added, and each word of the question accounts for one occurrence only: in "Canada is the
-capital of Canada", the first Canada is added.
+A word that repeats the question is not added.  Each word of the question is matched once only: in "Canada is the
+capital of Canada", the first "Canada" is added.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LIGHT = regex.compile(
     r"(?:the\s+|an?\s+)?",
     regex.IGNORECASE,
 )
-"""Nouns that are not the answer in "a branch of medicine"."""
+"""Nouns that only introduce the answer, such as "branch" in "a branch of medicine"."""
 _PRAISE = frozenset(
     "unique professional famous renowned popular well-known former retired prominent successful".split()
 )
@@ -53,7 +53,7 @@ _PROPER = frozenset(
         "island ocean name company band team largest tallest longest highest"
     ).split()
 )
-"""Nouns whose instances have names, so that a description ("a large city") is no answer."""
+"""Nouns for things that have names, so that a description ("a large city") does not answer the question."""
 _DEFINES = regex.compile(
     r"\W*(?:what(?:'s|’s)?|qué|que|was|cos'è|что)\s+(?:(?:is|are|was|were|es|son|ist|sind|é|est-ce\s+que)\s+)"
     r"(?:an?\s+|the\s+)?[^?]{1,40}\?*$(?<!\b(?:of|for|in|by|von|de|del|du|do|da|di|des)\b.*)",
@@ -112,7 +112,7 @@ class Additions:
         if not added or not (statement.is_first or any(t.repeats for t in statement.tokens)):
             return None
         if self.question.kind is Kind.NUMBER:
-            # "In 2016, there were 12 of them": a year behind "in" is no count.
+            # "In 2016, there were 12 of them": a year after "in" is not a count.
             counts = [
                 c for c in added if not regex.search(r"\b(?:in|since|by|as of)\s+$", self.text[: c.start], regex.I)
             ]
@@ -131,7 +131,7 @@ class Additions:
     # --- names ---
 
     def names(self, statement: Statement) -> list[Candidate]:
-        """Return the names, and the quoted and bold parts, that a statement adds to the question."""
+        """Return the names and the quoted or bold parts that a statement adds to the question."""
         tokens = statement.tokens
         runs = [self._shortened(tokens, i, j) for i, j in name_runs(self.text, tokens)]
         names = [
@@ -148,7 +148,7 @@ class Additions:
         ]
 
     def _shortened(self, tokens: list[Token], i: int, j: int) -> tuple[int, int]:
-        """Return a name without the words before it that only describe it."""
+        """Return the range of a name without its first words if these only describe it."""
         question = self.question
         while i == 0 and j - i > 1 and tokens[i].lower in ARTICLES:
             i += 1
@@ -180,7 +180,7 @@ class Additions:
         return i > 0 or len(run) > 1 or self._is_name_at_begin(run[0], following)
 
     def _is_name_at_begin(self, token: Token, following: Token) -> bool:
-        """Return True if the capital word that begins a statement is a name, judged by the word behind it."""
+        """Return True if the capitalised word that begins a statement is a name, judged by the word after it."""
         gap = self.text[token.stop : following.start]
         if token.lower in FUNCTION or token.text.endswith("ly"):
             return False
@@ -190,7 +190,7 @@ class Additions:
         return is_subject or regex.search(r"[,(.]|—|–", gap) is not None
 
     def _misspells_question(self, run: Sequence[Token]) -> bool:
-        """Return True if a name repeats a name of the question with another spelling ("Jef Raschin")."""
+        """Return True if a name is a different spelling of a name in the question ("Jef Raschin")."""
         if len(run) == 1 or not any(t.repeats for t in run):
             return False
         return all(
@@ -211,7 +211,7 @@ class Additions:
         return self.question.kind is Kind.THING or any(t.is_capital for t in inside)
 
     def _end(self, token: Token) -> int:
-        """Return the end of a word, with the point of an initial or "Jr.", and without a Turkish ending."""
+        """Return the end of a word, including the full stop of an initial or "Jr.", but not a Turkish ending."""
         if self.question.is_turkish and (ending := regex.search(r"['’]\p{Ll}+$", token.text)):
             return token.stop - len(ending[0])
         has_point = self.text[token.stop : token.stop + 1] == "." and regex.fullmatch(r"(?:\p{Lu}|[JS]r)", token.text)
@@ -241,7 +241,7 @@ class Additions:
         return self._asserted_phrase(tokens[i].start, tokens[j - 1].stop)
 
     def phrase(self, statement: Statement) -> Candidate | None:
-        """Return the noun phrase that stands behind the verb of a statement about the question."""
+        """Return the noun phrase that follows the verb of a statement about the question."""
         tokens = statement.tokens
         is_short = len(tokens) <= 5 and not any(t.repeats or t.lower in COPULAS | PRONOUNS for t in tokens)
         if statement.is_first and is_short:
@@ -261,7 +261,7 @@ class Additions:
         return None
 
     def describes_other(self, subject: Sequence[Token]) -> bool:
-        """Return True if a statement is about a name of the question, and not about the noun for which it asks.
+        """Return True if a statement is about a name in the question instead of the noun that the question asks for.
 
         An example is "Quick is a song" as an answer to "What genre is Quick?".
         """
@@ -277,7 +277,7 @@ class Additions:
         return is_name and not any(same_word(t, n) for t in subject for n in noun)
 
     def _is_verb(self, tokens: list[Token], i: int) -> bool:
-        """Return True if a word of the question is followed by words that it does not have ("plays football")."""
+        """Return True if a word repeats the question, and a word that the question lacks follows ("plays football")."""
         token = tokens[i]
         if token.lower == "for" and token.is_asked:
             return refers_to_question(tokens[:i], False)
@@ -287,18 +287,18 @@ class Additions:
         return not (following.is_asked or following.is_function or self._is_gap(token, following))
 
     def takes_description(self, subject: Sequence[Token], complement: Sequence[Token]) -> bool:
-        """Return True if "a …" answers the question, and does not only describe what it asks about.
+        """Return True if a phrase such as "a singer" answers the question instead of only describing its subject.
 
         Parameters
         ----------
         subject, complement : sequence of Token
-            The words before the verb, and those behind the indefinite article.
+            The words before the verb, and the words after the indefinite article.
         """
         if _OCCUPATION.search(self.question.text):
             return True
         noun = self.question.noun
         if _DEFINES.match(self.question.text) or any(t.lower in _PROPER for t in noun):
-            return False  # a definition is a clause
+            return False  # the answer is a whole definition, or a name
         if any(same_word(t, n) for t in [*subject, *complement[:2]] for n in noun):
             return True
         is_light = bool(complement) and _LIGHT.match(self.text[complement[0].start :]) is not None
@@ -334,7 +334,7 @@ class Additions:
         return self._asserted_phrase(start, stop)
 
     def _phrase_end(self, tokens: list[Token], i: int) -> int:
-        """Return the index behind the last word of the noun phrase that begins at word i."""
+        """Return the index after the last word of the noun phrase that begins at word i."""
         j = i
         while j < len(tokens):
             t = tokens[j]

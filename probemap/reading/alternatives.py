@@ -1,4 +1,4 @@
-"""Several possible answers: those that a question offers, and those that a text mentions beside each other."""
+"""Find the answers that a question offers, and the mentions in a text that are alternatives or follow another name."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def conclusion_start(text: str) -> int:
 
 
 def compares_differently(question: str, text: str) -> bool:
-    """Return True if a text compares by other words than the question, such as "shorter" instead of "longer".
+    """Return True if a text uses a different comparative than the question, such as "shorter" instead of "longer".
 
-    What such a comparison means for the question is not decided by rules.
+    The rules do not decide what such a comparison means for the question.
     """
     asked = {match[0].lower() for match in _COMPARATIVE.finditer(question)}
     stated = {match[0].lower() for match in _COMPARATIVE.finditer(text)}
@@ -84,12 +84,13 @@ _CANDIDATE = re.compile(
     r"^\W*[A-ZÀ-Þ][\w'’-]+(?=\s*[,;(]|\s+(?:[A-ZÀ-Þ]|(?:is|was|are|were|has|had|won)\b))"
     r"|(?<![.!?:\n]\s)(?<!^)\b[A-ZÀ-Þ][\w'’-]+"
 )
-"""Words that may be names: at the start of a sentence only before a verb, a comma or a further capital."""
+"""Words that may be names.  The first word of a sentence counts only before a verb, punctuation or another capital."""
 
 
 def follows_another(question: str, text: str, start: int) -> bool:
-    """Return True if another name stands before ``text[start:]`` in its sentence, and a subordinate part between them.
+    """Return True if a text states another name as its answer before the mention that begins at `start`.
 
+    The other name is in the first sentence, or in the same sentence with a subordinate part between it and the mention.
     An example is "It was written by Mozart, a friend of Haydn.", which mentions Haydn but asserts Mozart.
     """
     ranges = sentences(text)
@@ -97,7 +98,7 @@ def follows_another(question: str, text: str, start: int) -> bool:
     sentence_start = sentence_at(ranges, start)[0]
     before = text[max(sentence_start, start - 300) : start]
     if before.endswith("(") and text[start : start + 2].isupper():
-        return False  # an abbreviation of the name
+        return False  # the mention is an abbreviation of the name before it
     if sentence_start > 0 and not correction_before(text, start):
         first = text[slice(*ranges[0])]
         if _states_another(asked, question, first):
@@ -107,7 +108,7 @@ def follows_another(question: str, text: str, start: int) -> bool:
             continue
         between = before[candidate.end() :]
         if between.endswith(", by "):
-            return False  # the agent of a passive
+            return False  # the mention is the agent of a passive
         if re.search(r"\b(?:but|however|today|now)\b", between):
             continue
         if _SUBORDINATES.search(between) and re.search(r"[,;(]|\b(?:to|of|by|with)\b", between):

@@ -1,6 +1,6 @@
-"""What kind of answer a question asks for: a person, a place, a date, a number, or anything else.
+"""Find the kind of answer that a question asks for: a person, a place, a date, a number, or anything else.
 
-The kind is read from the question word and from the noun behind it, in ten languages.
+The kind is read from the question word and from the noun after it, in ten languages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Kind(Enum):
     """A name, a title or a noun."""
     YES_NO = "yes/no"
     REASON = "reason"
-    """A reason, a way or a description, which takes a clause."""
+    """A reason, a way or a description, which requires a clause."""
 
 
 _PERSONS = (
@@ -37,7 +37,7 @@ _PERSONS = (
     "woman writer"
 ).split()
 _VERBS = r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|played|used)"
-"""Words behind the noun for which a question asks: in "which team sport is …", it is not the team."""
+"""Words that follow the noun that a question asks for: "which team sport is …" does not ask for a team."""
 _PLACES = "city country state town place county province continent nation region village island".split()
 
 _KINDS: list[tuple[Kind, str]] = [
@@ -146,7 +146,7 @@ def asks_for_object(question: str) -> bool:
 
 
 def asked_prepositions(question: str) -> frozenset[str]:
-    """Return the words, in all languages, for the preposition with which a question begins ("In which …").
+    """Return the preposition with which a question begins ("In which …") and its translations.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What a text asserts as its answer.
+"""The result of reading what a text asserts as its answer.
 
-Grading and locating use the same functions, so that the verdict and the exact answer refer to the same words.  The
-functions see neither the accepted answers nor the verdict.
+Grading and locating use the same functions, so that the verdict and the exact answer refer to the same words.  These
+functions receive neither the accepted answers nor the verdict.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class Asserted:
     start: int
     stop: int
     value: int | Fraction | str
-    """Index of the group of spellings as an int, the number as a Fraction, or the words of the answer to an open
-    question."""
+    """What is asserted: the index of a group of spellings (int), a number (Fraction), or the words of the answer to an
+    open question (str)."""
     rule: str
     """Name of the rule that decided."""
 
@@ -34,7 +34,7 @@ _NEXT_TURN = re.compile(
 
 
 def own_length(text: str) -> int:
-    """Return the length of the model's own answer: the text up to the next question that it makes up itself.
+    """Return the length of the model's own answer, which ends before the first question that the model makes up.
 
     Examples
     --------

@@ -25,7 +25,7 @@ _JOINTS = frozenset(
     ).split()
 )
 _WEAK_JOINTS = frozenset("the and et y e for in to on a an at à le la".split())
-"""Joints that must stand inside a longer name or after another joint."""
+"""Joints that count only inside a longer name or after another joint."""
 DEMONYM = regex.compile(
     r"\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai|Latin)"
     r"|French|Dutch|Greek|Swiss|Czech|German|Welsh|Thai|Jewish|Renaissance|Victorian|Olympic|Academy|British-\w+"
@@ -73,9 +73,9 @@ def trimmed(text: str, start: int, stop: int, kind: str) -> Candidate | None:
 
 
 def name_runs(text: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
-    """Return the names among the words of a statement, as ranges of indices of words.
+    """Return the names among the words of a statement, as ranges of word indices.
 
-    A name is a run of words in capitals, initials, small numbers, and joints such as "of" and "van" between them.
+    A name is a run of capitalised words, initials and small numbers, with joints such as "of" and "van" between them.
 
     Examples
     --------
@@ -119,13 +119,13 @@ def _begins_name(tokens: Sequence[Token], i: int, small: set[str]) -> bool:
 
 
 def _is_joined(gap: str) -> bool:
-    """Return True if the characters between two words may stand inside a name."""
+    """Return True if the characters between two words may occur inside a name."""
     is_short = regex.fullmatch(r"(?:['’]s)?[ \u00a0.&*_-]{0,3}|\s&\s", gap) is not None
     return is_short and not regex.search(r"\.\s", gap) and "**" not in gap
 
 
 def find_values(text: str, kind: Kind) -> list[Candidate]:
-    """Return the dates, years, numbers or quantities in a text."""
+    """Return the dates, years, numbers or quantities in a text, depending on the kind."""
     if kind in (Kind.YEAR, Kind.DATE):
         years = [
             Candidate(m.start(), m.end(), "date")

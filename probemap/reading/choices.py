@@ -1,4 +1,4 @@
-"""Which of the lettered choices a text asserts, by its letter or by its words."""
+"""Find which of the lettered choices a text asserts, by its letter or by its words."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _ANNOUNCED = re.compile(r"\b(?:answer|correct (?:choice|option))\b[^.\n]{0,40}(?
 def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted | None:
     """Return the choice that a text asserts, or None.
 
-    A choice can be asserted by its letter ("B", "(b)", "The answer is B.", ``\\boxed{B}``) or by its words.  A letter
-    that is followed by the words of the same choice forms one mention with them; a letter that is followed by the words
-    of a different choice is ignored.  An announced choice ("The answer is …") has priority over the first one, because
-    a model may first repeat all choices.
+    A choice can be asserted by its letter ("B", "(b)", "The answer is B.", ``\\boxed{B}``) or by its words.  If the
+    words of the same choice follow its letter, the two form one mention.  If the words of a different choice follow a
+    letter, both are ignored.  An announced choice ("The answer is …") has priority over the first choice in the text,
+    because a model may first repeat all choices.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted |
 
 
 def _in_both_numbers(groups: Groups) -> Groups:
-    """Return the choices with the singular or the plural of those that are one English word ("root" for "Roots")."""
+    """Return the choices, adding the singular or plural of each that is one English word ("Root" for "Roots")."""
     known = {name.casefold() for names in groups for name in names}
 
     def other(name: str) -> str:
@@ -128,7 +128,7 @@ _LISTED = re.compile(r"\S\s*\n\W*[A-Z][).:]")
 
 
 def find_letters(text: str, n: int) -> list[Name]:
-    """Return the capital letters of the first `n` choices that stand alone in a text.
+    """Return the places where the letters of the first `n` choices occur alone in a text, as capitals.
 
     "A" and "I" are counted only if they cannot be words.
     """

@@ -1,4 +1,4 @@
-"""Which of several mentions a text means: the one whose clause repeats the words of the question."""
+"""Choose between several mentions in a text: the answer is the one whose clause repeats the words of the question."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NamedMention(Mention, Protocol):
 _Name = TypeVar("_Name", bound=NamedMention)
 
 CONCLUSION_WORDS = "so|therefore|thus|hence"
-"""Words that begin a conclusion, as alternatives of a regular expression."""
+"""Words that begin a conclusion, as alternatives in a regular expression."""
 _CLAUSE_END = re.compile(r"[,;:.?!(]|\s(?:and|but|while|whereas|und|aber|y|et|e)\s")
 _MEASURES = frozenset("many much old tall high long far deep heavy fast large big year date".split())
 """Words of a question that apply to any of several answers."""
@@ -32,9 +32,9 @@ _MEASURES = frozenset("many much old tall high long far deep heavy fast large bi
 def repeating_mention(question: str, text: str, mentions: Sequence[_Mention]) -> _Mention | None:
     """Return the mention whose clause repeats more words of the question than the clauses of all others, or None.
 
-    A clause extends from the end of the clause of the previous mention to the next comma, conjunction or end mark
-    behind the mention.  All names of the question count half a word, because its subject is mostly repeated with the
-    first mention.
+    The clause of a mention begins where the clause of the previous mention ends, and extends to the first comma,
+    conjunction or end mark after the mention.  The last clause extends to the end of its sentence.  The names in the
+    question together count as half a word, because the first mention usually repeats the subject of the question.
 
     Examples
     --------
@@ -80,9 +80,9 @@ _ASKS_COUNTRY = re.compile(r"\b(?:country|nation|continent)\b", re.IGNORECASE)
 def chosen_mention(question: str, text: str, mentions: Sequence[_Name]) -> _Name:
     """Return the one of several asserted names that a text gives as its answer.
 
-    If a question asks for a country, a place that is followed by the place that contains it is not the answer.  If the
-    text does not begin with the first name, the name whose clause repeats most of the question is the answer.
-    Otherwise, it is the first name.
+    If the question asks for a country and the first name is followed by the place that contains it ("Georgia, USA"),
+    the containing place is the answer.  If the text begins with the first name, this name is the answer.  Otherwise,
+    the answer is the name whose clause repeats most of the question, or the first name if there is no such clause.
     """
     first = mentions[0]
     if _ASKS_COUNTRY.search(question):
@@ -101,7 +101,7 @@ def chosen_mention(question: str, text: str, mentions: Sequence[_Name]) -> _Name
 
 
 def _have_one_stem(a: str, b: str) -> bool:
-    """Return True if two words agree up to an ending ("die" and "died", "completed" and "completion")."""
+    """Return True if two words differ only in their endings ("die" and "died", "completed" and "completion")."""
     return a == b or (
         min(len(a), len(b)) >= 3 and a[0] == b[0] and (a[:5] == b[:5] or a.startswith(b) or b.startswith(a))
     )

@@ -1,4 +1,4 @@
-"""Which answer of a closed set of names a text asserts."""
+"""Find which answer of a closed set of names a text asserts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from probemap.reading.yes_no import asserted_polarity, polarity_groups
 def asserted_name(text: str, groups: Groups, question: str = "") -> Asserted | None:
     """Return the possible answer that a text asserts, or None.
 
-    Of several, it is the one whose clause repeats more of the question than the others, or else the first.
+    If the text asserts several, the result is the one whose clause repeats most of the question, or else the first.
 
     Mentions that are negated, rejected, compared, listed, doubted or withdrawn are ignored.  If the answer is mentioned
-    first as an adjective and later by its name ("the Canadian province of Quebec, Canada"), the name is returned.  Of
-    the two labels yes and no (or true and false), a negated one asserts the other.
+    first as an adjective and later by its name ("the Canadian province of Quebec, Canada"), the name is returned.  If
+    the possible answers are yes and no (or true and false), a negated label asserts the other label.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Dates in a text: July 4, 1776; the fourth of July, 1776; 1776-07-04; 4.7.1776; 4 de julio de 1776."""
+"""Find dates in a text: July 4, 1776; the fourth of July, 1776; 1776-07-04; 4.7.1776; 4 de julio de 1776."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _DAY_OR_YEAR = re.compile(r"\d|first|second|third|(?:th|thirty-first)\b", re.IGNORECASE)
-"""Every date contains a digit, or the ordinal number of a day in words."""
+"""Every date contains a match: a digit, or part of an ordinal in words."""
 _MONTH_OR_SEPARATORS = re.compile(
     rf"{'|'.join(month[:3] for month in _MONTHS)}|\d[-/.]\d{{1,2}}[-/.]\d|年", re.IGNORECASE
 )
-"""Every date in English or in digits contains the beginning of a month, or two separators."""
+"""Every date in English or in digits contains a match: the beginning of the name of a month, or two separators."""
 _FOREIGN = re.compile(
     r"(?<![\w.,])\d{1,2}(?:\.|er|\u00ba)?\s+(?:de\s+|d')?[^\W\d_]{3,12}\.?,?\s+(?:de\s+|del\s+)?\d{4}(?!\w)"
 )
@@ -41,7 +41,7 @@ _FOREIGN = re.compile(
 
 @dataclass(frozen=True)
 class Date:
-    """A date that is written in a text as ``text[start:stop]``; parts that are not stated are None."""
+    """A date that is written in a text as ``text[start:stop]``.  Parts that are not stated are None."""
 
     start: int
     stop: int
@@ -51,12 +51,12 @@ class Date:
     year_start: int | None = None
     """Index of the year in the text."""
     swapped: tuple[int, int] | None = None
-    """The other reading (month, day) of a date such as 4/7/1776, whose order is unknown."""
+    """The second possible (month, day) of a date such as 4/7/1776, in which the order is unknown."""
 
     def includes(self, other: Date) -> bool:
         """Return True if every part that `other` states is stated here with the same value.
 
-        Of two dates with an unknown order of day and month, one common reading is enough.
+        If the order of day and month is unknown, it is sufficient that the dates agree in one possible order.
         """
         if other.year is not None and self.year != other.year:
             return False

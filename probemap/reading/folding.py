@@ -1,4 +1,4 @@
-"""Text folded for comparison: without case, accents and markup, and divided into words.
+"""Fold texts for comparison: remove case, accents and markup, and divide the text into words.
 
 Names are compared by their words.  Words that differ only in spelling conventions are equal after folding: "Łódź" and
 "Lodz", "Simon & Garfunkel" and "Simon and Garfunkel", "World War II" and "World War 2".
@@ -25,7 +25,7 @@ _WORD = regex.compile(
     r"|[\p{L}\p{M}]+|\p{N}+|[&+#@%°$€£¥]"
 )
 _ASCII_WORD = re.compile(r"[a-z]+|(?<![\d.,])\d+(?:[.,']\d+)*|\d+|[&+#@%$]")
-"""The same as `_WORD` for texts of ASCII characters, several times faster."""
+"""The same as `_WORD`, for texts of ASCII characters.  It is several times as fast."""
 _ROMAN = {
     roman: str(number)
     for number, roman in enumerate(
@@ -42,7 +42,7 @@ _CARDINALS = {
 }
 _SUFFIX = {1: "st", 2: "nd", 3: "rd", 21: "st", 22: "nd", 23: "rd"}
 ORDINAL_OF = {str(number): f"{number}{_SUFFIX.get(number, 'th')}" for number in range(1, 25)}
-"""Ordinals of numbers in digits: 8th of 8."""
+"""Mapping from a number in digits to its ordinal: from 8 to 8th."""
 NUMBER_OF = {ordinal: number for number, ordinal in ORDINAL_OF.items()}
 _ORDINALS = {
     word: ORDINAL_OF[str(number)]
@@ -63,7 +63,7 @@ FUNCTION_WORDS = frozenset(
     "this those through to too two under up us very was we were what when where which while who whom why will "
     "with would yes you your".split()
 )
-"""Words that have a grammatical function only, in English."""
+"""English words that have only a grammatical function."""
 
 ARTICLES = frozenset({"the", "a", "an"})
 
@@ -124,7 +124,7 @@ def fold(text: str) -> tuple[str, list[int]]:
 def words_of(text: str) -> tuple[Word, ...]:
     """Return the words of a text, in order.
 
-    A character of a script without spaces (Han, kana, Thai, …) is a word of its own.
+    Each character of a script without spaces (Han, kana, Thai, …) is a separate word.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def _without_separators(number: str) -> str:
 
 @lru_cache(maxsize=16384)
 def content_words(name: str) -> tuple[str, ...]:
-    """Return the words of a name, without an initial article."""
+    """Return the words of a name, without the article at its beginning."""
     words = tuple(word.text for word in _divide(name))
     return words[1:] if len(words) > 1 and words[0] in ARTICLES else words
 
@@ -169,8 +169,8 @@ def content_words(name: str) -> tuple[str, ...]:
 def same_name(a: str, b: str) -> bool:
     """Return True if two names consist of the same letters and digits.
 
-    Case, accents, punctuation, spaces and initial articles are ignored.  Names without letters and digits are equal if
-    their characters are.
+    Case, accents, punctuation, spaces and articles at the beginning are ignored.  Names without letters and digits are
+    equal if their characters are equal.
     """
     first, second = "".join(content_words(a)), "".join(content_words(b))
     return first == second if first or second else a.strip() == b.strip()

@@ -56,8 +56,8 @@ ENGLISH_FUNCTION = frozenset(
 FUNCTION = COPULAS | ARTICLES | PRONOUNS | PREPOSITIONS | BOUNDARIES | OTHERS
 
 BY = frozenset("by por par von durch door da dal dalla dallo pelo pela av af".split())
-"""Prepositions of the agent."""
+"""Prepositions that introduce the agent of a passive."""
 INDEFINITE = frozenset("a an un una une ein eine einen um uma uno".split())
 """Indefinite articles."""
 IT_IS = frozenset("it's that's c'est it’s that’s c’est".split())
-"""Pronouns with a copula."""
+"""Contractions of a pronoun and a copula."""

@@ -1,4 +1,4 @@
-"""Names in a text, found by their words."""
+"""Find names in a text by their words."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PLACES = frozenset(
     " governorate mainland republic".split()
 )
 _PREFIXES = ("New ", "Lake ")
-"""Words that make a different name of the name that follows: "New Mexico", "Lake Chad"."""
+"""Words that turn the name after them into a different name: "New Mexico", "Lake Chad"."""
 LABELS = frozenset({"yes", "no", "true", "false"})
-"""Labels that are written in capitals without being abbreviations."""
+"""Labels that are not abbreviations even if they are written in capitals."""
 
 _MAX_SPLIT = 3
-"""Names with at most this many characters must be divided into words as they are in the text."""
+"""Maximum number of characters in a name that must be divided into words in the same way as in the text."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class _Spelling:
     text: str
     is_adjective: bool
     is_abbreviation: bool
-    """The name is found only in capitals."""
+    """True if the name is found only in capitals."""
     is_function_words: bool
-    """The name is found only in the same case, and not as the first word of a longer sentence."""
+    """True if the name is found only in the same case, and not as the first word of a longer sentence."""
 
 
 @lru_cache(maxsize=4096)
 def _index(groups: tuple[tuple[str, ...], ...]) -> tuple[dict[str, list[_Spelling]], frozenset[str]]:
-    """Return the spellings by their joined words, and the beginnings of these."""
+    """Return a mapping from joined words to spellings, and the set of the beginnings of all joined words."""
     all_capitals = all(name.isupper() for names in groups for name in names)
     spellings: dict[str, list[_Spelling]] = {}
     for group, names in enumerate(groups):
@@ -90,7 +90,7 @@ _RULER_IN_WORDS = re.compile(r"(?P<name>.*[^\W\d]),? the (?P<ordinal>[\w-]+)", r
 
 
 def _other_forms(name: str) -> list[tuple[str, ...]]:
-    """Return the words of other ways to write a name: Goedel for Gödel, Henry the Eighth for Henry VIII."""
+    """Return other ways to write a name, as words: Goedel for Gödel, Henry the Eighth for Henry VIII."""
     forms = []
     if (replaced := unicodedata.normalize("NFC", name).translate(_TWO_LETTERS)) != name:
         forms.append(content_words(replaced))
@@ -167,7 +167,7 @@ def _is_mention(text: str, words: Sequence[Word], i: int, j: int, spelling: _Spe
         return False
     joined = "".join(found)
     if prefix and joined == "京都" and text[prefix.start : start] in "東东":
-        return False  # a part of the name of Tokyo
+        return False  # the characters of Kyoto occur in the name of Tokyo
     if found != spelling.words and len(joined) <= _MAX_SPLIT and joined.isalpha() and not text[start:stop].isupper():
         return False
     if spelling.is_adjective:

@@ -1,4 +1,4 @@
-"""Numbers in words of languages other than English: vier, veintiuno, четыре, 三十八."""
+"""Read numbers in words of languages other than English: vier, veintiuno, четыре, 三十八."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FUNCTION_WORDS = {
 _AMBIGUOUS = frozenset(
     "once due cent elf mil men sei sept tres dix un une uno una um uma ein eine een den tien".split()
 )
-"""Numbers in one language that are other words, or articles, in another."""
+"""Words that are numbers in one language, and other words or articles in another."""
 _RUSSIAN = {
     word: value
     for value, words in enumerate(
@@ -38,8 +38,8 @@ _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 def find_number_words(text: str) -> list[tuple[int, int, int]]:
     """Return the numbers in words in a text as (start, stop, value), for any language other than English.
 
-    The language is the one of whose function words the text has most.  A text without function words of any language is
-    read in all languages, except for words that have another meaning in one of them.
+    The text is read in the language that has the most function words in it.  If several languages have equally many, it
+    is read in all of them, but words that have another meaning in one of them are ignored.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def _languages(words: set[str]) -> list[str]:
 
 @lru_cache(maxsize=8192)
 def cardinal(text: str, languages: tuple[str, ...] = ("es", "fr", "de", "pt", "it", "nl")) -> Fraction | None:
-    """Return the value of a number in words of one of the languages or in Russian, or None.
+    """Return the value of a number in words, in one of the languages or in Russian, or None if it is not a number.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Numbers in a text: digits, fractions, powers and words, with signs and scales."""
+"""Find numbers in a text: digits, fractions, powers and words, with signs and scales."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _NUMBER_WORDS = frozenset(
         *(word for key in _COLLECTIVE for word in key.split()[1:]),
     ]
 )
-"""Words, one of which every number without a digit contains."""
+"""Every number without a digit contains at least one of these words."""
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 
@@ -127,7 +127,7 @@ _DURATION = re.compile(r"\s*(hour|minute|foot|feet)s?\s*(?:,|and)?\s*", re.IGNOR
 
 
 def _with_durations(text: str, numbers: list[Number]) -> list[Number]:
-    """Join the two numbers of a quantity in two units, such as 3 hours and 20 minutes, in the larger unit."""
+    """Join two numbers that form one quantity, such as 3 hours and 20 minutes.  The result is in the larger unit."""
     joined: list[Number] = []
     i = 0
     while i < len(numbers):
@@ -144,7 +144,7 @@ def _with_durations(text: str, numbers: list[Number]) -> list[Number]:
 
 
 def _is_sign(text: str, index: int) -> bool:
-    """Return True if the minus at `index` is a sign, and not between operands ("1990-1995") or words ("F-16")."""
+    """Return True if the minus at `index` is a sign, and not a hyphen ("F-16") or between two numbers ("1990-1995")."""
     if text[index] == "–":
         return False
     preceding = text[:index].rstrip()[-1:]
@@ -207,7 +207,7 @@ def _parse_words(words: str) -> int:
     pieces = re.findall(r"[a-z]+", words.lower())
     values = [_WORD_VALUE[piece] for piece in pieces if piece in _WORD_VALUE]
     if len(values) == len(pieces) and len(pieces) in (2, 3) and 10 <= values[0] <= 20 and values[1] >= 10:
-        return 100 * values[0] + sum(values[1:])  # a year
+        return 100 * values[0] + sum(values[1:])  # the number is a year
     total = current = 0
     for piece in pieces:
         if piece == "hundred":
@@ -220,12 +220,12 @@ def _parse_words(words: str) -> int:
 
 
 def find_all_numbers(text: str) -> tuple[Number, ...]:
-    """Return all numbers in a text as `find_numbers` does, or else those in words of other languages."""
+    """Return the numbers that `find_numbers` finds or, if there are none, the numbers in words of other languages."""
     return find_numbers(text) or tuple(Number(*number[:2], Fraction(number[2])) for number in find_number_words(text))
 
 
 def is_grouped(text: str, number: Number, value: Fraction) -> bool:
-    """Return True if a number such as 8.849, read as a number of thousands as in some languages, has a value."""
+    """Return True if a number such as 8.849 equals `value` when its point separates thousands, as in some languages."""
     digits = text[number.start : number.stop]
     return re.fullmatch(r"\d{1,3}\.\d{3}", digits) is not None and int(digits.replace(".", "")) == value
 
@@ -244,5 +244,5 @@ def as_number(text: str) -> Fraction | None:
     if len(numbers) == 1 and (numbers[0].start, numbers[0].stop) == (0, len(text)) and not numbers[0].is_ordinal:
         return numbers[0].value
     if len(text) < 3 or text.isupper():
-        return None  # "UN" is no number
+        return None  # "UN" is not a number
     return cardinal(text) if re.fullmatch(r"[^\W\d_]+(?:[ -][^\W\d_]+)*", text) else None

@@ -1,4 +1,4 @@
-"""Texts that contain no answer: they add nothing to the question, or nothing of the kind that it asks for."""
+"""Recognise texts without an answer, which add nothing to the question, or nothing of the kind that it asks for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _TIME = re.compile(
 def lacks_asked_kind(question: str, text: str) -> bool:
     """Return True if a question asks for a person, a place, a time or a number, and a text contains none.
 
-    Only names and numbers that are not in the question count.
+    A capitalised word counts as a name if it is not in the question.  The result is always False for a text of at most
+    six words, and for a script without capital letters.
 
     Examples
     --------
@@ -45,11 +46,11 @@ def lacks_asked_kind(question: str, text: str) -> bool:
 _WHERE = re.compile(r"\b(?:where|dónde|où|wo|woher|wohin|onde|dove|где)\b", re.IGNORECASE)
 """Question words whose answers need not be names ("in the kitchen")."""
 _SHORT = 6
-"""Number of words up to which a text may be a name in lower case, or a number in words of any language."""
+"""Maximum number of words in a text that may be a name in lower case, or a number in words of any language."""
 
 
 def _is_cased(text: str) -> bool:
-    """Return True if the script of a text has capital letters."""
+    """Return True if a text contains capital letters, and no characters of scripts without them."""
     return any(char.isupper() for char in text) and not any(
         "\u0590" < char < "\u1fff" or char > "\u2e7f" for char in text
     )
@@ -78,8 +79,8 @@ _BEGINS_NAME = re.compile(r"[\"'”*_)]*(?:\s+(?:[^\W\d_a-z]|(?:is|was|are|were|
 def adds_words(question: str, text: str) -> bool:
     """Return True if a text contains words that are neither in the question nor function words, or repeats a name.
 
-    A capitalised function word that is not the first of its sentence counts as a word ("the film is Get Out").  A text
-    of one or two words of the question adds them ("Poland.").
+    A capitalised function word that does not begin a sentence counts as an added word ("the film is Get Out").  If a
+    text consists of one or two words, these count as added even if they are in the question ("Poland.").
 
     Examples
     --------
@@ -91,7 +92,7 @@ def adds_words(question: str, text: str) -> bool:
     if re.search(r"[\u3040-\u30ff]", text) and any(
         run not in question for run in re.findall(r"[\u4e00-\u9fff]{2,}", text)
     ):
-        return True  # in Japanese, characters of the question may form another word
+        return True  # in Japanese, characters that occur in the question may form a different word
     asked = {word.text for word in words_of(question)}
     for word in words_of(text):
         if word.text in asked:
@@ -110,7 +111,10 @@ _ANSWER_ALONE = 2
 
 
 def repeats_name(question: str, text: str) -> bool:
-    """Return True if the first sentence of a text has a name more often than the question ("… of Poland is Poland")."""
+    """Return True if the first sentence of a text contains a name of the question more often than the question does.
+
+    An example is "The capital of Poland is Poland.".
+    """
     first = text[slice(*next(iter(sentences(text)), (0, 0)))]
     asked = Counter(word.text for word in words_of(question))
     names = Counter(word.text for word in words_of(first) if first[word.start].isupper())

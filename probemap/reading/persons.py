@@ -1,4 +1,4 @@
-"""Names of persons whose given names are abbreviated or left out in one place and written out in another."""
+"""Find names of persons whose given names are abbreviated or omitted in one place and written in full in another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probemap.reading.folding import FUNCTION_WORDS, content_words, fold, words_
 
 
 def find_persons(text: str, names: Iterable[str]) -> list[tuple[int, int]]:
-    """Return the character ranges (start, stop) where a text writes names with more or fewer initials.
+    """Return the character ranges (start, stop) of names that a text writes with more or fewer given names or initials.
 
     "J. R. R. Tolkien" is found in "John Ronald Reuel Tolkien", "Samuel Jackson" in "Samuel L. Jackson", and "Leo
     Tolstoy" in "Leo Nikolayevich Tolstoy".  A full middle name is not skipped: John Quincy Adams is not John Adams.
@@ -43,7 +43,7 @@ def find_persons(text: str, names: Iterable[str]) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=4096)
 def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Return a regular expression for the other ways to write a name in a folded text, or None if there are none."""
+    """Return a regular expression for other ways to write a name in a folded text, or None if there are none."""
     if len(words) < 2 or len(words[-1]) < 3 or not all(word.isalpha() for word in words):
         return None
     if any(len(word) == 1 for word in words):
@@ -61,9 +61,9 @@ _MIN_SURNAME = 4
 
 
 def find_surnames(text: str, names: Iterable[str]) -> list[tuple[int, int]]:
-    """Return the character ranges (start, stop) where a text writes the surname of a person without given names.
+    """Return the character ranges (start, stop) where a text gives only the surname of a person.
 
-    A surname that follows or precedes another name is not found, because it may belong to a different person.
+    A surname next to another name is not found, because it may belong to a different person.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Texts that decline to answer, in the most widely spoken languages."""
+"""Recognise texts that decline to answer, in the most widely spoken languages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 _PHRASES: tuple[tuple[str, str], ...] = (
     # Each row holds the stems of its phrases, separated by commas, and a regular expression for a normalised text.  The
-    # expression is used only if the text contains a stem, which is several times faster than to search for all phrases.
+    # expression is used only if the text contains a stem, which is several times as fast as a search for all phrases.
     (
         "not ,n't ,unable to ,have no ",
         r"\bi (?:really |do |honestly |currently |just )*(?:do ?n['o]t|don't|cannot|can't"
@@ -125,7 +125,9 @@ def is_refusal(text: str) -> bool:
 
 
 def final_refusal(text: str) -> tuple[int, int] | None:
-    """Return the range of the words with which a text declines, or None if it does not or answers after all.
+    """Return the range of the words with which a text declines to answer.
+
+    The result is None if the text does not decline, or if it answers nevertheless.
 
     Examples
     --------

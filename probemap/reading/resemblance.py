@@ -1,6 +1,6 @@
-"""Texts that resemble an accepted answer without containing it: misspelt names and paraphrases.
+"""Recognise texts that resemble an accepted answer without containing it: misspelt names and paraphrases.
 
-Whether such a text means the accepted answer is not decided by rules.
+The rules do not decide whether such a text means the accepted answer.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from probemap.reading.sentences import sentences
 
 
 def resembles(text: str, answers: Sequence[str]) -> bool:
-    """Return True if a text contains a misspelt accepted answer, or most words of one that describes something.
+    """Return True if a text contains a misspelt accepted name, or most words of an accepted description.
 
-    A name is misspelt if one of at least five letters differs, or two of at least nine.  A description has at least
-    three words besides function words, most of them in lower case.  A sentence that repeats three fifths of them may be
-    a paraphrase.
+    A name of at least five letters is misspelt if one letter differs, and a name of at least nine letters also if two
+    letters differ.  A description has at least three words besides function words, and most of them are in lower case.
+    A sentence that repeats at least three fifths of these words may be a paraphrase.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def resembles(text: str, answers: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=16384)
 def _described(answer: str) -> frozenset[str]:
-    """Return the stems of the words of an accepted answer, or nothing if it is mostly a name or contains numbers."""
+    """Return the stems of the words of an accepted answer, or an empty set if it is not a description."""
     if len(content_words(answer)) < 3:
         return frozenset()
     words = [word for word in words_of(answer) if word.text not in FUNCTION_WORDS]

@@ -1,4 +1,4 @@
-"""The number that a text states as its answer: a fact, or the result of a calculation."""
+"""Find the number that a text states as its answer: a fact, or the result of a calculation."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def asserted_number(question: str, text: str) -> Asserted | None:
 
     1. the last announced result ("#### 18", ``\\boxed{18}``, "The answer is 18"),
     2. the year, if the question asks for a year or a date,
-    3. in a text with working ("16 - 7 = 9"), the last result, if possible one of what the question counts,
-    4. in any other text, the first number that is neither negated, an operand, nor in the question.
+    3. in a text that contains a calculation ("16 - 7 = 9"), the last result, preferably one that counts what the
+       question asks for,
+    4. in any other text, the first number that is not negated, not an operand, and not in the question, unless a
+       different number in its sentence fits the question better.
 
     Examples
     --------
@@ -133,13 +135,13 @@ def _without_check(text: str) -> str:
 
 
 def _conclusion(text: str) -> int:
-    """Return the index of the last word such as "so" that a number follows, or 0."""
+    """Return the index after the last word such as "so" that is followed by a number, or 0 if there is none."""
     last_digit = max((match.start() for match in re.finditer(r"\d", text)), default=-1)
     return max((match.end() for match in _CONCLUSION.finditer(text) if match.end() <= last_digit), default=0)
 
 
 def _is_reference_year(text: str, number: Number) -> bool:
-    """Return True if a number is the year of a reference or of a circumstance ("As of 2023, …")."""
+    """Return True if a number is the year of a source or of a circumstance ("As of 2023, …")."""
     is_year = re.fullmatch(r"\d{4}", text[number.start : number.stop]) is not None and 1000 <= number.value <= 2100
     return is_year and _REFERENCE.search(text[max(0, number.start - 40) : number.start]) is not None
 
@@ -150,14 +152,14 @@ def _span(text: str) -> tuple[int, int]:
 
 
 def _usable(text: str, numbers: Sequence[Number]) -> list[Number]:
-    """Return the numbers that are not negated, withdrawn, operands or numbers of a list."""
+    """Return the numbers that are not negated, withdrawn, operands, or numbers of list items."""
     candidates = [n for n in numbers if not _OPERATOR_AFTER.match(text, n.stop) and not _is_item_number(text, n)]
     found = stances(text, candidates)
     return [n for n, stance in zip(candidates, found, strict=True) if stance not in (Stance.NEGATED, Stance.WITHDRAWN)]
 
 
 def _is_item_number(text: str, number: Number) -> bool:
-    """Return True if a number counts the lines of a list ("1. …")."""
+    """Return True if a number is the number of a list item ("1. …")."""
     line_start = text.rfind("\n", 0, number.start) + 1
     return (
         not text[line_start : number.start].strip(" *#-")
@@ -187,11 +189,11 @@ def _is_year(text: str, number: Number) -> bool:
 
 
 def _stated(question: str, text: str, numbers: Sequence[Number], rule: str) -> Asserted | None:
-    """Return the number that the first sentence with any of the numbers states, or None if it states several.
+    """Return the number that a text states, read from the first sentence that contains any of the given numbers.
 
-    Numbers in brackets, in questions and after prepositions do not count if there are others.  Of several numbers, the
-    one that begins the text is meant, or the one whose preceding words repeat more of the question than those of the
-    others ("A newborn has 270 bones, an adult has 206.").
+    Numbers in brackets, in questions and after prepositions are ignored if there are others.  Of several numbers, the
+    result is the one with which the text begins or, if there is none, the one whose clause repeats most of the question
+    ("A newborn has 270 bones, an adult has 206.").  The result is None if none of the numbers is preferred.
     """
     ranges = sentences(text)
     numbers = [n for n in numbers if text[sentence_at(ranges, n.start)[1] - 1] != "?"] or list(numbers)
@@ -226,7 +228,10 @@ def _leads(text: str, numbers: Sequence[Number]) -> bool:
 
 
 def _repeating(question: str, text: str, numbers: Sequence[Number]) -> Number | None:
-    """Return the number whose clause repeats most words of the question, unless the units differ or it is a range."""
+    """Return the number whose clause repeats most words of the question.
+
+    The result is None if several numbers repeat equally many words, have different units, or form a range.
+    """
     if len({unit_of(text, number.start, number.stop) for number in numbers}) > 1 or any(
         _IN_RANGE.fullmatch(text[a.stop : b.start]) for a, b in pairwise(numbers)
     ):

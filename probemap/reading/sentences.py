@@ -1,4 +1,4 @@
-"""The sentences of a text, and the corrections and concessions in them."""
+"""Divide a text into sentences, and find the corrections and concessions in them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _ABBREVIATION = re.compile(
 def sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Return the sentences of a text as ranges of characters.
 
-    Initials and common abbreviations do not end a sentence.  A sentence without an end mark, at the end of the text,
-    is included.
+    Initials and common abbreviations do not end a sentence.  If the text ends without an end mark, the incomplete
+    sentence is included.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def sentences(text: str) -> tuple[tuple[int, int], ...]:
 
 
 def complete_sentences(text: str, stopped: bool) -> str | None:
-    """Return a text or, if it was cut off, its complete sentences, and None if there are none.
+    """Return a text or, if it was cut off, its complete sentences.  The result is None if no sentence is complete.
 
     Examples
     --------
@@ -68,7 +68,7 @@ _END = re.compile(r"[.!?。！？।؟][\"'”’)\]*_]*\s*$")
 
 
 def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int]:
-    """Return the sentence that contains a character, or the whole range up to the last sentence if there is none.
+    """Return the sentence that contains a character, or the range of all sentences if none contains it.
 
     Examples
     --------
@@ -90,7 +90,7 @@ ASIDE = re.compile(
     r"|better known for|confused with)\s+(?:the\s+|an?\s+)?$",
     re.IGNORECASE,
 )
-"""Words before a mention that say that it is not the answer itself, unless nothing else is."""
+"""Words that introduce a mention which is not the answer, such as a concession or a neighbouring place."""
 _CORRECTIONS = (
     *(
         "oh",
@@ -115,16 +115,16 @@ CORRECTION = re.compile(
     r"|(?:^|(?<=[.!?\n]))\s*actually\b[\s,:]*(?:no\b[\s,:]*)?",
     re.IGNORECASE,
 )
-"""Words that take back what a text said before."""
+"""Words with which a text withdraws an earlier statement."""
 
 
 def correction_before(text: str, index: int) -> bool:
-    """Return True if a text corrects itself before a character."""
+    """Return True if a text corrects an earlier statement before the character at `index`."""
     return any(match.start() > 0 for match in CORRECTION.finditer(text, 0, index))
 
 
 def is_aside(text: str, index: int) -> bool:
-    """Return True if a text says what follows a character only in a concession, or as what others say."""
+    """Return True if the words before the character at `index` introduce a concession, or what others say."""
     before = text[max(sentence_at(sentences(text), index)[0], index - 120) : index]
     return ASIDE.search(before) is not None or _SAID_BY_OTHERS.search(before) is not None
 

@@ -1,6 +1,6 @@
-"""How a text mentions something: as its answer, or negated, rejected, compared, listed, in doubt, or withdrawn.
+"""Find how a text mentions something: as its answer, or negated, rejected, compared, listed, in doubt, or withdrawn.
 
-The rules use the words around a mention.  They see neither the accepted answers nor the verdict.
+The rules use the words around a mention.  They use neither the accepted answers nor the verdict.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ class Stance(Enum):
 
     ASSERTED = "asserted"
     NEGATED = "negated"
-    """Denied, or rejected as the answer: "not Lyon", "Paris is wrong", "many people think it is Paris, but …"."""
+    """The mention is denied or rejected: "not Lyon", "Paris is wrong", "many people think it is Paris, but …"."""
     COMPARED = "compared"
-    """The standard of a comparison or relation: "older than Ann Lee", "a contemporary of Mozart"."""
+    """Something else is compared with or related to the mention: "older than Ann Lee", "a contemporary of Mozart"."""
     LISTED = "listed"
-    """One of several alternatives: "either Lyon or Paris"."""
+    """The mention is one of several alternatives: "either Lyon or Paris"."""
     ASIDE = "aside"
-    """Conceded, a former state, or a place beside the one that is meant: "although Lyon is large", "north of Lyon"."""
+    """The mention is in a concession, or is a former state or a nearby place: "although Lyon is large", "next to Lyon".
+    """
     DOUBTED = "doubted"
-    """Named as a further possibility: "…, but it could be Lyon"."""
+    """The mention is a further possibility: "…, but it could be Lyon"."""
     WITHDRAWN = "withdrawn"
-    """Replaced by a later correction: "Spain. Wait, I made a mistake: …"."""
+    """The mention is replaced by a later correction: "Spain. Wait, I made a mistake: …"."""
 
 
 _QUOTE = r"[\"'“”‘’«(\[*_`]*"
@@ -65,7 +66,7 @@ _RESTORING = re.compile(
     r"|[;:]|—|--",
     re.IGNORECASE,
 )
-"""Words between a negation and a mention after which the negation no longer applies: "not Lyon but Paris"."""
+"""Words between a negation and a mention that end the effect of the negation: "not Lyon but Paris"."""
 
 _REJECTED_AFTER = re.compile(
     rf"{_QUOTE}\s*(?:ではな|じゃな|(?:이|가)\s*아니|değil|नहीं|,?\s+(?:did|does|do|could|was|is)\s+not\b)"
@@ -89,7 +90,7 @@ _MYTH = re.compile(
     r"|\b(?:common|popular|widespread) (?:belief|assumption|misconception|mistake)\b[^.!?;\n]{0,30}$",
     re.IGNORECASE,
 )
-"""Words before a mention that reject it without a contrast in the same sentence."""
+"""Words before a mention that reject it, even if the sentence contains no contrast."""
 _REJECTED_BEFORE = re.compile(
     r"\b(?:(?:one|you|people)\s+(?:might|may|would|could)|you['’]d|people)\s+(?:expect|think"
     r"|assume|guess|suppose)\b[^.!?;\n]{0,30}$"
@@ -107,7 +108,7 @@ _ATTRIBUTES = re.compile(
     r"|incorrect|viele|muchos|beaucoup|molti|muitos",
     re.IGNORECASE,
 )
-"""Stems, one of which every match of `_MYTH` and `_REJECTED_BEFORE` contains."""
+"""Every match of `_MYTH` and `_REJECTED_BEFORE` contains at least one of these stems."""
 _CONTRAST = re.compile(
     r"\b(?:but|however|yet|in fact|actually|in reality|although|though|aber|pero|mais|mas|ma)\b", re.IGNORECASE
 )
@@ -122,7 +123,7 @@ _ASIDES = re.compile(
     r"|superseded|ceeded|claimed|former|previous|used to|once|known|confused|until|till|from",
     re.IGNORECASE,
 )
-"""Stems, one of which every match of `_ASIDE` and `_ASIDE_AFTER` contains."""
+"""Every match of `ASIDE` and `_ASIDE_AFTER` contains at least one of these stems."""
 _ASIDE_AFTER = re.compile(
     r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE
 )
@@ -134,7 +135,7 @@ _DOUBT = re.compile(
 _COMPARES = re.compile(
     r"\b(?:than|compared|versus|vs|unlike|contemporary|rival|similar|could|might|may)\b", re.IGNORECASE
 )
-"""Words, one of which every match of `_COMPARED` and `_DOUBT` contains."""
+"""Every match of `_COMPARED` and `_DOUBT` contains at least one of these words."""
 _JOINT = re.compile(
     r"[\s\"'“”‘’()*_`]*(?:,|/|&|\b(?:or|and|nor|and/or|o|oder|ou|или|または|或)\b|或者?|和)[\s\"'“”‘’()*_`]*(?:(?:or|and"
     r"|maybe|perhaps|even)\s+)?(?:(?:the|an?|in|at|by)\s+)*",
@@ -206,16 +207,16 @@ _REACH = 240
 
 
 def _is_corrected(text: str, correction: re.Match[str], mentions: Sequence[Mention]) -> bool:
-    """Return True if a correction replaces what precedes it: a mention follows, or another name or a number."""
+    """Return True if a correction replaces what precedes it, because a mention, another name or a number follows."""
     if mentions[-1].start >= correction.start():
         return True
     rest = text[correction.end() : correction.end() + 80]
-    # What is right instead is a name or a number: "Actually, it's Sydney", not "Actually, it is a large city".
+    # The correct answer has to be a name or a number: "Actually, it's Sydney", not "Actually, it is a large city".
     return re.search(r"(?<![.!?]\s)\b(?!I\b|It\b|The\b)[A-ZÀ-ÞЀ-Я]\w*|\d|[^\x00-\u024f]", rest) is not None
 
 
 def _is_negated(text: str, negations: Sequence[tuple[int, int]], start: int, stop: int) -> bool:
-    """Return True if a negation at most five words before the mention at `stop`, in its sentence, applies to it."""
+    """Return True if a negation in the same sentence, at most five words before the mention, applies to it."""
     k = bisect_right(negations, stop, key=lambda negation: negation[1]) - 1
     if k < 0 or negations[k][0] < start:
         return False
@@ -245,7 +246,7 @@ _DENIED_NEXT = re.compile(r"[^.!?\n]{0,40}[.!?]\s+(?:in reality|in fact|actually
 
 
 def _is_denied_next(before: str, text: str, stop: int) -> bool:
-    """Return True if a mention is said to be often assumed, and the next sentence states the reality."""
+    """Return True if a text says that the mention is often assumed, and the next sentence says what is true."""
     return _ASSUMED.search(before) is not None and _DENIED_NEXT.match(text, stop) is not None
 
 

@@ -1,4 +1,7 @@
-"""The statements of a text that may answer its question: its clauses, with the words that repeat the question."""
+"""Divide a text into statements that may answer its question.
+
+A statement is a clause whose words are marked if they repeat the question.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _CLAUSE = regex.compile(
     regex.IGNORECASE,
 )
 _UNFINISHED = regex.compile(r"\b(?:(?:am|den|vom|im|der|dem|zum)\s+\d{1,2}|\p{Lu})\.$")
-"""A German ordinal or an initial, whose point ends no sentence."""
+"""A German ordinal or an initial.  Its full stop does not end a sentence."""
 _ASKS = regex.compile(r"\?[\"'”*)\s]*$")
 
 
@@ -40,14 +43,14 @@ class Statement:
     stop: int
     tokens: list[Token]
     is_first: bool
-    """True if the clause belongs to the first sentence of the text that states something."""
+    """True if the clause belongs to the first sentence that makes a statement."""
 
     def before(self, candidate: Candidate) -> list[Token]:
         """Return the words before a candidate."""
         return [t for t in self.tokens if t.stop <= candidate.start]
 
     def after(self, candidate: Candidate) -> list[Token]:
-        """Return the words behind a candidate."""
+        """Return the words after a candidate."""
         return [t for t in self.tokens if t.start >= candidate.stop]
 
     def within(self, candidate: Candidate) -> list[Token]:
@@ -58,7 +61,8 @@ class Statement:
 def statements(question: Question, text: str) -> list[Statement]:
     """Return the first statements of a text.
 
-    Questions, opinions of others ("It is often assumed that …"), and sentences that repeat themselves are left out.
+    Questions, opinions of others ("It is often assumed that …") and sentences that repeat the same words in a loop are
+    omitted.
 
     Examples
     --------
@@ -93,7 +97,7 @@ def statements(question: Question, text: str) -> list[Statement]:
 
 
 def _is_loop(text: str) -> bool:
-    """Return True if a text repeats the same four words at least three times."""
+    """Return True if the same sequence of four words occurs at least three times in a text."""
     words = regex.findall(r"\w+", text.lower())
     counts = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
     return any(count >= 3 and len(set(gram)) > 1 for gram, count in counts.items())

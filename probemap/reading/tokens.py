@@ -1,4 +1,4 @@
-"""Words of a question and of the texts that answer it, and which words of a text repeat the question."""
+"""Divide questions and texts into words, and find which words of a text repeat the question."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ class Token:
 
     @property
     def lower(self) -> str:
-        """The word in small letters, with its accents."""
+        """The word in lower case, with its accents."""
         return self.text.lower()
 
     @property
     def is_function(self) -> bool:
-        """True if the word has a grammatical function only.
+        """True if the word has only a grammatical function.
 
-        Of the words in capitals, only English ones count, because "Au", "Die" and "Las" may be parts of names.
+        A capitalised word counts only if it is English, because "Au", "Die" and "Las" may be parts of names.
         """
         return self.lower in (ENGLISH_FUNCTION if self.is_capital else FUNCTION)
 
     @property
     def repeats(self) -> bool:
-        """True if the word repeats a word of the question that is no function word."""
+        """True if the word repeats a word of the question and is not a function word."""
         return self.is_asked and not self.is_function
 
     @property
     def is_capital(self) -> bool:
-        """True if the word starts with a capital letter or a digit."""
+        """True if the word starts with a capital letter."""
         return self.text[:1].isupper()
 
 
 def tokens_of(text: str) -> list[Token]:
     """Return the words of a text, without punctuation and markup.
 
-    Initials are one word, and a possessive ending is no part of its word.
+    Consecutive initials form one word.  A possessive ending is not part of the word.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def tokens_of(text: str) -> list[Token]:
 
 
 _SIMILAR = 0.82
-"""Models misspell the names of a question; "Cillerulo" repeats "Cilleruelo"."""
+"""Minimum similarity of two spellings of one name.  Models misspell names: "Cillerulo" repeats "Cilleruelo"."""
 
 
 @lru_cache(maxsize=65536)
@@ -96,7 +96,7 @@ def similarity(a: str, b: str) -> float:
 
 
 def same_word(a: Token, b: Token) -> bool:
-    """Return True if two words are equal, or differ in a short ending only ("plays" and "play")."""
+    """Return True if two words are equal or differ only in a short ending ("plays" and "play")."""
     first, second = a.folded, b.folded
     if first == second:
         return True
@@ -201,7 +201,7 @@ class Question:
 
     @cached_property
     def noun(self) -> list[Token]:
-        """The words behind "which", or behind "what is the", up to a function word; at most four words."""
+        """The words after "which" or "what is the", up to the next function word, but at most four words."""
         tokens = self.tokens
         i = 1 + next((i for i, token in enumerate(tokens) if token.lower in _WHAT), len(tokens))
         if i < len(tokens) and tokens[i - 1].lower == "who" and tokens[i].lower not in COPULAS:
@@ -225,7 +225,7 @@ class Question:
 
     @cached_property
     def prepositions(self) -> frozenset[str]:
-        """The words, in all languages, for the preposition with which the question begins ("In which …")."""
+        """The preposition with which the question begins ("In which …") and its translations."""
         return asked_prepositions(self.text)
 
     @cached_property
@@ -235,12 +235,12 @@ class Question:
 
     @cached_property
     def is_turkish(self) -> bool:
-        """True if the question contains Turkish letters, so that an ending may follow a name behind an apostrophe."""
+        """True if the question contains Turkish letters.  In Turkish, an apostrophe and an ending may follow a name."""
         return regex.search(r"[ığş]", self.text) is not None
 
     @cached_property
     def is_german(self) -> bool:
-        """True if the question contains common German words, so that every noun begins with a capital."""
+        """True if the question contains common German words.  In German, every noun begins with a capital."""
         return _GERMAN.search(self.text) is not None
 
 
@@ -252,7 +252,7 @@ def refers_to_question(tokens: Sequence[Token], is_first: bool) -> bool:
     tokens : sequence of Token
         The words before the verb.
     is_first : bool
-        Whether they belong to the first statement.  In a later one, a pronoun may refer to something else.
+        Whether the words belong to the first statement.  In a later statement, a pronoun may refer to something else.
     """
     if any(t.repeats or t.lower in ANSWER_WORDS for t in tokens):
         return True

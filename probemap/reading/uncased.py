@@ -1,4 +1,4 @@
-"""What a text in a script without capital letters adds to a question (Chinese, Japanese, Korean, Arabic, Hindi, …)."""
+"""Find what a text adds to a question in scripts without capital letters (Chinese, Japanese, Arabic, Hindi, …)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_uncased(text: str) -> bool:
 
 
 def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
-    """Return the part that the first statement of a text adds to a question, or None if there is no single short one.
+    """Return the single short part that the first statement of a text adds to a question, or None if there is none.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def added_part(question: str, text: str, kind: Kind) -> Candidate | None:
         if part is not None:
             return trimmed(text, start + part.start, start + part.stop, part.kind)
         if len(_BREAK.sub("", sentence)) > 3:
-            return None  # a statement without a single addition
+            return None  # the statement adds no part, or several parts
     return None
 
 

@@ -1,4 +1,4 @@
-"""Units of numbers: percent, currencies, and the units of measurement that `pint` knows."""
+"""Read the units of numbers: percent, currencies, and the units of measurement that `pint` knows."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _registry():  # type: ignore[no-untyped-def]
 
 @cache
 def _pint_unit(word: str) -> str | None:
-    """Return the name by which pint knows a unit, or None if the word is no unit of length, mass, time, …"""
+    """Return the name by which pint knows a unit, or None if the word is not a unit of length, mass, time, etc."""
     if len(word) > 40 or word.lower() in _NOT_UNITS:
         return None
     from tokenize import TokenError
@@ -84,7 +84,10 @@ _NOT_UNITS = frozenset("a an at in is of or to and the by as on are was am pm it
 
 
 def convert(value: Fraction, unit: str, target: str) -> Fraction | None:
-    """Return the value of a quantity in another unit, rounded to nine digits, or None if it cannot be converted."""
+    """Return the value of a quantity in another unit, or None if it cannot be converted.
+
+    The value is rounded to nine significant digits.
+    """
     import pint
 
     try:

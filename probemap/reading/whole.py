@@ -1,4 +1,4 @@
-"""Texts that consist of their answer: a name or a noun phrase, without a verb."""
+"""Find the answer in a text that consists only of it: a name or a noun phrase, without a verb."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _NOT_WHOLE = frozenset(
 
 
 def whole_answer(question: Question, text: str) -> Candidate | None:
-    """Return the name or the noun phrase of which a short text consists, without its article and additions.
+    """Return the name or noun phrase that a short text consists of, or None if the text is anything else.
+
+    The article and additions such as "(Ailuropoda)" are not part of the result.
 
     Examples
     --------
@@ -55,7 +57,7 @@ def whole_answer(question: Question, text: str) -> Candidate | None:
 
 
 def _is_name_or_phrase(question: Question, tokens: Sequence[Token], *, is_all: bool) -> bool:
-    """Return True if several words without a copula are a name or a noun phrase, and not a sentence."""
+    """Return True if several words without a copula form a name or a noun phrase, and not a sentence."""
     if all(t.is_function for t in tokens) or (not is_all and tokens[-1].text.endswith("ly")):
         return False
     if len(tokens) > 1 and any(t.repeats for t in tokens):

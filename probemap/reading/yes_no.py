@@ -1,4 +1,4 @@
-"""Answers to yes/no questions: a label, or a statement that restates the question."""
+"""Read answers to yes/no questions: a label, or a sentence that restates the question."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FLIP = re.compile(r"\b(?:not|n['’]t|never|hardly)\s+(?:at all\s+|entirely\s+|
 
 
 def polarity_groups(groups: Sequence[Sequence[str]]) -> tuple[int, int] | None:
-    """Return the indices of the positive and the negative label, or None if the groups are no pair of such labels."""
+    """Return the indices of the positive and the negative label, or None if the groups are not such a pair."""
     if len(groups) != 2:
         return None
     signs = [
@@ -59,10 +59,10 @@ def asks_yes_no(groups: Sequence[Sequence[str]]) -> bool:
 
 
 def restated(question: str, text: str) -> bool | None:
-    """Return True if the first sentence of a text restates a yes/no question as a statement, False if it negates it.
+    """Return True if the first sentence of a text restates a yes/no question, and False if it negates the question.
 
-    All content words of the question must occur in the same order.  The verb of a question that begins with "did",
-    "does" or "do" may have another form.  None if the text does not restate the question.
+    The content words of the question must occur in the same order.  If the question begins with "did", "does" or "do",
+    its verb may have another form.  The result is None if the text does not restate the question.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def restated(question: str, text: str) -> bool | None:
         else:
             return None
     if not position or not (_ENDS.search(sentence) or position < len(words)):
-        return None  # a text that was cut off directly after the last word may go on with a different word
+        return None  # a text that was cut off directly after the last word may have continued with a different word
     # A negation in a later part of the sentence denies something else ("…, not in France").
     comma = sentence.find(",", words[position - 1].stop)
     return _NOT.search(sentence[: comma if comma >= 0 else len(sentence)]) is None
@@ -114,7 +114,7 @@ _NOT = re.compile(
 
 
 def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
-    """Return whether a text says yes or no, or true or false, or None if it says neither or both.
+    """Return whether a text says yes or no (or true or false), or None if it says neither or both.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ _SHORT_STATEMENT = re.compile(
 
 
 def _short_statement(text: str, groups: tuple[int, int]) -> Asserted | None:
-    """Return what a text such as "They cannot." says, or None if it is no such text."""
+    """Return what a short statement such as "They cannot." says, or None if the text is not such a statement."""
     match = _SHORT_STATEMENT.fullmatch(text.strip())
     if match is None:
         return None

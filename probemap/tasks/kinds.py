@@ -1,4 +1,4 @@
-"""The kind of answer that each question requires, inferred from its choices and its accepted answers."""
+"""Infer the kind of answer that each question requires from its choices and its accepted answers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def infer_kinds(task: Task) -> Task:
     """Return a task whose examples have the kinds inferred from their choices and accepted answers.
 
     The kind is ``names`` for an example with choices, and ``numbers`` if all accepted answers are numbers.  The kind of
-    the remaining examples is ``names`` if each of their distinct answers occurs at least five times on average, and
-    otherwise ``open``.  The most frequent kind becomes the kind of the task.
+    the remaining examples is ``names`` if they have at least two distinct answers, each of which occurs at least five
+    times on average, and otherwise ``open``.  The most frequent kind becomes the kind of the task.
 
     Examples
     --------
@@ -55,7 +55,8 @@ def set_kind(task: Task, kind: Kind) -> Task:
     Raises
     ------
     DataError
-        If the accepted answers are not numbers, or the questions have no choices, although `kind` requires it.
+        If `kind` is ``numbers`` and an accepted answer is not a number, or if `kind` is ``choices`` and a question has
+        no choices.
     """
     lacking: list[str] = []
     if kind == "numbers":
