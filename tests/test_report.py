@@ -223,7 +223,7 @@ def test_report_shows_provenance_and_answers(run: Run) -> None:
     assert len(view["answers"]["rows"]) == 80
     row = view["answers"]["rows"][3]
     assert (row["id"], row["question"], row["accepted"], row["correct"]) == ("q3", "What is 3 + 5?", ["8"], False)
-    assert row["verdict"] == 'incorrect: names another answer (first number stated: "9")'
+    assert row["verdict"] == 'incorrect: names another answer (announced result: "9")'
     text = "".join(text for text, _, location in row["pieces"] if location)
     assert text.removesuffix("⟨end⟩").strip() == "The answer is 9. Is it?"
     assert "".join(text for text, _, location in row["pieces"] if location == 2).strip() == "9"

@@ -255,7 +255,6 @@ def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
 
 
 RULE_LOCATORS: dict[str, LocatorOf] = {
-    "auto": lambda example: None,
     "rules": lambda example: None,
     "none": lambda example: locate_nothing,
 }

@@ -62,7 +62,7 @@ def restated(question: str, text: str) -> bool | None:
     """Return True if the first sentence of a text restates a yes/no question, and False if it negates the question.
 
     The content words of the question must occur in the same order.  If the question begins with "did", "does" or "do",
-    its verb may have another form.  The result is None if the text does not restate the question.
+    one of its words may have a different form with the same first letter ("began" for "begin").  The result is None if the text does not restate the question.
 
     Examples
     --------
@@ -85,7 +85,10 @@ def restated(question: str, text: str) -> bool | None:
         if match is not None:
             position = match + 1
         elif may_differ and question[word.start].islower():
-            may_differ = False
+            forms = (i for i, other in enumerate(words[position:], position) if other.text[0] == word.text[0])
+            if (form := next(forms, None)) is None:
+                return None
+            may_differ, position = False, form + 1
         else:
             return None
     if not position or not (_ENDS.search(sentence) or position < len(words)):

@@ -183,7 +183,7 @@ def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence
     """
     run.refuse_paper_locator()
     options = run.record(JUDGE).options
-    find = None if options.locator == "model" else RULE_LOCATORS[options.locator]
+    find = None if options.locator == "model" else RULE_LOCATORS[options.rules_or_model]
     if find is not None and options.judge == "rules":
         return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), find)
     model = run_judge(run, options, context)

@@ -70,7 +70,7 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
 
     answers = list(run.answers)
     paper = options.locator == "paper"
-    find = None if options.locator == "model" else RULE_LOCATORS["rules" if paper else options.locator]
+    find = None if options.locator == "model" else RULE_LOCATORS["rules" if paper else options.rules_or_model]
     log = context.logger.log
     if find is not None and options.judge == "rules":
         by_rules = judgements_of(task, answers, grade(task, answers), find, paper)
