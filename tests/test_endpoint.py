@@ -102,7 +102,7 @@ def test_answer_continues_after_a_server_died(
     server: Server, chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "RETRIES", 0)
-    answering = {"data": questions(tmp_path, 12), "model": chat_folder, **options(server, batch_size=2)}
+    answering = {"data": questions(tmp_path, 12), "model": chat_folder, **options(server, batch_size=2, in_flight=2)}
 
     def stop_server(what: str, done: int, total: int) -> None:
         if done == 4:

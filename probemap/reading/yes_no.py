@@ -62,7 +62,8 @@ def restated(question: str, text: str) -> bool | None:
     """Return True if the first sentence of a text restates a yes/no question, and False if it negates the question.
 
     The content words of the question must occur in the same order.  If the question begins with "did", "does" or "do",
-    one of its words may have a different form with the same first letter ("began" for "begin").  The result is None if the text does not restate the question.
+    one of its words may have a different form with the same first letter ("began" for "begin").  The result is None if
+    the text does not restate the question.
 
     Examples
     --------
