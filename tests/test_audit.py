@@ -22,7 +22,7 @@ from probemap.cli import questionnaire
 from probemap.cli.main import app
 from probemap.logger import Logger
 from probemap.records import AuditRow, DataError, ProbemapError, RunError, Verdict
-from probemap.runs.audit_files import read_rows, write_rows
+from probemap.runs.audit_files import read_rows, write_label, write_rows
 from probemap.runs.definitions import AUDIT, MAP
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
@@ -217,11 +217,20 @@ def test_questionnaire_reads_keys_from_a_terminal(run: Run, monkeypatch: pytest.
     keys = iter("Ci\x1bq")
     monkeypatch.setattr("click.getchar", lambda: next(keys))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    saved: list[list[bool | str | None]] = []
+    rows = read_rows(run)
+    saved: list[AuditRow] = []
     console = Console(record=True, width=200)
-    questionnaire.ask_labels(read_rows(run), lambda rows: saved.append([row.correct for row in rows]), console)
-    assert saved == [[True, None, None], [True, False, None]]
+    questionnaire.ask_labels(list(rows), saved.append, console)
+    assert [(row.id, row.correct) for row in saved] == [(rows[0].id, True), (rows[1].id, False)]
     assert "unknown key '\\x1b'" in console.export_text()
+
+
+def test_a_label_is_saved_without_changing_other_labels(run: Run) -> None:
+    said("audit", run.path, "--n", 3)
+    first, second, third = read_rows(run)
+    write_label(run, replace(second, correct=False))
+    write_label(run, replace(third, correct="cannot tell"))
+    assert [row.correct for row in read_rows(run)] == [first.correct, False, "cannot tell"]
 
 
 def test_questionnaire_escapes_control_characters() -> None:

@@ -14,7 +14,7 @@ _LABELS: dict[str, bool | Literal["cannot tell"]] = {"c": True, "i": False, "u":
 _KEYS = "c: correct, i: incorrect, u: cannot tell, b: back, q: save and quit"
 
 
-def ask_labels(rows: "list[AuditRow]", save: "Callable[[Sequence[AuditRow]], None]", out: "Console") -> None:
+def ask_labels(rows: "list[AuditRow]", save: "Callable[[AuditRow], None]", out: "Console") -> None:
     """Ask for the labels of all answers without a label, until the person quits.
 
     If the standard input is a terminal, single key presses are read from it.  Otherwise, lines are read.
@@ -24,7 +24,7 @@ def ask_labels(rows: "list[AuditRow]", save: "Callable[[Sequence[AuditRow]], Non
     rows : list of AuditRow
         The answers.  The list is changed in place.
     save : callable
-        Function that saves all rows.  It is called after every label.
+        Function that saves a row.  It is called after every label.
     out : Console
         The console on which the answers are shown.
     """
@@ -38,7 +38,7 @@ def ask_labels(rows: "list[AuditRow]", save: "Callable[[Sequence[AuditRow]], Non
             number = max(number - 1, 0)
         elif key in _LABELS:
             rows[number] = replace(rows[number], correct=_LABELS[key])
-            save(rows)
+            save(rows[number])
             number = _next_unlabelled(rows, number + 1)
         else:
             out.print(f"unknown key {key!r:.10}", markup=False)

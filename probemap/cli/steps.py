@@ -205,7 +205,7 @@ def transfer(
 
 
 def _audit(directory: Path, ask: bool, page: bool, **arguments: Any) -> None:
-    from probemap.runs.audit_files import draw_answers, write_rows
+    from probemap.runs.audit_files import draw_answers, write_label
     from probemap.runs.execution import run_step
     from probemap.runs.options import AuditOptions
 
@@ -218,9 +218,9 @@ def _audit(directory: Path, ask: bool, page: bool, **arguments: Any) -> None:
         if ask:
             from probemap.cli.questionnaire import ask_labels
 
-            def save(changed: "Sequence[AuditRow]") -> None:
+            def save(labelled: "AuditRow") -> None:
                 with run.locked():
-                    write_rows(run, changed)
+                    write_label(run, labelled)
 
             ask_labels(rows, save, stdout)
     with console_logger() as logger:

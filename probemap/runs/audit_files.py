@@ -124,6 +124,11 @@ def write_rows(run: Run, rows: Sequence[AuditRow]) -> None:
     run.write(LABELS, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
 
 
+def write_label(run: Run, labelled: AuditRow) -> None:
+    """Write one label to ``audit.jsonl``.  Labels that were saved to the file in the meantime are kept."""
+    write_rows(run, [labelled if row.id == labelled.id else row for row in read_rows(run)])
+
+
 def _read_draw(run: Run) -> RecordedDraw | None:
     path = run.path / DRAW
     if not path.exists():
