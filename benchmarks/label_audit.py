@@ -134,16 +134,18 @@ def main() -> None:
     lines = [
         "# Audit of labels",
         "",
-        f"Each row: {n} simulated audits.  α, β: shares of wrong verdicts among the verdicts \"correct\" and "
-        "\"incorrect\".  Coverage: share of the 95 % intervals that contain the true value, in percent.  "
-        "Warning: share of the audits in which p < 0.05, in percent.  Corrected AUC and widths of intervals: medians.  "
-        f"The standard error of a coverage of 95 % and of a share of 5 % is {100 * np.sqrt(0.05 * 0.95 / n):.1f}.",
+        f"Each row summarises {n} simulated audits.  α and β are the shares of wrong verdicts among the verdicts "
+        "\"correct\" and \"incorrect\".  Coverage is the percentage of 95 % intervals that contain the true value.  "
+        "Warning is the percentage of audits with p < 0.05.  The corrected AUC and the widths of intervals are "
+        "medians.  The standard error of a coverage of 95 %, or of a warning rate of 5 %, is "
+        f"{100 * np.sqrt(0.05 * 0.95 / n):.1f} percentage points.",
         "",
         machine(),
         "",
         "## Errors that do not depend on the scores",
         "",
-        "The warning should appear in at most 5 %, and the corrected AUC should be covered in 93 to 97 %.",
+        "The warning should appear in at most 5 % of the audits, and the coverage of the corrected AUC should be 93 "
+        "to 97 %.",
         "",
         *table_head(
             "α, β", "verdicts correct", "answers", "audited", "true AUC", "mean AUC", "corrected", "its width",
@@ -161,18 +163,19 @@ def main() -> None:
                 warnings += [simulation.audit.depends for simulation in simulations]
         lines += [
             "",
-            f"Warnings in all settings with errors: {_percent(float(np.mean(warnings)))} %.",
+            f"Over all settings with errors, the warning appeared in {_percent(float(np.mean(warnings)))} % of the "
+            "audits.",
             "",
-            f"The rate of warnings more precisely, in {TESTS} audits per row of which only the test is simulated.  The "
-            f"standard error is {100 * np.sqrt(0.05 * 0.95 / TESTS):.2f}.",
+            f"The next table estimates the warning rate more precisely, from {TESTS} audits per row.  Only the test is "
+            f"simulated.  The standard error is {100 * np.sqrt(0.05 * 0.95 / TESTS):.2f} percentage points.",
             "",
             *table_head("α, β", "audited", "warning"),
             *pool.map(warning_row, *zip(*WARNINGS, strict=True)),
             "",
             "## Errors that depend on the scores",
             "",
-            "500 answers.  Effect: AUC with which the verdict can be read from the scores among answers that are "
-            "equally correct.  The corrected AUC does not hold here, and the AUC against the person's labels does.",
+            "All settings have 500 answers.  Effect is the AUC with which the scores predict the verdict among answers "
+            "with the same label.  The corrected AUC is not valid here, but the AUC against the person's labels is.",
             "",
             *table_head(
                 "α, β", "audited", "errors found", "effect", "true AUC", "mean AUC", "coverage corrected",

@@ -102,10 +102,10 @@ def main() -> None:
     lines = [
         "# Audit of labels, with probes fitted to states",
         "",
-        f"Each row: {n} simulated maps of one cell with {N} answers.  Wrong: share of wrong verdicts.  Effect: AUC "
-        "with which the scores predict the verdict among answers that are equally correct, 0.5 if errors do not depend "
-        "on the scores.  Coverage and warnings in percent; the standard error of a coverage of 95 % is "
-        f"{100 * np.sqrt(0.05 * 0.95 / n):.1f}.",
+        f"Each row summarises {n} simulated maps of one cell with {N} answers.  Wrong is the share of wrong verdicts.  "
+        "Effect is the AUC with which the scores predict the verdict among answers with the same label; it is 0.5 if "
+        "errors do not depend on the scores.  Coverage and warnings are in percent.  The standard error of a coverage "
+        f"of 95 % is {100 * np.sqrt(0.05 * 0.95 / n):.1f} percentage points.",
         "",
         machine(),
         "",
