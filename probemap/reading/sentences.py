@@ -83,7 +83,8 @@ def sentence_at(ranges: Sequence[tuple[int, int]], index: int) -> tuple[int, int
 ASIDE = re.compile(
     r"(?:^|[\s,;(])(?:although|(?:even )?though|while|whereas|despite|in spite of|unlike|as opposed to|obwohl"
     r"|während|aunque|mientras que|bien que|tandis que|embora|mentre|sebbene)\s[^,;:]*$"
-    r"|(?:^|(?<!\bthe)(?<!\bfar)(?<!\bnorth)(?<!\bsouth)[\s,(])(?:(?:north|south|east|west|\w+(?:east|west)) of"
+    r"|(?:^|(?<!\bthe)(?<!\bfar)(?<!\bnorth)(?<!\bsouth)[\s,(])"
+    r"(?:(?-i:(?:north|south|east|west|[a-z]+(?:east|west))) of"
     r"|opposite(?: \w+,)?|across (?:the \w+ )?from|ahead of|behind|next to|close to|adjacent to|neighbou?rs|borders"
     r"|bordering|border with|replaced|replacing|beat|defeated|defeating|lost to|followed by|superseded by"
     r"|succeeded by|preceded by|claimed by|formerly|previously|used to be|(?:used to|once) belong(?:ed)? to"

@@ -124,6 +124,10 @@ _ASIDES = re.compile(
     re.IGNORECASE,
 )
 """Every match of `ASIDE` and `_ASIDE_AFTER` contains at least one of these stems."""
+_JOINS = re.compile(
+    r"(?:\s+to (?:the|its) \w+)?(?:,\s+(?:and\s+)?|\s+and\s+)(?:to (?:the|its) \w+,?\s+)?(?:the\s+)?", re.IGNORECASE
+)
+"""Text between two mentions of a list ("bordering Egypt to the west, and Libya")."""
 _ASIDE_AFTER = re.compile(
     r"[\"'”*_]*\s+(?:until|till)\s+\d{4}\b|[\"'”*_]*\s+from\s+\d{4}\s+(?:to|until)\s+\d{4}", re.IGNORECASE
 )
@@ -174,7 +178,7 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     negations = [match.span() for match in _NEGATION.finditer(masked)]
     attributes, compares = _ATTRIBUTES.search(text) is not None, _COMPARES.search(text) is not None
     asides = _ASIDES.search(text) is not None
-    found = []
+    found: list[Stance] = []
     for number, mention in enumerate(mentions):
         start, stop = sentence_at(ranges, mention.start)
         before = masked[max(start, mention.start - _REACH) : mention.start]
@@ -194,7 +198,12 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
             else Stance.COMPARED
             if compares and _COMPARED.search(before[-60:])
             else Stance.ASIDE
-            if asides and ((_ASIDE_AFTER.match(after) and stop - mention.stop > 30) or ASIDE.search(before[-120:]))
+            if asides
+            and (
+                (_ASIDE_AFTER.match(after) and stop - mention.stop > 30)
+                or ASIDE.search(before[-120:])
+                or (found[-1:] == [Stance.ASIDE] and _JOINS.fullmatch(text, mentions[number - 1].stop, mention.start))
+            )
             else Stance.DOUBTED
             if compares and _DOUBT.search(before[-80:])
             else Stance.ASSERTED
