@@ -5,7 +5,7 @@ from __future__ import annotations
 from probemap.reading.asserted import Asserted
 from probemap.reading.clauses import chosen_mention
 from probemap.reading.names import Groups, find_names
-from probemap.reading.stance import asserted_mentions
+from probemap.reading.stance import asides, asserted_mentions
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
 
 
@@ -14,7 +14,8 @@ def asserted_name(text: str, groups: Groups, question: str = "") -> Asserted | N
 
     If the text asserts several, the result is the one whose clause repeats most of the question, or else the first.
 
-    Mentions that are negated, rejected, compared, listed, doubted or withdrawn are ignored.  If the answer is mentioned
+    Mentions that are negated, rejected, compared, listed, doubted or withdrawn are ignored.  Mentions in passing
+    ("bordering France") are used only if there are no others.  If the answer is mentioned
     first as an adjective and later by its name ("the Canadian province of Quebec, Canada"), the name is returned.  If
     the possible answers are yes and no (or true and false), a negated label asserts the other label.
 
@@ -26,7 +27,8 @@ def asserted_name(text: str, groups: Groups, question: str = "") -> Asserted | N
     """
     if polarity := polarity_groups(groups):
         return asserted_polarity(text, polarity)
-    asserted = asserted_mentions(text, find_names(text, groups))
+    names = find_names(text, groups)
+    asserted = asserted_mentions(text, names) or asides(text, names)
     if not asserted:
         return None
     first = chosen_mention(question, text, asserted)

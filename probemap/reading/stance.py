@@ -157,6 +157,11 @@ def asserted_mentions(text: str, mentions: Sequence[_Mention]) -> list[_Mention]
     return [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASSERTED]
 
 
+def asides(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
+    """Return the mentions that a text makes in passing, which are its answer only if it asserts nothing else."""
+    return [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASIDE]
+
+
 def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     """Return the stance of a text towards each mention.
 
@@ -177,7 +182,7 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
     masked = _EMPHATIC.sub(lambda match: " " * len(match[0]), text)
     negations = [match.span() for match in _NEGATION.finditer(masked)]
     attributes, compares = _ATTRIBUTES.search(text) is not None, _COMPARES.search(text) is not None
-    asides = _ASIDES.search(text) is not None
+    has_asides = _ASIDES.search(text) is not None
     found: list[Stance] = []
     for number, mention in enumerate(mentions):
         start, stop = sentence_at(ranges, mention.start)
@@ -198,7 +203,7 @@ def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:
             else Stance.COMPARED
             if compares and _COMPARED.search(before[-60:])
             else Stance.ASIDE
-            if asides
+            if has_asides
             and (
                 (_ASIDE_AFTER.match(after) and stop - mention.stop > 30)
                 or ASIDE.search(before[-120:])

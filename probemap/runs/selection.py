@@ -62,10 +62,11 @@ def selection_warnings(verdicts: Sequence[Verdict], answers: Sequence[Answer]) -
                 f"({100 * share_complete:.0f} % of the others)\nhint: the map leaves out long answers; "
                 "use a higher --max-new-tokens, or ask for short answers"
             )
+    decided, complete = decided[~cut], [fact for fact in facts if fact[0]]
     if min(decided.sum(), (~decided).sum()) < _MINIMUM:
         return warnings
-    lengths = np.array([n for _, n, _ in facts], dtype=float)
-    means = np.array([total / n if n else 0.0 for _, n, total in facts])
+    lengths = np.array([n for _, n, _ in complete], dtype=float)
+    means = np.array([total / n if n else 0.0 for _, n, total in complete])
     for values, high, low in ((lengths, "longer", "shorter"), (means, "more probable", "less probable")):
         if (auc := _separates(values[~decided], values[decided])) is not None:
             warnings.append(
