@@ -277,7 +277,7 @@ def _states_another_number(question: str, text: str, mentions: Sequence[Mention]
 def _answering_mentions(example: Example, text: str, values: AcceptedValues) -> list[AcceptedMention]:
     """Return the mentions of accepted answers in a text, except mentions that repeat the question."""
     question = example.question
-    if any(same_name(text, answer) for answer in example.answers):
+    if any(same_name(text, answer) for answer in example.answers if len(text) <= 2 * len(answer) + _MARKS):
         return [AcceptedMention(0, len(text.rstrip()))]
     mentions = values.find(text)
     if not mentions and repeats_name(question, text):
@@ -285,6 +285,10 @@ def _answering_mentions(example: Example, text: str, values: AcceptedValues) -> 
     if not mentions and asked_kind(question) is Kind.PERSON:
         mentions = [AcceptedMention(*span) for span in find_surnames(text, values.names)]
     return [m for m in mentions if not (_repeats_quantity(question, text, m) or _repeats_words(question, text, m))]
+
+
+_MARKS = 20
+"""Maximum number of characters by which marks around a name and its other spellings make it longer."""
 
 
 def _repeats_words(question: str, text: str, mention: Mention) -> bool:

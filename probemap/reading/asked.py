@@ -6,6 +6,7 @@ The kind is read from the question word and from the noun after it, in ten langu
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 
 import regex
 
@@ -117,6 +118,7 @@ _AUXILIARY = regex.compile(r"\b(?:what|which|who|whom)\b[^?]{0,40}?\b(?:do|does|
 _PATTERNS = [(kind, regex.compile(pattern, regex.IGNORECASE)) for kind, pattern in _KINDS]
 
 
+@lru_cache(maxsize=1024)
 def asked_kind(question: str) -> Kind:
     """Return the kind of answer that a question asks for.
 
