@@ -192,7 +192,7 @@ def test_answers_without_a_score_are_left_out_of_all_estimates() -> None:
 
 def test_weights_make_the_audited_auc_unbiased() -> None:
     scores, truth = [3.0, 2.0, 1.0] * 40, [True, False, True] * 40
-    # Of the correct answers, those with the high score count three times: AUC 0.75 instead of 0.5.
+    # The correct answers with the high score count three times, so the AUC is 0.75 instead of 0.5.
     audit = audit_labels(truth, truth, scores, weights=[3, 1, 1] * 40)
     assert audit.audited.value == pytest.approx(0.75)
     assert audit_labels(truth, truth, scores).audited.value == pytest.approx(0.5)

@@ -168,7 +168,7 @@ def _grade_text(task: Task, example: Example, text: str) -> Verdict:
 def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Verdict:
     """Grade a text by the number that it states as its result."""
     if asserted is None:
-        return _refusal(text) if final_refusal(text) else NO_NUMBER
+        return _refusal(text) or NO_NUMBER
     values = {as_number(answer) for answer in example.answers}
     # In some languages, the point in 8.849 separates thousands.
     grouped = re.fullmatch(r"\d{1,3}\.\d{3}", text[asserted.start : asserted.stop])
@@ -179,7 +179,7 @@ def _grade_number(example: Example, text: str, asserted: Asserted | None) -> Ver
 def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserted | None) -> Verdict:
     """Grade a text by the possible answer that it asserts."""
     if asks_yes_no(groups) and is_refusal(text) and not re.match(r"\W*(?:yes|no)\b\W*[,.:;!]", text, re.IGNORECASE):
-        return _refusal(text)
+        return _refusal(text) or REFUSAL
     if asserted is not None and isinstance(asserted.value, int):
         verdict = ACCEPTED if is_accepted(example, groups[asserted.value]) else INCORRECT
         return _because(verdict, asserted, asserted.rule)
@@ -196,8 +196,8 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
     mentions = sorted((*find_letters(text, len(example.choices)), *names), key=lambda name: name.start)
     if len({name.group for name in mentions}) > 1:
         return replace(AMBIGUOUS, rule="several mentions", evidence=(mentions[0].start, mentions[-1].stop))
-    if final_refusal(text):
-        return _refusal(text)
+    if (refusal := _refusal(text)) is not None:
+        return refusal
     if all(name.casefold() in LABELS for names in groups for name in names):
         return NEITHER
     if asserted is not None:
@@ -225,7 +225,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
             asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
         verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
-    values = AcceptedValues.of(_unasked(example))
+    unasked = _unasked(example)
+    values = AcceptedValues.of(unasked)
     mentions = _answering_mentions(example, text, values)
     found = list(zip(mentions, stances(text, mentions), strict=True))
     if asserted_mentions := [mention for mention, stance in found if stance is Stance.ASSERTED]:
@@ -240,15 +241,15 @@ def _grade_open(example: Example, text: str) -> Verdict:
     for stance, verdict in _WITHOUT_ASSERTION.items():
         if mention := next((mention for mention, s in found if s is stance), None):
             return _because(verdict, mention, stance.value)
-    if final_refusal(text):
-        return _refusal(text)
+    if (refusal := _refusal(text)) is not None:
+        return refusal
     if values.is_less_precise(text):
         return LESS_PRECISE
     if not adds_words(example.question, text):
         return NOTHING_ASSERTED
     if lacks_asked_kind(example.question, text):
         return OFF_TOPIC
-    if resembles(text, _unasked(example)):
+    if resembles(text, unasked):
         return RESEMBLES
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT
 
@@ -326,10 +327,10 @@ def _is_yes_no(example: Example) -> bool:
     return example.answers[0].casefold().strip(".") in ("yes", "no")
 
 
-def _refusal(text: str) -> Verdict:
-    """Return the verdict on a refusal, with the words that decline as its evidence."""
-    refusal = final_refusal(text)
-    return REFUSAL if refusal is None else replace(REFUSAL, rule="declines to answer", evidence=refusal)
+def _refusal(text: str) -> Verdict | None:
+    """Return the verdict on a refusal, with the words that decline as its evidence, or None if there is no refusal."""
+    words = final_refusal(text)
+    return None if words is None else replace(REFUSAL, rule="declines to answer", evidence=words)
 
 
 def _shares_script(answers: Sequence[str], text: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from probemap.reading.asserted import Asserted
 from probemap.reading.clauses import chosen_mention
 from probemap.reading.names import Groups, find_names
-from probemap.reading.stance import asides, asserted_mentions
+from probemap.reading.stance import Stance, asserted_mentions, mentions_with
 from probemap.reading.yes_no import asserted_polarity, polarity_groups
 
 
@@ -28,7 +28,7 @@ def asserted_name(text: str, groups: Groups, question: str = "") -> Asserted | N
     if polarity := polarity_groups(groups):
         return asserted_polarity(text, polarity)
     names = find_names(text, groups)
-    asserted = asserted_mentions(text, names) or asides(text, names)
+    asserted = asserted_mentions(text, names) or mentions_with(text, names, Stance.ASIDE)
     if not asserted:
         return None
     first = chosen_mention(question, text, asserted)

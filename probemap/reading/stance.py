@@ -152,14 +152,14 @@ _ENUMERATES = re.compile(
 )
 
 
+def mentions_with(text: str, mentions: Sequence[_Mention], stance: Stance) -> list[_Mention]:
+    """Return the mentions towards which a text has the given stance."""
+    return [m for m, value in zip(mentions, stances(text, mentions), strict=True) if value is stance]
+
+
 def asserted_mentions(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
     """Return the mentions that a text asserts."""
-    return [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASSERTED]
-
-
-def asides(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
-    """Return the mentions that a text makes in passing, which are its answer only if it asserts nothing else."""
-    return [m for m, stance in zip(mentions, stances(text, mentions), strict=True) if stance is Stance.ASIDE]
+    return mentions_with(text, mentions, Stance.ASSERTED)
 
 
 def stances(text: str, mentions: Sequence[Mention]) -> list[Stance]:

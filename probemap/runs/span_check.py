@@ -46,27 +46,23 @@ def check_open_answers(
         for i, example in zip(rows, sample.examples, strict=True)
     ]
     same = SpanAgreement.of([judgements[i].span for i in rows], chosen)
-    checked = iter(
-        without_doubtful_spans(
-            [judgement for judgement, judged in zip(judgements, is_open, strict=True) if judged],
-            same,
-            "--locator rules to use them nevertheless, or --locator model with --endpoint",
-            context.logger.log,
-        )
-    )
-    return [next(checked) if judged else j for j, judged in zip(judgements, is_open, strict=True)]
-
-
-def without_doubtful_spans(
-    judgements: Sequence[Judgement], same: SpanAgreement, remedy: str, log: Callable[[str], None]
-) -> list[Judgement]:
-    """Return the judgements, and remove the exact answers if the rules and the model often find different ones."""
-    log(f"the rules and the model find the same exact answer in {same.n_same} of {same.n_both} answers")
-    if not same.is_low:
+    remedy = "--locator rules to use them nevertheless, or --locator model with --endpoint"
+    if not often_differ(same, remedy, context.logger.log):
         return list(judgements)
-    log(
-        f"this is less than {MIN_SPAN_AGREEMENT:.0%}, so many exact answers are probably wrong, and none is used"
-        f"\nhint: use {remedy}"
-    )
-    reason = "the rules and the model disagree too often"
-    return [replace(judgement, span=None, no_span=reason) for judgement in judgements]
+    return [without_span(j) if is_open[i] else j for i, j in enumerate(judgements)]
+
+
+def often_differ(same: SpanAgreement, remedy: str, log: Callable[[str], None]) -> bool:
+    """Report how often the rules and the model find the same exact answer, and return True if this is too rarely."""
+    log(f"the rules and the model find the same exact answer in {same.n_same} of {same.n_both} answers")
+    if same.is_low:
+        log(
+            f"this is less than {MIN_SPAN_AGREEMENT:.0%}, so many exact answers are probably wrong, and none is used"
+            f"\nhint: use {remedy}"
+        )
+    return same.is_low
+
+
+def without_span(judgement: Judgement) -> Judgement:
+    """Return a judgement without its exact answer, because the rules and the model often find different ones."""
+    return replace(judgement, span=None, no_span="the rules and the model disagree too often")

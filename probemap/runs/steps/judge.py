@@ -66,7 +66,7 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
     from probemap.runs.agreement import SpanAgreement, agreement
     from probemap.runs.labels import apply_labels, disagreements
     from probemap.runs.llm_judge import judge_by_model, judgements_of, run_judge
-    from probemap.runs.span_check import check_open_answers, without_doubtful_spans
+    from probemap.runs.span_check import check_open_answers, often_differ, without_span
 
     answers = list(run.answers)
     paper = options.locator == "paper"
@@ -87,7 +87,8 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
             located = check_open_answers(run, task, answers, by_model, context)
         elif find is None:
             same = SpanAgreement.of([j.span for j in by_rules], [j.span for j in by_model])
-            located = without_doubtful_spans(by_model, same, "--locator rules, or a more capable model", log)
+            if often_differ(same, "--locator rules, or a more capable model", log):
+                located = [without_span(judgement) for judgement in by_model]
         judgements = apply_labels(answers, located, labels)
         rows = disagreements(
             task, answers, by_rules, by_model, judgements, verdicts=verdicts_by_model, spans=find is None
