@@ -30,6 +30,7 @@ from probemap.views.heatmap import MapDisplay, plot_difference, plot_map, plot_m
 
 @pytest.fixture(autouse=True)
 def close_figures() -> Iterator[None]:
+    plt.close("all")  # figures of other tests and doctests in this process
     yield
     plt.close("all")
 
