@@ -6,8 +6,8 @@ import numpy as np
 
 from probemap.detectors.loading import load_scorer
 from probemap.detectors.scorer import Scorer
-from probemap.models.prompts import ChatMessage, chat_messages
-from probemap.records import Answer, Example
+from probemap.models.prompts import chat_messages
+from probemap.records import Answer, ChatMessage, Example
 from probemap.runs.run import Run
 
 TOLERANCE = 1e-5

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Kind = Literal["names", "numbers", "choices", "open"]
 """Kind of task, which determines how answers are graded and how exact answers are located; see `Task`."""
 
+ChatMessage = dict[str, str]
+"""A message with the keys ``role`` and ``content``, as expected by chat templates and servers."""
+
 
 class ProbemapError(Exception):
     """Base class for errors that the user can correct.
@@ -185,12 +188,17 @@ class TextAnswer:
     id: str
     """Id of the example."""
     text: str
-    stopped: bool = True
-    """False if the answer was cut off."""
-    prompt: str | None = None
-    """The prompt that the model received, including the chat template.  If None, the prompt is built from the task."""
+    stopped: bool | None = True
+    """False if the answer was cut off.  If None, an answer of `max_new_tokens` tokens counts as cut off."""
+    prompt: str | tuple[ChatMessage, ...] | None = None
+    """The prompt that the model received, including the chat template, or the conversation to which the chat template
+    was applied.  If None, the prompt is built from the task."""
     verdict: Verdict | None = None
     """A verdict supplied with the answer.  If None, the answer is graded."""
+    exact_answer: str | None = None
+    """An exact answer supplied with the answer, as it occurs in `text`.  If None, the exact answer is located."""
+    max_new_tokens: int | None = None
+    """Maximum number of tokens with which the answer was generated, or None if it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +236,8 @@ class Answer:
     """True if the model ended its answer; False if it was cut off at the token limit."""
     verdict: Verdict | None = None
     """A verdict supplied with the answer.  If None, the answer is graded."""
+    exact_answer: str | None = None
+    """An exact answer supplied with the answer, as it occurs in `text`.  If None, the exact answer is located."""
     n_reasoning: int = 0
     """Number of reasoning tokens, which a thinking model produces before its answer."""
 

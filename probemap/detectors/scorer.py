@@ -23,7 +23,7 @@ from probemap.models.generate import (
     generate_answers,
     generate_batch,
 )
-from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, prompt_from_text
+from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, supplied_prompt
 from probemap.models.retokenise import retokenise
 from probemap.positions import Indices, Position, Rule, token_indices
 from probemap.records import Answer, DataError, Example, TextAnswer
@@ -150,7 +150,7 @@ class Scorer:
             if isinstance(question, Prompt):
                 prompt = question
             else:
-                prompt = self.prompt(question) if text.prompt is None else prompt_from_text(self.model, text.prompt)
+                prompt = self.prompt(question) if text.prompt is None else supplied_prompt(self.model, text.prompt)
             prompted.append((prompt, text))
         return retokenise(self.model, prompted, chat=self.provenance.prompt_format == "chat")
 

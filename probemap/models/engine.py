@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from probemap.models.generate import GenerationOptions, Recorder, generate_answers, plan_batches
-from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, prompt_from_text, task_prompts
+from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, supplied_prompt, task_prompts
 from probemap.models.remote import ChatRequest, ask_endpoint
 from probemap.models.retokenise import retokenise_with_logprobs
 
@@ -186,7 +186,7 @@ def supplied_engine(
     prompts = [
         make_prompt(model, task, example, options.prompt_format)
         if text_answer.prompt is None
-        else prompt_from_text(model, text_answer.prompt)
+        else supplied_prompt(model, text_answer.prompt)
         for example, text_answer in zip(task.examples, text_answers, strict=True)
     ]
     has_prompts = any(text_answer.prompt is not None for text_answer in text_answers)

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from jinja2 import TemplateError
 
-from probemap.records import DataError, Example, ModelError, Task
+from probemap.records import ChatMessage, DataError, Example, ModelError, Task
 
 if TYPE_CHECKING:
     from probemap.models.model import Model
 
 PromptFormat = Literal["chat", "qa", "none"]
 """Format of a prompt: the model's chat template (``chat``), ``Q: … A:`` (``qa``), or the plain question (``none``)."""
-
-ChatMessage = dict[str, str]
-"""A message with the keys ``role`` and ``content``, as expected by chat templates and servers."""
 
 _FIELDS = {"question", "context", "choices", "letters"}
 
@@ -131,6 +128,11 @@ def prompt_from_text(model: Model, text: str) -> Prompt:
     bos = model.tokenizer.bos_token
     # A second beginning-of-text token must not be added to a text that already starts with one.
     return _tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
+
+
+def supplied_prompt(model: Model, prompt: str | Sequence[ChatMessage]) -> Prompt:
+    """Return the prompt for formatted text, or for a conversation to which the model's chat template is applied."""
+    return prompt_from_text(model, prompt) if isinstance(prompt, str) else chat_prompt(model, prompt)
 
 
 def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[tuple[str, Prompt]]:

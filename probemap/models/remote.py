@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from probemap.models.connection import Connection
 from probemap.models.reasoning import join_reasoning
-from probemap.records import TextAnswer
+from probemap.records import ChatMessage, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
-    from probemap.models.prompts import ChatMessage, Prompt, PromptFormat
+    from probemap.models.prompts import Prompt, PromptFormat
     from probemap.models.request_form import Parameters
 
 _T = TypeVar("_T")

@@ -94,6 +94,8 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
     if text_answer.prompt is None and not chat and text[:1].strip() and prompt.text[-1:].strip():
         text = f" {text}"  # the prompt ends with `A:`, and the space after it was stripped from the text
     token_ids, stopped = _continuation_ids(model, prompt, text), text_answer.stopped
+    if stopped is None:  # an answer that uses up its limit was probably cut off
+        stopped = text_answer.max_new_tokens is None or len(token_ids) < text_answer.max_new_tokens
     if token_ids and token_ids[-1] in model.end_ids:  # the text includes its end token
         end_id, token_ids, stopped = token_ids[-1], token_ids[:-1], True
         text = model.tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
@@ -118,6 +120,7 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
         logprobs=(),
         stopped=stopped,
         verdict=text_answer.verdict,
+        exact_answer=text_answer.exact_answer,
         n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets),
     )
 

@@ -15,6 +15,7 @@ Each module imports only modules that are listed above it and modules from lower
     plan         the execution context and the plan of a step
     graded       questions, answers and judgements in a common order
     run          the content of a run directory, checked for consistency
+    questions    reads the questions of a run, and the answers if they are supplied
     engines      selects the engine that generates or imports answers
     selection    counts of verdicts, and differences between decided and undecided answers
     labels       applies manual labels

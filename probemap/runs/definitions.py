@@ -91,6 +91,9 @@ class Step(Generic[Options, Facts]):
     """Whether the step is repeated without ``--redo`` if its inputs have changed."""
 
 
+REFUSED = "refused.jsonl"
+"""Name of the file that lists the samples of a log that cannot be imported."""
+
 ANSWER = Step[AnswerOptions, AnswerFacts](
     name="answer",
     description="Generate the model's answers to the questions.",
@@ -102,7 +105,7 @@ ANSWER = Step[AnswerOptions, AnswerFacts](
     module="answer",
     facts=AnswerFacts,
     traces=("answers.jsonl",),
-    side_outputs=("during",),
+    side_outputs=("during", REFUSED),
     context=("device", "max_memory", "pool"),
 )
 JUDGE = Step[JudgeOptions, JudgeFacts](

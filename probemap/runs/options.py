@@ -92,10 +92,18 @@ class AnswerOptions:
     """Options for the answer step."""
 
     data: Annotated[
-        str, Option("Name of a task (see `probemap list`), or a .jsonl, .csv or .parquet file.", metavar="DATA")
+        str,
+        Option(
+            "Name of a task (see `probemap list`), a .jsonl, .csv or .parquet file, or a log of an evaluation tool as "
+            "FORMAT:FILE.",
+            metavar="DATA",
+        ),
     ]
     model: Annotated[str, Option("Model: hub id, directory, .gguf file or smollm2-135m.")]
     revision: Annotated[str | None, Option("Branch, tag or commit on the hub.")] = None
+    select: Annotated[
+        str | None, Option("Filter and score of a log to import, e.g. filter=strict-match,score=exact_match.")
+    ] = None
     n: Annotated[int | None, Option("Number of questions to draw. Default: all.")] = None
     seed: Seed = 0
     kind: Annotated[
@@ -125,7 +133,7 @@ class AnswerOptions:
         str | None,
         Option(
             "File of existing answers with the field text and either id or question; optional fields are prompt, "
-            "correct and stopped."
+            "correct, exact_answer and stopped."
         ),
     ] = None
     endpoint: EndpointUrl = None

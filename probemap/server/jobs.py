@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from probemap.models.generate import GenerationRequest
-from probemap.models.prompts import ChatMessage, Prompt, chat_prompt, check_lengths
-from probemap.records import Answer, DataError, DetectorError, Example, TextAnswer
+from probemap.models.prompts import Prompt, chat_prompt, check_lengths
+from probemap.records import Answer, ChatMessage, DataError, DetectorError, Example, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.detectors.scorer import Scorer

@@ -72,7 +72,13 @@ def load_task(
     >>> task.examples[0].question
     'In which country is the city of Abomey-Calavi?'
     """
-    task = _load(str(source), require_answers)
+    return select_questions(_load(str(source), require_answers), source, n=n, seed=seed, kind=kind)
+
+
+def select_questions(
+    task: Task, source: str | Path, *, n: int | None = None, seed: int = 0, kind: Kind | None = None
+) -> Task:
+    """Check the ids of a task's questions, set their kind, and draw some of them; see `load_task`."""
     _check_ids(task.examples, source)
     if kind is not None:
         task = set_kind(task, kind)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from probemap.reading.folding import find_words
 from probemap.records import DataError, Example, Task, TextAnswer, Verdict
 from probemap.tasks.files import read_rows
 
@@ -30,6 +31,7 @@ def read_text_answers(path: Path, task: Task) -> tuple[list[TextAnswer], int]:
         * ``id`` or ``question``: the id or the text of the question;
         * ``prompt`` (optional): the exact text that the model saw, including the chat template;
         * ``correct`` (optional): true, false, or null for undecided;
+        * ``exact_answer`` (optional): the exact answer, spelled as in the answer;
         * ``stopped`` (optional): false if the answer was cut off.
     task : Task
 
@@ -102,7 +104,22 @@ def _text_answer(row: Mapping[str, Any], id_: str, location: str) -> TextAnswer:
         correct = _parse_bool(row["correct"], f"{location}: 'correct'")
         verdict = Verdict(correct, SUPPLIED[correct])
     stopped = _parse_bool(row.get("stopped"), f"{location}: 'stopped'")
-    return TextAnswer(id_, text, stopped is not False, prompt or None, verdict)
+    return TextAnswer(id_, text, stopped is not False, prompt or None, verdict, _exact_answer(row, text, location))
+
+
+def _exact_answer(row: Mapping[str, Any], text: str, location: str) -> str | None:
+    exact = row.get("exact_answer")
+    if not isinstance(exact, str | None):
+        raise DataError(
+            f"{location}: 'exact_answer' must be a string or null, got {type(exact).__name__}",
+            "write the exact answer as it is spelled in the answer, or omit it",
+        )
+    if exact and find_words(text, exact) is None:
+        raise DataError(
+            f"{location}: the exact answer {exact[:60]!r} does not occur in the answer",
+            "copy it verbatim from the answer, or omit it",
+        )
+    return exact or None
 
 
 def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probemap.models.loading import Loader
 from probemap.records import RunError, Task, TextAnswer
-from probemap.runs.definitions import ANSWER, AnswerFacts
+from probemap.runs.definitions import ANSWER, REFUSED, AnswerFacts
 from probemap.runs.plan import Context, Plan
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import and are needed only for execution
+    from pathlib import Path
+
     from probemap.models.engine import Engine
     from probemap.runs.options import AnswerOptions
+    from probemap.runs.questions import Questions
     from probemap.runs.run import Run
 
 
@@ -27,28 +29,25 @@ def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptio
     DataError, RunError
         If the questions or the supplied answers are invalid, or if mutually exclusive options are given.
     """
-    from probemap.tasks.loading import fingerprint, load_task
-    from probemap.tasks.supplied import read_text_answers
+    from probemap.runs.questions import read_questions
+    from probemap.tasks.loading import fingerprint
 
     options = replace(options, data=str(options.data), model=str(options.model))
     _check(options, context)
-    task = load_task(
-        options.data, n=options.n, seed=options.seed, kind=options.kind, require_answers=options.answers is None
-    )
+    questions = read_questions(options)
+    for note in questions.notes:
+        context.logger.log(note)
+    task = questions.task
     if options.prompt is not None:
         task = replace(task, prompt=options.prompt)
     if options.max_new_tokens is not None:
         task = replace(task, max_new_tokens=options.max_new_tokens)
-    supplied: list[TextAnswer] | None = None
     inputs = {"questions": fingerprint(task)}
-    if options.answers is not None:
-        path = Path(options.answers)
-        supplied, n_unmatched = read_text_answers(path, task)
-        inputs["answers"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        if n_unmatched:
-            context.logger.log(f"{n_unmatched} rows of {path} do not match any of the {len(supplied)} questions")
-    resolved = replace(options, prompt=task.prompt, max_new_tokens=task.max_new_tokens, answers=options.answers)
-    return Plan(options=resolved, inputs=inputs, execute=partial(_execute, run, task, resolved, supplied, context))
+    if questions.sha256 is not None:
+        inputs["answers"] = questions.sha256
+    resolved = replace(options, prompt=task.prompt, max_new_tokens=task.max_new_tokens)
+    execute = partial(_execute, run, replace(questions, task=task), resolved, context)
+    return Plan(options=resolved, inputs=inputs, execute=execute)
 
 
 def _check(options: AnswerOptions, context: Context) -> None:
@@ -67,8 +66,10 @@ def _check(options: AnswerOptions, context: Context) -> None:
         )
 
 
-def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAnswer] | None, context: Context) -> bool:
+def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Context) -> bool:
     from probemap.workers import worker_pool
+
+    task = questions.task
 
     loader = Loader(
         name=options.model,
@@ -78,11 +79,15 @@ def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAn
         quantize=options.quantize,
         max_memory=context.max_memory,
     )
-    make = partial(_make_engine, loader, task, options, supplied, run.inline_states, context.for_workers)
+    make = partial(_make_engine, loader, task, options, questions.answers, run.inline_states, context.for_workers)
     with worker_pool(make, context.pool) as workers:
         plan = workers.plan()
         run.check_weights(plan, ("revision", "dtype"))
         run.write_task(task)
+        if questions.refusals:
+            rows = (json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in questions.refusals)
+            run.write(REFUSED, "".join(rows))
+            context.logger.log(f"the samples that cannot be imported are listed in {run.path / REFUSED}")
         run.note(
             ANSWER,
             AnswerFacts(

@@ -1,0 +1,164 @@
+"""Read the samples of Every Eval Ever (``UUID_samples.jsonl``).
+
+The file has one line per sample and score.  Source: ``every_eval_ever/instance_level_types.py`` and
+``every_eval_ever/converters`` of Every Eval Ever 0.3.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from probemap.logs.jsonl import json_lines
+from probemap.logs.lm_eval import accepted_answers, as_prompt
+from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
+from probemap.models.reasoning import join_reasoning
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from probemap.records import ChatMessage
+
+
+class _Input(LogSchema):
+    raw: str
+    formatted: str | None = None
+    reference: list[str]
+    choices: list[str] | None = None
+
+
+class _Output(LogSchema):
+    raw: list[str]
+    reasoning_trace: list[str] | None = None
+
+
+class _Attribution(LogSchema):
+    extracted_value: str
+    extraction_method: str
+    is_terminal: bool
+
+
+class _Evaluation(LogSchema):
+    score: float
+    is_correct: bool
+
+
+class _TokenUsage(LogSchema):
+    output_tokens: int
+
+
+class _Instance(LogSchema):
+    evaluation_name: str
+    evaluation_result_id: str | None = None
+    sample_id: str
+    interaction_type: str
+    input: _Input
+    output: _Output | None = None
+    messages: list[dict[str, Any]] | None = None
+    answer_attribution: list[_Attribution] = Field(default_factory=list)
+    evaluation: _Evaluation
+    token_usage: _TokenUsage | None = None
+    error: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
+    """Read the answers in a file of samples.
+
+    Yields
+    ------
+    LoggedAnswer or Refusal
+        One or more per line.
+    """
+    for location, value in json_lines(path):
+        instance = value if isinstance(value, Refusal) else validated(_Instance, value, location)
+        if isinstance(instance, Refusal):
+            yield instance
+        else:
+            yield from _answers(instance, location)
+
+
+def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refusal]:
+    if instance.error:
+        yield Refusal(location, f"ended with an error: {instance.error:.80}")
+        return
+    metadata = instance.metadata or {}
+    from_lm_eval = "lm_eval_metrics" in metadata
+    filter_name = str(metadata.get("filter", "")) if from_lm_eval else ""
+    if filter_name not in ("", "none"):
+        # The converter replaces the generated text by the result of the filter.
+        yield Refusal(location, f"no generated text: only the result of the filter {filter_name!r} was converted")
+        return
+    exchange = _exchange(instance, from_lm_eval)
+    if isinstance(exchange, str):
+        yield Refusal(location, exchange)
+        return
+    prompt, texts = exchange
+    n_produced = instance.token_usage.output_tokens if instance.token_usage else 0
+    if len(texts) == 1 and len(texts[0].encode()) < n_produced - 1:
+        # A token of a text has at least one byte, except the end token.  The converter of Inspect's logs replaces the
+        # generated text by the answer that the scorer extracted.
+        yield Refusal(location, f"no generated text: the text {texts[0]!r:.60} is shorter than {n_produced} tokens")
+        return
+    name = instance.evaluation_result_id or instance.evaluation_name
+    terminal = next((item for item in reversed(instance.answer_attribution) if item.is_terminal), None)
+    extracted = terminal.extracted_value if terminal and terminal.extraction_method != "none" else ""
+    first = int(metadata["epoch"]) if str(metadata.get("epoch", "")).isdecimal() else 1
+    for number, text in enumerate(texts):
+        yield LoggedAnswer(
+            location=location,
+            id=instance.sample_id,
+            repeat=first + number,
+            question=instance.input.raw,
+            accepted=_accepted(instance),
+            choices=tuple(instance.input.choices or ()),
+            prompt=prompt,
+            text=text,
+            stopped=_STOPPED.get(str(metadata.get("stop_reason", ""))),
+            scores={name: _score(instance.evaluation)} if len(texts) == 1 else {},
+            exact_answer=extracted if extracted.strip() not in ("", text.strip()) and extracted in text else None,
+        )
+
+
+_STOPPED = {"stop": True, "max_tokens": False, "model_length": False, "length": False}
+
+
+Exchange = tuple["str | tuple[ChatMessage, ...] | None", list[str]]
+
+
+def _exchange(instance: _Instance, from_lm_eval: bool) -> Exchange | str:
+    """Return the prompt and the generated texts, or the reason why the sample cannot be used."""
+    if instance.messages is not None:
+        *before, last = instance.messages or [{}]
+        prompt, text = conversation(before), last.get("content")
+        if prompt is None or last.get("role") != "assistant" or not isinstance(text, str) or last.get("tool_calls"):
+            return "not a conversation in text: it has tool calls or does not end with an answer"
+        return prompt, [join_reasoning(last.get("reasoning_trace"), text, stopped=True)]
+    if instance.output is None or not instance.output.raw:
+        return "no generated text"
+    traces = instance.output.reasoning_trace or []
+    texts = [
+        join_reasoning(trace, text, stopped=True) for text, trace in zip_longest(instance.output.raw, traces) if text
+    ]
+    if instance.input.formatted is not None:
+        return instance.input.formatted, texts
+    return (as_prompt(instance.input.raw) if from_lm_eval else None), texts
+
+
+def _accepted(instance: _Instance) -> tuple[str, ...]:
+    """Return the accepted answers.  If they are letters, they are replaced by the choices that they denote."""
+    choices = dict(zip(ascii_uppercase, instance.input.choices or (), strict=False))
+    references = [answer for reference in instance.input.reference for answer in accepted_answers(reference)]
+    return tuple(dict.fromkeys(choices.get(reference, reference) for reference in references))
+
+
+def _score(evaluation: _Evaluation) -> float | bool:
+    """Return the score if it is neither 0 nor 1, and otherwise whether the answer is correct.
+
+    Some converters call every answer correct whose score is above 0.
+    """
+    return evaluation.is_correct if evaluation.score in (0, 1) else evaluation.score
