@@ -10,6 +10,7 @@ Each module imports only modules that are listed above it and modules from lower
     show           commands that display, draw or check a run, or list tasks and positions
     steps          commands that execute the steps
     detectors      commands for detectors
+    logs           command that writes a log for other tools
     run            commands that execute all steps
     main           the entry point, which assembles the commands
 """

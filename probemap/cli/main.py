@@ -27,7 +27,7 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.ENOTDIR}
 
 # The modules are imported by name, as the modules of the steps are.
-for _module in ("run", "steps", "show", "detectors"):
+for _module in ("run", "steps", "show", "detectors", "logs"):
     app.add_typer(import_module(f"probemap.cli.{_module}").app)
 
 

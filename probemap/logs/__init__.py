@@ -10,6 +10,7 @@ decisions that concern several samples are made in `importing`.
     lm_eval          reads the samples of lm-evaluation-harness
     inspect_ai       reads the logs of Inspect
     lighteval        reads the details of lighteval
-    every_eval_ever  reads and writes the samples of Every Eval Ever
+    every_eval_ever  reads the samples of Every Eval Ever
     importing        imports the questions, answers and verdicts of a log
+    exporting        writes answers, verdicts and probabilities in the format of Every Eval Ever
 """

@@ -15,6 +15,7 @@ Each module imports only modules that are listed above it and modules from lower
     plot          figures
     report        the HTML report
     export        fits a detector and saves it
+    export_log    writes the answers and verdicts as a log for other tools
     score         scores the answers with a detector
     resample      several sampled answers per question
     errors        the error taxonomy
