@@ -181,6 +181,10 @@ class Verdict:
     answer that the text asserts.  None if no single part of the text decided it, e.g. if nothing was found."""
 
 
+SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
+"""Mapping from a verdict supplied with an answer to the reason recorded for it."""
+
+
 @dataclass(frozen=True)
 class TextAnswer:
     """The text of an answer that was not generated in this process but comes from a server or a file."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from probemap.records import Verdict
-from probemap.tasks.supplied import SUPPLIED
+from probemap.records import SUPPLIED, Verdict
 
 if TYPE_CHECKING:
     from probemap.records import ChatMessage

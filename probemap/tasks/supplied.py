@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from probemap.reading.folding import find_words
-from probemap.records import DataError, Example, Task, TextAnswer, Verdict
+from probemap.records import SUPPLIED, DataError, Example, Task, TextAnswer, Verdict
 from probemap.tasks.files import read_rows
 
 MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
 """Mapping from a manually entered verdict to the reason recorded for it."""
-
-SUPPLIED = {True: "supplied as correct", False: "supplied as incorrect", None: "supplied as undecided"}
-"""Mapping from a verdict supplied with an answer to the reason recorded for it."""
 
 _FIELDS = "each row requires the string field 'text', and either 'id' or 'question'"
 
