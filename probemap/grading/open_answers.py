@@ -24,19 +24,14 @@ from probemap.reading.statements import Statement, statements
 from probemap.reading.tokens import ANSWER_WORDS, Question, Token, refers_to_question, same_word
 from probemap.reading.uncased import added_part, is_uncased
 from probemap.reading.whole import whole_answer
+from probemap.reading.yes_no import leading_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MAX_STATEMENTS = 6
 _ANNOUNCED = regex.compile(
     r"[\s*_]*(?:(?:the\s+)?(?:final\s+|short\s+)?answer(?:\s+is)?|a|antwort|respuesta|réponse|risposta|resposta|ответ"
     r"|assistant|答案|答|回答)[*_]*\s*[:：][*_]*\s*(?=\S)",
-    regex.IGNORECASE,
-)
-_LABEL = regex.compile(
-    r"\W*(yes|no|oui|non|sí|si|ja|nein|sim|não|да|нет|nee|nej|kyllä|ei|नहीं|हाँ|हां|نعم|لا|はい|いいえ|是的|不是)"
-    r"(?=[\s,.;:!،。，]|$)",
     regex.IGNORECASE,
 )
 _LIST_ITEM = regex.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
@@ -95,9 +90,9 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
         return None if asserted is None else (asserted.start, asserted.stop)
     asked = Question(question)
     if asked.kind is Kind.YES_NO or (asked.kind is Kind.THING and not asked.has_question_word):
-        label = _LABEL.match(text)
+        label = leading_label(text)
         if label or asked.kind is Kind.YES_NO:
-            return label.span(1) if label else None
+            return label
     if asked.kind is Kind.REASON:
         return None
     if is_uncased(text) or (is_uncased(question) and len(text) < 40):
@@ -147,7 +142,7 @@ def _answer(question: Question, text: str) -> Candidate | None:
         found = [s for s in found if s.stop <= items[0] and not text[s.start : s.stop].rstrip(" \n*").endswith(":")]
     elif not question.asks_for_value and (whole := whole_answer(question, text)) is not None:
         return whole
-    for statement in found[:_MAX_STATEMENTS]:
+    for statement in found:
         if not _may_answer(question, statement):
             continue
         candidate = additions.value(statement) if question.asks_for_value else _placed(additions, statement)
