@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import regex
 
 from probemap.reading.added import Additions
-from probemap.reading.alternatives import compares_differently, conclusion_start, offered_answers
+from probemap.reading.alternatives import offered_answers
 from probemap.reading.asked import Kind
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import DEMONYM, Candidate
-from probemap.reading.closed_set import asserted_name
+from probemap.reading.closed_set import asserted_offer
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
 from probemap.reading.refusal import final_refusal
 from probemap.reading.statements import Statement, statements
@@ -81,12 +81,7 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     if _says_nothing(text):
         return None
     if offered := offered_answers(question):
-        start = conclusion_start(text)
-        if compares_differently(question, text[start:]):
-            return None
-        if concluded := asserted_name(text[start:], offered):
-            return concluded.start + start, concluded.stop + start
-        asserted = asserted_name(text, offered)
+        asserted = asserted_offer(question, text, offered)
         return None if asserted is None else (asserted.start, asserted.stop)
     asked = Question(question)
     if asked.kind is Kind.YES_NO or (asked.kind is Kind.THING and not asked.has_question_word):
