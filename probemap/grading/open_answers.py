@@ -14,7 +14,7 @@ import regex
 
 from probemap.reading.added import Additions
 from probemap.reading.alternatives import offered_answers
-from probemap.reading.asked import Kind
+from probemap.reading.asked import Kind, asks_for_country
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import DEMONYM, Candidate
 from probemap.reading.closed_set import asserted_offer
@@ -179,9 +179,7 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
 
 def _containing_place(additions: Additions, place: Candidate) -> Candidate:
     """Return the larger place that contains a place ("Paris, France") if the question asks for a country or state."""
-    if not regex.search(
-        r"\b(?:country|nation|state|país|pays|land|paese)\b", additions.question.text, regex.IGNORECASE
-    ):
+    if not asks_for_country(additions.question.text):
         return place
     following = regex.match(
         r"[*_]*,\s+[*_]*(\p{Lu}[\p{L}-]+(?:\s\p{Lu}[\p{L}-]+)*)(?=[*_]*(?:[.,;)\n]|$))", additions.text[place.stop :]
