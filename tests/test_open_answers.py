@@ -62,6 +62,8 @@ def test_rule_finds_nine_of_ten_exact_answers_and_is_right_where_it_finds_one() 
         ("When did order 2005 come into force?", "Order 2005 came into force in 2006.", "2006"),
         ("How many moons has Mars?", "In 1877, two moons of Mars were found.", "two"),
         ("Which country has the city of Lyon?", "Lyon is a city in Auvergne, France.", "France"),
+        ("Which mountain is higher, Alm or Berg?", "Alm has 4,808 m, while Berg has 8,611 m. Berg is higher.", "Berg"),
+        ("Is gold a metal?", "**Yes**, it is.", "Yes"),
         ("Who won?", "", None),
     ],
 )

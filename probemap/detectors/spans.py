@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from probemap.detectors.provenance import FORMER_LOCATORS
 from probemap.grading.llm import locating_task, model_judge, response_locator
-from probemap.grading.locate import RULE_LOCATORS, Locator, LocatorOf, locate_answer
+from probemap.grading.locate import RULE_LOCATORS, Locator, locate_answer
 from probemap.records import Answer, DataError, Example, Span
 
 if TYPE_CHECKING:
@@ -43,16 +43,15 @@ def locate_spans(
     task = provenance.task
     if provenance.locator in FORMER_LOCATORS:
         task = replace(task, kind=FORMER_LOCATORS[provenance.locator])
-    locator_of = _locator_of(provenance, model, examples, answers) if locator is None else lambda _: locator
-    return [
-        locate_answer(task, example, answer, locator_of(example))
-        for example, answer in zip(examples, answers, strict=True)
-    ]
+    if locator is None:
+        locator = _named_locator(provenance, model, examples, answers)
+    return [locate_answer(task, example, answer, locator) for example, answer in zip(examples, answers, strict=True)]
 
 
-def _locator_of(
+def _named_locator(
     provenance: Provenance, model: Model, examples: Sequence[Example], answers: Sequence[Answer]
-) -> LocatorOf:
+) -> Locator | None:
+    """Return the locator that the provenance names, or None for the rules."""
     if provenance.locator != "model":
         return RULE_LOCATORS["rules" if provenance.locator in FORMER_LOCATORS else provenance.locator]
     # Answers for different clients of a server may have the same id.
@@ -61,8 +60,7 @@ def _locator_of(
     batches = judge.respond(locating_task(judge, examples, numbered))
     responses = {id_: response for batch in batches for id_, response in batch}
     pairs = zip(examples, numbered, strict=True)
-    locator = response_locator(judge, {(example.question, a.final.text): responses[a.id] for example, a in pairs})
-    return lambda example: locator
+    return response_locator(judge, {(example.question, a.final.text): responses[a.id] for example, a in pairs})
 
 
 def check_spans(spans: Sequence[LocatedSpan], answers: Sequence[Answer]) -> None:

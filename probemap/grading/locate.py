@@ -29,9 +29,6 @@ Locator = Callable[[str, str], tuple[int, int] | None]
 """Callable ``(question, text) -> (start, stop) | None``, where `text` is an answer without its reasoning.  It returns
 the character range of the exact answer in `text`, or None if it finds none."""
 
-LocatorOf = Callable[[Example], Locator | None]
-"""Callable that returns the locator for the answers to an example, or None for the rules."""
-
 
 def locate(task: Task, answers: Sequence[Answer], *, locator: Locator | None = None) -> list[Span | None]:
     """Locate the exact answer in each answer.
@@ -254,11 +251,8 @@ def locate_nothing(question: str, text: str) -> tuple[int, int] | None:
     return None
 
 
-RULE_LOCATORS: dict[str, LocatorOf] = {
-    "rules": lambda example: None,
-    "none": lambda example: locate_nothing,
-}
-"""Locators that need no model, by the name of the ``--locator`` option."""
+RULE_LOCATORS: dict[str, Locator | None] = {"rules": None, "none": locate_nothing}
+"""Locators that need no model, by the name of the ``--locator`` option.  None means that `locate` uses the rules."""
 
 
 def paper_locator(example: Example, correct: bool | None, ordinary: Locator) -> Locator:

@@ -13,30 +13,25 @@ from typing import TYPE_CHECKING
 import regex
 
 from probemap.reading.added import Additions
-from probemap.reading.alternatives import compares_differently, conclusion_start, offered_answers
-from probemap.reading.asked import Kind
+from probemap.reading.alternatives import offered_answers
+from probemap.reading.asked import Kind, asks_for_country
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import DEMONYM, Candidate
-from probemap.reading.closed_set import asserted_name
+from probemap.reading.closed_set import asserted_offer
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
 from probemap.reading.refusal import final_refusal
 from probemap.reading.statements import Statement, statements
 from probemap.reading.tokens import ANSWER_WORDS, Question, Token, refers_to_question, same_word
 from probemap.reading.uncased import added_part, is_uncased
 from probemap.reading.whole import whole_answer
+from probemap.reading.yes_no import leading_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MAX_STATEMENTS = 6
 _ANNOUNCED = regex.compile(
     r"[\s*_]*(?:(?:the\s+)?(?:final\s+|short\s+)?answer(?:\s+is)?|a|antwort|respuesta|réponse|risposta|resposta|ответ"
     r"|assistant|答案|答|回答)[*_]*\s*[:：][*_]*\s*(?=\S)",
-    regex.IGNORECASE,
-)
-_LABEL = regex.compile(
-    r"\W*(yes|no|oui|non|sí|si|ja|nein|sim|não|да|нет|nee|nej|kyllä|ei|नहीं|हाँ|हां|نعم|لا|はい|いいえ|是的|不是)"
-    r"(?=[\s,.;:!،。，]|$)",
     regex.IGNORECASE,
 )
 _LIST_ITEM = regex.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
@@ -86,18 +81,13 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     if _says_nothing(text):
         return None
     if offered := offered_answers(question):
-        start = conclusion_start(text)
-        if compares_differently(question, text[start:]):
-            return None
-        if concluded := asserted_name(text[start:], offered):
-            return concluded.start + start, concluded.stop + start
-        asserted = asserted_name(text, offered)
+        asserted = asserted_offer(question, text, offered)
         return None if asserted is None else (asserted.start, asserted.stop)
     asked = Question(question)
     if asked.kind is Kind.YES_NO or (asked.kind is Kind.THING and not asked.has_question_word):
-        label = _LABEL.match(text)
+        label = leading_label(text)
         if label or asked.kind is Kind.YES_NO:
-            return label.span(1) if label else None
+            return label
     if asked.kind is Kind.REASON:
         return None
     if is_uncased(text) or (is_uncased(question) and len(text) < 40):
@@ -147,7 +137,7 @@ def _answer(question: Question, text: str) -> Candidate | None:
         found = [s for s in found if s.stop <= items[0] and not text[s.start : s.stop].rstrip(" \n*").endswith(":")]
     elif not question.asks_for_value and (whole := whole_answer(question, text)) is not None:
         return whole
-    for statement in found[:_MAX_STATEMENTS]:
+    for statement in found:
         if not _may_answer(question, statement):
             continue
         candidate = additions.value(statement) if question.asks_for_value else _placed(additions, statement)
@@ -189,9 +179,7 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
 
 def _containing_place(additions: Additions, place: Candidate) -> Candidate:
     """Return the larger place that contains a place ("Paris, France") if the question asks for a country or state."""
-    if not regex.search(
-        r"\b(?:country|nation|state|país|pays|land|paese)\b", additions.question.text, regex.IGNORECASE
-    ):
+    if not asks_for_country(additions.question.text):
         return place
     following = regex.match(
         r"[*_]*,\s+[*_]*(\p{Lu}[\p{L}-]+(?:\s\p{Lu}[\p{L}-]+)*)(?=[*_]*(?:[.,;)\n]|$))", additions.text[place.stop :]

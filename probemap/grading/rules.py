@@ -11,17 +11,11 @@ from dataclasses import replace
 
 from probemap.grading.locate import asserted_answer, complete_text, possible_answers
 from probemap.reading.accepted import AcceptedMention, AcceptedValues
-from probemap.reading.alternatives import (
-    compares_differently,
-    conclusion_start,
-    follows_another,
-    is_alternative,
-    offered_answers,
-)
+from probemap.reading.alternatives import follows_another, is_alternative, offered_answers
 from probemap.reading.asked import Kind, asked_kind
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import find_letters
-from probemap.reading.closed_set import asserted_name
+from probemap.reading.closed_set import asserted_name, asserted_offer
 from probemap.reading.folding import FUNCTION_WORDS, content_words, find_words, same_name, words_of
 from probemap.reading.names import LABELS, Groups, find_names
 from probemap.reading.numbers import as_number, find_numbers
@@ -217,13 +211,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return _grade_closed(example, text, groups, asserted_name(text, groups))
     offered = offered_answers(example.question)
     if offered and any(is_accepted(example, names) for names in offered):
-        conclusion = conclusion_start(text)
-        if compares_differently(example.question, text[conclusion:]):
-            return AMBIGUOUS
-        asserted = asserted_name(text[conclusion:], offered, example.question)
-        if asserted is not None:
-            asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
-        verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
+        verdict = _grade_closed(example, text, offered, asserted_offer(example.question, text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
     unasked = _unasked(example)
     values = AcceptedValues.of(unasked)

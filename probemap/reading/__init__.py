@@ -10,7 +10,6 @@ Each module imports only modules that are listed above it and modules of lower-l
     folding       text folded for comparison: without case, accents and markup, divided into words
     sentences     sentences of a text, corrections and concessions
     stance        how a text mentions something: asserted, negated, compared, listed, in doubt or withdrawn
-    clauses       which of several mentions a text means
     refusal       texts that decline to answer
     units         units of numbers
     number_words  numbers in words of languages other than English
@@ -18,6 +17,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     dates         dates
     grammar       function words in ten languages
     asked         the kind of answer that a question asks for
+    clauses       which of several mentions a text means
     off_topic     texts that contain no answer of the kind that the question asks for
     tokens        words of a question and of the texts that answer it
     candidates    parts of a text that could be an answer

@@ -135,6 +135,25 @@ VALUES = (Kind.YEAR, Kind.DATE, Kind.NUMBER, Kind.QUANTITY)
 """Kinds of answers that are dates or numbers."""
 
 
+_COUNTRY = regex.compile(
+    r"\b(?:country|nation|state|continent|país|pays|paese|(?:welche[ms]|welk|vilket|hvilket) land)\b", regex.IGNORECASE
+)
+
+
+def asks_for_country(question: str) -> bool:
+    """Return True if a question asks for a country, a state or a continent.
+
+    In the answer "Lyon, France" to such a question, France is the exact answer.
+
+    Examples
+    --------
+    >>> from probemap.reading.asked import asks_for_country
+    >>> asks_for_country("In which country is Lyon?"), asks_for_country("Where did Apollo 11 land?")
+    (True, False)
+    """
+    return _COUNTRY.search(question) is not None
+
+
 def asks_for_object(question: str) -> bool:
     """Return True if the answer is not the subject of the question: "What did …", "In which city …".
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol, TypeVar
 
+from probemap.reading.asked import asks_for_country
 from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.sentences import Mention, sentence_at, sentences
 
@@ -74,7 +75,6 @@ _CONTAINS = re.compile(
     re.IGNORECASE,
 )
 """Text between a place and the larger place that contains it: "Georgia, USA", "Georgia, a state of the USA"."""
-_ASKS_COUNTRY = re.compile(r"\b(?:country|nation|continent)\b", re.IGNORECASE)
 
 
 def chosen_mention(question: str, text: str, mentions: Sequence[_Name]) -> _Name:
@@ -85,7 +85,7 @@ def chosen_mention(question: str, text: str, mentions: Sequence[_Name]) -> _Name
     the answer is the name whose clause repeats most of the question, or the first name if there is no such clause.
     """
     first = mentions[0]
-    if _ASKS_COUNTRY.search(question):
+    if asks_for_country(question):
         for following in mentions[1:]:
             is_list = re.match(r"\s*,?\s*(?:and|or)\s|,\s", text[following.stop : following.stop + 8])
             if is_list or not _CONTAINS.fullmatch(text[first.stop : following.start]):

@@ -1,7 +1,10 @@
-"""Find which answer of a closed set of names a text asserts."""
+"""Find which answer of a closed set of names, or of those that a question offers, a text asserts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from probemap.reading.alternatives import compares_differently, conclusion_start
 from probemap.reading.asserted import Asserted
 from probemap.reading.clauses import chosen_mention
 from probemap.reading.names import Groups, find_names
@@ -34,3 +37,31 @@ def asserted_name(text: str, groups: Groups, question: str = "") -> Asserted | N
     first = chosen_mention(question, text, asserted)
     name = next((name for name in asserted if name.group == first.group and not name.is_adjective), first)
     return Asserted(name.start, name.stop, name.group, "first name asserted")
+
+
+def asserted_offer(question: str, text: str, offered: Groups) -> Asserted | None:
+    """Return which of the answers that a question offers a text asserts, or None.
+
+    The conclusion of the text, if it has one, decides.  The result is None if the text states a comparison that differs
+    from the one in the question ("Bo is younger" for "Who is older?"), because it then asserts either of the answers.
+
+    Parameters
+    ----------
+    question : str
+    text : str
+    offered : sequence of sequence of str
+        The answers that the question offers, as returned by `offered_answers`.
+
+    Examples
+    --------
+    >>> from probemap.reading.closed_set import asserted_offer
+    >>> text = "Ann was born in 1901 and Bo in 1897, so Bo is older."
+    >>> asserted_offer("Who is older, Ann or Bo?", text, [("Ann",), ("Bo",)]).start
+    40
+    """
+    start = conclusion_start(text)
+    if compares_differently(question, text[start:]):
+        return None
+    if asserted := asserted_name(text[start:], offered, question):
+        return replace(asserted, start=asserted.start + start, stop=asserted.stop + start)
+    return asserted_name(text, offered, question)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from probemap.reading.tokens import Question
 
 _MAX_STATEMENTS = 8
+"""Number of statements after which no further sentence is read."""
 _OPINION = regex.compile(
     r"\b(?:often|commonly|widely|many|most|people|some|popular|sometimes|frequently)\b[^.]*\b(?:assum|believ|belief|thought"
     r"|think|say|said|confus|mistak|named)\w*",

@@ -9,15 +9,20 @@ from probemap.reading.asserted import Asserted
 from probemap.reading.folding import FUNCTION_WORDS, content_words, words_of
 from probemap.reading.sentences import correction_before, is_aside, sentences
 
-_POSITIVE = frozenset({"yes", "true", "si", "oui", "ja", "sim", "da", "да", "是", "はい", "نعم", "हाँ", "evet"})
-_NEGATIVE = frozenset({"no", "false", "non", "nein", "nao", "нет", "不是", "いいえ", "لا", "नहीं", "hayir"})
+_YES = "yes oui sí ja sim да 是的 はい نعم हाँ हां evet kyllä".split()
+_NO = "no non nein não нет 不是 いいえ لا नहीं hayır nej".split()
+_YES_OR_NO_AT_START = "si nee ei".split()
+"""Words that are read as yes or no only at the start of a text, because they have other meanings ("si" is "if")."""
+_POSITIVE = frozenset("".join(content_words(word)) for word in (*_YES, "true", "da", "是"))
+_NEGATIVE = frozenset("".join(content_words(word)) for word in (*_NO, "false"))
 _POLAR = re.compile(
-    r"(?<!\w)(?:(?P<yes>yes|yeah|yep|yup|true|correct|right|affirmative|(?<!\w\s)indeed|certainly(?!\s*!\s*\S)|absolutely|definitely|of\s+course(?!\s*!\s*\S)"
-    r"|sure(?!\s*!\s*\S)|oui|vrai|sí|verdadero|cierto|ja|richtig|wahr|stimmt|sim|verdadeiro|vero|да|是的|はい|نعم|हाँ|evet)"
-    r"|(?P<no>no|nope|nah|false|incorrect|wrong|untrue|negative|non(?!-)|faux|falso|nein|falsch|não|нет|不是"
-    r"|いいえ|لا|नहीं|hayır))(?!\w)",
+    rf"(?<!\w)(?:(?P<yes>{'|'.join(_YES)}|yeah|yep|yup|true|correct|right|affirmative|(?<!\w\s)indeed"
+    r"|certainly(?!\s*!\s*\S)|absolutely|definitely|of\s+course(?!\s*!\s*\S)|sure(?!\s*!\s*\S)"
+    r"|vrai|verdadero|cierto|richtig|wahr|stimmt|verdadeiro|vero)"
+    rf"|(?P<no>(?!non-)(?:{'|'.join(_NO)})|nope|nah|false|incorrect|wrong|untrue|negative|faux|falso|falsch))(?!\w)",
     re.IGNORECASE,
 )
+_AT_START = re.compile(rf"\W*({'|'.join((*_YES, *_NO, *_YES_OR_NO_AT_START))})(?![\w'’-])", re.IGNORECASE)
 _NO_DOUBT = re.compile(
     r"\b(?:no|without)\s+(?:a\s+)?(?:doubt|question|problem|wonder)\b|\bno\s+(?=\w+\s+(?:is|are|was|were|has|have)\b)",
     re.IGNORECASE,
@@ -56,6 +61,19 @@ def polarity_groups(groups: Sequence[Sequence[str]]) -> tuple[int, int] | None:
 def asks_yes_no(groups: Sequence[Sequence[str]]) -> bool:
     """Return True if all possible answers are yes or no."""
     return bool(groups) and all(name.casefold() in ("yes", "no") for names in groups for name in names)
+
+
+def leading_label(text: str) -> tuple[int, int] | None:
+    """Return the character range of the word for yes or no with which a text begins, or None.
+
+    Examples
+    --------
+    >>> from probemap.reading.yes_no import leading_label
+    >>> leading_label("**Yes**, it is.")
+    (2, 5)
+    """
+    match = _AT_START.match(text)
+    return None if match is None else match.span(1)
 
 
 def restated(question: str, text: str) -> bool | None:

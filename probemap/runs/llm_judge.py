@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from probemap.grading.locate import RULE_LOCATORS, LocatorOf, locate_answer, paper_locator, rule_locator
+from probemap.grading.locate import RULE_LOCATORS, locate_answer, paper_locator, rule_locator
 from probemap.grading.rules import grade, grade_answer
 from probemap.logger import SILENT, Logger
 from probemap.records import Answer, Judgement, JudgeResponse, RunError, Task, Verdict
@@ -15,29 +15,30 @@ from probemap.runs.plan import Context
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the rules do not need it
     from probemap.grading.llm import LLMJudge
+    from probemap.grading.locate import Locator
     from probemap.runs.options import JudgeOptions
     from probemap.runs.run import Run
 
 
 def judgements_of(
-    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], find: LocatorOf, paper: bool = False
+    task: Task, answers: Sequence[Answer], verdicts: Sequence[Verdict], locator: Locator | None, paper: bool = False
 ) -> list[Judgement]:
     """Locate the exact answers, and combine them with the verdicts into judgements.
 
     Parameters
     ----------
-    find : LocatorOf
-        Function that returns the locator for an example.
+    locator : Locator or None
+        Locator for all answers.  If None, the rules locate the exact answers.
     paper : bool
-        Whether to use `paper_locator`, which depends on the verdict.  It uses the locator from `find` for answers that
-        are not correct.
+        Whether to use `paper_locator`, which depends on the verdict.  It uses `locator` for answers that are not
+        correct.
     """
     judgements = []
     for example, answer, verdict in zip(task.examples, answers, verdicts, strict=True):
-        locator = find(example)
+        find = locator
         if paper:
-            locator = paper_locator(example, verdict.correct, locator or rule_locator(task, example))
-        judgements.append(Judgement(answer.id, verdict, *locate_answer(task, example, answer, locator)))
+            find = paper_locator(example, verdict.correct, locator or rule_locator(task, example))
+        judgements.append(Judgement(answer.id, verdict, *locate_answer(task, example, answer, find)))
     return judgements
 
 
@@ -69,15 +70,14 @@ class ModelJudge:
         responses = self._responses(grading_task(questions, ungraded, strict=self.judge.strict))
         return grade(task, answers, grader=lambda example, text: parse_verdict(responses[example.id], text))
 
-    def locator(self, task: Task, answers: Sequence[Answer]) -> LocatorOf:
+    def locator(self, task: Task, answers: Sequence[Answer]) -> Locator:
         """Return a locator that finds the parts of the answers that the model chooses or quotes as exact answers."""
         from probemap.grading.llm import locating_task, response_locator
 
         responses = self._responses(locating_task(self.judge, task.examples, answers))
         texts = [(e.question, a.final.text) for e, a in zip(task.examples, answers, strict=True)]
         replies = {key: responses.get(a.id, "") for key, a in zip(texts, answers, strict=True)}
-        locator = response_locator(self.judge, replies)
-        return lambda example: locator
+        return response_locator(self.judge, replies)
 
     def _responses(self, requests: Task) -> dict[str, str]:
         """Return a mapping from ids to responses.  Only requests without a stored response are sent to the model.
@@ -146,30 +146,6 @@ def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
     return ModelJudge(run, judge, context.logger, run.read_judge_responses())
 
 
-def judge_by_model(
-    model: ModelJudge,
-    task: Task,
-    answers: Sequence[Answer],
-    *,
-    verdicts: bool,
-    find: LocatorOf | None,
-    paper: bool = False,
-) -> list[Judgement]:
-    """Judge answers with a language model that determines the verdicts, the exact answers, or both.
-
-    Parameters
-    ----------
-    verdicts : bool
-        Whether the model determines the verdicts.  If False, the rules do.
-    find : LocatorOf or None
-        Function that returns the locator for an example.  If None, the model locates the exact answers.
-    paper : bool
-        Whether to use `paper_locator`; see `judgements_of`.
-    """
-    judged = model.verdicts(task, answers) if verdicts else grade(task, answers)
-    return judgements_of(task, answers, judged, find or model.locator(task, answers), paper)
-
-
 def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence[Answer]], list[Judgement]]:
     """Return a function that judges other answers in the same way as the run's own answers.
 
@@ -183,16 +159,18 @@ def judge_of(run: Run, context: Context = Context()) -> Callable[[Task, Sequence
     """
     run.refuse_paper_locator()
     options = run.record(JUDGE).options
-    find = None if options.locator == "model" else RULE_LOCATORS[options.rules_or_model]
-    if find is not None and options.judge == "rules":
-        return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), find)
+    if options.judge == "rules" and options.locator != "model":
+        locator = RULE_LOCATORS[options.rules_or_model]
+        return lambda task, answers: judgements_of(task, answers, _rule_verdicts(task, answers), locator)
     model = run_judge(run, options, context)
     context.logger.log(f"requesting judgements for the samples from {model.name}; stored responses are reused")
     model = replace(model, logger=SILENT)
 
     def judge_samples(task: Task, answers: Sequence[Answer]) -> list[Judgement]:
         verdicts = model.verdicts(task, answers) if options.judge == "model" else _rule_verdicts(task, answers)
-        return judgements_of(task, answers, verdicts, find or model.locator(task, answers))
+        by_model = options.locator == "model"
+        locator = model.locator(task, answers) if by_model else RULE_LOCATORS[options.rules_or_model]
+        return judgements_of(task, answers, verdicts, locator)
 
     return judge_samples
 

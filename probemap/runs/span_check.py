@@ -42,8 +42,7 @@ def check_open_answers(
     model = run_judge(run, JudgeOptions(), context)
     locator = model.locator(sample, [answers[i] for i in rows])
     chosen = [
-        locate_answer(task, example, answers[i], locator(example))[0]
-        for i, example in zip(rows, sample.examples, strict=True)
+        locate_answer(task, example, answers[i], locator)[0] for i, example in zip(rows, sample.examples, strict=True)
     ]
     same = SpanAgreement.of([judgements[i].span for i in rows], chosen)
     remedy = "--locator rules to use them nevertheless, or --locator model with --endpoint"

@@ -65,33 +65,37 @@ def _execute(run: Run, task: Task, options: JudgeOptions, labels: Mapping[str, M
     from probemap.grading.rules import grade
     from probemap.runs.agreement import SpanAgreement, agreement
     from probemap.runs.labels import apply_labels, disagreements
-    from probemap.runs.llm_judge import judge_by_model, judgements_of, run_judge
+    from probemap.runs.llm_judge import judgements_of, run_judge
     from probemap.runs.span_check import check_open_answers, often_differ, without_span
 
     answers = list(run.answers)
     paper = options.locator == "paper"
-    find = None if options.locator == "model" else RULE_LOCATORS["rules" if paper else options.rules_or_model]
+    verdicts_by_model, spans_by_model = options.judge == "model", options.locator == "model"
+    locator = None if spans_by_model or paper else RULE_LOCATORS[options.rules_or_model]  # None for the rules
     log = context.logger.log
-    if find is not None and options.judge == "rules":
-        by_rules = judgements_of(task, answers, grade(task, answers), find, paper)
+    rule_verdicts = grade(task, answers)
+    if not (verdicts_by_model or spans_by_model):
+        by_rules = judgements_of(task, answers, rule_verdicts, locator, paper)
         if options.locator == "auto":
             by_rules = check_open_answers(run, task, answers, by_rules, context)
         judgements = apply_labels(answers, by_rules, labels)
     else:
         judge = run_judge(run, options, context)
-        verdicts_by_model = options.judge == "model"
-        by_model = judge_by_model(judge, task, answers, verdicts=verdicts_by_model, find=find, paper=paper)
-        by_rules = judgements_of(task, answers, grade(task, answers), RULE_LOCATORS["rules"])
+        graded = judge.verdicts(task, answers) if verdicts_by_model else rule_verdicts
+        if spans_by_model:
+            locator = judge.locator(task, answers)
+        by_model = judgements_of(task, answers, graded, locator, paper)
+        by_rules = judgements_of(task, answers, rule_verdicts, RULE_LOCATORS["rules"])
         located = by_model
         if options.locator == "auto":
             located = check_open_answers(run, task, answers, by_model, context)
-        elif find is None:
+        elif spans_by_model:
             same = SpanAgreement.of([j.span for j in by_rules], [j.span for j in by_model])
             if often_differ(same, "--locator rules, or a more capable model", log):
                 located = [without_span(judgement) for judgement in by_model]
         judgements = apply_labels(answers, located, labels)
         rows = disagreements(
-            task, answers, by_rules, by_model, judgements, verdicts=verdicts_by_model, spans=find is None
+            task, answers, by_rules, by_model, judgements, verdicts=verdicts_by_model, spans=spans_by_model
         )
         run.write("disagreements.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         if verdicts_by_model:
