@@ -11,6 +11,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import regex
+
 from probemap.grading.open_answers import locate_open
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import asserted_choice, lists_choices
@@ -77,6 +79,8 @@ def locate_answer(
 ) -> tuple[Span | None, str]:
     """Locate the exact answer in a single answer; see `locate`.
 
+    If the exact answer was supplied with the answer, only its place is determined.
+
     Returns
     -------
     span : Span or None
@@ -87,9 +91,12 @@ def locate_answer(
     mention = None
     if locator is None or not answer.stopped:
         mention = asserted_answer(task, example, answer.text)
-    if is_incomplete(task, example, answer, mention):
+    if answer.exact_answer is not None and locator is not locate_nothing:
+        asserted = mention or asserted_answer(task, example, answer.text)
+        characters = _supplied_range(answer.text, answer.exact_answer, asserted)
+    elif is_incomplete(task, example, answer, mention):
         return None, "cut off inside the exact answer"
-    if locator is not None:
+    elif locator is not None:
         characters = _check_range(locator(example.question, answer.text), answer)
     else:
         characters = None if mention is None else (mention.start, mention.stop)
@@ -99,6 +106,20 @@ def locate_answer(
     if not answer.stopped and stop == len(answer.text):  # the last word may be incomplete
         return None, "cut off inside the exact answer"
     return token_span(answer, start, stop), ""
+
+
+def _supplied_range(text: str, exact_answer: str, asserted: Asserted | None) -> tuple[int, int] | None:
+    """Return the place of a supplied exact answer in a text, or None if it does not occur there.
+
+    If it occurs several times, the place is the one that the rules locate or, if they locate another one, the last one,
+    because most tools extract the last match.
+    """
+    words = regex.compile(rf"(?<!\w){regex.escape(exact_answer)}(?!\w)")
+    ranges = [match.span() for match in words.finditer(text)] or [
+        match.span() for match in regex.finditer(regex.escape(exact_answer), text)
+    ]
+    same = [(a, b) for a, b in ranges if asserted is not None and a < asserted.stop and b > asserted.start]
+    return (same or ranges[-1:] or [None])[0]
 
 
 def _check_range(characters: Any, answer: Answer) -> tuple[int, int] | None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from probemap.logs.jsonl import json_lines
 from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
 from probemap.reading.folding import find_words
@@ -26,11 +28,11 @@ class _Sample(LogSchema):
     doc_id: int | str
     doc: Any = None
     target: Any = None
-    arguments: Mapping[str, Any] | Sequence[Any]
-    resps: Sequence[Any]
+    arguments: dict[str, Any] | list[Any]
+    resps: list[Any]
     filtered_resps: Any = None
     filter: str = ""
-    metrics: Sequence[str] = ()
+    metrics: list[str] = Field(default_factory=list)
 
 
 def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
@@ -54,7 +56,7 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
 
 def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator[LoggedAnswer | Refusal]:
     requests = _requests(sample.arguments)
-    if len(requests) != 1 or not (texts := _texts(sample.resps)):
+    if len(requests) != 1 or len(sample.resps) != 1 or not (texts := _texts(sample.resps)):
         yield Refusal(location, "no generated text: the model chose between given continuations")
         return
     ((context, options),) = requests
@@ -84,12 +86,12 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
         )
 
 
-def _requests(arguments: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, Mapping[str, Any]]]:
+def _requests(arguments: dict[str, Any] | list[Any]) -> list[tuple[Any, Mapping[str, Any]]]:
     """Return the prompt and the generation options of each request.
 
     Versions before 0.4.4 write a list of lists instead of a mapping.
     """
-    if isinstance(arguments, Mapping):
+    if isinstance(arguments, dict):
         pairs = [(a.get("arg_0"), a.get("arg_1")) for a in arguments.values() if isinstance(a, Mapping)]
     else:
         pairs = [(a[0], a[1] if len(a) > 1 else None) for a in arguments if isinstance(a, list) and a]

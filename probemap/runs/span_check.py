@@ -33,7 +33,10 @@ def check_open_answers(
     The model that generated the answers chooses the exact answers in a random sample of 100 answers.  Its choices are
     stored in ``opinions.jsonl``.  There is no check if the rules have found fewer than 20 exact answers.
     """
-    is_open = [task.kind_of(example) == "open" for example in task.examples]
+    is_open = [
+        task.kind_of(example) == "open" and answer.exact_answer is None  # otherwise it was supplied
+        for example, answer in zip(task.examples, answers, strict=True)
+    ]
     located = [i for i, judgement in enumerate(judgements) if is_open[i] and judgement.span is not None]
     if len(located) < MIN_SPANS:
         return list(judgements)
