@@ -7,6 +7,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -246,10 +247,9 @@ def test_verdict_of_a_score(value: Any, expected: Verdict) -> None:
 
 def write_eval(path: Path, samples: Mapping[str, Any], *, header: bool = True, compression: str = "zstd") -> Path:
     """Write an archive as Inspect does: one member per sample, compressed with Zstandard."""
+    module: Any = zipfile
     if compression == "zstd" and sys.version_info < (3, 14):
-        from backports.zstd import zipfile as module
-    else:
-        module = zipfile
+        module = import_module("backports.zstd.zipfile")
     method = module.ZIP_ZSTANDARD if compression == "zstd" else module.ZIP_DEFLATED
     with module.ZipFile(path, "w", method) as archive:
         archive.writestr("_journal/start.json", "{}")
@@ -471,7 +471,7 @@ def test_lighteval_details(tmp_path: Path, mark: str) -> None:
 def test_lighteval_refuses_single_rows(
     tmp_path: Path, response: dict[str, Any], document: dict[str, Any], reason: str
 ) -> None:
-    good = {"doc": {"id": "1", "query": "q", "choices": ["a"], "gold_index": 0}, "metric": {"em": 0.0}}
+    good: dict[str, Any] = {"doc": {"id": "1", "query": "q", "choices": ["a"], "gold_index": 0}, "metric": {"em": 0.0}}
     rows = [
         {**good, "model_response": {"input": "Q", "text": ["b"]}},
         {**good, "doc": {**good["doc"], "id": "2", **document}, "model_response": response},
@@ -498,7 +498,7 @@ def _unlimited() -> dict[str, Any]:
 
 
 def test_answers_that_use_up_their_limit_count_as_cut_off(base_folder: Path, path: Path, tmp_path: Path) -> None:
-    write_lines(path, lm_eval_row(0, response=" Peru"), lm_eval_row(1, response=" Peru, the country"))
+    write_lines(path, lm_eval_row(0, response=" Peru"), lm_eval_row(1, response=" Peru, a country in South America"))
     run = execute(ANSWER, tmp_path / "run", data=f"lm-eval:{path}", model=str(base_folder))
     assert [(len(answer.produced_ids) < 16, answer.stopped) for answer in run.answers] == [(True, True), (False, False)]
 
