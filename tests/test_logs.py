@@ -4,6 +4,7 @@
 """
 
 import json
+import random
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from probemap.runs.run import Run
 CORRECT, INCORRECT = Verdict(True, "supplied as correct"), Verdict(False, "supplied as incorrect")
 
 
-def lm_eval_row(doc_id: int = 0, response: Any = " It is Peru.", **fields: Any) -> dict[str, Any]:
+def lm_eval_row(doc_id: Any = 0, response: Any = " It is Peru.", **fields: Any) -> dict[str, Any]:
     """Return a sample as lm-evaluation-harness 0.4.13 writes it."""
     return {
         "doc_id": doc_id,
@@ -119,6 +120,7 @@ def test_lm_eval_requires_one_of_several_filters(path: Path) -> None:
     with pytest.raises(DataError, match=r"the results of 2 filters: strict-match, flexible-extract\nhint: .*--select"):
         imported("lm-eval", path, strict, flexible)
     log = imported("lm-eval", path, strict, flexible, select="filter=flexible-extract")
+    assert log.notes[1] == "1 samples belong to other filters, or repeat an answer"
     assert (log.answers[0].verdict, log.answers[0].exact_answer) == (CORRECT, "Peru")
     log = imported("lm-eval", path, strict, flexible, select="filter=strict-match")
     assert (log.answers[0].verdict, log.answers[0].exact_answer) == (INCORRECT, None)
@@ -220,6 +222,7 @@ def test_lines_that_were_appended_twice(path: Path) -> None:
     log = imported("lm-eval", path, lm_eval_row(), lm_eval_row(), lm_eval_row(response="In Chile."))
     assert [answer.text for answer in log.answers] == [" It is Peru."]
     assert log.refusals == [Refusal("line 3", "a different answer with the same id: '0' (line 1)")]
+    assert log.notes[2] == "1 samples belong to other filters, or repeat an answer"
 
 
 @pytest.mark.parametrize(
@@ -533,3 +536,77 @@ def test_options_that_do_not_apply_to_logs(base_folder: Path, path: Path, tmp_pa
         execute(ANSWER, tmp_path / "a", data=source, model=str(base_folder), answers=str(path))
     with pytest.raises(RunError, match="--select applies only to a log"):
         execute(ANSWER, tmp_path / "b", data="cities", model=str(base_folder), select="score=em")
+
+
+def mutations(rng: random.Random, content: bytes) -> bytes:
+    """Return a log in which bytes were changed, removed, repeated or inserted, or JSON values were replaced."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        at, length = rng.randrange(len(data)), rng.randint(1, 40)
+        kind = rng.randrange(5)
+        if kind == 0:
+            data[at] = rng.randrange(256)
+        elif kind == 1:
+            del data[at : at + length]
+        elif kind == 2:
+            data[at:at] = data[at : at + length]
+        elif kind == 3:
+            data[at:at] = rng.choice([b"null", b"[]", b'"', b"{}", b"1e999", b"NaN", b"\xff", b"\\ud800", b"-1", b"\n"])
+        else:
+            value = rng.choice([b"null", b"[[]]", b'{"a": null}', b'""', b"-7", b"NaN", b"true", b'"\\u0000"'])
+            colon = data.find(b": ", at)
+            end = min((i for i in (data.find(mark, colon + 2) for mark in (b", ", b"}", b"]")) if i > 0), default=-1)
+            if 0 <= colon < end:
+                data[colon + 2 : end] = value
+        data = data or bytearray(b"{")
+    return bytes(data)
+
+
+def assert_read_or_refused(source: str) -> None:
+    """Assert that a log is read, or refused in words, and that each of its samples is accounted for."""
+    try:
+        log = read_log(source, Selection(score="none"))
+    except DataError as error:
+        assert error.problem
+        assert error.hint
+        return
+    assert len(log.answers) == len(log.task.examples)
+    assert [answer.id for answer in log.answers] == [example.id for example in log.task.examples]
+    n_samples = int(log.notes[0].split(" samples")[0].rsplit(" ", 1)[1])
+    n_others = sum(int(note.split(" ")[0]) for note in log.notes if "belong to other filters" in note)
+    assert n_samples == len(log.answers) + len(log.refusals) + n_others
+    for answer, example in zip(log.answers, log.task.examples, strict=True):
+        assert isinstance(answer.text, str)
+        assert example.question.strip()
+        assert answer.prompt is None or answer.prompt
+
+
+@pytest.mark.parametrize("format_", ["lm-eval", "inspect", "lighteval", "every-eval-ever"])
+def test_damaged_logs_are_refused_in_words(format_: str, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    path = tmp_path / "log"
+    if format_ == "lm-eval":
+        content = write_lines(path, *[lm_eval_row(i) for i in range(4)]).read_bytes()
+    elif format_ == "every-eval-ever":
+        content = write_lines(path, *[instance(str(i)) for i in range(4)]).read_bytes()
+    elif format_ == "inspect":
+        content = inspect_json(path, *[inspect_sample(i) for i in range(4)]).read_bytes()
+    else:
+        document = {"id": "7", "query": "Where is Lima?", "choices": ["Peru"], "gold_index": 0}
+        response = {"input": "Q: Where is Lima?\nA:", "text": ["Peru"]}
+        path = tmp_path / "log.parquet"
+        content = lighteval_file(
+            path, [{"doc": document, "model_response": response, "metric": {"em": 1.0}}]
+        ).read_bytes()
+    for _ in range(500):
+        path.write_bytes(mutations(rng, content))
+        assert_read_or_refused(f"{format_}:{path}")
+
+
+def test_damaged_archives_are_refused_in_words(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    path = tmp_path / "log.eval"
+    content = write_eval(path, {f"{i}_epoch_1": inspect_sample(i) for i in range(4)}).read_bytes()
+    for _ in range(500):
+        path.write_bytes(mutations(rng, content))
+        assert_read_or_refused(f"inspect:{path}")

@@ -224,6 +224,8 @@ def _notes(
     notes = [f"imported {len(answers)} answers from the {n} samples in {path}, {graded}"]
     if refusals:
         notes.append(f"{len(refusals)} samples cannot be imported: {_counted(refusals)}")
+    if n_others := n - len(answers) - len(refusals):
+        notes.append(f"{n_others} samples belong to other filters, or repeat an answer")
     if n_without := sum(answer.prompt is None for answer in answers):
         notes.append(f"the log does not contain {n_without} of the prompts, which are built from the questions")
     if n_unknown := sum(answer.stopped is None and answer.max_new_tokens is None for answer in answers):

@@ -6,6 +6,7 @@ An ``.eval`` file is a ZIP archive whose members are compressed with Zstandard. 
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from string import ascii_uppercase
@@ -98,7 +99,7 @@ def _members(path: Path) -> Iterator[tuple[str, Any]]:
     zipfile = _zipfile()
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         raise _not_a_log(path, f"the archive is damaged: {error}") from None
     with archive:
         for name in dict.fromkeys(archive.namelist()):
