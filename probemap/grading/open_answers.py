@@ -18,6 +18,7 @@ from probemap.reading.asked import Kind
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import DEMONYM, Candidate
 from probemap.reading.closed_set import asserted_name
+from probemap.reading.described import described_kind
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
 from probemap.reading.refusal import final_refusal
 from probemap.reading.statements import Statement, statements
@@ -147,6 +148,8 @@ def _answer(question: Question, text: str) -> Candidate | None:
         found = [s for s in found if s.stop <= items[0] and not text[s.start : s.stop].rstrip(" \n*").endswith(":")]
     elif not question.asks_for_value and (whole := whole_answer(question, text)) is not None:
         return whole
+    if (kind := described_kind(additions, found)) is not None:
+        return kind
     for statement in found[:_MAX_STATEMENTS]:
         if not _may_answer(question, statement):
             continue

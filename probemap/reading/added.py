@@ -42,7 +42,7 @@ _LIGHT = regex.compile(
 )
 """Nouns that only introduce the answer, such as "branch" in "a branch of medicine"."""
 _PRAISE = frozenset(
-    "unique professional famous renowned popular well-known former retired prominent successful".split()
+    "unique professional famous renowned popular well-known former retired prominent successful classic".split()
 )
 _PARTICIPLES = frozenset(
     ("written directed produced known named called located used based made composed created founded born").split()
@@ -304,15 +304,27 @@ class Additions:
         is_light = bool(complement) and _LIGHT.match(self.text[complement[0].start :]) is not None
         return is_light and "stud" in self.question.text
 
-    def _phrase_at(self, tokens: list[Token], i: int) -> Candidate | None:
-        """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
+    def noun_phrase(self, statement: Statement, i: int) -> list[Token]:
+        """Return the noun phrase that begins at word i, without its article and words such as "famous"."""
+        i = self._phrase_start(statement.tokens, i)
+        return statement.tokens[i : self._phrase_end(statement.tokens, i)]
+
+    def _phrase_start(self, tokens: list[Token], i: int) -> int:
+        """Return the index after the article and the words of origin and praise at word i."""
         is_description = i < len(tokens) and tokens[i].lower in INDEFINITE
         while i < len(tokens) and (tokens[i].lower in ARTICLES or tokens[i].lower in _SKIPPED):
             i += 1
-        while is_description and i + 1 < len(tokens) and tokens[i + 1].text[:1].islower():
-            if not (DEMONYM.fullmatch(tokens[i].text) or tokens[i].text.isdigit() or tokens[i].lower in _PRAISE):
+        while is_description and i + 1 < len(tokens):
+            following = tokens[i + 1]
+            is_origin = DEMONYM.fullmatch(tokens[i].text) or tokens[i].text.isdigit() or tokens[i].lower in _PRAISE
+            if not is_origin or following.is_function:
                 break
             i += 1
+        return i
+
+    def _phrase_at(self, tokens: list[Token], i: int) -> Candidate | None:
+        """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
+        i = self._phrase_start(tokens, i)
         j = self._phrase_end(tokens, i)
         if i < j and tokens[i].is_asked and tokens[i].text.endswith("ing"):  # "studying the human body"
             i += 1

@@ -27,7 +27,7 @@ _JOINTS = frozenset(
 _WEAK_JOINTS = frozenset("the and et y e for in to on a an at à le la".split())
 """Joints that count only inside a longer name or after another joint."""
 DEMONYM = regex.compile(
-    r"\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai|Latin)"
+    r"(?!Christian\b)\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai|Latin)"
     r"|French|Dutch|Greek|Swiss|Czech|German|Welsh|Thai|Jewish|Renaissance|Victorian|Olympic|Academy|British-\w+"
 )
 
@@ -111,7 +111,7 @@ def name_runs(text: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
 
 def _begins_name(tokens: Sequence[Token], i: int, small: set[str]) -> bool:
     t = tokens[i]
-    if not t.is_capital or (t.is_function and t.lower in PRONOUNS):
+    if not t.is_capital or (t.is_function and t.lower in PRONOUNS) or regex.match(r"I['’]", t.text):
         return False
     if i == 0:
         return t.lower not in FUNCTION and t.folded not in small
