@@ -296,7 +296,7 @@ class _Place:
         return k
 
     def _is_linked(self, head: Token, subject: Sequence[Token]) -> bool:
-        if head.lower not in COPULAS:
+        if head.lower not in COPULAS or any(regex.match(r"i['’]", t.lower) for t in subject):
             return False
         is_first = self.statement.is_first
         if is_first and self.crosses_scripts:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from probemap.reading.statements import Statement
     from probemap.reading.tokens import Question
 
-_FIRST_PERSON = frozenset("i we my our".split())
+_FIRST_PERSON = frozenset("i we my our i'm i’m we're we’re".split())
 _LIGHT = regex.compile(
     r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+"
     r"(?:the\s+|an?\s+)?",

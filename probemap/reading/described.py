@@ -13,7 +13,7 @@ import regex
 from probemap.reading.asked import PERSONS, Kind
 from probemap.reading.candidates import Candidate, trimmed
 from probemap.reading.grammar import COPULAS, INDEFINITE, PRONOUNS
-from probemap.reading.tokens import same_word
+from probemap.reading.tokens import same_word, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +29,12 @@ _ASKS_KIND = regex.compile(
     rf"|^\W*(?i:what)\s+(?:is|are|was|were)\s+the\s+(\p{{Ll}}+)\s+of\s+{_NAME}"
 )
 _ASKS_ACTIVITY = regex.compile(r"^\W*(?:what|which)\s+\p{Ll}+\s+(?:does|did|do)\s+.*\s(\p{Ll}{3,})\W*$", regex.IGNORECASE)
-_NAMED_KINDS = regex.compile(
+_OTHER_KINDS = regex.compile(
     r"\b(?:name|title|capital|currency|language|date|number|author|address|nickname|motto|symbol|formula|abbreviation"
-    r"|city|country|state|town|river|lake|mountain|planet|island|company|band|team|album|song)s?\b"
+    r"|city|country|state|town|river|lake|mountain|planet|island|company|band|team|album|song|occupation|profession"
+    r"|job)s?\b"
 )
-"""Nouns for things that have names or signs of their own, so that a description does not answer the question."""
-_OCCUPATION = regex.compile(r"\b(?:occupation|profession|job)\b")
+"""Nouns for things that have names or signs of their own, and for occupations, which `Additions.phrase` finds."""
 _COLLECTIVES = frozenset("league team club athlete competition championship".split())
 _MIXTURE = regex.compile(
     r"\b(?:blend|mix|mixture|fusion|combination|elements|aspects|realm|(?:sub-?)?(?:genre|style|type|kind|form|branch))s?\s+of\s+"
@@ -77,7 +77,7 @@ def described_kind(additions: Additions, statements: Sequence[Statement]) -> Can
     activity = _ASKS_ACTIVITY.match(question.text)
     asks_kind = _ASKS_KIND.match(question.text)
     noun = next((group for group in asks_kind.groups() if group), "") if asks_kind else ""
-    if not activity and (not noun or _NAMED_KINDS.search(noun)):
+    if not activity and (not noun or _OTHER_KINDS.search(noun)):
         return None
     for statement in statements[:_N_STATEMENTS]:
         start = _complement(statement)
@@ -85,7 +85,11 @@ def described_kind(additions: Additions, statements: Sequence[Statement]) -> Can
             if statement.is_first:
                 return None
             continue
-        found = _activity(additions, statement, start) if activity else _kind(additions, statement, start, noun)
+        phrase = additions.noun_phrase(statement, start)
+        if not activity and phrase and phrase[-1].lower in _PERSONS:
+            return None
+        verb = additions.question.tokens[-1]
+        found = _activity(additions, statement, start, verb) if activity else _kind(additions, statement, start)
         if found is not None:
             return found
     return None
@@ -104,44 +108,50 @@ def _complement(statement: Statement) -> int | None:
     return None
 
 
-def _activity(additions: Additions, statement: Statement, i: int) -> Candidate | None:
+def _activity(additions: Additions, statement: Statement, i: int, verb: Token) -> Candidate | None:
     """Return "tennis" in "a tennis player" if the question asks what somebody plays, and otherwise "golfer"."""
     phrase = additions.noun_phrase(statement, i)
+    tokens = statement.tokens
     if not phrase:
         return None
-    tokens = statement.tokens
     j = tokens.index(phrase[-1]) + 1
     head = tokens[j] if j < len(tokens) and tokens[j].repeats else phrase[-1]
-    asked = [t for t in additions.question.tokens if not t.is_function]
-    is_agent = head is not phrase[-1] or any(same_word(head, t) for t in asked)
-    if is_agent or head.lower in _COLLECTIVES:
+    if head.lower in _COLLECTIVES or (same_word(head, verb) and head.text != verb.text):
         modifiers = [t for t in phrase if t is not head]
         while len(modifiers) > 1 and modifiers[0].text.endswith(("al", "ous", "ful")):
             modifiers = modifiers[1:]
         if not modifiers or modifiers[-1].lower in _COLLECTIVES or modifiers[-1].text.endswith("ing"):
             return None
         return trimmed(additions.text, modifiers[0].start, modifiers[-1].stop, "phrase")
+    if any(same_word(head, n) for n in additions.question.noun):
+        return _mixture(additions, statement, head.start)
     is_doer = len(phrase) == 1 and head.text.endswith("er") and head.lower not in _PERSONS - {"footballer", "cricketer"}
     return trimmed(additions.text, head.start, head.stop, "phrase") if is_doer else None
 
 
-def _kind(additions: Additions, statement: Statement, i: int, noun: str) -> Candidate | None:
-    text = additions.text
-    if _OCCUPATION.search(noun):
-        return None
-    for match in _MIXTURE.finditer(text, statement.tokens[i].start, statement.stop):
-        items = _LIST.match(text, match.end(), statement.stop)
-        words = items[0] if items else ""
-        if not words or _INDEFINITE_ITEM.match(words) or regex.match(rf"{noun}s?\b", words):
-            continue
-        return trimmed(text, match.end(), items.end(), "phrase") if items else None
-    phrase = additions.noun_phrase(statement, i)
-    if not phrase:
-        return None
-    head = phrase[-1].lower
-    is_kind = any(same_word(t, n) for t in phrase for n in additions.question.noun)
+def _kind(additions: Additions, statement: Statement, i: int) -> Candidate | None:
+    """Return the noun phrase at the article i, or what a mixture consists of ("a blend of jazz and rock")."""
+    if not (phrase := additions.noun_phrase(statement, i)):
+        return _mixture(additions, statement, statement.tokens[i].start)
+    if _MIXTURE.match(additions.text, phrase[0].start):
+        return _mixture(additions, statement, phrase[0].start)
     j = statement.tokens.index(phrase[-1]) + 1
-    followed_by_kind = j < len(statement.tokens) and statement.tokens[j].repeats
-    if is_kind or followed_by_kind or head in _PERSONS or head == "concept":
+    words = [*phrase, *(t for t in statement.tokens[j : j + 1] if t.repeats)]
+    if any(same_word(t, n) for t in words for n in additions.question.noun):
+        return _mixture(additions, statement, phrase[0].start)
+    if not statement.is_first:
         return None
-    return trimmed(text, phrase[0].start, phrase[-1].stop, "phrase")
+    return trimmed(additions.text, phrase[0].start, phrase[-1].stop, "phrase")
+
+
+def _mixture(additions: Additions, statement: Statement, start: int) -> Candidate | None:
+    """Return the first list after words such as "a blend of" and "elements of" in the rest of a statement."""
+    text, nouns = additions.text, additions.question.noun
+    for match in _MIXTURE.finditer(text, start, statement.stop):
+        items = _LIST.match(text, match.end(), statement.stop)
+        if items is None or _INDEFINITE_ITEM.match(items[0]):
+            continue
+        if any(same_word(t, n) for t in tokens_of(items[0]) for n in nouns):
+            continue
+        return trimmed(text, match.end(), items.end(), "phrase")
+    return None
