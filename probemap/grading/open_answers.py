@@ -222,6 +222,7 @@ class _Place:
             return "whole"
         if self._is_named():
             renames = is_person and len(self.content) > 1 and self.content[-2].repeats
+            renames = renames and not any(t.lower in BY for t in self.content[-6:-2])
             return None if renames else "naming"
         if self._follows_noun():
             return "noun"
@@ -235,6 +236,9 @@ class _Place:
             return "copula" if self._identifies(head, self.before[: k - 1], self.before[k:]) else None
         if is_person and any(t.lower in ("i", "we", "my", "our") for t in self.before):
             return None
+        is_attributed = k > 1 and [t.lower for t in self.before[k - 2 : k]] in (["attributed", "to"], ["credited", "to"])
+        if is_attributed and is_person and self._mentions_question():
+            return "agent"
         if head is not None and head.lower in BY:
             is_agent = not self._describes_instead() and (is_person or self._mentions_question())
             return "agent" if is_agent else None
@@ -250,17 +254,31 @@ class _Place:
         """Return True after "called", "known as" or "the answer:", but not after "also called"."""
         words = [t.lower for t in self.content[-3:]]
         if words and words[-1] in _NAMING:
-            return "also" not in words
+            return "also" not in words and not self._is_about_other()
         if len(words) == 3 and words[1:] == ["known", "as"]:
             return words[0] != "also"
+        if words == ["referred", "to", "as"] or words == ["by", "name", "of"]:
+            return True
         return (
             bool(words) and words[-1] in ANSWER_WORDS and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", self.gap) is not None
         )
 
+    def _is_about_other(self) -> bool:
+        """Return True if the name belongs to something in a relative clause: "a film that is about a man named Kofi"."""
+        words = [t.lower for t in self.content]
+        last = max((i for i, word in enumerate(words) if word in ("which", "who", "whose")), default=None)
+        return last is not None and len(words) - last > 4
+
     def _follows_noun(self) -> bool:
         """Return True after the noun that the question asks for: "in the city of Lyon", "the novel Emma"."""
-        content, noun = self.content, self.question.noun[:2]
-        if not content or regex.search(r"[.;:(),]", self.text[content[-1].stop : self.candidate.start]):
+        content, noun = self.content, self.question.noun[:3]
+        if not content:
+            return False
+        gap = self.text[content[-1].stop : self.candidate.start]
+        is_apposition = regex.fullmatch(r",\s+(?:the\s+)?[*_\"“]*", gap) and regex.match(
+            r"[*_\"”]*[,.]", self.text[self.candidate.stop :]
+        )
+        if not is_apposition and regex.search(r"[.;:(),]", gap):
             return False
         if any(same_word(content[-1], n) for n in noun):
             return True
@@ -324,6 +342,8 @@ class _Place:
         if self.crosses_scripts and self.statement.is_first and not self.content and self.after:
             return self.after[0].lower in COPULAS
         if any(t.repeats for t in self.before) or not any(t.repeats for t in self.after):
+            return False
+        if regex.match(r"['’]s\b", self.text[self.candidate.stop :]):
             return False
         begins_clause = k == 1 and self.before[0].lower in BOUNDARIES
         if (

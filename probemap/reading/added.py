@@ -62,7 +62,9 @@ _DEFINES = regex.compile(
 _OCCUPATION = regex.compile(
     r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE
 )
-_SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())
+_SKIPPED = frozenset(
+    "called known as also named actually simply usually just considered probably likely now still currently".split()
+)
 _ALTERNATIVE = frozenset("or oder ou o или".split())
 _AFTER_VERB = regex.compile(
     r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE
@@ -196,7 +198,7 @@ class Additions:
         return all(
             t.is_asked
             or t.is_function
-            or any(similarity(t.folded, q.folded) >= _SAME_SPELLING for q in self.question.tokens)
+            or any(not q.is_function and similarity(t.folded, q.folded) >= _SAME_SPELLING for q in self.question.tokens)
             for t in run
         )
 
@@ -233,6 +235,11 @@ class Additions:
                 break
             j += 1
         if not i < j <= i + 4 or not any(t.repeats for t in tokens[j:]):
+            return None
+        is_modifier = tokens[j].is_asked and (
+            not tokens[j].text[:1].islower() or any(same_word(tokens[j], n) for n in self.question.noun[:2])
+        )
+        if is_modifier and not self._is_gap(tokens[j - 1], tokens[j]):  # "the primary gas"
             return None
         if not any(t.lower in COPULAS or t.is_asked for t in tokens[j : j + 6]):
             return None
@@ -281,10 +288,14 @@ class Additions:
         token = tokens[i]
         if token.lower == "for" and token.is_asked:
             return refers_to_question(tokens[:i], False)
+        if token.lower in self.question.prepositions and i and tokens[i - 1].repeats:
+            return True
         if not (self.question.is_english and token.repeats and token.text[:1].islower() and 0 < i < len(tokens) - 1):
             return False
         following = tokens[i + 1]
-        return not (following.is_asked or following.is_function or self._is_gap(token, following))
+        after = tokens[i + 2] if i + 2 < len(tokens) else None
+        is_verb = following.text.endswith(("s", "ed")) and after is not None and after.is_function  # "model belongs to"
+        return not (following.is_asked or following.is_function or is_verb or self._is_gap(token, following))
 
     def takes_description(self, subject: Sequence[Token], complement: Sequence[Token]) -> bool:
         """Return True if a phrase such as "a singer" answers the question instead of only describing its subject.
@@ -336,7 +347,10 @@ class Additions:
         asked = self.question.tokens
         if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in asked) for t in phrase):
             return None
-        if len(phrase) == 1 and (phrase[0].text.endswith(("ed", "ing")) or phrase[0].lower in _PARTICIPLES):
+        is_participle = phrase[0].text.endswith("ed") or phrase[0].lower in _PARTICIPLES
+        if len(phrase) == 1 and (is_participle or phrase[0].text.endswith("ing")):
+            return None
+        if len(phrase) > 1 and is_participle and phrase[1].lower in PREPOSITIONS | {"up"}:  # "composed of three layers"
             return None
         if j < len(tokens) and tokens[j].lower in _ALTERNATIVE:
             return None
