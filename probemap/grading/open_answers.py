@@ -18,6 +18,7 @@ from probemap.reading.asked import Kind
 from probemap.reading.asserted import own_length
 from probemap.reading.candidates import DEMONYM, Candidate
 from probemap.reading.closed_set import asserted_name
+from probemap.reading.continued import continued_answer
 from probemap.reading.described import described_kind
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
 from probemap.reading.refusal import final_refusal
@@ -48,6 +49,9 @@ _NAMING = frozenset(
         "lautet appelé appelée nommé nommée chamado chamada chama chiamato chiamata chiama называется называют adlı "
         "denir hedder"
     ).split()
+)
+_KNOWN_AS = regex.compile(
+    r"\b(also\s+)?(?:known\s+as|referred\s+to\s+as|by\s+the\s+name\s+of)\s+(?:the\s+|an?\s+)?[*_\"“‘'«]*$", regex.IGNORECASE
 )
 _OF = frozenset("of de di da do du del von des der dei degli della".split())
 _TRANSPARENT = frozenset("and y et und e и none other than also no to".split())
@@ -101,7 +105,7 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
             return label.span(1) if label else None
     if asked.kind is Kind.REASON:
         return None
-    if is_uncased(text) or (is_uncased(question) and len(text) < 40):
+    if is_uncased(text) or (is_uncased(question) and len(text) < 40 and len(text.split()) < 3):
         chosen = added_part(question, text, asked.kind)
     else:
         chosen = _answer(asked, text)
@@ -153,7 +157,10 @@ def _answer(question: Question, text: str) -> Candidate | None:
     for statement in found[:_MAX_STATEMENTS]:
         if not _may_answer(question, statement):
             continue
-        candidate = additions.value(statement) if question.asks_for_value else _placed(additions, statement)
+        if question.asks_for_value:
+            candidate = additions.value(statement)
+        else:
+            candidate = continued_answer(additions, statement) or _placed(additions, statement)
         if candidate is not None:
             return candidate
     return None
@@ -176,8 +183,12 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
     kind = additions.question.kind
     by_place: dict[str, Candidate] = {}
     for candidate in additions.asserted(additions.names(statement)):
-        if place := _Place(additions, statement, candidate).name():
-            by_place.setdefault(place, candidate)
+        place = _Place(additions, statement, candidate).name()
+        if place is None:
+            continue
+        former = by_place.setdefault(place, candidate)
+        if additions.only_repeats(statement, former) and not additions.only_repeats(statement, candidate):
+            by_place[place] = candidate
     if kind is Kind.THING:
         phrase = additions.subject(statement) or additions.phrase(statement)
         if phrase is not None:
@@ -185,7 +196,8 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
     order: tuple[str, ...] = _ORDER_OF_THINGS if kind is Kind.THING else _ORDER
     subject = list(takewhile(lambda t: t.lower not in COPULAS, statement.tokens))
     if kind is Kind.THING and len(subject) < len(statement.tokens) and additions.describes_other(subject):
-        order = ("whole", "naming", "noun")
+        order = ("whole", "naming", "noun", "preposition")
+        order += ("agent",) if any(t.repeats and t.text.endswith("ed") for t in statement.tokens) else ()
     best = next((by_place[place] for place in order if place in by_place), None)
     return best if best is None or kind is not Kind.PLACE else _containing_place(additions, best)
 
@@ -244,6 +256,15 @@ class _Place:
             return "agent" if is_agent else None
         if self._is_subject(k):
             return "start"
+        if (
+            is_person
+            and k == 0
+            and self.before
+            and self.statement.is_first
+            and regex.match(r"[*_\"”]*(?:\.?\s*$|,)", self.text[self.candidate.stop : self.statement.stop])
+            and self.before[-1].text[:1].islower()
+        ):
+            return "whole"  # "The French painter Claude Monet."
         if self._is_with_addition() or (
             len(self.before) <= 2 and not self.after and not any(t.is_asked for t in self.before)
         ):
@@ -255,10 +276,8 @@ class _Place:
         words = [t.lower for t in self.content[-3:]]
         if words and words[-1] in _NAMING:
             return "also" not in words and not self._is_about_other()
-        if len(words) == 3 and words[1:] == ["known", "as"]:
-            return words[0] != "also"
-        if words == ["referred", "to", "as"] or words == ["by", "name", "of"]:
-            return True
+        if known := _KNOWN_AS.search(self.text[self.statement.start : self.candidate.start]):
+            return known[1] is None and not self._is_about_other()
         return (
             bool(words) and words[-1] in ANSWER_WORDS and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", self.gap) is not None
         )
@@ -287,6 +306,7 @@ class _Place:
             or len(content) < 2
             or content[-1].lower not in _OF
             or not any(same_word(content[-2], n) for n in noun)
+            or (self.after and self.after[0].lower in COPULAS)  # "the capital of Peru is"
         ):
             return False
         words = self.statement.within(self.candidate)
@@ -318,6 +338,8 @@ class _Place:
             return False
         is_first = self.statement.is_first
         if is_first and self.crosses_scripts:
+            return True
+        if is_first and subject and any(same_word(subject[-1], t) for t in self.question.content):
             return True
         return refers_to_question(subject, is_first) or (head.lower in IT_IS and is_first)
 

@@ -25,6 +25,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     statements    the statements of a text
     added         what a statement adds to its question
     described     the kind of thing that a statement assigns to its subject
+    continued     the answer that continues the words of the question
     whole         texts that consist of their answer
     names         names, found by their words
     alternatives  answers that a question offers, and mentions beside other answers

@@ -222,6 +222,11 @@ class Additions:
     def _is_gap(self, a: Token, b: Token) -> bool:
         return regex.search(r"[,.;:()\n]", self.text[a.stop : b.start]) is not None
 
+    def only_repeats(self, statement: Statement, candidate: Candidate) -> bool:
+        """Return True if a candidate has only words of the question, even if these also occur elsewhere."""
+        words = [t for t in statement.within(candidate) if not t.is_function]
+        return all(any(same_word(t, q) for q in self.question.tokens) for t in words)
+
     # --- noun phrases ---
 
     def subject(self, statement: Statement) -> Candidate | None:
@@ -295,7 +300,9 @@ class Additions:
         following = tokens[i + 1]
         after = tokens[i + 2] if i + 2 < len(tokens) else None
         is_verb = following.text.endswith(("s", "ed")) and after is not None and after.is_function  # "model belongs to"
-        return not (following.is_asked or following.is_function or is_verb or self._is_gap(token, following))
+        if is_verb or following.lower in _FIRST_PERSON:
+            return False
+        return not (following.is_asked or following.is_function or self._is_gap(token, following))
 
     def takes_description(self, subject: Sequence[Token], complement: Sequence[Token]) -> bool:
         """Return True if a phrase such as "a singer" answers the question instead of only describing its subject.
@@ -354,6 +361,9 @@ class Additions:
             return None
         if j < len(tokens) and tokens[j].lower in _ALTERNATIVE:
             return None
+        is_adjective = len(phrase) == 1 and [t.lower for t in tokens[j : j + 1]] == ["and"] and tokens[i - 1].lower in INDEFINITE
+        if is_adjective and len(self._run(tokens, j + 1)) > 1:  # "a dark and complex genre"
+            return None
         start, stop = phrase[0].start, phrase[-1].stop
         if light := _LIGHT.match(self.text[start:stop]):
             start += len(light[0])
@@ -376,6 +386,12 @@ class Additions:
         while j > i and (tokens[j - 1].lower in FUNCTION or (j > i + 1 and tokens[j - 1].lower in _PARTICIPLES)):
             j -= 1
         return j
+
+    def _run(self, tokens: list[Token], i: int) -> list[Token]:
+        j = i
+        while j < len(tokens) and not tokens[j].is_function and not (j > i and self._is_gap(tokens[j - 1], tokens[j])):
+            j += 1
+        return tokens[i:j]
 
     def _asserted_phrase(self, start: int, stop: int) -> Candidate | None:
         phrase = trimmed(self.text, start, stop, "phrase")

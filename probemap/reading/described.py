@@ -6,6 +6,7 @@ rock" answers "What genre is Quick?".
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import regex
@@ -46,6 +47,7 @@ _WORD = r"\p{L}[\p{L}’'-]*"
 _ITEM = rf"(?:(?:the|an?)\s+)?{_WORD}(?:\s(?!(?:and|or|with|that|which|in|to|for|from|is|are|by|on|as|where|who)\b){_WORD}){{0,3}}"
 _LIST = regex.compile(rf"{_ITEM}(?:(?:,\s+(?!and\b){_ITEM})*,?\s+and\s+{_ITEM})?", regex.IGNORECASE)
 _INDEFINITE_ITEM = regex.compile(r"(?:elements|multiple|various|several|different|many|other|some|all|genres|it)\b", regex.IGNORECASE)
+_SPECIFICALLY = regex.compile(rf",\s+(?:more\s+)?specifically\s+(?!(?:in|on|at|from|for|the)\b)(?:an?\s+)?({_WORD})")
 _N_STATEMENTS = 4
 _PERSONS = frozenset(PERSONS)
 
@@ -136,11 +138,14 @@ def _kind(additions: Additions, statement: Statement, i: int) -> Candidate | Non
     if _MIXTURE.match(additions.text, phrase[0].start):
         return _mixture(additions, statement, phrase[0].start)
     j = statement.tokens.index(phrase[-1]) + 1
-    words = [*phrase, *(t for t in statement.tokens[j : j + 1] if t.repeats)]
+    following = takewhile(lambda t: not t.is_function or t.lower == "and", statement.tokens[j : j + 4])
+    words = [*phrase, *following]
     if any(same_word(t, n) for t in words for n in additions.question.noun):
         return _mixture(additions, statement, phrase[0].start)
-    if not statement.is_first:
+    if not statement.is_first or (len(phrase) == 1 and len(words) > 3 and words[1].lower == "and"):
         return None
+    if specific := _SPECIFICALLY.match(additions.text, phrase[-1].stop, statement.stop):
+        return trimmed(additions.text, *specific.span(1), "phrase")
     return trimmed(additions.text, phrase[0].start, phrase[-1].stop, "phrase")
 
 
