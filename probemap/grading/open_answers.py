@@ -187,7 +187,8 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
         if place is None:
             continue
         former = by_place.setdefault(place, candidate)
-        if additions.only_repeats(statement, former) and not additions.only_repeats(statement, candidate):
+        is_named = place in ("start", "naming")
+        if is_named and additions.only_repeats(statement, former) and not additions.only_repeats(statement, candidate):
             by_place[place] = candidate
     if kind is Kind.THING:
         phrase = additions.subject(statement) or additions.phrase(statement)

@@ -96,6 +96,8 @@ def name_runs(text: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
         last, k = i, i + 1
         while k < len(tokens) and _is_joined(text[tokens[k - 1].stop : tokens[k].start]):
             t = tokens[k]
+            if t.lower in ARTICLES and t.is_capital and tokens[k - 1].text.endswith("."):
+                break  # "the U.S. The …"
             following = tokens[k + 1] if k + 1 < len(tokens) else None
             is_counted = following is not None and following.text[:1].islower() and not following.is_function
             is_number = regex.fullmatch(r"\d{1,3}", t.text) and not is_counted  # "Apollo 11"

@@ -53,21 +53,25 @@ def continued_answer(additions: Additions, statement: Statement) -> Candidate | 
     )
     if of is not None and of > i and any(same_word(tokens[of - 1], n) or _is_general(tokens[of - 1]) for n in noun):
         i = of + 1
-    while i < len(tokens) and (
-        tokens[i].lower in ARTICLES
-        or (i + 1 < len(tokens) and tokens[i].text[:1].islower() and any(same_word(tokens[i], n) for n in noun))
-    ):
+    while i < len(tokens) and (tokens[i].lower in ARTICLES or _introduces(tokens, i, noun)):
         i += 1
     if i >= len(tokens):
         return None
     text = additions.text
     for first, stop in name_runs(text, tokens):
         if first <= i < stop:
-            return trimmed(text, tokens[i].start, tokens[stop - 1].stop, "name")
+            is_description = regex.match(r"['’]s\b|[*_\"”]*\s\p{Ll}+,", text[tokens[stop - 1].stop :])
+            return None if is_description else trimmed(text, tokens[i].start, tokens[stop - 1].stop, "name")
     phrase = additions.noun_phrase(statement, i)
-    if not phrase or phrase[0].lower in PREPOSITIONS or all(t.is_asked for t in phrase):
+    is_other = any(same_word(phrase[0], n) for n in noun) if phrase else True
+    if is_other or phrase[0].lower in PREPOSITIONS or all(t.is_asked for t in phrase):
         return None
     return trimmed(text, phrase[0].start, phrase[-1].stop, "phrase")
+
+
+def _introduces(tokens: list[Token], i: int, noun: list[Token]) -> bool:
+    """Return True if a word is the noun of the question and a name follows it: "the river Elbe"."""
+    return i + 1 < len(tokens) and tokens[i + 1].is_capital and any(same_word(tokens[i], n) for n in noun)
 
 
 def _is_general(token: Token) -> bool:

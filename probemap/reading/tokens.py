@@ -203,7 +203,8 @@ class Question:
     def noun(self) -> list[Token]:
         """The words after "which" or "what is the", up to the next function word, but at most four words."""
         tokens = self.tokens
-        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in QUESTION_WORDS), len(tokens))
+        words = QUESTION_WORDS - {"was"} if self.is_english else QUESTION_WORDS
+        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in words), len(tokens))
         if i < len(tokens) and tokens[i - 1].lower == "who" and tokens[i].lower not in COPULAS:
             return []  # "who wrote"
         while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
