@@ -51,7 +51,12 @@ _NAMING = frozenset(
     ).split()
 )
 _KNOWN_AS = regex.compile(
-    r"\b(also\s+)?(?:known\s+as|referred\s+to\s+as|by\s+the\s+name\s+of)\s+(?:the\s+|an?\s+)?[*_\"“‘'«]*$", regex.IGNORECASE
+    r"\b(also\s+)?(?:known\s+as|referred\s+to\s+as|by\s+the\s+name\s+of)\s+(?:the\s+|an?\s+)?[*_\"“‘'«]*$",
+    regex.IGNORECASE,
+)
+_ASIDE = regex.compile(r",\s+(?:(?:which|who|whose)\b[^,;]*|known\s+as[^,;]*)$", regex.IGNORECASE)
+_SPECIFIES = regex.compile(
+    r",\s+(?:more\s+)?specifically\s+(?:(?:an?|the)\s+)?(?:(?:type|kind|form|species|breed)\s+of\s+)?[*_\"“]*$"
 )
 _OF = frozenset("of de di da do du del von des der dei degli della".split())
 _TRANSPARENT = frozenset("and y et und e и none other than also no to".split())
@@ -200,6 +205,8 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
         order = ("whole", "naming", "noun", "preposition")
         order += ("agent",) if any(t.repeats and t.text.endswith("ed") for t in statement.tokens) else ()
     best = next((by_place[place] for place in order if place in by_place), None)
+    if best is None and kind is Kind.PERSON:
+        return additions.agent(statement)
     return best if best is None or kind is not Kind.PLACE else _containing_place(additions, best)
 
 
@@ -249,7 +256,10 @@ class _Place:
             return "copula" if self._identifies(head, self.before[: k - 1], self.before[k:]) else None
         if is_person and any(t.lower in ("i", "we", "my", "our") for t in self.before):
             return None
-        is_attributed = k > 1 and [t.lower for t in self.before[k - 2 : k]] in (["attributed", "to"], ["credited", "to"])
+        is_attributed = k > 1 and [t.lower for t in self.before[k - 2 : k]] in (
+            ["attributed", "to"],
+            ["credited", "to"],
+        )
         if is_attributed and is_person and self._mentions_question():
             return "agent"
         if head is not None and head.lower in BY:
@@ -284,16 +294,21 @@ class _Place:
         )
 
     def _is_about_other(self) -> bool:
-        """Return True if the name belongs to something in a relative clause: "a film that is about a man named Kofi"."""
-        words = [t.lower for t in self.content]
-        last = max((i for i, word in enumerate(words) if word in ("which", "who", "whose")), default=None)
-        return last is not None and len(words) - last > 4
+        """Return True if the name belongs to a clause about something else: ", which is a film about a man named Kim"."""
+        before = self.text[self.statement.start : self.candidate.start]
+        return _ASIDE.search(before) is not None
 
     def _follows_noun(self) -> bool:
         """Return True after the noun that the question asks for: "in the city of Lyon", "the novel Emma"."""
         content, noun = self.content, self.question.noun[:3]
         if not content:
             return False
+        before, follows = self.text[self.statement.start : self.candidate.start], self.after[:1]
+        if self.statement.is_first and self.question.kind is Kind.THING and _SPECIFIES.search(before):
+            return True
+        if self.before[-1].lower in self.question.prepositions | ARTICLES and self.question.prepositions:
+            if any(same_word(t, n) and t.text[:1].islower() for t in follows for n in noun[:1]):
+                return True  # "in the Hindu religion"
         gap = self.text[content[-1].stop : self.candidate.start]
         is_apposition = regex.fullmatch(r",\s+(?:the\s+)?[*_\"“]*", gap) and regex.match(
             r"[*_\"”]*[,.]", self.text[self.candidate.stop :]

@@ -74,6 +74,10 @@ _MONTH = regex.compile(
     r"|Fri|Satur|Sun)day"
 )
 _SAME_SPELLING = 0.6
+_NAMED = regex.compile(
+    r"\b(?:is|are|was|were|process|type\s+of\s+\w+)\s+(?:called|named|known\s+as)\s+(?:the\s+|an?\s+)?[*_\"“]+$"
+)
+_TWO_NAMES = regex.compile(r"[*_\"”]+\s+or\s+[*_\"“]")
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,15 @@ class Additions:
 
     def asserted(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the candidates that the text asserts, in the order of the text."""
-        return asserted_mentions(self.text, sorted(candidates, key=lambda c: (c.start, -c.stop)))
+        ordered = sorted(candidates, key=lambda c: (c.start, -c.stop))
+        kept = asserted_mentions(self.text, ordered)
+        named = [c for c in ordered if c.kind != "name" and c not in kept and self._has_two_names(c)]
+        return sorted([*kept, *named], key=lambda c: (c.start, -c.stop)) if named else kept
+
+    def _has_two_names(self, candidate: Candidate) -> bool:
+        """Return True for A in 'is called "A" or "B"', where two names of the same thing are given."""
+        before, after = self.text[max(0, candidate.start - 30) : candidate.start], self.text[candidate.stop :]
+        return _TWO_NAMES.match(after) is not None and _NAMED.search(before) is not None
 
     def all(self, statement: Statement) -> list[Candidate]:
         """Return all names, values and noun phrases that a statement adds and asserts, in the order of the text."""
@@ -171,6 +183,8 @@ class Additions:
             return False
         if all(t.is_asked or t.is_function for t in run) or self._misspells_question(run):
             return False
+        if len(run) == 1 and i and run[0].text.isupper() and self._is_label(tokens, i):
+            return False
         if following is None:
             return True
         describes = following.text[:1].islower() and not following.is_function and not self._is_gap(run[-1], following)
@@ -180,6 +194,14 @@ class Additions:
         if describes and is_short and not following.is_asked:  # "TV presenter"
             return False
         return i > 0 or len(run) > 1 or self._is_name_at_begin(run[0], following)
+
+    def _is_label(self, tokens: list[Token], i: int) -> bool:
+        """Return True for the abbreviation of a name of the question, as in "the World Bank (WB)", and for "100 AD"."""
+        gap = self.text[tokens[i - 1].stop : tokens[i].start]
+        is_era = tokens[i].text in ("AD", "BC", "BCE", "CE")
+        return is_era or (
+            gap == " (" and tokens[i - 1].is_asked and self.text[tokens[i].stop : tokens[i].stop + 1] == ")"
+        )
 
     def _is_name_at_begin(self, token: Token, following: Token) -> bool:
         """Return True if the capitalised word that begins a statement is a name, judged by the word after it."""
@@ -246,6 +268,8 @@ class Additions:
         )
         if is_modifier and not self._is_gap(tokens[j - 1], tokens[j]):  # "the primary gas"
             return None
+        if any(same_word(tokens[j - 1], n) for n in self.question.noun):
+            return None
         if not any(t.lower in COPULAS or t.is_asked for t in tokens[j : j + 6]):
             return None
         if not (tokens[j].lower in COPULAS or tokens[j].is_asked or self._is_gap(tokens[j - 1], tokens[j])):
@@ -263,13 +287,23 @@ class Additions:
             if t.lower in _FIRST_PERSON and not asks_you:
                 return None
             is_copula = t.lower in COPULAS and refers_to_question(tokens[:i], statement.is_first)
-            if is_copula and self.describes_other(tokens[:i]):
+            if is_copula and (self.describes_other(tokens[:i]) or self._describes_noun(tokens, i)):
                 return None
             describes = is_copula and i + 1 < len(tokens) and tokens[i + 1].lower in INDEFINITE
             if describes and not self.takes_description(tokens[:i], tokens[i + 2 :]):
                 return None
             if (is_copula or self._is_verb(tokens, i)) and (phrase := self._phrase_at(tokens, i + 1)):
                 return phrase
+        return None
+
+    def agent(self, statement: Statement) -> Candidate | None:
+        """Return the noun phrase or name after "by" and a verb of the question: "was founded by the government"."""
+        tokens = statement.tokens
+        for i in range(2, len(tokens) - 1):
+            is_passive = tokens[i - 1].repeats and any(t.lower in COPULAS for t in tokens[max(0, i - 3) : i - 1])
+            if tokens[i].lower == "by" and is_passive and any(t.repeats for t in tokens[: i - 2]):
+                phrase = self.noun_phrase(statement, i + 1)
+                return self._asserted_phrase(phrase[0].start, phrase[-1].stop) if phrase else None
         return None
 
     def describes_other(self, subject: Sequence[Token]) -> bool:
@@ -288,6 +322,14 @@ class Additions:
         is_name = bool(asked) and all(t.is_capital for t in asked)
         return is_name and not any(same_word(t, n) for t in subject for n in noun)
 
+    def _describes_noun(self, tokens: list[Token], i: int) -> bool:
+        """Return True for a description of the noun of the question alone: "Metal is a material"."""
+        subject = [t for t in tokens[:i] if not t.is_function]
+        noun = self.question.noun
+        is_article = i + 1 < len(tokens) and tokens[i + 1].lower in ARTICLES
+        is_noun = bool(subject) and all(any(same_word(t, n) for n in noun[:1]) for t in subject)
+        return is_noun and is_article and len(noun) + len(self.question.content) > 1
+
     def _is_verb(self, tokens: list[Token], i: int) -> bool:
         """Return True if a word repeats the question, and a word that the question lacks follows ("plays football")."""
         token = tokens[i]
@@ -300,7 +342,8 @@ class Additions:
         following = tokens[i + 1]
         after = tokens[i + 2] if i + 2 < len(tokens) else None
         is_verb = following.text.endswith(("s", "ed")) and after is not None and after.is_function  # "model belongs to"
-        if is_verb or following.lower in _FIRST_PERSON:
+        is_noun = any(same_word(token, n) for n in self.question.noun[:1])
+        if is_verb or is_noun or following.lower in _FIRST_PERSON:
             return False
         return not (following.is_asked or following.is_function or self._is_gap(token, following))
 
@@ -354,6 +397,8 @@ class Additions:
         asked = self.question.tokens
         if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in asked) for t in phrase):
             return None
+        if len(phrase) == 1 and any(same_word(phrase[0], n) for n in self.question.noun[:1]):
+            return None
         is_participle = phrase[0].text.endswith("ed") or phrase[0].lower in _PARTICIPLES
         if len(phrase) == 1 and (is_participle or phrase[0].text.endswith("ing")):
             return None
@@ -361,7 +406,9 @@ class Additions:
             return None
         if j < len(tokens) and tokens[j].lower in _ALTERNATIVE:
             return None
-        is_adjective = len(phrase) == 1 and [t.lower for t in tokens[j : j + 1]] == ["and"] and tokens[i - 1].lower in INDEFINITE
+        is_adjective = (
+            len(phrase) == 1 and [t.lower for t in tokens[j : j + 1]] == ["and"] and tokens[i - 1].lower in INDEFINITE
+        )
         if is_adjective and len(self._run(tokens, j + 1)) > 1:  # "a dark and complex genre"
             return None
         start, stop = phrase[0].start, phrase[-1].stop

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from probemap.reading.tokens import Question, Token
 
 _ENDS = frozenset("of for by from in on with to as".split())
-_SHARE = 0.6
+_SHARE = 0.5
 _MIN_WORDS = 3
 
 

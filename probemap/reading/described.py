@@ -29,7 +29,9 @@ _ASKS_KIND = regex.compile(
     rf"|^\W*(?i:what)\s+(?:is|are|was|were)\s+(?:the\s+)?{_NAME}.*['’]s?\s+(\p{{Ll}}+)\W*$"
     rf"|^\W*(?i:what)\s+(?:is|are|was|were)\s+the\s+(\p{{Ll}}+)\s+of\s+{_NAME}"
 )
-_ASKS_ACTIVITY = regex.compile(r"^\W*(?:what|which)\s+\p{Ll}+\s+(?:does|did|do)\s+.*\s(\p{Ll}{3,})\W*$", regex.IGNORECASE)
+_ASKS_ACTIVITY = regex.compile(
+    r"^\W*(?:what|which)\s+\p{Ll}+\s+(?:does|did|do)\s+.*\s(\p{Ll}{3,})\W*$", regex.IGNORECASE
+)
 _OTHER_KINDS = regex.compile(
     r"\b(?:name|title|capital|currency|language|date|number|author|address|nickname|motto|symbol|formula|abbreviation"
     r"|city|country|state|town|river|lake|mountain|planet|island|company|band|team|album|song|occupation|profession"
@@ -46,7 +48,9 @@ _MIXTURE = regex.compile(
 _WORD = r"\p{L}[\p{L}’'-]*"
 _ITEM = rf"(?:(?:the|an?)\s+)?{_WORD}(?:\s(?!(?:and|or|with|that|which|in|to|for|from|is|are|by|on|as|where|who)\b){_WORD}){{0,3}}"
 _LIST = regex.compile(rf"{_ITEM}(?:(?:,\s+(?!and\b){_ITEM})*,?\s+and\s+{_ITEM})?", regex.IGNORECASE)
-_INDEFINITE_ITEM = regex.compile(r"(?:elements|multiple|various|several|different|many|other|some|all|genres|it)\b", regex.IGNORECASE)
+_INDEFINITE_ITEM = regex.compile(
+    r"(?:elements|multiple|various|several|different|many|other|some|all|genres|it)\b", regex.IGNORECASE
+)
 _SPECIFICALLY = regex.compile(rf",\s+(?:more\s+)?specifically\s+(?!(?:in|on|at|from|for|the)\b)(?:an?\s+)?({_WORD})")
 _N_STATEMENTS = 4
 _PERSONS = frozenset(PERSONS)
@@ -100,12 +104,17 @@ def described_kind(additions: Additions, statements: Sequence[Statement]) -> Can
 def _complement(statement: Statement) -> int | None:
     """Return the index of the article in "S is a …", if S is a pronoun or consists of words of the question."""
     tokens = statement.tokens
-    i = next((i for i, t in enumerate(tokens) if t.lower in COPULAS), len(tokens))
+    i = next(
+        (i for i, t in enumerate(tokens) if t.lower in COPULAS and not t.repeats and not (t.is_asked and t.is_capital)),
+        len(tokens),
+    )
     if i + 1 >= len(tokens) or tokens[i + 1].lower not in INDEFINITE:
         return None
     subject = tokens[:i]
     is_pronoun = len(subject) <= 1 and all(t.lower in PRONOUNS for t in subject) and tokens[i].lower != "i'm"
-    if is_pronoun or (any(t.repeats for t in subject) and all(t.is_asked or t.is_function or t.is_capital for t in subject)):
+    if is_pronoun or (
+        any(t.repeats for t in subject) and all(t.is_asked or t.is_function or t.is_capital for t in subject)
+    ):
         return i + 1
     return None
 
