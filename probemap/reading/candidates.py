@@ -1,4 +1,4 @@
-"""Parts of a text that could be an answer: names, quoted titles, dates, numbers and quantities."""
+"""Parts of a text that could be an answer: names and quoted titles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from probemap.reading.asked import Kind
-from probemap.reading.dates import find_dates
-from probemap.reading.folding import fold
 from probemap.reading.grammar import ARTICLES, FUNCTION, PRONOUNS
-from probemap.reading.numbers import find_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,39 +120,3 @@ def _is_joined(gap: str) -> bool:
     """Return True if the characters between two words may occur inside a name."""
     is_short = regex.fullmatch(r"(?:['’]s)?[ \u00a0.&*_-]{0,3}|\s&\s", gap) is not None
     return is_short and not regex.search(r"\.\s", gap) and "**" not in gap
-
-
-def find_values(text: str, kind: Kind) -> list[Candidate]:
-    """Return the dates, years, numbers or quantities in a text, depending on the kind."""
-    if kind in (Kind.YEAR, Kind.DATE):
-        years = [
-            Candidate(m.start(), m.end(), "date")
-            for m in regex.finditer(
-                r"(?<![\w.,-])(?:\d{4}(?:[-–/]\d{2,4})?(?:s\b)?|\d{1,4}\s?(?:AD|BC|BCE|CE)\b)(?!\w|[.,]\d)"
-                r"|(?<=\b(?:in|en|im Jahr|im Jahre|year|anno|nel|em|in AD|around)\s)\d{3}(?!\w|[.,]\d)"
-                r"|\d{3,4}年(?:\d{1,2}月)?(?:\d{1,2}[日号])?"
-                r"|\b(?:\d{1,2}(?:st|nd|rd|th|\.)|first|early|late|mid)[\s-]+(?:century|Jahrhundert)\b",
-                text,
-            )
-        ]
-        if kind is Kind.YEAR:
-            return years
-        dates = [Candidate(d.start, d.stop, "date") for d in find_dates(text)]
-        dates += [y for y in years if not any(d.start <= y.start < d.stop for d in dates)]
-        return sorted(dates, key=lambda c: c.start)
-    numbers = find_numbers(text)
-    candidates = []
-    for number in numbers:
-        start, stop = number.start, number.stop
-        if number.is_ordinal:
-            continue
-        if start and text[start - 1] in "$€£¥":
-            start -= 1
-        if kind is Kind.QUANTITY and (unit := regex.match(r"\s?(?:[%°]\w?|\p{L}[\p{L}²³/]*)", text[stop:])):
-            word = fold(unit[0].strip())[0]
-            if word not in FUNCTION:
-                stop += len(unit[0])
-        elif stop < len(text) and text[stop] == "%":
-            stop += 1
-        candidates.append(Candidate(start, stop, "number"))
-    return candidates

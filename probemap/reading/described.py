@@ -46,7 +46,8 @@ _MIXTURE = regex.compile(
 )
 """Nouns that introduce the kind of thing: "a blend of jazz and rock", "a genre that combines elements of horror"."""
 _WORD = r"\p{L}[\p{L}’'-]*"
-_ITEM = rf"(?:(?:the|an?)\s+)?{_WORD}(?:\s(?!(?:and|or|with|that|which|in|to|for|from|is|are|by|on|as|where|who)\b){_WORD}){{0,3}}"
+_NEXT_WORD = rf"\s(?!(?:and|or|with|that|which|in|to|for|from|is|are|by|on|as|where|who)\b){_WORD}"
+_ITEM = rf"(?:(?:the|an?)\s+)?{_WORD}(?:{_NEXT_WORD}){{0,3}}"
 _LIST = regex.compile(rf"{_ITEM}(?:(?:,\s+(?!and\b){_ITEM})*,?\s+and\s+{_ITEM})?", regex.IGNORECASE)
 _INDEFINITE_ITEM = regex.compile(
     r"(?:elements|multiple|various|several|different|many|other|some|all|genres|it)\b", regex.IGNORECASE
@@ -154,7 +155,7 @@ def _kind(additions: Additions, statement: Statement, i: int) -> Candidate | Non
     if not statement.is_first or (len(phrase) == 1 and len(words) > 3 and words[1].lower == "and"):
         return None
     if specific := _SPECIFICALLY.match(additions.text, phrase[-1].stop, statement.stop):
-        return trimmed(additions.text, *specific.span(1), "phrase")
+        return trimmed(additions.text, specific.start(1), specific.end(1), "phrase")
     return trimmed(additions.text, phrase[0].start, phrase[-1].stop, "phrase")
 
 

@@ -7,9 +7,10 @@ from difflib import SequenceMatcher
 import regex
 
 from probemap.reading.asked import Kind
-from probemap.reading.candidates import Candidate, find_values, trimmed
+from probemap.reading.candidates import Candidate, trimmed
 from probemap.reading.folding import fold
 from probemap.reading.sentences import sentences
+from probemap.reading.values import find_values
 
 _CASED = regex.compile(r"[\p{Lu}\p{Ll}]")
 _UNCASED = regex.compile(r"\p{Lo}")
