@@ -81,7 +81,7 @@ def test_rule_finds_nine_of_ten_exact_answers_and_is_right_where_it_finds_one() 
         ("What is the name of the feast?", 'The feast is called "Alba" or "Alba Magna" in Latin.', "Alba"),
         (
             "In which city is it set?",
-            "The film is set in the city of Lagos, which is a film about a boy named Kofi.",
+            "It is set in the city of Lagos, which is a film about a boy named Kofi.",
             "Lagos",
         ),
         # Phrases that are no answers.

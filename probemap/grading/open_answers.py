@@ -15,7 +15,7 @@ from probemap.reading.added import Additions
 from probemap.reading.alternatives import compares_differently, conclusion_start, offered_answers
 from probemap.reading.asked import Kind
 from probemap.reading.asserted import own_length
-from probemap.reading.candidates import Candidate
+from probemap.reading.candidates import Candidate, is_uncased
 from probemap.reading.closed_set import asserted_name
 from probemap.reading.continued import continued_answer
 from probemap.reading.described import described_kind
@@ -24,7 +24,7 @@ from probemap.reading.places import Place
 from probemap.reading.refusal import final_refusal
 from probemap.reading.statements import Statement, statements
 from probemap.reading.tokens import Question, same_word
-from probemap.reading.uncased import added_part, is_uncased
+from probemap.reading.uncased import added_part
 from probemap.reading.whole import whole_answer
 
 _MAX_STATEMENTS = 6

@@ -38,10 +38,17 @@ class Candidate:
     """``name``, ``quoted``, ``bold``, ``date``, ``number`` or ``phrase``."""
 
 
+_CASED = regex.compile(r"[\p{Lu}\p{Ll}]")
+_UNCASED = regex.compile(r"\p{Lo}")
 _QUOTED = regex.compile(r"[\"“„«『「]([^\"“”„«»『』「」\n]{1,80}?)[\"”“»』」]|(?<!\w)[‘']([^'‘’\n]{2,60}?)[’'](?!\w)")
 _BOLD = regex.compile(r"(?<![\w*])\*\*([^*\n]{1,80}?)\*\*(?!\w)|\\boxed\{([^{}]{1,60})\}")
 _ITALIC = regex.compile(r"(?<![\w*])[*_]([^*_\n]{1,80}?)[*_](?![\w*])")
 _TRIM = " \t\n\"'“”‘’«»„*_`.,;:!?()[]"
+
+
+def is_uncased(text: str) -> bool:
+    """Return True if most letters of a text belong to scripts without capital letters."""
+    return len(_UNCASED.findall(text)) > len(_CASED.findall(text))
 
 
 def quoted_parts(text: str) -> list[Candidate]:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import regex
 
 from probemap.reading.asked import Kind
-from probemap.reading.candidates import DEMONYM
+from probemap.reading.candidates import DEMONYM, is_uncased
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, BY, COPULAS, INDEFINITE, IT_IS, PREPOSITIONS, PRONOUNS
 from probemap.reading.tokens import ANSWER_WORDS, refers_to_question, same_word
-from probemap.reading.uncased import is_uncased
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
