@@ -14,6 +14,7 @@ from probemap.reading.grammar import (
     ARTICLES,
     BOUNDARIES,
     COPULAS,
+    EMPTY_NOUNS,
     FUNCTION,
     INDEFINITE,
     PREPOSITIONS,
@@ -39,7 +40,7 @@ _PRAISE = frozenset(
     "unique professional famous renowned popular well-known former retired prominent successful classic".split()
 )
 _PARTICIPLES = frozenset(
-    ("written directed produced known named called located used based made composed created founded born").split()
+    ("written directed produced known named called located used based made said composed created founded born").split()
 )
 _PROPER = frozenset(
     (
@@ -272,7 +273,9 @@ class Additions(AddedNames):
             while i < j and tokens[i].lower in ARTICLES:
                 i += 1
         phrase = tokens[i:j]
-        if not 0 < len(phrase) <= 6 or all(t.is_asked or t.is_function for t in phrase):
+        if not 0 < len(phrase) <= 6 or phrase[0].lower in EMPTY_NOUNS:
+            return None
+        if all(t.is_asked or t.is_function for t in phrase):
             return None
         asked = self.question.tokens
         if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in asked) for t in phrase):

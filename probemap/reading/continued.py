@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from probemap.reading.candidates import Candidate, name_runs, trimmed
+from probemap.reading.candidates import DEMONYM, Candidate, name_runs, trimmed
 from probemap.reading.grammar import ARTICLES, BOUNDARIES, COPULAS, PREPOSITIONS
 from probemap.reading.tokens import QUESTION_WORDS, same_word
 
@@ -60,11 +60,17 @@ def continued_answer(additions: Additions, statement: Statement) -> Candidate | 
     text = additions.text
     for first, stop in name_runs(text, tokens):
         if first <= i < stop:
+            if all(any(same_word(t, q) for q in additions.question.tokens) for t in tokens[i:stop]):
+                return None
+            if DEMONYM.fullmatch(tokens[stop - 1].text) and tokens[stop : stop + 1] and tokens[stop].text[0].islower():
+                return None
             is_description = regex.match(r"['’]s\b|[*_\"”]*\s\p{Ll}+,", text[tokens[stop - 1].stop :])
             return None if is_description else trimmed(text, tokens[i].start, tokens[stop - 1].stop, "name")
     phrase = additions.noun_phrase(statement, i)
     is_other = any(same_word(phrase[0], n) for n in noun) if phrase else True
     if is_other or phrase[0].lower in PREPOSITIONS or all(t.is_asked for t in phrase):
+        return None
+    if regex.search(r"[\"“”]", text[phrase[0].start : phrase[-1].stop]):
         return None
     return trimmed(text, phrase[0].start, phrase[-1].stop, "phrase")
 

@@ -13,7 +13,7 @@ import regex
 
 from probemap.reading.asked import PERSONS, Kind
 from probemap.reading.candidates import Candidate, trimmed
-from probemap.reading.grammar import COPULAS, INDEFINITE, PRONOUNS
+from probemap.reading.grammar import COPULAS, EMPTY_NOUNS, INDEFINITE, PRONOUNS
 from probemap.reading.tokens import same_word, tokens_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _OTHER_KINDS = regex.compile(
 """Nouns for things that have names or signs of their own, and for occupations, which `Additions.phrase` finds."""
 _COLLECTIVES = frozenset("league team club athlete competition championship".split())
 _MIXTURE = regex.compile(
-    r"\b(?:blend|mix|mixture|fusion|combination|elements|aspects|realm|(?:sub-?)?(?:genre|style|type|kind|form|branch))s?\s+of\s+"
+    r"\b(?:(?:blend|mix|mixture|fusion|combination|element|aspect|realm)s?|(?:sub-?)?(?:genre|style|type|kind|form|branch))\s+of\s+"
     r"(?:both\s+)?(?:(?:the|an?)\s+)?",
     regex.IGNORECASE,
 )
@@ -53,6 +53,7 @@ _INDEFINITE_ITEM = regex.compile(
     r"(?:elements|multiple|various|several|different|many|other|some|all|genres|it)\b", regex.IGNORECASE
 )
 _SPECIFICALLY = regex.compile(rf",\s+(?:more\s+)?specifically\s+(?!(?:in|on|at|from|for|the)\b)(?:an?\s+)?({_WORD})")
+_MAX_WORDS = 6
 _N_STATEMENTS = 4
 _PERSONS = frozenset(PERSONS)
 
@@ -152,7 +153,9 @@ def _kind(additions: Additions, statement: Statement, i: int) -> Candidate | Non
     words = [*phrase, *following]
     if any(same_word(t, n) for t in words for n in additions.question.noun):
         return _mixture(additions, statement, phrase[0].start)
-    if not statement.is_first or (len(phrase) == 1 and len(words) > 3 and words[1].lower == "and"):
+    if not statement.is_first or len(phrase) > _MAX_WORDS or phrase[0].lower in EMPTY_NOUNS:
+        return None
+    if len(phrase) == 1 and len(words) > 3 and words[1].lower == "and":
         return None
     if specific := _SPECIFICALLY.match(additions.text, phrase[-1].stop, statement.stop):
         return trimmed(additions.text, specific.start(1), specific.end(1), "phrase")

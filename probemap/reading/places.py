@@ -115,8 +115,10 @@ class Place:
 
     def _follows_noun(self) -> bool:
         """Return True after the noun that the question asks for: "in the city of Lyon", "the novel Emma"."""
-        content, noun = self.content, self.question.noun[:3]
+        content, noun = self.content, self.question.noun[:2]
         if not content:
+            return False
+        if self._is_about_other():
             return False
         before, follows = self.text[self.statement.start : self.candidate.start], self.after[:1]
         if self.statement.is_first and self.question.kind is Kind.THING and _SPECIFIES.search(before):
