@@ -24,6 +24,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     uncased       what a text in a script without capital letters adds to its question
     statements    the statements of a text
     added         what a statement adds to its question
+    answerless    texts that only describe, plan or ask, and contain no answer
     whole         texts that consist of their answer
     names         names, found by their words
     alternatives  answers that a question offers, and mentions beside other answers

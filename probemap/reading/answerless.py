@@ -1,0 +1,179 @@
+"""Recognise texts that contain statements or questions, but no answer: descriptions, plans and questions.
+
+The functions use the question and the text only, so whether a text has no answer does not depend on the accepted
+answers.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import regex
+
+from probemap.reading.asked import Kind
+from probemap.reading.candidates import DEMONYM
+from probemap.reading.grammar import BY, COPULAS, INDEFINITE
+from probemap.reading.sentences import sentences
+from probemap.reading.statements import statements
+from probemap.reading.tokens import Question, same_word, similarity, tokens_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from probemap.reading.statements import Statement
+    from probemap.reading.tokens import Token
+
+
+class Lack(Enum):
+    """Why a text contains no answer."""
+
+    DESCRIBES = "describes a word of the question"
+    PLANS = "says how to find the answer"
+    ASKS = "asks questions"
+    ABOUT_ITSELF = "speaks about itself"
+
+
+_PLANS = regex.compile(
+    r"\W*(?:(?:sure|okay|certainly)\W+)?to\s+(?:determine|find|solve|answer|calculate|figure\s+out|compute|identify)\b"
+    r"[^.\n]*?,\s+(?:we|you|let['’]?s|let\s+us|one|i)\b",
+    regex.IGNORECASE,
+)
+_ABOUT_ITSELF = regex.compile(
+    r"\bI(?:['’]m|\s+am)\s+(?:just\s+)?an?\s+(?:\w+\s+){0,3}(?:AI|assistant|chatbot|language\s+model)\b"
+    r"|\bI(?:['’]m|\s+am)\s+(?:happy|glad|here|ready)\s+to\s+(?:help|assist)\b|\byou\s+are\s+a\s+helpful\b"
+)
+_ANNOUNCES = regex.compile(r"\b(?:answer|result|respuesta|réponse|antwort|resposta|risposta|ответ)\b|答", regex.I)
+_NAMING = regex.compile(
+    r"\b(?:named|called|titled|entitled|known\s+as|nicknamed|name\s+of|namens|genannt|llamad[oa]|appelée?|nommée?)\b",
+    regex.IGNORECASE,
+)
+_WORD_MEANS = regex.compile(
+    r"\b(?:word|phrase|term|expression)\s+(?:for|that\s+(?:means|refers|translates)|meaning|which\s+means)\b", regex.I
+)
+_KINDS = frozenset("type kind form group class set collection category sort part piece process".split())
+_ASKS_DESCRIPTION = regex.compile(
+    r"^\W*(?:what|who)(?:['’]s|\s+(?:is|are|was|were))\s+(?:an?\s+|the\s+)?[^?]{1,40}\?*$(?<!\b(?:of|for|in|by)\b.*)"
+    r"|\b(?:occupation|profession|job|nationality|kind\s+of|type\s+of|sort\s+of|mean|meaning|known\s+for|famous\s+for)\b"
+    r"|\bwhat\s+(?:do|does|did)\b",
+    regex.IGNORECASE,
+)
+_MIN_WORDS = 4
+"""Minimum number of words in a question that is not a guess ("Rome?")."""
+_ECHO = 0.7
+"""Minimum similarity of a sentence and the question that it repeats."""
+
+
+def lacks_answer(question: str, text: str) -> Lack | None:
+    """Return why a text contains no answer to an open question, or None if it may contain one.
+
+    Examples
+    --------
+    >>> from probemap.reading.answerless import lacks_answer
+    >>> question = "What is the main language of Brazil?"
+    >>> lacks_answer(question, "Brazil is a country in South America.").value
+    'describes a word of the question'
+    >>> lacks_answer(question, "The language is Spanish.") is None
+    True
+    """
+    if _ANNOUNCES.search(text):
+        return None
+    if _ABOUT_ITSELF.search(text):
+        return Lack.ABOUT_ITSELF
+    if _only_asks(question, text):
+        return Lack.ASKS
+    asked = Question(question)
+    found = statements(asked, text)
+    if found and _only_describes(asked, text, found):
+        return Lack.DESCRIBES
+    return None
+
+
+def is_plan(text: str) -> bool:
+    """Return True if a text begins with a plan to find the answer ("To find the total, we need to …").
+
+    Examples
+    --------
+    >>> from probemap.reading.answerless import is_plan
+    >>> is_plan("To find the square root, we need a number."), is_plan("It is 12.")
+    (True, False)
+    """
+    return _PLANS.match(text) is not None
+
+
+def _only_asks(question: str, text: str) -> bool:
+    """Return True if a text consists of questions, or of a repeated question and what a word means."""
+    parts = [text[start:stop].strip() for start, stop in sentences(text)]
+    parts = [part for part in parts if regex.search(r"\w", part)]
+    asks = [regex.search(r"[?？؟]\W*$", part) is not None for part in parts]
+    if not parts or not asks[0] or (len(tokens_of(parts[0])) < _MIN_WORDS and not regex.search(r"\p{Lo}{6}", parts[0])):
+        return False
+    rest = [part for part, is_question in zip(parts, asks, strict=True) if not is_question]
+    if not rest:
+        return True
+    is_echo = similarity(parts[0][:40], question[:40]) >= _ECHO
+    return is_echo and len(rest) == 1 and (_WORD_MEANS.search(rest[0]) is not None or len(rest[0]) <= len(parts[0]))
+
+
+def _only_describes(question: Question, text: str, found: Sequence[Statement]) -> bool:
+    """Return True if a text describes something that the question names instead of what it asks for."""
+    if question.kind not in (Kind.PERSON, Kind.THING) or _ASKS_DESCRIPTION.search(question.text):
+        return False
+    tokens = found[0].tokens
+    i = next((i for i, t in enumerate(tokens) if t.lower in COPULAS), None)
+    if i is None or not i or i + 1 >= len(tokens):
+        return False
+    subject, complement = tokens[:i], tokens[i + 1 :]
+    if _NAMING.search(text, subject[0].start) or not _is_of_question(question, subject):
+        return False
+    if question.kind is Kind.PERSON:
+        words = [t for statement in found for t in statement.tokens[(i if statement is found[0] else 0) :]]
+        return not (_names_agent(words) or (_has_noun(question, subject) and _names(complement)))
+    said = [*complement, *(t for statement in found[1:] for t in statement.tokens)]
+    if any(same_word(t, noun) for t in said for noun in question.noun) or _is_predicate(question, subject):
+        return False
+    if regex.match(r"[\W\s]*[\"“«„]", text[subject[-1].stop + 1 + len(tokens[i].text) :]):
+        return False
+    if _has_noun(question, subject):
+        return complement[0].lower in INDEFINITE and complement[1:2] != [] and complement[1].lower in _KINDS
+    return not any(t.is_capital and not t.is_asked and not t.is_function for t in complement[:4])
+
+
+def _is_of_question(question: Question, subject: Sequence[Token]) -> bool:
+    """Return True if the words before a verb repeat the question and add nothing."""
+    content = [t for t in subject if not t.is_function]
+    return bool(content) and all(any(same_word(t, other) for other in question.tokens) for t in content)
+
+
+def _is_predicate(question: Question, subject: Sequence[Token]) -> bool:
+    """Return True if the question says that its answer is the subject ("Which fruit is the main ingredient …?")."""
+    content = [t.folded for t in subject if not t.is_function]
+    asked = question.tokens
+    starts = [k for k, t in enumerate(asked) if t.lower in COPULAS and k]
+    return any([t.folded for t in asked[k + 1 :] if not t.is_function][: len(content)] == content for k in starts)
+
+
+def _has_noun(question: Question, subject: Sequence[Token]) -> bool:
+    return any(same_word(t, noun) for t in subject for noun in question.noun)
+
+
+def _names(tokens: Sequence[Token]) -> bool:
+    """Return True if some words contain a name that is not in the question and is not an adjective of nationality."""
+    return any(_is_added_name(t) for t in tokens)
+
+
+def _is_added_name(token: Token) -> bool:
+    is_word = token.is_asked or token.is_function or DEMONYM.fullmatch(token.text) is not None
+    return token.is_capital and not is_word
+
+
+def _names_agent(tokens: Sequence[Token]) -> bool:
+    """Return True if a name that is not in the question, or the agent of a verb of the question, follows "by"."""
+    return any(
+        t.lower in BY and (_names(tokens[k + 1 : k + _AGENT]) or (k > 0 and tokens[k - 1].is_asked))
+        for k, t in enumerate(tokens)
+    )
+
+
+_AGENT = 8
+"""Number of words after "by" that may contain the name of an agent."""
