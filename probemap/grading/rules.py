@@ -238,6 +238,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
             asserted = replace(asserted, start=asserted.start + conclusion, stop=asserted.stop + conclusion)
         verdict = _grade_closed(example, text, offered, asserted or asserted_name(text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
+    if (lack := lacks_answer(example.question, text)) is not None:
+        return _LACKS[lack]
     unasked = _unasked(example)
     values = AcceptedValues.of(unasked)
     mentions = _answering_mentions(example, text, values)
@@ -262,8 +264,6 @@ def _grade_open(example: Example, text: str) -> Verdict:
         return NOTHING_ASSERTED
     if lacks_asked_kind(example.question, text):
         return OFF_TOPIC
-    if (lack := lacks_answer(example.question, text)) is not None:
-        return _LACKS[lack]
     if resembles(text, unasked):
         return RESEMBLES
     return ABSENT if _shares_script(example.answers, text) else OTHER_SCRIPT

@@ -7,13 +7,14 @@ answers.
 from __future__ import annotations
 
 from enum import Enum
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import regex
 
 from probemap.reading.asked import Kind
 from probemap.reading.candidates import DEMONYM
-from probemap.reading.grammar import BY, COPULAS, INDEFINITE
+from probemap.reading.grammar import ARTICLES, BY, COPULAS, INDEFINITE, PREPOSITIONS
 from probemap.reading.sentences import sentences
 from probemap.reading.statements import statements
 from probemap.reading.tokens import Question, same_word, similarity, tokens_of
@@ -51,11 +52,17 @@ _NAMING = regex.compile(
 _WORD_MEANS = regex.compile(
     r"\b(?:word|phrase|term|expression)\s+(?:for|that\s+(?:means|refers|translates)|meaning|which\s+means)\b", regex.I
 )
+_TRANSLATES = regex.compile(
+    r"\b(?:is|was)\s+an?\s+(?:\p{Lu}\w+\s+)?(?:word|phrase|term|expression)\s+(?:for|meaning"
+    r"|(?:that|which)\s+(?:means|refers|translates))\b"
+)
+_ASKS_WORD = regex.compile(r"\b(?:word|phrase|term|expression|mean(?:s|ing)?|name[ds]?|called)\b", regex.I)
 _KINDS = frozenset("type kind form group class set collection category sort part piece process".split())
 _ASKS_DESCRIPTION = regex.compile(
     r"^\W*(?:what|who)(?:['’]s|\s+(?:is|are|was|were))\s+(?:an?\s+|the\s+)?[^?]{1,40}\?*$(?<!\b(?:of|for|in|by)\b.*)"
     r"|\b(?:occupation|profession|job|nationality|kind\s+of|type\s+of|sort\s+of|mean|meaning|known\s+for|famous\s+for)\b"
-    r"|\bwhat\s+(?:do|does|did)\b",
+    r"|\bwhat\s+(?:do|does|did)\b"
+    r"|\b(?:sports?|genre|religion|faith|colou?r|instrument|species|breed|position|party)\b",
     regex.IGNORECASE,
 )
 _MIN_WORDS = 4
@@ -83,6 +90,8 @@ def lacks_answer(question: str, text: str) -> Lack | None:
     if _only_asks(question, text):
         return Lack.ASKS
     asked = Question(question)
+    if _TRANSLATES.search(text) and not _ASKS_WORD.search(question):
+        return Lack.DESCRIBES
     found = statements(asked, text)
     if found and _only_describes(asked, text, found):
         return Lack.DESCRIBES
@@ -124,24 +133,28 @@ def _only_describes(question: Question, text: str, found: Sequence[Statement]) -
     if i is None or not i or i + 1 >= len(tokens):
         return False
     subject, complement = tokens[:i], tokens[i + 1 :]
-    if _NAMING.search(text, subject[0].start) or not _is_of_question(question, subject):
+    phrase = list(takewhile(lambda t: t.lower not in PREPOSITIONS and t.lower not in _RELATIVE, complement))
+    if not _is_of_question(question, subject) or _NAMING.search(text, subject[0].start) or _names(phrase):
         return False
+    is_quoted = regex.match(r"\W*[\"“«„]", text[tokens[i].stop :]) is not None
+    is_participle = _PARTICIPLE.fullmatch(complement[0].lower) is not None and not complement[0].is_asked
+    if is_quoted or any(t.repeats for t in phrase[1:2]) or not (complement[0].lower in ARTICLES or is_participle):
+        return False
+    has_noun = any(same_word(t, noun) for t in subject for noun in question.noun)
     if question.kind is Kind.PERSON:
-        words = [t for statement in found for t in statement.tokens[(i if statement is found[0] else 0) :]]
-        return not (_names_agent(words) or (_has_noun(question, subject) and _names(complement)))
+        return not (has_noun and _names(complement)) and not _names_agent(complement, found[1:])
+    if is_participle and _names(complement):
+        return False
+    if has_noun:
+        return _describes_noun(question, subject, complement, phrase)
+    nouns = question.noun or [t for t in question.content if not any(same_word(t, s) for s in subject)]
     said = [*complement, *(t for statement in found[1:] for t in statement.tokens)]
-    if any(same_word(t, noun) for t in said for noun in question.noun) or _is_predicate(question, subject):
-        return False
-    if regex.match(r"[\W\s]*[\"“«„]", text[subject[-1].stop + 1 + len(tokens[i].text) :]):
-        return False
-    if _has_noun(question, subject):
-        return complement[0].lower in INDEFINITE and complement[1:2] != [] and complement[1].lower in _KINDS
-    return not any(t.is_capital and not t.is_asked and not t.is_function for t in complement[:4])
+    return bool(nouns) and not any(same_word(t, n) for t in said for n in nouns) and not _is_predicate(question, subject)
 
 
 def _is_of_question(question: Question, subject: Sequence[Token]) -> bool:
     """Return True if the words before a verb repeat the question and add nothing."""
-    content = [t for t in subject if not t.is_function]
+    content = [t for t in subject if not t.is_function or (t.is_capital and t is not subject[0])]
     return bool(content) and all(any(same_word(t, other) for other in question.tokens) for t in content)
 
 
@@ -153,24 +166,44 @@ def _is_predicate(question: Question, subject: Sequence[Token]) -> bool:
     return any([t.folded for t in asked[k + 1 :] if not t.is_function][: len(content)] == content for k in starts)
 
 
-def _has_noun(question: Question, subject: Sequence[Token]) -> bool:
-    return any(same_word(t, noun) for t in subject for noun in question.noun)
+def _describes_noun(
+    question: Question, subject: Sequence[Token], complement: Sequence[Token], phrase: Sequence[Token]
+) -> bool:
+    """Return True if a statement about what the question asks for only says what kind of thing it is.
+
+    Examples are "The metal is a type of element" and "The sport is a sport that is played with a ball".
+    """
+    following = complement[len(phrase)] if len(phrase) < len(complement) else None
+    if len(phrase) < _WITH_ARTICLE or any(t.text[0].isdigit() for t in phrase):
+        return False
+    is_indefinite = phrase[0].lower in INDEFINITE
+    if is_indefinite and phrase[1].lower in _KINDS:
+        return True
+    is_bare = all(t.is_function or any(same_word(t, noun) for noun in question.noun) for t in subject)
+    if is_bare and (phrase[1].lower == "most" or phrase[1].lower.endswith("est")) and not phrase[1].is_asked:
+        return True
+    is_relative = following is not None and following.lower in _RELATIVE
+    return (is_indefinite or is_relative) and same_word(phrase[-1], question.noun[-1])
+
+
+_PARTICIPLE = regex.compile(r"(?!located|situated)\w{2,}ed|made|born|known|written|set")
+_RELATIVE = frozenset("that which who whose where".split())
+_WITH_ARTICLE = 2
+"""Minimum number of words in a noun phrase with its article."""
 
 
 def _names(tokens: Sequence[Token]) -> bool:
     """Return True if some words contain a name that is not in the question and is not an adjective of nationality."""
-    return any(_is_added_name(t) for t in tokens)
+    return any(
+        t.is_capital and not (t.is_asked or t.is_function or DEMONYM.fullmatch(t.text) is not None) for t in tokens
+    )
 
 
-def _is_added_name(token: Token) -> bool:
-    is_word = token.is_asked or token.is_function or DEMONYM.fullmatch(token.text) is not None
-    return token.is_capital and not is_word
-
-
-def _names_agent(tokens: Sequence[Token]) -> bool:
+def _names_agent(complement: Sequence[Token], later: Sequence[Statement]) -> bool:
     """Return True if a name that is not in the question, or the agent of a verb of the question, follows "by"."""
     return any(
         t.lower in BY and (_names(tokens[k + 1 : k + _AGENT]) or (k > 0 and tokens[k - 1].is_asked))
+        for tokens in (complement, *(statement.tokens for statement in later))
         for k, t in enumerate(tokens)
     )
 
