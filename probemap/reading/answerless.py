@@ -65,6 +65,7 @@ _ASKS_DESCRIPTION = regex.compile(
     r"|\b(?:sports?|genre|religion|faith|colou?r|instrument|species|breed|position|party)\b",
     regex.IGNORECASE,
 )
+_LOCATES = regex.compile(r"\b(?:where|in|on|at|from|to)\s+(?:what|which)\b|\b(?:where|located|situated|found)\b", regex.I)
 _MIN_WORDS = 4
 """Minimum number of words in a question that is not a guess ("Rome?")."""
 _ECHO = 0.7
@@ -126,8 +127,10 @@ def _only_asks(question: str, text: str) -> bool:
 
 def _only_describes(question: Question, text: str, found: Sequence[Statement]) -> bool:
     """Return True if a text describes something that the question names instead of what it asks for."""
-    if question.kind not in (Kind.PERSON, Kind.THING) or _ASKS_DESCRIPTION.search(question.text):
+    if question.kind not in (Kind.PERSON, Kind.THING, Kind.PLACE) or _ASKS_DESCRIPTION.search(question.text):
         return False
+    if question.kind is Kind.PLACE and (question.prepositions or not question.noun or _LOCATES.search(question.text)):
+        return False  # where something is may be said in its description
     tokens = found[0].tokens
     i = next((i for i, t in enumerate(tokens) if t.lower in COPULAS), None)
     if i is None or not i or i + 1 >= len(tokens):
@@ -143,7 +146,7 @@ def _only_describes(question: Question, text: str, found: Sequence[Statement]) -
     has_noun = any(same_word(t, noun) for t in subject for noun in question.noun)
     if question.kind is Kind.PERSON:
         return not (has_noun and _names(complement)) and not _names_agent(complement, found[1:])
-    if is_participle and _names(complement):
+    if is_participle and question.kind is Kind.THING and _names(complement):
         return False
     if has_noun:
         return _describes_noun(question, subject, complement, phrase)
