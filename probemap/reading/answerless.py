@@ -7,6 +7,7 @@ answers.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -90,13 +91,13 @@ def lacks_answer(question: str, text: str) -> Lack | None:
         return Lack.ABOUT_ITSELF
     if _only_asks(question, text):
         return Lack.ASKS
-    asked = Question(question)
     if _TRANSLATES.search(text) and not _ASKS_WORD.search(question):
         return Lack.DESCRIBES
+    asked = _asks_name(question)
+    if asked is None or not _begins_with_question(asked, text):
+        return None
     found = statements(asked, text)
-    if found and _only_describes(asked, text, found):
-        return Lack.DESCRIBES
-    return None
+    return Lack.DESCRIBES if found and _only_describes(asked, text, found) else None
 
 
 def is_plan(text: str) -> bool:
@@ -125,12 +126,28 @@ def _only_asks(question: str, text: str) -> bool:
     return is_echo and len(rest) == 1 and (_WORD_MEANS.search(rest[0]) is not None or len(rest[0]) <= len(parts[0]))
 
 
+@lru_cache(maxsize=1024)
+def _asks_name(text: str) -> Question | None:
+    """Return a question if a description of something that it names does not answer it, or None."""
+    question = Question(text)
+    if question.kind not in (Kind.PERSON, Kind.THING, Kind.PLACE) or _ASKS_DESCRIPTION.search(text):
+        return None
+    if question.kind is Kind.PLACE and (question.prepositions or not question.noun or _LOCATES.search(text)):
+        return None  # where something is may be said in its description
+    return question
+
+
+def _begins_with_question(question: Question, text: str) -> bool:
+    """Return True if the words of a text before its first copula may repeat the question (a fast first check)."""
+    before = _BEFORE_COPULA.match(text)
+    return before is not None and _is_of_question(question, tokens_of(before[0]))
+
+
+_BEFORE_COPULA = regex.compile(rf"[^\n?]{{1,200}}?\b(?={'|'.join(sorted(COPULAS))}\b)", regex.IGNORECASE)
+
+
 def _only_describes(question: Question, text: str, found: Sequence[Statement]) -> bool:
     """Return True if a text describes something that the question names instead of what it asks for."""
-    if question.kind not in (Kind.PERSON, Kind.THING, Kind.PLACE) or _ASKS_DESCRIPTION.search(question.text):
-        return False
-    if question.kind is Kind.PLACE and (question.prepositions or not question.noun or _LOCATES.search(question.text)):
-        return False  # where something is may be said in its description
     tokens = found[0].tokens
     i = next((i for i, t in enumerate(tokens) if t.lower in COPULAS), None)
     if i is None or not i or i + 1 >= len(tokens):
