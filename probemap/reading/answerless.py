@@ -6,6 +6,7 @@ answers.
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from functools import lru_cache
 from itertools import takewhile
@@ -15,6 +16,7 @@ import regex
 
 from probemap.reading.asked import Kind
 from probemap.reading.candidates import DEMONYM
+from probemap.reading.folding import FUNCTION_WORDS, words_of
 from probemap.reading.grammar import ARTICLES, BY, COPULAS, INDEFINITE, PREPOSITIONS
 from probemap.reading.sentences import sentences
 from probemap.reading.statements import statements
@@ -85,13 +87,17 @@ def lacks_answer(question: str, text: str) -> Lack | None:
     >>> lacks_answer(question, "The language is Spanish.") is None
     True
     """
-    if _ANNOUNCES.search(text):
-        return None
-    if _ABOUT_ITSELF.search(text):
+    lack = _lack(question, text)
+    return None if lack is None or _ANNOUNCES.search(text) else lack
+
+
+def _lack(question: str, text: str) -> Lack | None:
+    if ("AI" in text or "assist" in text or "help" in text) and _ABOUT_ITSELF.search(text):
         return Lack.ABOUT_ITSELF
-    if _only_asks(question, text):
+    if any(mark in text for mark in "?？؟") and _only_asks(question, text):
         return Lack.ASKS
-    if _TRANSLATES.search(text) and not _ASKS_WORD.search(question):
+    translates = any(word in text for word in (" word ", " phrase ", " term ", " expression ")) and _TRANSLATES.search(text)
+    if translates and not _ASKS_WORD.search(question):
         return Lack.DESCRIBES
     asked = _asks_name(question)
     if asked is None or not _begins_with_question(asked, text):
@@ -139,11 +145,19 @@ def _asks_name(text: str) -> Question | None:
 
 def _begins_with_question(question: Question, text: str) -> bool:
     """Return True if the words of a text before its first copula may repeat the question (a fast first check)."""
-    before = _BEFORE_COPULA.match(text)
-    return before is not None and _is_of_question(question, tokens_of(before[0]))
+    copula = _COPULA.search(text, 0, _SUBJECT)
+    if copula is None:
+        return False
+    initials = {token.folded[:1] for token in question.tokens}
+    words = takewhile(lambda word: word.stop <= copula.start(), words_of(text))
+    if not all(word.text[0] in initials or word.text[0].isdigit() or word.text in FUNCTION_WORDS for word in words):
+        return False
+    return _is_of_question(question, tokens_of(text[: copula.start()]))
 
 
-_BEFORE_COPULA = regex.compile(rf"[^\n?]{{1,200}}?\b(?={'|'.join(sorted(COPULAS))}\b)", regex.IGNORECASE)
+_SUBJECT = 200
+"""Maximum number of characters before the first copula of a text that describes something."""
+_COPULA = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(COPULAS)))})\b", re.IGNORECASE)
 
 
 def _only_describes(question: Question, text: str, found: Sequence[Statement]) -> bool:
