@@ -16,8 +16,7 @@ import regex
 
 from probemap.reading.asked import Kind
 from probemap.reading.candidates import DEMONYM
-from probemap.reading.folding import FUNCTION_WORDS, words_of
-from probemap.reading.grammar import ARTICLES, BY, COPULAS, INDEFINITE, PREPOSITIONS
+from probemap.reading.grammar import ARTICLES, BY, COPULAS, FUNCTION, INDEFINITE, PREPOSITIONS
 from probemap.reading.sentences import sentences
 from probemap.reading.statements import statements
 from probemap.reading.tokens import Question, same_word, similarity, tokens_of
@@ -68,7 +67,9 @@ _ASKS_DESCRIPTION = regex.compile(
     r"|\b(?:sports?|genre|religion|faith|colou?r|instrument|species|breed|position|party)\b",
     regex.IGNORECASE,
 )
-_LOCATES = regex.compile(r"\b(?:where|in|on|at|from|to)\s+(?:what|which)\b|\b(?:where|located|situated|found)\b", regex.I)
+_LOCATES = regex.compile(
+    r"\b(?:where|in|on|at|from|to)\s+(?:what|which)\b|\b(?:where|located|situated|found)\b", regex.I
+)
 _MIN_WORDS = 4
 """Minimum number of words in a question that is not a guess ("Rome?")."""
 _ECHO = 0.7
@@ -96,7 +97,9 @@ def _lack(question: str, text: str) -> Lack | None:
         return Lack.ABOUT_ITSELF
     if any(mark in text for mark in "?？؟") and _only_asks(question, text):
         return Lack.ASKS
-    translates = any(word in text for word in (" word ", " phrase ", " term ", " expression ")) and _TRANSLATES.search(text)
+    translates = any(word in text for word in (" word ", " phrase ", " term ", " expression ")) and _TRANSLATES.search(
+        text
+    )
     if translates and not _ASKS_WORD.search(question):
         return Lack.DESCRIBES
     asked = _asks_name(question)
@@ -145,19 +148,25 @@ def _asks_name(text: str) -> Question | None:
 
 def _begins_with_question(question: Question, text: str) -> bool:
     """Return True if the words of a text before its first copula may repeat the question (a fast first check)."""
-    copula = _COPULA.search(text, 0, _SUBJECT)
-    if copula is None:
-        return False
-    initials = {token.folded[:1] for token in question.tokens}
-    words = takewhile(lambda word: word.stop <= copula.start(), words_of(text))
-    if not all(word.text[0] in initials or word.text[0].isdigit() or word.text in FUNCTION_WORDS for word in words):
-        return False
-    return _is_of_question(question, tokens_of(text[: copula.start()]))
+    initials = _initials(question.text)
+    for match in _WORD.finditer(text, 0, _SUBJECT):
+        word = match[0].lower()
+        if word in COPULAS:
+            return _is_of_question(question, tokens_of(text[: match.start()]))
+        if word[0] not in initials and word.isascii() and word not in FUNCTION:
+            return False
+    return False
 
 
+@lru_cache(maxsize=1024)
+def _initials(question: str) -> frozenset[str]:
+    """Return the first letters of the words of a question."""
+    return frozenset(token.folded[0] for token in tokens_of(question) if token.folded)
+
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SUBJECT = 200
 """Maximum number of characters before the first copula of a text that describes something."""
-_COPULA = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(COPULAS)))})\b", re.IGNORECASE)
 
 
 def _only_describes(question: Question, text: str, found: Sequence[Statement]) -> bool:
@@ -183,7 +192,9 @@ def _only_describes(question: Question, text: str, found: Sequence[Statement]) -
         return _describes_noun(question, subject, complement, phrase)
     nouns = question.noun or [t for t in question.content if not any(same_word(t, s) for s in subject)]
     said = [*complement, *(t for statement in found[1:] for t in statement.tokens)]
-    return bool(nouns) and not any(same_word(t, n) for t in said for n in nouns) and not _is_predicate(question, subject)
+    return (
+        bool(nouns) and not any(same_word(t, n) for t in said for n in nouns) and not _is_predicate(question, subject)
+    )
 
 
 def _is_of_question(question: Question, subject: Sequence[Token]) -> bool:

@@ -64,7 +64,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ),
     (
         "je ,désol,desol,aucune id,pas en mesure",
-        r"\b(?:je ne (?:sais|connais|peux|dispose)|je n'ai (?:pas|aucune)|je ne suis pas (?:s[ûu]re?|certaine?)|d[ée]sol[ée]|aucune id[ée]e)\b"
+        r"\b(?:je ne (?:sais|connais|peux|dispose)|je n'ai (?:pas|aucune)"
+        r"|je ne suis pas (?:s[ûu]re?|certaine?)|d[ée]sol[ée]|aucune id[ée]e)\b"
         r"|\bpas en mesure\b|\bje l'ignore\b",
     ),
     (

@@ -81,7 +81,9 @@ def restated(question: str, text: str) -> bool | None:
     sentence = text[slice(*first)]
     asked = [word for word in words_of(question) if word.text not in FUNCTION_WORDS]
     if (subject := _PRONOUN.match(sentence)) is not None and _ENDS.search(sentence):
-        said = [word.text for word in words_of(sentence) if word.start >= subject.end() and word.text not in FUNCTION_WORDS]
+        said = [
+            word.text for word in words_of(sentence) if word.start >= subject.end() and word.text not in FUNCTION_WORDS
+        ]
         if said and said == [word.text for word in asked[-len(said) :]] and not _NOT.search(sentence, subject.end()):
             return subject["neither"] is None and subject["not"] is None
     may_differ = bool(_DID.match(question)) and len(asked) > _MIN_NAMED
