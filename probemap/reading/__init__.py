@@ -29,6 +29,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     described     the kind of thing that a statement assigns to its subject
     continued     the answer that continues the words of the question
     places        the place of a candidate in its statement
+    answerless    texts that only describe, plan or ask, and contain no answer
     whole         texts that consist of their answer
     names         names, found by their words
     alternatives  answers that a question offers, and mentions beside other answers
