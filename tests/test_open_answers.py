@@ -14,8 +14,8 @@ from probemap.grading.open_answers import locate_open, open_candidates
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.model import Model
 from probemap.reading.asked import asked_kind
-from probemap.reading.candidates import find_values
 from probemap.reading.tokens import Question
+from probemap.reading.values import find_values
 from probemap.records import Example
 
 ROWS = [
@@ -65,6 +65,30 @@ def test_rule_finds_nine_of_ten_exact_answers_and_is_right_where_it_finds_one() 
         ("Which mountain is higher, Alm or Berg?", "Alm has 4,808 m, while Berg has 8,611 m. Berg is higher.", "Berg"),
         ("Is gold a metal?", "**Yes**, it is.", "Yes"),
         ("Who won?", "", None),
+        # The common noun that describes the subject of the question.
+        ("What sport does Ann Lee play?", "Ann Lee is a professional Irish tennis player.", "tennis"),
+        (
+            "What genre is Quick?",
+            "Quick is a genre that combines elements of jazz, rock, and folk.",
+            "jazz, rock, and folk",
+        ),
+        ("What genre is Quick?", "Quick is a 2004 American horror film by Ann Lee.", "horror film"),
+        ("What genre is Ann Lee?", "Ann Lee is an Irish singer.", None),
+        # The words with which a text continues the question.
+        ("The city of Lyon lies on which river?", "The city of Lyon lies on the river Elbe.", "Elbe"),
+        ("What is Lima the capital of?", "Lima is the capital of the Andean nation of Peru.", "Peru"),
+        # Names at other places than the first one.
+        ("Who was Soviet premier?", "The Soviet Union's premier was Ivan Petrov.", "Ivan Petrov"),
+        ("Who painted Spring?", "Spring is attributed to the French artist, Jean Roux.", "Jean Roux"),
+        ("What is the name of the feast?", 'The feast is called "Alba" or "Alba Magna" in Latin.', "Alba"),
+        (
+            "In which city is it set?",
+            "It is set in the city of Lagos, which is a film about a boy named Kofi.",
+            "Lagos",
+        ),
+        # Phrases that are no answers.
+        ("Which gas do plants absorb?", "The primary gas absorbed by plants is carbon dioxide.", "carbon dioxide"),
+        ("Which ocean lies east of Africa?", "The ocean is the largest body of water in the world.", None),
     ],
 )
 def test_rule_locates_what_the_text_adds_to_the_question(question: str, text: str, exact: str | None) -> None:

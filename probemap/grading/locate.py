@@ -8,18 +8,20 @@ comparison with published maps.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import regex
 
 from probemap.grading.open_answers import locate_open
+from probemap.reading.answerless import is_plan
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import asserted_choice, lists_choices
 from probemap.reading.closed_set import asserted_name
 from probemap.reading.folding import find_words
 from probemap.reading.numbers import find_numbers
-from probemap.reading.results import announces_result, asserted_number
+from probemap.reading.results import announces_result, asserted_number, continues_steps
 from probemap.reading.sentences import complete_sentences
 from probemap.reading.yes_no import asks_yes_no, polarity_groups, restated
 from probemap.records import Answer, DataError, Example, Span, Task
@@ -206,8 +208,8 @@ def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Assert
     """Return True if an answer was cut off and its assertion may be incomplete.
 
     The assertion may be incomplete if the text ends directly after the asserted words, if the text ends with the
-    announcement of a result, if it is a calculation with several steps that announces no result, or if it lists the
-    choices one by one.
+    announcement of a result, if it is a calculation with several steps that announces no result, if it lists the
+    choices one by one, or if it ends inside the noun phrase that it asserts.
 
     Parameters
     ----------
@@ -222,12 +224,25 @@ def is_incomplete(task: Task, example: Example, answer: Answer, asserted: Assert
         return False
     if task.kind_of(example) == "numbers":
         is_announced = asserted is not None and asserted.rule not in ("last result", "first number stated")
+        if asserted is not None and not is_announced and continues_steps(answer.text[asserted.stop :]):
+            return True
         if announces_result(answer.text) or not (is_announced or len(find_numbers(example.question)) <= _ONE_STEP):
             return True
     if asserted is None:
         return False
-    is_listed = asserted.rule in ("first choice asserted", "only letter asserted") and lists_choices(answer.text)
-    return is_listed or asserted.stop == len(answer.text)
+    is_listed = asserted.rule in ("first choice asserted", "only letter asserted") and (
+        lists_choices(answer.text) or is_plan(answer.text)
+    )
+    return is_listed or asserted.stop == len(answer.text) or _ends_in_phrase(answer.text, asserted)
+
+
+def _ends_in_phrase(text: str, asserted: Asserted) -> bool:
+    """Return True if a text ends inside the noun phrase in lower case that it asserts ("a character who")."""
+    if not isinstance(asserted.value, str) or any(char.isupper() or char.isdigit() for char in asserted.value):
+        return False
+    rest = text[asserted.stop :]
+    is_open = re.search(r"[.,;:!?\n—–)\"]", rest) is None and complete_sentences(text, stopped=False) is None
+    return is_open and re.match(r"\s+(?:that|which|who|whose|where|with)\b", rest) is not None
 
 
 _ONE_STEP = 2

@@ -20,10 +20,16 @@ Each module imports only modules that are listed above it and modules of lower-l
     clauses       which of several mentions a text means
     off_topic     texts that contain no answer of the kind that the question asks for
     tokens        words of a question and of the texts that answer it
-    candidates    parts of a text that could be an answer
+    candidates    names and quoted parts that could be an answer
+    values        dates and numbers that could be an answer
     uncased       what a text in a script without capital letters adds to its question
     statements    the statements of a text
+    added_names   the names that a statement adds to its question
     added         what a statement adds to its question
+    described     the kind of thing that a statement assigns to its subject
+    continued     the answer that continues the words of the question
+    places        the place of a candidate in its statement
+    answerless    texts that only describe, plan or ask, and contain no answer
     whole         texts that consist of their answer
     names         names, found by their words
     alternatives  answers that a question offers, and mentions beside other answers

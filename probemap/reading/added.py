@@ -1,40 +1,35 @@
-"""Find what a statement adds to its question: names, values, and noun phrases in lower case.
-
-A word that repeats the question is not added.  Each word of the question is matched once only: in "Canada is the
-capital of Canada", the first "Canada" is added.
-"""
+"""Find what a statement adds to its question: names, values, and noun phrases in lower case."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import regex
 
+from probemap.reading.added_names import AddedNames
 from probemap.reading.asked import Kind
-from probemap.reading.candidates import DEMONYM, Candidate, find_values, name_runs, quoted_parts, trimmed
+from probemap.reading.candidates import DEMONYM, Candidate, trimmed
 from probemap.reading.grammar import (
     ARTICLES,
     BOUNDARIES,
-    BY,
     COPULAS,
+    EMPTY_NOUNS,
     FUNCTION,
     INDEFINITE,
-    IT_IS,
     PREPOSITIONS,
     PRONOUNS,
 )
 from probemap.reading.stance import asserted_mentions
-from probemap.reading.tokens import Token, refers_to_question, same_word, similarity
+from probemap.reading.tokens import Token, refers_to_question, same_word
+from probemap.reading.values import find_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from probemap.reading.statements import Statement
-    from probemap.reading.tokens import Question
 
-_FIRST_PERSON = frozenset("i we my our".split())
+_FIRST_PERSON = frozenset("i we my our i'm i’m we're we’re".split())
 _LIGHT = regex.compile(
     r"(?:branch|type|kind|form|style|genre|species|sort|piece|member|field|part|study|name|game|sport)s?\s+of\s+"
     r"(?:the\s+|an?\s+)?",
@@ -42,10 +37,10 @@ _LIGHT = regex.compile(
 )
 """Nouns that only introduce the answer, such as "branch" in "a branch of medicine"."""
 _PRAISE = frozenset(
-    "unique professional famous renowned popular well-known former retired prominent successful".split()
+    "unique professional famous renowned popular well-known former retired prominent successful classic".split()
 )
 _PARTICIPLES = frozenset(
-    ("written directed produced known named called located used based made composed created founded born").split()
+    ("written directed produced known named called located used based made said composed created founded born").split()
 )
 _PROPER = frozenset(
     (
@@ -62,32 +57,34 @@ _DEFINES = regex.compile(
 _OCCUPATION = regex.compile(
     r"\b(?:occupation|profession|job|do(?:es)? .* do|nationality|kind of|type of|sort of)\b", regex.IGNORECASE
 )
-_SKIPPED = frozenset("called known as also named actually simply usually just considered probably likely".split())
+_SKIPPED = frozenset(
+    "called known as also named actually simply usually just considered probably likely now still currently".split()
+)
 _ALTERNATIVE = frozenset("or oder ou o или".split())
 _AFTER_VERB = regex.compile(
     r"\b(?:is|was|were|are)\s+(?:\w+ly\s+)?(?:(?:in|on|at|about|around)\s+)?(?:the\s+)?[*_\"“]*$", regex.IGNORECASE
 )
-_MONTH = regex.compile(
-    r"January|February|March|April|May|June|July|August|September|October|November|December|(?:Mon|Tues|Wednes|Thurs"
-    r"|Fri|Satur|Sun)day"
+_NAMED = regex.compile(
+    r"\b(?:is|are|was|were|process|type\s+of\s+\w+)\s+(?:called|named|known\s+as)\s+(?:the\s+|an?\s+)?[*_\"“]+$"
 )
-_SAME_SPELLING = 0.6
+_TWO_NAMES = regex.compile(r"[*_\"”]+\s+or\s+[*_\"“]")
 
 
 @dataclass(frozen=True)
-class Additions:
+class Additions(AddedNames):
     """What the statements of a text add to its question."""
-
-    question: Question
-    text: str
-
-    @cached_property
-    def _quoted(self) -> list[Candidate]:
-        return quoted_parts(self.text)
 
     def asserted(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the candidates that the text asserts, in the order of the text."""
-        return asserted_mentions(self.text, sorted(candidates, key=lambda c: (c.start, -c.stop)))
+        ordered = sorted(candidates, key=lambda c: (c.start, -c.stop))
+        kept = asserted_mentions(self.text, ordered)
+        named = [c for c in ordered if c.kind != "name" and c not in kept and self._has_two_names(c)]
+        return sorted([*kept, *named], key=lambda c: (c.start, -c.stop)) if named else kept
+
+    def _has_two_names(self, candidate: Candidate) -> bool:
+        """Return True for A in 'is called "A" or "B"', where two names of the same thing are given."""
+        before, after = self.text[max(0, candidate.start - 30) : candidate.start], self.text[candidate.stop :]
+        return _TWO_NAMES.match(after) is not None and _NAMED.search(before) is not None
 
     def all(self, statement: Statement) -> list[Candidate]:
         """Return all names, values and noun phrases that a statement adds and asserts, in the order of the text."""
@@ -128,97 +125,10 @@ class Additions:
         before = self.text[: candidate.start]
         return before.rfind("(") > before.rfind(")") and bool(before[: before.rfind("(")].strip())
 
-    # --- names ---
-
-    def names(self, statement: Statement) -> list[Candidate]:
-        """Return the names and the quoted or bold parts that a statement adds to the question."""
-        tokens = statement.tokens
-        runs = [self._shortened(tokens, i, j) for i, j in name_runs(self.text, tokens)]
-        names = [
-            trimmed(self.text, tokens[i].start, self._end(tokens[j - 1]), "name")
-            for i, j in runs
-            if self._is_added_name(tokens, i, j)
-        ]
-        candidates = [name for name in names if name is not None]
-        candidates += [part for part in self._quoted if self._is_added_quotation(statement, part)]
-        return [
-            c
-            for c in candidates
-            if not any(o is not c and o.kind != "name" and o.start <= c.start and c.stop <= o.stop for o in candidates)
-        ]
-
-    def _shortened(self, tokens: list[Token], i: int, j: int) -> tuple[int, int]:
-        """Return the range of a name without its first words if these only describe it."""
-        question = self.question
-        while i == 0 and j - i > 1 and tokens[i].lower in ARTICLES:
-            i += 1
-        if not question.is_english:  # "Stadt Pokljuka"
-            while j - i > 1 and tokens[i].is_asked and any(same_word(tokens[i], n) for n in question.noun):
-                i += 1
-        if question.kind is Kind.PERSON:
-            while j - i > 2 and DEMONYM.fullmatch(tokens[i].text):
-                i += 1
-            is_described = i > 0 and tokens[i - 1].text[:1].islower()
-            if is_described and j - i > 2 and tokens[i + 1].lower == "von":  # "ein bekanntes Bild von Leonardo"
-                i += 2 if tokens[i - 1].lower not in COPULAS | BY | PREPOSITIONS else 0
-        return i, j
-
-    def _is_added_name(self, tokens: list[Token], i: int, j: int) -> bool:
-        run, following = tokens[i:j], tokens[j] if j < len(tokens) else None
-        if len(run) == 1 and _MONTH.fullmatch(run[0].text):
-            return False
-        if all(t.is_asked or t.is_function for t in run) or self._misspells_question(run):
-            return False
-        if following is None:
-            return True
-        describes = following.text[:1].islower() and not following.is_function and not self._is_gap(run[-1], following)
-        if describes and DEMONYM.fullmatch(run[-1].text):
-            return False
-        is_short = len(run) == 1 and run[0].text.isupper() and len(run[0].text) < 4
-        if describes and is_short and not following.is_asked:  # "TV presenter"
-            return False
-        return i > 0 or len(run) > 1 or self._is_name_at_begin(run[0], following)
-
-    def _is_name_at_begin(self, token: Token, following: Token) -> bool:
-        """Return True if the capitalised word that begins a statement is a name, judged by the word after it."""
-        gap = self.text[token.stop : following.start]
-        if token.lower in FUNCTION or token.text.endswith("ly"):
-            return False
-        if "," in gap and (following.lower in PRONOUNS or following.lower in IT_IS):
-            return False
-        is_subject = following.is_function or following.is_asked or following.text.endswith(("s", "ed"))
-        return is_subject or regex.search(r"[,(.]|—|–", gap) is not None
-
-    def _misspells_question(self, run: Sequence[Token]) -> bool:
-        """Return True if a name is a different spelling of a name in the question ("Jef Raschin")."""
-        if len(run) == 1 or not any(t.repeats for t in run):
-            return False
-        return all(
-            t.is_asked
-            or t.is_function
-            or any(similarity(t.folded, q.folded) >= _SAME_SPELLING for q in self.question.tokens)
-            for t in run
-        )
-
-    def _is_added_quotation(self, statement: Statement, part: Candidate) -> bool:
-        inside = [t for t in statement.tokens if part.start <= t.start and t.stop <= part.stop]
-        if not statement.start <= part.start < statement.stop or not 0 < len(inside) <= 7:
-            return False
-        if all(t.is_asked or t.is_function for t in inside):
-            return False
-        if part.kind == "bold" and any(t.lower in COPULAS for t in inside):
-            return False
-        return self.question.kind is Kind.THING or any(t.is_capital for t in inside)
-
-    def _end(self, token: Token) -> int:
-        """Return the end of a word, including the full stop of an initial or "Jr.", but not a Turkish ending."""
-        if self.question.is_turkish and (ending := regex.search(r"['’]\p{Ll}+$", token.text)):
-            return token.stop - len(ending[0])
-        has_point = self.text[token.stop : token.stop + 1] == "." and regex.fullmatch(r"(?:\p{Lu}|[JS]r)", token.text)
-        return token.stop + 1 if has_point else token.stop
-
-    def _is_gap(self, a: Token, b: Token) -> bool:
-        return regex.search(r"[,.;:()\n]", self.text[a.stop : b.start]) is not None
+    def only_repeats(self, statement: Statement, candidate: Candidate) -> bool:
+        """Return True if a candidate has only words of the question, even if these also occur elsewhere."""
+        words = [t for t in statement.within(candidate) if not t.is_function]
+        return all(any(same_word(t, q) for q in self.question.tokens) for t in words)
 
     # --- noun phrases ---
 
@@ -233,6 +143,13 @@ class Additions:
                 break
             j += 1
         if not i < j <= i + 4 or not any(t.repeats for t in tokens[j:]):
+            return None
+        is_modifier = tokens[j].is_asked and (
+            not tokens[j].text[:1].islower() or any(same_word(tokens[j], n) for n in self.question.noun[:2])
+        )
+        if is_modifier and not self._is_gap(tokens[j - 1], tokens[j]):  # "the primary gas"
+            return None
+        if any(same_word(tokens[j - 1], n) for n in self.question.noun):
             return None
         if not any(t.lower in COPULAS or t.is_asked for t in tokens[j : j + 6]):
             return None
@@ -251,13 +168,23 @@ class Additions:
             if t.lower in _FIRST_PERSON and not asks_you:
                 return None
             is_copula = t.lower in COPULAS and refers_to_question(tokens[:i], statement.is_first)
-            if is_copula and self.describes_other(tokens[:i]):
+            if is_copula and (self.describes_other(tokens[:i]) or self._describes_noun(tokens, i)):
                 return None
             describes = is_copula and i + 1 < len(tokens) and tokens[i + 1].lower in INDEFINITE
             if describes and not self.takes_description(tokens[:i], tokens[i + 2 :]):
                 return None
             if (is_copula or self._is_verb(tokens, i)) and (phrase := self._phrase_at(tokens, i + 1)):
                 return phrase
+        return None
+
+    def agent(self, statement: Statement) -> Candidate | None:
+        """Return the noun phrase or name after "by" and a verb of the question: "was founded by the government"."""
+        tokens = statement.tokens
+        for i in range(2, len(tokens) - 1):
+            is_passive = tokens[i - 1].repeats and any(t.lower in COPULAS for t in tokens[max(0, i - 3) : i - 1])
+            if tokens[i].lower == "by" and is_passive and any(t.repeats for t in tokens[: i - 2]):
+                phrase = self.noun_phrase(statement, i + 1)
+                return self._asserted_phrase(phrase[0].start, phrase[-1].stop) if phrase else None
         return None
 
     def describes_other(self, subject: Sequence[Token]) -> bool:
@@ -276,14 +203,29 @@ class Additions:
         is_name = bool(asked) and all(t.is_capital for t in asked)
         return is_name and not any(same_word(t, n) for t in subject for n in noun)
 
+    def _describes_noun(self, tokens: list[Token], i: int) -> bool:
+        """Return True for a description of the noun of the question alone: "Metal is a material"."""
+        subject = [t for t in tokens[:i] if not t.is_function]
+        noun = self.question.noun
+        is_article = i + 1 < len(tokens) and tokens[i + 1].lower in ARTICLES
+        is_noun = bool(subject) and all(any(same_word(t, n) for n in noun[:1]) for t in subject)
+        return is_noun and is_article and len(noun) + len(self.question.content) > 1
+
     def _is_verb(self, tokens: list[Token], i: int) -> bool:
         """Return True if a word repeats the question, and a word that the question lacks follows ("plays football")."""
         token = tokens[i]
         if token.lower == "for" and token.is_asked:
             return refers_to_question(tokens[:i], False)
+        if token.lower in self.question.prepositions and i and tokens[i - 1].repeats:
+            return True
         if not (self.question.is_english and token.repeats and token.text[:1].islower() and 0 < i < len(tokens) - 1):
             return False
         following = tokens[i + 1]
+        after = tokens[i + 2] if i + 2 < len(tokens) else None
+        is_verb = following.text.endswith(("s", "ed")) and after is not None and after.is_function  # "model belongs to"
+        is_noun = any(same_word(token, n) for n in self.question.noun[:1])
+        if is_verb or is_noun or following.lower in _FIRST_PERSON:
+            return False
         return not (following.is_asked or following.is_function or self._is_gap(token, following))
 
     def takes_description(self, subject: Sequence[Token], complement: Sequence[Token]) -> bool:
@@ -304,29 +246,53 @@ class Additions:
         is_light = bool(complement) and _LIGHT.match(self.text[complement[0].start :]) is not None
         return is_light and "stud" in self.question.text
 
-    def _phrase_at(self, tokens: list[Token], i: int) -> Candidate | None:
-        """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
+    def noun_phrase(self, statement: Statement, i: int) -> list[Token]:
+        """Return the noun phrase that begins at word i, without its article and words such as "famous"."""
+        i = self._phrase_start(statement.tokens, i)
+        return statement.tokens[i : self._phrase_end(statement.tokens, i)]
+
+    def _phrase_start(self, tokens: list[Token], i: int) -> int:
+        """Return the index after the article and the words of origin and praise at word i."""
         is_description = i < len(tokens) and tokens[i].lower in INDEFINITE
         while i < len(tokens) and (tokens[i].lower in ARTICLES or tokens[i].lower in _SKIPPED):
             i += 1
-        while is_description and i + 1 < len(tokens) and tokens[i + 1].text[:1].islower():
-            if not (DEMONYM.fullmatch(tokens[i].text) or tokens[i].text.isdigit() or tokens[i].lower in _PRAISE):
+        while is_description and i + 1 < len(tokens):
+            following = tokens[i + 1]
+            is_origin = DEMONYM.fullmatch(tokens[i].text) or tokens[i].text.isdigit() or tokens[i].lower in _PRAISE
+            if not is_origin or following.is_function:
                 break
             i += 1
+        return i
+
+    def _phrase_at(self, tokens: list[Token], i: int) -> Candidate | None:
+        """Return the noun phrase that begins at word i, without its article, if it adds something to the question."""
+        i = self._phrase_start(tokens, i)
         j = self._phrase_end(tokens, i)
         if i < j and tokens[i].is_asked and tokens[i].text.endswith("ing"):  # "studying the human body"
             i += 1
             while i < j and tokens[i].lower in ARTICLES:
                 i += 1
         phrase = tokens[i:j]
-        if not 0 < len(phrase) <= 6 or all(t.is_asked or t.is_function for t in phrase):
+        if not 0 < len(phrase) <= 6 or phrase[0].lower in EMPTY_NOUNS:
+            return None
+        if all(t.is_asked or t.is_function for t in phrase):
             return None
         asked = self.question.tokens
         if len(phrase) > 1 and all(t.is_function or any(same_word(t, q) for q in asked) for t in phrase):
             return None
-        if len(phrase) == 1 and (phrase[0].text.endswith(("ed", "ing")) or phrase[0].lower in _PARTICIPLES):
+        if len(phrase) == 1 and any(same_word(phrase[0], n) for n in self.question.noun[:1]):
+            return None
+        is_participle = phrase[0].text.endswith("ed") or phrase[0].lower in _PARTICIPLES
+        if len(phrase) == 1 and (is_participle or phrase[0].text.endswith("ing")):
+            return None
+        if len(phrase) > 1 and is_participle and phrase[1].lower in PREPOSITIONS | {"up"}:  # "composed of three layers"
             return None
         if j < len(tokens) and tokens[j].lower in _ALTERNATIVE:
+            return None
+        is_adjective = (
+            len(phrase) == 1 and [t.lower for t in tokens[j : j + 1]] == ["and"] and tokens[i - 1].lower in INDEFINITE
+        )
+        if is_adjective and len(self._run(tokens, j + 1)) > 1:  # "a dark and complex genre"
             return None
         start, stop = phrase[0].start, phrase[-1].stop
         if light := _LIGHT.match(self.text[start:stop]):
@@ -350,6 +316,12 @@ class Additions:
         while j > i and (tokens[j - 1].lower in FUNCTION or (j > i + 1 and tokens[j - 1].lower in _PARTICIPLES)):
             j -= 1
         return j
+
+    def _run(self, tokens: list[Token], i: int) -> list[Token]:
+        j = i
+        while j < len(tokens) and not tokens[j].is_function and not (j > i and self._is_gap(tokens[j - 1], tokens[j])):
+            j += 1
+        return tokens[i:j]
 
     def _asserted_phrase(self, start: int, stop: int) -> Candidate | None:
         phrase = trimmed(self.text, start, stop, "phrase")

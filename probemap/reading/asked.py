@@ -29,7 +29,7 @@ class Kind(Enum):
     """A reason, a way or a description, which requires a clause."""
 
 
-_PERSONS = (
+PERSONS = (
     "actor actress artist athlete author band captain celebrity champion character chancellor comedian composer "
     "conductor creator cricketer dancer designer director emperor englishman engineer explorer father footballer "
     "founder god goddess golfer group guitarist husband inventor king leader man member minister monarch mother "
@@ -81,7 +81,7 @@ _KINDS: list[tuple[Kind, str]] = [
     (
         Kind.PERSON,
         rf"^(?:\W*|.*?[,;]\s*)who(?:m|se)?\b|\b(?:by|to|for|of|from|with|after)\s+whom\b|\bwho\s+(?:is|was)\b"
-        rf"|\b(?:which|what)(?:\s+[\w'’/-]+){{0,3}}?\s+(?:\w+/)*(?:{'|'.join(_PERSONS)})s?\b(?!\s+\w+\s+{_VERBS}\b)"
+        rf"|\b(?:which|what)(?:\s+(?:is|was|are|were))?(?:\s+(?!(?:is|was|are|were)\b)[\w'’/-]+){{0,3}}?\s+(?:\w+/)*(?:{'|'.join(PERSONS)})s?\b(?!\s+\w+\s+{_VERBS}\b)"
         r"|^\W*(?:a\s+)?quién(?:es)?\b|^\W*(?:par\s+|à\s+)?qui\b|^\W*(?:von\s+)?we[rmn]\b|^\W*(?:por\s+)?quem\b"
         r"|^\W*(?:da\s+)?chi\b|^\W*(?:кто|кем|кому|кого)\b|谁|誰|कौन|किसने|^من\b|\bkim(?:dir|in)?\b|누가|누구",
     ),

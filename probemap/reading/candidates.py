@@ -1,4 +1,4 @@
-"""Parts of a text that could be an answer: names, quoted titles, dates, numbers and quantities."""
+"""Parts of a text that could be an answer: names and quoted titles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 
 import regex
 
-from probemap.reading.asked import Kind
-from probemap.reading.dates import find_dates
-from probemap.reading.folding import fold
 from probemap.reading.grammar import ARTICLES, FUNCTION, PRONOUNS
-from probemap.reading.numbers import find_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +23,7 @@ _JOINTS = frozenset(
 _WEAK_JOINTS = frozenset("the and et y e for in to on a an at à le la".split())
 """Joints that count only inside a longer name or after another joint."""
 DEMONYM = regex.compile(
-    r"\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai|Latin)"
+    r"(?!Christian\b)\p{Lu}[\p{L}-]*(?:ian|can|ean|ese|ish|French|Dutch|Greek|Swiss|Czech|German|Roman|Norman|Arab|Israeli|Iraqi|Welsh|Thai|Latin)"
     r"|French|Dutch|Greek|Swiss|Czech|German|Welsh|Thai|Jewish|Renaissance|Victorian|Olympic|Academy|British-\w+"
 )
 
@@ -42,10 +38,17 @@ class Candidate:
     """``name``, ``quoted``, ``bold``, ``date``, ``number`` or ``phrase``."""
 
 
+_CASED = regex.compile(r"[\p{Lu}\p{Ll}]")
+_UNCASED = regex.compile(r"\p{Lo}")
 _QUOTED = regex.compile(r"[\"“„«『「]([^\"“”„«»『』「」\n]{1,80}?)[\"”“»』」]|(?<!\w)[‘']([^'‘’\n]{2,60}?)[’'](?!\w)")
 _BOLD = regex.compile(r"(?<![\w*])\*\*([^*\n]{1,80}?)\*\*(?!\w)|\\boxed\{([^{}]{1,60})\}")
 _ITALIC = regex.compile(r"(?<![\w*])[*_]([^*_\n]{1,80}?)[*_](?![\w*])")
 _TRIM = " \t\n\"'“”‘’«»„*_`.,;:!?()[]"
+
+
+def is_uncased(text: str) -> bool:
+    """Return True if most letters of a text belong to scripts without capital letters."""
+    return len(_UNCASED.findall(text)) > len(_CASED.findall(text))
 
 
 def quoted_parts(text: str) -> list[Candidate]:
@@ -96,6 +99,8 @@ def name_runs(text: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
         last, k = i, i + 1
         while k < len(tokens) and _is_joined(text[tokens[k - 1].stop : tokens[k].start]):
             t = tokens[k]
+            if t.lower in ARTICLES and t.is_capital and tokens[k - 1].text.endswith("."):
+                break  # "the U.S. The …"
             following = tokens[k + 1] if k + 1 < len(tokens) else None
             is_counted = following is not None and following.text[:1].islower() and not following.is_function
             is_number = regex.fullmatch(r"\d{1,3}", t.text) and not is_counted  # "Apollo 11"
@@ -111,7 +116,7 @@ def name_runs(text: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
 
 def _begins_name(tokens: Sequence[Token], i: int, small: set[str]) -> bool:
     t = tokens[i]
-    if not t.is_capital or (t.is_function and t.lower in PRONOUNS):
+    if not t.is_capital or (t.is_function and t.lower in PRONOUNS) or regex.match(r"I['’]", t.text):
         return False
     if i == 0:
         return t.lower not in FUNCTION and t.folded not in small
@@ -122,39 +127,3 @@ def _is_joined(gap: str) -> bool:
     """Return True if the characters between two words may occur inside a name."""
     is_short = regex.fullmatch(r"(?:['’]s)?[ \u00a0.&*_-]{0,3}|\s&\s", gap) is not None
     return is_short and not regex.search(r"\.\s", gap) and "**" not in gap
-
-
-def find_values(text: str, kind: Kind) -> list[Candidate]:
-    """Return the dates, years, numbers or quantities in a text, depending on the kind."""
-    if kind in (Kind.YEAR, Kind.DATE):
-        years = [
-            Candidate(m.start(), m.end(), "date")
-            for m in regex.finditer(
-                r"(?<![\w.,-])(?:\d{4}(?:[-–/]\d{2,4})?(?:s\b)?|\d{1,4}\s?(?:AD|BC|BCE|CE)\b)(?!\w|[.,]\d)"
-                r"|(?<=\b(?:in|en|im Jahr|im Jahre|year|anno|nel|em|in AD|around)\s)\d{3}(?!\w|[.,]\d)"
-                r"|\d{3,4}年(?:\d{1,2}月)?(?:\d{1,2}[日号])?"
-                r"|\b(?:\d{1,2}(?:st|nd|rd|th|\.)|first|early|late|mid)[\s-]+(?:century|Jahrhundert)\b",
-                text,
-            )
-        ]
-        if kind is Kind.YEAR:
-            return years
-        dates = [Candidate(d.start, d.stop, "date") for d in find_dates(text)]
-        dates += [y for y in years if not any(d.start <= y.start < d.stop for d in dates)]
-        return sorted(dates, key=lambda c: c.start)
-    numbers = find_numbers(text)
-    candidates = []
-    for number in numbers:
-        start, stop = number.start, number.stop
-        if number.is_ordinal:
-            continue
-        if start and text[start - 1] in "$€£¥":
-            start -= 1
-        if kind is Kind.QUANTITY and (unit := regex.match(r"\s?(?:[%°]\w?|\p{L}[\p{L}²³/]*)", text[stop:])):
-            word = fold(unit[0].strip())[0]
-            if word not in FUNCTION:
-                stop += len(unit[0])
-        elif stop < len(text) and text[stop] == "%":
-            stop += 1
-        candidates.append(Candidate(start, stop, "number"))
-    return candidates

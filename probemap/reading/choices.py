@@ -30,7 +30,9 @@ _LOWER_LETTER = re.compile(
 )
 _ONLY_LETTER = re.compile(r"[\s(\[*\"'`_$]*([A-Za-z])[\s)\].:,!*\"'`_$]*")
 _LETTER_BEFORE = re.compile(r"(?:^|(?<=[\s(\[*\"'`]))([A-Za-z])[^\S\n]?[)\].:*\"'`–—-]{1,4}[^\S\n]*$")
-_ANNOUNCED = re.compile(r"\b(?:answer|correct (?:choice|option))\b[^.\n]{0,40}(?:\n\W*)?$", re.IGNORECASE)
+_ANNOUNCED = re.compile(
+    r"\b(?:answer|correct (?:choice|option))\b(?:(?!options|choices)[^.\n]){0,40}(?:\n\W*)?$", re.IGNORECASE
+)
 
 
 def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted | None:

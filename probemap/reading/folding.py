@@ -1,7 +1,7 @@
 """Fold texts for comparison: remove case, accents and markup, and divide the text into words.
 
 Names are compared by their words.  Words that differ only in spelling conventions are equal after folding: "Łódź" and
-"Lodz", "Simon & Garfunkel" and "Simon and Garfunkel", "World War II" and "World War 2".
+"Lodz", "Simon & Garfunkel" and "Simon and Garfunkel", "World War II" and "World War 2", "東京" and "东京".
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import regex
 from anyascii import anyascii
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _QUOTES = dict.fromkeys("’‘`´ʼʹ′", "'") | dict.fromkeys("“”„«»″", '"')
 _REMOVED = frozenset("*\u00ad\u0640")  # asterisks mark bold words; soft hyphen; Arabic tatweel
@@ -86,16 +89,28 @@ def _fold_character(char: str) -> str:
         if unicodedata.combining(piece):
             continue
         piece = _QUOTES.get(piece, piece)
-        if ord(piece) > 127 and unicodedata.name(piece, "").startswith("LATIN"):
+        if "\u4e00" <= piece <= "\u9fff":
+            piece = _simplified()(piece)
+        elif ord(piece) > 127 and unicodedata.name(piece, "").startswith("LATIN"):
             piece = anyascii(piece).casefold()  # letters such as ø, ł and æ have no decomposition
         pieces.append(piece)
     return "".join(pieces)
 
 
+@lru_cache(maxsize=1)
+def _simplified() -> Callable[[str], str]:
+    """Return a function that converts a traditional Chinese character to its simplified form."""
+    from opencc import OpenCC
+
+    convert: Callable[[str], str] = OpenCC("t2s").convert
+    return convert
+
+
 def fold(text: str) -> tuple[str, list[int]]:
     """Convert a text to lower case, without accents, asterisks and invisible characters.
 
-    Latin letters are transliterated to ASCII.  Letters of other scripts are kept, without diacritics.
+    Latin letters are transliterated to ASCII, and traditional Chinese characters are converted to simplified ones.
+    Letters of other scripts are kept, without diacritics.
 
     Returns
     -------

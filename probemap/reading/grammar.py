@@ -61,3 +61,5 @@ INDEFINITE = frozenset("a an un una une ein eine einen um uma uno".split())
 """Indefinite articles."""
 IT_IS = frozenset("it's that's c'est it’s that’s c’est".split())
 """Contractions of a pronoun and a copula."""
+EMPTY_NOUNS = frozenset("example testament mystery marvel concept term".split())
+"""Nouns that say nothing about what was asked: "a classic example of …"."""

@@ -95,8 +95,8 @@ def adds_words(question: str, text: str) -> bool:
         return True  # in Japanese, characters that occur in the question may form a different word
     asked = {word.text for word in words_of(question)}
     for word in words_of(text):
-        if word.text in asked:
-            continue
+        if word.text in asked or (word.stop == len(text) and any(known.startswith(word.text) for known in asked)):
+            continue  # the last word of a text may be cut off
         preceding = text[max(0, word.start - 8) : word.start].rstrip(" \"'“")
         is_first = not preceding or preceding[-1] in ".!?\n"
         if word.text not in FUNCTION_WORDS or (text[word.start].isupper() and not is_first and word.text != "i"):

@@ -47,7 +47,7 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ),
     (
         "is not ,isn't ,does not ,doesn't ",
-        r"\b(?:isn't|is not) (?:publicly )?(?:available|known)\b"
+        r"\b(?:isn't|is not) (?:publicly )?(?:available|known|specified)\b"
         r"|\b(?:doesn't|does not) (?:mention|say|specify|state)\b",
     ),
     ("please ,knows", r"\bplease (?:provide|clarify|specify|give)\b|\b(?:no one|nobody) knows\b"),
@@ -64,7 +64,8 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     ),
     (
         "je ,désol,desol,aucune id,pas en mesure",
-        r"\b(?:je ne (?:sais|connais|peux|dispose)|je n'ai (?:pas|aucune)|d[ée]sol[ée]|aucune id[ée]e)\b"
+        r"\b(?:je ne (?:sais|connais|peux|dispose)|je n'ai (?:pas|aucune)"
+        r"|je ne suis pas (?:s[ûu]re?|certaine?)|d[ée]sol[ée]|aucune id[ée]e)\b"
         r"|\bpas en mesure\b|\bje l'ignore\b",
     ),
     (

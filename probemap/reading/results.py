@@ -10,6 +10,7 @@ from itertools import pairwise
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.clauses import CONCLUSION_WORDS, repeating_mention
 from probemap.reading.dates import find_dates
+from probemap.reading.folding import find_words
 from probemap.reading.numbers import Number, find_all_numbers, find_numbers
 from probemap.reading.sentences import sentence_at, sentences
 from probemap.reading.stance import Stance, stances
@@ -107,12 +108,30 @@ def asserted_number(question: str, text: str) -> Asserted | None:
     if stated:
         stated = [n for n in stated if _is_counted(question, text, n)] or stated
         return _stated(question, text, stated, "first number stated")
-    return _asserted(usable[0], "only number") if len({n.value for n in numbers}) == 1 and usable else None
+    if len({n.value for n in numbers}) != 1 or not usable or _only_repeats(question, text, usable):
+        return None
+    return _asserted(usable[0], "only number")
+
+
+def _only_repeats(question: str, text: str, numbers: Sequence[Number]) -> bool:
+    """Return True if a question contains several numbers, and a text repeats one of them with the word after it."""
+    if len(find_all_numbers(question)) < _SEVERAL or _leads(text, numbers):
+        return False
+    following = (_NEXT_WORD.match(text, number.stop) for number in numbers)
+    return all(
+        match is not None and find_words(question, text[number.start : match.end()]) is not None
+        for number, match in zip(numbers, following, strict=True)
+    )
+
+
+_NEXT_WORD = re.compile(r"[\s-]+[^\W\d_]+")
+_SEVERAL = 2
+"""Minimum number of numbers in a word problem."""
 
 
 _CHECK = re.compile(
     r"\b(?:check(?:ing)?|verif(?:y|ication)|proof)\s*:|\b(?:you can|let['’]s|we can|to)\s+(?:check|verify)\b"
-    r"|,?\s+(?:because|since)\b|✓",
+    r"|,?\s+(?:because|(?-i:since))\b|✓",
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
@@ -265,3 +284,18 @@ def _asserted(number: Number, rule: str) -> Asserted:
 def announces_result(text: str) -> bool:
     """Return True if a text ends with words that announce a number ("which gives us", "46 + 92 =")."""
     return _RESULT_BEFORE.search(text.rstrip()[-60:]) is not None
+
+
+def continues_steps(text: str) -> bool:
+    """Return True if the part of a text after a number begins another step of a calculation.
+
+    Examples
+    --------
+    >>> from probemap.reading.results import continues_steps
+    >>> continues_steps("\\n\\nStep 3: Add the flowers."), continues_steps(" flowers in all.")
+    (True, False)
+    """
+    return _NEXT_STEP.search(text) is not None
+
+
+_NEXT_STEP = re.compile(r"\n\W*(?:step\s+\d|\d+[.)]\s+[A-Z])|\n\s*[-*]\s+\w+\s+\d+\s*:", re.IGNORECASE)

@@ -156,7 +156,7 @@ def mark_asked(tokens: Sequence[Token], question: Sequence[Token]) -> list[Token
 
 ANSWER_WORDS = frozenset("answer respuesta antwort réponse resposta risposta ответ cevap".split())
 _IT = frozenset("it that this es ce c' esto eso isso questo это".split())
-_WHAT = frozenset(
+QUESTION_WORDS = frozenset(
     ("who what which welche welcher welches was quel quelle qual quale cuál qué que какой какая какое").split()
 )
 _ENGLISH = regex.compile(
@@ -197,13 +197,14 @@ class Question:
     @property
     def has_question_word(self) -> bool:
         """True if the question contains a word such as "what" or "which"."""
-        return any(token.lower in _WHAT for token in self.tokens)
+        return any(token.lower in QUESTION_WORDS for token in self.tokens)
 
     @cached_property
     def noun(self) -> list[Token]:
         """The words after "which" or "what is the", up to the next function word, but at most four words."""
         tokens = self.tokens
-        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in _WHAT), len(tokens))
+        words = QUESTION_WORDS - {"was"} if self.is_english else QUESTION_WORDS
+        i = 1 + next((i for i, token in enumerate(tokens) if token.lower in words), len(tokens))
         if i < len(tokens) and tokens[i - 1].lower == "who" and tokens[i].lower not in COPULAS:
             return []  # "who wrote"
         while i < len(tokens) and (tokens[i].lower in COPULAS or tokens[i].lower in ARTICLES):
@@ -216,7 +217,7 @@ class Question:
     @cached_property
     def content(self) -> list[Token]:
         """The words of the question, without question words, function words, and `noun`."""
-        return [t for t in self.tokens if not t.is_function and t.lower not in _WHAT and t not in self.noun]
+        return [t for t in self.tokens if not t.is_function and t.lower not in QUESTION_WORDS and t not in self.noun]
 
     @cached_property
     def asks_for_object(self) -> bool:

@@ -7,12 +7,11 @@ from difflib import SequenceMatcher
 import regex
 
 from probemap.reading.asked import Kind
-from probemap.reading.candidates import Candidate, find_values, trimmed
+from probemap.reading.candidates import Candidate, trimmed
 from probemap.reading.folding import fold
 from probemap.reading.sentences import sentences
+from probemap.reading.values import find_values
 
-_CASED = regex.compile(r"[\p{Lu}\p{Ll}]")
-_UNCASED = regex.compile(r"\p{Lo}")
 _UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 _ASKS_CHARACTERS = regex.compile(
@@ -46,11 +45,6 @@ _INSTEAD = regex.compile(r"而是|ではなく、?|じゃなく、?|이?\s*아�
 _NEGATES = regex.compile(r"不是|并非|ではな|じゃな|아니|नहीं|ليس|(?<!\p{L})(?:لا|לא|ולא)(?!\p{L})")
 _MAX_CHARACTERS = 15
 _MAX_WORDS = 4
-
-
-def is_uncased(text: str) -> bool:
-    """Return True if most letters of a text belong to scripts without capital letters."""
-    return len(_UNCASED.findall(text)) > len(_CASED.findall(text))
 
 
 def added_part(question: str, text: str, kind: Kind) -> Candidate | None:

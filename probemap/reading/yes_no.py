@@ -81,13 +81,15 @@ def restated(question: str, text: str) -> bool | None:
 
     The content words of the question must occur in the same order.  If the question begins with "did", "does" or "do",
     one of its words may have a different form with the same first letter ("began" for "begin").  The result is None if
-    the text does not restate the question.
+    the text does not restate the question.  A pronoun may replace the subject ("Both are American.").
 
     Examples
     --------
     >>> from probemap.reading.yes_no import restated
     >>> restated("Is gold lighter than water?", "Gold is not lighter than water.")
     False
+    >>> restated("Are both films American?", "Both are American.")
+    True
     >>> restated("Did the war begin in 1939?", "The war began in 1939.")
     True
     """
@@ -96,6 +98,12 @@ def restated(question: str, text: str) -> bool | None:
         return None
     sentence = text[slice(*first)]
     asked = [word for word in words_of(question) if word.text not in FUNCTION_WORDS]
+    if (subject := _PRONOUN.match(sentence)) is not None and _ENDS.search(sentence):
+        said = [
+            word.text for word in words_of(sentence) if word.start >= subject.end() and word.text not in FUNCTION_WORDS
+        ]
+        if said and said == [word.text for word in asked[-len(said) :]] and not _NOT.search(sentence, subject.end()):
+            return subject["neither"] is None and subject["not"] is None
     may_differ = bool(_DID.match(question)) and len(asked) > _MIN_NAMED
     position, words = 0, words_of(sentence)
     for word in asked:
@@ -117,6 +125,10 @@ def restated(question: str, text: str) -> bool | None:
     return _NOT.search(sentence[: comma if comma >= 0 else len(sentence)]) is None
 
 
+_PRONOUN = re.compile(
+    r"\W*(?:both|they|he|she|it|(?P<neither>neither))\s+(?:of\s+(?:them|these)\s+)?(?:are|were|is|was)\b(?P<not>\s+not\b|n['’]t\b)?",
+    re.IGNORECASE,
+)
 _DID = re.compile(r"\W*(?:did|does|do)\b", re.IGNORECASE)
 _ENDS = re.compile(r"[.!。]\W*$")
 _MIN_NAMED = 2
