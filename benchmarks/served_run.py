@@ -6,7 +6,8 @@ import numpy as np
 
 from probemap.detectors.loading import load_scorer
 from probemap.detectors.scorer import Scorer
-from probemap.models.prompts import ChatMessage, chat_messages
+from probemap.models.prompts import chat_messages
+from probemap.models.templates import ChatMessage
 from probemap.records import Answer, Example
 from probemap.runs.run import Run
 

@@ -16,8 +16,8 @@ class Marks:
     """The marks that a model writes before and after its reasoning."""
 
     token: str
-    """The distinctive part of the opening mark.  A model uses these marks if its tokenizer or its chat template contains
-    this text."""
+    """The distinctive part of the opening mark.  A model uses these marks if its tokenizer or its chat template
+    contains this text."""
     opening: str
     """Regular expression for the opening mark."""
     closing: str
@@ -41,8 +41,8 @@ def _pair(opening: str, closing: str, *, before: str = "", after: str = "") -> M
     `before` is text that the model writes between the opening mark and the reasoning, and `after` is text between the
     closing mark and the answer.
     """
-    patterns = (rf"(?i:{re.escape(mark)})" for mark in (opening, closing))
-    return Marks(opening, *patterns, written=(opening + before, closing + after))
+    begin, end = (rf"(?i:{re.escape(mark)})" for mark in (opening, closing))
+    return Marks(opening, begin, end, (opening + before, closing + after))
 
 
 MARKS: tuple[Marks, ...] = (
@@ -135,7 +135,7 @@ _ANSWER_MARK = re.compile(
     r"\s*(?:(?i:<\s*(?:answer|response|output|solution)\s*>)|<\|START_RESPONSE\|>|<\|begin_of_solution\|>"
     r"|<\|open\|>response<\|sep\|>|<\|message_model\|><\|content_text\|>)?\s*"
 )
-"""Marks that some models write between the reasoning and the answer: Hunyuan, ERNIE 4.5, Marco-o1, Command A, Sky-T1, …"""
+"""Marks that some models write between the reasoning and the answer, e.g. Hunyuan, ERNIE 4.5, Marco-o1, Command A."""
 
 _PROMPT_END = 200
 """Number of characters at the end of a prompt that are searched for an opening mark."""
@@ -182,8 +182,8 @@ def count_reasoning_tokens(
 
     These are the tokens of the reasoning, of the marks around it and of white space after it.  The text contains
     reasoning if it starts with an opening mark such as ``<think>``, or if the prompt ends with one, as is the case with
-    some chat templates.  The reasoning ends at the last closing mark.  If the closing mark is missing, the whole text is
-    reasoning, and there is no final answer.
+    some chat templates.  The reasoning ends at the last closing mark.  If the closing mark is missing, the whole text
+    is reasoning, and there is no final answer.
 
     Parameters
     ----------

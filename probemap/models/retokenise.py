@@ -2,9 +2,11 @@
 
 Hidden states depend on the tokens that a model generated, which cannot always be recovered from the text.  The answers
 returned by this module contain the tokens that the tokenizer assigns to the text.  An error is raised if these tokens
-do not decode to the same text.
+do not decode to the same text.  Texts that are canonically equivalent according to Unicode count as the same, because
+some tokenizers compose characters; the answers contain the text to which the tokens decode.
 """
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from probemap.models.batching import batches, run_with_halving
 from probemap.models.decoding import decode_with_offsets
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prompts import Prompt, end_of_turn_id
+from probemap.models.prompts import Prompt, check_embeddings, end_of_turn_id
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.records import Answer, DataError, TextAnswer
 
@@ -97,8 +99,10 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
     if token_ids and token_ids[-1] in model.end_ids:  # the text includes its end token
         end_id, token_ids, stopped = token_ids[-1], token_ids[:-1], True
         text = model.tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
+    check_embeddings(model, token_ids, f"the text of {text_answer.id!r}")
     decoded, offsets = decode_with_offsets(model.tokenizer, token_ids)
-    if decoded.lstrip() != text.lstrip():  # some tokenizers remove the first space when they decode
+    # Some tokenizers remove the first space when they decode.
+    if unicodedata.normalize("NFC", decoded.lstrip()) != unicodedata.normalize("NFC", text.lstrip()):
         differing = (i for i, (a, b) in enumerate(zip(decoded, text, strict=False)) if a != b)
         first = next(differing, len(decoded))
         raise DataError(
@@ -118,7 +122,7 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
         logprobs=(),
         stopped=stopped,
         verdict=text_answer.verdict,
-        n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets),
+        n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets, model.reasoning_marks),
     )
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from probemap.models.generate import GenerationRequest
-from probemap.models.prompts import ChatMessage, Prompt, chat_prompt, check_lengths
+from probemap.models.prompts import Prompt, chat_prompt, check_lengths
 from probemap.records import Answer, DataError, DetectorError, Example, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.detectors.scorer import Scorer
+    from probemap.models.templates import ChatMessage
 
 
 @dataclass(eq=False, kw_only=True)

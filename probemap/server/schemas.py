@@ -23,7 +23,7 @@ from probemap.records import DataError
 
 if TYPE_CHECKING:
     from probemap.detectors.scores import GenerationResult, Score
-    from probemap.models.prompts import ChatMessage
+    from probemap.models.templates import ChatMessage
 
 Text = Annotated[str, Field(max_length=1_000_000)]
 

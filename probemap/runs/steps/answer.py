@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,9 @@ def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAn
         dtype=options.dtype,
         quantize=options.quantize,
         max_memory=context.max_memory,
+        template=options.template,
+        # A resumed step uses the recorded date, so that all prompts contain the same one.
+        date=run.record(ANSWER).facts.date or datetime.now().isoformat(timespec="seconds"),
     )
     make = partial(_make_engine, loader, task, options, supplied, run.inline_states, context.for_workers)
     with worker_pool(make, context.pool) as workers:
@@ -90,6 +94,7 @@ def _execute(run: Run, task: Task, options: AnswerOptions, supplied: list[TextAn
                 revision=plan.revision,
                 dtype=plan.dtype,
                 template=plan.template_sha256,
+                date=plan.date,
                 frame=plan.prompt_format,
             ),
         )
