@@ -21,7 +21,7 @@ def test_retokenise_with_logprobs_reproduces_the_answers_of_a_real_model(smollm:
     generated = [answer for batch in generate_answers(smollm, prompts, options) for answer in batch]
     assert {a.stopped for a in generated} == {True, False}
     pairs = [(dict(prompts)[a.id], TextAnswer(a.id, a.text, a.stopped)) for a in generated]
-    retokenised = retokenise_with_logprobs(smollm, pairs, chat=True)
+    retokenised = retokenise_with_logprobs(smollm, pairs)
     for expected, answer in zip(generated, retokenised, strict=True):
         assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-3)
         assert replace(answer, logprobs=expected.logprobs) == expected
@@ -32,7 +32,7 @@ def test_retokenise_with_logprobs_gives_the_log_probabilities_of_one_pass_over_e
         (make_prompt(chat_model, TASK, example, "chat"), TextAnswer(example.id, f"Vienna{' 7' * i}"))
         for i, example in enumerate(TASK.examples)
     ]
-    for answer in retokenise_with_logprobs(chat_model, pairs, chat=True, batch_size=4):
+    for answer in retokenise_with_logprobs(chat_model, pairs, batch_size=4):
         with torch.inference_mode():
             logprobs = chat_model.network(torch.tensor([answer.token_ids])).logits[0].log_softmax(-1)
         produced_ids = torch.tensor(answer.produced_ids)[:, None]
@@ -52,7 +52,6 @@ def test_retokenise_with_logprobs_appends_the_end_token_unless_the_text_was_cut_
             (prompt, TextAnswer("c", "Paris is<|im_end|>", stopped=False)),
             (prompt, TextAnswer("d", "")),
         ],
-        chat=True,
     )
     assert (cut_off.stopped, ended.stopped, with_end_token.stopped) == (False, True, True)
     end_id = chat_model.tokenizer.eos_token_id
@@ -64,7 +63,7 @@ def test_retokenise_with_logprobs_appends_the_end_token_unless_the_text_was_cut_
 def test_retokenise_with_logprobs_restores_the_space_after_a_colon(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "qa")
     stripped, unstripped = retokenise_with_logprobs(
-        base_model, [(prompt, TextAnswer("a", "Paris")), (prompt, TextAnswer("b", " Paris"))], chat=False
+        base_model, [(prompt, TextAnswer("a", "Paris")), (prompt, TextAnswer("b", " Paris"))]
     )
     assert stripped.text == unstripped.text == " Paris"
     assert stripped.token_ids == unstripped.token_ids
@@ -77,11 +76,24 @@ def test_prompt_from_text_has_one_beginning_of_text_token(base_model: Model, cha
         prompt = prompt_from_text(base_model, text)
         assert prompt.token_ids.count(base_model.tokenizer.bos_token_id) == text.count(bos)
         text_answer = TextAnswer("a", " It is", stopped=False, prompt=text)
-        (answer,) = retokenise_with_logprobs(base_model, [(prompt, text_answer)], chat=False)
+        (answer,) = retokenise_with_logprobs(base_model, [(prompt, text_answer)])
         assert base_model.tokenizer.decode(answer.token_ids) == f"{text} It is"
         assert answer.offsets[answer.n_prompt][0] == 0
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     assert prompt_from_text(chat_model, prompt.text) == prompt
+
+
+def test_answers_to_prompts_without_the_chat_template_get_no_end_token(chat_model: Model) -> None:
+    plain = prompt_from_text(chat_model, "Q: Where is Lima?\nA:")
+    chat = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
+    reasoning = prompt_from_text(chat_model, f"{chat.text}<think>\n\n</think>\n\n")
+    assert (plain.is_chat, chat.is_chat, reasoning.is_chat) == (False, True, True)
+    pairs = [(plain, TextAnswer("a", " Peru", prompt=plain.text)), (chat, TextAnswer("b", "Peru", prompt=chat.text))]
+    ends = [
+        answer.token_ids[-1] == chat_model.tokenizer.eos_token_id
+        for answer in retokenise_with_logprobs(chat_model, pairs)
+    ]
+    assert ends == [False, True]
 
 
 def test_retokenise_rejects_a_text_that_its_tokens_do_not_decode_to(base_model: Model) -> None:
@@ -89,10 +101,10 @@ def test_retokenise_rejects_a_text_that_its_tokens_do_not_decode_to(base_model: 
     with pytest.raises(
         DataError, match=r"tiny-base does not reproduce the text of 'a': the tokens decode to ' b' instead of '▁b'"
     ):
-        retokenise_with_logprobs(base_model, [(prompt, TextAnswer("a", " a▁b"))], chat=False)
+        retokenise_with_logprobs(base_model, [(prompt, TextAnswer("a", " a▁b"))])
 
 
 def test_retokenise_rejects_a_text_that_exceeds_the_window(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     with pytest.raises(DataError, match="1 prompts with their texts exceed the context window of tiny-chat"):
-        retokenise_with_logprobs(chat_model, [(prompt, TextAnswer("a", "x " * 300))], chat=True)
+        retokenise_with_logprobs(chat_model, [(prompt, TextAnswer("a", "x " * 300))])

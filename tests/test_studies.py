@@ -54,11 +54,14 @@ def sampled_folder(mapped: Path, chat_model: Model, tmp_path_factory: pytest.Tem
     with run.locked():
         run.begin(RESAMPLE, ResampleOptions(k=K), inputs, redo=False, log=lambda text: None)
         pairs = [
-            (Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt]), TextAnswer(sample_id(a.id, s), text))
+            (
+                Prompt(a.prompt, a.token_ids[: a.n_prompt], a.offsets[: a.n_prompt], is_chat=True),
+                TextAnswer(sample_id(a.id, s), text),
+            )
             for number, a in enumerate(run.answers)
             for s, text in enumerate(texts(number))
         ]
-        run.append_answers(retokenise_with_logprobs(chat_model, pairs, chat=True), "resamples.jsonl")
+        run.append_answers(retokenise_with_logprobs(chat_model, pairs), "resamples.jsonl")
         run.finish(RESAMPLE, 0.0)
     return run.path
 

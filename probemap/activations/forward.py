@@ -157,7 +157,7 @@ def check_site(model: Model, site: str | Site) -> int:
         state per token.
     """
     hook_points = find_hook_points(model.network, site)
-    ids, mask = model.right_padded([tuple(sorted(model.end_ids))[:1] * 2])
+    ids, mask = model.right_padded([(min(model.end_ids, default=0),) * 2])
     zero = torch.zeros((1, 1), dtype=torch.long, device=model.device)
     recorder = _TokenRecorder(dict(enumerate(hook_points)), zero, zero, (1, 2))
     with torch.inference_mode(), recorder.hooked():

@@ -152,7 +152,7 @@ class Scorer:
             else:
                 prompt = self.prompt(question) if text.prompt is None else supplied_prompt(self.model, text.prompt)
             prompted.append((prompt, text))
-        return retokenise(self.model, prompted, chat=self.provenance.prompt_format == "chat")
+        return retokenise(self.model, prompted)
 
     def score(
         self, examples: Sequence[Example], answers: Sequence[Answer], spans: Sequence[LocatedSpan] | None = None

@@ -6,11 +6,12 @@ Each module imports only modules listed above it and modules from lower-level pa
 
     batching       batches that are halved when they do not fit in memory
     gguf           GGUF files, dequantised once and cached
+    reasoning      separation of reasoning and final answer
+    templates      chat templates, rendered and checked
     model          a loaded model: weights, revision, tokenizer, stop tokens
     loading        description of a model, which can be created without importing torch
-    reasoning      number of reasoning tokens in an answer
-    prompts        conversion of questions to prompts
     decoding       conversion of token ids to text, all at once or token by token
+    prompts        conversion of questions to prompts
     logits         logits at selected tokens
     generate       batched generation
     retokenise     conversion of externally generated texts into answers

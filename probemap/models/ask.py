@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from probemap.models.engine import endpoint_engine, transformers_engine
@@ -86,6 +87,8 @@ def ask(
             f"ids must be unique, but {len(repeated)} belong to more than one question: {', '.join(repeated[:3])}",
             "give each question its own id",
         )
+    if model.date is None:  # prompts may contain the time, which must be the same in all of them
+        model = model.with_template(model.template, datetime.now().isoformat(timespec="seconds"))
     options = GenerationOptions(
         prompt_format=resolve_prompt_format(model, prompt_format),
         max_new_tokens=task.max_new_tokens,

@@ -12,7 +12,7 @@ import torch
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prompts import Prompt, check_lengths
+from probemap.models.prompts import Prompt, check_lengths, tokenise
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,9 @@ def _encode(model: Model, continuation: Continuation) -> tuple[Prompt, int]:
     The continuation begins at the first token that differs from the tokens of the prompt alone, because a tokenizer may
     join the first characters of the continuation with the end of the prompt.
     """
-    text = continuation.prompt + continuation.text
-    alone = model.tokenizer(continuation.prompt, verbose=False)["input_ids"]
-    encoding = model.tokenizer(text, return_offsets_mapping=True, verbose=False)
-    ids = tuple(encoding["input_ids"])
+    alone = tokenise(model, continuation.prompt, add_special_tokens=True).token_ids
+    complete = tokenise(model, continuation.prompt + continuation.text, add_special_tokens=True)
+    ids = complete.token_ids
     pairs = zip(alone, ids[:-1], strict=False)
     n_shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(alone), len(ids) - 1))
-    return Prompt(text, ids, tuple((start, stop) for start, stop in encoding["offset_mapping"])), max(1, n_shared)
+    return complete, max(1, n_shared)

@@ -37,6 +37,42 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
     return text, _offsets_by_prefix(tokenizer, token_ids, text) if offsets is None else offsets
 
 
+def offsets_in(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
+    """Find the characters of a text that its tokens encode, for tokenizers that do not report them.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+    token_ids : sequence of int
+        The tokens of `text`.
+    text : str
+        The text.  The tokens may decode to a slightly different text, e.g. with other spaces.
+
+    Returns
+    -------
+    list of (int, int)
+        For each token, the range (start, stop) of the characters of `text` that it encodes, or (0, 0) if it encodes
+        none of them.
+    """
+    decoded, decoded_offsets = decode_with_offsets(tokenizer, token_ids)
+    if decoded == text:
+        return decoded_offsets
+    index_of: list[int | None] = []  # for each decoded character, its index in the text
+    n_found = 0
+    for character in decoded:
+        index = text.find(character, n_found)
+        if index < 0 or text[n_found:index].strip():  # at most white space may be missing from the decoded text
+            index_of.append(None)
+        else:
+            index_of.append(index)
+            n_found = index + 1
+    offsets = []
+    for start, stop in decoded_offsets:
+        found = [index for index in index_of[start:stop] if index is not None]
+        offsets.append((found[0], found[-1] + 1) if found else (0, 0))
+    return offsets
+
+
 def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
     """Compute the offsets by decoding every prefix, which works for any decoder but takes quadratic time."""
     offsets: list[tuple[int, int]] = []

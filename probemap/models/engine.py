@@ -29,6 +29,8 @@ class EnginePlan:
     revision: str
     dtype: str
     template_sha256: str
+    date: str
+    """Date and time that the chat template writes into the prompts, or an empty string if it writes none."""
     prompt_format: PromptFormat | Literal["given"]
     """Format of the prompts; ``given`` if at least one answer was supplied with its own prompt."""
     batch_sizes: list[int]
@@ -51,9 +53,15 @@ class Engine:
             revision=self.model.revision,
             dtype=self.model.dtype,
             template_sha256=self.model.template_sha256,
+            date=self._date,
             prompt_format=self.prompt_format,
             batch_sizes=self.batch_sizes,
         )
+
+    @property
+    def _date(self) -> str:
+        has_clock = self.prompt_format == "chat" and self.model.chat_template.has_clock
+        return (self.model.date or "") if has_clock else ""
 
     def each(self, batch_numbers: Sequence[int]) -> Iterator[list[Answer]]:
         return self.answer_batches(batch_numbers) if batch_numbers else iter(())
@@ -142,6 +150,7 @@ def endpoint_engine(
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
             seed=options.seed + start,
+            own_marks=model.reasoning_marks,
             log=log,
         )
         pairs = zip((prompt for _, prompt in prompts[rows]), text_answers, strict=True)
@@ -149,7 +158,6 @@ def endpoint_engine(
             yield retokenise_with_logprobs(
                 model,
                 list(islice(pairs, sizes[number])),
-                chat=options.prompt_format == "chat",
                 batch_tokens=options.batch_tokens,
                 log=log,
             )
@@ -190,15 +198,13 @@ def supplied_engine(
         for example, text_answer in zip(task.examples, text_answers, strict=True)
     ]
     has_prompts = any(text_answer.prompt is not None for text_answer in text_answers)
-    # Supplied prompts are assumed to be in the format of the model's chat template, if it has one.
-    chat = model.has_chat_template if has_prompts else options.prompt_format == "chat"
     pairs = list(zip(prompts, text_answers, strict=True))
     size = options.batch_size
 
     def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
         for number in numbers:
             batch = pairs[number * size : (number + 1) * size]
-            yield retokenise_with_logprobs(model, batch, chat=chat, batch_tokens=options.batch_tokens, log=log)
+            yield retokenise_with_logprobs(model, batch, batch_tokens=options.batch_tokens, log=log)
 
     return Engine(
         model=model,

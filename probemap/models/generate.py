@@ -297,8 +297,7 @@ def _generate(
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Return the generated token ids and their log-probabilities, without the padding after the end of each row."""
     prompts = [list(request.prompt.token_ids) for request in requests]
-    pad = model.tokenizer.pad_token_id
-    pad = min(criterion.stop_ids) if pad is None else pad
+    pad = model.pad_id
     # The padding token may also be the end token, so the mask is derived from the lengths and not from the ids.
     n_padding = [criterion.n_prompt - len(prompt) for prompt in prompts]
     input_ids = torch.tensor([[pad] * n + prompt for n, prompt in zip(n_padding, prompts, strict=True)])
@@ -357,5 +356,5 @@ def _answer(
         offsets=(*prompt.offsets, *offsets),
         logprobs=tuple(logprobs),
         stopped=bool(token_ids) and token_ids[-1] in stop_ids,
-        n_reasoning=count_reasoning_tokens(prompt.text, text, offsets),
+        n_reasoning=count_reasoning_tokens(prompt.text, text, offsets, model.reasoning_marks),
     )

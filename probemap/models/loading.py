@@ -27,15 +27,22 @@ class Loader:
     """Precision to which bitsandbytes quantises the weights at load time, if any."""
     max_memory: str | None = None
     """Memory limit per device, e.g. ``20GiB``; requires ``device="spread"``."""
+    template: str | None = None
+    """Name of the chat template, for tokenizers with several of them."""
+    date: str | None = None
+    """Date and time for chat templates that contain the current time; see `model.Model`."""
 
     def load(self, models: dict[Loader, Model]) -> Model:
         """Return the model from `models`.  On first use, load the model and add it to `models`.
 
         The model is also added under its actual dtype, so that loaders with that dtype and loaders with ``auto`` share
-        it.
+        it.  Loaders that differ only in `template` and `date` share the weights.
         """
         from probemap.models.model import load_model
 
+        weights = replace(self, template=None, date=None)
+        if self not in models and self != weights:
+            models[self] = weights.load(models).with_template(self.template, self.date)
         if self not in models:
             model = load_model(
                 self.name,

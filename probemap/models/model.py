@@ -1,10 +1,12 @@
 """A loaded language model with its revision, tokenizer and stop tokens."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,8 @@ import torch
 import transformers
 
 from probemap.models.gguf import convert_gguf, sha256_of_files
+from probemap.models.reasoning import Marks, marks_of
+from probemap.models.templates import ChatTemplate, select_template
 from probemap.records import ModelError
 from probemap.redact import redacted_message
 
@@ -74,7 +78,12 @@ class Model:
     network: Any
     """A ``transformers.PreTrainedModel`` in eval mode."""
     tokenizer: Any
-    """A ``transformers.PreTrainedTokenizerFast``."""
+    """A ``transformers.PreTrainedTokenizerBase``."""
+    template: str | None = None
+    """Name of the chat template, for tokenizers with several of them.  By default, the one named ``default``."""
+    date: str | None = None
+    """Date and time, in ISO format, for chat templates that contain the current time.  By default, prompts contain the
+    time at which they are made."""
 
     @property
     def device(self) -> torch.device:
@@ -98,13 +107,46 @@ class Model:
 
     @property
     def template_sha256(self) -> str:
-        """SHA-256 of the tokenizer's chat template, or an empty string if there is no chat template."""
-        template = self.tokenizer.chat_template
-        return hashlib.sha256(str(template).encode()).hexdigest() if template else ""
+        """SHA-256 of the chat template, or an empty string if there is no chat template or none is chosen."""
+        try:
+            text = self.chat_template.text
+        except ModelError:
+            return ""
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def has_chat_template(self) -> bool:
         return bool(self.tokenizer.chat_template)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """The chosen chat template.
+
+        Raises
+        ------
+        ModelError
+            If there is no chat template, no template of the given name, or more than one template and none is chosen.
+        """
+        text = select_template(self.tokenizer.chat_template, self.template, self.label)
+        return ChatTemplate(self.label, self.tokenizer, text, self.date)
+
+    def with_template(self, template: str | None, date: str | None) -> Model:
+        """Return the same model with another chat template and date; see the attributes of these names.
+
+        Raises
+        ------
+        ModelError
+            If the tokenizer has no chat template of this name.
+        """
+        model = replace(self, template=template, date=date)
+        if template is not None:
+            _ = model.chat_template
+        return model
+
+    @cached_property
+    def reasoning_marks(self) -> tuple[Marks, ...]:
+        """The marks of reasoning that the tokenizer and the chat templates name."""
+        return marks_of(set(self.tokenizer.get_added_vocab()), str(self.tokenizer.chat_template or ""))
 
     @property
     def window(self) -> int | None:
@@ -117,13 +159,32 @@ class Model:
     def n_layers(self) -> int:
         return int(self.network.config.get_text_config().num_hidden_layers)
 
-    @property
+    @cached_property
+    def n_embeddings(self) -> int:
+        """Number of tokens in the model's embedding, which may differ from the number of tokens of the tokenizer."""
+        return int(self.network.get_input_embeddings().weight.shape[0])
+
+    @cached_property
     def end_ids(self) -> frozenset[int]:
-        """Ids of the tokens that end a turn or a text, according to the tokenizer and the generation configuration."""
+        """Ids of the tokens that end a turn or a text, according to the tokenizer and the generation configuration.
+
+        If these name no token, it is the first special token that the chat template writes after an answer.
+        """
         token_ids: set[int | None] = set()
         for eos in (self.tokenizer.eos_token_id, self.network.generation_config.eos_token_id):
             token_ids |= set(eos) if isinstance(eos, list | tuple) else {eos}
-        return frozenset(token_id for token_id in token_ids if token_id is not None)
+        end_ids = frozenset(token_id for token_id in token_ids if token_id is not None)
+        if not end_ids and self.template_sha256:
+            special = set(self.tokenizer.get_added_vocab().values())
+            written = self.tokenizer(self.chat_template.after_answer, add_special_tokens=False)["input_ids"]
+            end_ids = frozenset([token_id for token_id in written if token_id in special][:1])
+        return frozenset(token_id for token_id in end_ids if token_id < self.n_embeddings)
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the token with which sequences are padded.  Padding is masked, so any token of the model will do."""
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None and pad < self.n_embeddings else 0
 
     @cached_property
     def newline_ids(self) -> frozenset[int]:
@@ -141,8 +202,7 @@ class Model:
         input_ids, attention_mask : Tensor of shape (len(token_ids), length of the longest), int64
         """
         width = max(map(len, token_ids))
-        pad = self.tokenizer.pad_token_id or 0
-        input_ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in token_ids])
+        input_ids = torch.tensor([[*row, *[self.pad_id] * (width - len(row))] for row in token_ids])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in token_ids])
         return input_ids.to(self.device), mask.to(self.device)
 
@@ -171,6 +231,7 @@ def load_model(
     dtype: str = "auto",
     quantize: Literal["4bit", "8bit"] | None = None,
     max_memory: str | None = None,
+    template: str | None = None,
 ) -> Model:
     """Load a model from an alias, a GGUF file, a local directory or the Hugging Face Hub.
 
@@ -197,6 +258,8 @@ def load_model(
         quantised model.  By default, the weights are not quantised.
     max_memory : str, optional
         Memory limit per device, e.g. ``20GiB``; requires ``device="spread"``.
+    template : str, optional
+        Name of the chat template, for tokenizers with several of them.
 
     Returns
     -------
@@ -259,7 +322,8 @@ def load_model(
     eos = network.generation_config.eos_token_id
     network.generation_config = transformers.GenerationConfig(eos_token_id=eos)
     commit = getattr(network.config, "_commit_hash", None)
-    return Model(label, sha256 or commit or _directory_sha256(Path(source)), network, tokenizer)
+    model = Model(label, sha256 or commit or _directory_sha256(Path(source)), network, tokenizer)
+    return model.with_template(template, None)
 
 
 def _local_gpu() -> str:

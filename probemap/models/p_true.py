@@ -13,7 +13,7 @@ import torch
 from probemap.models.batching import batches, run_with_halving
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt
+from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, tokenise
 from probemap.records import Example, ModelError, Task
 
 # The question is inserted into the template as a field, so that braces in questions and answers need no escaping.
@@ -109,17 +109,11 @@ def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFo
     text = make_prompt(model, _TASK, question, prompt_format).text + _REPLY_PREFIX
     # A chat template writes its own beginning-of-text token; see `make_prompt`.
     add_special_tokens = prompt_format != "chat"
-    encodings = [
-        model.tokenizer(
-            text + letter, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False
-        )
-        for letter in "AB"
-    ]
-    true_ids, false_ids = (list(encoding["input_ids"]) for encoding in encodings)
+    prompts = [tokenise(model, text + letter, add_special_tokens=add_special_tokens) for letter in "AB"]
+    true_ids, false_ids = (prompt.token_ids for prompt in prompts)
     if len(true_ids) != len(false_ids) or true_ids[:-1] != false_ids[:-1] or true_ids[-1] == false_ids[-1]:
         raise ModelError(
             f"the tokenizer of {model.label} does not encode A and B after {_REPLY_PREFIX!r} as two single tokens",
             "p(True) cannot be computed with this model",
         )
-    offsets = tuple((start, stop) for start, stop in encodings[0]["offset_mapping"][:-1])
-    return Prompt(text, tuple(true_ids[:-1]), offsets), true_ids[-1], false_ids[-1]
+    return Prompt(text, true_ids[:-1], prompts[0].offsets[:-1]), true_ids[-1], false_ids[-1]

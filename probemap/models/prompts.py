@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
 
-from jinja2 import TemplateError
-
+from probemap.models.decoding import offsets_in
 from probemap.records import ChatMessage, DataError, Example, ModelError, Task
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class Prompt:
     token_ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
     """For each token, the range (start, stop) of its characters in `text`, or (0, 0) if the token has no text."""
+    is_chat: bool = False
+    """Whether the text is in the format of the model's chat template, which ends answers with an end-of-turn token."""
 
 
 def resolve_prompt_format(model: Model, prompt_format: Literal["auto", "chat", "qa", "none"] = "auto") -> PromptFormat:
@@ -101,7 +102,7 @@ def make_prompt(model: Model, task: Task, example: Example, prompt_format: Promp
     question = fill_template(task.prompt, example)
     if prompt_format == "qa":
         question = "".join(f"Q: {q}\nA: {a}\n\n" for q, a in task.shots) + f"Q: {question}\nA:"
-    return _tokenise(model, question, add_special_tokens=True)
+    return tokenise(model, question, add_special_tokens=True)
 
 
 def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
@@ -110,24 +111,21 @@ def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
     Raises
     ------
     DataError
-        If the chat template rejects the conversation, e.g. because its roles do not alternate.
+        If the chat template rejects the conversation, e.g. because its roles do not alternate, or leaves out a message.
+    ModelError
+        If the chat template is not valid or fails.
     """
-    try:
-        text = model.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        raise DataError(
-            f"the chat template of {model.label} rejects this conversation: {str(error)[:200]}",
-            "use alternating user and assistant messages without a system message, which many templates require",
-        ) from None
+    text = model.chat_template.render(messages)
     # A chat template writes its own beginning-of-text token, and a second one would change all hidden states.
-    return _tokenise(model, text, add_special_tokens=False)
+    return replace(tokenise(model, text, add_special_tokens=False), is_chat=True)
 
 
 def prompt_from_text(model: Model, text: str) -> Prompt:
     """Return the prompt for text that is already formatted, e.g. a prompt that another program sent to the model."""
     bos = model.tokenizer.bos_token
     # A second beginning-of-text token must not be added to a text that already starts with one.
-    return _tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
+    prompt = tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
+    return replace(prompt, is_chat=model.has_chat_template and model.chat_template.has_formatted(text))
 
 
 def supplied_prompt(model: Model, prompt: str | Sequence[ChatMessage]) -> Prompt:
@@ -180,15 +178,56 @@ def check_lengths(model: Model, prompts: Iterable[tuple[str, Prompt]], max_new_t
 
 def end_of_turn_id(model: Model) -> int | None:
     """Return the id of the end token that the chat template writes after an answer, or None if it writes none."""
-    answer = "Zanzibar"
-    messages = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": answer}]
-    text = model.tokenizer.apply_chat_template(messages, tokenize=False)
-    suffix = text[text.rindex(answer) + len(answer) :]
-    suffix_ids = model.tokenizer(suffix, add_special_tokens=False)["input_ids"]
+    suffix_ids = model.tokenizer(model.chat_template.after_answer, add_special_tokens=False)["input_ids"]
     return next((token_id for token_id in suffix_ids if token_id in model.end_ids), None)
 
 
-def _tokenise(model: Model, text: str, *, add_special_tokens: bool) -> Prompt:
-    encoding = model.tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
-    offsets = tuple((start, stop) for start, stop in encoding["offset_mapping"])
-    return Prompt(text, tuple(encoding["input_ids"]), offsets)
+def tokenise(model: Model, text: str, *, add_special_tokens: bool) -> Prompt:
+    """Return the tokens of a prompt.
+
+    Parameters
+    ----------
+    model : Model
+    text : str
+    add_special_tokens : bool
+        Whether to add the tokenizer's beginning-of-text token.  Special tokens that the tokenizer adds to the end are
+        always omitted, because the model continues the text.
+
+    Raises
+    ------
+    DataError
+        If the model has no embedding for one of the tokens.
+    """
+    token_ids, offsets = _encode(model, text, add_special_tokens=False)
+    if add_special_tokens:
+        complete, complete_offsets = _encode(model, text, add_special_tokens=True)
+        n = len(token_ids)
+        begins = (i for i in range(len(complete) - n + 1) if n and complete[i : i + n] == token_ids)
+        stop = next((i + n for i in begins), len(complete))
+        token_ids, offsets = complete[:stop], complete_offsets[:stop]
+    check_embeddings(model, token_ids, "the prompt")
+    return Prompt(text, tuple(token_ids), tuple(offsets))
+
+
+def check_embeddings(model: Model, token_ids: Sequence[int], name: str) -> None:
+    """Raise DataError if the model has no embedding for one of the tokens of a text, which is called `name`."""
+    if token_ids and (token_id := max(token_ids)) >= model.n_embeddings:
+        token = model.tokenizer.convert_ids_to_tokens(token_id)
+        raise DataError(
+            f"{name} contains the token {token!r} with the id {token_id}, but {model.label} has embeddings for "
+            f"only {model.n_embeddings} tokens",
+            "remove the token from the text, or use the tokenizer that the model was trained with",
+        )
+
+
+def _encode(model: Model, text: str, *, add_special_tokens: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the token ids of a text and, for each token, the range of its characters."""
+    tokenizer = model.tokenizer
+    encoding = tokenizer(
+        text, add_special_tokens=add_special_tokens, return_offsets_mapping=tokenizer.is_fast, verbose=False
+    )
+    token_ids = list(encoding["input_ids"])
+    offsets = [(int(start), int(stop)) for start, stop in encoding.get("offset_mapping", ())]
+    if not any(start < stop for start, stop in offsets):  # e.g. tokenizers that are implemented in Python
+        offsets = offsets_in(tokenizer, token_ids, text)
+    return token_ids, offsets

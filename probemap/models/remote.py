@@ -14,6 +14,7 @@ from probemap.records import ChatMessage, TextAnswer
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
     from probemap.models.prompts import Prompt, PromptFormat
+    from probemap.models.reasoning import Marks
     from probemap.models.request_form import Parameters
 
 _T = TypeVar("_T")
@@ -66,6 +67,7 @@ def ask_endpoint(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    own_marks: Sequence[Marks] = (),
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TextAnswer]:
     """Send questions concurrently to a server, and yield its answers.
@@ -84,6 +86,8 @@ def ask_endpoint(
         Sampling temperature.  If 0, decoding is greedy.
     seed : int, default 0
         Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
+    own_marks : sequence of Marks, optional
+        The marks of reasoning that the model is known to use; see `reasoning.join_reasoning`.
     log : callable, optional
         Function that is called with a message if the form of the requests changes in a way that affects the generated
         texts.  It is also called once if the server and the local model disagree on the number of prompt tokens.
@@ -114,8 +118,8 @@ def ask_endpoint(
                 if prompt_format == "qa":
                     parameters["stop"] = ["\n"]
                 reply = connection.complete(parameters, prompt=request.prompt.text)
-            opened = request.prompt is not None and request.prompt.text.rstrip().endswith("<think>")
-            text = join_reasoning(reply.reasoning, reply.text, reply.stopped, opened=opened)
+            prompt = request.prompt.text if request.prompt else ""
+            text = join_reasoning(reply.reasoning, reply.text, reply.stopped, prompt=prompt, own_marks=own_marks)
             return TextAnswer(request.id, text, reply.stopped), reply.n_prompt
 
         warned = False

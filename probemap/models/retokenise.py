@@ -2,9 +2,11 @@
 
 Hidden states depend on the tokens that a model generated, which cannot always be recovered from the text.  The answers
 returned by this module contain the tokens that the tokenizer assigns to the text.  An error is raised if these tokens
-do not decode to the same text.
+do not decode to the same text.  Texts that are canonically equivalent according to Unicode count as the same, because
+some tokenizers compose characters; the answers contain the text to which the tokens decode.
 """
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from probemap.models.batching import batches, run_with_halving
 from probemap.models.decoding import decode_with_offsets
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prompts import Prompt, end_of_turn_id
+from probemap.models.prompts import Prompt, check_embeddings, end_of_turn_id
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.records import Answer, DataError, TextAnswer
 
@@ -23,21 +25,19 @@ def retokenise_with_logprobs(
     model: Model,
     pairs: Sequence[tuple[Prompt, TextAnswer]],
     *,
-    chat: bool,
     batch_size: int = 8,
     batch_tokens: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
     """Convert texts to answers, with log-probabilities computed by the model.
 
+    If a prompt is in the format of the model's chat template, the end-of-turn token is appended to the text, unless the
+    text was cut off.  Otherwise, no token is appended, because it is unknown which token ended the text.
+
     Parameters
     ----------
     model : Model
     pairs : sequence of (Prompt, TextAnswer)
-    chat : bool
-        True if the prompts are in the format of the model's chat template.  The end-of-turn token is then appended to
-        each text that was not cut off.  If False, no token is appended, because it is unknown which token ended the
-        text.
     batch_size : int, default 8
         Maximum number of texts per batch.
     batch_tokens : int, optional
@@ -58,7 +58,7 @@ def retokenise_with_logprobs(
     ModelError
         If a logit is infinite or NaN, or if a single text does not fit in memory.
     """
-    answers = retokenise(model, pairs, chat=chat)
+    answers = retokenise(model, pairs)
     for batch in batches([len(answer.token_ids) for answer in answers], batch_size, batch_tokens):
 
         def run(rows: list[int]) -> list[list[float]]:
@@ -72,13 +72,15 @@ def retokenise_with_logprobs(
     return answers
 
 
-def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat: bool) -> list[Answer]:
+def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]]) -> list[Answer]:
     """Convert texts to answers without log-probabilities.
 
     See `retokenise_with_logprobs` for the parameters.
     """
-    end_id = end_of_turn_id(model) if chat else None
-    answers = [_retokenise(model, prompt, text_answer, chat=chat, end_id=end_id) for prompt, text_answer in pairs]
+    end_id = end_of_turn_id(model) if any(prompt.is_chat for prompt, _ in pairs) else None
+    answers = [
+        _retokenise(model, prompt, text_answer, end_id if prompt.is_chat else None) for prompt, text_answer in pairs
+    ]
     too_long = [a for a in answers if model.window is not None and len(a.token_ids) > model.window]
     if too_long:
         raise DataError(
@@ -89,9 +91,9 @@ def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]], *, chat
     return answers
 
 
-def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: bool, end_id: int | None) -> Answer:
+def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, end_id: int | None) -> Answer:
     text = text_answer.text
-    if text_answer.prompt is None and not chat and text[:1].strip() and prompt.text[-1:].strip():
+    if text_answer.prompt is None and not prompt.is_chat and text[:1].strip() and prompt.text[-1:].strip():
         text = f" {text}"  # the prompt ends with `A:`, and the space after it was stripped from the text
     token_ids, stopped = _continuation_ids(model, prompt, text), text_answer.stopped
     if stopped is None:  # an answer that uses up its limit was probably cut off
@@ -99,8 +101,10 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
     if token_ids and token_ids[-1] in model.end_ids:  # the text includes its end token
         end_id, token_ids, stopped = token_ids[-1], token_ids[:-1], True
         text = model.tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
+    check_embeddings(model, token_ids, f"the text of {text_answer.id!r}")
     decoded, offsets = decode_with_offsets(model.tokenizer, token_ids)
-    if decoded.lstrip() != text.lstrip():  # some tokenizers remove the first space when they decode
+    # Some tokenizers remove the first space when they decode.
+    if unicodedata.normalize("NFC", decoded.lstrip()) != unicodedata.normalize("NFC", text.lstrip()):
         differing = (i for i, (a, b) in enumerate(zip(decoded, text, strict=False)) if a != b)
         first = next(differing, len(decoded))
         raise DataError(
@@ -121,7 +125,7 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, *, chat: 
         stopped=stopped,
         verdict=text_answer.verdict,
         exact_answer=text_answer.exact_answer,
-        n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets),
+        n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets, model.reasoning_marks),
     )
 
 

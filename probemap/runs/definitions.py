@@ -44,6 +44,8 @@ class AnswerFacts:
     dtype: str = ""
     template: str = ""
     """SHA-256 of the chat template; empty if there is none."""
+    date: str = ""
+    """Date and time that the chat template writes into the prompts; empty if it writes none."""
     frame: Literal["chat", "qa", "none", "given"] = "none"
     """Prompt format.  ``given`` means that at least one answer was supplied with its own prompt."""
 

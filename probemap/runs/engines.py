@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from probemap.activations.inline import InlineCapture
 from probemap.models.engine import Engine, endpoint_engine, supplied_engine, transformers_engine
 from probemap.models.generate import GenerationOptions, Recorder
-from probemap.models.prompts import resolve_prompt_format
+from probemap.models.prompts import PromptFormat, resolve_prompt_format
 from probemap.positions import parse_positions
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def make_engine(
     prompt_format = resolve_prompt_format(model, options.frame)
     if options.frame == "auto" and prompt_format == "qa":
         log(f"{model.label} has no chat template: questions are formatted as `Q: … A:`")
+    for note in [*_end_notes(model, prompt_format), *(model.chat_template.notes if prompt_format == "chat" else ())]:
+        log(note)
     generation = GenerationOptions(
         prompt_format=prompt_format,
         max_new_tokens=task.max_new_tokens,
@@ -68,6 +70,17 @@ def make_engine(
         return endpoint_engine(model, task, generation, endpoint, log=log)
     recorder = _inline_recorder(model, task, options, inline_directory)
     return transformers_engine(model, task, generation, recorder=recorder, log=log)
+
+
+def _end_notes(model: Model, prompt_format: PromptFormat) -> list[str]:
+    """Return a message for the log if the model has no end token."""
+    if model.end_ids:
+        return []
+    line_break = "at a line break or " if prompt_format == "qa" else ""
+    return [
+        f"neither the tokenizer of {model.label} nor its generation configuration names an end token: answers end only "
+        f"{line_break}at --max-new-tokens, and count as cut off in the latter case"
+    ]
 
 
 def _inline_recorder(model: Model, task: Task, options: AnswerOptions, directory: Path) -> Recorder | None:

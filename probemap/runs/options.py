@@ -121,6 +121,9 @@ class AnswerOptions:
             "model has a chat template, otherwise qa."
         ),
     ] = "auto"
+    template: Annotated[
+        str | None, Option("Name of the chat template, if the model has several. Default: the one named default.")
+    ] = None
     max_new_tokens: Annotated[
         int | None, Option("Maximum number of tokens per answer. Default: set by the task.", minimum=1)
     ] = None

@@ -390,6 +390,8 @@ class Run(RunDirectory):
             dtype=dtype or record.facts.dtype,
             quantize=options.quantize,
             max_memory=max_memory,
+            template=options.template,
+            date=record.facts.date or None,
         )
 
 

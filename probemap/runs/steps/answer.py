@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,9 @@ def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Co
         dtype=options.dtype,
         quantize=options.quantize,
         max_memory=context.max_memory,
+        template=options.template,
+        # A resumed step uses the recorded date, so that all prompts contain the same one.
+        date=run.record(ANSWER).facts.date or datetime.now().isoformat(timespec="seconds"),
     )
     make = partial(_make_engine, loader, task, options, questions.answers, run.inline_states, context.for_workers)
     with worker_pool(make, context.pool) as workers:
@@ -95,6 +99,7 @@ def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Co
                 revision=plan.revision,
                 dtype=plan.dtype,
                 template=plan.template_sha256,
+                date=plan.date,
                 frame=plan.prompt_format,
             ),
         )
