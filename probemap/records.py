@@ -203,6 +203,11 @@ class TextAnswer:
     """An exact answer supplied with the answer, as it occurs in `text`.  If None, the exact answer is located."""
     max_new_tokens: int | None = None
     """Maximum number of tokens with which the answer was generated, or None if it is unknown."""
+    prompt_ids: tuple[int, ...] | None = None
+    """Token ids of the prompt, if they are known.  They are used instead of `prompt`."""
+    produced_ids: tuple[int, ...] | None = None
+    """Token ids that the model produced, if they are known.  They may continue after the end of `text`, e.g. with an
+    end token or with a stop string.  If None, the text is tokenised."""
 
 
 @dataclass(frozen=True, kw_only=True)

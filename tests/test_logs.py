@@ -106,7 +106,7 @@ def test_lm_eval_conversation_of_a_chat_server(path: Path) -> None:
     for argument in (json.dumps(messages), [json.dumps(messages)]):
         log = imported("lm-eval", path, lm_eval_row(arguments={"gen_args_0": {"arg_0": argument, "arg_1": {}}}))
         assert log.answers[0].prompt == tuple(messages)
-        assert log.answers[0].max_new_tokens is None
+        assert log.answers[0].max_new_tokens == 256, "the default of the tool"
 
 
 def test_lm_eval_arguments_of_older_versions(path: Path) -> None:
@@ -131,6 +131,8 @@ def test_lm_eval_requires_one_of_several_filters(path: Path) -> None:
 
 
 def test_lm_eval_score_belongs_to_one_of_several_responses(path: Path) -> None:
+    chosen = lm_eval_row(resps=[["In Peru, yes.", "In Peru"]], filtered_resps=["In Peru"])
+    assert [a.verdict and a.verdict.correct for a in imported("lm-eval", path, chosen).answers] == [None, True]
     row = lm_eval_row(resps=[["In Chile.", "In Peru.", "In Peru, yes."]], filtered_resps=["Peru"], filter="maj@3")
     log = imported("lm-eval", path, row)
     assert [(a.id, a.text, a.verdict and a.verdict.correct, a.exact_answer) for a in log.answers] == [
@@ -340,6 +342,13 @@ def test_inspect_refuses_single_samples(tmp_path: Path, fields: dict[str, Any], 
     assert log.refusals[0].reason.startswith(reason)
 
 
+def test_inspect_limit_of_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    for header in ({"plan": {"config": {"max_tokens": 9}}}, {"eval": {"model_generate_config": {"max_tokens": 9}}}):
+        path.write_text(json.dumps({**header, "samples": [inspect_sample()]}))
+        assert read_log(f"inspect:{path}").answers[0].max_new_tokens == 9
+
+
 def test_inspect_unknown_stop_reason_is_unknown(tmp_path: Path) -> None:
     output = {"choices": [{"message": {"role": "assistant", "content": "Peru."}, "stop_reason": "unknown"}]}
     log = read_log(f"inspect:{inspect_json(tmp_path / 'log.json', inspect_sample(output=output))}")
@@ -421,6 +430,17 @@ def test_every_eval_ever_has_one_sample_per_score(path: Path) -> None:
             {"token_usage": {"input_tokens": 9, "output_tokens": 40, "total_tokens": 49}},
             "no generated text: the text 'It is Peru.' is shorter than 40 tokens",
         ),
+        (
+            {"input": {"raw": "Where?", "reference": ["Peru"]}, "metadata": {"epoch": "1", "stop_reason": "stop"}},
+            "no generated text: only the answer that the scorer of Inspect extracted was converted",
+        ),
+        (
+            {
+                "input": {"raw": "Where?", "reference": ["0"], "choices": ["Peru"]},
+                "metadata": {"lm_eval_metrics": "{}", "filter": "none"},
+            },
+            "no generated text: the model chose between given continuations",
+        ),
         ({"messages": [], "output": None}, "not a conversation in text"),
         ({"evaluation": {"score": "high", "is_correct": True}}, "unexpected format: evaluation.score"),
     ],
@@ -463,6 +483,14 @@ def test_lighteval_details(tmp_path: Path, mark: str) -> None:
     assert log.answers == [TextAnswer("7", " Peru", None, "Q: Where is Lima?\nA:", CORRECT, max_new_tokens=8)]
 
 
+def test_lighteval_tokens_are_imported_without_padding(tmp_path: Path) -> None:
+    document = {"id": "7", "query": "Where is Lima?", "choices": ["Peru"], "gold_index": [0], "generation_size": 8}
+    tokens = {"input": None, "input_tokens": [0, 0, 5, 6], "padded_tokens_count": 2, "output_tokens": [[7, 8]]}
+    row = {"doc": document, "model_response": {**tokens, "text": [" Peru"]}, "metric": {"em": 1}}
+    (answer,) = read_log(f"lighteval:{lighteval_file(tmp_path / 'details.parquet', [row])}").answers
+    assert (answer.prompt, answer.prompt_ids, answer.produced_ids) == (None, (5, 6), (7, 8))
+
+
 @pytest.mark.parametrize(
     ("response", "document", "reason"),
     [
@@ -497,7 +525,7 @@ def test_missing_log(tmp_path: Path) -> None:
 
 
 def _unlimited() -> dict[str, Any]:
-    return {"arguments": {"gen_args_0": {"arg_0": "Q: Where is Lima?\nA:", "arg_1": {}}}}
+    return {"arguments": {"gen_args_0": {"arg_0": "Q: Where is Lima?\nA:", "arg_1": {"max_gen_toks": 99}}}}
 
 
 def test_answers_that_use_up_their_limit_count_as_cut_off(base_folder: Path, path: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
-from probemap.models.prompts import end_of_turn_id, make_prompt, prompt_from_text, task_prompts
+from probemap.models.prompts import end_of_turn_id, make_prompt, prompt_from_text, supplied_prompt, task_prompts
 from probemap.models.retokenise import retokenise_with_logprobs
 from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.loading import load_task
@@ -108,3 +108,26 @@ def test_retokenise_rejects_a_text_that_exceeds_the_window(chat_model: Model) ->
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     with pytest.raises(DataError, match="1 prompts with their texts exceed the context window of tiny-chat"):
         retokenise_with_logprobs(chat_model, [(prompt, TextAnswer("a", "x " * 300))])
+
+
+def test_supplied_token_ids_are_used_up_to_the_end_of_the_text(base_model: Model) -> None:
+    tokenizer = base_model.tokenizer
+    prompt_ids = tuple(tokenizer("Q: Where is Lima?\nA:")["input_ids"])
+    produced = tokenizer(" It is Peru.\nQ: Where", add_special_tokens=False)["input_ids"]
+    split = [
+        *tokenizer(" It", add_special_tokens=False)["input_ids"],
+        *tokenizer("is", add_special_tokens=False)["input_ids"],
+    ]
+    end = min(base_model.end_ids)
+    answers = [
+        TextAnswer("a", " It is Peru.", None, prompt_ids=prompt_ids, produced_ids=tuple(produced), max_new_tokens=99),
+        TextAnswer("b", " Itis", None, prompt_ids=prompt_ids, produced_ids=(*split, end)),
+        TextAnswer("c", " It is", None, prompt_ids=prompt_ids, produced_ids=tuple(produced[:5]), max_new_tokens=5),
+    ]
+    pairs = [(supplied_prompt(base_model, answer), answer) for answer in answers]
+    cut_at_stop_string, own_tokens, cut_off = retokenise_with_logprobs(base_model, [(p, a) for p, a in pairs if p])
+    assert cut_at_stop_string.token_ids[: len(prompt_ids)] == prompt_ids
+    assert cut_at_stop_string.text.strip() == "It is Peru."
+    assert cut_at_stop_string.produced_ids == tuple(produced[: len(cut_at_stop_string.produced_ids)])
+    assert own_tokens.produced_ids == (*split, end)
+    assert (cut_at_stop_string.stopped, own_tokens.stopped, cut_off.stopped) == (True, True, False)

@@ -150,7 +150,7 @@ class Scorer:
             if isinstance(question, Prompt):
                 prompt = question
             else:
-                prompt = self.prompt(question) if text.prompt is None else supplied_prompt(self.model, text.prompt)
+                prompt = supplied_prompt(self.model, text) or self.prompt(question)
             prompted.append((prompt, text))
         return retokenise(self.model, prompted)
 

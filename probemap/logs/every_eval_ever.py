@@ -6,7 +6,7 @@ The file has one line per sample and score.  Source: ``every_eval_ever/instance_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
@@ -83,15 +83,10 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
 
 
 def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refusal]:
-    if instance.error:
-        yield Refusal(location, f"ended with an error: {instance.error:.80}")
-        return
     metadata = instance.metadata or {}
     from_lm_eval = "lm_eval_metrics" in metadata
-    filter_name = str(metadata.get("filter", "")) if from_lm_eval else ""
-    if filter_name not in ("", "none"):
-        # The converter replaces the generated text by the result of the filter.
-        yield Refusal(location, f"no generated text: only the result of the filter {filter_name!r} was converted")
+    if problem := _problem(instance, metadata, from_lm_eval):
+        yield Refusal(location, problem)
         return
     exchange = _exchange(instance, from_lm_eval)
     if isinstance(exchange, str):
@@ -125,6 +120,24 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
 
 
 _STOPPED = {"stop": True, "max_tokens": False, "model_length": False, "length": False}
+
+
+def _problem(instance: _Instance, metadata: Mapping[str, Any], from_lm_eval: bool) -> str:
+    """Return the reason why a sample cannot be used, or an empty string.
+
+    The converters replace the generated text: for lm-evaluation-harness by the result of the filter or, if the model
+    chose between continuations, by the chosen one; for Inspect by the answer that the scorer extracted, or by the
+    scorer's explanation.
+    """
+    if instance.error:
+        return f"ended with an error: {instance.error:.80}"
+    if from_lm_eval and (name := str(metadata.get("filter", "none"))) != "none":
+        return f"no generated text: only the result of the filter {name!r} was converted"
+    if from_lm_eval and instance.input.choices:
+        return "no generated text: the model chose between given continuations"
+    if instance.input.formatted is None and {"epoch", "stop_reason"} <= set(metadata):
+        return "no generated text: only the answer that the scorer of Inspect extracted was converted"
+    return ""
 
 
 Exchange = tuple["str | tuple[ChatMessage, ...] | None", list[str]]

@@ -212,6 +212,8 @@ def _imported(logged: LoggedAnswer, score: str | None) -> tuple[Example, TextAns
             None if score is None else verdict(logged.scores.get(score)),
             exact_answer=logged.exact_answer,
             max_new_tokens=logged.max_new_tokens,
+            prompt_ids=logged.prompt_ids,
+            produced_ids=logged.produced_ids,
         ),
     )
 
@@ -226,7 +228,7 @@ def _notes(
         notes.append(f"{len(refusals)} samples cannot be imported: {_counted(refusals)}")
     if n_others := n - len(answers) - len(refusals):
         notes.append(f"{n_others} samples belong to other filters, or repeat an answer")
-    if n_without := sum(answer.prompt is None for answer in answers):
+    if n_without := sum(answer.prompt is None and answer.prompt_ids is None for answer in answers):
         notes.append(f"the log does not contain {n_without} of the prompts, which are built from the questions")
     if n_unknown := sum(answer.stopped is None and answer.max_new_tokens is None for answer in answers):
         notes.append(f"the log does not say whether {n_unknown} answers were cut off: they count as complete")

@@ -65,16 +65,33 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
     DataError
         If the file is neither kind of log, or if a package is required to read it.
     """
+    limit: int | None = None
     for location, value in _samples(path):
+        if location in _HEADERS:
+            limit = _max_tokens(value)
+            continue
         sample = value if isinstance(value, Refusal) else validated(_Sample, value, location)
-        yield sample if isinstance(sample, Refusal) else _answer(sample, location)
+        yield sample if isinstance(sample, Refusal) else _answer(sample, location, limit)
 
 
 _ATTACHMENT = "attachment://"
+_HEADERS = ("header.json", "_journal/start.json")
+"""The members that contain the options of the evaluation.  An unfinished log has only the second one."""
+
+
+def _max_tokens(header: Any) -> int | None:
+    """Return the maximum number of tokens of an answer, or None if the header does not state it."""
+    for keys in (("plan", "config"), ("eval", "model_generate_config")):
+        value = header
+        for key in (*keys, "max_tokens"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
 
 
 def _samples(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the location and the content of each sample."""
+    """Yield the name and the content of the header, and then the location and the content of each sample."""
     with path.open("rb") as file:
         is_archive = file.read(2) == b"PK"
     if is_archive:
@@ -87,24 +104,23 @@ def _samples(path: Path) -> Iterator[tuple[str, Any]]:
     samples = log.get("samples") if isinstance(log, Mapping) else None
     if not isinstance(samples, list):
         raise _not_a_log(path, "it contains no samples")
+    yield _HEADERS[0], log
     for number, sample in enumerate(samples, start=1):
         yield f"sample {number}", sample
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the content of each sample in an archive.
-
-    The log of an unfinished evaluation has no header, but its samples are complete.
-    """
+    """Yield the name and the content of a header and of each sample in an archive."""
     zipfile = _zipfile()
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         raise _not_a_log(path, f"the archive is damaged: {error}") from None
     with archive:
-        for name in dict.fromkeys(archive.namelist()):
-            if name.startswith("samples/") and name.endswith(".json"):
-                yield name, _content(archive, name)
+        names = list(dict.fromkeys(archive.namelist()))
+        samples = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
+        for name in [*[header for header in _HEADERS if header in names][:1], *samples]:
+            yield name, _content(archive, name)
 
 
 def _content(archive: Any, name: str) -> Any:
@@ -134,7 +150,7 @@ def _not_a_log(path: Path, problem: str) -> DataError:
     return DataError(f"{path} is not a log of Inspect: {problem}", "pass an .eval or .json file that Inspect wrote")
 
 
-def _answer(sample: _Sample, location: str) -> LoggedAnswer | Refusal:
+def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer | Refusal:
     if problem := _problem(sample):
         return Refusal(location, problem)
     restored = _restorer(sample.attachments)
@@ -159,6 +175,7 @@ def _answer(sample: _Sample, location: str) -> LoggedAnswer | Refusal:
         prompt=prompt,
         text=text,
         stopped=_STOPPED.get(choice.stop_reason),
+        max_new_tokens=limit,
         scores=scores,
         exact_answer=next((a for a in map(restored, answers) if a in text and a.strip() != text.strip()), None),
     )

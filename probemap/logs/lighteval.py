@@ -7,6 +7,7 @@ of lighteval 0.13.0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
@@ -29,7 +30,10 @@ class _Document(LogSchema):
 
 class _Response(LogSchema):
     input: str | list[Any] | None = None
+    input_tokens: list[int] | None = None
+    padded_tokens_count: int | None = None
     text: list[str] = Field(default_factory=list)
+    output_tokens: list[list[int]] | None = None
     reasonings: list[str | None] | None = None
 
 
@@ -68,7 +72,8 @@ def _answers(detail: _Detail, number: int) -> Iterator[LoggedAnswer | Refusal]:
         yield Refusal(location, "no generated text: the model chose between given continuations")
         return
     prompt = response.input if isinstance(response.input, str) else conversation(response.input)
-    if not prompt:
+    prompt_ids = tuple((response.input_tokens or [])[response.padded_tokens_count or 0 :]) or None
+    if not prompt and not prompt_ids:
         yield Refusal(location, "no prompt: the log does not contain the text that the model received")
         return
     gold = [document.gold_index] if isinstance(document.gold_index, int) else document.gold_index
@@ -76,8 +81,8 @@ def _answers(detail: _Detail, number: int) -> Iterator[LoggedAnswer | Refusal]:
         yield Refusal(location, f"unexpected format: gold_index: {gold} is outside the {len(document.choices)} choices")
         return
     is_single = len(response.text) == 1
-    reasonings = response.reasonings or [None] * len(response.text)
-    for repeat, (text, reasoning) in enumerate(zip(response.text, reasonings, strict=False), start=1):
+    outputs = zip_longest(response.text, response.reasonings or (), response.output_tokens or ())
+    for repeat, (text, reasoning, output_tokens) in enumerate(islice(outputs, len(response.text)), start=1):
         yield LoggedAnswer(
             location=location,
             id=document.id or str(number),
@@ -89,6 +94,8 @@ def _answers(detail: _Detail, number: int) -> Iterator[LoggedAnswer | Refusal]:
             stopped=None,
             max_new_tokens=document.generation_size,
             scores=_numbers(detail.metric) if is_single else {},
+            prompt_ids=prompt_ids,
+            produced_ids=None if reasoning or not output_tokens else tuple(output_tokens),
         )
 
 

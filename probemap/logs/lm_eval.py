@@ -54,6 +54,12 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
             yield from _answers(sample, value, location)
 
 
+_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")
+"""The names of the option that limits the number of tokens of an answer."""
+_DEFAULT_LIMIT = 256
+"""The limit of lm-evaluation-harness if this option is missing."""
+
+
 def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator[LoggedAnswer | Refusal]:
     requests = _requests(sample.arguments)
     if len(requests) != 1 or len(sample.resps) != 1 or not (texts := _texts(sample.resps)):
@@ -63,7 +69,7 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
     if (prompt := as_prompt(context)) is None:
         yield Refusal(location, f"unexpected format: arguments: expected a prompt, got {context!r:.60}")
         return
-    limit = next((options[key] for key in ("max_gen_toks", "max_new_tokens", "max_tokens") if key in options), None)
+    limit = next((options[key] for key in _LIMITS if key in options), _DEFAULT_LIMIT)
     filtered = _texts([sample.filtered_resps]) or [""]
     scored = _scored_repeat(texts, filtered)
     scores = {name: row.get(name) for name in sample.metrics}
@@ -136,7 +142,9 @@ def _scored_repeat(texts: Sequence[str], filtered: Sequence[str]) -> set[int]:
     """
     if len(texts) == len(filtered):
         return set(range(1, len(texts) + 1)) if len(texts) == 1 else set()
-    return {next((i for i, text in enumerate(texts, start=1) if find_words(text, filtered[0])), 1)}
+    same = [i for i, text in enumerate(texts, start=1) if text.strip() == filtered[0].strip()]
+    containing = [i for i, text in enumerate(texts, start=1) if find_words(text, filtered[0])]
+    return {next(iter(same + containing), 1)}
 
 
 _QUESTION_FIELDS = ("question", "query", "problem", "input", "prompt", "instruction", "text")

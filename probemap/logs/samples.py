@@ -40,6 +40,10 @@ class LoggedAnswer:
     """False if the answer was cut off, or None if the log does not say whether it was."""
     max_new_tokens: int | None = None
     """Maximum number of tokens of an answer, or None if the log does not state it."""
+    prompt_ids: tuple[int, ...] | None = None
+    """Token ids of the prompt, or None if the log does not contain them."""
+    produced_ids: tuple[int, ...] | None = None
+    """Token ids that the model produced, or None if the log does not contain them."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     """Mapping from the names of scores to their values in the log; see `verdict`."""
     exact_answer: str | None = None

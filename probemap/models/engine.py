@@ -192,12 +192,10 @@ def supplied_engine(
         If the prompt template is invalid.
     """
     prompts = [
-        make_prompt(model, task, example, options.prompt_format)
-        if text_answer.prompt is None
-        else supplied_prompt(model, text_answer.prompt)
+        supplied_prompt(model, text_answer) or make_prompt(model, task, example, options.prompt_format)
         for example, text_answer in zip(task.examples, text_answers, strict=True)
     ]
-    has_prompts = any(text_answer.prompt is not None for text_answer in text_answers)
+    has_prompts = any(answer.prompt is not None or answer.prompt_ids is not None for answer in text_answers)
     pairs = list(zip(prompts, text_answers, strict=True))
     size = options.batch_size
 

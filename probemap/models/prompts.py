@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
 
-from probemap.models.decoding import offsets_in
-from probemap.records import ChatMessage, DataError, Example, ModelError, Task
+from probemap.models.decoding import decode_with_offsets, offsets_in
+from probemap.records import ChatMessage, DataError, Example, ModelError, Task, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.models.model import Model
@@ -125,12 +125,27 @@ def prompt_from_text(model: Model, text: str) -> Prompt:
     bos = model.tokenizer.bos_token
     # A second beginning-of-text token must not be added to a text that already starts with one.
     prompt = tokenise(model, text, add_special_tokens=not (bos and text.startswith(bos)))
-    return replace(prompt, is_chat=model.has_chat_template and model.chat_template.has_formatted(text))
+    return replace(prompt, is_chat=_is_formatted(model, text))
 
 
-def supplied_prompt(model: Model, prompt: str | Sequence[ChatMessage]) -> Prompt:
-    """Return the prompt for formatted text, or for a conversation to which the model's chat template is applied."""
-    return prompt_from_text(model, prompt) if isinstance(prompt, str) else chat_prompt(model, prompt)
+def _is_formatted(model: Model, text: str) -> bool:
+    return model.has_chat_template and model.chat_template.has_formatted(text)
+
+
+def supplied_prompt(model: Model, answer: TextAnswer) -> Prompt | None:
+    """Return the prompt that was supplied with an answer, or None if there is none.
+
+    It is supplied as token ids, as formatted text, or as a conversation to which the model's chat template is applied.
+    """
+    if answer.prompt_ids is not None:
+        check_embeddings(model, answer.prompt_ids, f"the prompt of {answer.id!r}")
+        text, offsets = decode_with_offsets(model.tokenizer, answer.prompt_ids)
+        return Prompt(text, answer.prompt_ids, tuple(offsets), _is_formatted(model, text))
+    if answer.prompt is None:
+        return None
+    return (
+        prompt_from_text(model, answer.prompt) if isinstance(answer.prompt, str) else chat_prompt(model, answer.prompt)
+    )
 
 
 def task_prompts(model: Model, task: Task, prompt_format: PromptFormat) -> list[tuple[str, Prompt]]:

@@ -95,9 +95,15 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, end_id: i
     text = text_answer.text
     if text_answer.prompt is None and not prompt.is_chat and text[:1].strip() and prompt.text[-1:].strip():
         text = f" {text}"  # the prompt ends with `A:`, and the space after it was stripped from the text
-    token_ids, stopped = _continuation_ids(model, prompt, text), text_answer.stopped
+    stopped = text_answer.stopped
+    if text_answer.produced_ids is None:
+        token_ids = _continuation_ids(model, prompt, text)
+    else:
+        token_ids = list(text_answer.produced_ids)
     if stopped is None:  # an answer that uses up its limit was probably cut off
         stopped = text_answer.max_new_tokens is None or len(token_ids) < text_answer.max_new_tokens
+    if text_answer.produced_ids is not None and not (token_ids and token_ids[-1] in model.end_ids):
+        token_ids, text = _ids_of_text(model, token_ids, text)
     if token_ids and token_ids[-1] in model.end_ids:  # the text includes its end token
         end_id, token_ids, stopped = token_ids[-1], token_ids[:-1], True
         text = model.tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
@@ -127,6 +133,20 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, end_id: i
         exact_answer=text_answer.exact_answer,
         n_reasoning=count_reasoning_tokens(prompt.text, decoded, offsets, model.reasoning_marks),
     )
+
+
+def _ids_of_text(model: Model, token_ids: list[int], text: str) -> tuple[list[int], str]:
+    """Return the first of the produced tokens that contain a text, and the text that these tokens decode to.
+
+    A text ends before a stop string, and the tokens end after it.  If a token contains the end of the text and the
+    beginning of the stop string, the returned text is longer than `text`.
+    """
+    decoded, offsets = decode_with_offsets(model.tokenizer, token_ids)
+    if not decoded.lstrip().startswith(text.lstrip()):
+        return token_ids, text
+    stop = len(decoded) - len(decoded.lstrip()) + len(text.lstrip())
+    kept = [token_id for token_id, (start, _) in zip(token_ids, offsets, strict=True) if start < stop]
+    return kept, model.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
 
 
 def _continuation_ids(model: Model, prompt: Prompt, text: str) -> list[int]:
