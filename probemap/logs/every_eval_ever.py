@@ -15,7 +15,7 @@ from pydantic import Field
 
 from probemap.logs.jsonl import json_lines
 from probemap.logs.lm_eval import accepted_answers, as_prompt
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
+from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, validated
 from probemap.models.reasoning import join_reasoning
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
         return
     name = instance.evaluation_result_id or instance.evaluation_name
     terminal = next((item for item in reversed(instance.answer_attribution) if item.is_terminal), None)
-    extracted = terminal.extracted_value if terminal and terminal.extraction_method != "none" else ""
+    extracted = terminal.extracted_value if terminal and terminal.extraction_method != "none" else None
     first = int(metadata["epoch"]) if str(metadata.get("epoch", "")).isdecimal() else 1
     for number, text in enumerate(texts):
         yield LoggedAnswer(
@@ -115,7 +115,7 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
             text=text,
             stopped=_STOPPED.get(str(metadata.get("stop_reason", ""))),
             scores={name: _score(instance.evaluation)} if len(texts) == 1 else {},
-            exact_answer=extracted if extracted.strip() not in ("", text.strip()) and extracted in text else None,
+            extracted={name: part} if (part := extracted_part(extracted, text)) else {},
         )
 
 

@@ -167,8 +167,9 @@ def _score_name(answers: Sequence[LoggedAnswer], name: str | None, path: Path) -
         )
     if columns and not usable:
         raise DataError(
-            f"none of the scores in {path} says whether an answer is correct: {', '.join(columns)}",
-            f"select score={NO_SCORE} to grade the answers again",
+            f"none of the scores in {path} is always 0 or 1: {', '.join(columns)}",
+            f"select one nevertheless, e.g. --select score={next(iter(columns))}, so that answers with other values "
+            f"are undecided, or score={NO_SCORE} to grade the answers again",
         )
     return usable[0] if usable else None
 
@@ -210,7 +211,7 @@ def _imported(logged: LoggedAnswer, score: str | None) -> tuple[Example, TextAns
             logged.stopped,
             logged.prompt,
             None if score is None else verdict(logged.scores.get(score)),
-            exact_answer=logged.exact_answer,
+            exact_answer=None if score is None else logged.extracted.get(score),
             max_new_tokens=logged.max_new_tokens,
             prompt_ids=logged.prompt_ids,
             produced_ids=logged.produced_ids,

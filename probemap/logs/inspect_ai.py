@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from pydantic_core import from_json
 
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, text_of, validated
+from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, text_of, validated
 from probemap.models.reasoning import join_reasoning
 from probemap.records import DataError
 
@@ -163,8 +163,8 @@ def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer |
     prompt = conversation(messages or (question if isinstance(question, list) else [_user_message(question)]))
     if text is None or prompt is None:
         return Refusal(location, "not a conversation in text: it has tool calls, images or messages of other roles")
-    scores = {name: score.value for name, score in (sample.scores or {}).items()}
-    answers = [score.answer for score in (sample.scores or {}).values() if score.answer]
+    scores = sample.scores or {}
+    parts = {name: extracted_part(restored(score.answer), text) for name, score in scores.items()}
     return LoggedAnswer(
         location=location,
         id=str(sample.id),
@@ -176,8 +176,8 @@ def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer |
         text=text,
         stopped=_STOPPED.get(choice.stop_reason),
         max_new_tokens=limit,
-        scores=scores,
-        exact_answer=next((a for a in map(restored, answers) if a in text and a.strip() != text.strip()), None),
+        scores={name: score.value for name, score in scores.items()},
+        extracted={name: part for name, part in parts.items() if part is not None},
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from probemap.logs.jsonl import json_lines
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
+from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, validated
 from probemap.reading.folding import find_words
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
     scores = {name: row.get(name) for name in sample.metrics}
     for number, text in enumerate(texts, start=1):
         is_scored = number in scored
-        extracted = filtered[min(number, len(filtered)) - 1] if is_scored else ""
+        part = extracted_part(filtered[min(number, len(filtered)) - 1], text) if is_scored else None
         yield LoggedAnswer(
             location=location,
             id=str(sample.doc_id),
@@ -88,7 +88,7 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
             stopped=None,
             max_new_tokens=limit if isinstance(limit, int) and limit > 0 else None,
             scores=scores if is_scored else {},
-            exact_answer=extracted if extracted.strip() not in ("", text.strip()) and extracted in text else None,
+            extracted={} if part is None else dict.fromkeys(sample.metrics, part),
         )
 
 

@@ -46,8 +46,9 @@ class LoggedAnswer:
     """Token ids that the model produced, or None if the log does not contain them."""
     scores: Mapping[str, Any] = field(default_factory=dict)
     """Mapping from the names of scores to their values in the log; see `verdict`."""
-    exact_answer: str | None = None
-    """The part of the answer that the tool extracted and scored, or None if it extracted none."""
+    extracted: Mapping[str, str] = field(default_factory=dict)
+    """Mapping from the names of scores to the parts of the answer that were extracted and scored.  A score is missing
+    if the whole answer was scored."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Refusal:
     """Place in the log, e.g. ``line 3``."""
     reason: str
     """Reason, which starts with one of a few fixed phrases, followed by a colon if details follow."""
+
+
+def extracted_part(part: str | None, text: str) -> str | None:
+    """Return the part of an answer that was extracted, or None if it is empty, changed, or the whole answer."""
+    return part if part and part.strip() not in ("", text.strip()) and part in text else None
 
 
 class LogSchema(BaseModel):
