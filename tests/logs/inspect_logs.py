@@ -196,7 +196,8 @@ def _prepared(log: Log, question: dict[str, Any]) -> str:
     """Return the text that a sample asks."""
     if log.name != "inspect_attachments":
         return str(question["question"])
-    lines = [f"Remark {number} of the reader of text {question['id']} is not about the question." for number in range(20)]
+    remark = f"of the reader of text {question['id']} is not about the question."
+    lines = [f"Remark {number} {remark}" for number in range(20)]
     return "\n".join([*lines, str(question["question"])])
 
 

@@ -41,7 +41,7 @@ def _first(texts: list[str]) -> str:
 
 
 def _stripped(texts: list[str]) -> str:
-    return texts[0].lstrip()
+    return texts[0].strip()
 
 
 def _majority(texts: list[str]) -> str:
@@ -104,9 +104,8 @@ _PROBLEMS = _open_task(
         },
     ],
 )
-_STRIPPED = _open_task(
-    filter_list=[{"name": "remove_whitespace", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}]
-)
+_STRIP = [{"function": "remove_whitespace"}, {"function": "take_first"}]
+_STRIPPED = _open_task(filter_list=[{"name": "remove_whitespace", "filter": _STRIP}])
 _REPEATS = _open_task(
     repeats=3,
     generation_kwargs=_SAMPLING,

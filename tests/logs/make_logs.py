@@ -36,6 +36,10 @@ def main() -> None:
         from inspect_logs import make_unfinished_log
 
         make_unfinished_log(options.model, options.out)
+    elif options.tool == "lighteval":
+        from lighteval_logs import make_lighteval_logs
+
+        make_lighteval_logs(options.model, options.out, options.only)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""Run lighteval on the local questions, and write its details and what an import of them should give."""
+
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_logs import FEWSHOT, STOPS
+from recording import Call, read_jsonl, recorded_calls, write_jsonl
+
+
+@dataclass(frozen=True)
+class Log:
+    """One run of lighteval and the details that it writes."""
+
+    name: str
+    task: str
+    arguments: str = ""
+    limit: int = 12
+    stops: tuple[str, ...] = STOPS
+    answers: bool = True
+
+
+LOGS = (
+    Log("lighteval_open", "lighteval_open", "override_chat_template=False"),
+    Log("lighteval_chat", "lighteval_open", "override_chat_template=True", stops=()),
+    Log(
+        "lighteval_samples",
+        "lighteval_samples",
+        "override_chat_template=False,generation_parameters={temperature:0.9}",
+        limit=6,
+    ),
+    Log("lighteval_choices", "lighteval_choices", "override_chat_template=False", limit=6, answers=False),
+)
+
+
+def make_lighteval_logs(model: Path, out: Path, only: str) -> None:
+    """Write ``NAME.parquet`` and ``NAME.expected.jsonl`` of every log."""
+    data = Path("lighteval_questions")
+    data.mkdir(exist_ok=True)
+    questions = read_jsonl(Path("questions.jsonl"))
+    fewshot = [{"id": f"f{number}", "choices": [""], "label": 0} | row for number, row in enumerate(FEWSHOT)]
+    for split, rows in {"train": fewshot, "test": questions}.items():
+        write_jsonl(data / f"{split}.jsonl", rows)
+    for log in LOGS:
+        if only in log.name:
+            _make(log, model, questions[: log.limit], out)
+
+
+def _make(log: Log, model: Path, questions: list[dict[str, Any]], out: Path) -> None:
+    from lighteval.__main__ import app
+
+    with tempfile.TemporaryDirectory() as results, recorded_calls(model) as recording:
+        arguments = (
+            f"model_name={model},dtype=float32,device=cpu,batch_size=1,cache_dir={results}/cache,{log.arguments}"
+        )
+        command = ["accelerate", arguments, f"{log.task}|2", "--custom-tasks", "lighteval_tasks.py"]
+        command += ["--output-dir", results, "--save-details", "--max-samples", str(log.limit)]
+        app(command, standalone_mode=False)
+        (details,) = Path(results).rglob("details_*.parquet")
+        (out / f"{log.name}.parquet").write_bytes(details.read_bytes())
+    rows = []
+    for number, question in enumerate(questions if log.answers else []):
+        rows.append({"id": number} | _expected(recording.of_question(question["question"]), question, log))
+    write_jsonl(out / f"{log.name}.expected.jsonl", rows)
+
+
+def _expected(calls: list[Call], question: dict[str, Any], log: Log) -> dict[str, Any]:
+    """Return one row of the expected import: the first of the most frequent answers."""
+    texts = [call.text_before(log.stops) for call in calls]
+    chosen = texts.index(Counter(texts).most_common(1)[0][0])
+    return {
+        "prompt": calls[chosen].prompt,
+        "text": texts[chosen],
+        "correct": texts[chosen].strip() in question["aliases"],
+        "exact_answer": None,
+        "stopped": calls[chosen].stopped(log.stops),
+    } | ({"texts": texts} if len(texts) > 1 else {})
