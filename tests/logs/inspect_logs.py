@@ -65,10 +65,10 @@ class Log:
 
 LOGS = (
     Log("inspect_open", {"includes": _includes, "pattern": _pattern}, epochs=2, sampled=True),
-    Log("inspect_choices", {"choice": _choice}),
+    Log("inspect_choices", {"choice": _choice}, limit=10),
     Log("inspect_attachments", {"includes": _includes}, limit=6),
     Log("inspect_faults", {"includes": _includes}, limit=8),
-    Log("inspect_graded", {"graded": _graded}),
+    Log("inspect_graded", {"graded": _graded}, limit=10),
     Log("inspect_server", {"includes": _includes}, max_tokens=12, server=True),
 )
 UNFINISHED = Log("inspect_unfinished", {"includes": _includes}, limit=8)
@@ -174,7 +174,7 @@ def _task(log: Log, questions: list[dict[str, Any]], end_process: Callable[[], N
         for number, question in enumerate(questions)
     ]
     solvers = {
-        "inspect_choices": [multiple_choice()],
+        "inspect_choices": [system_message("Write ANSWER: and one letter, such as ANSWER: B"), multiple_choice()],
         "inspect_attachments": [system_message(SYSTEM), generate()],
         "inspect_faults": [solver("fault")(fault)(), system_message(SYSTEM), generate()],
         "inspect_unfinished": [solver("kill")(kill)(), generate()],

@@ -50,6 +50,10 @@ def make_lighteval_logs(model: Path, out: Path, only: str) -> None:
 
 def _make(log: Log, model: Path, questions: list[dict[str, Any]], out: Path) -> None:
     from lighteval.__main__ import app
+    from lighteval.tasks.registry import Registry
+
+    # Only the tasks of this directory are loaded: some of the others download files when they are imported.
+    Registry._load_from_files = Registry._load_from_subdirs = staticmethod(lambda *_: {})
 
     with tempfile.TemporaryDirectory() as results, recorded_calls(model) as recording:
         arguments = (

@@ -32,7 +32,7 @@ def main() -> None:
         from inspect_logs import make_inspect_logs
 
         make_inspect_logs(options.model, options.out, options.only)
-    elif options.tool == "inspect-unfinished":  # ends with the death of this process
+    elif options.tool == "inspect-unfinished":  # this process kills itself
         from inspect_logs import make_unfinished_log
 
         make_unfinished_log(options.model, options.out)
@@ -40,6 +40,10 @@ def main() -> None:
         from lighteval_logs import make_lighteval_logs
 
         make_lighteval_logs(options.model, options.out, options.only)
+    elif options.tool == "every-eval-ever":  # after the other tools, whose logs it converts
+        from every_eval_ever_logs import make_every_eval_ever_logs
+
+        make_every_eval_ever_logs(options.out)
 
 
 if __name__ == "__main__":
