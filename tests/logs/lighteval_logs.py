@@ -19,7 +19,6 @@ class Log:
     arguments: str = ""
     limit: int = 12
     stops: tuple[str, ...] = STOPS
-    answers: bool = True
 
 
 LOGS = (
@@ -31,7 +30,7 @@ LOGS = (
         "override_chat_template=False,generation_parameters={temperature:0.9}",
         limit=6,
     ),
-    Log("lighteval_choices", "lighteval_choices", "override_chat_template=False", limit=6, answers=False),
+    Log("lighteval_choices", "lighteval_choices", "override_chat_template=False", limit=6),
 )
 
 
@@ -45,7 +44,7 @@ def make_lighteval_logs(model: Path, out: Path, only: str) -> None:
         write_jsonl(data / f"{split}.jsonl", rows)
     for log in LOGS:
         if only in log.name:
-            _make(log, model, questions[: log.limit], out)
+            _make(log, model, questions, out)
 
 
 def _make(log: Log, model: Path, questions: list[dict[str, Any]], out: Path) -> None:
@@ -65,8 +64,10 @@ def _make(log: Log, model: Path, questions: list[dict[str, Any]], out: Path) -> 
         (details,) = Path(results).rglob("details_*.parquet")
         (out / f"{log.name}.parquet").write_bytes(details.read_bytes())
     rows = []
-    for number, question in enumerate(questions if log.answers else []):
-        rows.append({"id": number} | _expected(recording.of_question(question["question"]), question, log))
+    for number, question in enumerate(questions):
+        calls = [call for call in recording.calls if question["question"] in call.prompt]
+        if calls:  # lighteval chooses the questions at random
+            rows.append({"id": str(number)} | _expected(calls, question, log))
     write_jsonl(out / f"{log.name}.expected.jsonl", rows)
 
 
