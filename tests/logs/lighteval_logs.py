@@ -1,5 +1,6 @@
 """Run lighteval on the local questions, and write its details and what an import of them should give."""
 
+import json
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ class Log:
     task: str
     arguments: str = ""
     limit: int = 12
+    sampled: bool = False
     stops: tuple[str, ...] = STOPS
 
 
@@ -29,6 +31,7 @@ LOGS = (
         "lighteval_samples",
         "override_chat_template=False,generation_parameters={temperature:0.9}",
         limit=6,
+        sampled=True,
     ),
     Log("lighteval_choices", "lighteval_choices", "override_chat_template=False", limit=6),
 )
@@ -54,6 +57,7 @@ def _make(log: Log, model: Path, questions: list[dict[str, Any]], out: Path) -> 
     # Only the tasks of this directory are loaded: some of the others download files when they are imported.
     Registry._load_from_files = Registry._load_from_subdirs = staticmethod(lambda *_: {})
 
+    model = _sampling_model(model) if log.sampled else model
     with tempfile.TemporaryDirectory() as results, recorded_calls(model) as recording:
         arguments = (
             f"model_name={model},dtype=float32,device=cpu,batch_size=1,cache_dir={results}/cache,{log.arguments}"
@@ -69,6 +73,19 @@ def _make(log: Log, model: Path, questions: list[dict[str, Any]], out: Path) -> 
         if calls:  # lighteval chooses the questions at random
             rows.append({"id": str(number)} | _expected(calls, question, log))
     write_jsonl(out / f"{log.name}.expected.jsonl", rows)
+
+
+def _sampling_model(model: Path) -> Path:
+    """Return a directory of the same model whose generation settings sample, because lighteval does not set that."""
+    directory = Path(f"{model}-sampling")
+    directory.mkdir(exist_ok=True)
+    for file in model.iterdir():
+        if not (directory / file.name).exists():
+            (directory / file.name).symlink_to(file.resolve())
+    settings = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
+    (directory / "generation_config.json").unlink()
+    (directory / "generation_config.json").write_text(json.dumps(settings | {"do_sample": True}), encoding="utf-8")
+    return directory
 
 
 def _expected(calls: list[Call], question: dict[str, Any], log: Log) -> dict[str, Any]:

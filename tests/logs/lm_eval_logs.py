@@ -45,7 +45,7 @@ def _stripped(texts: list[str]) -> str:
 
 
 def _majority(texts: list[str]) -> str:
-    return Counter(texts).most_common(1)[0][0]
+    return Counter(text.strip() for text in texts).most_common(1)[0][0]
 
 
 def _strict(texts: list[str]) -> str:
@@ -113,10 +113,11 @@ _REPEATS = _open_task(
     repeats=3,
     generation_kwargs=_SAMPLING,
     filter_list=[
-        {"name": "first", "filter": [{"function": "take_first"}]},
+        {"name": "first", "filter": _STRIP},
         {
             "name": "maj@3",
             "filter": [
+                {"function": "remove_whitespace"},
                 {"function": "take_first_k", "k": 3},
                 {"function": "majority_vote"},
                 {"function": "take_first"},
@@ -142,7 +143,7 @@ LOGS = (
         questions="problems.jsonl",
         stops=("Question:", "<|im_end|>"),
     ),
-    Log("lm_eval_repeats", _REPEATS, filters={"first": _first, "maj@3": _majority}, limit=10),
+    Log("lm_eval_repeats", _REPEATS, filters={"first": _stripped, "maj@3": _majority}, limit=10),
     Log("lm_eval_choices", _CHOICES, filters={}, limit=12),
     Log("lm_eval_aliases", _SHORT, (*_CHAT, "--system_instruction", "Answer in one word.")),
     Log("lm_eval_api", _open_task(), _CHAT, limit=12, chat_server=True),
@@ -200,7 +201,7 @@ def _expected(calls: list[Call], question: dict[str, Any], log: Log, extract: Ex
     texts = [call.text_before(log.stops) for call in calls]
     extracted = extract(texts)
     # A vote chooses one of the answers; an expression finds a part of the first one.
-    chosen = texts.index(extracted) if extracted in texts else 0
+    chosen = next((number for number, text in enumerate(texts) if text.strip() == extracted), 0)
     is_part = extract in (_strict, _flexible)
     if log.questions == "problems.jsonl":
         correct = _number(extracted) == _number(question["answer"])
