@@ -59,24 +59,26 @@ class Log:
     epochs: int = 1
     max_tokens: int = 32
     sampled: bool = False
+    as_json: bool = True
+    """Whether the log is also written as one JSON file, which is about four times as large."""
     server: bool = False
     """Whether the model is asked through a chat completions server."""
 
 
 LOGS = (
-    Log("inspect_open", {"includes": _includes, "pattern": _pattern}, epochs=2, sampled=True),
+    Log("inspect_open", {"includes": _includes, "pattern": _pattern}, epochs=2, sampled=True, as_json=False),
     Log("inspect_choices", {"choice": _choice}, limit=10),
     Log("inspect_attachments", {"includes": _includes}, limit=6),
     Log("inspect_faults", {"includes": _includes}, limit=8),
     Log("inspect_graded", {"graded": _graded}, limit=10),
-    Log("inspect_server", {"includes": _includes}, max_tokens=12, server=True),
+    Log("inspect_server", {"includes": _includes}, max_tokens=12, as_json=False, server=True),
 )
 UNFINISHED = Log("inspect_unfinished", {"includes": _includes}, limit=8)
 KILLED_AT, FAILED, LIMITED = "q06", "q02", "q03"
 
 
 def make_inspect_logs(model: Path, out: Path, only: str) -> None:
-    """Write ``NAME.eval``, ``NAME.json`` and ``NAME.expected.jsonl`` of every log."""
+    """Write ``NAME.eval`` and ``NAME.expected.jsonl`` of every log, and ``NAME.json`` of some."""
     for log in LOGS:
         if only in log.name:
             _make(log, model, out)
@@ -123,12 +125,14 @@ def _make(log: Log, model: Path, out: Path) -> None:
             max_samples=1,
             max_connections=1,
             max_tokens=log.max_tokens,
+            temperature=0.4 if log.sampled else None,
             fail_on_error=False,
             display="none",
         )
         (file,) = Path(directory).glob("*.eval")
         shutil.copyfile(file, out / f"{log.name}.eval")
-        write_eval_log(read_eval_log(str(file)), str(out / f"{log.name}.json"))
+        if log.as_json:
+            write_eval_log(read_eval_log(str(file)), str(out / f"{log.name}.json"))
         _write_expected(log, questions, recording, out)
 
 

@@ -91,11 +91,12 @@ def _sampling_model(model: Path) -> Path:
 def _expected(calls: list[Call], question: dict[str, Any], log: Log) -> dict[str, Any]:
     """Return one row of the expected import: the first of the most frequent answers."""
     texts = [call.text_before(log.stops) for call in calls]
-    chosen = texts.index(Counter(texts).most_common(1)[0][0])
+    answers = [text.strip() for text in texts]
+    chosen = answers.index(Counter(answers).most_common(1)[0][0])
     return {
         "prompt": calls[chosen].prompt,
         "text": texts[chosen],
-        "correct": texts[chosen].strip() in question["aliases"],
+        "correct": answers[chosen] in (question["aliases"] if len(texts) == 1 else [question["answer"]]),
         "exact_answer": None,
         "stopped": calls[chosen].stopped(log.stops),
     } | ({"texts": texts} if len(texts) > 1 else {})
