@@ -19,6 +19,12 @@ PATTERN = r"(?:is|was|are|wrote) (?:the |in |located in |known as )*([A-Z0-9][\w
 SYSTEM = "Answer the question in one short sentence."
 VALUES: dict[str, Any] = {"q02": "I", "q03": "P", "q04": "N", "q05": float("nan"), "q06": 0.25, "q07": True, "q08": 0}
 """Values that the scorer of `inspect_graded` gives; the value of all other questions is ``C``."""
+EXAMPLES = (
+    ("What is the capital of Italy?\n\nA) Milan\nB) Rome\nC) Turin\nD) Bari", "B"),
+    ("What is 2 plus 2?\n\nA) 1\nB) 2\nC) 3\nD) 4", "D"),
+    ("Which colour is grass?\n\nA) green\nB) red\nC) blue\nD) white", "A"),
+)
+"""Solved examples of `inspect_choices`, with their letters."""
 
 # What one scorer of one sample gives: the verdict, and the extracted answer if the scorer extracts one.
 Grade = Callable[[dict[str, Any], str], tuple[bool | None, str | None]]
@@ -67,7 +73,7 @@ class Log:
 
 LOGS = (
     Log("inspect_open", {"includes": _includes, "pattern": _pattern}, epochs=2, sampled=True, as_json=False),
-    Log("inspect_choices", {"choice": _choice}, limit=10),
+    Log("inspect_choices", {"choice": _choice}, limit=10, as_json=False),
     Log("inspect_attachments", {"includes": _includes}, limit=6),
     Log("inspect_faults", {"includes": _includes}, limit=8),
     Log("inspect_graded", {"graded": _graded}, limit=10),
@@ -178,7 +184,7 @@ def _task(log: Log, questions: list[dict[str, Any]], end_process: Callable[[], N
         for number, question in enumerate(questions)
     ]
     solvers = {
-        "inspect_choices": [system_message("Write ANSWER: and one letter, such as ANSWER: B"), multiple_choice()],
+        "inspect_choices": [multiple_choice(template="{question}\n\n{choices}")],
         "inspect_attachments": [system_message(SYSTEM), generate()],
         "inspect_faults": [solver("fault")(fault)(), system_message(SYSTEM), generate()],
         "inspect_unfinished": [solver("kill")(kill)(), generate()],
@@ -196,13 +202,20 @@ def _task(log: Log, questions: list[dict[str, Any]], end_process: Callable[[], N
     )
 
 
-def _prepared(log: Log, question: dict[str, Any]) -> str:
-    """Return the text that a sample asks."""
-    if log.name != "inspect_attachments":
-        return str(question["question"])
-    remark = f"of the reader of text {question['id']} is not about the question."
-    lines = [f"Remark {number} {remark}" for number in range(20)]
-    return "\n".join([*lines, str(question["question"])])
+def _prepared(log: Log, question: dict[str, Any]) -> Any:
+    """Return the text that a sample asks, or messages with solved examples."""
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
+
+    if log.name == "inspect_attachments":
+        remark = f"of the reader of text {question['id']} is not about the question."
+        return "\n".join([*(f"Remark {number} {remark}" for number in range(20)), str(question["question"])])
+    if log.name == "inspect_choices":
+        turns = [message for asked, letter in EXAMPLES for message in (ChatMessageUser(content=asked), letter)]
+        return [
+            *(ChatMessageAssistant(content=f"ANSWER: {turn}") if isinstance(turn, str) else turn for turn in turns),
+            ChatMessageUser(content=question["question"]),
+        ]
+    return question["question"]
 
 
 def _write_expected(
