@@ -14,7 +14,7 @@ from typing import Any
 from recording import read_jsonl, write_jsonl
 
 LM_EVAL = ("lm_eval_open", "lm_eval_chat", "lm_eval_filters", "lm_eval_choices")
-INSPECT = ("inspect_open", "inspect_faults", "inspect_server")
+INSPECT = ("inspect_open", "inspect_faults", "inspect_server", "inspect_choices")
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -66,7 +66,7 @@ def _logged_text(name: str, row: dict[str, Any]) -> str:
     if row.get("scorer") == "includes":
         return text.lower()
     if row.get("scorer") == "pattern":
-        return row["exact_answer"] or text
+        return row["exact_answer"] or f"Scoring pattern not matched in output: {text}"
     return text
 
 
