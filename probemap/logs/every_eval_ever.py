@@ -15,7 +15,7 @@ from pydantic import Field
 
 from probemap.logs.jsonl import json_lines
 from probemap.logs.lm_eval import accepted_answers, as_prompt
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, validated
+from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
 from probemap.models.reasoning import join_reasoning
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
             text=text,
             stopped=_STOPPED.get(str(metadata.get("stop_reason", ""))),
             scores={name: _score(instance.evaluation)} if len(texts) == 1 else {},
-            extracted={name: part} if (part := extracted_part(extracted, text)) else {},
+            extracted={name: extracted} if extracted and extracted in text else {},
         )
 
 
