@@ -90,8 +90,9 @@ def test_prompts_answers_verdicts_and_exact_answers(format_: str, name: str, sel
         assert facts in found[str(row["id"])], row["id"]
         n_ends += found[str(row["id"])][facts] != row["stopped"]
     if name != "eee_lm_eval_chat_samples.jsonl":  # neither the end of an answer nor a limit is converted
-        # If a text is not tokenised as it was generated, it may have fewer tokens than the limit.
-        assert n_ends <= 1, "whether the answers were cut off"
+        # If a text is not tokenised as it was generated, it may have fewer tokens than the limit.  The model wrote two
+        # line breaks as two tokens at the end of three sums; the tokenizer has one token for them.
+        assert n_ends <= (3 if name == "lm_eval_filters.jsonl" else 1), "whether the answers were cut off"
 
 
 REFUSED = [
