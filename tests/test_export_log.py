@@ -26,7 +26,7 @@ def validate(aggregate: Path, samples: Path) -> list[dict[str, Any]]:
     """Validate both files against the schemas of the other tool, and return the samples."""
     schema = json.loads((SCHEMAS / "eval.schema.json").read_text("utf-8"))
     jsonschema.validate(json.loads(aggregate.read_text("utf-8")), schema)
-    rows = [json.loads(line) for line in samples.open(encoding="utf-8")]
+    rows = [json.loads(line) for line in samples.read_text("utf-8").split("\n")[:-1]]
     schema = json.loads((SCHEMAS / "instance_level_eval.schema.json").read_text("utf-8"))
     for row in rows:
         jsonschema.validate(row, schema)
