@@ -143,6 +143,12 @@ class Model:
             _ = model.chat_template
         return model
 
+    def with_template_sha256(self, sha256: str) -> Model:
+        """Return the model with the named chat template that has this SHA-256, or the model itself if none has it."""
+        templates = self.tokenizer.chat_template
+        models = [replace(self, template=name) for name in templates] if isinstance(templates, dict) else []
+        return next((model for model in models if model.template_sha256 == sha256), self)
+
     @cached_property
     def reasoning_marks(self) -> tuple[Marks, ...]:
         """The marks of reasoning that the tokenizer and the chat templates name."""
