@@ -165,7 +165,7 @@ class Model:
     def n_layers(self) -> int:
         return int(self.network.config.get_text_config().num_hidden_layers)
 
-    @cached_property
+    @property
     def n_embeddings(self) -> int:
         """Number of tokens in the model's embedding, which may differ from the number of tokens of the tokenizer."""
         return int(self.network.get_input_embeddings().weight.shape[0])
