@@ -145,6 +145,7 @@ def test_score_p_true_with_a_token_of_bracket_and_letter_reads_one_token_earlier
     a, b = (logits[tokenizer.convert_tokens_to_ids(letter)].exp().item() for letter in (" (A", " (B"))
     assert score_p_true(model, PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
     tokenizer.add_tokens(["wer is: (B"])
+    network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with pytest.raises(ModelError, match=r"does not encode A and B after .* as two single tokens"):
         score_p_true(model, PAIRS[:1])
 

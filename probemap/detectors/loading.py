@@ -79,5 +79,5 @@ def load_scorer(
             device=device,
             dtype=(provenance.dtype or dtype) if dtype == "auto" else dtype,
             quantize=provenance.quantize or None,
-        )
+        ).with_template_sha256(provenance.template)
     return Scorer(detector, model, false_alarms, batch_size)

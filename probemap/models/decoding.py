@@ -34,7 +34,11 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
     """
     text = _decode(tokenizer, token_ids)
     offsets = None if REPLACEMENT in text else _offsets_by_window(tokenizer, token_ids, text)
-    return text, _offsets_by_prefix(tokenizer, token_ids, text) if offsets is None else offsets
+    if offsets is None:
+        offsets = _offsets_by_prefix(tokenizer, token_ids, text)
+    if not getattr(tokenizer, "is_fast", True):
+        offsets = _with_first_bytes(tokenizer, token_ids, offsets)
+    return text, offsets
 
 
 def offsets_in(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
@@ -57,19 +61,39 @@ def offsets_in(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tupl
     decoded, decoded_offsets = decode_with_offsets(tokenizer, token_ids)
     if decoded == text:
         return decoded_offsets
-    index_of: list[int | None] = []  # for each decoded character, its index in the text
-    n_found = 0
-    for character in decoded:
-        index = text.find(character, n_found)
-        if index < 0 or text[n_found:index].strip():  # at most white space may be missing from the decoded text
-            index_of.append(None)
-        else:
-            index_of.append(index)
-            n_found = index + 1
+    special_ids = set(getattr(tokenizer, "all_special_ids", ()))
+    lower = text.lower() if len(text.lower()) == len(text) else text
+    index_of: dict[int, int] = {}  # for each decoded character, its index in the text
+    n_found = n_missing = 0
+    for token_id, (start, stop) in zip(token_ids, decoded_offsets, strict=True):
+        if token_id in special_ids and not text.startswith(decoded[start:stop], n_found):
+            continue  # a token that the tokenizer has added
+        for k in range(start, stop):
+            if k in index_of:
+                continue
+            index = lower.find(decoded[k].lower(), n_found)
+            # White space may be missing from the decoded text, and a decoded character may replace two characters.
+            if index < 0 or len("".join(text[n_found:index].split())) > 2 * n_missing:
+                n_missing += 1
+            else:
+                index_of[k], n_found, n_missing = index, index + 1, 0
     offsets = []
     for start, stop in decoded_offsets:
-        found = [index for index in index_of[start:stop] if index is not None]
+        found = [index_of[k] for k in range(start, stop) if k in index_of]
         offsets.append((found[0], found[-1] + 1) if found else (0, 0))
+    return offsets
+
+
+def _with_first_bytes(
+    tokenizer: Any, token_ids: Sequence[int], offsets: list[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Assign the first bytes of a character to it, for decoders that ignore incomplete characters."""
+    special_ids = set(tokenizer.all_special_ids)
+    offsets = list(offsets)
+    for i in range(len(offsets) - 2, -1, -1):
+        (start, stop), following = offsets[i], offsets[i + 1]
+        if start == stop == following[0] < following[1] and token_ids[i] not in special_ids:
+            offsets[i] = (start, start + 1)
     return offsets
 
 
@@ -186,5 +210,8 @@ class TokenDecoder:
 
 
 def _decode(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    if not getattr(tokenizer, "is_fast", True):
+        # A model may have more embeddings than its tokenizer has tokens.  Tokenizers in Python fail for such ids.
+        token_ids = [token_id for token_id in token_ids if token_id < len(tokenizer)]
     text: str = tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
     return text

@@ -143,6 +143,12 @@ class Model:
             _ = model.chat_template
         return model
 
+    def with_template_sha256(self, sha256: str) -> Model:
+        """Return the model with the named chat template that has this SHA-256, or the model itself if none has it."""
+        templates = self.tokenizer.chat_template
+        models = [replace(self, template=name) for name in templates] if isinstance(templates, dict) else []
+        return next((model for model in models if model.template_sha256 == sha256), self)
+
     @cached_property
     def reasoning_marks(self) -> tuple[Marks, ...]:
         """The marks of reasoning that the tokenizer and the chat templates name."""
@@ -159,7 +165,7 @@ class Model:
     def n_layers(self) -> int:
         return int(self.network.config.get_text_config().num_hidden_layers)
 
-    @cached_property
+    @property
     def n_embeddings(self) -> int:
         """Number of tokens in the model's embedding, which may differ from the number of tokens of the tokenizer."""
         return int(self.network.get_input_embeddings().weight.shape[0])

@@ -7,6 +7,7 @@ exception, or contain the current time.  This module is the only one that calls 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,9 @@ _MAX_REASONING_MARK = 40
 """Maximum number of characters that may follow the beginning of an answer in a prompt, e.g. an empty reasoning."""
 _QUESTION, _ANSWER, _NEXT = "Where is Stone Town?", "Zanzibar", "Thank you very much."
 """Texts of the conversation with which a template is examined."""
+
+_PART = re.compile(r"""['"]type['"]: ['"]text['"]""")
+"""Regular expression for a part of a message that a template writes as it is, instead of its text."""
 
 
 def select_template(templates: str | dict[str, str] | None, name: str | None, label: str) -> str:
@@ -91,8 +95,8 @@ class ChatTemplate:
         ModelError
             If the template is not valid or fails.
         """
-        now = self._now()
-        return self._render_complete(messages, True, now) + self.assistant_header
+        text = self._dated_text if self.date else self.text
+        return self._render_complete(text, messages, begin_answer=True) + self.assistant_header
 
     @cached_property
     def assistant_header(self) -> str:
@@ -102,17 +106,18 @@ class ChatTemplate:
         conversation with an answer.
         """
         question = [{"role": "user", "content": _QUESTION}]
-        now = self._now()
+        answer = {"role": "assistant", "content": _ANSWER}
+        text = self._dated_text
         try:
-            prompt = self._render_complete(question, True, now)
-            if prompt != self._render_complete(question, True, now):
+            prompt = self._render_complete(text, question, begin_answer=True)
+            if prompt != self._render_complete(text, question, begin_answer=True):
                 raise ModelError(
                     f"the chat template of {self.label} renders the same conversation differently each time",
                     "use a chat template without random choices",
                 )
-            if prompt != self._render_complete(question, False, now):
+            if prompt != self._render_complete(text, question, begin_answer=False):
                 return ""
-            answered = self._render_complete([*question, {"role": "assistant", "content": _ANSWER}], False, now)
+            answered = self._render_complete(text, [*question, answer], begin_answer=False)
         except DataError:
             return ""
         header = answered[len(prompt) :].partition(_ANSWER)[0] if answered.startswith(prompt) else ""
@@ -127,7 +132,7 @@ class ChatTemplate:
         # Some templates refuse a conversation that does not end with the user.
         for messages in (conversation[:2], conversation):
             try:
-                text = self._render_complete(messages, False, self._now())
+                text = self._render_complete(self._dated_text, messages, begin_answer=False)
             except ProbemapError:
                 continue
             return text.rpartition(_ANSWER)[2].partition(_NEXT)[0]
@@ -158,10 +163,14 @@ class ChatTemplate:
             )
         return notes
 
-    def _now(self) -> datetime:
-        return datetime.fromisoformat(self.date) if self.date else datetime.now()
+    @cached_property
+    def _dated_text(self) -> str:
+        """The template with `date`, or by default the time of the first access, as the current time."""
+        if not self.has_clock:
+            return self.text
+        return _clock(datetime.fromisoformat(self.date) if self.date else datetime.now()) + self.text
 
-    def _render_complete(self, messages: Sequence[ChatMessage], begin_answer: bool, now: datetime) -> str:
+    def _render_complete(self, text: str, messages: Sequence[ChatMessage], *, begin_answer: bool) -> str:
         """Render a conversation, and check that the text contains all messages."""
         errors: list[ProbemapError] = []
         for in_parts in (False, True):
@@ -170,23 +179,21 @@ class ChatTemplate:
                 for m in messages
             ]
             try:
-                text = self.tokenizer.apply_chat_template(
-                    conversation,
-                    tokenize=False,
-                    add_generation_prompt=begin_answer,
-                    chat_template=self.text,
-                    strftime_now=now.strftime,
+                rendered = self.tokenizer.apply_chat_template(
+                    conversation, tokenize=False, add_generation_prompt=begin_answer, chat_template=text
                 )
             except Exception as error:  # a template may raise any exception
                 errors.append(self._error(error))
                 continue
-            missing = next((m for m in messages if not _contains(text, m)), None)
+            if in_parts and _PART.search(rendered):
+                continue
+            missing = next((m for m in messages if not _contains(rendered, m)), None)
             if missing is None:
-                return str(text)
+                return str(rendered)
             errors.append(
                 DataError(
                     f"the chat template of {self.label} leaves out the message {missing['content']!r:.80} "
-                    f"({missing['role']}): the rendered text is {text!r:.200}",
+                    f"({missing['role']}): the rendered text is {rendered!r:.200}",
                     "choose another template with --template, or use --frame qa, which requires no template",
                 )
             )
@@ -206,6 +213,17 @@ class ChatTemplate:
                 "if it rejects worked examples, use --frame qa",
             )
         return ModelError(f"the chat template of {self.label} fails: {type(error).__name__}: {str(error)[:200]}", hint)
+
+
+def _clock(now: datetime) -> str:
+    """Return a definition of the function ``strftime_now`` in Jinja, to be placed before a template.
+
+    It replaces the function that transformers provides, which cannot be passed as an argument.
+    """
+    values = {f"%{letter}": now.strftime(f"%{letter}") for letter in "aAbBcdfHIjmMpSUwWxXyYzZ"}
+    values |= {f"%-{letter}": values[f"%{letter}"].lstrip("0") or "0" for letter in "dHIjmMSy"} | {"%%": "%"}
+    filters = "".join(f" | replace({json.dumps(code)}, {json.dumps(value)})" for code, value in values.items())
+    return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro +%}}"
 
 
 def _contains(rendered: str, message: ChatMessage) -> bool:
