@@ -189,7 +189,7 @@ def test_join_reasoning_does_not_repeat_the_mark_of_the_prompt() -> None:
 def test_retokenise_counts_marks_that_are_special_tokens_of_the_model() -> None:
     model = model_with_template("{{ messages[0].content }}", "<|muse|>", "<|thought_begin|>", "<|thought_end|>")
     text = "<|thought_begin|>Spain?<|thought_end|> Italy"
-    (answer,) = retokenise(model, [(prompt_from_text(model, "Q"), TextAnswer("a", text))], chat=False)
+    (answer,) = retokenise(model, [(prompt_from_text(model, "Q"), TextAnswer("a", text))])
     assert (answer.text, answer.final.text) == (f" {text}", "Italy")
     assert answer.produced_ids[1] == model.tokenizer.convert_tokens_to_ids("<|thought_begin|>")
     assert tiny_model(byte_level_tokenizer()).reasoning_marks == ()

@@ -54,7 +54,7 @@ def test_tokenizer_without_offsets_is_aligned_by_its_decoder() -> None:
     assert prompt.token_ids[-1] != model.tokenizer.eos_token_id, "the model continues the prompt"
     answers = ask(model, TASK, prompt_format="qa")
     assert [len(answer.produced_ids) <= 3 for answer in answers] == [True, True]
-    (answer,) = retokenise_with_logprobs(model, [(prompt, TextAnswer("a", "Österreich"))], chat=False)
+    (answer,) = retokenise_with_logprobs(model, [(prompt, TextAnswer("a", "Österreich"))])
     assert answer.token_texts == (" ", "Ö", "", *"sterreich")
     assert answer.offsets[answer.n_prompt :][:4] == ((0, 1), (1, 2), (1, 2), (2, 3))
 
@@ -120,7 +120,7 @@ def test_model_without_end_token_ends_where_the_template_ends_an_answer() -> Non
     assert model.end_ids == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
     assert model.pad_id == 0
     assert len(ask(model, TASK)) == 2
-    (answer,) = retokenise(model, [(make_prompt(model, TASK, EXAMPLES[0], "chat"), TextAnswer("a", "Ja"))], chat=True)
+    (answer,) = retokenise(model, [(make_prompt(model, TASK, EXAMPLES[0], "chat"), TextAnswer("a", "Ja"))])
     assert answer.token_ids[-1] in model.end_ids
 
 
@@ -175,7 +175,7 @@ def test_tokens_without_embedding_are_refused_in_words() -> None:
     with pytest.raises(DataError, match=f"the prompt {message} tokens\nhint: remove the token"):
         prompt_from_text(model, "Why <extra>?")
     with pytest.raises(DataError, match=f"the text of 'x' {message}"):
-        retokenise(model, [(prompt, TextAnswer("x", "It is <extra>"))], chat=True)
+        retokenise(model, [(prompt, TextAnswer("x", "It is <extra>"))])
 
 
 def test_embedding_may_be_larger_than_the_tokenizer() -> None:
@@ -205,7 +205,7 @@ def test_composing_tokenizer_accepts_decomposed_text(form: str) -> None:
     model = tiny_model(tokenizer)
     prompt = make_prompt(model, TASK, EXAMPLES[0], "chat")
     decomposed = unicodedata.normalize("NFD", "Österreich.")
-    (answer,) = retokenise(model, [(prompt, TextAnswer("a", decomposed))], chat=True)
+    (answer,) = retokenise(model, [(prompt, TextAnswer("a", decomposed))])
     assert answer.text == "Österreich." != decomposed
 
 
@@ -215,8 +215,8 @@ def test_text_that_the_tokenizer_changes_is_refused_in_words() -> None:
     model = tiny_model(tokenizer)
     prompt = make_prompt(model, TASK, EXAMPLES[0], "chat")
     with pytest.raises(DataError, match=r"decode to 'it is in austria\.' instead of 'It is in Austria\.'"):
-        retokenise(model, [(prompt, TextAnswer("a", "It is in Austria."))], chat=True)
-    (answer,) = retokenise(model, [(prompt, TextAnswer("a", "it is in austria."))], chat=True)
+        retokenise(model, [(prompt, TextAnswer("a", "It is in Austria."))])
+    (answer,) = retokenise(model, [(prompt, TextAnswer("a", "it is in austria."))])
     assert answer.text == "it is in austria."
 
 
