@@ -93,9 +93,13 @@ def parse_texts(value: Any) -> tuple[str, ...]:
     >>> parse_texts('["Italy", "", "Italia"]'), parse_texts(7.0), parse_texts(None)
     (('Italy', 'Italia'), ('7',), ())
     """
-    is_list = isinstance(value, list | tuple) or hasattr(value, "tolist")
-    is_list = is_list or (isinstance(value, str) and value.lstrip().startswith("["))
-    return tuple(text for item in (parse_list(value) if is_list else [value]) if (text := _text(item)))
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        items = [value]
+    elif isinstance(value, str | list | tuple) or hasattr(value, "tolist"):
+        items = parse_list(value)
+    else:
+        items = [value]
+    return tuple([text for item in items if (text := _text(item))])
 
 
 def _text(item: Any) -> str:
@@ -117,8 +121,8 @@ def is_punctuation(texts: Iterable[str]) -> bool:
     >>> is_punctuation([".", "-"]), is_punctuation(["C++"]), is_punctuation(["€"]), is_punctuation([".", "full stop"])
     (True, False, False, False)
     """
-    return not any(
-        char.isalnum() or char in _SIGNS or not (char.isspace() or unicodedata.category(char).startswith("P"))
+    return all(
+        char.isspace() or (char not in _SIGNS and unicodedata.category(char).startswith("P"))
         for text in texts
         for char in text
     )

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 _RENAME = "rename or remove one of them; write a list of several answers as a JSON list in one field"
 
 
-def _repeated(names: Iterable[str]) -> str:
+def _repeated(names: Sequence[str]) -> str:
     """Return the first name that occurs more than once, or an empty string.  Columns without a name may repeat."""
+    if len(set(names)) == len(names):
+        return ""
     return next((name for name, count in Counter(names).items() if count > 1 and name), "")
 
 
