@@ -6,6 +6,7 @@ Each module imports only modules listed above it and modules from lower-level pa
 
     batching       batches that are halved when they do not fit in memory
     gguf           GGUF files, dequantised once and cached
+    model_files    checks of the files in a model directory
     model          a loaded model: weights, revision, tokenizer, stop tokens
     loading        description of a model, which can be created without importing torch
     reasoning      number of reasoning tokens in an answer
