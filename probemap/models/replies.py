@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
 
 from probemap.records import ModelError
 from probemap.redact import redact_secrets
@@ -30,6 +31,9 @@ _SURROGATE = re.compile(
     r"(?P<escaped>\\\\)|(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 """Escape sequences of UTF-16 surrogates in JSON, and escaped backslashes, after which no sequence starts."""
+
+_STREAM = re.compile(r"\s*(?::|(?:data|event|id|retry):)")
+"""Start of a stream of server-sent events."""
 
 SHOWN = 120
 """Maximum number of characters of a reply that are shown in an error message."""
@@ -86,12 +90,26 @@ class _Completion(BaseModel):
     usage: Any = None
 
 
+class _ChunkChoice(_Choice):
+    delta: dict[str, Any] = {}
+
+
+class _Chunk(BaseModel):
+    choices: list[_ChunkChoice] | None = None
+    usage: Any = None
+
+
 class _Model(BaseModel):
-    id: str
+    id: str = Field(validation_alias=AliasChoices("id", "name"))
 
 
 class _Models(BaseModel):
-    data: list[_Model]
+    data: list[_Model | str] | None = Field(validation_alias=AliasChoices("data", "models"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wrap_list(cls, value: Any) -> Any:
+        return {"data": value} if isinstance(value, list) else value
 
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
@@ -152,17 +170,19 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
 def read_models(body: str) -> list[str]:
     """Read the names of the models that a server provides.
 
+    The list may be the reply itself or its field ``data`` or ``models``, with objects or names as items.
+
     Raises
     ------
     ReplyError
         If the body is not a list of models.
     """
-    return [model.id for model in _parse(_Models, body).data]
+    return [model if isinstance(model, str) else model.id for model in _parse(_Models, body).data or ()]
 
 
 def _parse(schema: type[_Schema], body: str) -> _Schema:
     try:
-        return schema.model_validate_json(_without_lone_surrogates(body))
+        return schema.model_validate_json(_without_lone_surrogates(_join_events(body)))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
     if body.lstrip()[:1] == "<":
@@ -197,6 +217,35 @@ def _texts(parts: Sequence[Any], kind: str) -> list[str]:
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and value > 0 else None
+
+
+def _join_events(body: str) -> str:
+    """Return one completion as JSON if the body is a stream of events; otherwise, return the body unchanged.
+
+    Some servers send a stream although it was not requested.
+    """
+    if not _STREAM.match(body):
+        return body
+    message: dict[str, str] = {}
+    completion: dict[str, Any] = {"choices": []}
+    for line in body.splitlines():
+        if not line.startswith("data:") or line.endswith("[DONE]"):
+            continue
+        try:
+            chunk = _Chunk.model_validate_json(_without_lone_surrogates(line.removeprefix("data:")))
+        except ValidationError:
+            return body  # reported as invalid
+        completion["usage"] = chunk.usage or completion.get("usage")
+        for choice in chunk.choices or ():
+            parts = {"content": choice.text, **choice.delta}
+            for name in ("content", "reasoning_content", "reasoning", "refusal"):
+                if isinstance(part := parts.get(name), str):
+                    message[name] = message.get(name, "") + part
+            reason = choice.finish_reason or completion.get("finish_reason")
+            completion |= {"finish_reason": reason, "choices": [{"message": message, "finish_reason": reason}]}
+    if "[DONE]" not in body and not completion.get("finish_reason"):  # the stream was interrupted
+        completion["choices"] = [choice | {"finish_reason": "incomplete"} for choice in completion["choices"]]
+    return json.dumps(completion)
 
 
 def _without_lone_surrogates(body: str) -> str:
