@@ -44,9 +44,14 @@ def test_read_text_answers_matches_by_id_or_question(tmp_path: Path) -> None:
 
 def test_read_text_answers_parses_booleans_of_csv(tmp_path: Path) -> None:
     file = tmp_path / "f.csv"
-    file.write_text("id,text,correct,stopped\na,Italy,False,true\nb,Peru,,0\n")
-    answers, _ = read_text_answers(file, TASK)
-    assert [(r.verdict and r.verdict.correct, r.stopped) for r in answers] == [(False, True), (None, False)]
+    for written in (
+        "a,Italy,False,true\nb,Peru,,0\n",
+        "a,Italy,FALSE,yes\nb,Peru,NA,FALSCH\n",
+        "a,Italy,n,1.0\nb,x,,no\n",
+    ):
+        file.write_text("id,text,correct,stopped\n" + written)
+        answers, _ = read_text_answers(file, TASK)
+        assert [(r.verdict and r.verdict.correct, r.stopped) for r in answers] == [(False, True), (None, False)]
 
 
 @pytest.mark.parametrize(

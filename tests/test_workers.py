@@ -285,9 +285,7 @@ def test_parse_shard_of_an_array_without_gaps(tasks: list[int], step: int) -> No
 @pytest.mark.parametrize("tasks", [[3, 5], [1, 2, 3, 7], [0, 2, 4]])
 def test_parse_shard_refuses_every_task_of_an_array_with_gaps(tasks: list[int]) -> None:
     for environment in array(tasks):
-        with pytest.raises(
-            RunError, match=r"the SLURM array has gaps: \d tasks from \d to \d(.|\n)*hint: .*--array=1-8"
-        ):
+        with pytest.raises(RunError, match=r"the SLURM array has gaps: \d tasks from(.|\n)*hint: .*--array=1-8"):
             parse_shard("auto", environment)
 
 

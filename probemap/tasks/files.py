@@ -135,10 +135,9 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
             "pip install 'probemap[parquet]'",
         ) from None
     try:
-        table = parquet.read_table(path)
-        if name := _repeated(table.column_names):
+        if name := _repeated(parquet.read_schema(path).names):
             raise DataError(f"the column {name!r} of {path} occurs more than once", _RENAME)
-        rows: list[Mapping[str, Any]] = table.to_pylist()
+        rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
     except (OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is not a valid Parquet file ({error})", "write the file again") from None
     return rows
