@@ -1,8 +1,9 @@
 """Functions that convert one row of a published data set to an `Example`.
 
-Each public function takes a row with the original fields of a data set.  The function returns None if the row has no
-answer or if the answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError
-or AttributeError, which `published.adapt_rows` converts to a DataError.
+Each public function takes a row with the original fields of a data set.  The cells of the row may have been written by
+a spreadsheet; see `cells`.  The function returns None if the row has no answer or if the answer cannot be graded.  If
+the row is invalid, it raises KeyError, TypeError, ValueError, IndexError or AttributeError, which
+`published.adapt_rows` converts to a DataError.
 """
 
 import random

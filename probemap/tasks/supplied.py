@@ -117,7 +117,7 @@ def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
         * ``question`` and ``answer``;
         * ``id``, ``context`` and ``choices`` (optional);
         * ``prompt`` (optional): the exact text that the model saw, including the chat template;
-        * ``stopped`` (optional): false if the answer was cut off.
+        * ``stopped`` (optional): false if the answer was cut off.  Truth values may be spelled as in spreadsheets.
 
     Yields
     ------
