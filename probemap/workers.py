@@ -301,23 +301,47 @@ def parse_shard(text: str, environment: Mapping[str, str] = os.environ) -> Shard
 
 
 def _shard_of_launcher(environment: Mapping[str, str]) -> Shard:
-    if "SLURM_ARRAY_TASK_ID" in environment:
-        step = _integer(environment, "SLURM_ARRAY_TASK_STEP", 1)
-        offset = _integer(environment, "SLURM_ARRAY_TASK_ID") - _integer(environment, "SLURM_ARRAY_TASK_MIN", 0)
-        shard = Shard(offset // max(step, 1) + 1, _integer(environment, "SLURM_ARRAY_TASK_COUNT", 1))
-    elif "RANK" in environment and "WORLD_SIZE" in environment:
-        shard = Shard(_integer(environment, "RANK") + 1, _integer(environment, "WORLD_SIZE"))
-    else:
+    is_array = "SLURM_ARRAY_TASK_ID" in environment
+    is_ranked = "RANK" in environment and "WORLD_SIZE" in environment
+    if not (is_array or is_ranked):
         raise RunError(
             "the environment variables that specify the shard are not set",
             "start the command from a SLURM array or with torchrun, or write i/n",
         )
-    if not 1 <= shard.number <= shard.count:
+    shard = _shard_of_array(environment) if is_array else Shard(1, 1)
+    if is_ranked:  # each task of an array can start several processes with torchrun
+        rank, n_processes = _integer(environment, "RANK"), _integer(environment, "WORLD_SIZE")
+        _check_range(rank + 1, n_processes)
+        shard = Shard((shard.number - 1) * n_processes + rank + 1, shard.count * n_processes)
+    return shard
+
+
+def _shard_of_array(environment: Mapping[str, str]) -> Shard:
+    """Return the shard of a task of a SLURM array, which must have no gaps.
+
+    SLURM reports the number of tasks of an array, but not their list.
+    """
+    task = _integer(environment, "SLURM_ARRAY_TASK_ID")
+    first, step = _integer(environment, "SLURM_ARRAY_TASK_MIN", 0), _integer(environment, "SLURM_ARRAY_TASK_STEP", 1)
+    step = max(step, 1)
+    count = _integer(environment, "SLURM_ARRAY_TASK_COUNT", 1)
+    last = _integer(environment, "SLURM_ARRAY_TASK_MAX", first + step * (count - 1))
+    if last - first != step * (count - 1) or (task - first) % step:
         raise RunError(
-            f"the environment variables specify shard {shard.number} of {shard.count}, which does not exist",
+            f"the SLURM array has gaps: {count} tasks from {first} to {last} with step {step}, of which this is {task}",
+            "submit the tasks as one range, such as --array=1-8, or write the shard as i/n; finished work is skipped",
+        )
+    shard = Shard((task - first) // step + 1, count)
+    _check_range(shard.number, shard.count)
+    return shard
+
+
+def _check_range(number: int, count: int) -> None:
+    if not 1 <= number <= count:
+        raise RunError(
+            f"the environment variables specify shard {number} of {count}, which does not exist",
             "check SLURM_ARRAY_TASK_* or RANK and WORLD_SIZE, or write i/n",
         )
-    return shard
 
 
 def _integer(environment: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -511,3 +511,31 @@ def test_hostile_text_reaches_neither_terminal_nor_picture(made: Path, tmp_path:
     assert not set("\x1b\x07\x9b\u202e") & set(shown)
     assert r"[bold]\x1b]0;title\x07 \u202e$x$ <script> 0" in shown
     assert r"[/red]\x9b1m" in shown
+
+
+def printed(encoding: str, *words: object) -> str:
+    """Run the command line on a terminal with the given encoding, and return what it writes to it."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["probemap", *map(str, words)])
+        patch.setattr(sys, "stdout", terminal)
+        patch.setattr(sys, "stderr", terminal)
+        with suppress(SystemExit):
+            main()
+    terminal.seek(0)
+    return terminal.read()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437"])
+def test_text_is_printed_with_any_encoding_of_the_terminal(made: Path, tmp_path: Path, encoding: str) -> None:
+    row = {"id": "城", "question": "Łódź 東京 🗼?", "answers": ["Łódź"]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    run = tmp_path / "東京"
+    probemap("answer", tmp_path / "rows.jsonl", "--model", made / "model", "--out", run, "--max-new-tokens", 3)
+    probemap("judge", run, "--locator", "none")
+    assert r"\u6771\u4eac \U0001f5fc?" in printed(encoding, "inspect", run, "城")
+    assert r"\u6771\u4eac" in printed(encoding, "judge", run, "--explain")
+    assert "counted from the last token" in printed(encoding, "list")
+    assert "Run the answer, judge, capture" in printed(encoding, "run", "--help")
+    assert r"no answer has the id '\u6771'" in printed(encoding, "inspect", run, "東")
+    assert "東京 🗼?" in printed("utf-8", "inspect", run, "城")

@@ -65,7 +65,7 @@ def complete(url: str = "http://x/v1", log: Any = lambda text: None, **more: Any
     ],
 )
 def test_read_reply_reads_text_and_reasoning(choice: dict[str, Any], text: str, reasoning: str) -> None:
-    reply = read_reply(json.dumps({"choices": [choice]}), max_tokens=8)
+    reply = read_reply(json.dumps({"choices": [choice]}), max_tokens=80)
     assert (reply.text, reply.reasoning, reply.stopped) == (text, reasoning, True)
 
 
@@ -84,6 +84,14 @@ def test_read_reply_reads_text_and_reasoning(choice: dict[str, Any], text: str, 
         ("", 8, False),
         (None, None, True),
         (7, 8, False),
+        ("end_of_dialogue", 7, True),
+        ("end_of_dialogue", 8, False),
+        ("end_of_dialogue", None, True),
+        ("FinishReason.STOP", 8, True),
+        ("FINISH_REASON_STOP", 8, True),
+        ("Stop-Sequence", 8, True),
+        ({"type": "stop", "matched": 2}, 8, True),
+        ({"type": "length", "length": 8}, 3, False),
     ],
 )
 def test_read_reply_tells_whether_a_text_was_cut_off(finish_reason: Any, n_produced: Any, stopped: bool) -> None:
@@ -406,3 +414,121 @@ def test_a_slow_server_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     FakeEndpoint(monkeypatch, respond)
     with pytest.raises(ModelError, match=r"did not respond in time\nhint: the server took too long; use a lower"):
         complete()
+
+
+# --- replies that were reported publicly ---
+
+
+def events(*chunks: Any) -> str:
+    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+
+
+def chunk(finish_reason: str | None = None, **delta: str) -> dict[str, Any]:
+    return {
+        "object": "chat.completion.chunk",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+    }
+
+
+REPORTED: dict[str, tuple[str, tuple[str, str, bool]]] = {
+    "BerriAI/litellm#25766: a stream although none was requested": (
+        events(
+            chunk(role="assistant", content=""), chunk(content="It is "), chunk(content="Rome."), chunk("length"),
+            {"choices": [], "usage": {"completion_tokens": 3}},
+        ),
+        ("It is Rome.", "", False),
+    ),
+    "unslothai/unsloth#6570: a stream with reasoning": (
+        ": keep-alive\n\n"
+        + events(chunk(reasoning_content="Hm"), chunk(reasoning_content="."), chunk("stop", content="Rome.")),
+        ("Rome.", "Hm.", True),
+    ),
+    "abetlen/llama-cpp-python#133: a stream of texts that was interrupted": (
+        'data: {"choices": [{"text": "Par", "finish_reason": null}]}\n\n', ("Par", "", False),
+    ),
+    "JustVugg/colibri#1589: half of a character": (
+        r'{"choices": [{"message": {"content": "Rome \ud83d \ud83d\ude00 \\ud83d \udE00."}, "finish_reason": "stop"}]}',
+        ("Rome \ufffd 😀 \\ud83d \ufffd.", "", True),
+    ),
+    "pydantic/pydantic-ai#2844: finish_reason error": (
+        json.dumps(chat_reply("It is", "error")), ("It is", "", False),
+    ),
+    "pydantic/pydantic-ai#7816: finish_reason guardrail_intervened": (
+        json.dumps(chat_reply("It is", "guardrail_intervened")), ("It is", "", False),
+    ),
+    "BerriAI/litellm#21348: finish_reason malformed_function_call": (
+        json.dumps(chat_reply("It is in Italy.", "malformed_function_call", {"completion_tokens": 5})),
+        ("It is in Italy.", "", True),
+    ),
+    "ml-explore/mlx-lm#782: finish_reason tool_call": (
+        json.dumps(chat_reply(None, "tool_call", tool_calls=[{"id": "1"}])), ("", "", True),
+    ),
+    "dstackai/dstack#2229: finish_reason is empty": (
+        json.dumps(chat_reply("It is in", "", {"completion_tokens": 8})), ("It is in", "", False),
+    ),
+    "openshift-psap/llm-load-test#47: neither usage nor finish_reason": (
+        '{"choices": [{"message": {"content": "It is in Italy, and"}}]}', ("It is in Italy, and", "", False),
+    ),
+    "router-for-me/CLIProxyAPI#5733: completion_tokens is 0 with reasoning": (
+        json.dumps(chat_reply("It is in Italy.", None, {"completion_tokens": 0, "prompt_tokens": 21})),
+        ("It is in Italy.", "", False),
+    ),
+    "567-labs/instructor#994: line breaks before the reply": (
+        "\n\n \n" + json.dumps(chat_reply("Rome.")), ("Rome.", "", True),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("report", REPORTED)
+def test_reported_replies_are_read(report: str) -> None:
+    body, expected = REPORTED[report]
+    reply = read_reply(body, max_tokens=8)
+    assert (reply.text, reply.reasoning, reply.stopped) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '[{"id": "m", "object": "model"}]',  # odysseus-dev/odysseus#2202, songquanpeng/one-api#128
+        '{"models": ["m"]}',  # vllm-project/router#133
+        '{"models": [{"name": "m"}]}',
+        '{"data": [{"id": "m"}]}',  # AndraxDev/speak-gpt#105: neither object nor owned_by
+    ],
+)
+def test_reported_lists_of_models_are_read(body: str) -> None:
+    assert read_models(body) == ["m"]
+    assert read_models('{"object": "list", "data": null}') == []
+
+
+@pytest.mark.parametrize(
+    ("report", "body", "problem"),
+    [
+        ("keephq/keep#6705", '{"choices": []}', "the reply contains no choices"),
+        ("openai/openai-agents-python#2850", '{"choices": null, "error": null}', "the reply contains no choices"),
+        ("BerriAI/litellm#40294", '{"choices": {}}', "unexpected format: choices: Input should be a valid array"),
+        ("LagPixelLOL/ChatGPTCLIBot#31", 'role":"assistant"}', "the reply is not valid JSON"),
+        ("abetlen/llama-cpp-python#133", 'data: {"choices": [{"te', "the reply is not valid JSON"),
+        ("SamSaffron/term-llm#454", "event: error\ndata: {}\n\n", "the reply contains no choices"),
+    ],
+)
+def test_reported_replies_are_refused_in_words(report: str, body: str, problem: str) -> None:
+    with pytest.raises(ReplyError) as caught:
+        read_reply(body, max_tokens=8)
+    assert problem in caught.value.problem
+    assert caught.value.hint
+
+
+def test_a_stream_is_read_from_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    headers, text = {"content-type": "text/event-stream"}, events(chunk("stop", content="東京"))
+    FakeEndpoint(monkeypatch, lambda path, body: httpx2.Response(200, text=text, headers=headers), "m")
+    reply = complete()
+    assert (reply.text, reply.stopped) == ("東京", True)
+
+
+def test_an_unknown_finish_reason_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Rome.", "odd", {"completion_tokens": 3}), "m")
+    messages: list[str] = []
+    with Connection("http://x/v1", "m", log=messages.append) as link:
+        replies = [link.complete(PARAMETERS, messages=MESSAGES) for _ in range(3)]
+    assert [reply.stopped for reply in replies] == [True] * 3
+    assert [message.split(":")[0] for message in messages] == ["the server's finish_reason 'odd' is not known"]

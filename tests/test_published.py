@@ -238,3 +238,65 @@ def test_load_task_rejects_repeated_ids(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({**ROWS["arc"][0], "question": f"Which metal is {k}?"}) + "\n" for k in "ab"))
     with pytest.raises(DataError, match="1 ids occur more than once: 'a'"):
         load_task(f"arc:{path}")
+
+
+SPELLINGS: dict[str, list[Any]] = {
+    "yes": [True, 1, 1.0, "TRUE", "true", "1", "1.0", "yes", "Y", " True ", "WAHR", "VRAI", "Sí"],
+    "no": [False, 0, 0.0, "FALSE", "false", "0", "no", "N", "FALSCH", "FAUX"],
+    "": [None, "", "NA", "null"],
+}
+"""Truth values as spreadsheets, data frames and JSON contain them."""
+
+
+@pytest.mark.parametrize(("expected", "value"), [(key, value) for key, values in SPELLINGS.items() for value in values])
+def test_boolq_reads_the_truth_values_of_spreadsheets(expected: str, value: Any) -> None:
+    rows = [
+        {"question": "is it", "answer": value, "passage": "x"},
+        {"question": "is he", "answer": "no", "passage": "x"},
+    ]
+    answers = [example.answers[0] for example in adapt_rows("boolq", rows).examples]
+    assert answers == ([expected] if expected else []) + ["no"]
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, -1, "10", ["yes"], {}])
+def test_boolq_refuses_other_values(value: Any) -> None:
+    with pytest.raises(DataError, match="row 1 is not a valid row of boolq: ValueError must be true or false, got "):
+        adapt_rows("boolq", [{"question": "is it", "answer": value, "passage": "x"}])
+
+
+def test_answerable_questions_of_a_spreadsheet_are_used() -> None:
+    rows = [{"question": f"q{i}?", "answer": 7, "answerable": v} for i, v in enumerate(("TRUE", "FALSE", "1", 0, True))]
+    assert [e.question for e in adapt_rows("answerable-math", rows).examples] == ["q0?", "q2?", "q4?"]
+
+
+def test_empty_aliases_are_left_out_and_questions_without_answers_are_not_asked() -> None:
+    answers: list[Any] = [
+        {"value": "Italy", "aliases": ["", "Italia", ".", "Italy"]},
+        {"value": "", "aliases": [""]},
+        {"value": ".", "aliases": []},
+    ]
+    rows = [{"question": f"Where is {i}?", "answer": answer} for i, answer in enumerate(answers)]
+    (example,) = adapt_rows("triviaqa", rows).examples
+    assert (example.question, example.answers) == ("Where is 0?", ("Italy", "Italia", "."))
+    rows = [{"question": "who built it", "answer": []}, {"question": "who sold it", "answer": ["Ann Lee", None]}]
+    (example,) = adapt_rows("nq-open", rows).examples
+    assert (example.question, example.answers) == ("Who sold it?", ("Ann Lee",))
+    with pytest.raises(DataError, match="must contain only strings and numbers, got True"):
+        adapt_rows("nq-open", [{"question": "who", "answer": [True]}])
+
+
+@pytest.mark.parametrize(
+    ("label", "answer"), [(2, "c"), ("2", "c"), ("2.0", "c"), (2.0, "c"), (-1, None), ("", None), (None, None)]
+)
+def test_labels_of_mmlu(label: Any, answer: str | None) -> None:
+    rows = [
+        {"question": "Which?", "choices": '["a", "b", "c", "d"]', "answer": label},
+        {"question": "Who?", "choices": ["a", "b"], "answer": 0},
+    ]
+    examples = adapt_rows("mmlu", rows).examples
+    assert [e.answers[0] for e in examples] == ([answer] if answer else []) + ["a"]
+    for wrong in (4, -2, 1.5, True, "b", [1]):
+        with pytest.raises(DataError, match="row 1 is not a valid row of mmlu"):
+            adapt_rows("mmlu", [rows[0] | {"answer": wrong}])
+    with pytest.raises(DataError, match=r"must be a list, got 'a, b'|starts like a list"):
+        adapt_rows("mmlu", [rows[1] | {"choices": "a, b"}])

@@ -12,7 +12,7 @@ from running import execute
 from probemap.records import DataError, Example, RunError, Task, TextAnswer, Verdict
 from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.tasks.loading import load_task
-from probemap.tasks.supplied import read_text_answers
+from probemap.tasks.supplied import read_question_answers, read_text_answers
 
 TASK = Task(
     "t",
@@ -44,9 +44,14 @@ def test_read_text_answers_matches_by_id_or_question(tmp_path: Path) -> None:
 
 def test_read_text_answers_parses_booleans_of_csv(tmp_path: Path) -> None:
     file = tmp_path / "f.csv"
-    file.write_text("id,text,correct,stopped\na,Italy,False,true\nb,Peru,,0\n")
-    answers, _ = read_text_answers(file, TASK)
-    assert [(r.verdict and r.verdict.correct, r.stopped) for r in answers] == [(False, True), (None, False)]
+    for written in (
+        "a,Italy,False,true\nb,Peru,,0\n",
+        "a,Italy,FALSE,yes\nb,Peru,NA,FALSCH\n",
+        "a,Italy,n,1.0\nb,x,,no\n",
+    ):
+        file.write_text("id,text,correct,stopped\n" + written)
+        answers, _ = read_text_answers(file, TASK)
+        assert [(r.verdict and r.verdict.correct, r.stopped) for r in answers] == [(False, True), (None, False)]
 
 
 @pytest.mark.parametrize(
@@ -114,3 +119,12 @@ def test_changed_answer_file_is_a_changed_input(tmp_path: Path, chat_folder: Pat
     write(texts, {"id": "a", "text": "Spain"})
     with pytest.raises(RunError, match="changed input: answers"):
         execute(ANSWER, tmp_path / "run", data=questions, **options)
+
+
+def test_read_question_answers_reads_files_of_spreadsheets(tmp_path: Path) -> None:
+    file = tmp_path / "f.csv"
+    file.write_text("question,answer,stopped\nWho?,Ann.,FALSE\nWhere?,Here.,WAHR\nWhen?,Now.,\n")
+    assert [answer.stopped for _, answer in read_question_answers(file)] == [False, True, True]
+    file.write_text("question,answer,stopped\nWho?,Ann.,perhaps\n")
+    with pytest.raises(DataError, match="row 1: 'stopped' must be true, false or null, got 'perhaps'"):
+        list(read_question_answers(file))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,9 @@ def test_load_task_infers_kind_from_all_answers(tmp_path: Path, answers: list[An
     assert task.examples[2].id == "row-3"
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 123\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -152,6 +156,49 @@ def test_load_task_infers_kind_from_all_answers(tmp_path: Path, answers: list[An
             "1 ids occur more than once: '1'\nhint: make the ids",
         ),
         ("t.parquet", "no parquet", "is not a valid Parquet file"),
+        ("t.csv", "question,answers,answers\nWho?,a,b\n", "the column 'answers' of "),
+        (
+            "t.csv",
+            "question,answers\nWho, then?,a\n",
+            "t.csv, line 2: the row has 3 cells, but the header has 2",
+        ),
+        ("t.csv", "question;answers\nWho?;a\n", "are separated by ';', expected commas"),
+        ("t.csv", 'question,answers\nWho?,"a', "t.csv, line 2 is not valid CSV (unexpected end of data)"),
+        (
+            "t.csv",
+            "Question,question \na?,b?\n",
+            "row 1: several fields are named 'question', apart",
+        ),
+        (
+            "t.jsonl",
+            '{"question": "Who?", "answers": "a", "answers": "b"}',
+            "line 1: the field 'answers' occurs",
+        ),
+        (
+            "t.jsonl",
+            '{"question": "Who \\ud83d?"}',
+            "line 1: the text contains '\\ud83d', which is half of a character",
+        ),
+        ("t.jsonl", "[" * 100_000, "line 1 is not valid JSON (maximum recursion depth"),
+        (
+            "t.jsonl",
+            '{"question": "Who?", "answers": ' + "9" * 5000 + "}",
+            "line 1 is not valid JSON (Exceeds",
+        ),
+        (
+            "t.jsonl",
+            '{"question": "Who?", "answers": true}',
+            "'answers' must contain only strings and numbers, got True",
+        ),
+        (
+            "t.jsonl",
+            '{"question": "Who?", "answers": [".", "-"]}',
+            "the accepted answers ['.', '-'] consist of",
+        ),
+        ("t.jsonl", POINTER, "t.jsonl is a Git LFS pointer, not the file itself\nhint: run `git lfs pull`"),
+        ("t.csv", POINTER, "t.csv is a Git LFS pointer"),
+        ("t.parquet", POINTER, "t.parquet is a Git LFS pointer"),
+        ("t.csv", "<!DOCTYPE html><p>log in", "t.csv is a web page, not the file itself"),
         ("t.txt", "x", "is not a .jsonl, .csv or .parquet file"),
     ],
 )
@@ -221,3 +268,25 @@ def test_load_task_with_a_given_kind(tmp_path: Path) -> None:
         load_task(path, kind="numbers")
     choices = [{"question": "q?", "answers": ["Lima"], "choices": ["Lima", "Quito"]}]
     assert load_task(write(tmp_path / "v.jsonl", choices), kind="choices").kind == "choices"
+
+
+def test_load_task_reads_csv_files_of_spreadsheets(tmp_path: Path) -> None:
+    context = "word " * 40_000  # 200,000 characters, more than Python's limit of 131,072
+    rows = f'question,answers,context,,\nWho?,"[""a"", """"]",{context},,\n\n"Who, then?",b\n'
+    (tmp_path / "t.csv").write_text(rows)
+    first, second = load_task(tmp_path / "t.csv").examples
+    assert (first.question, first.answers, first.context) == ("Who?", ("a",), context)
+    assert (second.question, second.answers, second.context) == ("Who, then?", ("b",), "")
+
+
+def test_load_task_reads_pairs_of_surrogates_and_signs(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"question": "Who \\ud83d\\ude00 \\\\ud83d?", "answers": ["%", "€"]}')
+    (example,) = load_task(tmp_path / "t.jsonl").examples
+    assert (example.question, example.answers) == ("Who 😀 \\ud83d?", ("%", "€"))
+
+
+def test_load_task_rejects_repeated_columns_of_parquet(tmp_path: Path) -> None:
+    table = pyarrow.table([["Who?"], ["a"], ["b"]], names=["question", "answers", "answers"])
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"the column 'answers' of .* occurs more than once"):
+        load_task(tmp_path / "t.parquet")

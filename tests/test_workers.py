@@ -267,7 +267,34 @@ def test_parse_shard_any_text_gives_shard_or_error(text: str) -> None:
 
 
 _VALUES = st.integers(-2, 9).map(str) | st.sampled_from(["", "x", "1.5"])
-_NAMES = ["SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT"]
+_NAMES = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "STEP", "COUNT")]
+
+
+def array(tasks: list[int], step: int = 1) -> list[dict[str, str]]:
+    """The environment variables of each task of a SLURM array."""
+    values = {"MIN": min(tasks), "MAX": max(tasks), "STEP": step, "COUNT": len(tasks)}
+    return [{f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in (values | {"ID": t}).items()} for t in tasks]
+
+
+@pytest.mark.parametrize(("tasks", "step"), [([7], 1), ([0, 1, 2], 1), ([3, 4, 5], 1), ([1, 4, 7], 3)])
+def test_parse_shard_of_an_array_without_gaps(tasks: list[int], step: int) -> None:
+    shards = [parse_shard("auto", environment) for environment in array(tasks, step)]
+    assert shards == [Shard(number, len(tasks)) for number in range(1, len(tasks) + 1)]
+
+
+@pytest.mark.parametrize("tasks", [[3, 5], [1, 2, 3, 7], [0, 2, 4]])
+def test_parse_shard_refuses_every_task_of_an_array_with_gaps(tasks: list[int]) -> None:
+    for environment in array(tasks):
+        with pytest.raises(RunError, match=r"the SLURM array has gaps: \d tasks from(.|\n)*hint: .*--array=1-8"):
+            parse_shard("auto", environment)
+
+
+def test_processes_of_torchrun_in_an_array_divide_the_shard() -> None:
+    tasks = array([4, 5, 6])
+    processes = [{**task, "RANK": str(rank), "WORLD_SIZE": "2"} for task in tasks for rank in range(2)]
+    assert [parse_shard("auto", process) for process in processes] == [Shard(number, 6) for number in range(1, 7)]
+    with pytest.raises(RunError, match="the environment variables specify shard 3 of 2, which does not exist"):
+        parse_shard("auto", {"RANK": "2", "WORLD_SIZE": "2"})
 
 
 @given(st.dictionaries(st.sampled_from([*_NAMES, "RANK", "WORLD_SIZE"]), _VALUES))

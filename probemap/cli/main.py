@@ -5,6 +5,7 @@ correct, and 2 for a usage error.
 """
 
 import errno
+import io
 import os
 import sys
 from importlib import import_module
@@ -36,6 +37,7 @@ def main() -> None:
 
     After an error that the user can correct, print a message and exit with status 1.
     """
+    _tolerate_encodings()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -55,6 +57,16 @@ def main() -> None:
     else:
         return
     sys.exit(1)
+
+
+def _tolerate_encodings() -> None:
+    """Escape characters that the encoding of the terminal lacks, and replace bytes that it cannot decode.
+
+    The encoding is e.g. cp1252 or ASCII on Windows, in containers and in cron jobs.
+    """
+    for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace"), (sys.stdin, "replace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 if __name__ == "__main__":

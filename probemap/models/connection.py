@@ -141,7 +141,13 @@ class Connection:
                 raise
             return read_reply(response.text, max_tokens=max_tokens)
 
-        return self._request(send, parameters)
+        reply = self._request(send, parameters)
+        if reply.unknown_reason and self.form.is_first(reply.unknown_reason):
+            self._log(
+                f"the server's finish_reason {reply.unknown_reason!r} is not known: replies with it count as cut off "
+                "if they reach the token limit, or if the server does not report their number of tokens"
+            )
+        return reply
 
     def _request(self, send: Callable[[Any, Parameters], _T], parameters: Parameters) -> _T:
         """Send a request.  If the server refuses its form, send it again in another form."""

@@ -12,8 +12,12 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 from transformers.utils.quantization_config import GgufConfig
 
+from probemap.file_content import placeholder
 from probemap.records import ModelError
 from probemap.redact import redacted_message
+
+_MAGIC = b"GGUF"
+"""The first bytes of a GGUF file."""
 
 
 def convert_gguf(file: Path, expected_sha256: str) -> Path:
@@ -57,12 +61,19 @@ def sha256_of_files(files: Iterable[Path]) -> str:
 
 
 def _check(file: Path, expected_sha256: str) -> None:
+    if found := placeholder(file):
+        raise ModelError(*found)
     with file.open("rb") as head:
-        magic = head.read(4)
-    sha256 = sha256_of_files([file])
-    if magic != b"GGUF" or sha256 != expected_sha256:
+        magic = head.read(len(_MAGIC))
+    if magic != _MAGIC:
         raise ModelError(
-            f"{file} is not the expected GGUF file (SHA-256 {sha256[:16]}…, expected {expected_sha256[:16]}…)",
+            f"{file} is not a GGUF file: it starts with {magic!r}, expected {_MAGIC!r}",
+            "download a GGUF file; files in the older GGML format have to be converted by llama.cpp",
+        )
+    sha256 = sha256_of_files([file])
+    if sha256 != expected_sha256:
+        raise ModelError(
+            f"{file} is not the expected file (SHA-256 {sha256[:16]}…, expected {expected_sha256[:16]}…)",
             "download the file or install its package again",
         )
 
@@ -74,10 +85,11 @@ def _convert(file: Path, directory: Path) -> None:
             file.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **source
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **source)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # the reader raises many kinds of exceptions for an incomplete file
         raise ModelError(
-            f"the GGUF file {file} could not be read: {redacted_message(error)}",
-            "check that transformers supports the model's architecture, or use the model's safetensors weights",
+            f"the GGUF file {file} ({file.stat().st_size} bytes) could not be read: {redacted_message(error)}",
+            "check that the file is complete and that transformers supports the model's architecture, or use the "
+            "model's safetensors weights",
         ) from None
     # The directory is renamed when it is complete, so that the result of an interrupted conversion is never loaded.
     incomplete = directory.with_name(f"{directory.name}.part-{os.getpid()}")

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from probemap.models.gguf import convert_gguf, sha256_of_files
+from probemap.models.model_files import check_ignored_files, damaged_file, model_files
 from probemap.models.reasoning import Marks, marks_of
 from probemap.models.templates import ChatTemplate, select_template
 from probemap.records import ModelError
@@ -308,6 +309,7 @@ def load_model(
     if quantize:
         config = transformers.BitsAndBytesConfig(load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit")
         placement = {"device_map": {"": device}, **placement, "quantization_config": config}
+    check_ignored_files(Path(source))
     try:
         with _LOADING:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
@@ -317,7 +319,9 @@ def load_model(
         network.eval()
         if not placement:
             network.to(device)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError) as error:
+    except Exception as error:  # damaged files lead to exceptions of many libraries
+        if damaged := damaged_file(Path(source)):
+            raise ModelError(*damaged) from None
         raise ModelError(
             f"model {name!r} could not be loaded: {redacted_message(error)}",
             "quantisation requires bitsandbytes: pip install 'probemap[quantized]'"
@@ -374,5 +378,4 @@ def _directory_sha256(directory: Path) -> str:
     """Return the SHA-256 of the files that determine the model's outputs: configuration, tokenizer and weights."""
     if not directory.is_dir():
         return "unknown"
-    suffixes = (".json", ".safetensors", ".model", ".jinja", ".txt")
-    return sha256_of_files(sorted(p for p in directory.iterdir() if p.suffix in suffixes and p.is_file()))
+    return sha256_of_files(model_files(directory))

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError, model_validator
 
 from probemap.records import ModelError
 from probemap.redact import redact_secrets
 
-CUT_OFF = frozenset({"length", "max_tokens", "max_length", "model_length", "content_filter", "error"})
-"""Values of ``finish_reason`` for incomplete texts.  Servers use many different values for texts that the model has
-completed: ``stop``, ``eos_token``, ``eos``, ``end_turn``, ``stop_sequence``, …"""
+CUT_OFF = frozenset(
+    "length max_tokens max_length model_length token_limit limit time_limit not_finished incomplete max_output_tokens "
+    "model_context_window_exceeded content_filter content_filtered guardrail_intervened safety recitation blocklist "
+    "prohibited_content spii sensitive error error_limit error_toxic network_error abort aborted cancelled canceled "
+    "user_cancel interrupted timeout insufficient_system_resource".split()
+)
+"""Values of ``finish_reason`` for incomplete texts."""
+
+COMPLETE = frozenset(
+    "stop eos eos_token eos_found end end_turn end_of_turn end_of_text stop_sequence stop_token stop_string "
+    "stop_criteria complete completed finished tool_calls tool_call tool_use function_call function_calls".split()
+)
+"""Values of ``finish_reason`` for texts that the model has completed."""
+
+_SURROGATE = re.compile(
+    r"(?P<escaped>\\\\)|(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""Escape sequences of UTF-16 surrogates in JSON, and escaped backslashes, after which no sequence starts."""
+
+_STREAM = re.compile(r"\s*(?::|(?:data|event|id|retry):)")
+"""Start of a stream of server-sent events."""
 
 SHOWN = 120
 """Maximum number of characters of a reply that are shown in an error message."""
@@ -35,7 +55,7 @@ class Reply:
     --------
     >>> from probemap.models.replies import read_reply
     >>> read_reply('{"choices": [{"message": {"content": "Lima."}, "finish_reason": "length"}]}', max_tokens=8)
-    Reply(text='Lima.', reasoning='', stopped=False, n_prompt=None, n_produced=None)
+    Reply(text='Lima.', reasoning='', stopped=False, n_prompt=None, n_produced=None, unknown_reason='')
     """
 
     text: str
@@ -43,11 +63,13 @@ class Reply:
     reasoning: str
     """Reasoning that the server returned separately.  Empty if there is none."""
     stopped: bool
-    """False if the text was cut off."""
+    """False if the text was cut off, or if the server does not report whether it was."""
     n_prompt: int | None
     """Number of prompt tokens, or None if the server does not report it."""
     n_produced: int | None
     """Number of generated tokens, or None if the server does not report it."""
+    unknown_reason: str = ""
+    """The value of ``finish_reason`` if it is not known.  Otherwise, an empty string."""
 
 
 class _Message(BaseModel):
@@ -68,12 +90,26 @@ class _Completion(BaseModel):
     usage: Any = None
 
 
+class _ChunkChoice(_Choice):
+    delta: dict[str, Any] = {}
+
+
+class _Chunk(BaseModel):
+    choices: list[_ChunkChoice] | None = None
+    usage: Any = None
+
+
 class _Model(BaseModel):
-    id: str
+    id: str = Field(validation_alias=AliasChoices("id", "name"))
 
 
 class _Models(BaseModel):
-    data: list[_Model]
+    data: list[_Model | str] | None = Field(validation_alias=AliasChoices("data", "models"))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wrap_list(cls, value: Any) -> Any:
+        return {"data": value} if isinstance(value, list) else value
 
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
@@ -87,8 +123,9 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
     body : str
         Body of the server's response.
     max_tokens : int
-        The requested maximum number of tokens.  If the reply has no ``finish_reason``, a text that reaches this number
-        counts as cut off.
+        The requested maximum number of tokens.  If the ``finish_reason`` is missing or not known, a text that reaches
+        this number counts as cut off.  If the number of tokens is not reported either, a text counts as complete only
+        if it has fewer bytes, and thus fewer tokens, than this number.
 
     Raises
     ------
@@ -113,33 +150,39 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
     separate = next((r for r in (message.reasoning_content, message.reasoning) if isinstance(r, str) and r), "")
     reasoning = separate or ("" if isinstance(content, str) else "".join(_texts(content or (), "thinking")))
     n_produced = _count(completion.usage, "completion_tokens")
-    if isinstance(choice.finish_reason, str) and choice.finish_reason:
-        stopped = choice.finish_reason.casefold() not in CUT_OFF
+    text = text or message.refusal or ""
+    reason = _normalised(choice.finish_reason)
+    is_known = reason in CUT_OFF or reason in COMPLETE
+    if is_known:
+        stopped = reason in COMPLETE
     else:
-        stopped = n_produced is None or n_produced < max_tokens
+        stopped = (len((reasoning + text).encode()) if n_produced is None else n_produced) < max_tokens
     return Reply(
-        text=text or message.refusal or "",
+        text=text,
         reasoning=reasoning,
         stopped=stopped,
         n_prompt=_count(completion.usage, "prompt_tokens"),
         n_produced=n_produced,
+        unknown_reason="" if is_known or not reason else redact_secrets(str(choice.finish_reason))[:SHOWN],
     )
 
 
 def read_models(body: str) -> list[str]:
     """Read the names of the models that a server provides.
 
+    The list may be the reply itself or its field ``data`` or ``models``, with objects or names as items.
+
     Raises
     ------
     ReplyError
         If the body is not a list of models.
     """
-    return [model.id for model in _parse(_Models, body).data]
+    return [model if isinstance(model, str) else model.id for model in _parse(_Models, body).data or ()]
 
 
 def _parse(schema: type[_Schema], body: str) -> _Schema:
     try:
-        return schema.model_validate_json(body)
+        return schema.model_validate_json(_without_lone_surrogates(_join_events(body)))
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)[0]
     if body.lstrip()[:1] == "<":
@@ -174,6 +217,57 @@ def _texts(parts: Sequence[Any], kind: str) -> list[str]:
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and value > 0 else None
+
+
+def _join_events(body: str) -> str:
+    """Return one completion as JSON if the body is a stream of events; otherwise, return the body unchanged.
+
+    Some servers send a stream although it was not requested.
+    """
+    if not _STREAM.match(body):
+        return body
+    message: dict[str, str] = {}
+    completion: dict[str, Any] = {"choices": []}
+    for line in body.splitlines():
+        if not line.startswith("data:") or line.endswith("[DONE]"):
+            continue
+        try:
+            chunk = _Chunk.model_validate_json(_without_lone_surrogates(line.removeprefix("data:")))
+        except ValidationError:
+            return body  # reported as invalid
+        completion["usage"] = chunk.usage or completion.get("usage")
+        for choice in chunk.choices or ():
+            parts = {"content": choice.text, **choice.delta}
+            for name in ("content", "reasoning_content", "reasoning", "refusal"):
+                if isinstance(part := parts.get(name), str):
+                    message[name] = message.get(name, "") + part
+            reason = choice.finish_reason or completion.get("finish_reason")
+            completion |= {"finish_reason": reason, "choices": [{"message": message, "finish_reason": reason}]}
+    if "[DONE]" not in body and not completion.get("finish_reason"):  # the stream was interrupted
+        completion["choices"] = [choice | {"finish_reason": "incomplete"} for choice in completion["choices"]]
+    return json.dumps(completion)
+
+
+def _without_lone_surrogates(body: str) -> str:
+    """Return JSON text with U+FFFD in place of each escape sequence of half a character, which is no Unicode text.
+
+    Servers send such a half if the last token of a reply ends inside a character.
+    """
+    if not _SURROGATE.search(body):
+        return body
+    return _SURROGATE.sub(lambda match: match[0] if match["pair"] or match["escaped"] else r"\ufffd", body)
+
+
+def _normalised(reason: Any) -> str:
+    """Return a ``finish_reason`` in lower case, with underscores between words and without a prefix.
+
+    Some servers write ``FinishReason.MAX_TOKENS``, ``stop-sequence`` or ``{"type": "length"}``.
+    """
+    if isinstance(reason, dict):
+        reason = reason.get("type")
+    if reason is None:
+        return ""
+    return re.sub(r"[\s-]+", "_", str(reason).strip().rpartition(".")[2].lower()).removeprefix("finish_reason_")
 
 
 def _shown(body: str) -> str:

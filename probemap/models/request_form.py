@@ -78,7 +78,15 @@ class AcceptedForm:
     def __init__(self, url: str) -> None:
         self.base = url
         self._adaptations: tuple[Adaptation, ...] = ()
+        self._reasons: set[str] = set()
         self._lock = threading.Lock()
+
+    def is_first(self, reason: str) -> bool:
+        """Return True the first time that it is called with this ``finish_reason``."""
+        with self._lock:
+            is_first = reason not in self._reasons
+            self._reasons.add(reason)
+        return is_first
 
     def apply(self, parameters: Parameters) -> Parameters:
         """Return the parameters in the form that the server accepts."""

@@ -1,20 +1,21 @@
 """Functions that convert one row of a published data set to an `Example`.
 
-Each public function takes a row with the original fields of a data set.  The function returns None if the row has no
-answer or if the answer cannot be graded.  If the row is invalid, it raises KeyError, TypeError, ValueError, IndexError
-or AttributeError, which `published.adapt_rows` converts to a DataError.
+Each public function takes a row with the original fields of a data set.  The cells of the row may have been written by
+a spreadsheet; see `cells`.  The function returns None if the row has no answer or if the answer cannot be graded.  If
+the row is invalid, it raises KeyError, TypeError, ValueError, IndexError or AttributeError, which
+`published.adapt_rows` converts to a DataError.
 """
 
-import json
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from probemap.reading.numbers import as_number
 from probemap.records import Example
+from probemap.tasks.cells import is_punctuation, parse_index, parse_list, parse_texts, parse_truth
 
 Row = Mapping[str, Any]
 
@@ -26,11 +27,20 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Convert a list, a string that contains a JSON list, or a single string to a tuple of distinct strings in their
-    original order."""
-    if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith("[") else [value]
-    return tuple(dict.fromkeys(_text(str(item)) for item in value))
+    """Convert accepted answers to a tuple of distinct strings in their original order."""
+    return tuple(dict.fromkeys(parse_texts(value)))
+
+
+def _open_example(id_: str, question: str, answers: Any, context: str = "") -> Example | None:
+    """Return an example with accepted answers, or None if no accepted answer contains a word or a symbol."""
+    texts = _texts(answers)
+    return None if is_punctuation(texts) else Example(id_, question, texts, context=context)
+
+
+def _pick(items: Sequence[Any], value: Any, *, first: int = 0) -> Any:
+    """Return the item that a row's label selects, or None if the row has no label."""
+    index = parse_index(value, len(items), first=first)
+    return None if index is None else items[index]
 
 
 def _id(row: Row, *fields: str) -> str:
@@ -52,18 +62,18 @@ def _as_sentence(question: Any) -> str:
 def trivia(row: Row) -> Example | None:
     """Convert a row of TriviaQA."""
     answer = _accepted(row, "answer")
-    names = answer if isinstance(answer, list) else [answer["value"], *answer["aliases"]]
-    return Example(_id(row, "id", "question_id"), _text(row["question"]), _texts(names))
+    names = [answer["value"], *answer["aliases"]] if isinstance(answer, Mapping) else answer
+    return _open_example(_id(row, "id", "question_id"), _text(row["question"]), names)
 
 
 def nq(row: Row) -> Example | None:
     """Convert a row of NQ-open."""
-    return Example(_id(row, "id"), _as_sentence(row["question"]), _texts(_accepted(row, "answer")))
+    return _open_example(_id(row, "id"), _as_sentence(row["question"]), _accepted(row, "answer"))
 
 
 def popqa(row: Row) -> Example | None:
     """Convert a row of PopQA."""
-    return Example(_id(row, "id"), _text(row["question"]), _texts(_accepted(row, "possible_answers")))
+    return _open_example(_id(row, "id"), _text(row["question"]), _accepted(row, "possible_answers"))
 
 
 def hotpot(row: Row) -> Example:
@@ -81,9 +91,7 @@ def hotpot_with_context(row: Row) -> Example | None:
 def squad(row: Row) -> Example | None:
     """Convert a row of SQuAD."""
     answers = row["answers"]["text"]
-    if not answers:
-        return None
-    return Example(_id(row, "id"), _text(row["question"]), _texts(answers), context=_text(row["context"]))
+    return _open_example(_id(row, "id"), _text(row["question"]), answers, _text(row["context"]))
 
 
 def _decimal(number: Fraction) -> str:
@@ -117,7 +125,7 @@ def math(row: Row) -> Example | None:
 
 def answerable_math(row: Row) -> Example | None:
     """Convert a row of UMWP if its question is answerable."""
-    return _number(row, str(row["answer"]).strip("[] ")) if str(row.get("answerable", "True")) == "True" else None
+    return None if parse_truth(row.get("answerable")) is False else _number(row, str(row["answer"]).strip("[] "))
 
 
 def _lettered(id_: str, question: str, choices: Iterable[str], correct: str) -> Example:
@@ -132,19 +140,21 @@ def _lettered(id_: str, question: str, choices: Iterable[str], correct: str) -> 
 
 def truthful(row: Row) -> Example | None:
     """Convert a row of TruthfulQA."""
-    choices = row["mc1_targets"]["choices"]
-    return _lettered(_id(row, "id"), row["question"], choices, choices[row["mc1_targets"]["labels"].index(1)])
+    choices, labels = (parse_list(row["mc1_targets"][field]) for field in ("choices", "labels"))
+    return _lettered(_id(row, "id"), row["question"], choices, choices[labels.index(1)])
 
 
 def arc(row: Row) -> Example | None:
     """Convert a row of ARC."""
-    texts, labels = row["choices"]["text"], row["choices"]["label"]
+    texts, labels = (parse_list(row["choices"][field]) for field in ("text", "label"))
     return _lettered(_id(row, "id"), row["question"], texts, texts[labels.index(row["answerKey"])])
 
 
 def mmlu(row: Row) -> Example | None:
     """Convert a row of MMLU."""
-    return _lettered(_id(row, "id"), row["question"], row["choices"], row["choices"][int(row["answer"])])
+    choices = parse_list(row["choices"])
+    correct = _pick(choices, row["answer"])
+    return None if correct is None else _lettered(_id(row, "id"), row["question"], choices, correct)
 
 
 def sciq(row: Row) -> Example | None:
@@ -156,7 +166,7 @@ def sciq(row: Row) -> Example | None:
 def sentiment(row: Row) -> Example | None:
     """Convert a row of IMDB or SST-2."""
     text = _text(row.get("text") or row.get("sentence") or row["review"])
-    label = row["answers"][0] if "answers" in row else {0: "negative", 1: "positive"}.get(int(row["label"]))
+    label = parse_list(row["answers"])[0] if "answers" in row else _pick(("negative", "positive"), row["label"])
     if label is None:  # the test split of SST-2 has no labels
         return None
     return Example(_id(row, "id", "idx"), text.replace("<br />", "\n"), (_text(label),), ("positive", "negative"))
@@ -169,13 +179,14 @@ def mnli(row: Row) -> Example | None:
     """Convert a row of MultiNLI."""
     if "premise" not in row:
         return Example("", _text(row["Question"]), (_text(row["Answer"]),), _NLI)
-    if int(row["label"]) < 0:
+    label = _pick(_NLI, row["label"])
+    if label is None:
         return None
     question = (
         f'For the statement "{_text(row["premise"])}", does the hypothesis "{_text(row["hypothesis"])}" represent '
         "entailment, contradiction, or neutrality?"
     )
-    return Example(_id(row, "pairID"), question, (_NLI[int(row["label"])],), _NLI)
+    return Example(_id(row, "pairID"), question, (label,), _NLI)
 
 
 def winogrande(row: Row) -> Example | None:
@@ -184,11 +195,12 @@ def winogrande(row: Row) -> Example | None:
         return Example(
             "", _text(row["Question"]), (_text(row["Answer"]),), tuple(sorted((row["Answer"], row["Wrong_Answer"])))
         )
-    if not row["answer"]:
-        return None
     choices = (_text(row["option1"]), _text(row["option2"]))
+    correct = _pick(choices, row["answer"], first=1)
+    if correct is None:  # the test split has no labels
+        return None
     question = f"{_text(row['sentence'])} What does the blank refer to in the sentence?"
-    return Example("", question, (choices[int(row["answer"]) - 1],), choices)
+    return Example("", question, (correct,), choices)
 
 
 def winobias(row: Row) -> Example | None:
@@ -199,8 +211,11 @@ def winobias(row: Row) -> Example | None:
 
 def boolq(row: Row) -> Example | None:
     """Convert a row of BoolQ."""
-    answer = "yes" if row["answer"] in (True, "true", "True") else "no"
-    return Example("", _as_sentence(row["question"]), (answer,), ("yes", "no"), _text(row["passage"]))
+    answer = parse_truth(row["answer"])
+    if answer is None:  # the test split has no answers
+        return None
+    accepted = ("yes" if answer else "no",)
+    return Example("", _as_sentence(row["question"]), accepted, ("yes", "no"), _text(row["passage"]))
 
 
 def movies(row: Row) -> Example | None:

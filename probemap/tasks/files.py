@@ -6,13 +6,16 @@ Every row of a user file is checked when a task is created.  Error messages name
 import csv
 import io
 import json
-import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from probemap.file_content import placeholder
 from probemap.reading.folding import same_name
 from probemap.records import DataError, Example, Task
+from probemap.redact import redacted_message
+from probemap.tasks.cells import is_punctuation, parse_texts
 from probemap.tasks.kinds import infer_kinds
 
 
@@ -39,6 +42,8 @@ def read_rows(path: Path) -> Iterable[Any]:
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in readers:
         raise DataError(f"{path} is not a .jsonl, .csv or .parquet file", "convert it to one of these formats")
+    if found := placeholder(path) if path.stat().st_size else None:
+        raise DataError(*found)
     return readers[path.suffix.lower()](path)
 
 
@@ -49,22 +54,76 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
 
 
-def _read_jsonl(path: Path) -> Iterable[Mapping[str, Any]]:
+def _read_jsonl(path: Path) -> Iterator[Any]:
     for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number} is not valid JSON ({error.msg})", "write one JSON object per line"
-                ) from None
+        if not line.strip():
+            continue
+        location = f"{path}, line {number}"
+        try:
+            row = _DECODER.decode(line)
+            if "\\u" in line:  # only an escape sequence can produce a lone surrogate
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{location}: the text contains {error.object[error.start]!r}, which is half of a character",
+                "write the whole character, or remove the half: such halves remain if a text is cut inside an emoji",
+            ) from None
+        except _RepeatedFieldError as error:
+            raise DataError(f"{location}: the field {error.args[0]!r} occurs more than once", _RENAME) from None
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else redacted_message(error)
+            raise DataError(f"{location} is not valid JSON ({reason})", "write one JSON object per line") from None
+        yield row
 
 
-def _read_csv(path: Path) -> Iterable[Mapping[str, Any]]:
+class _RepeatedFieldError(Exception):
+    """Raised for a JSON object in which a field name occurs more than once.  The argument is the name."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise _RepeatedFieldError(_repeated([name for name, _ in pairs]))
+    return row
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+_RENAME = "rename or remove one of them; write a list of several answers as a JSON list in one field"
+
+
+def _repeated(names: Sequence[str]) -> str:
+    """Return the first name that occurs more than once, or an empty string.  Columns without a name may repeat."""
+    if len(set(names)) == len(names):
+        return ""
+    return next((name for name, count in Counter(names).items() if count > 1 and name), "")
+
+
+def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    text = _read_text(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a cell may be as long as the file
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        yield from csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+        header = next(reader, [])
+        if len(header) == 1 and (separator := next((s for s in ";\t|" if s in header[0]), "")):
+            raise DataError(
+                f"the columns of {path} are separated by {separator!r}, expected commas",
+                "save it with commas between the columns",
+            )
+        if name := _repeated(header):
+            raise DataError(f"the column {name!r} of {path} occurs more than once", _RENAME)
+        for cells in reader:
+            if any(cells[len(header) :]):
+                raise DataError(
+                    f"{path}, line {reader.line_num}: the row has {len(cells)} cells, but the header has {len(header)}",
+                    "write a cell that contains a comma in quotation marks",
+                )
+            if cells:
+                yield dict(zip(header, cells, strict=False))
     except csv.Error as error:
-        raise DataError(f"{path} is not a valid CSV file ({error})", "check the quotation marks") from None
+        raise DataError(
+            f"{path}, line {reader.line_num} is not valid CSV ({error})", "check the quotation marks"
+        ) from None
 
 
 def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
@@ -76,8 +135,10 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
             "pip install 'probemap[parquet]'",
         ) from None
     try:
+        if name := _repeated(parquet.read_schema(path).names):
+            raise DataError(f"the column {name!r} of {path} occurs more than once", _RENAME)
         rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is not a valid Parquet file ({error})", "write the file again") from None
     return rows
 
@@ -116,7 +177,10 @@ def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
 def _example(row: Any, location: str, number: int, require_answers: bool) -> Example:
     if not isinstance(row, Mapping):
         raise DataError(f"{location}: expected an object, got {type(row).__name__}", "write one object per row")
-    row = {str(key).strip().lower(): value for key, value in row.items() if key is not None}
+    names = [str(key).strip().lower() for key in row]
+    if name := _repeated(names):
+        raise DataError(f"{location}: several fields are named {name!r}, apart from spaces and case", _RENAME)
+    row = dict(zip(names, row.values(), strict=True))
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise DataError(
@@ -130,6 +194,11 @@ def _example(row: Any, location: str, number: int, require_answers: bool) -> Exa
             "each row requires the field 'answers', a string or a list of strings",
         )
     choices = _strings(row.get("choices"), location, "choices")
+    if require_answers and not choices and is_punctuation(answers):
+        raise DataError(
+            f"{location}: the accepted answers {list(answers)} consist of punctuation marks, which occur in any answer",
+            'add the answer in words, e.g. ["full stop", "."]',
+        )
     if choices and answers and not any(same_name(c, a) for c in choices for a in answers):
         raise DataError(
             f"{location}: none of the answers {list(answers)} is among the choices {list(choices)}",
@@ -146,25 +215,7 @@ def _example(row: Any, location: str, number: int, require_answers: bool) -> Exa
 
 
 def _strings(value: Any, location: str, field: str) -> tuple[str, ...]:
-    """Convert a list, a string that contains a JSON list, a single string or a single number to a tuple of strings."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            raise DataError(
-                f"{location}: {field} {value[:60]!r} starts like a list but is not valid JSON",
-                'write a list as ["Paris", "City of Paris"]',
-            ) from None
-    items = value if isinstance(value, list | tuple) else [value]
-    texts = []
-    for item in items:
-        if item is None or (isinstance(item, str) and not item.strip()):
-            continue
-        is_number = isinstance(item, int) and not isinstance(item, bool)
-        is_number = is_number or (isinstance(item, float) and math.isfinite(item))
-        if not (is_number or isinstance(item, str)):
-            raise DataError(
-                f"{location}: {field!r} must contain only strings and numbers, got {item!r}", "correct this row"
-            )
-        texts.append(str(int(item)) if isinstance(item, float) and item.is_integer() else str(item).strip())
-    return tuple(texts)
+    try:
+        return parse_texts(value)
+    except ValueError as error:
+        raise DataError(f"{location}: {field!r} {error}", 'write a list as ["Paris", "City of Paris"]') from None

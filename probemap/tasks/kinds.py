@@ -103,6 +103,8 @@ def _with_kinds(task: Task, kinds: list[Kind]) -> Task:
     """Return the task with the given kinds of its examples; the most frequent one becomes the kind of the task."""
     kind = Counter(kinds).most_common(1)[0][0] if kinds else task.kind
     examples = (
-        replace(example, kind=None if own == kind else own) for example, own in zip(task.examples, kinds, strict=True)
+        example if example.kind == expected else replace(example, kind=expected)
+        for example, own in zip(task.examples, kinds, strict=True)
+        for expected in (None if own == kind else own,)
     )
     return replace(task, kind=kind, examples=tuple(examples))

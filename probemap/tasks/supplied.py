@@ -8,6 +8,7 @@ from typing import Any
 
 from probemap.reading.folding import find_words
 from probemap.records import SUPPLIED, DataError, Example, Task, TextAnswer, Verdict
+from probemap.tasks.cells import parse_truth
 from probemap.tasks.files import read_rows
 
 MANUAL = {True: "correct by manual label", False: "incorrect by manual label", None: "undecided by manual label"}
@@ -130,7 +131,7 @@ def read_question_answers(path: Path) -> Iterator[tuple[Example, TextAnswer]]:
         * ``question`` and ``answer``;
         * ``id``, ``context`` and ``choices`` (optional);
         * ``prompt`` (optional): the exact text that the model saw, including the chat template;
-        * ``stopped`` (optional): false if the answer was cut off.
+        * ``stopped`` (optional): false if the answer was cut off.  Truth values may be spelled as in spreadsheets.
 
     Yields
     ------
@@ -167,15 +168,10 @@ def _question_answer(row: Mapping[str, Any], default_id: str, location: str) -> 
     choices = row.get("choices") or ()
     if not isinstance(choices, list | tuple) or not all(isinstance(choice, str) for choice in choices):
         raise DataError(f"{location}: 'choices' must be a list of strings, got {choices!r:.60}", "correct this row")
-    stopped = row.get("stopped", True)
-    if not isinstance(stopped, bool):
-        raise DataError(
-            f"{location}: 'stopped' must be true or false, got {stopped!r:.60}",
-            "write false for an answer that was cut off, otherwise true",
-        )
+    stopped = _parse_bool(row.get("stopped"), f"{location}: 'stopped'")
     id_ = str(row["id"]) if row.get("id") not in (None, "") else default_id
     example = Example(id_, texts["question"], ("",), tuple(choices), texts["context"])
-    return example, TextAnswer(id_, texts["answer"], stopped, texts["prompt"] or None)
+    return example, TextAnswer(id_, texts["answer"], stopped is not False, texts["prompt"] or None)
 
 
 @dataclass(frozen=True)
@@ -233,15 +229,10 @@ def read_manual_labels(path: Path, task: Task) -> dict[str, ManualLabel]:
     return labels
 
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False, "": None, "null": None, "none": None}
-
-
 def _parse_bool(value: Any, location: str) -> bool | None:
-    """Convert a JSON boolean or null, or the equivalent text in a CSV file, to a bool or None."""
-    if value is None or isinstance(value, bool):
-        return value
-    if (spelling := str(value).strip().lower()) in _BOOLEANS:
-        return _BOOLEANS[spelling]
-    raise DataError(
-        f"{location} must be true, false or null, got {value!r}", "write true, false, or null for undecided"
-    )
+    try:
+        return parse_truth(value)
+    except ValueError:
+        raise DataError(
+            f"{location} must be true, false or null, got {value!r:.60}", "write true, false, or null for undecided"
+        ) from None
