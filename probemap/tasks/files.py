@@ -126,6 +126,10 @@ def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
         ) from None
 
 
+_PARQUET_ROWS = 4096
+"""Number of rows that are converted at a time."""
+
+
 def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
         import pyarrow.parquet as parquet
@@ -137,10 +141,11 @@ def _read_parquet(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
         if name := _repeated(parquet.read_schema(path).names):
             raise DataError(f"the column {name!r} of {path} occurs more than once", _RENAME)
-        rows: list[Mapping[str, Any]] = parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_PARQUET_ROWS):  # not all rows at once, which may contain long lists
+                yield from batch.to_pylist()
     except (OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path} is not a valid Parquet file ({error})", "write the file again") from None
-    return rows
 
 
 def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
