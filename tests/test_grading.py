@@ -1,5 +1,6 @@
 """Verdicts and exact answers of worked cases, and the public functions `grade` and `locate`."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -461,3 +462,17 @@ def test_llm_grader_and_locator_use_responses_of_judge() -> None:
 def test_llm_grader_accepts_loaded_model(smollm: Model) -> None:
     grader = llm_grader(smollm, TASK, ANSWERS)
     assert all(v.reason.startswith("the judge") for v in probemap.grade(TASK, ANSWERS, grader=grader))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The answer " + "\n" * 32_000 + "x", "A " + " " * 32_000 + "x", "Answer: " * 5000, "It is " + "7" * 20_000],
+)
+@pytest.mark.parametrize("kind", ["open", "numbers", "choices"])
+def test_repetitive_texts_are_read_in_linear_time(text: str, kind: Kind) -> None:
+    task = Task("t", (Example("x", "Which is it?", ("5",), ("5", "6") if kind == "choices" else ()),), kind)
+    answer = make_answer(text, [text], ["?"])
+    start = time.process_time()
+    locate_answer(task, task.examples[0], answer)
+    assert grade_answer(task, task.examples[0], answer).correct is not True
+    assert time.process_time() - start < 2, "the time would be minutes if it grew with the square of the length"

@@ -29,11 +29,11 @@ from probemap.reading.whole import whole_answer
 from probemap.reading.yes_no import leading_label
 
 _ANNOUNCED = regex.compile(
-    r"[\s*_]*(?:(?:the\s+)?(?:final\s+|short\s+)?answer(?:\s+is)?|a|antwort|respuesta|réponse|risposta|resposta|ответ"
-    r"|assistant|答案|答|回答)[*_]*\s*[:：][*_]*\s*(?=\S)",
+    r"(?:[\s*_]*(?:(?:the\s+)?(?:final\s+|short\s+)?answer(?:\s+is)?|a|antwort|respuesta|réponse|risposta|resposta"
+    r"|ответ|assistant|答案|答|回答)[*_]*\s*[:：][*_]*)+\s*(?=\S)",
     regex.IGNORECASE,
 )
-_LIST_ITEM = regex.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
+_LIST_ITEM = regex.compile(r"^[^\S\n]*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
 _LIST_IN_LINE = regex.compile(r"\s*1\.\s.*\s2\.\s")
 _ORDER = ("whole", "naming", "noun", "copula", "start", "phrase", "agent", "preposition", "object")
 """The places where an answer may occur, from the most to the least certain place."""

@@ -151,7 +151,13 @@ def _is_sign(text: str, index: int) -> bool:
     return not (preceding.isdigit() or preceding == ")" or text[max(0, index - 1) : index].isalnum())
 
 
+_MAX_LENGTH = 1000
+"""Maximum number of characters of a number.  Python refuses to convert much longer ones."""
+
+
 def _value(match: re.Match[str]) -> Fraction | None:
+    if match.end() - match.start() > _MAX_LENGTH:
+        return None
     if match["latex"]:
         return Fraction(int(match["over"]), int(match["under"])) if int(match["under"]) else None
     whole = int(match["whole"] or 0)
