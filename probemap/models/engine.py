@@ -30,7 +30,7 @@ class EnginePlan:
     dtype: str
     template_sha256: str
     date: str
-    """Date and time that the chat template writes into the prompts, or an empty string if it writes none."""
+    """Date and time for a chat template that contains the current time, or an empty string for other templates."""
     prompt_format: PromptFormat | Literal["given"]
     """Format of the prompts; ``given`` if at least one answer was supplied with its own prompt."""
     batch_sizes: list[int]
@@ -60,7 +60,7 @@ class Engine:
 
     @property
     def _date(self) -> str:
-        has_clock = self.prompt_format == "chat" and self.model.chat_template.has_clock
+        has_clock = self.model.template_sha256 != "" and self.model.chat_template.has_clock
         return (self.model.date or "") if has_clock else ""
 
     def each(self, batch_numbers: Sequence[int]) -> Iterator[list[Answer]]:

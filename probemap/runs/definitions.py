@@ -45,7 +45,7 @@ class AnswerFacts:
     template: str = ""
     """SHA-256 of the chat template; empty if there is none."""
     date: str = ""
-    """Date and time that the chat template writes into the prompts; empty if it writes none."""
+    """Date and time for a chat template that contains the current time; empty for other templates."""
     frame: Literal["chat", "qa", "none", "given"] = "none"
     """Prompt format.  ``given`` means that at least one answer was supplied with its own prompt."""
 
