@@ -27,9 +27,9 @@ FORMS = {
     "MiniMax M3 (sglang, reasoning_parser.py)": ("<mm:think>", "</mm:think>"),
     "LongCat (vllm, longcat_reasoning_parser.py)": ("<longcat_think>\n", "\n</longcat_think>\n"),
     "Hermes (hermes-agent#11366)": ("<REASONING_SCRATCHPAD>", "</REASONING_SCRATCHPAD>"),
-    "scratchpad (tinyinference, reasoning tags)": ("<scratchpad>", "</scratchpad>"),
-    "Claude (conduit, reasoning parser)": ("<antThinking>", "</antThinking>"),
-    "inner monologue (conduit, reasoning parser)": ("<inner_monologue>", "</inner_monologue>"),
+    "scratchpad, a tag of Hermes 3": ("<scratchpad>", "</scratchpad>"),
+    "Claude, a tag that LobeHub removes": ("<antThinking>", "</antThinking>"),
+    "inner monologue, a tag of Hermes 3": ("<inner_monologue>", "</inner_monologue>"),
     "Magistral (vllm, mistral_reasoning_parser.py)": ("[THINK]", "[/THINK]"),
     "Kimi-VL (sglang, reasoning_parser.py)": ("◁think▷", "◁/think▷"),
     "OpenThinker, Sky-T1 (open-webui, middleware.py)": (
@@ -74,7 +74,7 @@ INITIAL_FORMS = {
         "/think\n",
         "<|im_end|>\n<|im_start|>assistant\n",
     ),
-    "HuatuoGPT-o1": ("## Thinking\n\n", "\n\n## Final Response\n\n"),
+    "HuatuoGPT-o1 (FreedomIntelligence/HuatuoGPT-o1, README.md)": ("## Thinking\n\n", "\n\n## Final Response\n\n"),
 }
 """Forms that are recognised only at the beginning of the generated text, because they may be ordinary text."""
 

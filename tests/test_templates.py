@@ -40,7 +40,7 @@ WORKING = {
         "<|im_start|>assistant:",
         f"<|im_start|>user\n{QUESTION}<|im_end|><|im_start|>assistant:",
     ),
-    "a template never begins the answer (transformers#34209)": (
+    "a template never begins the answer (transformers#34248)": (
         "{% for m in messages %}" + NAME + "{{ m['content'] }}<|im_end|>\n{% endfor %}",
         f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n",
     ),
@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         ModelError,
         r"the chat template of odd is not a valid template: Unexpected end of template.*\(line 1\)\nhint: .*--frame qa",
     ),
-    "TypeError (lm-evaluation-harness#1962)": (
+    "TypeError": (
         "{{ 'x' + 1 }}" + CHAT_TEMPLATE,
         ModelError,
         r'the chat template of odd fails: TypeError: can only concatenate str \(not "int"\) to str\nhint: correct',
@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
         ModelError,
         "the chat template of odd renders the same conversation differently each time",
     ),
-    "several templates without a default": (
+    "Mixtral has several templates (lm-evaluation-harness#1962, lm-evaluation-harness#2129)": (
         {"rag": CHAT_TEMPLATE, "tool_use": CHAT_TEMPLATE},
         ModelError,
         "odd has several chat templates and none of them is the default: rag, tool_use\nhint: .*--template rag",

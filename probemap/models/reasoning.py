@@ -57,9 +57,9 @@ MARKS: tuple[Marks, ...] = (
     _tag("mm:think"),  # MiniMax M3 (SGLang, reasoning_parser.py)
     _tag("longcat_think"),  # LongCat (vLLM, longcat_reasoning_parser.py)
     _tag("REASONING_SCRATCHPAD"),  # Hermes (NousResearch/hermes-agent#11366)
-    _tag("scratchpad"),  # prompts that ask for it
-    _tag("antThinking"),  # Claude
-    _tag("inner_monologue"),  # Hermes
+    _tag("scratchpad"),  # Hermes 3, and prompts that ask for it
+    _tag("antThinking"),  # Claude (LobeHub)
+    _tag("inner_monologue"),  # Hermes 3
     _pair("[THINK]", "[/THINK]"),  # Magistral, Ministral 3, Mistral Small 4 (vLLM, mistral_reasoning_parser.py)
     _pair("◁think▷", "◁/think▷"),  # Kimi-VL, Kimi-Dev (SGLang, reasoning_parser.py)
     # OpenThinker, Sky-T1 (Open WebUI)
