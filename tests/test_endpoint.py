@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from fake_endpoint import FakeEndpoint, chat_reply
+from fake_endpoint import FakeEndpoint, chat_reply, error_reply
 from running import execute
 
 from probemap.logger import Logger
@@ -175,6 +176,83 @@ def test_ask_endpoint_reports_a_different_chat_template_once(
     assert server.requests[0]["messages"][-1]["role"] == "user"
     (message,) = messages
     assert "the server counts 7 tokens in the prompt of 'city-" in message
+
+
+def test_ask_endpoint_uses_the_token_ids_of_the_server(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def respond(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        assert body["return_token_ids"] is True
+        prompt_ids = base_model.tokenizer(body["prompt"])["input_ids"]
+        reply = chat_reply(" Paris")
+        reply["choices"][0] |= {"token_ids": [5, 6], "prompt_token_ids": prompt_ids}
+        return reply
+
+    FakeEndpoint(monkeypatch, respond)
+    messages: list[str] = []
+    first, second = ask(base_model, "qa", log=messages.append)
+    assert first.produced_ids == second.produced_ids == (5, 6)
+    assert first.prompt_ids is not None
+    assert messages == []
+
+
+def test_ask_endpoint_reports_other_prompt_tokens_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = {**chat_reply("Paris", usage={"prompt_tokens": 3}), "prompt_token_ids": [1, 2, 3]}
+    reply["choices"][0]["token_ids"] = [4]
+    FakeEndpoint(monkeypatch, lambda path, body: reply)
+    messages: list[str] = []
+    answers = ask(chat_model, "chat", log=messages.append)
+    assert [answer.prompt_ids for answer in answers] == [(1, 2, 3)] * 2
+    (message,) = messages
+    assert "has other tokens than the local model's chat template yields (3 and" in message
+
+
+def test_ask_endpoint_continues_if_the_server_refuses_token_ids(
+    base_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def respond(path: str, body: dict[str, Any]) -> Any:
+        if "return_token_ids" in body:
+            return error_reply(400, "Unrecognized request argument supplied: return_token_ids")
+        return chat_reply(" Paris")
+
+    server = FakeEndpoint(monkeypatch, respond)
+    answers = ask(base_model, "qa")
+    assert [(answer.text, answer.produced_ids) for answer in answers] == [(" Paris", None)] * 2
+    assert len(server.requests) == 3, "the parameter is refused once"
+
+
+@pytest.mark.parametrize("ids", ["12", [], [1, -2], [True], [1.5], None])
+def test_token_ids_of_other_types_are_ignored(ids: Any, base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = chat_reply(" Paris")
+    reply["choices"][0] |= {"token_ids": ids, "prompt_token_ids": ids}
+    FakeEndpoint(monkeypatch, lambda path, body: reply)
+    assert [(a.produced_ids, a.prompt_ids) for a in ask(base_model, "qa")] == [(None, None)] * 2
+
+
+def test_answers_consist_of_the_tokens_that_the_server_returns(
+    chat_folder: Path, chat_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = execute(ANSWER, tmp_path / "local", data=questions(tmp_path, 6), model=chat_folder, max_new_tokens=8)
+    answer_of = {answer.prompt: answer for answer in local.answers}
+    decode = partial(chat_model.tokenizer.decode, skip_special_tokens=True)
+
+    def respond(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = answer_of[chat_model.chat_template.render(body["messages"])]
+        reply = chat_reply(decode(answer.produced_ids), "stop" if answer.stopped else "length")
+        reply["choices"][0]["token_ids"] = list(answer.produced_ids)
+        return {**reply, "prompt_token_ids": list(answer.token_ids[: answer.n_prompt])}
+
+    FakeEndpoint(monkeypatch, respond)
+    served = execute(
+        ANSWER,
+        tmp_path / "served",
+        data=questions(tmp_path, 6),
+        model=chat_folder,
+        max_new_tokens=8,
+        endpoint="http://x/v1",
+    )
+    for ours, theirs in zip(local.answers, served.answers, strict=True):
+        assert theirs.token_ids == ours.token_ids
+        assert theirs.text == ours.text
+        assert theirs.logprobs == pytest.approx(ours.logprobs, abs=1e-4)
 
 
 def test_ask_endpoint_restores_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,9 @@ def endpoint_engine(
     *,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Return an engine that sends the questions to a server and retokenises the answers that it returns.
+    """Return an engine that sends the questions to a server.
+
+    The answers consist of the token ids that the server returns or, if it returns none, of the tokens of their texts.
 
     Parameters
     ----------
@@ -153,7 +155,10 @@ def endpoint_engine(
             own_marks=model.reasoning_marks,
             log=log,
         )
-        pairs = zip((prompt for _, prompt in prompts[rows]), text_answers, strict=True)
+        pairs = (
+            (supplied_prompt(model, answer) or prompt, answer)
+            for (_, prompt), answer in zip(prompts[rows], text_answers, strict=True)
+        )
         for number in numbers:
             yield retokenise_with_logprobs(
                 model,

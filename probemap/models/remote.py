@@ -72,9 +72,12 @@ def ask_endpoint(
 ) -> Iterator[TextAnswer]:
     """Send questions concurrently to a server, and yield its answers.
 
-    With the ``chat`` format, the conversation is sent and the server applies its chat template.  If the server reports
-    the number of prompt tokens, that number is compared with the number of tokens in the local model's prompt.  With
-    other formats, the prompt is sent as text.  With the ``qa`` format, generation also stops at a line break.
+    With the ``chat`` format, the conversation is sent and the server applies its chat template.  With other formats,
+    the prompt is sent as text.  With the ``qa`` format, generation also stops at a line break.
+
+    Token ids are requested.  If the server returns them, as vLLM does, nothing has to be tokenised again.  Otherwise,
+    the number of prompt tokens that the server reports is compared with the number of tokens in the local model's
+    prompt.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def ask_endpoint(
         The marks of reasoning that the model is known to use; see `reasoning.join_reasoning`.
     log : callable, optional
         Function that is called with a message if the form of the requests changes in a way that affects the generated
-        texts.  It is also called once if the server and the local model disagree on the number of prompt tokens.
+        texts.  It is also called once if the server and the local model disagree on the tokens of a prompt.
 
     Yields
     ------
@@ -108,7 +111,11 @@ def ask_endpoint(
 
         def ask(row: int) -> tuple[TextAnswer, int | None]:
             request = requests[row]
-            parameters: Parameters = {"temperature": temperature, "max_tokens": max_new_tokens}
+            parameters: Parameters = {
+                "temperature": temperature,
+                "max_tokens": max_new_tokens,
+                "extra_body": {"return_token_ids": True},
+            }
             if temperature > 0:
                 parameters["seed"] = seed + row
             if prompt_format == "chat":
@@ -118,14 +125,26 @@ def ask_endpoint(
                 if prompt_format == "qa":
                     parameters["stop"] = ["\n"]
                 reply = connection.complete(parameters, prompt=request.prompt.text)
-            prompt = request.prompt.text if request.prompt else ""
-            text = join_reasoning(reply.reasoning, reply.text, reply.stopped, prompt=prompt, own_marks=own_marks)
-            return TextAnswer(request.id, text, reply.stopped), reply.n_prompt
+            prompt, text = request.prompt.text if request.prompt else "", reply.text
+            if reply.produced_ids is None:
+                text = join_reasoning(reply.reasoning, text, reply.stopped, prompt=prompt, own_marks=own_marks)
+            answer = TextAnswer(
+                request.id, text, reply.stopped, prompt_ids=reply.prompt_ids, produced_ids=reply.produced_ids
+            )
+            return answer, reply.n_prompt
 
         warned = False
         answers = map_concurrently(ask, len(requests), endpoint.in_flight)
         for request, (answer, n_served) in zip(requests, answers, strict=True):
-            n_local = len(request.prompt.token_ids) if request.prompt else n_served
+            local = request.prompt.token_ids if request.prompt else ()
+            if answer.prompt_ids is not None and local and answer.prompt_ids != local and not warned:
+                warned = True
+                log(
+                    f"the server's prompt of {request.id!r} has other tokens than the local model's chat template "
+                    f"yields ({len(answer.prompt_ids)} and {len(local)}): the server's tokens are used\n"
+                    "hint: serve the same model with the same chat template"
+                )
+            n_local = len(local) if answer.prompt_ids is None and request.prompt else n_served
             if n_served is not None and n_served != n_local and not warned:
                 warned = True
                 log(

@@ -55,7 +55,8 @@ class Reply:
     --------
     >>> from probemap.models.replies import read_reply
     >>> read_reply('{"choices": [{"message": {"content": "Lima."}, "finish_reason": "length"}]}', max_tokens=8)
-    Reply(text='Lima.', reasoning='', stopped=False, n_prompt=None, n_produced=None, unknown_reason='')
+    Reply(text='Lima.', reasoning='', stopped=False, n_prompt=None, n_produced=None, unknown_reason='', prompt_ids=None,
+          produced_ids=None)
     """
 
     text: str
@@ -70,6 +71,10 @@ class Reply:
     """Number of generated tokens, or None if the server does not report it."""
     unknown_reason: str = ""
     """The value of ``finish_reason`` if it is not known.  Otherwise, an empty string."""
+    prompt_ids: tuple[int, ...] | None = None
+    """Token ids of the prompt, or None if the server does not report them."""
+    produced_ids: tuple[int, ...] | None = None
+    """Token ids that the model produced, or None if the server does not report them."""
 
 
 class _Message(BaseModel):
@@ -83,11 +88,14 @@ class _Choice(BaseModel):
     message: _Message | None = None
     text: str | None = None
     finish_reason: Any = None
+    token_ids: Any = None
+    prompt_token_ids: Any = None
 
 
 class _Completion(BaseModel):
     choices: list[_Choice] | None = None
     usage: Any = None
+    prompt_token_ids: Any = None
 
 
 class _ChunkChoice(_Choice):
@@ -163,6 +171,8 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
         stopped=stopped,
         n_prompt=_count(completion.usage, "prompt_tokens"),
         n_produced=n_produced,
+        prompt_ids=_token_ids(choice.prompt_token_ids) or _token_ids(completion.prompt_token_ids),
+        produced_ids=_token_ids(choice.token_ids),
         unknown_reason="" if is_known or not reason else redact_secrets(str(choice.finish_reason))[:SHOWN],
     )
 
@@ -217,6 +227,11 @@ def _texts(parts: Sequence[Any], kind: str) -> list[str]:
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and value > 0 else None
+
+
+def _token_ids(ids: Any) -> tuple[int, ...] | None:
+    is_valid = isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
+    return tuple(ids) if is_valid and ids else None
 
 
 def _join_events(body: str) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 Parameters = dict[str, Any]
-"""Parameters of a request in its common form: ``max_tokens``, ``temperature``, ``seed``, ``stop`` and
-``response_format``."""
+"""Parameters of a request in its common form: ``max_tokens``, ``temperature``, ``seed``, ``stop``, ``response_format``
+and ``extra_body`` (parameters that the ``openai`` package does not know)."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Adaptation:
 
 
 ADAPTATIONS = (
+    # Servers other than vLLM may refuse parameters that they do not know.
+    Adaptation("extra_body", r"return_token_ids|unrecognized|unknown|unexpected|extra|not permitted", lambda value: {}),
     Adaptation("max_tokens", r"\bmax_tokens\b", lambda limit: {"max_completion_tokens": limit}),
     Adaptation("max_completion_tokens", r"\bmax_completion_tokens\b", lambda limit: {"max_tokens": limit}),
     Adaptation(

@@ -9,6 +9,7 @@ some tokenizers compose characters; the answers contain the text to which the to
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 
@@ -136,15 +137,21 @@ def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, end_id: i
 
 
 def _ids_of_text(model: Model, token_ids: list[int], text: str) -> tuple[list[int], str]:
-    """Return the first of the produced tokens that contain a text, and the text that these tokens decode to.
+    """Return the produced tokens up to the end of a text, and the text that they decode to.
 
     A text ends before a stop string, and the tokens end after it.  If a token contains the end of the text and the
-    beginning of the stop string, the returned text is longer than `text`.
+    beginning of the stop string, the returned text is longer than `text`.  It is also longer if `text` lacks the
+    reasoning that precedes the answer.
     """
     decoded, offsets = decode_with_offsets(model.tokenizer, token_ids)
-    if not decoded.lstrip().startswith(text.lstrip()):
+    stripped, tail = text.strip(), text[len(text.rstrip()) :]
+    start = decoded.find(stripped) if decoded.lstrip().startswith(stripped) else decoded.rfind(stripped)
+    if not stripped or (start < 0 and stripped in model.tokenizer.decode(token_ids, skip_special_tokens=True)):
+        return token_ids, decoded  # a server omits special tokens from the text
+    if start < 0:
         return token_ids, text
-    stop = len(decoded) - len(decoded.lstrip()) + len(text.lstrip())
+    stop = start + len(stripped)
+    stop += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(decoded[stop:], tail, strict=False)))
     kept = [token_id for token_id, (start, _) in zip(token_ids, offsets, strict=True) if start < stop]
     return kept, model.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
 
