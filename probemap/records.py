@@ -205,6 +205,8 @@ class TextAnswer:
     """Maximum number of tokens with which the answer was generated, or None if it is unknown."""
     prompt_ids: tuple[int, ...] | None = None
     """Token ids of the prompt, if they are known.  They are used instead of `prompt`."""
+    reasoning: str = ""
+    """Reasoning that precedes `text` but is not part of it, because a server or a log separates the two."""
     produced_ids: tuple[int, ...] | None = None
     """Token ids that the model produced, if they are known.  They may continue after the end of `text`, e.g. with an
     end token or with a stop string.  If None, the text is tokenised."""

@@ -20,6 +20,7 @@ from probemap.models import connection, remote
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, make_prompt
+from probemap.models.retokenise import retokenise
 from probemap.records import ModelError, TextAnswer
 from probemap.runs.definitions import ANSWER
 from probemap.runs.plan import Context
@@ -255,12 +256,21 @@ def test_answers_consist_of_the_tokens_that_the_server_returns(
         assert theirs.logprobs == pytest.approx(ours.logprobs, abs=1e-4)
 
 
-def test_ask_endpoint_restores_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ask_endpoint_keeps_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     reasoning = "Seine, so\nParis"
     server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Paris", reasoning_content=reasoning))
-    assert ask(chat_model, "chat")[0].text == "<think>\nSeine, so\nParis\n</think>\n\nParis"
+    complete = ask(chat_model, "chat")[0]
+    assert complete == TextAnswer("city-Ljubljana", "Paris", True, reasoning=reasoning)
     server.respond = lambda path, body: chat_reply(None, "length", reasoning=reasoning)
-    assert ask(chat_model, "chat")[0] == TextAnswer("city-Ljubljana", "<think>\nSeine, so\nParis", False)
+    cut_off = ask(chat_model, "chat")[0]
+    assert cut_off == TextAnswer("city-Ljubljana", "", False, reasoning=reasoning)
+    prompt = make_prompt(chat_model, load_task("cities"), load_task("cities").examples[0], "chat")
+    answers = retokenise(chat_model, [(prompt, complete), (prompt, cut_off)])
+    assert [a.text for a in answers] == [
+        "<think>\nSeine, so\nParis\n</think>\n\nParis",
+        "<think>\nSeine, so\nParis",
+    ]
+    assert [a.final.text for a in answers] == ["Paris", ""]
 
 
 def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(

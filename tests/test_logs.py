@@ -307,7 +307,7 @@ def test_inspect_choices_attachments_and_reasoning(tmp_path: Path) -> None:
     log = read_log(f"inspect:{inspect_json(tmp_path / 'log.json', sample)}")
     assert log.task.examples == (Example("1", "Where is Lima?", ("Peru",), ("Chile", "Peru")),)
     (result,) = log.answers
-    assert result.text == "<think>\nA port in Peru.\n</think>\n\nANSWER: B"
+    assert (result.text, result.reasoning) == ("ANSWER: B", "A port in Peru.")
     assert result.prompt == ({"role": "user", "content": "Where is Lima?\nA) Chile\nB) Peru"},)
     assert (result.stopped, result.exact_answer) == (False, "B")
 
@@ -381,9 +381,7 @@ def test_every_eval_ever_sample(path: Path) -> None:
     )
     log = imported("every-eval-ever", path, row)
     assert log.task.examples == (Example("a#2", "Where?", ("Peru",), ("Chile", "Peru")),)
-    assert log.answers == [
-        TextAnswer("a#2", "<think>\nA port.\n</think>\n\nIt is Peru.", True, "<u>Where?<e>", CORRECT, "Peru")
-    ]
+    assert log.answers == [TextAnswer("a#2", "It is Peru.", True, "<u>Where?<e>", CORRECT, "Peru", reasoning="A port.")]
 
 
 def test_every_eval_ever_conversation(path: Path) -> None:

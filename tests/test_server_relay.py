@@ -170,8 +170,9 @@ def test_complete_restores_reasoning_before_scoring(scorer: Scorer) -> None:
 
     class RecordingScorer(Scorer):
         def retokenise(self, pairs: Any) -> Any:
-            scored_texts.extend(answer.text for _, answer in pairs)
-            return super().retokenise(pairs)
+            answers = super().retokenise(pairs)
+            scored_texts.extend(answer.text for answer in answers)
+            return answers
 
     async def endpoint() -> Any:
         message = {"role": "assistant", "content": "It is 8.", "reasoning_content": "3 and 5"}

@@ -16,7 +16,6 @@ from pydantic import Field
 from probemap.logs.jsonl import json_lines
 from probemap.logs.lm_eval import accepted_answers, as_prompt
 from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
-from probemap.models.reasoning import join_reasoning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,18 +91,19 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
     if isinstance(exchange, str):
         yield Refusal(location, exchange)
         return
-    prompt, texts = exchange
+    prompt, outputs = exchange
     n_produced = instance.token_usage.output_tokens if instance.token_usage else 0
-    if len(texts) == 1 and len(texts[0].encode()) < n_produced - 1:
+    shown = "".join(outputs[0])
+    if len(outputs) == 1 and len(shown.encode()) < n_produced - 1:
         # A token of a text has at least one byte, except the end token.  The converter of Inspect's logs replaces the
         # generated text by the answer that the scorer extracted.
-        yield Refusal(location, f"no generated text: the text {texts[0]!r:.60} is shorter than {n_produced} tokens")
+        yield Refusal(location, f"no generated text: the text {shown!r:.60} is shorter than {n_produced} tokens")
         return
     name = instance.evaluation_result_id or instance.evaluation_name
     terminal = next((item for item in reversed(instance.answer_attribution) if item.is_terminal), None)
     extracted = terminal.extracted_value if terminal and terminal.extraction_method != "none" else None
     first = int(metadata["epoch"]) if str(metadata.get("epoch", "")).isdecimal() else 1
-    for number, text in enumerate(texts):
+    for number, (text, reasoning) in enumerate(outputs):
         yield LoggedAnswer(
             location=location,
             id=instance.sample_id,
@@ -113,8 +113,9 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
             choices=tuple(instance.input.choices or ()),
             prompt=prompt,
             text=text,
+            reasoning=reasoning,
             stopped=_STOPPED.get(str(metadata.get("stop_reason", ""))),
-            scores={name: _score(instance.evaluation)} if len(texts) == 1 else {},
+            scores={name: _score(instance.evaluation)} if len(outputs) == 1 else {},
             extracted={name: extracted} if extracted and extracted in text else {},
         )
 
@@ -140,26 +141,25 @@ def _problem(instance: _Instance, metadata: Mapping[str, Any], from_lm_eval: boo
     return ""
 
 
-Exchange = tuple["str | tuple[ChatMessage, ...] | None", list[str]]
+Exchange = tuple["str | tuple[ChatMessage, ...] | None", list[tuple[str, str]]]
+"""The prompt, and the text and the reasoning of each answer."""
 
 
 def _exchange(instance: _Instance, from_lm_eval: bool) -> Exchange | str:
-    """Return the prompt and the generated texts, or the reason why the sample cannot be used."""
+    """Return the prompt and the answers, or the reason why the sample cannot be used."""
     if instance.messages is not None:
         *before, last = instance.messages or [{}]
         prompt, text = conversation(before), last.get("content")
         if prompt is None or last.get("role") != "assistant" or not isinstance(text, str) or last.get("tool_calls"):
             return "not a conversation in text: it has tool calls or does not end with an answer"
-        return prompt, [join_reasoning(last.get("reasoning_trace"), text, stopped=True)]
+        return prompt, [(text, str(last.get("reasoning_trace") or ""))]
     if instance.output is None or not instance.output.raw:
         return "no generated text"
     traces = instance.output.reasoning_trace or []
-    texts = [
-        join_reasoning(trace, text, stopped=True) for text, trace in zip_longest(instance.output.raw, traces) if text
-    ]
+    outputs = [(text, trace or "") for text, trace in zip_longest(instance.output.raw, traces) if text is not None]
     if instance.input.formatted is not None:
-        return instance.input.formatted, texts
-    return (as_prompt(instance.input.raw) if from_lm_eval else None), texts
+        return instance.input.formatted, outputs
+    return (as_prompt(instance.input.raw) if from_lm_eval else None), outputs
 
 
 def _accepted(instance: _Instance) -> tuple[str, ...]:

@@ -213,6 +213,7 @@ def _imported(logged: LoggedAnswer, score: str | None) -> tuple[Example, TextAns
             None if score is None else verdict(logged.scores.get(score)),
             exact_answer=None if score is None else logged.extracted.get(score),
             max_new_tokens=logged.max_new_tokens,
+            reasoning=logged.reasoning,
             prompt_ids=logged.prompt_ids,
             produced_ids=logged.produced_ids,
         ),

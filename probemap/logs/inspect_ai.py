@@ -16,7 +16,6 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, text_of, validated
-from probemap.models.reasoning import join_reasoning
 from probemap.records import DataError
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer |
         return Refusal(location, problem)
     restored = _restorer(sample.attachments)
     choice = sample.output.choices[0]
-    text = _generated_text(restored(choice.message), stopped=choice.stop_reason != "max_tokens")
+    text, reasoning = _generated_text(restored(choice.message))
     messages = restored(sample.messages)
     if messages and messages[-1].get("role") == "assistant":
         messages = messages[:-1]
@@ -174,6 +173,7 @@ def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer |
         choices=tuple(sample.choices or ()),
         prompt=prompt,
         text=text,
+        reasoning=reasoning,
         stopped=_STOPPED.get(choice.stop_reason),
         max_new_tokens=limit,
         scores={name: score.value for name, score in scores.items()},
@@ -213,16 +213,16 @@ def _user_message(text: str) -> Mapping[str, str]:
     return {"role": "user", "content": text}
 
 
-def _generated_text(message: Mapping[str, Any], stopped: bool) -> str | None:
-    """Return the generated text, including the reasoning, or None if the message has parts that are not text."""
+def _generated_text(message: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return the text, which is None if the message has parts that are not text, and the reasoning."""
     content = message.get("content")
     if message.get("tool_calls"):
-        return None
+        return None, ""
     if not isinstance(content, Sequence) or isinstance(content, str):
-        return text_of(content)
+        return text_of(content), ""
     thinking = [p["reasoning"] for p in content if isinstance(p, Mapping) and isinstance(p.get("reasoning"), str)]
-    text = text_of([p for p in content if not (isinstance(p, Mapping) and p.get("type") == "reasoning")])
-    return None if text is None else join_reasoning("\n".join(thinking), text, stopped)
+    texts = [p for p in content if not (isinstance(p, Mapping) and p.get("type") == "reasoning")]
+    return text_of(texts), "\n".join(thinking)
 
 
 def _accepted(sample: _Sample) -> tuple[str, ...]:

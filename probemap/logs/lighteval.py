@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AliasChoices, Field
 
 from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
-from probemap.models.reasoning import join_reasoning
 from probemap.tasks.files import read_rows
 
 if TYPE_CHECKING:
@@ -90,12 +89,13 @@ def _answers(detail: _Detail, number: int) -> Iterator[LoggedAnswer | Refusal]:
             question=document.query,
             accepted=tuple(dict.fromkeys(document.choices[index].strip() for index in gold)),
             prompt=prompt,
-            text=join_reasoning(reasoning, text, stopped=True),
+            text=text,
+            reasoning=reasoning or "",
             stopped=None,
             max_new_tokens=document.generation_size,
             scores=_numbers(detail.metric) if is_single else {},
             prompt_ids=prompt_ids,
-            produced_ids=None if reasoning or not output_tokens else tuple(output_tokens),
+            produced_ids=tuple(output_tokens) if output_tokens else None,
         )
 
 

@@ -35,7 +35,9 @@ class LoggedAnswer:
     """The text that the model received, or the conversation to which its chat template was applied, or None if the log
     contains neither."""
     text: str
-    """The answer, including reasoning if the log contains it."""
+    """The answer."""
+    reasoning: str = ""
+    """The reasoning that precedes the answer, if the log contains it separately."""
     stopped: bool | None
     """False if the answer was cut off, or None if the log does not say whether it was."""
     max_new_tokens: int | None = None

@@ -152,7 +152,6 @@ def endpoint_engine(
             max_new_tokens=options.max_new_tokens,
             temperature=options.temperature,
             seed=options.seed + start,
-            own_marks=model.reasoning_marks,
             log=log,
         )
         pairs = (

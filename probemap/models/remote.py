@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from probemap.models.connection import Connection
-from probemap.models.reasoning import join_reasoning
 from probemap.records import ChatMessage, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
     from probemap.models.prompts import Prompt, PromptFormat
-    from probemap.models.reasoning import Marks
     from probemap.models.request_form import Parameters
 
 _T = TypeVar("_T")
@@ -67,7 +65,6 @@ def ask_endpoint(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-    own_marks: Sequence[Marks] = (),
     log: Callable[[str], None] = lambda text: None,
 ) -> Iterator[TextAnswer]:
     """Send questions concurrently to a server, and yield its answers.
@@ -89,8 +86,6 @@ def ask_endpoint(
         Sampling temperature.  If 0, decoding is greedy.
     seed : int, default 0
         Random seed for sampling.  Request ``i`` is sampled with the seed ``seed + i``.
-    own_marks : sequence of Marks, optional
-        The marks of reasoning that the model is known to use; see `reasoning.join_reasoning`.
     log : callable, optional
         Function that is called with a message if the form of the requests changes in a way that affects the generated
         texts.  It is also called once if the server and the local model disagree on the tokens of a prompt.
@@ -125,11 +120,13 @@ def ask_endpoint(
                 if prompt_format == "qa":
                     parameters["stop"] = ["\n"]
                 reply = connection.complete(parameters, prompt=request.prompt.text)
-            prompt, text = request.prompt.text if request.prompt else "", reply.text
-            if reply.produced_ids is None:
-                text = join_reasoning(reply.reasoning, text, reply.stopped, prompt=prompt, own_marks=own_marks)
             answer = TextAnswer(
-                request.id, text, reply.stopped, prompt_ids=reply.prompt_ids, produced_ids=reply.produced_ids
+                request.id,
+                reply.text,
+                reply.stopped,
+                reasoning=reply.reasoning,
+                prompt_ids=reply.prompt_ids,
+                produced_ids=reply.produced_ids,
             )
             return answer, reply.n_prompt
 

@@ -159,11 +159,9 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
     reasoning = separate or ("" if isinstance(content, str) else "".join(_texts(content or (), "thinking")))
     n_produced = _count(completion.usage, "completion_tokens")
     text = text or message.refusal or ""
-    reason = _normalised(choice.finish_reason)
-    is_known = reason in CUT_OFF or reason in COMPLETE
-    if is_known:
-        stopped = reason in COMPLETE
-    else:
+    stopped = is_complete(choice.finish_reason)
+    is_unknown = stopped is None and choice.finish_reason
+    if stopped is None:
         stopped = (len((reasoning + text).encode()) if n_produced is None else n_produced) < max_tokens
     return Reply(
         text=text,
@@ -173,7 +171,7 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
         n_produced=n_produced,
         prompt_ids=_token_ids(choice.prompt_token_ids) or _token_ids(completion.prompt_token_ids),
         produced_ids=_token_ids(choice.token_ids),
-        unknown_reason="" if is_known or not reason else redact_secrets(str(choice.finish_reason))[:SHOWN],
+        unknown_reason=redact_secrets(str(choice.finish_reason))[:SHOWN] if is_unknown else "",
     )
 
 
@@ -273,16 +271,24 @@ def _without_lone_surrogates(body: str) -> str:
     return _SURROGATE.sub(lambda match: match[0] if match["pair"] or match["escaped"] else r"\ufffd", body)
 
 
-def _normalised(reason: Any) -> str:
-    """Return a ``finish_reason`` in lower case, with underscores between words and without a prefix.
+def is_complete(finish_reason: Any) -> bool | None:
+    """Return whether a model has completed its text, or None if the ``finish_reason`` is missing or not known.
 
     Some servers write ``FinishReason.MAX_TOKENS``, ``stop-sequence`` or ``{"type": "length"}``.
+
+    Examples
+    --------
+    >>> from probemap.models.replies import is_complete
+    >>> [is_complete(reason) for reason in ("stop", "FinishReason.MAX_TOKENS", {"type": "length"}, "other", None)]
+    [True, False, False, None, None]
     """
-    if isinstance(reason, dict):
-        reason = reason.get("type")
-    if reason is None:
-        return ""
-    return re.sub(r"[\s-]+", "_", str(reason).strip().rpartition(".")[2].lower()).removeprefix("finish_reason_")
+    if isinstance(finish_reason, dict):
+        finish_reason = finish_reason.get("type")
+    if finish_reason is None:
+        return None
+    reason = re.sub(r"[\s-]+", "_", str(finish_reason).strip().rpartition(".")[2].lower())
+    reason = reason.removeprefix("finish_reason_")
+    return True if reason in COMPLETE else False if reason in CUT_OFF else None
 
 
 def _shown(body: str) -> str:

@@ -18,7 +18,7 @@ from probemap.models.decoding import decode_with_offsets
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
 from probemap.models.prompts import Prompt, check_embeddings, end_of_turn_id
-from probemap.models.reasoning import count_reasoning_tokens
+from probemap.models.reasoning import count_reasoning_tokens, join_reasoning
 from probemap.records import Answer, DataError, TextAnswer
 
 
@@ -93,10 +93,12 @@ def retokenise(model: Model, pairs: Sequence[tuple[Prompt, TextAnswer]]) -> list
 
 
 def _retokenise(model: Model, prompt: Prompt, text_answer: TextAnswer, end_id: int | None) -> Answer:
-    text = text_answer.text
+    text, stopped = text_answer.text, text_answer.stopped
+    if text_answer.reasoning and text_answer.produced_ids is None:
+        marks = model.reasoning_marks
+        text = join_reasoning(text_answer.reasoning, text, stopped is not False, prompt=prompt.text, own_marks=marks)
     if text_answer.prompt is None and not prompt.is_chat and text[:1].strip() and prompt.text[-1:].strip():
         text = f" {text}"  # the prompt ends with `A:`, and the space after it was stripped from the text
-    stopped = text_answer.stopped
     if text_answer.produced_ids is None:
         token_ids = _continuation_ids(model, prompt, text)
     else:

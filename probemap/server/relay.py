@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from probemap.models.reasoning import join_reasoning
+from probemap.models.replies import is_complete
 from probemap.records import Example, ProbemapError, TextAnswer
 from probemap.server.jobs import ScoreJob
 from probemap.server.schemas import AnswerScore, ChatCompletionRequest, last_question, to_chat_messages
@@ -97,7 +97,7 @@ class ProxiedCompletion:
     async def _score(
         self, completion: dict[str, Any], choice: dict[str, Any], message: dict[str, Any], prompt_tokens: int | None
     ) -> dict[str, Any]:
-        text, stopped = message.get("content"), choice.get("finish_reason") == "stop"
+        text = message.get("content")
         if not _is_plain_text(text) or message.get("tool_calls"):
             return _unscored("the message is not plain text")
         reasoning = message.get("reasoning_content") or message.get("reasoning")
@@ -106,7 +106,13 @@ class ProxiedCompletion:
         try:
             job = ScoreJob(
                 example=Example(id_, last_question(self.request.messages), ("",)),
-                answer=TextAnswer(id_, join_reasoning(reasoning, text, stopped), stopped),
+                answer=TextAnswer(
+                    id_,
+                    text,
+                    is_complete(choice.get("finish_reason")),
+                    reasoning=reasoning if isinstance(reasoning, str) else "",
+                    max_new_tokens=self.request.token_limit,
+                ),
                 conversation=to_chat_messages(self.request.messages),
                 prompt_tokens=prompt_tokens,
             )
