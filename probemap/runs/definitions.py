@@ -282,6 +282,7 @@ time."""
 RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "data": (ANSWER,),
     "model": (ANSWER,),
+    "select": (ANSWER,),
     "n": (ANSWER,),
     "seed": (ANSWER, MAP),
     "dtype": (ANSWER,),

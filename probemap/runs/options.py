@@ -67,8 +67,7 @@ class CaptureOptions:
     site: Annotated[
         str,
         Option(
-            "Hook point in each block: resid (residual stream), attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH "
-            "for a module inside a block."
+            "Hook point in each block: resid (residual stream), attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH (a module in a block)."
         ),
     ] = "resid"
     layers: Annotated[str | None, Option("Layers to capture, e.g. 0,8,16 or 0..31:4. Default: all.")] = None
@@ -101,9 +100,7 @@ class AnswerOptions:
     ]
     model: Annotated[str, Option("Model: hub id, directory, .gguf file or smollm2-135m.")]
     revision: Annotated[str | None, Option("Branch, tag or commit on the hub.")] = None
-    select: Annotated[
-        str | None, Option("Filter and score of a log to import, e.g. filter=strict-match,score=exact_match.")
-    ] = None
+    select: Annotated[str | None, Option("Filter or score of a log, e.g. filter=strict-match,score=acc.")] = None
     n: Annotated[int | None, Option("Number of questions to draw. Default: all.")] = None
     seed: Seed = 0
     kind: Annotated[
@@ -158,10 +155,7 @@ class JudgeOptions:
 
     locator: Annotated[
         LocatorName,
-        Option(
-            "How to locate exact answers. auto: rules, which the model checks. paper: depends on the verdicts; for "
-            "comparison."
-        ),
+        Option("Locator of exact answers. auto: rules, checked by the model. paper: for comparison."),
     ] = "auto"
     judge: Annotated[Literal["rules", "model"], Option("Grade the answers by rules or by a language model.")] = "rules"
     endpoint: Annotated[
