@@ -77,6 +77,16 @@ def test_exported_log_can_be_imported(mapped: Path, tmp_path: Path) -> None:
     assert log.refusals == []
 
 
+def test_model_from_a_directory_has_no_id(mapped: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the model was loaded from the file or directory .*\nhint: .*--model-id"):
+        export_log(Run.open(mapped), tmp_path)
+
+
+def test_settings_of_supplied_answers_are_not_stated(mapped: Path, tmp_path: Path) -> None:
+    aggregate, _, _ = export_log(Run.open(mapped), tmp_path, model_id="owner/tiny")
+    assert all("generation_config" not in result for result in json.loads(aggregate.read_text())["evaluation_results"])
+
+
 def test_export_log_twice_writes_the_same_files(mapped: Path, tmp_path: Path) -> None:
     first = export_log(Run.open(mapped), tmp_path, model_id="owner/tiny")
     contents = [path.read_bytes() for path in first[:2]]
@@ -117,6 +127,9 @@ def test_texts_of_all_kinds_are_valid(text: str, tmp_path: Path) -> None:
 def test_export_requires_a_hub_id_and_verdicts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'/models/x' is not named as on the Hugging Face hub\nhint: .*--model-id"):
         export_every_eval_ever(exported(model_id="/models/x"), tmp_path)
+    for name in ("../..", "./model", "../model", "a/b/c", "model"):
+        with pytest.raises(DataError, match="is not named as on the Hugging Face hub"):
+            export_every_eval_ever(exported(model_id=name), tmp_path)
     with pytest.raises(DataError, match="no answer has a verdict"):
         export_every_eval_ever(exported(answers=[]), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -98,7 +98,7 @@ def test_lm_eval_sample(path: Path) -> None:
         TextAnswer("0", " It is Peru.", None, "Q: Where is Lima?\nA:", CORRECT, max_new_tokens=16),
     ]
     assert log.task.max_new_tokens == 16
-    assert log.notes == [f"imported 1 answers from the 1 samples in {path}, with verdicts from the score 'exact_match'"]
+    assert log.notes == [f"imported 1 of the 1 answers in {path}, with verdicts from the score 'exact_match'"]
 
 
 def test_lm_eval_conversation_of_a_chat_server(path: Path) -> None:
@@ -106,7 +106,7 @@ def test_lm_eval_conversation_of_a_chat_server(path: Path) -> None:
     for argument in (json.dumps(messages), [json.dumps(messages)]):
         log = imported("lm-eval", path, lm_eval_row(arguments={"gen_args_0": {"arg_0": argument, "arg_1": {}}}))
         assert log.answers[0].prompt == tuple(messages)
-        assert log.answers[0].max_new_tokens == 256, "the default of the tool"
+        assert log.answers[0].max_new_tokens is None
 
 
 def test_lm_eval_arguments_of_older_versions(path: Path) -> None:
@@ -120,7 +120,7 @@ def test_lm_eval_requires_one_of_several_filters(path: Path) -> None:
     with pytest.raises(DataError, match=r"the results of 2 filters: strict-match, flexible-extract\nhint: .*--select"):
         imported("lm-eval", path, strict, flexible)
     log = imported("lm-eval", path, strict, flexible, select="filter=flexible-extract")
-    assert log.notes[1] == "1 samples belong to other filters, or repeat an answer"
+    assert log.notes[1] == "1 answers were processed by other filters or are repeated"
     assert (log.answers[0].verdict, log.answers[0].exact_answer) == (CORRECT, "Peru")
     log = imported("lm-eval", path, strict, flexible, select="filter=strict-match")
     assert (log.answers[0].verdict, log.answers[0].exact_answer) == (INCORRECT, None)
@@ -131,16 +131,22 @@ def test_lm_eval_requires_one_of_several_filters(path: Path) -> None:
 
 
 def test_lm_eval_score_belongs_to_one_of_several_responses(path: Path) -> None:
-    chosen = lm_eval_row(resps=[["In Peru, yes.", "In Peru"]], filtered_resps=["In Peru"])
-    assert [a.verdict and a.verdict.correct for a in imported("lm-eval", path, chosen).answers] == [None, True]
-    row = lm_eval_row(resps=[["In Chile.", "In Peru.", "In Peru, yes."]], filtered_resps=["Peru"], filter="maj@3")
-    log = imported("lm-eval", path, row)
-    assert [(a.id, a.text, a.verdict and a.verdict.correct, a.exact_answer) for a in log.answers] == [
-        ("0", "In Chile.", None, None),
-        ("0#2", "In Peru.", True, "Peru"),
-        ("0#3", "In Peru, yes.", None, None),
+    texts = ["In Peru, yes.", "In Peru", " In Peru "]
+    log = imported("lm-eval", path, lm_eval_row(resps=[texts], filtered_resps=["In Peru"]))
+    assert [(a.id, a.text, a.verdict and a.verdict.correct) for a in log.answers] == [
+        ("0", "In Peru, yes.", None),
+        ("0#2", "In Peru", True),
+        ("0#3", " In Peru ", True),
     ]
     assert log.answers[0].verdict == Verdict(None, "supplied without a score")
+    assert log.notes[1] == "1 answers have no score of their own and are undecided"
+
+
+@pytest.mark.parametrize("result", ["5", "[invalid]", None])
+def test_lm_eval_score_of_an_extracted_result_belongs_to_no_response(path: Path, result: Any) -> None:
+    texts = ["5 apples and 2 more are 7. #### 7", "#### 5", "#### 5"]
+    log = imported("lm-eval", path, lm_eval_row(resps=[texts], filtered_resps=[result], exact_match=0.0))
+    assert [a.verdict and a.verdict.correct for a in log.answers] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_lm_eval_refuses_single_samples(path: Path, row: Any, reason: str) -> No
     (refusal,) = log.refusals
     assert refusal.location == "line 2"
     assert refusal.reason.startswith(reason)
-    assert log.notes[1] == f"1 samples cannot be imported: {reason.partition(':')[0]} (1)"
+    assert log.notes[1] == f"1 answers cannot be imported: {reason.partition(':')[0]} (1)"
 
 
 def test_targets(path: Path) -> None:
@@ -222,7 +228,7 @@ def test_lines_that_were_appended_twice(path: Path) -> None:
     log = imported("lm-eval", path, lm_eval_row(), lm_eval_row(), lm_eval_row(response="In Chile."))
     assert [answer.text for answer in log.answers] == [" It is Peru."]
     assert log.refusals == [Refusal("line 3", "a different answer with the same id: '0' (line 1)")]
-    assert log.notes[2] == "1 samples belong to other filters, or repeat an answer"
+    assert log.notes[2] == "1 answers were processed by other filters or are repeated"
 
 
 @pytest.mark.parametrize(
@@ -326,6 +332,14 @@ TOOL_CALL = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "fun
             "not stopped by the model: content_filter",
         ),
         ({"output": {"choices": [{"message": TOOL_CALL, "stop_reason": "stop"}]}}, "not a conversation in text"),
+        (
+            {
+                "output": {
+                    "choices": [{"message": {"content": [{"type": "reasoning", "reasoning": "x", "redacted": True}]}}]
+                }
+            },
+            "encrypted reasoning",
+        ),
         ({"messages": [{"role": "tool", "content": "x"}]}, "not a conversation in text"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "image": "x"}]}]}, "not a conversation in text"),
         ({"target": 3}, "unexpected format: target"),
@@ -351,7 +365,7 @@ def test_inspect_unknown_stop_reason_is_unknown(tmp_path: Path) -> None:
     output = {"choices": [{"message": {"role": "assistant", "content": "Peru."}, "stop_reason": "unknown"}]}
     log = read_log(f"inspect:{inspect_json(tmp_path / 'log.json', inspect_sample(output=output))}")
     assert log.answers[0].stopped is None
-    assert log.notes[1] == "the log does not say whether 1 answers were cut off: they count as complete"
+    assert log.notes[1] == "whether 1 answers were cut off is not known: they count as complete"
 
 
 @pytest.mark.parametrize(
@@ -360,8 +374,8 @@ def test_inspect_unknown_stop_reason_is_unknown(tmp_path: Path) -> None:
         (b"PK\x03\x04 torn", "is not a log of Inspect: the archive is damaged"),
         (b"{", "is not a log of Inspect: it is not valid JSON"),
         (b'{"version": 2}', "is not a log of Inspect: it contains no samples"),
-        (b'{"samples": []}', r"none of the 0 samples in .* can be imported: the file is empty"),
-        (b'{"samples": [1]}', r"none of the 1 samples in .* can be imported: unexpected format \(1\)"),
+        (b'{"samples": []}', r"none of the 0 answers in .* can be imported: the file is empty"),
+        (b'{"samples": [1]}', r"none of the 1 answers in .* can be imported: unexpected format \(1\)"),
     ],
 )
 def test_inspect_files_that_are_no_logs(tmp_path: Path, content: bytes, message: str) -> None:
@@ -509,6 +523,30 @@ def test_lighteval_refuses_single_rows(
     assert log.refusals[0].reason.startswith(reason)
 
 
+def test_selections_with_commas_in_names() -> None:
+    assert Selection.parse("score=exact_match,none") == Selection(score="exact_match,none")
+    assert Selection.parse("filter=a,b, score=c,d") == Selection("a,b", "c,d")
+
+
+def test_logs_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown format of a log: 'foo'\nhint: the formats are lm-eval, inspect"):
+        read_log(f"foo:{tmp_path}")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_log(f"lm-eval:{'x' * 5000}")
+
+
+def test_letters_that_are_choices_themselves_are_not_replaced(path: Path) -> None:
+    row = instance(input={"raw": "Which?", "formatted": "Which?", "reference": ["A"], "choices": ["B", "A"]})
+    assert imported("every-eval-ever", path, row).task.examples[0].answers == ("A",)
+
+
+def test_deep_prompts_and_long_epochs_are_no_errors(path: Path) -> None:
+    row = lm_eval_row(arguments={"gen_args_0": {"arg_0": '[{"a":' * 50_000, "arg_1": {}}})
+    assert imported("lm-eval", path, row).answers[0].prompt == '[{"a":' * 50_000
+    log = imported("every-eval-ever", path, instance(metadata={"epoch": "1" * 5000}))
+    assert [answer.id for answer in log.answers] == ["a"]
+
+
 @pytest.mark.parametrize("text", ["filter", "filter=", "filter=a,filter=b", "epoch=2", "=x"])
 def test_selections_that_cannot_be_parsed(text: str) -> None:
     with pytest.raises(DataError, match="cannot parse the selection"):
@@ -596,8 +634,8 @@ def assert_read_or_refused(source: str) -> None:
         return
     assert len(log.answers) == len(log.task.examples)
     assert [answer.id for answer in log.answers] == [example.id for example in log.task.examples]
-    n_samples = int(log.notes[0].split(" samples")[0].rsplit(" ", 1)[1])
-    n_others = sum(int(note.split(" ")[0]) for note in log.notes if "belong to other filters" in note)
+    n_samples = int(log.notes[0].split(" answers")[0].rsplit(" ", 1)[1])
+    n_others = sum(int(note.split(" ")[0]) for note in log.notes if "other filters" in note)
     assert n_samples == len(log.answers) + len(log.refusals) + n_others
     for answer, example in zip(log.answers, log.task.examples, strict=True):
         assert isinstance(answer.text, str)

@@ -15,7 +15,7 @@ app = typer.Typer()
 def export_log(
     folder: flags.RunDirectory,
     out: Annotated[Path, typer.Option("--out", help="Output directory; created if needed.")],
-    format_: Annotated[Literal["every-eval-ever"], typer.Option("--format", help="Format of the log.")] = (
+    log_format: Annotated[Literal["every-eval-ever"], typer.Option("--format", help="Format of the log.")] = (
         "every-eval-ever"
     ),
     model_id: Annotated[
@@ -25,11 +25,12 @@ def export_log(
 ) -> None:
     """Write the answers, the verdicts and the probabilities that the answers are correct, for other tools.
 
-    The probabilities are those of the best cell of the map, from probes that were fitted without the answer.
+    The probabilities are those of the best cell of the map, from probes that
+    were fitted without the answer.
     """
     from probemap.runs.steps.export_log import export_log as write_log
 
-    aggregate, samples, n_undecided = write_log(open_run(folder), out, model_id=model_id)
+    aggregate, samples, n_undecided = write_log(open_run(folder), out, log_format=log_format, model_id=model_id)
     if n_undecided:
         say(f"{n_undecided} answers without a verdict are left out, because the format requires one")
     for path in (aggregate, samples):

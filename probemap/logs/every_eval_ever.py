@@ -6,21 +6,20 @@ The file has one line per sample and score.  Source: ``every_eval_ever/instance_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from probemap.logs.jsonl import json_lines
-from probemap.logs.lm_eval import accepted_answers, as_prompt
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
+from probemap.logs.lm_eval import as_prompt, targets
+from probemap.logs.samples import STOPPED, LoggedAnswer, LogSchema, Refusal, accepted_answers, conversation, validated
+from probemap.records import ChatMessage
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from probemap.records import ChatMessage
 
 
 class _Input(LogSchema):
@@ -102,25 +101,23 @@ def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refu
     name = instance.evaluation_result_id or instance.evaluation_name
     terminal = next((item for item in reversed(instance.answer_attribution) if item.is_terminal), None)
     extracted = terminal.extracted_value if terminal and terminal.extraction_method != "none" else None
-    first = int(metadata["epoch"]) if str(metadata.get("epoch", "")).isdecimal() else 1
+    epoch = str(metadata.get("epoch", ""))
+    first = int(epoch) if re.fullmatch("[0-9]{1,9}", epoch) else 1
     for number, (text, reasoning) in enumerate(outputs):
         yield LoggedAnswer(
             location=location,
             id=instance.sample_id,
             repeat=first + number,
             question=instance.input.raw,
-            accepted=_accepted(instance),
+            accepted=_accepted(instance, from_lm_eval),
             choices=tuple(instance.input.choices or ()),
             prompt=prompt,
             text=text,
             reasoning=reasoning,
-            stopped=_STOPPED.get(str(metadata.get("stop_reason", ""))),
+            stopped=STOPPED.get(str(metadata.get("stop_reason", ""))),
             scores={name: _score(instance.evaluation)} if len(outputs) == 1 else {},
             extracted={name: extracted} if extracted and extracted in text else {},
         )
-
-
-_STOPPED = {"stop": True, "max_tokens": False, "model_length": False, "length": False}
 
 
 def _problem(instance: _Instance, metadata: Mapping[str, Any], from_lm_eval: bool) -> str:
@@ -141,11 +138,11 @@ def _problem(instance: _Instance, metadata: Mapping[str, Any], from_lm_eval: boo
     return ""
 
 
-Exchange = tuple["str | tuple[ChatMessage, ...] | None", list[tuple[str, str]]]
+_Exchange = tuple[str | tuple[ChatMessage, ...] | None, list[tuple[str, str]]]
 """The prompt, and the text and the reasoning of each answer."""
 
 
-def _exchange(instance: _Instance, from_lm_eval: bool) -> Exchange | str:
+def _exchange(instance: _Instance, from_lm_eval: bool) -> _Exchange | str:
     """Return the prompt and the answers, or the reason why the sample cannot be used."""
     if instance.messages is not None:
         *before, last = instance.messages or [{}]
@@ -162,11 +159,11 @@ def _exchange(instance: _Instance, from_lm_eval: bool) -> Exchange | str:
     return (as_prompt(instance.input.raw) if from_lm_eval else None), outputs
 
 
-def _accepted(instance: _Instance) -> tuple[str, ...]:
-    """Return the accepted answers.  If they are letters, they are replaced by the choices that they denote."""
-    choices = dict(zip(ascii_uppercase, instance.input.choices or (), strict=False))
-    references = [answer for reference in instance.input.reference for answer in accepted_answers(reference)]
-    return tuple(dict.fromkeys(choices.get(reference, reference) for reference in references))
+def _accepted(instance: _Instance, from_lm_eval: bool) -> tuple[str, ...]:
+    references = instance.input.reference
+    if from_lm_eval:
+        references = [answer for reference in references for answer in targets(reference)]
+    return accepted_answers(references, instance.input.choices or ())
 
 
 def _score(evaluation: _Evaluation) -> float | bool:

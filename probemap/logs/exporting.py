@@ -49,9 +49,11 @@ class ExportedRun:
     source: str
     """Origin of the questions."""
     created: float
-    """Time at which the answers were generated, in seconds since 1970."""
-    temperature: float
-    max_new_tokens: int
+    """Time at which the answers were generated or imported, in seconds since 1970."""
+    temperature: float | None
+    """Sampling temperature, or None if the answers were imported."""
+    max_new_tokens: int | None
+    """Maximum number of tokens per answer, or None if the answers were imported."""
     version: str
     """Version of probemap."""
     p_correct_source: str
@@ -78,14 +80,14 @@ def export_every_eval_ever(run: ExportedRun, out: Path) -> tuple[Path, Path]:
     DataError
         If the id of the model is not of the form ``developer/name``, or if there are no answers.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", run.model_id):
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", run.model_id):
         raise DataError(
             f"the model {run.model_id!r} is not named as on the Hugging Face hub",
             "pass its id there, e.g. --model-id HuggingFaceTB/SmolLM2-135M-Instruct",
         )
     if not run.answers:
         raise DataError("no answer has a verdict, so there is nothing to export", "grade the answers first")
-    collection = re.sub(r"[^\w.-]+", "_", run.name)
+    collection = re.sub(r"[^\w.-]+", "_", run.name).strip(".") or "answers"
     evaluation_id = f"{collection}/{run.model_id.replace('/', '_')}/{run.created:.0f}"
     lines = [
         json.dumps(line, ensure_ascii=False)
@@ -93,7 +95,7 @@ def export_every_eval_ever(run: ExportedRun, out: Path) -> tuple[Path, Path]:
         for line in _instances(run, answer, evaluation_id, collection)
     ]
     content = "".join(f"{line}\n" for line in lines)
-    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(content.encode()).hexdigest()
     name = str(uuid.UUID(hex=digest[:32], version=4))
     folder = f"data/{collection}/{run.model_id}"
     aggregate = _aggregate(run, evaluation_id, collection)
@@ -107,8 +109,8 @@ def export_every_eval_ever(run: ExportedRun, out: Path) -> tuple[Path, Path]:
     directory = out / folder
     directory.mkdir(parents=True, exist_ok=True)
     paths = directory / f"{name}.json", directory / f"{name}_samples.jsonl"
-    paths[1].write_text(content, encoding="utf-8")
-    paths[0].write_text(json.dumps(aggregate, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    paths[1].write_bytes(content.encode())
+    paths[0].write_bytes(f"{json.dumps(aggregate, ensure_ascii=False, indent=2)}\n".encode())
     return paths
 
 
@@ -184,7 +186,7 @@ def _aggregate(run: ExportedRun, evaluation_id: str, name: str) -> dict[str, Any
             "name": run.model_id,
             "id": run.model_id,
             "developer": run.model_id.partition("/")[0],
-            "additional_details": {"deployment_type": "self_deployed", "model_availability": "open_weights"},
+            "additional_details": {"deployment_type": "unknown", "model_availability": "unknown"},
         },
         "evaluation_results": results,
     }
@@ -193,6 +195,8 @@ def _aggregate(run: ExportedRun, evaluation_id: str, name: str) -> dict[str, Any
 def _result(
     run: ExportedRun, name: str, id_: str, scores: Sequence[float], *, description: str, score_type: str
 ) -> dict[str, Any]:
+    arguments = {"temperature": run.temperature, "max_tokens": run.max_new_tokens}
+    stated = {name: value for name, value in arguments.items() if value is not None}
     return {
         "evaluation_result_id": id_,
         "evaluation_name": name,
@@ -206,7 +210,5 @@ def _result(
             "max_score": 1.0,
         },
         "score_details": {"score": sum(scores) / len(scores), "uncertainty": {"num_samples": len(scores)}},
-        "generation_config": {
-            "generation_args": {"temperature": run.temperature, "max_tokens": run.max_new_tokens},
-        },
+        **({"generation_config": {"generation_args": stated}} if stated else {}),
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from probemap.logs import every_eval_ever, inspect_ai, lighteval, lm_eval
-from probemap.logs.samples import LoggedAnswer, Refusal, truth, verdict
+from probemap.logs.samples import NOT_SCORED, LoggedAnswer, Refusal, truth, verdict
 from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.kinds import infer_kinds
 
@@ -52,7 +53,8 @@ class Selection:
         DataError
             If the text has a different form.
         """
-        pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+        # The name of a score may contain a comma.
+        pairs = [part.partition("=") for part in re.split(r",(?=\s*(?:filter|score)=)", text) if part.strip()]
         values = {name.strip(): value.strip() for name, _, value in pairs}
         if len(values) < len(pairs) or not all(values.values()) or not set(values) <= {"filter", "score"}:
             raise DataError(
@@ -65,6 +67,7 @@ class Selection:
 class ImportedLog:
     """The content of a log."""
 
+    path: Path
     task: Task
     answers: list[TextAnswer]
     """One answer per example of the task, in the same order."""
@@ -94,37 +97,45 @@ def read_log(source: str, selection: Selection = Selection()) -> ImportedLog:
     Returns
     -------
     ImportedLog
-        If a question was answered several times, each answer has its own example, whose id ends with ``#`` and the
-        number of the answer.
+        If a question was answered several times, each answer has its own example.  The ids of all but the first end
+        with ``#`` and the number of the answer.
 
     Raises
     ------
     DataError
-        If the file cannot be read, if it has several filters or scores and none is selected, if the selected one does
-        not exist, or if no sample can be used.
+        If the format is unknown or the file cannot be read, if it has several filters or scores and none is selected,
+        if the selected one does not exist, or if no sample can be used.
     """
     name, _, file = source.partition(":")
     path = Path(file)
-    if not path.is_file():
-        raise DataError(f"the file {path} does not exist", "check the path")
-    rows = list(FORMATS[name](path))
+    if name not in FORMATS:
+        raise DataError(f"unknown format of a log: {name!r}", f"the formats are {', '.join(FORMATS)}")
+    try:
+        if not path.is_file():
+            raise DataError(f"the file {path} does not exist", "check the path")
+        rows = list(FORMATS[name](path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})", "check the path") from None
     refusals = [row for row in rows if isinstance(row, Refusal)]
     answers = _with_filter([row for row in rows if isinstance(row, LoggedAnswer)], selection.filter, path)
     score = _score_name(answers, selection.score, path)
     pairs: list[tuple[Example, TextAnswer]] = []
     for logged in _without_duplicates(answers, score):
         result = logged if isinstance(logged, Refusal) else _imported(logged, score)
-        refusals.append(result) if isinstance(result, Refusal) else pairs.append(result)
+        if isinstance(result, Refusal):
+            refusals.append(result)
+        else:
+            pairs.append(result)
     if not pairs:
         raise DataError(
-            f"none of the {len(rows)} samples in {path} can be imported: {_counted(refusals) or 'the file is empty'}",
+            f"none of the {len(rows)} answers in {path} can be imported: {_counted(refusals) or 'the file is empty'}",
             f"check that the file is a log of the format {name}, and that the model generated text",
         )
     examples, text_answers = zip(*pairs, strict=True)
     limits = [answer.max_new_tokens for answer in text_answers if answer.max_new_tokens is not None]
     task = Task(path.stem, examples, "open", max_new_tokens=max(limits, default=Task.max_new_tokens), source=path.name)
     notes = _notes(path, len(rows), text_answers, score, refusals)
-    return ImportedLog(infer_kinds(task), list(text_answers), refusals, notes)
+    return ImportedLog(path, infer_kinds(task), list(text_answers), refusals, notes)
 
 
 def _with_filter(answers: Sequence[LoggedAnswer], name: str | None, path: Path) -> list[LoggedAnswer]:
@@ -225,15 +236,17 @@ def _notes(
 ) -> list[str]:
     """Return messages that state what was imported, and what the log does not say."""
     graded = "graded by the judge step" if score is None else f"with verdicts from the score {score!r}"
-    notes = [f"imported {len(answers)} answers from the {n} samples in {path}, {graded}"]
+    notes = [f"imported {len(answers)} of the {n} answers in {path}, {graded}"]
     if refusals:
-        notes.append(f"{len(refusals)} samples cannot be imported: {_counted(refusals)}")
+        notes.append(f"{len(refusals)} answers cannot be imported: {_counted(refusals)}")
     if n_others := n - len(answers) - len(refusals):
-        notes.append(f"{n_others} samples belong to other filters, or repeat an answer")
+        notes.append(f"{n_others} answers were processed by other filters or are repeated")
+    if n_unscored := sum(a.verdict is not None and a.verdict.reason == NOT_SCORED for a in answers):
+        notes.append(f"{n_unscored} answers have no score of their own and are undecided")
     if n_without := sum(answer.prompt is None and answer.prompt_ids is None for answer in answers):
         notes.append(f"the log does not contain {n_without} of the prompts, which are built from the questions")
     if n_unknown := sum(answer.stopped is None and answer.max_new_tokens is None for answer in answers):
-        notes.append(f"the log does not say whether {n_unknown} answers were cut off: they count as complete")
+        notes.append(f"whether {n_unknown} answers were cut off is not known: they count as complete")
     return notes
 
 

@@ -9,13 +9,22 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from pydantic_core import from_json
 
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, text_of, validated
+from probemap.logs.samples import (
+    STOPPED,
+    LoggedAnswer,
+    LogSchema,
+    Refusal,
+    accepted_answers,
+    conversation,
+    extracted_part,
+    text_of,
+    validated,
+)
 from probemap.records import DataError
 
 if TYPE_CHECKING:
@@ -153,15 +162,20 @@ def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer |
     if problem := _problem(sample):
         return Refusal(location, problem)
     restored = _restorer(sample.attachments)
+    choices = tuple(sample.choices or ())
     choice = sample.output.choices[0]
     text, reasoning = _generated_text(restored(choice.message))
     messages = restored(sample.messages)
     if messages and messages[-1].get("role") == "assistant":
         messages = messages[:-1]
     question = restored(sample.input)
-    prompt = conversation(messages or (question if isinstance(question, list) else [_user_message(question)]))
+    prompt = conversation(
+        messages or (question if isinstance(question, list) else [{"role": "user", "content": question}])
+    )
     if text is None or prompt is None:
-        return Refusal(location, "not a conversation in text: it has tool calls, images or messages of other roles")
+        return Refusal(location, "not a conversation in text: a message has tool calls, images or an unsupported role")
+    if _is_encrypted(choice.message):
+        return Refusal(location, "encrypted reasoning: the text that the model generated is not known")
     scores = sample.scores or {}
     parts = {name: extracted_part(restored(score.answer), text) for name, score in scores.items()}
     return LoggedAnswer(
@@ -169,19 +183,16 @@ def _answer(sample: _Sample, location: str, limit: int | None) -> LoggedAnswer |
         id=str(sample.id),
         repeat=sample.epoch,
         question=question if isinstance(question, str) else prompt[-1]["content"],
-        accepted=_accepted(sample),
-        choices=tuple(sample.choices or ()),
+        accepted=accepted_answers([target] if isinstance(target := sample.target, str) else target, choices),
+        choices=choices,
         prompt=prompt,
         text=text,
         reasoning=reasoning,
-        stopped=_STOPPED.get(choice.stop_reason),
+        stopped=STOPPED.get(choice.stop_reason),
         max_new_tokens=limit,
         scores={name: score.value for name, score in scores.items()},
         extracted={name: part for name, part in parts.items() if part is not None},
     )
-
-
-_STOPPED = {"stop": True, "max_tokens": False, "model_length": False}
 
 
 def _problem(sample: _Sample) -> str:
@@ -209,8 +220,9 @@ def _restorer(attachments: Mapping[str, str]) -> Any:
     return restored
 
 
-def _user_message(text: str) -> Mapping[str, str]:
-    return {"role": "user", "content": text}
+def _is_encrypted(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(isinstance(part, Mapping) and part.get("redacted") for part in content)
 
 
 def _generated_text(message: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -223,10 +235,3 @@ def _generated_text(message: Mapping[str, Any]) -> tuple[str | None, str]:
     thinking = [p["reasoning"] for p in content if isinstance(p, Mapping) and isinstance(p.get("reasoning"), str)]
     texts = [p for p in content if not (isinstance(p, Mapping) and p.get("type") == "reasoning")]
     return text_of(texts), "\n".join(thinking)
-
-
-def _accepted(sample: _Sample) -> tuple[str, ...]:
-    """Return the accepted answers.  The target of a question with choices is the letter of the correct choice."""
-    targets = [sample.target] if isinstance(sample.target, str) else sample.target
-    choices = dict(zip(ascii_uppercase, sample.choices or (), strict=False))
-    return tuple(dict.fromkeys(choices.get(target, target) for target in targets if target))

@@ -7,16 +7,23 @@ lm-evaluation-harness 0.4.13.
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from probemap.logs.jsonl import json_lines
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, extracted_part, validated
-from probemap.reading.folding import find_words
+from probemap.logs.samples import (
+    LoggedAnswer,
+    LogSchema,
+    Refusal,
+    accepted_answers,
+    conversation,
+    extracted_part,
+    validated,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +63,6 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")
 """The names of the option that limits the number of tokens of an answer."""
-_DEFAULT_LIMIT = 256
-"""The limit of lm-evaluation-harness if this option is missing."""
 
 
 def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator[LoggedAnswer | Refusal]:
@@ -69,7 +74,7 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
     if (prompt := as_prompt(context)) is None:
         yield Refusal(location, f"unexpected format: arguments: expected a prompt, got {context!r:.60}")
         return
-    limit = next((options[key] for key in _LIMITS if key in options), _DEFAULT_LIMIT)
+    limit = next((options[key] for key in _LIMITS if key in options), None)
     filtered = _texts([sample.filtered_resps]) or [""]
     scored = _scored_repeat(texts, filtered)
     scores = {name: row.get(name) for name in sample.metrics}
@@ -82,7 +87,7 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
             repeat=number,
             filter=sample.filter,
             question=_question(sample.doc, prompt),
-            accepted=accepted_answers(sample.target),
+            accepted=accepted_answers(targets(sample.target)),
             prompt=prompt,
             text=text,
             stopped=None,
@@ -129,7 +134,7 @@ def as_prompt(context: Any) -> str | tuple[ChatMessage, ...] | None:
     if not context.startswith("[{"):
         return context
     try:
-        return conversation(json.loads(context)) or context
+        return conversation(from_json(context)) or context
     except ValueError:
         return context
 
@@ -137,14 +142,14 @@ def as_prompt(context: Any) -> str | tuple[ChatMessage, ...] | None:
 def _scored_repeat(texts: Sequence[str], filtered: Sequence[str]) -> set[int]:
     """Return the numbers of the answers to which the scores apply.
 
-    If a filter reduces several answers to a single one, e.g. to the first one or to the most frequent result, the
-    scores apply to the first answer that contains it.
+    A filter may reduce several answers to a single result, e.g. to the first or to the most frequent one.  The scores
+    then apply to the answers that equal the result.  An answer that only contains the result may assert something else.
     """
-    if len(texts) == len(filtered):
-        return set(range(1, len(texts) + 1)) if len(texts) == 1 else set()
-    same = [i for i, text in enumerate(texts, start=1) if text.strip() == filtered[0].strip()]
-    containing = [i for i, text in enumerate(texts, start=1) if find_words(text, filtered[0])]
-    return {next(iter(same + containing), 1)}
+    if len(texts) == 1:
+        return {1}
+    if len(filtered) > 1:
+        return set()
+    return {number for number, text in enumerate(texts, start=1) if text.strip() == filtered[0].strip()}
 
 
 _QUESTION_FIELDS = ("question", "query", "problem", "input", "prompt", "instruction", "text")
@@ -159,7 +164,7 @@ def _question(document: Any, prompt: str | tuple[ChatMessage, ...]) -> str:
     return next((text for text in named if isinstance(text, str) and text.strip() and text.strip() in shown), shown)
 
 
-def accepted_answers(target: Any) -> tuple[str, ...]:
+def targets(target: Any) -> tuple[str, ...]:
     """Return the accepted answers in a target.
 
     A list of accepted answers is written as a Python literal.  The solutions of GSM8K end with the result after

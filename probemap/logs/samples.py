@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -68,6 +69,24 @@ def extracted_part(part: str | None, text: str) -> str | None:
     return part if part and part.strip() not in ("", text.strip()) and part in text else None
 
 
+STOPPED = {"stop": True, "max_tokens": False, "model_length": False, "length": False}
+"""Mapping from the reasons that logs state for the end of an answer to whether the model ended it."""
+
+
+def accepted_answers(targets: Iterable[str], choices: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the accepted answers.  A letter is replaced by the choice that it denotes, unless it is a choice itself.
+
+    Examples
+    --------
+    >>> from probemap.logs.samples import accepted_answers
+    >>> accepted_answers(["B"], ["Chile", "Peru"]), accepted_answers(["B"], ["A", "B"])
+    (('Peru',), ('B',))
+    """
+    denoted = dict(zip(ascii_uppercase, choices, strict=False))
+    answers = (target if target in choices else denoted.get(target, target) for target in targets)
+    return tuple(dict.fromkeys(answer for answer in answers if answer.strip()))
+
+
 class LogSchema(BaseModel):
     """Base class for the part of a format that is read.  Other fields are ignored."""
 
@@ -91,6 +110,8 @@ def validated(schema: type[Schema], value: Any, location: str) -> Schema | Refus
 _LETTERS = {"C": True, "I": False}
 """The values that Inspect writes for correct and incorrect answers."""
 
+NOT_SCORED = "supplied without a score"
+"""Reason for the verdict on an answer that was not scored."""
 _UNDECIDED = {"P": "supplied as partially correct", "N": "supplied as no answer"}
 
 
@@ -114,14 +135,14 @@ def verdict(value: Any) -> Verdict:
     if isinstance(value, str) and value in _UNDECIDED:
         return Verdict(None, _UNDECIDED[value])
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return Verdict(None, "supplied without a score")
+        return Verdict(None, NOT_SCORED)
     if (correct := truth(value)) is None:
         return Verdict(None, "supplied as neither correct nor incorrect")
     return Verdict(correct, SUPPLIED[correct])
 
 
 def truth(value: Any) -> bool | None:
-    """Return whether a score means that the answer is correct, or None if it says neither; see `verdict`."""
+    """Return whether a score means that the answer is correct, or None if it means neither; see `verdict`."""
     if isinstance(value, str):
         return _LETTERS.get(value)
     return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None

@@ -67,7 +67,8 @@ class CaptureOptions:
     site: Annotated[
         str,
         Option(
-            "Hook point in each block: resid (residual stream), attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH (a module in a block)."
+            "Hook point in each block: resid (residual stream), attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH (a "
+            "module in a block)."
         ),
     ] = "resid"
     layers: Annotated[str | None, Option("Layers to capture, e.g. 0,8,16 or 0..31:4. Default: all.")] = None

@@ -63,7 +63,7 @@ def _logged(options: AnswerOptions) -> Questions:
     task = select_questions(log.task, options.data, n=options.n, seed=options.seed, kind=options.kind)
     answer_of = {answer.id: answer for answer in log.answers}
     answers = [answer_of[example.id] for example in task.examples]
-    return Questions(task, answers, _hash(Path(options.data.partition(":")[2])), log.refusals, log.notes)
+    return Questions(task, answers, _hash(log.path), log.refusals, log.notes)
 
 
 def _hash(path: Path) -> str:

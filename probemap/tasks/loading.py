@@ -103,7 +103,8 @@ def _load(source: str, require_answers: bool) -> Task:
     if not Path(source).is_file():
         raise DataError(
             f"no file or task named {source!r}",
-            f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; a file must have the extension .jsonl, .csv or .parquet",
+            f"the tasks are {', '.join([*TASKS, *PUBLISHED])}; a file must be a .jsonl, .csv or .parquet file, "
+            "and a log is passed as lm-eval:FILE, inspect:FILE, lighteval:FILE or every-eval-ever:FILE",
         )
     return task_from_file(Path(source), require_answers=require_answers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probemap.logs.exporting import ExportedAnswer, ExportedRun, export_every_eval_ever
+from probemap.logs.importing import is_log
+from probemap.records import DataError
 from probemap.runs.definitions import ANSWER, MAP
 
 if TYPE_CHECKING:
@@ -16,11 +19,22 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 
-def export_log(run: Run, out: Path, *, model_id: str | None = None) -> tuple[Path, Path, int]:
-    """Write a run's answers in the format of Every Eval Ever; see `export_every_eval_ever`.
+_FIRST_DATE = "1970-01-01"
+"""Date for runs of earlier versions, which did not record it."""
+
+
+WRITERS = {"every-eval-ever": export_every_eval_ever}
+"""Mapping from the name of a format to the function that writes it."""
+
+
+def export_log(
+    run: Run, out: Path, *, log_format: str = "every-eval-ever", model_id: str | None = None
+) -> tuple[Path, Path, int]:
+    """Write a run's answers in the format of another tool.
 
     If the run has a map, the log also contains the probability that each answer is correct.  It is computed from the
-    cross-validated scores of the best cell by Platt scaling, so no answer is scored by a probe that was fitted to it.
+    cross-validated scores of the best cell by Platt scaling: each answer is scored by a probe that was not fitted to
+    it, but the cell and the two parameters of the scaling are determined on the same answers.
 
     Parameters
     ----------
@@ -28,6 +42,8 @@ def export_log(run: Run, out: Path, *, model_id: str | None = None) -> tuple[Pat
         A run directory with verdicts.
     out : Path
         Output directory.
+    log_format : str
+        A key of `WRITERS`.
     model_id : str, optional
         Id of the model on the Hugging Face hub.  Default: the name with which the model was loaded.
 
@@ -46,6 +62,10 @@ def export_log(run: Run, out: Path, *, model_id: str | None = None) -> tuple[Pat
         If the id of the model is not of the form ``developer/name``.
     """
     graded, record = run.graded, run.record(ANSWER)
+    name = record.options.model
+    if model_id is None and Path(name).exists():
+        raise DataError(f"the model was loaded from the file or directory {name}", "pass its id on the hub: --model-id")
+    is_generated = record.facts.frame != "given" and record.options.answers is None and not is_log(record.options.data)
     probabilities: dict[str, float] = {}
     source = ""
     if run.is_done(MAP):
@@ -64,14 +84,14 @@ def export_log(run: Run, out: Path, *, model_id: str | None = None) -> tuple[Pat
         for example, answer, judgement in zip(graded.task.examples, graded.answers, graded.judgements, strict=True)
         if judgement.verdict.correct is not None
     ]
-    paths = export_every_eval_ever(
+    paths = WRITERS[log_format](
         ExportedRun(
             name=graded.task.name,
-            model_id=model_id or record.options.model,
+            model_id=model_id or name,
             source=graded.task.source,
-            created=(run.path / "answers.jsonl").stat().st_mtime,
-            temperature=record.options.temperature,
-            max_new_tokens=graded.task.max_new_tokens,
+            created=datetime.fromisoformat(record.facts.date or _FIRST_DATE).timestamp(),
+            temperature=record.options.temperature if is_generated else None,
+            max_new_tokens=graded.task.max_new_tokens if is_generated else None,
             version=version("probemap"),
             p_correct_source=source,
             answers=exported,
