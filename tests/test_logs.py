@@ -375,7 +375,10 @@ def test_inspect_unknown_stop_reason_is_unknown(tmp_path: Path) -> None:
         (b"{", "is not a log of Inspect: it is not valid JSON"),
         (b'{"version": 2}', "is not a log of Inspect: it contains no samples"),
         (b'{"samples": []}', r"none of the 0 answers in .* can be imported: the file is empty"),
-        (b'{"samples": [1]}', r"none of the 1 answers in .* can be imported: unexpected format \(1\)"),
+        (
+            b'{"samples": [1]}',
+            r"none of the 1 answers in .* can be imported: unexpected format \(1\); sample 1: unexpected format: the sample",
+        ),
     ],
 )
 def test_inspect_files_that_are_no_logs(tmp_path: Path, content: bytes, message: str) -> None:
@@ -554,7 +557,7 @@ def test_selections_that_cannot_be_parsed(text: str) -> None:
 
 
 def test_missing_log(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the file .*none.jsonl does not exist"):
+    with pytest.raises(DataError, match=r"none.jsonl does not exist or is not a file"):
         read_log(f"lm-eval:{tmp_path / 'none.jsonl'}")
 
 

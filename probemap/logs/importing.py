@@ -112,7 +112,7 @@ def read_log(source: str, selection: Selection = Selection()) -> ImportedLog:
         raise DataError(f"unknown format of a log: {name!r}", f"the formats are {', '.join(FORMATS)}")
     try:
         if not path.is_file():
-            raise DataError(f"the file {path} does not exist", "check the path")
+            raise DataError(f"{path} does not exist or is not a file", "check the path")
         rows = list(FORMATS[name](path))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})", "check the path") from None
@@ -127,8 +127,10 @@ def read_log(source: str, selection: Selection = Selection()) -> ImportedLog:
         else:
             pairs.append(result)
     if not pairs:
+        example = f"; {refusals[0].location}: {refusals[0].reason}" if refusals else ""
         raise DataError(
-            f"none of the {len(rows)} answers in {path} can be imported: {_counted(refusals) or 'the file is empty'}",
+            f"none of the {len(rows)} answers in {path} can be imported: "
+            f"{_counted(refusals) or 'the file is empty'}{example}",
             f"check that the file is a log of the format {name}, and that the model generated text",
         )
     examples, text_answers = zip(*pairs, strict=True)
