@@ -12,7 +12,7 @@ from dataclasses import replace
 from probemap.grading.locate import asserted_answer, complete_text, possible_answers
 from probemap.reading.accepted import AcceptedMention, AcceptedValues
 from probemap.reading.alternatives import follows_another, is_alternative, offered_answers
-from probemap.reading.answerless import Lack, is_plan, lacks_answer
+from probemap.reading.answerless import is_plan, lacks_answer
 from probemap.reading.asked import Kind, asked_kind
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import find_letters
@@ -44,10 +44,7 @@ EMPTY = Verdict(None, "empty")
 SUBORDINATE = Verdict(None, "mentions the accepted answer after another one")
 NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say")
 OFF_TOPIC = Verdict(None, "names nothing of the kind that the question asks for")
-DESCRIBES = Verdict(None, "describes what the question names instead of answering")
-PLANS = Verdict(None, "says how to find the answer without stating it")
-ASKS = Verdict(None, "asks a question instead of answering")
-ABOUT_ITSELF = Verdict(None, "speaks about itself instead of answering")
+PLANS = Verdict(None, "describes how to find the answer without stating it")
 NEITHER = Verdict(None, "asserts neither yes nor no")
 LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
 RESEMBLES = Verdict(None, "resembles the accepted answer")
@@ -202,14 +199,10 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
     if is_plan(text):
         return PLANS
     if (lack := lacks_answer(example.question, text)) is not None:
-        return _LACKS[lack]
+        return Verdict(None, lack.value)
     if asserted is not None:
         return _because(UNNAMED, asserted, asserted.rule)
     return UNNAMED if adds_words(example.question, text) else NOTHING_ASSERTED
-
-
-_LACKS = {Lack.DESCRIBES: DESCRIBES, Lack.ASKS: ASKS, Lack.ABOUT_ITSELF: ABOUT_ITSELF}
-"""Verdicts on texts that contain no answer."""
 
 
 def _because(verdict: Verdict, mention: Mention, rule: str) -> Verdict:
@@ -227,7 +220,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
         verdict = _grade_closed(example, text, offered, asserted_offer(example.question, text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
     if (lack := lacks_answer(example.question, text)) is not None:
-        return _LACKS[lack]
+        return Verdict(None, lack.value)
     unasked = _unasked(example)
     values = AcceptedValues.of(unasked)
     mentions = _answering_mentions(example, text, values)
