@@ -225,7 +225,7 @@ def _is_of_question(question: Question, subject: Sequence[Token]) -> bool:
 
 
 def _is_predicate(question: Question, subject: Sequence[Token]) -> bool:
-    """Return True if the answer to a question is the subject of its statement ("Which fruit is the main ingredient …?")."""
+    """Return True if the subject repeats the predicate of the question ("Which fruit is the main ingredient …?")."""
     content = [t.folded for t in subject if not t.is_function]
     asked = question.tokens
     starts = [k for k, t in enumerate(asked) if t.lower in COPULAS and k]
