@@ -185,8 +185,8 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
             verdict = ACCEPTED if is_accepted(example, ("yes",) if is_restated else ("no",)) else INCORRECT
             return replace(verdict, rule="question restated", evidence=sentences(text)[0])
     names = find_names(text, groups)
-    found = list(zip(names, stances(text, names), strict=True))
-    negated = (n for n, stance in found if stance is Stance.NEGATED and is_accepted(example, groups[n.group]))
+    with_stances = list(zip(names, stances(text, names), strict=True))
+    negated = (n for n, stance in with_stances if stance is Stance.NEGATED and is_accepted(example, groups[n.group]))
     if len(groups) > 2 and (name := next(negated, None)) is not None:
         return _because(NEGATED, name, "negated")
     mentions = sorted((*find_letters(text, len(example.choices)), *names), key=lambda name: name.start)
@@ -224,8 +224,8 @@ def _grade_open(example: Example, text: str) -> Verdict:
     unasked = _unasked(example)
     values = AcceptedValues.of(unasked)
     mentions = _answering_mentions(example, text, values)
-    found = list(zip(mentions, stances(text, mentions), strict=True))
-    if asserted_mentions := [mention for mention, stance in found if stance is Stance.ASSERTED]:
+    with_stances = list(zip(mentions, stances(text, mentions), strict=True))
+    if asserted_mentions := [mention for mention, stance in with_stances if stance is Stance.ASSERTED]:
         if all(is_alternative(text, m.start, m.stop) for m in asserted_mentions):
             return _because(AMBIGUOUS, asserted_mentions[0], "one of several alternatives")
         leading = (m for m in asserted_mentions if not follows_another(example.question, text, m.start))
@@ -235,7 +235,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
             return _because(SUBORDINATE, asserted_mentions[0], "after another number")
         return _because(ACCEPTED, mention, "accepted answer asserted")
     for stance, verdict in _WITHOUT_ASSERTION.items():
-        if mention := next((mention for mention, s in found if s is stance), None):
+        if mention := next((mention for mention, s in with_stances if s is stance), None):
             return _because(verdict, mention, stance.value)
     if (refusal := _refusal(text)) is not None:
         return refusal
