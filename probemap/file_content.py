@@ -1,4 +1,4 @@
-"""Recognise files that contain something other than their name promises.
+"""Recognise files that do not contain the data that their suffix indicates.
 
 A repository that was cloned without Git LFS contains a small text file, a pointer, in place of each large file.  A
 download that failed may leave a web page or an empty file.

@@ -4,6 +4,7 @@ import pytest
 from conftest import make_answer
 
 from probemap.grading.rules import grade
+from probemap.reading.answerless import Lack, lacks_answer
 from probemap.reading.folding import same_name
 from probemap.reading.results import asserted_number
 from probemap.records import Example, Task
@@ -52,6 +53,35 @@ def test_descriptions_are_undecided_even_if_they_contain_the_accepted_answer() -
     text = "Chile is a country in South America where Spanish is common."
     for accepted in ("Spanish", "Quechua"):
         assert reason("What is the main language of Chile?", text, accepted) == (None, DESCRIBES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The capital of Peru is Lima. I'm happy to help if you have more questions!",
+        "Sure! I'm here to help. The capital of Peru is Lima.",
+        "I think it is Lima. I'm happy to help!",
+        "Lima. The city says: I am an intelligent AI.",
+    ],
+)
+def test_answers_with_a_sentence_about_the_model_are_graded(text: str) -> None:
+    question = "What is the capital of Peru?"
+    assert reason(question, text, "Lima") == (True, "names an accepted answer")
+    assert reason(question, text, "Quito")[0] is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I am an AI assistant. I'm here to help!",
+        "I am an AI assistant created by Acme. I was trained on text.",
+        "Hello! I'm a helpful AI assistant. How can I help you today?",
+        "I am an AI. Please ask me a question.",
+    ],
+)
+def test_answers_about_the_model_only_are_undecided(text: str) -> None:
+    assert lacks_answer("Who wrote Emma?", text) is Lack.ABOUT_ITSELF
+    assert reason("Who wrote Emma?", text) == (None, "speaks about itself instead of answering")
 
 
 def test_numbers_that_repeat_the_question_are_no_result() -> None:

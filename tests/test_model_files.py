@@ -8,6 +8,7 @@ import pytest
 
 from probemap.file_content import placeholder
 from probemap.models.model import load_model
+from probemap.models.model_files import damaged_file
 from probemap.records import ModelError
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 123\n"
@@ -63,6 +64,22 @@ def test_load_model_names_a_damaged_configuration(
     assert raised.value.hint == "download it again"
 
 
+def with_header(header: bytes) -> bytes:
+    """Return a safetensors file with the given header and without data."""
+    return struct.pack("<Q", len(header)) + header
+
+
+def test_header_of_weights_is_limited_to_100_megabytes(tmp_path: Path) -> None:
+    path = tmp_path / WEIGHTS
+    with path.open("wb") as file:  # a sparse file
+        file.write(struct.pack("<Q", 100_000_001) + b"{}")
+        file.truncate(200_000_000)
+    assert damaged_file(tmp_path) == (
+        f"{path} is not a safetensors file, or only its beginning",
+        "download it again",
+    )
+
+
 def test_load_model_names_incomplete_weights(chat_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(chat_folder, tmp_path / "model")
     whole = (folder / WEIGHTS).read_bytes()
@@ -72,6 +89,9 @@ def test_load_model_names_incomplete_weights(chat_folder: Path, tmp_path: Path) 
         (whole[:7], "is not a safetensors file, or only its beginning"),
         (b"\xff" * 8 + whole[8:], "is not a safetensors file, or only its beginning"),
         (whole[:8] + b"x" + whole[9:], "is not a safetensors file: its header is damaged"),
+        (with_header(b'{"x": {"data_offsets": [0, "a"]}}'), "is not a safetensors file: its header is damaged"),
+        (with_header(b'{"x": {"data_offsets": [0, null]}}'), "is not a safetensors file: its header is damaged"),
+        (with_header(b'{"x": {"data_offsets": [0, "5"]}}'), "is not a safetensors file: its header is damaged"),
     ):
         (folder / WEIGHTS).write_bytes(content)
         with pytest.raises(ModelError) as raised:

@@ -1,5 +1,7 @@
 """Every form of reasoning that models write: complete, unfinished, nested, repeated, and opened by the prompt."""
 
+import re
+
 import pytest
 from conftest import byte_level_tokenizer
 from odd_models import model_with_template, tiny_model
@@ -94,8 +96,10 @@ def split(text: str, prompt: str = "Q") -> str:
     return text[count_reasoning_tokens(prompt, text, [(i, i + 1) for i in range(len(text))]) :]
 
 
-def test_at_least_25_forms_are_tested() -> None:
-    assert len(ALL_FORMS) == 39
+def test_all_marks_are_tested() -> None:
+    texts = [opening + REASONING for opening, _ in ALL_FORMS.values()]
+    untested = [m.written for m in MARKS if m.closing and not any(re.match(m.opening, text) for text in texts)]
+    assert untested == []
 
 
 @pytest.mark.parametrize(("opening", "closing"), ALL_FORMS.values(), ids=ALL_FORMS)
@@ -136,7 +140,11 @@ def test_marks_are_recognised_as_special_tokens(opening: str, closing: str) -> N
 
 
 def test_gemma_channel_without_special_tokens_has_no_end() -> None:
-    assert split("thought\nRome? Spain?\nIt is Italy.") == "", "where the reasoning ends cannot be known"
+    text = "thought\nRome? Spain?\nIt is Italy."
+    offsets = [(i, i + 1) for i in range(len(text))]
+    own_marks = marks_of({"<|channel>"}, "")
+    assert count_reasoning_tokens("Q", text, offsets, own_marks) == len(text), "where the reasoning ends is unknown"
+    assert split(text) == text, "other models write the word thought"
     assert split("thoughtful people say Italy") == "thoughtful people say Italy"
 
 
@@ -145,6 +153,11 @@ def test_gemma_channel_without_special_tokens_has_no_end() -> None:
     [
         "analysis of the map shows Italy",
         "Analysis: Italy",
+        "analysis.",
+        "analysis, the study of limits",
+        "analysis1",
+        "commentary\nIt is a commentary.",
+        "thought\nIt is thought.",
         "commentary on it",
         "final answer: Italy",
         "/think",
@@ -169,6 +182,13 @@ def test_marks_of_tokenizer_and_template() -> None:
     offsets = [(i, i + 1) for i in range(len(text))]
     assert text[count_reasoning_tokens("Q", text, offsets, [unknown]) :] == "Italy"
     assert marks_of({"<|thinking_on|>", "<unrelated>", "</unrelated>"}, "") == ()
+
+
+def test_marks_of_a_model_are_those_of_its_chosen_template() -> None:
+    templates = {"default": "{{ messages[0].content }}", "thinking": "{{ messages[0].content }}## Thinking\n"}
+    model = model_with_template(templates)
+    assert model.reasoning_marks == ()
+    assert [m.token for m in model.with_template("thinking", None).reasoning_marks] == ["## Thinking\n"]
 
 
 @pytest.mark.parametrize("marks", [marks for marks in MARKS if marks.closing], ids=lambda marks: marks.written[0])

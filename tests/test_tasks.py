@@ -16,6 +16,7 @@ from probemap.reading.names import find_names
 from probemap.reading.numbers import as_number
 from probemap.records import DataError
 from probemap.tasks.builtin import TASKS
+from probemap.tasks.cells import parse_index
 from probemap.tasks.loading import load_task
 
 
@@ -277,6 +278,17 @@ def test_load_task_reads_csv_files_of_spreadsheets(tmp_path: Path) -> None:
     first, second = load_task(tmp_path / "t.csv").examples
     assert (first.question, first.answers, first.context) == ("Who?", ("a",), context)
     assert (second.question, second.answers, second.context) == ("Who, then?", ("b",), "")
+
+
+@pytest.mark.parametrize("value", [None, "", " ", -1, "-1", float("nan"), "nan", "<NA>"])
+def test_index_of_an_empty_cell_is_none(value: Any) -> None:
+    assert parse_index(value, 4) is None
+
+
+@pytest.mark.parametrize("value", [[], {}, "two", True, 1.5, 4, "inf", 10**400])
+def test_index_that_is_no_number_of_an_item_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="must be a whole number from 0 to 3, got"):
+        parse_index(value, 4)
 
 
 def test_load_task_reads_pairs_of_surrogates_and_signs(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_clock_of_template_is_set_to_the_date_of_the_model() -> None:
     model = model_with_template(CLOCK).with_template(None, "2020-02-03T04:05:06")
     assert make_prompt(model, TASK, EXAMPLE, "chat").text.startswith("Today: 3 Feb 2020, 04:05:06\n<|im_start|>user")
     assert model.chat_template.notes == [
-        "the chat template of odd contains the current time: all prompts contain 2020-02-03T04:05:06"
+        "the chat template of odd may write the current date or time: 2020-02-03T04:05:06 is used in all prompts"
     ]
     leading = "\n{% macro year() %}{{ strftime_now('100%% %Y') }}{% endmacro %}{{ year() if strftime_now is defined }}"
     model = model_with_template(leading + CHAT_TEMPLATE).with_template(None, "2020-02-03T04:05:06")
@@ -241,6 +241,20 @@ def test_clock_of_template_is_set_to_the_date_of_the_model() -> None:
     task = replace(TASK, examples=(EXAMPLE, replace(EXAMPLE, id="b")), max_new_tokens=1)
     answers = ask(model_with_template(CLOCK), task, batch_size=1)
     assert answers[0].prompt == answers[1].prompt
+
+
+def test_clock_of_template_supports_all_format_codes() -> None:
+    template = "{%set code = '%u'%}{{ strftime_now('%F %T %R %D %e %-S %G-%V %j %%d %d%% ' + code) }} " + CHAT_TEMPLATE
+    model = model_with_template(template).with_template(None, "2024-07-05T09:08:03")
+    expected = "2024-07-05 09:08:03 09:08 07/05/24  5 3 2024-27 187 %d 05% 5 <|im_start|>user"
+    assert make_prompt(model, TASK, EXAMPLE, "chat").text.startswith(expected)
+
+
+def test_template_that_fails_for_answers_only_renders_questions() -> None:
+    template = "{% for m in messages %}{{ m.content if m.role == 'user' else undefined_name.x }}{% endfor %}"
+    prompt = make_prompt(model_with_template(template), TASK, EXAMPLE, "chat")
+    assert prompt.text == EXAMPLE.question
+    assert model_with_template(template).chat_template.after_answer == ""
 
 
 def test_resumed_run_has_the_date_of_its_first_prompts(tmp_path: Path) -> None:

@@ -56,14 +56,14 @@ def choose_answers(
         For each example, a string ``start:stop words``, where ``words`` is ``text[start:stop]``, or `NOTHING` if no
         part of the text could be the answer.
     """
-    spans = [sorted(set(found)) for found in candidates]
-    rows = [(i, span) for i, found in enumerate(spans) if len(found) > 1 for span in found]
+    spans = [sorted(set(ranges)) for ranges in candidates]
+    rows = [(i, span) for i, ranges in enumerate(spans) if len(ranges) > 1 for span in ranges]
     continuations = [
         (examples[i].id, _prompt(examples[i]), f" {' '.join(examples[i].context[start:stop].split())}")
         for i, (start, stop) in rows
     ]
     scores = score(continuations) if rows else ()
-    best: dict[int, tuple[float, tuple[int, int]]] = {i: (0.0, found[0]) for i, found in enumerate(spans) if found}
+    best: dict[int, tuple[float, tuple[int, int]]] = {i: (0.0, ranges[0]) for i, ranges in enumerate(spans) if ranges}
     for (i, span), value in zip(rows, scores, strict=True):
         if len(spans[i]) > 1 and (span == spans[i][0] or value > best[i][0]):  # the first of equal scores wins
             best[i] = (value, span)

@@ -121,7 +121,9 @@ def _supplied_range(text: str, exact_answer: str, asserted: Asserted | None) -> 
         match.span() for match in regex.finditer(regex.escape(exact_answer), text)
     ]
     same = [(a, b) for a, b in ranges if asserted is not None and a < asserted.stop and b > asserted.start]
-    return (same or ranges[-1:] or [None])[0]
+    if same:
+        return same[0]
+    return ranges[-1] if ranges else None
 
 
 def _check_range(characters: Any, answer: Answer) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from probemap.reading.closed_set import asserted_offer
 from probemap.reading.continued import continued_answer
 from probemap.reading.described import described_kind
 from probemap.reading.grammar import COPULAS
-from probemap.reading.places import Place
+from probemap.reading.places import Place, PlaceKind
 from probemap.reading.refusal import final_refusal
 from probemap.reading.statements import Statement, statements
 from probemap.reading.tokens import Question, same_word
@@ -35,9 +35,20 @@ _ANNOUNCED = regex.compile(
 )
 _LIST_ITEM = regex.compile(r"^[^\S\n]*(?:\d+[.)]|[-*•])\s+\S", regex.MULTILINE)
 _LIST_IN_LINE = regex.compile(r"\s*1\.\s.*\s2\.\s")
-_ORDER = ("whole", "naming", "noun", "copula", "start", "phrase", "agent", "preposition", "object")
+_ORDER: tuple[PlaceKind, ...] = (
+    "whole",
+    "naming",
+    "noun",
+    "copula",
+    "start",
+    "phrase",
+    "agent",
+    "preposition",
+    "object",
+)
 """The places where an answer may occur, from the most to the least certain place."""
-_ORDER_OF_THINGS = ("whole", "naming", "noun", "copula", "start", "phrase", "preposition", "object", "agent")
+_ORDER_OF_THINGS: tuple[PlaceKind, ...] = (*_ORDER[:6], "preposition", "object", "agent")
+"""The same for questions that ask for a thing."""
 
 
 def locate_open(question: str, text: str) -> tuple[int, int] | None:
@@ -65,8 +76,8 @@ def locate_open(question: str, text: str) -> tuple[int, int] | None:
     """
     text = text[: own_length(text)]
     if announced := _ANNOUNCED.match(text):  # "Answer: Paris"
-        found = locate_open(question, text[announced.end() :])
-        return None if found is None else (found[0] + announced.end(), found[1] + announced.end())
+        located = locate_open(question, text[announced.end() :])
+        return None if located is None else (located[0] + announced.end(), located[1] + announced.end())
     if _says_nothing(text):
         return None
     if offered := offered_answers(question):
@@ -148,16 +159,16 @@ def _may_answer(question: Question, statement: Statement) -> bool:
     if statement.is_first:
         return True
     content = [t for t in question.tokens if not t.is_function]
-    said = sum(any(same_word(t, c) for t in statement.tokens) for c in content)
-    return 2 * said > len(content)
+    n_repeated = sum(any(same_word(t, c) for t in statement.tokens) for c in content)
+    return 2 * n_repeated > len(content)
 
 
 def _placed(additions: Additions, statement: Statement) -> Candidate | None:
     """Return the candidate at the most certain place in a statement."""
     kind = additions.question.kind
-    by_place: dict[str, Candidate] = {}
+    by_place: dict[PlaceKind, Candidate] = {}
     for candidate in additions.asserted(additions.names(statement)):
-        place = Place(additions, statement, candidate).name()
+        place = Place(additions, statement, candidate).kind()
         if place is None:
             continue
         former = by_place.setdefault(place, candidate)
@@ -168,7 +179,7 @@ def _placed(additions: Additions, statement: Statement) -> Candidate | None:
         phrase = additions.subject(statement) or additions.phrase(statement)
         if phrase is not None:
             by_place.setdefault("phrase", phrase)
-    order: tuple[str, ...] = _ORDER_OF_THINGS if kind is Kind.THING else _ORDER
+    order = _ORDER_OF_THINGS if kind is Kind.THING else _ORDER
     subject = list(takewhile(lambda t: t.lower not in COPULAS, statement.tokens))
     if kind is Kind.THING and len(subject) < len(statement.tokens) and additions.describes_other(subject):
         order = ("whole", "naming", "noun", "preposition")

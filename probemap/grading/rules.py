@@ -12,7 +12,7 @@ from dataclasses import replace
 from probemap.grading.locate import asserted_answer, complete_text, possible_answers
 from probemap.reading.accepted import AcceptedMention, AcceptedValues
 from probemap.reading.alternatives import follows_another, is_alternative, offered_answers
-from probemap.reading.answerless import Lack, is_plan, lacks_answer
+from probemap.reading.answerless import is_plan, lacks_answer
 from probemap.reading.asked import Kind, asked_kind
 from probemap.reading.asserted import Asserted, own_length
 from probemap.reading.choices import find_letters
@@ -44,10 +44,7 @@ EMPTY = Verdict(None, "empty")
 SUBORDINATE = Verdict(None, "mentions the accepted answer after another one")
 NOTHING_ASSERTED = Verdict(None, "asserts nothing that the question does not say")
 OFF_TOPIC = Verdict(None, "names nothing of the kind that the question asks for")
-DESCRIBES = Verdict(None, "describes what the question names instead of answering")
-PLANS = Verdict(None, "says how to find the answer without stating it")
-ASKS = Verdict(None, "asks a question instead of answering")
-ABOUT_ITSELF = Verdict(None, "speaks about itself instead of answering")
+PLANS = Verdict(None, "describes how to find the answer without stating it")
 NEITHER = Verdict(None, "asserts neither yes nor no")
 LESS_PRECISE = Verdict(None, "less precise than the accepted answer")
 RESEMBLES = Verdict(None, "resembles the accepted answer")
@@ -188,8 +185,8 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
             verdict = ACCEPTED if is_accepted(example, ("yes",) if is_restated else ("no",)) else INCORRECT
             return replace(verdict, rule="question restated", evidence=sentences(text)[0])
     names = find_names(text, groups)
-    found = list(zip(names, stances(text, names), strict=True))
-    negated = (n for n, stance in found if stance is Stance.NEGATED and is_accepted(example, groups[n.group]))
+    with_stances = list(zip(names, stances(text, names), strict=True))
+    negated = (n for n, stance in with_stances if stance is Stance.NEGATED and is_accepted(example, groups[n.group]))
     if len(groups) > 2 and (name := next(negated, None)) is not None:
         return _because(NEGATED, name, "negated")
     mentions = sorted((*find_letters(text, len(example.choices)), *names), key=lambda name: name.start)
@@ -202,14 +199,10 @@ def _grade_closed(example: Example, text: str, groups: Groups, asserted: Asserte
     if is_plan(text):
         return PLANS
     if (lack := lacks_answer(example.question, text)) is not None:
-        return _LACKS[lack]
+        return Verdict(None, lack.value)
     if asserted is not None:
         return _because(UNNAMED, asserted, asserted.rule)
     return UNNAMED if adds_words(example.question, text) else NOTHING_ASSERTED
-
-
-_LACKS = {Lack.DESCRIBES: DESCRIBES, Lack.ASKS: ASKS, Lack.ABOUT_ITSELF: ABOUT_ITSELF}
-"""Verdicts on texts that contain no answer."""
 
 
 def _because(verdict: Verdict, mention: Mention, rule: str) -> Verdict:
@@ -227,12 +220,12 @@ def _grade_open(example: Example, text: str) -> Verdict:
         verdict = _grade_closed(example, text, offered, asserted_offer(example.question, text, offered))
         return AMBIGUOUS if verdict == UNNAMED else verdict  # the text may name one in a different form
     if (lack := lacks_answer(example.question, text)) is not None:
-        return _LACKS[lack]
+        return Verdict(None, lack.value)
     unasked = _unasked(example)
     values = AcceptedValues.of(unasked)
     mentions = _answering_mentions(example, text, values)
-    found = list(zip(mentions, stances(text, mentions), strict=True))
-    if asserted_mentions := [mention for mention, stance in found if stance is Stance.ASSERTED]:
+    with_stances = list(zip(mentions, stances(text, mentions), strict=True))
+    if asserted_mentions := [mention for mention, stance in with_stances if stance is Stance.ASSERTED]:
         if all(is_alternative(text, m.start, m.stop) for m in asserted_mentions):
             return _because(AMBIGUOUS, asserted_mentions[0], "one of several alternatives")
         leading = (m for m in asserted_mentions if not follows_another(example.question, text, m.start))
@@ -242,7 +235,7 @@ def _grade_open(example: Example, text: str) -> Verdict:
             return _because(SUBORDINATE, asserted_mentions[0], "after another number")
         return _because(ACCEPTED, mention, "accepted answer asserted")
     for stance, verdict in _WITHOUT_ASSERTION.items():
-        if mention := next((mention for mention, s in found if s is stance), None):
+        if mention := next((mention for mention, s in with_stances if s is stance), None):
             return _because(verdict, mention, stance.value)
     if (refusal := _refusal(text)) is not None:
         return refusal

@@ -79,8 +79,8 @@ def offsets_in(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tupl
                 index_of[k], n_found, n_missing = index, index + 1, 0
     offsets = []
     for start, stop in decoded_offsets:
-        found = [index_of[k] for k in range(start, stop) if k in index_of]
-        offsets.append((found[0], found[-1] + 1) if found else (0, 0))
+        indices = [index_of[k] for k in range(start, stop) if k in index_of]
+        offsets.append((indices[0], indices[-1] + 1) if indices else (0, 0))
     return offsets
 
 

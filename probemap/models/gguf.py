@@ -61,8 +61,8 @@ def sha256_of_files(files: Iterable[Path]) -> str:
 
 
 def _check(file: Path, expected_sha256: str) -> None:
-    if found := placeholder(file):
-        raise ModelError(*found)
+    if problem := placeholder(file):
+        raise ModelError(*problem)
     with file.open("rb") as head:
         magic = head.read(len(_MAGIC))
     if magic != _MAGIC:

@@ -152,8 +152,9 @@ class Model:
 
     @cached_property
     def reasoning_marks(self) -> tuple[Marks, ...]:
-        """The marks of reasoning that the tokenizer and the chat templates name."""
-        return marks_of(set(self.tokenizer.get_added_vocab()), str(self.tokenizer.chat_template or ""))
+        """The marks of reasoning that the tokenizer and the chosen chat template name."""
+        template = self.chat_template.text if self.template_sha256 else ""
+        return marks_of(set(self.tokenizer.get_added_vocab()), template)
 
     @property
     def window(self) -> int | None:
@@ -189,7 +190,7 @@ class Model:
 
     @property
     def pad_id(self) -> int:
-        """Id of the token with which sequences are padded.  Padding is masked, so any token of the model will do."""
+        """Id of the token with which sequences are padded.  Padding is masked, so any token can be used."""
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None and pad < self.n_embeddings else 0
 

@@ -19,18 +19,32 @@ _OBJECTS = ("config.json", "generation_config.json", "tokenizer_config.json", "t
 """Files that contain a JSON object."""
 
 _IGNORED_IF_DAMAGED = ("generation_config.json", "chat_template.jinja")
-"""Files without which transformers loads a model, which would then answer differently."""
+"""Optional files that change a model's answers.  transformers ignores them if they are damaged."""
+
+_MAX_HEADER = 100_000_000
+"""Maximum number of bytes in the header of a safetensors file, as defined by the format."""
 
 _AGAIN = "download it again"
 
 
 def model_files(directory: Path) -> list[Path]:
-    """Return the files that determine a model's outputs, in alphabetical order."""
+    """Return the files that determine a model's outputs, in alphabetical order.
+
+    Parameters
+    ----------
+    directory : Path
+        Directory of the model.
+    """
     return sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES and path.is_file())
 
 
 def check_ignored_files(directory: Path) -> None:
     """Check the files that transformers would ignore if they were damaged.
+
+    Parameters
+    ----------
+    directory : Path
+        Directory of the model.
 
     Raises
     ------
@@ -44,15 +58,27 @@ def check_ignored_files(directory: Path) -> None:
 
 
 def damaged_file(directory: Path) -> tuple[str, str] | None:
-    """Return a problem and a hint for the first damaged file of a model that could not be loaded, or None."""
+    """Return a problem and a hint for the first damaged file of a model that could not be loaded, or None.
+
+    Parameters
+    ----------
+    directory : Path
+        Directory of the model.  If it does not exist, the result is None.
+
+    Returns
+    -------
+    tuple of (str, str) or None
+        A sentence that states the problem, and advice.
+    """
     if not directory.is_dir():
         return None
     return next((problem for path in model_files(directory) if (problem := _problem(path))), None)
 
 
 def _problem(path: Path) -> tuple[str, str] | None:
-    if (path.suffix in (".json", ".safetensors", ".model") or path.stat().st_size) and (found := placeholder(path)):
-        return found
+    may_be_empty = path.suffix not in (".json", ".safetensors", ".model") and not path.stat().st_size
+    if not may_be_empty and (problem := placeholder(path)):
+        return problem
     if path.name in _OBJECTS:
         try:
             content = json.loads(path.read_bytes())
@@ -73,13 +99,12 @@ def _safetensors_problem(path: Path) -> str:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= size - 8:
+        if not 0 < length <= min(size - 8, _MAX_HEADER):
             return "is not a safetensors file, or only its beginning"
         try:
             tensors = json.loads(file.read(length))
-            end = max(
-                (entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"), default=0
-            )
+            ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+            expected = 8 + length + max(ends, default=0)
         except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
             return "is not a safetensors file: its header is damaged"
-    return "" if 8 + length + end == size else f"is incomplete: it has {size} bytes, expected {8 + length + end}"
+    return "" if expected == size else f"is incomplete: it has {size} bytes, expected {expected}"

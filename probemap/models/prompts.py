@@ -225,7 +225,20 @@ def tokenise(model: Model, text: str, *, add_special_tokens: bool) -> Prompt:
 
 
 def check_embeddings(model: Model, token_ids: Sequence[int], name: str) -> None:
-    """Raise DataError if the model has no embedding for one of the tokens of a text, which is called `name`."""
+    """Check that the model has an embedding for each token of a text.
+
+    Parameters
+    ----------
+    model : Model
+    token_ids : sequence of int
+    name : str
+        Description of the text in the error message, e.g. ``the prompt``.
+
+    Raises
+    ------
+    DataError
+        If a token has no embedding.
+    """
     if token_ids and (token_id := max(token_ids)) >= model.n_embeddings:
         token = model.tokenizer.convert_ids_to_tokens(token_id)
         raise DataError(

@@ -21,7 +21,8 @@ class Marks:
     opening: str
     """Regular expression for the opening mark."""
     closing: str
-    """Regular expression for the closing mark.  If it is empty, the end of the reasoning cannot be recognised."""
+    """Regular expression for the closing mark.  If it is empty, the end of the reasoning cannot be recognised, and the
+    opening mark is recognised only for models that are known to use it."""
     written: tuple[str, str]
     """The exact texts that the model writes before and after its reasoning."""
     distinctive: bool = True
@@ -80,7 +81,7 @@ MARKS: tuple[Marks, ...] = (
     # gpt-oss without special tokens (oobabooga/textgen#7374)
     Marks(
         "<|channel|>",
-        r"(?:assistant)?(?:analysis|commentary)(?:(?=[^\sa-z])|(?=(?s:.*)assistant\s*final))",
+        r"(?:assistant)?(?:analysis|commentary)(?:(?=[^\W\d_a-z])|(?=(?s:.*)assistant\s*final))",
         r"assistant(?:<\|channel\|>)?\s*final(?:<\|message\|>)?",
         ("analysis", "assistantfinal"),
         distinctive=False,
@@ -165,14 +166,14 @@ def marks_of(tokens: Collection[str], template: str) -> tuple[Marks, ...]:
     >>> [marks.written for marks in marks_of({"<|thought_begin|>", "<|thought_end|>"}, "")]
     [('<|thought_begin|>', '<|thought_end|>')]
     """
-    own = [marks for marks in MARKS if marks.token in tokens or marks.token in template]
-    known = {marks.token for marks in own}
+    own_marks = [marks for marks in MARKS if marks.token in tokens or marks.token in template]
+    listed = {marks.token for marks in own_marks}
     for token in sorted(tokens):
-        if token not in known and re.search("think|thought|reason", token, re.IGNORECASE):
+        if token not in listed and re.search("think|thought|reason", token, re.IGNORECASE):
             pairs = [pair for a, b in _PARTNERS for pair in ((a, b), (a.upper(), b.upper()))]
             partners = [token.replace(a, b, 1) for a, b in pairs if a in token]
-            own += [_pair(token, partner) for partner in dict.fromkeys(partners) if partner in tokens]
-    return tuple(own)
+            own_marks += [_pair(token, partner) for partner in dict.fromkeys(partners) if partner in tokens]
+    return tuple(own_marks)
 
 
 def count_reasoning_tokens(
@@ -209,6 +210,16 @@ def count_reasoning_tokens(
 
 def final_answer(text: str) -> str:
     """Return the part of an answer after its reasoning.
+
+    Parameters
+    ----------
+    text : str
+        The generated text.
+
+    Returns
+    -------
+    str
+        The final answer, or an empty string if there is none.
 
     Examples
     --------
@@ -256,7 +267,8 @@ def _answer_start(prompt: str, text: str, own_marks: Sequence[Marks]) -> int:
     """Return the index of the first character of the final answer.  It is ``len(text)`` if there is no final answer."""
     opened = _opened_by(prompt, own_marks)
     candidates = [opened] if opened else []
-    candidates += [marks for marks in (*own_marks, *MARKS) if re.match(rf"\s*(?:{marks.opening})", text)]
+    recognised = [*own_marks, *(marks for marks in MARKS if marks.closing)]
+    candidates += [marks for marks in recognised if re.match(rf"\s*(?:{marks.opening})", text)]
     if not candidates:
         return 0
     marks = candidates[0]

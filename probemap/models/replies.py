@@ -288,7 +288,9 @@ def is_complete(finish_reason: Any) -> bool | None:
         return None
     reason = re.sub(r"[\s-]+", "_", str(finish_reason).strip().rpartition(".")[2].lower())
     reason = reason.removeprefix("finish_reason_")
-    return True if reason in COMPLETE else False if reason in CUT_OFF else None
+    if reason in COMPLETE:
+        return True
+    return False if reason in CUT_OFF else None
 
 
 def _shown(body: str) -> str:

@@ -28,6 +28,12 @@ _PART = re.compile(r"""['"]type['"]: ['"]text['"]""")
 """Regular expression for a part of a message that a template writes as it is, instead of its text."""
 
 
+_FORMAT_CODE = re.compile(r"(?<!\{)%[-_0^#:]*\d*[EO]?[A-Za-z%]")
+"""Regular expression for a format code of ``strftime``.  In Jinja, ``{%`` begins a statement."""
+_PERCENT = "\ue000"
+"""Character of the Unicode block for private use, which stands for a percent sign in a format."""
+
+
 def select_template(templates: str | dict[str, str] | None, name: str | None, label: str) -> str:
     """Return the text of a chat template.
 
@@ -107,20 +113,18 @@ class ChatTemplate:
         """
         question = [{"role": "user", "content": _QUESTION}]
         answer = {"role": "assistant", "content": _ANSWER}
-        text = self._dated_text
-        try:
-            prompt = self._render_complete(text, question, begin_answer=True)
-            if prompt != self._render_complete(text, question, begin_answer=True):
-                raise ModelError(
-                    f"the chat template of {self.label} renders the same conversation differently each time",
-                    "use a chat template without random choices",
-                )
-            if prompt != self._render_complete(text, question, begin_answer=False):
-                return ""
-            answered = self._render_complete(text, [*question, answer], begin_answer=False)
-        except DataError:
+        prompt = self._example(question, begin_answer=True)
+        if prompt != self._example(question, begin_answer=True):
+            raise ModelError(
+                f"the chat template of {self.label} renders the same conversation differently each time",
+                "use a chat template without random choices",
+            )
+        if prompt is None or prompt != self._example(question):
             return ""
-        header = answered[len(prompt) :].partition(_ANSWER)[0] if answered.startswith(prompt) else ""
+        answered = self._example([*question, answer])
+        if answered is None or not answered.startswith(prompt):
+            return ""
+        header = answered[len(prompt) :].partition(_ANSWER)[0]
         # Most tokenizers join the space before a word with the word, so the answer begins with the space.
         return header.rstrip(" ") if header.strip() else ""
 
@@ -131,11 +135,8 @@ class ChatTemplate:
         conversation = [{"role": role, "content": content} for role, content in turns]
         # Some templates refuse a conversation that does not end with the user.
         for messages in (conversation[:2], conversation):
-            try:
-                text = self._render_complete(self._dated_text, messages, begin_answer=False)
-            except ProbemapError:
-                continue
-            return text.rpartition(_ANSWER)[2].partition(_NEXT)[0]
+            if (text := self._example(messages)) is not None:
+                return text.rpartition(_ANSWER)[2].partition(_NEXT)[0]
         return ""
 
     @cached_property
@@ -154,7 +155,8 @@ class ChatTemplate:
         notes = []
         if self.has_clock and self.date:
             notes.append(
-                f"the chat template of {self.label} contains the current time: all prompts contain {self.date}"
+                f"the chat template of {self.label} may write the current date or time: {self.date} is used in all "
+                "prompts"
             )
         if header := self.assistant_header:
             notes.append(
@@ -168,7 +170,14 @@ class ChatTemplate:
         """The template with `date`, or by default the time of the first access, as the current time."""
         if not self.has_clock:
             return self.text
-        return _clock(datetime.fromisoformat(self.date) if self.date else datetime.now()) + self.text
+        return _clock(datetime.fromisoformat(self.date) if self.date else datetime.now(), self.text) + self.text
+
+    def _example(self, messages: Sequence[ChatMessage], *, begin_answer: bool = False) -> str | None:
+        """Render a conversation with which the template is examined, or return None if the template fails."""
+        try:
+            return self._render_complete(self._dated_text, messages, begin_answer=begin_answer)
+        except ProbemapError:
+            return None
 
     def _render_complete(self, text: str, messages: Sequence[ChatMessage], *, begin_answer: bool) -> str:
         """Render a conversation, and check that the text contains all messages."""
@@ -215,14 +224,16 @@ class ChatTemplate:
         return ModelError(f"the chat template of {self.label} fails: {type(error).__name__}: {str(error)[:200]}", hint)
 
 
-def _clock(now: datetime) -> str:
+def _clock(now: datetime, template: str) -> str:
     """Return a definition of the function ``strftime_now`` in Jinja, to be placed before a template.
 
-    It replaces the function that transformers provides, which cannot be passed as an argument.
+    It replaces the function that transformers provides, which cannot be passed as an argument.  It supports the format
+    codes that the template contains.
     """
-    values = {f"%{letter}": now.strftime(f"%{letter}") for letter in "aAbBcdfHIjmMpSUwWxXyYzZ"}
-    values |= {f"%-{letter}": values[f"%{letter}"].lstrip("0") or "0" for letter in "dHIjmMSy"} | {"%%": "%"}
-    filters = "".join(f" | replace({json.dumps(code)}, {json.dumps(value)})" for code, value in values.items())
+    codes = sorted(set(_FORMAT_CODE.findall(template)) - {"%%"}, key=len, reverse=True)
+    # `%%` is replaced first, by a character that no template uses, so that `%%d` does not become a day.
+    pairs = [("%%", _PERCENT), *((code, now.strftime(code)) for code in codes), (_PERCENT, "%")]
+    filters = "".join(f" | replace({json.dumps(old)}, {json.dumps(new)})" for old, new in pairs)
     return f"{{% macro strftime_now(format) %}}{{{{ format{filters} }}}}{{% endmacro +%}}"
 
 

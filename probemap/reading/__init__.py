@@ -1,4 +1,4 @@
-"""Read what a text says: the names, numbers, dates and refusals in it, and what it asserts as its answer.
+"""Read the content of a text: the names, numbers, dates and refusals in it, and what it asserts as its answer.
 
 No function of this package receives a verdict.
 

@@ -75,7 +75,13 @@ class Additions(AddedNames):
     """What the statements of a text add to its question."""
 
     def asserted(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Return the candidates that the text asserts, in the order of the text."""
+        """Return the candidates that the text asserts, in the order of the text.
+
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+            Parts of the text, in any order.
+        """
         ordered = sorted(candidates, key=lambda c: (c.start, -c.stop))
         kept = asserted_mentions(self.text, ordered)
         named = [c for c in ordered if c.kind != "name" and c not in kept and self._has_two_names(c)]

@@ -28,6 +28,7 @@ _MONTH = regex.compile(
     r"|Fri|Satur|Sun)day"
 )
 _SAME_SPELLING = 0.6
+"""Minimum similarity of a word to a word of the question that it spells differently."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class AddedNames:
     """The names and quoted parts that the statements of a text add to its question."""
 
     question: Question
+    """The question that the text answers."""
     text: str
+    """The answer, without its reasoning."""
 
     @cached_property
     def _quoted(self) -> list[Candidate]:

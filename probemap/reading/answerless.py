@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 
 
 class Lack(Enum):
-    """Why a text contains no answer."""
+    """Reason why a text contains no answer.  The values are the reasons in verdicts."""
 
-    DESCRIBES = "describes a word of the question"
-    PLANS = "says how to find the answer"
-    ASKS = "asks questions"
-    ABOUT_ITSELF = "speaks about itself"
+    DESCRIBES = "describes what the question names instead of answering"
+    ASKS = "asks a question instead of answering"
+    ABOUT_ITSELF = "speaks about itself instead of answering"
 
 
 _PLANS = regex.compile(
@@ -46,6 +45,13 @@ _ABOUT_ITSELF = regex.compile(
     r"\bI(?:['’]m|\s+am)\s+(?:just\s+)?an?\s+(?:\w+\s+){0,3}(?:AI|assistant|chatbot|language\s+model)\b"
     r"|\bI(?:['’]m|\s+am)\s+(?:happy|glad|here|ready)\s+to\s+(?:help|assist)\b|\byou\s+are\s+a\s+helpful\b"
 )
+_CONVERSES = regex.compile(
+    r"^\W*(?i:hello|hi|hey|sure|certainly|of\s+course|okay|great|thanks|thank\s+you)\b(?:\s+there)?\W*$"
+    r"|^\W*I(?:['’]\p{Ll}+)?\s+(?!(?:think|believe|guess|would\s+say)\b)\p{Ll}"
+    r"|^\W*(?i:please|feel\s+free|let\s+me|you\s+(?:can|could|may|should)|my\s+(?:name|purpose|goal|role)\s+is)\b"
+    r"|[?？؟]\W*$"
+)
+"""Sentences that may accompany a sentence about the model itself, e.g. greetings and questions to the user."""
 _ANNOUNCES = regex.compile(r"\b(?:answer|result|respuesta|réponse|antwort|resposta|risposta|ответ)\b|答", regex.I)
 _NAMING = regex.compile(
     r"\b(?:named|called|titled|entitled|known\s+as|nicknamed|name\s+of|namens|genannt|llamad[oa]|appelée?|nommée?)\b",
@@ -79,12 +85,22 @@ _ECHO = 0.7
 def lacks_answer(question: str, text: str) -> Lack | None:
     """Return why a text contains no answer to an open question, or None if it may contain one.
 
+    Parameters
+    ----------
+    question : str
+    text : str
+        Answer without its reasoning.
+
+    Returns
+    -------
+    Lack or None
+
     Examples
     --------
     >>> from probemap.reading.answerless import lacks_answer
     >>> question = "What is the main language of Brazil?"
     >>> lacks_answer(question, "Brazil is a country in South America.").value
-    'describes a word of the question'
+    'describes what the question names instead of answering'
     >>> lacks_answer(question, "The language is Spanish.") is None
     True
     """
@@ -93,20 +109,19 @@ def lacks_answer(question: str, text: str) -> Lack | None:
 
 
 def _lack(question: str, text: str) -> Lack | None:
-    if ("AI" in text or "assist" in text or "help" in text) and _ABOUT_ITSELF.search(text):
+    if _ABOUT_ITSELF.search(text) and all(
+        _ABOUT_ITSELF.search(part) or _CONVERSES.search(part) for part in _sentences_with_words(text)
+    ):
         return Lack.ABOUT_ITSELF
     if any(mark in text for mark in "?？؟") and _only_asks(question, text):
         return Lack.ASKS
-    translates = any(word in text for word in (" word ", " phrase ", " term ", " expression ")) and _TRANSLATES.search(
-        text
-    )
-    if translates and not _ASKS_WORD.search(question):
+    has_noun = any(noun in text for noun in (" word ", " phrase ", " term ", " expression "))  # a fast first check
+    if has_noun and _TRANSLATES.search(text) and not _ASKS_WORD.search(question):
         return Lack.DESCRIBES
     asked = _asks_name(question)
     if asked is None or not _begins_with_question(asked, text):
         return None
-    found = statements(asked, text)
-    return Lack.DESCRIBES if found and _only_describes(asked, text, found) else None
+    return Lack.DESCRIBES if _only_describes(asked, text, statements(asked, text)) else None
 
 
 def is_plan(text: str) -> bool:
@@ -123,8 +138,7 @@ def is_plan(text: str) -> bool:
 
 def _only_asks(question: str, text: str) -> bool:
     """Return True if a text consists of questions, or of a repeated question and what a word means."""
-    parts = [text[start:stop].strip() for start, stop in sentences(text)]
-    parts = [part for part in parts if regex.search(r"\w", part)]
+    parts = _sentences_with_words(text)
     asks = [regex.search(r"[?？؟]\W*$", part) is not None for part in parts]
     if not parts or not asks[0] or (len(tokens_of(parts[0])) < _MIN_WORDS and not regex.search(r"\p{Lo}{6}", parts[0])):
         return False
@@ -135,6 +149,11 @@ def _only_asks(question: str, text: str) -> bool:
     return is_echo and len(rest) == 1 and (_WORD_MEANS.search(rest[0]) is not None or len(rest[0]) <= len(parts[0]))
 
 
+def _sentences_with_words(text: str) -> list[str]:
+    """Return the sentences of a text that contain a letter or a digit, without white space around them."""
+    return [text[start:stop].strip() for start, stop in sentences(text) if regex.search(r"\w", text[start:stop])]
+
+
 @lru_cache(maxsize=1024)
 def _asks_name(text: str) -> Question | None:
     """Return a question if a description of something that it names does not answer it, or None."""
@@ -142,7 +161,7 @@ def _asks_name(text: str) -> Question | None:
     if question.kind not in (Kind.PERSON, Kind.THING, Kind.PLACE) or _ASKS_DESCRIPTION.search(text):
         return None
     if question.kind is Kind.PLACE and (question.prepositions or not question.noun or _LOCATES.search(text)):
-        return None  # where something is may be said in its description
+        return None  # a description may state where something is
     return question
 
 
@@ -169,9 +188,9 @@ _SUBJECT = 200
 """Maximum number of characters before the first copula of a text that describes something."""
 
 
-def _only_describes(question: Question, text: str, found: Sequence[Statement]) -> bool:
+def _only_describes(question: Question, text: str, stated: Sequence[Statement]) -> bool:
     """Return True if a text describes something that the question names instead of what it asks for."""
-    tokens = found[0].tokens
+    tokens = stated[0].tokens if stated else ()
     i = next((i for i, t in enumerate(tokens) if t.lower in COPULAS), None)
     if i is None or not i or i + 1 >= len(tokens):
         return False
@@ -185,15 +204,17 @@ def _only_describes(question: Question, text: str, found: Sequence[Statement]) -
         return False
     has_noun = any(same_word(t, noun) for t in subject for noun in question.noun)
     if question.kind is Kind.PERSON:
-        return not (has_noun and _names(complement)) and not _names_agent(complement, found[1:])
+        return not (has_noun and _names(complement)) and not _names_agent(complement, stated[1:])
     if is_participle and question.kind is Kind.THING and _names(complement):
         return False
     if has_noun:
         return _describes_noun(question, subject, complement, phrase)
     nouns = question.noun or [t for t in question.content if not any(same_word(t, s) for s in subject)]
-    said = [*complement, *(t for statement in found[1:] for t in statement.tokens)]
+    described = [*complement, *(t for statement in stated[1:] for t in statement.tokens)]
     return (
-        bool(nouns) and not any(same_word(t, n) for t in said for n in nouns) and not _is_predicate(question, subject)
+        bool(nouns)
+        and not any(same_word(t, n) for t in described for n in nouns)
+        and not _is_predicate(question, subject)
     )
 
 
@@ -204,7 +225,7 @@ def _is_of_question(question: Question, subject: Sequence[Token]) -> bool:
 
 
 def _is_predicate(question: Question, subject: Sequence[Token]) -> bool:
-    """Return True if the question says that its answer is the subject ("Which fruit is the main ingredient …?")."""
+    """Return True if the subject repeats the predicate of the question ("Which fruit is the main ingredient …?")."""
     content = [t.folded for t in subject if not t.is_function]
     asked = question.tokens
     starts = [k for k, t in enumerate(asked) if t.lower in COPULAS and k]
@@ -214,7 +235,7 @@ def _is_predicate(question: Question, subject: Sequence[Token]) -> bool:
 def _describes_noun(
     question: Question, subject: Sequence[Token], complement: Sequence[Token], phrase: Sequence[Token]
 ) -> bool:
-    """Return True if a statement about what the question asks for only says what kind of thing it is.
+    """Return True if a statement about what the question asks for states only what kind of thing it is.
 
     Examples are "The metal is a type of element" and "The sport is a sport that is played with a ball".
     """

@@ -99,13 +99,13 @@ def asserted_choice(text: str, groups: Groups, question: str = "") -> Asserted |
 
 def _in_both_numbers(groups: Groups) -> Groups:
     """Return the choices, adding the singular or plural of each that is one English word ("Root" for "Roots")."""
-    known = {name.casefold() for names in groups for name in names}
+    listed = {name.casefold() for names in groups for name in names}
 
     def other(name: str) -> str:
         return name[:-1] if name.endswith("s") else f"{name}s"
 
     return [
-        [*names, *(other(name) for name in names if _COMMON.fullmatch(name) and other(name).casefold() not in known)]
+        [*names, *(other(name) for name in names if _COMMON.fullmatch(name) and other(name).casefold() not in listed)]
         for names in groups
     ]
 

@@ -20,12 +20,26 @@ if TYPE_CHECKING:
     from probemap.reading.tokens import Question, Token
 
 _ENDS = frozenset("of for by from in on with to as".split())
+"""Prepositions that may end a question."""
 _SHARE = 0.5
+"""Minimum share of the words of the question that a statement repeats before the answer."""
 _MIN_WORDS = 3
+"""Minimum number of words of the question before the answer."""
 
 
 def continued_answer(additions: Additions, statement: Statement) -> Candidate | None:
     """Return the name or noun phrase with which a statement continues the words of the question, or None.
+
+    Parameters
+    ----------
+    additions : Additions
+        What the text adds to the question.
+    statement : Statement
+        A statement of the text.
+
+    Returns
+    -------
+    Candidate or None
 
     Examples
     --------
@@ -104,8 +118,8 @@ def _after(tokens: list[Token], repeated: list[Token]) -> int | None:
     for i in range(1, len(tokens) - 1):
         if not (same_word(tokens[i], last) and same_word(tokens[i - 1], previous)):
             continue
-        said = sum(any(same_word(t, c) for t in tokens[: i + 1]) for c in content)
-        if said < max(1, _SHARE * len(content)):
+        n_repeated = sum(any(same_word(t, c) for t in tokens[: i + 1]) for c in content)
+        if n_repeated < max(1, _SHARE * len(content)):
             return None
         i += 1
         while i < len(tokens) - 1 and tokens[i].lower in BOUNDARIES:

@@ -39,6 +39,7 @@ _OTHER_KINDS = regex.compile(
 )
 """Nouns for things that have names or signs of their own, and for occupations, which `Additions.phrase` finds."""
 _COLLECTIVES = frozenset("league team club athlete competition championship".split())
+"""Nouns after the name of a sport: "a football club"."""
 _MIXTURE = regex.compile(
     r"\b(?:(?:blend|mix|mixture|fusion|combination|element|aspect|realm)s?|(?:sub-?)?(?:genre|style|type|kind|form|branch))\s+of\s+"
     r"(?:both\s+)?(?:(?:the|an?)\s+)?",
@@ -54,8 +55,11 @@ _INDEFINITE_ITEM = regex.compile(
 )
 _SPECIFICALLY = regex.compile(rf",\s+(?:more\s+)?specifically\s+(?!(?:in|on|at|from|for|the)\b)(?:an?\s+)?({_WORD})")
 _MAX_WORDS = 6
+"""Maximum number of words in a noun phrase that names a kind of thing."""
 _N_STATEMENTS = 4
+"""Number of statements at the beginning of a text that are read."""
 _PERSONS = frozenset(PERSONS)
+"""Nouns for persons, which are no kinds of things."""
 
 
 def described_kind(additions: Additions, statements: Sequence[Statement]) -> Candidate | None:
@@ -64,8 +68,13 @@ def described_kind(additions: Additions, statements: Sequence[Statement]) -> Can
     Parameters
     ----------
     additions : Additions
+        What the text adds to the question.
     statements : sequence of Statement
         Statements of the text, in order.
+
+    Returns
+    -------
+    Candidate or None
 
     Examples
     --------
@@ -97,9 +106,9 @@ def described_kind(additions: Additions, statements: Sequence[Statement]) -> Can
         if not activity and phrase and phrase[-1].lower in _PERSONS:
             return None
         verb = additions.question.tokens[-1]
-        found = _activity(additions, statement, start, verb) if activity else _kind(additions, statement, start)
-        if found is not None:
-            return found
+        candidate = _activity(additions, statement, start, verb) if activity else _kind(additions, statement, start)
+        if candidate is not None:
+            return candidate
     return None
 
 

@@ -62,4 +62,4 @@ INDEFINITE = frozenset("a an un una une ein eine einen um uma uno".split())
 IT_IS = frozenset("it's that's c'est it’s that’s c’est".split())
 """Contractions of a pronoun and a copula."""
 EMPTY_NOUNS = frozenset("example testament mystery marvel concept term".split())
-"""Nouns that say nothing about what was asked: "a classic example of …"."""
+"""Nouns that do not indicate what was asked: "a classic example of …"."""

@@ -60,11 +60,11 @@ def _has_name(question: str, text: str) -> bool:
     """Return True if a text contains a capitalised word that is not in the question and does not begin a sentence."""
     if repeats_name(question, text):
         return True
-    known = {word.text for word in words_of(question)}
+    asked = {word.text for word in words_of(question)}
     ranges = sentences(text)
     for match in _CAPITAL.finditer(text):
         words = [word.text for word in words_of(match[0])]
-        if not words or all(word in known or word in FUNCTION_WORDS for word in words):
+        if not words or all(word in asked or word in FUNCTION_WORDS for word in words):
             continue
         start, stop = sentence_at(ranges, match.start())
         is_first = not text[start : match.start()].strip(" \n\t\"'“*-_(")

@@ -1,8 +1,11 @@
-"""Find the place of a candidate in its statement, from which it follows how certainly the candidate is the answer."""
+"""Classify the place of a candidate in its statement.
+
+Some places are more certain to hold the answer than others.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import regex
 
@@ -39,8 +42,23 @@ _TRANSPARENT = frozenset("and y et und e и none other than also no to".split())
 """Words that may occur between a verb and the name that it introduces."""
 
 
+PlaceKind = Literal["whole", "naming", "noun", "copula", "start", "phrase", "agent", "preposition", "object"]
+"""Kinds of places: the whole statement, after a word such as "named", after the noun of the question, after "is", at
+the start of the statement, a noun phrase that is no name, after "by", after a preposition of the question, and after
+other words of the question."""
+
+
 class Place:
-    """The place of a candidate in its statement, determined by the words around it."""
+    """The place of a candidate in its statement, determined by the words around it.
+
+    Parameters
+    ----------
+    additions : Additions
+        What the text adds to the question.
+    statement : Statement
+    candidate : Candidate
+        A part of the statement.
+    """
 
     def __init__(self, additions: Additions, statement: Statement, candidate: Candidate) -> None:
         self.additions, self.statement, self.candidate = additions, statement, candidate
@@ -50,8 +68,8 @@ class Place:
         self.crosses_scripts = is_uncased(self.question.text) and not is_uncased(self.text)
         self.gap = self.text[(self.before[-1].stop if self.before else statement.start) : candidate.start]
 
-    def name(self) -> str | None:
-        """Return the name of the place, one of `_ORDER`, or None if an answer is not expected there."""
+    def kind(self) -> PlaceKind | None:
+        """Return the kind of the place, or None if an answer is not expected there."""
         is_person = self.question.kind is Kind.PERSON
         if not self.content and not self.after:
             return "whole"
@@ -102,8 +120,8 @@ class Place:
         words = [t.lower for t in self.content[-3:]]
         if words and words[-1] in _NAMING:
             return "also" not in words and not self._is_about_other()
-        if known := _KNOWN_AS.search(self.text[self.statement.start : self.candidate.start]):
-            return known[1] is None and not self._is_about_other()
+        if introduction := _KNOWN_AS.search(self.text[self.statement.start : self.candidate.start]):
+            return introduction[1] is None and not self._is_about_other()
         return (
             bool(words) and words[-1] in ANSWER_WORDS and regex.fullmatch(r"[*_\s]*:[*_\s\"“]*", self.gap) is not None
         )
@@ -223,8 +241,8 @@ class Place:
             return False
         return regex.match(r"[\"”*_'’]*\s*(?:[,(\n–—-]|$)", self.text[self.candidate.stop :]) is not None
 
-    def _object_place(self, head: Token | None) -> str | None:
-        """Return the name of the place of a candidate that follows words of the question, or None."""
+    def _object_place(self, head: Token | None) -> PlaceKind | None:
+        """Return the kind of the place of a candidate that follows words of the question, or None."""
         last = max((i for i, t in enumerate(self.before) if t.repeats), default=-1)
         question = self.question
         if question.kind is Kind.PERSON:

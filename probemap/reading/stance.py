@@ -238,7 +238,7 @@ _DENIED_NEXT = re.compile(r"[^.!?\n]{0,40}[.!?]\s+(?:in reality|in fact|actually
 
 
 def _is_denied_next(before: str, text: str, stop: int) -> bool:
-    """Return True if a text says that the mention is often assumed, and the next sentence says what is true."""
+    """Return True if a text states that the mention is often assumed, and the next sentence states what is true."""
     return _ASSUMED.search(before) is not None and _DENIED_NEXT.match(text, stop) is not None
 
 

@@ -13,7 +13,26 @@ from probemap.reading.numbers import find_numbers
 
 
 def find_values(text: str, kind: Kind) -> list[Candidate]:
-    """Return the dates, years, numbers or quantities in a text, depending on the kind."""
+    """Return the dates, years, numbers or quantities in a text, depending on the kind.
+
+    Parameters
+    ----------
+    text : str
+    kind : Kind
+        Kind of the value that a question asks for.
+
+    Returns
+    -------
+    list of Candidate
+        Character ranges in `text`, of the kind ``date`` or ``number``.
+
+    Examples
+    --------
+    >>> from probemap.reading.asked import Kind
+    >>> from probemap.reading.values import find_values
+    >>> find_values("It opened in 1889.", Kind.YEAR)
+    [Candidate(start=13, stop=17, kind='date')]
+    """
     if kind in (Kind.YEAR, Kind.DATE):
         years = [
             Candidate(m.start(), m.end(), "date")

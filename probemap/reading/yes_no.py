@@ -99,10 +99,14 @@ def restated(question: str, text: str) -> bool | None:
     sentence = text[slice(*first)]
     asked = [word for word in words_of(question) if word.text not in FUNCTION_WORDS]
     if (subject := _PRONOUN.match(sentence)) is not None and _ENDS.search(sentence):
-        said = [
+        repeated = [
             word.text for word in words_of(sentence) if word.start >= subject.end() and word.text not in FUNCTION_WORDS
         ]
-        if said and said == [word.text for word in asked[-len(said) :]] and not _NOT.search(sentence, subject.end()):
+        if (
+            repeated
+            and repeated == [word.text for word in asked[-len(repeated) :]]
+            and not _NOT.search(sentence, subject.end())
+        ):
             return subject["neither"] is None and subject["not"] is None
     may_differ = bool(_DID.match(question)) and len(asked) > _MIN_NAMED
     position, words = 0, words_of(sentence)
@@ -148,7 +152,7 @@ _NOT = re.compile(
 
 
 def asserted_polarity(text: str, groups: tuple[int, int]) -> Asserted | None:
-    """Return whether a text says yes or no (or true or false), or None if it says neither or both.
+    """Return whether a text asserts yes or no (or true or false), or None if it asserts neither or both.
 
     Parameters
     ----------
@@ -189,7 +193,7 @@ _SHORT_STATEMENT = re.compile(
 
 
 def _short_statement(text: str, groups: tuple[int, int]) -> Asserted | None:
-    """Return what a short statement such as "They cannot." says, or None if the text is not such a statement."""
+    """Return what a short statement such as "They cannot." asserts, or None if the text is not such a statement."""
     match = _SHORT_STATEMENT.fullmatch(text.strip())
     if match is None:
         return None

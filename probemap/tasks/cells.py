@@ -12,10 +12,12 @@ from typing import Any
 
 _TRUE = "true t yes y 1 1.0 correct wahr ja vrai oui verdadero sí si verdadeiro sim vero sì waar".split()
 _FALSE = "false f no n 0 0.0 incorrect falsch nein faux non falso não nao onwaar nee".split()
+_EMPTY = ("", "null", "none", "nan", "na", "n/a", "<na>")
+"""Empty cells as spreadsheets and data frames write them, in lower case."""
 _TRUTH: dict[str, bool | None] = {
     **dict.fromkeys(_TRUE, True),
     **dict.fromkeys(_FALSE, False),
-    **dict.fromkeys(["", "null", "none", "nan", "na", "n/a", "<na>"], None),
+    **dict.fromkeys(_EMPTY, None),
 }
 """Truth values as spreadsheets and data frames write them, in lower case, in seven languages."""
 
@@ -45,15 +47,23 @@ def parse_index(value: Any, n: int, *, first: int = 0) -> int | None:
 
     Published data sets write -1 for an item without a label.
 
+    Raises
+    ------
+    ValueError
+        If the value is not a whole number from `first` to ``first + n - 1``.
+
     Examples
     --------
     >>> from probemap.tasks.cells import parse_index
     >>> [parse_index(value, 4) for value in (2, "2", "2.0", -1, "")]
     [2, 2, 2, None, None]
     """
-    if value in (None, ""):
+    if str(value).strip().lower() in _EMPTY:
         return None
-    number = math.nan if isinstance(value, bool) else float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if number == -1:
         return None
     if not (number.is_integer() and first <= number < first + n):
@@ -113,7 +123,9 @@ def _text(item: Any) -> str:
 
 
 def is_punctuation(texts: Iterable[str]) -> bool:
-    """Return True if the texts consist of punctuation marks only, which occur in answers regardless of their content.
+    """Return True if the texts consist of punctuation marks only, or if there are none.
+
+    Punctuation marks occur in answers regardless of their content.
 
     Examples
     --------

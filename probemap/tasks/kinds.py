@@ -102,9 +102,8 @@ def _kind(example: Example) -> Kind:
 def _with_kinds(task: Task, kinds: list[Kind]) -> Task:
     """Return the task with the given kinds of its examples; the most frequent one becomes the kind of the task."""
     kind = Counter(kinds).most_common(1)[0][0] if kinds else task.kind
-    examples = (
-        example if example.kind == expected else replace(example, kind=expected)
-        for example, own in zip(task.examples, kinds, strict=True)
-        for expected in (None if own == kind else own,)
-    )
+    examples = []
+    for example, inferred in zip(task.examples, kinds, strict=True):
+        example_kind = None if inferred == kind else inferred
+        examples.append(example if example.kind == example_kind else replace(example, kind=example_kind))
     return replace(task, kind=kind, examples=tuple(examples))
