@@ -80,6 +80,9 @@ _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGN = re.compile(r"(?:[-−–]\s?|(?P<word>\b(?:minus|negative)\s+))(?:Rs\.?\s?|[$€£¥]\s?)?$", re.IGNORECASE)
 
 
+_SIGN_WORD = re.compile(r"(?:minus|negative)\b", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Number:
     """A number that is written in a text as ``text[start:stop]``."""
@@ -246,6 +249,8 @@ def as_number(text: str) -> Fraction | None:
     (Fraction(1200, 1), Fraction(1, 2), Fraction(6, 1), None)
     """
     text = text.strip()
+    if text[:1].isalpha() and _DIGIT.search(text) and not _SIGN_WORD.match(text):
+        return None  # a number with digits begins with a digit or a sign
     numbers = find_numbers(text)
     if len(numbers) == 1 and (numbers[0].start, numbers[0].stop) == (0, len(text)) and not numbers[0].is_ordinal:
         return numbers[0].value
