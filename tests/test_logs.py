@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from running import execute
 
+from probemap.logger import Logger
 from probemap.logs.importing import ImportedLog, Selection, read_log
 from probemap.logs.samples import Refusal, verdict
 from probemap.records import DataError, Example, RunError, TextAnswer, Verdict
 from probemap.runs.definitions import ANSWER, JUDGE
+from probemap.runs.plan import Context
 from probemap.runs.run import Run
 
 CORRECT, INCORRECT = Verdict(True, "supplied as correct"), Verdict(False, "supplied as incorrect")
@@ -675,3 +677,25 @@ def test_damaged_archives_are_refused_in_words(tmp_path: Path) -> None:
     for _ in range(500):
         path.write_bytes(mutations(rng, content))
         assert_read_or_refused(f"inspect:{path}")
+
+
+def test_answers_that_do_not_fit_the_model_are_refused_by_row(base_folder: Path, path: Path, tmp_path: Path) -> None:
+    rows = [lm_eval_row(0), lm_eval_row(1, response=" a▁b"), lm_eval_row(2, response=" x" * 600), lm_eval_row(3)]
+    write_lines(path, *rows)
+    messages: list[str] = []
+    run = execute(
+        ANSWER,
+        tmp_path / "run",
+        Context(logger=Logger(messages.append)),
+        data=f"lm-eval:{path}",
+        model=str(base_folder),
+    )
+    assert run.answers.ids == [example.id for example in run.task.examples] == ["0", "3"]
+    refused = [json.loads(line) for line in (run.path / "refused.jsonl").read_text().splitlines()]
+    assert [row["location"] for row in refused] == ["id 1", "id 2"]
+    assert "does not reproduce the text of '1'" in refused[0]["reason"]
+    assert "exceed the context window" in refused[1]["reason"]
+    assert any("2 answers do not fit the model" in message for message in messages)
+    write_lines(path, lm_eval_row(1, response=" a▁b"))
+    with pytest.raises(DataError, match="does not reproduce the text"):
+        execute(ANSWER, tmp_path / "other", data=f"lm-eval:{path}", model=str(base_folder))

@@ -11,9 +11,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from probemap.models.generate import GenerationOptions, Recorder, generate_answers, plan_batches
-from probemap.models.prompts import PromptFormat, chat_messages, make_prompt, supplied_prompt, task_prompts
+from probemap.models.prompts import Prompt, PromptFormat, chat_messages, make_prompt, supplied_prompt, task_prompts
 from probemap.models.remote import ChatRequest, ask_endpoint
-from probemap.models.retokenise import retokenise_with_logprobs
+from probemap.models.retokenise import retokenise, retokenise_with_logprobs
+from probemap.records import DataError
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
@@ -34,6 +35,8 @@ class EnginePlan:
     prompt_format: PromptFormat | Literal["given"]
     """Format of the prompts; ``given`` if at least one answer was supplied with its own prompt."""
     batch_sizes: list[int]
+    refused: tuple[tuple[str, str], ...]
+    """Ids of the questions whose supplied answers cannot be used, each with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class Engine:
     batch_sizes: list[int]
     answer_batches: Callable[[Sequence[int]], Iterator[list[Answer]]]
     """Callable that takes consecutive batch numbers and yields the answers of each batch."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """See `EnginePlan.refused`."""
 
     def plan(self) -> EnginePlan:
         return EnginePlan(
@@ -56,6 +61,7 @@ class Engine:
             date=self._date,
             prompt_format=self.prompt_format,
             batch_sizes=self.batch_sizes,
+            refused=self.refused,
         )
 
     @property
@@ -175,6 +181,7 @@ def supplied_engine(
     options: GenerationOptions,
     text_answers: Sequence[TextAnswer],
     *,
+    refuse: bool = False,
     log: Callable[[str], None] = lambda text: None,
 ) -> Engine:
     """Return an engine that retokenises answers supplied by the user.
@@ -188,19 +195,29 @@ def supplied_engine(
         Only the prompt format and the batch sizes are used.
     text_answers : sequence of TextAnswer
         One answer per question, in the order of the questions.
+    refuse : bool
+        Whether to leave out answers that the model cannot have produced or that are too long; see `Engine.refused`.  By
+        default, such an answer is an error.
     log : callable, optional
 
     Raises
     ------
     DataError
-        If the prompt template is invalid.
+        If the prompt template is invalid, or if no answer can be used.
     """
-    prompts = [
-        supplied_prompt(model, text_answer) or make_prompt(model, task, example, options.prompt_format)
-        for example, text_answer in zip(task.examples, text_answers, strict=True)
-    ]
+    pairs: list[tuple[Prompt, TextAnswer]] = []
+    refused: list[tuple[str, str]] = []
+    for example, text_answer in zip(task.examples, text_answers, strict=True):
+        try:
+            prompt = supplied_prompt(model, text_answer) or make_prompt(model, task, example, options.prompt_format)
+            if refuse:
+                retokenise(model, [(prompt, text_answer)])
+            pairs.append((prompt, text_answer))
+        except DataError as error:
+            if not refuse or len(refused) + 1 == len(task.examples):
+                raise
+            refused.append((example.id, error.problem))
     has_prompts = any(answer.prompt is not None or answer.prompt_ids is not None for answer in text_answers)
-    pairs = list(zip(prompts, text_answers, strict=True))
     size = options.batch_size
 
     def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
@@ -213,6 +230,7 @@ def supplied_engine(
         prompt_format="given" if has_prompts else options.prompt_format,
         batch_sizes=_slice_sizes(len(pairs), size),
         answer_batches=answer_batches,
+        refused=tuple(refused),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probemap.activations.inline import InlineCapture
+from probemap.logs.importing import is_log
 from probemap.models.engine import Engine, endpoint_engine, supplied_engine, transformers_engine
 from probemap.models.generate import GenerationOptions, Recorder
 from probemap.models.prompts import PromptFormat, resolve_prompt_format
@@ -65,7 +66,7 @@ def make_engine(
         seed=options.seed,
     )
     if text_answers is not None:
-        return supplied_engine(model, task, generation, text_answers, log=log)
+        return supplied_engine(model, task, generation, text_answers, refuse=is_log(options.data), log=log)
     if (endpoint := options.server) is not None:
         return endpoint_engine(model, task, generation, endpoint, log=log)
     recorder = _inline_recorder(model, task, options, inline_directory)

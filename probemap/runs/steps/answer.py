@@ -8,12 +8,14 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probemap.logs.samples import Refusal
 from probemap.models.loading import Loader
 from probemap.records import RunError, Task, TextAnswer
 from probemap.runs.definitions import ANSWER, REFUSED, AnswerFacts
 from probemap.runs.plan import Context, Plan
 
 if TYPE_CHECKING:  # torch and transformers take seconds to import and are needed only for execution
+    from collections.abc import Sequence
     from pathlib import Path
 
     from probemap.models.engine import Engine
@@ -70,8 +72,6 @@ def _check(options: AnswerOptions, context: Context) -> None:
 def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Context) -> bool:
     from probemap.workers import worker_pool
 
-    task = questions.task
-
     loader = Loader(
         name=options.model,
         revision=options.revision,
@@ -83,15 +83,12 @@ def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Co
         # A resumed step uses the recorded date, so that all prompts contain the same one.
         date=run.record(ANSWER).facts.date or datetime.now().isoformat(timespec="seconds"),
     )
-    make = partial(_make_engine, loader, task, options, questions.answers, run.inline_states, context.for_workers)
-    with worker_pool(make, context.pool) as workers:
+    engine_options = (loader, questions.task, options, questions.answers, run.inline_states)
+    with worker_pool(partial(_make_engine, *engine_options, context.for_workers), context.pool) as workers:
         plan = workers.plan()
         run.check_weights(plan, ("revision", "dtype"))
+        task = _without_refused(run, questions, plan.refused, context)
         run.write_task(task)
-        if questions.refusals:
-            rows = (json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in questions.refusals)
-            run.write(REFUSED, "".join(rows))
-            context.logger.log(f"the samples that cannot be imported are listed in {run.path / REFUSED}")
         run.note(
             ANSWER,
             AnswerFacts(
@@ -112,6 +109,20 @@ def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Co
             n_done += len(batch)
             context.logger.progress("answers", n_done, len(task.examples))
     return True
+
+
+def _without_refused(run: Run, questions: Questions, refused: Sequence[tuple[str, str]], context: Context) -> Task:
+    """Write the list of refused answers, if there are any, and return the task without their questions."""
+    refusals = [*questions.refusals, *(Refusal(f"id {id_}", reason) for id_, reason in refused)]
+    if refused:
+        context.logger.log(f"{len(refused)} answers do not fit the model; the first reason: {refused[0][1]}")
+    if refusals:
+        rows = (json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals)
+        run.write(REFUSED, "".join(rows))
+        context.logger.log(f"the answers that cannot be imported are listed in {run.path / REFUSED}")
+    ids = {id_ for id_, _ in refused}
+    examples = tuple(example for example in questions.task.examples if example.id not in ids)
+    return replace(questions.task, examples=examples)
 
 
 def _make_engine(
