@@ -146,6 +146,16 @@ def test_decode_with_offsets_takes_linear_time(name: str) -> None:
     assert tokenizer.n_decoded < 12 * len(token_ids)
 
 
+@TOKENIZER_NAMES
+def test_decode_with_offsets_takes_linear_time_if_the_text_was_cut_off_inside_a_character(name: str) -> None:
+    tokenizer = CountingTokenizer(name)
+    token_ids = [*encode(name, "In Vienna, 東京 is known. " * 40), *encode(name, "🗼")[:-1]]
+    text, _ = decode_with_offsets(tokenizer, token_ids)
+    assert text.endswith("\ufffd")
+    assert tokenizer.n_decoded < 30 * len(token_ids)
+    assert_same_offsets(BUILT[name], token_ids)
+
+
 def test_decode_with_offsets_of_a_decoder_that_looks_further_back_uses_the_general_algorithm() -> None:
     class Reversing:
         def decode(self, token_ids: list[int], **options: bool) -> str:

@@ -33,12 +33,25 @@ def decode_with_offsets(tokenizer: Any, token_ids: Sequence[int]) -> tuple[str, 
         part.  The ranges of tokens that share a character overlap.
     """
     text = _decode(tokenizer, token_ids)
-    offsets = None if REPLACEMENT in text else _offsets_by_window(tokenizer, token_ids, text)
+    n_complete = _n_complete(tokenizer, token_ids)
+    complete = _decode(tokenizer, token_ids[:n_complete])
+    offsets = _offsets_by_window(tokenizer, token_ids[:n_complete], complete) if text.startswith(complete) else None
     if offsets is None:
         offsets = _offsets_by_prefix(tokenizer, token_ids, text)
+    else:
+        offsets += _offsets_by_prefix(tokenizer, token_ids, text, n_complete, len(complete))
     if not getattr(tokenizer, "is_fast", True):
         offsets = _with_first_bytes(tokenizer, token_ids, offsets)
     return text, offsets
+
+
+def _n_complete(tokenizer: Any, token_ids: Sequence[int]) -> int:
+    """Return the number of tokens before an incomplete character at the end, or 0 if a character elsewhere is invalid.
+
+    The last character of an answer is incomplete if the answer was cut off between the tokens of this character.
+    """
+    counts = range(len(token_ids), max(0, len(token_ids) - _MAX_PENDING), -1)
+    return next((count for count in counts if REPLACEMENT not in _decode(tokenizer, token_ids[:count])), 0)
 
 
 def offsets_in(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
@@ -97,11 +110,15 @@ def _with_first_bytes(
     return offsets
 
 
-def _offsets_by_prefix(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[tuple[int, int]]:
-    """Compute the offsets by decoding every prefix, which works for any decoder but takes quadratic time."""
+def _offsets_by_prefix(
+    tokenizer: Any, token_ids: Sequence[int], text: str, n_before: int = 0, complete: int = 0
+) -> list[tuple[int, int]]:
+    """Compute the offsets by decoding every prefix, which works for any decoder but takes quadratic time.
+
+    The offsets of the first `n_before` tokens, which encode the first `complete` characters, are omitted.
+    """
     offsets: list[tuple[int, int]] = []
-    complete = 0
-    for count in range(1, len(token_ids) + 1):
+    for count in range(n_before + 1, len(token_ids) + 1):
         prefix = _decode(tokenizer, token_ids[:count])
         start = complete
         while complete < min(len(prefix), len(text)) and prefix[complete] == text[complete]:
