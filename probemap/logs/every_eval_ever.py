@@ -73,7 +73,7 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
         One or more per line.
     """
     for location, value in json_lines(path):
-        instance = value if isinstance(value, Refusal) else validated(_Instance, value, location)
+        instance = validated(_Instance, value, location)
         if isinstance(instance, Refusal):
             yield instance
         else:

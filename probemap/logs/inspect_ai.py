@@ -78,7 +78,7 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
         if location in _HEADERS:
             limit = _max_tokens(value)
             continue
-        sample = value if isinstance(value, Refusal) else validated(_Sample, value, location)
+        sample = validated(_Sample, value, location)
         yield sample if isinstance(sample, Refusal) else _answer(sample, location, limit)
 
 

@@ -51,9 +51,6 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
         One or more per line.
     """
     for location, value in json_lines(path):
-        if isinstance(value, Refusal):
-            yield value
-            continue
         sample = validated(_Sample, value, location)
         if isinstance(sample, Refusal):
             yield sample

@@ -97,7 +97,12 @@ Schema = TypeVar("Schema", bound=LogSchema)
 
 
 def validated(schema: type[Schema], value: Any, location: str) -> Schema | Refusal:
-    """Return a sample as an instance of its schema, or the reason why it does not have the expected fields."""
+    """Return a sample as an instance of its schema, or the reason why it does not have the expected fields.
+
+    A value that could not be read is a `Refusal` already, and is returned as it is.
+    """
+    if isinstance(value, Refusal):
+        return value
     try:
         return schema.model_validate(value)
     except ValidationError as error:
