@@ -170,8 +170,8 @@ def test_show_prints_cells_counts_and_reasons_without_colour(made: Path) -> None
     assert "60 answers: 30 correct, 29 incorrect (50.8 % of the decided answers are correct)" in shown
     assert "undecided and excluded: 1 (1 by hand)" in shown
     assert (
-        "without an exact answer: 59 (45 no exact answer found (20 of 30 correct, 25 of 29 incorrect); "
-        "14 cut off inside the exact answer (10 of 30 correct, 4 of 29 incorrect))" in shown
+        "without an exact answer: 59 (46 no exact answer found (21 of 30 correct, 25 of 29 incorrect); "
+        "13 cut off inside the exact answer (9 of 30 correct, 4 of 29 incorrect))" in shown
     )
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if re.match(r"\d+ |n ", line)}
     content = ProbeMap.load(made / "RUN" / "map.nc")
@@ -419,7 +419,7 @@ def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: 
     )
     (tmp_path / "x.gguf").write_bytes(b"nonsense")
     assert (
-        "x.gguf is not the expected GGUF file"
+        "x.gguf is not a GGUF file: it starts with b'nons', expected b'GGUF'"
         in probemap("run", rows, "--model", tmp_path / "x.gguf", "--out", out, code=1).stderr
     )
     assert (

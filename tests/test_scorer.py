@@ -429,7 +429,10 @@ def test_chunks_reads_rows_on_demand() -> None:
         ({"question": "q"}, r"row 2: 'answer' is missing (fields: question)"),
         ({"question": "q", "answer": 7}, "row 2: 'answer' must be a string, got int"),
         ({"question": "q", "answer": "a", "choices": "ab"}, "row 2: 'choices' must be a list of strings, got 'ab'"),
-        ({"question": "q", "answer": "a", "stopped": "no"}, "row 2: 'stopped' must be true or false, got 'no'"),
+        (
+            {"question": "q", "answer": "a", "stopped": "perhaps"},
+            "row 2: 'stopped' must be true, false or null, got 'perhaps'",
+        ),
     ],
 )
 def test_score_names_invalid_rows(
