@@ -12,8 +12,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import regex
-
 from probemap.grading.open_answers import locate_open
 from probemap.reading.answerless import is_plan
 from probemap.reading.asserted import Asserted, own_length
@@ -116,10 +114,9 @@ def _supplied_range(text: str, exact_answer: str, asserted: Asserted | None) -> 
     If it occurs several times, the place is the one that the rules locate or, if they locate another one, the last one,
     because most tools extract the last match.
     """
-    words = regex.compile(rf"(?<!\w){regex.escape(exact_answer)}(?!\w)")
-    ranges = [match.span() for match in words.finditer(text)] or [
-        match.span() for match in regex.finditer(regex.escape(exact_answer), text)
-    ]
+    verbatim = re.escape(exact_answer)
+    ranges = [match.span() for match in re.finditer(rf"(?<!\w){verbatim}(?!\w)", text)]
+    ranges = ranges or [match.span() for match in re.finditer(verbatim, text)]
     same = [(a, b) for a, b in ranges if asserted is not None and a < asserted.stop and b > asserted.start]
     if same:
         return same[0]

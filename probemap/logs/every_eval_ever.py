@@ -15,7 +15,15 @@ from pydantic import Field
 
 from probemap.logs.jsonl import json_lines
 from probemap.logs.lm_eval import as_prompt, targets
-from probemap.logs.samples import STOPPED, LoggedAnswer, LogSchema, Refusal, accepted_answers, conversation, validated
+from probemap.logs.samples import (
+    STOPPED,
+    LoggedAnswer,
+    LogSchema,
+    Refusal,
+    accepted_answers,
+    conversation,
+    read_samples,
+)
 from probemap.records import ChatMessage
 
 if TYPE_CHECKING:
@@ -72,12 +80,7 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
     LoggedAnswer or Refusal
         One or more per line.
     """
-    for location, value in json_lines(path):
-        instance = validated(_Instance, value, location)
-        if isinstance(instance, Refusal):
-            yield instance
-        else:
-            yield from _answers(instance, location)
+    return read_samples(json_lines(path), _Instance, _answers)
 
 
 def _answers(instance: _Instance, location: str) -> Iterator[LoggedAnswer | Refusal]:

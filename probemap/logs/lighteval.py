@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
 
-from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, validated
+from probemap.logs.samples import LoggedAnswer, LogSchema, Refusal, conversation, read_samples
 from probemap.tasks.files import read_rows
 
 if TYPE_CHECKING:
@@ -57,16 +57,12 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
     DataError
         If the file is not a Parquet file, or if pyarrow is not installed.
     """
-    for number, row in enumerate(read_rows(path), start=1):
-        detail = validated(_Detail, row, f"row {number}")
-        if isinstance(detail, Refusal):
-            yield detail
-        else:
-            yield from _answers(detail, number)
+    rows = ((f"row {number}", row) for number, row in enumerate(read_rows(path), start=1))
+    return read_samples(rows, _Detail, _answers)
 
 
-def _answers(detail: _Detail, number: int) -> Iterator[LoggedAnswer | Refusal]:
-    location, document, response = f"row {number}", detail.document, detail.response
+def _answers(detail: _Detail, location: str) -> Iterator[LoggedAnswer | Refusal]:
+    document, response = detail.document, detail.response
     if not response.text:
         yield Refusal(location, "no generated text: the model chose between given continuations")
         return
@@ -84,7 +80,7 @@ def _answers(detail: _Detail, number: int) -> Iterator[LoggedAnswer | Refusal]:
     for repeat, (text, reasoning, output_tokens) in enumerate(islice(outputs, len(response.text)), start=1):
         yield LoggedAnswer(
             location=location,
-            id=document.id or str(number),
+            id=document.id or location.removeprefix("row "),
             repeat=repeat,
             question=document.query,
             accepted=tuple(dict.fromkeys(document.choices[index].strip() for index in gold)),

@@ -22,7 +22,7 @@ from probemap.logs.samples import (
     accepted_answers,
     conversation,
     extracted_part,
-    validated,
+    read_samples,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from probemap.records import ChatMessage
 
 
-class _Sample(LogSchema):
+class _Sample(LogSchema, extra="allow"):
+    """A sample.  The value of each metric is a field of its own, with the name of the metric."""
+
     doc_id: int | str
     doc: Any = None
     target: Any = None
@@ -50,19 +52,14 @@ def read(path: Path) -> Iterator[LoggedAnswer | Refusal]:
     LoggedAnswer or Refusal
         One or more per line.
     """
-    for location, value in json_lines(path):
-        sample = validated(_Sample, value, location)
-        if isinstance(sample, Refusal):
-            yield sample
-        else:
-            yield from _answers(sample, value, location)
+    return read_samples(json_lines(path), _Sample, _answers)
 
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens")
 """The names of the option that limits the number of tokens of an answer."""
 
 
-def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator[LoggedAnswer | Refusal]:
+def _answers(sample: _Sample, location: str) -> Iterator[LoggedAnswer | Refusal]:
     requests = _requests(sample.arguments)
     if len(requests) != 1 or len(sample.resps) != 1 or not (texts := _texts(sample.resps)):
         yield Refusal(location, "no generated text: the model chose between given continuations")
@@ -74,7 +71,8 @@ def _answers(sample: _Sample, row: Mapping[str, Any], location: str) -> Iterator
     limit = next((options[key] for key in _LIMITS if key in options), None)
     filtered = _texts([sample.filtered_resps]) or [""]
     scored = _scored_repeat(texts, filtered)
-    scores = {name: row.get(name) for name in sample.metrics}
+    values = sample.model_extra or {}
+    scores = {name: values.get(name) for name in sample.metrics}
     for number, text in enumerate(texts, start=1):
         is_scored = number in scored
         part = extracted_part(filtered[min(number, len(filtered)) - 1], text) if is_scored else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -110,6 +110,30 @@ def validated(schema: type[Schema], value: Any, location: str) -> Schema | Refus
     path = ".".join(map(str, details["loc"])) or "the sample"
     got = "" if details["type"] == "missing" else f", got {details['input']!r:.60}"
     return Refusal(location, f"unexpected format: {path}: {details['msg'].lower()}{got}")
+
+
+def read_samples(
+    rows: Iterable[tuple[str, Any]],
+    schema: type[Schema],
+    answers: Callable[[Schema, str], Iterator[LoggedAnswer | Refusal]],
+) -> Iterator[LoggedAnswer | Refusal]:
+    """Yield the answers in the samples of a log, or the reasons why they cannot be used.
+
+    Parameters
+    ----------
+    rows : iterable of (str, object)
+        The location and the value of each sample.
+    schema : type
+        The fields that a sample must have.
+    answers : callable
+        Function that receives a sample and its location, and yields its answers.
+    """
+    for location, value in rows:
+        sample = validated(schema, value, location)
+        if isinstance(sample, Refusal):
+            yield sample
+        else:
+            yield from answers(sample, location)
 
 
 _LETTERS = {"C": True, "I": False}

@@ -33,11 +33,11 @@ def check_open_answers(
     The model that generated the answers chooses the exact answers in a random sample of 100 answers.  Its choices are
     stored in ``opinions.jsonl``.  There is no check if the rules have found fewer than 20 exact answers.
     """
-    is_open = [
+    is_checked = [
         task.kind_of(example) == "open" and answer.exact_answer is None  # otherwise it was supplied
         for example, answer in zip(task.examples, answers, strict=True)
     ]
-    located = [i for i, judgement in enumerate(judgements) if is_open[i] and judgement.span is not None]
+    located = [i for i, judgement in enumerate(judgements) if is_checked[i] and judgement.span is not None]
     if len(located) < MIN_SPANS:
         return list(judgements)
     rows = sorted(random.Random(0).sample(located, min(_SAMPLE, len(located))))
@@ -51,7 +51,7 @@ def check_open_answers(
     remedy = "--locator rules to use them nevertheless, or --locator model with --endpoint"
     if not often_differ(same, remedy, context.logger.log):
         return list(judgements)
-    return [without_span(j) if is_open[i] else j for i, j in enumerate(judgements)]
+    return [without_span(j) if is_checked[i] else j for i, j in enumerate(judgements)]
 
 
 def often_differ(same: SpanAgreement, remedy: str, log: Callable[[str], None]) -> bool:
