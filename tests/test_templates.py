@@ -13,7 +13,7 @@ from running import execute
 
 from probemap.models.ask import ask
 from probemap.models.loading import Loader, Models
-from probemap.models.prompts import chat_prompt, end_of_turn_id, make_prompt
+from probemap.models.prompts import chat_prompt, end_of_turn_id, make_prompt, prompt_from_text
 from probemap.records import DataError, Example, ModelError, Task
 from probemap.runs.definitions import ANSWER
 from probemap.runs.run import Run
@@ -289,3 +289,9 @@ def test_loaders_of_other_templates_share_the_weights(chat_folder: Path) -> None
     second = replace(loader, date="2020-02-03T04:05:06").load(models)
     assert second.network is first.network
     assert (first.date, second.date) == (None, "2020-02-03T04:05:06")
+
+
+@pytest.mark.parametrize("template", ["{{ 'x' + 1 }}", "{% for m in messages %}", {"rag": CHAT_TEMPLATE, "tool": "x"}])
+def test_supplied_prompts_need_no_working_template(template: Any) -> None:
+    prompt = prompt_from_text(model_with_template(template), "Q: Where is Vienna?\nA:")
+    assert (prompt.text, prompt.is_chat) == ("Q: Where is Vienna?\nA:", False)

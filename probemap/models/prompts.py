@@ -129,7 +129,8 @@ def prompt_from_text(model: Model, text: str) -> Prompt:
 
 
 def _is_formatted(model: Model, text: str) -> bool:
-    return model.has_chat_template and model.chat_template.has_formatted(text)
+    is_chosen = model.template_sha256 != ""  # otherwise there is no template, or several and no default
+    return is_chosen and model.chat_template.has_formatted(text)
 
 
 def supplied_prompt(model: Model, answer: TextAnswer) -> Prompt | None:

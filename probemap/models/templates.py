@@ -141,8 +141,11 @@ class ChatTemplate:
 
     @cached_property
     def before_answer(self) -> str:
-        """The text that the template writes between a question and its answer."""
-        return self.render([{"role": "user", "content": _QUESTION}]).rpartition(_QUESTION)[2]
+        """The text that the template writes between a question and its answer, or an empty string if it fails."""
+        try:
+            return self.render([{"role": "user", "content": _QUESTION}]).rpartition(_QUESTION)[2]
+        except ProbemapError:
+            return ""
 
     def has_formatted(self, prompt: str) -> bool:
         """Return whether a prompt ends as if this template had formatted it; it may also begin the reasoning."""
