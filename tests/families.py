@@ -10,6 +10,7 @@ from conftest import byte_level_tokenizer
 
 from probemap.activations.reader import Reader, ShardStore, fill_store
 from probemap.models.model import Model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import Indices
 from probemap.records import Answer
 
@@ -92,5 +93,5 @@ def fill(
     **options: Any,
 ) -> None:
     """Write the missing shards of a store with a `Reader`; `options` are further fields of it."""
-    reader = Reader(model=model, answers=answers, indices=indices, layout=store.layout, **options)
+    reader = Reader(engine=TransformersEngine(model), answers=answers, indices=indices, layout=store.layout, **options)
     list(fill_store(store, reader, progress=progress))

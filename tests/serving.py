@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import GenerationResult
-from probemap.models.generate import GenerationRequest
+from probemap.models.engine import GenerationRequest
 from probemap.models.prompts import chat_prompt
 from probemap.records import Example
 from probemap.server.app import create_app

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 import probemap
+from probemap.models.answering import GenerationOptions, generate_answers
 from probemap.models.ask import ask
-from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import task_prompts
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import DataError, Example, ModelError, Task
 
 TASK = Task(
@@ -32,7 +33,7 @@ def test_ask_returns_the_answers_of_generate_answers_in_the_order_of_the_questio
     assert [answer.id for answer in answers] == [example.id for example in TASK.examples]
     assert calls == [(4, 11), (8, 11), (11, 11)]
     options = GenerationOptions(prompt_format="chat", max_new_tokens=6, batch_size=4, temperature=1.0, seed=3)
-    batches = list(generate_answers(chat_model, task_prompts(chat_model, TASK, "chat"), options))
+    batches = list(generate_answers(TransformersEngine(chat_model), task_prompts(chat_model, TASK, "chat"), options))
     assert [a.id for batch in batches for a in batch] != [a.id for a in answers], "batches are sorted by length"
     assert {a.id: a for batch in batches for a in batch} == {a.id: a for a in answers}
 

@@ -12,8 +12,8 @@ from test_workers import alone as alone
 from test_workers import cluster as cluster
 
 from probemap.activations.attention import attention_received
-from probemap.activations.forward import hidden_states
 from probemap.activations.store import ActivationStore
+from probemap.models.forward import hidden_states
 from probemap.models.model import Model
 from probemap.positions import resolve, token_indices
 from probemap.records import Answer, ModelError, RunError, Span

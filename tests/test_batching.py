@@ -10,12 +10,13 @@ from families import fill, some_answers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probemap.activations import reader
-from probemap.activations.forward import hidden_states
 from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models import transformers_engine
 from probemap.models.batching import batches, run_with_halving
+from probemap.models.forward import hidden_states
 from probemap.models.model import Model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import token_indices
 
 
@@ -73,7 +74,9 @@ def test_fill_store_finishes_when_it_runs_out_of_memory(
     messages: list[str] = []
 
     def filled(name: str) -> np.ndarray:
-        store = ActivationStore.create(tmp_path / name, layout_for(chat_model, answers, indices, ("last_q", "-1")))
+        store = ActivationStore.create(
+            tmp_path / name, layout_for(TransformersEngine(chat_model), answers, indices, ("last_q", "-1"))
+        )
         fill(store, chat_model, answers, indices, batch_size=12, log=messages.append)
         return np.stack([store.read(layer, "-1") for layer in range(store.layout.n_layers)])
 
@@ -85,7 +88,7 @@ def test_fill_store_finishes_when_it_runs_out_of_memory(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return hidden_states(model, batch, *args, **options)
 
-    monkeypatch.setattr(reader, "hidden_states", limited_hidden_states)
+    monkeypatch.setattr(transformers_engine, "hidden_states", limited_hidden_states)
     states = filled("limited")
     fitting = [i for i in range(12) if i != 7]
     np.testing.assert_allclose(states[:, fitting], expected[:, fitting], atol=1e-5)

@@ -8,13 +8,13 @@ import torch
 from families import some_answers, tiny
 
 import probemap
-from probemap.activations import reader
 from probemap.activations.activations import Activations
 from probemap.activations.capture import capture
-from probemap.activations.forward import hidden_states
-from probemap.activations.hooks import HookPoint, Site
 from probemap.activations.source import as_source
 from probemap.activations.store import ActivationStore
+from probemap.models import transformers_engine
+from probemap.models.forward import hidden_states
+from probemap.models.hooks import HookPoint, Site
 from probemap.models.model import Model
 from probemap.positions import DEFAULT_POSITIONS, POSITIONS, PositionsLike, token_indices
 from probemap.records import Answer, DataError, MapError, ModelError, Span, StoreError
@@ -130,7 +130,7 @@ def test_capture_warns_about_an_answer_that_does_not_fit_into_memory(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return hidden_states(model, answers, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reader, "hidden_states", out_of_memory)
+    monkeypatch.setattr(transformers_engine, "hidden_states", out_of_memory)
     with pytest.warns(RuntimeWarning) as record:
         activations = capture(chat_model, some_answers(chat_model, 3), positions=["-1"])
     assert "the answer is skipped" in str(record[-1].message)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from families import SUPPORTED, some_answers, tiny
 
-from probemap.activations.forward import hidden_states
-from probemap.activations.hooks import find_blocks
-from probemap.models.generate import GenerationOptions, generate_answers
+from probemap.models.answering import GenerationOptions, generate_answers
+from probemap.models.forward import hidden_states
+from probemap.models.hooks import find_blocks
 from probemap.models.model import Model
 from probemap.models.prompts import make_prompt
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import token_indices
 from probemap.records import StoreError
 from probemap.tasks.loading import load_task
@@ -90,7 +91,7 @@ def test_hidden_states_of_a_real_model_are_the_same_in_batches_of_1_and_32(smoll
     task = load_task("cities", n=32, seed=2)
     prompts = [(e.id, make_prompt(smollm, task, e, "chat")) for e in task.examples]
     options = GenerationOptions(prompt_format="chat", max_new_tokens=12)
-    answers = [a for b in generate_answers(smollm, prompts, options) for a in b]
+    answers = [a for b in generate_answers(TransformersEngine(smollm), prompts, options) for a in b]
     indices = token_indices(answers, [None] * 32, ("last_q", "-8", "-1"))
     batched = hidden_states(smollm, answers, indices)
     single = np.concatenate([hidden_states(smollm, [a], indices[i : i + 1]) for i, a in enumerate(answers)])

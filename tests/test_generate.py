@@ -7,9 +7,10 @@ import torch
 from conftest import make_answer
 
 from probemap.grading.llm import locating_task, model_judge, response_locator
-from probemap.models.generate import GenerationOptions, generate_answers
+from probemap.models.answering import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import PromptFormat, make_prompt, task_prompts
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, Example, Task
 from probemap.tasks.loading import load_task
 
@@ -27,7 +28,9 @@ def options(prompt_format: PromptFormat, batch_size: int, max_new_tokens: int = 
 
 def answers_by_id(model: Model, options: GenerationOptions, task: Task = TASK) -> dict[str, Answer]:
     prompts = [(e.id, make_prompt(model, task, e, options.prompt_format)) for e in task.examples]
-    return {answer.id: answer for batch in generate_answers(model, prompts, options) for answer in batch}
+    return {
+        answer.id: answer for batch in generate_answers(TransformersEngine(model), prompts, options) for answer in batch
+    }
 
 
 @pytest.mark.parametrize(
@@ -67,9 +70,9 @@ def test_generate_answers_samples_with_its_seed_and_not_the_global_generator(cha
 def test_generate_answers_continues_with_the_remaining_batches(chat_model: Model) -> None:
     prompts = task_prompts(chat_model, TASK, "chat")
     sampled = replace(options("chat", 4, 6), temperature=1.0)
-    batches = list(generate_answers(chat_model, prompts, sampled))
+    batches = list(generate_answers(TransformersEngine(chat_model), prompts, sampled))
     assert len(batches) == 3
-    assert list(generate_answers(chat_model, prompts, sampled, batch_numbers=[1, 2])) == batches[1:]
+    assert list(generate_answers(TransformersEngine(chat_model), prompts, sampled, batch_numbers=[1, 2])) == batches[1:]
 
 
 def test_make_prompt_has_template_shots_and_one_beginning(chat_model: Model, base_model: Model) -> None:
@@ -121,7 +124,7 @@ def test_a_real_model_chooses_exact_answers(smollm: Model) -> None:
     ]
     examples = [Example(str(i), question, ("",)) for i, (question, _) in enumerate(pairs)]
     answers = [make_answer(text, [text], ["?"], id_=e.id) for e, (_, text) in zip(examples, pairs, strict=True)]
-    judge = model_judge(smollm)
+    judge = model_judge(TransformersEngine(smollm))
     (batch,) = judge.respond(locating_task(judge, examples, answers))
     assert [response for _, response in batch] == ["25:32 Austria", "29:46 Leonardo da Vinci", "NO ANSWER"]
     locator = response_locator(judge, {pairs[int(id_)]: response for id_, response in batch})

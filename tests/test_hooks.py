@@ -9,12 +9,13 @@ import pytest
 import torch
 from families import fill, some_answers, tiny
 
-from probemap.activations.forward import check_site, hidden_states
-from probemap.activations.hooks import SITES, find_blocks, find_hook_points, parse_layers
 from probemap.activations.layout import States
 from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models.forward import check_site, hidden_states
+from probemap.models.hooks import SITES, find_blocks, find_hook_points, parse_layers
 from probemap.models.model import Model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import Indices, token_indices
 from probemap.records import Answer, ModelError
 from probemap.runs.options import CaptureOptions, option_metadata
@@ -113,7 +114,7 @@ def test_attn_out_is_the_sum_of_the_projected_heads() -> None:
 def test_fill_store_records_the_site_of_the_layout(tmp_path: object) -> None:
     model = tiny("gpt2")
     answers, indices = probed(model)
-    layout = layout_for(model, answers, indices, ("last_q", "-1"), site="mlp_hidden")
+    layout = layout_for(TransformersEngine(model), answers, indices, ("last_q", "-1"), site="mlp_hidden")
     assert (layout.site, layout.d) == ("mlp_hidden", 128)
     store = ActivationStore.create(f"{tmp_path}/store", layout)
     fill(store, model, answers, indices)
@@ -255,7 +256,7 @@ def test_parse_layers_rejects_other_text(text: str, problem: str) -> None:
 def test_fill_store_records_selected_layers(tmp_path: object) -> None:
     model = tiny("llama")
     answers, indices = probed(model)
-    layout = layout_for(model, answers, indices, ("last_q", "-1"), layers="0,-1")
+    layout = layout_for(TransformersEngine(model), answers, indices, ("last_q", "-1"), layers="0,-1")
     assert (layout.n_layers, layout.layer_numbers) == (2, [0, 2])
     store = ActivationStore.create(f"{tmp_path}/store", layout)
     fill(store, model, answers, indices)

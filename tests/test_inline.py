@@ -10,11 +10,12 @@ import pytest
 from running import execute
 from typer.testing import CliRunner
 
-from probemap.activations import layout, reader
-from probemap.activations.forward import hidden_states
+from probemap.activations import layout
 from probemap.activations.layout import States
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
+from probemap.models import transformers_engine
+from probemap.models.forward import hidden_states
 from probemap.records import ModelError, RunError
 from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
 from probemap.runs.options import CaptureOptions
@@ -48,7 +49,7 @@ def second_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         batch_sizes.append(len(answers))
         return original(model, answers, *rest, **options)
 
-    monkeypatch.setattr(reader, "hidden_states", counted)
+    monkeypatch.setattr(transformers_engine, "hidden_states", counted)
     monkeypatch.setattr(layout, "SHARD_BYTES", 3 * 4 * 32 * 4 * 7)  # seven answers per shard
     return batch_sizes
 

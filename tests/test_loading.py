@@ -9,7 +9,7 @@ from families import some_answers, tiny
 from running import execute
 from test_forward import NAMES
 
-from probemap.activations.forward import hidden_states
+from probemap.models.forward import hidden_states
 from probemap.models.loading import Loader
 from probemap.models.model import Model, load_model
 from probemap.positions import token_indices

@@ -13,6 +13,7 @@ from probemap.grading.choosing import choice_locator, choice_task, choose_answer
 from probemap.grading.open_answers import locate_open, open_candidates
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.model import Model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.reading.asked import asked_kind
 from probemap.reading.tokens import Question
 from probemap.reading.values import find_values
@@ -195,4 +196,6 @@ def test_scores_are_the_mean_log_probabilities_of_the_tokens(base_model: Model) 
         produced = [k for k, (_, stop) in enumerate(encoding["offset_mapping"]) if stop > len(row.prompt)]
         expected.append(np.mean([float(log_probs[k - 1, ids[0, k]]) for k in produced]))
     for batch_size in (1, 2):
-        assert score_continuations(base_model, rows, batch_size=batch_size) == pytest.approx(expected, abs=1e-4)
+        assert score_continuations(TransformersEngine(base_model), rows, batch_size=batch_size) == pytest.approx(
+            expected, abs=1e-4
+        )

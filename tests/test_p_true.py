@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from probemap.models.logits import logits_at
 from probemap.models.model import Model
 from probemap.models.p_true import p_true_question, score_p_true
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import DataError, Example, ModelError
 
 PAIRS = [
@@ -65,7 +66,12 @@ def test_score_p_true_equals_the_probability_of_a_single_text(
             text = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         expected.append(reference_p_true(model, f"{text} (", fixture == "base_model"))
     calls: list[tuple[int, int]] = []
-    p_true = score_p_true(model, PAIRS, batch_size=batch_size, progress=lambda done, total: calls.append((done, total)))
+    p_true = score_p_true(
+        TransformersEngine(model),
+        PAIRS,
+        batch_size=batch_size,
+        progress=lambda done, total: calls.append((done, total)),
+    )
     assert p_true.dtype == np.float64
     assert p_true == pytest.approx(expected, abs=1e-5)
     assert np.ptp(p_true) > 1e-3, "the values of different texts differ"
@@ -82,8 +88,8 @@ def test_score_p_true_has_one_beginning_of_text_token(fixture: str, request: pyt
         single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
     )
     assert tokenizer("7")["input_ids"][0] == tokenizer.bos_token_id
-    p_true = score_p_true(replace(model, tokenizer=tokenizer), PAIRS)
-    plain = score_p_true(model, PAIRS)
+    p_true = score_p_true(TransformersEngine(replace(model, tokenizer=tokenizer)), PAIRS)
+    plain = score_p_true(TransformersEngine(model), PAIRS)
     if fixture == "chat_model":
         assert p_true.tolist() == plain.tolist()
     else:
@@ -93,7 +99,7 @@ def test_score_p_true_has_one_beginning_of_text_token(fixture: str, request: pyt
 
 
 def test_score_p_true_of_no_pairs_is_empty(base_model: Model) -> None:
-    assert score_p_true(base_model, []).tolist() == []
+    assert score_p_true(TransformersEngine(base_model), []).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_score_p_true_applies_what_a_model_does_to_its_logits(
         network = transformers.AutoModelForCausalLM.from_config(model_config).eval()
     model = replace(base_model, network=network)
     expected = [reference_p_true(model, f"{p_true_question(*pair)} (", True) for pair in PAIRS]
-    assert score_p_true(model, PAIRS) == pytest.approx(expected, abs=1e-5)
+    assert score_p_true(TransformersEngine(model), PAIRS) == pytest.approx(expected, abs=1e-5)
     assert all(abs(value - 0.5) > 1e-4 for value in expected)
 
 
@@ -143,11 +149,11 @@ def test_score_p_true_with_a_token_of_bracket_and_letter_reads_one_token_earlier
     with torch.inference_mode():
         logits = network(torch.tensor([ids])).logits[0, -1].double()
     a, b = (logits[tokenizer.convert_tokens_to_ids(letter)].exp().item() for letter in (" (A", " (B"))
-    assert score_p_true(model, PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
+    assert score_p_true(TransformersEngine(model), PAIRS[:1]) == pytest.approx([a / (a + b)], abs=1e-5)
     tokenizer.add_tokens(["wer is: (B"])
     network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with pytest.raises(ModelError, match=r"does not encode A and B after .* as two single tokens"):
-        score_p_true(model, PAIRS[:1])
+        score_p_true(TransformersEngine(model), PAIRS[:1])
 
 
 def test_score_p_true_rejects_a_text_that_exceeds_the_window(base_model: Model) -> None:
@@ -155,7 +161,7 @@ def test_score_p_true_rejects_a_text_that_exceeds_the_window(base_model: Model) 
     with pytest.raises(
         DataError, match=r"1 questions exceed the context window of tiny-base \(256 tokens, .* 'long' \("
     ):
-        score_p_true(base_model, [PAIRS[0], long])
+        score_p_true(TransformersEngine(base_model), [PAIRS[0], long])
 
 
 def test_score_p_true_rejects_logits_that_are_not_finite(base_model: Model) -> None:
@@ -163,11 +169,11 @@ def test_score_p_true_rejects_logits_that_are_not_finite(base_model: Model) -> N
     with torch.no_grad():
         network.get_output_embeddings().weight[base_model.tokenizer.convert_tokens_to_ids("A")] = torch.nan
     with pytest.raises(ModelError, match="infinite or NaN in float32"):
-        score_p_true(replace(base_model, network=network), PAIRS)
+        score_p_true(TransformersEngine(replace(base_model, network=network)), PAIRS)
 
 
 def test_score_p_true_leaves_the_model_unchanged(base_model: Model) -> None:
-    score_p_true(base_model, PAIRS)
+    score_p_true(TransformersEngine(base_model), PAIRS)
     ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
     with torch.inference_mode():
         assert base_model.network(ids).logits.shape[:2] == (2, 3)
@@ -178,7 +184,7 @@ def test_score_p_true_reads_the_letter_of_a_real_model(smollm: Model) -> None:
     capitals = [("Vienna", "Austria"), ("Paris", "France"), ("Rome", "Italy"), ("Tokyo", "Japan"), ("Cairo", "Egypt")]
     examples = [Example(city, f"In which country is the city of {city}?", (country,)) for city, country in capitals]
     pairs = [(e, text) for e in examples for text in (f"{e.id} is in {e.answers[0]}.", "Peru")]
-    values = score_p_true(smollm, pairs)
+    values = score_p_true(TransformersEngine(smollm), pairs)
     system = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     for pair, value in zip(pairs, values, strict=True):
         text = f"{system}<|im_start|>user\n{p_true_question(*pair)}<|im_end|>\n<|im_start|>assistant\n ("
@@ -192,17 +198,17 @@ def test_score_p_true_reads_the_letter_of_a_real_model(smollm: Model) -> None:
 def test_score_p_true_halves_a_batch_and_names_a_text_that_exceeds_the_memory(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, max_rows = score_p_true(chat_model, PAIRS), 2
+    expected, max_rows = score_p_true(TransformersEngine(chat_model), PAIRS), 2
 
     def scarce(model: Model, texts: Any, *rest: Any) -> Any:
         if len(texts) > max_rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return logits_at(model, texts, *rest)
 
-    monkeypatch.setattr("probemap.models.p_true.logits_at", scarce)
+    monkeypatch.setattr("probemap.models.transformers_engine.logits_at", scarce)
     messages: list[str] = []
-    assert score_p_true(chat_model, PAIRS, log=messages.append) == pytest.approx(expected, abs=1e-5)
+    assert score_p_true(TransformersEngine(chat_model), PAIRS, log=messages.append) == pytest.approx(expected, abs=1e-5)
     assert messages == [f"a batch of {n} rows does not fit in memory; retrying with {n // 2}" for n in (5, 3)]
     max_rows = 0
     with pytest.raises(ModelError, match=r"'b' \(108 tokens\) does not fit in the memory"):
-        score_p_true(chat_model, PAIRS)
+        score_p_true(TransformersEngine(chat_model), PAIRS)

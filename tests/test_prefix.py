@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from families import SUPPORTED, fill, some_answers, tiny
 
-from probemap.activations.forward import hidden_states
-from probemap.activations.prefix import Prefix, shared_prefix
 from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models.forward import hidden_states
 from probemap.models.model import Model
+from probemap.models.prefix import Prefix, shared_prefix
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import token_indices
 from probemap.records import Answer
 
@@ -68,7 +69,7 @@ def test_reader_does_not_use_a_prefix_that_changes_the_states(
     indices = token_indices(answers, [None] * len(answers), NAMES)
     expected = hidden_states(chat_model, answers, indices)
     prefix = incorrect_prefix(chat_model, answers) if incorrect else shared_prefix(chat_model, answers)
-    monkeypatch.setattr("probemap.activations.reader.shared_prefix", lambda model, answers: prefix)
+    monkeypatch.setattr("probemap.models.transformers_engine.shared_prefix", lambda model, answers: prefix)
     lengths: list[int] = []
     forward = chat_model.network.base_model.forward
 
@@ -77,7 +78,9 @@ def test_reader_does_not_use_a_prefix_that_changes_the_states(
         return forward(*args, **kw)
 
     monkeypatch.setattr(chat_model.network.base_model, "forward", counted)
-    store = ActivationStore.create(f"{tmp_path}/store", layout_for(chat_model, answers, indices, NAMES))
+    store = ActivationStore.create(
+        f"{tmp_path}/store", layout_for(TransformersEngine(chat_model), answers, indices, NAMES)
+    )
     fill(store, chat_model, answers, indices)
     stored = np.stack([store.read_layer(layer) for layer in range(4)], axis=1)
     np.testing.assert_allclose(stored, expected, atol=2e-5)

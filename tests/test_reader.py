@@ -1,7 +1,7 @@
 """A store is filled shard by shard, resumed, and written while the next shard is computed."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from families import fill, some_answers
 
-from probemap.activations.forward import hidden_states
 from probemap.activations.layout import Layout
 from probemap.activations.memory import MemoryStore
 from probemap.activations.reader import fill_store, layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models.forward import hidden_states
 from probemap.models.model import Model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import token_indices
 from probemap.records import StoreError
 
@@ -24,7 +25,7 @@ NAMES = ("last_q", "first_answer", "-3", "-1", "-20")
 def test_fill_store_resumes_and_computes_the_same_bytes(chat_model: Model, tmp_path: object) -> None:
     answers = some_answers(chat_model, 10)
     indices = token_indices(answers, [None] * 10, NAMES)
-    layout = replace(layout_for(chat_model, answers, indices, NAMES), shard_rows=4)
+    layout = replace(layout_for(TransformersEngine(chat_model), answers, indices, NAMES), shard_rows=4)
     store = ActivationStore.create(f"{tmp_path}/store", layout)
     fill(store, chat_model, answers, indices, batch_size=3)
     states = np.stack([store.read_layer(k) for k in range(4)], axis=1)
@@ -51,11 +52,12 @@ class BlockingStore:
     def missing_shards(self) -> list[int]:
         return [0, 2, 3]
 
-    def read_shard(self, shard: int, progress: Callable[[int], None]) -> tuple[str, list[str]]:
-        self.events.append(f"read {shard}")
-        self.started.release()
-        progress(2)
-        return "states", []
+    def read_shards(self, shards: list[int], progress: Callable[[int], None]) -> Iterator[tuple[str, list[str]]]:
+        for number, shard in enumerate(shards, start=1):
+            self.events.append(f"read {shard}")
+            self.started.release()
+            progress(2 * number)
+            yield "states", []
 
     def write_shard(self, shard: int, states: str, skipped: list[str]) -> None:
         if shard == 3:

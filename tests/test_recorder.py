@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from families import SUPPORTED, tiny
 
-from probemap.activations.forward import hidden_states
 from probemap.activations.layout import States
-from probemap.activations.recorder import HookRecorder
-from probemap.models.generate import GenerationOptions, GenerationRequest, Recorder, generate_answers, generate_batch
+from probemap.models.answering import GenerationOptions, Recorder, generate_answers, stop_ids
+from probemap.models.engine import GenerationRequest, Recording
+from probemap.models.forward import hidden_states
+from probemap.models.generate import generate_batch
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt
+from probemap.models.recorder import HookRecorder
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer
 
 
@@ -30,9 +33,11 @@ def test_hook_recorder_equals_a_second_pass(family: str) -> None:
         recorded.update({a.id: (a, s) for a, s in zip(answers, states, strict=True)})
 
     options = GenerationOptions(prompt_format="qa", max_new_tokens=9, batch_size=4, temperature=1.5, seed=2)
-    recorder = Recorder(lambda rows: HookRecorder(model, "resid", None, rows), keep)
-    with_recorder = [a for b in generate_answers(model, prompts(model), options, recorder=recorder) for a in b]
-    without_recorder = [a for b in generate_answers(model, prompts(model), options) for a in b]
+    recorder = Recorder(Recording(), keep)
+    with_recorder = [
+        a for b in generate_answers(TransformersEngine(model), prompts(model), options, recorder=recorder) for a in b
+    ]
+    without_recorder = [a for b in generate_answers(TransformersEngine(model), prompts(model), options) for a in b]
     assert [a.token_ids for a in with_recorder] == [a.token_ids for a in without_recorder], "recording has no effect"
     assert np.allclose(
         np.concatenate([a.logprobs for a in with_recorder]),
@@ -43,7 +48,7 @@ def test_hook_recorder_equals_a_second_pass(family: str) -> None:
     for answer, states in recorded.values():
         tokens = range(answer.n_prompt - 1, len(answer.token_ids))
         expected = hidden_states(model, [answer], np.array([tokens], np.int32))[0]
-        np.testing.assert_allclose(states[: len(tokens)].swapaxes(0, 1), expected, atol=2e-5)
+        np.testing.assert_allclose(states, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("ended", ["by its end", "by a line break", ""])
@@ -54,9 +59,9 @@ def test_hook_recorder_reads_the_last_token_only_if_needed(
     model = tiny("llama")
     requests = [GenerationRequest(id_, prompt, max_new_tokens=5) for id_, prompt in prompts(model)[:1]]
     monkeypatch.setattr(Model, "newline_ids", property(lambda self: frozenset()))
-    (expected,), _ = generate_batch(model, requests, prompt_format="qa")
-    end = expected.produced_ids[-1]
-    assert end not in expected.produced_ids[:-1]
+    (expected,) = generate_batch(model, requests, stop_ids=stop_ids(model, "qa"))
+    end = expected.token_ids[-1]
+    assert end not in expected.token_ids[:-1]
     if ended:
         name = "end_ids" if ended == "by its end" else "newline_ids"
         monkeypatch.setattr(Model, name, property(lambda self: frozenset({end})))
@@ -67,9 +72,10 @@ def test_hook_recorder_reads_the_last_token_only_if_needed(
         return needed
 
     recorder = HookRecorder(model, "resid", None, 1, needs_last)
-    (answer,), (states,) = generate_batch(model, requests, prompt_format="qa", recorder=recorder)
+    (answer,) = generate_batch(model, requests, stop_ids=stop_ids(model, "qa"), recorder=recorder)
     assert (answer.token_ids, answer.stopped) == (expected.token_ids, bool(ended))
     assert calls == [bool(ended)]
-    assert len(states) == 5 + needed, (
+    assert answer.states is not None
+    assert answer.states.shape[1] == 5 + needed, (
         "one pass over the prompt and one per token, the last token excepted unless it is needed"
     )

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from probemap.models.generate import GenerationOptions, generate_answers
+from probemap.models.answering import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import end_of_turn_id, make_prompt, prompt_from_text, supplied_prompt, task_prompts
 from probemap.models.retokenise import retokenise_with_logprobs
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.loading import load_task
 
@@ -18,10 +19,10 @@ TASK = Task("t", tuple(Example(f"q{i}", f"What is {i} + 5?", (str(i),)) for i in
 def test_retokenise_with_logprobs_reproduces_the_answers_of_a_real_model(smollm: Model) -> None:
     prompts = task_prompts(smollm, load_task("cities", n=12), "chat")
     options = GenerationOptions(prompt_format="chat", max_new_tokens=24)
-    generated = [answer for batch in generate_answers(smollm, prompts, options) for answer in batch]
+    generated = [answer for batch in generate_answers(TransformersEngine(smollm), prompts, options) for answer in batch]
     assert {a.stopped for a in generated} == {True, False}
     pairs = [(dict(prompts)[a.id], TextAnswer(a.id, a.text, a.stopped)) for a in generated]
-    retokenised = retokenise_with_logprobs(smollm, pairs)
+    retokenised = retokenise_with_logprobs(TransformersEngine(smollm), pairs)
     for expected, answer in zip(generated, retokenised, strict=True):
         assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-3)
         assert replace(answer, logprobs=expected.logprobs) == expected
@@ -32,7 +33,7 @@ def test_retokenise_with_logprobs_gives_the_log_probabilities_of_one_pass_over_e
         (make_prompt(chat_model, TASK, example, "chat"), TextAnswer(example.id, f"Vienna{' 7' * i}"))
         for i, example in enumerate(TASK.examples)
     ]
-    for answer in retokenise_with_logprobs(chat_model, pairs, batch_size=4):
+    for answer in retokenise_with_logprobs(TransformersEngine(chat_model), pairs, batch_size=4):
         with torch.inference_mode():
             logprobs = chat_model.network(torch.tensor([answer.token_ids])).logits[0].log_softmax(-1)
         produced_ids = torch.tensor(answer.produced_ids)[:, None]
@@ -45,7 +46,7 @@ def test_retokenise_with_logprobs_gives_the_log_probabilities_of_one_pass_over_e
 def test_retokenise_with_logprobs_appends_the_end_token_unless_the_text_was_cut_off(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     cut_off, ended, with_end_token, empty = retokenise_with_logprobs(
-        chat_model,
+        TransformersEngine(chat_model),
         [
             (prompt, TextAnswer("a", "Paris is", stopped=False)),
             (prompt, TextAnswer("b", "Paris is")),
@@ -63,7 +64,7 @@ def test_retokenise_with_logprobs_appends_the_end_token_unless_the_text_was_cut_
 def test_retokenise_with_logprobs_restores_the_space_after_a_colon(base_model: Model) -> None:
     prompt = make_prompt(base_model, TASK, TASK.examples[0], "qa")
     stripped, unstripped = retokenise_with_logprobs(
-        base_model, [(prompt, TextAnswer("a", "Paris")), (prompt, TextAnswer("b", " Paris"))]
+        TransformersEngine(base_model), [(prompt, TextAnswer("a", "Paris")), (prompt, TextAnswer("b", " Paris"))]
     )
     assert stripped.text == unstripped.text == " Paris"
     assert stripped.token_ids == unstripped.token_ids
@@ -76,7 +77,7 @@ def test_prompt_from_text_has_one_beginning_of_text_token(base_model: Model, cha
         prompt = prompt_from_text(base_model, text)
         assert prompt.token_ids.count(base_model.tokenizer.bos_token_id) == text.count(bos)
         text_answer = TextAnswer("a", " It is", stopped=False, prompt=text)
-        (answer,) = retokenise_with_logprobs(base_model, [(prompt, text_answer)])
+        (answer,) = retokenise_with_logprobs(TransformersEngine(base_model), [(prompt, text_answer)])
         assert base_model.tokenizer.decode(answer.token_ids) == f"{text} It is"
         assert answer.offsets[answer.n_prompt][0] == 0
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
@@ -91,7 +92,7 @@ def test_answers_to_prompts_without_the_chat_template_get_no_end_token(chat_mode
     pairs = [(plain, TextAnswer("a", " Peru", prompt=plain.text)), (chat, TextAnswer("b", "Peru", prompt=chat.text))]
     ends = [
         answer.token_ids[-1] == chat_model.tokenizer.eos_token_id
-        for answer in retokenise_with_logprobs(chat_model, pairs)
+        for answer in retokenise_with_logprobs(TransformersEngine(chat_model), pairs)
     ]
     assert ends == [False, True]
 
@@ -101,13 +102,13 @@ def test_retokenise_rejects_a_text_that_its_tokens_do_not_decode_to(base_model: 
     with pytest.raises(
         DataError, match=r"tiny-base does not reproduce the text of 'a': the tokens decode to ' b' instead of '▁b'"
     ):
-        retokenise_with_logprobs(base_model, [(prompt, TextAnswer("a", " a▁b"))])
+        retokenise_with_logprobs(TransformersEngine(base_model), [(prompt, TextAnswer("a", " a▁b"))])
 
 
 def test_retokenise_rejects_a_text_that_exceeds_the_window(chat_model: Model) -> None:
     prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
     with pytest.raises(DataError, match="1 prompts with their texts exceed the context window of tiny-chat"):
-        retokenise_with_logprobs(chat_model, [(prompt, TextAnswer("a", "x " * 300))])
+        retokenise_with_logprobs(TransformersEngine(chat_model), [(prompt, TextAnswer("a", "x " * 300))])
 
 
 def test_supplied_token_ids_are_used_up_to_the_end_of_the_text(base_model: Model) -> None:
@@ -125,7 +126,9 @@ def test_supplied_token_ids_are_used_up_to_the_end_of_the_text(base_model: Model
         TextAnswer("c", " It is", None, prompt_ids=prompt_ids, produced_ids=tuple(produced[:5]), max_new_tokens=5),
     ]
     pairs = [(supplied_prompt(base_model, answer), answer) for answer in answers]
-    cut_at_stop_string, own_tokens, cut_off = retokenise_with_logprobs(base_model, [(p, a) for p, a in pairs if p])
+    cut_at_stop_string, own_tokens, cut_off = retokenise_with_logprobs(
+        TransformersEngine(base_model), [(p, a) for p, a in pairs if p]
+    )
     assert cut_at_stop_string.token_ids[: len(prompt_ids)] == prompt_ids
     assert cut_at_stop_string.text.strip() == "It is Peru."
     assert cut_at_stop_string.produced_ids == tuple(produced[: len(cut_at_stop_string.produced_ids)])

@@ -14,7 +14,6 @@ from conftest import byte_level_tokenizer, save_tiny_model
 from typer.testing import CliRunner, Result
 
 from probemap.activations.capture import capture
-from probemap.activations.forward import hidden_states
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
 from probemap.detectors import cell_states
@@ -29,6 +28,7 @@ from probemap.detectors.scorer import Scorer, chunks
 from probemap.detectors.scores import Score
 from probemap.grading.llm import LLMJudge
 from probemap.grading.locate import locate, locate_answer
+from probemap.models.forward import hidden_states
 from probemap.models.model import Model, load_model
 from probemap.records import Answer, DataError, DetectorError, Example, ProbemapError, RunError, Span, Task, TextAnswer
 from probemap.runs.run import Run

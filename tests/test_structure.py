@@ -122,6 +122,16 @@ def test_only_models_import_transformers() -> None:
     }
 
 
+ENGINES = {"models.transformers_engine", "models.vllm_engine"}
+"""Modules that implement the interface `models.engine.Engine`."""
+
+
+def test_steps_import_no_engine_implementation() -> None:
+    importers = {name for name, targets in GRAPH.items() if targets & ENGINES}
+    assert set(FILES) >= ENGINES
+    assert {name for name in importers if name.startswith(("runs.", "cli."))} == {"runs.engines"}
+
+
 @pytest.mark.parametrize("statement", ["import transformers.utils", "def f():\n    from transformers import AutoModel"])
 def test_libraries_are_detected(statement: str) -> None:
     assert structure.libraries(parse("planted", statement)) == {"transformers"}

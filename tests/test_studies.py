@@ -18,6 +18,7 @@ from probemap.maps.fit import fit_map
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
 from probemap.models.retokenise import retokenise_with_logprobs
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, ProbemapError, RunError, TextAnswer
 from probemap.runs.definitions import (
     ANSWER,
@@ -61,7 +62,7 @@ def sampled_folder(mapped: Path, chat_model: Model, tmp_path_factory: pytest.Tem
             for number, a in enumerate(run.answers)
             for s, text in enumerate(texts(number))
         ]
-        run.append_answers(retokenise_with_logprobs(chat_model, pairs), "resamples.jsonl")
+        run.append_answers(retokenise_with_logprobs(TransformersEngine(chat_model), pairs), "resamples.jsonl")
         run.finish(RESAMPLE, 0.0)
     return run.path
 

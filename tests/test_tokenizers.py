@@ -13,14 +13,15 @@ from odd_models import QUESTION, tiny_model
 from tokenizers import normalizers
 from tokenizers.processors import TemplateProcessing
 
-from probemap.activations.forward import check_site
 from probemap.models.ask import ask
 from probemap.models.decoding import offsets_in
+from probemap.models.forward import check_site
 from probemap.models.model import Model
 from probemap.models.prompts import make_prompt, prompt_from_text, tokenise
 from probemap.models.retokenise import retokenise, retokenise_with_logprobs
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import DataError, Example, Task, TextAnswer
-from probemap.runs.engines import make_engine
+from probemap.runs.answer_worker import make_worker
 from probemap.runs.options import AnswerOptions
 
 EXAMPLES = (Example("a", QUESTION, ("Austria",)), Example("b", f"{QUESTION} Or is it Österreich?", ("Austria",)))
@@ -54,7 +55,7 @@ def test_tokenizer_without_offsets_is_aligned_by_its_decoder() -> None:
     assert prompt.token_ids[-1] != model.tokenizer.eos_token_id, "the model continues the prompt"
     answers = ask(model, TASK, prompt_format="qa")
     assert [len(answer.produced_ids) <= 3 for answer in answers] == [True, True]
-    (answer,) = retokenise_with_logprobs(model, [(prompt, TextAnswer("a", "Österreich"))])
+    (answer,) = retokenise_with_logprobs(TransformersEngine(model), [(prompt, TextAnswer("a", "Österreich"))])
     assert answer.token_texts == (" ", "Ö", "", *"sterreich")
     assert answer.offsets[answer.n_prompt :][:4] == ((0, 1), (1, 2), (1, 2), (2, 3))
 
@@ -131,15 +132,15 @@ def test_model_without_any_end_token_is_cut_off_and_this_is_logged(tmp_path: Pat
     model = tiny_model(tokenizer)
     assert model.end_ids == set()
     messages: list[str] = []
-    engine = make_engine(
-        model,
+    worker = make_worker(
+        TransformersEngine(model),
         TASK,
         AnswerOptions(data="", model="", frame="none"),
         text_answers=None,
         inline_directory=tmp_path,
         log=messages.append,
     )
-    answers = [answer for batch in engine.each([0]) for answer in batch]
+    answers = [answer for batch in worker.each([0]) for answer in batch]
     assert [(len(answer.produced_ids), answer.stopped) for answer in answers] == [(3, False), (3, False)]
     assert messages == [
         "neither the tokenizer of odd nor its generation configuration names an end token: answers end only at "

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from probemap.activations.hooks import find_attentions, forward_hooks
 from probemap.activations.layout import Layout, States, shard_rows_for
 from probemap.activations.reader import Reader
+from probemap.models.batching import run_with_halving
+from probemap.models.engine import Reading
+from probemap.models.hooks import find_attentions, forward_hooks
 from probemap.positions import Indices, digest
 from probemap.records import Answer, ModelError, Span
 
@@ -58,9 +60,17 @@ class AttentionReader(Reader):
     spans: Sequence[Span | None]
     """Span of the exact answer within each answer, or None if the answer contains no exact answer."""
 
-    def read_batch(self, rows: list[int]) -> States:
-        answers = [self.answers[i] for i in rows]
-        return attention_received(self.model, answers, self.indices[rows], [self.spans[i] for i in rows])
+    def readings(self, batches: Sequence[Sequence[int]]) -> Iterator[Reading]:
+        def run(rows: list[int]) -> States:
+            answers = [self.answers[i] for i in rows]
+            return attention_received(self.engine.model, answers, self.indices[rows], [self.spans[i] for i in rows])
+
+        for batch in batches:
+            for rows, weights in run_with_halving(list(batch), run, self.log):
+                if weights is None:
+                    yield Reading(rows[0], fits=False)
+                else:
+                    yield from map(Reading, rows, weights)
 
 
 def attention_received(

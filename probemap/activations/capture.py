@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probemap.activations.activations import Activations
-from probemap.activations.hooks import Site
 from probemap.activations.memory import MemoryStore
 from probemap.activations.reader import Reader, fill_store, layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models.hooks import Site
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import POSITIONS, PositionsLike, check_position, parse_positions, token_indices
 from probemap.records import Answer, DataError, Span
 
@@ -47,7 +48,7 @@ def capture(
         that returns an index into ``answer.token_ids``, or None if the answer has no such token.  By default, the
         positions in ``probemap.positions.DEFAULT_POSITIONS`` are used.
     site : str or Site
-        Place in each block where the states are recorded: a name in ``probemap.activations.hooks.SITES``,
+        Place in each block where the states are recorded: a name in ``probemap.models.hooks.SITES``,
         ``NAME=PATH`` (where PATH is the path of a module inside a block), or a user-defined `Site`.
     layers : str or sequence of int, optional
         Layer numbers, or text such as ``"0,8,-1"`` or ``"0..31:4"``.  Default: all layers.
@@ -108,10 +109,11 @@ def capture(
     _check_names(positions)
     names = parse_positions(positions)
     indices = token_indices(answers, [None] * len(answers) if spans is None else spans, positions)
-    layout = layout_for(model, answers, indices, names, site=site, layers=layers)
+    engine = TransformersEngine(model)
+    layout = layout_for(engine, answers, indices, names, site=site, layers=layers)
     target = MemoryStore(layout) if store is None else ActivationStore.create(store, layout)
     reader = Reader(
-        model=model,
+        engine=engine,
         answers=answers,
         indices=indices,
         layout=layout,

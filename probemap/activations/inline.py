@@ -18,10 +18,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from probemap.activations.hooks import select_layers
 from probemap.activations.reader import Reader
-from probemap.activations.recorder import HookRecorder
 from probemap.grading.locate import locate_answer
+from probemap.models.answering import Recorder
+from probemap.models.engine import Recording
+from probemap.models.hooks import select_layers
 from probemap.positions import Indices, digest, token_indices
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ class InlineCapture:
     site: str
     layers: str | None
 
-    def recorder(self, rows: int) -> HookRecorder:
-        """Return a recorder for a batch of `rows` rows."""
-        return HookRecorder(self.model, self.site, self.layers, rows)
+    @property
+    def recorder(self) -> Recorder:
+        """A recorder for the hidden states of all batches."""
+        layers = select_layers(self.layers, self.model.n_layers)
+        return Recorder(Recording(layers=layers, site=self.site), self.write)
 
     def write(self, batch: int, answers: Sequence[Answer], recorded: Sequence[States]) -> None:
         """Write the states of the probed tokens of one batch.
@@ -53,17 +56,16 @@ class InlineCapture:
         batch : int
             Batch number, which is used as the file name.
         answers : sequence of Answer
-        recorded : sequence of ndarray of shape (passes, n_layers, d), float32
-            The states recorded for each answer, as returned by `HookRecorder.states`, including the state at its last
-            token.
+        recorded : sequence of ndarray of shape (n_layers, n_tokens, d), float32
+            The states at the last prompt token and at all produced tokens of each answer.
         """
         examples = {e.id: e for e in self.task.examples}
         spans = [locate_answer(self.task, examples[a.id], a)[0] for a in answers]
         indices = token_indices(answers, spans, self.positions)
         states = np.stack(
             [
-                passes[np.maximum(row - (answer.n_prompt - 1), 0)].swapaxes(0, 1)
-                for answer, passes, row in zip(answers, recorded, indices, strict=True)
+                tokens[:, np.maximum(row - (answer.n_prompt - 1), 0)]
+                for answer, tokens, row in zip(answers, recorded, indices, strict=True)
             ]
         )
         states[np.broadcast_to((indices < 0)[:, None, :], states.shape[:3])] = np.nan
@@ -88,17 +90,15 @@ class CachedReader(Reader):
     folder: Path
     """Folder that contains the files written by an `InlineCapture`."""
 
-    def read_batch(self, rows: list[int]) -> States:
-        digests = _digests([self.answers[i] for i in rows], self.indices[rows])
+    def missing(self, rows: Sequence[int]) -> list[int]:
+        return [row for row, key in zip(rows, self._digests(rows), strict=True) if key not in self._index]
+
+    def recorded(self, rows: Sequence[int]) -> States:
         states = np.empty((len(rows), *self.layout.shape[1:]), np.float32)
-        missing = [i for i, key in enumerate(digests) if key not in self._index]
-        if missing:
-            states[missing] = super().read_batch([rows[i] for i in missing])
         rows_of_file: dict[Path, dict[int, int]] = {}
-        for i, key in enumerate(digests):
-            if key in self._index:
-                file, row = self._index[key]
-                rows_of_file.setdefault(file, {})[i] = row
+        for i, key in enumerate(self._digests(rows)):
+            file, row = self._index[key]
+            rows_of_file.setdefault(file, {})[i] = row
         for file, row_of in rows_of_file.items():
             with safe_open(file, framework="numpy") as content:
                 cached = content.get_slice("states")
@@ -106,10 +106,13 @@ class CachedReader(Reader):
                     states[i] = cached[row]
         return states
 
+    def _digests(self, rows: Sequence[int]) -> list[str]:
+        return _digests([self.answers[row] for row in rows], self.indices[list(rows)])
+
     @cached_property
     def _index(self) -> Mapping[str, tuple[Path, int]]:
         """Mapping from the digest of each answer to the file and the row that contain its states."""
-        required = {"weights": self.model.weights, **_required_metadata(self.layout)}
+        required = {"weights": self.engine.model.weights, **_required_metadata(self.layout)}
         index = {}
         for file in sorted(self.folder.glob("*.safetensors")):
             metadata = _read_metadata(file)

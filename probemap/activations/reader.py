@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from probemap.activations.forward import check_site, hidden_states
-from probemap.activations.hooks import Site, resolve_site, select_layers
 from probemap.activations.layout import Layout, States, shard_rows_for
-from probemap.activations.prefix import Prefix, shared_prefix
-from probemap.models.batching import batches, run_with_halving
-from probemap.models.model import Model, out_of_memory_error
+from probemap.models.batching import batches
+from probemap.models.engine import Engine, Probe, Reading
+from probemap.models.hooks import Site, resolve_site, select_layers
+from probemap.models.model import out_of_memory_error
 from probemap.positions import Indices, digest
 
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def layout_for(
-    model: Model,
+    engine: Engine,
     answers: Sequence[Answer],
     indices: Indices,
     positions: Sequence[str],
@@ -38,7 +35,7 @@ def layout_for(
 
     Parameters
     ----------
-    model : Model
+    engine : Engine
     answers : sequence of Answer
     indices : ndarray of shape (len(answers), n_positions), int32
         Token index of each position, or -1 where the position is missing.
@@ -56,10 +53,10 @@ def layout_for(
     Raises
     ------
     ModelError
-        If a layer is out of range, or if the site fails the check in `forward.check_site`.
+        If a layer is out of range, or if the engine cannot record states at the site.
     """
-    d = check_site(model, site)
-    numbers = select_layers(layers, model.n_layers)
+    d = engine.check_site(site)
+    numbers = select_layers(layers, engine.model.n_layers)
     row_bytes = len(numbers) * len(positions) * d * np.dtype(store_dtype).itemsize
     return Layout(
         n=len(answers),
@@ -71,20 +68,20 @@ def layout_for(
         shard_rows=shard_rows_for(len(answers), row_bytes, shard_bytes),
         made_from=digest(answers, indices),
         layers=() if layers is None else tuple(numbers),
-        weights=model.weights,
+        weights=engine.model.weights,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Computes the states of one shard at a time by running forward passes of the model.
+    """Computes the states of one shard after another.
 
-    Batches are formed within a shard and depend only on the lengths of its answers, so a resumed capture computes
-    bitwise identical states.  A batch that does not fit in memory is halved, which changes its states only by rounding
-    errors.  An answer that does not fit in memory even in a batch of its own is skipped.
+    Batches are formed within a shard and depend only on the lengths of its answers, so a resumed capture with
+    transformers computes bitwise identical states.  A batch that does not fit in memory is halved, which changes its
+    states only by rounding errors.  An answer that does not fit in memory even in a batch of its own is skipped.
     """
 
-    model: Model
+    engine: Engine
     answers: Sequence[Answer]
     indices: Indices
     """Token index of each position, as an array of shape (n, n_positions).  It is -1 where the position is missing."""
@@ -97,84 +94,73 @@ class Reader:
     log: Callable[[str], None] = lambda text: None
     """Called with a message when a batch is halved or an answer is skipped."""
 
-    def read_shard(self, shard: int, progress: Callable[[int], None] = lambda done: None) -> tuple[States, list[str]]:
-        """Compute the states of one shard.
+    def read_shards(
+        self, shards: Sequence[int], progress: Callable[[int], None] = lambda done: None
+    ) -> Iterator[tuple[States, list[str]]]:
+        """Compute the states of shards.
 
         Parameters
         ----------
-        shard : int
+        shards : sequence of int
         progress : callable
-            Called with the number of answers in the shard that have been processed so far.
+            Called with the number of answers in all shards that have been processed so far.
 
-        Returns
-        -------
+        Yields
+        ------
         states : ndarray of shape (answers in the shard, n_layers, n_positions, d), float32
             The hidden states, with NaN where a position is missing and for answers that were skipped.
         skipped : list of str
             Ids of the answers that were skipped because they did not fit in memory.
         """
-        layout, rows = self.layout, self.layout.rows(shard)
-        answers = self.answers[rows]
-        states = np.full((len(answers), *layout.shape[1:]), np.nan, np.float32)
-        skipped = []
+        layout = self.layout
+        plans = [self._batches(layout.rows(shard)) for shard in shards]
+        readings = self.readings([missing for plan in plans for batch in plan if (missing := self.missing(batch))])
+        collected: dict[int, Reading] = {}
         done = 0
+        for shard, plan in zip(shards, plans, strict=True):
+            first = layout.rows(shard).start
+            states = np.full((layout.size(shard), *layout.shape[1:]), np.nan, np.float32)
+            skipped = []
+            for batch in plan:
+                missing = self.missing(batch)
+                while any(row not in collected for row in missing):
+                    reading = next(readings)
+                    collected[reading.row] = reading
+                for row in missing:
+                    reading = collected.pop(row)
+                    if reading.states is not None:
+                        states[row - first] = reading.states
+                    else:
+                        answer = self.answers[row]
+                        skipped.append(answer.id)
+                        error = out_of_memory_error(self.engine.model, answer.id, len(answer.token_ids))
+                        self.log(f"{error}; the answer is skipped")
+                if recorded := [row for row in batch if row not in set(missing)]:
+                    states[[row - first for row in recorded]] = self.recorded(recorded)
+                done += len(batch)
+                progress(done)
+            yield states, skipped
 
-        def compute(batch: list[int]) -> States:
-            return self.read_batch([rows.start + i for i in batch])
-
-        for batch in batches([len(a.token_ids) for a in answers], self.batch_size, self.batch_tokens):
-            for batch_rows, batch_states in run_with_halving(batch, compute, self.log):
-                if batch_states is None:
-                    answer = answers[batch_rows[0]]
-                    skipped.append(answer.id)
-                    self.log(
-                        f"{out_of_memory_error(self.model, answer.id, len(answer.token_ids))}; the answer is skipped"
-                    )
-                else:
-                    states[batch_rows] = batch_states
-            done += len(batch)
-            progress(done)
-        return states, skipped
-
-    def read_batch(self, rows: list[int]) -> States:
-        """Compute the states of the given answers in one batch.
-
-        Returns
-        -------
-        ndarray of shape (len(rows), n_layers, n_positions, d), float32
-        """
-        return hidden_states(
-            self.model,
-            [self.answers[i] for i in rows],
-            self.indices[rows],
-            self.site or self.layout.site,
-            prefix=self._prefix,
-            layers=self.layout.layer_numbers,
+    def readings(self, batches: Sequence[Sequence[int]]) -> Iterator[Reading]:
+        """Compute the states of batches of answers, in any order."""
+        return self.engine.read(
+            self.answers,
+            batches=batches,
+            probe=Probe(indices=self.indices, layers=self.layout.layer_numbers, site=self.site or self.layout.site),
+            log=self.log,
         )
 
-    @cached_property
-    def _prefix(self) -> Prefix | None:
-        return _verified_prefix(self.model, self.answers, self.indices, self.site or self.layout.site)
+    def missing(self, rows: Sequence[int]) -> list[int]:
+        """Return those of the given answers whose states have not been recorded earlier."""
+        return list(rows)
 
+    def recorded(self, rows: Sequence[int]) -> States:
+        """Return the states of answers that were recorded earlier, as an array of shape (len(rows), n_layers, …)."""
+        raise NotImplementedError
 
-def _verified_prefix(model: Model, answers: Sequence[Answer], indices: Indices, site: str | Site) -> Prefix | None:
-    """Return the shared prefix, or None if there is none or if it cannot be verified.
-
-    The prefix is verified by computing the states of the first answer with and without it.  The two results may differ
-    only by rounding errors.
-    """
-    prefix = shared_prefix(model, answers)
-    if prefix is None or (indices[0] < 0).all():
-        return None
-    expected = hidden_states(model, answers[:1], indices[:1], site)
-    try:
-        states = hidden_states(model, answers[:1], indices[:1], site, prefix=prefix)
-    except (RuntimeError, ValueError, TypeError, IndexError):  # the model cannot use the cache
-        return None
-    error = np.nanmax(np.linalg.norm(expected - states, axis=-1) / np.linalg.norm(expected, axis=-1))
-    # Rounding errors grow over the layers by a factor of far less than 1000, whereas incorrect positions or an
-    # incorrect mask give relative errors near 1.
-    return prefix if error < min(0.05, 1e3 * float(torch.finfo(model.network.dtype).eps)) else None
+    def _batches(self, rows: slice) -> list[list[int]]:
+        lengths = [len(answer.token_ids) for answer in self.answers[rows]]
+        return [[rows.start + i for i in batch] for batch in batches(lengths, self.batch_size, self.batch_tokens)]
 
 
 class ShardStore(Protocol):
@@ -224,18 +210,15 @@ def fill_store(
     total = sum(map(layout.size, requested))
     done = total - sum(layout.size(shard) for shard in requested if shard in missing)
 
-    def report(done_in_shard: int) -> None:
-        progress(done + done_in_shard, total)
-
+    read = reader.read_shards([shard for shard in requested if shard in missing], lambda n: progress(done + n, total))
     with ThreadPoolExecutor(1) as writer:
         pending: list[tuple[int, Future[None] | None]] = []
         for shard in requested:
             if shard not in missing:
                 pending.append((shard, None))
                 continue
-            states, skipped = reader.read_shard(shard, report)
+            states, skipped = next(read)
             yield from _committed(pending)
-            done += layout.size(shard)
             pending = [(shard, writer.submit(store.write_shard, shard, states, skipped))]
         yield from _committed(pending)
 

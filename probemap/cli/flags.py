@@ -18,7 +18,12 @@ Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature;
 C = Annotated[str, typer.Option("--c", help="Inverse L2 penalty: a number, several numbers (0.01,1,100), or auto.")]
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, …, or spread (all GPUs).")]
 MaxMemory = Annotated[str | None, typer.Option(help="Maximum memory per GPU with --device spread, e.g. 20GiB.")]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="Run in this process, or on Ray workers (requires ray).")]
+Engine = Annotated[
+    Literal["local", "ray", "vllm"],
+    typer.Option(help="Run in this process, on Ray workers (requires ray), or with vLLM."),
+]
+ModelEngine = Annotated[Literal["local", "vllm"], typer.Option(help="Run the model in this process, or with vLLM.")]
+Pool = Annotated[Literal["local", "ray"], typer.Option(help="Run in this process, or on Ray workers (requires ray).")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[
     float,
@@ -38,11 +43,15 @@ Defaults = Annotated[
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Repeat the execution; previous results are moved to RUN/earlier.")]
 
+_WORKERS: dict[str, tuple[Any, Any]] = {"workers": (Workers, 1), "gpus_per_worker": (GpusPerWorker, 0.0)}
+
 CONTEXT: dict[str, dict[str, tuple[Any, Any]]] = {
     "device": {"device": (Device, "auto")},
     "max_memory": {"max_memory": (MaxMemory, None)},
     "shard": {"shard": (Shard, None)},
-    "pool": {"engine": (Engine, "local"), "workers": (Workers, 1), "gpus_per_worker": (GpusPerWorker, 0.0)},
+    "engine": {"engine": (ModelEngine, "local")},
+    "pool": {"engine": (Pool, "local"), **_WORKERS},
+    "engine or pool": {"engine": (Engine, "local"), **_WORKERS},
 }
 """Mapping from fields of `plan.Context` to the command-line options that set them, with their types and defaults."""
 

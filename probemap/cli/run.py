@@ -26,7 +26,7 @@ def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: An
     if log is not None:
         tracking.check_tracker(log)
     with console_logger() as logger:
-        context = steps.context_from(arguments, logger, ("device", "pool"))
+        context = steps.context_from(arguments, logger, ("device", "engine or pool"))
         run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
     show.show_map(run)
     say(f"figure: {run.path / 'map.png'} and {run.path / 'map.svg'}")
@@ -40,7 +40,7 @@ def _run_parameters() -> list[Any]:
     options.insert(2, flags.keyword("out", steps.Out))
     return [
         *options,
-        *[p for p in steps.context_parameters(("device", "pool")) if p.name != "gpus_per_worker"],
+        *[p for p in steps.context_parameters(("device", "engine or pool")) if p.name != "gpus_per_worker"],
         flags.keyword("one_pass", OnePass, False),
         flags.keyword("log", Log, None),
         flags.keyword("redo", flags.Redo, False),

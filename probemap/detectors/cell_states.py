@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.activations.forward import hidden_states
-from probemap.activations.recorder import HookRecorder
 from probemap.models.batching import batches, run_with_halving
+from probemap.models.engine import Recording
+from probemap.models.forward import hidden_states
 from probemap.models.model import Model, out_of_memory_error
+from probemap.models.recorder import HookRecorder
 
 if TYPE_CHECKING:
-    from probemap.activations.hooks import Site
     from probemap.activations.layout import States
     from probemap.detectors.detector import Detector
-    from probemap.models.generate import RecordedStates
+    from probemap.models.hooks import Site
     from probemap.positions import Indices
     from probemap.records import Answer
 
@@ -78,6 +78,11 @@ class CellReader:
         """Return a recorder to use while a batch of `rows` answers is generated."""
         return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
+    @property
+    def recording(self) -> Recording:
+        """The states to record while answers are generated."""
+        return Recording(layers=self.layers, site=self.site, needs_last=self._needs_last)
+
     def _needs_last(self, ended: bool) -> bool:
         """Return whether any cell's position is likely to fall on the last token of an answer.
 
@@ -89,7 +94,7 @@ class CellReader:
         positions = {cell.position for cell in self.detector.cells}
         return "-1" in positions or (ended and "exact_answer_after_last" in positions)
 
-    def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: RecordedStates) -> States:
+    def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: Sequence[States]) -> States:
         """Return the states that were recorded during generation.
 
         An answer's states are recomputed in a forward pass if a position falls on a token whose states were not
@@ -101,23 +106,22 @@ class CellReader:
             The answers in one batch.
         indices : ndarray of shape (n, n_cells), int32
             The token index of each cell in each answer, or -1 where the answer lacks the position.
-        recorded : list of ndarray of shape (n_passes, n_layers, d)
-            The states recorded for each answer.  Pass 0 processes the last token of the prompt, and pass t processes
-            the t-th generated token.
+        recorded : sequence of ndarray of shape (n_layers, n_tokens, d)
+            The states recorded for each answer, at the last token of the prompt and at the generated tokens.
 
         Returns
         -------
         ndarray of shape (n, n_cells, d), float32
             The states, with NaN where the answer lacks the position.
         """
-        passes = indices - np.array([[answer.n_prompt - 1] for answer in answers])
-        n_passes = np.array([[len(states)] for states in recorded])
+        tokens = indices - np.array([[answer.n_prompt - 1] for answer in answers])
+        n_tokens = np.array([[states.shape[1]] for states in recorded])
         is_missing = indices < 0
-        unrecorded = np.flatnonzero((~is_missing & ((passes < 0) | (passes >= n_passes))).any(axis=1)).tolist()
+        unrecorded = np.flatnonzero((~is_missing & ((tokens < 0) | (tokens >= n_tokens))).any(axis=1)).tolist()
         states = np.stack(
             [
-                row[np.clip(row_passes, 0, len(row) - 1), self._columns]
-                for row, row_passes in zip(recorded, passes, strict=True)
+                row[self._columns, np.clip(row_tokens, 0, row.shape[1] - 1)]
+                for row, row_tokens in zip(recorded, tokens, strict=True)
             ]
         )
         states[is_missing] = np.nan
@@ -130,7 +134,7 @@ class CellReader:
         Parameters
         ----------
         answer : Answer
-        recorded : ndarray of shape (n_passes, n_layers, d), float32
+        recorded : ndarray of shape (n_layers, n_tokens, d), float32
             The states recorded for the answer; see `read_recorded`.
 
         Returns
@@ -138,5 +142,6 @@ class CellReader:
         ndarray of shape (n_tokens, n_primary_cells, d), float32
             The states of all generated tokens except the last, which the model does not always process.
         """
-        tokens: States = recorded[1 : len(answer.produced_ids)]
-        return tokens[:, self._columns[: len(self.detector.primary.cells)]]
+        columns = self._columns[: len(self.detector.primary.cells)]
+        tokens: States = recorded[columns, 1 : len(answer.produced_ids)].swapaxes(0, 1)
+        return tokens

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from probemap.activations.forward import check_site
 from probemap.detectors.provenance import CUSTOM_LOCATOR, FORMER_LOCATORS
 from probemap.grading.locate import RULE_LOCATORS
+from probemap.models.forward import check_site
 from probemap.positions import Position, Rule, check_position
 from probemap.records import DetectorError
 
 if TYPE_CHECKING:
-    from probemap.activations.hooks import Site
     from probemap.detectors.detector import Detector
+    from probemap.models.hooks import Site
     from probemap.models.model import Model
 
 

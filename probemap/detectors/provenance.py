@@ -14,7 +14,7 @@ from probemap.records import DetectorError, Kind, Task
 
 if TYPE_CHECKING:  # not imported at run time, because a provenance is read and written without a model
     from probemap.activations.activations import Activations
-    from probemap.activations.hooks import Site
+    from probemap.models.hooks import Site
     from probemap.models.model import Model
 
 CUSTOM_LOCATOR = "custom"

@@ -14,26 +14,21 @@ from probemap.detectors.cell_states import CellReader
 from probemap.detectors.compatibility import check_compatible
 from probemap.detectors.scores import GenerationResult, Score
 from probemap.detectors.spans import LocatedSpan, check_spans, locate_spans
-from probemap.models.generate import (
-    GenerationOptions,
-    GenerationRequest,
-    OnToken,
-    RecordedStates,
-    Recorder,
-    generate_answers,
-    generate_batch,
-)
+from probemap.models.answering import GenerationOptions, Recorder, answer_of, generate_answers, stop_ids
+from probemap.models.generate import OnToken, generate_batch
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, supplied_prompt
 from probemap.models.retokenise import retokenise
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.positions import Indices, Position, Rule, token_indices
 from probemap.records import Answer, DataError, Example, TextAnswer
 
 if TYPE_CHECKING:
-    from probemap.activations.hooks import Site
     from probemap.activations.layout import States
     from probemap.detectors.detector import Detector, HeadName
     from probemap.detectors.provenance import Provenance
     from probemap.grading.locate import Locator
+    from probemap.models.engine import GenerationRequest
+    from probemap.models.hooks import Site
     from probemap.models.model import Model
 
 _T = TypeVar("_T")
@@ -268,12 +263,12 @@ class Scorer:
         check_lengths(self.model, prompts, limit)
         scored: dict[str, GenerationResult] = {}
 
-        def score_batch(number: int, answers: list[Answer], recorded: RecordedStates) -> None:
+        def score_batch(number: int, answers: list[Answer], recorded: Sequence[States]) -> None:
             for item in self._score_recorded([examples[a.id] for a in answers], answers, recorded):
                 scored[item.answer.id] = item
 
         for _ in generate_answers(
-            self.model,
+            TransformersEngine(self.model),
             prompts,
             GenerationOptions(
                 prompt_format=self._prompt_format,
@@ -282,7 +277,7 @@ class Scorer:
                 temperature=temperature,
                 seed=seed,
             ),
-            recorder=Recorder(start=self._reader.recorder, save=score_batch),
+            recorder=Recorder(self._reader.recording, score_batch),
         ):
             pass
         return [scored[id_] for id_ in examples]
@@ -306,24 +301,25 @@ class Scorer:
         seed, on_token
             See `models.generate.generate_batch`.
         """
-        answers, recorded = generate_batch(
+        generations = generate_batch(
             self.model,
             requests,
-            prompt_format=self._prompt_format,
+            stop_ids=stop_ids(self.model, self._prompt_format),
             seed=seed,
             recorder=self._reader.recorder(len(requests)),
             on_token=on_token,
         )
-        return self._score_recorded(examples, answers, recorded)
+        answers = [answer_of(self.model, *pair) for pair in zip(requests, generations, strict=True)]
+        return self._score_recorded(examples, answers, [g.states for g in generations if g.states is not None])
 
     def _score_recorded(
-        self, examples: Sequence[Example], answers: Sequence[Answer], recorded: RecordedStates
+        self, examples: Sequence[Example], answers: Sequence[Answer], recorded: Sequence[States]
     ) -> list[GenerationResult]:
         spans = self._locate(examples, answers)
         states = self._reader.read_recorded(answers, self._token_indices(answers, spans), recorded)
         return [
-            GenerationResult(answer=answer, score=score, token_p_correct=self._token_p_correct(answer, passes))
-            for answer, score, passes in zip(answers, self._scores(answers, spans, states), recorded, strict=True)
+            GenerationResult(answer=answer, score=score, token_p_correct=self._token_p_correct(answer, tokens))
+            for answer, score, tokens in zip(answers, self._scores(answers, spans, states), recorded, strict=True)
         ]
 
     def _token_p_correct(self, answer: Answer, recorded: States) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from probemap.detectors.provenance import FORMER_LOCATORS
 from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.grading.locate import RULE_LOCATORS, Locator, locate_answer
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, DataError, Example, Span
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _named_locator(
         return RULE_LOCATORS["rules" if provenance.locator in FORMER_LOCATORS else provenance.locator]
     # Answers for different clients of a server may have the same id.
     numbered = [replace(answer, id=str(i)) for i, answer in enumerate(answers)]
-    judge = model_judge(model)
+    judge = model_judge(TransformersEngine(model))
     batches = judge.respond(locating_task(judge, examples, numbered))
     responses = {id_: response for batch in batches for id_, response in batch}
     pairs = zip(examples, numbered, strict=True)

@@ -16,20 +16,22 @@ from probemap.grading.llm_budget import TokenBudget, estimate_tokens
 from probemap.grading.llm_prompts import RESPONSE_FORMATS, extraction_task, grading_prompts
 from probemap.grading.llm_replies import parse_verdict, reply_locator
 from probemap.grading.open_answers import open_candidates
+from probemap.models.answering import GenerationOptions, generate_answers
 from probemap.models.connection import Connection
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.endpoint import Endpoint
-from probemap.models.generate import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.reading.sentences import complete_sentences
 from probemap.records import Answer, DataError, Example, JudgeResponse, ModelError, Task, Verdict
 
 if TYPE_CHECKING:
     from probemap.grading.locate import Locator
     from probemap.grading.rules import Grader
+    from probemap.models.engine import Engine
     from probemap.models.request_form import Parameters
 
 _ENDPOINT_TOKENS = 2048
@@ -64,8 +66,8 @@ class LLMJudge:
     remaining examples receive no response."""
 
 
-def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
-    """Return a judge that uses a loaded model.
+def model_judge(engine: Engine, *, batch_size: int = 16, log: Callable[[str], None] = lambda text: None) -> LLMJudge:
+    """Return a judge that uses the model of an engine.
 
     The model is prompted in the ``qa`` format and decoded greedily.  Its chat template is not used, because small
     models tend to respond in full sentences in a chat.  The model does not quote exact answers: of the parts of the
@@ -74,7 +76,7 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
 
     def score(rows: Sequence[tuple[str, str, str]]) -> Sequence[float]:
         continuations = [Continuation(*row) for row in rows]
-        return [float(x) for x in score_continuations(model, continuations, batch_size=batch_size, log=log)]
+        return [float(x) for x in score_continuations(engine, continuations, batch_size=batch_size, log=log)]
 
     def respond(task: Task) -> Iterator[list[tuple[str, str]]]:
         if task.prompt == CHOICE.prompt:
@@ -84,12 +86,12 @@ def model_judge(model: Model, *, batch_size: int = 16, log: Callable[[str], None
                 choices = choose_answers(examples, candidates, score)
                 yield [(example.id, choice) for example, choice in zip(examples, choices, strict=True)]
             return
-        prompts = task_prompts(model, task, "qa")
+        prompts = task_prompts(engine.model, task, "qa")
         options = GenerationOptions(prompt_format="qa", max_new_tokens=task.max_new_tokens, batch_size=batch_size)
-        for batch in generate_answers(model, prompts, options, log=log):
+        for batch in generate_answers(engine, prompts, options, log=log):
             yield [(answer.id, answer.text) for answer in batch]
 
-    return LLMJudge(f"{model.label} {model.revision[:12]}", respond, chooses=True)
+    return LLMJudge(f"{engine.model.label} {engine.model.revision[:12]}", respond, chooses=True)
 
 
 def endpoint_judge(
@@ -258,7 +260,7 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
 
 def _judge_of(judge: LLMJudge | Model | Endpoint) -> LLMJudge:
     if isinstance(judge, Model):
-        return model_judge(judge)
+        return model_judge(TransformersEngine(judge))
     return endpoint_judge(judge) if isinstance(judge, Endpoint) else judge
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from probemap.models.engine import endpoint_engine, transformers_engine
-from probemap.models.generate import GenerationOptions
+from probemap.models.answering import GenerationOptions, endpoint_worker, generation_worker
 from probemap.models.prompts import resolve_prompt_format
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, DataError, Task
 
 if TYPE_CHECKING:
@@ -96,12 +96,13 @@ def ask(
         temperature=temperature,
         seed=seed,
     )
+    engine = TransformersEngine(model)
     if endpoint is None:
-        engine = transformers_engine(model, task, options, log=log)
+        worker = generation_worker(engine, task, options, log=log)
     else:
-        engine = endpoint_engine(model, task, options, endpoint, log=log)
+        worker = endpoint_worker(engine, task, options, endpoint, log=log)
     answers: dict[str, Answer] = {}
-    for batch in engine.each(range(len(engine.batch_sizes))):
+    for batch in worker.each(range(len(worker.batch_sizes))):
         answers.update({answer.id: answer for answer in batch})
         progress(len(answers), len(task.examples))
     return [answers[example.id] for example in task.examples]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from probemap.models.batching import batches, run_with_halving
-from probemap.models.logits import logits_at
-from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prompts import Prompt, check_lengths, tokenise
+from probemap.models.batching import batches
+from probemap.models.model import Model, out_of_memory_error
+from probemap.models.prompts import TokenisedPrompt, check_lengths, tokenise
+
+if TYPE_CHECKING:
+    from probemap.models.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Continuation:
 
 
 def score_continuations(
-    model: Model,
+    engine: Engine,
     continuations: Sequence[Continuation],
     *,
     batch_size: int = 16,
@@ -35,11 +37,11 @@ def score_continuations(
 ) -> npt.NDArray[np.float64]:
     """Return the mean log-probability of the tokens of each continuation.
 
-    Each batch requires one forward pass, which computes logits only for the tokens of the continuations.
+    Each batch requires one forward pass.
 
     Parameters
     ----------
-    model : Model
+    engine : Engine
     continuations : sequence of Continuation
     batch_size : int, default 16
         Maximum number of continuations per batch.
@@ -58,32 +60,21 @@ def score_continuations(
     ModelError
         If a logit is infinite or NaN, or if a single text does not fit in memory.
     """
-    encoded = [_encode(model, continuation) for continuation in continuations]
-    check_lengths(model, [(c.id, prompt) for c, (prompt, _) in zip(continuations, encoded, strict=True)], 0)
+    model = engine.model
+    sequences = [_encode(model, continuation) for continuation in continuations]
+    check_lengths(model, [(sequence.id, sequence.prompt) for sequence in sequences], 0)
     scores = np.empty(len(continuations))
-
-    def run(rows: list[int]) -> npt.NDArray[np.float64]:
-        token_ids = [encoded[row][0].token_ids for row in rows]
-        places = [(i, k) for i, row in enumerate(rows) for k in range(encoded[row][1], len(token_ids[i]))]
-        logits = logits_at(model, token_ids, [i for i, _ in places], [k - 1 for _, k in places]).double()
-        produced = torch.tensor([[token_ids[i][k]] for i, k in places]).to(logits.device)
-        log_probs = np.asarray(torch.log_softmax(logits, -1).gather(1, produced)[:, 0].cpu())
-        if not np.isfinite(log_probs).all():
-            raise non_finite_error(model)
-        of_row = np.array([i for i, _ in places])
-        return np.asarray(np.bincount(of_row, log_probs) / np.bincount(of_row))
-
-    for batch in batches([len(prompt.token_ids) for prompt, _ in encoded], batch_size):
-        for rows, values in run_with_halving(batch, run, log):
-            if values is None:
-                prompt = encoded[rows[0]][0]
-                raise out_of_memory_error(model, continuations[rows[0]].id, len(prompt.token_ids))
-            scores[rows] = values
+    plan = batches([len(sequence.token_ids) for sequence in sequences], batch_size)
+    for reading in engine.read(sequences, batches=plan, logprobs=True, log=log):
+        if not reading.fits:
+            sequence = sequences[reading.row]
+            raise out_of_memory_error(model, sequence.id, len(sequence.token_ids))
+        scores[reading.row] = np.mean(reading.logprobs)
     return scores
 
 
-def _encode(model: Model, continuation: Continuation) -> tuple[Prompt, int]:
-    """Return the tokens of a prompt with its continuation, and the index of the first token of the continuation.
+def _encode(model: Model, continuation: Continuation) -> TokenisedPrompt:
+    """Return the tokens of a prompt with its continuation, which are counted as later tokens.
 
     The continuation begins at the first token that differs from the tokens of the prompt alone, because a tokenizer may
     join the first characters of the continuation with the end of the prompt.
@@ -93,4 +84,4 @@ def _encode(model: Model, continuation: Continuation) -> tuple[Prompt, int]:
     ids = complete.token_ids
     pairs = zip(alone, ids[:-1], strict=False)
     n_shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(alone), len(ids) - 1))
-    return complete, max(1, n_shared)
+    return TokenisedPrompt(continuation.id, complete, max(1, n_shared))

@@ -1,238 +1,230 @@
-"""Engines, which answer the questions in a task in numbered batches.
+"""The interface of engines, which run a model on token ids.
 
-The batches of an engine are planned in advance, so that an interrupted run can continue with the first missing batch.
+An engine generates answers and reads given tokens.  In both cases it can return hidden states.  The implementations are
+`transformers_engine.TransformersEngine` and `vllm_engine.VLLMEngine`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from probemap.models.generate import GenerationOptions, Recorder, generate_answers, plan_batches
-from probemap.models.prompts import Prompt, PromptFormat, chat_messages, make_prompt, supplied_prompt, task_prompts
-from probemap.models.remote import ChatRequest, ask_endpoint
-from probemap.models.retokenise import retokenise, retokenise_with_logprobs
-from probemap.records import DataError
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from probemap.models.endpoint import Endpoint
+    from probemap.models.hooks import Site
     from probemap.models.model import Model
-    from probemap.records import Answer, Task, TextAnswer
+    from probemap.models.prompts import Prompt
+    from probemap.positions import Indices
+
+States = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt, with its own token limit and temperature."""
+
+    id: str
+    prompt: Prompt
+    max_new_tokens: int
+    temperature: float = 0.0
+    """If 0, decoding is greedy.  If positive, tokens are sampled from the full distribution at this temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnginePlan:
-    """Description of the model that answers the questions, with the number of answers in each batch."""
+class Recording:
+    """Layers and tokens whose states are recorded during generation: the last prompt token and all produced tokens."""
 
-    label: str
-    revision: str
-    dtype: str
-    template_sha256: str
-    date: str
-    """Date and time for a chat template that contains the current time, or an empty string for other templates."""
-    prompt_format: PromptFormat | Literal["given"]
-    """Format of the prompts; ``given`` if at least one answer was supplied with its own prompt."""
-    batch_sizes: list[int]
-    refused: tuple[tuple[str, str], ...]
-    """Ids of the questions whose supplied answers cannot be used, each with the reason."""
+    layers: Sequence[int] | None = None
+    """Layer numbers in ascending order.  None selects all layers."""
+    site: str | Site = "resid"
+    """See `hooks.resolve_site`."""
+    needs_last: Callable[[bool], bool] = lambda ended: True
+    """Callable that returns whether the state at the last token of an answer is recorded, given whether the model ended
+    the answer with this token.  The model must then process one more token."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Engine:
-    """A `workers.Worker` that answers the questions in a task, one batch per piece of work."""
+@dataclass(frozen=True)
+class Generation:
+    """The answer to one prompt."""
 
-    model: Model
-    """The model that tokenises the answers, even if a server generates them."""
-    prompt_format: PromptFormat | Literal["given"]
-    batch_sizes: list[int]
-    answer_batches: Callable[[Sequence[int]], Iterator[list[Answer]]]
-    """Callable that takes consecutive batch numbers and yields the answers of each batch."""
-    refused: tuple[tuple[str, str], ...] = ()
-    """See `EnginePlan.refused`."""
+    row: int
+    """Index of the request."""
+    token_ids: tuple[int, ...]
+    """Ids of the produced tokens, including the token that ended the answer."""
+    logprobs: tuple[float, ...]
+    """Natural logarithm of the probability of each produced token, given all earlier tokens, at temperature 1."""
+    stopped: bool
+    """True if the last token is a stop token; False if the answer was cut off at the token limit."""
+    states: States | None = field(default=None, repr=False)
+    """Array of shape (n_layers, n_tokens, d) with the states at the last token of the prompt and at the produced
+    tokens, or None if no states were recorded.  The state at the last produced token may be missing."""
 
-    def plan(self) -> EnginePlan:
-        return EnginePlan(
-            label=self.model.label,
-            revision=self.model.revision,
-            dtype=self.model.dtype,
-            template_sha256=self.model.template_sha256,
-            date=self._date,
-            prompt_format=self.prompt_format,
-            batch_sizes=self.batch_sizes,
-            refused=self.refused,
-        )
+
+class TokenSequence(Protocol):
+    """A prompt and the tokens after it, for example an `Answer`."""
 
     @property
-    def _date(self) -> str:
-        has_clock = self.model.template_sha256 != "" and self.model.chat_template.has_clock
-        return (self.model.date or "") if has_clock else ""
+    def id(self) -> str:
+        """Name of the sequence in error messages."""
 
-    def each(self, batch_numbers: Sequence[int]) -> Iterator[list[Answer]]:
-        return self.answer_batches(batch_numbers) if batch_numbers else iter(())
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of the tokens of the prompt and of all later tokens."""
+
+    @property
+    def n_prompt(self) -> int:
+        """Number of prompt tokens, at least 1."""
 
 
-def transformers_engine(
-    model: Model,
-    task: Task,
-    options: GenerationOptions,
-    *,
-    recorder: Recorder | None = None,
-    log: Callable[[str], None] = lambda text: None,
-) -> Engine:
-    """Return an engine that generates answers with transformers in this process.
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Tokens, layers and site whose states are read."""
 
-    Parameters
-    ----------
-    model : Model
-    task : Task
-    options : GenerationOptions
-    recorder : Recorder, optional
-        Records hidden states during generation.
-    log : callable, optional
+    indices: Indices
+    """Token indices, as an array of shape (n, n_positions), int32, with -1 where a position is missing."""
+    layers: Sequence[int] | None = None
+    """Layer numbers in ascending order.  None selects all layers."""
+    site: str | Site = "resid"
+    """See `hooks.resolve_site`."""
 
-    Raises
-    ------
-    DataError
-        If a prompt leaves too little room for its answer in the model's context window, or if the prompt template is
-        invalid.
+
+@dataclass(frozen=True)
+class Reading:
+    """The states and log-probabilities of one sequence of given tokens."""
+
+    row: int
+    """Index of the sequence."""
+    states: States | None = field(default=None, repr=False)
+    """Array of shape (n_layers, n_positions, d), with NaN where the index is negative, or None if no states were
+    requested."""
+    logprobs: tuple[float, ...] = ()
+    """Natural logarithm of the probability of each token after the prompt, given all earlier tokens.  Empty if no
+    log-probabilities were requested."""
+    next_logprobs: tuple[float, ...] = ()
+    """Natural logarithm of the probability that each of the requested tokens follows the sequence."""
+    fits: bool = True
+    """False if the sequence does not fit in memory, even in a batch of its own.  It then has no other results."""
+
+
+class Engine(Protocol):
+    """A model that generates answers and reads given tokens."""
+
+    @property
+    def model(self) -> Model:
+        """The tokenizer, the chat template and the description of the weights.  The network may have no weights."""
+
+    def close(self) -> None:
+        """End the processes that the engine has started."""
+
+    def check_site(self, site: str | Site) -> int:
+        """Check that states can be recorded at a site, and return their width.
+
+        Raises
+        ------
+        ModelError
+            If the engine cannot record the states.
+        """
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        batches: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        stop_ids: frozenset[int],
+        recording: Recording | None = None,
+        log: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[Generation]:
+        """Generate answers.
+
+        Parameters
+        ----------
+        requests : sequence of GenerationRequest
+        batches : sequence of sequence of int
+            Indices into `requests` of the requests to answer.  An engine may process a batch in parts, or several
+            batches at the same time.
+        seeds : sequence of int
+            Random seed of each batch.
+        stop_ids : frozenset of int
+            Ids of the tokens that end an answer.
+        recording : Recording, optional
+            States to record.  By default, no states are recorded.
+        log : callable, optional
+            Called with a message when a batch does not fit in memory and is halved.
+
+        Yields
+        ------
+        Generation
+            The answers, in any order.
+
+        Raises
+        ------
+        DataError, ModelError
+            If a prompt leaves too little room for its answer, or does not fit in memory.
+        """
+
+    def read(
+        self,
+        sequences: Sequence[TokenSequence],
+        *,
+        batches: Sequence[Sequence[int]],
+        probe: Probe | None = None,
+        logprobs: bool = False,
+        next_ids: Sequence[Sequence[int]] | None = None,
+        log: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[Reading]:
+        """Process given tokens, such as answers that were generated elsewhere.
+
+        Parameters
+        ----------
+        sequences : sequence of TokenSequence
+        batches : sequence of sequence of int
+            Indices into `sequences` of the sequences to read; see `generate`.
+        probe : Probe, optional
+            States to return.  By default, no states are returned.
+        logprobs : bool, default False
+            Whether to return the log-probabilities of the tokens after each prompt.
+        next_ids : sequence of sequence of int, optional
+            Ids of tokens whose log-probabilities after the end of each sequence are returned.
+        log : callable, optional
+            Called with a message when a batch does not fit in memory and is halved.
+
+        Yields
+        ------
+        Reading
+            The results, in any order.
+
+        Raises
+        ------
+        DataError
+            If a sequence is too long.
+        ModelError
+            If a log-probability is infinite or NaN, or if the states cannot be recorded.
+        """
+
+
+class _Result(Protocol):
+    @property
+    def row(self) -> int: ...
+
+
+_R = TypeVar("_R", bound=_Result)
+
+
+def in_batches(results: Iterable[_R], batches: Sequence[Sequence[int]]) -> Iterator[list[_R]]:
+    """Yield the results of each batch, in the order of `batches`, as soon as it and all earlier batches are complete.
+
+    Examples
+    --------
+    >>> [[result.row for result in batch] for batch in in_batches([Reading(2), Reading(1), Reading(0)], [[0, 1], [2]])]
+    [[0, 1], [2]]
     """
-    prompts = task_prompts(model, task, options.prompt_format)
-
-    def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
-        return generate_answers(model, prompts, options, batch_numbers=numbers, recorder=recorder, log=log)
-
-    return Engine(
-        model=model,
-        prompt_format=options.prompt_format,
-        batch_sizes=[len(batch) for batch in plan_batches(prompts, options)],
-        answer_batches=answer_batches,
-    )
-
-
-def endpoint_engine(
-    model: Model,
-    task: Task,
-    options: GenerationOptions,
-    endpoint: Endpoint,
-    *,
-    log: Callable[[str], None] = lambda text: None,
-) -> Engine:
-    """Return an engine that sends the questions to a server.
-
-    The answers consist of the token ids that the server returns or, if it returns none, of the tokens of their texts.
-
-    Parameters
-    ----------
-    model : Model
-        The same model as on the server.  It tokenises the texts and computes their log-probabilities.
-    task : Task
-    options : GenerationOptions
-        Options for generation.  Answers are yielded in batches of `batch_size`.  The limit `batch_tokens` applies only
-        to the batches that the local model processes.
-    endpoint : Endpoint
-    log : callable, optional
-
-    Raises
-    ------
-    DataError
-        If a prompt leaves too little room for its answer in the model's context window, or if the prompt template is
-        invalid.
-    """
-    prompts = task_prompts(model, task, options.prompt_format)
-    requests = [
-        ChatRequest(id_, prompt, chat_messages(task, example))
-        for (id_, prompt), example in zip(prompts, task.examples, strict=True)
-    ]
-    sizes = _slice_sizes(len(requests), options.batch_size)
-
-    def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
-        start = sum(sizes[: numbers[0]])
-        rows = slice(start, start + sum(sizes[number] for number in numbers))
-        # A single call for all batches keeps the server busy when one batch ends and the next begins.
-        text_answers = ask_endpoint(
-            endpoint,
-            requests[rows],
-            prompt_format=options.prompt_format,
-            max_new_tokens=options.max_new_tokens,
-            temperature=options.temperature,
-            seed=options.seed + start,
-            log=log,
-        )
-        pairs = (
-            (supplied_prompt(model, answer) or prompt, answer)
-            for (_, prompt), answer in zip(prompts[rows], text_answers, strict=True)
-        )
-        for number in numbers:
-            yield retokenise_with_logprobs(
-                model,
-                list(islice(pairs, sizes[number])),
-                batch_tokens=options.batch_tokens,
-                log=log,
-            )
-
-    return Engine(model=model, prompt_format=options.prompt_format, batch_sizes=sizes, answer_batches=answer_batches)
-
-
-def supplied_engine(
-    model: Model,
-    task: Task,
-    options: GenerationOptions,
-    text_answers: Sequence[TextAnswer],
-    *,
-    refuse: bool = False,
-    log: Callable[[str], None] = lambda text: None,
-) -> Engine:
-    """Return an engine that retokenises answers supplied by the user.
-
-    Parameters
-    ----------
-    model : Model
-        The model that produced the answers.
-    task : Task
-    options : GenerationOptions
-        Only the prompt format and the batch sizes are used.
-    text_answers : sequence of TextAnswer
-        One answer per question, in the order of the questions.
-    refuse : bool
-        Whether to leave out answers that the model cannot have produced or that are too long; see `Engine.refused`.  By
-        default, such an answer is an error.
-    log : callable, optional
-
-    Raises
-    ------
-    DataError
-        If the prompt template is invalid, or if no answer can be used.
-    """
-    pairs: list[tuple[Prompt, TextAnswer]] = []
-    refused: list[tuple[str, str]] = []
-    for example, text_answer in zip(task.examples, text_answers, strict=True):
-        try:
-            prompt = supplied_prompt(model, text_answer) or make_prompt(model, task, example, options.prompt_format)
-            if refuse:
-                retokenise(model, [(prompt, text_answer)])
-            pairs.append((prompt, text_answer))
-        except DataError as error:
-            if not refuse or len(refused) + 1 == len(task.examples):
-                raise
-            refused.append((example.id, error.problem))
-    has_prompts = any(answer.prompt is not None or answer.prompt_ids is not None for answer in text_answers)
-    size = options.batch_size
-
-    def answer_batches(numbers: Sequence[int]) -> Iterator[list[Answer]]:
-        for number in numbers:
-            batch = pairs[number * size : (number + 1) * size]
-            yield retokenise_with_logprobs(model, batch, batch_tokens=options.batch_tokens, log=log)
-
-    return Engine(
-        model=model,
-        prompt_format="given" if has_prompts else options.prompt_format,
-        batch_sizes=_slice_sizes(len(pairs), size),
-        answer_batches=answer_batches,
-        refused=tuple(refused),
-    )
-
-
-def _slice_sizes(n: int, size: int) -> list[int]:
-    return [min(size, n - start) for start in range(0, n, size)]
+    remaining, collected = iter(results), dict[int, _R]()
+    for batch in batches:
+        while any(row not in collected for row in batch):
+            result = next(remaining)
+            collected[result.row] = result
+        yield [collected.pop(row) for row in batch]

@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -85,6 +86,8 @@ class Model:
     date: str | None = None
     """Date and time, in ISO format, for chat templates that contain the current time.  By default, prompts contain the
     time at which they are made."""
+    source: str = ""
+    """Directory or hub id from which `load_model` loaded the model."""
 
     @property
     def device(self) -> torch.device:
@@ -258,6 +261,7 @@ def load_model(
 
         - ``auto``: a GPU if CUDA is available, and the CPU otherwise.  Under torchrun, each process uses its own GPU.
         - ``spread``: accelerate distributes the blocks over all GPUs and places the remaining ones in CPU memory.
+        - ``meta``: no weights are loaded, for models that another library runs.
 
     dtype : {"auto", "float32", "bfloat16", "float16"}, default "auto"
         ``auto`` means float32 on the CPU, and the dtype of the saved weights on other devices.
@@ -302,7 +306,8 @@ def load_model(
         )
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ModelError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
-    torch_dtype: Any = getattr(torch, "float32" if dtype == "auto" and device == "cpu" else dtype, "auto")
+    on_cpu = device == "cpu" or (device == "meta" and not torch.cuda.is_available())
+    torch_dtype: Any = getattr(torch, "float32" if dtype == "auto" and on_cpu else dtype, "auto")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     placement: dict[str, Any] = {}
     if spread:
@@ -314,9 +319,12 @@ def load_model(
     try:
         with _LOADING:
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-            network = transformers.AutoModelForCausalLM.from_pretrained(
-                source, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options, **placement
-            )
+            if device == "meta":
+                network = _without_weights(source, torch_dtype, options)
+            else:
+                network = transformers.AutoModelForCausalLM.from_pretrained(
+                    source, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options, **placement
+                )
         network.eval()
         if not placement:
             network.to(device)
@@ -330,11 +338,22 @@ def load_model(
             else "pass a hub id, a directory with config.json and safetensors, a .gguf file, or " + ", ".join(ALIASES),
         ) from None
     # The generation configuration of a repository may enable penalties or sampling, which would change the answers.
-    eos = network.generation_config.eos_token_id
-    network.generation_config = transformers.GenerationConfig(eos_token_id=eos)
+    network.generation_config = transformers.GenerationConfig(eos_token_id=network.generation_config.eos_token_id)
     commit = getattr(network.config, "_commit_hash", None)
-    model = Model(label, sha256 or commit or _directory_sha256(Path(source)), network, tokenizer)
+    model = Model(label, sha256 or commit or _directory_sha256(Path(source)), network, tokenizer, source=source)
     return model.with_template(template, None)
+
+
+def _without_weights(source: str, dtype: Any, options: dict[str, Any]) -> Any:
+    """Return a network whose parameters have shapes and a dtype, but no values."""
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+    with torch.device("meta"):
+        network = transformers.AutoModelForCausalLM.from_config(
+            config, dtype=(config.dtype or torch.float32) if dtype == "auto" else dtype, trust_remote_code=False
+        )
+    with suppress(OSError):  # without this file, the configuration of the model names the end tokens
+        network.generation_config = transformers.GenerationConfig.from_pretrained(source, **options)
+    return network
 
 
 def _local_gpu() -> str:

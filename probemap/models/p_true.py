@@ -4,16 +4,16 @@ The model is shown its answer and asked whether it is (A) true or (B) false.  No
 probability that the next token is A is compared with the probability that it is B.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from probemap.models.batching import batches, run_with_halving
-from probemap.models.logits import logits_at
-from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, tokenise
+from probemap.models.batching import batches
+from probemap.models.engine import Engine, in_batches
+from probemap.models.model import Model, out_of_memory_error
+from probemap.models.prompts import Prompt, PromptFormat, TokenisedPrompt, check_lengths, make_prompt, tokenise
 from probemap.records import Example, ModelError, Task
 
 # The question is inserted into the template as a field, so that braces in questions and answers need no escaping.
@@ -34,7 +34,7 @@ def p_true_question(example: Example, answer: str) -> str:
 
 
 def score_p_true(
-    model: Model,
+    engine: Engine,
     pairs: Sequence[tuple[Example, str]],
     *,
     batch_size: int = 32,
@@ -48,7 +48,7 @@ def score_p_true(
 
     Parameters
     ----------
-    model : Model
+    engine : Engine
     pairs : sequence of (Example, str)
         Each question with the text of its answer.
     batch_size : int, default 32
@@ -71,34 +71,30 @@ def score_p_true(
         If the tokenizer does not encode the letters A and B as single tokens, if a logit is infinite or NaN, or if a
         single text does not fit in memory.
     """
+    model = engine.model
     prompt_format: PromptFormat = "chat" if model.has_chat_template else "none"
     encoded = [_encode(model, example, answer, prompt_format) for example, answer in pairs]
-    prompts = [(example.id, prompt) for (example, _), (prompt, _, _) in zip(pairs, encoded, strict=True)]
-    check_lengths(model, prompts, 1)
+    statements = [statement for statement, _ in encoded]
+    check_lengths(model, [(statement.id, statement.prompt) for statement in statements], 1)
     p_true = np.empty(len(pairs))
+    plan = batches([len(statement.token_ids) for statement in statements], batch_size)
+    readings = engine.read(statements, batches=plan, next_ids=[letters for _, letters in encoded], log=log)
     done = 0
-
-    def run(rows: list[int]) -> npt.NDArray[np.float64]:
-        token_ids = [prompts[row][1].token_ids for row in rows]
-        logits = logits_at(model, token_ids, range(len(rows)), [len(ids) - 1 for ids in token_ids])
-        letters = torch.tensor([encoded[row][1:] for row in rows]).to(logits.device)
-        true, false = logits.gather(1, letters).double().unbind(1)
-        if not bool((true - false).isfinite().all()):
-            raise non_finite_error(model)
-        return np.asarray(torch.sigmoid(true - false).cpu())  # the softmax over the two letters
-
-    for batch in batches([len(prompt.token_ids) for _, prompt in prompts], batch_size):
-        for rows, values in run_with_halving(batch, run, log):
-            if values is None:
-                id_, prompt = prompts[rows[0]]
-                raise out_of_memory_error(model, id_, len(prompt.token_ids))
-            p_true[rows] = values
-            done += len(rows)
-            progress(done, len(pairs))
+    for batch in in_batches(readings, plan):
+        for reading in batch:
+            if not reading.fits:
+                statement = statements[reading.row]
+                raise out_of_memory_error(model, statement.id, len(statement.token_ids))
+            true, false = reading.next_logprobs
+            p_true[reading.row] = 1 / (1 + math.exp(false - true))  # the softmax over the two letters
+        done += len(batch)
+        progress(done, len(pairs))
     return p_true
 
 
-def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFormat) -> tuple[Prompt, int, int]:
+def _encode(
+    model: Model, example: Example, answer: str, prompt_format: PromptFormat
+) -> tuple[TokenisedPrompt, tuple[int, int]]:
     """Return the prompt up to the letter, and the ids of the tokens that contain "A" and "B".
 
     Two prompts, one ending in "A" and one ending in "B", are tokenised and compared, because the token of a letter
@@ -116,4 +112,5 @@ def _encode(model: Model, example: Example, answer: str, prompt_format: PromptFo
             f"the tokenizer of {model.label} does not encode A and B after {_REPLY_PREFIX!r} as two single tokens",
             "p(True) cannot be computed with this model",
         )
-    return Prompt(text, true_ids[:-1], prompts[0].offsets[:-1]), true_ids[-1], false_ids[-1]
+    prompt = Prompt(text, true_ids[:-1], prompts[0].offsets[:-1])
+    return TokenisedPrompt(example.id, prompt, len(prompt.token_ids)), (true_ids[-1], false_ids[-1])

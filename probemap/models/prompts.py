@@ -32,6 +32,20 @@ class Prompt:
     """Whether the text is in the format of the model's chat template, which ends answers with an end-of-turn token."""
 
 
+@dataclass(frozen=True)
+class TokenisedPrompt:
+    """A prompt without an answer, as an `engine.TokenSequence`."""
+
+    id: str
+    prompt: Prompt
+    n_prompt: int
+    """Number of tokens before those whose log-probabilities are computed."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.prompt.token_ids
+
+
 def resolve_prompt_format(model: Model, prompt_format: Literal["auto", "chat", "qa", "none"] = "auto") -> PromptFormat:
     """Return the prompt format.  ``auto`` becomes ``chat`` if the model has a chat template, and ``qa`` otherwise.
 

@@ -6,38 +6,41 @@ do not decode to the same text.  Texts that are canonically equivalent according
 some tokenizers compose characters; the answers contain the text to which the tokens decode.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
-import torch
-
-from probemap.models.batching import batches, run_with_halving
+from probemap.models.batching import batches
 from probemap.models.decoding import decode_with_offsets
-from probemap.models.logits import logits_at
-from probemap.models.model import Model, non_finite_error, out_of_memory_error
+from probemap.models.model import Model, out_of_memory_error
 from probemap.models.prompts import Prompt, check_embeddings, end_of_turn_id
 from probemap.models.reasoning import count_reasoning_tokens, join_reasoning
 from probemap.records import Answer, DataError, TextAnswer
 
+if TYPE_CHECKING:
+    from probemap.models.engine import Engine
+
 
 def retokenise_with_logprobs(
-    model: Model,
+    engine: Engine,
     pairs: Sequence[tuple[Prompt, TextAnswer]],
     *,
     batch_size: int = 8,
     batch_tokens: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
-    """Convert texts to answers, with log-probabilities computed by the model.
+    """Convert texts to answers, with log-probabilities computed by the engine.
 
     If a prompt is in the format of the model's chat template, the end-of-turn token is appended to the text, unless the
     text was cut off.  Otherwise, no token is appended, because it is unknown which token ended the text.
 
     Parameters
     ----------
-    model : Model
+    engine : Engine
     pairs : sequence of (Prompt, TextAnswer)
     batch_size : int, default 8
         Maximum number of texts per batch.
@@ -59,17 +62,13 @@ def retokenise_with_logprobs(
     ModelError
         If a logit is infinite or NaN, or if a single text does not fit in memory.
     """
-    answers = retokenise(model, pairs)
-    for batch in batches([len(answer.token_ids) for answer in answers], batch_size, batch_tokens):
-
-        def run(rows: list[int]) -> list[list[float]]:
-            return _logprobs(model, [answers[row] for row in rows])
-
-        for rows, logprobs in run_with_halving(batch, run, log):
-            if logprobs is None:
-                raise out_of_memory_error(model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
-            for row, values in zip(rows, logprobs, strict=True):
-                answers[row] = replace(answers[row], logprobs=tuple(values))
+    answers = retokenise(engine.model, pairs)
+    plan = batches([len(answer.token_ids) for answer in answers], batch_size, batch_tokens)
+    for reading in engine.read(list(answers), batches=plan, logprobs=True, log=log):
+        answer = answers[reading.row]
+        if not reading.fits:
+            raise out_of_memory_error(engine.model, answer.id, len(answer.token_ids))
+        answers[reading.row] = replace(answer, logprobs=reading.logprobs)
     return answers
 
 
@@ -170,21 +169,3 @@ def _continuation_ids(model: Model, prompt: Prompt, text: str) -> list[int]:
         if joint[: len(prefix)] == prefix:
             return list(joint[len(prefix) :])
     return list(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def _logprobs(model: Model, answers: Sequence[Answer]) -> list[list[float]]:
-    """Return the log-probability of each generated token, given all tokens before it."""
-    pairs = [
-        (row, column)
-        for row, answer in enumerate(answers)
-        for column in range(answer.n_prompt - 1, len(answer.token_ids) - 1)
-    ]
-    if not pairs:
-        return [[] for _ in answers]
-    rows, columns = zip(*pairs, strict=True)
-    logits = logits_at(model, [answer.token_ids for answer in answers], rows, columns).float()
-    next_ids = torch.tensor([answers[row].token_ids[column + 1] for row, column in pairs], device=logits.device)
-    logprobs = logits.gather(1, next_ids[:, None]).squeeze(1) - logits.logsumexp(-1)
-    if not bool(logprobs.isfinite().all()):
-        raise non_finite_error(model)
-    return [list(values) for values in torch.split(logprobs.cpu(), [len(a.produced_ids) for a in answers])]

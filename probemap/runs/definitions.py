@@ -108,7 +108,7 @@ ANSWER = Step[AnswerOptions, AnswerFacts](
     facts=AnswerFacts,
     traces=("answers.jsonl",),
     side_outputs=("during", REFUSED),
-    context=("device", "max_memory", "pool"),
+    context=("device", "max_memory", "engine or pool"),
 )
 JUDGE = Step[JudgeOptions, JudgeFacts](
     name="judge",
@@ -120,6 +120,7 @@ JUDGE = Step[JudgeOptions, JudgeFacts](
     requires=("answer",),
     module="judge",
     facts=JudgeFacts,
+    context=("engine",),
     traces=("verdicts.jsonl", "disagreements.jsonl"),
     side_outputs=("disagreements.jsonl",),
 )
@@ -133,7 +134,7 @@ CAPTURE = Step[CaptureOptions, NoFacts](
     requires=("answer", "judge"),
     module="capture",
     traces=("activations/commits", "activations/where.json"),
-    context=("device", "max_memory", "shard", "pool"),
+    context=("device", "max_memory", "shard", "engine or pool"),
 )
 ATTENTION = Step[AttentionOptions, NoFacts](
     name="attention",
@@ -156,7 +157,7 @@ P_TRUE = Step[PTrueOptions, NoFacts](
     options=PTrueOptions,
     requires=("answer",),
     module="p_true",
-    context=("device",),
+    context=("device", "engine"),
 )
 P_TRUE_EXACT = Step[PTrueOptions, NoFacts](
     name="p-true --exact",
@@ -167,7 +168,7 @@ P_TRUE_EXACT = Step[PTrueOptions, NoFacts](
     options=PTrueOptions,
     requires=("answer", "judge"),
     module="p_true_exact",
-    context=("device",),
+    context=("device", "engine"),
 )
 MAP = Step[MapOptions, NoFacts](
     name="map",
@@ -199,7 +200,7 @@ RESAMPLE = Step[ResampleOptions, NoFacts](
     options=ResampleOptions,
     requires=("answer",),
     module="resample",
-    context=("device",),
+    context=("device", "engine"),
 )
 ERRORS = Step[ErrorsOptions, NoFacts](
     name="errors",

@@ -1,100 +1,48 @@
-"""Select the engine that the answer step uses to generate or import answers."""
+"""Start the engine that runs the model of a run.
+
+This is the only module of the workflow that names implementations of engines.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from probemap.activations.inline import InlineCapture
-from probemap.logs.importing import is_log
-from probemap.models.engine import Engine, endpoint_engine, supplied_engine, transformers_engine
-from probemap.models.generate import GenerationOptions, Recorder
-from probemap.models.prompts import PromptFormat, resolve_prompt_format
-from probemap.positions import parse_positions
+from probemap.records import RunError
 
 if TYPE_CHECKING:
-    from probemap.models.model import Model
-    from probemap.records import Task, TextAnswer
-    from probemap.runs.options import AnswerOptions
+    from probemap.models.engine import Engine
+    from probemap.models.loading import Loader
+    from probemap.runs.plan import Context
 
 
-def make_engine(
-    model: Model,
-    task: Task,
-    options: AnswerOptions,
-    *,
-    text_answers: Sequence[TextAnswer] | None,
-    inline_directory: Path,
-    log: Callable[[str], None],
-) -> Engine:
-    """Return the engine selected by the options for the answer step.
+def open_engine(loader: Loader, context: Context) -> Engine:
+    """Return the engine that the context selects, with the model that the loader describes.
 
-    Parameters
-    ----------
-    model : Model
-        The language model.
-    task : Task
-        The questions and the prompt template.
-    options : AnswerOptions
-        Options for the answer step.
-    text_answers : sequence of TextAnswer or None
-        Supplied answers, one per question, in the order of the questions.  If None, answers are generated.
-    inline_directory : Path
-        Directory for the hidden states that are captured during generation.
-    log : callable
-        Function that is called with each log message.
+    A loaded model and a started engine are kept in the context.
 
     Raises
     ------
-    DataError
-        If a prompt and its answer do not fit in the context window, or if the prompt template is invalid.
     ModelError
-        If the options require a chat template but the model has none.
+        If the model cannot be loaded.
+    RunError
+        If options are given that vLLM does not have.
     """
-    prompt_format = resolve_prompt_format(model, options.frame)
-    if options.frame == "auto" and prompt_format == "qa":
-        log(f"{model.label} has no chat template: questions are formatted as `Q: … A:`")
-    for note in [*_end_notes(model, prompt_format), *(model.chat_template.notes if prompt_format == "chat" else ())]:
-        log(note)
-    generation = GenerationOptions(
-        prompt_format=prompt_format,
-        max_new_tokens=task.max_new_tokens,
-        batch_size=options.batch_size,
-        batch_tokens=options.batch_tokens,
-        temperature=options.temperature,
-        seed=options.seed,
-    )
-    if text_answers is not None:
-        return supplied_engine(model, task, generation, text_answers, refuse=is_log(options.data), log=log)
-    if (endpoint := options.server) is not None:
-        return endpoint_engine(model, task, generation, endpoint, log=log)
-    recorder = _inline_recorder(model, task, options, inline_directory)
-    return transformers_engine(model, task, generation, recorder=recorder, log=log)
+    if context.engine == "transformers":
+        from probemap.models.transformers_engine import TransformersEngine
 
+        return TransformersEngine(loader.load(context.models))
+    from probemap.models.vllm_engine import VLLMEngine
 
-def _end_notes(model: Model, prompt_format: PromptFormat) -> list[str]:
-    """Return a message for the log if the model has no end token."""
-    if model.end_ids:
-        return []
-    line_break = "at a line break or " if prompt_format == "qa" else ""
-    return [
-        f"neither the tokenizer of {model.label} nor its generation configuration names an end token: answers end only "
-        f"{line_break}at --max-new-tokens, and count as cut off in the latter case"
-    ]
-
-
-def _inline_recorder(model: Model, task: Task, options: AnswerOptions, directory: Path) -> Recorder | None:
-    """Return a recorder that captures states during generation, or None if this was not requested."""
-    inline_options = options.inline
-    if inline_options is None:
-        return None
-    inline = InlineCapture(
-        folder=directory,
-        model=model,
-        task=task,
-        positions=parse_positions(inline_options.positions),
-        site=inline_options.site,
-        layers=inline_options.layers,
-    )
-    return Recorder(start=inline.recorder, save=inline.write)
+    if loader.quantize or loader.max_memory or loader.device != "auto":
+        raise RunError(
+            "--quantize, --device and --max-memory apply to transformers only, but the engine is vLLM",
+            "omit these options, or use --engine local",
+        )
+    model = replace(loader, device="meta").load(context.models)
+    weights = replace(loader, template=None, date=None, dtype=model.dtype)
+    if weights not in context.engines:
+        context.engines[weights] = VLLMEngine(model)
+    engine = context.engines[weights]
+    assert isinstance(engine, VLLMEngine)
+    return engine.with_model(model)

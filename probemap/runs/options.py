@@ -149,6 +149,11 @@ class AnswerOptions:
     def server(self) -> Endpoint | None:
         return endpoint_of(self.endpoint, self.served, self.in_flight)
 
+    @property
+    def are_generated(self) -> bool:
+        """Whether this package generates the answers, instead of a server or the user."""
+        return self.answers is None and self.endpoint is None
+
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:

@@ -29,7 +29,7 @@ def run_all(
     redo : bool
         Whether to repeat all steps.  Previous results are moved to ``earlier/`` in the run directory.
     one_pass : bool
-        Whether to capture the states during generation instead of in a second pass.
+        Whether to capture the states during generation instead of in a second pass.  With vLLM, this is the default.
     **options
         Options for the steps; see `RUN_OPTIONS`.  An omitted option keeps the value recorded in the run directory.  If
         there is no record, it takes its default value.
@@ -67,7 +67,7 @@ def run_all(
         return {name: value for name, value in options.items() if step in RUN_OPTIONS[name]}
 
     answer_options = options_of(ANSWER)
-    if one_pass:
+    if one_pass or (context.engine == "vllm" and resolve_options(ANSWER, run, answer_options).are_generated):
         locator = resolve_options(JUDGE, run, options_of(JUDGE)).locator
         if locator in ("auto", "rules"):
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))
@@ -76,11 +76,11 @@ def run_all(
     run_step(ANSWER, run, context, redo=redo, **answer_options)
     run_step(JUDGE, run, context, redo=redo, **options_of(JUDGE))
     if context.pool is not None:
-        context.models.clear()  # free the memory for the workers
+        context.release()  # free the memory for the workers
     run_step(CAPTURE, run, context, redo=redo, **options_of(CAPTURE))
     if resolve_options(MAP, run, options_of(MAP)).baselines:
         run_step(P_TRUE, run, context, redo=redo, **options_of(P_TRUE))
-    context.models.clear()  # free the memory for the probes
+    context.release()  # free the memory for the probes
     run_step(MAP, run, context, redo=redo, **options_of(MAP))
     plot([run], logger=context.logger)
     return run

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, Literal
 
 from probemap.logger import SILENT, Logger
 from probemap.runs.definitions import Options
 
 if TYPE_CHECKING:
-    from probemap.models.loading import Models
+    from probemap.models.engine import Engine
+    from probemap.models.loading import Loader, Models
     from probemap.workers import RayPool, Shard
 
 
@@ -36,6 +37,10 @@ class Context:
     """Device for the model: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` etc., or ``spread`` to use all GPUs."""
     max_memory: str | None = None
     """Maximum memory per GPU if the device is ``spread``, e.g. ``20GiB``."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Library that runs the model."""
+    engines: dict[Loader, Engine] = field(default_factory=dict)
+    """Engines that have been started, which are shared by all steps in this process."""
     pool: RayPool | None = None
     """Ray workers that share the work.  If None, this process does all of it."""
     shard: Shard | None = None
@@ -45,6 +50,13 @@ class Context:
     def for_workers(self) -> Context:
         """The context to pass to workers.  Ray workers get a copy without loaded models and without a logger."""
         return replace(self, logger=SILENT, models={}) if self.pool else self
+
+    def release(self) -> None:
+        """Free the memory of the loaded models, and end all engines."""
+        self.models.clear()
+        for engine in self.engines.values():
+            engine.close()
+        self.engines.clear()
 
 
 @dataclass(frozen=True, kw_only=True)

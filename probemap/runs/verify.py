@@ -70,7 +70,7 @@ def recompute(run: Run, *, n: int = 16, seed: int = 0, context: Context = Contex
     """
     import numpy as np
 
-    from probemap.activations.forward import hidden_states
+    from probemap.models.forward import hidden_states
 
     graded = run.graded
     store = run.states_of(graded)

@@ -20,7 +20,7 @@ from probemap.server.jobs import GenerationJob, Job, ScoreJob
 
 if TYPE_CHECKING:
     from probemap.detectors.scorer import Scorer
-    from probemap.models.generate import GenerationRequest
+    from probemap.models.engine import GenerationRequest
 
 JOIN_SECONDS = 60
 """Maximum number of seconds that `Dispatcher.close` waits for the batch in progress."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from probemap.models.generate import GenerationRequest
+from probemap.models.engine import GenerationRequest
 from probemap.models.prompts import Prompt, chat_prompt, check_lengths
 from probemap.records import Answer, ChatMessage, DataError, DetectorError, Example, TextAnswer
 

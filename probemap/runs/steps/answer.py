@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import and are neede
     from collections.abc import Sequence
     from pathlib import Path
 
-    from probemap.models.engine import Engine
+    from probemap.models.answering import AnswerWorker
     from probemap.runs.options import AnswerOptions
     from probemap.runs.questions import Questions
     from probemap.runs.run import Run
@@ -83,8 +83,8 @@ def _execute(run: Run, questions: Questions, options: AnswerOptions, context: Co
         # A resumed step uses the recorded date, so that all prompts contain the same one.
         date=run.record(ANSWER).facts.date or datetime.now().isoformat(timespec="seconds"),
     )
-    engine_options = (loader, questions.task, options, questions.answers, run.inline_states)
-    with worker_pool(partial(_make_engine, *engine_options, context.for_workers), context.pool) as workers:
+    worker_options = (loader, questions.task, options, questions.answers, run.inline_states)
+    with worker_pool(partial(_make_worker, *worker_options, context.for_workers), context.pool) as workers:
         plan = workers.plan()
         run.check_weights(plan, ("revision", "dtype"))
         task = _without_refused(run, questions, plan.refused, context)
@@ -125,17 +125,18 @@ def _without_refused(run: Run, questions: Questions, refused: Sequence[tuple[str
     return replace(questions.task, examples=examples)
 
 
-def _make_engine(
+def _make_worker(
     loader: Loader,
     task: Task,
     options: AnswerOptions,
     supplied: list[TextAnswer] | None,
     inline_states: Path,
     context: Context,
-) -> Engine:
-    from probemap.runs.engines import make_engine
+) -> AnswerWorker:
+    from probemap.runs.answer_worker import make_worker
+    from probemap.runs.engines import open_engine
 
-    model = loader.load(context.models)
-    return make_engine(
-        model, task, options, text_answers=supplied, inline_directory=inline_states, log=context.logger.log
+    engine = open_engine(loader, context)
+    return make_worker(
+        engine, task, options, text_answers=supplied, inline_directory=inline_states, log=context.logger.log
     )

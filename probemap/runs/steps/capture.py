@@ -16,8 +16,8 @@ from probemap.runs.plan import Context, Plan
 if TYPE_CHECKING:  # torch and transformers take seconds to import and are needed only for execution
     from probemap.activations.layout import Layout
     from probemap.activations.reader import Reader
+    from probemap.models.engine import Engine
     from probemap.models.loading import Loader
-    from probemap.models.model import Model
     from probemap.positions import Indices
     from probemap.runs.options import CaptureOptions
     from probemap.runs.run import Run
@@ -32,7 +32,7 @@ def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOpt
         If a position is unknown, if the syntax of the site is invalid, if there are no verdicts, or if mutually
         exclusive options are given.
     """
-    from probemap.activations.hooks import resolve_site
+    from probemap.models.hooks import resolve_site
     from probemap.positions import digest
 
     resolve_site(options.site)  # rejects an invalid site before any results are moved
@@ -115,7 +115,7 @@ class _WorkerPlan:
 class _CaptureWorker:
     """A `workers.Worker` that captures shards of states."""
 
-    model: Model
+    engine: Engine
     job: CaptureJob
     options: CaptureOptions
     directory: Path
@@ -123,7 +123,8 @@ class _CaptureWorker:
     context: Context
 
     def plan(self) -> _WorkerPlan:
-        return _WorkerPlan(self.model.label, self.model.revision, self.model.dtype, self._reader.layout)
+        model = self.engine.model
+        return _WorkerPlan(model.label, model.revision, model.dtype, self._reader.layout)
 
     def each(self, shards: Sequence[int]) -> Iterator[int]:
         """Yield the number of each shard once the shard has been committed."""
@@ -146,7 +147,7 @@ class _CaptureWorker:
 
         job, options, log = self.job, self.options, self.context.logger.log
         layout = layout_for(
-            self.model,
+            self.engine,
             job.answers,
             job.indices,
             job.positions,
@@ -157,7 +158,7 @@ class _CaptureWorker:
         )
         make = partial(CachedReader, folder=self.inline_states) if self.inline_states.exists() else Reader
         return make(
-            model=self.model,
+            engine=self.engine,
             answers=job.answers,
             indices=job.indices,
             layout=layout,
@@ -170,7 +171,9 @@ class _CaptureWorker:
 def _make_worker(
     loader: Loader, job: CaptureJob, options: CaptureOptions, directory: Path, inline_states: Path, context: Context
 ) -> _CaptureWorker:
-    return _CaptureWorker(loader.load(context.models), job, options, directory, inline_states, context)
+    from probemap.runs.engines import open_engine
+
+    return _CaptureWorker(open_engine(loader, context), job, options, directory, inline_states, context)
 
 
 def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Context) -> bool:
@@ -207,6 +210,7 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
     from probemap.activations.reader import Reader, fill_store
     from probemap.activations.store import ActivationStore
     from probemap.runs.definitions import CAPTURE
+    from probemap.runs.engines import open_engine
 
     with run.locked():
         store = ActivationStore.open(run.path / "activations")
@@ -218,13 +222,13 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
             raise RunError("the states were imported from vLLM's files", "import them again with --redo")
         job = capture_job(run, options)
         run.check_states(store, job.answers, job.indices)
-        model = run.loader(context.device, options.dtype, context.max_memory).load(context.models)
-        run.check_weights(model, ("revision",))
+        engine = open_engine(run.loader(context.device, options.dtype, context.max_memory), context)
+        run.check_weights(engine.model, ("revision",))
         for shard, fault in faults.items():
             if fault != "missing":
                 store.set_aside(shard)
         reader = Reader(
-            model=model,
+            engine=engine,
             answers=job.answers,
             indices=job.indices,
             layout=store.layout,

@@ -55,15 +55,16 @@ def plan_for(
 
 def _execute(run: Run, statements: Sequence[Statement], batch_size: int, context: Context, exact: bool) -> bool:
     from probemap.models.p_true import score_p_true
+    from probemap.runs.engines import open_engine
 
-    model = run.loader(context.device, max_memory=context.max_memory).load(context.models)
-    run.check_weights(model, ("revision",))
+    engine = open_engine(run.loader(context.device, max_memory=context.max_memory), context)
+    run.check_weights(engine.model, ("revision",))
     n_done = len(run.complete_lines(p_true_file(exact)))
     if n_done:
         context.logger.log(f"{n_done} of {len(statements)} answers already have a p(True)")
     for start in range(n_done, len(statements), _CHECKPOINT_INTERVAL):
         block = statements[start : start + _CHECKPOINT_INTERVAL]
-        probabilities = score_p_true(model, block, batch_size=batch_size, log=context.logger.log)
+        probabilities = score_p_true(engine, block, batch_size=batch_size, log=context.logger.log)
         context.logger.progress("p(True)", start + len(block), len(statements))
         scores = [PTrueScore(example.id, float(p)) for (example, _), p in zip(block, probabilities, strict=True)]
         run.append_p_true(scores, exact)

@@ -37,10 +37,12 @@ def plan(run: Run, options: ResampleOptions, context: Context) -> Plan[ResampleO
 
 
 def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
-    from probemap.models.generate import GenerationOptions, generate_answers, plan_batches
+    from probemap.models.answering import GenerationOptions, generate_answers, plan_batches
     from probemap.models.prompts import Prompt, check_lengths
+    from probemap.runs.engines import open_engine
 
-    model = run.loader(context.device, max_memory=context.max_memory).load(context.models)
+    engine = open_engine(run.loader(context.device, max_memory=context.max_memory), context)
+    model = engine.model
     run.check_weights(model, ("revision", "dtype"))
     prompts = [
         (answer.id, Prompt(answer.prompt, answer.token_ids[: answer.n_prompt], answer.offsets[: answer.n_prompt]))
@@ -62,7 +64,7 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
         context.logger.log(f"{n_done} of {len(prompts) * options.k} samples already exist")
     for sample in range(first // len(batches), options.k):
         for batch in generate_answers(
-            model,
+            engine,
             [(sample_id(name, sample), prompt) for name, prompt in prompts],
             replace(generation, seed=_seed(options.seed, sample)),
             batch_numbers=range(max(0, first - sample * len(batches)), len(batches)),

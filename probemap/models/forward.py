@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from probemap.activations.hooks import HookPoint, Site, find_hook_points, forward_hooks
-from probemap.records import Answer, ModelError, StoreError
+from probemap.models.hooks import HookPoint, Site, find_hook_points, forward_hooks
+from probemap.records import ModelError, StoreError
 
 if TYPE_CHECKING:
-    from probemap.activations.layout import States
-    from probemap.activations.prefix import Prefix
+    from probemap.models.engine import States, TokenSequence
     from probemap.models.model import Model
+    from probemap.models.prefix import Prefix
     from probemap.positions import Indices
 
 _HINT = (
@@ -85,7 +85,7 @@ class _TokenRecorder:
 
 def hidden_states(
     model: Model,
-    answers: Sequence[Answer],
+    answers: Sequence[TokenSequence],
     indices: Indices,
     site: str | Site = "resid",
     *,
@@ -97,7 +97,8 @@ def hidden_states(
     Parameters
     ----------
     model : Model
-    answers : sequence of Answer
+    answers : sequence of TokenSequence
+        For example, of `Answer`.
     indices : ndarray of shape (len(answers), n_positions), int32
         Token index of each position, or -1 where the position is missing.
     site : str or Site

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from probemap.models.engine import TokenSequence
     from probemap.models.model import Model
-    from probemap.records import Answer
 
 MIN_LENGTH = 8
 """Minimum length of a shared prefix, in tokens.  For a shorter prefix, copying the cache takes more time than
@@ -39,7 +39,7 @@ class Prefix:
         return cache
 
 
-def shared_prefix(model: Model, answers: Sequence[Answer]) -> Prefix | None:
+def shared_prefix(model: Model, answers: Sequence[TokenSequence]) -> Prefix | None:
     """Compute the keys and values of the longest token prefix that all prompts share.
 
     The prefix excludes the last token of every prompt, because that token may be probed.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from probemap.activations.hooks import Site, find_hook_points, forward_hooks, select_layers
+from probemap.models.hooks import Site, find_hook_points, forward_hooks, select_layers
 
 if TYPE_CHECKING:
-    from probemap.activations.layout import States
+    from probemap.models.engine import States
     from probemap.models.model import Model
 
 

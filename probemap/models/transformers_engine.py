@@ -1,0 +1,157 @@
+"""The engine that runs a model with transformers in this process.
+
+Batches are processed one after the other.  A batch that does not fit in memory is halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from probemap.models.batching import run_with_halving
+from probemap.models.engine import Generation, GenerationRequest, Probe, Reading, Recording
+from probemap.models.forward import check_site, hidden_states
+from probemap.models.generate import generate_batch
+from probemap.models.logits import logits_at
+from probemap.models.model import Model, non_finite_error, out_of_memory_error
+from probemap.models.prefix import Prefix, shared_prefix
+from probemap.models.recorder import HookRecorder
+
+if TYPE_CHECKING:
+    from probemap.models.engine import States, TokenSequence
+    from probemap.models.hooks import Site
+
+
+@dataclass(frozen=True)
+class TransformersEngine:
+    """An `engine.Engine` that runs a loaded model in this process."""
+
+    model: Model
+
+    def close(self) -> None:
+        """Do nothing, because the engine has no processes of its own."""
+
+    def check_site(self, site: str | Site) -> int:
+        return check_site(self.model, site)
+
+    def generate(
+        self,
+        requests: Sequence[GenerationRequest],
+        *,
+        batches: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        stop_ids: frozenset[int],
+        recording: Recording | None = None,
+        log: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[Generation]:
+        for batch, seed in zip(batches, seeds, strict=True):
+
+            def run(rows: list[int], seed: int = seed) -> list[Generation]:
+                recorder = None
+                if recording is not None:
+                    recorder = HookRecorder(
+                        self.model, recording.site, recording.layers, len(rows), recording.needs_last
+                    )
+                selected = [requests[row] for row in rows]
+                return generate_batch(self.model, selected, stop_ids=stop_ids, seed=seed, recorder=recorder)
+
+            for rows, generations in run_with_halving(list(batch), run, log):
+                if generations is None:
+                    request = requests[rows[0]]
+                    n_tokens = len(request.prompt.token_ids) + request.max_new_tokens
+                    raise out_of_memory_error(self.model, request.id, n_tokens)
+                yield from (replace(generation, row=rows[generation.row]) for generation in generations)
+
+    def read(
+        self,
+        sequences: Sequence[TokenSequence],
+        *,
+        batches: Sequence[Sequence[int]],
+        probe: Probe | None = None,
+        logprobs: bool = False,
+        next_ids: Sequence[Sequence[int]] | None = None,
+        log: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[Reading]:
+        prefix = _verified_prefix(self.model, sequences, probe) if probe and batches else None
+
+        def run(rows: list[int]) -> list[Reading]:
+            selected = [sequences[row] for row in rows]
+            states = None
+            if probe is not None:
+                states = hidden_states(
+                    self.model, selected, probe.indices[rows], probe.site, prefix=prefix, layers=probe.layers
+                )
+            values: list[list[float]] = [[]] * len(rows)
+            if logprobs:
+                values = _logprobs(self.model, selected)
+            next_values: list[list[float]] = [[]] * len(rows)
+            if next_ids is not None:
+                next_values = _next_logprobs(self.model, selected, [next_ids[row] for row in rows])
+            return [
+                Reading(row, None if states is None else states[i], tuple(values[i]), tuple(next_values[i]))
+                for i, row in enumerate(rows)
+            ]
+
+        for batch in batches:
+            for rows, readings in run_with_halving(list(batch), run, log):
+                yield from readings or (Reading(row, fits=False) for row in rows)
+
+
+def _verified_prefix(model: Model, sequences: Sequence[TokenSequence], probe: Probe) -> Prefix | None:
+    """Return the shared prefix, or None if there is none or if it cannot be verified.
+
+    The prefix is verified by computing the states of the first sequence with and without it.  The two results may
+    differ only by rounding errors.
+    """
+    prefix = shared_prefix(model, sequences)
+    if prefix is None or (probe.indices[0] < 0).all():
+        return None
+
+    def first(prefix: Prefix | None) -> States:
+        return hidden_states(model, sequences[:1], probe.indices[:1], probe.site, prefix=prefix)
+
+    expected = first(None)
+    try:
+        states = first(prefix)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # the model cannot use the cache
+        return None
+    error = np.nanmax(np.linalg.norm(expected - states, axis=-1) / np.linalg.norm(expected, axis=-1))
+    # Rounding errors grow over the layers by a factor of far less than 1000, whereas incorrect positions or an
+    # incorrect mask give relative errors near 1.
+    return prefix if error < min(0.05, 1e3 * float(torch.finfo(model.network.dtype).eps)) else None
+
+
+def _logprobs(model: Model, sequences: Sequence[TokenSequence]) -> list[list[float]]:
+    """Return the log-probability of each token after the prompt, given all tokens before it."""
+    pairs = [
+        (row, column)
+        for row, sequence in enumerate(sequences)
+        for column in range(sequence.n_prompt - 1, len(sequence.token_ids) - 1)
+    ]
+    if not pairs:
+        return [[] for _ in sequences]
+    rows, columns = zip(*pairs, strict=True)
+    logits = logits_at(model, [sequence.token_ids for sequence in sequences], rows, columns).float()
+    next_ids = torch.tensor([sequences[row].token_ids[column + 1] for row, column in pairs], device=logits.device)
+    logprobs = logits.gather(1, next_ids[:, None]).squeeze(1) - logits.logsumexp(-1)
+    if not bool(logprobs.isfinite().all()):
+        raise non_finite_error(model)
+    lengths = [len(sequence.token_ids) - sequence.n_prompt for sequence in sequences]
+    return [values.tolist() for values in torch.split(logprobs.cpu(), lengths)]
+
+
+def _next_logprobs(
+    model: Model, sequences: Sequence[TokenSequence], next_ids: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Return the log-probabilities of the given tokens after each sequence."""
+    token_ids = [sequence.token_ids for sequence in sequences]
+    logits = logits_at(model, token_ids, range(len(token_ids)), [len(ids) - 1 for ids in token_ids]).double()
+    logprobs = logits.log_softmax(-1)
+    values = [row[list(ids)] for row, ids in zip(logprobs.cpu(), next_ids, strict=True)]
+    if not all(bool(row.isfinite().all()) for row in values):
+        raise non_finite_error(model)
+    return [row.tolist() for row in values]

@@ -1,0 +1,292 @@
+"""The vLLM engine against transformers.  These tests run in an environment with vLLM: ``make vllm``."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import transformers
+from conftest import byte_level_tokenizer
+
+from probemap.models.engine import Generation, GenerationRequest, Probe, Reading, Recording, States
+from probemap.models.forward import hidden_states
+from probemap.models.model import Model, load_model
+from probemap.models.prompts import Prompt
+from probemap.models.vllm_engine import VLLMEngine
+from probemap.models.vllm_loading import VLLMOptions
+from probemap.records import Answer, DataError, ModelError
+
+pytestmark = pytest.mark.filterwarnings("default")  # vLLM's own warnings are not this package's
+
+OPTIONS = VLLMOptions(kv_cache_bytes=2**28, max_running=8)
+PROMPTS = [[int(i) for i in np.random.default_rng(row).integers(5, 390, 5 + 7 * row)] for row in range(20)]
+"""Token ids of prompts with 5 to 138 tokens.  The blocks of the prefix cache have 128 tokens."""
+N_NEW = 12
+
+
+def save_model(folder: Path, config: transformers.PretrainedConfig) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    byte_level_tokenizer().save_pretrained(folder)
+    return folder
+
+
+SIZES = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("models") / "llama", transformers.LlamaConfig(**SIZES))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[VLLMEngine]:
+    with VLLMEngine(load_model(folder, device="meta"), OPTIONS) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def answers(engine: VLLMEngine) -> list[Generation]:
+    """Greedy answers of `N_NEW` tokens, with the states at the last token of the prompt and at all produced tokens."""
+    return generate(engine, PROMPTS, recording=Recording())
+
+
+def start(
+    engine: VLLMEngine,
+    prompts: list[list[int]],
+    *,
+    n_new: int = N_NEW,
+    temperature: float = 0.0,
+    seeds: Sequence[int] = (0,),
+    stop_ids: frozenset[int] = frozenset(),
+    recording: Recording | None = None,
+) -> Iterator[Generation]:
+    """Start to generate, with the prompts in one batch, or each prompt in a batch of its own if it has its own seed."""
+    rows = range(len(prompts))
+    return engine.generate(
+        [GenerationRequest(f"q{row}", Prompt("", tuple(prompts[row]), ()), n_new, temperature) for row in rows],
+        batches=[rows] if len(seeds) == 1 else [[row] for row in rows],
+        seeds=seeds,
+        stop_ids=stop_ids,
+        recording=recording,
+    )
+
+
+def generate(engine: VLLMEngine, prompts: list[list[int]], **options: Any) -> list[Generation]:
+    return sorted(start(engine, prompts, **options), key=lambda result: result.row)
+
+
+def read(engine: VLLMEngine, token_ids: list[list[int]], n_prompt: Sequence[int] = (), **options: Any) -> list[Reading]:
+    lengths = n_prompt or [1] * len(token_ids)
+    sequences = [sequence(ids, n, f"q{row}") for row, (ids, n) in enumerate(zip(token_ids, lengths, strict=True))]
+    results = engine.read(sequences, batches=[range(len(sequences))], **options)
+    return sorted(results, key=lambda result: result.row)
+
+
+def sequence(token_ids: Sequence[int], n_prompt: int = 1, id_: str = "a") -> Answer:
+    ids = tuple(token_ids)
+    return Answer(id=id_, prompt="", text="", token_ids=ids, n_prompt=n_prompt, offsets=(), logprobs=(), stopped=True)
+
+
+def reference_states(model: Model, token_ids: list[int], indices: range) -> States:
+    """Return the states that transformers computes, as an array of shape (n_layers, len(indices), d)."""
+    (states,) = hidden_states(model, [sequence(token_ids)], np.array([indices], np.int32))
+    expected: States = states
+    return expected
+
+
+def reference_logprobs(model: Model, token_ids: list[int]) -> torch.Tensor:
+    """Return the log-probabilities of all tokens of the vocabulary after each token."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model.network(torch.tensor([token_ids])).logits[0]
+    return logits.log_softmax(-1)
+
+
+def relative_difference(states: States | None, expected: States) -> float:
+    assert states is not None and states.dtype == np.float32 and states.shape == expected.shape
+    return float((np.linalg.norm(states - expected, axis=2) / np.linalg.norm(expected, axis=2)).max())
+
+
+def test_engine_describes_the_model(engine: VLLMEngine) -> None:
+    assert (engine.model.n_layers, engine.d, engine.max_model_len, engine.model.dtype) == (3, 64, 256, "float32")
+    assert engine.model.device.type == "meta"
+
+
+def test_answers_and_states_are_those_of_transformers(
+    engine: VLLMEngine, model: Model, answers: list[Generation]
+) -> None:
+    assert [answer.row for answer in answers] == list(range(20))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        token_ids = [*prompt, *answer.token_ids]
+        logprobs = reference_logprobs(model, token_ids)[len(prompt) - 1 : -1]
+        assert answer.token_ids == tuple(logprobs.argmax(-1).tolist())
+        assert answer.logprobs == pytest.approx(logprobs.max(-1).values.tolist(), abs=1e-4)
+        assert not answer.stopped
+        expected = reference_states(model, token_ids, range(len(prompt) - 1, len(token_ids)))
+        assert relative_difference(answer.states, expected) < 1e-4
+
+
+def test_answers_end_with_a_stop_token(engine: VLLMEngine, answers: list[Generation]) -> None:
+    stop_ids = frozenset(answer.token_ids[4] for answer in answers[:10])
+    for needs_last in (True, False):
+        recording = Recording(needs_last=lambda ended, needs_last=needs_last: needs_last)  # type: ignore[misc]
+        stopped = generate(engine, PROMPTS, stop_ids=stop_ids, recording=recording)
+        for short, answer in zip(stopped, answers, strict=True):
+            ends = [i + 1 for i, token_id in enumerate(answer.token_ids) if token_id in stop_ids]
+            n = min(ends, default=N_NEW)
+            assert short.token_ids == answer.token_ids[:n]
+            assert short.stopped == bool(ends)
+            assert len(short.logprobs) == n
+            assert answer.states is not None
+            assert relative_difference(short.states, answer.states[:, : n + needs_last]) < 1e-4
+    assert [a.token_ids for a in generate(engine, PROMPTS, stop_ids=stop_ids)] == [a.token_ids for a in stopped]
+
+
+def test_stop_token_at_the_limit_has_a_state(engine: VLLMEngine, answers: list[Generation]) -> None:
+    recording = Recording(needs_last=lambda ended: ended)
+    last = answers[0].token_ids[-1]
+    short = answers[0].token_ids.index(last) + 1
+    (answer,) = generate(engine, PROMPTS[:1], n_new=short, stop_ids=frozenset({last}), recording=recording)
+    assert answer.stopped and answer.states is not None
+    assert answer.states.shape == (3, short + 1, 64)
+
+
+def test_prompts_in_the_prefix_cache_have_all_states(engine: VLLMEngine, model: Model) -> None:
+    prompt = PROMPTS[-1]
+    prompts = [[*prompt, 7], [*prompt, 8], prompt]
+    generate(engine, prompts)
+    for ids, answer in zip(prompts, generate(engine, prompts, recording=Recording(layers=[1])), strict=True):
+        token_ids = [*ids, *answer.token_ids]
+        expected = reference_states(model, token_ids, range(len(ids) - 1, len(token_ids)))
+        assert relative_difference(answer.states, expected[[1]]) < 1e-4
+
+
+def test_given_tokens_are_read(engine: VLLMEngine, model: Model, answers: list[Generation]) -> None:
+    sequences = [[*prompt, *answer.token_ids] for prompt, answer in zip(PROMPTS, answers, strict=True)]
+    n_prompt = [len(prompt) for prompt in PROMPTS]
+    indices = np.array([[n - 1, -1, n + N_NEW - 1, 2] for n in n_prompt], np.int32)
+    indices[3] = -1
+    probe = Probe(indices=indices, layers=[0, 2])
+    results = read(engine, sequences, n_prompt, probe=probe, logprobs=True)
+    for row, (result, answer) in enumerate(zip(results, answers, strict=True)):
+        assert result.logprobs == pytest.approx(answer.logprobs, abs=1e-4)
+        assert result.states is not None and result.states.shape == (2, 4, 64)
+        present = [] if row == 3 else [0, 2, 3]
+        assert np.isnan(np.delete(result.states, present, axis=1)).all()
+        if present:
+            expected = reference_states(model, sequences[row], range(len(sequences[row])))
+            probed = expected[[0, 2]][:, indices[row, present]]
+            assert relative_difference(result.states[:, present], probed) < 1e-4
+    only_states = read(engine, sequences, probe=Probe(indices=indices[:, :1], layers=[2]))
+    assert all(result.logprobs == () for result in only_states)
+    for result, full in zip(only_states, results, strict=True):
+        assert result.states is not None and full.states is not None
+        assert result.states == pytest.approx(full.states[1:, :1], abs=1e-3, nan_ok=True)
+    only_logprobs = read(engine, sequences, n_prompt, logprobs=True)
+    assert [result.logprobs for result in only_logprobs] == [
+        pytest.approx(result.logprobs, abs=1e-4) for result in results
+    ]
+    assert all(result.states is None for result in only_logprobs)
+
+
+def test_log_probabilities_of_next_tokens(engine: VLLMEngine, model: Model) -> None:
+    next_ids = [[7, 300 + row] for row in range(20)]
+    for prompt, ids, result in zip(PROMPTS, next_ids, read(engine, PROMPTS, next_ids=next_ids), strict=True):
+        assert result.next_logprobs == pytest.approx(reference_logprobs(model, prompt)[-1, ids].tolist(), abs=1e-4)
+        assert result.states is None and result.logprobs == ()
+
+
+def test_other_sites_are_rejected(engine: VLLMEngine) -> None:
+    assert engine.check_site("resid") == 64
+    with pytest.raises(ModelError, match="states at the site 'mlp_out' cannot be recorded in vLLM"):
+        engine.check_site("mlp_out")
+
+
+def test_sampled_answers_depend_only_on_the_seed(engine: VLLMEngine, model: Model) -> None:
+    sampled = generate(engine, PROMPTS, temperature=1.0, seeds=range(20))
+    part = generate(engine, PROMPTS[5:7], temperature=1.0, seeds=[5, 6])
+    assert [a.token_ids for a in part] == [a.token_ids for a in sampled[5:7]]
+    same_prompt = generate(engine, [PROMPTS[3]] * 8, temperature=1.0)
+    assert len({answer.token_ids for answer in same_prompt}) == 8
+    token_ids = [*PROMPTS[3], *same_prompt[0].token_ids]
+    logprobs = reference_logprobs(model, token_ids)[len(PROMPTS[3]) - 1 : -1]
+    chosen = [float(row[token_id]) for row, token_id in zip(logprobs, same_prompt[0].token_ids, strict=True)]
+    assert same_prompt[0].logprobs == pytest.approx(chosen, abs=1e-4)  # at temperature 1 for any temperature
+    cold = generate(engine, [PROMPTS[3]] * 8, temperature=0.5)[0]
+    token_ids = [*PROMPTS[3], *cold.token_ids]
+    logprobs = reference_logprobs(model, token_ids)[len(PROMPTS[3]) - 1 : -1]
+    chosen = [float(row[token_id]) for row, token_id in zip(logprobs, cold.token_ids, strict=True)]
+    assert cold.logprobs == pytest.approx(chosen, abs=1e-4)
+
+
+def test_engine_continues_after_an_unfinished_iteration(engine: VLLMEngine, answers: list[Generation]) -> None:
+    results = start(engine, PROMPTS, recording=Recording())
+    next(results)
+    with pytest.raises(ModelError, match="processing other requests"):
+        next(start(engine, PROMPTS))
+    del results
+    assert [a.token_ids for a in generate(engine, PROMPTS)] == [a.token_ids for a in answers]
+
+
+def test_sequences_that_do_not_fit_are_rejected(engine: VLLMEngine) -> None:
+    with pytest.raises(DataError, match="'q1' has 250 tokens, expected between 1 and 244"):
+        generate(engine, [[5], [5] * 250])
+    assert len(generate(engine, [[5] * 243], recording=Recording())[0].token_ids) == N_NEW
+    with pytest.raises(DataError, match="'q0' has 256 tokens, expected between 1 and 255"):
+        read(engine, [[5] * 256], logprobs=True)
+    assert read(engine, [[5] * 256], probe=Probe(indices=np.array([[254]], np.int32)))[0].states is not None
+
+
+@pytest.mark.parametrize("layers", [[], [1, 0], [0, 3]])
+def test_invalid_layers_are_rejected(engine: VLLMEngine, layers: list[int]) -> None:
+    with pytest.raises(ModelError, match="layers must be in ascending order and between 0 and 2"):
+        generate(engine, PROMPTS, recording=Recording(layers=layers))
+
+
+def test_model_whose_residual_stream_is_not_the_sum_is_rejected(tmp_path: Path) -> None:
+    config = transformers.CohereConfig(**SIZES, logit_scale=1.0)
+    with pytest.raises(ModelError, match="the residual stream is not the sum of the outputs of CohereDecoderLayer"):
+        VLLMEngine(load_model(save_model(tmp_path / "cohere", config), device="meta"), OPTIONS)
+
+
+def test_missing_model_is_reported(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="vLLM could not load llama"):
+        VLLMEngine(replace(model, source=str(tmp_path / "nothing")), OPTIONS)
+
+
+def test_ended_worker_is_reported(engine: VLLMEngine) -> None:
+    """The last test, because the engine cannot be used afterwards."""
+    results = start(engine, PROMPTS)
+    next(results)
+    workers = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and "Worker" in "".join(process.cmdline())
+    ]
+    assert len(workers) == 1
+    workers[0].kill()
+    with pytest.raises(ModelError, match="a process of vLLM ended unexpectedly"):
+        list(results)
+        list(start(engine, PROMPTS))
