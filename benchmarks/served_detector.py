@@ -36,6 +36,7 @@ from served_run import (
     AnsweredExample,
     describe_values,
     difference,
+    generate_and_score,
     load,
     run_messages,
     user_message,
@@ -45,10 +46,9 @@ from server_process import start_server
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import Score
-from probemap.models.answering import answer_of, stop_ids
-from probemap.models.engine import GenerationRequest
-from probemap.models.generate import generate_batch
-from probemap.models.prompts import PromptFormat, chat_prompt
+from probemap.models.answering import answer_of
+from probemap.models.engine import GenerationBatch, GenerationRequest
+from probemap.models.prompts import chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 
 N_COMPARED, N_CONCURRENT, N_REPEATS = 64, 32, 9
@@ -150,23 +150,16 @@ def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str) 
 # Overhead
 
 
-def prompt_format_of(scorer: Scorer) -> PromptFormat:
-    prompt_format = scorer.provenance.prompt_format
-    if prompt_format == "given":
-        raise SystemExit("the prompts of the run were supplied with its answers; new answers need a prompt format")
-    return prompt_format
-
-
 def timed_generation(
     scorer: Scorer, examples: list[Example], requests: list[GenerationRequest], with_detector: bool
 ) -> tuple[list[Answer], float]:
     started = time.perf_counter()
     if with_detector:
-        answers = [result.answer for result in scorer.generate_batch(examples, requests)]
+        answers = [result.answer for result in generate_and_score(scorer, examples, requests)]
     else:
-        model = scorer.model
-        generations = generate_batch(model, requests, stop_ids=stop_ids(model, prompt_format_of(scorer)))
-        answers = [answer_of(model, *pair) for pair in zip(requests, generations, strict=True)]
+        generations = scorer.engine.generate([GenerationBatch(requests)], stop_ids=scorer.stop_ids)
+        ordered = sorted(generations, key=lambda generation: generation.row)
+        answers = [answer_of(scorer.engine.model, *pair) for pair in zip(requests, ordered, strict=True)]
     return answers, time.perf_counter() - started
 
 
@@ -203,7 +196,8 @@ def measure_overhead(answered: list[AnsweredExample], scorer: Scorer) -> list[st
         for size in (16, 1):
             examples = [e for e, _ in answered[:size]]
             if is_chat and name != "of the run":
-                prompts = [chat_prompt(scorer.model, [user_message(LONG_PROMPT.format(e.question))]) for e in examples]
+                messages = [user_message(LONG_PROMPT.format(e.question)) for e in examples]
+                prompts = [chat_prompt(scorer.engine.model, [message]) for message in messages]
             else:
                 prompts = [scorer.prompt(e) for e in examples]
             requests = [GenerationRequest(e.id, prompt, limit) for e, prompt in zip(examples, prompts, strict=True)]

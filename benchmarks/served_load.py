@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import numpy as np
 from report import row, table_head
-from served_run import TOLERANCE, AnsweredExample, describe_values, difference, run_messages
+from served_run import TOLERANCE, AnsweredExample, describe_values, difference, generate_and_score, run_messages
 from server_process import MALFORMED, ServerProcess, raw_request
 
 from probemap.detectors.scorer import Scorer
@@ -171,7 +171,7 @@ def compare_completions(answered: list[AnsweredExample], scorer: Scorer, log: Lo
             GenerationRequest(example.id, scorer.prompt(example), limit)
             for example, (_, limit) in zip(examples, batch, strict=True)
         ]
-        results = scorer.generate_batch(examples, requests)
+        results = generate_and_score(scorer, examples, requests)
         scores = scorer.score(examples, [result.answer for result in results])
         for key, result, score in zip(batch, results, scores, strict=True):
             direct[key] = result.answer.text, score.p_correct

@@ -1,11 +1,13 @@
 """A run's answers and the detector that scores them, for the benchmarks of the server."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from probemap.detectors.loading import load_scorer
 from probemap.detectors.scorer import Scorer
+from probemap.detectors.scores import GenerationResult
+from probemap.models.engine import GenerationBatch, GenerationRequest
 from probemap.models.prompts import chat_messages
 from probemap.records import Answer, ChatMessage, Example
 from probemap.runs.run import Run
@@ -29,6 +31,16 @@ def run_messages(scorer: Scorer, example: Example) -> list[ChatMessage]:
     if provenance.prompt_format == "chat":
         return list(chat_messages(provenance.task, example))
     return [user_message(example.question)]
+
+
+def generate_and_score(
+    scorer: Scorer, examples: Sequence[Example], requests: Sequence[GenerationRequest]
+) -> list[GenerationResult]:
+    """Generate answers in one batch and score them, without a server."""
+    generations = scorer.engine.generate(
+        [GenerationBatch(requests)], stop_ids=scorer.stop_ids, recording=scorer.recording
+    )
+    return scorer.score_generations(examples, requests, sorted(generations, key=lambda generation: generation.row))
 
 
 def user_message(text: str) -> ChatMessage:

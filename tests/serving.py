@@ -12,6 +12,7 @@ import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from served_run import generate_and_score
 
 from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import GenerationResult
@@ -57,8 +58,8 @@ def user_messages(text: str) -> list[dict[str, str]]:
 
 def generate_directly(scorer: Scorer, question: str, max_new_tokens: int = 12) -> GenerationResult:
     """The model's answer to a conversation of one message with its score, generated without a server."""
-    request = GenerationRequest("a", chat_prompt(scorer.model, user_messages(question)), max_new_tokens)
-    (result,) = scorer.generate_batch([Example("a", question, ("",))], [request])
+    request = GenerationRequest("a", chat_prompt(scorer.engine.model, user_messages(question)), max_new_tokens)
+    (result,) = generate_and_score(scorer, [Example("a", question, ("",))], [request])
     return result
 
 

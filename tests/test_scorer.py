@@ -16,7 +16,6 @@ from typer.testing import CliRunner, Result
 from probemap.activations.capture import capture
 from probemap.activations.store import ActivationStore
 from probemap.cli.main import app
-from probemap.detectors import cell_states
 from probemap.detectors import spans as spans_module
 from probemap.detectors.compatibility import check_compatible
 from probemap.detectors.detector import Detector
@@ -28,8 +27,10 @@ from probemap.detectors.scorer import Scorer, chunks
 from probemap.detectors.scores import Score
 from probemap.grading.llm import LLMJudge
 from probemap.grading.locate import locate, locate_answer
+from probemap.models import transformers_engine
 from probemap.models.forward import hidden_states
 from probemap.models.model import Model, load_model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, DataError, DetectorError, Example, ProbemapError, RunError, Span, Task, TextAnswer
 from probemap.runs.run import Run
 from probemap.runs.steps.export import export
@@ -66,7 +67,7 @@ def test_export_records_the_provenance(detector: Detector, chat_model: Model) ->
     assert [(c.layer, c.position) for c in detector.primary.cells] == [(2, "exact_answer_last")]
     assert detector.fallback is not None
     assert not detector.fallback.cells[0].position.startswith("exact")
-    check_compatible(detector, chat_model)
+    check_compatible(detector, TransformersEngine(chat_model))
 
 
 def test_score_is_the_same_for_token_ids_texts_files_and_runs(
@@ -394,14 +395,14 @@ def test_scorer_rejects_another_quantisation(
         load_in_4bit = True
 
     monkeypatch.setattr(chat_model.network.config, "quantization_config", FourBit(), raising=False)
-    check_compatible(detector, chat_model)
+    check_compatible(detector, TransformersEngine(chat_model))
     loaded: list[Any] = []
 
     def load(name: str, *, quantize: str | None, **options: Any) -> Model:
         loaded.append(quantize)
         return chat_model
 
-    monkeypatch.setattr("probemap.detectors.loading.load_model", load)
+    monkeypatch.setattr("probemap.models.model.load_model", load)
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6."}))
     probemap("score", tmp_path / "d", tmp_path / "rows.jsonl", "--model", chat_folder)
     assert loaded == ["4bit"], "loaded as when the detector was fitted"
@@ -510,7 +511,7 @@ def test_generate_accepts_texts_and_examples(
     questions = [f"What is {i} + 5?" for i in range(6)]
     examples = [Example(str(i + 1), text, ("",)) for i, text in enumerate(questions)]
     expected = Scorer(detector, chat_model, batch_size=4).generate(examples, temperature=0.7, seed=3)
-    monkeypatch.setattr(cell_states, "hidden_states", lambda *_, **__: pytest.fail("a second forward pass"))
+    monkeypatch.setattr(transformers_engine, "hidden_states", lambda *_, **__: pytest.fail("a second forward pass"))
     mixtures: list[list[str | Example]] = [[*questions], [*examples], [*questions[:3], *examples[3:]]]
     for mixture in mixtures:
         assert Scorer(detector, chat_model, batch_size=4).generate(mixture, temperature=0.7, seed=3) == expected
@@ -550,8 +551,8 @@ def test_recorder_processes_last_tokens_only_if_cells_are_often_on_them(
 ) -> None:
     primary = replace(detector.primary, cells=tuple(Cell(2, position) for position in positions))
     scorer = Scorer(replace(detector, primary=primary, fallback=None), chat_model)
-    recorder = scorer._reader.recorder(1)
-    assert (recorder.needs_last(True), recorder.needs_last(False)) == (ended, cut_off)
+    needs_last = scorer.recording.needs_last
+    assert (needs_last(True), needs_last(False)) == (ended, cut_off)
 
 
 @pytest.mark.parametrize(("position", "expected_batch_sizes"), [("first_answer", [4]), ("-1", [])])
@@ -572,7 +573,7 @@ def test_generate_computes_answers_again_that_were_cut_off_at_a_cell(
         batch_sizes.append(len(answers))
         return hidden_states(model, answers, *args, **options)
 
-    monkeypatch.setattr(cell_states, "hidden_states", counted)
+    monkeypatch.setattr(transformers_engine, "hidden_states", counted)
     examples = [Example(f"q{i}", f"What is {i} + 5?", ("",)) for i in range(4)]
     results = scorer.generate(examples)
     assert batch_sizes == expected_batch_sizes, "in one batch, and only if their tokens were not recorded"
@@ -598,7 +599,7 @@ def test_load_scorer_loads_the_commit_of_a_model_from_the_hub(
         revisions.append(revision)
         return replace(chat_model, revision=revision or chat_model.revision)
 
-    monkeypatch.setattr("probemap.detectors.loading.load_model", load)
+    monkeypatch.setattr("probemap.models.model.load_model", load)
     (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "What is 1 + 5?", "answer": "6"}) + "\n")
     commit = "0123456789abcdef0123456789abcdef01234567"
     for number, revision in enumerate((commit, chat_model.revision)):

@@ -55,7 +55,7 @@ def test_score_equals_direct_scoring_alone_and_in_batches(client: httpx2.Client,
         "score": pytest.approx(scorer.score(task.examples[:1], answers[:1])[0].score, abs=1e-4),
         "threshold": scorer.detector.primary.threshold(0.05).p_correct,
         "model": "tiny-chat",
-        "revision": scorer.model.revision,
+        "revision": scorer.engine.model.revision,
     }
     with ThreadPoolExecutor(32) as pool:
         responses = list(pool.map(post, range(80)))

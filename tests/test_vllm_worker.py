@@ -80,11 +80,21 @@ class Worker(StateRecorder):
             model_config=SimpleNamespace(hf_text_config=config),
             input_batch=SimpleNamespace(num_reqs=0, req_ids=[], num_computed_tokens_cpu=np.zeros(8, np.int32)),
             query_start_loc=SimpleNamespace(np=np.zeros(9, np.int32)),
+            requests={},
         )
+
+    def expect(self, selections: dict[str, dict[str, Any]]) -> None:
+        """Announce requests whose states are recorded."""
+        for id_, fields in selections.items():
+            params = SimpleNamespace(extra_args={"other": 1, "probemap": fields})
+            self.model_runner.requests[f"{id_}-abc"] = SimpleNamespace(sampling_params=params)
 
     def step(self, *chunks: tuple[str, int, int]) -> None:
         """Process the tokens from start to stop of some requests, and a row of padding."""
         batch = self.model_runner.input_batch
+        for id_, _, _ in chunks:
+            unrecorded = SimpleNamespace(sampling_params=SimpleNamespace(extra_args=None))
+            self.model_runner.requests.setdefault(id_, unrecorded)
         batch.num_reqs, batch.req_ids = len(chunks), [id_ for id_, _, _ in chunks]
         batch.num_computed_tokens_cpu[: len(chunks)] = [start for _, start, _ in chunks]
         sizes = [stop - start for _, start, stop in chunks]
@@ -106,7 +116,7 @@ class Worker(StateRecorder):
 def test_requested_tokens_of_each_request_are_recorded(block: type[torch.nn.Module]) -> None:
     worker = Worker(block)
     assert worker.probemap_start(None) == {"error": "", "n_layers": 2, "d": 2, "model": "Network"}
-    worker.probemap_expect({"r1": {"first": 2}, "r3": {"indices": [4, 0, 4]}})
+    worker.expect({"r1": {"first": 2}, "r3": {"indices": [4, 0, 4]}})
     worker.step(("r1-abc", 0, 3), ("r2-abc", 0, 2), ("r3-abc", 0, 2))
     worker.step(("r3-abc", 2, 5), ("r1-abc", 3, 4))  # another order, and the last part of a prompt
     assert worker.take("r1") == ([2, 3], [[112.0, 212.0], [113.0, 213.0]])
@@ -117,32 +127,30 @@ def test_requested_tokens_of_each_request_are_recorded(block: type[torch.nn.Modu
 def test_layers_are_counted_from_the_output_of_the_first_block() -> None:
     worker = Worker()
     worker.probemap_start([1])
-    worker.probemap_expect({"r1": {"first": 0}})
+    worker.expect({"r1": {"first": 0}})
     worker.step(("r1-abc", 0, 1))
     assert worker.take("r1") == ([0], [[210.0]])
 
 
-def test_fetched_and_stopped_requests_are_not_recorded() -> None:
+def test_states_are_fetched_once_and_discarded_at_the_end() -> None:
     worker = Worker()
     worker.probemap_start(None)
-    worker.probemap_expect({"r1": {"first": 0}})
+    worker.expect({"r1": {"first": 0}})
     worker.step(("r1-abc", 0, 1))
     assert worker.take("r1")[0] == [0]
-    worker.step(("r1-abc", 1, 2))
     assert worker.take("r1")[0] == []
-    worker.probemap_expect({"r2": {"first": 0}})
+    worker.expect({"r2": {"first": 0}})
     worker.probemap_stop()
     worker.step(("r2-abc", 0, 1))
     assert worker.probemap_take(["r2"]) == {"states": {}, "error": ""}
     worker.probemap_start(None)
-    worker.step(("r2-abc", 1, 2))
     assert worker.take("r2")[0] == []
 
 
 def test_only_the_first_rank_records() -> None:
     worker = Worker(rank=1)
     assert worker.probemap_start(None)["n_layers"] == 2
-    worker.probemap_expect({"r1": {"first": 0}})
+    worker.expect({"r1": {"first": 0}})
     worker.step(("r1-abc", 0, 1))
     assert worker.probemap_take(["r1"]) == {"states": {}, "error": ""}
 
@@ -165,7 +173,7 @@ def test_residual_stream_is_checked(block: type[torch.nn.Module], reason: str) -
 def test_block_that_returns_another_value_is_reported() -> None:
     worker = Worker()
     worker.probemap_start(None)
-    worker.probemap_expect({"r1": {"first": 0}})
+    worker.expect({"r1": {"first": 0}})
     worker.network.layers[1].register_forward_hook(lambda *_: (torch.zeros(2, 3), None), prepend=True)
     worker.step(("r1-abc", 0, 1))
     error = worker.probemap_take(["r1"])["error"]

@@ -12,16 +12,17 @@ from probemap.activations.memory import MemoryStore
 from probemap.activations.reader import Reader, fill_store, layout_for
 from probemap.activations.store import ActivationStore
 from probemap.models.hooks import Site
-from probemap.models.transformers_engine import TransformersEngine
+from probemap.models.transformers_engine import as_engine
 from probemap.positions import POSITIONS, PositionsLike, check_position, parse_positions, token_indices
 from probemap.records import Answer, DataError, Span
 
 if TYPE_CHECKING:
+    from probemap.models.engine import Engine
     from probemap.models.model import Model
 
 
 def capture(
-    model: Model,
+    model: Model | Engine,
     answers: Sequence[Answer],
     spans: Sequence[Span | None] | None = None,
     *,
@@ -36,8 +37,8 @@ def capture(
 
     Parameters
     ----------
-    model : Model
-        The model that produced the answers, as returned by `load_model`.
+    model : Model or Engine
+        The model that produced the answers, as returned by `load_model`, or an engine that runs it.
     answers : sequence of Answer
     spans : sequence of (Span or None), optional
         Span of the exact answer within each answer, or None if the answer contains no exact answer.  If `spans` is
@@ -109,7 +110,7 @@ def capture(
     _check_names(positions)
     names = parse_positions(positions)
     indices = token_indices(answers, [None] * len(answers) if spans is None else spans, positions)
-    engine = TransformersEngine(model)
+    engine = as_engine(model)
     layout = layout_for(engine, answers, indices, names, site=site, layers=layers)
     target = MemoryStore(layout) if store is None else ActivationStore.create(store, layout)
     reader = Reader(
@@ -126,11 +127,11 @@ def capture(
     return Activations(
         ids=tuple(a.id for a in answers),
         store=target,
-        model=model.label,
-        revision=model.revision,
-        dtype=model.dtype,
-        quantize=model.quantize,
-        template=model.template_sha256,
+        model=engine.model.label,
+        revision=engine.model.revision,
+        dtype=engine.model.dtype,
+        quantize=engine.model.quantize,
+        template=engine.model.template_sha256,
     )
 
 

@@ -106,6 +106,7 @@ def score(
     model: ModelSource = None,
     false_alarms: FalseAlarms = None,
     batch_size: flags.BatchSize = 32,
+    engine: flags.ModelEngine = "local",
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
 ) -> None:
@@ -115,7 +116,13 @@ def score(
     from probemap.tasks.supplied import read_question_answers
 
     scorer = load_scorer(
-        detector, model=model, device=device, dtype=dtype, false_alarms=false_alarms, batch_size=batch_size
+        detector,
+        model=model,
+        engine=flags.ENGINES[engine],
+        device=device,
+        dtype=dtype,
+        false_alarms=false_alarms,
+        batch_size=batch_size,
     )
     scores = (
         score_run(open_run(source), scorer) if source.is_dir() else scorer.score_rows(read_question_answers(source))
@@ -138,6 +145,7 @@ def ask(
     false_alarms: FalseAlarms = None,
     temperature: flags.Temperature = 0.0,
     seed: flags.Seed = 0,
+    engine: flags.ModelEngine = "local",
     device: flags.Device = "auto",
 ) -> None:
     """Ask the model a question, and print its answer in colour and the probability that the answer is correct."""
@@ -145,7 +153,14 @@ def ask(
     from probemap.views.terminal import print_to
     from probemap.views.tokens import scored_answer
 
-    scorer = load_scorer(detector, model=model, device=device, false_alarms=false_alarms, batch_size=1)
+    scorer = load_scorer(
+        detector,
+        model=model,
+        engine=flags.ENGINES[engine],
+        device=device,
+        false_alarms=false_alarms,
+        batch_size=1,
+    )
     example = Example("asked", question, ("",), context=context)
     (scored,) = scorer.generate([example], temperature=temperature, seed=seed)
     tokens, answer_score = scored.answer.token_texts, scored.score
@@ -173,6 +188,7 @@ def serve(
     model: ModelSource = None,
     false_alarms: FalseAlarms = None,
     batch_size: flags.BatchSize = 32,
+    engine: flags.ModelEngine = "local",
     device: flags.Device = "auto",
     dtype: DetectorDtype = "auto",
     queue: Annotated[
@@ -211,10 +227,17 @@ def serve(
         raise ModelError(
             f"serving requires {error.name}, which is not installed", "pip install 'probemap[serve]'"
         ) from None
+    scorer = load_scorer(
+        detector,
+        model=model,
+        engine=flags.ENGINES[engine],
+        device=device,
+        dtype=dtype,
+        false_alarms=false_alarms,
+        batch_size=batch_size,
+    )
     app = create_app(
-        load_scorer(
-            detector, model=model, device=device, dtype=dtype, false_alarms=false_alarms, batch_size=batch_size
-        ),
+        scorer,
         limits=Limits(body=max_body, queue=queue, new_tokens=max_new_tokens),
         token=token,
         upstream=None if upstream is None else Upstream(upstream),

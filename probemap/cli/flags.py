@@ -23,6 +23,8 @@ Engine = Annotated[
     typer.Option(help="Run in this process, on Ray workers (requires ray), or with vLLM."),
 ]
 ModelEngine = Annotated[Literal["local", "vllm"], typer.Option(help="Run the model in this process, or with vLLM.")]
+ENGINES: dict[str, Literal["transformers", "vllm"]] = {"local": "transformers", "ray": "transformers", "vllm": "vllm"}
+"""Mapping from the values of ``--engine`` to the library that runs the model."""
 Pool = Annotated[Literal["local", "ray"], typer.Option(help="Run in this process, or on Ray workers (requires ray).")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of Ray workers.")]
 GpusPerWorker = Annotated[

@@ -130,7 +130,7 @@ def context_from(arguments: dict[str, Any], logger: "Logger", names: tuple[str, 
         logger=logger,
         device=values.get("device", "auto"),
         max_memory=values.get("max_memory"),
-        engine="vllm" if engine == "vllm" else "transformers",
+        engine=flags.ENGINES[engine],
         pool=RayPool(workers, gpus) if engine == "ray" else None,
         shard=parse_shard(shard) if shard else None,
     )

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.models.batching import batches, run_with_halving
-from probemap.models.engine import Recording
-from probemap.models.forward import hidden_states
-from probemap.models.model import Model, out_of_memory_error
-from probemap.models.recorder import HookRecorder
+from probemap.models.batching import batches
+from probemap.models.engine import Engine, Probe, Recording
+from probemap.models.model import out_of_memory_error
 
 if TYPE_CHECKING:
     from probemap.activations.layout import States
@@ -28,7 +26,7 @@ class CellReader:
     """Reads the hidden states of answers at a detector's cells.  Only layers that contain a cell are recorded."""
 
     detector: Detector
-    model: Model
+    engine: Engine
     site: str | Site
     batch_size: int
 
@@ -64,19 +62,14 @@ class CellReader:
         width = self.detector.primary.weight.shape[1]
         states = np.full((len(answers), indices.shape[1], width), np.nan, np.float32)
 
-        def forward(rows: list[int]) -> States:
-            return hidden_states(self.model, [answers[i] for i in rows], indices[rows], self.site, layers=self.layers)
-
-        for batch in batches([len(a.token_ids) for a in answers], self.batch_size):
-            for rows, layer_states in run_with_halving(batch, forward, lambda text: None):
-                if layer_states is None:
-                    raise out_of_memory_error(self.model, answers[rows[0]].id, len(answers[rows[0]].token_ids))
-                states[rows] = layer_states[:, self._columns, range(indices.shape[1])]
+        plan = batches([len(answer.token_ids) for answer in answers], self.batch_size)
+        probe = Probe(indices=indices, layers=self.layers, site=self.site)
+        for reading in self.engine.read(answers, batches=plan, probe=probe) if plan else ():
+            if reading.states is None:
+                answer = answers[reading.row]
+                raise out_of_memory_error(self.engine.model, answer.id, len(answer.token_ids))
+            states[reading.row] = reading.states[self._columns, range(indices.shape[1])]
         return states
-
-    def recorder(self, rows: int) -> HookRecorder:
-        """Return a recorder to use while a batch of `rows` answers is generated."""
-        return HookRecorder(self.model, self.site, self.layers, rows, self._needs_last)
 
     @property
     def recording(self) -> Recording:

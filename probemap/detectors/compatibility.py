@@ -10,30 +10,29 @@ from typing import TYPE_CHECKING
 
 from probemap.detectors.provenance import CUSTOM_LOCATOR, FORMER_LOCATORS
 from probemap.grading.locate import RULE_LOCATORS
-from probemap.models.forward import check_site
 from probemap.positions import Position, Rule, check_position
 from probemap.records import DetectorError
 
 if TYPE_CHECKING:
     from probemap.detectors.detector import Detector
+    from probemap.models.engine import Engine
     from probemap.models.hooks import Site
-    from probemap.models.model import Model
 
 
 def check_compatible(
     detector: Detector,
-    model: Model,
+    engine: Engine,
     *,
     site: Site | None = None,
     positions: Mapping[str, str | Position | Rule] | None = None,
     has_locator: bool = False,
 ) -> None:
-    """Raise an error if the detector cannot score texts with this model.
+    """Raise an error if the detector cannot score texts with the model of this engine.
 
     Parameters
     ----------
     detector : Detector
-    model : Model
+    engine : Engine
     site : Site, optional
         The hook point, if the detector was fitted with a user-defined one.
     positions : mapping, optional
@@ -50,9 +49,9 @@ def check_compatible(
     DataError
         If the detector uses an unknown position.
     ModelError
-        If the hook point cannot be found in the model.
+        If the engine cannot record states at the hook point.
     """
-    provenance = detector.required_provenance()
+    provenance, model = detector.required_provenance(), engine.model
     _check_locator(provenance.locator, has_locator)
     for cell in detector.cells:
         if cell.position not in (positions or {}):
@@ -79,7 +78,7 @@ def check_compatible(
             f"the site is {site.name!r}, but the detector was fitted to states captured at {provenance.site!r}",
             "pass the site at which the states were captured",
         )
-    if (d := check_site(model, site or provenance.site)) != width:
+    if (d := engine.check_site(site or provenance.site)) != width:
         raise DetectorError(
             f"the detector reads states of width {width}, but the states of {model.label} have width {d}",
             "load the model that the detector was fitted for",

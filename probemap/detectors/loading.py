@@ -1,11 +1,20 @@
 """`load_scorer`: loads a detector together with the model that it was fitted for."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
-from probemap.models.model import Model, load_model
+from probemap.models.engines import open_engine
+from probemap.models.loading import Loader
 from probemap.records import DetectorError
+
+if TYPE_CHECKING:
+    from probemap.models.engine import Engine
+    from probemap.models.engines import EngineName
+    from probemap.models.model import Model
 
 _COMMIT_LENGTH = 40
 """Number of hexadecimal digits in a commit hash on the hub.
@@ -17,7 +26,8 @@ The revision of a local model is a SHA-256 hash, which has 64 digits.
 def load_scorer(
     detector: str | Path | Detector,
     *,
-    model: str | Path | Model | None = None,
+    model: str | Path | Model | Engine | None = None,
+    engine: EngineName = "transformers",
     device: str = "auto",
     dtype: str = "auto",
     false_alarms: float | None = None,
@@ -29,9 +39,11 @@ def load_scorer(
     ----------
     detector : str, Path or Detector
         A directory written by ``probemap export``, an address ``hf://owner/name[@revision]``, or a loaded detector.
-    model : str, Path, Model or None
-        The loaded model, or the hub id, directory, file or alias to load it from.  If None, the location stored in the
-        detector is used.
+    model : str, Path, Model, Engine or None
+        The loaded model, an engine that runs it, or the hub id, directory, file or alias to load it from.  If None, the
+        location stored in the detector is used.
+    engine : {"transformers", "vllm"}
+        Library that runs a model that is loaded.
     device : str
         See `load_model`.
     dtype : str
@@ -64,7 +76,7 @@ def load_scorer(
     if not isinstance(detector, Detector):
         detector = Detector.load(detector)
     provenance = detector.required_provenance()
-    if not isinstance(model, Model):
+    if model is None or isinstance(model, str | Path):
         source = model or provenance.name
         if not source:
             raise DetectorError(
@@ -73,11 +85,13 @@ def load_scorer(
             )
         # The commit is passed because the branches of a hub repository can move.  Local files have no such revisions.
         commit = provenance.revision if len(provenance.revision) == _COMMIT_LENGTH else None
-        model = load_model(
-            source,
+        loader = Loader(
+            name=str(source),
             revision=commit,
             device=device,
             dtype=(provenance.dtype or dtype) if dtype == "auto" else dtype,
             quantize=provenance.quantize or None,
-        ).with_template_sha256(provenance.template)
+        )
+        opened = open_engine(engine, loader, {}, {})
+        model = opened.with_model(opened.model.with_template_sha256(provenance.template))
     return Scorer(detector, model, false_alarms, batch_size)

@@ -14,11 +14,12 @@ from probemap.detectors.cell_states import CellReader
 from probemap.detectors.compatibility import check_compatible
 from probemap.detectors.scores import GenerationResult, Score
 from probemap.detectors.spans import LocatedSpan, check_spans, locate_spans
-from probemap.models.answering import GenerationOptions, Recorder, answer_of, generate_answers, stop_ids
-from probemap.models.generate import OnToken, generate_batch
+from probemap.models.answering import answer_of, stop_ids
+from probemap.models.batching import batches
+from probemap.models.engine import GenerationBatch, GenerationRequest
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, supplied_prompt
 from probemap.models.retokenise import retokenise
-from probemap.models.transformers_engine import TransformersEngine
+from probemap.models.transformers_engine import as_engine
 from probemap.positions import Indices, Position, Rule, token_indices
 from probemap.records import Answer, DataError, Example, TextAnswer
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from probemap.detectors.detector import Detector, HeadName
     from probemap.detectors.provenance import Provenance
     from probemap.grading.locate import Locator
-    from probemap.models.engine import GenerationRequest
+    from probemap.models.engine import Engine, Generation, Recording
     from probemap.models.hooks import Site
     from probemap.models.model import Model
 
@@ -45,8 +46,9 @@ class Scorer:
     ----------
     detector : Detector
         A detector with a provenance.
-    model : Model
-        The model, as returned by `load_model`.  `load_scorer` loads both the detector and the model.
+    model : Model or Engine
+        The model, as returned by `load_model`, or the engine that runs it.  `load_scorer` loads both the detector and
+        the model.
     false_alarms : float or None
         One of the false-alarm rates for which the detector has a threshold.  If None, the lowest rate is used.
     batch_size : int
@@ -81,7 +83,7 @@ class Scorer:
     """
 
     detector: Detector
-    model: Model
+    model: Model | Engine
     false_alarms: float | None = None
     batch_size: int = 32
     locator: Locator | None = None
@@ -91,7 +93,7 @@ class Scorer:
     def __post_init__(self) -> None:
         check_compatible(
             self.detector,
-            self.model,
+            self.engine,
             site=self.site,
             positions=self.positions,
             has_locator=self.locator is not None,
@@ -106,10 +108,25 @@ class Scorer:
         return self.detector.required_provenance()
 
     @cached_property
+    def engine(self) -> Engine:
+        """The engine that runs the model."""
+        return as_engine(self.model)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The ids of the tokens that end an answer."""
+        return stop_ids(self.engine.model, self.provenance.prompt_format)
+
+    @property
+    def recording(self) -> Recording:
+        """The states to record while answers are generated that are then scored by `score_generations`."""
+        return self._reader.recording
+
+    @cached_property
     def _reader(self) -> CellReader:
         return CellReader(
             detector=self.detector,
-            model=self.model,
+            engine=self.engine,
             site=self.site or self.provenance.site,
             batch_size=self.batch_size,
         )
@@ -123,7 +140,7 @@ class Scorer:
             If the detector was fitted to answers that were supplied with their own prompts, and therefore has no prompt
             format for new questions.
         """
-        return make_prompt(self.model, self.provenance.task, example, self._prompt_format)
+        return make_prompt(self.engine.model, self.provenance.task, example, self._prompt_format)
 
     def retokenise(self, pairs: Sequence[tuple[Example | Prompt, TextAnswer]]) -> list[Answer]:
         """Convert answer texts to `Answer` objects, which contain the token ids.
@@ -145,9 +162,9 @@ class Scorer:
             if isinstance(question, Prompt):
                 prompt = question
             else:
-                prompt = supplied_prompt(self.model, text) or self.prompt(question)
+                prompt = supplied_prompt(self.engine.model, text) or self.prompt(question)
             prompted.append((prompt, text))
-        return retokenise(self.model, prompted)
+        return retokenise(self.engine.model, prompted)
 
     def score(
         self, examples: Sequence[Example], answers: Sequence[Answer], spans: Sequence[LocatedSpan] | None = None
@@ -258,39 +275,31 @@ class Scorer:
             if example.id in examples:
                 raise DataError(f"two questions have the id {example.id!r}", "give each question a unique id")
             examples[example.id] = example
-        prompts = [(id_, self.prompt(example)) for id_, example in examples.items()]
         limit = self.provenance.task.max_new_tokens
-        check_lengths(self.model, prompts, limit)
-        scored: dict[str, GenerationResult] = {}
+        prompts = [(id_, self.prompt(example)) for id_, example in examples.items()]
+        check_lengths(self.engine.model, prompts, limit)
+        requests = [GenerationRequest(id_, prompt, limit, temperature) for id_, prompt in prompts]
+        plan = batches([len(prompt.token_ids) for _, prompt in prompts], self.batch_size)
+        rows = [row for batch in plan for row in batch]
+        generations = self.engine.generate(
+            [GenerationBatch([requests[row] for row in batch], seed + number) for number, batch in enumerate(plan)],
+            stop_ids=self.stop_ids,
+            recording=self.recording,
+        )
+        results: dict[str, GenerationResult] = {}
+        for batch in chunks(generations, self.batch_size):
+            selected = [requests[rows[generation.row]] for generation in batch]
+            scored = self.score_generations([examples[request.id] for request in selected], selected, batch)
+            results.update((result.answer.id, result) for result in scored)
+        return [results[id_] for id_ in examples]
 
-        def score_batch(number: int, answers: list[Answer], recorded: Sequence[States]) -> None:
-            for item in self._score_recorded([examples[a.id] for a in answers], answers, recorded):
-                scored[item.answer.id] = item
-
-        for _ in generate_answers(
-            TransformersEngine(self.model),
-            prompts,
-            GenerationOptions(
-                prompt_format=self._prompt_format,
-                max_new_tokens=limit,
-                batch_size=self.batch_size,
-                temperature=temperature,
-                seed=seed,
-            ),
-            recorder=Recorder(self._reader.recording, score_batch),
-        ):
-            pass
-        return [scored[id_] for id_ in examples]
-
-    def generate_batch(
+    def score_generations(
         self,
         examples: Sequence[Example],
         requests: Sequence[GenerationRequest],
-        *,
-        seed: int = 0,
-        on_token: OnToken = lambda row, token: True,
+        generations: Sequence[Generation],
     ) -> list[GenerationResult]:
-        """Generate and score answers to a batch of arbitrary prompts.
+        """Score answers that the engine has generated, with the states in `recording`.
 
         Parameters
         ----------
@@ -298,23 +307,12 @@ class Scorer:
             The questions, which are used to locate the exact answers.
         requests : sequence of GenerationRequest
             One request per example.
-        seed, on_token
-            See `models.generate.generate_batch`.
+        generations : sequence of Generation
+            The answer to each request.
         """
-        generations = generate_batch(
-            self.model,
-            requests,
-            stop_ids=stop_ids(self.model, self._prompt_format),
-            seed=seed,
-            recorder=self._reader.recorder(len(requests)),
-            on_token=on_token,
-        )
-        answers = [answer_of(self.model, *pair) for pair in zip(requests, generations, strict=True)]
-        return self._score_recorded(examples, answers, [g.states for g in generations if g.states is not None])
-
-    def _score_recorded(
-        self, examples: Sequence[Example], answers: Sequence[Answer], recorded: Sequence[States]
-    ) -> list[GenerationResult]:
+        pairs = zip(requests, generations, strict=True)
+        answers = [answer_of(self.engine.model, *pair) for pair in pairs]
+        recorded = [generation.states for generation in generations if generation.states is not None]
         spans = self._locate(examples, answers)
         states = self._reader.read_recorded(answers, self._token_indices(answers, spans), recorded)
         return [
@@ -351,7 +349,7 @@ class Scorer:
         return f"{reason or 'a position is missing'}; scored by the fallback, {self.detector.head(head).location}"
 
     def _locate(self, examples: Sequence[Example], answers: Sequence[Answer]) -> list[LocatedSpan]:
-        return locate_spans(self.provenance, self.model, examples, answers, self.locator)
+        return locate_spans(self.provenance, self.engine, examples, answers, self.locator)
 
     def _token_indices(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan]) -> Indices:
         """Return an array of shape (n, n_cells) that contains the token index of each cell in each answer, or -1 where

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from probemap.detectors.provenance import FORMER_LOCATORS
 from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.grading.locate import RULE_LOCATORS, Locator, locate_answer
-from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, DataError, Example, Span
 
 if TYPE_CHECKING:
     from probemap.detectors.provenance import Provenance
-    from probemap.models.model import Model
+    from probemap.models.engine import Engine
 
 LocatedSpan = tuple[Span | None, str]
 """A pair: the span of an exact answer and an empty string, or None and the reason why there is no exact answer."""
@@ -22,7 +21,7 @@ LocatedSpan = tuple[Span | None, str]
 
 def locate_spans(
     provenance: Provenance,
-    model: Model,
+    engine: Engine,
     examples: Sequence[Example],
     answers: Sequence[Answer],
     locator: Locator | None = None,
@@ -33,8 +32,8 @@ def locate_spans(
     ----------
     provenance : Provenance
         The detector's provenance, which contains the task and the name of the locator.
-    model : Model
-        The model that locates the exact answers if the locator is ``model``.
+    engine : Engine
+        The engine that runs the model, which locates the exact answers if the locator is ``model``.
     examples : sequence of Example
     answers : sequence of Answer
         One answer per example.  The ids do not have to be unique.
@@ -45,19 +44,19 @@ def locate_spans(
     if provenance.locator in FORMER_LOCATORS:
         task = replace(task, kind=FORMER_LOCATORS[provenance.locator])
     if locator is None:
-        locator = _named_locator(provenance, model, examples, answers)
+        locator = _named_locator(provenance, engine, examples, answers)
     return [locate_answer(task, example, answer, locator) for example, answer in zip(examples, answers, strict=True)]
 
 
 def _named_locator(
-    provenance: Provenance, model: Model, examples: Sequence[Example], answers: Sequence[Answer]
+    provenance: Provenance, engine: Engine, examples: Sequence[Example], answers: Sequence[Answer]
 ) -> Locator | None:
     """Return the locator that the provenance names, or None for the rules."""
     if provenance.locator != "model":
         return RULE_LOCATORS["rules" if provenance.locator in FORMER_LOCATORS else provenance.locator]
     # Answers for different clients of a server may have the same id.
     numbered = [replace(answer, id=str(i)) for i, answer in enumerate(answers)]
-    judge = model_judge(TransformersEngine(model))
+    judge = model_judge(engine)
     batches = judge.respond(locating_task(judge, examples, numbered))
     responses = {id_: response for batch in batches for id_, response in batch}
     pairs = zip(examples, numbered, strict=True)

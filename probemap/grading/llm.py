@@ -24,7 +24,7 @@ from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
 from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
-from probemap.models.transformers_engine import TransformersEngine
+from probemap.models.transformers_engine import as_engine
 from probemap.reading.sentences import complete_sentences
 from probemap.records import Answer, DataError, Example, JudgeResponse, ModelError, Task, Verdict
 
@@ -260,7 +260,7 @@ def llm_locator(judge: LLMJudge | Model | Endpoint, task: Task, answers: Sequenc
 
 def _judge_of(judge: LLMJudge | Model | Endpoint) -> LLMJudge:
     if isinstance(judge, Model):
-        return model_judge(TransformersEngine(judge))
+        return model_judge(as_engine(judge))
     return endpoint_judge(judge) if isinstance(judge, Endpoint) else judge
 
 

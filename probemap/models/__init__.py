@@ -25,6 +25,7 @@ Each module imports only modules listed above it and modules from lower-level pa
     vllm_loading         vLLM's tested versions, and a model loaded with vLLM
     vllm_requests        requests to vLLM that are processed together
     vllm_engine          generation and teacher-forced reading with vLLM in this process
+    engines              the engines by name
     retokenise           conversion of externally generated texts into answers
     endpoint             address of an OpenAI-compatible server
     replies              replies of OpenAI-compatible servers, checked and reduced to the fields that are used

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from probemap.models.batching import batches
 from probemap.models.decoding import decode_with_offsets
-from probemap.models.engine import Engine, Generation, GenerationRequest, Recording, in_batches
+from probemap.models.engine import Engine, Generation, GenerationBatch, GenerationRequest, Recording, in_batches
 from probemap.models.prompts import Prompt, PromptFormat, chat_messages, make_prompt, supplied_prompt, task_prompts
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.models.remote import ChatRequest, ask_endpoint
@@ -95,20 +95,26 @@ def generate_answers(
     """
     plan = plan_batches(prompts, options)
     numbers = range(len(plan)) if batch_numbers is None else batch_numbers
-    selected = [plan[number] for number in numbers]
-    requests = [GenerationRequest(id_, prompt, options.max_new_tokens, options.temperature) for id_, prompt in prompts]
+    selected = [
+        GenerationBatch(
+            [GenerationRequest(*prompts[i], options.max_new_tokens, options.temperature) for i in plan[number]],
+            options.seed + number,
+        )
+        for number in numbers
+    ]
+    requests = [request for batch in selected for request in batch.requests]
     generations = engine.generate(
-        requests,
-        batches=selected,
-        seeds=[options.seed + number for number in numbers],
+        selected,
         stop_ids=stop_ids(engine.model, options.prompt_format),
         recording=recorder.recording if recorder else None,
         log=log,
     )
-    for number, batch in zip(numbers, in_batches(generations, selected), strict=True):
-        answers = [answer_of(engine.model, requests[generation.row], generation) for generation in batch]
+    rows = iter(range(len(requests)))
+    rows_of_batches = [list(islice(rows, len(batch.requests))) for batch in selected]
+    for number, completed in zip(numbers, in_batches(generations, rows_of_batches), strict=True):
+        answers = [answer_of(engine.model, requests[generation.row], generation) for generation in completed]
         if recorder:
-            recorder.save(number, answers, [g.states for g in batch if g.states is not None])
+            recorder.save(number, answers, [g.states for g in completed if g.states is not None])
         yield answers
 
 
@@ -118,7 +124,7 @@ def plan_batches(prompts: Sequence[tuple[str, Prompt]], options: GenerationOptio
     return batches(lengths, options.batch_size, options.batch_tokens)
 
 
-def stop_ids(model: Model, prompt_format: PromptFormat) -> frozenset[int]:
+def stop_ids(model: Model, prompt_format: PromptFormat | Literal["given"]) -> frozenset[int]:
     """Return the ids of the tokens that end an answer."""
     return model.end_ids | model.newline_ids if prompt_format == "qa" else model.end_ids
 

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 from probemap.models.answering import GenerationOptions, endpoint_worker, generation_worker
 from probemap.models.prompts import resolve_prompt_format
-from probemap.models.transformers_engine import TransformersEngine
+from probemap.models.transformers_engine import as_engine
 from probemap.records import Answer, DataError, Task
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
+    from probemap.models.engine import Engine
     from probemap.models.model import Model
 
 
 def ask(
-    model: Model,
+    model: Model | Engine,
     task: Task,
     *,
     prompt_format: Literal["auto", "chat", "qa", "none"] = "auto",
@@ -33,8 +34,8 @@ def ask(
 
     Parameters
     ----------
-    model : Model
-        The model, as returned by `load_model`.
+    model : Model or Engine
+        The model, as returned by `load_model`, or an engine that runs it.
     task : Task
         The task, as returned by `load_task`.  Its `max_new_tokens` limits the length of the answers, and its `prompt`
         and `shots` determine the prompts.  Use `dataclasses.replace` to change these fields.
@@ -87,16 +88,17 @@ def ask(
             f"ids must be unique, but {len(repeated)} belong to more than one question: {', '.join(repeated[:3])}",
             "give each question its own id",
         )
-    if model.date is None:  # prompts may contain the time, which must be the same in all of them
-        model = model.with_template(model.template, datetime.now().isoformat(timespec="seconds"))
+    engine = as_engine(model)
+    if engine.model.date is None:  # prompts may contain the time, which must be the same in all of them
+        date = datetime.now().isoformat(timespec="seconds")
+        engine = engine.with_model(engine.model.with_template(engine.model.template, date))
     options = GenerationOptions(
-        prompt_format=resolve_prompt_format(model, prompt_format),
+        prompt_format=resolve_prompt_format(engine.model, prompt_format),
         max_new_tokens=task.max_new_tokens,
         batch_size=batch_size,
         temperature=temperature,
         seed=seed,
     )
-    engine = TransformersEngine(model)
     if endpoint is None:
         worker = generation_worker(engine, task, options, log=log)
     else:

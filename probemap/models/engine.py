@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from probemap.records import ModelError
 
 if TYPE_CHECKING:
     from probemap.models.hooks import Site
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
     from probemap.positions import Indices
 
 States = npt.NDArray[np.float32]
+
+
+class EngineEndedError(ModelError):
+    """A process of an engine has ended, so the engine cannot be used any more."""
+
+
+OnToken = Callable[[int, int], bool]
+"""Callback that receives the row of a request and the id of each token that the model produces.  If it returns False,
+the answer ends with this token."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,15 @@ class GenerationRequest:
     max_new_tokens: int
     temperature: float = 0.0
     """If 0, decoding is greedy.  If positive, tokens are sampled from the full distribution at this temperature."""
+
+
+@dataclass(frozen=True)
+class GenerationBatch:
+    """Requests that an engine starts together."""
+
+    requests: Sequence[GenerationRequest]
+    seed: int = 0
+    """Random seed for sampling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +71,7 @@ class Generation:
     """The answer to one prompt."""
 
     row: int
-    """Index of the request."""
+    """Number of the request, counted from 0 over all batches."""
     token_ids: tuple[int, ...]
     """Ids of the produced tokens, including the token that ended the answer."""
     logprobs: tuple[float, ...]
@@ -116,6 +136,9 @@ class Engine(Protocol):
     def model(self) -> Model:
         """The tokenizer, the chat template and the description of the weights.  The network may have no weights."""
 
+    def with_model(self, model: Model) -> Self:
+        """Return the same engine with another description of the same weights, e.g. with another chat template."""
+
     def close(self) -> None:
         """End the processes that the engine has started."""
 
@@ -130,28 +153,28 @@ class Engine(Protocol):
 
     def generate(
         self,
-        requests: Sequence[GenerationRequest],
+        batches: Iterable[GenerationBatch],
         *,
-        batches: Sequence[Sequence[int]],
-        seeds: Sequence[int],
         stop_ids: frozenset[int],
         recording: Recording | None = None,
+        on_token: OnToken | None = None,
         log: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Generation]:
         """Generate answers.
 
         Parameters
         ----------
-        requests : sequence of GenerationRequest
-        batches : sequence of sequence of int
-            Indices into `requests` of the requests to answer.  An engine may process a batch in parts, or several
-            batches at the same time.
-        seeds : sequence of int
-            Random seed of each batch.
+        batches : iterable of GenerationBatch
+            The requests.  The next batch is taken as soon as the engine can start more requests: with transformers,
+            when the previous batch is complete; with vLLM, after any forward pass.  A batch may be empty if there is
+            nothing to start at the moment.
         stop_ids : frozenset of int
             Ids of the tokens that end an answer.
         recording : Recording, optional
             States to record.  By default, no states are recorded.
+        on_token : callable, optional
+            Called with each token that the model produces.  Requests whose tokens have been reported are not repeated
+            if their batch does not fit in memory.
         log : callable, optional
             Called with a message when a batch does not fit in memory and is halved.
 
@@ -182,7 +205,8 @@ class Engine(Protocol):
         ----------
         sequences : sequence of TokenSequence
         batches : sequence of sequence of int
-            Indices into `sequences` of the sequences to read; see `generate`.
+            Indices into `sequences` of the sequences to read.  An engine may process a batch in parts, or several
+            batches at the same time.
         probe : Probe, optional
             States to return.  By default, no states are returned.
         logprobs : bool, default False

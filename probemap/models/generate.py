@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,16 +18,12 @@ from transformers import (
 from probemap.models.engine import Generation
 
 if TYPE_CHECKING:
-    from probemap.models.engine import GenerationRequest, States
+    from probemap.models.engine import GenerationRequest, OnToken, States
     from probemap.models.model import Model
 
 _NO_TOKEN = 2**31 - 1
 """A token id that does not occur in any vocabulary.  It is passed as the end token, because `generate` would otherwise
 use the model's end token."""
-
-OnToken = Callable[[int, int], bool]
-"""Callback that receives the row and the token id of each generated token.  If it returns False, generation ends for
-this row."""
 
 
 class BatchRecorder(Protocol):
@@ -58,7 +54,7 @@ def generate_batch(
     stop_ids: frozenset[int],
     seed: int = 0,
     recorder: BatchRecorder | None = None,
-    on_token: OnToken = lambda row, token_id: True,
+    on_token: OnToken | None = None,
 ) -> list[Generation]:
     """Generate answers to the prompts of one batch, each with its own token limit and temperature.
 
@@ -150,7 +146,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
         limits: list[int],
         n_prompt: int,
         recorder: BatchRecorder | None,
-        on_token: OnToken,
+        on_token: OnToken | None,
     ) -> None:
         self.stop_ids, self.limits, self.n_prompt = stop_ids, limits, n_prompt
         self.recorder, self.on_token = recorder, on_token
@@ -162,7 +158,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
         last_ids = input_ids[:, -1].tolist()
         for row, token_id in enumerate(last_ids):
             if self.lengths[row] is None:
-                wants_more = self.on_token(row, token_id)
+                wants_more = self.on_token is None or self.on_token(row, token_id)
                 if not wants_more or token_id in self.stop_ids or n_generated == self.limits[row]:
                     self.lengths[row] = n_generated
         done = [length is not None for length in self.lengths]

@@ -301,8 +301,7 @@ def load_model(
         device = _local_gpu() if torch.cuda.is_available() else "cpu"
     if max_memory is not None and not spread:
         raise ModelError(
-            f"a memory limit per device ({max_memory}) requires the device 'spread'",
-            "add --device spread",
+            f"a memory limit per device ({max_memory}) requires the device 'spread'", "add --device spread"
         )
     if dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ModelError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")

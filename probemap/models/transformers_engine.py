@@ -5,15 +5,15 @@ Batches are processed one after the other.  A batch that does not fit in memory 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 
 from probemap.models.batching import run_with_halving
-from probemap.models.engine import Generation, GenerationRequest, Probe, Reading, Recording
+from probemap.models.engine import Generation, GenerationBatch, GenerationRequest, Probe, Reading, Recording
 from probemap.models.forward import check_site, hidden_states
 from probemap.models.generate import generate_batch
 from probemap.models.logits import logits_at
@@ -22,8 +22,9 @@ from probemap.models.prefix import Prefix, shared_prefix
 from probemap.models.recorder import HookRecorder
 
 if TYPE_CHECKING:
-    from probemap.models.engine import States, TokenSequence
+    from probemap.models.engine import Engine, OnToken, States, TokenSequence
     from probemap.models.hooks import Site
+    from probemap.records import ModelError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class TransformersEngine:
     """An `engine.Engine` that runs a loaded model in this process."""
 
     model: Model
+
+    def with_model(self, model: Model) -> Self:
+        return replace(self, model=model)
 
     def close(self) -> None:
         """Do nothing, because the engine has no processes of its own."""
@@ -40,31 +44,59 @@ class TransformersEngine:
 
     def generate(
         self,
-        requests: Sequence[GenerationRequest],
+        batches: Iterable[GenerationBatch],
         *,
-        batches: Sequence[Sequence[int]],
-        seeds: Sequence[int],
         stop_ids: frozenset[int],
         recording: Recording | None = None,
+        on_token: OnToken | None = None,
         log: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Generation]:
-        for batch, seed in zip(batches, seeds, strict=True):
+        first_row = 0
+        for batch in batches:
+            yield from self._generate_batch(batch, first_row, stop_ids, recording, on_token, log)
+            first_row += len(batch.requests)
 
-            def run(rows: list[int], seed: int = seed) -> list[Generation]:
-                recorder = None
-                if recording is not None:
-                    recorder = HookRecorder(
-                        self.model, recording.site, recording.layers, len(rows), recording.needs_last
-                    )
-                selected = [requests[row] for row in rows]
-                return generate_batch(self.model, selected, stop_ids=stop_ids, seed=seed, recorder=recorder)
+    def _generate_batch(
+        self,
+        batch: GenerationBatch,
+        first_row: int,
+        stop_ids: frozenset[int],
+        recording: Recording | None,
+        on_token: OnToken | None,
+        log: Callable[[str], None],
+    ) -> Iterator[Generation]:
+        requests = batch.requests
+        reported: set[int] = set()
+        """Requests of which tokens have been reported.  They cannot be repeated."""
 
-            for rows, generations in run_with_halving(list(batch), run, log):
-                if generations is None:
-                    request = requests[rows[0]]
-                    n_tokens = len(request.prompt.token_ids) + request.max_new_tokens
-                    raise out_of_memory_error(self.model, request.id, n_tokens)
-                yield from (replace(generation, row=rows[generation.row]) for generation in generations)
+        def memory_error(request: GenerationRequest) -> ModelError:
+            n_tokens = len(request.prompt.token_ids) + request.max_new_tokens
+            return out_of_memory_error(self.model, request.id, n_tokens)
+
+        def run(rows: list[int]) -> list[Generation]:
+            if repeated := reported.intersection(rows):
+                raise memory_error(requests[min(repeated)])
+            recorder = None
+            if recording is not None:
+                recorder = HookRecorder(self.model, recording.site, recording.layers, len(rows), recording.needs_last)
+
+            def report(i: int, token_id: int) -> bool:
+                reported.add(rows[i])
+                return on_token is None or on_token(first_row + rows[i], token_id)
+
+            return generate_batch(
+                self.model,
+                [requests[row] for row in rows],
+                stop_ids=stop_ids,
+                seed=batch.seed,
+                recorder=recorder,
+                on_token=None if on_token is None else report,
+            )
+
+        for rows, generations in run_with_halving(list(range(len(requests))), run, log) if requests else ():
+            if generations is None:
+                raise memory_error(requests[rows[0]])
+            yield from (replace(generation, row=first_row + rows[generation.row]) for generation in generations)
 
     def read(
         self,
@@ -76,7 +108,9 @@ class TransformersEngine:
         next_ids: Sequence[Sequence[int]] | None = None,
         log: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Reading]:
-        prefix = _verified_prefix(self.model, sequences, probe) if probe and batches else None
+        # A prefix must be computed and verified first, which takes longer than it saves in a single batch.
+        several = len(batches) > 0 and len(sequences) > len(batches[0])
+        prefix = _verified_prefix(self.model, sequences, probe) if probe and several else None
 
         def run(rows: list[int]) -> list[Reading]:
             selected = [sequences[row] for row in rows]
@@ -99,6 +133,11 @@ class TransformersEngine:
         for batch in batches:
             for rows, readings in run_with_halving(list(batch), run, log):
                 yield from readings or (Reading(row, fits=False) for row in rows)
+
+
+def as_engine(model: Model | Engine) -> Engine:
+    """Return the engine that runs a loaded model with transformers.  An engine is returned unchanged."""
+    return TransformersEngine(model) if isinstance(model, Model) else model
 
 
 def _verified_prefix(model: Model, sequences: Sequence[TokenSequence], probe: Probe) -> Prefix | None:

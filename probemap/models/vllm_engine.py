@@ -7,20 +7,21 @@ conventions of `records.Answer`.  Prefix caching and chunked prefill are enabled
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from probemap.models.engine import Generation, GenerationRequest, Probe, Reading, Recording
+from probemap.models.engine import Generation, GenerationBatch, GenerationRequest, Probe, Reading, Recording
 from probemap.models.hooks import SITES, resolve_site
 from probemap.models.vllm_loading import UNSUPPORTED_HINT, VLLMOptions, engine_errors, load_llm
 from probemap.models.vllm_requests import Request, RequestLoop
 from probemap.records import DataError, ModelError
 
 if TYPE_CHECKING:
-    from probemap.models.engine import TokenSequence
+    from probemap.models.engine import OnToken, TokenSequence
     from probemap.models.hooks import Site
     from probemap.models.model import Model
 
@@ -66,7 +67,6 @@ class VLLMEngine:
             raise
 
     def with_model(self, model: Model) -> Self:
-        """Return the same engine with another description of the same weights, e.g. with another chat template."""
         engine = copy.copy(self)
         engine.model = model
         return engine
@@ -91,12 +91,11 @@ class VLLMEngine:
 
     def generate(
         self,
-        requests: Sequence[GenerationRequest],
+        batches: Iterable[GenerationBatch],
         *,
-        batches: Sequence[Sequence[int]],
-        seeds: Sequence[int],
         stop_ids: frozenset[int],
         recording: Recording | None = None,
+        on_token: OnToken | None = None,
         log: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Generation]:
         from vllm import SamplingParams
@@ -107,17 +106,18 @@ class VLLMEngine:
         needs_last = recording.needs_last if recording else lambda ended: False
         # The state at a token exists only after the model has generated the next token.
         n_more = int(needs_last(True) or needs_last(False))
-        for row in (row for batch in batches for row in batch):
-            self._check_length(requests[row].id, requests[row].prompt.token_ids, requests[row].max_new_tokens + n_more)
+        rows = count()
 
-        def vllm_request(row: int, seed: int) -> Request:
-            request = requests[row]
+        def vllm_request(request: GenerationRequest, seed: int) -> Request:
+            prompt_ids = list(request.prompt.token_ids)
+            self._check_length(request.id, prompt_ids, request.max_new_tokens + n_more)
             params = SamplingParams(
                 temperature=request.temperature,
                 seed=seed if request.temperature > 0 else None,
                 max_tokens=request.max_new_tokens + n_more,
                 logprobs=0,
                 flat_logprobs=True,
+                extra_args={"probemap": {"first": len(prompt_ids) - 1}} if recording else None,
                 ignore_eos=True,
                 stop_token_ids=None if needs_last(True) else sorted(stop_ids),
                 detokenize=False,
@@ -125,29 +125,28 @@ class VLLMEngine:
                 # Tokens in the prefix cache are not processed.  The last token of a prompt always is.
                 skip_reading_prefix_cache=False,
             )
-            prompt_ids = list(request.prompt.token_ids)
             return Request(
-                row=row,
+                row=next(rows),
                 prompt_ids=prompt_ids,
                 params=params,
-                selection={"first": len(prompt_ids) - 1},
                 stop_ids=stop_ids,
                 max_new_tokens=request.max_new_tokens,
+                on_token=on_token,
             )
 
-        vllm_requests = (
-            vllm_request(row, _combined_seed(seed, i))
-            for batch, seed in zip(batches, seeds, strict=True)
-            for i, row in enumerate(batch)
+        vllm_batches = (
+            [vllm_request(request, _combined_seed(batch.seed, i)) for i, request in enumerate(batch.requests)]
+            for batch in batches
         )
         layers = self._select_layers(recording.layers) if recording else None
-        for request, recorded in self._loop.run(vllm_requests, layers):
+        for request, recorded in self._loop.run(vllm_batches, layers):
             token_ids = tuple(request.token_ids[: request.n_answer])
             stopped = token_ids[-1] in stop_ids
             states = None
             if recorded is not None:
-                stop = len(request.prompt_ids) + len(token_ids) - (not needs_last(stopped))
-                states = recorded.at(range(request.selection["first"], stop))
+                first, stop = len(request.prompt_ids) - 1, len(request.prompt_ids) + len(token_ids)
+                has_last = needs_last(stopped) and recorded.indices[-1:] >= [stop - 1]
+                states = recorded.at(range(first, stop if has_last else stop - 1))
             logprobs = _finite(request.logprobs[: request.n_answer])
             yield Generation(request.row, token_ids, logprobs, stopped, states)
 
@@ -181,13 +180,14 @@ class VLLMEngine:
                 prompt_logprobs=0 if logprobs else None,
                 logprob_token_ids=None if next_ids is None else list(next_ids[row]),
                 flat_logprobs=True,
+                extra_args=None if probe is None else {"probemap": {"indices": probed}},
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 skip_reading_prefix_cache=logprobs or probed not in ([], [len(token_ids) - 1]),
             )
-            return Request(row=row, prompt_ids=token_ids, params=params, selection={"indices": probed})
+            return Request(row=row, prompt_ids=token_ids, params=params)
 
-        for request, recorded in self._loop.run((vllm_request(row) for batch in batches for row in batch), layers):
+        for request, recorded in self._loop.run(([vllm_request(row) for row in batch] for batch in batches), layers):
             row, states = request.row, None
             if recorded is not None and probe is not None:
                 present = probe.indices[row] >= 0

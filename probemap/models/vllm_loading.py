@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probemap.models.engine import EngineEndedError
 from probemap.records import ModelError
 from probemap.redact import redacted_message
 
@@ -109,13 +110,13 @@ def check_version() -> None:
 
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """Convert the error that vLLM raises after one of its processes has ended to a ModelError."""
+    """Convert the error that vLLM raises after one of its processes has ended to an EngineEndedError."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     try:
         yield
     except EngineDeadError:
-        raise ModelError(
+        raise EngineEndedError(
             "a process of vLLM ended unexpectedly",
             "vLLM prints the reason above; if the process was killed, it probably used too much memory: reduce "
             "max_running or kv_cache_bytes",

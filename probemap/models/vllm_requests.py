@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,7 @@ from probemap.models.vllm_loading import UNSUPPORTED_HINT, engine_errors
 from probemap.records import ModelError
 
 if TYPE_CHECKING:
-    from probemap.models.engine import States
-
-_MAX_FINISHED = 32
-"""Number of finished requests whose states are fetched in one call, because each call interrupts the engine."""
+    from probemap.models.engine import OnToken, States
 
 
 @dataclass(eq=False, kw_only=True)
@@ -31,10 +28,9 @@ class Request:
     row: int
     prompt_ids: list[int]
     params: Any
-    selection: dict[str, Any]
-    """Tokens whose states are recorded; see `vllm_worker.StateRecorder.probemap_expect`."""
     stop_ids: frozenset[int] = frozenset()
     max_new_tokens: int = 1
+    on_token: OnToken | None = None
     token_ids: list[int] = field(default_factory=list)
     """Produced tokens.  The answer may be followed by one token more."""
     logprobs: list[float] = field(default_factory=list)
@@ -47,9 +43,13 @@ class Request:
     def add(self, output: Any) -> bool:
         """Add an output of vLLM, and return whether no further output is needed."""
         completion = output.outputs[0]
+        wants_more = True
         for token_id in completion.token_ids:
             self.token_ids.append(token_id)
-            if self.n_answer is None and (token_id in self.stop_ids or len(self.token_ids) == self.max_new_tokens):
+            if self.n_answer is not None:
+                continue
+            wants_more = self.on_token is None or self.on_token(self.row, token_id)
+            if not wants_more or token_id in self.stop_ids or len(self.token_ids) == self.max_new_tokens:
                 self.n_answer = len(self.token_ids)
         if completion.logprobs:
             self.logprobs += _chosen_logprobs(completion.logprobs)
@@ -57,7 +57,8 @@ class Request:
                 self.next_logprobs = dict(zip(completion.logprobs.token_ids, completion.logprobs.logprobs, strict=True))
         if output.prompt_logprobs:
             self.prompt_logprobs = _chosen_logprobs(output.prompt_logprobs)
-        return bool(output.finished) or (self.n_answer is not None and len(self.token_ids) > self.n_answer)
+        has_next = self.n_answer is not None and len(self.token_ids) > self.n_answer
+        return bool(output.finished) or has_next or not wants_more
 
 
 @dataclass(frozen=True)
@@ -81,77 +82,108 @@ class RecordedStates:
 class RequestLoop:
     """Processes requests with a ``vllm.LLM`` whose workers can record states.
 
+    While the requests of one call of `run` are processed, those of other, unfinished calls are processed too.
+
     Parameters
     ----------
     llm : vllm.LLM
     max_running : int
-        Maximum number of requests that vLLM processes at the same time.  Up to twice as many are passed to vLLM, so
-        that new requests can start at once.
+        Number of unfinished requests from which no more are passed to vLLM.
     """
 
     def __init__(self, llm: Any, max_running: int) -> None:
         self._llm, self._engine, self._max_running = llm, llm.llm_engine, max_running
         self._ids = count()
+        self._running: dict[str, Request] = {}
+        self._complete: dict[str, Request] = {}
+        """Requests whose states have not been fetched."""
+        self._n_calls = 0
         self._recorded_layers: list[int] | None = None
-        self._is_running = False
 
     def run(
-        self, requests: Iterator[Request], layers: list[int] | None
+        self, batches: Iterator[Sequence[Request]], layers: list[int] | None
     ) -> Iterator[tuple[Request, RecordedStates | None]]:
-        """Process requests, and yield each of them with its states at the given layers."""
-        from vllm.inputs.engine import tokens_input
+        """Process batches of requests, and yield each request with its states at the given layers.
 
-        if self._is_running:
-            raise ModelError("the engine is processing other requests", "finish or close the earlier iterator first")
-        self._is_running = True
-        running: dict[str, Request] = {}
-        finished: dict[str, Request] = {}
+        The next batch is taken whenever there are fewer than `max_running` requests.
+        """
+        own: set[str] = set()
+        has_more = True
+        self._record(layers)
+        self._n_calls += 1
         try:
             with engine_errors():
-                self._record(layers)
-                while True:
-                    if len(running) < self._max_running:
-                        batch = {f"probemap.{next(self._ids)}": r for r in islice(requests, self._max_running)}
-                        if batch and layers is not None:
-                            self.call("probemap_expect", {id_: r.selection for id_, r in batch.items()})
-                        for id_, request in batch.items():
-                            self._engine.add_request(id_, tokens_input(request.prompt_ids), request.params)
-                            running[id_] = request
-                    if not running:
-                        return
-                    # Requests that have been aborted may have late outputs.
-                    outputs = [output for output in self._engine.step() if output.request_id in running]
-                    complete = [output for output in outputs if running[output.request_id].add(output)]
-                    finished |= {output.request_id: running.pop(output.request_id) for output in complete}
-                    self._abort([output.request_id for output in complete if not output.finished])
-                    if len(finished) >= _MAX_FINISHED or not running:
-                        states = self._take(list(finished)) if layers is not None else {}
-                        ready, finished = finished, {}
-                        for id_, request in ready.items():
-                            yield request, states.pop(id_, None)
+                while own or has_more:
+                    is_full = False
+                    while has_more and not is_full:
+                        batch = next(batches, None)
+                        has_more = batch is not None
+                        own |= self._start(batch or ())
+                        is_full = not batch or len(self._running) >= self._max_running
+                    # Requests may have been completed while those of another call were processed.
+                    if self._running and not own & self._complete.keys():
+                        self._step()
+                    yield from self._take(own, layers)
         finally:
-            if ids := [*running, *finished]:  # the caller stopped early, or an error was raised
+            self._n_calls -= 1
+            if own:  # the caller stopped early, or an error was raised
                 with suppress(Exception):
-                    self._abort(list(running))
-                    self.call("probemap_take", ids)
-            self._is_running = False
-
-    def _abort(self, ids: list[str]) -> None:
-        if ids:
-            self._engine.abort_request(ids)
+                    self._abort(list(own & self._running.keys()))
+                    self.call("probemap_take", list(own))
+            for id_ in own:
+                self._running.pop(id_, None)
+                self._complete.pop(id_, None)
 
     def call(self, method: str, *arguments: object) -> list[Any]:
         """Call a method of every worker, and return the results."""
         results: list[Any] = self._llm.collective_rpc(method, args=arguments)
         return results
 
+    def _start(self, requests: Sequence[Request]) -> set[str]:
+        """Pass requests to vLLM, and return their ids."""
+        from vllm.inputs.engine import tokens_input
+
+        batch = {f"probemap.{next(self._ids)}": request for request in requests}
+        for id_, request in batch.items():
+            self._engine.add_request(id_, tokens_input(request.prompt_ids), request.params)
+            self._running[id_] = request
+        return set(batch)
+
+    def _step(self) -> None:
+        """Wait for the next outputs, and add them to their requests."""
+        # Requests that have been aborted may have late outputs.
+        outputs = [output for output in self._engine.step() if output.request_id in self._running]
+        complete = [output for output in outputs if self._running[output.request_id].add(output)]
+        self._complete |= {output.request_id: self._running.pop(output.request_id) for output in complete}
+        self._abort([output.request_id for output in complete if not output.finished])
+
+    def _abort(self, ids: list[str]) -> None:
+        if ids:
+            self._engine.abort_request(ids)
+
+    def _take(self, own: set[str], layers: list[int] | None) -> Iterator[tuple[Request, RecordedStates | None]]:
+        """Yield those of the given requests that are complete, and remove them from the set."""
+        ids = list(own & self._complete.keys())
+        own.difference_update(ids)
+        requests = [self._complete.pop(id_) for id_ in ids]
+        states = self._states_of(ids) if ids and layers is not None else {}
+        for id_, request in zip(ids, requests, strict=True):
+            yield request, states.get(id_)
+
     def _record(self, layers: list[int] | None) -> None:
         """Record the given layers from now on."""
-        if layers != self._recorded_layers:
-            self.call(*(("probemap_stop",) if layers is None else ("probemap_start", layers)))
-            self._recorded_layers = layers
+        if layers == self._recorded_layers or (layers is None and self._n_calls):
+            return
+        if self._n_calls:
+            raise ModelError(
+                f"the engine records layers {self._recorded_layers}, so it cannot record layers {layers} at the same "
+                "time",
+                "finish or close the earlier iterator first",
+            )
+        self.call(*(("probemap_stop",) if layers is None else ("probemap_start", layers)))
+        self._recorded_layers = layers
 
-    def _take(self, ids: list[str]) -> dict[str, RecordedStates]:
+    def _states_of(self, ids: list[str]) -> dict[str, RecordedStates]:
         results = self.call("probemap_take", ids)
         if errors := [result["error"] for result in results if result["error"]]:
             raise ModelError(f"vLLM's hidden states could not be recorded: {errors[0]}", UNSUPPORTED_HINT)

@@ -10,7 +10,7 @@ tokens are copied to the CPU once per pass and are kept until they are fetched.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,10 @@ class StateRecorder:
     _probemap: _Recorder | None
 
     def probemap_start(self, layers: list[int] | None) -> dict[str, Any]:
-        """Start recording, and discard all earlier requests and states.
+        """Start recording, and discard all earlier states.
+
+        The states of a request are recorded if the ``extra_args`` of its sampling parameters contain ``probemap``:
+        ``{"first": i}`` for all tokens from index i on, or ``{"indices": [...]}``.
 
         Parameters
         ----------
@@ -56,20 +59,13 @@ class StateRecorder:
             self._probemap = _Recorder(runner, blocks, list(range(len(blocks))) if layers is None else layers, d)
         return {"error": "", "n_layers": len(blocks), "d": d, "model": type(runner.get_model()).__name__}
 
-    def probemap_expect(self, selections: dict[str, dict[str, Any]]) -> None:
-        """Announce requests whose states are recorded.
+    def probemap_take(self, ids: list[str]) -> dict[str, Any]:
+        """Return and discard the states of requests.
 
         Parameters
         ----------
-        selections : dict
-            Mapping from the id of each request, which must not contain a hyphen, to the token indices to record:
-            ``{"first": i}`` for all tokens from index i on, or ``{"indices": [...]}``.
-        """
-        if recorder := getattr(self, "_probemap", None):
-            recorder.expected.update({id_: _Selection(**fields) for id_, fields in selections.items()})
-
-    def probemap_take(self, ids: list[str]) -> dict[str, Any]:
-        """Return and discard the states of requests, which are not recorded any further.
+        ids : list of str
+            The ids that were passed to vLLM, which must not contain a hyphen.
 
         Returns
         -------
@@ -112,18 +108,37 @@ class _Selection:
         return self._indices[low:high]
 
 
-class _Batch:
-    """Requests of one forward pass: their ids, the row of the first token of each, and its index in its sequence."""
+class _Part(NamedTuple):
+    """Consecutive tokens of one request that are processed in a forward pass."""
 
-    def __init__(self, ids: list[str], rows: npt.NDArray[Any], indices: npt.NDArray[Any]) -> None:
-        self.ids, self.rows, self.indices = ids, rows.tolist(), indices.tolist()
+    id: str
+    selection: _Selection | None
+    row: int
+    """Row of the first token in the tensors of the pass."""
+    start: int
+    stop: int
+    """Indices of the first token, and of the token after the last one, in the sequence of the request."""
 
 
-def _read_batch(runner: Any) -> _Batch:
+def _read_batch(runner: Any) -> list[_Part]:
     """Return the requests of the current forward pass, as prepared by version 1 of vLLM's model runner."""
     n = runner.input_batch.num_reqs
-    ids = runner.input_batch.req_ids[:n]
-    return _Batch(ids, runner.query_start_loc.np[: n + 1], runner.input_batch.num_computed_tokens_cpu[:n])
+    rows = runner.query_start_loc.np[: n + 1].tolist()
+    starts = runner.input_batch.num_computed_tokens_cpu[:n].tolist()
+    parts = []
+    for number, request_id in enumerate(runner.input_batch.req_ids[:n]):
+        params = runner.requests[request_id].sampling_params
+        fields = (params.extra_args or {}).get("probemap") if params else None
+        parts.append(
+            _Part(
+                id=request_id.partition("-")[0],  # vLLM appends a hyphen and random characters
+                selection=None if fields is None else _Selection(**fields),
+                row=rows[number],
+                start=starts[number],
+                stop=starts[number] + rows[number + 1] - rows[number],
+            )
+        )
+    return parts
 
 
 def _find_blocks(runner: Any) -> list[torch.nn.Module]:
@@ -147,10 +162,9 @@ class _Recorder:
 
     def __init__(self, runner: Any, blocks: list[torch.nn.Module], layers: list[int], d: int) -> None:
         self._runner, self._layers, self._d = runner, layers, d
-        self.expected: dict[str, _Selection] = {}
         self.error = ""
         self._states: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
-        self._rows: torch.Tensor | None = None
+        self._rows = torch.empty(0, dtype=torch.long)
         self._owners: list[tuple[str, int]] = []
         """Request and token index of each recorded row of the current forward pass."""
         self._columns: list[torch.Tensor] = []
@@ -162,51 +176,48 @@ class _Recorder:
             handle.remove()
 
     def take(self, id_: str) -> dict[str, Any]:
-        self.expected.pop(id_, None)
         states = self._states.pop(id_, {})
         indices = sorted(states)
         array = np.stack([states[i] for i in indices]) if indices else np.empty((0, len(self._layers), self._d), "f4")
         return {"indices": indices, "shape": list(array.shape), "data": array.tobytes()}
 
     def _record(self, layer: int, block: torch.nn.Module, inputs: Any, output: Any) -> None:
-        if not self.expected or self.error:
+        if self.error:
             return
-        stream = _residual_stream(output)
+        if layer == self._layers[0]:
+            self._begin()
+        if not self._owners:
+            return
+        stream = _residual_stream(output, self._rows)
         if stream is None or stream.shape[1:] != (self._d,):
             # An exception in a hook would end the engine.
             self.error = f"the output of {type(block).__name__} {layer} is not a residual stream of width {self._d}"
             return
-        if layer == self._layers[0]:
-            self._begin(stream.device)
-        if self._rows is not None:
-            self._columns.append(stream.index_select(0, self._rows))
-            if layer == self._layers[-1]:
-                self._end()
+        self._columns.append(stream)
+        if layer == self._layers[-1]:
+            self._end()
 
-    def _begin(self, device: torch.device) -> None:
+    def _begin(self) -> None:
         """Find the rows of the forward pass that are recorded."""
-        batch = _read_batch(self._runner)
         rows: list[int] = []
         self._owners, self._columns = [], []
-        for number, request_id in enumerate(batch.ids):
-            id_ = request_id.partition("-")[0]  # vLLM appends a hyphen and random characters
-            if selection := self.expected.get(id_):
-                row, start = batch.rows[number], batch.indices[number]
-                for index in selection.within(start, start + batch.rows[number + 1] - row).tolist():
-                    rows.append(row + index - start)
-                    self._owners.append((id_, index))
-        self._rows = torch.tensor(rows, device=device) if rows else None
+        for part in _read_batch(self._runner):
+            if part.selection is not None:
+                for index in part.selection.within(part.start, part.stop).tolist():
+                    rows.append(part.row + index - part.start)
+                    self._owners.append((part.id, index))
+        self._rows = torch.tensor(rows, dtype=torch.long)
 
     def _end(self) -> None:
         states = torch.stack(self._columns, dim=1).float().cpu().numpy()
         for (id_, index), state in zip(self._owners, states, strict=True):
             # A copy, because a view would keep the states of all requests of this pass in memory.
             self._states.setdefault(id_, {})[index] = state.copy()
-        self._columns, self._rows = [], None
+        self._owners, self._columns = [], []
 
 
-def _residual_stream(output: Any) -> torch.Tensor | None:
-    """Return the residual stream after a block, given its output.
+def _residual_stream(output: Any, rows: torch.Tensor | None = None) -> torch.Tensor | None:
+    """Return the given rows of the residual stream after a block, given the block's output.
 
     Most of vLLM's blocks return the output of their MLP and the residual stream before it.  The next block adds the
     two.  Other blocks return only the sum.
@@ -214,6 +225,9 @@ def _residual_stream(output: Any) -> torch.Tensor | None:
     hidden, residual = output if isinstance(output, tuple) and len(output) == 2 else (output, None)
     if not isinstance(hidden, torch.Tensor):
         return None
+    if rows is not None:
+        rows = rows.to(hidden.device)
+        hidden, residual = hidden[rows], None if residual is None else residual[rows]
     return hidden if residual is None else hidden + residual
 
 

@@ -16,7 +16,6 @@ Each module imports only modules that are listed above it and modules from lower
     graded         questions, answers and judgements in a common order
     run            the content of a run directory, checked for consistency
     questions      reads the questions of a run, and the answers if they are supplied
-    engines        starts the engine that runs the model
     answer_worker  selects how answers are generated or imported
     selection      counts of verdicts, and differences between decided and undecided answers
     labels         applies manual labels

@@ -224,6 +224,7 @@ CHOOSE = Step[ChooseOptions, NoFacts](
     options=ChooseOptions,
     requires=("judge", "capture", "resample"),
     module="choose",
+    context=("device", "engine"),
 )
 BASELINES = Step[BaselinesOptions, NoFacts](
     name="baselines",

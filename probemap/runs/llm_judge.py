@@ -132,7 +132,6 @@ def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
     It is the model on the server given in the options or, by default, the model that generated the answers.
     """
     from probemap.grading.llm import endpoint_judge, model_judge
-    from probemap.runs.engines import open_engine
 
     log = context.logger.log
     if (server := options.server) is not None:
@@ -143,7 +142,7 @@ def run_judge(run: Run, options: JudgeOptions, context: Context) -> ModelJudge:
             "add --endpoint, or omit --judge-budget",
         )
     else:
-        engine = open_engine(run.loader(context.device, max_memory=context.max_memory), context)
+        engine = context.open_engine(run.loader(context.device, max_memory=context.max_memory))
         judge = model_judge(engine, log=log)
     return ModelJudge(run, judge, context.logger, run.read_judge_responses())
 

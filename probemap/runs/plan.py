@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, Literal
+from typing import TYPE_CHECKING, Generic
 
 from probemap.logger import SILENT, Logger
 from probemap.runs.definitions import Options
 
 if TYPE_CHECKING:
     from probemap.models.engine import Engine
+    from probemap.models.engines import EngineName
     from probemap.models.loading import Loader, Models
     from probemap.workers import RayPool, Shard
 
@@ -37,7 +38,7 @@ class Context:
     """Device for the model: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` etc., or ``spread`` to use all GPUs."""
     max_memory: str | None = None
     """Maximum memory per GPU if the device is ``spread``, e.g. ``20GiB``."""
-    engine: Literal["transformers", "vllm"] = "transformers"
+    engine: EngineName = "transformers"
     """Library that runs the model."""
     engines: dict[Loader, Engine] = field(default_factory=dict)
     """Engines that have been started, which are shared by all steps in this process."""
@@ -50,6 +51,18 @@ class Context:
     def for_workers(self) -> Context:
         """The context to pass to workers.  Ray workers get a copy without loaded models and without a logger."""
         return replace(self, logger=SILENT, models={}) if self.pool else self
+
+    def open_engine(self, loader: Loader) -> Engine:
+        """Return the engine with the model that a loader describes.  Engines are started once and then kept.
+
+        Raises
+        ------
+        ModelError
+            See `models.engines.open_engine`.
+        """
+        from probemap.models.engines import open_engine
+
+        return open_engine(self.engine, loader, self.models, self.engines)
 
     def release(self) -> None:
         """Free the memory of the loaded models, and end all engines."""

@@ -1,7 +1,10 @@
-"""Group queued requests into batches and run them on the model.
+"""Group queued requests into batches and run them on the engine of a scorer.
 
-A single thread owns the model and the tokenizer, because neither is thread-safe.  Each request is tokenised and checked
-separately, so an invalid request does not affect the others.  The valid requests form one batch.
+A single thread owns the engine and the tokenizer, because neither is thread-safe.  Each request is tokenised and
+checked separately, so an invalid request does not affect the others.  The valid requests form one batch.
+
+The engine takes the next batch as soon as it can start more requests.  With transformers, this is after the previous
+batch; with vLLM, after any forward pass, so requests do not wait for each other.
 """
 
 from __future__ import annotations
@@ -10,17 +13,21 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from probemap.detectors.scores import GenerationResult, Score
 from probemap.models.decoding import TokenDecoder
+from probemap.models.engine import EngineEndedError, GenerationBatch
 from probemap.records import ProbemapError
 from probemap.server.jobs import GenerationJob, Job, ScoreJob
 
 if TYPE_CHECKING:
     from probemap.detectors.scorer import Scorer
-    from probemap.models.engine import GenerationRequest
+    from probemap.models.engine import Generation, GenerationRequest
+    from probemap.models.model import Model
+    from probemap.records import Answer
 
 JOIN_SECONDS = 60
 """Maximum number of seconds that `Dispatcher.close` waits for the batch in progress."""
@@ -40,7 +47,7 @@ class Dispatcher:
     Parameters
     ----------
     scorer : Scorer
-        The detector and its model, which are used only by the dispatcher's thread.
+        The detector and the engine of its model, which are used only by the dispatcher's thread.
     queue : int
         Maximum number of waiting requests.
     batch_wait : float
@@ -61,7 +68,10 @@ class Dispatcher:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._n_generated_batches = 0
+        self._refusal: Exception = ServerClosingError("the server is shutting down", "retry in a moment")
+        """The error of requests that are not processed after the server closes."""
+        self._running: dict[int, _Running] = {}
+        self._finished: list[tuple[_Running, Generation]] = []
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
@@ -163,7 +173,7 @@ class Dispatcher:
     def _enqueue(self, job: Job) -> None:
         with self._changed:
             if self._closing:
-                raise _closing_error()
+                raise self._refusal
             if len(self._waiting) >= self.queue:
                 raise QueueFullError(f"the queue is full: {self.queue} requests are waiting", "retry in a moment")
             self._waiting.append(job)
@@ -179,83 +189,149 @@ class Dispatcher:
     # The methods below run in the model's thread.
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._run(batch)
+        try:
+            while not self._closing:
+                self._generate()
+        except Exception as error:
+            self._refusal = error
+        finally:
+            self._reject_waiting()
 
-    def _next_batch(self) -> list[Job]:
-        """Wait for requests and return a batch of them, or an empty list if the server is shutting down."""
-        batch: list[Job] = []
-        while not batch:
+    def _generate(self) -> None:
+        """Process requests until the server is shutting down or the engine raises an error."""
+        scorer, self._running = self.scorer, {}
+        try:
+            for generation in scorer.engine.generate(
+                self._batches(), stop_ids=scorer.stop_ids, recording=scorer.recording, on_token=self._on_token
+            ):
+                self._finished.append((self._running.pop(generation.row), generation))
+        except Exception as error:
+            failed = [running.job for running in self._running.values()]
+            self._score_generations()
+            self._repeat(failed, error)
+            if not failed or isinstance(error, EngineEndedError):
+                raise
+
+    def _batches(self) -> Iterator[GenerationBatch]:
+        """Yield the answers to generate next, which may be none, until the server is shutting down.
+
+        In between, answers are scored.
+        """
+        rows, seeds = count(), count(1)
+        while True:
+            self._score_generations()
+            jobs = self._next_jobs()
+            if self._closing and not self._running:
+                return
+            pairs = self._prepare(jobs)
+            if pairs:
+                self.on_batch(len(pairs))
+            if pairs and isinstance(jobs[0], ScoreJob):
+                self._emit_results(pairs, self._score)
+            else:
+                self._running.update({next(rows): _Running(*pair, self.scorer.engine.model) for pair in pairs})
+                seed = pairs[0][0].seed if pairs else None
+                yield GenerationBatch([request for _, request in pairs], next(seeds) if seed is None else seed)
+
+    def _next_jobs(self) -> list[Job]:
+        """Return the next batch of requests.  It may be empty if answers are being generated or the server closes."""
+        if not self._running:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
             time.sleep(self.batch_wait)
-            with self._changed:
-                if self._closing:
-                    for job in self._waiting:
-                        job.emit(_closing_error())
-                    return []
-                batch = _select_batch(self._waiting, self.scorer.batch_size)
-                self._waiting = deque(job for job in self._waiting if job not in batch)
+        if self._closing:
+            self._reject_waiting()
+        with self._changed:
+            batch = _select_batch(self._waiting, self.scorer.batch_size)
+            self._waiting = deque(job for job in self._waiting if job not in batch)
         return batch
 
-    def _run(self, batch: list[Job]) -> None:
-        jobs: list[Any] = []
-        inputs: list[Any] = []
-        for job in batch:
+    def _reject_waiting(self) -> None:
+        with self._changed:
+            self._closing = True
+            for job in self._waiting:
+                job.emit(self._refusal)
+            self._waiting.clear()
+
+    def _prepare(self, jobs: Sequence[Job]) -> list[tuple[Any, Any]]:
+        """Return each request with its input for the scorer, and report the errors of invalid requests."""
+        pairs = []
+        for job in jobs:
             try:
-                inputs.append(job.prepare(self.scorer))
-                jobs.append(job)
+                pairs.append((job, job.prepare(self.scorer)))
             except Exception as error:
                 job.emit(error)
-        if not jobs:
-            return
-        self.on_batch(len(jobs))
-        results: Sequence[Score | GenerationResult]
+        return pairs
+
+    def _score(self, pairs: Sequence[tuple[ScoreJob, Answer]]) -> list[Score]:
+        return self.scorer.score([job.example for job, _ in pairs], [answer for _, answer in pairs])
+
+    def _score_generations(self) -> None:
+        """Score the generated answers whose clients are still waiting, and emit the results."""
+        pairs = []
+        for running, generation in self._finished:
+            if not running.job.cancelled.is_set():
+                running.flush()
+                pairs.append((running.job, (running.request, generation)))
+        self._finished = []
+
+        if pairs:
+            self._emit_results(pairs, self._score_generated)
+
+    def _score_generated(
+        self, pairs: Sequence[tuple[GenerationJob, tuple[GenerationRequest, Generation]]]
+    ) -> list[GenerationResult]:
+        requests, generations = zip(*(pair for _, pair in pairs), strict=True)
+        return self.scorer.score_generations([job.example for job, _ in pairs], requests, generations)
+
+    def _emit_results(
+        self, pairs: Sequence[tuple[Job, Any]], score: Callable[[Sequence[Any]], Sequence[Score | GenerationResult]]
+    ) -> None:
         try:
-            if isinstance(jobs[0], ScoreJob):
-                results = self.scorer.score([job.example for job in jobs], inputs)
-            else:
-                results = self._generate(jobs, inputs)
+            results = score(pairs)
         except Exception as error:
-            for job in jobs:
-                # A request that fails must not affect the others, so each one is repeated in a batch of its own.  This
-                # is not possible for a request whose text was already sent.
-                if len(jobs) == 1 or job.has_output:
+            is_ended = isinstance(error, EngineEndedError)
+            if len(pairs) == 1 or is_ended:
+                for job, _ in pairs:
                     job.emit(error)
-                else:
-                    self._run([job])
+            else:  # a request that fails must not affect the others
+                for pair in pairs:
+                    self._emit_results([pair], score)
+            if is_ended:
+                raise
             return
-        for job, result in zip(jobs, results, strict=True):
+        for (job, _), result in zip(pairs, results, strict=True):
             job.emit(result)
 
-    def _generate(self, jobs: list[GenerationJob], requests: list[GenerationRequest]) -> list[GenerationResult]:
-        model = self.scorer.model
-        streamers = [_Streamer(model.tokenizer, model.end_ids, job) for job in jobs]
+    def _repeat(self, jobs: Sequence[Job], error: Exception) -> None:
+        """Repeat each request in a batch of its own, unless it was, or its text has been sent."""
+        for job in jobs:
+            if job.has_output or job.is_alone or isinstance(error, EngineEndedError):
+                job.emit(error)
+            else:
+                job.is_alone = True
+                with self._changed:
+                    self._waiting.appendleft(job)
 
-        def on_token(row: int, token: int) -> bool:
-            streamers[row].add(token)
-            return not jobs[row].cancelled.is_set()
-
-        self._n_generated_batches += 1
-        seed = self._n_generated_batches if jobs[0].seed is None else jobs[0].seed
-        results = self.scorer.generate_batch([job.example for job in jobs], requests, seed=seed, on_token=on_token)
-        for streamer in streamers:
-            streamer.finish()
-        return results
+    def _on_token(self, row: int, token: int) -> bool:
+        running = self._running[row]
+        running.add(token)
+        return not running.job.cancelled.is_set()
 
 
-class _Streamer:
-    """Emits the text of an answer as its tokens arrive, but holds back incomplete characters."""
+class _Running:
+    """An answer that is being generated.  Its text is emitted as its tokens arrive, without incomplete characters."""
 
-    def __init__(self, tokenizer: Any, end_ids: frozenset[int], job: Job) -> None:
-        self.decoder, self.end_ids, self.job = TokenDecoder(tokenizer), end_ids, job
+    def __init__(self, job: GenerationJob, request: GenerationRequest, model: Model) -> None:
+        self.job, self.request = job, request
+        self._decoder, self._end_ids = TokenDecoder(model.tokenizer), model.end_ids
 
     def add(self, token: int) -> None:
-        if token not in self.end_ids:
-            self._emit(self.decoder.push(token))
+        if token not in self._end_ids:
+            self._emit(self._decoder.push(token))
 
-    def finish(self) -> None:
-        self._emit(self.decoder.flush())
+    def flush(self) -> None:
+        self._emit(self._decoder.flush())
 
     def _emit(self, text: str) -> None:
         if text:
@@ -264,22 +340,14 @@ class _Streamer:
 
 
 def _select_batch(waiting: Sequence[Job], batch_size: int) -> list[Job]:
-    """Return the next batch: the oldest job, and later jobs of the same class.  A job that draws a reproducible sample
-    always gets a batch of its own."""
+    """Return the next batch: the oldest job, and later jobs of the same class, unless they need a batch of their
+    own."""
     if not waiting:
         return []
     first = waiting[0]
-    if _is_reproducible_sample(first):
+    if first.is_alone:
         return [first]
-    return [job for job in waiting if type(job) is type(first) and not _is_reproducible_sample(job)][:batch_size]
-
-
-def _is_reproducible_sample(job: Job) -> bool:
-    return isinstance(job, GenerationJob) and job.is_reproducible_sample
-
-
-def _closing_error() -> ServerClosingError:
-    return ServerClosingError("the server is shutting down", "retry in a moment")
+    return [job for job in waiting if type(job) is type(first) and not job.is_alone][:batch_size]
 
 
 def _no_result() -> AssertionError:

@@ -41,7 +41,7 @@ class Endpoints:
         self, scorer: Scorer, *, limits: Limits, upstream: Upstream | None, observers: Sequence[Observer]
     ) -> None:
         self.limits, self.upstream = limits, upstream
-        self.provenance, self.label = scorer.provenance, scorer.model.label
+        self.provenance, self.label = scorer.provenance, scorer.engine.model.label
         self.threshold = scorer.detector.primary.threshold(scorer.false_alarms).p_correct
         self.metrics = Metrics(lambda: self.dispatcher.waiting)
         self.observers = (self.metrics.observe, *observers)

@@ -29,6 +29,8 @@ class Job:
     """Set when the client is no longer waiting for the result."""
     has_output: bool = field(init=False, default=False)
     """Whether generated text has already been emitted.  If so, the job cannot be repeated."""
+    is_alone: bool = field(init=False, default=False)
+    """Whether the job is processed in a batch of its own."""
 
     def prepare(self, scorer: Scorer) -> Any:
         """Convert the request to an input for the scorer.  This method is called in the model's thread."""
@@ -100,9 +102,8 @@ class GenerationJob(Job):
     different sample.
     """
 
-    @property
-    def is_reproducible_sample(self) -> bool:
-        return self.seed is not None and self.temperature > 0
+    def __post_init__(self) -> None:
+        self.is_alone = self.seed is not None and self.temperature > 0
 
     def prepare(self, scorer: Scorer) -> GenerationRequest:
         """Tokenise the prompt.
@@ -125,13 +126,13 @@ class GenerationJob(Job):
         prompt = _prompt(scorer, self.example, self.conversation)
         if not prompt.token_ids:
             raise DataError("the prompt has no tokens", "send a non-empty question")
-        check_lengths(scorer.model, [(self.example.id, prompt)], limit)
+        check_lengths(scorer.engine.model, [(self.example.id, prompt)], limit)
         return GenerationRequest(self.example.id, prompt, limit, self.temperature)
 
 
 def _prompt(scorer: Scorer, example: Example, conversation: Sequence[ChatMessage]) -> Prompt:
     if scorer.provenance.prompt_format == "chat":
-        return chat_prompt(scorer.model, conversation)
+        return chat_prompt(scorer.engine.model, conversation)
     roles = [message["role"] for message in conversation]
     if roles != ["user"]:
         raise DataError(

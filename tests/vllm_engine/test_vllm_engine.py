@@ -12,7 +12,7 @@ import torch
 import transformers
 from conftest import byte_level_tokenizer
 
-from probemap.models.engine import Generation, GenerationRequest, Probe, Reading, Recording, States
+from probemap.models.engine import Generation, GenerationBatch, GenerationRequest, Probe, Reading, Recording, States
 from probemap.models.forward import hidden_states
 from probemap.models.model import Model, load_model
 from probemap.models.prompts import Prompt
@@ -84,11 +84,13 @@ def start(
     recording: Recording | None = None,
 ) -> Iterator[Generation]:
     """Start to generate, with the prompts in one batch, or each prompt in a batch of its own if it has its own seed."""
-    rows = range(len(prompts))
+    requests = [
+        GenerationRequest(f"q{row}", Prompt("", tuple(prompt), ()), n_new, temperature)
+        for row, prompt in enumerate(prompts)
+    ]
+    batches = [requests] if len(seeds) == 1 else [[request] for request in requests]
     return engine.generate(
-        [GenerationRequest(f"q{row}", Prompt("", tuple(prompts[row]), ()), n_new, temperature) for row in rows],
-        batches=[rows] if len(seeds) == 1 else [[row] for row in rows],
-        seeds=seeds,
+        [GenerationBatch(batch, seed) for batch, seed in zip(batches, seeds, strict=True)],
         stop_ids=stop_ids,
         recording=recording,
     )
@@ -244,10 +246,70 @@ def test_sampled_answers_depend_only_on_the_seed(engine: VLLMEngine, model: Mode
 def test_engine_continues_after_an_unfinished_iteration(engine: VLLMEngine, answers: list[Generation]) -> None:
     results = start(engine, PROMPTS, recording=Recording())
     next(results)
-    with pytest.raises(ModelError, match="processing other requests"):
-        next(start(engine, PROMPTS))
     del results
     assert [a.token_ids for a in generate(engine, PROMPTS)] == [a.token_ids for a in answers]
+
+
+def test_calls_can_be_nested(engine: VLLMEngine, answers: list[Generation]) -> None:
+    """The batches of one call are taken while those of other calls are processed."""
+    sequences = [[*prompt, *answer.token_ids] for prompt, answer in zip(PROMPTS, answers, strict=True)]
+    probe = Probe(indices=np.array([[len(prompt) - 1] for prompt in PROMPTS], np.int32))
+    readings: list[Reading] = []
+    produced: list[int] = []
+
+    def batches() -> Iterator[GenerationBatch]:
+        for row in range(3):
+            yield GenerationBatch([GenerationRequest(f"q{row}", Prompt("", tuple(PROMPTS[row]), ()), N_NEW)])
+            yield GenerationBatch([])
+            readings.extend(read(engine, sequences, probe=probe))
+            produced.append(len(tokens))
+        while len(finished) < 3:  # nothing to start at the moment
+            yield GenerationBatch([])
+
+    tokens: list[tuple[int, int]] = []
+    finished: list[Generation] = []
+    results = engine.generate(
+        batches(), stop_ids=frozenset(), recording=Recording(), on_token=lambda *token: tokens.append(token) or True
+    )
+    for generation in results:
+        finished.append(generation)
+    assert 0 < produced[0] < produced[1] < produced[2] < 3 * N_NEW
+    for generation in finished:
+        expected = answers[generation.row]
+        assert generation.token_ids == expected.token_ids
+        assert [token_id for row, token_id in tokens if row == generation.row] == list(expected.token_ids)
+        assert relative_difference(generation.states, expected.states) < 1e-4  # type: ignore[arg-type]
+    assert sorted(generation.row for generation in finished) == [0, 1, 2]
+    assert len(readings) == 60
+    for reading in readings:
+        states = answers[reading.row].states
+        assert states is not None
+        assert relative_difference(reading.states, states[:, :1]) < 1e-4
+    with pytest.raises(ModelError, match=r"the engine records layers \[0, 1, 2\], so it cannot record layers \[1\]"):
+        for _ in start(engine, PROMPTS, recording=Recording()):
+            generate(engine, PROMPTS, recording=Recording(layers=[1]))
+
+
+def test_answers_end_when_they_are_not_wanted(engine: VLLMEngine, answers: list[Generation]) -> None:
+    """The engine stops at once, and returns what it has generated."""
+    counts = [0] * len(PROMPTS)
+
+    def on_token(row: int, token_id: int) -> bool:
+        assert token_id == answers[row].token_ids[counts[row]]
+        counts[row] += 1
+        return counts[row] < 1 + row % 5
+
+    requests = [GenerationRequest(f"q{row}", Prompt("", tuple(ids), ()), N_NEW) for row, ids in enumerate(PROMPTS)]
+    results = list(
+        engine.generate([GenerationBatch(requests)], stop_ids=frozenset(), recording=Recording(), on_token=on_token)
+    )
+    assert sorted(generation.row for generation in results) == list(range(20))
+    for generation in results:
+        n = 1 + generation.row % 5
+        assert generation.token_ids == answers[generation.row].token_ids[:n]
+        assert not generation.stopped
+        assert generation.states is not None and generation.states.shape[1] in (n, n + 1)
+    assert counts == [1 + row % 5 for row in range(20)]
 
 
 def test_sequences_that_do_not_fit_are_rejected(engine: VLLMEngine) -> None:

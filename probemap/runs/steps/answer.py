@@ -134,9 +134,8 @@ def _make_worker(
     context: Context,
 ) -> AnswerWorker:
     from probemap.runs.answer_worker import make_worker
-    from probemap.runs.engines import open_engine
 
-    engine = open_engine(loader, context)
+    engine = context.open_engine(loader)
     return make_worker(
         engine, task, options, text_answers=supplied, inline_directory=inline_states, log=context.logger.log
     )

@@ -41,11 +41,12 @@ def _execute(run: Run, graded: GradedAnswers, options: AttentionOptions, context
     from probemap.activations.reader import fill_store
     from probemap.activations.store import ActivationStore
     from probemap.positions import parse_positions
-    from probemap.runs.engines import open_engine
 
     names = parse_positions(options.positions)
     indices = graded.token_indices(names)
-    engine = open_engine(run.loader(context.device, max_memory=context.max_memory), context)
+    # Only transformers returns attention weights.
+    context = replace(context, engine="transformers")
+    engine = context.open_engine(run.loader(context.device, max_memory=context.max_memory))
     run.check_weights(engine.model, ("revision",))
     layout = attention_layout(engine.model, graded.answers, indices, graded.spans, names)
     store = ActivationStore.create(run.path / "attention", layout)

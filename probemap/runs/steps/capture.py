@@ -171,9 +171,8 @@ class _CaptureWorker:
 def _make_worker(
     loader: Loader, job: CaptureJob, options: CaptureOptions, directory: Path, inline_states: Path, context: Context
 ) -> _CaptureWorker:
-    from probemap.runs.engines import open_engine
 
-    return _CaptureWorker(open_engine(loader, context), job, options, directory, inline_states, context)
+    return _CaptureWorker(context.open_engine(loader), job, options, directory, inline_states, context)
 
 
 def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Context) -> bool:
@@ -210,7 +209,6 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
     from probemap.activations.reader import Reader, fill_store
     from probemap.activations.store import ActivationStore
     from probemap.runs.definitions import CAPTURE
-    from probemap.runs.engines import open_engine
 
     with run.locked():
         store = ActivationStore.open(run.path / "activations")
@@ -222,7 +220,7 @@ def recapture(run: Run, context: Context = Context()) -> dict[int, str]:
             raise RunError("the states were imported from vLLM's files", "import them again with --redo")
         job = capture_job(run, options)
         run.check_states(store, job.answers, job.indices)
-        engine = open_engine(run.loader(context.device, options.dtype, context.max_memory), context)
+        engine = context.open_engine(run.loader(context.device, options.dtype, context.max_memory))
         run.check_weights(engine.model, ("revision",))
         for shard, fault in faults.items():
             if fault != "missing":

@@ -120,8 +120,8 @@ class _SampleScorer:
             provenance=self.run.provenance,
             progress=lambda done, total: context.logger.progress("layers", done, total),
         )
-        model = self.run.loader(context.device, max_memory=context.max_memory).load(context.models)
-        scorer = Scorer(detector, model, batch_size=self.options.batch_size)
+        engine = context.open_engine(self.run.loader(context.device, max_memory=context.max_memory))
+        scorer = Scorer(detector, engine, batch_size=self.options.batch_size)
         silent = replace(context, logger=SILENT)
         for samples in each_question(self.run, self.graded.task, rows, silent):
             locations = [(judgement.span, judgement.no_span) for judgement in samples.judgements]

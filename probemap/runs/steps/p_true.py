@@ -55,9 +55,8 @@ def plan_for(
 
 def _execute(run: Run, statements: Sequence[Statement], batch_size: int, context: Context, exact: bool) -> bool:
     from probemap.models.p_true import score_p_true
-    from probemap.runs.engines import open_engine
 
-    engine = open_engine(run.loader(context.device, max_memory=context.max_memory), context)
+    engine = context.open_engine(run.loader(context.device, max_memory=context.max_memory))
     run.check_weights(engine.model, ("revision",))
     n_done = len(run.complete_lines(p_true_file(exact)))
     if n_done:

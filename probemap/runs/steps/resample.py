@@ -39,9 +39,8 @@ def plan(run: Run, options: ResampleOptions, context: Context) -> Plan[ResampleO
 def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
     from probemap.models.answering import GenerationOptions, generate_answers, plan_batches
     from probemap.models.prompts import Prompt, check_lengths
-    from probemap.runs.engines import open_engine
 
-    engine = open_engine(run.loader(context.device, max_memory=context.max_memory), context)
+    engine = context.open_engine(run.loader(context.device, max_memory=context.max_memory))
     model = engine.model
     run.check_weights(model, ("revision", "dtype"))
     prompts = [
