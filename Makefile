@@ -39,7 +39,7 @@ wheel: .venv/installed
 # vLLM requires an older transformers, so its tests run in an environment of their own (4 GB).
 vllm:
 	@if grep -qw avx2 /proc/cpuinfo; then $(MAKE) --no-print-directory .venv-vllm/installed && \
-		HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/pytest --override-ini 'norecursedirs=.*' tests/vllm_engine; \
+		HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/pytest --override-ini 'norecursedirs=.*' tests/vllm_engine; \
 	else echo "The vLLM engine was not tested: the CPU does not have AVX2."; fi
 
 # The CPU build of vLLM requires the CPU build of torch.  It also installs three libraries for images and sound, whose

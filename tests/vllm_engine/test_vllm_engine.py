@@ -268,10 +268,12 @@ def test_calls_can_be_nested(engine: VLLMEngine, answers: list[Generation]) -> N
 
     tokens: list[tuple[int, int]] = []
     finished: list[Generation] = []
-    results = engine.generate(
-        batches(), stop_ids=frozenset(), recording=Recording(), on_token=lambda *token: tokens.append(token) or True
-    )
-    for generation in results:
+
+    def on_token(row: int, token_id: int) -> bool:
+        tokens.append((row, token_id))
+        return True
+
+    for generation in engine.generate(batches(), stop_ids=frozenset(), recording=Recording(), on_token=on_token):
         finished.append(generation)
     assert 0 < produced[0] < produced[1] < produced[2] < 3 * N_NEW
     for generation in finished:

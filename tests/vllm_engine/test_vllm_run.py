@@ -25,13 +25,17 @@ N = 24
 CAPTURE: dict[str, Any] = {"positions": "last_q,first_answer,-2,-1", "layers": "0,2"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_chat_model(folder: Path) -> Path:
     tokenizer = byte_level_tokenizer()
     sizes = {**SIZES, "vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config = transformers.LlamaConfig(**{**sizes, **ends})
-    return save_model(tmp_path_factory.mktemp("models") / "tiny-chat", config)
+    return save_model(folder, config)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_chat_model(tmp_path_factory.mktemp("models") / "tiny-chat")
 
 
 @pytest.fixture(scope="module")
