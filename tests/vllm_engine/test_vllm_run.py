@@ -7,52 +7,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-import transformers
-from conftest import byte_level_tokenizer
-from test_vllm_engine import SIZES, save_model
 
 from probemap.activations.layout import States
 from probemap.activations.store import ActivationStore
-from probemap.records import RunError
+from probemap.models.loading import Loader
+from probemap.models.vllm_engine import VLLMEngine
+from probemap.records import ModelError
 from probemap.runs.execution import run_step
 from probemap.runs.options import CaptureOptions
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
 
-pytestmark = pytest.mark.filterwarnings("default")  # vLLM's own warnings are not this package's
-
 N = 24
 CAPTURE: dict[str, Any] = {"positions": "last_q,first_answer,-2,-1", "layers": "0,2"}
 
 
-def save_chat_model(folder: Path) -> Path:
-    tokenizer = byte_level_tokenizer()
-    sizes = {**SIZES, "vocab_size": len(tokenizer), "bos_token_id": tokenizer.bos_token_id}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    config = transformers.LlamaConfig(**{**sizes, **ends})
-    return save_model(folder, config)
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_chat_model(tmp_path_factory.mktemp("models") / "tiny-chat")
-
-
-@pytest.fixture(scope="module")
-def vllm() -> Iterator[Context]:
-    context = Context(engine="vllm")
+def vllm(chat_folder: Path, engine: VLLMEngine) -> Iterator[Context]:
+    context = Context(engine="vllm", engines={Loader(str(chat_folder), dtype="float32"): engine})
     yield context
-    context.release()
-    assert context.engines == {}
+    assert list(context.engines.values()) == [engine], "no other engine was started"
 
 
-def answered_run(folder: Path, model: Path, context: Context, **options: Any) -> Run:
+def answered_run(folder: Path, chat_folder: Path, context: Context, **options: Any) -> Run:
     folder.mkdir()
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(N)]
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = Run(folder / "run")
     options = {"max_new_tokens": 6, "batch_size": 5, **options}
-    run_step("answer", run, context, data=folder / "q.jsonl", model=model, **options)
+    run_step("answer", run, context, data=folder / "q.jsonl", model=chat_folder, **options)
     run_step("judge", run, locator="rules")
     return run
 
@@ -63,8 +46,8 @@ def states_of(run: Run) -> States:
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = answered_run(tmp_path_factory.mktemp("runs") / "transformers", model, Context())
+def expected(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = answered_run(tmp_path_factory.mktemp("runs") / "transformers", chat_folder, Context())
     run_step("capture", run, **CAPTURE)
     run_step("p-true", run)
     return run
@@ -72,9 +55,9 @@ def expected(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("inline", [True, False])
 def test_run_on_vllm_equals_run_on_transformers(
-    inline: bool, vllm: Context, model: Path, expected: Run, tmp_path: Path
+    inline: bool, vllm: Context, chat_folder: Path, expected: Run, tmp_path: Path
 ) -> None:
-    run = answered_run(tmp_path / "vllm", model, vllm, inline=CaptureOptions(**CAPTURE) if inline else None)
+    run = answered_run(tmp_path / "vllm", chat_folder, vllm, inline=CaptureOptions(**CAPTURE) if inline else None)
     assert run.inline_states.exists() == inline
     for answer, other in zip(run.answers, expected.answers, strict=True):
         assert (answer.id, answer.token_ids, answer.text) == (other.id, other.token_ids, other.text)
@@ -91,25 +74,25 @@ def test_run_on_vllm_equals_run_on_transformers(
     assert p_true is not None and p_true == pytest.approx(reference_p_true, abs=1e-5)
 
 
-def test_samples_depend_only_on_the_seed(vllm: Context, model: Path, expected: Run, tmp_path: Path) -> None:
+def test_samples_depend_only_on_the_seed(vllm: Context, chat_folder: Path, expected: Run, tmp_path: Path) -> None:
     texts = []
     for name in ("first", "second"):
-        run = answered_run(tmp_path / name, model, vllm)
+        run = answered_run(tmp_path / name, chat_folder, vllm)
         run_step("resample", run, vllm, k=2)
         texts.append((run.path / "resamples.jsonl").read_text())
     assert texts[0] == texts[1]
     assert len(texts[0].splitlines()) == 2 * N
 
 
-def test_run_can_change_its_engine(vllm: Context, model: Path, expected: Run, tmp_path: Path) -> None:
-    run = answered_run(tmp_path / "run", model, vllm)
+def test_run_can_change_its_engine(vllm: Context, chat_folder: Path, expected: Run, tmp_path: Path) -> None:
+    run = answered_run(tmp_path / "run", chat_folder, vllm)
     lines = (run.path / "answers.jsonl").read_text().splitlines(keepends=True)
     (run.path / "answers.jsonl").write_text("".join(lines[:7]))
-    run = answered_rest(run, model)
+    run = answered_rest(run)
     assert [answer.token_ids for answer in run.answers] == [answer.token_ids for answer in expected.answers]
 
 
-def answered_rest(run: Run, model: Path) -> Run:
+def answered_rest(run: Run) -> Run:
     """Return the run after transformers has generated the answers that are missing, from the last complete batch."""
     record = json.loads((run.path / "run.json").read_text())
     record["steps"]["answer"]["done"] = False
@@ -119,6 +102,6 @@ def answered_rest(run: Run, model: Path) -> Run:
     return run
 
 
-def test_options_of_transformers_are_rejected(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="apply to transformers only, but the engine is vLLM"):
-        answered_run(tmp_path / "run", model, Context(engine="vllm", device="cpu"))
+def test_options_of_transformers_are_rejected(chat_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"the engine is vLLM, which has no quantisation(.|\n)*device=cpu"):
+        answered_run(tmp_path / "run", chat_folder, Context(engine="vllm", device="cpu"))
