@@ -1,18 +1,31 @@
 """`Dispatcher`: a bounded queue, clients that disconnect, and errors of single requests."""
 
 import asyncio
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
-from serving import PausedScorer, connect, serve_scorer, user_messages, wait_for_queue
+from serving import (
+    PausedScorer,
+    connect,
+    expected_score,
+    generate_directly,
+    serve_scorer,
+    user_messages,
+    wait_for_queue,
+)
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.models import generate
+from probemap.models.engine import EngineEndedError, Generation, GenerationBatch
 from probemap.models.model import Model
+from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Example, TextAnswer
 from probemap.server.batching import Dispatcher, ServerClosingError
 from probemap.server.jobs import ScoreJob
@@ -122,6 +135,90 @@ def test_error_of_one_request_does_not_fail_the_batch(scorer: Scorer, monkeypatc
 
         assert list(pool.map(post, range(8))) == [200, 200, 200, 500, 200, 200, 200, 200]
         assert client.get("/healthz").status_code == 200
+
+
+class StepwiseEngine(TransformersEngine):
+    """An engine that, like vLLM, starts new requests while others run.  Answers of 50 or more tokens take until the
+    event is set."""
+
+    may_end = threading.Event()
+
+    def generate(self, batches: Iterable[GenerationBatch], **options: Any) -> Iterator[Generation]:
+        n_rows, unfinished = 0, list[Generation]()
+        for batch in batches:
+            for request in batch.requests:
+                (generation,) = super().generate([GenerationBatch([request])], **{**options, "on_token": None})
+                generation = replace(generation, row=n_rows)
+                n_rows += 1
+                for token_id in generation.token_ids:
+                    options["on_token"](generation.row, token_id)
+                if request.max_new_tokens < 50:
+                    yield generation
+                else:
+                    unfinished.append(generation)
+            if self.may_end.is_set():
+                yield from unfinished
+                unfinished.clear()
+            time.sleep(0.001)
+
+
+def test_requests_do_not_wait_for_each_other_if_the_engine_starts_them_at_once(
+    detector: Detector, chat_model: Model
+) -> None:
+    scorer = Scorer(detector, StepwiseEngine(chat_model))
+    with serve_scorer(scorer) as client, ThreadPoolExecutor(4) as pool:
+
+        def post(max_tokens: int) -> dict[str, Any]:
+            body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": max_tokens}
+            response: dict[str, Any] = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+            return response
+
+        long = pool.submit(post, 60)
+        short = [pool.submit(post, 4) for _ in range(2)]
+        assert [s.result()["usage"]["completion_tokens"] for s in short] == [4, 4]
+        assert client.post("/v1/score", json=BODY).status_code == 200
+        assert not long.done()
+        scorer.engine.may_end.set()  # type: ignore[attr-defined]
+        expected = generate_directly(Scorer(detector, chat_model), "What is 7 + 5?", 60)
+        (choice,) = long.result()["choices"]
+        assert choice["message"]["content"] == expected.answer.text
+        assert choice["probemap"] == expected_score(expected)
+
+
+class FailingEngine(TransformersEngine):
+    """An engine that fails if the prompt of a request contains "boom"."""
+
+    error: Exception = RuntimeError("boom")
+
+    def generate(self, batches: Iterable[GenerationBatch], **options: Any) -> Iterator[Generation]:
+        def checked() -> Iterator[GenerationBatch]:
+            for batch in batches:
+                if any("boom" in request.prompt.text for request in batch.requests):
+                    raise self.error
+                yield batch
+
+        return super().generate(checked(), **options)
+
+
+def test_failed_requests_are_repeated_one_by_one(detector: Detector, chat_model: Model) -> None:
+    with serve_scorer(Scorer(detector, FailingEngine(chat_model))) as client, ThreadPoolExecutor(8) as pool:
+
+        def post(k: int) -> int:
+            body = {"messages": user_messages("boom" if k == 3 else "What is 7 + 5?"), "max_tokens": 4}
+            return client.post("/v1/chat/completions", json=body).status_code
+
+        assert list(pool.map(post, range(8))) == [200, 200, 200, 500, 200, 200, 200, 200]
+        assert client.get("/healthz").status_code == 200
+
+
+def test_ended_engine_is_reported(detector: Detector, chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FailingEngine, "error", EngineEndedError("the engine has ended"))
+    with serve_scorer(Scorer(detector, FailingEngine(chat_model))) as client:
+        body = {"messages": user_messages("boom"), "max_tokens": 4}
+        for path, content in (("/v1/chat/completions", body), ("/v1/score", BODY)):
+            response = client.post(path, json=content)
+            assert (response.status_code, response.json()["error"]["message"]) == (503, "the engine has ended")
+        assert client.get("/healthz").status_code == 503
 
 
 def test_close_rejects_requests(scorer: Scorer) -> None:
