@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from probemap.activations.layout import states_at
 from probemap.activations.reader import Reader
 from probemap.grading.locate import locate_answer
 from probemap.models.answering import Recorder
@@ -143,25 +143,6 @@ class CachedReader(Reader):
         """Digests of the answers of which only some states were recorded."""
         files = {file for file, _ in self._index.values()}
         return frozenset(key for file in files for key in _read_metadata(file)["partial"])
-
-
-def states_at(tokens: States, offsets: npt.NDArray[np.int32]) -> States:
-    """Return the states at some tokens of a sequence, with NaN for tokens without a state.
-
-    Parameters
-    ----------
-    tokens : ndarray of shape (n_layers, n_tokens, d), float32
-    offsets : ndarray of shape (n_positions,), int32
-        Indices of the tokens, which may be negative, or larger than the last index.
-
-    Returns
-    -------
-    ndarray of shape (n_layers, n_positions, d), float32
-    """
-    present = (offsets >= 0) & (offsets < tokens.shape[1])
-    states = np.full((tokens.shape[0], len(offsets), tokens.shape[2]), np.nan, np.float32)
-    states[:, present] = tokens[:, offsets[present]]
-    return states
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probemap.activations.inline import states_at
-from probemap.activations.layout import Layout, shard_rows_for
+from probemap.activations.layout import Layout, shard_rows_for, states_at
 from probemap.models.extracted import ExtractedFile, open_extracted
 from probemap.positions import Indices, digest
 from probemap.records import Answer, StoreError

@@ -79,9 +79,10 @@ def make_worker(
     )
     if text_answers is not None:
         return supplied_worker(engine, task, generation, text_answers, refuse=is_log(options.data), log=log)
-    recorder = _inline_recorder(model, task, options, inline_directory)
     if (endpoint := options.server) is not None:
         _check_layers(model, endpoint)
+    recorder = _inline_recorder(model, task, options, inline_directory)
+    if endpoint is not None:
         return endpoint_worker(engine, task, generation, endpoint, recorder=recorder, log=log)
     return generation_worker(engine, task, generation, recorder=recorder, log=log)
 
