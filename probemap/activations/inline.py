@@ -1,9 +1,9 @@
 """Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
-The states are recorded by an engine, or extracted by a vLLM server.
-A rule-based locator (see `grading.locate`) can find the exact answer as soon as an answer has been generated.  The
-probed tokens are then known, so only their states are kept.  They are written to one file per batch.  The capture step
-later reads these files and computes only the states that they do not contain.
+The states are recorded by an engine, or extracted by a vLLM server.  A rule-based locator (see `grading.locate`) can
+find the exact answer as soon as an answer has been generated.  The probed tokens are then known, so only their states
+are kept.  They are written to one file per batch.  The capture step later reads these files and computes only the
+states that they do not contain.
 """
 
 from __future__ import annotations
