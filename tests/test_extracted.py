@@ -322,6 +322,17 @@ def test_files_are_read_when_the_server_has_released_its_lock(
     assert open_extracted(file).token_ids == (5, 6, 7)
 
 
+def test_files_of_another_user_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path, framework: str) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(extracted, "safe_open", deny)
+    with pytest.raises(
+        StoreError, match=r"Permission denied(.|\n)*hint: only the user that runs the vLLM server may read its files"
+    ):
+        open_extracted(tmp_path / "request.safetensors")
+
+
 @pytest.mark.parametrize("text", ["", "1,x", "0,1", "8,1", "1,1", "1.5", "-1", "1,,2"])
 def test_server_layers_are_positive_integers_in_ascending_order(text: str) -> None:
     with pytest.raises(RunError, match=r"is not a list of positive integers in ascending order\nhint: list the `eagle"):

@@ -160,4 +160,8 @@ def _wait_until_complete(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"{path} cannot be read: {str(error)[:200]}", f"the file is damaged or incomplete; {_REPEAT}")
+    if isinstance(error, PermissionError):
+        hint = "only the user that runs the vLLM server may read its files: run this command as that user"
+    else:
+        hint = f"the file is damaged or incomplete; {_REPEAT}"
+    return StoreError(f"{path} cannot be read: {str(error)[:200]}", hint)
