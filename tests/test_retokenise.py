@@ -8,7 +8,7 @@ import torch
 from probemap.models.answering import GenerationOptions, generate_answers
 from probemap.models.model import Model
 from probemap.models.prompts import end_of_turn_id, make_prompt, prompt_from_text, supplied_prompt, task_prompts
-from probemap.models.retokenise import retokenise_with_logprobs
+from probemap.models.retokenise import retokenise, retokenise_with_logprobs
 from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import DataError, Example, Task, TextAnswer
 from probemap.tasks.loading import load_task
@@ -134,3 +134,12 @@ def test_supplied_token_ids_are_used_up_to_the_end_of_the_text(base_model: Model
     assert cut_at_stop_string.produced_ids == tuple(produced[: len(cut_at_stop_string.produced_ids)])
     assert own_tokens.produced_ids == (*split, end)
     assert (cut_at_stop_string.stopped, own_tokens.stopped, cut_off.stopped) == (True, True, False)
+
+
+def test_supplied_token_ids_may_end_inside_a_character(chat_model: Model) -> None:
+    """A server omits such a character from the text, whereas a local model's answer contains U+FFFD."""
+    produced = chat_model.tokenizer("ok 🦊", add_special_tokens=False)["input_ids"][:-1]
+    prompt = make_prompt(chat_model, TASK, TASK.examples[0], "chat")
+    (answer,) = retokenise(chat_model, [(prompt, TextAnswer("a", "ok ", False, produced_ids=tuple(produced)))])
+    assert answer.produced_ids == tuple(produced)
+    assert answer.text == "ok \ufffd"

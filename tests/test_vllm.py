@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extracting_server import write_extracted
 from running import execute
 from safetensors.torch import save_file
 
 from probemap.activations.store import ActivationStore
 from probemap.logger import Logger
 from probemap.models.model import Model
-from probemap.records import Answer, StoreError
+from probemap.records import Answer, RunError, StoreError
 from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE
 from probemap.runs.plan import Context
 from probemap.runs.run import Run
@@ -29,29 +30,24 @@ def run(chat_folder: Path, tmp_path: Path) -> Run:
     return run
 
 
-def write_extracted(model: Model, answers: Sequence[Answer], folder: Path, layers: list[int], omitted: int = 1) -> Path:
-    """Write the files that vLLM would write: the residual stream that enters each of `layers`, for all tokens but the
-    last `omitted`."""
+def write_files(model: Model, answers: Sequence[Answer], folder: Path, layers: list[int]) -> Path:
+    """Write the files that vLLM would write for all tokens but the last."""
     folder.mkdir()
-    for number, record in enumerate(answers):
-        ids = torch.tensor([record.token_ids[: len(record.token_ids) - omitted]])
-        with torch.inference_mode():
-            states = model.network(ids, output_hidden_states=True).hidden_states
-        extracted = torch.stack([states[k][0] for k in layers], dim=1).contiguous()
-        save_file({"hidden_states": extracted, "token_ids": ids[0]}, folder / f"request-{number}.safetensors")
+    for number, answer in enumerate(answers):
+        write_extracted(folder / f"request-{number}.safetensors", model, answer.token_ids[:-1], layers)
     return folder
 
 
 def test_import_states_equals_a_capture(run: Run, chat_model: Model, tmp_path: Path) -> None:
     answers = run.answers
-    folder = write_extracted(chat_model, answers[::-1], tmp_path / "vllm", [1, 3])
+    folder = write_files(chat_model, answers[::-1], tmp_path / "vllm", [1, 3])
     messages: list[str] = []
     execute(
         CAPTURE,
         run,
         Context(logger=Logger(messages.append)),
         vllm=str(folder),
-        vllm_layers=(1, 3),
+        server_layers="1,3",
         positions="last_q,first_answer,-2,-1",
     )
     assert messages == [
@@ -73,19 +69,16 @@ def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Mod
     answers = run.answers
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="contains no hidden states"):
-        execute(CAPTURE, run, vllm=str(tmp_path / "empty"), vllm_layers=(1,))
-    folder = write_extracted(chat_model, answers, tmp_path / "vllm", [1, 3])
-    with pytest.raises(StoreError, match="the files contain 2 layers, got 1 layer ids: 1"):
-        execute(CAPTURE, run, vllm=str(folder), vllm_layers=(1,))
-    with pytest.raises(StoreError, match="the files contain 2 layers, got 2 layer ids: 0, 1"):
+        execute(CAPTURE, run, vllm=str(tmp_path / "empty"), server_layers="1")
+    folder = write_files(chat_model, answers, tmp_path / "vllm", [1, 3])
+    with pytest.raises(StoreError, match="the files contain 2 layers, but --server-layers names 1: 1"):
+        execute(CAPTURE, run, vllm=str(folder), server_layers="1")
+    with pytest.raises(RunError, match="'0,1' is not a list of positive integers in ascending order"):
         execute(
             CAPTURE,
             run,
             vllm=str(folder),
-            vllm_layers=(
-                0,
-                1,
-            ),
+            server_layers="0,1",
         )
     file = folder / "request-3.safetensors"
     content = file.read_bytes()
@@ -95,10 +88,7 @@ def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Mod
             CAPTURE,
             run,
             vllm=str(folder),
-            vllm_layers=(
-                1,
-                3,
-            ),
+            server_layers="1,3",
         )
     save_file({"hidden_states": torch.zeros(2, 2, 32), "token_ids": torch.arange(3)}, file)
     with pytest.raises(StoreError, match=r"contains states of shape \(2, 2, 32\) for 3 tokens"):
@@ -106,10 +96,7 @@ def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Mod
             CAPTURE,
             run,
             vllm=str(folder),
-            vllm_layers=(
-                1,
-                3,
-            ),
+            server_layers="1,3",
         )
     file.unlink()
     with pytest.raises(StoreError, match="1 answers have no file with their tokens, for example 'q3'"):
@@ -117,8 +104,5 @@ def test_import_states_rejects_files_that_do_not_match(run: Run, chat_model: Mod
             CAPTURE,
             run,
             vllm=str(folder),
-            vllm_layers=(
-                1,
-                3,
-            ),
+            server_layers="1,3",
         )

@@ -1,15 +1,16 @@
 """Inline capture: hidden states recorded during generation, so that no second forward pass is needed.
 
-A rule-based locator (see `grading.locate`) can find the exact answer as soon as an answer has been generated.  The
-probed tokens are then known, so only their states are kept.  They are written to one file per batch.  The capture step
-later reads these files and computes only the states that they do not contain.
+The states are recorded by an engine, or extracted by a vLLM server.  A rule-based locator (see `grading.locate`) can
+find the exact answer as soon as an answer has been generated.  The probed tokens are then known, so only their states
+are kept.  They are written to one file per batch.  The capture step later reads these files and computes only the
+states that they do not contain.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from probemap.activations.layout import states_at
 from probemap.activations.reader import Reader
 from probemap.grading.locate import locate_answer
 from probemap.models.answering import Recorder
-from probemap.models.engine import Recording
+from probemap.models.engine import Reading, Recording
 from probemap.models.hooks import select_layers
 from probemap.positions import Indices, digest, token_indices
 
@@ -57,29 +59,30 @@ class InlineCapture:
             Batch number, which is used as the file name.
         answers : sequence of Answer
         recorded : sequence of ndarray of shape (n_layers, n_tokens, d), float32
-            The states at the last prompt token and at all produced tokens of each answer.
+            The states at the last prompt token and at the produced tokens of each answer.  The states at the last
+            tokens may be missing.
         """
         examples = {e.id: e for e in self.task.examples}
         spans = [locate_answer(self.task, examples[a.id], a)[0] for a in answers]
         indices = token_indices(answers, spans, self.positions)
-        states = np.stack(
-            [
-                tokens[:, np.maximum(row - (answer.n_prompt - 1), 0)]
-                for answer, tokens, row in zip(answers, recorded, indices, strict=True)
-            ]
-        )
-        states[np.broadcast_to((indices < 0)[:, None, :], states.shape[:3])] = np.nan
+        selected = [
+            states_at(tokens, row - (answer.n_prompt - 1))
+            for answer, tokens, row in zip(answers, recorded, indices, strict=True)
+        ]
+        digests = _digests(answers, indices)
+        is_partial = [bool(np.isnan(s[0, row >= 0]).any()) for s, row in zip(selected, indices, strict=True)]
         metadata = {
             "weights": self.model.weights,
             "site": self.site,
             "layers": select_layers(self.layers, self.model.n_layers),
             "positions": list(self.positions),
-            "rows": _digests(answers, indices),
+            "rows": digests,
+            "partial": [key for key, partial in zip(digests, is_partial, strict=True) if partial],
         }
         self.folder.mkdir(exist_ok=True)
         temporary = self.folder / f".{batch:06d}.part"
         # safetensors writes the raw memory of an array and ignores its strides.
-        save_file({"states": np.ascontiguousarray(states)}, temporary, {"capture": json.dumps(metadata)})
+        save_file({"states": np.stack(selected)}, temporary, {"capture": json.dumps(metadata)})
         temporary.replace(self.folder / f"{batch:06d}.safetensors")
 
 
@@ -91,7 +94,22 @@ class CachedReader(Reader):
     """Folder that contains the files written by an `InlineCapture`."""
 
     def missing(self, rows: Sequence[int]) -> list[int]:
-        return [row for row, key in zip(rows, self._digests(rows), strict=True) if key not in self._index]
+        keys = zip(rows, self._digests(rows), strict=True)
+        return [row for row, key in keys if key not in self._index or key in self._partial]
+
+    def readings(self, batches: Sequence[Sequence[int]]) -> Iterator[Reading]:
+        """Compute the states of batches of answers, and keep those that were recorded during generation."""
+        keys = dict(zip(rows := [row for batch in batches for row in batch], self._digests(rows), strict=True))
+        if n := sum(key in self._partial for key in keys.values()):
+            self.log(
+                f"the states at some tokens of {n} answers, such as the last token, were not recorded during "
+                "generation: they are computed"
+            )
+        for reading in super().readings(batches):
+            if keys[reading.row] in self._partial and reading.states is not None:
+                recorded = self.recorded([reading.row])[0]
+                reading = replace(reading, states=np.where(np.isnan(recorded), reading.states, recorded))
+            yield reading
 
     def recorded(self, rows: Sequence[int]) -> States:
         states = np.empty((len(rows), *self.layout.shape[1:]), np.float32)
@@ -119,6 +137,12 @@ class CachedReader(Reader):
             if required.items() <= metadata.items():
                 index.update({key: (file, row) for row, key in enumerate(metadata["rows"])})
         return index
+
+    @cached_property
+    def _partial(self) -> frozenset[str]:
+        """Digests of the answers of which only some states were recorded."""
+        files = {file for file, _ in self._index.values()}
+        return frozenset(key for file in files for key in _read_metadata(file)["partial"])
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:

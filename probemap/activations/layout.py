@@ -80,3 +80,22 @@ def shard_rows_for(n: int, row_bytes: int, shard_bytes: int | None = None) -> in
     """
     most = max(1, min(n, (shard_bytes or SHARD_BYTES) // row_bytes))
     return next(rows for rows in range(most, 0, -1) if -n % rows <= MAX_PADDING * n)
+
+
+def states_at(tokens: States, offsets: npt.NDArray[np.int32]) -> States:
+    """Return the states at some tokens of a sequence, with NaN for tokens without a state.
+
+    Parameters
+    ----------
+    tokens : ndarray of shape (n_layers, n_tokens, d), float32
+    offsets : ndarray of shape (n_positions,), int32
+        Indices of the tokens, which may be negative, or larger than the last index.
+
+    Returns
+    -------
+    ndarray of shape (n_layers, n_positions, d), float32
+    """
+    present = (offsets >= 0) & (offsets < tokens.shape[1])
+    states = np.full((tokens.shape[0], len(offsets), tokens.shape[2]), np.nan, np.float32)
+    states[:, present] = tokens[:, offsets[present]]
+    return states

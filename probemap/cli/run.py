@@ -13,7 +13,7 @@ app = typer.Typer()
 
 Log = Annotated[
     Literal["mlflow", "wandb", "trackio"] | None,
-    typer.Option(help="Log metrics, figures and the report to this experiment tracker."),
+    typer.Option(help="Experiment tracker to log to."),
 ]
 OnePass = Annotated[bool, typer.Option("--one-pass", help="Capture the states during generation.")]
 
@@ -52,8 +52,8 @@ app.command("run", epilog="Example:  probemap run cities --model smollm2-135m --
         lambda **arguments: _run(**arguments),
         _run_parameters(),
         "Run the answer, judge, capture, p-true, map and plot steps.\n\nFinished steps are skipped, an interrupted "
-        "step is resumed, and omitted options keep the values recorded in the run directory.  To use options that are "
-        "not listed here, execute the step first, e.g. `probemap answer`, and then `probemap run --out RUN`.",
+        "step is resumed, and omitted options keep the values recorded in the run directory.  For other options, "
+        "execute the step first, e.g. `probemap answer`.",
     )
 )
 

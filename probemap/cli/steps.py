@@ -9,7 +9,7 @@ import typer
 
 from probemap.cli import flags
 from probemap.cli.console import console_logger, open_run, print_table, print_verdicts, say, stdout
-from probemap.records import DataError, RunError
+from probemap.records import RunError
 from probemap.runs.definitions import (
     ANSWER,
     ATTENTION,
@@ -26,6 +26,7 @@ from probemap.runs.definitions import (
     TRANSFER,
     Step,
 )
+from probemap.runs.options import AnswerOptions, option_metadata
 
 if TYPE_CHECKING:  # keeps --help fast
     from probemap.logger import Logger
@@ -145,24 +146,22 @@ for _step in (ANSWER, JUDGE, CAPTURE, ATTENTION, P_TRUE, MAP, RESAMPLE, ERRORS, 
     app.command(_step.name, epilog=f"Example:  {_step.example}")(run_command(_step))
 
 
-@app.command("import-states", epilog="Example:  probemap import-states RUN EXTRACTED --layers 1,8,16,24")
+@app.command("import-states", epilog="Example:  probemap import-states RUN EXTRACTED --server-layers 1,8,16,24")
 def import_states(
     directory: flags.RunDirectory,
     extracted: Annotated[
         Path, typer.Argument(metavar="DIRECTORY", help="Directory of the .safetensors files that vLLM wrote.")
     ],
-    layers: Annotated[
+    server_layers: Annotated[
         str,
-        typer.Option(
-            help="The eagle_aux_hidden_state_layer_ids that were passed to vLLM, in that order, separated by commas."
-        ),
+        typer.Option(help=option_metadata(AnswerOptions)["server_layers"][1].help),
     ],
     positions: Annotated[str | None, typer.Option(help="Token positions, as for `probemap capture`.")] = None,
     redo: flags.Redo = False,
 ) -> None:
     """Import hidden states that vLLM extracted during generation, instead of capturing them.
 
-    Writes RUN/activations.
+    Not needed for answers that were generated with --endpoint and --server-layers.  Writes RUN/activations.
     """
     from probemap.runs.execution import run_step
 
@@ -174,7 +173,7 @@ def import_states(
             context_from({}, logger),
             redo=redo,
             vllm=str(extracted),
-            vllm_layers=_integers(layers),
+            server_layers=server_layers,
             **options,
         )
 
@@ -252,10 +251,3 @@ app.command(AUDIT.name, epilog=f"Example:  {AUDIT.example}")(
         "are never overwritten.  If there are labels, prints the result and writes RUN/audit.json and RUN/audit.csv.",
     )
 )
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(item) for item in text.split(","))
-    except ValueError:
-        raise DataError(f"{text!r} is not a list of integers", "separate integers with commas, e.g. 1,8,16") from None

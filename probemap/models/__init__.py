@@ -27,6 +27,7 @@ Each module imports only modules listed above it and modules from lower-level pa
     vllm_engine          generation and teacher-forced reading with vLLM in this process
     engines              the engines by name
     retokenise           conversion of externally generated texts into answers
+    extracted            files with the hidden states that a vLLM server extracts
     endpoint             address of an OpenAI-compatible server
     replies              replies of OpenAI-compatible servers, checked and reduced to the fields that are used
     request_form         form of requests that a server accepts

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from probemap.models.batching import batches
 from probemap.models.decoding import decode_with_offsets
 from probemap.models.engine import Engine, Generation, GenerationBatch, GenerationRequest, Recording, in_batches
+from probemap.models.extracted import extracted_states
 from probemap.models.prompts import Prompt, PromptFormat, chat_messages, make_prompt, supplied_prompt, task_prompts
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.models.remote import ChatRequest, ask_endpoint
@@ -244,6 +245,7 @@ def endpoint_worker(
     options: GenerationOptions,
     endpoint: Endpoint,
     *,
+    recorder: Recorder | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> AnswerWorker:
     """Return a worker that sends the questions to a server.
@@ -259,6 +261,8 @@ def endpoint_worker(
         Options for generation.  Answers are yielded in batches of `batch_size`.  The limit `batch_tokens` applies only
         to the batches that the local model processes.
     endpoint : Endpoint
+    recorder : Recorder, optional
+        Receives the hidden states that the server has extracted.  It is required if `endpoint` has layers.
     log : callable, optional
 
     Raises
@@ -293,12 +297,14 @@ def endpoint_worker(
             for (_, prompt), answer in zip(prompts[rows], text_answers, strict=True)
         )
         for number in numbers:
-            yield retokenise_with_logprobs(
-                engine,
-                list(islice(pairs, sizes[number])),
-                batch_tokens=options.batch_tokens,
-                log=log,
-            )
+            batch = list(islice(pairs, sizes[number]))
+            answers = retokenise_with_logprobs(engine, batch, batch_tokens=options.batch_tokens, log=log)
+            if recorder is not None:
+                paths = [answer.states_path or "" for _, answer in batch]
+                d = engine.check_site(recorder.recording.site)
+                states = extracted_states(answers, paths, n_layers=len(endpoint.layers), d=d)
+                recorder.save(number, answers, list(states))
+            yield answers
 
     return AnswerWorker(
         model=model, prompt_format=options.prompt_format, batch_sizes=sizes, answer_batches=answer_batches

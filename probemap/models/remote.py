@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from probemap.models.connection import Connection
-from probemap.records import ChatMessage, TextAnswer
+from probemap.records import ChatMessage, ModelError, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
     from probemap.models.prompts import Prompt, PromptFormat
     from probemap.models.request_form import Parameters
+
+EXTRACTION = (
+    "start `vllm serve` with --speculative-config (method `extract_hidden_states`) and --kv-transfer-config (connector "
+    "`ExampleHiddenStatesConnector`), as shown in the documentation, or omit --server-layers"
+)
+"""Hint for servers that do not extract hidden states."""
 
 _T = TypeVar("_T")
 
@@ -74,7 +80,7 @@ def ask_endpoint(
 
     Token ids are requested.  If the server returns them, as vLLM does, nothing has to be tokenised again.  Otherwise,
     the number of prompt tokens that the server reports is compared with the number of tokens in the local model's
-    prompt.
+    prompt.  If `endpoint` has layers, the hidden states of all tokens are requested as well.
 
     Parameters
     ----------
@@ -98,9 +104,12 @@ def ask_endpoint(
     Raises
     ------
     ModelError
-        If the ``openai`` package is not installed, if the server does not respond or rejects a request, or if a reply
-        contains no text.
+        If the ``openai`` package is not installed, if the server does not respond or rejects a request, if a reply
+        contains no text, or if it names no file with the requested hidden states.
     """
+    extra: Parameters = {"return_token_ids": True}
+    if endpoint.layers:
+        extra["kv_transfer_params"] = {"include_output_tokens": True}
     with Connection(endpoint.url, endpoint.served, log=log) as connection:
         _ = connection.model  # requested once, before the requests are sent concurrently
 
@@ -109,7 +118,7 @@ def ask_endpoint(
             parameters: Parameters = {
                 "temperature": temperature,
                 "max_tokens": max_new_tokens,
-                "extra_body": {"return_token_ids": True},
+                "extra_body": extra,
             }
             if temperature > 0:
                 parameters["seed"] = seed + row
@@ -120,6 +129,8 @@ def ask_endpoint(
                 if prompt_format == "qa":
                     parameters["stop"] = ["\n"]
                 reply = connection.complete(parameters, prompt=request.prompt.text)
+            if endpoint.layers and reply.states_path is None:
+                raise ModelError(f"the server's reply to {request.id!r} names no file with hidden states", EXTRACTION)
             answer = TextAnswer(
                 request.id,
                 reply.text,
@@ -127,6 +138,7 @@ def ask_endpoint(
                 reasoning=reply.reasoning,
                 prompt_ids=reply.prompt_ids,
                 produced_ids=reply.produced_ids,
+                states_path=reply.states_path,
             )
             return answer, reply.n_prompt
 

@@ -56,7 +56,7 @@ class Reply:
     >>> from probemap.models.replies import read_reply
     >>> read_reply('{"choices": [{"message": {"content": "Lima."}, "finish_reason": "length"}]}', max_tokens=8)
     Reply(text='Lima.', reasoning='', stopped=False, n_prompt=None, n_produced=None, unknown_reason='', prompt_ids=None,
-          produced_ids=None)
+          produced_ids=None, states_path=None)
     """
 
     text: str
@@ -75,6 +75,8 @@ class Reply:
     """Token ids of the prompt, or None if the server does not report them."""
     produced_ids: tuple[int, ...] | None = None
     """Token ids that the model produced, or None if the server does not report them."""
+    states_path: str | None = None
+    """Path of the file with the hidden states that a vLLM server has extracted, or None if the server names none."""
 
 
 class _Message(BaseModel):
@@ -96,6 +98,7 @@ class _Completion(BaseModel):
     choices: list[_Choice] | None = None
     usage: Any = None
     prompt_token_ids: Any = None
+    kv_transfer_params: Any = None
 
 
 class _ChunkChoice(_Choice):
@@ -171,6 +174,7 @@ def read_reply(body: str, *, max_tokens: int) -> Reply:
         n_produced=n_produced,
         prompt_ids=_token_ids(choice.prompt_token_ids) or _token_ids(completion.prompt_token_ids),
         produced_ids=_token_ids(choice.token_ids),
+        states_path=_states_path(completion.kv_transfer_params),
         unknown_reason=redact_secrets(str(choice.finish_reason))[:SHOWN] if is_unknown else "",
     )
 
@@ -230,6 +234,11 @@ def _count(usage: Any, name: str) -> int | None:
 def _token_ids(ids: Any) -> tuple[int, ...] | None:
     is_valid = isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
     return tuple(ids) if is_valid and ids else None
+
+
+def _states_path(kv_transfer_params: Any) -> str | None:
+    path = kv_transfer_params.get("hidden_states_path") if isinstance(kv_transfer_params, dict) else None
+    return path if isinstance(path, str) and path else None
 
 
 def _join_events(body: str) -> str:

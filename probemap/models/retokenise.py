@@ -153,6 +153,8 @@ def _ids_of_text(model: Model, token_ids: list[int], text: str) -> tuple[list[in
         return token_ids, text
     stop = start + len(stripped)
     stop += sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(decoded[stop:], tail, strict=False)))
+    if (rest := decoded[stop:]) and not rest.strip("\ufffd"):
+        return token_ids, decoded  # a server omits a character of which the model has produced only a part
     kept = [token_id for token_id, (start, _) in zip(token_ids, offsets, strict=True) if start < stop]
     return kept, model.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
 

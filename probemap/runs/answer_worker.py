@@ -18,8 +18,11 @@ from probemap.models.answering import (
 )
 from probemap.models.prompts import PromptFormat, resolve_prompt_format
 from probemap.positions import parse_positions
+from probemap.records import ModelError
+from probemap.runs.options import CaptureOptions
 
 if TYPE_CHECKING:
+    from probemap.models.endpoint import Endpoint
     from probemap.models.engine import Engine
     from probemap.models.model import Model
     from probemap.records import Task, TextAnswer
@@ -57,7 +60,8 @@ def make_worker(
     DataError
         If a prompt and its answer do not fit in the context window, or if the prompt template is invalid.
     ModelError
-        If the options require a chat template but the model has none.
+        If the options require a chat template but the model has none, or if the model has fewer layers than the server
+        is said to extract.
     """
     model = engine.model
     prompt_format = resolve_prompt_format(model, options.frame)
@@ -76,8 +80,10 @@ def make_worker(
     if text_answers is not None:
         return supplied_worker(engine, task, generation, text_answers, refuse=is_log(options.data), log=log)
     if (endpoint := options.server) is not None:
-        return endpoint_worker(engine, task, generation, endpoint, log=log)
+        _check_layers(model, endpoint)
     recorder = _inline_recorder(model, task, options, inline_directory)
+    if endpoint is not None:
+        return endpoint_worker(engine, task, generation, endpoint, recorder=recorder, log=log)
     return generation_worker(engine, task, generation, recorder=recorder, log=log)
 
 
@@ -92,9 +98,18 @@ def _end_notes(model: Model, prompt_format: PromptFormat) -> list[str]:
     ]
 
 
+def _check_layers(model: Model, endpoint: Endpoint) -> None:
+    if max(endpoint.layers, default=0) > model.n_layers:
+        raise ModelError(
+            f"--server-layers contains {max(endpoint.layers)}, but {model.label} has {model.n_layers} layers",
+            f"list the `eagle_aux_hidden_state_layer_ids` of the vLLM server, which are at most {model.n_layers}",
+        )
+
+
 def _inline_recorder(model: Model, task: Task, options: AnswerOptions, directory: Path) -> Recorder | None:
-    """Return a recorder that captures states during generation, or None if this was not requested."""
-    inline_options = options.inline
+    """Return a recorder for states that are captured during generation, or None if this was not requested."""
+    layers = options.extracted_layers
+    inline_options = options.inline or (None if layers is None else CaptureOptions())
     if inline_options is None:
         return None
     inline = InlineCapture(
@@ -103,6 +118,6 @@ def _inline_recorder(model: Model, task: Task, options: AnswerOptions, directory
         task=task,
         positions=parse_positions(inline_options.positions),
         site=inline_options.site,
-        layers=inline_options.layers,
+        layers=inline_options.layers if layers is None else layers,
     )
     return inline.recorder

@@ -289,6 +289,8 @@ RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "seed": (ANSWER, MAP),
     "dtype": (ANSWER,),
     "batch_size": (ANSWER, CAPTURE, P_TRUE),
+    "endpoint": (ANSWER,),
+    "server_layers": (ANSWER,),
     "locator": (JUDGE,),
     "positions": (CAPTURE,),
     "site": (CAPTURE,),

@@ -8,7 +8,7 @@ steps, are marked with ``recorded=False``.
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
-from probemap.models.endpoint import Endpoint
+from probemap.models.endpoint import Endpoint, parse_server_layers
 from probemap.records import Kind  # noqa: TC001 - evaluated by get_type_hints
 
 
@@ -47,16 +47,20 @@ Folds = Annotated[int, Option("Number of cross-validation folds.", minimum=2)]
 C = Annotated[str, Option("Inverse L2 penalty: a number, several numbers (0.01,1,100), or auto.")]
 EndpointUrl = Annotated[
     str | None,
-    Option(
-        "Base URL of an OpenAI-compatible server that runs the same model and generates the answers.", flag="endpoint"
-    ),
+    Option("Base URL of an OpenAI-compatible server that generates the answers with the same model.", flag="endpoint"),
+]
+ServerLayers = Annotated[
+    str | None,
+    Option("Layers that the vLLM server extracts: its eagle_aux_hidden_state_layer_ids, e.g. 1,8,16."),
 ]
 InFlight = Annotated[int, Option("Maximum number of concurrent requests to the server.", minimum=1, recorded=False)]
 
 
-def endpoint_of(url: str | None, served: str, in_flight: int) -> Endpoint | None:
+def endpoint_of(url: str | None, served: str, in_flight: int, layers: str | None = None) -> Endpoint | None:
     """Return the endpoint at `url`, or None if no URL is given."""
-    return None if url is None else Endpoint(url, served, in_flight)
+    if url is None:
+        return None
+    return Endpoint(url, served, in_flight, () if layers is None else parse_server_layers(layers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,7 @@ class CaptureOptions:
     site: Annotated[
         str,
         Option(
-            "Hook point in each block: resid (residual stream), attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH (a "
-            "module in a block)."
+            "Hook point in each block: resid, attn_out, heads, mlp_out, mlp_hidden, or NAME=PATH (a module in a block)."
         ),
     ] = "resid"
     layers: Annotated[str | None, Option("Layers to capture, e.g. 0,8,16 or 0..31:4. Default: all.")] = None
@@ -81,8 +84,8 @@ class CaptureOptions:
     ] = None
     vllm: str | None = None
     """Directory of the .safetensors files that vLLM wrote.  If None, the step captures the states itself."""
-    vllm_layers: tuple[int, ...] | None = None
-    """The ``eagle_aux_hidden_state_layer_ids`` that were passed to vLLM, in the order in which they were passed."""
+    server_layers: str | None = None
+    """The layers in these files; see `AnswerOptions`."""
     shard_bytes: int | None = None
     """Approximate size of a shard in bytes.  Default: `activations.layout.SHARD_BYTES`."""
 
@@ -142,12 +145,20 @@ class AnswerOptions:
         str, Option("Name of the model on the server. Default: the only model on the server.", flag="served-name")
     ] = ""
     in_flight: InFlight = 16
+    server_layers: ServerLayers = None
     inline: Annotated[CaptureOptions | None, Option("", recorded=False)] = None
     """Options for capturing states during generation (see `activations.inline`), or None to capture them later."""
 
     @property
     def server(self) -> Endpoint | None:
-        return endpoint_of(self.endpoint, self.served, self.in_flight)
+        return endpoint_of(self.endpoint, self.served, self.in_flight, self.server_layers)
+
+    @property
+    def extracted_layers(self) -> str | None:
+        """The layers whose states the server extracts, as numbered in this package, or None if it extracts none."""
+        if self.server_layers is None:
+            return None
+        return ",".join(str(k - 1) for k in parse_server_layers(self.server_layers))
 
     @property
     def are_generated(self) -> bool:
@@ -161,7 +172,7 @@ class JudgeOptions:
 
     locator: Annotated[
         LocatorName,
-        Option("Locator of exact answers. auto: rules, checked by the model. paper: for comparison."),
+        Option("Locator of exact answers. auto: rules, checked by the model."),
     ] = "auto"
     judge: Annotated[Literal["rules", "model"], Option("Grade the answers by rules or by a language model.")] = "rules"
     endpoint: Annotated[

@@ -29,7 +29,8 @@ def run_all(
     redo : bool
         Whether to repeat all steps.  Previous results are moved to ``earlier/`` in the run directory.
     one_pass : bool
-        Whether to capture the states during generation instead of in a second pass.  With vLLM, this is the default.
+        Whether to capture the states during generation instead of in a second pass.  This is the default with vLLM, and
+        if a vLLM server extracts the states.
     **options
         Options for the steps; see `RUN_OPTIONS`.  An omitted option keeps the value recorded in the run directory.  If
         there is no record, it takes its default value.
@@ -67,9 +68,11 @@ def run_all(
         return {name: value for name, value in options.items() if step in RUN_OPTIONS[name]}
 
     answer_options = options_of(ANSWER)
-    if one_pass or (context.engine == "vllm" and resolve_options(ANSWER, run, answer_options).are_generated):
+    answering = resolve_options(ANSWER, run, answer_options)
+    is_extracted = answering.server_layers is not None
+    if one_pass or is_extracted or (context.engine == "vllm" and answering.are_generated):
         locator = resolve_options(JUDGE, run, options_of(JUDGE)).locator
-        if locator in ("auto", "rules"):
+        if is_extracted or locator in ("auto", "rules"):
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))
         else:
             context.logger.log(f"the locator {locator} needs all answers, so the states are captured in a second pass")

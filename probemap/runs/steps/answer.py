@@ -54,7 +54,7 @@ def plan(run: Run, options: AnswerOptions, context: Context) -> Plan[AnswerOptio
 
 
 def _check(options: AnswerOptions, context: Context) -> None:
-    _ = options.server  # rejects a URL with a password before anything is recorded
+    _ = options.server  # rejects a URL with a password, or invalid layers, before anything is recorded
     if options.answers is not None and options.endpoint is not None:
         raise RunError(
             "--answers and --endpoint cannot be combined", "use one of them: answers come from a file or a server"
@@ -63,9 +63,17 @@ def _check(options: AnswerOptions, context: Context) -> None:
         raise RunError(
             "Ray workers cannot be used with answers from a server", "use --engine ray only with `probemap capture`"
         )
-    if options.inline is not None and (options.answers is not None or options.endpoint is not None):
+    if options.server_layers is not None and options.endpoint is None:
+        raise RunError("--server-layers applies to answers from a vLLM server", "add --endpoint, or omit it")
+    if options.inline is not None and not options.are_generated and options.server_layers is None:
         raise RunError(
-            "--one-pass records states during generation, but no answers are generated here", "omit --one-pass"
+            "--one-pass records states during generation, but no answers are generated here",
+            "omit --one-pass; if a vLLM server extracts the states, pass --server-layers",
+        )
+    if options.server_layers is not None and options.inline is not None and options.inline.site != "resid":
+        raise RunError(
+            f"vLLM servers extract states at the site resid, but --site is {options.inline.site}",
+            "omit --site, or omit --server-layers to capture the states with the local model",
         )
 
 

@@ -40,7 +40,10 @@ def plan(run: Run, options: CaptureOptions, context: Context) -> Plan[CaptureOpt
         raise RunError("--shard and --engine ray both split the work", "use only one of them")
     job = capture_job(run, options)
     if options.vllm is None:
-        options = replace(options, dtype=options.dtype or run.record(ANSWER).facts.dtype)
+        answer = run.record(ANSWER)
+        options = replace(options, dtype=options.dtype or answer.facts.dtype)
+        if options.layers is None and options.site == "resid":  # the layers that a vLLM server has extracted
+            options = replace(options, layers=answer.options.extracted_layers)
     options = replace(options, positions=",".join(job.positions))
     inputs = {"the probed tokens": digest(job.answers, job.indices)}
     if options.vllm is not None:
@@ -178,9 +181,11 @@ def _make_worker(
 def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Context) -> bool:
     from probemap.activations.store import ActivationStore
     from probemap.activations.vllm import extracted_layout, fill_from_extracted, read_extracted
+    from probemap.models.endpoint import parse_server_layers
 
     extracted = read_extracted(Path(str(options.vllm)))
-    layout = extracted_layout(extracted, options.vllm_layers or (), job.answers, job.indices, job.positions)
+    server_layers = parse_server_layers(str(options.server_layers))
+    layout = extracted_layout(extracted, server_layers, job.answers, job.indices, job.positions)
     store = ActivationStore.create(run.path / "activations", layout)
     n_missing = fill_from_extracted(
         store,
