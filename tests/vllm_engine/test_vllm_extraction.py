@@ -12,19 +12,16 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from test_vllm_run import CAPTURE, answered_run, states_of
-from test_vllm_run import model as model  # a fixture
 
 from probemap.runs.definitions import ANSWER
 from probemap.runs.execution import run_step
 from probemap.runs.options import CaptureOptions
 from probemap.runs.plan import Context
-
-pytestmark = pytest.mark.filterwarnings("default")  # vLLM's own warnings are not this package's
+from vllm_engine.test_vllm_run import CAPTURE, answered_run, states_of
 
 
 @pytest.fixture(scope="module")
-def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -37,7 +34,15 @@ def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "kv_role": "kv_producer",
         "kv_connector_extra_config": {"shared_storage_path": str(folder / "states")},
     }
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(chat_folder),
+        "--port",
+        str(port),
+    ]
     command += ["--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "256", "--max-num-seqs", "8"]
     command += ["--enforce-eager", "--no-enable-chunked-prefill", "--no-enable-prefix-caching"]
     command += ["--speculative-config", json.dumps(speculation), "--kv-transfer-config", json.dumps(connector)]
@@ -58,13 +63,13 @@ def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(60)
 
 
-def test_states_of_a_vllm_server_equal_a_local_capture(url: str, model: Path, tmp_path: Path) -> None:
+def test_states_of_a_vllm_server_equal_a_local_capture(url: str, chat_folder: Path, tmp_path: Path) -> None:
     inline = CaptureOptions(positions=CAPTURE["positions"])
     served = answered_run(
-        tmp_path / "served", model, Context(), endpoint=url, server_layers="1,3", inline=inline, dtype="float32"
+        tmp_path / "served", chat_folder, Context(), endpoint=url, server_layers="1,3", inline=inline, dtype="float32"
     )
     run_step("capture", served, positions=CAPTURE["positions"])
-    local = answered_run(tmp_path / "local", model, Context(), dtype="float32")
+    local = answered_run(tmp_path / "local", chat_folder, Context(), dtype="float32")
     run_step("capture", local, **CAPTURE)
     assert [answer.token_ids for answer in served.answers] == [answer.token_ids for answer in local.answers]
     states, expected = states_of(served), states_of(local)
