@@ -1,8 +1,9 @@
 """Measure a served detector: equality of its scores on every path, its behaviour under load, and its cost.
 
-``python benchmarks/served_detector.py RUN DETECTOR [--only equality|load|overhead] [--requests 2000] [--name
-served_detector]``: RUN is a run directory, DETECTOR the output of `probemap export`.  Writes
-``benchmarks/results/NAME.md``; a section that is measured alone replaces the section of that title.
+``python benchmarks/served_detector.py RUN DETECTOR [--engine local|vllm] [--only equality|load|streams|overhead]
+[--requests 2000] [--name served_detector]``: RUN is a run directory, DETECTOR the output of `probemap export`.  Writes
+``benchmarks/results/NAME.md``; a section that is measured alone replaces the section of that title.  Scores are always
+compared with those on transformers.
 
 Equality: the run's answers are scored on every path, and each score is compared with `Scorer.score` on the token ids of
 the run.  Newly generated answers are compared with `Scorer.score` on the ids that were generated.  A text that the
@@ -24,15 +25,16 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 from report import RESULTS, machine, row, spread, table_head, write, yes_no
-from served_load import measure_load
+from served_load import LONG_PROMPT, measure_load, measure_streams
 from served_run import (
-    TOLERANCE,
+    TOLERANCES,
     AnsweredExample,
     describe_values,
     difference,
@@ -44,6 +46,7 @@ from served_run import (
 from server_process import start_server
 
 from probemap.detectors.detector import Detector
+from probemap.detectors.loading import load_scorer
 from probemap.detectors.scorer import Scorer
 from probemap.detectors.scores import Score
 from probemap.models.answering import answer_of
@@ -52,7 +55,6 @@ from probemap.models.prompts import chat_prompt
 from probemap.records import Answer, Example, TextAnswer
 
 N_COMPARED, N_CONCURRENT, N_REPEATS = 64, 32, 9
-LONG_PROMPT = "Tell me in ten long sentences about the history of {}."
 
 
 def p_correct_of(scores: Iterable[Score]) -> list[float | None]:
@@ -88,12 +90,12 @@ class HttpScores:
 
 
 def equality_row(
-    path: str, values: Iterable[float | None], expected: list[float | None], compared: Sequence[bool]
+    tolerance: float, path: str, values: Iterable[float | None], expected: list[float | None], compared: Sequence[bool]
 ) -> str:
     differences = [difference(*pair) for *pair, include in zip(expected, values, compared, strict=True) if include]
     if not differences:
         return row(path, 0, len(compared), "–", "–")
-    within = yes_no(max(differences) <= TOLERANCE)
+    within = yes_no(max(differences) <= tolerance)
     return row(path, len(differences), len(compared) - len(differences), f"{max(differences):.1e}", within)
 
 
@@ -105,7 +107,7 @@ def scores_after_copy(scorer: Scorer, examples: list[Example], answers: list[Ans
     return Scorer(copy, scorer.model, batch_size=scorer.batch_size).score(examples, answers)
 
 
-def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str) -> list[str]:
+def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str, tolerance: float) -> list[str]:
     answered = answered[:N_COMPARED]
     examples, answers = [e for e, _ in answered], [a for _, a in answered]
     expected = p_correct_of(scorer.score(examples, answers))
@@ -123,26 +125,31 @@ def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str) 
     same_text = [text == result.answer.text for (text, _), result in zip(completions, generated, strict=True)]
     retokenised_scores = p_correct_of(scorer.score(examples, retokenised))
     generated_scores = p_correct_of(result.score for result in generated)
+    compare = partial(equality_row, tolerance)
     return [
         f"{len(answered)} answers of the run; the largest absolute difference of p_correct from `Scorer.score` on the "
-        f"same token ids, tolerance {TOLERANCE:g}.  {n_same} of the {len(answered)} newly generated answers equal "
+        f"same token ids, tolerance {tolerance:g}.  {n_same} of the {len(answered)} newly generated answers equal "
         f"those of the run, token for token.  {describe_values(expected)}",
         "",
         *table_head(
             "path to the score", "compared", "excluded: different tokens", "largest difference", "within tolerance"
         ),
-        equality_row("question and text, as in `probemap score`", retokenised_scores, expected, same_tokens),
-        equality_row("during generation, as in `probemap ask`", generated_scores, expected_generated, all_rows),
-        equality_row("`/v1/score`, sequential", sequential, expected, same_tokens),
-        equality_row(f"`/v1/score`, {N_CONCURRENT} concurrent", concurrent, expected, same_tokens),
-        equality_row(
+        compare("question and text, as in `probemap score`", retokenised_scores, expected, same_tokens),
+        compare("during generation, as in `probemap ask`", generated_scores, expected_generated, all_rows),
+        compare("`/v1/score`, sequential", sequential, expected, same_tokens),
+        compare(f"`/v1/score`, {N_CONCURRENT} concurrent", concurrent, expected, same_tokens),
+        compare(
             f"`/v1/chat/completions`, {N_CONCURRENT} concurrent",
             [p for _, p in completions],
             expected_generated,
             same_text,
         ),
-        equality_row(
-            "saved, copied, loaded", p_correct_of(scores_after_copy(scorer, examples, answers)), expected, all_rows
+        compare(
+            "saved, copied, loaded",
+            p_correct_of(scores_after_copy(scorer, examples, answers)),
+            expected,
+            all_rows,
+            tolerance,
         ),
     ]
 
@@ -205,30 +212,38 @@ def measure_overhead(answered: list[AnsweredExample], scorer: Scorer) -> list[st
     return lines
 
 
-TITLES = {"equality": "Equal scores on every path", "load": "Load", "overhead": "Overhead"}
+TITLES = {"equality": "Equal scores on every path", "load": "Load", "streams": "Streams", "overhead": "Overhead"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run")
     parser.add_argument("detector")
+    parser.add_argument("--engine", choices=TOLERANCES, default="local")
     parser.add_argument("--only", choices=TITLES)
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--name", default="served_detector")
     options = parser.parse_args()
     answered, scorer = load(options.run, options.detector)
+    tolerance = TOLERANCES[options.engine]
     selected = [options.only] if options.only else list(TITLES)
     sections: dict[str, list[str]] = {}
     if "overhead" in selected:  # before the server starts, so that nothing else runs
-        sections["overhead"] = measure_overhead(answered, scorer)
-    if {"equality", "load"} & set(selected):
-        with start_server(Path(options.detector)) as server:
+        measured = scorer
+        if options.engine == "vllm":
+            measured = load_scorer(options.detector, engine="vllm")
+        sections["overhead"] = measure_overhead(answered, measured)
+        measured.engine.close()
+    if {"equality", "load", "streams"} & set(selected):
+        with start_server(Path(options.detector), "--engine", options.engine) as server:
             if "equality" in selected:
-                sections["equality"] = measure_equality(answered, scorer, server.url)
+                sections["equality"] = measure_equality(answered, scorer, server.url, tolerance)
             if "load" in selected:
-                sections["load"] = measure_load(answered, scorer, server, options.requests)
+                sections["load"] = measure_load(answered, scorer, server, options.requests, tolerance)
+            if "streams" in selected:
+                sections["streams"] = measure_streams(answered, scorer, server, tolerance)
     previous = read_sections(RESULTS / f"{options.name}.md")
-    lines = ["# A served detector", "", f"{scorer.provenance.model}.  {machine()}", ""]
+    lines = ["# A served detector", "", f"{scorer.provenance.model}, engine {options.engine}.  {machine()}", ""]
     for section, title in TITLES.items():
         if body := sections.get(section) or previous.get(title):
             lines += [f"## {title}", "", *body, ""]

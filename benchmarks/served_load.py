@@ -17,15 +17,18 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from report import row, table_head
-from served_run import TOLERANCE, AnsweredExample, describe_values, difference, generate_and_score, run_messages
+import openai
+from report import row, spread, table_head
+from served_run import AnsweredExample, describe_values, difference, generate_and_score, run_messages, user_message
 from server_process import MALFORMED, ServerProcess, raw_request
 
 from probemap.detectors.scorer import Scorer
 from probemap.models.engine import GenerationRequest
+from probemap.models.prompts import chat_prompt
 from probemap.records import Example, TextAnswer
 
-N_CLIENTS = 64
+N_CLIENTS, N_STREAMS = 64, 40
+LONG_PROMPT = "Tell me in ten long sentences about the history of {}."
 
 
 @dataclass
@@ -143,10 +146,9 @@ class Comparison:
     path: str
     differences: list[float]
 
-    @property
-    def cells(self) -> tuple[str, int, str, int]:
+    def cells(self, tolerance: float) -> tuple[str, int, str, int]:
         largest = max(self.differences, default=0.0)
-        return self.path, len(self.differences), f"{largest:.1e}", sum(d > TOLERANCE for d in self.differences)
+        return self.path, len(self.differences), f"{largest:.1e}", sum(d > tolerance for d in self.differences)
 
 
 def compare_scores(scorer: Scorer, log: LoadLog) -> Comparison:
@@ -192,7 +194,9 @@ def send_all(
     return log
 
 
-def measure_load(answered: list[AnsweredExample], scorer: Scorer, server: ServerProcess, n_requests: int) -> list[str]:
+def measure_load(
+    answered: list[AnsweredExample], scorer: Scorer, server: ServerProcess, n_requests: int, tolerance: float
+) -> list[str]:
     rng = random.Random(0)
     methods, weights = zip(*MIXTURE, strict=True)
     requests = rng.choices(methods, weights, k=n_requests)
@@ -218,8 +222,8 @@ def measure_load(answered: list[AnsweredExample], scorer: Scorer, server: Server
             for request, values in sorted(log.seconds.items())
         ),
         "",
-        *table_head("score of", "compared", "largest difference", f"above {TOLERANCE:g}"),
-        *(row(*comparison.cells) for comparison in (scores, completions)),
+        *table_head("score of", "compared", "largest difference", f"above {tolerance:g}"),
+        *(row(*comparison.cells(tolerance)) for comparison in (scores, completions)),
         "",
         f"{n_excluded} of {len(log.completed)} completions differ in their text from the same prompt answered in a "
         "different batch without the server, and are excluded.",
@@ -227,6 +231,74 @@ def measure_load(answered: list[AnsweredExample], scorer: Scorer, server: Server
         "",
         f"Statuses 5xx: {n_5xx}.  Mean batch size: {batch_size:.1f}.  Resident memory of the server: {before:.0f} MB "
         f"after the warm-up, {after:.0f} MB at the end.  State at the end: {health}.",
+    ]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A streamed completion of the official client."""
+
+    limit: int
+    text: str
+    p_correct: float | None
+    n_pieces: int
+    first: float
+    """Seconds until the first text."""
+    total: float
+
+
+def measure_streams(
+    answered: list[AnsweredExample], scorer: Scorer, server: ServerProcess, tolerance: float
+) -> list[str]:
+    """Measure concurrent streams with limits from 16 to 512 tokens."""
+    limits = np.linspace(16, 512, N_STREAMS).round().astype(int).tolist()
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=1200)
+    examples = [answered[number % len(answered)][0] for number in range(N_STREAMS)]
+    prompts = [user_message(LONG_PROMPT.format(example.question)) for example in examples]
+
+    def stream(number: int) -> Stream:
+        started, first, pieces, p_correct = time.perf_counter(), None, list[str](), None
+        chunks = client.chat.completions.create(
+            model=scorer.provenance.model,
+            messages=[{"role": "user", "content": prompts[number]["content"]}],
+            max_tokens=limits[number],
+            temperature=0,
+            stream=True,
+        )
+        for chunk in chunks:
+            (choice,) = chunk.choices
+            if choice.delta.content:
+                first = first or time.perf_counter() - started
+                pieces.append(choice.delta.content)
+            if choice.finish_reason:
+                p_correct = (choice.model_extra or {})["probemap"]["p_correct"]
+        total = time.perf_counter() - started
+        return Stream(limits[number], "".join(pieces), p_correct, len(pieces), first or total, total)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(N_STREAMS) as pool:
+        streams = list(pool.map(stream, range(N_STREAMS)))
+    seconds = time.perf_counter() - started
+    pairs = [
+        (chat_prompt(scorer.engine.model, [prompt]), TextAnswer(str(number), s.text, s.n_pieces < s.limit))
+        for number, (prompt, s) in enumerate(zip(prompts, streams, strict=True))
+    ]
+    questions = [Example(str(number), str(prompt["content"]), ("",)) for number, prompt in enumerate(prompts)]
+    answers = scorer.retokenise(pairs)
+    scores = scorer.score(questions, answers)
+    comparison = Comparison(
+        "streams", [difference(s.p_correct, score.p_correct) for s, score in zip(streams, scores, strict=True)]
+    )
+    n_tokens = sum(len(answer.produced_ids) for answer in answers)
+    shortest = [s for s in streams if s.limit <= 64]
+    return [
+        f"{N_STREAMS} concurrent streams of the official client, with limits from 16 to 512 tokens: {n_tokens} tokens "
+        f"in {seconds:.0f} s, {n_tokens / seconds:.0f} tokens/s.  Seconds until the first text: "
+        f"{spread([s.first for s in streams])}; until the end: {spread([s.total for s in streams])}, for limits of up "
+        f"to 64 tokens {spread([s.total for s in shortest])}.",
+        "",
+        *table_head("score of", "compared", "largest difference", f"above {tolerance:g}"),
+        row(*comparison.cells(tolerance)),
     ]
 
 

@@ -12,17 +12,18 @@ from probemap.models.prompts import chat_messages
 from probemap.records import Answer, ChatMessage, Example
 from probemap.runs.run import Run
 
-TOLERANCE = 1e-5
-"""Largest difference of two probabilities that counts as rounding."""
+TOLERANCES = {"local": 1e-5, "vllm": 1e-3}
+"""Largest difference of two probabilities that counts as rounding, for each engine of the server.  The probabilities
+are compared with those on transformers."""
 
 AnsweredExample = tuple[Example, Answer]
 
 
-def load(run_path: str, detector_path: str, batch_size: int = 32) -> tuple[list[AnsweredExample], Scorer]:
-    """Return the run's examples with their answers, and the detector with its model."""
+def load(run_path: str, detector_path: str) -> tuple[list[AnsweredExample], Scorer]:
+    """Return the run's examples with their answers, and the detector with its model on transformers."""
     run = Run.open(run_path)
     answered = list(zip(run.task.examples, run.answers, strict=True))
-    return answered, load_scorer(detector_path, batch_size=batch_size)
+    return answered, load_scorer(detector_path)
 
 
 def run_messages(scorer: Scorer, example: Example) -> list[ChatMessage]:
