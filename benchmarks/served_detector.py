@@ -149,7 +149,6 @@ def measure_equality(answered: list[AnsweredExample], scorer: Scorer, url: str, 
             p_correct_of(scores_after_copy(scorer, examples, answers)),
             expected,
             all_rows,
-            tolerance,
         ),
     ]
 
