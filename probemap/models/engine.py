@@ -151,6 +151,18 @@ class Engine(Protocol):
             If the engine cannot record the states.
         """
 
+    def can_record(self, recording: Recording, max_new_tokens: int) -> bool:
+        """Return whether states can be recorded during generation without using too much memory.
+
+        Otherwise, the answers have to be read again.
+
+        Parameters
+        ----------
+        recording : Recording
+        max_new_tokens : int
+            Maximum number of produced tokens per answer.
+        """
+
     def generate(
         self,
         batches: Iterable[GenerationBatch],

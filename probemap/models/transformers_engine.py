@@ -42,6 +42,9 @@ class TransformersEngine:
     def check_site(self, site: str | Site) -> int:
         return check_site(self.model, site)
 
+    def can_record(self, recording: Recording, max_new_tokens: int) -> bool:
+        return True  # a batch whose states do not fit in memory is halved
+
     def generate(
         self,
         batches: Iterable[GenerationBatch],

@@ -7,6 +7,7 @@ conventions of `records.Answer`.  Prefix caching and chunked prefill are enabled
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -56,7 +57,7 @@ class VLLMEngine:
 
     def __init__(self, model: Model, options: VLLMOptions = VLLMOptions()) -> None:
         llm = load_llm(model, options)
-        self.model = model
+        self.model, self._options = model, options
         self._core = llm.llm_engine.engine_core
         self.max_model_len = int(llm.llm_engine.vllm_config.model_config.max_model_len)
         self._loop = RequestLoop(llm, options.max_running)
@@ -88,6 +89,13 @@ class VLLMEngine:
                 "use the site resid, or the transformers engine",
             )
         return self.d
+
+    def can_record(self, recording: Recording, max_new_tokens: int) -> bool:
+        n_states = self._options.max_running * (max_new_tokens + 1) * len(self._select_layers(recording.layers))
+        state_bytes = self._options.state_bytes
+        if state_bytes is None:
+            state_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return n_states * self.d * 4 <= state_bytes
 
     def generate(
         self,

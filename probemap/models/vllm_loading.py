@@ -40,6 +40,9 @@ class VLLMOptions:
     """Maximum number of requests that are processed at the same time."""
     kv_cache_bytes: int | None = None
     """Memory for keys and values, in bytes.  By default, vLLM determines it from the memory of the device."""
+    state_bytes: int | None = None
+    """Memory of the host, in bytes, for the states of the answers that are generated at the same time.  If it is too
+    small, the states are computed in a second pass over the complete answers.  By default, half of the memory."""
 
 
 def load_llm(model: Model, options: VLLMOptions) -> Any:

@@ -82,6 +82,9 @@ def make_worker(
     if (endpoint := options.server) is not None:
         _check_layers(model, endpoint)
     recorder = _inline_recorder(model, task, options, inline_directory)
+    if recorder is not None and not engine.can_record(recorder.recording, task.max_new_tokens):
+        log("the states of all generated tokens need too much memory: they are computed after the answers")
+        recorder = None
     if endpoint is not None:
         return endpoint_worker(engine, task, generation, endpoint, recorder=recorder, log=log)
     return generation_worker(engine, task, generation, recorder=recorder, log=log)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from probemap.activations.layout import States
 from probemap.activations.store import ActivationStore
+from probemap.logger import Logger
+from probemap.models.engine import Recording
 from probemap.models.loading import Loader
 from probemap.models.vllm_engine import VLLMEngine
 from probemap.records import ModelError
@@ -72,6 +75,23 @@ def test_run_on_vllm_equals_run_on_transformers(
     run_step("p-true", run, vllm)
     p_true, reference_p_true = run.p_true(run.answers), expected.p_true(expected.answers)
     assert p_true is not None and p_true == pytest.approx(reference_p_true, abs=1e-5)
+
+
+def test_states_that_do_not_fit_in_memory_are_computed_after_the_answers(
+    vllm: Context, engine: VLLMEngine, chat_folder: Path, expected: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_bytes = 8 * (6 + 1) * 2 * 64 * 4  # running answers, their tokens, layers, width
+    assert replace(engine._options, state_bytes=n_bytes).max_running == 8
+    for missing in (0, 1):
+        monkeypatch.setattr(engine, "_options", replace(engine._options, state_bytes=n_bytes - missing))
+        assert engine.can_record(Recording(layers=[0, 2]), 6) == (missing == 0)
+    messages: list[str] = []
+    context = replace(vllm, logger=Logger(log=messages.append))
+    run = answered_run(tmp_path / "run", chat_folder, context, inline=CaptureOptions(**CAPTURE))
+    assert not run.inline_states.exists()
+    assert "the states of all generated tokens need too much memory: they are computed after the answers" in messages
+    run_step("capture", run, vllm, **CAPTURE)
+    assert np.nanmax(np.abs(states_of(run) - states_of(expected))) < 1e-3
 
 
 def test_samples_depend_only_on_the_seed(vllm: Context, chat_folder: Path, expected: Run, tmp_path: Path) -> None:
