@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.maps.probe_map import ProbeMap as ProbeMap
     from probemap.models.ask import ask as ask
     from probemap.models.endpoint import Endpoint as Endpoint
+    from probemap.models.engine import Engine as Engine
+    from probemap.models.engines import load_engine as load_engine
     from probemap.models.hooks import HookPoint as HookPoint
     from probemap.models.hooks import Site as Site
     from probemap.models.model import Model as Model
@@ -92,6 +94,8 @@ _MODULE_OF = {
     "ask": "models.ask",
     "ActivationStore": "activations.store",
     "Activations": "activations.activations",
+    "Engine": "models.engine",
+    "load_engine": "models.engines",
     "Site": "models.hooks",
     "HookPoint": "models.hooks",
     "capture": "activations.capture",

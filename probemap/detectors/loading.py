@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
-from probemap.models.engines import open_engine
-from probemap.models.loading import Loader
+from probemap.models.engines import load_engine
 from probemap.records import DetectorError
 
 if TYPE_CHECKING:
@@ -85,13 +84,13 @@ def load_scorer(
             )
         # The commit is passed because the branches of a hub repository can move.  Local files have no such revisions.
         commit = provenance.revision if len(provenance.revision) == _COMMIT_LENGTH else None
-        loader = Loader(
-            name=str(source),
+        opened = load_engine(
+            source,
+            engine,
             revision=commit,
             device=device,
             dtype=(provenance.dtype or dtype) if dtype == "auto" else dtype,
             quantize=provenance.quantize or None,
         )
-        opened = open_engine(engine, loader, {}, {})
         model = opened.with_model(opened.model.with_template_sha256(provenance.template))
     return Scorer(detector, model, false_alarms, batch_size)

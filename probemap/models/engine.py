@@ -130,7 +130,18 @@ class Reading:
 
 
 class Engine(Protocol):
-    """A model that generates answers and reads given tokens."""
+    """A model that generates answers and reads given tokens.
+
+    Functions that take a `Model` also take an engine.  `load_engine` returns one.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> engine = probemap.load_engine("smollm2-135m")
+    >>> engine.model.label, engine.check_site("resid")
+    ('SmolLM2-135M-Instruct.Q4_1', 576)
+    >>> engine.close()
+    """
 
     @property
     def model(self) -> Model:

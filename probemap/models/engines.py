@@ -7,15 +7,74 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from probemap.models.loading import Loader
 from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import ModelError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from probemap.models.engine import Engine
-    from probemap.models.loading import Loader, Models
+    from probemap.models.loading import Models
 
 EngineName = Literal["transformers", "vllm"]
 """Library that runs a model."""
+
+
+def load_engine(
+    model: str | Path,
+    engine: EngineName = "transformers",
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: Literal["4bit", "8bit"] | None = None,
+    template: str | None = None,
+) -> Engine:
+    """Load a model with transformers or vLLM, for functions that take a model or an engine.
+
+    Parameters
+    ----------
+    model : str or Path
+        See `load_model`.
+    engine : {"transformers", "vllm"}, default "transformers"
+        Library that runs the model.  vLLM starts processes of its own, which import the main module of the program, so
+        the program must call this function below ``if __name__ == "__main__":``.
+    revision : str, optional
+        See `load_model`.
+    device : str, default "auto"
+        See `load_model`.  With vLLM, only ``auto`` and ``spread`` are possible.  ``spread`` divides each layer among
+        all GPUs.
+    dtype : {"auto", "float32", "bfloat16", "float16"}, default "auto"
+        See `load_model`.
+    quantize : {"4bit", "8bit"}, optional
+        See `load_model`.  This option does not apply to vLLM.
+    template : str, optional
+        See `load_model`.
+
+    Returns
+    -------
+    Engine
+        An engine, whose method `close` ends its processes.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded, if vLLM is not installed or has an untested version, or if an option does not
+        apply to vLLM.
+
+    Examples
+    --------
+    >>> import probemap
+    >>> engine = probemap.load_engine("smollm2-135m")
+    >>> [answer] = probemap.ask(engine, probemap.load_task("cities", n=1))
+    >>> probemap.capture(engine, [answer], positions="last_q", layers="0,-1").values.shape
+    (1, 2, 1, 576)
+    """
+    loader = Loader(
+        name=str(model), revision=revision, device=device, dtype=dtype, quantize=quantize, template=template
+    )
+    return open_engine(engine, loader, {}, {})
 
 
 def open_engine(name: EngineName, loader: Loader, models: Models, engines: dict[Loader, Engine]) -> Engine:
