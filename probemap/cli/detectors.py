@@ -1,9 +1,11 @@
 """Commands for detectors: export, push, score, ask and serve."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +15,7 @@ from probemap.records import DataError, Example, ModelError
 
 if TYPE_CHECKING:  # keeps --help fast, which must not load torch
     from probemap.detectors.head import Head
+    from probemap.detectors.scorer import Scorer
 
 app = typer.Typer()
 
@@ -111,27 +114,18 @@ def score(
     dtype: DetectorDtype = "auto",
 ) -> None:
     """Print the probability that each answer is correct, as one JSON line per answer."""
-    from probemap.detectors.loading import load_scorer
     from probemap.runs.steps.score import score_run
     from probemap.tasks.supplied import read_question_answers
 
-    scorer = load_scorer(
-        detector,
-        model=model,
-        engine=flags.ENGINES[engine],
-        device=device,
-        dtype=dtype,
-        false_alarms=false_alarms,
-        batch_size=batch_size,
-    )
-    scores = (
-        score_run(open_run(source), scorer) if source.is_dir() else scorer.score_rows(read_question_answers(source))
-    )
+    options = {"device": device, "dtype": dtype, "false_alarms": false_alarms, "batch_size": batch_size}
     n = n_not_primary = 0
-    for answer_score in scores:
-        typer.echo(json.dumps(asdict(answer_score), ensure_ascii=True))
-        n += 1
-        n_not_primary += answer_score.judged_by != "primary"
+    with _open_scorer(detector, engine, model=model, **options) as scorer:
+        for answer_score in (
+            score_run(open_run(source), scorer) if source.is_dir() else scorer.score_rows(read_question_answers(source))
+        ):
+            typer.echo(json.dumps(asdict(answer_score), ensure_ascii=True))
+            n += 1
+            n_not_primary += answer_score.judged_by != "primary"
     if n_not_primary:
         say(f"{n_not_primary} of {n} answers were not scored by the primary head; see the fields judged_by and why")
 
@@ -149,20 +143,13 @@ def ask(
     device: flags.Device = "auto",
 ) -> None:
     """Ask the model a question, and print its answer in colour and the probability that the answer is correct."""
-    from probemap.detectors.loading import load_scorer
     from probemap.views.terminal import print_to
     from probemap.views.tokens import scored_answer
 
-    scorer = load_scorer(
-        detector,
-        model=model,
-        engine=flags.ENGINES[engine],
-        device=device,
-        false_alarms=false_alarms,
-        batch_size=1,
-    )
     example = Example("asked", question, ("",), context=context)
-    (scored,) = scorer.generate([example], temperature=temperature, seed=seed)
+    options = {"device": device, "false_alarms": false_alarms, "batch_size": 1}
+    with _open_scorer(detector, engine, model=model, **options) as scorer:
+        (scored,) = scorer.generate([example], temperature=temperature, seed=seed)
     tokens, answer_score = scored.answer.token_texts, scored.score
     print_to(stdout, scored_answer(tokens, scored.token_p_correct, answer_score.p_correct, bool(answer_score.flagged)))
     if answer_score.exact_answer is not None:
@@ -212,8 +199,6 @@ def serve(
     """
     import os
 
-    from probemap.detectors.loading import load_scorer
-
     token = os.environ.get("PROBEMAP_TOKEN") or None
     if token is None and host not in ("127.0.0.1", "::1", "localhost"):
         say(f"{host} is reachable from other machines and no token is required: set PROBEMAP_TOKEN")
@@ -227,23 +212,28 @@ def serve(
         raise ModelError(
             f"serving requires {error.name}, which is not installed", "pip install 'probemap[serve]'"
         ) from None
-    scorer = load_scorer(
-        detector,
-        model=model,
-        engine=flags.ENGINES[engine],
-        device=device,
-        dtype=dtype,
-        false_alarms=false_alarms,
-        batch_size=batch_size,
-    )
-    app = create_app(
-        scorer,
-        limits=Limits(body=max_body, queue=queue, new_tokens=max_new_tokens),
-        token=token,
-        upstream=None if upstream is None else Upstream(upstream),
-        observers=configured_observers(),
-    )
-    listen(app, host, port, lambda url: stdout.print(url, markup=False, soft_wrap=True))
+    options = {"device": device, "dtype": dtype, "false_alarms": false_alarms, "batch_size": batch_size}
+    with _open_scorer(detector, engine, model=model, **options) as scorer:
+        app = create_app(
+            scorer,
+            limits=Limits(body=max_body, queue=queue, new_tokens=max_new_tokens),
+            token=token,
+            upstream=None if upstream is None else Upstream(upstream),
+            observers=configured_observers(),
+        )
+        listen(app, host, port, lambda url: stdout.print(url, markup=False, soft_wrap=True))
+
+
+@contextmanager
+def _open_scorer(detector: str, engine: str, **options: Any) -> Iterator["Scorer"]:
+    """Load a detector and its model; see `load_scorer`.  The engine is closed at the end."""
+    from probemap.detectors.loading import load_scorer
+
+    scorer = load_scorer(detector, engine=flags.ENGINES[engine], **options)
+    try:
+        yield scorer
+    finally:
+        scorer.engine.close()
 
 
 def _parse_cell(text: str) -> tuple[int, str]:

@@ -63,7 +63,10 @@ def run_command(step: Step[Any, Any]) -> Callable[..., None]:
         redo, defaults = arguments.pop("redo"), arguments.pop("defaults")
         with console_logger() as logger:
             context = context_from(arguments, logger, step.context)
-            run_step(selected, run, context, redo=redo, defaults=defaults, **given(arguments))
+            try:
+                run_step(selected, run, context, redo=redo, defaults=defaults, **given(arguments))
+            finally:
+                context.release()
         if step in _TABLES:
             print_table(run.read_table(step.name))
         if explain:
