@@ -194,6 +194,8 @@ class Dispatcher:
                 self._generate()
         except Exception as error:
             self._refusal = error
+            if not isinstance(error, EngineEndedError):
+                raise
         finally:
             self._reject_waiting()
 
@@ -207,8 +209,8 @@ class Dispatcher:
                 self._finished.append((self._running.pop(generation.row), generation))
         except Exception as error:
             failed = [running.job for running in self._running.values()]
-            self._score_generations()
             self._repeat(failed, error)
+            self._score_generations()
             if not failed or isinstance(error, EngineEndedError):
                 raise
 
@@ -274,7 +276,6 @@ class Dispatcher:
                 running.flush()
                 pairs.append((running.job, (running.request, generation)))
         self._finished = []
-
         if pairs:
             self._emit_results(pairs, self._score_generated)
 
