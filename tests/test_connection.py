@@ -260,7 +260,7 @@ def test_concurrent_requests_adapt_once(monkeypatch: pytest.MonkeyPatch) -> None
     FakeEndpoint(monkeypatch, respond)
     messages: list[str] = []
     with Connection("http://x/v1", "m", log=messages.append) as link:
-        texts = list(map_concurrently(lambda i: link.complete(PARAMETERS, messages=MESSAGES).text, 20, 8))
+        texts = list(map_concurrently(lambda i: link.complete(PARAMETERS, messages=MESSAGES).text, [range(20)], 8))
     assert texts == ["Rome"] * 20
     assert len(messages) == 1
 

@@ -134,7 +134,7 @@ def endpoint_judge(
                 # A response that was cut off inside its reasoning contains no answer.
                 return [(example.id, response if has_ended or reply.stopped else "")]
 
-            yield from filter(None, map_concurrently(request, len(task.examples), endpoint.in_flight))
+            yield from filter(None, map_concurrently(request, [range(len(task.examples))], endpoint.in_flight))
         if failures:
             raise failures[0]
 
