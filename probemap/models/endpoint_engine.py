@@ -103,8 +103,8 @@ class EndpointEngine:
 
         If a prompt has a conversation, the conversation is sent and the server applies its chat template.  Otherwise,
         the text of the prompt is sent.  Answers end at the server's own end tokens.  If `stop_ids` contains other
-        tokens, answers also end at a line break, which is then not part of their tokens.  Sampled answers of a batch
-        have the seeds ``seed``, ``seed + 1``, …
+        tokens, answers also end at a line break, which is part of the answer only if the server returns token ids.
+        Request ``i`` of a batch is sampled with the seed ``seed + i``.
 
         The answers of a batch are yielded in the order of its requests, when all of them are complete.  `on_token` is
         called with all tokens of an answer at this time.  The next batch is taken as soon as fewer than twice
@@ -158,7 +158,7 @@ class EndpointEngine:
                     log(difference)
                 replies.append(reply)
                 if len(replies) == len(requests):
-                    for generation in self._generations(requests, replies, recording, log):
+                    for generation in self._generations(requests, replies, stop_ids, recording, log):
                         yield _reported(replace(generation, row=next(rows)), on_token)
                     started.popleft()
                     replies = []
@@ -177,15 +177,20 @@ class EndpointEngine:
         self,
         requests: Sequence[GenerationRequest],
         replies: Sequence[Reply],
+        stop_ids: frozenset[int],
         recording: Recording | None,
         log: Callable[[str], None],
     ) -> Iterator[Generation]:
         """Yield the answers of one batch, with their row in the batch."""
         pairs: list[tuple[Prompt, TextAnswer]] = []
         for request, reply in zip(requests, replies, strict=True):
+            text = reply.text
+            if reply.produced_ids and reply.produced_ids[-1] in stop_ids - self.model.end_ids:
+                # The server omits the line break, at which the answer ends, from the text.
+                text = self.model.tokenizer.decode(reply.produced_ids, clean_up_tokenization_spaces=False)
             text_answer = TextAnswer(
                 request.id,
-                reply.text,
+                text,
                 reply.stopped,
                 prompt_ids=None if reply.prompt_ids == request.prompt.token_ids else reply.prompt_ids,
                 reasoning=reply.reasoning,
