@@ -14,12 +14,12 @@ from fake_endpoint import FakeEndpoint, chat_reply, error_reply
 
 from probemap.models import connection
 from probemap.models.answering import stop_ids
+from probemap.models.concurrent_calls import map_concurrently
 from probemap.models.endpoint import Endpoint
 from probemap.models.endpoint_engine import EndpointEngine
 from probemap.models.engine import Engine, Generation, GenerationBatch, GenerationRequest, Probe, Recording
 from probemap.models.model import Model
 from probemap.models.prompts import TokenisedPrompt, chat_prompt, tokenise
-from probemap.models.remote import map_concurrently
 from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import ModelError
 

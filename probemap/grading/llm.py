@@ -17,12 +17,12 @@ from probemap.grading.llm_prompts import RESPONSE_FORMATS, extraction_task, grad
 from probemap.grading.llm_replies import parse_verdict, reply_locator
 from probemap.grading.open_answers import open_candidates
 from probemap.models.answering import GenerationOptions, generate_answers
+from probemap.models.concurrent_calls import map_concurrently
 from probemap.models.connection import Connection
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
-from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
 from probemap.models.transformers_engine import as_engine
 from probemap.reading.sentences import complete_sentences
@@ -138,7 +138,8 @@ def endpoint_judge(
         if failures:
             raise failures[0]
 
-    endpoint = replace(endpoint, served=served_name(endpoint))
+    with Connection(endpoint.url, endpoint.served) as connection:
+        endpoint = replace(endpoint, served=connection.model)
     return LLMJudge(f"{endpoint.served} at {endpoint.url}", respond, strict=True, budget=budget)
 
 

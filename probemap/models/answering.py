@@ -290,11 +290,7 @@ def supplied_worker(
     return AnswerWorker(
         model=model,
         prompt_format="given" if has_prompts else options.prompt_format,
-        batch_sizes=_slice_sizes(len(pairs), size),
+        batch_sizes=[min(size, len(pairs) - start) for start in range(0, len(pairs), size)],
         answer_batches=answer_batches,
         refused=tuple(refused),
     )
-
-
-def _slice_sizes(n: int, size: int) -> list[int]:
-    return [min(size, n - start) for start in range(0, n, size)]

@@ -7,24 +7,23 @@ and everything about given tokens.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, repeat
+from itertools import count
 from typing import TYPE_CHECKING, Self
 
+from probemap.models.concurrent_calls import map_concurrently
 from probemap.models.connection import Connection
 from probemap.models.engine import Engine, Generation, GenerationBatch, GenerationRequest, Probe, Reading, Recording
 from probemap.models.extracted import extracted_states
 from probemap.models.hooks import SITES, resolve_site
 from probemap.models.prompts import Prompt, supplied_prompt
-from probemap.models.remote import map_concurrently
 from probemap.models.retokenise import retokenise_with_logprobs
 from probemap.records import ModelError, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
-    from probemap.models.engine import OnToken, States, TokenSequence
+    from probemap.models.engine import OnToken, TokenSequence
     from probemap.models.hooks import Site
     from probemap.models.model import Model
     from probemap.models.replies import Reply
@@ -123,44 +122,40 @@ class EndpointEngine:
         StoreError
             If a file with hidden states cannot be used; see `extracted.extracted_states`.
         """
-        if recording is not None:
-            self._check_recording(recording)
         common: Parameters = {"extra_body": {"return_token_ids": True}}
         if recording is not None:
+            self._check_recording(recording)
             common["extra_body"]["kv_transfer_params"] = {"include_output_tokens": True}
         if not stop_ids <= self.model.end_ids:
             common["stop"] = ["\n"]
-        started = deque[GenerationBatch]()
-
-        def calls_of(batch: GenerationBatch) -> list[tuple[GenerationRequest, int]]:
-            if batch.requests:
-                started.append(batch)
-            return [(request, batch.seed + i) for i, request in enumerate(batch.requests)]
-
+        calls = ([(batch, i) for i in range(len(batch.requests))] for batch in batches)
         with Connection(self.endpoint.url, self.endpoint.served, log=log) as connection:
             _ = connection.model  # requested once, before the requests are sent concurrently
 
-            def send(call: tuple[GenerationRequest, int]) -> Reply:
-                request, seed = call
-                reply = _send(connection, request, seed, common)
+            def send(call: tuple[GenerationBatch, int]) -> tuple[GenerationBatch, Reply]:
+                batch, i = call
+                request = batch.requests[i]
+                prompt = request.prompt
+                parameters = common | {"temperature": request.temperature, "max_tokens": request.max_new_tokens}
+                if request.temperature > 0:
+                    parameters["seed"] = batch.seed + i
+                reply = connection.complete(parameters, messages=list(prompt.conversation) or None, prompt=prompt.text)
                 if recording is not None and reply.states_path is None:
                     raise ModelError(
                         f"the server's reply to {request.id!r} names no file with hidden states", EXTRACTION
                     )
-                return reply
+                return batch, reply
 
             rows, warned = count(), False
             replies: list[Reply] = []
-            for reply in map_concurrently(send, map(calls_of, batches), self.endpoint.in_flight):
-                requests = started[0].requests
-                if not warned and (difference := _difference(requests[len(replies)], reply)):
+            for batch, reply in map_concurrently(send, calls, self.endpoint.in_flight):
+                if not warned and (difference := _difference(batch.requests[len(replies)], reply)):
                     warned = True
                     log(difference)
                 replies.append(reply)
-                if len(replies) == len(requests):
-                    for generation in self._generations(requests, replies, stop_ids, recording, log):
+                if len(replies) == len(batch.requests):
+                    for generation in self._generations(batch.requests, replies, stop_ids, recording, log):
                         yield _reported(replace(generation, row=next(rows)), on_token)
-                    started.popleft()
                     replies = []
 
     def _check_recording(self, recording: Recording) -> None:
@@ -198,25 +193,11 @@ class EndpointEngine:
             )
             pairs.append((supplied_prompt(self.model, text_answer) or request.prompt, text_answer))
         answers = retokenise_with_logprobs(self.local, pairs, log=log)
-        states: Iterable[States | None] = repeat(None, len(answers))
-        if recording is not None:
-            states = extracted_states(
-                answers,
-                [reply.states_path or "" for reply in replies],
-                n_layers=len(self.endpoint.layers),
-                d=self.check_site(recording.site),
-            )
-        for row, ((prompt, _), answer, array) in enumerate(zip(pairs, answers, states, strict=True)):
-            yield Generation(row, answer.produced_ids, answer.logprobs, answer.stopped, array, prompt)
-
-
-def _send(connection: Connection, request: GenerationRequest, seed: int, common: Parameters) -> Reply:
-    parameters = common | {"temperature": request.temperature, "max_tokens": request.max_new_tokens}
-    if request.temperature > 0:
-        parameters["seed"] = seed
-    if request.prompt.conversation:
-        return connection.complete(parameters, messages=list(request.prompt.conversation))
-    return connection.complete(parameters, prompt=request.prompt.text)
+        n_layers = len(self.endpoint.layers)
+        d = self.check_site(recording.site) if recording else 0
+        for row, ((prompt, _), answer, reply) in enumerate(zip(pairs, answers, replies, strict=True)):
+            states = extracted_states(answer, reply.states_path or "", n_layers=n_layers, d=d) if recording else None
+            yield Generation(row, answer.produced_ids, answer.logprobs, answer.stopped, states, prompt)
 
 
 def _difference(request: GenerationRequest, reply: Reply) -> str:

@@ -1,34 +1,12 @@
-"""Concurrent requests to an OpenAI-compatible server."""
-
-from __future__ import annotations
+"""Concurrent calls of a function that waits for a server."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
-
-from probemap.models.connection import Connection
-
-if TYPE_CHECKING:
-    from probemap.models.endpoint import Endpoint
+from typing import TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-
-
-def served_name(endpoint: Endpoint) -> str:
-    """Return the name of the model on the server.
-
-    Raises
-    ------
-    ModelError
-        If the server does not respond, or if `endpoint` does not name a model and the server provides none or more than
-        one.
-    """
-    if endpoint.served:
-        return endpoint.served
-    with Connection(endpoint.url) as connection:
-        return connection.model
 
 
 def map_concurrently(function: Callable[[_T], _R], batches: Iterable[Sequence[_T]], in_flight: int) -> Iterator[_R]:
