@@ -19,7 +19,7 @@ from probemap.models.extracted import extracted_states
 from probemap.models.hooks import SITES, resolve_site
 from probemap.models.prompts import Prompt, supplied_prompt
 from probemap.models.retokenise import retokenise_with_logprobs
-from probemap.records import ModelError, TextAnswer
+from probemap.records import Answer, ModelError, TextAnswer
 
 if TYPE_CHECKING:
     from probemap.models.endpoint import Endpoint
@@ -123,8 +123,9 @@ class EndpointEngine:
             If a file with hidden states cannot be used; see `extracted.extracted_states`.
         """
         common: Parameters = {"extra_body": {"return_token_ids": True}}
+        n_layers = d = 0
         if recording is not None:
-            self._check_recording(recording)
+            n_layers, d = self._extracted_shape(recording)
             common["extra_body"]["kv_transfer_params"] = {"include_output_tokens": True}
         if not stop_ids <= self.model.end_ids:
             common["stop"] = ["\n"]
@@ -154,11 +155,20 @@ class EndpointEngine:
                     log(difference)
                 replies.append(reply)
                 if len(replies) == len(batch.requests):
-                    for generation in self._generations(batch.requests, replies, stop_ids, recording, log):
-                        yield _reported(replace(generation, row=next(rows)), on_token)
+                    answers = self._answers(batch.requests, replies, stop_ids, log)
+                    for (prompt, answer), path in zip(answers, [r.states_path for r in replies], strict=True):
+                        row, ids, states = next(rows), answer.produced_ids, None
+                        n = len(ids)
+                        if on_token is not None:
+                            n = next((i for i, token_id in enumerate(ids, 1) if not on_token(row, token_id)), n)
+                        if recording is not None and path is not None:
+                            states = extracted_states(answer, path, n_layers=n_layers, d=d)[:, : n + 1]
+                        stopped = answer.stopped and n == len(ids)
+                        yield Generation(row, ids[:n], answer.logprobs[:n], stopped, states, prompt)
                     replies = []
 
-    def _check_recording(self, recording: Recording) -> None:
+    def _extracted_shape(self, recording: Recording) -> tuple[int, int]:
+        """Return the number of layers that the server extracts, and the width of their states."""
         extracted = [k - 1 for k in self.endpoint.layers]
         layers = list(range(self.model.n_layers) if recording.layers is None else recording.layers)
         if resolve_site(recording.site) != SITES["resid"] or layers != extracted:
@@ -167,16 +177,16 @@ class EndpointEngine:
                 f"requested at the site {resolve_site(recording.site).name} and the layers {layers}",
                 "request the states that the server extracts, or read them with the local model",
             )
+        return len(layers), self.check_site(recording.site)
 
-    def _generations(
+    def _answers(
         self,
         requests: Sequence[GenerationRequest],
         replies: Sequence[Reply],
         stop_ids: frozenset[int],
-        recording: Recording | None,
         log: Callable[[str], None],
-    ) -> Iterator[Generation]:
-        """Yield the answers of one batch, with their row in the batch."""
+    ) -> list[tuple[Prompt, Answer]]:
+        """Return the prompts and the answers of one batch."""
         pairs: list[tuple[Prompt, TextAnswer]] = []
         for request, reply in zip(requests, replies, strict=True):
             text = reply.text
@@ -193,11 +203,7 @@ class EndpointEngine:
             )
             pairs.append((supplied_prompt(self.model, text_answer) or request.prompt, text_answer))
         answers = retokenise_with_logprobs(self.local, pairs, log=log)
-        n_layers = len(self.endpoint.layers)
-        d = self.check_site(recording.site) if recording else 0
-        for row, ((prompt, _), answer, reply) in enumerate(zip(pairs, answers, replies, strict=True)):
-            states = extracted_states(answer, reply.states_path or "", n_layers=n_layers, d=d) if recording else None
-            yield Generation(row, answer.produced_ids, answer.logprobs, answer.stopped, states, prompt)
+        return [(prompt, answer) for (prompt, _), answer in zip(pairs, answers, strict=True)]
 
 
 def _difference(request: GenerationRequest, reply: Reply) -> str:
@@ -216,18 +222,3 @@ def _difference(request: GenerationRequest, reply: Reply) -> str:
             "hint: serve the same model with the same chat template, or supply the prompts with --answers"
         )
     return ""
-
-
-def _reported(generation: Generation, on_token: OnToken | None) -> Generation:
-    """Report all tokens of an answer, and return the answer up to the token at which the callback has ended it."""
-    if on_token is None:
-        return generation
-    ids, states = generation.token_ids, generation.states
-    n = next((i for i, token_id in enumerate(ids, 1) if not on_token(generation.row, token_id)), len(ids))
-    return replace(
-        generation,
-        token_ids=ids[:n],
-        logprobs=generation.logprobs[:n],
-        stopped=generation.stopped and n == len(ids),
-        states=None if states is None else states[:, : n + 1],
-    )
