@@ -210,8 +210,6 @@ class TextAnswer:
     produced_ids: tuple[int, ...] | None = None
     """Token ids that the model produced, if they are known.  They may continue after the end of `text`, e.g. with an
     end token or with a stop string.  If None, the text is tokenised."""
-    states_path: str | None = None
-    """Path of the file with the hidden states that a vLLM server has extracted, or None if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

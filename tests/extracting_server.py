@@ -4,6 +4,8 @@ import fcntl
 import json
 import threading
 from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,9 @@ class ExtractingServer:
     """
 
     def __init__(self, model: Model, answers: Sequence[Answer], folder: Path, layers: Sequence[int]) -> None:
-        self.model, self.folder, self.layers, self.plus = model, folder, layers, 0.0
+        # A copy, because the local model has hooks of its own while the server responds in other threads.
+        self.model = replace(model, network=deepcopy(model.network))
+        self.folder, self.layers, self.plus = folder, layers, 0.0
         self.answer_of = {answer.prompt: answer for answer in answers}
         folder.mkdir()
 

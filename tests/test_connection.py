@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from serving import serve_app
 
 from probemap.models import connection
+from probemap.models.concurrent_calls import map_concurrently
 from probemap.models.connection import Connection
 from probemap.models.endpoint import Endpoint
-from probemap.models.remote import map_concurrently, served_name
 from probemap.models.replies import Reply, ReplyError, read_models, read_reply
 from probemap.models.request_form import AcceptedForm
 from probemap.records import ModelError, ProbemapError, RunError
@@ -260,7 +260,7 @@ def test_concurrent_requests_adapt_once(monkeypatch: pytest.MonkeyPatch) -> None
     FakeEndpoint(monkeypatch, respond)
     messages: list[str] = []
     with Connection("http://x/v1", "m", log=messages.append) as link:
-        texts = list(map_concurrently(lambda i: link.complete(PARAMETERS, messages=MESSAGES).text, 20, 8))
+        texts = list(map_concurrently(lambda i: link.complete(PARAMETERS, messages=MESSAGES).text, [range(20)], 8))
     assert texts == ["Rome"] * 20
     assert len(messages) == 1
 
@@ -318,7 +318,8 @@ def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, k
     if key is not None:
         monkeypatch.setenv("OPENAI_API_KEY", key)
     server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Rome"))
-    assert served_name(Endpoint("http://x/v1")) == "only"
+    with Connection("http://x/v1") as link:
+        assert link.model == "only"
     assert complete().text == "Rome"
     assert [headers["authorization"] for headers in server.headers] == [sent, sent]
 

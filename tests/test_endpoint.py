@@ -5,7 +5,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from fake_endpoint import FakeEndpoint, chat_reply, error_reply
 from running import execute
 
 from probemap.logger import Logger
-from probemap.models import connection, remote
+from probemap.models import connection
+from probemap.models.answering import GenerationOptions, generation_worker
 from probemap.models.endpoint import Endpoint
+from probemap.models.endpoint_engine import EndpointEngine
 from probemap.models.model import Model
-from probemap.models.prompts import chat_messages, make_prompt
-from probemap.models.retokenise import retokenise
-from probemap.records import ModelError, TextAnswer
+from probemap.models.prompts import make_prompt
+from probemap.models.transformers_engine import TransformersEngine
+from probemap.records import Answer, ModelError
 from probemap.runs.definitions import ANSWER
 from probemap.runs.plan import Context
 from probemap.tasks.loading import load_task
@@ -124,13 +127,15 @@ def test_answer_continues_after_a_server_died(
     assert run.answers.ids == [f"q{i}" for i in range(12)]
 
 
-def test_ask_endpoint_without_a_server_is_an_error_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_without_a_server_is_an_error_with_a_hint(
+    chat_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "RETRIES", 0)
     with pytest.raises(
         ModelError,
         match=r"Connection error(.|\n)*hint: check that the server is running, and that the URL is its base URL",
     ):
-        list(remote.ask_endpoint(Endpoint("http://127.0.0.1:9/v1"), [], prompt_format="chat", max_new_tokens=1))
+        ask(chat_model, "chat", url="http://127.0.0.1:9/v1")
 
 
 def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
@@ -144,17 +149,30 @@ def test_answer_with_a_model_name_unknown_to_the_server_is_an_error(
 # --- requests to a server in the test process ---
 
 
-def ask(model: Model, prompt_format: Any, **more: Any) -> list[TextAnswer]:
-    task = load_task("cities", n=2)
-    requests = [
-        remote.ChatRequest(e.id, make_prompt(model, task, e, prompt_format), chat_messages(task, e))
-        for e in task.examples
-    ]
-    server = Endpoint("http://x/v1", in_flight=1)
-    return list(remote.ask_endpoint(server, requests, prompt_format=prompt_format, max_new_tokens=9, **more))
+TASK = replace(load_task("cities", n=2), max_new_tokens=9)
 
 
-def test_ask_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def ask(
+    model: Model,
+    prompt_format: Any,
+    *,
+    url: str = "http://x/v1",
+    temperature: float = 0.0,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda text: None,
+) -> list[Answer]:
+    """Let a server answer two questions, one after the other."""
+    engine = EndpointEngine(TransformersEngine(model), Endpoint(url, in_flight=1))
+    options = GenerationOptions(prompt_format=prompt_format, max_new_tokens=9, temperature=temperature, seed=seed)
+    (batch,) = generation_worker(engine, TASK, options, log=log).each([0])
+    return batch
+
+
+def encode(model: Model, text: str) -> tuple[int, ...]:
+    return tuple(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_an_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply(" Paris", "length"))
     replies = ask(base_model, "qa")
     assert [(r.text, r.stopped) for r in replies] == [(" Paris", False)] * 2
@@ -166,9 +184,7 @@ def test_ask_endpoint_sends_a_base_model_the_prompt(base_model: Model, monkeypat
     assert "seed" not in first
 
 
-def test_ask_endpoint_reports_a_different_chat_template_once(
-    chat_model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endpoint_reports_a_different_chat_template_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Paris", usage={"prompt_tokens": 7}))
     messages: list[str] = []
     replies = ask(chat_model, "chat", log=messages.append, temperature=1.0, seed=3)
@@ -179,34 +195,38 @@ def test_ask_endpoint_reports_a_different_chat_template_once(
     assert "the server counts 7 tokens in the prompt of 'city-" in message
 
 
-def test_ask_endpoint_uses_the_token_ids_of_the_server(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_uses_the_token_ids_of_the_server(base_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    produced_ids = tuple(i for text in (" P", "aris") for i in encode(base_model, text))
+    assert produced_ids != encode(base_model, " Paris")
+
     def respond(path: str, body: dict[str, Any]) -> dict[str, Any]:
         assert body["return_token_ids"] is True
         prompt_ids = base_model.tokenizer(body["prompt"])["input_ids"]
         reply = chat_reply(" Paris")
-        reply["choices"][0] |= {"token_ids": [5, 6], "prompt_token_ids": prompt_ids}
+        reply["choices"][0] |= {"token_ids": produced_ids, "prompt_token_ids": prompt_ids}
         return reply
 
     FakeEndpoint(monkeypatch, respond)
     messages: list[str] = []
     first, second = ask(base_model, "qa", log=messages.append)
-    assert first.produced_ids == second.produced_ids == (5, 6)
-    assert first.prompt_ids is not None
+    assert first.produced_ids == second.produced_ids == produced_ids
+    assert {first.prompt, second.prompt} == {make_prompt(base_model, TASK, e, "qa").text for e in TASK.examples}
     assert messages == []
 
 
-def test_ask_endpoint_reports_other_prompt_tokens_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_reports_other_prompt_tokens_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     reply = {**chat_reply("Paris", usage={"prompt_tokens": 3}), "prompt_token_ids": [1, 2, 3]}
-    reply["choices"][0]["token_ids"] = [4]
+    reply["choices"][0]["token_ids"] = encode(chat_model, "Paris")
     FakeEndpoint(monkeypatch, lambda path, body: reply)
     messages: list[str] = []
     answers = ask(chat_model, "chat", log=messages.append)
-    assert [answer.prompt_ids for answer in answers] == [(1, 2, 3)] * 2
+    assert [answer.token_ids[: answer.n_prompt] for answer in answers] == [(1, 2, 3)] * 2
+    assert [answer.prompt for answer in answers] == [chat_model.tokenizer.decode([1, 2, 3])] * 2
     (message,) = messages
     assert "has other tokens than the local model's chat template yields (3 and" in message
 
 
-def test_ask_endpoint_continues_if_the_server_refuses_token_ids(
+def test_an_endpoint_continues_if_the_server_refuses_token_ids(
     base_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def respond(path: str, body: dict[str, Any]) -> Any:
@@ -216,7 +236,7 @@ def test_ask_endpoint_continues_if_the_server_refuses_token_ids(
 
     server = FakeEndpoint(monkeypatch, respond)
     answers = ask(base_model, "qa")
-    assert [(answer.text, answer.produced_ids) for answer in answers] == [(" Paris", None)] * 2
+    assert [(a.text, a.produced_ids) for a in answers] == [(" Paris", encode(base_model, " Paris"))] * 2
     assert len(server.requests) == 3, "the parameter is refused once"
 
 
@@ -225,7 +245,10 @@ def test_token_ids_of_other_types_are_ignored(ids: Any, base_model: Model, monke
     reply = chat_reply(" Paris")
     reply["choices"][0] |= {"token_ids": ids, "prompt_token_ids": ids}
     FakeEndpoint(monkeypatch, lambda path, body: reply)
-    assert [(a.produced_ids, a.prompt_ids) for a in ask(base_model, "qa")] == [(None, None)] * 2
+    prompts = {make_prompt(base_model, TASK, example, "qa").token_ids for example in TASK.examples}
+    answers = ask(base_model, "qa")
+    assert [a.produced_ids for a in answers] == [encode(base_model, " Paris")] * 2
+    assert {a.token_ids[: a.n_prompt] for a in answers} == prompts
 
 
 def test_answers_consist_of_the_tokens_that_the_server_returns(
@@ -256,24 +279,21 @@ def test_answers_consist_of_the_tokens_that_the_server_returns(
         assert theirs.logprobs == pytest.approx(ours.logprobs, abs=1e-4)
 
 
-def test_ask_endpoint_keeps_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_keeps_the_reasoning(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     reasoning = "Seine, so\nParis"
     server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Paris", reasoning_content=reasoning))
     complete = ask(chat_model, "chat")[0]
-    assert complete == TextAnswer("city-Ljubljana", "Paris", True, reasoning=reasoning)
     server.respond = lambda path, body: chat_reply(None, "length", reasoning=reasoning)
     cut_off = ask(chat_model, "chat")[0]
-    assert cut_off == TextAnswer("city-Ljubljana", "", False, reasoning=reasoning)
-    prompt = make_prompt(chat_model, load_task("cities"), load_task("cities").examples[0], "chat")
-    answers = retokenise(chat_model, [(prompt, complete), (prompt, cut_off)])
-    assert [a.text for a in answers] == [
+    assert (complete.text, complete.final.text, complete.stopped) == (
         "<think>\nSeine, so\nParis\n</think>\n\nParis",
-        "<think>\nSeine, so\nParis",
-    ]
-    assert [a.final.text for a in answers] == ["Paris", ""]
+        "Paris",
+        True,
+    )
+    assert (cut_off.text, cut_off.final.text, cut_off.stopped) == ("<think>\nSeine, so\nParis", "", False)
 
 
-def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(
+def test_an_endpoint_requires_a_name_if_the_server_has_several_models(
     chat_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FakeEndpoint(monkeypatch, lambda path, body: None, "a", "b")
@@ -284,7 +304,7 @@ def test_ask_endpoint_requires_a_name_if_the_server_has_several_models(
         ask(chat_model, "chat")
 
 
-def test_ask_endpoint_without_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_without_openai_names_the_extra(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ModelError, match=r"hint: pip install 'probemap\[endpoint\]'"):
-        list(remote.ask_endpoint(Endpoint("http://x/v1"), [], prompt_format="chat", max_new_tokens=1))
+        ask(chat_model, "chat")

@@ -122,7 +122,7 @@ def test_only_models_import_transformers() -> None:
     }
 
 
-ENGINES = {"models.transformers_engine", "models.vllm_engine"}
+ENGINES = {"models.transformers_engine", "models.vllm_engine", "models.endpoint_engine"}
 """Modules that implement the interface `models.engine.Engine`."""
 
 

@@ -17,12 +17,12 @@ from probemap.grading.llm_prompts import RESPONSE_FORMATS, extraction_task, grad
 from probemap.grading.llm_replies import parse_verdict, reply_locator
 from probemap.grading.open_answers import open_candidates
 from probemap.models.answering import GenerationOptions, generate_answers
+from probemap.models.concurrent_calls import map_concurrently
 from probemap.models.connection import Connection
 from probemap.models.continuations import Continuation, score_continuations
 from probemap.models.endpoint import Endpoint
 from probemap.models.model import Model
 from probemap.models.prompts import chat_messages, fill_template, task_prompts
-from probemap.models.remote import map_concurrently, served_name
 from probemap.models.request_form import AcceptedForm
 from probemap.models.transformers_engine import as_engine
 from probemap.reading.sentences import complete_sentences
@@ -134,11 +134,12 @@ def endpoint_judge(
                 # A response that was cut off inside its reasoning contains no answer.
                 return [(example.id, response if has_ended or reply.stopped else "")]
 
-            yield from filter(None, map_concurrently(request, len(task.examples), endpoint.in_flight))
+            yield from filter(None, map_concurrently(request, [range(len(task.examples))], endpoint.in_flight))
         if failures:
             raise failures[0]
 
-    endpoint = replace(endpoint, served=served_name(endpoint))
+    with Connection(endpoint.url, endpoint.served) as connection:
+        endpoint = replace(endpoint, served=connection.model)
     return LLMJudge(f"{endpoint.served} at {endpoint.url}", respond, strict=True, budget=budget)
 
 

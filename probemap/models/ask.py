@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from probemap.models.answering import GenerationOptions, endpoint_worker, generation_worker
+from probemap.models.answering import GenerationOptions, generation_worker
+from probemap.models.endpoint_engine import EndpointEngine
 from probemap.models.prompts import resolve_prompt_format
 from probemap.models.transformers_engine import as_engine
 from probemap.records import Answer, DataError, Task
@@ -99,10 +100,9 @@ def ask(
         temperature=temperature,
         seed=seed,
     )
-    if endpoint is None:
-        worker = generation_worker(engine, task, options, log=log)
-    else:
-        worker = endpoint_worker(engine, task, options, endpoint, log=log)
+    if endpoint is not None:
+        engine = EndpointEngine(engine, endpoint)
+    worker = generation_worker(engine, task, options, log=log)
     answers: dict[str, Answer] = {}
     for batch in worker.each(range(len(worker.batch_sizes))):
         answers.update({answer.id: answer for answer in batch})

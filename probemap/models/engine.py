@@ -1,7 +1,7 @@
 """The interface of engines, which run a model on token ids.
 
 An engine generates answers and reads given tokens.  In both cases it can return hidden states.  The implementations are
-`transformers_engine.TransformersEngine` and `vllm_engine.VLLMEngine`.
+`transformers_engine.TransformersEngine`, `vllm_engine.VLLMEngine` and `endpoint_engine.EndpointEngine`.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Generation:
     states: States | None = field(default=None, repr=False)
     """Array of shape (n_layers, n_tokens, d) with the states at the last token of the prompt and at the produced
     tokens, or None if no states were recorded.  The state at the last produced token may be missing."""
+    prompt: Prompt | None = field(default=None, repr=False)
+    """The prompt that the model received, if it may differ from the requested prompt."""
 
 
 class TokenSequence(Protocol):
@@ -189,8 +191,8 @@ class Engine(Protocol):
         ----------
         batches : iterable of GenerationBatch
             The requests.  The next batch is taken as soon as the engine can start more requests: with transformers,
-            when the previous batch is complete; with vLLM, after any forward pass.  A batch may be empty if there is
-            nothing to start at the moment.
+            when the previous batch is complete; with vLLM, after any forward pass; with a server, after any answer.  A
+            batch may be empty if there is nothing to start at the moment.
         stop_ids : frozenset of int
             Ids of the tokens that end an answer.
         recording : Recording, optional

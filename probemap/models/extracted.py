@@ -10,7 +10,6 @@ a file is complete, vLLM holds an exclusive lock on a second file, whose name en
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,52 +86,48 @@ def open_extracted(path: Path) -> ExtractedFile:
     return ExtractedFile(path, token_ids, shape[1], shape[2])
 
 
-def extracted_states(
-    sequences: Sequence[TokenSequence], paths: Sequence[str], *, n_layers: int, d: int
-) -> Iterator[States]:
-    """Read the states of answers from the files that the server has named.
+def extracted_states(sequence: TokenSequence, path: str, *, n_layers: int, d: int) -> States:
+    """Read the states of an answer from the file that the server has named.
 
     Parameters
     ----------
-    sequences : sequence of TokenSequence
-        The answers.
-    paths : sequence of str
-        Path of the file of each answer.
+    sequence : TokenSequence
+        The answer.
+    path : str
+        Path of the file.
     n_layers : int
         Expected number of layers.
     d : int
         Expected width of the states.
 
-    Yields
-    ------
+    Returns
+    -------
     ndarray of shape (n_layers, n_tokens, d), float32
-        The states of one answer at the last token of the prompt and at the produced tokens; see
-        `engine.Generation.states`.
+        The states at the last token of the prompt and at the produced tokens; see `engine.Generation.states`.
 
     Raises
     ------
     StoreError
-        If a file cannot be read, has other layers or another width, or does not belong to the answer.
+        If the file cannot be read, has other layers or another width, or does not belong to the answer.
     """
-    for sequence, path in zip(sequences, paths, strict=True):
-        file = open_extracted(Path(path))
-        if file.n_layers != n_layers:
-            raise StoreError(
-                f"{path} contains the states of {file.n_layers} layers, but --server-layers names {n_layers}",
-                "list the server's `eagle_aux_hidden_state_layer_ids`",
-            )
-        if file.d != d:
-            raise StoreError(
-                f"{path} contains states of width {file.d}, but the states of the local model have width {d}",
-                "serve the model that is given as --model",
-            )
-        n_tokens = min(len(file.token_ids), len(sequence.token_ids))
-        if n_tokens < sequence.n_prompt or file.token_ids[:n_tokens] != sequence.token_ids[:n_tokens]:
-            raise StoreError(
-                f"the tokens in {path} are not those of the answer {sequence.id!r}",
-                "serve the model that is given as --model, with a version of vLLM that supports `return_token_ids`",
-            )
-        yield file.read()[:, sequence.n_prompt - 1 : n_tokens]
+    file = open_extracted(Path(path))
+    if file.n_layers != n_layers:
+        raise StoreError(
+            f"{path} contains the states of {file.n_layers} layers, but --server-layers names {n_layers}",
+            "list the server's `eagle_aux_hidden_state_layer_ids`",
+        )
+    if file.d != d:
+        raise StoreError(
+            f"{path} contains states of width {file.d}, but the states of the local model have width {d}",
+            "serve the model that is given as --model",
+        )
+    n_tokens = min(len(file.token_ids), len(sequence.token_ids))
+    if n_tokens < sequence.n_prompt or file.token_ids[:n_tokens] != sequence.token_ids[:n_tokens]:
+        raise StoreError(
+            f"the tokens in {path} are not those of the answer {sequence.id!r}",
+            "serve the model that is given as --model, with a version of vLLM that supports `return_token_ids`",
+        )
+    return file.read()[:, sequence.n_prompt - 1 : n_tokens]
 
 
 def _wait_until_complete(path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +30,8 @@ class Prompt:
     """For each token, the range (start, stop) of its characters in `text`, or (0, 0) if the token has no text."""
     is_chat: bool = False
     """Whether the text is in the format of the model's chat template, which ends answers with an end-of-turn token."""
+    conversation: tuple[ChatMessage, ...] = field(default=(), repr=False, compare=False)
+    """The messages in the text, to be sent to a server.  Empty if there are none or if they are not known."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def chat_prompt(model: Model, messages: Sequence[ChatMessage]) -> Prompt:
     """
     text = model.chat_template.render(messages)
     # A chat template writes its own beginning-of-text token, and a second one would change all hidden states.
-    return replace(tokenise(model, text, add_special_tokens=False), is_chat=True)
+    return replace(tokenise(model, text, add_special_tokens=False), is_chat=True, conversation=tuple(messages))
 
 
 def prompt_from_text(model: Model, text: str) -> Prompt:

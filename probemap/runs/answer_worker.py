@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING
 
 from probemap.activations.inline import InlineCapture
 from probemap.logs.importing import is_log
-from probemap.models.answering import (
-    AnswerWorker,
-    GenerationOptions,
-    Recorder,
-    endpoint_worker,
-    generation_worker,
-    supplied_worker,
-)
+from probemap.models.answering import AnswerWorker, GenerationOptions, Recorder, generation_worker, supplied_worker
+from probemap.models.engines import with_server
 from probemap.models.prompts import PromptFormat, resolve_prompt_format
 from probemap.positions import parse_positions
-from probemap.records import ModelError
 from probemap.runs.options import CaptureOptions
 
 if TYPE_CHECKING:
-    from probemap.models.endpoint import Endpoint
     from probemap.models.engine import Engine
     from probemap.models.model import Model
     from probemap.records import Task, TextAnswer
@@ -79,14 +71,12 @@ def make_worker(
     )
     if text_answers is not None:
         return supplied_worker(engine, task, generation, text_answers, refuse=is_log(options.data), log=log)
-    if (endpoint := options.server) is not None:
-        _check_layers(model, endpoint)
+    if options.server is not None:
+        engine = with_server(engine, options.server)
     recorder = _inline_recorder(model, task, options, inline_directory)
     if recorder is not None and not engine.can_record(recorder.recording, task.max_new_tokens):
         log("the states of all generated tokens need too much memory: they are computed after the answers")
         recorder = None
-    if endpoint is not None:
-        return endpoint_worker(engine, task, generation, endpoint, recorder=recorder, log=log)
     return generation_worker(engine, task, generation, recorder=recorder, log=log)
 
 
@@ -99,14 +89,6 @@ def _end_notes(model: Model, prompt_format: PromptFormat) -> list[str]:
         f"neither the tokenizer of {model.label} nor its generation configuration names an end token: answers end only "
         f"{line_break}at --max-new-tokens, and count as cut off in the latter case"
     ]
-
-
-def _check_layers(model: Model, endpoint: Endpoint) -> None:
-    if max(endpoint.layers, default=0) > model.n_layers:
-        raise ModelError(
-            f"--server-layers contains {max(endpoint.layers)}, but {model.label} has {model.n_layers} layers",
-            f"list the `eagle_aux_hidden_state_layer_ids` of the vLLM server, which are at most {model.n_layers}",
-        )
 
 
 def _inline_recorder(model: Model, task: Task, options: AnswerOptions, directory: Path) -> Recorder | None:
