@@ -40,7 +40,7 @@ wheel: .venv/installed
 vllm:
 	@if grep -qw avx2 /proc/cpuinfo; then $(MAKE) --no-print-directory .venv-vllm/installed && \
 		HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/pytest --override-ini 'norecursedirs=.*' tests/vllm_engine; \
-	else echo "The vLLM engine was not tested: the CPU does not have AVX2."; fi
+	else echo "The vLLM engine was not tested: its CPU build needs an x86 processor with AVX2."; fi
 
 # The CPU build of vLLM requires the CPU build of torch.  It also installs three libraries for images and sound, whose
 # builds for GPUs prevent its import, and which are not used here.

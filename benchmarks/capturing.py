@@ -47,7 +47,6 @@ SHARD_BYTES = 2**18
 MEASURE_MEMORY = """
 import re, sys
 from pathlib import Path
-from unittest.mock import patch
 Path("/proc/self/clear_refs").write_text("5")
 from probemap.runs.execution import run_step
 from probemap.runs.run import Run

@@ -3,7 +3,7 @@
 Each model answers the same questions with both engines.  Token ids, hidden states and AUCs are compared, and a detector
 from each run scores the answers of the other run with the other engine.  vLLM must be installed:
 
-    python benchmarks/engines.py cities=MODEL arithmetic=MODEL --n 500
+    python benchmarks/engines.py cities=MODEL compare=MODEL --n 500 --folder RUNS
 """
 
 import argparse

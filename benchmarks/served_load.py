@@ -241,7 +241,7 @@ class Stream:
     limit: int
     text: str
     p_correct: float | None
-    n_pieces: int
+    stopped: bool
     first: float
     """Seconds until the first text."""
     total: float
@@ -257,7 +257,7 @@ def measure_streams(
     prompts = [user_message(LONG_PROMPT.format(example.question)) for example in examples]
 
     def stream(number: int) -> Stream:
-        started, first, pieces, p_correct = time.perf_counter(), None, list[str](), None
+        started, first, pieces, stopped, p_correct = time.perf_counter(), None, list[str](), False, None
         chunks = client.chat.completions.create(
             model=scorer.provenance.model,
             messages=[{"role": "user", "content": prompts[number]["content"]}],
@@ -271,16 +271,17 @@ def measure_streams(
                 first = first or time.perf_counter() - started
                 pieces.append(choice.delta.content)
             if choice.finish_reason:
+                stopped = choice.finish_reason == "stop"
                 p_correct = (choice.model_extra or {})["probemap"]["p_correct"]
         total = time.perf_counter() - started
-        return Stream(limits[number], "".join(pieces), p_correct, len(pieces), first or total, total)
+        return Stream(limits[number], "".join(pieces), p_correct, stopped, first or total, total)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(N_STREAMS) as pool:
         streams = list(pool.map(stream, range(N_STREAMS)))
     seconds = time.perf_counter() - started
     pairs = [
-        (chat_prompt(scorer.engine.model, [prompt]), TextAnswer(str(number), s.text, s.n_pieces < s.limit))
+        (chat_prompt(scorer.engine.model, [prompt]), TextAnswer(str(number), s.text, s.stopped))
         for number, (prompt, s) in enumerate(zip(prompts, streams, strict=True))
     ]
     questions = [Example(str(number), str(prompt["content"]), ("",)) for number, prompt in enumerate(prompts)]

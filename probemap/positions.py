@@ -10,7 +10,7 @@ import hashlib
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,22 @@ _FROM_END = re.compile(r"-[1-9][0-9]{0,8}")
 _RANGE = re.compile(rf"({_FROM_END.pattern})\.\.({_FROM_END.pattern})")
 _MAX_RANGE = 10_000
 """Maximum number of positions in a range.  Larger ranges are likely to be typos and could exhaust memory."""
+
+
+def needs_last_token(positions: Iterable[str], ended: bool) -> bool:
+    """Return whether a position is likely to fall on the last token of an answer.
+
+    Generation does not require the state at that token, and recording it takes an additional forward pass.  In rare
+    cases, a position falls on the last token even though this function returns False, for example if the answer was cut
+    off at the end of its exact answer.  The state must then be computed later.
+
+    Parameters
+    ----------
+    positions : iterable of str
+    ended : bool
+        True if the model ended the answer with this token, False if the answer was cut off.
+    """
+    return any(name == "-1" or (ended and name == "exact_answer_after_last") for name in positions)
 
 
 def parse_positions(positions: PositionsLike = None) -> tuple[str, ...]:

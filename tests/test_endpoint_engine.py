@@ -19,7 +19,7 @@ from probemap.models.endpoint import Endpoint
 from probemap.models.endpoint_engine import EndpointEngine
 from probemap.models.engine import Engine, Generation, GenerationBatch, GenerationRequest, Probe, Recording
 from probemap.models.model import Model
-from probemap.models.prompts import TokenisedPrompt, chat_prompt, tokenise
+from probemap.models.prompts import TokenisedText, chat_prompt, tokenise
 from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import ModelError
 
@@ -203,7 +203,7 @@ def test_sampled_answers_have_seeds(chat_model: Model, monkeypatch: pytest.Monke
 def test_given_tokens_are_read_by_the_local_engine(chat_model: Model) -> None:
     engine = endpoint_engine(chat_model).with_model(replace(chat_model, label="renamed"))
     assert (engine.model.label, engine.check_site("resid")) == ("renamed", 32)
-    prompt = TokenisedPrompt("a", tokenise(chat_model, "It is Peru", add_special_tokens=False), 2)
+    prompt = TokenisedText("a", tokenise(chat_model, "It is Peru", add_special_tokens=False), 2)
     options: dict[str, Any] = {"batches": [[0]], "probe": Probe(indices=np.array([[1]], np.int32)), "logprobs": True}
     (ours,), (expected,) = engine.read([prompt], **options), TransformersEngine(chat_model).read([prompt], **options)
     assert ours.logprobs == expected.logprobs

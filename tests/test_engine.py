@@ -107,9 +107,9 @@ def test_missing_vllm_is_reported(chat_folder: Path, tmp_path: Path) -> None:
     assert isinstance(call.exception, ModelError)
     assert str(call.exception).startswith("vLLM is not installed\nhint: install a tested version in an environment")
     call = CliRunner().invoke(app, [*words, "--engine", "vllm", "--device", "cpu"])
-    assert "got quantize=None, max_memory=None, device=cpu\nhint: use only the device auto or spread" in str(
-        call.exception
-    )
+    assert "the device is 'cpu', but the engine vLLM has only the devices auto and spread" in str(call.exception)
+    call = CliRunner().invoke(app, [*words, "--engine", "vllm", "--quantize", "4bit"])
+    assert "quantize='4bit' applies to transformers only, but the engine is vLLM" in str(call.exception)
     call = CliRunner().invoke(app, [*words, "--engine", "vllm", "--workers", "2"])
     assert "--workers and --gpus-per-worker apply to Ray only" in str(call.exception)
     assert not (tmp_path / "run" / "answers.jsonl").exists()

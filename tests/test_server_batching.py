@@ -26,7 +26,7 @@ from probemap.models import generate
 from probemap.models.engine import EngineEndedError, Generation, GenerationBatch
 from probemap.models.model import Model
 from probemap.models.transformers_engine import TransformersEngine
-from probemap.records import Example, TextAnswer
+from probemap.records import DataError, Example, TextAnswer
 from probemap.server.batching import Dispatcher, ServerClosingError
 from probemap.server.jobs import ScoreJob
 from probemap.server.middleware import Limits
@@ -147,6 +147,10 @@ class StepwiseEngine(TransformersEngine):
         n_rows, unfinished = 0, list[Generation]()
         for batch in batches:
             for request in batch.requests:
+                if "boom" in request.prompt.text:
+                    yield Generation(n_rows, (), (), stopped=False, error=DataError("the prompt contains boom"))
+                    n_rows += 1
+                    continue
                 (generation,) = super().generate([GenerationBatch([request])], **{**options, "on_token": None})
                 generation = replace(generation, row=n_rows)
                 n_rows += 1
@@ -165,8 +169,8 @@ class StepwiseEngine(TransformersEngine):
 def test_requests_do_not_wait_for_each_other_if_the_engine_starts_them_at_once(
     detector: Detector, chat_model: Model
 ) -> None:
-    scorer = Scorer(detector, StepwiseEngine(chat_model))
-    with serve_scorer(scorer) as client, ThreadPoolExecutor(4) as pool:
+    StepwiseEngine.may_end.clear()
+    with serve_scorer(Scorer(detector, StepwiseEngine(chat_model))) as client, ThreadPoolExecutor(4) as pool:
 
         def post(max_tokens: int) -> dict[str, Any]:
             body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": max_tokens}
@@ -178,11 +182,47 @@ def test_requests_do_not_wait_for_each_other_if_the_engine_starts_them_at_once(
         assert [s.result()["usage"]["completion_tokens"] for s in short] == [4, 4]
         assert client.post("/v1/score", json=BODY).status_code == 200
         assert not long.done()
-        scorer.engine.may_end.set()  # type: ignore[attr-defined]
+        StepwiseEngine.may_end.set()
         expected = generate_directly(Scorer(detector, chat_model), "What is 7 + 5?", 60)
         (choice,) = long.result()["choices"]
         assert choice["message"]["content"] == expected.answer.text
         assert choice["probemap"] == expected_score(expected)
+
+
+def test_request_that_fails_does_not_affect_running_requests(detector: Detector, chat_model: Model) -> None:
+    StepwiseEngine.may_end.clear()
+    with serve_scorer(Scorer(detector, StepwiseEngine(chat_model))) as client, ThreadPoolExecutor(2) as pool:
+        body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 60}
+        long = [pool.submit(client.post, "/v1/chat/completions", json=body) for _ in range(2)]
+        response = client.post("/v1/chat/completions", json={"messages": user_messages("boom"), "max_tokens": 4})
+        assert (response.status_code, response.json()["error"]["message"]) == (400, "the prompt contains boom")
+        assert not any(future.done() for future in long)
+        StepwiseEngine.may_end.set()
+        assert [future.result().status_code for future in long] == [200, 200]
+
+
+def test_scores_do_not_delay_running_answers(detector: Detector, chat_model: Model) -> None:
+    StepwiseEngine.may_end.clear()
+    with serve_scorer(Scorer(detector, StepwiseEngine(chat_model))) as client, ThreadPoolExecutor(9) as pool:
+        body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 60}
+        long = pool.submit(client.post, "/v1/chat/completions", json=body)
+        ended = threading.Event()
+
+        def score(_: int) -> int:
+            n = 0
+            while not ended.is_set():
+                assert client.post("/v1/score", json=BODY).status_code == 200
+                n += 1
+            return n
+
+        scores = [pool.submit(score, k) for k in range(8)]
+        time.sleep(0.2)
+        StepwiseEngine.may_end.set()
+        try:
+            assert long.result(20).status_code == 200
+        finally:
+            ended.set()
+        assert all(future.result() > 0 for future in scores)
 
 
 class FailingEngine(TransformersEngine):

@@ -14,5 +14,5 @@ Each module imports only modules listed above it and modules from lower-level pa
     capture      Python function that computes the hidden states of answers
     inline       capture during generation, without a second forward pass
     attention    attention weights that the probed tokens receive
-    vllm         hidden states extracted by vLLM
+    imported     hidden states from files that a vLLM server has written
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from probemap.grading.locate import locate_answer
 from probemap.models.answering import Recorder
 from probemap.models.engine import Reading, Recording
 from probemap.models.hooks import select_layers
-from probemap.positions import Indices, digest, token_indices
+from probemap.positions import Indices, digest, needs_last_token, token_indices
 
 if TYPE_CHECKING:
     from probemap.activations.layout import Layout, States
@@ -48,7 +48,8 @@ class InlineCapture:
     def recorder(self) -> Recorder:
         """A recorder for the hidden states of all batches."""
         layers = select_layers(self.layers, self.model.n_layers)
-        return Recorder(Recording(layers=layers, site=self.site), self.write)
+        needs_last = partial(needs_last_token, self.positions)
+        return Recorder(Recording(layers=layers, site=self.site, needs_last=needs_last), self.write)
 
     def write(self, batch: int, answers: Sequence[Answer], recorded: Sequence[States]) -> None:
         """Write the states of the probed tokens of one batch.
@@ -142,7 +143,7 @@ class CachedReader(Reader):
     def _partial(self) -> frozenset[str]:
         """Digests of the answers of which only some states were recorded."""
         files = {file for file, _ in self._index.values()}
-        return frozenset(key for file in files for key in _read_metadata(file)["partial"])
+        return frozenset(key for file in files for key in _read_metadata(file).get("partial", []))
 
 
 def covers_layout(folder: Path, layout: Layout) -> bool:

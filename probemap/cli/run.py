@@ -27,7 +27,10 @@ def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: An
         tracking.check_tracker(log)
     with console_logger() as logger:
         context = steps.context_from(arguments, logger, ("device", "engine or pool"))
-        run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
+        try:
+            run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
+        finally:
+            context.release()
     show.show_map(run)
     say(f"figure: {run.path / 'map.png'} and {run.path / 'map.svg'}")
     if log is not None:

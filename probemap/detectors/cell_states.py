@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from probemap.models.batching import batches
 from probemap.models.engine import Engine, Probe, Recording
 from probemap.models.model import out_of_memory_error
+from probemap.positions import needs_last_token
 
 if TYPE_CHECKING:
     from probemap.activations.layout import States
@@ -73,19 +74,12 @@ class CellReader:
 
     @property
     def recording(self) -> Recording:
-        """The states to record while answers are generated."""
-        return Recording(layers=self.layers, site=self.site, needs_last=self._needs_last)
+        """The states to record while answers are generated.
 
-    def _needs_last(self, ended: bool) -> bool:
-        """Return whether any cell's position is likely to fall on the last token of an answer.
-
-        Generation does not require the states of that token, and recording them takes an additional forward pass, which
-        slows down every batch.  In rare cases, a position falls on the last token even though this method returns
-        False, for example if the answer was cut off at the end of its exact answer.  `read_recorded` then recomputes
-        the states.
+        If a cell nevertheless falls on a token whose state was not recorded, `read_recorded` computes it.
         """
-        positions = {cell.position for cell in self.detector.cells}
-        return "-1" in positions or (ended and "exact_answer_after_last" in positions)
+        positions = [cell.position for cell in self.detector.cells]
+        return Recording(layers=self.layers, site=self.site, needs_last=partial(needs_last_token, positions))
 
     def read_recorded(self, answers: Sequence[Answer], indices: Indices, recorded: Sequence[States]) -> States:
         """Return the states that were recorded during generation.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from probemap.detectors.detector import Detector
 from probemap.detectors.scorer import Scorer
 from probemap.models.engines import load_engine
-from probemap.records import DetectorError
+from probemap.records import DetectorError, ProbemapError
 
 if TYPE_CHECKING:
     from probemap.models.engine import Engine
@@ -55,6 +55,7 @@ def load_scorer(
     Returns
     -------
     Scorer
+        A scorer.  ``scorer.engine.close()`` ends the processes of an engine that was started.
 
     Raises
     ------
@@ -75,6 +76,7 @@ def load_scorer(
     if not isinstance(detector, Detector):
         detector = Detector.load(detector)
     provenance = detector.required_provenance()
+    opened = None
     if model is None or isinstance(model, str | Path):
         source = model or provenance.name
         if not source:
@@ -93,4 +95,9 @@ def load_scorer(
             quantize=provenance.quantize or None,
         )
         model = opened.with_model(opened.model.with_template_sha256(provenance.template))
-    return Scorer(detector, model, false_alarms, batch_size)
+    try:
+        return Scorer(detector, model, false_alarms, batch_size)
+    except ProbemapError:
+        if opened is not None:
+            opened.close()
+        raise

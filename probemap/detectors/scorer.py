@@ -14,7 +14,7 @@ from probemap.detectors.cell_states import CellReader
 from probemap.detectors.compatibility import check_compatible
 from probemap.detectors.scores import GenerationResult, Score
 from probemap.detectors.spans import LocatedSpan, check_spans, locate_spans
-from probemap.models.answering import answer_of, stop_ids
+from probemap.models.answering import answer_of, recorded_states, stop_ids
 from probemap.models.batching import batches
 from probemap.models.engine import GenerationBatch, GenerationRequest
 from probemap.models.prompts import Prompt, PromptFormat, check_lengths, make_prompt, supplied_prompt
@@ -309,10 +309,20 @@ class Scorer:
             One request per example.
         generations : sequence of Generation
             The answer to each request.
+
+        Returns
+        -------
+        list of GenerationResult
+            The answers with their scores, in the order of the requests.
+
+        Raises
+        ------
+        ProbemapError
+            If the engine could not answer a request, or has not recorded its states.
         """
         pairs = zip(requests, generations, strict=True)
         answers = [answer_of(self.engine.model, *pair) for pair in pairs]
-        recorded = [generation.states for generation in generations if generation.states is not None]
+        recorded = recorded_states(generations)
         spans = self._locate(examples, answers)
         states = self._reader.read_recorded(answers, self._token_indices(answers, spans), recorded)
         return [

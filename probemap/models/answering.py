@@ -17,7 +17,7 @@ from probemap.models.engine import Engine, Generation, GenerationBatch, Generati
 from probemap.models.prompts import Prompt, PromptFormat, make_prompt, supplied_prompt, task_prompts
 from probemap.models.reasoning import count_reasoning_tokens
 from probemap.models.retokenise import retokenise, retokenise_with_logprobs
-from probemap.records import Answer, DataError
+from probemap.records import Answer, DataError, ModelError
 
 if TYPE_CHECKING:
     from probemap.models.engine import States
@@ -112,8 +112,22 @@ def generate_answers(
     for number, completed in zip(numbers, in_batches(generations, rows_of_batches), strict=True):
         answers = [answer_of(engine.model, requests[generation.row], generation) for generation in completed]
         if recorder:
-            recorder.save(number, answers, [g.states for g in completed if g.states is not None])
+            recorder.save(number, answers, recorded_states(completed))
         yield answers
+
+
+def recorded_states(generations: Sequence[Generation]) -> list[States]:
+    """Return the states of answers.
+
+    Raises
+    ------
+    ModelError
+        If the engine has not recorded the states of an answer.
+    """
+    states = [generation.states for generation in generations if generation.states is not None]
+    if len(states) < len(generations):
+        raise ModelError(f"the states of {len(generations) - len(states)} answers were not recorded")
+    return states
 
 
 def plan_batches(prompts: Sequence[tuple[str, Prompt]], options: GenerationOptions) -> list[list[int]]:
@@ -128,7 +142,15 @@ def stop_ids(model: Model, prompt_format: PromptFormat | Literal["given"]) -> fr
 
 
 def answer_of(model: Model, request: GenerationRequest, generation: Generation) -> Answer:
-    """Return a generated answer, with its text and character offsets."""
+    """Return a generated answer, with its text and character offsets.
+
+    Raises
+    ------
+    ProbemapError
+        If the engine could not answer the request.
+    """
+    if generation.error is not None:
+        raise generation.error
     prompt, token_ids = generation.prompt or request.prompt, list(generation.token_ids)
     # An end token has no text, whereas a line break that ends an answer is part of its text.
     has_end = bool(token_ids) and token_ids[-1] in model.end_ids

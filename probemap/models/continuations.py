@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from probemap.models.batching import batches
 from probemap.models.model import Model, out_of_memory_error
-from probemap.models.prompts import TokenisedPrompt, check_lengths, tokenise
+from probemap.models.prompts import TokenisedText, check_lengths, tokenise
 
 if TYPE_CHECKING:
     from probemap.models.engine import Engine
@@ -73,7 +73,7 @@ def score_continuations(
     return scores
 
 
-def _encode(model: Model, continuation: Continuation) -> TokenisedPrompt:
+def _encode(model: Model, continuation: Continuation) -> TokenisedText:
     """Return the tokens of a prompt with its continuation, which are counted as later tokens.
 
     The continuation begins at the first token that differs from the tokens of the prompt alone, because a tokenizer may
@@ -84,4 +84,4 @@ def _encode(model: Model, continuation: Continuation) -> TokenisedPrompt:
     ids = complete.token_ids
     pairs = zip(alone, ids[:-1], strict=False)
     n_shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(alone), len(ids) - 1))
-    return TokenisedPrompt(continuation.id, complete, max(1, n_shared))
+    return TokenisedText(continuation.id, complete, max(1, n_shared))

@@ -106,7 +106,7 @@ class EndpointEngine:
         If a prompt has a conversation, the conversation is sent and the server applies its chat template.  Otherwise,
         the text of the prompt is sent.  Answers end at the server's own end tokens.  If `stop_ids` contains other
         tokens, answers also end at a line break, which is part of the answer only if the server returns token ids.
-        Request ``i`` of a batch is sampled with the seed ``seed + i``.
+        Request ``i`` of a batch is sampled with the seed that `GenerationBatch.seed_of` returns.
 
         The answers of a batch are yielded in the order of its requests, when all of them are complete.  `on_token` is
         called with all tokens of an answer at this time.  The next batch is taken as soon as fewer than twice
@@ -142,7 +142,7 @@ class EndpointEngine:
                 prompt = request.prompt
                 parameters = common | {"temperature": request.temperature, "max_tokens": request.max_new_tokens}
                 if request.temperature > 0:
-                    parameters["seed"] = batch.seed + i
+                    parameters["seed"] = batch.seed_of(i)
                 reply = connection.complete(parameters, messages=list(prompt.conversation) or None, prompt=prompt.text)
                 if recording is not None and reply.states_path is None:
                     raise ModelError(

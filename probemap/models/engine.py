@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from probemap.models.model import Model
     from probemap.models.prompts import Prompt
     from probemap.positions import Indices
+    from probemap.records import ProbemapError
 
 States = npt.NDArray[np.float32]
 
@@ -52,6 +53,10 @@ class GenerationBatch:
     seed: int = 0
     """Random seed for sampling."""
 
+    def seed_of(self, i: int) -> int:
+        """Return a seed for request i that differs between requests and between batches, unlike the sum of the two."""
+        return int(np.random.SeedSequence((self.seed, i)).generate_state(1)[0])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
@@ -83,6 +88,8 @@ class Generation:
     tokens, or None if no states were recorded.  The state at the last produced token may be missing."""
     prompt: Prompt | None = field(default=None, repr=False)
     """The prompt that the model received, if it may differ from the requested prompt."""
+    error: ProbemapError | None = None
+    """Reason why the engine could not answer this request, or None.  There are then no tokens."""
 
 
 class TokenSequence(Protocol):
@@ -158,6 +165,16 @@ class Engine(Protocol):
     def check_site(self, site: str | Site) -> int:
         """Check that states can be recorded at a site, and return their width.
 
+        Parameters
+        ----------
+        site : str or Site
+            See `hooks.resolve_site`.
+
+        Returns
+        -------
+        int
+            Number of features of a state.
+
         Raises
         ------
         ModelError
@@ -174,6 +191,10 @@ class Engine(Protocol):
         recording : Recording
         max_new_tokens : int
             Maximum number of produced tokens per answer.
+
+        Returns
+        -------
+        bool
         """
 
     def generate(
@@ -211,7 +232,8 @@ class Engine(Protocol):
         Raises
         ------
         DataError, ModelError
-            If a prompt leaves too little room for its answer, or does not fit in memory.
+            If a prompt does not fit in memory, or if the states cannot be recorded.  Engines that answer requests at
+            the same time report the error of a single request as `Generation.error` instead.
         """
 
     def read(
@@ -274,6 +296,7 @@ def in_batches(results: Iterable[_R], batches: Sequence[Sequence[int]]) -> Itera
     remaining, collected = iter(results), dict[int, _R]()
     for batch in batches:
         while any(row not in collected for row in batch):
-            result = next(remaining)
+            if (result := next(remaining, None)) is None:
+                raise ModelError(f"the engine returned no result for {len(set(batch) - collected.keys())} requests")
             collected[result.row] = result
         yield [collected.pop(row) for row in batch]

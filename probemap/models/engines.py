@@ -76,19 +76,21 @@ def load_engine(
     loader = Loader(
         name=str(model), revision=revision, device=device, dtype=dtype, quantize=quantize, template=template
     )
-    return open_engine(engine, loader, {}, {})
+    return open_engine(engine, loader)
 
 
-def open_engine(name: EngineName, loader: Loader, models: Models, engines: dict[Loader, Engine]) -> Engine:
+def open_engine(
+    name: EngineName, loader: Loader, models: Models | None = None, engines: dict[Loader, Engine] | None = None
+) -> Engine:
     """Return an engine with the model that the loader describes.
 
     Parameters
     ----------
     name : {"transformers", "vllm"}
     loader : Loader
-    models : dict
+    models : dict, optional
         The models that have been loaded.  The model is added if it is loaded.
-    engines : dict
+    engines : dict, optional
         The engines that have been started.  The engine is added if it is started.
 
     Raises
@@ -96,16 +98,23 @@ def open_engine(name: EngineName, loader: Loader, models: Models, engines: dict[
     ModelError
         If the model cannot be loaded, or if the loader has options that do not apply to vLLM.
     """
+    models = {} if models is None else models
+    engines = {} if engines is None else engines
     if name == "transformers":
         return TransformersEngine(loader.load(models))
     from probemap.models.vllm_engine import VLLMEngine
     from probemap.models.vllm_loading import VLLMOptions
 
-    if loader.quantize or loader.max_memory or loader.device not in ("auto", "spread"):
+    if loader.quantize or loader.max_memory:
+        option = "quantize" if loader.quantize else "max_memory"
         raise ModelError(
-            "the engine is vLLM, which has no quantisation, maximum memory or device like those of transformers: got "
-            f"quantize={loader.quantize}, max_memory={loader.max_memory}, device={loader.device}",
-            "use only the device auto or spread; select GPUs with the environment variable CUDA_VISIBLE_DEVICES",
+            f"{option}={getattr(loader, option)!r} applies to transformers only, but the engine is vLLM",
+            "omit this option, or use transformers; a detector of a quantised model can be used with transformers only",
+        )
+    if loader.device not in ("auto", "spread"):
+        raise ModelError(
+            f"the device is {loader.device!r}, but the engine vLLM has only the devices auto and spread",
+            "select GPUs with the environment variable CUDA_VISIBLE_DEVICES",
         )
     model = replace(loader, device="meta").load(models)
     weights = replace(loader, template=None, date=None, dtype=model.dtype)

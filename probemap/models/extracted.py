@@ -137,10 +137,12 @@ def _wait_until_complete(path: Path) -> None:
     except ImportError:  # Windows has no locks of this kind
         return
     lock_path = path.with_name(f"{path.name}.lock")
-    if not lock_path.exists():  # vLLM can be configured to use no locks
+    try:
+        lock = lock_path.open("rb")
+    except FileNotFoundError:  # vLLM can be configured to use no locks
         return
     deadline = time.monotonic() + LOCK_TIMEOUT
-    with lock_path.open("rb") as lock:
+    with lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

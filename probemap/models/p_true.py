@@ -13,7 +13,7 @@ import numpy.typing as npt
 from probemap.models.batching import batches
 from probemap.models.engine import Engine, in_batches
 from probemap.models.model import Model, out_of_memory_error
-from probemap.models.prompts import Prompt, PromptFormat, TokenisedPrompt, check_lengths, make_prompt, tokenise
+from probemap.models.prompts import Prompt, PromptFormat, TokenisedText, check_lengths, make_prompt, tokenise
 from probemap.records import Example, ModelError, Task
 
 # The question is inserted into the template as a field, so that braces in questions and answers need no escaping.
@@ -94,7 +94,7 @@ def score_p_true(
 
 def _encode(
     model: Model, example: Example, answer: str, prompt_format: PromptFormat
-) -> tuple[TokenisedPrompt, tuple[int, int]]:
+) -> tuple[TokenisedText, tuple[int, int]]:
     """Return the prompt up to the letter, and the ids of the tokens that contain "A" and "B".
 
     Two prompts, one ending in "A" and one ending in "B", are tokenised and compared, because the token of a letter
@@ -113,4 +113,4 @@ def _encode(
             "p(True) cannot be computed with this model",
         )
     prompt = Prompt(text, true_ids[:-1], prompts[0].offsets[:-1])
-    return TokenisedPrompt(example.id, prompt, len(prompt.token_ids)), (true_ids[-1], false_ids[-1])
+    return TokenisedText(example.id, prompt, len(prompt.token_ids)), (true_ids[-1], false_ids[-1])

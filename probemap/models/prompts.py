@@ -35,8 +35,8 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class TokenisedPrompt:
-    """A prompt without an answer, as an `engine.TokenSequence`."""
+class TokenisedText:
+    """A tokenised text, as an `engine.TokenSequence`."""
 
     id: str
     prompt: Prompt

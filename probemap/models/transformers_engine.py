@@ -111,7 +111,8 @@ class TransformersEngine:
         next_ids: Sequence[Sequence[int]] | None = None,
         log: Callable[[str], None] = lambda text: None,
     ) -> Iterator[Reading]:
-        # A prefix must be computed and verified first, which takes longer than it saves in a single batch.
+        # A prefix must be computed and verified first, which takes longer than it saves in a single batch.  The number
+        # of sequences decides, not the number of batches, so that a resumed capture computes bitwise identical states.
         several = len(batches) > 0 and len(sequences) > len(batches[0])
         prefix = _verified_prefix(self.model, sequences, probe) if probe and several else None
 

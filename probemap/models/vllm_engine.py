@@ -7,7 +7,6 @@ conventions of `records.Answer`.  Prefix caching and chunked prefill are enabled
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -17,9 +16,9 @@ import numpy as np
 
 from probemap.models.engine import Generation, GenerationBatch, GenerationRequest, Probe, Reading, Recording
 from probemap.models.hooks import SITES, resolve_site
-from probemap.models.vllm_loading import UNSUPPORTED_HINT, VLLMOptions, engine_errors, load_llm
-from probemap.models.vllm_requests import Request, RequestLoop
-from probemap.records import DataError, ModelError
+from probemap.models.vllm_loading import UNSUPPORTED_HINT, VLLMOptions, engine_errors, load_llm, watch
+from probemap.models.vllm_requests import RecordedStates, Request, RequestLoop
+from probemap.records import DataError, ModelError, ProbemapError
 
 if TYPE_CHECKING:
     from probemap.models.engine import OnToken, TokenSequence
@@ -61,6 +60,7 @@ class VLLMEngine:
         self._core = llm.llm_engine.engine_core
         self.max_model_len = int(llm.llm_engine.vllm_config.model_config.max_model_len)
         self._loop = RequestLoop(llm, options.max_running)
+        watch(self._core)
         try:
             self.d = self._check_states()
         except BaseException:
@@ -92,10 +92,7 @@ class VLLMEngine:
 
     def can_record(self, recording: Recording, max_new_tokens: int) -> bool:
         n_states = self._options.max_running * (max_new_tokens + 1) * len(self._select_layers(recording.layers))
-        state_bytes = self._options.state_bytes
-        if state_bytes is None:
-            state_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-        return n_states * self.d * 4 <= state_bytes
+        return n_states * self.d * 4 <= self._options.max_state_bytes
 
     def generate(
         self,
@@ -118,7 +115,11 @@ class VLLMEngine:
 
         def vllm_request(request: GenerationRequest, seed: int) -> Request:
             prompt_ids = list(request.prompt.token_ids)
-            self._check_length(request.id, prompt_ids, request.max_new_tokens + n_more)
+            error = None
+            try:
+                self._check_length(request.id, prompt_ids, request.max_new_tokens + n_more)
+            except DataError as length_error:
+                error = length_error
             params = SamplingParams(
                 temperature=request.temperature,
                 seed=seed if request.temperature > 0 else None,
@@ -140,23 +141,18 @@ class VLLMEngine:
                 stop_ids=stop_ids,
                 max_new_tokens=request.max_new_tokens,
                 on_token=on_token,
+                error=error,
             )
 
         vllm_batches = (
-            [vllm_request(request, _combined_seed(batch.seed, i)) for i, request in enumerate(batch.requests)]
-            for batch in batches
+            [vllm_request(request, batch.seed_of(i)) for i, request in enumerate(batch.requests)] for batch in batches
         )
         layers = self._select_layers(recording.layers) if recording else None
         for request, recorded in self._loop.run(vllm_batches, layers):
-            token_ids = tuple(request.token_ids[: request.n_answer])
-            stopped = token_ids[-1] in stop_ids
-            states = None
-            if recorded is not None:
-                first, stop = len(request.prompt_ids) - 1, len(request.prompt_ids) + len(token_ids)
-                has_last = needs_last(stopped) and recorded.indices[-1:] >= [stop - 1]
-                states = recorded.at(range(first, stop if has_last else stop - 1))
-            logprobs = _finite(request.logprobs[: request.n_answer])
-            yield Generation(request.row, token_ids, logprobs, stopped, states)
+            try:
+                yield _generation(request, recorded, needs_last)
+            except ProbemapError as error:
+                yield Generation(request.row, (), (), stopped=False, error=error)
 
     def read(
         self,
@@ -196,6 +192,8 @@ class VLLMEngine:
             return Request(row=row, prompt_ids=token_ids, params=params)
 
         for request, recorded in self._loop.run(([vllm_request(row) for row in batch] for batch in batches), layers):
+            if request.error is not None:
+                raise request.error
             row, states = request.row, None
             if recorded is not None and probe is not None:
                 present = probe.indices[row] >= 0
@@ -261,12 +259,27 @@ _CHECKED = _Tokens("check", (0, 1), 1)
 """The tokens with which the residual stream is checked."""
 
 
+def _generation(request: Request, recorded: RecordedStates | None, needs_last: Callable[[bool], bool]) -> Generation:
+    """Return the result of a request.
+
+    Raises
+    ------
+    ProbemapError
+        If the request has an error, or if its log-probabilities or states are incomplete.
+    """
+    if request.error is not None:
+        raise request.error
+    token_ids = tuple(request.token_ids[: request.n_answer])
+    stopped = token_ids[-1] in request.stop_ids
+    states = None
+    if recorded is not None:
+        first, stop = len(request.prompt_ids) - 1, len(request.prompt_ids) + len(token_ids)
+        has_last = needs_last(stopped) and recorded.indices[-1:] >= [stop - 1]
+        states = recorded.at(range(first, stop if has_last else stop - 1))
+    return Generation(request.row, token_ids, _finite(request.logprobs[: request.n_answer]), stopped, states)
+
+
 def _finite(logprobs: Sequence[float]) -> tuple[float, ...]:
     if not np.isfinite(logprobs).all():
         raise ModelError("the logits of the model are infinite or NaN", "load the model with dtype='float32'")
     return tuple(logprobs)
-
-
-def _combined_seed(seed: int, row: int) -> int:
-    """Return a seed that differs between rows and between seeds, unlike a sum of the two."""
-    return int(np.random.SeedSequence((seed, row)).generate_state(1)[0])

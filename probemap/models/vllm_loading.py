@@ -6,8 +6,13 @@ vLLM's interfaces change between versions, so only versions that have been teste
 from __future__ import annotations
 
 import logging
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,7 +47,20 @@ class VLLMOptions:
     """Memory for keys and values, in bytes.  By default, vLLM determines it from the memory of the device."""
     state_bytes: int | None = None
     """Memory of the host, in bytes, for the states of the answers that are generated at the same time.  If it is too
-    small, the states are computed in a second pass over the complete answers.  By default, half of the memory."""
+    small, the states are computed in a second pass over the complete answers.  By default, a quarter of the memory,
+    because states are copied when they are fetched."""
+
+    @property
+    def max_state_bytes(self) -> int:
+        return memory_limit() // 4 if self.state_bytes is None else self.state_bytes
+
+
+def memory_limit() -> int:
+    """Return the memory of this machine, or of the container in which this process runs, in bytes."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # the file is missing outside containers, or contains "max"
+        limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return limit
 
 
 def load_llm(model: Model, options: VLLMOptions) -> Any:
@@ -70,6 +88,8 @@ def load_llm(model: Model, options: VLLMOptions) -> Any:
             "states cannot be read from version 2 of vLLM's model runner, which vLLM uses on GPUs by default",
             "set the environment variable VLLM_USE_V2_MODEL_RUNNER=0",
         )
+    # Ctrl-C reaches all processes of a terminal.  Only this process handles it, and may first complete its answers.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return LLM(
             model=model.source,
@@ -95,6 +115,8 @@ def load_llm(model: Model, options: VLLMOptions) -> Any:
             "vLLM prints the reason above; if the keys and values do not fit in memory, reduce max_model_len or set "
             "kv_cache_bytes",
         ) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def check_version() -> None:
@@ -119,8 +141,36 @@ def engine_errors() -> Iterator[None]:
     try:
         yield
     except EngineDeadError:
-        raise EngineEndedError(
-            "a process of vLLM ended unexpectedly",
-            "vLLM prints the reason above; if the process was killed, it probably used too much memory: reduce "
-            "max_running or kv_cache_bytes",
-        ) from None
+        raise ended_error() from None
+
+
+def ended_error() -> EngineEndedError:
+    """Return the error to raise after one of vLLM's processes has ended."""
+    return EngineEndedError(
+        "a process of vLLM ended unexpectedly",
+        "vLLM prints the reason above; if the process was killed, it probably used too much memory: reduce "
+        "max_running or kv_cache_bytes",
+    )
+
+
+def watch(core: Any) -> None:
+    """Raise vLLM's error in pending calls of its client when an engine process has ended, without waiting for it here.
+
+    In version 0.32, vLLM itself reports the end of a worker, but calls of the client wait forever if the process of the
+    engine is killed.
+    """
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    def wait_for_end() -> None:
+        multiprocessing.connection.wait([process.sentinel for process in core.resources.engine_manager.processes])
+        core.outputs_queue.put_nowait(EngineDeadError())
+        while True:
+            is_marked = core.resources.engine_dead or not core._finalizer.alive  # no further call can begin
+            for future in list(core.utility_results.values()):
+                if not future.done():
+                    future.set_exception(EngineDeadError())
+            if is_marked:
+                return
+            time.sleep(0.05)
+
+    threading.Thread(target=wait_for_end, name="vllm-watch", daemon=True).start()

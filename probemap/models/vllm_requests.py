@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probemap.models.vllm_loading import UNSUPPORTED_HINT, engine_errors
+from probemap.models.vllm_loading import UNSUPPORTED_HINT, ended_error, engine_errors
 from probemap.records import ModelError
+from probemap.redact import redacted_message
 
 if TYPE_CHECKING:
     from probemap.models.engine import OnToken, States
+    from probemap.records import ProbemapError
 
 
 @dataclass(eq=False, kw_only=True)
@@ -39,6 +41,8 @@ class Request:
     """Log-probabilities of the tokens that may be the first token of the answer, if they were requested."""
     n_answer: int | None = None
     """Number of tokens in the answer, or None if it is incomplete."""
+    error: ProbemapError | None = None
+    """Reason why the request is not processed, if any."""
 
     def add(self, output: Any) -> bool:
         """Add an output of vLLM, and return whether no further output is needed."""
@@ -57,6 +61,8 @@ class Request:
                 self.next_logprobs = dict(zip(completion.logprobs.token_ids, completion.logprobs.logprobs, strict=True))
         if output.prompt_logprobs:
             self.prompt_logprobs = _chosen_logprobs(output.prompt_logprobs)
+        if output.finished and completion.finish_reason == "abort":
+            raise ended_error()
         has_next = self.n_answer is not None and len(self.token_ids) > self.n_answer
         return bool(output.finished) or has_next or not wants_more
 
@@ -88,7 +94,7 @@ class RequestLoop:
     ----------
     llm : vllm.LLM
     max_running : int
-        Number of unfinished requests from which no more are passed to vLLM.
+        Number of unfinished requests from which no further batch is taken.
     """
 
     def __init__(self, llm: Any, max_running: int) -> None:
@@ -103,23 +109,43 @@ class RequestLoop:
     def run(
         self, batches: Iterator[Sequence[Request]], layers: list[int] | None
     ) -> Iterator[tuple[Request, RecordedStates | None]]:
-        """Process batches of requests, and yield each request with its states at the given layers.
+        """Process batches of requests.
 
-        The next batch is taken whenever there are fewer than `max_running` requests.
+        Parameters
+        ----------
+        batches : iterator of sequence of Request
+            The next batch is taken whenever fewer than `max_running` requests are unfinished.  A batch may be empty if
+            there is nothing to start at the moment.
+        layers : list of int or None
+            The layers to record, or None to record no states.
+
+        Yields
+        ------
+        request : Request
+            A complete request, or one with an error.
+        states : RecordedStates or None
+            Its states, or None if `layers` is None or if the request has an error.
+
+        Raises
+        ------
+        EngineEndedError
+            If a process of vLLM has ended.
+        ModelError
+            If the states cannot be recorded, or if an unfinished call records other layers.
         """
         own: set[str] = set()
         has_more = True
-        self._record(layers)
         self._n_calls += 1
         try:
             with engine_errors():
+                self._record(layers)
                 while own or has_more:
-                    is_full = False
-                    while has_more and not is_full:
+                    while has_more and len(self._running) < self._max_running:
                         batch = next(batches, None)
                         has_more = batch is not None
-                        own |= self._start(batch or ())
-                        is_full = not batch or len(self._running) >= self._max_running
+                        if not batch:
+                            break
+                        self._start(batch, own)
                     # Requests may have been completed while those of another call were processed.
                     if self._running and not own & self._complete.keys():
                         self._step()
@@ -139,23 +165,38 @@ class RequestLoop:
         results: list[Any] = self._llm.collective_rpc(method, args=arguments)
         return results
 
-    def _start(self, requests: Sequence[Request]) -> set[str]:
-        """Pass requests to vLLM, and return their ids."""
+    def _start(self, requests: Sequence[Request], own: set[str]) -> None:
+        """Pass requests to vLLM, and add their ids to a set."""
         from vllm.inputs.engine import tokens_input
 
-        batch = {f"probemap.{next(self._ids)}": request for request in requests}
-        for id_, request in batch.items():
-            self._engine.add_request(id_, tokens_input(request.prompt_ids), request.params)
-            self._running[id_] = request
-        return set(batch)
+        for request in requests:
+            own.add(id_ := f"probemap.{next(self._ids)}")
+            if request.error is None:
+                try:
+                    self._engine.add_request(id_, tokens_input(request.prompt_ids), request.params)
+                except (ValueError, TypeError) as error:  # vLLM rejects the request
+                    request.error = ModelError(f"vLLM rejects a request: {redacted_message(error)}")
+            (self._running if request.error is None else self._complete)[id_] = request
 
     def _step(self) -> None:
         """Wait for the next outputs, and add them to their requests."""
         # Requests that have been aborted may have late outputs.
         outputs = [output for output in self._engine.step() if output.request_id in self._running]
-        complete = [output for output in outputs if self._running[output.request_id].add(output)]
-        self._complete |= {output.request_id: self._running.pop(output.request_id) for output in complete}
-        self._abort([output.request_id for output in complete if not output.finished])
+        errors: list[Exception] = []
+        unfinished: list[str] = []
+        for output in outputs:
+            id_ = output.request_id
+            try:
+                is_complete = self._running[id_].add(output)
+            except Exception as error:  # raised after all outputs of this step have been added
+                errors.append(error)
+                is_complete = True
+            if is_complete:
+                self._complete[id_] = self._running.pop(id_)
+                unfinished += [] if output.finished else [id_]
+        self._abort(unfinished)
+        if errors:
+            raise errors[0]
 
     def _abort(self, ids: list[str]) -> None:
         if ids:
@@ -166,27 +207,36 @@ class RequestLoop:
         ids = list(own & self._complete.keys())
         own.difference_update(ids)
         requests = [self._complete.pop(id_) for id_ in ids]
-        states = self._states_of(ids) if ids and layers is not None else {}
+        processed = [id_ for id_, request in zip(ids, requests, strict=True) if request.error is None]
+        states = self._states_of(processed) if processed and layers is not None else {}
         for id_, request in zip(ids, requests, strict=True):
             yield request, states.get(id_)
 
     def _record(self, layers: list[int] | None) -> None:
         """Record the given layers from now on."""
-        if layers == self._recorded_layers or (layers is None and self._n_calls):
+        if layers == self._recorded_layers or (layers is None and self._n_calls > 1):
             return
-        if self._n_calls:
+        if self._n_calls > 1:
             raise ModelError(
                 f"the engine records layers {self._recorded_layers}, so it cannot record layers {layers} at the same "
                 "time",
                 "finish or close the earlier iterator first",
             )
-        self.call(*(("probemap_stop",) if layers is None else ("probemap_start", layers)))
+        if layers is None:
+            self.call("probemap_stop")
+        else:
+            self._check([result["error"] for result in self.call("probemap_start", layers)])
         self._recorded_layers = layers
+
+    def _check(self, errors: Sequence[str]) -> None:
+        """Raise ModelError if a worker reports an error.  Recording then starts anew in the next call of `run`."""
+        if reasons := [error for error in errors if error]:
+            self._recorded_layers = None
+            raise ModelError(f"vLLM's hidden states could not be recorded: {reasons[0]}", UNSUPPORTED_HINT)
 
     def _states_of(self, ids: list[str]) -> dict[str, RecordedStates]:
         results = self.call("probemap_take", ids)
-        if errors := [result["error"] for result in results if result["error"]]:
-            raise ModelError(f"vLLM's hidden states could not be recorded: {errors[0]}", UNSUPPORTED_HINT)
+        self._check([result["error"] for result in results])
         return {
             id_: RecordedStates(
                 recorded["indices"], np.frombuffer(recorded["data"], np.float32).reshape(recorded["shape"])

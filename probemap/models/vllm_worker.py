@@ -182,22 +182,26 @@ class _Recorder:
         return {"indices": indices, "shape": list(array.shape), "data": array.tobytes()}
 
     def _record(self, layer: int, block: torch.nn.Module, inputs: Any, output: Any) -> None:
+        """Record the states after a block.  An exception in a hook would end the engine, so errors are kept."""
         if self.error:
             return
         if layer == self._layers[0]:
-            self._begin()
+            try:
+                self._begin(_first_tensor(output).device)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                self.error = f"{type(error).__name__}: {error}"
+                return
         if not self._owners:
             return
         stream = _residual_stream(output, self._rows)
         if stream is None or stream.shape[1:] != (self._d,):
-            # An exception in a hook would end the engine.
             self.error = f"the output of {type(block).__name__} {layer} is not a residual stream of width {self._d}"
             return
         self._columns.append(stream)
         if layer == self._layers[-1]:
             self._end()
 
-    def _begin(self) -> None:
+    def _begin(self, device: torch.device) -> None:
         """Find the rows of the forward pass that are recorded."""
         rows: list[int] = []
         self._owners, self._columns = [], []
@@ -206,7 +210,7 @@ class _Recorder:
                 for index in part.selection.within(part.start, part.stop).tolist():
                     rows.append(part.row + index - part.start)
                     self._owners.append((part.id, index))
-        self._rows = torch.tensor(rows, dtype=torch.long)
+        self._rows = torch.tensor(rows, dtype=torch.long, device=device)
 
     def _end(self) -> None:
         states = torch.stack(self._columns, dim=1).float().cpu().numpy()
@@ -214,6 +218,11 @@ class _Recorder:
             # A copy, because a view would keep the states of all requests of this pass in memory.
             self._states.setdefault(id_, {})[index] = state.copy()
         self._owners, self._columns = [], []
+
+
+def _first_tensor(output: Any) -> torch.Tensor:
+    tensor: torch.Tensor = output[0] if isinstance(output, tuple) else output
+    return tensor
 
 
 def _residual_stream(output: Any, rows: torch.Tensor | None = None) -> torch.Tensor | None:
@@ -226,7 +235,6 @@ def _residual_stream(output: Any, rows: torch.Tensor | None = None) -> torch.Ten
     if not isinstance(hidden, torch.Tensor):
         return None
     if rows is not None:
-        rows = rows.to(hidden.device)
         hidden, residual = hidden[rows], None if residual is None else residual[rows]
     return hidden if residual is None else hidden + residual
 

@@ -50,7 +50,7 @@ class Context:
     @property
     def for_workers(self) -> Context:
         """The context to pass to workers.  Ray workers get a copy without loaded models and without a logger."""
-        return replace(self, logger=SILENT, models={}) if self.pool else self
+        return replace(self, logger=SILENT, models={}, engines={}) if self.pool else self
 
     def open_engine(self, loader: Loader) -> Engine:
         """Return the engine with the model that a loader describes.  Engines are started once and then kept.

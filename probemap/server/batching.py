@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -173,11 +174,16 @@ class Dispatcher:
     def _enqueue(self, job: Job) -> None:
         with self._changed:
             if self._closing:
-                raise self._refusal
+                raise self._refuse()
             if len(self._waiting) >= self.queue:
                 raise QueueFullError(f"the queue is full: {self.queue} requests are waiting", "retry in a moment")
             self._waiting.append(job)
             self._changed.notify()
+
+    def _refuse(self) -> Exception:
+        """Return a new error, because a traceback is added to an error whenever it is raised."""
+        error = self._refusal
+        return type(error)(error.problem, error.hint) if isinstance(error, ProbemapError) else error
 
     def _cancel(self, job: Job) -> None:
         """Cancel a job and remove it from the queue, which frees its place before the model takes the next batch."""
@@ -230,10 +236,10 @@ class Dispatcher:
                 self.on_batch(len(pairs))
             if pairs and isinstance(jobs[0], ScoreJob):
                 self._emit_results(pairs, self._score)
-            else:
-                self._running.update({next(rows): _Running(*pair, self.scorer.engine.model) for pair in pairs})
-                seed = pairs[0][0].seed if pairs else None
-                yield GenerationBatch([request for _, request in pairs], next(seeds) if seed is None else seed)
+                pairs = []  # the engine continues before more answers are scored
+            self._running.update({next(rows): _Running(*pair, self.scorer.engine.model) for pair in pairs})
+            seed = pairs[0][0].seed if pairs and jobs[0].is_alone else None
+            yield GenerationBatch([request for _, request in pairs], next(seeds) if seed is None else seed)
 
     def _next_jobs(self) -> list[Job]:
         """Return the next batch of requests.  It may be empty if answers are being generated or the server closes."""
@@ -252,7 +258,7 @@ class Dispatcher:
         with self._changed:
             self._closing = True
             for job in self._waiting:
-                job.emit(self._refusal)
+                job.emit(self._refuse())
             self._waiting.clear()
 
     def _prepare(self, jobs: Sequence[Job]) -> list[tuple[Any, Any]]:
@@ -357,5 +363,5 @@ def _no_result() -> AssertionError:
 
 def _put_threadsafe(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Any], event: Any) -> None:
     """Pass an event from the model's thread to the event loop, which may have been closed in the meantime."""
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # raised by a closed loop
         loop.call_soon_threadsafe(events.put_nowait, event)

@@ -101,7 +101,7 @@ def test_several_choices_each_have_a_probability(client: httpx2.Client) -> None:
         assert 0 <= choice.model_extra["probemap"]["p_correct"] <= 1  # type: ignore[index]
 
 
-def test_short_answers_do_not_wait_for_long_ones(client: httpx2.Client) -> None:
+def test_short_answers_do_not_wait_for_long_ones(client: httpx2.Client, engine: VLLMEngine) -> None:
     body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 190, "stream": True}
     with client.stream("POST", "/v1/chat/completions", json=body) as response:
         lines = response.iter_lines()
@@ -109,9 +109,8 @@ def test_short_answers_do_not_wait_for_long_ones(client: httpx2.Client) -> None:
         short = client.post("/v1/chat/completions", json={"messages": user_messages("What is 1 + 5?"), "max_tokens": 4})
         assert short.json()["usage"]["completion_tokens"] == 4
         assert client.post("/v1/score", json={"question": "a", "answer": "b"}).status_code == 200
-        short_end = time.perf_counter()
+        assert len(engine._loop._running) == 1, "the long answer is not complete"
         assert "[DONE]" in list(lines)[-2]
-        assert time.perf_counter() - short_end > 0.05, "the long answer was not complete"
 
 
 def test_disconnect_ends_the_answer(client: httpx2.Client, engine: VLLMEngine) -> None:
@@ -143,18 +142,19 @@ def test_the_locator_may_be_the_model(detector: Detector, engine: VLLMEngine, ch
 
 def test_ended_engine_is_reported(client: httpx2.Client, engine: VLLMEngine) -> None:
     """The last test, because the engine cannot be used afterwards."""
-    workers = [
+    processes = [
         process
         for process in psutil.Process().children(recursive=True)
-        if process.status() != psutil.STATUS_ZOMBIE and "Worker" in "".join(process.cmdline())
+        if process.status() != psutil.STATUS_ZOMBIE and "EngineCore" in "".join(process.cmdline())
     ]
-    assert len(workers) == 1
+    assert len(processes) == 1
     assert client.get("/healthz").status_code == 200
-    workers[0].kill()
-    body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 190}
-    response = client.post("/v1/chat/completions", json=body)
-    assert response.status_code == 503
-    assert "a process of vLLM ended unexpectedly" in response.json()["error"]["message"]
+    body = {"messages": user_messages("What is 7 + 5?"), "max_tokens": 190, "stream": True}
+    with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        processes[0].kill()
+        assert any("a process of vLLM ended unexpectedly" in line for line in lines)
     started = time.perf_counter()
     while client.get("/healthz").status_code == 200:
         assert time.perf_counter() - started < 20

@@ -174,13 +174,12 @@ class _CaptureWorker:
 def _make_worker(
     loader: Loader, job: CaptureJob, options: CaptureOptions, directory: Path, inline_states: Path, context: Context
 ) -> _CaptureWorker:
-
     return _CaptureWorker(context.open_engine(loader), job, options, directory, inline_states, context)
 
 
 def _import_vllm(run: Run, job: CaptureJob, options: CaptureOptions, context: Context) -> bool:
+    from probemap.activations.imported import extracted_layout, fill_from_extracted, read_extracted
     from probemap.activations.store import ActivationStore
-    from probemap.activations.vllm import extracted_layout, fill_from_extracted, read_extracted
     from probemap.models.endpoint import parse_server_layers
 
     extracted = read_extracted(Path(str(options.vllm)))
