@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,13 +29,11 @@ from probemap.runs.run import Run
 ENGINES = ("local", "vllm")
 
 
-def probemap(*words: object, out: Path | None = None) -> float:
-    """Run a command of the package, and return its duration in seconds."""
-    started = time.perf_counter()
+def probemap(*words: object, out: Path | None = None) -> None:
+    """Run a command of the package."""
     command = [sys.executable, "-c", "from probemap.cli.main import main; main()", *map(str, words)]
     with out.open("w") if out else nullcontext() as file:
         subprocess.run(command, check=True, stdout=file)  # noqa: S603
-    return time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,11 @@ class Pair:
     def run(self, engine: str) -> Run:
         return Run(self.folder / engine)
 
-    def execute(self, n: int, dtype: str) -> dict[str, float]:
-        """Run both engines, and return the duration of each."""
-        seconds = {}
+    def execute(self, n: int, dtype: str) -> None:
         for engine in ENGINES:
             options = ("--n", n, "--model", self.model, "--engine", engine, "--dtype", dtype)
-            seconds[engine] = probemap("run", self.task, *options, "--out", self.folder / engine)
+            probemap("run", self.task, *options, "--out", self.folder / engine)
             probemap("export", self.folder / engine, "--out", self.folder / f"{engine}-detector")
-        return seconds
 
     def n_identical(self) -> tuple[int, int]:
         pairs = list(zip(self.run("local").answers, self.run("vllm").answers, strict=True))
@@ -101,7 +95,7 @@ class Pair:
         return result
 
     def row(self, n: int, dtype: str) -> str:
-        seconds = self.execute(n, dtype)
+        self.execute(n, dtype)
         n_identical, n_answers = self.n_identical()
         states, aucs, scores = self.state_difference(), self.auc_differences(), self.score_differences()
         met = n_identical >= 0.99 * n_answers and states <= 1e-4 and np.nanmax(aucs) <= 0.002 and max(scores) <= 1e-3
@@ -113,7 +107,6 @@ class Pair:
             f"{states:.1e}",
             f"{np.nanmedian(aucs):.5f}, {np.nanmax(aucs):.4f} ({n_labelled})",
             " and ".join(f"{score:.1e}" for score in scores),
-            f"{seconds['local']:.0f} and {seconds['vllm']:.0f}",
             yes_no(bool(met)),
         )
         return "| " + " | ".join(cells) + " |"
@@ -152,7 +145,6 @@ def main() -> None:
             "states, largest relative difference",
             "AUCs of the cells, median and largest difference (answers with a verdict)",
             "probabilities of the detectors, largest difference",
-            "seconds",
             "as expected",
         ),
     ]
