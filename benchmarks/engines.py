@@ -51,7 +51,7 @@ class Pair:
         for engine in ENGINES:
             options = ("--n", n, "--model", self.model, "--engine", engine, "--dtype", dtype)
             probemap("run", self.task, *options, "--out", self.folder / engine)
-            probemap("export", self.folder / engine, "--out", self.folder / f"{engine}-detector")
+            probemap("export", self.folder / engine, "--out", self.folder / f"{engine}-detector", "--held-out", 0.4)
 
     def n_identical(self) -> tuple[int, int]:
         pairs = list(zip(self.run("local").answers, self.run("vllm").answers, strict=True))
@@ -151,7 +151,7 @@ def main() -> None:
     for number, run in enumerate(arguments.runs):
         task, _, model = run.partition("=")
         folder = arguments.folder / f"{number}-{task}"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lines.append(Pair(task, model, folder).row(arguments.n, arguments.dtype))
         print(lines[-1])
     write("engines", lines)

@@ -196,7 +196,9 @@ def test_sampled_answers_have_seeds(chat_model: Model, monkeypatch: pytest.Monke
     ]
     server = FakeEndpoint(monkeypatch, lambda path, body: chat_reply("Paris"))
     generate(endpoint_engine(chat_model, in_flight=1), batches)
-    assert [request["seed"] for request in server.requests] == [0, 1, 8, 9, 0]
+    expected = [batch.seed_of(i) for batch in batches for i in range(len(batch.requests))]
+    assert [request["seed"] for request in server.requests] == expected
+    assert len(set(expected[:4])) == 4
     assert {request["temperature"] for request in server.requests} == {0.5}
 
 
