@@ -40,7 +40,7 @@ def test_serve_prints_its_address_and_finishes_requests_at_sigterm(command: list
     assert response.json()["choices"][0]["probemap"]["p_correct"] is not None
     stdout, stderr = process.communicate(timeout=60)
     # The signal ends the process, as its sender expects, but only after the request is finished.
-    assert (process.returncode, stdout) == (-signal.SIGTERM, "")
+    assert (process.returncode, stdout) == (128 + signal.SIGTERM, "")
     assert "Traceback" not in stderr
 
 
@@ -58,7 +58,7 @@ def test_serve_finishes_streams_at_sigterm(command: list[str]) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert events[-1] == "[DONE]"
     assert json.loads(events[-2])["choices"][0]["probemap"]["p_correct"] is not None
-    assert (process.returncode, stdout) == (-signal.SIGTERM, "")
+    assert (process.returncode, stdout) == (128 + signal.SIGTERM, "")
     assert "Traceback" not in stderr
 
 

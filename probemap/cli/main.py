@@ -7,6 +7,7 @@ correct, and 2 for a usage error.
 import errno
 import io
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -38,6 +39,7 @@ def main() -> None:
     After an error that the user can correct, print a message and exit with status 1.
     """
     _tolerate_encodings()
+    signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -59,6 +61,11 @@ def main() -> None:
     else:
         return
     sys.exit(1)
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Exit after SIGTERM, so that locks are released and the processes of an engine end."""
+    sys.exit(128 + number)
 
 
 def _tolerate_encodings() -> None:

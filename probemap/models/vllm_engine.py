@@ -7,6 +7,8 @@ conventions of `records.Answer`.  Prefix caching and chunked prefill are enabled
 from __future__ import annotations
 
 import copy
+import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -207,6 +209,7 @@ class VLLMEngine:
     def _check_states(self) -> int:
         """Check that the residual stream can be recorded, and return its width."""
         with engine_errors():
+            self._loop.call("probemap_watch", socket.gethostname(), os.getpid())
             info = self._loop.call("probemap_start", None)[0]
             reason = info["error"]
             if not reason:

@@ -9,6 +9,11 @@ tokens are copied to the CPU once per pass and are kept until they are fetched.
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import threading
+import time
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -59,6 +64,24 @@ class StateRecorder:
             self._probemap = _Recorder(runner, blocks, list(range(len(blocks))) if layers is None else layers, d)
         return {"error": "", "n_layers": len(blocks), "d": d, "model": type(runner.get_model()).__name__}
 
+    def probemap_watch(self, host: str, pid: int) -> None:
+        """End this worker and vLLM's engine, which is its parent process, when the process with this id has ended.
+
+        vLLM's processes otherwise continue if the program that started them is killed.
+        """
+        if host != socket.gethostname():
+            return
+        parent = os.getppid()
+
+        def wait_for_end() -> None:
+            while _is_running(pid):
+                time.sleep(1)
+            if os.getppid() == parent:
+                os.kill(parent, signal.SIGKILL)
+            os._exit(1)
+
+        threading.Thread(target=wait_for_end, name="probemap-watch", daemon=True).start()
+
     def probemap_take(self, ids: list[str]) -> dict[str, Any]:
         """Return and discard the states of requests.
 
@@ -91,6 +114,14 @@ class StateRecorder:
         if recorder := getattr(self, "_probemap", None):
             recorder.remove_hooks()
         self._probemap = None
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 class _Selection:
