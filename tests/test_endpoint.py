@@ -21,6 +21,7 @@ from probemap.models import connection
 from probemap.models.answering import GenerationOptions, generation_worker
 from probemap.models.endpoint import Endpoint
 from probemap.models.endpoint_engine import EndpointEngine
+from probemap.models.engine import GenerationBatch
 from probemap.models.model import Model
 from probemap.models.prompts import make_prompt
 from probemap.models.transformers_engine import TransformersEngine
@@ -189,7 +190,7 @@ def test_an_endpoint_reports_a_different_chat_template_once(chat_model: Model, m
     messages: list[str] = []
     replies = ask(chat_model, "chat", log=messages.append, temperature=1.0, seed=3)
     assert [r.text for r in replies] == ["Paris", "Paris"]
-    assert [request["seed"] for request in server.requests] == [3, 4]
+    assert [request["seed"] for request in server.requests] == [GenerationBatch([], 3).seed_of(i) for i in range(2)]
     assert server.requests[0]["messages"][-1]["role"] == "user"
     (message,) = messages
     assert "the server counts 7 tokens in the prompt of 'city-" in message

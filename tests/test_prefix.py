@@ -10,6 +10,7 @@ from families import SUPPORTED, fill, some_answers, tiny
 
 from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
+from probemap.models.engine import Probe
 from probemap.models.forward import hidden_states
 from probemap.models.model import Model
 from probemap.models.prefix import Prefix, shared_prefix
@@ -81,8 +82,18 @@ def test_reader_does_not_use_a_prefix_that_changes_the_states(
     store = ActivationStore.create(
         f"{tmp_path}/store", layout_for(TransformersEngine(chat_model), answers, indices, NAMES)
     )
-    fill(store, chat_model, answers, indices)
+    fill(store, chat_model, answers, indices, batch_size=len(answers) - 1)
     stored = np.stack([store.read_layer(layer) for layer in range(4)], axis=1)
     np.testing.assert_allclose(stored, expected, atol=2e-5)
-    longest = max(len(a.token_ids) for a in answers)
-    assert lengths[-1] == (longest if incorrect else longest - 25)
+    shortest, *_, longest = sorted(len(a.token_ids) for a in answers)
+    n_omitted = 0 if incorrect else 25
+    assert lengths[-2:] == [longest - n_omitted, shortest - n_omitted]
+
+
+def test_single_batch_is_read_without_a_prefix(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probemap.models.transformers_engine.shared_prefix", lambda *_: pytest.fail("a prefix"))
+    answers = with_prefix(some_answers(chat_model))
+    probe = Probe(indices=token_indices(answers, [None] * len(answers), NAMES))
+    batches = [range(len(answers))]
+    readings = list(TransformersEngine(chat_model).read(answers, batches=batches, probe=probe))
+    assert len(readings) == len(answers)
