@@ -11,7 +11,7 @@ import numpy as np
 
 from probemap.activations.layout import Layout, States, shard_rows_for
 from probemap.models.batching import batches
-from probemap.models.engine import Engine, Probe, Reading
+from probemap.models.engine import Engine, Probe, Reading, in_batches
 from probemap.models.hooks import Site, resolve_site, select_layers
 from probemap.models.model import out_of_memory_error
 from probemap.positions import Indices, digest
@@ -113,25 +113,20 @@ class Reader:
             Ids of the answers that were skipped because they did not fit in memory.
         """
         layout = self.layout
-        plans = [self._batches(layout.rows(shard)) for shard in shards]
-        readings = self.readings([missing for plan in plans for batch in plan if (missing := self.missing(batch))])
-        collected: dict[int, Reading] = {}
+        plans = [[(batch, self.missing(batch)) for batch in self._batches(layout.rows(shard))] for shard in shards]
+        missing_batches = [missing for plan in plans for _, missing in plan if missing]
+        completed = in_batches(self.readings(missing_batches), missing_batches)
         done = 0
         for shard, plan in zip(shards, plans, strict=True):
             first = layout.rows(shard).start
             states = np.full((layout.size(shard), *layout.shape[1:]), np.nan, np.float32)
             skipped = []
-            for batch in plan:
-                missing = self.missing(batch)
-                while any(row not in collected for row in missing):
-                    reading = next(readings)
-                    collected[reading.row] = reading
-                for row in missing:
-                    reading = collected.pop(row)
+            for batch, missing in plan:
+                for reading in next(completed) if missing else ():
                     if reading.states is not None:
-                        states[row - first] = reading.states
+                        states[reading.row - first] = reading.states
                     else:
-                        answer = self.answers[row]
+                        answer = self.answers[reading.row]
                         skipped.append(answer.id)
                         error = out_of_memory_error(self.engine.model, answer.id, len(answer.token_ids))
                         self.log(f"{error}; the answer is skipped")
