@@ -101,19 +101,24 @@ def byte_fallback_tokenizer() -> "transformers.PreTrainedTokenizerFast":
 TOKENIZERS = {"byte-level": byte_level_tokenizer, "byte-fallback": byte_fallback_tokenizer}
 
 
-def save_tiny_model(folder: Path, tokenizer: "transformers.PreTrainedTokenizerFast", seed: int = 0) -> Path:
-    """Save a random Llama model with four layers and hidden size 32."""
+def save_tiny_model(
+    folder: Path, tokenizer: "transformers.PreTrainedTokenizerFast", seed: int = 0, **sizes: int
+) -> Path:
+    """Save a random Llama model, with four layers and hidden size 32 unless other sizes are given."""
     import torch
     import transformers
 
+    tiny = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+    }
     config = transformers.LlamaConfig(
+        **(tiny | sizes),
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-import transformers
-from conftest import byte_level_tokenizer
+from conftest import byte_level_tokenizer, save_tiny_model
 
 from probemap.models.model import load_model
 from probemap.models.vllm_engine import VLLMEngine
@@ -21,26 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama model whose attention heads have a size that vLLM supports on CPUs."""
-    tokenizer = byte_level_tokenizer()
-    config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    folder = tmp_path_factory.mktemp("models") / "tiny-chat"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-chat", byte_level_tokenizer(), **sizes)
 
 
 @pytest.fixture(scope="session")
