@@ -66,11 +66,11 @@ def measure_model(options: argparse.Namespace) -> list[str]:
         write_model(options.tokenizer, model)
     lines = table_head("way", "questions", "seconds: answers", "states", "questions/s: answers", "states")
     for engine in options.engines:
-        for batch_size in options.batch_sizes:
+        for batch_size in options.batch_sizes if engine == "local" else options.batch_sizes[-1:]:
             folder = options.folder / f"{engine}-{batch_size}"
             seconds = run_steps(model, folder, engine, options.n, batch_size)
             rates = [f"{options.n / seconds[name]:.1f}" for name in ("answer", "capture")]
-            name = f"probemap, {engine}, batches of {batch_size}"
+            name = f"probemap, transformers, batches of {batch_size}" if engine == "local" else f"probemap, {engine}"
             lines.append(row(name, options.n, f"{seconds['answer']:.1f}", f"{seconds['capture']:.1f}", *rates))
             print(lines[-1], flush=True)
     rows = options.folder / "rows.jsonl"
@@ -93,7 +93,7 @@ def measure_fits(folder: Path, repeats: int) -> list[str]:
     n_layers, n_positions = 2, 12
     head = ("n", "d", "cells", "GPU", "CPU", "scikit-learn", "CPU / GPU", "scikit-learn / GPU")
     lines = table_head(*head)
-    for n, d in ((1000, 576), (1000, 2048), (1000, 4096), (5000, 4096)):
+    for n, d in ((100, 576), (1000, 576), (1000, 4096)):
         states, correct = synthetic_states(
             folder / f"{n}-{d}.npy", n=n, d=d, decay=1.0, n_layers=n_layers, n_positions=n_positions
         )
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--engines", default="local", type=lambda text: text.split(","))
     parser.add_argument("--batch-sizes", default="32,128", type=lambda text: [int(size) for size in text.split(",")])
-    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--n-research", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=("model", "fits"))

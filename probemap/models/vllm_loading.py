@@ -30,6 +30,14 @@ TESTED_VERSIONS = ("0.32.0",)
 
 UNSUPPORTED_HINT = "use the transformers engine for this model"
 
+_ENVIRONMENT = {
+    # Version 2 of the model runner, the default on GPUs, processes requests in a different way.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+    # Forked processes cannot use CUDA if this process has asked whether there is a GPU.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+"""Settings of vLLM that can only be made in environment variables.  Those of the user have precedence."""
+
 _WORKER_EXTENSION = "probemap.models.vllm_worker.StateRecorder"
 
 
@@ -74,6 +82,8 @@ def load_llm(model: Model, options: VLLMOptions) -> Any:
     check_version()
     # vLLM prints a traceback if it cannot warm up a chat template without a tokenizer.
     logging.getLogger("vllm.renderers.base").setLevel(logging.ERROR)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         from vllm import LLM, envs
         from vllm.platforms import current_platform
@@ -85,8 +95,8 @@ def load_llm(model: Model, options: VLLMOptions) -> Any:
         ) from None
     if not current_platform.is_cpu() and envs.VLLM_USE_V2_MODEL_RUNNER is not False:
         raise ModelError(
-            "states cannot be read from version 2 of vLLM's model runner, which vLLM uses on GPUs by default",
-            "set the environment variable VLLM_USE_V2_MODEL_RUNNER=0",
+            "states cannot be read from version 2 of vLLM's model runner",
+            "remove the environment variable VLLM_USE_V2_MODEL_RUNNER, or set it to 0",
         )
     # Ctrl-C reaches all processes of a terminal.  Only this process handles it, and may first complete its answers.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
