@@ -21,8 +21,9 @@ PACKAGES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Pack
 MANY_ARGUMENTS = {"maps.fit.fit_map", "detectors.fit.fit_detector"}
 """Functions with one argument per option, like the verbs of the command line."""
 
-ENVIRONMENT = {"cli.main", "workers"}
-"""Modules that set environment variables: of their own process, or of a worker process."""
+ENVIRONMENT = {"cli.main", "workers", "models.vllm_loading"}
+"""Modules that set environment variables: of their own process, of a worker process, or for vLLM, which reads some
+settings only there."""
 
 MAX_POSITIONAL_CALLS = 15
 """Calls with six or more positional arguments, in the whole package."""

@@ -85,6 +85,11 @@ def relative_difference(states: States | None, expected: States) -> float:
     return float((np.linalg.norm(states - expected, axis=2) / np.linalg.norm(expected, axis=2)).max())
 
 
+def test_the_engine_process_is_spawned_because_forked_processes_cannot_use_cuda(engine: VLLMEngine) -> None:
+    (process,) = engine._core.resources.engine_manager.processes
+    assert type(process).__name__ == "SpawnProcess"
+
+
 def test_engine_describes_the_model(engine: VLLMEngine) -> None:
     assert (engine.model.n_layers, engine.d, engine.max_model_len, engine.model.dtype) == (3, 64, 256, "float32")
     assert engine.model.device.type == "meta"
