@@ -173,7 +173,7 @@ def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Boo
     value, influence = 0.0, np.zeros((len(values), 1))
     for fold in folds:
         plan = ProbePlan(fold, nested="inner_auc" in data)
-        training = np.stack([~np.isin(fold, list(excluded)) for excluded in plan.excluded_folds()])
+        training = np.stack([~np.isin(fold, list(excluded)) for excluded in plan.excluded_folds])
         scores = baseline_scores(column_baseline, correct, training)
         if np.isnan(scores).any():
             return None

@@ -68,7 +68,7 @@ def score_cells(
     """
     present = ~np.isnan(states[0, :, 0])
     labels, fold = correct[present], plan.fold[present]
-    excluded = plan.excluded_folds()
+    excluded = plan.excluded_folds
     training = np.stack([~np.isin(fold, list(folds)) for folds in excluded])
     if min(labels.sum(), (~labels).sum()) < MIN_PER_CLASS:
         return None
@@ -76,68 +76,84 @@ def score_cells(
         return None
     x = states if present.all() else np.ascontiguousarray(states[:, present])
     if plan.probe is not None:
-        fits = [_fit_classifier(cell, labels, training, plan.probe) for cell in x]
+        values, ok = zip(*(_fit_classifier(cell, labels, training, plan.probe) for cell in x), strict=True)
         no_aucs = np.full(len(label_sets), np.nan)
-        return [
-            _cell_scores(values[:, None], ok, plan, present, labels, permutation_auc=no_aucs) for values, ok in fits
-        ]
+        return _all_cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels, permutation_auc=no_aucs)
     designs = DesignMatrices(x, training, plan.device)
     n_sets, n_c = len(excluded), len(plan.c_values)
     training_set, c = np.repeat(np.arange(n_sets), n_c), np.tile(plan.c_values, n_sets)
     solution = designs.fit(labels[None, :], np.zeros_like(training_set), training_set, np.tile(c, (len(x), 1)))
     scores = solution.scores.reshape(len(x), n_sets, n_c, -1).cpu().numpy()
     converged = solution.converged.all(1).tolist()
-    no_aucs = np.empty(0)
-    cells = [
-        _cell_scores(values, ok, plan, present, labels, permutation_auc=no_aucs)
-        for values, ok in zip(scores, converged, strict=True)
-    ]
+    cells = _all_cell_scores(scores, converged, plan, present, labels, permutation_auc=np.empty(0))
     median_c = np.array([np.median(cell.c) for cell in cells])
     null_aucs = permutation_aucs(designs, label_sets[:, present], plan, fold=fold, c=median_c)
     return [replace(cell, permutation_auc=aucs) for cell, aucs in zip(cells, null_aucs, strict=True)]
 
 
-def _cell_scores(
-    values: npt.NDArray[np.floating],
-    converged: bool,
+def _all_cell_scores(
+    scores: npt.NDArray[np.floating],
+    converged: Sequence[bool],
     plan: ProbePlan,
     present: Bools,
     labels: Bools,
     *,
     permutation_auc: Floats,
-) -> CellScores:
-    """Return the results of one cell, given its scores as an array of shape (n_sets, n_c_values, n_present)."""
+) -> list[CellScores]:
+    """Return the results of several cells, given scores of shape (n_cells, n_sets, n_c_values, n_present)."""
     fold, outer_folds = plan.fold[present], plan.outer_folds
-    inner_auc = np.full((len(outer_folds), values.shape[1]), np.nan)
-    if plan.nested:
-        inner_auc = np.stack([_inner_aucs(values, plan, fold, labels, k) for k in outer_folds])
-    choice = np.nan_to_num(inner_auc, nan=-1).argmax(1)  # in case of ties, the smallest C value is selected
-    out_of_fold = np.full(len(fold), np.nan, np.float32)
-    for row, k in enumerate(outer_folds):
-        out_of_fold[fold == k] = values[row, choice[row], fold == k]
-    scores = np.full(len(present), np.nan, np.float32)
-    scores[present] = out_of_fold
-    return CellScores(
-        scores=scores,
-        inner_auc=inner_auc[np.arange(len(outer_folds)), choice],
-        c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
-        variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
-        converged=converged,
-        permutation_auc=permutation_auc,
-    )
+    inner_aucs = _inner_aucs(scores, plan, fold, labels)
+    choices = np.nan_to_num(inner_aucs, nan=-1).argmax(2)  # in case of ties, the smallest C value is selected
+    out_of_fold = np.full((len(scores), len(present)), np.nan, np.float32)
+    results = []
+    for values, choice, inner_auc, row, ok in zip(scores, choices, inner_aucs, out_of_fold, converged, strict=True):
+        outer = np.arange(len(outer_folds))
+        for k, c in zip(outer, choice, strict=True):
+            evaluated = fold == outer_folds[k]
+            row[np.flatnonzero(present)[evaluated]] = values[k, c, evaluated]
+        results.append(
+            CellScores(
+                scores=row,
+                inner_auc=inner_auc[outer, choice],
+                c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
+                variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
+                converged=ok,
+                permutation_auc=permutation_auc,
+            )
+        )
+    return results
 
 
-def _inner_aucs(values: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, labels: Bools, k: int) -> Floats:
-    """Return the AUC of each C value over the inner folds of outer fold k, as an array of shape (n_c_values,).
+def _inner_aucs(scores: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, labels: Bools) -> Floats:
+    """Return the AUC of each C value over the inner folds of each outer fold.
 
-    The answers of inner fold j are scored by the probe that was fitted without folds j and k.
+    The answers of inner fold j of outer fold k are scored by the probe that was fitted without folds j and k.  The
+    AUCs of all cells and C values are computed together, because each call has a cost that does not depend on the
+    number of columns.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_cells, n_sets, n_c_values, n)
+    plan : ProbePlan
+    fold : ndarray of shape (n,), int
+    labels : ndarray of shape (n,), bool
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_outer_folds, n_c_values), float64
+        The AUCs, which are NaN if there are no inner folds.
     """
-    excluded = plan.excluded_folds()
-    rows = fold != k
-    scores = np.empty((int(rows.sum()), values.shape[1]))
-    for j in np.unique(fold[rows]).tolist():
-        scores[fold[rows] == j] = values[excluded.index(frozenset({k, j}))][:, fold == j].T
-    return auc_values(scores, np.repeat(labels[rows, None], scores.shape[1], axis=1), fold[rows])
+    n_cells, _, n_c, _ = scores.shape
+    aucs = np.full((n_cells, len(plan.outer_folds), n_c), np.nan)
+    for row, k in enumerate(plan.outer_folds if plan.nested else ()):
+        rows = fold != k
+        columns = np.empty((int(rows.sum()), n_cells * n_c))
+        for j in np.unique(fold[rows]).tolist():
+            values = scores[:, plan.excluded_folds.index(frozenset({k, j}))][:, :, fold == j]
+            columns[fold[rows] == j] = values.reshape(n_cells * n_c, -1).T
+        many_labels = np.repeat(labels[rows, None], columns.shape[1], axis=1)
+        aucs[:, row] = auc_values(columns, many_labels, fold[rows]).reshape(n_cells, n_c)
+    return aucs
 
 
 def _fit_classifier(x: npt.NDArray[np.float32], labels: Bools, training: Bools, probe: Any) -> tuple[Floats, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +33,15 @@ class ProbePlan:
     is ignored."""
     device: str = "cpu"
 
-    @property
+    @cached_property
     def outer_folds(self) -> list[int]:
         """The folds on which probes are evaluated: all folds, or only `HELD_OUT` if there are held-out answers."""
         numbers: list[int] = np.unique(self.fold).tolist()
         return [HELD_OUT] if HELD_OUT in numbers else numbers
 
+    @cached_property
     def excluded_folds(self) -> list[frozenset[int]]:
-        """Return the folds that each training set excludes.
+        """The folds that each training set excludes.
 
         The training sets for the outer folds come first, followed by those for the inner folds.
         """

@@ -55,7 +55,7 @@ def variance_inflation(
     float
         Between 0 and 1.5.
     """
-    outer_folds, excluded = plan.outer_folds, plan.excluded_folds()
+    outer_folds, excluded = plan.outer_folds, plan.excluded_folds
     if outer_folds == [HELD_OUT]:
         return 0.0
     if not plan.nested:
