@@ -25,7 +25,7 @@ Seconds = dict[str, float]
 """Times of the parts ``answers``, ``states`` and ``probes``, and the ``total``."""
 
 SCRIPTS = {"research code": "way_research.py", "careful script": "way_careful.py"}
-STEPS = {"answers": ["answer"], "states": ["capture"], "probes": ["map"]}
+STEPS = {"answers": "answer", "states": "capture", "probes": "map"}
 
 
 def run_package(options: argparse.Namespace, n: int, folder: Path, engine: str) -> Seconds:
@@ -39,7 +39,7 @@ def run_package(options: argparse.Namespace, n: int, folder: Path, engine: str) 
     if finished.returncode:
         sys.exit(finished.stderr)
     steps = json.loads((folder / "run.json").read_text(encoding="utf-8"))["steps"]
-    return {part: sum(steps[step]["seconds"] for step in names) for part, names in STEPS.items()} | {"total": total}
+    return {part: steps[step]["seconds"] for part, step in STEPS.items()} | {"total": total}
 
 
 def run_script(name: str, options: argparse.Namespace, rows: Path) -> Seconds:
@@ -87,9 +87,9 @@ def table(n: int, times: Mapping[str, list[Seconds]]) -> list[str]:
     base = next(iter(times.values()))
     lines = []
     for way, runs in times.items():
-        parts = [spread([seconds[part] for seconds in runs], ".1f") for part in (*STEPS, "total")]
+        columns = [spread([seconds[part] for seconds in runs], ".1f") for part in (*STEPS, "total")]
         ratios = [seconds["total"] / first["total"] for seconds, first in zip(runs, base, strict=True)]
-        lines.append(row(n, way, *parts, spread(ratios, ".2f")))
+        lines.append(row(n, way, *columns, spread(ratios, ".2f")))
     return lines
 
 

@@ -57,8 +57,8 @@ with torch.inference_mode():
         batch = rows[start : start + BATCH_SIZE]
         ids, mask = padded([row["prompt_ids"] for row in batch])
         limit = max(row["max_new_tokens"] for row in batch)
-        made = model.generate(ids, attention_mask=mask, max_new_tokens=limit, do_sample=False)[:, ids.shape[1] :]
-        for row, new_ids in zip(batch, made.tolist(), strict=True):
+        generated = model.generate(ids, attention_mask=mask, max_new_tokens=limit, do_sample=False)[:, ids.shape[1] :]
+        for row, new_ids in zip(batch, generated.tolist(), strict=True):
             stops = [i for i, token_id in enumerate(new_ids) if token_id == tokenizer.eos_token_id]
             answers.append(row["prompt_ids"] + new_ids[: stops[0] + 1 if stops else None])
     answered = time.perf_counter()

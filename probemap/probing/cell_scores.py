@@ -78,20 +78,20 @@ def score_cells(
     if plan.probe is not None:
         values, ok = zip(*(_fit_classifier(cell, labels, training, plan.probe) for cell in x), strict=True)
         no_aucs = np.full(len(label_sets), np.nan)
-        return _all_cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels, permutation_auc=no_aucs)
+        return _cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels, permutation_auc=no_aucs)
     designs = DesignMatrices(x, training, plan.device)
     n_sets, n_c = len(excluded), len(plan.c_values)
     training_set, c = np.repeat(np.arange(n_sets), n_c), np.tile(plan.c_values, n_sets)
     solution = designs.fit(labels[None, :], np.zeros_like(training_set), training_set, np.tile(c, (len(x), 1)))
     scores = solution.scores.reshape(len(x), n_sets, n_c, -1).cpu().numpy()
     converged = solution.converged.all(1).tolist()
-    cells = _all_cell_scores(scores, converged, plan, present, labels, permutation_auc=np.empty(0))
+    cells = _cell_scores(scores, converged, plan, present, labels, permutation_auc=np.empty(0))
     median_c = np.array([np.median(cell.c) for cell in cells])
     null_aucs = permutation_aucs(designs, label_sets[:, present], plan, fold=fold, c=median_c)
     return [replace(cell, permutation_auc=aucs) for cell, aucs in zip(cells, null_aucs, strict=True)]
 
 
-def _all_cell_scores(
+def _cell_scores(
     scores: npt.NDArray[np.floating],
     converged: Sequence[bool],
     plan: ProbePlan,
@@ -104,24 +104,22 @@ def _all_cell_scores(
     fold, outer_folds = plan.fold[present], plan.outer_folds
     inner_aucs = _inner_aucs(scores, plan, fold, labels)
     choices = np.nan_to_num(inner_aucs, nan=-1).argmax(2)  # in case of ties, the smallest C value is selected
+    evaluated = np.flatnonzero(np.isin(fold, outer_folds))
+    outer = np.searchsorted(outer_folds, fold[evaluated])
     out_of_fold = np.full((len(scores), len(present)), np.nan, np.float32)
-    results = []
-    for values, choice, inner_auc, row, ok in zip(scores, choices, inner_aucs, out_of_fold, converged, strict=True):
-        outer = np.arange(len(outer_folds))
-        for k, c in zip(outer, choice, strict=True):
-            evaluated = fold == outer_folds[k]
-            row[np.flatnonzero(present)[evaluated]] = values[k, c, evaluated]
-        results.append(
-            CellScores(
-                scores=row,
-                inner_auc=inner_auc[outer, choice],
-                c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
-                variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
-                converged=ok,
-                permutation_auc=permutation_auc,
-            )
+    for row, values, choice in zip(out_of_fold, scores, choices, strict=True):
+        row[np.flatnonzero(present)[evaluated]] = values[outer, choice[outer], evaluated]
+    return [
+        CellScores(
+            scores=row,
+            inner_auc=np.take_along_axis(inner_auc, choice[:, None], axis=1)[:, 0],
+            c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
+            variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
+            converged=ok,
+            permutation_auc=permutation_auc,
         )
-    return results
+        for row, values, choice, inner_auc, ok in zip(out_of_fold, scores, choices, inner_aucs, converged, strict=True)
+    ]
 
 
 def _inner_aucs(scores: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, labels: Bools) -> Floats:
