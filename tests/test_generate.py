@@ -1,6 +1,8 @@
 """Generated answers contain what the model received and generated, independent of the batch."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +10,10 @@ from conftest import make_answer
 
 from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.models.answering import GenerationOptions, generate_answers
+from probemap.models.engine import GenerationRequest
+from probemap.models.generate import generate_batch
 from probemap.models.model import Model
-from probemap.models.prompts import PromptFormat, make_prompt, task_prompts
+from probemap.models.prompts import Prompt, PromptFormat, make_prompt, task_prompts
 from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import Answer, Example, Task
 from probemap.tasks.loading import load_task
@@ -129,3 +133,60 @@ def test_a_real_model_chooses_exact_answers(smollm: Model) -> None:
     assert [response for _, response in batch] == ["25:32 Austria", "29:46 Leonardo da Vinci", "NO ANSWER"]
     locator = response_locator(judge, {pairs[int(id_)]: response for id_, response in batch})
     assert [locator(question, text) for question, text in pairs] == [(25, 32), (29, 46), None]
+
+
+def prompt_of(token_ids: Iterable[int]) -> Prompt:
+    ids = tuple(token_ids)
+    return Prompt("", ids, ((0, 0),) * len(ids))
+
+
+def processed_widths(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list to which each forward pass adds its number of rows and of tokens per row."""
+    widths: list[tuple[int, int]] = []
+    forward = model.network.base_model.forward
+
+    def recorded(*args: Any, **kw: Any) -> Any:
+        widths.append(tuple(kw["input_ids"].shape))
+        return forward(*args, **kw)
+
+    monkeypatch.setattr(model.network.base_model, "forward", recorded)
+    return widths
+
+
+def test_prompts_that_share_tokens_are_processed_once_with_the_same_result(
+    chat_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tuple(range(10, 40))
+    prompts = [(*shared, *range(50 + n, 50 + 2 * n)) for n in (3, 9, 5)]
+    requests = [GenerationRequest(f"q{i}", prompt_of(ids), 6) for i, ids in enumerate(prompts)]
+    expected = [g for r in requests for g in generate_batch(chat_model, [r], stop_ids=frozenset())]
+    widths = processed_widths(chat_model, monkeypatch)
+    generations = generate_batch(chat_model, requests, stop_ids=frozenset())
+    assert [g.token_ids for g in generations] == [g.token_ids for g in expected]
+    for generation, alone in zip(generations, expected, strict=True):
+        assert generation.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+    assert widths[-7:] == [(1, 30), (3, 9), *[(3, 1)] * 5], "the shared tokens once, the others in a batch"
+
+
+def test_repeated_prompts_are_processed_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [tuple(range(10, 22)), tuple(range(30, 37))]
+    requests = [GenerationRequest(f"q{i}", prompt_of(ids[i // 5]), 4) for i in range(10)]
+    expected = [generate_batch(chat_model, [requests[i]], stop_ids=frozenset())[0].token_ids for i in (0, 5)]
+    widths = processed_widths(chat_model, monkeypatch)
+    generations = generate_batch(chat_model, requests, stop_ids=frozenset())
+    assert [g.token_ids for g in generations] == [expected[0]] * 5 + [expected[1]] * 5
+    assert widths == [(2, 11), *[(10, 1)] * 4], "each prompt once, except for its last token"
+
+
+def test_answers_that_have_ended_are_removed_from_the_batch(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [2, 2, 3, 12, 5, 5, 5, 9]
+    prompts = [prompt_of(range(10 + i, 16 + 2 * i)) for i in range(len(limits))]
+    requests = [GenerationRequest(f"q{i}", p, limit) for i, (p, limit) in enumerate(zip(prompts, limits, strict=True))]
+    expected = [generate_batch(chat_model, [request], stop_ids=frozenset())[0] for request in requests]
+    widths = processed_widths(chat_model, monkeypatch)
+    generations = generate_batch(chat_model, requests, stop_ids=frozenset())
+    assert [g.token_ids for g in generations] == [g.token_ids for g in expected]
+    assert [len(g.token_ids) for g in generations] == limits
+    for generation, alone in zip(generations, expected, strict=True):
+        assert generation.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+    assert [rows for rows, _ in widths] == [8, 8, 6, 5, 5, 2, 2, 2, 2, 1, 1, 1]

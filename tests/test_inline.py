@@ -142,23 +142,21 @@ def test_answer_captures_inline_for_open_questions(chat_folder: Path, tmp_path: 
 
 def test_answer_rejects_inline_capture_with_an_endpoint_or_unknown_layers(chat_folder: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"endpoint": "http://x/v1", "inline": CaptureOptions(**OPTIONS_OF_CAPTURE)}
-    with pytest.raises(
-        RunError, match="--one-pass records states during generation, but no answers are generated here"
-    ):
+    with pytest.raises(RunError, match="states cannot be recorded during generation, because no answers are"):
         execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, **options)
     options = {"n": 4, "inline": CaptureOptions(layers="0..9")}
     with pytest.raises(ModelError, match=r"layers out of range: '0\.\.9'\nhint: this model has layers 0 to 3"):
         execute(ANSWER, tmp_path / "run", data="cities", model=chat_folder, **options)
 
 
-def test_run_one_pass_needs_no_second_pass(chat_folder: Path, tmp_path: Path, second_passes: list[int]) -> None:
+def test_run_needs_no_second_pass(chat_folder: Path, tmp_path: Path, second_passes: list[int]) -> None:
     folder = tmp_path / "x"
     folder.mkdir()
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     command = ["answer", str(folder / "q.jsonl"), "--model", str(chat_folder), "--out", str(folder / "run")]
     assert CliRunner().invoke(app, command).exit_code == 0
     shutil.rmtree(folder / "run")
-    command = ["run", *command[1:], "--one-pass"]
+    command = ["run", *command[1:]]
     result = CliRunner().invoke(app, command)
     assert "a map requires both correct and incorrect answers" in str(result.exception), (
         "the random model is never correct"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from families import SUPPORTED, tiny
+from families import FAMILIES, SUPPORTED, tiny
 
 from probemap.activations.layout import States
 from probemap.models.answering import GenerationOptions, Recorder, generate_answers, stop_ids
@@ -51,6 +51,27 @@ def test_hook_recorder_equals_a_second_pass(family: str) -> None:
         np.testing.assert_allclose(states, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_prompts_and_answers_of_different_lengths_do_not_change_the_result(family: str) -> None:
+    """Each answer is the same as in a batch of its own, for models with sliding windows, ALiBi or no keys too."""
+    model = tiny(family)
+    shared = tuple(range(100, 112))
+    texts = [Prompt("", (*shared, *p.token_ids), ((0, 0),) * (12 + len(p.token_ids))) for _, p in prompts(model, 5)]
+    requests = [GenerationRequest(f"q{i}", texts[i % 5], 2 + 3 * i) for i in range(8)]  # three prompts are repeated
+    stops = frozenset[int]()
+    together = generate_batch(model, requests, stop_ids=stops, recorder=recorder_of(model, family))
+    for i, request in enumerate(requests):
+        (alone,) = generate_batch(model, [request], stop_ids=stops, recorder=recorder_of(model, family))
+        assert together[i].token_ids == alone.token_ids
+        assert together[i].logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+        if alone.states is not None:
+            np.testing.assert_allclose(together[i].states, alone.states, atol=2e-5)
+
+
+def recorder_of(model: Model, family: str) -> HookRecorder | None:
+    return HookRecorder(model, "resid", None) if family in SUPPORTED else None
+
+
 @pytest.mark.parametrize("ended", ["by its end", "by a line break", ""])
 @pytest.mark.parametrize("needed", [True, False])
 def test_hook_recorder_reads_the_last_token_only_if_needed(
@@ -71,7 +92,7 @@ def test_hook_recorder_reads_the_last_token_only_if_needed(
         calls.append(ended)
         return needed
 
-    recorder = HookRecorder(model, "resid", None, 1, needs_last)
+    recorder = HookRecorder(model, "resid", None, needs_last)
     (answer,) = generate_batch(model, requests, stop_ids=stop_ids(model, "qa"), recorder=recorder)
     assert (answer.token_ids, answer.stopped) == (expected.token_ids, bool(ended))
     assert calls == [bool(ended)]

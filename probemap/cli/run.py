@@ -15,10 +15,9 @@ Log = Annotated[
     Literal["mlflow", "wandb", "trackio"] | None,
     typer.Option(help="Experiment tracker to log to."),
 ]
-OnePass = Annotated[bool, typer.Option("--one-pass", help="Capture the states during generation.")]
 
 
-def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: Any) -> None:
+def _run(out: Path, log: str | None, redo: bool, **arguments: Any) -> None:
     from probemap.runs import tracking
     from probemap.runs.pipeline import run_all
     from probemap.runs.run import Run
@@ -28,7 +27,7 @@ def _run(out: Path, log: str | None, one_pass: bool, redo: bool, **arguments: An
     with console_logger() as logger:
         context = steps.context_from(arguments, logger, ("device", "engine or pool"))
         try:
-            run = run_all(Run(out), context, redo=redo, one_pass=one_pass, **steps.given(arguments))
+            run = run_all(Run(out), context, redo=redo, **steps.given(arguments))
         finally:
             context.release()
     show.show_map(run)
@@ -44,7 +43,6 @@ def _run_parameters() -> list[Any]:
     return [
         *options,
         *[p for p in steps.context_parameters(("device", "engine or pool")) if p.name != "gpus_per_worker"],
-        flags.keyword("one_pass", OnePass, False),
         flags.keyword("log", Log, None),
         flags.keyword("redo", flags.Redo, False),
     ]
@@ -67,4 +65,4 @@ def demo(
     redo: flags.Redo = False,
 ) -> None:
     """Run SmolLM2-135M on 500 questions about cities, and draw the map."""
-    _run(out, None, False, redo, data="cities", model="smollm2-135m", n=500)
+    _run(out, None, redo, data="cities", model="smollm2-135m", n=500)

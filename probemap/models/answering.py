@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from probemap.models.batching import batches
+from probemap.models.batching import batches, default_batch_tokens
 from probemap.models.decoding import decode_with_offsets
 from probemap.models.engine import Engine, Generation, GenerationBatch, GenerationRequest, Recording, in_batches
 from probemap.models.prompts import Prompt, PromptFormat, make_prompt, supplied_prompt, task_prompts
@@ -41,10 +41,10 @@ class GenerationOptions:
     prompt_format: PromptFormat
     """Format of the prompts.  With ``qa``, generation also stops at a line break."""
     max_new_tokens: int
-    batch_size: int = 32
+    batch_size: int = 128
     batch_tokens: int | None = None
     """Maximum number of tokens per batch, including padding and `max_new_tokens` tokens per answer; see
-    `batching.batches`."""
+    `batching.batches`.  Default: see `batching.default_batch_tokens`."""
     temperature: float = 0.0
     """Sampling temperature; see `engine.GenerationRequest`."""
     seed: int = 0
@@ -79,7 +79,7 @@ def generate_answers(
         answers' last tokens.
     log : callable, optional
         Called with a message when a batch does not fit in memory and is halved.  Halving may change the
-        log-probabilities by rounding errors and may change sampled answers completely.
+        log-probabilities by rounding errors.
 
     Yields
     ------
@@ -91,7 +91,7 @@ def generate_answers(
     ModelError
         If a single question does not fit in memory.
     """
-    plan = plan_batches(prompts, options)
+    plan = plan_batches(engine.model, prompts, options)
     numbers = range(len(plan)) if batch_numbers is None else batch_numbers
     selected = [
         GenerationBatch(
@@ -130,10 +130,10 @@ def recorded_states(generations: Sequence[Generation]) -> list[States]:
     return states
 
 
-def plan_batches(prompts: Sequence[tuple[str, Prompt]], options: GenerationOptions) -> list[list[int]]:
+def plan_batches(model: Model, prompts: Sequence[tuple[str, Prompt]], options: GenerationOptions) -> list[list[int]]:
     """Return the batches that `generate_answers` processes, as indices into `prompts`."""
     lengths = [len(prompt.token_ids) + options.max_new_tokens for _, prompt in prompts]
-    return batches(lengths, options.batch_size, options.batch_tokens)
+    return batches(lengths, options.batch_size, options.batch_tokens or default_batch_tokens(model))
 
 
 def stop_ids(model: Model, prompt_format: PromptFormat | Literal["given"]) -> frozenset[int]:
@@ -253,7 +253,7 @@ def generation_worker(
     return AnswerWorker(
         model=engine.model,
         prompt_format=options.prompt_format,
-        batch_sizes=[len(batch) for batch in plan_batches(prompts, options)],
+        batch_sizes=[len(batch) for batch in plan_batches(engine.model, prompts, options)],
         answer_batches=answer_batches,
     )
 

@@ -1,9 +1,43 @@
 """Batches of texts of similar length, which are halved when they do not fit in memory."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+if TYPE_CHECKING:
+    from probemap.models.model import Model
 
 _T = TypeVar("_T")
+
+
+def memory_limit() -> int:
+    """Return the memory of this machine, or of the container in which this process runs, in bytes."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # the file is missing outside containers, or contains "max"
+        limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return limit
+
+
+def default_batch_tokens(model: Model) -> int:
+    """Return the number of tokens per batch for which generation uses about a quarter of the memory.
+
+    The estimate includes the keys, the values and the recorded states of all layers.  It depends only on the model and
+    on the machine.
+    """
+    memory = memory_limit()
+    if model.device.type == "cuda":
+        memory = min(memory, int(torch.cuda.get_device_properties(model.device).total_memory))
+    config = model.network.config.get_text_config()
+    numbers_per_token = int(config.num_hidden_layers) * int(config.hidden_size)
+    itemsize = model.network.dtype.itemsize
+    weights = sum(parameter.numel() for parameter in model.network.parameters()) * itemsize
+    return max(1, (memory - weights) // 4 // (numbers_per_token * (2 * itemsize + 4)))
 
 
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:

@@ -1,11 +1,17 @@
-"""Generate the answers to one batch of prompts with transformers, with their token ids and log-probabilities."""
+"""Generate the answers to one batch of prompts with transformers, with their token ids and log-probabilities.
+
+Generation proceeds in segments.  A segment ends when a part of the rows have ended, and the next segment continues with
+the other rows, so that the model does not process rows that have ended.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from transformers import (
     GenerationConfig,
@@ -16,24 +22,25 @@ from transformers import (
 )
 
 from probemap.models.engine import Generation
+from probemap.models.prefix import NO_TOKEN, PromptBatch, can_select_rows, prepare_prompts, select_rows
 
 if TYPE_CHECKING:
     from probemap.models.engine import GenerationRequest, OnToken, States
     from probemap.models.model import Model
 
-_NO_TOKEN = 2**31 - 1
-"""A token id that does not occur in any vocabulary.  It is passed as the end token, because `generate` would otherwise
-use the model's end token."""
+_MAX_COMPLETE = 0.25
+"""Share of the rows of a batch that may be complete before they are removed from it.  Removing rows copies the keys and
+values of the other rows."""
 
 
 class BatchRecorder(Protocol):
     """Recorder for the hidden states of one batch during generation."""
 
-    def hooked(self) -> AbstractContextManager[None]:
-        """Return a context manager that records every forward pass."""
+    def hooked(self, rows: int) -> AbstractContextManager[None]:
+        """Return a context manager that records every forward pass of a batch with this number of rows."""
 
     def states(self) -> States:
-        """Return the states as an array of shape (rows, passes, n_layers, d).  The first pass processes the prompts."""
+        """Return and discard the recorded states, as an array of shape (rows, passes, n_layers, d)."""
 
     def needs_last(self, ended: bool) -> bool:
         """Return whether the model must process the last token of an answer.
@@ -52,7 +59,7 @@ def generate_batch(
     requests: Sequence[GenerationRequest],
     *,
     stop_ids: frozenset[int],
-    seed: int = 0,
+    seeds: Sequence[int] | None = None,
     recorder: BatchRecorder | None = None,
     on_token: OnToken | None = None,
 ) -> list[Generation]:
@@ -64,7 +71,8 @@ def generate_batch(
     requests : sequence of GenerationRequest
     stop_ids : frozenset of int
         Ids of the tokens that end an answer.
-    seed : int, default 0
+    seeds : sequence of int, optional
+        Random seed of each row, for sampling.  Default: the numbers of the rows.
     recorder : BatchRecorder, optional
     on_token : callable, optional
         Called with the row and the token id of each generated token.  If it returns False, generation ends for this
@@ -75,29 +83,52 @@ def generate_batch(
     list of Generation
         The answers, in the order of `requests`.  They have states if there is a recorder.
     """
-    criterion = _Stop(
-        stop_ids=stop_ids,
-        limits=[request.max_new_tokens for request in requests],
-        n_prompt=max(len(request.prompt.token_ids) for request in requests),
-        recorder=recorder,
-        on_token=on_token,
-    )
-    token_ids, logprobs = _generate(model, requests, criterion, seed)
-    # Passes after the end of a row contain padding.
-    states = [
-        passes[: 1 + len(ids)].swapaxes(0, 1)
-        for passes, ids in zip(recorder.states() if recorder else (), token_ids, strict=False)
-    ]
+    generators = map(np.random.default_rng, range(len(requests)) if seeds is None else seeds)
+    rows = [_Row(i, *pair) for i, pair in enumerate(zip(requests, generators, strict=True))]
+    n_new = max(request.max_new_tokens for request in requests)
+    batch = prepare_prompts(model, [request.prompt.token_ids for request in requests], n_new)
+    remaining, may_select = rows, True
+    with torch.inference_mode():
+        while remaining:
+            max_complete = max(1, int(_MAX_COMPLETE * len(remaining))) if may_select else len(remaining)
+            criterion = _Stop(remaining, max_complete, stop_ids, recorder, on_token)
+            batch = _generate_segment(model, batch, criterion)
+            may_select = batch.cache is not None  # otherwise, the next segment processes all tokens again
+            kept = [i for i, row in enumerate(remaining) if not row.is_complete]
+            batch = select_rows(batch, kept)
+            remaining = [remaining[i] for i in kept]
     return [
         Generation(
-            row=row,
-            token_ids=tuple(ids),
-            logprobs=tuple(values),
-            stopped=bool(ids) and ids[-1] in stop_ids,
-            states=states[row] if recorder else None,
+            row=row.number,
+            token_ids=tuple(row.token_ids),
+            logprobs=tuple(row.logprobs),
+            stopped=bool(row.token_ids) and row.token_ids[-1] in stop_ids,
+            # Passes after the end of a row contain padding.
+            states=np.concatenate(row.states)[: 1 + len(row.token_ids)].swapaxes(0, 1) if row.states else None,
         )
-        for row, (ids, values) in enumerate(zip(token_ids, logprobs, strict=True))
+        for row in rows
     ]
+
+
+@dataclass
+class _Row:
+    """An answer during its generation."""
+
+    number: int
+    request: GenerationRequest
+    random: np.random.Generator
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    states: list[States] = field(default_factory=list)
+    """States of the passes of each segment, as arrays of shape (passes, n_layers, d)."""
+    n_generated: int = 0
+    """Number of tokens that have been generated in this row, including those after its end."""
+    n_needed: int | None = None
+    """Number of tokens after which the row can be removed, or None if the answer has not ended."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.n_needed is not None and self.n_generated >= self.n_needed
 
 
 class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
@@ -113,103 +144,100 @@ class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
 
     def record(self, input_ids: torch.Tensor) -> None:
         if self.pending is not None:
-            self.chosen.append(self.pending.gather(1, input_ids[:, -1:]).squeeze(1))
+            logits = self.pending.gather(1, input_ids[:, -1:]).squeeze(1)
+            self.chosen.append(logits - self.pending.logsumexp(-1))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.record(input_ids)
-        self.pending = scores.float().log_softmax(-1)
+        self.pending = scores.float()
         return scores
 
 
-class _Temperatures(LogitsProcessor):  # type: ignore[misc]
-    """Apply a separate temperature to each row.  At temperature 0, only the most probable token can be sampled."""
+class _Sample(LogitsProcessor):  # type: ignore[misc]
+    """Choose the next token of each row, and return logits with which `generate` chooses the same token.
 
-    def __init__(self, temperatures: torch.Tensor) -> None:
-        self.temperatures = temperatures[:, None]
+    At temperature 0, the most probable token is chosen.  Otherwise, a token is drawn with one random number of the row,
+    so that the tokens of a row do not depend on the other rows.
+    """
+
+    def __init__(self, rows: Sequence[_Row]) -> None:
+        self.rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        greedy = self.temperatures == 0
-        not_best = torch.arange(scores.shape[1], device=scores.device) != scores.argmax(1, keepdim=True)
-        return (scores / self.temperatures.masked_fill(greedy, 1)).masked_fill(greedy & not_best, -torch.inf)
+        chosen = scores.argmax(1)
+        sampled = [i for i, row in enumerate(self.rows) if row.request.temperature > 0]
+        if not sampled:
+            return scores
+        temperatures = scores.new_tensor([[self.rows[i].request.temperature] for i in sampled])
+        cumulative = (scores[sampled].double() / temperatures).softmax(-1).cumsum(-1)
+        draws = cumulative.new_tensor([[self.rows[i].random.random()] for i in sampled]) * cumulative[:, -1:]
+        chosen[sampled] = torch.searchsorted(cumulative, draws, right=True).squeeze(1).clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen[:, None], 0.0)
 
 
 class _Stop(StoppingCriteria):  # type: ignore[misc]
-    """End each row at a stop token, at its token limit, or when `on_token` returns False.
+    """Add the generated tokens to the rows, and end the segment when enough rows are complete.
 
-    When all rows have ended, the model has not yet processed the last tokens of the rows that ended in the final step.
-    If the recorder needs the states at one of these tokens, an additional forward pass follows.
+    A row ends at a stop token, at its token limit, or when `on_token` returns False.  The model has not yet processed
+    the last token of the row.  If the recorder needs the state at this token, the row is complete one token later.
     """
 
     def __init__(
         self,
+        rows: Sequence[_Row],
+        max_complete: int,
         stop_ids: frozenset[int],
-        limits: list[int],
-        n_prompt: int,
         recorder: BatchRecorder | None,
         on_token: OnToken | None,
     ) -> None:
-        self.stop_ids, self.limits, self.n_prompt = stop_ids, limits, n_prompt
-        self.recorder, self.on_token = recorder, on_token
-        self.lengths: list[int | None] = [None] * len(limits)
-        """Number of generated tokens in each row, or None if the row has not ended."""
+        self.rows, self.stop_ids, self.recorder, self.on_token = rows, stop_ids, recorder, on_token
+        self.max_complete = max_complete
+        """Number of complete rows with which the segment ends."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kw: object) -> torch.Tensor:
-        n_generated = input_ids.shape[1] - self.n_prompt
-        last_ids = input_ids[:, -1].tolist()
-        for row, token_id in enumerate(last_ids):
-            if self.lengths[row] is None:
-                wants_more = self.on_token is None or self.on_token(row, token_id)
-                if not wants_more or token_id in self.stop_ids or n_generated == self.limits[row]:
-                    self.lengths[row] = n_generated
-        done = [length is not None for length in self.lengths]
-        if all(done) and self.recorder:
-            unprocessed = [
-                token_id in self.stop_ids
-                for token_id, length in zip(last_ids, self.lengths, strict=True)
-                if length == n_generated
-            ]
-            done = [not any(map(self.recorder.needs_last, unprocessed))] * len(done)
-        return torch.tensor(done, device=input_ids.device)
+        for row, token_id in zip(self.rows, input_ids[:, -1].tolist(), strict=True):
+            row.n_generated += 1
+            if row.n_needed is None:
+                self._add(row, token_id)
+        complete = [row.is_complete for row in self.rows]
+        return torch.tensor([sum(complete) >= self.max_complete] * len(complete), device=input_ids.device)
+
+    def _add(self, row: _Row, token_id: int) -> None:
+        row.token_ids.append(token_id)
+        wants_more = self.on_token is None or self.on_token(row.number, token_id)
+        ended = token_id in self.stop_ids
+        if not wants_more or ended or len(row.token_ids) == row.request.max_new_tokens:
+            needs_last = self.recorder is not None and self.recorder.needs_last(ended)
+            row.n_needed = row.n_generated + needs_last
 
 
-def _generate(
-    model: Model, requests: Sequence[GenerationRequest], criterion: _Stop, seed: int
-) -> tuple[list[list[int]], list[list[float]]]:
-    """Return the generated token ids and their log-probabilities, without the padding after the end of each row."""
-    prompts = [list(request.prompt.token_ids) for request in requests]
-    pad = model.pad_id
-    # The padding token may also be the end token, so the mask is derived from the lengths and not from the ids.
-    n_padding = [criterion.n_prompt - len(prompt) for prompt in prompts]
-    input_ids = torch.tensor([[pad] * n + prompt for n, prompt in zip(n_padding, prompts, strict=True)])
-    mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(n_padding, prompts, strict=True)])
+def _generate_segment(model: Model, batch: PromptBatch, criterion: _Stop) -> PromptBatch:
+    """Generate tokens until the criterion is met, and return the batch with these tokens and with its cache."""
+    rows, recorder = criterion.rows, criterion.recorder
     chosen_logprobs = _ChosenLogprobs()
-    processors: list[LogitsProcessor] = [chosen_logprobs]  # first, so that log-probabilities are at temperature 1
-    sampled = any(request.temperature > 0 for request in requests)
-    if sampled:
-        temperatures = [request.temperature for request in requests]
-        processors.append(_Temperatures(torch.tensor(temperatures, device=model.device)))
     config = GenerationConfig(
-        max_new_tokens=max(criterion.limits) + bool(criterion.recorder),
-        do_sample=sampled,
-        eos_token_id=[_NO_TOKEN],
-        pad_token_id=pad,
-        **({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {}),
+        max_new_tokens=max(row.request.max_new_tokens - row.n_generated for row in rows) + 1,
+        do_sample=False,
+        eos_token_id=[NO_TOKEN],
+        pad_token_id=model.pad_id,
+        return_dict_in_generate=True,
     )
-    devices = [model.device] if model.device.type == "cuda" else []
-    recording = criterion.recorder.hooked() if criterion.recorder else nullcontext()
-    with torch.inference_mode(), torch.random.fork_rng(devices), recording:
-        torch.manual_seed(seed)
-        sequences = model.network.generate(
-            input_ids.to(model.device),
-            attention_mask=mask.to(model.device),
+    with recorder.hooked(len(rows)) if recorder else nullcontext():
+        output = model.network.generate(
+            batch.input_ids,
+            attention_mask=batch.mask,
+            past_key_values=batch.cache,
             generation_config=config,
-            logits_processor=LogitsProcessorList(processors),
+            logits_processor=LogitsProcessorList([chosen_logprobs, _Sample(rows)]),
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
-    chosen_logprobs.record(sequences)
-    token_ids = sequences[:, criterion.n_prompt :].tolist()
+    chosen_logprobs.record(output.sequences)
     logprobs = torch.stack(chosen_logprobs.chosen, 1).tolist()
-    return (
-        [row[:length] for row, length in zip(token_ids, criterion.lengths, strict=True)],
-        [row[:length] for row, length in zip(logprobs, criterion.lengths, strict=True)],
-    )
+    for row, values in zip(rows, logprobs, strict=True):
+        row.logprobs.extend(values[: len(row.token_ids) - len(row.logprobs)])
+    for row, states in zip(rows, recorder.states() if recorder else (), strict=False):
+        row.states.append(states)
+    cache = output.past_key_values if can_select_rows(output.past_key_values) else None
+    n_new = output.sequences.shape[1] - batch.mask.shape[1]
+    mask = torch.cat([batch.mask, batch.mask.new_ones(len(rows), n_new)], dim=1)
+    return PromptBatch(output.sequences, mask, cache)

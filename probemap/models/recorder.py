@@ -25,8 +25,6 @@ class HookRecorder:
         See `hooks.resolve_site`.
     layers : str, sequence of int or None
         See `hooks.select_layers`.
-    rows : int
-        Number of rows in the batch.
     needs_last : callable
         See `generate.BatchRecorder.needs_last`.
     """
@@ -36,33 +34,32 @@ class HookRecorder:
         model: Model,
         site: str | Site,
         layers: str | Sequence[int] | None,
-        rows: int,
         needs_last: Callable[[bool], bool] = lambda ended: True,
     ) -> None:
         hook_points = find_hook_points(model.network, site)
         self._hook_points = [hook_points[k] for k in select_layers(layers, len(hook_points))]
-        self._rows = rows
         self.needs_last = needs_last
-        self._recorded: list[list[torch.Tensor]] = [[] for _ in self._hook_points]
+        self._rows = 0
+        self._recorded: list[list[torch.Tensor]] = []
 
     def _record(self, number: int, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         point = self._hook_points[number]
         hidden = point.state(inputs, output)
         self._recorded[number].append(hidden.reshape(self._rows, -1, point.d)[:, -1].float().cpu())
 
-    def hooked(self) -> AbstractContextManager[None]:
-        """Return a context manager that records the states in every forward pass of the model."""
+    def hooked(self, rows: int) -> AbstractContextManager[None]:
+        """Return a context manager that records the states in every forward pass of a batch."""
+        self._rows, self._recorded = rows, [[] for _ in self._hook_points]
         return forward_hooks({i: point.module for i, point in enumerate(self._hook_points)}, self._record)
 
     def states(self) -> States:
-        """Return the recorded states.
+        """Return and discard the states that have been recorded since the last call of `hooked`.
 
         Returns
         -------
         ndarray of shape (rows, passes, n_layers, d), float32
-            Pass 0 processes the last token of the prompt, and pass t (t ≥ 1) processes the t-th generated token.
-            Passes after the end of a row contain padding.  The pass that processes the last token of a row is present
-            only if `needs_last` requires it or if another row has not yet ended.
+            The states at the last token of each pass.  Passes after the end of a row contain padding.
         """
         states: States = torch.stack([torch.stack(passes, 1) for passes in self._recorded], 2).numpy()
+        self._recorded = []
         return states

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
 import torch
 
 from probemap.models.batching import run_with_halving
@@ -18,7 +17,7 @@ from probemap.models.forward import check_site, hidden_states
 from probemap.models.generate import generate_batch
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prefix import Prefix, shared_prefix
+from probemap.models.prefix import Prefix, next_token, prepare_prompts, relative_error, shared_prefix, tolerance
 from probemap.models.recorder import HookRecorder
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class TransformersEngine:
                 raise memory_error(requests[min(repeated)])
             recorder = None
             if recording is not None:
-                recorder = HookRecorder(self.model, recording.site, recording.layers, len(rows), recording.needs_last)
+                recorder = HookRecorder(self.model, recording.site, recording.layers, recording.needs_last)
 
             def report(i: int, token_id: int) -> bool:
                 reported.add(rows[i])
@@ -91,7 +90,7 @@ class TransformersEngine:
                 self.model,
                 [requests[row] for row in rows],
                 stop_ids=stop_ids,
-                seed=batch.seed,
+                seeds=[batch.seed_of(row) for row in rows],
                 recorder=recorder,
                 on_token=None if on_token is None else report,
             )
@@ -162,10 +161,7 @@ def _verified_prefix(model: Model, sequences: Sequence[TokenSequence], probe: Pr
         states = first(prefix)
     except (RuntimeError, ValueError, TypeError, IndexError):  # the model cannot use the cache
         return None
-    error = np.nanmax(np.linalg.norm(expected - states, axis=-1) / np.linalg.norm(expected, axis=-1))
-    # Rounding errors grow over the layers by a factor of far less than 1000, whereas incorrect positions or an
-    # incorrect mask give relative errors near 1.
-    return prefix if error < min(0.05, 1e3 * float(torch.finfo(model.network.dtype).eps)) else None
+    return prefix if relative_error(torch.from_numpy(states), torch.from_numpy(expected)) < tolerance(model) else None
 
 
 def _logprobs(model: Model, sequences: Sequence[TokenSequence]) -> list[list[float]]:
@@ -191,9 +187,8 @@ def _next_logprobs(
     model: Model, sequences: Sequence[TokenSequence], next_ids: Sequence[Sequence[int]]
 ) -> list[list[float]]:
     """Return the log-probabilities of the given tokens after each sequence."""
-    token_ids = [sequence.token_ids for sequence in sequences]
-    logits = logits_at(model, token_ids, range(len(token_ids)), [len(ids) - 1 for ids in token_ids]).double()
-    logprobs = logits.log_softmax(-1)
+    (logits,) = next_token(model, prepare_prompts(model, [sequence.token_ids for sequence in sequences], 1)).logits
+    logprobs = logits.double().log_softmax(-1)
     values = [row[list(ids)] for row, ids in zip(logprobs.cpu(), next_ids, strict=True)]
     if not all(bool(row.isfinite().all()) for row in values):
         raise non_finite_error(model)

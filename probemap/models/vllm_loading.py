@@ -12,12 +12,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probemap.models.batching import memory_limit
 from probemap.models.engine import EngineEndedError
 from probemap.records import ModelError
 from probemap.redact import redacted_message
@@ -61,14 +62,6 @@ class VLLMOptions:
     @property
     def max_state_bytes(self) -> int:
         return memory_limit() // 4 if self.state_bytes is None else self.state_bytes
-
-
-def memory_limit() -> int:
-    """Return the memory of this machine, or of the container in which this process runs, in bytes."""
-    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # the file is missing outside containers, or contains "max"
-        limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return limit
 
 
 def load_llm(model: Model, options: VLLMOptions) -> Any:

@@ -40,6 +40,10 @@ BatchSize = Annotated[int, Option("Number of answers per batch.", minimum=1)]
 BatchTokens = Annotated[
     int | None, Option("Maximum number of tokens per batch, including padding. Default: no limit.", minimum=1)
 ]
+GenerationBatchTokens = Annotated[
+    int | None,
+    Option("Maximum number of tokens per batch, including padding. Default: about a quarter of the memory.", minimum=1),
+]
 Positions = Annotated[
     str | None, Option("Token positions, e.g. last_q,-8..-1. Default: the fifteen positions of the paper.")
 ]
@@ -128,8 +132,8 @@ class AnswerOptions:
     max_new_tokens: Annotated[
         int | None, Option("Maximum number of tokens per answer. Default: set by the task.", minimum=1)
     ] = None
-    batch_size: BatchSize = 32
-    batch_tokens: BatchTokens = None
+    batch_size: BatchSize = 128
+    batch_tokens: GenerationBatchTokens = None
     temperature: Annotated[float, Option("Sampling temperature; 0 is greedy.", minimum=0.0)] = 0.0
     dtype: Annotated[str, Option("Data type of the weights: auto, float32, bfloat16 or float16.")] = "auto"
     quantize: Annotated[Quantization | None, Option("Quantise the weights with bitsandbytes.")] = None
@@ -162,8 +166,10 @@ class AnswerOptions:
 
     @property
     def are_generated(self) -> bool:
-        """Whether this package generates the answers, instead of a server or the user."""
-        return self.answers is None and self.endpoint is None
+        """Whether this package generates the answers, instead of a server, a log or the user."""
+        from probemap.logs.importing import is_log
+
+        return self.answers is None and self.endpoint is None and not is_log(str(self.data))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,8 +271,8 @@ class ResampleOptions:
     k: Annotated[int, Option("Number of samples per question.", minimum=2)] = 30
     temperature: Annotated[float, Option("Sampling temperature, which must be above 0.", minimum=0.01)] = 1.0
     seed: Seed = 0
-    batch_size: BatchSize = 32
-    batch_tokens: BatchTokens = None
+    batch_size: BatchSize = 128
+    batch_tokens: GenerationBatchTokens = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 
-def run_all(
-    run: Run, context: Context = Context(), *, redo: bool = False, one_pass: bool = False, **options: Any
-) -> Run:
+def run_all(run: Run, context: Context = Context(), *, redo: bool = False, **options: Any) -> Run:
     """Run the ``answer``, ``judge``, ``capture``, ``p-true``, ``map`` and ``plot`` steps.
 
-    Steps that are already done are skipped.  The model is loaded when a step first needs it.
+    Steps that are already done are skipped.  The model is loaded when a step first needs it.  If this package generates
+    the answers, the states are recorded during generation.
 
     Parameters
     ----------
@@ -28,9 +27,6 @@ def run_all(
         The logger, device and workers to use.
     redo : bool
         Whether to repeat all steps.  Previous results are moved to ``earlier/`` in the run directory.
-    one_pass : bool
-        Whether to capture the states during generation instead of in a second pass.  This is the default with vLLM, and
-        if a vLLM server extracts the states.
     **options
         Options for the steps; see `RUN_OPTIONS`.  An omitted option keeps the value recorded in the run directory.  If
         there is no record, it takes its default value.
@@ -70,7 +66,7 @@ def run_all(
     answer_options = options_of(ANSWER)
     answering = resolve_options(ANSWER, run, answer_options)
     is_extracted = answering.server_layers is not None
-    if one_pass or is_extracted or (context.engine == "vllm" and answering.are_generated):
+    if answering.are_generated or is_extracted:
         locator = resolve_options(JUDGE, run, options_of(JUDGE)).locator
         if is_extracted or locator in ("auto", "rules"):
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))

@@ -58,7 +58,7 @@ def read_questions(options: AnswerOptions) -> Questions:
 
 def _logged(options: AnswerOptions) -> Questions:
     if options.answers is not None or options.endpoint is not None or options.inline is not None:
-        raise RunError("the answers come from a log", "omit --answers, --endpoint and --one-pass")
+        raise RunError("the answers come from a log", "omit --answers and --endpoint")
     log = read_log(options.data, Selection.parse(options.select or ""))
     task = select_questions(log.task, options.data, n=options.n, seed=options.seed, kind=options.kind)
     answer_of = {answer.id: answer for answer in log.answers}

@@ -67,8 +67,8 @@ def _check(options: AnswerOptions, context: Context) -> None:
         raise RunError("--server-layers applies to answers from a vLLM server", "add --endpoint, or omit it")
     if options.inline is not None and not options.are_generated and options.server_layers is None:
         raise RunError(
-            "--one-pass records states during generation, but no answers are generated here",
-            "omit --one-pass; if a vLLM server extracts the states, pass --server-layers",
+            "states cannot be recorded during generation, because no answers are generated here",
+            "omit inline; if a vLLM server extracts the states, pass --server-layers",
         )
     if options.server_layers is not None and options.inline is not None and options.inline.site != "resid":
         raise RunError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from probemap.records import RunError
 from probemap.runs.definitions import ANSWER
+from probemap.runs.folder import step_command
 from probemap.runs.plan import Context, Plan
 from probemap.runs.samples import FILE, sample_id
 
@@ -54,34 +54,32 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
         batch_size=options.batch_size,
         batch_tokens=options.batch_tokens,
         temperature=options.temperature,
+        seed=options.seed,
     )
-    batches = plan_batches(prompts, generation)
-    sizes = [len(batch) for batch in batches] * options.k
-    first = run.count_complete_batches(sizes, FILE)
-    n_done = sum(sizes[:first])
+    # The samples of a question are adjacent, so that they are in the same batch and the prompt is processed only once.
+    requests = [(sample_id(name, sample), prompt) for name, prompt in prompts for sample in range(options.k)]
+    batches = plan_batches(model, requests, generation)
+    first = run.count_complete_batches([len(batch) for batch in batches], FILE)
+    n_done = sum(len(batch) for batch in batches[:first])
     if n_done:
-        context.logger.log(f"{n_done} of {len(prompts) * options.k} samples already exist")
-    for sample in range(first // len(batches), options.k):
-        for batch in generate_answers(
-            engine,
-            [(sample_id(name, sample), prompt) for name, prompt in prompts],
-            replace(generation, seed=_seed(options.seed, sample)),
-            batch_numbers=range(max(0, first - sample * len(batches)), len(batches)),
-            log=context.logger.log,
-        ):
-            run.append_answers(batch, FILE)
-            n_done += len(batch)
-            context.logger.progress("samples", n_done, len(prompts) * options.k)
+        _check_order(run, [requests[i][0] for batch in batches[:first] for i in batch])
+        context.logger.log(f"{n_done} of {len(requests)} samples already exist")
+    for batch in generate_answers(
+        engine, requests, generation, batch_numbers=range(first, len(batches)), log=context.logger.log
+    ):
+        run.append_answers(batch, FILE)
+        n_done += len(batch)
+        context.logger.progress("samples", n_done, len(requests))
     return True
 
 
-def _seed(seed: int, sample: int) -> int:
-    """Return the random seed for a sample.
-
-    Batch ``b`` of a sample uses the sample's seed plus ``b``.  The seeds of different samples are far apart, so that
-    their batches do not use the same seeds.
-    """
-    return int.from_bytes(hashlib.sha256(f"resample {seed} {sample}".encode()).digest()[:6])
+def _check_order(run: Run, expected: list[str]) -> None:
+    """Raise RunError if the existing samples are not in the order in which this version draws them."""
+    if [answer.id for answer in run.read_answers(FILE, "resample")] != expected:
+        raise RunError(
+            f"the samples in {run.path / FILE} were drawn in a different order, so they cannot be continued",
+            f"{step_command('resample', run.path)} draws new samples and keeps the old ones",
+        )
 
 
 def _prompt_format(run: Run, has_chat_template: bool) -> PromptFormat:
