@@ -10,7 +10,7 @@ from conftest import make_answer
 
 from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.models.answering import GenerationOptions, generate_answers
-from probemap.models.engine import GenerationRequest
+from probemap.models.engine import GenerationBatch, GenerationRequest
 from probemap.models.generate import generate_batch
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt, PromptFormat, make_prompt, task_prompts
@@ -161,7 +161,7 @@ def test_prompts_that_share_tokens_are_processed_once_with_the_same_result(
     requests = [GenerationRequest(f"q{i}", prompt_of(ids), 6) for i, ids in enumerate(prompts)]
     expected = [g for r in requests for g in generate_batch(chat_model, [r], stop_ids=frozenset())]
     widths = processed_widths(chat_model, monkeypatch)
-    generations = generate_batch(chat_model, requests, stop_ids=frozenset())
+    generations = list(TransformersEngine(chat_model).generate([GenerationBatch(requests)], stop_ids=frozenset()))
     assert [g.token_ids for g in generations] == [g.token_ids for g in expected]
     for generation, alone in zip(generations, expected, strict=True):
         assert generation.logprobs == pytest.approx(alone.logprobs, abs=1e-5)

@@ -9,9 +9,9 @@ import torch
 import transformers
 from tokenizers.processors import TemplateProcessing
 
-from probemap.models.logits import logits_at
 from probemap.models.model import Model
 from probemap.models.p_true import p_true_question, score_p_true
+from probemap.models.prefix import PromptBatch, next_token
 from probemap.models.transformers_engine import TransformersEngine
 from probemap.records import DataError, Example, ModelError
 
@@ -200,12 +200,12 @@ def test_score_p_true_halves_a_batch_and_names_a_text_that_exceeds_the_memory(
 ) -> None:
     expected, max_rows = score_p_true(TransformersEngine(chat_model), PAIRS), 2
 
-    def scarce(model: Model, texts: Any, *rest: Any) -> Any:
-        if len(texts) > max_rows:
+    def scarce(model: Model, batch: PromptBatch) -> Any:
+        if len(batch.input_ids) > max_rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return logits_at(model, texts, *rest)
+        return next_token(model, batch)
 
-    monkeypatch.setattr("probemap.models.transformers_engine.logits_at", scarce)
+    monkeypatch.setattr("probemap.models.transformers_engine.next_token", scarce)
     messages: list[str] = []
     assert score_p_true(TransformersEngine(chat_model), PAIRS, log=messages.append) == pytest.approx(expected, abs=1e-5)
     assert messages == [f"a batch of {n} rows does not fit in memory; retrying with {n // 2}" for n in (5, 3)]

@@ -6,7 +6,7 @@ from families import FAMILIES, SUPPORTED, tiny
 
 from probemap.activations.layout import States
 from probemap.models.answering import GenerationOptions, Recorder, generate_answers, stop_ids
-from probemap.models.engine import GenerationRequest, Recording
+from probemap.models.engine import GenerationBatch, GenerationRequest, Recording
 from probemap.models.forward import hidden_states
 from probemap.models.generate import generate_batch
 from probemap.models.model import Model
@@ -59,17 +59,14 @@ def test_shared_prompts_and_answers_of_different_lengths_do_not_change_the_resul
     texts = [Prompt("", (*shared, *p.token_ids), ((0, 0),) * (12 + len(p.token_ids))) for _, p in prompts(model, 5)]
     requests = [GenerationRequest(f"q{i}", texts[i % 5], 2 + 3 * i) for i in range(8)]  # three prompts are repeated
     stops = frozenset[int]()
-    together = generate_batch(model, requests, stop_ids=stops, recorder=recorder_of(model, family))
+    engine, recording = TransformersEngine(model), Recording() if family in SUPPORTED else None
+    together = list(engine.generate([GenerationBatch(requests)], stop_ids=stops, recording=recording))
     for i, request in enumerate(requests):
-        (alone,) = generate_batch(model, [request], stop_ids=stops, recorder=recorder_of(model, family))
+        (alone,) = engine.generate([GenerationBatch([request])], stop_ids=stops, recording=recording)
         assert together[i].token_ids == alone.token_ids
         assert together[i].logprobs == pytest.approx(alone.logprobs, abs=1e-4)
         if alone.states is not None:
             np.testing.assert_allclose(together[i].states, alone.states, atol=2e-5)
-
-
-def recorder_of(model: Model, family: str) -> HookRecorder | None:
-    return HookRecorder(model, "resid", None) if family in SUPPORTED else None
 
 
 @pytest.mark.parametrize("ended", ["by its end", "by a line break", ""])

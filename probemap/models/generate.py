@@ -60,6 +60,7 @@ def generate_batch(
     *,
     stop_ids: frozenset[int],
     seeds: Sequence[int] | None = None,
+    share_prefix: bool = False,
     recorder: BatchRecorder | None = None,
     on_token: OnToken | None = None,
 ) -> list[Generation]:
@@ -73,6 +74,8 @@ def generate_batch(
         Ids of the tokens that end an answer.
     seeds : sequence of int, optional
         Random seed of each row, for sampling.  Default: the numbers of the rows.
+    share_prefix : bool, default False
+        See `prefix.prepare_prompts`.
     recorder : BatchRecorder, optional
     on_token : callable, optional
         Called with the row and the token id of each generated token.  If it returns False, generation ends for this
@@ -86,7 +89,8 @@ def generate_batch(
     generators = map(np.random.default_rng, range(len(requests)) if seeds is None else seeds)
     rows = [_Row(i, *pair) for i, pair in enumerate(zip(requests, generators, strict=True))]
     n_new = max(request.max_new_tokens for request in requests)
-    batch = prepare_prompts(model, [request.prompt.token_ids for request in requests], n_new)
+    prompts = [request.prompt.token_ids for request in requests]
+    batch = prepare_prompts(model, prompts, n_new, share_prefix=share_prefix)
     remaining, may_select = rows, True
     with torch.inference_mode():
         while remaining:

@@ -7,11 +7,11 @@ answers to one question are sampled, the whole prompt is shared.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from transformers import DynamicCache, GenerationConfig
@@ -75,14 +75,14 @@ def shared_prefix(model: Model, answers: Sequence[TokenSequence]) -> Prefix | No
     return _compute_prefix(model, _common_prefix(answer.token_ids[: answer.n_prompt - 1] for answer in answers))
 
 
-def prepare_prompts(model: Model, prompts: Sequence[tuple[int, ...]], n_new: int) -> PromptBatch:
+def prepare_prompts(model: Model, prompts: Sequence[tuple[int, ...]], n_new: int, *, share_prefix: bool) -> PromptBatch:
     """Prepare prompts for the generation of at most `n_new` tokens each, and process the tokens that they share.
 
-    The tokens with which all prompts begin are processed once.  If prompts are repeated, each different prompt is
-    processed once, except for its last token.
+    If `share_prefix` is True, the tokens with which all prompts begin are processed once; see `allows_padding`.  If
+    prompts are repeated, each different prompt is processed once, except for its last token.
     """
     different = list(dict.fromkeys(prompts))
-    batch = _padded(model, different, _prompt_prefix(model, different, n_new))
+    batch = _padded(model, different, _prompt_prefix(model, different, n_new) if share_prefix else None)
     if len(different) == len(prompts):
         return batch
     row_of = {prompt: row for row, prompt in enumerate(different)}
@@ -132,33 +132,23 @@ def _prompt_prefix(model: Model, prompts: Sequence[tuple[int, ...]], n_new: int)
     windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     window = min(filter(None, windows), default=None)
     is_short = window is None or max(map(len, prompts)) + n_new <= window
-    if len(prompts) < 2 or len(shared) < MIN_LENGTH or not is_short or not _allows_padding(model, prompts[0]):
-        return None
-    return _compute_prefix(model, shared)
+    return _compute_prefix(model, shared) if len(prompts) > 1 and is_short else None
 
 
-_ALLOW_PADDING: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
-"""Results of `_allows_padding`, by network."""
-
-
-def _allows_padding(model: Model, token_ids: tuple[int, ...]) -> bool:
+def allows_padding(model: Model) -> bool:
     """Return True if the logits of a model do not change when a prefix is processed first and followed by padding.
 
     They change, for example, if distances between tokens include the padding.
     """
-    if model.network not in _ALLOW_PADDING:
-        short = token_ids[: MIN_LENGTH + 1]
-        prompts = [short, (*short, *short[-1:] * 3)]
-        try:
-            prefix = _compute_prefix(model, short[:-1])
-            expected, logits = (
-                next_token(model, _padded(model, prompts, prefix_)).logits[0].float() for prefix_ in (None, prefix)
-            )
-            is_equal = prefix is not None and relative_error(logits, expected) < tolerance(model)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # the model cannot use the cache
-            is_equal = False
-        _ALLOW_PADDING[model.network] = is_equal
-    return _ALLOW_PADDING[model.network]
+    short = tuple(range(MIN_LENGTH + 1))
+    prompts = [short, (*short, *range(3))]
+    try:
+        prefix = _compute_prefix(model, short[:-1])
+        logits = next_token(model, _padded(model, prompts, prefix)).logits[0].float()
+        expected = next_token(model, _padded(model, prompts, None)).logits[0].float()
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):  # the model cannot use the cache
+        return False
+    return prefix is not None and relative_error(logits, expected) < tolerance(model)
 
 
 def tolerance(model: Model) -> float:
@@ -171,9 +161,12 @@ def tolerance(model: Model) -> float:
 
 
 def relative_error(values: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the largest relative difference between the vectors in the last dimension."""
+    """Return the largest relative difference between the vectors in the last dimension, ignoring vectors of NaN.
+
+    If all vectors contain NaN, the difference is infinite.
+    """
     errors = torch.linalg.vector_norm(values - expected, dim=-1) / torch.linalg.vector_norm(expected, dim=-1)
-    return float(errors[errors.isfinite()].max())
+    return max(errors[~errors.isnan()].tolist(), default=math.inf)
 
 
 def _padded(model: Model, prompts: Sequence[tuple[int, ...]], prefix: Prefix | None) -> PromptBatch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -17,7 +18,15 @@ from probemap.models.forward import check_site, hidden_states
 from probemap.models.generate import generate_batch
 from probemap.models.logits import logits_at
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
-from probemap.models.prefix import Prefix, next_token, prepare_prompts, relative_error, shared_prefix, tolerance
+from probemap.models.prefix import (
+    Prefix,
+    allows_padding,
+    next_token,
+    prepare_prompts,
+    relative_error,
+    shared_prefix,
+    tolerance,
+)
 from probemap.models.recorder import HookRecorder
 
 if TYPE_CHECKING:
@@ -91,6 +100,7 @@ class TransformersEngine:
                 [requests[row] for row in rows],
                 stop_ids=stop_ids,
                 seeds=[batch.seed_of(row) for row in rows],
+                share_prefix=self._allows_padding,
                 recorder=recorder,
                 on_token=None if on_token is None else report,
             )
@@ -127,7 +137,7 @@ class TransformersEngine:
                 values = _logprobs(self.model, selected)
             next_values: list[list[float]] = [[]] * len(rows)
             if next_ids is not None:
-                next_values = _next_logprobs(self.model, selected, [next_ids[row] for row in rows])
+                next_values = self._next_logprobs(selected, [next_ids[row] for row in rows])
             return [
                 Reading(row, None if states is None else states[i], tuple(values[i]), tuple(next_values[i]))
                 for i, row in enumerate(rows)
@@ -136,6 +146,22 @@ class TransformersEngine:
         for batch in batches:
             for rows, readings in run_with_halving(list(batch), run, log):
                 yield from readings or (Reading(row, fits=False) for row in rows)
+
+    @cached_property
+    def _allows_padding(self) -> bool:
+        return allows_padding(self.model)
+
+    def _next_logprobs(
+        self, sequences: Sequence[TokenSequence], next_ids: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        """Return the log-probabilities of the given tokens after each sequence."""
+        prompts = [sequence.token_ids for sequence in sequences]
+        batch = prepare_prompts(self.model, prompts, 1, share_prefix=self._allows_padding)
+        logprobs = next_token(self.model, batch).logits[0].double().log_softmax(-1)
+        values = [row[list(ids)] for row, ids in zip(logprobs.cpu(), next_ids, strict=True)]
+        if not all(bool(row.isfinite().all()) for row in values):
+            raise non_finite_error(self.model)
+        return [row.tolist() for row in values]
 
 
 def as_engine(model: Model | Engine) -> Engine:
@@ -181,15 +207,3 @@ def _logprobs(model: Model, sequences: Sequence[TokenSequence]) -> list[list[flo
         raise non_finite_error(model)
     lengths = [len(sequence.token_ids) - sequence.n_prompt for sequence in sequences]
     return [values.tolist() for values in torch.split(logprobs.cpu(), lengths)]
-
-
-def _next_logprobs(
-    model: Model, sequences: Sequence[TokenSequence], next_ids: Sequence[Sequence[int]]
-) -> list[list[float]]:
-    """Return the log-probabilities of the given tokens after each sequence."""
-    (logits,) = next_token(model, prepare_prompts(model, [sequence.token_ids for sequence in sequences], 1)).logits
-    logprobs = logits.double().log_softmax(-1)
-    values = [row[list(ids)] for row, ids in zip(logprobs.cpu(), next_ids, strict=True)]
-    if not all(bool(row.isfinite().all()) for row in values):
-        raise non_finite_error(model)
-    return [row.tolist() for row in values]

@@ -166,10 +166,8 @@ class AnswerOptions:
 
     @property
     def are_generated(self) -> bool:
-        """Whether this package generates the answers, instead of a server, a log or the user."""
-        from probemap.logs.importing import is_log
-
-        return self.answers is None and self.endpoint is None and not is_log(str(self.data))
+        """Whether this package generates the answers, instead of a server or the user."""
+        return self.answers is None and self.endpoint is None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ def run_all(run: Run, context: Context = Context(), *, redo: bool = False, **opt
     probemap.records.RunError: a complete run has no option 'folds'
     hint: its options are data, model, select, n, ...
     """
+    from probemap.logs.importing import is_log
     from probemap.runs.steps.plot import plot
 
     if unknown := sorted(set(options) - set(RUN_OPTIONS)):
@@ -66,7 +67,8 @@ def run_all(run: Run, context: Context = Context(), *, redo: bool = False, **opt
     answer_options = options_of(ANSWER)
     answering = resolve_options(ANSWER, run, answer_options)
     is_extracted = answering.server_layers is not None
-    if answering.are_generated or is_extracted:
+    are_generated = answering.are_generated and not is_log(str(answering.data))
+    if are_generated or is_extracted:
         locator = resolve_options(JUDGE, run, options_of(JUDGE)).locator
         if is_extracted or locator in ("auto", "rules"):
             answer_options["inline"] = resolve_options(CAPTURE, run, options_of(CAPTURE))
