@@ -13,15 +13,15 @@ scikit-learn's ``StandardScaler`` and ``LogisticRegression(C=c_k)``, but it does
 All problems are solved together by preconditioned nonlinear conjugate gradients (Polak & Ribière 1969, restarted if a
 direction is an ascent direction), so each step requires only a few matrix products.  Problems with the same design
 matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They therefore share a
-preconditioner: the Cholesky factor of the Hessian that is computed with their mean weights.  The unknowns are
+preconditioner: the inverse of the Hessian that is computed with their mean weights.  The unknowns are
 the coefficients or, if there are at most as many rows as features, one number per row.  Converged problems are removed
-from the batch.  The few problems that have not converged after 200 steps are solved by Newton's method.
+from the batch.  The few problems that have not converged after 100 steps are solved by Newton's method.
 
 Each module imports only modules listed above it.
 
 ::
 
-    linalg         symmetric products and Cholesky factors
+    linalg         symmetric products and inverses
     newton         Newton's method for problems on which the descent does not converge
     problems       the state of the problems during the descent
     space          preconditioned steps in a space of unknowns

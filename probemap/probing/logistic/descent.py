@@ -14,10 +14,10 @@ TOLERANCE = 1e-3
 """A problem has converged if neither its last step nor the Newton step predicted by the preconditioner changes the
 score f of any row by more than this times 1 + |f|."""
 
-MAX_STEPS = 200
+MAX_STEPS = 100
 """Problems that have not converged after this many steps are solved by Newton's method."""
 
-_FACTOR_STEPS = (5, 17, 49, 97, 145)  # steps at which the preconditioners are recomputed
+_FACTOR_STEPS = (5, 17, 49)  # steps at which the preconditioners are recomputed
 _EXACT_FROM = 49  # step from which scores are exact; most problems have converged by then
 # After this many steps, the tolerance decreases: a problem that needs more steps moves slowly, so it is farther from
 # its optimum than a fast problem whose last step had the same length.

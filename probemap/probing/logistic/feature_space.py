@@ -5,7 +5,7 @@ In the notation of `space`, g is the gradient Xᵀ residual + s² w, every direc
 
 import torch
 
-from probemap.probing.logistic.linalg import cholesky, solve_rows, symmetric_product
+from probemap.probing.logistic.linalg import inverse, symmetric_product
 from probemap.probing.logistic.problems import Problems, concatenate
 from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
 
@@ -28,6 +28,7 @@ class FeatureSpace(Space):
         self.drops_features = any(bool((r == 0).any()) for r in ridge)
         self.ridge = [torch.where((mean := r.mean(0)) > 0, mean, 1) for r in ridge]
         self.leverage_rows = [high_leverage_rows((z.square() / r).sum(1)) for z, r in zip(x, self.ridge, strict=True)]
+        self._leverage_x = [z[rows] for z, rows in zip(x, self.leverage_rows, strict=True)]
         self.gram = [symmetric_product(z.T, z) for z in x]
 
     def gradient(self, problems: Problems, residual: torch.Tensor) -> torch.Tensor:
@@ -62,15 +63,15 @@ class FeatureSpace(Space):
         total = weight.sum()
         gram.addr_(mean, mean * total, alpha=-1)
         gram.diagonal().add_(self.ridge[design])
-        return self.make_factor(design, (cholesky(gram), mean, total), weight)
+        return self.make_factor(design, (inverse(gram), mean, total), weight)
 
     def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lower, mean, total = core
-        z = solve_rows(lower, g - g_b * mean)
+        inverse_gram, mean, total = core
+        z = (g - g_b * mean) @ inverse_gram
         return z, g_b / total - (z @ mean)[:, None]
 
     def unit_gradients(self, design: int, rows: torch.Tensor) -> torch.Tensor:
         return self.x[design][rows]
 
-    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return u @ self.x[design][rows].T
+    def leverage_scores(self, design: int, u: torch.Tensor) -> torch.Tensor:
+        return u @ self._leverage_x[design].T

@@ -17,10 +17,10 @@ would take more than 10 % longer.
 import torch
 
 MAX_STEPS = 60
-TOLERANCE = 1e-4
+TOLERANCES = {torch.float32: 1e-2, torch.float64: 1e-4}
 """A problem has converged if its last step did not change the score f of any training row by more than this times
 1 + |f|.  Newton's method converges quadratically, so the remaining error is of the order of the square of this
-tolerance."""
+tolerance, apart from rounding errors."""
 
 _SHORTEST = 1e-6
 """A step that is shorter than this fraction of the full Newton step is not halved again."""
@@ -167,7 +167,7 @@ def _iterate(space: _NewtonRows | _NewtonFeatures) -> tuple[torch.Tensor, torch.
                 break
             length = torch.where(worse, length / 2, length)
         (unknowns, scores, intercept), value = new, new_value
-        converged = change < TOLERANCE
+        converged = change < TOLERANCES[f.dtype]
         if converged.all():
             break
     return unknowns, intercept, converged

@@ -7,7 +7,7 @@ the vector of its scores, and M = I + V K.
 
 import torch
 
-from probemap.probing.logistic.linalg import cholesky, inverse_or_zero, solve_rows, symmetric_product
+from probemap.probing.logistic.linalg import inverse, inverse_or_zero, symmetric_product
 from probemap.probing.logistic.problems import Problems, concatenate
 from probemap.probing.logistic.space import Core, Factor, Space, high_leverage_rows
 
@@ -44,6 +44,7 @@ class RowSpace(Space):
         middle = [(r.amax(0) + r.amin(0)) / 2 for r in inverse]
         self.kernel = [symmetric_product(z * scale, z.T) for z, scale in zip(x, middle, strict=True)]
         self.leverage_rows = [high_leverage_rows(kernel.diagonal()) for kernel in self.kernel]
+        self._leverage_kernel = [kernel[:, rows] for kernel, rows in zip(self.kernel, self.leverage_rows, strict=True)]
 
     def gradient(self, problems: Problems, residual: torch.Tensor) -> torch.Tensor:
         return residual + problems.u
@@ -76,17 +77,17 @@ class RowSpace(Space):
         return concatenate(problems.designs, lambda k, rows: (u[rows] @ self.x[k] * inverse[rows]) @ self.x[k].T)
 
     def factor(self, design: int, weight: torch.Tensor) -> Factor:
-        # (I + V K)⁻¹ = V½ (I + V½ K V½)⁻¹ V⁻½ computes small results without subtracting large numbers.
+        # M⁻¹ = (I + V K)⁻¹ = V½ (I + V½ K V½)⁻¹ V⁻½ computes small results without subtracting large numbers.
         root = weight.clamp(min=_MIN_FACTOR_WEIGHT * float(weight.mean())).sqrt()
         inner = root[:, None] * self.kernel[design] * root
         inner.diagonal().add_(1)
-        lower = cholesky(inner)
-        ones = root * solve_rows(lower, root[None])[0]
-        return self.make_factor(design, (lower, root, ones, ones.sum()), root.square())
+        scaled = root[:, None] * inverse(inner) / root
+        ones = scaled @ root.square()
+        return self.make_factor(design, (scaled.T.contiguous(), ones, ones.sum()), root.square())
 
     def solve(self, core: Core, g: torch.Tensor, g_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lower, root, ones, total = core
-        z = solve_rows(lower, g / root) * root
+        inverse_m, ones, total = core
+        z = g @ inverse_m
         # At the optimum, the unknowns sum to zero, because the gradient of the intercept is 0.  X is centred, so the
         # same condition can be imposed during the descent.
         z_b = z.sum(1, keepdim=True) / total
@@ -97,5 +98,5 @@ class RowSpace(Space):
         gradients[torch.arange(len(rows), device=rows.device), rows] = 1
         return gradients
 
-    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return u @ self.kernel[design][:, rows]
+    def leverage_scores(self, design: int, u: torch.Tensor) -> torch.Tensor:
+        return u @ self._leverage_kernel[design]

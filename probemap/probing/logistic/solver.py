@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,17 +118,18 @@ def _finish_by_newton(
     fits: Fits, x: torch.Tensor, targets: torch.Tensor, training: torch.Tensor, *, scale: torch.Tensor, c: torch.Tensor
 ) -> None:
     """Use Newton's method to solve the problems that have not converged, and update `fits` in place."""
-    for k in range(len(x)):
-        if bool(fits.converged[k].all()):
-            continue
-        remaining = torch.nonzero(~fits.converged[k]).squeeze(1)
-        batch_size = _newton_batch_size(x[k], int(training[remaining].sum(1).max()))
-        for i in torch.split(remaining, batch_size):
-            # float64 is used because rounding in float32 may have prevented convergence.
-            scores, converged = solve_by_newton(
-                x[k].double(), targets[i], training[i], scale[k, i].double(), c[k, i].double()
-            )
-            fits.scores[k, i], fits.converged[k, i] = scores.to(x.dtype), converged
+    sizes = training.sum(1)
+    # In the few cases in which rounding in float32 prevents convergence, float64 is used.
+    for dtype in dict.fromkeys((x.dtype, torch.float64)):
+        for k, size in itertools.product(range(len(x)), sizes.unique().tolist()):
+            remaining = torch.nonzero(~fits.converged[k] & (sizes == size)).squeeze(1)
+            for i in torch.split(remaining, _newton_batch_size(x[k], size)):
+                if not len(i):
+                    continue
+                scores, converged = solve_by_newton(
+                    x[k].to(dtype), targets[i], training[i], scale[k, i].to(dtype), c[k, i].to(dtype)
+                )
+                fits.scores[k, i], fits.converged[k, i] = scores.to(x.dtype), converged
 
 
 def _penalty_groups(ridge: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from probemap.probing.logistic.problems import Problems
 
 Core = tuple[torch.Tensor, ...]
-"""A Cholesky factor of M, together with the vectors that the space needs to solve linear systems with it."""
+"""The inverse of a matrix that represents M, together with the vectors that the space needs to apply M⁻¹."""
 
 _LEVERAGE_RATIO = 4.0
 """A row has high leverage if its squared norm, in the metric of the penalty, is above this many times the median."""
@@ -34,7 +34,7 @@ would be lost to rounding in M⁻¹."""
 
 @dataclass(frozen=True, kw_only=True)
 class Factor:
-    """A preconditioner M with its Cholesky factor."""
+    """A preconditioner M with its inverse."""
 
     core: Core
     rows: torch.Tensor
@@ -93,18 +93,18 @@ class Space:
         p = problems.f[rows][:, factor.rows].sigmoid()
         weight = problems.weight[rows][:, factor.rows] * (p * (1 - p))
         excess = (factor.weight - torch.maximum(weight, _MIN_WEIGHT * factor.weight)).double()
-        scores = self.scores_at(int(problems.design[rows.start]), z, factor.rows) + z_b
+        scores = self.leverage_scores(int(problems.design[rows.start]), z) + z_b
         identity = torch.eye(len(factor.rows), dtype=excess.dtype, device=excess.device)
         a = torch.linalg.solve(identity - excess[:, :, None] * factor.leverage, excess * scores)
         a = a.to(z.dtype)
         return z + a @ factor.solution, z_b + a @ factor.solution_b
 
     def make_factor(self, design: int, core: Core, weight: torch.Tensor) -> Factor:
-        """Return the preconditioner, given its Cholesky factor and the weights of all n rows."""
+        """Return the preconditioner, given its inverse and the weights of all n rows."""
         rows = self.leverage_rows[design]
         ones = torch.ones_like(weight[rows])[:, None]
         solution, solution_b = self.solve(core, self.unit_gradients(design, rows), ones)
-        leverage = self.scores_at(design, solution, rows) + solution_b
+        leverage = self.leverage_scores(design, solution) + solution_b
         return Factor(
             core=core,
             rows=rows,
@@ -118,8 +118,8 @@ class Space:
         """Return g for a residual of 1 at each of the given rows, as a tensor of shape (k, unknowns)."""
         raise NotImplementedError
 
-    def scores_at(self, design: int, u: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return the scores of u at the given rows, without intercept, as a tensor of shape (m, k).
+    def leverage_scores(self, design: int, u: torch.Tensor) -> torch.Tensor:
+        """Return the scores of u at the high-leverage rows, without intercept, as a tensor of shape (m, k).
 
         They are computed with the same approximation as M.
         """
