@@ -539,3 +539,22 @@ def test_text_is_printed_with_any_encoding_of_the_terminal(made: Path, tmp_path:
     assert "Run the answer, judge, capture" in printed(encoding, "run", "--help")
     assert r"no answer has the id '\u6771'" in printed(encoding, "inspect", run, "東")
     assert "東京 🗼?" in printed("utf-8", "inspect", run, "城")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_leave_their_cores_to_other_processes_unless_the_user_decides(
+    variables: dict[str, str], expected: str | None
+) -> None:
+    """The setting must be made before torch loads OpenMP."""
+    code = (
+        "import os, sys; from probemap.cli import main; assert 'torch' not in sys.modules; sys.argv = ['probemap', 'x'];"
+        "main.app = lambda: print(repr(os.environ.get('GOMP_SPINCOUNT'))); main.main()"
+    )
+    inherited = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    called = subprocess.run(
+        [sys.executable, "-c", code], env=inherited | variables, capture_output=True, text=True, check=True
+    )
+    assert called.stdout.strip() == repr(expected)
