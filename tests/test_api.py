@@ -53,7 +53,7 @@ def test_api_from_a_real_model_to_a_report(mapped: Path, tmp_path: Path) -> None
 def task(tmp_path: Path) -> probemap.Task:
     rows = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(60)]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return replace(probemap.load_task(tmp_path / "sums.jsonl"), max_new_tokens=6)
+    return replace(probemap.load_task(tmp_path / "sums.jsonl"), max_new_tokens=12)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from probemap.activations.reader import layout_for
 from probemap.activations.store import ActivationStore
 from probemap.models import transformers_engine
-from probemap.models.batching import batches, run_with_halving
+from probemap.models.batching import batches, default_batch_tokens, run_with_halving
 from probemap.models.forward import hidden_states
 from probemap.models.model import Model
 from probemap.models.transformers_engine import TransformersEngine
@@ -96,3 +96,13 @@ def test_fill_store_finishes_when_it_runs_out_of_memory(
     assert "a batch of 12 rows does not fit in memory; retrying with 6" in messages
     assert any(text.startswith("'a7' (") and "batch of its own" in text and "hint:" in text for text in messages)
     assert '"left_out": ["a7"]' in (tmp_path / "limited" / "commits" / "00000.json").read_text()
+
+
+def test_default_batch_tokens_are_a_quarter_of_the_memory(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = chat_model.network.config
+    weights = 4 * sum(parameter.numel() for parameter in chat_model.network.parameters())
+    monkeypatch.setattr("probemap.models.batching.memory_limit", lambda: weights + 4 * 700 * 1000)
+    # A token needs a key, a value and a recorded state of four bytes per number and layer.
+    assert default_batch_tokens(chat_model) == 700 * 1000 // (config.num_hidden_layers * config.hidden_size * 12)
+    monkeypatch.setattr("probemap.models.batching.memory_limit", lambda: weights // 2)
+    assert default_batch_tokens(chat_model) == 1, "the model itself exceeds the memory"

@@ -550,7 +550,7 @@ def test_waiting_threads_leave_their_cores_to_other_processes_unless_the_user_de
 ) -> None:
     """The setting must be made before torch loads OpenMP."""
     code = (
-        "import os, sys; from probemap.cli import main; assert 'torch' not in sys.modules; sys.argv = ['probemap', 'x'];"
+        "import os, sys; from probemap.cli import main; assert 'torch' not in sys.modules;"
         "main.app = lambda: print(repr(os.environ.get('GOMP_SPINCOUNT'))); main.main()"
     )
     inherited = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}

@@ -109,9 +109,9 @@ def whole(begun: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("probemap.runs.run", "Run.append_answers", 4),
         ("probemap.runs.run", "Run.write_judgements", 1),
-        ("probemap.models.transformers_engine", "hidden_states", 5),
+        ("probemap.activations.inline", "InlineCapture.write", 5),
         ("probemap.activations.storage", "LocalStorage.write", 2),
-        ("probemap.models.transformers_engine", "logits_at", 2),
+        ("probemap.models.transformers_engine", "next_token", 2),
         ("probemap.maps.fit", "assign_folds", 1),
         ("probemap.maps.probe_map", "ProbeMap.to_bytes", 1),
         ("probemap.views.figures", "save_figure", 2),

@@ -139,6 +139,23 @@ def test_interrupted_samples_go_on_and_are_the_same(run: Run, monkeypatch: pytes
     assert (run.path / "resamples.jsonl").read_bytes() == whole
 
 
+def test_samples_that_were_drawn_in_another_order_are_not_continued(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Earlier versions drew the first sample of all questions before the second."""
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "append_answers", dies)
+    with pytest.raises(KeyboardInterrupt):
+        execute(RESAMPLE, run, k=2, batch_size=16)
+    monkeypatch.undo()
+    rows = "".join(json.dumps({"id": sample_id(answer.id, 0)}) + "\n" for answer in run.answers)
+    (run.path / "resamples.jsonl").write_text(rows)
+    message = refused("resample", run.path, "--k", 2, "--batch-size", 16)
+    assert "resamples.jsonl were drawn in a different order, so they cannot be continued" in message
+    assert (run.path / "resamples.jsonl").read_text() == rows, "nothing is lost"
+
+
 def test_samples_are_judged_as_the_run_s_own_answers(sampled: Run) -> None:
     task = sampled.task
     found = {q.example.id: (q.answers, q.judgements) for q in each_question(sampled, task)}

@@ -37,7 +37,7 @@ def default_batch_tokens(model: Model) -> int:
     numbers_per_token = int(config.num_hidden_layers) * int(config.hidden_size)
     itemsize = model.network.dtype.itemsize
     weights = sum(parameter.numel() for parameter in model.network.parameters()) * itemsize
-    return max(1, (memory - weights) // 4 // (numbers_per_token * (2 * itemsize + 4)))
+    return max(1, int((memory - weights) // 4 // (numbers_per_token * (2 * itemsize + 4))))
 
 
 def batches(lengths: Sequence[int], batch_size: int, batch_tokens: int | None = None) -> list[list[int]]:

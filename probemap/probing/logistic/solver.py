@@ -121,7 +121,7 @@ def _finish_by_newton(
     sizes = training.sum(1)
     # In the few cases in which rounding in float32 prevents convergence, float64 is used.
     for dtype in dict.fromkeys((x.dtype, torch.float64)):
-        for k, size in itertools.product(range(len(x)), sizes.unique().tolist()):
+        for k, size in itertools.product(range(len(x)), torch.unique(sizes).tolist()):
             remaining = torch.nonzero(~fits.converged[k] & (sizes == size)).squeeze(1)
             for i in torch.split(remaining, _newton_batch_size(x[k], size)):
                 if not len(i):

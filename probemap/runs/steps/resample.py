@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
 
 def _check_order(run: Run, expected: list[str]) -> None:
     """Raise RunError if the existing samples are not in the order in which this version draws them."""
-    if [answer.id for answer in run.read_answers(FILE, "resample")] != expected:
+    if [json.loads(line)["id"] for line in run.complete_lines(FILE)] != expected:
         raise RunError(
             f"the samples in {run.path / FILE} were drawn in a different order, so they cannot be continued",
             f"{step_command('resample', run.path)} draws new samples and keeps the old ones",
