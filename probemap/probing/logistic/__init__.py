@@ -10,19 +10,20 @@ where t_ik is 1 for training rows and 0 for other rows, and s_k scales the penal
 standard deviations over the training rows, this is logistic regression on standardised features, as fitted by
 scikit-learn's ``StandardScaler`` and ``LogisticRegression(C=c_k)``, but it does not require a copy of X per problem.
 
-All problems are solved together by preconditioned nonlinear conjugate gradients (Polak & Ribière 1969, restarted if a
+The problems are solved together by preconditioned nonlinear conjugate gradients (Polak & Ribière 1969, restarted if a
 direction is an ascent direction), so each step requires only a few matrix products.  Problems with the same design
 matrix and C value differ in their training rows and labels, but have nearly the same Hessian.  They therefore share a
 preconditioner: the inverse of the Hessian that is computed with their mean weights.  The unknowns are
 the coefficients or, if there are at most as many rows as features, one number per row.  Converged problems are removed
-from the batch.  The few problems that have not converged after 100 steps are solved by Newton's method.
+from the batch.  The few problems that have not converged after 100 steps are solved by Newton's method, as are all
+problems with few rows.
 
 Each module imports only modules listed above it.
 
 ::
 
     linalg         symmetric products and inverses
-    newton         Newton's method for problems on which the descent does not converge
+    newton         Newton's method for problems with few rows, and for those on which the descent does not converge
     problems       the state of the problems during the descent
     space          preconditioned steps in a space of unknowns
     feature_space  one unknown per feature
