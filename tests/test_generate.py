@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from conftest import make_answer
 
 from probemap.grading.llm import locating_task, model_judge, response_locator
@@ -15,7 +16,7 @@ from probemap.models.generate import generate_batch
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt, PromptFormat, make_prompt, task_prompts
 from probemap.models.transformers_engine import TransformersEngine
-from probemap.records import Answer, Example, Task
+from probemap.records import Answer, Example, ModelError, Task
 from probemap.tasks.loading import load_task
 
 TASK = Task(
@@ -190,3 +191,13 @@ def test_answers_that_have_ended_are_removed_from_the_batch(chat_model: Model, m
     for generation, alone in zip(generations, expected, strict=True):
         assert generation.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
     assert [rows for rows, _ in widths] == [8, 8, 6, 5, 5, 2, 2, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_are_an_error(base_model: Model, temperature: float) -> None:
+    network = transformers.AutoModelForCausalLM.from_pretrained(base_model.tokenizer.name_or_path).eval()
+    with torch.no_grad():
+        network.get_output_embeddings().weight[7] = torch.nan
+    requests = [GenerationRequest("q", prompt_of(range(20, 26)), 3, temperature)]
+    with pytest.raises(ModelError, match=r"the logits of .* are infinite or NaN in float32"):
+        generate_batch(replace(base_model, network=network), requests, stop_ids=frozenset())

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from probemap.models.engine import Generation
+from probemap.models.model import non_finite_error
 from probemap.models.prefix import NO_TOKEN, PromptBatch, can_select_rows, prepare_prompts, select_rows
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ def generate_batch(
     -------
     list of Generation
         The answers, in the order of `requests`.  They have states if there is a recorder.
+
+    Raises
+    ------
+    ModelError
+        If a logit is infinite or NaN.
     """
     generators = map(np.random.default_rng, range(len(requests)) if seeds is None else seeds)
     rows = [_Row(i, *pair) for i, pair in enumerate(zip(requests, generators, strict=True))]
@@ -236,8 +242,10 @@ def _generate_segment(model: Model, batch: PromptBatch, criterion: _Stop) -> Pro
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
     chosen_logprobs.record(output.sequences)
-    logprobs = torch.stack(chosen_logprobs.chosen, 1).tolist()
-    for row, values in zip(rows, logprobs, strict=True):
+    logprobs = torch.stack(chosen_logprobs.chosen, 1)
+    if not bool(logprobs.isfinite().all()):
+        raise non_finite_error(model)
+    for row, values in zip(rows, logprobs.tolist(), strict=True):
         row.logprobs.extend(values[: len(row.token_ids) - len(row.logprobs)])
     for row, states in zip(rows, recorder.states() if recorder else (), strict=False):
         row.states.append(states)
