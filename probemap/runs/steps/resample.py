@@ -60,10 +60,10 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
     # The samples of a question are adjacent, so that they are in the same batch and the prompt is processed only once.
     requests = [(sample_id(name, sample), prompt) for name, prompt in prompts for sample in range(options.k)]
     batches = plan_batches(model, requests, generation)
+    _check_order(run, [requests[i][0] for batch in batches for i in batch])
     first = run.count_complete_batches([len(batch) for batch in batches], FILE)
     n_done = sum(len(batch) for batch in batches[:first])
     if n_done:
-        _check_order(run, [requests[i][0] for batch in batches[:first] for i in batch])
         context.logger.log(f"{n_done} of {len(requests)} samples already exist")
     for batch in generate_answers(
         engine, requests, generation, batch_numbers=range(first, len(batches)), log=context.logger.log
@@ -75,8 +75,9 @@ def _execute(run: Run, options: ResampleOptions, context: Context) -> bool:
 
 
 def _check_order(run: Run, expected: list[str]) -> None:
-    """Raise RunError if the existing samples are not in the order in which this version draws them."""
-    if [json.loads(line)["id"] for line in run.complete_lines(FILE)] != expected:
+    """Raise RunError if the existing samples are not the first of those expected."""
+    existing = [json.loads(line)["id"] for line in run.complete_lines(FILE)]
+    if existing != expected[: len(existing)]:
         raise RunError(
             f"the samples in {run.path / FILE} were drawn in a different order, so they cannot be continued",
             f"{step_command('resample', run.path)} draws new samples and keeps the old ones",
