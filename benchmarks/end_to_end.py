@@ -87,9 +87,9 @@ def table(n: int, times: Mapping[str, list[Seconds]]) -> list[str]:
     base = next(iter(times.values()))
     lines = []
     for way, runs in times.items():
-        columns = [spread([seconds[part] for seconds in runs], ".1f") for part in (*STEPS, "total")]
+        part_times = [spread([seconds[part] for seconds in runs], ".1f") for part in (*STEPS, "total")]
         ratios = [seconds["total"] / first["total"] for seconds, first in zip(runs, base, strict=True)]
-        lines.append(row(n, way, *columns, spread(ratios, ".2f")))
+        lines.append(row(n, way, *part_times, spread(ratios, ".2f")))
     return lines
 
 

@@ -141,17 +141,17 @@ def prompt_of(token_ids: Iterable[int]) -> Prompt:
     return Prompt("", ids, ((0, 0),) * len(ids))
 
 
-def processed_widths(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def shapes_of_passes(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Return a list to which each forward pass adds its number of rows and of tokens per row."""
-    widths: list[tuple[int, int]] = []
+    shapes: list[tuple[int, int]] = []
     forward = model.network.base_model.forward
 
     def recorded(*args: Any, **kw: Any) -> Any:
-        widths.append(tuple(kw["input_ids"].shape))
+        shapes.append(tuple(kw["input_ids"].shape))
         return forward(*args, **kw)
 
     monkeypatch.setattr(model.network.base_model, "forward", recorded)
-    return widths
+    return shapes
 
 
 def test_prompts_that_share_tokens_are_processed_once_with_the_same_result(
@@ -161,22 +161,22 @@ def test_prompts_that_share_tokens_are_processed_once_with_the_same_result(
     prompts = [(*shared, *range(50 + n, 50 + 2 * n)) for n in (3, 9, 5)]
     requests = [GenerationRequest(f"q{i}", prompt_of(ids), 6) for i, ids in enumerate(prompts)]
     expected = [g for r in requests for g in generate_batch(chat_model, [r], stop_ids=frozenset())]
-    widths = processed_widths(chat_model, monkeypatch)
+    shapes = shapes_of_passes(chat_model, monkeypatch)
     generations = list(TransformersEngine(chat_model).generate([GenerationBatch(requests)], stop_ids=frozenset()))
     assert [g.token_ids for g in generations] == [g.token_ids for g in expected]
     for generation, alone in zip(generations, expected, strict=True):
         assert generation.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
-    assert widths[-7:] == [(1, 30), (3, 9), *[(3, 1)] * 5], "the shared tokens once, the others in a batch"
+    assert shapes[-7:] == [(1, 30), (3, 9), *[(3, 1)] * 5], "the shared tokens once, the others in a batch"
 
 
 def test_repeated_prompts_are_processed_once(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [tuple(range(10, 22)), tuple(range(30, 37))]
     requests = [GenerationRequest(f"q{i}", prompt_of(ids[i // 5]), 4) for i in range(10)]
     expected = [generate_batch(chat_model, [requests[i]], stop_ids=frozenset())[0].token_ids for i in (0, 5)]
-    widths = processed_widths(chat_model, monkeypatch)
+    shapes = shapes_of_passes(chat_model, monkeypatch)
     generations = generate_batch(chat_model, requests, stop_ids=frozenset())
     assert [g.token_ids for g in generations] == [expected[0]] * 5 + [expected[1]] * 5
-    assert widths == [(2, 11), *[(10, 1)] * 4], "each prompt once, except for its last token"
+    assert shapes == [(2, 11), *[(10, 1)] * 4], "each prompt once, except for its last token"
 
 
 def test_answers_that_have_ended_are_removed_from_the_batch(chat_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,13 +184,13 @@ def test_answers_that_have_ended_are_removed_from_the_batch(chat_model: Model, m
     prompts = [prompt_of(range(10 + i, 16 + 2 * i)) for i in range(len(limits))]
     requests = [GenerationRequest(f"q{i}", p, limit) for i, (p, limit) in enumerate(zip(prompts, limits, strict=True))]
     expected = [generate_batch(chat_model, [request], stop_ids=frozenset())[0] for request in requests]
-    widths = processed_widths(chat_model, monkeypatch)
+    shapes = shapes_of_passes(chat_model, monkeypatch)
     generations = generate_batch(chat_model, requests, stop_ids=frozenset())
     assert [g.token_ids for g in generations] == [g.token_ids for g in expected]
     assert [len(g.token_ids) for g in generations] == limits
     for generation, alone in zip(generations, expected, strict=True):
         assert generation.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
-    assert [rows for rows, _ in widths] == [8, 8, 6, 5, 5, 2, 2, 2, 2, 1, 1, 1]
+    assert [rows for rows, _ in shapes] == [8, 8, 6, 5, 5, 2, 2, 2, 2, 1, 1, 1]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
