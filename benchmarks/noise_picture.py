@@ -13,7 +13,7 @@ import numpy as np
 from probemap.maps.fit import fit_map
 from probemap.maps.probe_map import ProbeMap
 from probemap.probing.auc import auc_interval
-from probemap.probing.permutation import permuted_labels
+from probemap.probing.random_labels import permuted_labels
 from probemap.runs.run import Run
 from probemap.tables import Interval
 from probemap.views.heatmap import MapDisplay

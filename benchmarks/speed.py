@@ -40,7 +40,7 @@ from threadpoolctl import threadpool_limits
 
 from probemap.probing.c_values import AUTO_C_VALUES
 from probemap.probing.folds import assign_folds
-from probemap.probing.permutation import permuted_labels
+from probemap.probing.random_labels import permuted_labels
 
 N, LAYERS, POSITIONS = 1000, 1, 12
 PERMUTATIONS, TIMED_PERMUTATIONS = 100, 20

@@ -74,7 +74,7 @@ def test_compute_baselines_hand_computed() -> None:
 def test_compute_baselines_without_p_true() -> None:
     names = [b.name for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS)]
     assert names == [name for name in MEANINGS if name != "p_true"]
-    assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 11
+    assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 12
 
 
 def test_compute_baselines_ignores_verdicts() -> None:

@@ -151,7 +151,7 @@ def test_score_cells_is_independent_of_other_cells(n: int, d: int) -> None:
         assert np.abs(cell.scores - alone[0].scores).max() < 1e-3 * np.abs(cell.scores).max()
         # one pair of answers that change places is 1 / 480 of an AUC
         np.testing.assert_allclose(cell.inner_auc, alone[0].inner_auc, atol=3e-3)
-        np.testing.assert_allclose(cell.permutation_auc, alone[0].permutation_auc, atol=3e-3)
+        np.testing.assert_allclose(cell.label_set_auc, alone[0].label_set_auc, atol=3e-3)
         np.testing.assert_array_equal(cell.c, alone[0].c)
 
 

@@ -10,7 +10,8 @@ from probemap.maps.gain import with_baselines
 from probemap.maps.probe_map import ProbeMap
 from probemap.positions import DEFAULT_POSITIONS
 from probemap.probing.baselines import Baseline
-from probemap.views.words import Description, _names, describe
+from probemap.views.observations import position_names
+from probemap.views.words import Description, describe
 
 LAYERS = 12
 EXACT = [DEFAULT_POSITIONS.index(p) for p in ("exact_answer_first", "exact_answer_last")]
@@ -199,5 +200,5 @@ def test_describe_table_has_every_position_at_every_second_layer() -> None:
 
 
 def test_names_joins_runs_of_trailing_tokens() -> None:
-    assert _names(["last_q"]) == "last_q"
-    assert _names(["last_q", "-8", "-7", "-6", "-2", "-1"]) == "last_q, -8 to -6, -2 and -1"
+    assert position_names(["last_q"]) == "last_q"
+    assert position_names(["last_q", "-8", "-7", "-6", "-2", "-1"]) == "last_q, -8 to -6, -2 and -1"

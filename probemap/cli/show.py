@@ -32,7 +32,7 @@ Value = Annotated[
     str,
     typer.Option(
         help="Value to draw: auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, "
-        "activation-norm-difference, attention, attention-exact or gain."
+        "activation-norm-difference, attention, attention-exact, gain, adds, absorbed, catch or selectivity."
     ),
 ]
 Size = Annotated[

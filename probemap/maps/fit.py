@@ -16,15 +16,18 @@ from probemap.probing.activation_norm import NORM_VARIABLES
 from probemap.probing.auc import MIN_PER_CLASS
 from probemap.probing.c_values import parse_c
 from probemap.probing.cells import CELL_DIMS
-from probemap.probing.dataset import MapScores, map_dataset
+from probemap.probing.dataset import MapScores, map_dataset, selectivity
 from probemap.probing.folds import assign_folds, group_numbers, hold_out
-from probemap.probing.inputs import Column, Labels, elements, parse_labels, parse_mask, parse_names
-from probemap.probing.permutation import permuted_labels
+from probemap.probing.inputs import Column, Labels, elements, parse_identities, parse_labels, parse_mask, parse_names
 from probemap.probing.plan import HELD_OUT, ProbePlan
+from probemap.probing.random_labels import control_labels, permuted_labels
 from probemap.records import MapError, TooFewError
 
 if TYPE_CHECKING:
     from probemap.probing.auc import Bools, Floats, Ints
+
+CONTROL_SETS = 2
+"""Number of label sets for the control task.  Each takes about a third of the time of the map."""
 
 MapLayers = Callable[[Callable[[int], LayerFit], Sequence[int]], Iterable[LayerFit]]
 """A function with the interface of the built-in ``map``."""
@@ -44,6 +47,7 @@ def fit_map(
     held_out: float | npt.ArrayLike | None = None,
     probe: Any = None,
     permutations: int = 0,
+    identities: Column | None = None,
     common_rows: bool = False,
     nested: bool = True,
     device: str = "auto",
@@ -97,6 +101,11 @@ def fit_map(
     permutations : int, default=0
         Number of label permutations used to estimate the null distribution of the highest AUC in the map
         (``permutation_null``).
+    identities : array-like of shape (n,), optional
+        Identity of each answer, e.g. its exact answer, or None.  If given, probes are also fitted to a control task,
+        in which all answers with the same identity have the same random label.  The selectivity of a cell is its AUC
+        minus the AUC for the control task: a cell that only memorises which identities are correct has a selectivity
+        of 0.
     common_rows : bool, default=False
         Whether to use only the answers that have all positions, so that every column is evaluated on the same answers.
     nested : bool, default=True
@@ -177,6 +186,11 @@ def fit_map(
         )
         for repeat in range(repeats)
     ]
+    label_sets = permuted_labels(labels, group, permutations, seed)
+    if identities is not None:
+        names_of_identities = parse_identities(identities, source.n)
+        control = control_labels(labels, [names_of_identities[row] for row in rows], CONTROL_SETS, seed)
+        label_sets = np.concatenate([label_sets, control])
     fit_layer = LayerFitter(
         source=source,
         rows=rows,
@@ -185,9 +199,9 @@ def fit_map(
         labels=labels,
         group=group,
         plans=plans,
-        label_sets=permuted_labels(labels, group, permutations, seed),
+        label_sets=label_sets,
     )
-    arrays = _CellArrays.empty(source, plans, len(rows), permutations)
+    arrays = _CellArrays.empty(source, plans, len(rows), len(label_sets))
     for row, layer in enumerate(map_layers(fit_layer, range(len(source.layers)))):
         arrays.put(row, layer)
         progress(row + 1, len(source.layers))
@@ -222,7 +236,8 @@ def fit_map(
         "common_rows": int(common_rows),
         "seed": seed,
     }
-    return ProbeMap(map_dataset(scores, all_attrs, arrays.variables(plans[0])))
+    data = map_dataset(scores, all_attrs, arrays.variables(plans[0], permutations))
+    return ProbeMap(data.assign(selectivity(data, arrays.label_set_auc[permutations:])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +246,8 @@ class _CellArrays:
 
     scores: npt.NDArray[np.float32]
     """ndarray of shape (n_repeats, n, n_layers, n_positions)."""
+    fold_scores: npt.NDArray[np.float32]
+    """ndarray of shape (n_repeats, n_outer_folds, n, n_layers, n_positions), or an empty array without inner folds."""
     inner_auc: npt.NDArray[np.float32]
     """ndarray of shape (n_repeats, n_outer_folds, n_layers, n_positions)."""
     c: Floats
@@ -239,23 +256,25 @@ class _CellArrays:
     """ndarray of shape (n_layers, n_positions)."""
     variance_inflation: Floats
     """ndarray of shape (n_layers, n_positions)."""
-    permutation_auc: Floats
-    """ndarray of shape (n_permutations, n_layers, n_positions)."""
+    label_set_auc: Floats
+    """ndarray of shape (n_label_sets, n_layers, n_positions): AUC for each set of random labels."""
     activation_norms: Floats
     """ndarray of shape (len(NORM_VARIABLES), n_layers, n_positions)."""
     present: Bools
     """ndarray of shape (n, n_positions)."""
 
     @classmethod
-    def empty(cls, source: ActivationSource, plans: Sequence[ProbePlan], n: int, permutations: int) -> _CellArrays:
+    def empty(cls, source: ActivationSource, plans: Sequence[ProbePlan], n: int, n_label_sets: int) -> _CellArrays:
         shape = (len(source.layers), len(source.positions))
+        folds = (len(plans), len(plans[0].outer_folds))
         return cls(
             scores=np.full((len(plans), n, *shape), np.nan, np.float32),
-            inner_auc=np.full((len(plans), len(plans[0].outer_folds), *shape), np.nan, np.float32),
+            fold_scores=np.full((*folds, n if plans[0].nested else 0, *shape), np.nan, np.float32),
+            inner_auc=np.full((*folds, *shape), np.nan, np.float32),
             c=np.full(shape, np.nan),
             converged=np.ones(shape, np.bool_),
             variance_inflation=np.full(shape, np.nan),
-            permutation_auc=np.full((permutations, *shape), np.nan),
+            label_set_auc=np.full((n_label_sets, *shape), np.nan),
             activation_norms=np.full((len(NORM_VARIABLES), *shape), np.nan),
             present=np.zeros((n, shape[1]), np.bool_),
         )
@@ -269,21 +288,25 @@ class _CellArrays:
             if len(cells) < len(by_plan):
                 continue
             self.scores[:, :, row, column] = [cell.scores for cell in cells]
+            if self.fold_scores.size:
+                self.fold_scores[:, :, :, row, column] = [cell.fold_scores for cell in cells]
             self.inner_auc[:, :, row, column] = [cell.inner_auc for cell in cells]
             self.c[row, column] = np.median([cell.c for cell in cells])
             self.converged[row, column] = all(cell.converged for cell in cells)
             self.variance_inflation[row, column] = np.mean([cell.variance_inflation for cell in cells])
-            self.permutation_auc[:, row, column] = np.mean([cell.permutation_auc for cell in cells], axis=0)
+            self.label_set_auc[:, row, column] = np.mean([cell.label_set_auc for cell in cells], axis=0)
 
-    def variables(self, plan: ProbePlan) -> dict[str, Any]:
+    def variables(self, plan: ProbePlan, permutations: int) -> dict[str, Any]:
         """Return the variables in the map that are not computed from the scores."""
         variables: dict[str, Any] = {"c": (CELL_DIMS, self.c), "converged": (CELL_DIMS, self.converged)}
         variables |= {name: (CELL_DIMS, norm) for name, norm in zip(NORM_VARIABLES, self.activation_norms, strict=True)}
         if plan.nested:
+            variables["fold_scores"] = (("repeat", "outer_fold", "answer", *CELL_DIMS), self.fold_scores)
             variables["inner_auc"] = (("repeat", "outer_fold", *CELL_DIMS), self.inner_auc)
             variables["outer_fold"] = (("outer_fold",), np.array(plan.outer_folds, np.int32))
-        if len(self.permutation_auc):
-            variables["permutation_null"] = (("permutation",), np.nanmax(self.permutation_auc, axis=(1, 2)))
+        if permutations:
+            null = np.nanmax(self.label_set_auc[:permutations], axis=(1, 2))
+            variables["permutation_null"] = (("permutation",), null)
         return variables
 
 

@@ -7,26 +7,25 @@ AUC of the best baseline in its column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from probemap.probing.auc import LEVEL, Aucs, Bools, Floats, Ints, auc_interval, aucs
-from probemap.probing.baselines import Baseline, baseline_scores
-from probemap.probing.cells import CELL_DIMS, cell_aucs, evaluated_rows
-from probemap.probing.inference import estimate_difference, simultaneous_quantile, sum_by_group
+from probemap.maps.added_value import added_value
+from probemap.maps.column_baselines import ColumnBaseline, combine_baselines, fit_baseline
+from probemap.probing.auc import LEVEL, Bools, Floats, Ints, auc_interval
+from probemap.probing.cells import cell_aucs, cell_variables, evaluated_rows
+from probemap.probing.inference import sum_by_group
 from probemap.probing.inputs import Column, elements
-from probemap.probing.plan import ProbePlan
-from probemap.probing.variance import variance_inflation
 from probemap.records import MapError
 
 if TYPE_CHECKING:
     from probemap.maps.probe_map import ProbeMap
+    from probemap.probing.baselines import Baseline
 
 _BASELINE_VARIABLES = ("baseline_auc", "baseline_low", "baseline_high")
-_GAIN_VARIABLES = ("gain", "gain_low", "gain_high", "gain_band_low", "gain_band_high")
 
 
 def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Column) -> ProbeMap:
@@ -74,52 +73,99 @@ def with_baselines(probe_map: ProbeMap, baselines: Sequence[Baseline], ids: Colu
     """
     data = probe_map.data.drop_dims("baseline", errors="ignore")
     rows = _rows_of_answers(data, baselines, ids)
-    groups = data["group"].values.astype(np.int64)
-    auc, influence = cell_aucs(data)
-    shape = (len(probe_map.layers), len(probe_map.positions))
-    auc, influence = auc.reshape(shape), influence.reshape(-1, *shape)
-    table = np.full((3, len(baselines), shape[1]), np.nan)
-    gain = np.full((3, *shape), np.nan)
-    gain_influence = np.zeros((len(np.unique(groups)), *shape))
-    best = np.full(shape[1], "", object)
+    columns = _fit_columns(data, baselines, rows)
+    best = np.array(["" if column is None else column.best.name for column in columns], object)
+    variables = {"best_baseline": (("position",), best), **_baseline_table(data, columns, len(baselines))}
+    variables |= cell_variables("gain", *_gain(data, columns), int(data.attrs["seed"]))
+    references = {k: column.reference for k, column in enumerate(columns) if column and column.reference}
+    if references:
+        names, aucs = np.full(len(columns), "", object), np.full(len(columns), np.nan)
+        for k, reference in references.items():
+            names[k], aucs[k] = reference.name, reference.value
+        variables |= {"reference": (("position",), names), "reference_auc": (("position",), aucs)}
+        variables |= added_value(data, references)
+    names_of_baselines = np.array([baseline.name for baseline in baselines], object)
+    return replace(probe_map, data=data.assign(variables).assign_coords(baseline=names_of_baselines))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The baselines of one column."""
+
+    fitted: Sequence[ColumnBaseline | None]
+    """One entry per baseline, which is None if the baseline cannot be evaluated in the column."""
+    reference: ColumnBaseline | None
+    """The best baseline, or all baselines together if their regression has a higher AUC.  None if the map has no inner
+    folds, which are required to combine scores."""
+
+    @property
+    def best(self) -> ColumnBaseline:
+        """The baseline with the highest AUC."""
+        return max((item for item in self.fitted if item), key=lambda item: item.value)
+
+
+def _fit_columns(data: xr.Dataset, baselines: Sequence[Baseline], rows: Ints) -> list[_Column | None]:
+    """Return the baselines of each column, or None for a column without any."""
     evaluated = evaluated_rows(data["scores"].values)
-    cache: dict[tuple[int, bytes], Aucs | None] = {}  # columns with the same answers share their baseline probes
-    for column in range(shape[1]):
-        in_column = evaluated[:, column]
-        if not in_column.any():
+    columns: list[_Column | None] = []
+    cache: dict[bytes, _Column | None] = {}  # columns with the same answers share their baselines
+    for k in range(evaluated.shape[1]):
+        present = data["present"].values[:, k]
+        key = present.tobytes() + evaluated[:, k].tobytes()
+        if key not in cache:
+            cache[key] = _fit_column(data, baselines, rows, present, evaluated[:, k])
+        columns.append(cache[key])
+    return columns
+
+
+def _fit_column(
+    data: xr.Dataset, baselines: Sequence[Baseline], rows: Ints, present: Bools, evaluated: Bools
+) -> _Column | None:
+    if not evaluated.any():
+        return None
+    fitted = [fit_baseline(data, baseline, rows, present, evaluated) for baseline in baselines]
+    usable = [item for item in fitted if item is not None]
+    if not usable:
+        return None
+    column = _Column(fitted, None)
+    if "fold_scores" not in data:
+        return column
+    candidates = [column.best]
+    if len(usable) > 1:
+        candidates.append(combine_baselines(usable, data["outer_fold"].values.tolist()))
+    return replace(column, reference=max(candidates, key=lambda item: item.value))
+
+
+def _baseline_table(data: xr.Dataset, columns: Sequence[_Column | None], n_baselines: int) -> dict[str, Any]:
+    """Return the AUC of each baseline in each column, with its confidence interval."""
+    groups, correct = data["group"].values.astype(np.int64), data["correct"].values.astype(bool)
+    table = np.full((3, n_baselines, len(columns)), np.nan)
+    for k, column in enumerate(columns):
+        for row, item in enumerate(column.fitted if column else ()):
+            if item is not None:
+                rows = ~np.isnan(item.scores[0])
+                n_correct = int(correct[rows].sum())
+                variance = (1 + item.variance_inflation) * float((sum_by_group(item.auc.influence, groups) ** 2).sum())
+                interval = auc_interval(item.value, variance, n_correct, int(rows.sum()) - n_correct, LEVEL)
+                table[:, row, k] = item.value, *interval
+    return {name: (("baseline", "position"), table[k]) for k, name in enumerate(_BASELINE_VARIABLES)}
+
+
+def _gain(data: xr.Dataset, columns: Sequence[_Column | None]) -> tuple[Floats, Floats]:
+    """Return the gain of each cell over the best baseline of its column, and its influences summed by group."""
+    auc, influence = cell_aucs(data)
+    shape = data["auc"].shape
+    gain, influence = auc.reshape(shape), influence.reshape(-1, *shape)
+    for k, column in enumerate(columns):
+        if column is None:
+            gain[:, k], influence[:, :, k] = np.nan, 0
             continue
-        n_correct = int(data["correct"].values[in_column].sum())
-        n_incorrect = int(in_column.sum()) - n_correct
-        highest: Aucs | None = None
-        for k, baseline in enumerate(baselines):
-            present = data["present"].values[:, column]
-            key = (k, present.tobytes())
-            if key not in cache:
-                cache[key] = _baseline_auc(data, baseline, rows, present, in_column)
-            estimate = cache[key]
-            if estimate is None:
-                continue
-            variance = float((sum_by_group(estimate.influence, groups) ** 2).sum())
-            value = float(estimate.value[0])
-            table[:, k, column] = value, *auc_interval(value, variance, n_correct, n_incorrect, LEVEL)
-            if highest is None or value > highest.value[0]:
-                highest, best[column] = estimate, baseline.name
-        if highest is None:
-            continue
-        for layer in np.flatnonzero(~np.isnan(auc[:, column])):
-            cell_influence = sum_by_group(influence[:, [layer], column] - highest.influence, groups)[:, 0]
-            gain_influence[:, layer, column] = cell_influence
-            cell_gain = estimate_difference(float(auc[layer, column] - highest.value[0]), cell_influence, LEVEL)
-            gain[:, layer, column] = cell_gain.value, cell_gain.low, cell_gain.high
-    flat = gain_influence.reshape(len(gain_influence), -1)
-    quantile = simultaneous_quantile(flat, LEVEL, int(data.attrs["seed"]))
-    half = quantile * np.sqrt((flat**2).sum(0)).reshape(shape)
-    grids = (*gain, gain[0] - half, gain[0] + half)
-    variables = {name: (("baseline", "position"), table[k]) for k, name in enumerate(_BASELINE_VARIABLES)}
-    variables |= {name: (CELL_DIMS, grid) for name, grid in zip(_GAIN_VARIABLES, grids, strict=True)}
-    extended = data.assign({**variables, "best_baseline": (("position",), best)})
-    names = np.array([baseline.name for baseline in baselines], object)
-    return replace(probe_map, data=extended.assign_coords(baseline=names))
+        best = column.best
+        gain[:, k] -= best.value
+        has_auc = ~np.isnan(gain[:, k])
+        influence[:, has_auc, k] -= best.auc.influence * np.sqrt(1 + best.variance_inflation)
+    summed = sum_by_group(influence.reshape(len(influence), -1), data["group"].values.astype(np.int64))
+    return gain, summed.reshape(-1, *shape)
 
 
 def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Column) -> Ints:
@@ -137,54 +183,3 @@ def _rows_of_answers(data: xr.Dataset, baselines: Sequence[Baseline], ids: Colum
             f"the baselines have no value for the answer {missing[0]!r}", "give one value per answer in the map"
         )
     return np.array([row_of[name] for name in answers])
-
-
-def _baseline_auc(data: xr.Dataset, baseline: Baseline, rows: Ints, present: Bools, evaluated: Bools) -> Aucs | None:
-    """Return the AUC of a baseline on the answers that are evaluated in a column, averaged over repeats.
-
-    The baseline is evaluated like a cell: on the same answers, with the same folds, and with the variance inflation of
-    its own probes.
-
-    Parameters
-    ----------
-    data : xarray.Dataset
-    baseline : Baseline
-    rows : ndarray of shape (n,), int
-        For each answer in the map, the index of its value in ``baseline.values``.
-    present, evaluated : ndarray of shape (n,), bool
-        Two masks: the answers that have the column's position, and the answers on which the column is evaluated.
-
-    Returns
-    -------
-    Aucs or None
-        The AUC and the influence of each answer, or None if an evaluated answer has no value or if a training set
-        contains too few answers of one class.
-    """
-    values = [baseline.values[int(row)] for row in rows]
-    has_value = np.array([value is not None and value == value for value in values])  # neither None nor NaN
-    if (evaluated & ~has_value).any():
-        return None
-    usable = np.flatnonzero(present & has_value)
-    selected = [values[i] for i in usable]
-    column_values: Floats | list[str | None]
-    column_values = selected if isinstance(baseline.values, list) else np.array(selected, np.float64)
-    column_baseline, correct = replace(baseline, values=column_values), data["correct"].values[usable]
-    folds = data["fold"].values.astype(np.int64)[:, usable]
-    value, influence = 0.0, np.zeros((len(values), 1))
-    for fold in folds:
-        plan = ProbePlan(fold, nested="inner_auc" in data)
-        training = np.stack([~np.isin(fold, list(excluded)) for excluded in plan.excluded_folds])
-        scores = baseline_scores(column_baseline, correct, training)
-        if np.isnan(scores).any():
-            return None
-        outer_folds = plan.outer_folds
-        no_choice = np.zeros(len(outer_folds), np.int64)
-        inflation = variance_inflation(scores[:, None], plan, fold=fold, correct=correct, choice=no_choice)
-        in_outer = np.isin(fold, outer_folds)
-        out_of_fold = scores[np.searchsorted(outer_folds, fold[in_outer]), np.flatnonzero(in_outer)]
-        estimate = aucs(out_of_fold[:, None], correct[in_outer], fold[in_outer])
-        if np.isnan(estimate.value[0]):
-            return None
-        value += float(estimate.value[0]) / len(folds)
-        influence[usable[in_outer]] += estimate.influence * np.sqrt(1 + inflation) / len(folds)
-    return Aucs(np.array([value]), influence)

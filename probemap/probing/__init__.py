@@ -12,9 +12,10 @@ Each module imports only modules listed above it and modules from lower-level pa
     c_values         C values, the inverse strengths of the L2 penalty
     activation_norm  norms of the hidden states
     plan             training sets and C values of a cell's probes
-    permutation      the permutation null: AUCs for permuted labels
+    random_labels    permuted labels for the null distribution, and labels of the control task
     variance         variance inflation of cross-validated AUCs
     cell_scores      out-of-fold scores for a few cells
+    stacking         regressions on a few scores of each answer, fitted and evaluated on different folds
     baselines        baselines without hidden states: log-probability, length, words
     cells            AUCs of all cells, computed from their scores
     nested           AUC of the best cell, estimated by nested cross-validation

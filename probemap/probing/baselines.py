@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -40,6 +40,7 @@ MEANINGS: dict[str, str] = {
     "p_true": "p(True): the probability that the model assigns to its own answer being true",
     "question_words": "words of the question and its context",
     "exact_answer_words": "words of the exact answer",
+    "text_ngrams": "character n-grams of the question and the answer",
 }
 """Meaning of each baseline, in the order in which the baselines are shown."""
 
@@ -47,6 +48,9 @@ MIN_TRAINING = 2
 """A regression is fitted only if the training set has at least this many correct and this many incorrect answers."""
 
 _WORD = r"(?u)\b\w+\b"
+
+_NGRAM_FEATURES = 2**14
+"""Number of features to which the n-grams of a text are hashed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Baseline:
     values: Floats | list[str | None]
     """Numbers (a float64 array of shape (n,) with NaN for missing values) or texts (a list of length n with None for
     missing texts).  Any array-like is accepted; value i belongs to answer i."""
+    text_features: Literal["words", "ngrams"] = "words"
+    """Features of a text: the set of its words, or its character n-grams (2 to 4 characters within words)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", parse_values(self.values, self.name))
@@ -108,7 +114,7 @@ def compute_baselines(
     ... )
     >>> baselines = compute_baselines(task, [answer], [Judgement("a", Verdict(True, "correct"), span=None)])
     >>> baselines[0].name, len(baselines)
-    ('logprob_mean', 11)
+    ('logprob_mean', 12)
     """
     if [a.id for a in answers] != [j.id for j in judgements]:
         raise RunError("the judgements do not match the answers", "pass one judgement per answer, in the same order")
@@ -139,7 +145,14 @@ def compute_baselines(
         values["p_true"] = p_true.astype(np.float64)
     values["question_words"] = [f"{e.context}\n{e.question}" if e.context else e.question for e in answered]
     values["exact_answer_words"] = [normalise(j.span.text)[0] if j.span else None for j in judgements]
-    return [Baseline(name, meaning, values[name]) for name, meaning in MEANINGS.items() if name in values]
+    values["text_ngrams"] = [
+        f"{text}\n{answer.text}" for text, answer in zip(values["question_words"], answers, strict=True)
+    ]
+    return [
+        Baseline(name, meaning, values[name], "ngrams" if name == "text_ngrams" else "words")
+        for name, meaning in MEANINGS.items()
+        if name in values
+    ]
 
 
 def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
@@ -152,7 +165,8 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
     """Fit a logistic regression on a baseline for each training set, and return the scores of all answers.
 
     Numbers are standardised, and the training rows determine whether high or low numbers indicate correct answers.  A
-    text is represented by the set of its words; words that do not occur in the training rows are ignored.
+    text is represented by the set of its words, where words that do not occur in the training rows are ignored, or by
+    its character n-grams.
 
     Parameters
     ----------
@@ -179,10 +193,15 @@ def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floa
             "training rows",
             "pass one value per evaluated answer",
         )
+    fit: Callable[[Any, Bools, Any], Floats]
+    values: Any
     if isinstance(baseline.values, list):
-        fit: Callable[[Any, Bools, Any], Floats] = _scores_of_words
-        values = np.array([text or "" for text in baseline.values], dtype=object)
+        fit, values = _scores_of_words, np.array([text or "" for text in baseline.values], dtype=object)
         present = np.array([text is not None for text in baseline.values], dtype=np.bool_)
+        if baseline.text_features == "ngrams":
+            # The n-grams are hashed, so the features do not depend on the training rows.
+            ngrams = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 4), n_features=_NGRAM_FEATURES)
+            fit, values = _scores_of_ngrams, ngrams.transform(values)
     else:
         fit, values, present = _scores_of_numbers, baseline.values, ~np.isnan(baseline.values)
         if np.isinf(baseline.values).any():
@@ -206,5 +225,12 @@ def _scores_of_words(training: npt.NDArray[np.object_], correct: Bools, test: np
         return np.zeros(len(test))
     words = CountVectorizer(binary=True, lowercase=True, token_pattern=_WORD)
     probe = make_pipeline(words, LogisticRegression(C=1.0, max_iter=1000)).fit(training, correct)
+    scores: Floats = probe.decision_function(test)
+    return scores
+
+
+def _scores_of_ngrams(training: Any, correct: Bools, test: Any) -> Floats:
+    # The penalty is weaker than that of words, because the rows have unit length and their entries are small.
+    probe = LogisticRegression(C=10.0, max_iter=1000).fit(training, correct)
     scores: Floats = probe.decision_function(test)
     return scores

@@ -25,7 +25,11 @@ from probemap.probing.inputs import Column, elements, parse_mask
 from probemap.probing.nested import NestedBest, NestedScores, nested_best, nested_scores
 from probemap.records import MapError
 
-_GAIN_VARIABLES = ("gain", "gain_low", "gain_high")
+_COMPARISONS = tuple(
+    f"{name}{end}" for name in ("gain", "adds", "absorbed", "catch", "selectivity") for end in ("", "_low", "_high")
+)
+"""Variables of the comparisons with the baselines and the control task that `CellMap.to_frame` includes."""
+
 _COUNT_VARIABLES = ("n", "n_right")
 
 
@@ -81,7 +85,15 @@ class CellMap:
     - ``present`` (answer, position): whether the answer has a token at the position, even if it is not evaluated;
     - ``fold`` (repeat, answer): the fold of each answer;
     - ``inner_auc`` (repeat, outer_fold, layer, position): the AUC over the inner folds of each outer fold;
+    - ``fold_scores`` (repeat, outer_fold, answer, layer, position), float32: for each outer fold, the score of each
+      answer from the probe that was fitted without this fold and without the answer's own fold;
     - ``permutation_null`` (permutation): the highest AUC in the whole map for each permutation of the labels.
+
+    If the map was fitted with identities:
+
+    - ``control_auc`` (layer, position): the mean AUC for the label sets of the control task;
+    - ``selectivity`` (layer, position): ``auc`` minus ``control_auc``, with an interval, a band and p-values, named
+      like those of the gain below.
 
     If the map has baselines:
 
@@ -90,7 +102,15 @@ class CellMap:
     - ``best_baseline`` (position): the name of the best baseline;
     - ``gain`` (layer, position): the gain over the best baseline;
     - ``gain_low``, ``gain_high`` (layer, position): the 95 % confidence interval of the gain;
-    - ``gain_band_low``, ``gain_band_high`` (layer, position): the 95 % confidence band of the gains.
+    - ``gain_band_low``, ``gain_band_high`` (layer, position): the 95 % confidence band of the gains;
+    - ``gain_p`` (position): the p-value of the hypothesis that no cell at the position has a gain above 0.
+
+    If the map has baselines and inner folds:
+
+    - ``reference`` (position): the name of the best baseline, or ``all baselines together``;
+    - ``reference_auc`` (position): the AUC of the reference;
+    - ``adds``, ``absorbed`` and ``catch`` (layer, position): the comparisons with the reference (see
+      `maps.added_value`), with intervals, bands and p-values named like those of the gain.
 
     The dictionary ``attrs`` contains the options that were passed to `fit_map` and the origin of the answers."""
 
@@ -298,10 +318,11 @@ class CellMap:
     def to_frame(self) -> Any:
         """Return a `pandas.DataFrame` with one row per cell.
 
-        The columns are layer, position, auc, low, high, band_low, band_high, n and n_right.  If the map has baselines,
-        the gain over the best baseline and its interval are inserted before n.
+        The columns are layer, position, auc, low, high, band_low, band_high, n and n_right.  If the map contains
+        comparisons with baselines (gain, adds, absorbed and catch) or with the control task (selectivity), these values
+        and their 95 % confidence intervals are inserted before n.
         """
-        names = [*AUC_VARIABLES, *(name for name in _GAIN_VARIABLES if name in self.data), *_COUNT_VARIABLES]
+        names = [*AUC_VARIABLES, *(name for name in _COMPARISONS if name in self.data), *_COUNT_VARIABLES]
         frame = self.data[names].to_dataframe(dim_order=["layer", "position"]).reset_index()
         return frame[["layer", "position", *names]]
 

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from probemap.probing.auc import MIN_PER_CLASS, Bools, Floats, Ints, auc_values
 from probemap.probing.logistic.solver import DesignMatrices
-from probemap.probing.permutation import permutation_aucs
+from probemap.probing.plan import scores_without_fold
+from probemap.probing.random_labels import label_set_aucs
 from probemap.probing.variance import variance_inflation
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class CellScores:
     """ndarray of shape (n,): decision value of each answer, from the probe that was fitted without the answer's fold.
     A higher value indicates that the answer is more likely to be correct.  NaN where the position is missing or the
     answer is not evaluated."""
+    fold_scores: npt.NDArray[np.float32]
+    """ndarray of shape (n_outer_folds, n): for each outer fold, the score of each answer from the probe that was fitted
+    without this fold and without the answer's own fold; see `plan.scores_without_fold`.  NaN where the position is
+    missing, and everywhere if there are no inner folds."""
     inner_auc: Floats
     """ndarray of shape (n_outer_folds,): AUC over the inner folds of each outer fold, or NaN if there are no
     inner folds."""
@@ -41,8 +46,8 @@ class CellScores:
     variance_inflation: float
     """Share of the variance in the scores that is due to errors in the probe; see `variance.variance_inflation`."""
     converged: bool
-    permutation_auc: Floats
-    """ndarray of shape (n_label_sets,): AUC for each permuted label set."""
+    label_set_auc: Floats
+    """ndarray of shape (n_label_sets,): AUC for each set of random labels."""
 
 
 def score_cells(
@@ -58,7 +63,7 @@ def score_cells(
     correct : ndarray of shape (n,), bool
     plan : ProbePlan
     label_sets : ndarray of shape (n_label_sets, n), bool
-        Permuted labels for the permutation null distribution.  The array may be empty.
+        Random labels for the permutation null distribution or the control task.  The array may be empty.
 
     Returns
     -------
@@ -78,17 +83,17 @@ def score_cells(
     if plan.probe is not None:
         values, ok = zip(*(_fit_classifier(cell, labels, training, plan.probe) for cell in x), strict=True)
         no_aucs = np.full(len(label_sets), np.nan)
-        return _cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels, permutation_auc=no_aucs)
+        return _cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels, label_set_auc=no_aucs)
     designs = DesignMatrices(x, training, plan.device)
     n_sets, n_c = len(excluded), len(plan.c_values)
     training_set, c = np.repeat(np.arange(n_sets), n_c), np.tile(plan.c_values, n_sets)
     solution = designs.fit(labels[None, :], np.zeros_like(training_set), training_set, np.tile(c, (len(x), 1)))
     scores = solution.scores.reshape(len(x), n_sets, n_c, -1).cpu().numpy()
     converged = solution.converged.all(1).tolist()
-    cells = _cell_scores(scores, converged, plan, present, labels, permutation_auc=np.empty(0))
+    cells = _cell_scores(scores, converged, plan, present, labels, label_set_auc=np.empty(0))
     median_c = np.array([np.median(cell.c) for cell in cells])
-    null_aucs = permutation_aucs(designs, label_sets[:, present], plan, fold=fold, c=median_c)
-    return [replace(cell, permutation_auc=aucs) for cell, aucs in zip(cells, null_aucs, strict=True)]
+    null_aucs = label_set_aucs(designs, label_sets[:, present], plan, fold=fold, c=median_c)
+    return [replace(cell, label_set_auc=aucs) for cell, aucs in zip(cells, null_aucs, strict=True)]
 
 
 def _cell_scores(
@@ -98,7 +103,7 @@ def _cell_scores(
     present: Bools,
     labels: Bools,
     *,
-    permutation_auc: Floats,
+    label_set_auc: Floats,
 ) -> list[CellScores]:
     """Return the results of several cells, given scores of shape (n_cells, n_sets, n_c_values, n_present)."""
     fold, outer_folds = plan.fold[present], plan.outer_folds
@@ -107,18 +112,25 @@ def _cell_scores(
     evaluated = np.flatnonzero(np.isin(fold, outer_folds))
     outer = np.searchsorted(outer_folds, fold[evaluated])
     out_of_fold = np.full((len(scores), len(present)), np.nan, np.float32)
-    for row, values, choice in zip(out_of_fold, scores, choices, strict=True):
+    fold_scores = np.full((len(scores), len(outer_folds), len(present)), np.nan, np.float32)
+    for row, by_fold, values, choice in zip(out_of_fold, fold_scores, scores, choices, strict=True):
         row[np.flatnonzero(present)[evaluated]] = values[outer, choice[outer], evaluated]
+        if plan.nested:
+            for k, outer_fold in enumerate(outer_folds):
+                by_fold[k, present] = scores_without_fold(values[:, choice[k]], plan, fold, outer_fold)
     return [
         CellScores(
             scores=row,
+            fold_scores=by_fold,
             inner_auc=np.take_along_axis(inner_auc, choice[:, None], axis=1)[:, 0],
             c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
             variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
             converged=ok,
-            permutation_auc=permutation_auc,
+            label_set_auc=label_set_auc,
         )
-        for row, values, choice, inner_auc, ok in zip(out_of_fold, scores, choices, inner_aucs, converged, strict=True)
+        for row, by_fold, values, choice, inner_auc, ok in zip(
+            out_of_fold, fold_scores, scores, choices, inner_aucs, converged, strict=True
+        )
     ]
 
 

@@ -1,10 +1,14 @@
 """Compute the AUCs of all cells in a map jointly from the out-of-fold scores."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
+from scipy.stats import norm
 
-from probemap.probing.auc import Bools, Floats, aucs, expand_rows
+from probemap.probing.auc import LEVEL, Bools, Floats, aucs, expand_rows
+from probemap.probing.inference import largest_p, simultaneous_quantile
 
 CELL_DIMS = ("layer", "position")
 """Dimensions of a variable that has one value per cell."""
@@ -55,3 +59,34 @@ def evaluated_rows(scores: npt.NDArray[np.float32]) -> Bools:
     scores : ndarray of shape (n_repeats, n, n_layers, n_positions), float32
     """
     return np.asarray(~np.isnan(scores).all(axis=(0, 2)), np.bool_)
+
+
+def cell_variables(name: str, value: Floats, influence: Floats, seed: int) -> dict[str, Any]:
+    """Return a value of every cell with its 95 % confidence interval and its simultaneous 95 % band over all cells.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variable.
+    value : ndarray of shape (n_layers, n_positions), float64
+        The values, which may be NaN.
+    influence : ndarray of shape (n_groups, n_layers, n_positions), float64
+        Influences summed by group, with 0 where `value` is NaN; see `inference.sum_by_group`.
+    seed : int
+        Random seed for the bootstrap of the band.
+
+    Returns
+    -------
+    dict
+        The variables ``name``, ``name_low``, ``name_high``, ``name_band_low`` and ``name_band_high``, and ``name_p``,
+        which contains for each position the p-value of the hypothesis that no cell at the position has a value above 0
+        (see `inference.largest_p`), in the format that `xarray.Dataset.assign` accepts.  The errors are assumed to be
+        normally distributed.
+    """
+    error = np.sqrt((influence**2).sum(axis=0))
+    quantile = simultaneous_quantile(influence.reshape(len(influence), -1), LEVEL, seed)
+    grids = {name: value}
+    for ends, width in ((name, float(norm.ppf(0.5 + LEVEL / 2))), (f"{name}_band", quantile)):
+        grids |= {f"{ends}_low": value - width * error, f"{ends}_high": value + width * error}
+    p = np.array([largest_p(value[:, k], influence[:, :, k], seed) for k in range(value.shape[1])])
+    return {key: (CELL_DIMS, grid) for key, grid in grids.items()} | {f"{name}_p": (("position",), p)}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from probemap.probing.auc import LEVEL, Bools, Floats, Ints, auc_interval
-from probemap.probing.cells import CELL_DIMS, cell_aucs, evaluated_rows
+from probemap.probing.cells import CELL_DIMS, cell_aucs, cell_variables, evaluated_rows
 from probemap.probing.inference import simultaneous_quantile, sum_by_group
 
 SCHEMA = 4
@@ -88,6 +88,39 @@ def map_dataset(scores: MapScores, attrs: Mapping[str, Any], variables: Mapping[
         data[name] = (CELL_DIMS, table[:, k].reshape(shape))
     data["n"], data["n_right"] = (("position",), n.astype(np.int32)), (("position",), n_correct.astype(np.int32))
     return data
+
+
+def selectivity(data: xr.Dataset, control_auc: Floats) -> dict[str, Any]:
+    """Return the selectivity of each cell: its AUC minus its mean AUC for the label sets of the control task.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        The data set of a map.
+    control_auc : ndarray of shape (n_label_sets, n_layers, n_positions), float64
+        AUC for each label set of the control task; see `random_labels.control_labels`.
+
+    Returns
+    -------
+    dict
+        The variables ``control_auc`` and ``selectivity``, with an interval and a band (see `cells.cell_variables`), or
+        an empty dictionary if there is no label set.  The intervals account for the sampling of the answers and of the
+        random labels.
+    """
+    n_sets = len(control_auc)
+    if not n_sets:
+        return {}
+    auc, influence = cell_aucs(data)
+    influence = sum_by_group(influence, data["group"].values.astype(np.int64)).reshape(-1, *data["auc"].shape)
+    mean = control_auc.mean(axis=0)
+    # Each label set is an independent observation of the mean, whose error is added to that of the AUC.
+    error = (mean - control_auc) / np.sqrt(n_sets * max(n_sets - 1, 1))
+    value = auc.reshape(mean.shape) - mean
+    joint = np.where(np.isnan(value), 0, np.concatenate([influence, np.nan_to_num(error)]))
+    return {
+        "control_auc": (CELL_DIMS, mean),
+        **cell_variables("selectivity", value, joint, int(data.attrs["seed"])),
+    }
 
 
 def _auc_table(data: xr.Dataset, n: Ints, n_correct: Ints) -> Floats:

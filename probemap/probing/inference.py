@@ -67,6 +67,35 @@ def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0)
     return float(np.quantile(np.abs(draws @ standardised).max(1), level))
 
 
+def largest_p(value: Floats, influence: Floats, seed: int = 0) -> float:
+    """Return the p-value of the hypothesis that none of several values is above 0.
+
+    The test statistic is the largest value in standard errors.  Its distribution is approximated as in
+    `simultaneous_quantile`, so the hypothesis is rejected at the 5 % level exactly if the 95 % band of one of the
+    values lies above 0.
+
+    Parameters
+    ----------
+    value : ndarray of shape (m,)
+        Values, which may be NaN.
+    influence : ndarray of shape (n_groups, m)
+        Influences summed by group; see `sum_by_group`.
+    seed : int, default=0
+
+    Returns
+    -------
+    float
+        At least 1 / (`DRAWS` + 1).  NaN if no value has a positive variance.
+    """
+    error = np.sqrt((influence**2).sum(0))
+    used = (error > 0) & ~np.isnan(value)
+    if not used.any():
+        return float("nan")
+    standardised = influence[:, used] / error[used]
+    largest = np.abs(np.random.default_rng(seed).standard_normal((DRAWS, len(influence))) @ standardised).max(1)
+    return float((1 + (largest >= (value[used] / error[used]).max()).sum()) / (1 + DRAWS))
+
+
 @dataclass(frozen=True)
 class Difference:
     """The difference between two AUCs, with its confidence interval."""
@@ -226,3 +255,23 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     error = np.sum([fold[rows, (total - fold).argmax(1)] for fold in deviations], axis=0)
     fixed = float(np.sum([fold.var(axis=0).mean() for fold in deviations]))
     return max(float(error.var()) / fixed - 1, 0.0) if fixed > 0 else 0.0
+
+
+def holm(p: Sequence[float], level: float = 0.95) -> list[bool]:
+    """Return which of several tests are significant, with a family-wise error rate of at most 1 - `level`.
+
+    The procedure is that of Holm 1979 (Scand. J. Statist. 6:65).  It is valid for tests that depend on each other.
+
+    Parameters
+    ----------
+    p : sequence of float
+        One p-value per test.  A test with the value NaN was not done: it is not significant, and is not counted.
+    level : float, default=0.95
+    """
+    tests = [k for k in np.argsort(p) if p[k] == p[k]]
+    significant = [False] * len(p)
+    for rank, k in enumerate(tests):
+        if p[k] > (1 - level) / (len(tests) - rank):
+            break
+        significant[k] = True
+    return significant

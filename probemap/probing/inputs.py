@@ -126,6 +126,26 @@ def parse_groups(groups: Any, n: int) -> list[str]:
     return [str(value) for value in values]
 
 
+def parse_identities(identities: Any, n: int) -> list[str | None]:
+    """Return the identity of each answer, or None if it has none.
+
+    Parameters
+    ----------
+    identities : array-like of shape (n,)
+    n : int
+        Number of answers.
+
+    Raises
+    ------
+    MapError
+        If there is not one identity per answer.
+    """
+    values = elements(identities, "identities")
+    if len(values) != n:
+        raise MapError(f"got {len(values)} identities for {n} answers", "pass one identity or None per answer")
+    return [None if _is_missing(value) else str(value) for value in values]
+
+
 def parse_names(names: Any, n: int, name: str) -> list[str]:
     """Return one unique name per answer.
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BINS = 10
 """Number of bins for the calibration error.  All bins contain the same number of answers, up to rounding."""
 
+FLAGGED = 0.2
+"""Share of the answers that a cell and the baselines each flag to compute the value ``catch``."""
+
 LIMIT_PERCENTILES = (2, 98)
 """Percentiles of the cell values that are used as limits of the colour scale if a kind of value has no fixed limits."""
 
@@ -41,6 +44,8 @@ class ValueKind:
     hint: str = ""
     """Hint that tells the user how to add the value to a map that lacks it."""
 
+
+_WITH_BASELINES = "`probemap map RUN --redo` without --no-baselines adds it"
 
 VALUES: dict[str, ValueKind] = {
     "auc": ValueKind(label="AUC", variable="auc", limits=(0.5, 1.0)),
@@ -71,7 +76,30 @@ VALUES: dict[str, ValueKind] = {
         label="AUC minus that of the best baseline",
         variable="gain",
         signed=True,
-        hint="`probemap map RUN --redo` without --no-baselines adds it",
+        hint=_WITH_BASELINES,
+    ),
+    "selectivity": ValueKind(
+        label="AUC minus that of the control task (memorised identities)",
+        variable="selectivity",
+        signed=True,
+        hint="`probemap map RUN --redo` adds it",
+    ),
+    "adds": ValueKind(
+        label="AUC of the baselines and the cell together, minus that of the baselines",
+        variable="adds",
+        signed=True,
+        hint=_WITH_BASELINES,
+    ),
+    "absorbed": ValueKind(
+        label="share of the AUC above 0.5 that the baselines explain",
+        variable="absorbed",
+        limits=(0.0, 1.0),
+        hint=_WITH_BASELINES,
+    ),
+    "catch": ValueKind(
+        label="share of incorrect answers that the cell flags and the baselines miss",
+        variable="catch",
+        hint=_WITH_BASELINES,
     ),
 }
 """Mapping from the names that the ``--value`` option accepts to the kinds of values."""

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from probemap.probing.auc import Ints
@@ -50,3 +51,33 @@ class ProbePlan:
             pairs = combinations(np.unique(self.fold).tolist(), 2)
             excluded += [frozenset(pair) for pair in pairs if set(pair) & set(self.outer_folds)]
         return excluded
+
+
+def scores_without_fold(
+    scores: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, outer_fold: int
+) -> npt.NDArray[np.floating]:
+    """Return the score of each answer from a probe that was fitted without an outer fold and without the answer's own
+    fold.
+
+    The scores of the answers outside the outer fold can be used to fit a second model, which is then evaluated on the
+    outer fold: no label of the outer fold affects them, and no answer is scored by a probe that was fitted to it.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_sets, n)
+        Scores of all answers, computed with the probe of each training set.
+    plan : ProbePlan
+        A plan with inner folds.
+    fold : ndarray of shape (n,), int
+        Fold of each answer.
+    outer_fold : int
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    selected = scores[plan.outer_folds.index(outer_fold)].copy()
+    for inner_fold in np.unique(fold[fold != outer_fold]).tolist():
+        rows = fold == inner_fold
+        selected[rows] = scores[plan.excluded_folds.index(frozenset({outer_fold, inner_fold}))][rows]
+    return selected

@@ -249,6 +249,9 @@ class MapOptions:
         False
     )
     baselines: Annotated[bool, Option("Evaluate the baselines and the gain over them.")] = True
+    control: Annotated[
+        bool, Option("Fit the control task, which shows how much of a cell is memorised exact answers.")
+    ] = True
     seed: Seed = 0
     protocol: Annotated[
         Protocol,

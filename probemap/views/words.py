@@ -1,23 +1,23 @@
 """Summarise maps in a table of AUCs and in observations supported by statistical tests.
 
 If no cell is better than chance according to the simultaneous band over all cells, no further tests are reported.
-Otherwise, groups of cells are compared, and the tests are corrected for multiple testing (Holm 1979, Scand. J. Statist.
-6:65) so that, with a probability of at least 95 %, no reported comparison has the wrong sign.
+Otherwise, groups of cells are compared with each other, and cells with the baselines.  All of these tests together are
+corrected for multiple testing (Holm 1979, Scand. J. Statist. 6:65) so that, with a probability of at least 95 %, no
+reported comparison has the wrong sign.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools
-from probemap.probing.inference import Difference
+from probemap.probing.inference import Difference, holm
+from probemap.views.baseline_words import added_observations, control_observations, gain_observations
+from probemap.views.observations import TRAILING, Observation, position_names
 
 if TYPE_CHECKING:
     from probemap.probing.cell_map import CellMap
@@ -36,25 +36,12 @@ all positions ``-1``, ``-2``, …."""
 
 _NOT_COMPARED = Difference(*[float("nan")] * 4)
 
-_TRAILING = re.compile(r"-\d+")
-
 _PAIRS = (
     ("the exact answer's tokens", "the end of the prompt"),
     ("the exact answer's tokens", "the trailing tokens"),
     ("the token after the exact answer", "the token before the exact answer"),
 )
 """Pairs of groups of positions to compare."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One observation about a map."""
-
-    about: str
-    """Topic: ``protocol``, ``nothing``, ``chance``, ``onset``, ``peak``, ``positions``, ``layers``, ``few`` or
-    ``baselines``."""
-    text: str
-    """One or more sentences that state the observation, including its numbers."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +100,7 @@ def observe(probe_map: CellMap) -> list[Observation]:
         *protocol,
         *_better_than_chance(probe_map, above),
         _best_cell(probe_map),
-        *_comparisons(probe_map, above),
-        *_gain(probe_map),
+        *_tested(probe_map, above),
         *small,
     ]
 
@@ -144,12 +130,14 @@ def _better_than_chance(probe_map: CellMap, above: Bools) -> list[Observation]:
         text += ".  Every position has such cells."
     else:
         without = positions[~with_signal & has_auc.any(axis=0)]
-        text += f", at {_names(positions[with_signal])}" + (f"; none at {_names(without)}." if len(without) else ".")
+        text += f", at {position_names(positions[with_signal])}" + (
+            f"; none at {position_names(without)}." if len(without) else "."
+        )
     first_layer = layers[above.argmax(axis=0)]
     onsets = []
     for k, layer in enumerate(np.unique(first_layer[with_signal])):
         start = "The signal first appears in layer" if k == 0 else "in layer"
-        onsets.append(f"{start} {layer} at {_names(positions[with_signal & (first_layer == layer)])}")
+        onsets.append(f"{start} {layer} at {position_names(positions[with_signal & (first_layer == layer)])}")
     return [Observation("chance", text), Observation("onset", "; ".join(onsets) + ".")]
 
 
@@ -173,7 +161,7 @@ def _best_cell(probe_map: CellMap) -> Observation:
     return Observation(
         "peak",
         f"{text}.  {count} cells are not distinguishable from the best cell, in "
-        f"{_layer_range(probe_map, confidence_set.values)}, at {_names(columns)}.",
+        f"{_layer_range(probe_map, confidence_set.values)}, at {position_names(columns)}.",
     )
 
 
@@ -201,9 +189,11 @@ class _Comparison:
         )
 
 
-def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
-    """Compare groups of positions and, separately, thirds of the layers, while controlling the family-wise error rate
-    over all comparisons."""
+def _tested(probe_map: CellMap, above: Bools) -> list[Observation]:
+    """Compare groups of positions, thirds of the layers, and cells with baselines.
+
+    The family-wise error rate is controlled over all of these tests.
+    """
     positions = [_Comparison(first, second, _compare_positions(probe_map, first, second)) for first, second in _PAIRS]
     # Thirds of the layers are compared only at positions with a signal; other positions would dilute the differences.
     with_signal = above.any(axis=0)
@@ -215,16 +205,26 @@ def _comparisons(probe_map: CellMap, above: Bools) -> list[Observation]:
         _Comparison("", "", probe_map.compare_groups(first, second))
         for first, second in ((late, early), (middle, early), (middle, late))
     ]
-    significant = _holm([comparison.difference.p for comparison in positions + layers])
+    p = [comparison.difference.p for comparison in positions + layers]
+    for name in ("gain_p", "adds_p", "selectivity_p"):  # one test per position
+        p += probe_map.data[name].values.tolist() if name in probe_map.data else [float("nan")] * len(with_signal)
+    significant = np.array(holm(p, LEVEL))
+    sizes = [len(positions), len(layers), *[len(with_signal)] * 3]
+    of_positions, of_layers, of_gain, of_added, of_control = np.split(significant, np.cumsum(sizes)[:-1])
     observations = [
         Observation("positions", comparison.text)
-        for comparison, is_significant in zip(positions, significant, strict=False)
+        for comparison, is_significant in zip(positions, of_positions.tolist(), strict=True)
         if is_significant
     ]
-    shape = _shape_over_layers(
-        layers, significant[len(positions) :], [_layer_range(probe_map, third) for third in thirds]
-    )
-    return observations + ([Observation("layers", shape)] if shape else [])
+    shape = _shape_over_layers(layers, of_layers.tolist(), [_layer_range(probe_map, third) for third in thirds])
+    if shape:
+        observations.append(Observation("layers", shape))
+    return [
+        *observations,
+        *gain_observations(probe_map, of_gain),
+        *added_observations(probe_map, of_added),
+        *control_observations(probe_map, of_control),
+    ]
 
 
 def _compare_positions(probe_map: CellMap, first: str, second: str) -> Difference:
@@ -232,7 +232,7 @@ def _compare_positions(probe_map: CellMap, first: str, second: str) -> Differenc
 
     Answers that lack some of the positions may be easier or harder to classify, which would bias the comparison.
     """
-    trailing = [p for p in probe_map.positions if _TRAILING.fullmatch(p)]
+    trailing = [p for p in probe_map.positions if TRAILING.fullmatch(p)]
     with_auc = {p for p in probe_map.positions if bool(probe_map.auc.sel(position=p).notnull().any())}
     groups = [[p for p in _GROUPS.get(name, trailing) if p in with_auc] for name in (first, second)]
     if not all(groups):
@@ -293,44 +293,6 @@ def _shape_over_layers(comparisons: Sequence[_Comparison], significant: Sequence
     return ""
 
 
-def _holm(p: Sequence[float]) -> list[bool]:
-    """Return whether each test is significant at a family-wise error rate of 1 - `LEVEL`; tests with a NaN p-value are
-    not significant."""
-    tests = [k for k in np.argsort(p) if p[k] == p[k]]
-    rejected = [False] * len(p)
-    for rank, k in enumerate(tests):
-        if p[k] > (1 - LEVEL) / (len(tests) - rank):
-            break
-        rejected[k] = True
-    return rejected
-
-
-def _gain(probe_map: CellMap) -> list[Observation]:
-    """Report the cells that are better than the best baseline of their column, according to the simultaneous band."""
-    data = probe_map.data
-    if "gain" not in data or bool(data["gain"].isnull().all()):
-        return []
-    n_cells, above = int(data["gain"].notnull().sum()), np.asarray(data["gain_band_low"] > 0)
-    if above.any():
-        columns = np.array(probe_map.positions)[above.any(axis=0)]
-        subject = (
-            "cells is better than the best baseline of its"
-            if above.sum() == 1
-            else ("cells are better than the best baseline of their")
-        )
-        text = f"{above.sum()} of {n_cells} {subject} column (simultaneous 95 % band), "
-        return [Observation("baselines", f"{text}at {_names(columns)}.")]
-    highest = float(data["baseline_auc"].max())
-    number, column = np.unravel_index(int(np.nanargmax(data["baseline_auc"].values)), data["baseline_auc"].shape)
-    return [
-        Observation(
-            "baselines",
-            "No cell is better than the best baseline of its column (simultaneous 95 % band).  The best of all "
-            f"baselines is {data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
-        )
-    ]
-
-
 def _small_columns(probe_map: CellMap) -> list[Observation]:
     """Report the columns with few answers, and the columns with too few answers for an estimate."""
     data, observations = probe_map.data, []
@@ -344,7 +306,7 @@ def _small_columns(probe_map: CellMap) -> list[Observation]:
         for position, count in zip(positions[few], counts, strict=True):
             by_count.setdefault(count, []).append(position)
         columns = ", ".join(
-            f"{_names(names)} ({correct} correct, {incorrect} incorrect)"
+            f"{position_names(names)} ({correct} correct, {incorrect} incorrect)"
             for (correct, incorrect), names in by_count.items()
         )
         observations.append(
@@ -352,7 +314,7 @@ def _small_columns(probe_map: CellMap) -> list[Observation]:
         )
     if empty.any():
         observations.append(
-            Observation("few", f"Positions with too few answers for an estimate: {_names(positions[empty])}.")
+            Observation("few", f"Positions with too few answers for an estimate: {position_names(positions[empty])}.")
         )
     return observations
 
@@ -363,17 +325,3 @@ def _layer_range(probe_map: CellMap, cells: Bools) -> str:
     if not len(layers):
         return ""
     return f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
-
-
-def _names(positions: Sequence[str] | npt.NDArray[np.str_]) -> str:
-    """Join names as ``a, b and c``; three or more consecutive trailing tokens are joined as ``-8 to -5``."""
-    names: list[str] = []
-    for _, run in groupby(enumerate(positions), key=lambda pair: _run_key(str(pair[1]), pair[0])):
-        members = [str(name) for _, name in run]
-        names += [f"{members[0]} to {members[-1]}"] if len(members) > 2 else members
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _run_key(name: str, index: int) -> int | str:
-    """Return a grouping key: consecutive trailing tokens share one key, and any other position is keyed by its name."""
-    return int(name) - index if _TRAILING.fullmatch(name) else name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from probemap.runs.definitions import ANSWER, JUDGE
 from probemap.runs.folder import step_command
+from probemap.runs.graded import normalized
 from probemap.runs.plan import Context, Plan
 from probemap.workers import map_in
 
@@ -76,6 +77,9 @@ def _fit(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOp
         repeats=options.repeats,
         c=options.c,
         permutations=options.permutations,
+        identities=[None if span is None else normalized(span.text) for span in graded.spans]
+        if options.control
+        else None,
         common_rows=options.common_rows,
         device=options.device,
         map_layers=map_in(context.pool),

@@ -1,7 +1,13 @@
-"""The permutation null distribution: AUCs of probes that are fitted and evaluated on permuted labels."""
+"""Random labels: the permutation null distribution, and the control task.
+
+Probes are fitted and evaluated on random labels in the same way as on the actual labels.  The labels of the control
+task (Hewitt & Liang 2019, arXiv 1909.03368) are the same for all answers with the same identity, so a probe can predict
+them only by memorising identities.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,8 +49,34 @@ def permuted_labels(labels: Bools, group: Ints, count: int, seed: int) -> Bools:
     return label_sets
 
 
-def permutation_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan, *, fold: Ints, c: Floats) -> Floats:
-    """Return the AUC for each permuted label set, computed in the same way as the AUC for the actual labels.
+def control_labels(labels: Bools, identities: Sequence[str | None], count: int, seed: int) -> Bools:
+    """Return label sets for the control task: one random label per distinct identity.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), bool
+        The actual labels.  The same share of the identities gets a positive label, but at least one identity and not
+        all of them.
+    identities : sequence of str or None
+        Identity of each answer, e.g. its exact answer.  An answer without identity (None) gets a label of its own.
+    count : int
+        Number of label sets.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (count, n), bool
+    """
+    names = [f"answer {row}" if name is None else f"identity {name}" for row, name in enumerate(identities)]
+    distinct, number = np.unique(np.array(names, object), return_inverse=True)
+    n_positive = min(max(round(len(distinct) * float(labels.mean())), 1), len(distinct) - 1)
+    draw = np.random.default_rng([seed, 2])
+    ranks = np.stack([draw.permutation(len(distinct)) for _ in range(count)])
+    return np.asarray(ranks < n_positive)[:, number]
+
+
+def label_set_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan, *, fold: Ints, c: Floats) -> Floats:
+    """Return the AUC for each set of random labels, computed in the same way as the AUC for the actual labels.
 
     Parameters
     ----------
