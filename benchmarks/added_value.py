@@ -60,12 +60,12 @@ def simulate_map(setting: tuple[int, float, int]) -> dict[str, float]:
     states[..., 0] = confidence[:, None, None] + (1.2 - strength) * states[..., 0]
     delta = np.zeros((LAYERS, POSITIONS, WIDTH))
     delta[..., 1] = strength * shift_that_adds(added)
-    states = (states + correct[:, None, None, None] * delta).astype(np.float32)
+    states = states + correct[:, None, None, None] * delta
     ids = [str(i) for i in range(n)]
-    plain = fit_map(states, correct, folds=FOLDS, seed=seed, ids=ids)
+    plain = fit_map(states.astype(np.float32), correct, folds=FOLDS, seed=seed, ids=ids)
     baseline = Baseline("confidence", "", confidence)
     probe_map = with_baselines(plain, [baseline], ids)
-    truth = true_values(states, plain, baseline, delta, 1.2 - strength)
+    truth = true_values(states.astype(np.float32), plain, baseline, delta, 1.2 - strength)
     data = probe_map.data
     texts = [item.text for item in observe(probe_map) if item.about == "added"]
     return {

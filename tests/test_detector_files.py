@@ -18,7 +18,7 @@ from probemap.detectors import files
 from probemap.detectors.card import model_card
 from probemap.detectors.detector import Detector
 from probemap.detectors.fit import fit_detector
-from probemap.detectors.head import Cell, Evaluation, Head, Threshold
+from probemap.detectors.head import Acceptance, Cell, Evaluation, Head, Threshold
 from probemap.detectors.provenance import Provenance
 from probemap.records import DetectorError, Task
 
@@ -192,8 +192,8 @@ def set_value(path: str, value: Any) -> Any:
         ("seed", float("nan"), "is not a valid detector"),
         ("seed", -1, "is not a valid detector"),
         ("seed", None, "is not a valid detector"),
-        ("format_version", float("inf"), "has format version inf, expected 2"),
-        ("format_version", "x" * 9999, r"has format version 'x{39}, expected 2"),
+        ("format_version", float("inf"), "has format version inf, expected 3"),
+        ("format_version", "x" * 9999, r"has format version 'x{39}, expected 3"),
         ("heads.primary.cells.0.layer", -1, "primary: layers must not be negative, got -1"),
         ("heads.primary.cells", [], "do not match 0 cells"),
         ("heads.primary.evaluation.n", None, "is not a valid detector"),
@@ -205,6 +205,8 @@ def set_value(path: str, value: Any) -> Any:
         ("heads.primary.thresholds.0.score", 1e308, "a threshold contains impossible values"),
         ("heads.primary.thresholds.0.p_correct", 1.5, "a threshold contains impossible values"),
         ("heads.primary.thresholds.0.false_alarms", 0.1, "thresholds for different false-alarm rates"),
+        ("heads.primary.acceptances.0.risk", 1.5, "a threshold contains impossible values"),
+        ("heads.primary.acceptances.0.confidence", 0.8, "thresholds for different false-alarm rates or risks"),
         ("heads.primary.calibration_method", "isotonic", "the calibration contains probabilities outside"),
         ("provenance.task.max_new_tokens", 0, "max_new_tokens must be at least 1, got 0"),
         ("provenance.prompt_format", "loud", "prompt_format: Input should be 'chat'"),
@@ -253,7 +255,7 @@ def test_model_card_names_the_base_model_only_if_it_is_on_the_hub(detector: Dete
 def test_load_rejects_other_versions_and_other_files(detector: Detector, tmp_path: Path) -> None:
     detector.save(tmp_path)
     rewrite(tmp_path, lambda config: config.update(format_version=99))
-    with pytest.raises(DetectorError, match="has format version 99, expected 2"):
+    with pytest.raises(DetectorError, match="has format version 99, expected 3"):
         Detector.load(tmp_path)
     with pytest.raises(DetectorError, match=r"does not contain a detector .*\nhint: create one with `probemap export"):
         Detector.load(tmp_path / "missing")
@@ -317,13 +319,23 @@ def test_load_rejects_arbitrary_json(
     if field == "provenance":
         assert value is None, "the provenance may be unknown"
         return
-    assert field == "seed" or value == 2, "any integer from 0 is a seed"
+    assert field == "seed" or value == 3, "any integer from 0 is a seed"
 
 
-def test_model_card_shows_no_precision_if_nothing_is_flagged() -> None:
+def test_model_card_states_the_guarantees() -> None:
     threshold = Threshold(
         false_alarms=0.05, score=-9.0, p_correct=0.001, flagged_correct=0.0, flagged_incorrect=0.0, precision=np.nan
     )
+    none = Threshold(
+        false_alarms=0.01,
+        score=np.nan,
+        p_correct=np.nan,
+        flagged_correct=0.0,
+        flagged_incorrect=0.0,
+        precision=np.nan,
+    )
+    accepted = Acceptance(risk=0.1, confidence=0.9, score=1.0, p_correct=0.72, coverage=0.4, incorrect=0.05)
+    refused = Acceptance(risk=0.02, confidence=0.9, score=np.nan, p_correct=np.nan, coverage=0, incorrect=np.nan)
     head = Head(
         cells=(Cell(0, "-1"),),
         weight=np.ones((1, 2)),
@@ -331,9 +343,27 @@ def test_model_card_shows_no_precision_if_nothing_is_flagged() -> None:
         calibration=np.ones((2, 1)),
         calibration_method="platt",
         evaluation=EVALUATION,
-        thresholds=(threshold,),
+        thresholds=(threshold, none),
+        acceptances=(accepted, refused),
     )
-    assert "| 5% | 0.001 | 0.000 | 0.000 | – |" in model_card(head, None, None)
+    lines = model_card(head, None, None).splitlines()
+    assert (
+        "- False-alarm rate of at most 5%: flags answers with p(correct) below 0.00, which are 0% of the incorrect "
+        "answers; precision –." in lines
+    )
+    assert (
+        "- False-alarm rate of at most 1%: nothing is flagged, because fewer than 99 questions with a correct answer "
+        "are held out." in lines
+    )
+    assert (
+        "- At most 10% incorrect among the accepted answers, with 90% confidence: accepts answers with p(correct) of "
+        "at least 0.72, which are 40% of all answers." in lines
+    )
+    assert (
+        "- At most 2% incorrect among the accepted answers, with 90% confidence: nothing is accepted, because no "
+        "threshold can be shown to keep this limit." in lines
+    )
+    assert any(line.startswith("These limits hold for answers to new questions that are exch") for line in lines)
 
 
 def test_load_reads_nan_in_place_of_null(detector: Detector, tmp_path: Path) -> None:

@@ -56,8 +56,8 @@ def test_fit_detector_selects_the_planted_cell_and_a_fallback(detector: Detector
         assert head.evaluation.auc_low < auc < head.evaluation.auc_high
         assert head.evaluation.calibration_error < 0.1
         assert head.evaluation.calibration_noise < 0.08
-    assert detector.fallback.evaluation.n == 240, "one fifth of the answers"
-    assert 180 < detector.primary.evaluation.n < 204, "those with an exact answer, four fifths of them"
+    assert detector.fallback.evaluation.n == 360, "three tenths of the answers"
+    assert 270 < detector.primary.evaluation.n < 306, "those with an exact answer, four fifths of them"
 
 
 def test_fit_detector_evaluates_on_held_out_answers_only() -> None:
@@ -69,13 +69,13 @@ def test_fit_detector_evaluates_on_held_out_answers_only() -> None:
     assert detector.primary.evaluation.n == rows.sum()
     assert detector.primary.evaluation.auc == pytest.approx(roc_auc_score(correct[rows], p))
     assert detector.primary.evaluation.brier == pytest.approx(((p - correct[rows]) ** 2).mean())
-    for rate, threshold in zip((0.05, 0.2), detector.primary.thresholds, strict=True):
+    for threshold in detector.primary.thresholds:
         flagged = detector.primary.scores(at_cells(detector, states)[rows][:, :1]) < threshold.score
         assert threshold.flagged_correct == pytest.approx(flagged[correct[rows]].mean())
         assert threshold.flagged_incorrect == pytest.approx(flagged[~correct[rows]].mean())
         assert threshold.precision == pytest.approx((~correct[rows])[flagged].mean())
-        assert threshold.flagged_correct == pytest.approx(rate, abs=0.08)
-    # Held-out answers affect the evaluation only.
+        assert 0 < threshold.flagged_correct <= threshold.false_alarms
+    # Held-out answers affect only the evaluation and the thresholds.
     changed = states.copy()
     changed[held_out] += 100
     refitted = fit_detector(changed, correct, positions=POSITIONS, held_out=held_out)
@@ -130,7 +130,7 @@ def test_fallback_probabilities_match_answers_without_exact_answer(n: int) -> No
     # Most of these answers are flagged, because few of them are correct.
     threshold = rare.fallback.thresholds[1]
     flagged = rare.fallback.scores(at_cells(rare, fresh)[::5, 1:]) < threshold.score
-    assert p[flagged].max() <= threshold.p_correct <= p[~flagged].min()
+    assert p[flagged].max() <= threshold.p_correct <= p[~flagged].min(initial=1.0)
     assert flagged.mean() > 0.8
     card = model_card(rare.primary, rare.fallback, rare.provenance)
     assert "Its probabilities take into account how often answers that lack a position were correct." in card
@@ -360,7 +360,7 @@ def test_head_probabilities_of_a_single_point_are_nan_for_nan() -> None:
 
 def test_fit_detector_without_held_out_answers_is_not_evaluated(tmp_path: Path) -> None:
     states, correct = planted()
-    detector = fit_detector(states, correct, positions=POSITIONS, held_out=None)
+    detector = fit_detector(states, correct, positions=POSITIONS, held_out=None, false_alarms=(), risks=())
     assert detector.primary.cells == (Cell(1, "exact_answer_last"),)
     rows = ~np.isnan(states[:, 0, 1, 0])
     probe = make_pipeline(StandardScaler(), LogisticRegression(tol=1e-8, max_iter=10_000))
@@ -373,25 +373,18 @@ def test_fit_detector_without_held_out_answers_is_not_evaluated(tmp_path: Path) 
         assert (evaluation.n, evaluation.n_correct) == (0, 0)
         assert np.isnan([evaluation.auc, evaluation.auc_low, evaluation.auc_high, evaluation.brier]).all()
         assert np.isnan([evaluation.calibration_error, evaluation.calibration_noise]).all()
-        assert [threshold.false_alarms for threshold in head.thresholds] == [0.05, 0.2]
-        assert head.thresholds[0].score < head.thresholds[1].score
-        for threshold in head.thresholds:
-            assert threshold.p_correct == head.probabilities(np.array([threshold.score]))[0]
-            assert np.isnan([threshold.flagged_correct, threshold.flagged_incorrect, threshold.precision]).all()
-    flagged = scores[correct[rows]] < detector.primary.thresholds[1].score
-    assert flagged.mean() == pytest.approx(0.2, abs=0.04)
+        assert not head.thresholds
+        assert not head.acceptances
 
     detector.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert config["heads"]["primary"]["evaluation"]["auc"] is None
-    assert config["heads"]["primary"]["thresholds"][0]["precision"] is None
     loaded = Detector.load(tmp_path)
     assert np.array_equal(loaded.p_correct(at_cells(detector, states)), detector.p_correct(at_cells(detector, states)))
     assert repr(loaded.primary.evaluation) == repr(detector.primary.evaluation)
     assert repr(loaded.primary.thresholds) == repr(detector.primary.thresholds)
     card = (tmp_path / "README.md").read_text()
-    used = f"all answers were used to choose, fit and calibrate the probe ({detector.primary.calibration_method})"
-    assert f"Not evaluated: {used}" in card
+    assert f"Brier score or calibration error is available ({detector.primary.calibration_method})" in card
     assert "The detector was not evaluated: its performance is unknown" in card
     assert "nan" not in card.lower()
     assert "evaluated on" not in card
@@ -405,3 +398,61 @@ def test_fit_detector_rejects_an_empty_held_out_mask() -> None:
         DetectorError, match=r"false_alarms must be between 0 and 1, got \[5\]\nhint: pass false-alarm rates as shares"
     ):
         fit_detector(states, correct, positions=POSITIONS, false_alarms=[5])
+
+
+# --- thresholds ---
+
+
+def test_thresholds_come_from_held_out_scores_of_the_exported_probe() -> None:
+    states, correct = planted()
+    held_out = np.arange(1200) >= 800
+    detector = fit_detector(states, correct, positions=POSITIONS, cells=[(2, "-1")], held_out=held_out, fallback=None)
+    scores = np.sort(detector.primary.scores(states[held_out & correct, 2, 2][:, None]))
+    n = len(scores)
+    for threshold in detector.primary.thresholds:
+        assert threshold.score == scores[int(threshold.false_alarms * (n + 1)) - 1]
+        assert threshold.p_correct == pytest.approx(detector.primary.probabilities(np.array([threshold.score]))[0])
+
+
+def test_too_few_held_out_answers_flag_and_accept_nothing(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    correct = np.arange(40) % 2 == 0
+    states = draw.normal(size=(40, 1, 1, 4)) + 2 * correct[:, None, None, None]
+    detector = fit_detector(states, correct, positions=["-1"], held_out=None)
+    (low, high), (acceptance,) = detector.primary.thresholds, detector.primary.acceptances
+    assert np.isnan([low.score, low.p_correct, acceptance.score, acceptance.p_correct]).all()
+    assert not np.isnan(high.score), "six correct answers suffice for 20 %"
+    detector.save(tmp_path)
+    loaded = Detector.load(tmp_path)
+    scores = loaded.score_states(states[:, 0])
+    assert loaded.is_flagged(scores) == loaded.is_accepted(scores) == [False] * 40
+    assert "nothing is flagged, because fewer than 19 questions" in (tmp_path / "README.md").read_text()
+
+
+def test_acceptance_keeps_its_risk_and_rejects_unknown_risks() -> None:
+    states, correct = planted()
+    detector = fit_detector(states, correct, positions=POSITIONS, risks=(0.3, 0.15))
+    fresh, truth = planted(4000, 5)
+    scores = detector.score_states(at_cells(detector, fresh))
+    strict, lax = (np.array(detector.is_accepted(scores, risk)) for risk in (None, 0.3))
+    assert 0 < strict.mean() < lax.mean()
+    assert (strict <= lax).all()
+    assert (~truth[strict]).mean() < 0.15
+    assert (~truth[lax]).mean() < 0.3
+    with pytest.raises(
+        DetectorError, match=r"no acceptance threshold for a risk of 0\.5\nhint: its risks are: 0\.3, 0"
+    ):
+        detector.is_accepted(scores, 0.5)
+    without = fit_detector(states, correct, positions=POSITIONS, risks=())
+    assert without.is_accepted(without.score_states(at_cells(without, fresh[:3]))) == [None] * 3
+    with pytest.raises(DetectorError, match=r"risks must be between 0 and 1, got \[7\]\nhint: pass risks as shares"):
+        fit_detector(states, correct, positions=POSITIONS, risks=[7])
+
+
+def test_score_at_inverts_the_calibration() -> None:
+    assert PLATT.score_at(0.7) == pytest.approx((np.log(0.7 / 0.3) + 1) / 2)
+    flat = replace(PLATT, calibration=np.array([[0.0], [0.0]]))
+    assert [flat.score_at(p) for p in (0.4, 0.6)] == [-np.inf, np.inf]
+    curve = np.array([[0.0, 1.0, 2.0, 4.0], [0.1, 0.5, 0.5, 0.9]])
+    isotonic = replace(PLATT, calibration_method="isotonic", calibration=curve)
+    assert [isotonic.score_at(p) for p in (0.05, 0.3, 0.5, 0.7, 0.95)] == pytest.approx([-np.inf, 0.5, 1, 3, np.inf])

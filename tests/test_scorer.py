@@ -483,7 +483,8 @@ def test_export_prints_the_evaluation(mapped: Path, tmp_path: Path) -> None:
         f"layer 3 at -1: AUC {evaluation.auc:.3f} [{evaluation.auc_low:.3f}, {evaluation.auc_high:.3f}] on 48 held-out"
         in call.stderr
     )
-    assert "nominal 5%" in call.stderr
+    assert "  false-alarm rate of at most 5%: " in call.stderr
+    assert "  at most 10% incorrect among the accepted answers, with 90% confidence: " in call.stderr
     assert call.stdout.strip() == str(tmp_path / "d")
 
 

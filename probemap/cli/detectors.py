@@ -50,14 +50,21 @@ def export(
             help="Layer and position, e.g. 16:exact_answer_last; several cells are averaged. Default: the best cell."
         ),
     ] = None,
-    held_out: Annotated[float, typer.Option(help="Fraction of the questions to hold out for evaluation.")] = 0.2,
+    held_out: Annotated[
+        float, typer.Option(help="Fraction of the questions to hold out for thresholds and evaluation.")
+    ] = 0.3,
     c: flags.C = "auto",
     false_alarms: Annotated[
         str, typer.Option(help="False-alarm rates for which thresholds are determined, separated by commas.")
     ] = "0.05,0.2",
+    risks: Annotated[
+        str, typer.Option(help="Shares of incorrect answers among the accepted answers, separated by commas.")
+    ] = "0.1",
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="Probability with which these shares hold.")] = 0.9,
     seed: flags.Seed = 0,
 ) -> None:
     """Export the best cell as a calibrated detector, and evaluate it on held-out questions."""
+    from probemap.detectors.thresholds import Limits
     from probemap.runs.steps.export import export as export_detector
 
     with console_logger() as logger:
@@ -67,7 +74,11 @@ def export(
             cells=[_parse_cell(text) for text in cell] if cell else "best",
             held_out=held_out,
             c=c,
-            false_alarms=_parse_shares(false_alarms),
+            limits=Limits(
+                false_alarms=_parse_shares("false-alarm rates", false_alarms),
+                risks=_parse_shares("risks", risks),
+                confidence=confidence,
+            ),
             seed=seed,
             logger=logger,
         )
@@ -156,6 +167,8 @@ def ask(
         say(f"exact answer: {answer_score.exact_answer}")
     if answer_score.why:
         say(answer_score.why)
+    if answer_score.accept is not None and answer_score.risk is not None:
+        say(f"{'accepted' if answer_score.accept else 'not accepted'} at a risk of {answer_score.risk:.0%}")
 
 
 @app.command(epilog="Example:  probemap serve DETECTOR --port 8080")
@@ -243,20 +256,22 @@ def _parse_cell(text: str) -> tuple[int, str]:
     return int(layer), position
 
 
-def _parse_shares(text: str) -> list[float]:
+def _parse_shares(name: str, text: str) -> tuple[float, ...]:
     try:
-        shares = [float(share) for share in text.split(",")]
+        shares = tuple(float(share) for share in text.split(","))
     except ValueError:
-        shares = [-1.0]
+        shares = (-1.0,)
     if not all(0 < share < 1 for share in shares):
         raise DataError(
-            f"cannot parse the false-alarm rates {text!r}",
+            f"cannot parse the {name} {text!r}",
             "write numbers between 0 and 1, separated by commas, e.g. 0.05,0.2",
         )
     return shares
 
 
 def _report(prefix: str, head: "Head") -> None:
+    from probemap.detectors.card import acceptance_text, threshold_text
+
     evaluation = head.evaluation
     say(
         f"{prefix}{head.location}: AUC {evaluation.auc:.3f} [{evaluation.auc_low:.3f}, {evaluation.auc_high:.3f}] on "
@@ -264,8 +279,6 @@ def _report(prefix: str, head: "Head") -> None:
         f"{evaluation.calibration_error:.3f} ({evaluation.calibration_noise:.3f} if perfectly calibrated)"
     )
     for threshold in head.thresholds:
-        say(
-            f"  below {threshold.p_correct:.2f}: flags {threshold.flagged_correct:.0%} of correct answers "
-            f"(nominal {threshold.false_alarms:.0%}) and {threshold.flagged_incorrect:.0%} of incorrect answers; "
-            f"precision {threshold.precision:.0%}"
-        )
+        say("  " + threshold_text(threshold))
+    for acceptance in head.acceptances:
+        say("  " + acceptance_text(acceptance))

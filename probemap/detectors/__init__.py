@@ -11,6 +11,8 @@ Each module imports only modules that are listed above it and modules of lower-l
     files          the file format
     hub            uploads detectors to the Hugging Face hub and downloads them
     detector       Detector: scores answers from their hidden states
+    guarantees     thresholds that keep a false-alarm rate or a risk on new questions
+    thresholds     thresholds of a detector, determined from its scores of held-out answers
     head_fit       fits, calibrates and evaluates the heads
     fit            fit_detector: fits a detector to hidden states and labels
     compatibility  checks that a detector matches a model

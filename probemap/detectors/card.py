@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from probemap.detectors.head import Head
+    from probemap.detectors.head import Acceptance, Head, Threshold
     from probemap.detectors.provenance import Provenance
 
 _NOT_EVALUATED = (
@@ -19,9 +19,15 @@ _FALLBACK = (
     "To have enough data, the fallback was fitted to all answers, including those that have these positions. Its "
     "probabilities take into account how often answers that lack a position were correct."
 )
-_FALLBACK_EVALUATION = (
-    " It was also evaluated on all held-out answers. Few of the answers that lack a position are correct, and the "
-    "fallback flags a larger share of these correct answers than the table shows."
+_FALLBACK_EVALUATION = " It was also evaluated on all held-out answers."
+_GUARANTEE = (
+    "These limits hold for answers to new questions that are exchangeable with the held-out questions: drawn in the "
+    "same way, and answered by the same model with the same settings. The false-alarm rate is the share of the correct "
+    "answers that are flagged. It holds on average over detectors that are fitted in the same way; the fewer answers "
+    "were held out, the more the rate of a single detector varies around this average. The share of incorrect answers "
+    "among the accepted answers stays below its limit for at least the stated share of such detectors (the "
+    "confidence). Both limits hold for the detector as a whole, not for a subgroup of the questions, and not for other "
+    "questions, prompts or versions of the model."
 )
 
 
@@ -37,6 +43,7 @@ def model_card(primary: Head, fallback: Head | None, provenance: Provenance | No
         "---",
     ]
     evaluated = primary.evaluation.n > 0
+    guaranteed = [_GUARANTEE] if primary.thresholds or primary.acceptances else []
     body = [
         "# Is this answer correct?",
         "",
@@ -48,6 +55,7 @@ def model_card(primary: Head, fallback: Head | None, provenance: Provenance | No
     if fallback:
         body += ["", *_head_section("Fallback for answers that lack one of these positions", fallback)]
         body += ["", _FALLBACK + evaluated * _FALLBACK_EVALUATION]
+    body += ["", *guaranteed] if guaranteed else []
     if provenance:
         entries = _provenance_entries(provenance)
         body += ["", "## Provenance", ""]
@@ -67,21 +75,15 @@ def _head_section(title: str, head: Head) -> list[str]:
     evaluation = head.evaluation
     cells = ", ".join(f"layer {cell.layer} at `{cell.position}`" for cell in head.cells)
     heading = [f"## {title}", "", f"{cells[0].upper()}{cells[1:]}.", ""]
+    thresholds = [f"- {text[0].upper()}{text[1:]}." for text in map(threshold_text, head.thresholds)]
+    thresholds += [f"- {text[0].upper()}{text[1:]}." for text in map(acceptance_text, head.acceptances)]
     if not evaluation.n:
         return [
             *heading,
-            "Not evaluated: all answers were used to choose, fit and calibrate the probe "
-            f"({head.calibration_method}), so no AUC, Brier score or calibration error is available.",
+            f"Not evaluated: no AUC, Brier score or calibration error is available ({head.calibration_method}).",
             "",
-            "| nominal false-alarm rate | flagged below probability |",
-            "| --- | --- |",
-            *(f"| {threshold.false_alarms:.0%} | {threshold.p_correct:.3f} |" for threshold in head.thresholds),
+            *thresholds,
         ]
-    rows = [
-        f"| {threshold.false_alarms:.0%} | {threshold.p_correct:.3f} | {threshold.flagged_correct:.3f} | "
-        f"{threshold.flagged_incorrect:.3f} | {_decimal(threshold.precision)} |"
-        for threshold in head.thresholds
-    ]
     return [
         *heading,
         f"On {evaluation.n} held-out answers, {evaluation.n_correct} of them correct: AUC {evaluation.auc:.3f} "
@@ -90,11 +92,36 @@ def _head_section(title: str, head: Head) -> list[str]:
         f"number of answers, perfectly calibrated probabilities would have an error of "
         f"{evaluation.calibration_noise:.3f}).",
         "",
-        "| nominal false-alarm rate | flagged below probability | observed false-alarm rate | recall of incorrect "
-        "answers | precision |",
-        "| --- | --- | --- | --- | --- |",
-        *rows,
+        *thresholds,
     ]
+
+
+def threshold_text(threshold: Threshold) -> str:
+    """Return a line about the threshold for a false-alarm rate."""
+    rate = f"false-alarm rate of at most {threshold.false_alarms:.0%}"
+    if math.isnan(threshold.score):
+        needed = math.ceil(1 / threshold.false_alarms) - 1 if threshold.false_alarms else 0
+        return f"{rate}: nothing is flagged, because fewer than {needed} questions with a correct answer are held out"
+    return (
+        f"{rate}: flags answers with p(correct) below {threshold.p_correct:.2f}, which are "
+        f"{_percent(threshold.flagged_incorrect)} of the incorrect answers; precision {_percent(threshold.precision)}"
+    )
+
+
+def acceptance_text(acceptance: Acceptance) -> str:
+    """Return a line about an acceptance threshold."""
+    goal = f"at most {acceptance.risk:.0%} incorrect among the accepted answers, with {acceptance.confidence:.0%} "
+    goal += "confidence"
+    if math.isnan(acceptance.score):
+        return f"{goal}: nothing is accepted, because no threshold can be shown to keep this limit"
+    return (
+        f"{goal}: accepts answers with p(correct) of at least {acceptance.p_correct:.2f}, which are "
+        f"{_percent(acceptance.coverage)} of all answers"
+    )
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{share:.0%}"
 
 
 def _decimal(value: float) -> str:

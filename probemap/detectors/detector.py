@@ -181,6 +181,35 @@ class Detector:
             for name, score in zip(scores.judged_by, scores.score.tolist(), strict=True)
         ]
 
+    def is_accepted(self, scores: StateScores, risk: float | None = None) -> list[bool | None]:
+        """Return whether each answer is accepted.
+
+        An answer is accepted if its score is at least the acceptance threshold of the head that scored it.
+
+        Parameters
+        ----------
+        scores : StateScores
+            The scores, as returned by `score_states`.
+        risk : float or None
+            One of the risks for which the detector has an acceptance threshold.  If None, the lowest risk is used.
+
+        Returns
+        -------
+        list of bool or None
+            Whether each answer is accepted, or None for an answer without a score and for all answers if the detector
+            has no acceptance threshold.
+
+        Raises
+        ------
+        DetectorError
+            If a head that scored an answer has no acceptance threshold for that risk.
+        """
+        acceptances = {name: self.head(name).acceptance(risk) for name in set(scores.judged_by) if name != "none"}
+        return [
+            None if name == "none" or (acceptance := acceptances[name]) is None else score >= acceptance.score
+            for name, score in zip(scores.judged_by, scores.score.tolist(), strict=True)
+        ]
+
     def save(self, directory: str | Path) -> None:
         """Write the detector to a directory.
 

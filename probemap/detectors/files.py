@@ -19,11 +19,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from probemap.detectors.card import model_card
-from probemap.detectors.head import Cell, Evaluation, Head, Threshold
+from probemap.detectors.head import Acceptance, Cell, Evaluation, Head, Threshold
 from probemap.detectors.provenance import Provenance
 from probemap.records import DetectorError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_WIDTH = 1_000_000
 """Maximum hidden size, and also the maximum number of points in an isotonic calibration curve."""
 
@@ -126,8 +126,8 @@ def read_files(directory: Path, name: str) -> DetectorFiles:
     primary, fallback = content.primary, content.fallback
     if fallback and fallback.weight.shape[1] != primary.weight.shape[1]:
         raise DetectorError(f"{name}: the two heads read states of different widths", _HINT)
-    if fallback and fallback.false_alarms != primary.false_alarms:
-        raise DetectorError(f"{name}: the two heads have thresholds for different false-alarm rates", _HINT)
+    if fallback and _nominal(fallback) != _nominal(primary):
+        raise DetectorError(f"{name}: the two heads have thresholds for different false-alarm rates or risks", _HINT)
     return content
 
 
@@ -164,6 +164,7 @@ def _head_entry(head: Head) -> dict[str, Any]:
         "calibration_method": head.calibration_method,
         "evaluation": _nan_as_null(asdict(head.evaluation)),
         "thresholds": [_nan_as_null(asdict(threshold)) for threshold in head.thresholds],
+        "acceptances": [_nan_as_null(asdict(acceptance)) for acceptance in head.acceptances],
     }
 
 
@@ -212,9 +213,12 @@ def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray
         raise ValueError(f"{name}: the calibration contains probabilities outside [0, 1]")
     evaluation = _EVALUATION.validate_python(_null_as_nan(entry["evaluation"]))
     thresholds = _THRESHOLDS.validate_python([_null_as_nan(threshold) for threshold in entry["thresholds"]])
+    acceptances = _ACCEPTANCES.validate_python([_null_as_nan(acceptance) for acceptance in entry["acceptances"]])
     _check_evaluation(name, evaluation)
     for threshold in thresholds:
-        _check_threshold(name, threshold)
+        _check_threshold(name, asdict(threshold))
+    for acceptance in acceptances:
+        _check_threshold(name, asdict(acceptance))
     return Head(
         cells=tuple(cells),
         weight=weight,
@@ -223,7 +227,12 @@ def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray
         calibration_method=method,
         evaluation=evaluation,
         thresholds=tuple(thresholds),
+        acceptances=tuple(acceptances),
     )
+
+
+def _nominal(head: Head) -> tuple[list[float], list[tuple[float, float]]]:
+    return head.false_alarms, [(item.risk, item.confidence) for item in head.acceptances]
 
 
 def _check_evaluation(name: str, evaluation: Evaluation) -> None:
@@ -232,12 +241,14 @@ def _check_evaluation(name: str, evaluation: Evaluation) -> None:
         raise ValueError(f"{name}: the evaluation contains impossible values")
 
 
-def _check_threshold(name: str, threshold: Threshold) -> None:
-    observed = (threshold.flagged_correct, threshold.flagged_incorrect, threshold.precision)
+def _check_threshold(name: str, values: dict[str, float]) -> None:
+    score = values.pop("score")
+    nominal = [values.pop(key) for key in ("false_alarms", "risk", "confidence") if key in values]
     if not (
-        all(0 <= share <= 1 for share in (threshold.false_alarms, threshold.p_correct))
-        and all(0 <= share <= 1 or math.isnan(share) for share in observed)
-        and abs(threshold.score) <= MAX_ABS
+        all(0 <= share <= 1 for share in nominal)
+        and all(0 <= share <= 1 or math.isnan(share) for share in values.values())
+        and (abs(score) <= MAX_ABS or math.isnan(score))
+        and math.isnan(score) == math.isnan(values["p_correct"])
     ):
         raise ValueError(f"{name}: a threshold contains impossible values")
 
@@ -265,5 +276,6 @@ _CELLS: TypeAdapter[list[Cell]] = TypeAdapter(list[Cell])
 _METHOD: TypeAdapter[Literal["platt", "isotonic"]] = TypeAdapter(Literal["platt", "isotonic"])
 _EVALUATION = TypeAdapter(Evaluation)
 _THRESHOLDS: TypeAdapter[list[Threshold]] = TypeAdapter(list[Threshold])
+_ACCEPTANCES: TypeAdapter[list[Acceptance]] = TypeAdapter(list[Acceptance])
 _PROVENANCE: TypeAdapter[Provenance | None] = TypeAdapter(Provenance | None)
 _SEED: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=0)])

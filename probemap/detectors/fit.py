@@ -7,6 +7,7 @@ fit and calibrate its probes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from probemap.activations.source import ActivationSource, as_source
 from probemap.detectors.detector import Detector
 from probemap.detectors.head_fit import HeadFitter, has_all_cells
+from probemap.detectors.thresholds import Limits, with_thresholds
 from probemap.maps.fit import fit_map
 from probemap.probing.c_values import parse_c
 from probemap.probing.folds import group_numbers, hold_out
@@ -22,7 +24,12 @@ from probemap.probing.inputs import Column, Labels, elements, parse_labels
 from probemap.records import DetectorError
 
 if TYPE_CHECKING:
+    from probemap.detectors.head import Head
     from probemap.detectors.provenance import Provenance
+
+
+THRESHOLD_SHARE = 0.3
+"""Share of the groups from which thresholds are determined."""
 
 
 def fit_detector(
@@ -30,12 +37,14 @@ def fit_detector(
     correct: Labels,
     *,
     cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
-    held_out: float | npt.ArrayLike | None = 0.2,
+    held_out: float | npt.ArrayLike | None = THRESHOLD_SHARE,
     groups: Column | None = None,
     layers: Column | None = None,
     positions: Column | None = None,
     c: float | str | Sequence[float] = "auto",
     false_alarms: Sequence[float] = (0.05, 0.2),
+    risks: Sequence[float] = (0.1,),
+    confidence: float = 0.9,
     fallback: tuple[int, str] | Literal["best"] | None = "best",
     seed: int = 0,
     provenance: Provenance | None = None,
@@ -44,9 +53,9 @@ def fit_detector(
     """Fit a detector to hidden states and labels.
 
     Some answers are held out.  The others, called training answers, are used in three steps.  First, a map is fitted to
-    the training answers, and the best cell is selected.  Then, the calibration (see `calibrate`) and the thresholds are
-    computed from the out-of-fold scores of this cell.  Finally, its probe is fitted to all training answers.  The
-    resulting detector is evaluated on the held-out answers.
+    the training answers, and the best cell is selected.  Then, the calibration (see `calibrate`) is computed from the
+    out-of-fold scores of this cell.  Finally, its probe is fitted to all training answers.  The held-out answers are
+    used to determine the thresholds (see `guarantees`) and to evaluate the detector.
 
     Parameters
     ----------
@@ -58,8 +67,9 @@ def fit_detector(
         The cells of the primary head, as pairs (layer, position).  The head averages the scores of its cells.  ``best``
         selects the cell with the highest AUC.
     held_out : float, array-like of shape (n,) of bool, or None
-        The share of the groups to hold out for evaluation, or a mask of the held-out answers.  If None, no answers are
-        held out, and the detector is not evaluated.
+        The share of the groups to hold out for the thresholds and the evaluation, or a mask of the held-out answers.
+        If None, the detector is not evaluated, which permits fewer answers.  The share is then `THRESHOLD_SHARE`, or 0
+        if no thresholds are requested.
     groups : array-like of shape (n,), optional
         The group of each answer, for example its question.  All answers in a group are held out together or assigned to
         the same fold.
@@ -70,8 +80,14 @@ def fit_detector(
         100), the value for each selected cell is chosen by cross-validation, whereas the map used to select the cells
         is fitted with a value of 1.
     false_alarms : sequence of float
-        False-alarm rates for which to compute thresholds.  Each rate is a number between 0 and 1: the share of correct
-        answers that may be flagged.
+        False-alarm rates for which to compute thresholds.  Each rate is a number between 0 and 1: the probability with
+        which a correct answer to a new question may be flagged.  The rate holds in finite samples, on average over
+        detectors; see `guarantees.conformal_threshold`.
+    risks : sequence of float
+        Risks for which to compute acceptance thresholds.  Each risk is a number between 0 and 1: the share of incorrect
+        answers among the accepted answers to new questions.
+    confidence : float
+        Probability with which an acceptance threshold keeps its risk; see `guarantees.acceptance_threshold`.
     fallback : (int, str), "best" or None
         The cell used to score answers that lack a position of the primary head.  ``best`` selects the cell with the
         highest AUC among the positions that all answers have.  Positions that depend on the exact answer are excluded,
@@ -114,11 +130,7 @@ def fit_detector(
     >>> detector.p_correct(states[:4, 1, [0]]).round() == correct[:4]  # states at (layer 1, last_q)
     array([ True,  True,  True,  True])
     """
-    if any(not 0 <= rate <= 1 for rate in false_alarms):
-        raise DetectorError(
-            f"false_alarms must be between 0 and 1, got {list(false_alarms)}",
-            "pass false-alarm rates as shares of the correct answers",
-        )
+    limits = Limits(false_alarms=tuple(false_alarms), risks=tuple(risks), confidence=confidence)
     c_values = parse_c(c)
     source = as_source(
         activations,
@@ -128,7 +140,9 @@ def fit_detector(
     if provenance is not None:
         _check_provenance(activations, provenance)
     group = group_numbers(groups, source.n)
-    is_held_out = hold_out(held_out, group, seed)
+    # Without an evaluation, thresholds still require answers that have no influence on the probes.
+    share = THRESHOLD_SHARE if held_out is None and (false_alarms or risks) else held_out
+    is_held_out = hold_out(share, group, seed)
     labels = parse_labels(correct, source.n)
     probe_map = fit_map(
         activations,
@@ -149,14 +163,17 @@ def fit_detector(
         evaluate=held_out is not None,
         group=group,
         c_values=c_values,
-        false_alarms=tuple(false_alarms),
         seed=seed,
     )
+
+    def finished(primary: Head, fallback: Head | None) -> Detector:
+        return _with_thresholds(Detector(primary, fallback, provenance, seed), heads, limits)
+
     primary_cells = [(cell.layer, cell.position) for cell in probe_map.best()] if cells == "best" else list(cells)
     primary = heads.fit(primary_cells, np.zeros(source.n, bool))
     complete = _complete_positions(source)
     if fallback is None or {position for _, position in primary_cells} <= set(complete):
-        return Detector(primary, None, provenance, seed)
+        return finished(primary, None)
     if not isinstance(fallback, str):
         fallback_cell = fallback
     elif complete:
@@ -168,7 +185,22 @@ def fit_detector(
             "also capture last_q or -1, or pass fallback=None",
         )
     needs_fallback = ~has_all_cells(heads.states(primary_cells))
-    return Detector(primary, heads.fit([fallback_cell], needs_fallback), provenance, seed)
+    return finished(primary, heads.fit([fallback_cell], needs_fallback))
+
+
+def _with_thresholds(detector: Detector, heads: HeadFitter, limits: Limits) -> Detector:
+    """Return the detector with thresholds that are determined from its scores of the held-out answers."""
+    rows = heads.held_out & ~np.isnan(heads.labels)
+    states = heads.states([(cell.layer, cell.position) for cell in detector.cells])[rows]
+    names: list[Literal["primary", "fallback"]] = ["primary", "fallback"] if detector.fallback else ["primary"]
+    complete = with_thresholds(
+        {name: detector.head(name) for name in names},
+        detector.score_states(states),
+        heads.labels[rows] == 1,
+        heads.group[rows],
+        limits,
+    )
+    return replace(detector, primary=complete["primary"], fallback=complete.get("fallback"))
 
 
 def _check_provenance(activations: Any, provenance: Provenance) -> None:

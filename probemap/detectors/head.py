@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from probemap.records import DetectorError
 
@@ -55,21 +55,40 @@ class Threshold:
     """The threshold for one false-alarm rate.  Answers with a score below the threshold are flagged."""
 
     false_alarms: float
-    """Nominal false-alarm rate, between 0 and 1: the share of correct answers that may be flagged.
-
-    The threshold is the corresponding quantile of the out-of-fold scores of correct answers.
-    """
+    """Guaranteed false-alarm rate, between 0 and 1: the highest probability with which a correct answer to a new
+    question is flagged, on average over detectors that are fitted in the same way; see `guarantees`."""
     score: float
-    """Threshold for the score, in log-odds before calibration."""
+    """Threshold for the score, in log-odds before calibration.  NaN if there are too few correct held-out answers for
+    this rate; no answer is then flagged."""
     p_correct: float
     """Calibrated probability that corresponds to `score`."""
     flagged_correct: float
-    """Observed false-alarm rate: the share of correct held-out answers that are flagged.  NaN if the head was not
-    evaluated."""
+    """Share of the correct held-out answers that are flagged.  Because the threshold is determined from the same
+    answers, this share is at most `false_alarms` over all answers that the detector scores.  NaN if there are none."""
     flagged_incorrect: float
-    """Recall: the share of incorrect held-out answers that are flagged.  NaN if the head was not evaluated."""
+    """Recall: the share of the incorrect held-out answers that are flagged.  NaN if there are none."""
     precision: float
     """Precision: the share of incorrect answers among the flagged held-out answers.  NaN if no answer is flagged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """The threshold for accepting answers.  Answers with a score of at least the threshold are accepted."""
+
+    risk: float
+    """Highest share of incorrect answers among the accepted answers, between 0 and 1."""
+    confidence: float
+    """Probability with which the share among the accepted answers to new questions is at most `risk`, over detectors
+    that are fitted in the same way; see `guarantees`."""
+    score: float
+    """Threshold for the score, in log-odds before calibration.  NaN if no threshold can be guaranteed; no answer is
+    then accepted."""
+    p_correct: float
+    """Calibrated probability that corresponds to `score`."""
+    coverage: float
+    """Share of the held-out answers that are accepted."""
+    incorrect: float
+    """Share of incorrect answers among the accepted held-out answers.  NaN if no answer is accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +110,7 @@ class Head:
     calibration_method: Literal["platt", "isotonic"]
     evaluation: Evaluation
     thresholds: tuple[Threshold, ...]
+    acceptances: tuple[Acceptance, ...] = ()
 
     @property
     def location(self) -> str:
@@ -138,6 +158,27 @@ class Head:
         p = np.clip(np.interp(scores, *self.calibration), lowest, highest)
         return np.asarray(np.where(np.isnan(scores), np.nan, p))
 
+    def score_at(self, p: float) -> float:
+        """Return the lowest score with a calibrated probability of at least `p`.
+
+        Returns
+        -------
+        float
+            The score, in log-odds before calibration.  It is -inf if every score has such a probability, and inf if no
+            score has one.
+        """
+        if self.calibration_method == "platt":
+            slope, intercept = self.calibration[:, 0]
+            if slope == 0:
+                return -np.inf if expit(intercept) >= p else np.inf
+            return float((logit(p) - intercept) / slope)
+        scores, probabilities = self.calibration
+        k = int(np.searchsorted(probabilities, p))
+        if k in (0, len(scores)):
+            return float(np.inf if k else -np.inf)
+        share = (p - probabilities[k - 1]) / (probabilities[k] - probabilities[k - 1])
+        return float(scores[k - 1] + share * (scores[k] - scores[k - 1]))
+
     def threshold(self, false_alarms: float | None = None) -> Threshold:
         """Return the threshold for a false-alarm rate.
 
@@ -161,4 +202,27 @@ class Head:
         rates = ", ".join(f"{rate:g}" for rate in self.false_alarms)
         raise DetectorError(
             f"the detector has no threshold for a false-alarm rate of {false_alarms:g}", f"use one of {rates}"
+        )
+
+    def acceptance(self, risk: float | None = None) -> Acceptance | None:
+        """Return the acceptance threshold for a risk, or None if the head has no acceptance thresholds.
+
+        Parameters
+        ----------
+        risk : float or None
+            One of the risks for which the head has an acceptance threshold.  If None, the lowest risk is used.
+
+        Raises
+        ------
+        DetectorError
+            If the head has acceptance thresholds, but none for that risk.
+        """
+        if not self.acceptances and risk is None:
+            return None
+        for acceptance in sorted(self.acceptances, key=lambda item: item.risk):
+            if risk is None or acceptance.risk == risk:
+                return acceptance
+        risks = ", ".join(f"{item.risk:g}" for item in self.acceptances) or "none"
+        raise DetectorError(
+            f"the detector has no acceptance threshold for a risk of {risk:g}", f"its risks are: {risks}"
         )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from probemap.detectors.calibration import calibrate, calibration_noise
-from probemap.detectors.head import Cell, Evaluation, Head, Threshold
+from probemap.detectors.head import Cell, Evaluation, Head
 from probemap.maps.layers import fit_cell
 from probemap.probing.auc import Bools, Floats, Ints, auc_interval, aucs
 from probemap.probing.folds import assign_folds, group_numbers
@@ -58,7 +58,6 @@ class HeadFitter:
     group: Ints
     """ndarray of shape (n,), int64; the group of each answer."""
     c_values: tuple[float, ...]
-    false_alarms: tuple[float, ...]
     seed: int
 
     def fit(self, cells: Sequence[tuple[int, str]], subset: Bools) -> Head:
@@ -81,7 +80,6 @@ class HeadFitter:
             [fit_probe(states[training, k], correct[training], c) for k, (_, c) in enumerate(out_of_fold)]
         )
         calibration = calibrate(scores[training], correct[training], subset[training])
-        scores = scores + calibration.shift * subset
         head = Head(
             cells=tuple(Cell(*cell) for cell in cells),
             weight=probes[:, :-1],
@@ -91,7 +89,6 @@ class HeadFitter:
             evaluation=_NOT_EVALUATED,
             thresholds=(),
         )
-        head = replace(head, thresholds=self._thresholds(head, scores[training], correct[training]))
         if self.evaluate:
             rows = usable & self.held_out
             new_scores = head.scores(states[rows]) + calibration.shift * subset[rows]
@@ -144,23 +141,6 @@ class HeadFitter:
         scores[training] = fit((c,)).scores
         return scores, c
 
-    def _thresholds(self, head: Head, scores: Floats, correct: Bools) -> tuple[Threshold, ...]:
-        """Compute one threshold per false-alarm rate from out-of-fold scores.  The thresholds are not evaluated
-        here."""
-        quantiles = [float(np.quantile(scores[correct], rate)) for rate in self.false_alarms]
-        probabilities = head.probabilities(np.array(quantiles)).tolist()
-        return tuple(
-            Threshold(
-                false_alarms=rate,
-                score=score,
-                p_correct=p,
-                flagged_correct=_NAN,
-                flagged_incorrect=_NAN,
-                precision=_NAN,
-            )
-            for rate, score, p in zip(self.false_alarms, quantiles, probabilities, strict=True)
-        )
-
     def states(self, cells: Sequence[tuple[int, str]]) -> npt.NDArray[np.float32]:
         """Return the states at the cells as an array of shape (n, n_cells, d), with NaN where a position is missing."""
         columns = [(layer, self.source.positions.index(position)) for layer, position in cells]
@@ -168,7 +148,7 @@ class HeadFitter:
 
 
 def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
-    """Evaluate a head and its thresholds, and return a copy that includes the results.
+    """Evaluate a head, and return a copy that includes the results.
 
     Parameters
     ----------
@@ -195,18 +175,7 @@ def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
         calibration_error=float(calibration_errors(p[:, None], correct)[0]),
         calibration_noise=calibration_noise(p),
     )
-    thresholds = []
-    for threshold in head.thresholds:
-        flagged = scores < threshold.score
-        thresholds.append(
-            replace(
-                threshold,
-                flagged_correct=float(flagged[correct].mean()),
-                flagged_incorrect=float(flagged[~correct].mean()),
-                precision=float((~correct)[flagged].mean()) if flagged.any() else _NAN,
-            )
-        )
-    return replace(head, evaluation=evaluation, thresholds=tuple(thresholds))
+    return replace(head, evaluation=evaluation)
 
 
 def has_all_cells(states: npt.NDArray[np.float32]) -> Bools:

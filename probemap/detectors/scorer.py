@@ -337,7 +337,8 @@ class Scorer:
     def _scores(self, answers: Sequence[Answer], spans: Sequence[LocatedSpan], states: States) -> list[Score]:
         """Compute the scores of answers from `states`, an array of shape (n, n_cells, d)."""
         scores = self.detector.score_states(states)
-        flagged = self.detector.is_flagged(scores, self.false_alarms)
+        flagged, accepted = self.detector.is_flagged(scores, self.false_alarms), self.detector.is_accepted(scores)
+        acceptance = self.detector.primary.acceptance()
         return [
             Score(
                 id=answer.id,
@@ -347,6 +348,9 @@ class Scorer:
                 judged_by=head,
                 exact_answer=span.text if span else None,
                 why=self._why(head, reason),
+                accept=accepted[i],
+                risk=acceptance.risk if acceptance else None,
+                coverage=acceptance.coverage if acceptance else None,
             )
             for i, (answer, (span, reason), head) in enumerate(zip(answers, spans, scores.judged_by, strict=True))
         ]

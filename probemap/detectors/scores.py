@@ -40,6 +40,13 @@ class Score:
     """The exact answer, or None if it was not found."""
     why: str
     """The reason why the primary head did not score the answer, or an empty string if it did."""
+    accept: bool | None = None
+    """Whether the score reaches the acceptance threshold.  None if no head could score the answer, or if the detector
+    has no acceptance threshold."""
+    risk: float | None = None
+    """Guaranteed upper limit of the share of incorrect answers among the accepted answers; see `head.Acceptance`."""
+    coverage: float | None = None
+    """Share of the held-out answers that the acceptance threshold accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)

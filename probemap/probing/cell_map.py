@@ -103,7 +103,8 @@ class CellMap:
     - ``gain`` (layer, position): the gain over the best baseline;
     - ``gain_low``, ``gain_high`` (layer, position): the 95 % confidence interval of the gain;
     - ``gain_band_low``, ``gain_band_high`` (layer, position): the 95 % confidence band of the gains;
-    - ``gain_p`` (position): the p-value of the hypothesis that no cell at the position has a gain above 0.
+    - ``gain_p`` (layer, position): the p-value of the hypothesis that the gain is not above 0, corrected for the number
+      of cells.
 
     If the map has baselines and inner folds:
 

@@ -111,27 +111,25 @@ def _cell_scores(
     choices = np.nan_to_num(inner_aucs, nan=-1).argmax(2)  # in case of ties, the smallest C value is selected
     evaluated = np.flatnonzero(np.isin(fold, outer_folds))
     outer = np.searchsorted(outer_folds, fold[evaluated])
-    out_of_fold = np.full((len(scores), len(present)), np.nan, np.float32)
-    fold_scores = np.full((len(scores), len(outer_folds), len(present)), np.nan, np.float32)
-    for row, by_fold, values, choice in zip(out_of_fold, fold_scores, scores, choices, strict=True):
-        row[np.flatnonzero(present)[evaluated]] = values[outer, choice[outer], evaluated]
-        if plan.nested:
-            for k, outer_fold in enumerate(outer_folds):
-                by_fold[k, present] = scores_without_fold(values[:, choice[k]], plan, fold, outer_fold)
-    return [
-        CellScores(
-            scores=row,
-            fold_scores=by_fold,
-            inner_auc=np.take_along_axis(inner_auc, choice[:, None], axis=1)[:, 0],
-            c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
-            variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
-            converged=ok,
-            label_set_auc=label_set_auc,
+    cells = []
+    for values, choice, inner_auc, ok in zip(scores, choices, inner_aucs, converged, strict=True):
+        out_of_fold = np.full(len(present), np.nan, np.float32)
+        out_of_fold[np.flatnonzero(present)[evaluated]] = values[outer, choice[outer], evaluated]
+        fold_scores = np.full((len(outer_folds), len(present)), np.nan, np.float32)
+        for k, outer_fold in enumerate(outer_folds if plan.nested else ()):
+            fold_scores[k, present] = scores_without_fold(values[:, choice[k]], plan, fold, outer_fold)
+        cells.append(
+            CellScores(
+                scores=out_of_fold,
+                fold_scores=fold_scores,
+                inner_auc=np.take_along_axis(inner_auc, choice[:, None], axis=1)[:, 0],
+                c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
+                variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
+                converged=ok,
+                label_set_auc=label_set_auc,
+            )
         )
-        for row, by_fold, values, choice, inner_auc, ok in zip(
-            out_of_fold, fold_scores, scores, choices, inner_aucs, converged, strict=True
-        )
-    ]
+    return cells
 
 
 def _inner_aucs(scores: npt.NDArray[np.floating], plan: ProbePlan, fold: Ints, labels: Bools) -> Floats:

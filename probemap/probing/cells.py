@@ -8,7 +8,7 @@ import xarray as xr
 from scipy.stats import norm
 
 from probemap.probing.auc import LEVEL, Bools, Floats, aucs, expand_rows
-from probemap.probing.inference import largest_p, simultaneous_quantile
+from probemap.probing.inference import adjusted_p, simultaneous_quantile
 
 CELL_DIMS = ("layer", "position")
 """Dimensions of a variable that has one value per cell."""
@@ -78,15 +78,15 @@ def cell_variables(name: str, value: Floats, influence: Floats, seed: int) -> di
     Returns
     -------
     dict
-        The variables ``name``, ``name_low``, ``name_high``, ``name_band_low`` and ``name_band_high``, and ``name_p``,
-        which contains for each position the p-value of the hypothesis that no cell at the position has a value above 0
-        (see `inference.largest_p`), in the format that `xarray.Dataset.assign` accepts.  The errors are assumed to be
-        normally distributed.
+        The variables ``name``, ``name_low``, ``name_high``, ``name_band_low`` and ``name_band_high``, and ``name_p``:
+        the p-value of the hypothesis that the value is not above 0, corrected for the number of cells (see
+        `inference.adjusted_p`).  They have the format that `xarray.Dataset.assign` accepts.  The errors are assumed to
+        be normally distributed.
     """
     error = np.sqrt((influence**2).sum(axis=0))
-    quantile = simultaneous_quantile(influence.reshape(len(influence), -1), LEVEL, seed)
-    grids = {name: value}
+    flat = influence.reshape(len(influence), -1)
+    quantile = simultaneous_quantile(flat, LEVEL, seed)
+    grids = {name: value, f"{name}_p": adjusted_p(value.ravel(), flat, seed).reshape(value.shape)}
     for ends, width in ((name, float(norm.ppf(0.5 + LEVEL / 2))), (f"{name}_band", quantile)):
         grids |= {f"{ends}_low": value - width * error, f"{ends}_high": value + width * error}
-    p = np.array([largest_p(value[:, k], influence[:, :, k], seed) for k in range(value.shape[1])])
-    return {key: (CELL_DIMS, grid) for key, grid in grids.items()} | {f"{name}_p": (("position",), p)}
+    return {key: (CELL_DIMS, grid) for key, grid in grids.items()}

@@ -67,12 +67,12 @@ def simultaneous_quantile(influence: Floats, level: float = 0.95, seed: int = 0)
     return float(np.quantile(np.abs(draws @ standardised).max(1), level))
 
 
-def largest_p(value: Floats, influence: Floats, seed: int = 0) -> float:
-    """Return the p-value of the hypothesis that none of several values is above 0.
+def adjusted_p(value: Floats, influence: Floats, seed: int = 0) -> Floats:
+    """Return, for each of several values, the p-value of the hypothesis that it is not above 0.
 
-    The test statistic is the largest value in standard errors.  Its distribution is approximated as in
-    `simultaneous_quantile`, so the hypothesis is rejected at the 5 % level exactly if the 95 % band of one of the
-    values lies above 0.
+    The p-values are corrected for the number of values: each one is the probability that the largest of all
+    standardised deviations reaches this value (single-step procedure of Westfall & Young 1993).  The distribution is
+    approximated as in `simultaneous_quantile`, so a p-value is below 0.05 if the 95 % band of the value lies above 0.
 
     Parameters
     ----------
@@ -84,16 +84,19 @@ def largest_p(value: Floats, influence: Floats, seed: int = 0) -> float:
 
     Returns
     -------
-    float
-        At least 1 / (`DRAWS` + 1).  NaN if no value has a positive variance.
+    ndarray of shape (m,), float64
+        At least 1 / (`DRAWS` + 1).  NaN where the value is NaN or has no variance.
     """
     error = np.sqrt((influence**2).sum(0))
     used = (error > 0) & ~np.isnan(value)
-    if not used.any():
-        return float("nan")
-    standardised = influence[:, used] / error[used]
-    largest = np.abs(np.random.default_rng(seed).standard_normal((DRAWS, len(influence))) @ standardised).max(1)
-    return float((1 + (largest >= (value[used] / error[used]).max()).sum()) / (1 + DRAWS))
+    p = np.full(len(value), np.nan)
+    if used.any():
+        standardised = influence[:, used] / error[used]
+        draws = np.random.default_rng(seed).standard_normal((DRAWS, len(influence)))
+        largest = np.sort(np.abs(draws @ standardised).max(1))
+        n_reached = DRAWS - np.searchsorted(largest, value[used] / error[used])
+        p[used] = (1 + n_reached) / (1 + DRAWS)
+    return p
 
 
 @dataclass(frozen=True)
@@ -257,10 +260,11 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     return max(float(error.var()) / fixed - 1, 0.0) if fixed > 0 else 0.0
 
 
-def holm(p: Sequence[float], level: float = 0.95) -> list[bool]:
-    """Return which of several tests are significant, with a family-wise error rate of at most 1 - `level`.
+def holm_levels(p: Sequence[float], level: float = 0.95) -> list[float]:
+    """Return the level at which each of several tests is significant, or 0 if it is not.
 
-    The procedure is that of Holm 1979 (Scand. J. Statist. 6:65).  It is valid for tests that depend on each other.
+    The family-wise error rate is at most 1 - `level`.  The procedure is that of Holm 1979 (Scand. J. Statist. 6:65); it
+    is valid for tests that depend on each other.
 
     Parameters
     ----------
@@ -269,9 +273,10 @@ def holm(p: Sequence[float], level: float = 0.95) -> list[bool]:
     level : float, default=0.95
     """
     tests = [k for k in np.argsort(p) if p[k] == p[k]]
-    significant = [False] * len(p)
+    levels = [0.0] * len(p)
     for rank, k in enumerate(tests):
-        if p[k] > (1 - level) / (len(tests) - rank):
+        limit = (1 - level) / (len(tests) - rank)
+        if p[k] > limit:
             break
-        significant[k] = True
-    return significant
+        levels[k] = limit
+    return levels

@@ -76,7 +76,7 @@ def scores_without_fold(
     -------
     ndarray of shape (n,)
     """
-    selected = scores[plan.outer_folds.index(outer_fold)].copy()
+    selected: npt.NDArray[np.floating] = scores[plan.outer_folds.index(outer_fold)].copy()
     for inner_fold in np.unique(fold[fold != outer_fold]).tolist():
         rows = fold == inner_fold
         selected[rows] = scores[plan.excluded_folds.index(frozenset({outer_fold, inner_fold}))][rows]

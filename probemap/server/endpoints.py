@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,8 @@ class Endpoints:
     ) -> None:
         self.limits, self.upstream = limits, upstream
         self.provenance, self.label = scorer.provenance, scorer.engine.model.label
-        self.threshold = scorer.detector.primary.threshold(scorer.false_alarms).p_correct
+        threshold = scorer.detector.primary.threshold(scorer.false_alarms).p_correct
+        self.threshold = None if math.isnan(threshold) else threshold
         self.metrics = Metrics(lambda: self.dispatcher.waiting)
         self.observers = (self.metrics.observe, *observers)
         self.dispatcher = Dispatcher(scorer, queue=limits.queue, on_batch=self.metrics.batch.observe)

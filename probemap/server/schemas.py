@@ -198,6 +198,13 @@ class AnswerScore(BaseModel):
     """The probe that scored the answer; ``none`` if the answer could not be scored."""
     why: str
     """The reason why the primary probe did not score the answer; empty if it did."""
+    accept: bool | None = None
+    """Whether the score reaches the acceptance threshold; null if the answer could not be scored or if the detector has
+    no acceptance threshold."""
+    risk: float | None = None
+    """Guaranteed upper limit of the share of incorrect answers among the accepted answers."""
+    coverage: float | None = None
+    """Share of the held-out answers that the acceptance threshold accepts."""
 
 
 class ScoreResponse(AnswerScore):
@@ -207,15 +214,16 @@ class ScoreResponse(AnswerScore):
     """Identifier from the request."""
     score: float | None
     """Log-odds before calibration."""
-    threshold: float
-    """Threshold of the primary probe; answers to which it assigns a lower probability are flagged."""
+    threshold: float | None
+    """Threshold of the primary probe; answers to which it assigns a lower probability are flagged.  Null if too few
+    correct answers were held out to determine it, so that no answer is flagged."""
     model: str
     """Name of the detector's model."""
     revision: str
     """Revision of the detector's model."""
 
     @classmethod
-    def from_score(cls, score: Score, *, threshold: float, model: str, revision: str) -> ScoreResponse:
+    def from_score(cls, score: Score, *, threshold: float | None, model: str, revision: str) -> ScoreResponse:
         return cls(**asdict(score), threshold=threshold, model=model, revision=revision)
 
 

@@ -22,13 +22,13 @@ def gain_observations(probe_map: CellMap, significant: Bools) -> list[Observatio
     Parameters
     ----------
     probe_map : CellMap
-    significant : ndarray of shape (n_positions,), bool
-        Whether the gain of a cell at each position is significant.
+    significant : ndarray of shape (n_layers, n_positions), bool
+        Whether the gain of each cell is significant.
     """
     data = probe_map.data
-    if "gain" not in data or bool(data["gain"].isnull().all()):
+    if bool(data["gain"].isnull().all()):
         return []
-    n_cells, above = int(data["gain"].notnull().sum()), np.asarray(data["gain_band_low"] > 0) & significant
+    n_cells, above = int(data["gain"].notnull().sum()), significant
     if above.any():
         columns = np.array(probe_map.positions)[above.any(axis=0)]
         subject = (
@@ -36,15 +36,15 @@ def gain_observations(probe_map: CellMap, significant: Bools) -> list[Observatio
             if above.sum() == 1
             else ("cells are better than the best baseline of their")
         )
-        text = f"{above.sum()} of {n_cells} {subject} column (simultaneous 95 % band), "
-        return [Observation("baselines", f"{text}at {position_names(columns)}.")]
+        text = f"{above.sum()} of {n_cells} {subject} column, at {position_names(columns)}."
+        return [Observation("baselines", text)]
     highest = float(data["baseline_auc"].max())
     number, column = np.unravel_index(int(np.nanargmax(data["baseline_auc"].values)), data["baseline_auc"].shape)
     return [
         Observation(
             "baselines",
-            "No cell is better than the best baseline of its column (simultaneous 95 % band).  The best of all "
-            f"baselines is {data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
+            "No cell can be shown to be better than the best baseline of its column.  The best of all baselines is "
+            f" {data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
         )
     ]
 
@@ -55,11 +55,11 @@ def added_observations(probe_map: CellMap, significant: Bools) -> list[Observati
     Parameters
     ----------
     probe_map : CellMap
-    significant : ndarray of shape (n_positions,), bool
-        Whether the addition of some cell at each position is significant.
+    significant : ndarray of shape (n_layers, n_positions), bool
+        Whether each cell adds to the baselines significantly.
     """
     data = probe_map.data
-    if "adds" not in data or bool(data["adds"].isnull().all()):
+    if bool(data["adds"].isnull().all()):
         return []
     (best,) = probe_map.best()
     cell = data.sel(layer=best.layer, position=best.position)
@@ -77,7 +77,8 @@ def added_observations(probe_map: CellMap, significant: Bools) -> list[Observati
         observations.append(Observation("added", f"{text}, if each flags {100 * FLAGGED:.0f} % of all answers."))
     has_value = np.asarray(data["adds"].notnull().any("layer"))
     positions = np.array(probe_map.positions)
-    adding, others = positions[significant & has_value], positions[~significant & has_value]
+    adds_here = significant.any(axis=0)
+    adding, others = positions[adds_here], positions[~adds_here & has_value]
     sentences = [f"Cells add to the baselines at {position_names(adding)}."] if len(adding) else []
     if len(others):
         sentences.append(f"At {position_names(others)}, nothing beyond the baselines can be shown.")
@@ -90,11 +91,11 @@ def control_observations(probe_map: CellMap, significant: Bools) -> list[Observa
     Parameters
     ----------
     probe_map : CellMap
-    significant : ndarray of shape (n_positions,), bool
-        Whether the selectivity of some cell at each position is significant.
+    significant : ndarray of shape (n_layers, n_positions), bool
+        Whether the selectivity of each cell is significant.
     """
     data = probe_map.data
-    if "selectivity" not in data or bool(data["selectivity"].isnull().all()):
+    if bool(data["selectivity"].isnull().all()):
         return []
     (best,) = probe_map.best()
     cell = data.sel(layer=best.layer, position=best.position)
@@ -105,10 +106,10 @@ def control_observations(probe_map: CellMap, significant: Bools) -> list[Observa
         "(simultaneous 95 % band)."
     )
     above = np.asarray(probe_map.above_chance.any("layer")) & np.asarray(data["selectivity"].notnull().any("layer"))
-    if len(memorised := np.array(probe_map.positions)[above & ~significant]):
+    if len(memorised := np.array(probe_map.positions)[above & ~significant.any(axis=0)]):
         text += (
-            f"  At {position_names(memorised)}, the cells predict correctness no better than random labels: they may "
-            "only have memorised which exact answers are correct."
+            f"  At {position_names(memorised)}, no cell can be shown to predict correctness better than these random "
+            "labels, so the cells may only have memorised which exact answers are correct."
         )
     return [Observation("control", text)]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools
-from probemap.probing.inference import Difference, holm
+from probemap.probing.inference import Difference, holm_levels
 from probemap.views.baseline_words import added_observations, control_observations, gain_observations
 from probemap.views.observations import TRAILING, Observation, position_names
 
@@ -206,25 +206,28 @@ def _tested(probe_map: CellMap, above: Bools) -> list[Observation]:
         for first, second in ((late, early), (middle, early), (middle, late))
     ]
     p = [comparison.difference.p for comparison in positions + layers]
-    for name in ("gain_p", "adds_p", "selectivity_p"):  # one test per position
-        p += probe_map.data[name].values.tolist() if name in probe_map.data else [float("nan")] * len(with_signal)
-    significant = np.array(holm(p, LEVEL))
-    sizes = [len(positions), len(layers), *[len(with_signal)] * 3]
-    of_positions, of_layers, of_gain, of_added, of_control = np.split(significant, np.cumsum(sizes)[:-1])
+    # The p-values of cells are already corrected for the number of cells, so each map of p-values is one more test.
+    tested = [name for name in ("gain", "adds", "selectivity") if f"{name}_p" in probe_map.data]
+    grids = [probe_map.data[f"{name}_p"].values for name in tested]
+    levels = holm_levels([*p, *(float(np.nanmin(grid, initial=1.0)) for grid in grids)], LEVEL)
+    of_positions, of_layers = levels[: len(positions)], levels[len(positions) : len(p)]
+    of_cells = dict(
+        zip(tested, [grid <= limit for grid, limit in zip(grids, levels[len(p) :], strict=True)], strict=True)
+    )
     observations = [
         Observation("positions", comparison.text)
-        for comparison, is_significant in zip(positions, of_positions.tolist(), strict=True)
-        if is_significant
+        for comparison, limit in zip(positions, of_positions, strict=True)
+        if limit
     ]
-    shape = _shape_over_layers(layers, of_layers.tolist(), [_layer_range(probe_map, third) for third in thirds])
+    shape = _shape_over_layers(
+        layers, [limit > 0 for limit in of_layers], [_layer_range(probe_map, third) for third in thirds]
+    )
     if shape:
         observations.append(Observation("layers", shape))
-    return [
-        *observations,
-        *gain_observations(probe_map, of_gain),
-        *added_observations(probe_map, of_added),
-        *control_observations(probe_map, of_control),
-    ]
+    describers = {"gain": gain_observations, "adds": added_observations, "selectivity": control_observations}
+    for name in tested:
+        observations += describers[name](probe_map, of_cells[name])
+    return observations
 
 
 def _compare_positions(probe_map: CellMap, first: str, second: str) -> Difference:

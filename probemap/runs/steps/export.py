@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from probemap.detectors.fit import fit_detector
+from probemap.detectors.fit import THRESHOLD_SHARE, fit_detector
+from probemap.detectors.thresholds import Limits
 from probemap.logger import SILENT, Logger
 from probemap.records import DetectorError
 
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from probemap.runs.run import Run
 
 
+DEFAULT_LIMITS = Limits()
+
+
 def export(
     run: Run,
     out: Path,
     *,
     cells: Literal["best"] | Sequence[tuple[int, str]] = "best",
-    held_out: float | None = 0.2,
+    held_out: float | None = THRESHOLD_SHARE,
     c: str = "auto",
-    false_alarms: Sequence[float] = (0.05, 0.2),
+    limits: Limits = DEFAULT_LIMITS,
     seed: int = 0,
     logger: Logger = SILENT,
 ) -> Detector:
@@ -34,8 +38,10 @@ def export(
         A run directory with verdicts and captured states.
     out : Path
         Directory to which the detector is saved.
-    cells, held_out, c, false_alarms, seed
+    cells, held_out, c, seed
         See `fit_detector`.
+    limits : Limits
+        The limits that the thresholds keep.
     logger : Logger
         Logger that reports the progress.
 
@@ -62,7 +68,9 @@ def export(
         held_out=held_out,
         groups=graded.groups,
         c=c,
-        false_alarms=false_alarms,
+        false_alarms=limits.false_alarms,
+        risks=limits.risks,
+        confidence=limits.confidence,
         seed=seed,
         provenance=run.provenance,
         progress=lambda done, total: logger.progress("layers", done, total),
