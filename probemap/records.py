@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Kind = Literal["names", "numbers", "choices", "open"]
 """Kind of task, which determines how answers are graded and how exact answers are located; see `Task`."""
 
+Metadata = tuple[tuple[str, str | float], ...]
+"""Names and values of the further fields of a question."""
+
 ChatMessage = dict[str, str]
 """A message with the keys ``role`` and ``content``, as expected by chat templates and servers."""
 
@@ -99,6 +102,10 @@ class Example:
     kind: Kind | None = field(default=None, repr=False)
     """Kind of answer that this question requires, if it differs from the kind of the task.  It does not change the
     prompt, so it is not part of the task's fingerprint."""
+    metadata: Metadata = field(default=(), repr=False)
+    """Further fields of the question, such as a popularity or a relation, as pairs of a name and a text or a number.
+    They do not change the prompt and are not part of the task's fingerprint.  `probemap map` can group the folds by a
+    field and use fields as covariates."""
 
 
 @dataclass(frozen=True)

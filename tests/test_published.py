@@ -300,3 +300,19 @@ def test_labels_of_mmlu(label: Any, answer: str | None) -> None:
             adapt_rows("mmlu", [rows[0] | {"answer": wrong}])
     with pytest.raises(DataError, match=r"must be a list, got 'a, b'|starts like a list"):
         adapt_rows("mmlu", [rows[1] | {"choices": "a, b"}])
+
+
+def test_published_fields_are_kept_as_metadata() -> None:
+    rows = [
+        {
+            "id": k,
+            "question": f"What is {k}?",
+            "possible_answers": '["gold"]',
+            "prop": "genre",
+            "s_pop": str(k),
+            "obj": "x",
+        }
+        for k in range(2)
+    ]
+    examples = adapt_rows("popqa", rows).examples
+    assert [example.metadata for example in examples] == [(("prop", "genre"), ("s_pop", float(k))) for k in range(2)]

@@ -5,6 +5,7 @@ Each module imports only modules that are listed above it and modules of lower-l
 ::
 
     cells      converts the values of table cells: truth values, lists, labels
+    metadata   reads the further fields of a question file, e.g. popularity or relation
     adapters   converts one row of a published data set to an Example
     published  loads published data sets by name, from the hub or from a file
     kinds      infers the kind of answer that each question requires

@@ -12,12 +12,12 @@ from typing import Any
 
 _TRUE = "true t yes y 1 1.0 correct wahr ja vrai oui verdadero sí si verdadeiro sim vero sì waar".split()
 _FALSE = "false f no n 0 0.0 incorrect falsch nein faux non falso não nao onwaar nee".split()
-_EMPTY = ("", "null", "none", "nan", "na", "n/a", "<na>")
+EMPTY = ("", "null", "none", "nan", "na", "n/a", "<na>")
 """Empty cells as spreadsheets and data frames write them, in lower case."""
 _TRUTH: dict[str, bool | None] = {
     **dict.fromkeys(_TRUE, True),
     **dict.fromkeys(_FALSE, False),
-    **dict.fromkeys(_EMPTY, None),
+    **dict.fromkeys(EMPTY, None),
 }
 """Truth values as spreadsheets and data frames write them, in lower case, in seven languages."""
 
@@ -58,7 +58,7 @@ def parse_index(value: Any, n: int, *, first: int = 0) -> int | None:
     >>> [parse_index(value, 4) for value in (2, "2", "2.0", -1, "")]
     [2, 2, 2, None, None]
     """
-    if str(value).strip().lower() in _EMPTY:
+    if str(value).strip().lower() in EMPTY:
         return None
     try:
         number = math.nan if isinstance(value, bool) else float(value)

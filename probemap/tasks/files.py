@@ -8,6 +8,8 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from probemap.records import DataError, Example, Task
 from probemap.redact import redacted_message
 from probemap.tasks.cells import is_punctuation, parse_texts
 from probemap.tasks.kinds import infer_kinds
+from probemap.tasks.metadata import parse_metadata
+
+_FIELDS = ("id", "question", "answers", "answer", "choices", "context")
+"""Fields of a question file that have a meaning.  All other scalar fields are kept as metadata."""
 
 
 def read_rows(path: Path) -> Iterable[Any]:
@@ -167,25 +173,36 @@ def task_from_file(path: Path, *, require_answers: bool = True) -> Task:
     DataError
         If the file cannot be read, has no rows, or has an invalid row.
     """
-    examples = tuple(
-        _example(row, f"{path}, row {number}", number, require_answers)
-        for number, row in enumerate(read_rows(path), start=1)
-    )
+    examples: list[Example] = []
+    further: list[dict[str, Any]] = []
+    for number, row in enumerate(read_rows(path), start=1):
+        location = f"{path}, row {number}"
+        fields = _named_fields(row, location)
+        examples.append(_example(fields, location, number, require_answers))
+        further.append(
+            {name: value for name, value in fields.items() if name not in _FIELDS and isinstance(value, str | Number)}
+        )
     if not examples:
         raise DataError(
             f"{path} contains no questions", "write one row per question, with the fields 'question' and 'answers'"
         )
     prompt = "{context}\n\n{question}" if any(e.context for e in examples) else "{question}"
-    return infer_kinds(Task(path.stem, examples, "open", prompt=prompt, source=str(path.name)))
+    metadata = parse_metadata(further, numbers_as_text=path.suffix.lower() == ".csv")
+    rows = tuple(replace(example, metadata=fields) for example, fields in zip(examples, metadata, strict=True))
+    return infer_kinds(Task(path.stem, rows, "open", prompt=prompt, source=str(path.name)))
 
 
-def _example(row: Any, location: str, number: int, require_answers: bool) -> Example:
+def _named_fields(row: Any, location: str) -> dict[str, Any]:
+    """Return the fields of a row, with their names in lower case and without spaces at the ends."""
     if not isinstance(row, Mapping):
         raise DataError(f"{location}: expected an object, got {type(row).__name__}", "write one object per row")
     names = [str(key).strip().lower() for key in row]
     if name := _repeated(names):
         raise DataError(f"{location}: several fields are named {name!r}, apart from spaces and case", _RENAME)
-    row = dict(zip(names, row.values(), strict=True))
+    return dict(zip(names, row.values(), strict=True))
+
+
+def _example(row: Mapping[str, Any], location: str, number: int, require_answers: bool) -> Example:
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise DataError(

@@ -39,7 +39,9 @@ def load_task(
         and optionally ``id``, ``choices`` (a list) and ``context``.  In CSV files, lists are written as JSON.  The kind
         of each row is inferred.  It is ``names`` if the row has choices, and ``numbers`` if all of its accepted answers
         are numbers.  The other rows are ``names`` if each of their distinct answers occurs at least five times on
-        average, and otherwise ``open``.
+        average, and otherwise ``open``.  All further fields with a text, a number or a truth value, e.g. a popularity
+        or a relation, are kept in ``Example.metadata``.  In CSV files, a column is numeric if all of its values are
+        numbers.
     n : int, optional
         Number of questions to draw at random, without replacement.  The drawn questions keep their original order.  By
         default, all questions are used.
@@ -120,5 +122,5 @@ def _check_ids(examples: tuple[Example, ...], source: str | Path) -> None:
 
 
 def fingerprint(task: Task) -> str:
-    """Return the SHA-256 hash of all fields of a task, including its examples."""
+    """Return the SHA-256 hash of a task and its examples, without the examples' kinds and metadata."""
     return hashlib.sha256(repr(task).encode()).hexdigest()

@@ -14,6 +14,7 @@ from probemap.reading.folding import fold
 from probemap.records import DataError, Example, Kind, Task
 from probemap.redact import redacted_message
 from probemap.tasks import adapters
+from probemap.tasks.metadata import parse_metadata
 
 if TYPE_CHECKING:
     from probemap.tasks.adapters import Row
@@ -40,6 +41,8 @@ class Published:
     """The task without its examples."""
     hub: Hub | None
     """Location on the hub, or None if the data set is only available as a file."""
+    fields: tuple[str, ...] = ()
+    """Fields of a row that are kept as metadata, e.g. for ``probemap map --group-by``."""
 
 
 _LETTERS = "{question}\n{letters}\nAnswer with the letter and the text of the right choice."
@@ -63,9 +66,10 @@ def _entry(
     *,
     hub: Hub | None,
     source: str,
+    fields: tuple[str, ...] = (),
     **options: Any,
 ) -> Published:
-    return Published(description, adapt, Task(name, (), kind, source=source, **options), hub)
+    return Published(description, adapt, Task(name, (), kind, source=source, **options), hub, fields)
 
 
 PUBLISHED: dict[str, Published] = {
@@ -94,6 +98,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.popqa,
             hub=Hub("akariasai/PopQA", None, "test"),
             source="PopQA (Mallen et al. 2023), MIT",
+            fields=("prop", "s_pop", "o_pop"),
         ),
         _entry(
             "hotpotqa",
@@ -102,6 +107,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.hotpot,
             hub=Hub("hotpotqa/hotpot_qa", "distractor", "validation"),
             source="HotpotQA (Yang et al. 2018), CC BY-SA 4.0",
+            fields=("type", "level"),
         ),
         _entry(
             "hotpotqa-context",
@@ -110,6 +116,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.hotpot_with_context,
             hub=Hub("hotpotqa/hotpot_qa", "distractor", "validation"),
             source="HotpotQA (Yang et al. 2018), CC BY-SA 4.0",
+            fields=("type", "level"),
             prompt=_CONTEXT,
         ),
         _entry(
@@ -119,6 +126,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.squad,
             hub=Hub("rajpurkar/squad", None, "validation"),
             source="SQuAD 1.1 (Rajpurkar et al. 2016), CC BY-SA 4.0",
+            fields=("title",),
             prompt=_CONTEXT,
         ),
         _entry(
@@ -137,6 +145,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.math,
             hub=Hub("HuggingFaceH4/MATH-500", None, "test"),
             source="MATH (Hendrycks et al. 2021), the 500 of Lightman et al. 2023, MIT",
+            fields=("subject", "level"),
             max_new_tokens=512,
         ),
         _entry(
@@ -146,6 +155,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.answerable_math,
             hub=None,
             source=f"UMWP (Sun et al. 2024), {_IN_LLMSKNOW}, MIT",
+            fields=("source",),
             max_new_tokens=200,
         ),
         _entry(
@@ -186,6 +196,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.mnli,
             hub=Hub("nyu-mll/multi_nli", None, "validation_matched"),
             source="MultiNLI (Williams et al. 2018), OANC and others",
+            fields=("genre",),
             possible=(
                 ("entailment", "entails", "entailed"),
                 ("neutral", "neutrality"),
@@ -207,6 +218,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.winobias,
             hub=None,
             source=f"WinoBias (Zhao et al. 2018), {_IN_LLMSKNOW}, MIT",
+            fields=("type", "stereotype", "pronoun"),
         ),
         _entry(
             "boolq",
@@ -233,6 +245,7 @@ PUBLISHED: dict[str, Published] = {
             adapters.mmlu,
             hub=Hub("cais/mmlu", "all", "test"),
             source="MMLU (Hendrycks et al. 2021), MIT",
+            fields=("subject",),
             prompt=_LETTERS,
         ),
         _entry(
@@ -279,6 +292,7 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
     published = PUBLISHED[name]
     hint = f"pass the rows in their published form ({published.task.source})"
     examples: list[Example] = []
+    further: list[dict[str, Any]] = []
     questions: set[str] = set()
     for number, row in enumerate(rows, start=1):
         try:
@@ -296,9 +310,13 @@ def adapt_rows(name: str, rows: Iterable[Row]) -> Task:
         if question not in questions:
             questions.add(question)
             examples.append(replace(example, id=example.id or f"{name}-{number}"))
+            further.append({field: row.get(field) for field in published.fields})
     if not examples:
         raise DataError(f"no row of {name} can be used", hint)
-    return replace(published.task, examples=tuple(examples))
+    metadata = parse_metadata(further, numbers_as_text=True)  # a file of rows may be a CSV file
+    return replace(
+        published.task, examples=tuple([replace(e, metadata=m) for e, m in zip(examples, metadata, strict=True)])
+    )
 
 
 def load_from_hub(name: str) -> Task:
