@@ -11,5 +11,6 @@ Each module imports only modules that are listed above it and modules from lower
     column_baselines  baselines evaluated on the answers of one column
     added_value       what each cell adds to the baselines of its column, and how much of its signal they explain
     gain              adds baselines to a map and computes the gain of its cells over them
+    strata            adds the AUCs within strata of a covariate to a map
     attention         extends a map with the attention weights that the probed tokens receive
 """

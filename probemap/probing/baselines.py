@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probemap.probing.inputs import parse_values
+from probemap.probing.inputs import Column, parse_values
 from probemap.reading.folding import fold as normalise
 from probemap.records import Answer, Judgement, MapError, RunError, Task
 
@@ -153,6 +153,41 @@ def compute_baselines(
         for name, meaning in MEANINGS.items()
         if name in values
     ]
+
+
+def covariate_baseline(name: str, values: Column) -> Baseline:
+    """Return the baseline that predicts correctness from a covariate, e.g. from a field of the question file.
+
+    Parameters
+    ----------
+    name : str
+        Name of the covariate.
+    values : array-like of shape (n,)
+        Numbers, or texts, which are treated as categories: each text is a single word of the baseline, so that
+        categories with common words, such as "place of birth" and "place of death", are not similar.
+
+    Returns
+    -------
+    Baseline
+
+    Raises
+    ------
+    MapError
+        If another baseline has the same name, or if the values are neither all numbers nor all texts.
+
+    Examples
+    --------
+    >>> from probemap.probing.baselines import covariate_baseline
+    >>> covariate_baseline("relation", ["place of birth", "spouse", None]).values
+    ['category0', 'category1', None]
+    """
+    if name in MEANINGS:
+        raise MapError(f"the covariate {name!r} has the name of a baseline", "rename the field of the questions")
+    parsed = parse_values(values, name)
+    if isinstance(parsed, list):
+        number_of = {text: k for k, text in enumerate(sorted({text for text in parsed if text is not None}))}
+        parsed = [None if text is None else f"category{number_of[text]}" for text in parsed]
+    return Baseline(name, "covariate", parsed)
 
 
 def _answer_logprobs(answer: Answer) -> tuple[float, ...]:

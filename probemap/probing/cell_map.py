@@ -29,7 +29,7 @@ _COMPARISONS = tuple(
     f"{name}{end}" for name in ("gain", "adds", "absorbed", "catch", "selectivity") for end in ("", "_low", "_high")
 )
 """Variables of the comparisons with the baselines and the control task that `CellMap.to_frame` includes."""
-
+_WITHIN_VARIABLES = ("auc_within", "auc_within_low", "auc_within_high")
 _COUNT_VARIABLES = ("n", "n_right")
 
 
@@ -112,6 +112,14 @@ class CellMap:
     - ``reference_auc`` (position): the AUC of the reference;
     - ``adds``, ``absorbed`` and ``catch`` (layer, position): the comparisons with the reference (see
       `maps.added_value`), with intervals, bands and p-values named like those of the gain.
+
+    If the map has covariates (see `maps.strata.with_strata`):
+
+    - ``auc_within`` (covariate, layer, position): the AUC within strata of the covariate;
+    - ``auc_within_low``, ``auc_within_high`` (covariate, layer, position): its 95 % confidence interval;
+    - ``auc_within_band_low``, ``auc_within_band_high`` (covariate, layer, position): the 95 % confidence band over all
+      cells, for one covariate;
+    - ``n_strata`` (covariate): the number of strata.
 
     The dictionary ``attrs`` contains the options that were passed to `fit_map` and the origin of the answers."""
 
@@ -321,10 +329,15 @@ class CellMap:
 
         The columns are layer, position, auc, low, high, band_low, band_high, n and n_right.  If the map contains
         comparisons with baselines (gain, adds, absorbed and catch) or with the control task (selectivity), these values
-        and their 95 % confidence intervals are inserted before n.
+        and their 95 % confidence intervals are inserted before n.  For each covariate, the AUC within strata and its
+        interval follow at the end.
         """
         names = [*AUC_VARIABLES, *(name for name in _COMPARISONS if name in self.data), *_COUNT_VARIABLES]
         frame = self.data[names].to_dataframe(dim_order=["layer", "position"]).reset_index()
+        for covariate in self.data["covariate"].values if "auc_within" in self.data else ():
+            for name in _WITHIN_VARIABLES:
+                frame[f"{name}_{covariate}"] = self.data[name].sel(covariate=covariate).values.ravel()
+                names.append(f"{name}_{covariate}")
         return frame[["layer", "position", *names]]
 
     @cached_property

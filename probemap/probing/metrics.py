@@ -46,6 +46,7 @@ class ValueKind:
 
 
 _WITH_BASELINES = "`probemap map RUN --redo` without --no-baselines adds it"
+_WITHIN = "auc-within"
 
 VALUES: dict[str, ValueKind] = {
     "auc": ValueKind(label="AUC", variable="auc", limits=(0.5, 1.0)),
@@ -71,6 +72,12 @@ VALUES: dict[str, ValueKind] = {
         label="attention weight received from the exact answer",
         variable="attention_exact",
         hint="`probemap attention RUN` captures it",
+    ),
+    "auc-within": ValueKind(
+        label="AUC within strata",
+        variable="auc_within",
+        limits=(0.5, 1.0),
+        hint="`probemap map RUN --covariate FIELD --redo` adds it",
     ),
     "gain": ValueKind(
         label="AUC minus that of the best baseline",
@@ -102,7 +109,8 @@ VALUES: dict[str, ValueKind] = {
         hint=_WITH_BASELINES,
     ),
 }
-"""Mapping from the names that the ``--value`` option accepts to the kinds of values."""
+"""Mapping from the names that the ``--value`` option accepts to the kinds of values.  ``auc-within`` may be followed by
+a colon and the name of a covariate."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,8 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     ----------
     probe_map : ProbeMap
     value : str, default="auc"
-        A key of `VALUES`.
+        A key of `VALUES`.  For a map with several covariates, the name of one of them is added to ``auc-within``, e.g.
+        ``auc-within:popularity``.
 
     Returns
     -------
@@ -146,11 +155,14 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
     MapError
         If the kind of value is unknown, or if the map lacks the data from which it is computed.
     """
-    if value not in VALUES:
+    name, colon, covariate = value.partition(":")
+    if name not in VALUES or (colon and name != _WITHIN):
         raise MapError(f"unknown value {value!r}", f"known values are {', '.join(VALUES)}")
-    kind, data = VALUES[value], probe_map.data
+    kind, data = VALUES[name], probe_map.data
     if kind.variable and kind.variable not in data:
         raise MapError(f"the map does not contain {value}", kind.hint)
+    if name == _WITHIN:
+        kind, data = _select_covariate(kind, data, covariate)
     if value == "calibration-error" and data.attrs.get("probe"):
         raise MapError(
             f"the calibration error requires log-odds, but the scores of {data.attrs['probe']} are not log-odds",
@@ -163,6 +175,24 @@ def measure(probe_map: CellMap, value: str = "auc") -> CellValues:
         cells = _from_scores(data, _STATISTICS[value])
     grid = xr.Dataset({**cells, "n": data["n"]})
     return CellValues(kind, grid, kind.limits or percentile_limits(grid["value"].values, signed=kind.signed))
+
+
+def value_names(data: xr.Dataset) -> list[str]:
+    """Return the names of all values that a map with the given data may contain, with one name per covariate."""
+    names = [f"{_WITHIN}:{name}" for name in data["covariate"].values] if "covariate" in data.coords else [_WITHIN]
+    return [name for key in VALUES for name in (names if key == _WITHIN else [key])]
+
+
+def _select_covariate(kind: ValueKind, data: xr.Dataset, name: str) -> tuple[ValueKind, xr.Dataset]:
+    """Return the values of one covariate, with a label that names it.  If `name` is empty, there must be only one."""
+    names = [str(covariate) for covariate in data["covariate"].values]
+    if name not in names and (name or len(names) > 1):
+        raise MapError(
+            f"the map has no covariate {name!r}" if name else f"the map has {len(names)} covariates",
+            f"use {' or '.join(f'{_WITHIN}:{covariate}' for covariate in names)}",
+        )
+    name = name or names[0]
+    return replace(kind, label=f"{kind.label} of {name}"), data.sel(covariate=name)
 
 
 def shared_limits(maps: Sequence[CellValues]) -> list[CellValues]:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, SizeName
+from probemap.views.figures import DIGIT_WIDTH, MAP_WIDTH, SIZES, SizeName, escaped
+from probemap.views.printable import printable
 
 if TYPE_CHECKING:
     from probemap.probing.auc import Bools
@@ -116,7 +117,7 @@ def draw_colour_bar(image: AxesImage, axes: Sequence[Axes], maps: Sequence[CellV
     fraction, pad = (0.05, 0.02) if len(axes) == 1 else (0.03, 0.01)
     ticks = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0] if kind.limits == (0.5, 1.0) else None
     bar = axes[0].figure.colorbar(image, ax=list(axes), ticks=ticks, extend=extend, fraction=fraction, pad=pad)
-    bar.set_label(kind.label)
+    bar.set_label(escaped([printable(kind.label)]))
     bar.outline.set_linewidth(0.5)
     if bar.solids is not None:
         bar.solids.set_alpha(1.0)

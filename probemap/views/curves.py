@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probemap.probing.metrics import CellValues, measure
-from probemap.views.figures import SIZES, Display, SizeName, protocol_labels
+from probemap.views.figures import SIZES, Display, SizeName, escaped, protocol_labels
+from probemap.views.printable import printable
 
 if TYPE_CHECKING:
     from probemap.probing.cell_map import CellMap
@@ -91,7 +92,7 @@ class CurvesDisplay(Display):
         if self.title:
             figure.suptitle(self.title, fontsize=font)
         figure.supxlabel("Layer" if self.over == "layers" else "Token", fontsize=font)
-        figure.supylabel(self.measured.kind.label, fontsize=font)
+        figure.supylabel(escaped([printable(self.measured.kind.label)]), fontsize=font)
         return tuple(panels[: len(names)])
 
 
