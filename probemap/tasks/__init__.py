@@ -13,4 +13,5 @@ Each module imports only modules that are listed above it and modules of lower-l
     builtin    the built-in tasks: cities, arithmetic, compare
     loading    loads a task by name or from a file
     supplied   reads user-supplied answers and manual labels
+    leaks      checks whether accepted answers occur in their own prompts
 """
