@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.maps.fit import fit_map as fit_map
     from probemap.maps.gain import with_baselines as with_baselines
     from probemap.maps.probe_map import ProbeMap as ProbeMap
+    from probemap.maps.strata import with_strata as with_strata
     from probemap.models.ask import ask as ask
     from probemap.models.endpoint import Endpoint as Endpoint
     from probemap.models.engine import Engine as Engine
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.positions import resolve as resolve
     from probemap.probing.baselines import Baseline as Baseline
     from probemap.probing.baselines import compute_baselines as compute_baselines
+    from probemap.probing.baselines import covariate_baseline as covariate_baseline
     from probemap.probing.difference import difference as difference
     from probemap.probing.logistic.solver import fit_logistic as fit_logistic
     from probemap.records import Answer as Answer
@@ -62,6 +64,8 @@ if TYPE_CHECKING:  # type checkers and editors cannot read _MODULE_OF; a test co
     from probemap.studies.label_errors import LabelAudit as LabelAudit
     from probemap.studies.label_errors import audit_labels as audit_labels
     from probemap.tasks.builtin import TASKS as TASKS
+    from probemap.tasks.leaks import LeakCheck as LeakCheck
+    from probemap.tasks.leaks import find_leaks as find_leaks
     from probemap.tasks.loading import load_task as load_task
     from probemap.views.curves import plot_curves as plot_curves
     from probemap.views.heatmap import MapDisplay as MapDisplay
@@ -88,6 +92,8 @@ _MODULE_OF = {
     "llm_locator": "grading.llm",
     "TASKS": "tasks.builtin",
     "load_task": "tasks.loading",
+    "find_leaks": "tasks.leaks",
+    "LeakCheck": "tasks.leaks",
     "load_model": "models.model",
     "Model": "models.model",
     "Endpoint": "models.endpoint",
@@ -104,7 +110,9 @@ _MODULE_OF = {
     "fit_logistic": "probing.logistic.solver",
     "Baseline": "probing.baselines",
     "compute_baselines": "probing.baselines",
+    "covariate_baseline": "probing.baselines",
     "with_baselines": "maps.gain",
+    "with_strata": "maps.strata",
     "draw_audit": "studies.audit_draw",
     "AuditDraw": "studies.audit_draw",
     "audit_labels": "studies.label_errors",

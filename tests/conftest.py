@@ -12,7 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -166,7 +166,12 @@ def mapped(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from probemap.runs.definitions import ANSWER, CAPTURE, JUDGE, MAP
 
     folder = tmp_path_factory.mktemp("mapped")
-    questions = [{"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]} for i in range(80)]
+    questions: list[dict[str, Any]] = [
+        {"id": f"q{i}", "question": f"What is {i} + 5?", "answers": [str(i + 5)]}
+        | {"block": f"block {i // 8}", "size": i, "half": "high half" if i >= 40 else "low half"}
+        | ({"note": i % 3} if i > 2 else {})
+        for i in range(80)
+    ]
     answers = [{"id": f"q{i}", "text": f"The answer is {i + 5 + i % 2}. Is it?"} for i in range(80)]
     for name, rows in (("questions", questions), ("answers", answers)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -7,7 +7,9 @@
 # ## Questions from a file
 #
 # A JSONL, CSV or Parquet file has one row per question, with the fields `question` and `answers`, and optionally `id`,
-# `choices` and `context`:
+# `choices` and `context`. All further fields with a text, a number or a truth value, e.g. a popularity or a relation,
+# are kept with the question: `probemap map` can [use them](../reading.md#covariates-and-groups) as groups and
+# covariates. In a CSV file, a column is numeric if all of its values are numbers.
 
 # %%
 import json

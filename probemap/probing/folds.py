@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from probemap.probing.inputs import Column, parse_groups, parse_mask
+from probemap.probing.inputs import Column, elements, parse_groups, parse_mask
 from probemap.records import MapError, TooFewError
 
 if TYPE_CHECKING:
@@ -38,6 +40,41 @@ def group_numbers(groups: Column | None, n: int) -> Ints:
     if groups is None:
         return np.arange(n)
     return np.unique(parse_groups(groups, n), return_inverse=True)[1].astype(np.int64)
+
+
+def connected_groups(*groupings: Column) -> Ints:
+    """Return groups in which all answers that share a group in any of several groupings are together.
+
+    Parameters
+    ----------
+    *groupings : array-like of shape (n,)
+        Group of each answer, e.g. the text of its question, and its relation.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Number of the connected component of each answer.
+
+    Raises
+    ------
+    MapError
+        If the groupings do not have one group per answer.
+
+    Examples
+    --------
+    >>> from probemap.probing.folds import connected_groups
+    >>> connected_groups(["a", "b", "c", "d"], ["x", "x", "y", "z"], [1, 2, 2, 3]).tolist()
+    [0, 0, 0, 1]
+    """
+    n = len(elements(groupings[0], "groups"))
+    numbers = [group_numbers(grouping, n) for grouping in groupings]
+    # A graph with one node per answer and one per group; its edges connect each answer with its groups.
+    offsets = n + np.cumsum([0, *(int(number.max(initial=-1)) + 1 for number in numbers)])
+    nodes = np.concatenate([number + offset for number, offset in zip(numbers, offsets, strict=False)])
+    edges = (np.ones(len(nodes)), (np.tile(np.arange(n), len(numbers)), nodes))
+    graph = coo_array(edges, shape=(int(offsets[-1]), int(offsets[-1])))
+    component = connected_components(graph, directed=False)[1][:n]
+    return np.unique(component, return_inverse=True)[1].astype(np.int64)
 
 
 def hold_out(held_out: float | npt.ArrayLike | None, group: Ints, seed: int) -> Bools:

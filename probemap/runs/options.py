@@ -48,6 +48,13 @@ Positions = Annotated[
     str | None, Option("Token positions, e.g. last_q,-8..-1. Default: the fifteen positions of the paper.")
 ]
 Folds = Annotated[int, Option("Number of cross-validation folds.", minimum=2)]
+GroupBy = Annotated[
+    str | None,
+    Option(
+        "Field of the question file, e.g. relation. Answers with the same value of it are kept in the same fold, so "
+        "that probes are evaluated on other values than they were fitted to."
+    ),
+]
 C = Annotated[str, Option("Inverse L2 penalty: a number, several numbers (0.01,1,100), or auto.")]
 EndpointUrl = Annotated[
     str | None,
@@ -252,17 +259,30 @@ class MapOptions:
     control: Annotated[
         bool, Option("Fit the control task, which shows how much of a cell is memorised exact answers.")
     ] = True
+    group_by: GroupBy = None
+    covariate: Annotated[
+        str | None,
+        Option(
+            "Fields of the question file, separated by commas, e.g. popularity,relation. Each one is a baseline, and "
+            "the AUCs are also computed within strata of it."
+        ),
+    ] = None
     seed: Seed = 0
     protocol: Annotated[
         Protocol,
         Option(
             "Protocol for computing the map. paper: follows the paper's code, for comparison; of the other options, "
-            "only --seed and --baselines apply."
+            "only --seed, --baselines and --covariate apply."
         ),
     ] = "probemap"
     device: Annotated[
         str, Option("Device on which the probes are fitted: auto, cpu, cuda, cuda:1, …", recorded=False)
     ] = "auto"
+
+    @property
+    def covariates(self) -> list[str]:
+        """Names of the covariates, without repetitions."""
+        return list(dict.fromkeys(name.strip() for name in (self.covariate or "").split(",") if name.strip()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +303,8 @@ class ErrorsOptions:
     folds: Folds = 5
     c: C = "1"
     seed: Seed = 0
+    group_by: str | None = None
+    """Field by which the folds of the map are grouped.  The step itself sets this field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +314,8 @@ class ChooseOptions:
     folds: Folds = 5
     c: C = "1"
     seed: Seed = 0
+    group_by: str | None = None
+    """Field by which the folds of the map are grouped.  The step itself sets this field."""
     batch_size: Annotated[int, Option("Number of answers per batch.", minimum=1, recorded=False)] = 32
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from probemap.probing.difference import difference
-from probemap.probing.metrics import VALUES, CellValues, measure
+from probemap.probing.metrics import CellValues, measure, value_names
 from probemap.records import Answer, Example, Judgement, MapError
 from probemap.tables import PairMatrix, Table, compact
+from probemap.tasks.leaks import LeakCheck
 from probemap.views.diagnostics import (
     FALSE_POSITIVE_RATES,
     HISTOGRAM_EDGES,
@@ -197,7 +198,9 @@ def _run(run: RunView) -> dict[str, Any]:
         "positions": positions,
         "n": data["n"].values.tolist(),
         "counts": {name: int(data.attrs.get(name, 0)) for name in ("answers", "decided", "right", "held_out")},
-        "notes": [_visible(text) for text in (str(data.attrs.get("protocol", "")), run.note) if text],
+        "notes": [
+            _visible(text) for text in (str(data.attrs.get("protocol", "")), run.note, _leak(data.attrs)) if text
+        ],
         # Only the scores of the default probe are log-odds.
         "hasLogOdds": not data.attrs.get("probe"),
         "values": _values(probe_map),
@@ -211,6 +214,12 @@ def _run(run: RunView) -> dict[str, Any]:
         "studies": [_study(study) for study in run.studies],
         "answers": _answers(run),
     }
+
+
+def _leak(attrs: Mapping[str, Any]) -> str:
+    """Return the warning that accepted answers occur in their own prompts, or an empty string."""
+    check = LeakCheck.from_attrs(attrs)
+    return "" if check is None else check.warning
 
 
 def _diagnostics(cell: CellDiagnostics | None) -> dict[str, Any] | None:
@@ -245,16 +254,16 @@ def _matrix(matrix: PairMatrix) -> dict[str, Any]:
 def _values(probe_map: CellMap) -> dict[str, Any]:
     """Return one grid for each kind of value that the map contains."""
     grids = {}
-    for name in VALUES:
+    for name in value_names(probe_map.data):
         with suppress(MapError):
-            grids[name] = _grid(measure(probe_map, name))
+            grids[_visible(name)] = _grid(measure(probe_map, name))
     return grids
 
 
 def _grid(measured: CellValues) -> dict[str, Any]:
     cells = measured.cells
     return {
-        "label": measured.kind.label,
+        "label": _visible(measured.kind.label),
         "signed": measured.kind.signed,
         "limits": _rounded(measured.limits),
         "layers": [int(layer) for layer in cells["layer"].values],

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from probemap.tables import Table, compact
+from probemap.tasks.leaks import LeakCheck
 from probemap.views.printable import printable
 from probemap.views.verdicts import undecided_reasons, without_exact_answer
 
@@ -50,6 +51,8 @@ def map_summary(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
     sections = [_counts(probe_map, judgements), map_text(probe_map), _best(probe_map)]
     if "gain" in probe_map.data:
         sections.append(_baselines(probe_map))
+    if "auc_within" in probe_map.data:
+        sections.append(_within(probe_map))
     return Text("\n\n").join(sections)
 
 
@@ -129,6 +132,12 @@ def _counts(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
     text.append(f"\nwithout an exact answer: {_total(without_exact_answer(judgements))}")
     if attrs["held_out"]:
         text.append(f"\nevaluated on {attrs['held_out']} held-out answers")
+    if "group_by" in attrs:
+        text.append(f"\nfolds grouped by {printable(str(attrs['group_by']))}: {attrs['groups']} groups")
+    if leaks := LeakCheck.from_attrs(attrs):
+        text.append(f"\naccepted answer in the question or context: {leaks.counts}")
+        if leaks.is_leak:
+            text.append(f"\n{leaks.warning}", "bold")
     return text
 
 
@@ -202,6 +211,21 @@ def _baselines(probe_map: CellMap) -> Text:
     return text.append(
         f"\ncells with a gain over the best baseline of their column (95 % CI of each cell above 0): {n_above}"
     )
+
+
+def _within(probe_map: CellMap) -> Text:
+    """Return the AUC of the best cell within strata of each covariate."""
+    data, (best,) = probe_map.data, probe_map.best()
+    text = Text("AUC of the best cell, comparing only answers in the same stratum of a covariate (AUC, 95 % CI):")
+    for covariate in data["covariate"].values:
+        cell = data.sel(covariate=covariate, layer=best.layer, position=best.position)
+        value, low, high = (float(cell[f"auc_within{end}"]) for end in ("", "_low", "_high"))
+        numbers = f"{value:.3f} [{low:.3f}, {high:.3f}]" if value == value else "too few answers can be compared"
+        n_strata = int(cell["n_strata"])
+        text.append(
+            f"\n  {printable(str(covariate)):<26} {numbers}  {n_strata} {'stratum' if n_strata == 1 else 'strata'}"
+        )
+    return text.append(f"\n  {'without strata':<26} {best.auc:.3f} [{best.low:.3f}, {best.high:.3f}]")
 
 
 def _total(reasons: Mapping[str, int]) -> str:

@@ -12,6 +12,7 @@ from probemap.records import RunError
 from probemap.runs.answer_file import RESTORE
 from probemap.runs.checkpoint import Checkpoint
 from probemap.runs.definitions import ANSWER
+from probemap.runs.graded import graded_as_mapped
 from probemap.runs.plan import Context, Plan
 from probemap.runs.samples import each_question, note_on_verdicts, samples_per_question
 from probemap.runs.study_files import study_inputs, write_table
@@ -38,7 +39,8 @@ def plan(run: Run, options: ChooseOptions, context: Context) -> Plan[ChooseOptio
     RunError
         If there are no samples, or if the answers, verdicts and states are inconsistent with each other.
     """
-    graded = run.graded
+    graded = graded_as_mapped(run)
+    options = replace(options, group_by=graded.group_by)
     store = run.states_of(graded)
     n_samples = samples_per_question(run)
     scorer = _SampleScorer(run, graded, store, options, context)

@@ -4,10 +4,12 @@ error types."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from probemap.runs.checkpoint import Checkpoint
+from probemap.runs.graded import graded_as_mapped
 from probemap.runs.plan import Context, Plan
 from probemap.runs.samples import each_question, note_on_verdicts, samples_per_question
 from probemap.runs.study_files import study_inputs, write_table
@@ -28,7 +30,8 @@ def plan(run: Run, options: ErrorsOptions, context: Context) -> Plan[ErrorsOptio
     RunError
         If there are no samples, or if the answers, verdicts and states are inconsistent with each other.
     """
-    graded = run.graded
+    graded = graded_as_mapped(run)
+    options = replace(options, group_by=graded.group_by)
     store = run.states_of(graded)
     samples_per_question(run)
     return Plan(

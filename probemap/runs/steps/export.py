@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from probemap.detectors.fit import THRESHOLD_SHARE, fit_detector
+from probemap.detectors.head_fit import FOLDS
 from probemap.detectors.thresholds import Limits
 from probemap.logger import SILENT, Logger
 from probemap.records import DetectorError
+from probemap.runs.graded import graded_as_mapped
 
 if TYPE_CHECKING:
     from probemap.detectors.detector import Detector
@@ -32,6 +34,9 @@ def export(
 ) -> Detector:
     """Fit a detector to a run's states and verdicts, and save it.
 
+    The answers are grouped as in the map (``probemap map --group-by``): no group is both in the training and in the
+    held-out answers, or in several folds.
+
     Parameters
     ----------
     run : Run
@@ -53,6 +58,8 @@ def export(
     ------
     DetectorError
         If `out` already contains a detector, or if the detector cannot be fitted; see `fit_detector`.
+    TooFewError
+        If the answers are grouped by a field, and there are fewer groups than folds.
     RunError, StoreError, MapError
         If verdicts or states are missing or are inconsistent with each other.
     """
@@ -60,7 +67,10 @@ def export(
         raise DetectorError(
             f"{out} already contains a config.json", "use a different directory: nothing is overwritten"
         )
-    graded = run.graded
+    graded = graded_as_mapped(run)
+    if graded.group_by is not None:
+        graded.check_groups(FOLDS, held_out)
+        logger.log(f"the answers are grouped by {graded.group_by}, as in the map: {graded.n_groups} groups")
     detector = fit_detector(
         run.states_of(graded),
         graded.correct,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,12 +53,17 @@ def plot(
             f"unknown colour map {options.cmap!r}",
             "use the name of a matplotlib colour map, such as Blues (the default) or cividis",
         )
-    name = "map" if (options.kind, options.value) == ("map", "auc") else f"{options.kind}-{options.value}"
+    name = "map" if (options.kind, options.value) == ("map", "auc") else _file_name(f"{options.kind}-{options.value}")
     paths = [runs[0].path / f"{name}{suffix}" for suffix in (".png", ".svg")] if out is None else [out]
     display = _display([_map_of(run, options, logger) for run in runs], options)
     for path in paths:
         display.save(path)
     return paths
+
+
+def _file_name(name: str) -> str:
+    """Return a name without characters that are not allowed in file names, e.g. map-auc-within-popularity."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _check(runs: Sequence[Run], options: PlotOptions, out: Path | None) -> None:

@@ -12,6 +12,7 @@ from probemap.logger import SILENT, Logger
 from probemap.records import DataError, Judgement, RunError, StoreError
 from probemap.runs.definitions import ANSWER, ATTENTION, AUDIT, BASELINES, CHOOSE, ERRORS, JUDGE, TRANSFER, Step
 from probemap.runs.study_files import read_current_table
+from probemap.tasks.leaks import LeakCheck
 
 if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.maps.probe_map import ProbeMap
@@ -140,7 +141,7 @@ def _title(probe_map: ProbeMap) -> str:
 
 def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[str, str]:
     attrs, versions = probe_map.data.attrs, run.run_json().get("versions", {})
-    options = run.record(ANSWER).options
+    options, leaks = run.record(ANSWER).options, LeakCheck.from_attrs(attrs)
     facts = {
         "model": attrs.get("model"),
         "revision": attrs.get("revision"),
@@ -154,8 +155,10 @@ def _provenance(run: Run, graded: GradedAnswers, probe_map: ProbeMap) -> dict[st
         "probes": attrs.get("probe") or "logistic regression on standardised states",
         "inverse L2 penalty C": attrs.get("c"),
         "folds": attrs["folds"],
+        "folds grouped by": f"{attrs['group_by']} ({attrs['groups']} groups)" if "group_by" in attrs else None,
         "repeats": attrs["repeats"],
         "seed for the folds": attrs["seed"],
+        "accepted answers in their own question or context": None if leaks is None else leaks.counts,
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "citation": CITATION.format(
             model=attrs.get("model", "a model"),
