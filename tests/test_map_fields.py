@@ -215,7 +215,7 @@ def test_map_reports_answers_in_their_own_prompts(chat_folder: Path, tmp_path: P
     assert (attrs["leak_n"], attrs["leak_count"]) == (60, 60 if leaks else 0)
     counts = f"{attrs['leak_count']} of 60 ({attrs['leak_expected']:.1f} expected by chance)"
     shown = probemap("show", run.path).stdout
-    assert f"\naccepted answer in the question or context: {counts}\n" in shown
+    assert (f"\naccepted answer in the question or context: {counts}\n" in shown) != leaks
     (view,) = content(report([run]).read_text())["runs"]
     assert view["provenance"]["accepted answers in their own question or context"] == counts
     warning = "The accepted answer occurs in the question or context of 60 of 60 questions (1.9 expected by chance)."

@@ -135,9 +135,10 @@ def _counts(probe_map: CellMap, judgements: Sequence[Judgement]) -> Text:
     if "group_by" in attrs:
         text.append(f"\nfolds grouped by {printable(str(attrs['group_by']))}: {attrs['groups']} groups")
     if leaks := LeakCheck.from_attrs(attrs):
-        text.append(f"\naccepted answer in the question or context: {leaks.counts}")
         if leaks.is_leak:
             text.append(f"\n{leaks.warning}", "bold")
+        else:
+            text.append(f"\naccepted answer in the question or context: {leaks.counts}")
     return text
 
 
