@@ -9,6 +9,7 @@ from probemap.probing.inference import (
     Estimate,
     confidence_set,
     estimate_difference,
+    holm,
     means,
     selection_coupling,
     simultaneous_quantile,
@@ -95,3 +96,10 @@ def test_means_hand_computed() -> None:
     assert (made.influence[:, 0] ** 2).sum() == pytest.approx(7 / 3)  # the variance, 7, by n
     low, high = Estimate(np.array([3.0]), np.array([[1.0]])).interval(None)
     assert (low[0], high[0]) == pytest.approx((3 - 1.959964, 3 + 1.959964))
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.001]) == pytest.approx([0.6, 0.002])
+    assert holm([0.7, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []

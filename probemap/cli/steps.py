@@ -22,6 +22,7 @@ from probemap.runs.definitions import (
     MAP,
     P_TRUE,
     P_TRUE_EXACT,
+    PEER,
     RESAMPLE,
     TRANSFER,
     Step,
@@ -45,7 +46,7 @@ Explain = Annotated[
 ]
 Ask = Annotated[bool, typer.Option("--ask", help="Show one answer after another in the terminal and ask for labels.")]
 Page = Annotated[bool, typer.Option("--page", help="Write RUN/audit.html, a page on which the labels can be entered.")]
-_TABLES = (ERRORS, CHOOSE, BASELINES)
+_TABLES = (ERRORS, CHOOSE, BASELINES, PEER)
 """Steps whose result tables are printed."""
 
 
@@ -145,7 +146,7 @@ def given(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-for _step in (ANSWER, JUDGE, CAPTURE, ATTENTION, P_TRUE, MAP, RESAMPLE, ERRORS, CHOOSE, BASELINES):
+for _step in (ANSWER, JUDGE, CAPTURE, ATTENTION, P_TRUE, MAP, RESAMPLE, ERRORS, CHOOSE, BASELINES, PEER):
     app.command(_step.name, epilog=f"Example:  {_step.example}")(run_command(_step))
 
 

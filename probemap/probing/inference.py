@@ -127,6 +127,29 @@ def estimate_difference(value: float, influence: Floats, level: float = 0.95) ->
     return Difference(value, value - half, value + half, p)
 
 
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p-values that are adjusted for the number of tests (Holm 1979, Scand. J. Statist. 6:65).
+
+    A test is significant at a family-wise error rate of α if its adjusted p-value is at most α.
+
+    Parameters
+    ----------
+    p : sequence of float
+        The p-values, without NaN.
+
+    Examples
+    --------
+    >>> from probemap.probing.inference import holm
+    >>> holm([0.02, 0.03, 0.5])
+    [0.06, 0.06, 0.5]
+    """
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, k in enumerate(np.argsort(p, kind="stable").tolist()):
+        largest = max(largest, min((len(p) - rank) * p[k], 1.0))
+        adjusted[k] = largest
+    return adjusted
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Estimates and the influence of each answer, from which their joint uncertainty can be computed."""

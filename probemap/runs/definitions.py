@@ -18,6 +18,7 @@ from probemap.runs.options import (
     ErrorsOptions,
     JudgeOptions,
     MapOptions,
+    PeerOptions,
     PlotOptions,
     PTrueOptions,
     ResampleOptions,
@@ -248,6 +249,17 @@ TRANSFER = Step[TransferOptions, NoFacts](
     traces=("transfer.jsonl",),
     side_outputs=("transfer.jsonl", "transfer.png", "transfer.svg"),
 )
+PEER = Step[PeerOptions, NoFacts](
+    name="peer",
+    description="Compare the model's states with those of another model that reads the same answers.",
+    example="probemap peer RUN PEER --own RUN-OF-THE-PEER",
+    summary="AUC of the model's states, AUC of the states of another model that reads the same answers, and the "
+    "premium, which is the difference",
+    outputs=("peer.json", "peer.csv"),
+    options=PeerOptions,
+    requires=("map",),
+    module="peer",
+)
 AUDIT = Step[AuditOptions, NoFacts](
     name="audit",
     description="Draw answers for a person to label, and estimate from the labels how often the verdicts are wrong.",
@@ -275,6 +287,7 @@ STEPS: dict[str, Step[Any, Any]] = {
         P_TRUE_EXACT,
         BASELINES,
         TRANSFER,
+        PEER,
         AUDIT,
     )
 }
@@ -289,6 +302,7 @@ RUN_OPTIONS: dict[str, tuple[Step[Any, Any], ...]] = {
     "seed": (ANSWER, MAP),
     "dtype": (ANSWER,),
     "batch_size": (ANSWER, CAPTURE, P_TRUE),
+    "answers": (ANSWER,),
     "endpoint": (ANSWER,),
     "server_layers": (ANSWER,),
     "locator": (JUDGE,),

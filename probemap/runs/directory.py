@@ -22,6 +22,7 @@ A run directory contains the following files:
     RUN/choose.json, .csv, choices.jsonl  best-of-n                          (choose)
     RUN/baselines.json, .csv              all predictors, ranked             (baselines)
     RUN/transfer.json, .csv, .png, .svg   the generalisation matrix          (transfer)
+    RUN/peer.json, .csv                   this model's states and a peer's   (peer)
     RUN/errors.jsonl, transfer.jsonl      checkpoints of errors and transfer
     RUN/audit.jsonl       answers drawn for an audit, and a person's labels  (audit)
     RUN/audit_draw.json   how the answers of the audit were drawn

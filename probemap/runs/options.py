@@ -148,7 +148,7 @@ class AnswerOptions:
         str | None,
         Option(
             "File of existing answers with the field text and either id or question; optional fields are prompt, "
-            "correct, exact_answer and stopped."
+            "correct, exact_answer and stopped. Or the directory of a run, whose answers another model reads."
         ),
     ] = None
     endpoint: EndpointUrl = None
@@ -335,6 +335,16 @@ class TransferOptions:
     """Names of the runs to compare, in order.  The step itself sets this field."""
     others: Annotated[tuple[str, ...], Option("", recorded=False)] = ()
     """Directories of the runs to compare with the first one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerOptions:
+    """Options for the peer step."""
+
+    peer: Annotated[str, Option("Directory of a run in which another model reads the answers of RUN.", metavar="PEER")]
+    own: Annotated[
+        str | None, Option("Directory of a run in which the other model answers the same questions itself.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from probemap.runs.folder import step_command
 
 if TYPE_CHECKING:  # torch takes seconds to import and is needed only to execute a study
     from probemap.activations.store import ActivationStore
+    from probemap.maps.probe_map import ProbeMap
     from probemap.runs.run import Run
     from probemap.tables import Table
 
@@ -20,6 +21,25 @@ def study_inputs(run: Run, store: ActivationStore) -> dict[str, str]:
     """Return the input hashes for a study that uses samples and fits probes to states."""
     hashes = run.input_hashes("task.json", "verdicts.jsonl", "resamples.jsonl")
     return {**hashes, "activations": store.content_hash()}
+
+
+def read_nested_map(run: Run) -> ProbeMap:
+    """Return the current map of a run after checking that it is valid evidence for a study that selects cells.
+
+    Raises
+    ------
+    RunError, StoreError
+        If there is no map, if verdicts or states have changed since it was computed, if the exact answers were located
+        by `paper_locator`, or if the map was fitted without nested cross-validation.
+    """
+    run.refuse_paper_locator()
+    probe_map = run.read_current_map()
+    if not probe_map.has_nested:
+        raise RunError(
+            f"the map of {run.path} was fitted without nested cross-validation",
+            f"fit it again with `probemap map {run.path} --protocol probemap --folds 5 --redo`",
+        )
+    return probe_map
 
 
 def write_table(run: Run, study: str, table: Table, note: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Studies based on maps: error types, best-of-n, ranking of predictors, and generalisation.
+"""Studies based on maps: error types, best-of-n, ranking of predictors, generalisation, and comparison with a peer.
 
 Each module imports only modules that are listed above it and modules of lower-level packages.
 
@@ -10,6 +10,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     best_of_n       chooses one of several answers with the probe
     ranking         ranks all predictors of correctness on the same answers
     generalisation  evaluates the probe of one run on another run
+    peer            compares the states of two models that read the same answers
     audit_draw      draws answers whose verdicts a person checks
     label_errors    error rates of verdicts, and the AUC that correct verdicts would give
     audit           the result of an audit as a table and sentences

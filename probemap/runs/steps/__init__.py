@@ -22,5 +22,6 @@ Each module imports only modules that are listed above it and modules from lower
     choose        best-of-n selection
     baselines     ranking of all predictors of correctness
     transfer      the generalisation matrix
+    peer          comparison with the states of another model
     audit         error rates of the verdicts
 """

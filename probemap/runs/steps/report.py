@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from probemap.logger import SILENT, Logger
 from probemap.records import DataError, Judgement, RunError, StoreError
-from probemap.runs.definitions import ANSWER, ATTENTION, AUDIT, BASELINES, CHOOSE, ERRORS, JUDGE, TRANSFER, Step
+from probemap.runs.definitions import ANSWER, ATTENTION, AUDIT, BASELINES, CHOOSE, ERRORS, JUDGE, PEER, TRANSFER, Step
 from probemap.runs.study_files import read_current_table
 from probemap.tasks.leaks import LeakCheck
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # plotting libraries take seconds to import
     from probemap.runs.run import Run
     from probemap.views.report import RunView, Study
 
-STUDIES: tuple[Step[Any, Any], ...] = (AUDIT, BASELINES, ERRORS, CHOOSE, TRANSFER)
+STUDIES: tuple[Step[Any, Any], ...] = (AUDIT, BASELINES, ERRORS, CHOOSE, TRANSFER, PEER)
 """The studies, in the order in which they appear on the page."""
 CITATION = (
     "Map of {model} on {task} made with probemap {version}, after Orgad et al. 2024, LLMs Know More Than They Show "
@@ -122,8 +122,8 @@ def _study(run: Run, step: Step[Any, Any], logger: Logger) -> Study | None:
     if not run.is_done(step):
         return None
     inputs = run.record(step).inputs
-    # The first input of the transfer step is the map of this run.  The other inputs are in other run directories.
-    local = {"map.nc": next(iter(inputs.values()))} if step.name == TRANSFER.name else inputs
+    # The first input of these steps is the map of this run.  The other inputs are in other run directories.
+    local = {"map.nc": next(iter(inputs.values()))} if step.name in (TRANSFER.name, PEER.name) else inputs
     try:
         table = read_current_table(run, step, local)
         matrix = matrix_of(pairs_of(table)) if step.name == TRANSFER.name else None

@@ -14,6 +14,7 @@ from probemap.runs.definitions import ANSWER, CAPTURE
 from probemap.runs.graded import normalized
 from probemap.runs.plan import Context, Plan
 from probemap.runs.run import Run
+from probemap.runs.study_files import read_nested_map
 
 if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.runs.options import TransferOptions
@@ -42,12 +43,7 @@ def plan(run: Run, options: TransferOptions, context: Context) -> Plan[TransferO
         )
     check_same_states(runs)
     for item in runs:
-        item.refuse_paper_locator()
-        if not item.read_current_map().has_nested:
-            raise RunError(
-                f"the map of {item.path} was fitted without nested cross-validation",
-                f"fit it again with `probemap map {item.path} --protocol probemap --folds 5 --redo`",
-            )
+        read_nested_map(item)
     names = _names(runs)
     return Plan(
         options=replace(options, runs=tuple(names)),
