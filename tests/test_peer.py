@@ -341,7 +341,7 @@ def test_peer_without_own_answers_compares_all_questions(copies: Path) -> None:
 
 
 def test_peer_refuses_runs_that_cannot_be_compared(copies: Path, base_folder: Path, chat_folder: Path) -> None:
-    assert "the step peer needs a value for peer" in refused(copies, "A")
+    assert "the step peer needs a value for peer\nhint: give PEER, or peer=..." in refused(copies, "A")
     assert "one run directory is given twice" in refused(copies, "A", "A")
     assert "one run directory is given twice" in refused(copies, "A", "PEER", "--own", "PEER")
     assert "OWN holds no map" in refused(copies, "A", "OWN")

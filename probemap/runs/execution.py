@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from probemap.records import RunError
 from probemap.runs.definitions import STEPS, Facts, Options, Step
+from probemap.runs.options import option_metadata
 from probemap.runs.plan import Context, Plan
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def resolve_options(step: Step[Options, Facts], run: Run, given: Mapping[str, An
         return replace(record.options, **given)  # type: ignore[type-var]
     required = (f.name for f in defined if f.default is MISSING and f.default_factory is MISSING)
     if missing := [name for name in required if name not in given]:
-        raise RunError(
-            f"the step {step.name} needs a value for {missing[0]}", f"give --{missing[0]}, or {missing[0]}=..."
-        )
+        name = missing[0]
+        argument = option_metadata(step.options)[name][1].metavar or f"--{name}"
+        raise RunError(f"the step {step.name} needs a value for {name}", f"give {argument}, or {name}=...")
     return step.options(**given)

@@ -173,6 +173,23 @@ def peer_table(
     MapError
         If a map was fitted without nested CV, if the maps have no answers or positions in common, or if an answer has
         different labels in the two maps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import probemap
+    >>> from probemap.studies.peer import peer_table
+    >>> rng = np.random.default_rng(0)
+    >>> correct = rng.random(400) < 0.5
+    >>> maps = []
+    >>> for signal in (2.0, 1.0):
+    ...     states = rng.normal(size=(400, 2, 1, 8)).astype(np.float32)
+    ...     states[:, 1, 0, 0] += signal * correct
+    ...     maps.append(probemap.fit_map(states, correct, positions=["-1"], ids=[f"q{i}" for i in range(400)]))
+    >>> table = peer_table(*maps)
+    >>> row = dict(zip(table.columns, table.rows[0]))
+    >>> row["premium low"] > 0
+    True
     """
     pair = _paired(own, peer)
     positions = [p for p in own.positions if p in peer.positions]
