@@ -144,4 +144,4 @@ def test_shared_limits_span_all_maps() -> None:
 
 def test_values_have_distinct_labels() -> None:
     labels = [kind.label for kind in VALUES.values()]
-    assert len(set(labels)) == len(labels) == 11
+    assert len(set(labels)) == len(labels) == 15

@@ -206,7 +206,7 @@ def test_strata_in_file_table_figures_and_summary(tmp_path: Path) -> None:
         for name in ("auc_within", "auc_within_low", "auc_within_high")
     ]
     assert frame["auc_within_s_pop"].tolist() == two.data["auc_within"].values[0].ravel().tolist()
-    assert value_names(one.data)[-2:] == ["auc-within:s_pop", "gain"]
+    assert "auc-within:s_pop" in value_names(one.data)
     assert measure(one, "auc-within").kind.label == "AUC within strata of s_pop"
     assert (
         measure(two, "auc-within:relation $x")

@@ -32,8 +32,8 @@ Value = Annotated[
     str,
     typer.Option(
         help="Value to draw: auc, accuracy, balanced-accuracy, f1, calibration-error, activation-norm, "
-        "activation-norm-difference, attention, attention-exact, gain, adds, absorbed, catch, selectivity, or auc-within "
-        "(auc-within:FIELD, if there are several covariates)."
+        "activation-norm-difference, attention, attention-exact, gain, adds, absorbed, catch, selectivity, or "
+        "auc-within (auc-within:FIELD, if there are several covariates)."
     ),
 ]
 Size = Annotated[
