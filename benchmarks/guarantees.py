@@ -24,7 +24,7 @@ SETTINGS = tuple((n, per_question) for n in (40, 100, 300, 1000) for per_questio
 """Questions and answers per question.  With 4, each question has one to four answers."""
 FALSE_ALARMS, RISK, CONFIDENCE = (0.05, 0.2), 0.1, 0.9
 SHIFT = 2.0
-SHARE_CORRECT = 0.6
+SHARE_CORRECT = 0.55
 
 
 def simulate_export(setting: tuple[int, int, int]) -> dict[str, float]:

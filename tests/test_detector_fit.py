@@ -56,8 +56,8 @@ def test_fit_detector_selects_the_planted_cell_and_a_fallback(detector: Detector
         assert head.evaluation.auc_low < auc < head.evaluation.auc_high
         assert head.evaluation.calibration_error < 0.1
         assert head.evaluation.calibration_noise < 0.08
-    assert detector.fallback.evaluation.n == 360, "three tenths of the answers"
-    assert 270 < detector.primary.evaluation.n < 306, "those with an exact answer, four fifths of them"
+    assert detector.fallback.evaluation.n == 480, "two fifths of the answers"
+    assert 360 < detector.primary.evaluation.n < 408, "those with an exact answer, four fifths of them"
 
 
 def test_fit_detector_evaluates_on_held_out_answers_only() -> None:

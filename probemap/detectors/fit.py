@@ -18,6 +18,7 @@ from probemap.detectors.detector import Detector
 from probemap.detectors.head_fit import HeadFitter, has_all_cells
 from probemap.detectors.thresholds import Limits, with_thresholds
 from probemap.maps.fit import fit_map
+from probemap.probing.auc import MIN_PER_CLASS
 from probemap.probing.c_values import parse_c
 from probemap.probing.folds import group_numbers, hold_out
 from probemap.probing.inputs import Column, Labels, elements, parse_labels
@@ -26,10 +27,13 @@ from probemap.records import DetectorError
 if TYPE_CHECKING:
     from probemap.detectors.head import Head
     from probemap.detectors.provenance import Provenance
+    from probemap.probing.auc import Bools, Ints
 
 
-THRESHOLD_SHARE = 0.3
+THRESHOLD_SHARE = 0.4
 """Share of the groups from which thresholds are determined."""
+MIN_SHARE = 0.05
+"""If a larger share than this cannot be held out because there are too few answers, none is."""
 
 
 def fit_detector(
@@ -68,8 +72,8 @@ def fit_detector(
         selects the cell with the highest AUC.
     held_out : float, array-like of shape (n,) of bool, or None
         The share of the groups to hold out for the thresholds and the evaluation, or a mask of the held-out answers.
-        If None, the detector is not evaluated, which permits fewer answers.  The share is then `THRESHOLD_SHARE`, or 0
-        if no thresholds are requested.
+        If None, the detector is not evaluated, which permits fewer answers.  The share is then at most
+        `THRESHOLD_SHARE`, or 0 if no thresholds are requested.
     groups : array-like of shape (n,), optional
         The group of each answer, for example its question.  All answers in a group are held out together or assigned to
         the same fold.
@@ -140,10 +144,12 @@ def fit_detector(
     if provenance is not None:
         _check_provenance(activations, provenance)
     group = group_numbers(groups, source.n)
-    # Without an evaluation, thresholds still require answers that have no influence on the probes.
-    share = THRESHOLD_SHARE if held_out is None and (false_alarms or risks) else held_out
-    is_held_out = hold_out(share, group, seed)
     labels = parse_labels(correct, source.n)
+    # Without an evaluation, thresholds still require answers that have no influence on the probes.
+    if held_out is None and (limits.false_alarms or limits.risks):
+        is_held_out = _threshold_answers(labels, group, seed)
+    else:
+        is_held_out = hold_out(held_out, group, seed)
     probe_map = fit_map(
         activations,
         [None if out else label for label, out in zip(labels, is_held_out.tolist(), strict=True)],
@@ -186,6 +192,22 @@ def fit_detector(
         )
     needs_fallback = ~has_all_cells(heads.states(primary_cells))
     return finished(primary, heads.fit([fallback_cell], needs_fallback))
+
+
+def _threshold_answers(labels: Sequence[bool | None], group: Ints, seed: int) -> Bools:
+    """Return a mask of the answers from which the thresholds of a detector without evaluation are determined.
+
+    The share is reduced if too few answers would remain to fit the probes.  This depends only on the number of correct
+    and incorrect answers, so the remaining correct answers are still exchangeable with those of new questions.
+    """
+    share = THRESHOLD_SHARE
+    while share > MIN_SHARE:
+        is_held_out = hold_out(share, group, seed)
+        training = [label for label, out in zip(labels, is_held_out.tolist(), strict=True) if not out]
+        if min(training.count(True), training.count(False)) >= MIN_PER_CLASS:
+            return is_held_out
+        share /= 2
+    return np.zeros(len(labels), np.bool_)
 
 
 def _with_thresholds(detector: Detector, heads: HeadFitter, limits: Limits) -> Detector:
