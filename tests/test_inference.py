@@ -7,6 +7,7 @@ from scipy.stats import norm
 from probemap.probing.auc import aucs
 from probemap.probing.inference import (
     Estimate,
+    adjusted_p,
     confidence_set,
     estimate_difference,
     holm,
@@ -103,3 +104,16 @@ def test_holm_by_hand() -> None:
     assert holm([0.6, 0.001]) == pytest.approx([0.6, 0.002])
     assert holm([0.7, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+    assert holm([0.02, float("nan"), 0.03]) == pytest.approx([0.04, float("nan"), 0.04], nan_ok=True)
+
+
+def test_adjusted_p_agrees_with_the_band() -> None:
+    draw = np.random.default_rng(0)
+    influence = draw.normal(size=(200, 30)) / 200
+    value = np.append(draw.normal(size=29) * 0.15, np.nan)
+    p = adjusted_p(value, influence)
+    half = simultaneous_quantile(influence) * np.sqrt((influence**2).sum(0))
+    assert np.isnan(p[-1])
+    assert ((p[:-1] <= 0.05) == (value > half)[:-1]).all()
+    assert 0 < (p[:-1] <= 0.05).sum() < 20
+    assert p[:-1].min() >= 1 / 2001

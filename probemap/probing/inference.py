@@ -135,7 +135,7 @@ def holm(p: Sequence[float]) -> list[float]:
     Parameters
     ----------
     p : sequence of float
-        The p-values, without NaN.
+        The p-values.  NaN stands for a test that was not done; it is not counted, and its adjusted p-value is NaN.
 
     Examples
     --------
@@ -143,9 +143,10 @@ def holm(p: Sequence[float]) -> list[float]:
     >>> holm([0.02, 0.03, 0.5])
     [0.06, 0.06, 0.5]
     """
-    adjusted, largest = [0.0] * len(p), 0.0
-    for rank, k in enumerate(np.argsort(p, kind="stable").tolist()):
-        largest = max(largest, min((len(p) - rank) * p[k], 1.0))
+    tests = [k for k in np.argsort(p, kind="stable").tolist() if p[k] == p[k]]
+    adjusted, largest = [float("nan")] * len(p), 0.0
+    for rank, k in enumerate(tests):
+        largest = max(largest, min((len(tests) - rank) * p[k], 1.0))
         adjusted[k] = largest
     return adjusted
 
@@ -281,25 +282,3 @@ def selection_coupling(influences: Sequence[Floats], weights: Sequence[float], s
     error = np.sum([fold[rows, (total - fold).argmax(1)] for fold in deviations], axis=0)
     fixed = float(np.sum([fold.var(axis=0).mean() for fold in deviations]))
     return max(float(error.var()) / fixed - 1, 0.0) if fixed > 0 else 0.0
-
-
-def holm_levels(p: Sequence[float], level: float = 0.95) -> list[float]:
-    """Return the level at which each of several tests is significant, or 0 if it is not.
-
-    The family-wise error rate is at most 1 - `level`.  The procedure is that of Holm 1979 (Scand. J. Statist. 6:65); it
-    is valid for tests that depend on each other.
-
-    Parameters
-    ----------
-    p : sequence of float
-        One p-value per test.  A test with the value NaN was not done: it is not significant, and is not counted.
-    level : float, default=0.95
-    """
-    tests = [k for k in np.argsort(p) if p[k] == p[k]]
-    levels = [0.0] * len(p)
-    for rank, k in enumerate(tests):
-        limit = (1 - level) / (len(tests) - rank)
-        if p[k] > limit:
-            break
-        levels[k] = limit
-    return levels

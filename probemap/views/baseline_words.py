@@ -44,7 +44,7 @@ def gain_observations(probe_map: CellMap, significant: Bools) -> list[Observatio
         Observation(
             "baselines",
             "No cell can be shown to be better than the best baseline of its column.  The best of all baselines is "
-            f" {data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
+            f"{data['baseline'].values[number]}, AUC {highest:.2f} at {probe_map.positions[column]}.",
         )
     ]
 

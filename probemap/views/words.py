@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools
-from probemap.probing.inference import Difference, holm_levels
+from probemap.probing.inference import Difference, holm
 from probemap.views.baseline_words import added_observations, control_observations, gain_observations
 from probemap.views.observations import TRAILING, Observation, position_names
 
@@ -209,19 +209,21 @@ def _tested(probe_map: CellMap, above: Bools) -> list[Observation]:
     # The p-values of cells are already corrected for the number of cells, so each map of p-values is one more test.
     tested = [name for name in ("gain", "adds", "selectivity") if f"{name}_p" in probe_map.data]
     grids = [probe_map.data[f"{name}_p"].values for name in tested]
-    levels = holm_levels([*p, *(float(np.nanmin(grid, initial=1.0)) for grid in grids)], LEVEL)
-    of_positions, of_layers = levels[: len(positions)], levels[len(positions) : len(p)]
-    of_cells = dict(
-        zip(tested, [grid <= limit for grid, limit in zip(grids, levels[len(p) :], strict=True)], strict=True)
-    )
+    p += [float(np.nanmin(grid, initial=1.0)) for grid in grids]
+    significant = [value <= 1 - LEVEL for value in holm(p)]
+    n_positions, n_cells = len(positions), len(p) - len(grids)
+    of_cells = {}
+    for name, grid, smallest, found in zip(tested, grids, p[n_cells:], significant[n_cells:], strict=True):
+        # Holm's limit for the smallest p-value of the map applies to all of its cells.
+        n_remaining = sum(other >= smallest for other in p)
+        of_cells[name] = found & (grid * n_remaining <= 1 - LEVEL)
     observations = [
         Observation("positions", comparison.text)
-        for comparison, limit in zip(positions, of_positions, strict=True)
-        if limit
+        for comparison, found in zip(positions, significant[:n_positions], strict=True)
+        if found
     ]
-    shape = _shape_over_layers(
-        layers, [limit > 0 for limit in of_layers], [_layer_range(probe_map, third) for third in thirds]
-    )
+    ranges = [_layer_range(probe_map, third) for third in thirds]
+    shape = _shape_over_layers(layers, significant[n_positions:n_cells], ranges)
     if shape:
         observations.append(Observation("layers", shape))
     describers = {"gain": gain_observations, "adds": added_observations, "selectivity": control_observations}
