@@ -192,6 +192,7 @@ def acceptance_threshold(
     >>> scores = np.arange(200.0)
     >>> accepted = acceptance_threshold(scores, scores >= 100, None, risk=0.1)
     >>> accepted.score, accepted.n_accepted, round(accepted.observed_risk.value, 3)
+    (95.0, 105, 0.048)
     """
     _check_share(risk, "risk")
     _check_share(confidence, "confidence")
