@@ -52,7 +52,7 @@ def export(
     ] = None,
     held_out: Annotated[
         float, typer.Option(help="Fraction of the questions to hold out for thresholds and evaluation.")
-    ] = 0.3,
+    ] = 0.4,
     c: flags.C = "auto",
     false_alarms: Annotated[
         str, typer.Option(help="False-alarm rates for which thresholds are determined, separated by commas.")
