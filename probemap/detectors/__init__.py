@@ -7,6 +7,7 @@ Each module imports only modules that are listed above it and modules of lower-l
     provenance     the model, task, hook point and locator that a detector was fitted with
     head           probes for a few cells, with their calibration, thresholds and evaluation
     calibration    calibration curves, which convert scores to probabilities
+    guarantees     thresholds with guarantees for new questions
     card           the model card
     files          the file format
     hub            uploads detectors to the Hugging Face hub and downloads them
