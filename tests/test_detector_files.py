@@ -200,6 +200,8 @@ def set_value(path: str, value: Any) -> Any:
         ("heads.primary.evaluation.n", -1, "the evaluation contains impossible values"),
         ("heads.primary.evaluation.auc", float("inf"), "the evaluation contains impossible values"),
         ("heads.primary.evaluation.auc", None, "the evaluation contains impossible values"),
+        ("heads.primary.evaluation.metrics.prr", [0.5], "is not a valid detector"),
+        ("heads.primary.evaluation.metrics.ece", "x", "is not a valid detector"),
         ("heads.primary.evaluation.brier", 7, "the evaluation contains impossible values"),
         ("heads.primary.thresholds.0.score", None, "a threshold contains impossible values"),
         ("heads.primary.thresholds.0.score", 1e308, "a threshold contains impossible values"),

@@ -10,7 +10,7 @@ import pytest
 from planted_states import POSITIONS, at_cells, planted
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -69,6 +69,10 @@ def test_fit_detector_evaluates_on_held_out_answers_only() -> None:
     assert detector.primary.evaluation.n == rows.sum()
     assert detector.primary.evaluation.auc == pytest.approx(roc_auc_score(correct[rows], p))
     assert detector.primary.evaluation.brier == pytest.approx(((p - correct[rows]) ** 2).mean())
+    metrics = detector.primary.evaluation.metrics
+    assert metrics is not None
+    assert metrics.auprc_incorrect.value == pytest.approx(average_precision_score(~correct[rows], 1 - p))
+    assert metrics.brier.low < detector.primary.evaluation.brier < metrics.brier.high
     for threshold in detector.primary.thresholds:
         flagged = detector.primary.scores(at_cells(detector, states)[rows][:, :1]) < threshold.score
         assert threshold.flagged_correct == pytest.approx(flagged[correct[rows]].mean())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from probemap.detectors.head import Acceptance, Head, Threshold
     from probemap.detectors.provenance import Provenance
+    from probemap.probing.bootstrap import SelectiveMetrics
 
 _NOT_EVALUATED = (
     "The detector was not evaluated: its performance is unknown, even on questions like those it was fitted to."
@@ -92,7 +93,27 @@ def _head_section(title: str, head: Head) -> list[str]:
         f"number of answers, perfectly calibrated probabilities would have an error of "
         f"{evaluation.calibration_noise:.3f}).",
         "",
+        *_metric_table(evaluation.metrics),
         *thresholds,
+    ]
+
+
+def _metric_table(metrics: SelectiveMetrics | None) -> list[str]:
+    """Return a table of the further metrics with their 95 % intervals, or no lines if there are none."""
+    if metrics is None:
+        return []
+    return [
+        "| metric | value [95 % CI, bootstrap over questions] |",
+        "| --- | --- |",
+        f"| average precision for incorrect answers (AUPRC) | {metrics.auprc_incorrect.text} |",
+        f"| area under the risk–coverage curve (AURC), lower is better | {metrics.aurc.text} |",
+        f"| AURC above that of a perfect order | {metrics.excess_aurc.text} |",
+        f"| prediction rejection ratio (PRR) | {metrics.prr.text} |",
+        f"| highest F1 of flagging incorrect answers | {metrics.f1.text} |",
+        f"| log-loss | {metrics.log_loss.text} |",
+        f"| Brier score | {metrics.brier.text} |",
+        f"| expected and maximum calibration error, equal-width bins | {metrics.ece:.3f} and {metrics.mce:.3f} |",
+        "",
     ]
 
 

@@ -162,20 +162,27 @@ def _head_entry(head: Head) -> dict[str, Any]:
     return {
         "cells": [asdict(cell) for cell in head.cells],
         "calibration_method": head.calibration_method,
-        "evaluation": _nan_as_null(asdict(head.evaluation)),
+        "evaluation": _nan_as_null({k: v for k, v in asdict(head.evaluation).items() if v is not None}),
         "thresholds": [_nan_as_null(asdict(threshold)) for threshold in head.thresholds],
         "acceptances": [_nan_as_null(asdict(acceptance)) for acceptance in head.acceptances],
     }
 
 
-def _nan_as_null(values: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN with None, because JSON has no NaN."""
-    # NaN is the only value that is not equal to itself.
-    return {name: None if value != value else value for name, value in values.items()}
+def _nan_as_null(value: Any) -> Any:
+    """Replace numbers that are not finite with None, because JSON has none, in nested dictionaries and sequences."""
+    if isinstance(value, dict):
+        return {name: _nan_as_null(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_nan_as_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _null_as_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
+def _null_as_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _null_as_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_null_as_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def _parsed_head(name: str, entry: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Head:
@@ -236,8 +243,14 @@ def _nominal(head: Head) -> tuple[list[float], list[tuple[float, float]]]:
 
 
 def _check_evaluation(name: str, evaluation: Evaluation) -> None:
-    n, n_correct, *metrics = asdict(evaluation).values()
-    if not 0 <= n_correct <= n or not all(0 <= metric <= 1 if n else math.isnan(metric) for metric in metrics):
+    values = asdict(evaluation)
+    further = values.pop("metrics")
+    n, n_correct, *metrics = values.values()
+    if (
+        not 0 <= n_correct <= n
+        or not all(0 <= metric <= 1 if n else math.isnan(metric) for metric in metrics)
+        or (further is not None and not n)
+    ):
         raise ValueError(f"{name}: the evaluation contains impossible values")
 
 

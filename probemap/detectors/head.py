@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
+from probemap.probing.bootstrap import SelectiveMetrics  # noqa: TC001 - evaluated when detectors are read
 from probemap.records import DetectorError
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Evaluation:
 
     It is above 0 because each bin contains a limited number of answers.
     """
+    metrics: SelectiveMetrics | None = None
+    """Further metrics, with intervals.  None if the head was not evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from probemap.detectors.calibration import calibrate, calibration_noise
 from probemap.detectors.head import Cell, Evaluation, Head
 from probemap.maps.layers import fit_cell
 from probemap.probing.auc import Bools, Floats, Ints, auc_interval, aucs
+from probemap.probing.bootstrap import selective_metrics
 from probemap.probing.folds import assign_folds, group_numbers
 from probemap.probing.inference import sum_by_group
 from probemap.probing.metrics import calibration_errors
@@ -174,6 +175,7 @@ def _evaluated(head: Head, scores: Floats, correct: Bools, group: Ints) -> Head:
         brier=float(((p - correct) ** 2).mean()),
         calibration_error=float(calibration_errors(p[:, None], correct)[0]),
         calibration_noise=calibration_noise(p),
+        metrics=selective_metrics(scores, p, correct, groups=group),
     )
     return replace(head, evaluation=evaluation)
 
