@@ -7,12 +7,11 @@ Each module imports only modules that are listed above it and modules of lower-l
     provenance     the model, task, hook point and locator that a detector was fitted with
     head           probes for a few cells, with their calibration, thresholds and evaluation
     calibration    calibration curves, which convert scores to probabilities
-    guarantees     thresholds with guarantees for new questions
+    guarantees     thresholds that keep a false-alarm rate or a risk on new questions
     card           the model card
     files          the file format
     hub            uploads detectors to the Hugging Face hub and downloads them
     detector       Detector: scores answers from their hidden states
-    guarantees     thresholds that keep a false-alarm rate or a risk on new questions
     thresholds     thresholds of a detector, determined from its scores of held-out answers
     head_fit       fits, calibrates and evaluates the heads
     fit            fit_detector: fits a detector to hidden states and labels
