@@ -104,12 +104,12 @@ def test_best_flagging_threshold_is_the_best_of_all_thresholds(answers: list[tup
 
 
 def test_calibration_gaps_hand_computed() -> None:
-    p, correct = np.array([0.0, 0.1, 0.1000001, 1.0]), np.array([False, True, True, True])
+    p, correct = np.array([0.0, 0.1, 0.1000001, 1.0]), np.array([False, True, False, True])
     # Bins: [0, 0.1] holds two answers (mean 0.05, half correct), (0.1, 0.2] one, (0.9, 1] one.
     expected, maximum = calibration_gaps(p, correct)
-    assert expected == pytest.approx((2 * 0.45 + 0.8999999) / 4)
-    assert maximum == pytest.approx(0.8999999)
-    assert calibration_gaps(p, correct, bins=1)[0] == pytest.approx(abs(p.mean() - 0.75))
+    assert expected == pytest.approx((2 * 0.45 + 0.1000001) / 4)
+    assert maximum == pytest.approx(0.45)
+    assert calibration_gaps(p, correct, bins=1)[0] == pytest.approx(abs(p.mean() - 0.5))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
@@ -178,11 +178,11 @@ def test_selective_metrics_count_answers_of_one_question_once() -> None:
     scores, p, correct = simulated(150)
     groups = [f"question {i}" for i in range(150)]
     alone = selective_metrics(scores, p, correct, groups=groups)
-    scores, p, correct = np.repeat(scores, 4), np.repeat(p, 4), np.repeat(correct, 4)
-    copies = selective_metrics(scores, p, correct, groups=np.repeat(groups, 4))
+    repeated = np.repeat(scores, 4), np.repeat(p, 4), np.repeat(correct, 4)
+    copies = selective_metrics(*repeated, groups=np.repeat(groups, 4))
     assert copies.brier == pytest.approx(alone.brier)
     assert copies.aurc == pytest.approx(alone.aurc, abs=0.02)
-    narrow = selective_metrics(scores, p, correct)
+    narrow = selective_metrics(*repeated)
     assert narrow.brier.high - narrow.brier.low < 0.7 * (copies.brier.high - copies.brier.low)
 
 
