@@ -72,6 +72,9 @@ def expected_score(result: GenerationResult) -> dict[str, Any]:
         "exact_answer": score.exact_answer,
         "judged_by": score.judged_by,
         "why": score.why,
+        "accept": score.accept,
+        "risk": score.risk,
+        "coverage": score.coverage,
     }
 
 

@@ -248,7 +248,7 @@ def test_run_json_tells_what_made_each_file(made: Path) -> None:
     assert len(log["steps"]["answer"]["facts"]["revision"]) == 64
     options = {"c": "1", "folds": 5, "repeats": 1, "seed": 0, "permutations": 0, "common_rows": False}
     options |= {"group_by": None, "covariate": None}
-    assert log["steps"]["map"]["options"] == {**options, "baselines": True, "protocol": "probemap"}
+    assert log["steps"]["map"]["options"] == {**options, "baselines": True, "control": True, "protocol": "probemap"}
     assert all(step["done"] for step in log["steps"].values())
 
 

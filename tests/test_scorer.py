@@ -335,9 +335,10 @@ def test_score_flags_below_the_lowest_threshold_by_default(detector: Detector, c
     coarse = replace(detector.primary, thresholds=detector.primary.thresholds[1:])
     single = Scorer(replace(detector, primary=coarse, fallback=None), chat_model)
     assert [s.flagged for s in single.score(task.examples, answers)] == flagged[0.2]
-    none = replace(detector, primary=replace(detector.primary, thresholds=()))
+    none = replace(detector, primary=replace(detector.primary, thresholds=()), fallback=None)
+    assert {s.flagged for s in Scorer(none, chat_model).score(task.examples, answers)} == {None}
     with pytest.raises(DetectorError, match="the detector has no threshold"):
-        Scorer(none, chat_model)
+        Scorer(none, chat_model, 0.05)
 
 
 def test_score_uses_the_spans_that_are_passed(

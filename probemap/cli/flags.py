@@ -43,7 +43,7 @@ Defaults = Annotated[
     bool,
     typer.Option("--defaults", help="Use defaults for omitted options instead of the values recorded in RUN."),
 ]
-Redo = Annotated[bool, typer.Option("--redo", help="Repeat the execution; previous results are moved to RUN/earlier.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Repeat; move old results to RUN/earlier.")]
 
 _WORKERS: dict[str, tuple[Any, Any]] = {"workers": (Workers, 1), "gpus_per_worker": (GpusPerWorker, 0.0)}
 

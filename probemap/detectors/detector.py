@@ -57,7 +57,7 @@ class Detector:
     >>> from probemap import fit_detector
     >>> rng = np.random.default_rng(0)
     >>> correct = rng.random(400) < 0.5
-    >>> states = rng.normal(size=(400, 1, 1, 8)) + correct[:, None, None, None]
+    >>> states = rng.normal(size=(400, 1, 1, 8)) + 2 * correct[:, None, None, None]
     >>> detector = fit_detector(states, correct, positions=["last_q"])
     >>> scores = detector.score_states(states[:3, 0])
     >>> scores.judged_by
@@ -166,13 +166,16 @@ class Detector:
         Returns
         -------
         list of bool or None
-            Whether each answer is flagged, or None for an answer without a score.
+            Whether each answer is flagged, or None for an answer without a score and for all answers if the detector
+            has no thresholds.
 
         Raises
         ------
         DetectorError
-            If a head that scored an answer has no threshold for that rate.
+            If a rate is given, and a head that scored an answer has no threshold for it.
         """
+        if false_alarms is None and not self.primary.thresholds:
+            return [None] * len(scores.judged_by)
         thresholds = {
             name: self.head(name).threshold(false_alarms).score for name in set(scores.judged_by) if name != "none"
         }

@@ -99,7 +99,7 @@ class Scorer:
             has_locator=self.locator is not None,
         )
         for head in (self.detector.primary, self.detector.fallback):
-            if head:
+            if head and (head.thresholds or self.false_alarms is not None):
                 head.threshold(self.false_alarms)
 
     @property

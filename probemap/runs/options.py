@@ -146,10 +146,7 @@ class AnswerOptions:
     quantize: Annotated[Quantization | None, Option("Quantise the weights with bitsandbytes.")] = None
     answers: Annotated[
         str | None,
-        Option(
-            "File of existing answers with the field text and either id or question; optional fields are prompt, "
-            "correct, exact_answer and stopped. Or the directory of a run, whose answers another model reads."
-        ),
+        Option("File of existing answers, or a run directory."),
     ] = None
     endpoint: EndpointUrl = None
     served: Annotated[

@@ -118,6 +118,8 @@ class _SampleScorer:
             held_out=None,
             groups=self.graded.groups,
             c=self.options.c,
+            false_alarms=(),  # without thresholds, no answers are held out for them
+            risks=(),
             seed=self.options.seed,
             provenance=self.run.provenance,
             progress=lambda done, total: context.logger.progress("layers", done, total),
