@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from probemap.probing.auc import Bools, Floats, Ints
 
 CONTROL_SETS = 2
-"""Number of label sets for the control task.  Each takes about a third of the time of the map."""
+"""Number of label sets for the control task.  In the demo, each takes about a tenth of the time of the map."""
 
 MapLayers = Callable[[Callable[[int], LayerFit], Sequence[int]], Iterable[LayerFit]]
 """A function with the interface of the built-in ``map``."""
