@@ -12,13 +12,11 @@ of confidence, as in ``coverage.py``.
 """
 
 import argparse
-import os
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from report import machine, row, table_head, write
+from report import machine, simulation_table, write
 from scipy.stats import norm
 
 from probemap.maps.column_baselines import fit_baseline
@@ -126,19 +124,13 @@ def main() -> None:
         machine(),
         "",
     ]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for number, (n, added) in enumerate(SETTINGS):
-            settings = [(n, added, 10_000 * number + seed) for seed in range(n_maps)]
-            results = list(pool.map(simulate_map, settings, chunksize=4))
-            if not number:
-                lines += table_head("n", "added", *results[0])
-            cells = []
-            for name in results[0]:
-                values = np.array([result[name] for result in results])
-                values = values[~np.isnan(values)]
-                cells.append(f"{values.mean():.4f} ({values.std() / np.sqrt(len(values)):.4f})")
-            lines.append(row(n, f"{added:g}" if added else "nothing", *cells))
-            print(lines[-1], flush=True)
+    lines += simulation_table(
+        simulate_map,
+        [
+            ({"n": n, "added": added or "nothing"}, [(n, added, 10_000 * number + seed) for seed in range(n_maps)])
+            for number, (n, added) in enumerate(SETTINGS)
+        ],
+    )
     write("added_value", lines)
 
 

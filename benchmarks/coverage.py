@@ -9,13 +9,11 @@ a latent state, as the layers of a model do.
 """
 
 import argparse
-import os
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from report import machine, row, table_head, write
+from report import machine, simulation_table, write
 from scipy.stats import norm
 
 from probemap.maps.fit import fit_map
@@ -103,18 +101,13 @@ def main() -> None:
         machine(),
         "",
     ]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for number, (n, shift) in enumerate(SETTINGS):
-            settings = [(n, shift, 10_000 * number + seed) for seed in range(n_maps)]
-            results = list(pool.map(simulate_map, settings, chunksize=4))
-            if not number:
-                lines += table_head("n", "shift", *results[0])
-            cells = []
-            for name in results[0]:
-                values = np.array([result[name] for result in results])
-                cells.append(f"{values.mean():.4f} ({values.std() / np.sqrt(len(values)):.4f})")
-            lines.append(row(n, shift, *cells))
-            print(lines[-1], flush=True)
+    lines += simulation_table(
+        simulate_map,
+        [
+            ({"n": n, "shift": shift}, [(n, shift, 10_000 * number + seed) for seed in range(n_maps)])
+            for number, (n, shift) in enumerate(SETTINGS)
+        ],
+    )
     write("coverage", lines)
 
 

@@ -9,12 +9,10 @@ the labels and the scores of a question depend on each other.
 """
 
 import argparse
-import os
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
-from report import machine, row, table_head, write
+from report import machine, simulation_table, write
 from scipy.stats import norm
 
 from probemap.detectors.fit import fit_detector
@@ -94,18 +92,16 @@ def main() -> None:
         machine(),
         "",
     ]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for number, (n, per_question) in enumerate(SETTINGS):
-            settings = [(n, per_question, 100_000 * number + seed) for seed in range(per_setting)]
-            results = list(pool.map(simulate_export, settings, chunksize=8))
-            if not number:
-                lines += table_head("questions", "answers per question", *results[0])
-            cells = []
-            for name in results[0]:
-                values = np.array([result[name] for result in results])
-                cells.append(f"{values.mean():.4f} ({values.std() / np.sqrt(len(values)):.4f})")
-            lines.append(row(n, f"1 to {per_question}" if per_question > 1 else 1, *cells))
-            print(lines[-1], flush=True)
+    lines += simulation_table(
+        simulate_export,
+        [
+            (
+                {"questions": n, "answers per question": f"1 to {most}" if most > 1 else 1},
+                [(n, most, 100_000 * number + seed) for seed in range(per_setting)],
+            )
+            for number, (n, most) in enumerate(SETTINGS)
+        ],
+    )
     write("guarantees", lines)
 
 

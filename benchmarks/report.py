@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,35 @@ def table_head(*names: str) -> list[str]:
 def spread(values: Sequence[float] | npt.NDArray[Any], form: str = ".2f") -> str:
     """Return the median, with the lowest and highest value in brackets."""
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def simulation_table(
+    simulate: Callable[[Any], dict[str, float]], rows: Sequence[tuple[dict[str, object], Sequence[Any]]]
+) -> list[str]:
+    """Return a table of the mean results of simulations, which run in parallel.
+
+    Parameters
+    ----------
+    simulate : callable
+        Function that returns the results of one simulation.
+    rows : sequence of (dict, sequence)
+        For each row of the table, its first cells by the name of their column, and the arguments of its simulations.
+        A result of NaN is left out.
+    """
+    lines: list[str] = []
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for labels, arguments in rows:
+            results = list(pool.map(simulate, arguments, chunksize=4))
+            if not lines:
+                lines += table_head(*labels, *results[0])
+            cells = []
+            for name in results[0]:
+                values = np.array([result[name] for result in results])
+                values = values[~np.isnan(values)]
+                cells.append(f"{values.mean():.4f} ({values.std() / np.sqrt(len(values)):.4f})")
+            lines.append(row(*labels.values(), *cells))
+            print(lines[-1], flush=True)
+    return lines
 
 
 def yes_no(met: bool) -> str:

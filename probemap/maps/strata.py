@@ -16,9 +16,10 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import rankdata
 
-from probemap.probing.auc import LEVEL, MIN_PER_CLASS, Bools, Floats, Ints, auc_interval
+from probemap.probing.auc import MIN_PER_CLASS, Bools, Floats, Ints
 from probemap.probing.cells import CELL_DIMS, cell_aucs, evaluated_rows
-from probemap.probing.inference import simultaneous_quantile, sum_by_group
+from probemap.probing.dataset import auc_table
+from probemap.probing.inference import sum_by_group
 from probemap.probing.inputs import Column, elements, parse_values
 from probemap.records import MapError
 
@@ -191,15 +192,9 @@ def _grids(data: xr.Dataset, strata: Ints) -> Floats:
     """Return the `_VARIABLES` as an array of shape (5, n_layers, n_positions)."""
     value, influence = within_strata(data, strata)
     influence = sum_by_group(influence, data["group"].values.astype(np.int64))
-    quantile = simultaneous_quantile(influence, LEVEL, int(data.attrs["seed"]))
-    counts = _count_comparable(data, _parse_strata(data, strata))
-    table = np.full((len(_VARIABLES), len(value)), np.nan)
-    for k, (auc, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):
-        n_correct, n_incorrect = counts[:, k % counts.shape[1]].tolist()
-        interval = auc_interval(auc, variance, n_correct, n_incorrect, LEVEL)
-        band = auc_interval(auc, variance, n_correct, n_incorrect, LEVEL, quantile=quantile)
-        table[:, k] = (auc, *interval, *band)
-    return table.reshape(len(_VARIABLES), *data["auc"].shape)
+    n_correct, n_incorrect = _count_comparable(data, _parse_strata(data, strata))
+    table = auc_table(value, influence, n_correct + n_incorrect, n_correct, int(data.attrs["seed"]))
+    return table.T.reshape(len(_VARIABLES), *data["auc"].shape)
 
 
 def _parse_strata(data: xr.Dataset, strata: npt.ArrayLike) -> Ints:

@@ -82,7 +82,9 @@ def map_dataset(scores: MapScores, attrs: Mapping[str, Any], variables: Mapping[
     empty = ~evaluated.any(axis=0)
     evaluated[:, empty] = scores.present[:, empty]
     n, n_correct = evaluated.sum(0), (evaluated & scores.correct[:, None]).sum(0)
-    table = _auc_table(data, n, n_correct)
+    value, influence = cell_aucs(data)
+    summed = sum_by_group(influence, data["group"].values.astype(np.int64))
+    table = auc_table(value, summed, n, n_correct, int(data.attrs["seed"]))
     shape = scores.variance_inflation.shape
     for k, name in enumerate(AUC_VARIABLES):
         data[name] = (CELL_DIMS, table[:, k].reshape(shape))
@@ -123,11 +125,25 @@ def selectivity(data: xr.Dataset, control_auc: Floats) -> dict[str, Any]:
     }
 
 
-def _auc_table(data: xr.Dataset, n: Ints, n_correct: Ints) -> Floats:
-    """Return the `AUC_VARIABLES` of every cell as an array of shape (n_cells, 5)."""
-    value, influence = cell_aucs(data)
-    influence = sum_by_group(influence, data["group"].values.astype(np.int64))
-    quantile = simultaneous_quantile(influence, LEVEL, int(data.attrs["seed"]))
+def auc_table(value: Floats, influence: Floats, n: Ints, n_correct: Ints, seed: int) -> Floats:
+    """Return the AUC of every cell with its interval and its band over all cells.
+
+    Parameters
+    ----------
+    value : ndarray of shape (n_cells,), float64
+    influence : ndarray of shape (n_groups, n_cells), float64
+        Influences summed by group.
+    n, n_correct : ndarray of shape (n_positions,), int
+        Number of answers, and of correct answers, in each column.
+    seed : int
+        Random seed for the bootstrap of the band.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, 5), float64
+        The `AUC_VARIABLES` of every cell.
+    """
+    quantile = simultaneous_quantile(influence, LEVEL, seed)
     table = np.full((len(value), len(AUC_VARIABLES)), np.nan)
     for k, (auc, variance) in enumerate(zip(value, (influence**2).sum(0), strict=True)):
         column = k % len(n)
