@@ -78,10 +78,10 @@ def added_observations(probe_map: CellMap, significant: Bools) -> list[Observati
     has_value = np.asarray(data["adds"].notnull().any("layer"))
     positions = np.array(probe_map.positions)
     adds_here = significant.any(axis=0)
-    adding, others = positions[adds_here], positions[~adds_here & has_value]
+    adding, not_adding = positions[adds_here], positions[~adds_here & has_value]
     sentences = [f"Cells add to the baselines at {position_names(adding)}."] if len(adding) else []
-    if len(others):
-        sentences.append(f"At {position_names(others)}, nothing beyond the baselines can be shown.")
+    if len(not_adding):
+        sentences.append(f"At {position_names(not_adding)}, nothing beyond the baselines can be shown.")
     return [*observations, Observation("added", "  ".join(sentences))]
 
 

@@ -213,14 +213,14 @@ def _tested(probe_map: CellMap, above: Bools) -> list[Observation]:
     significant = [value <= 1 - LEVEL for value in holm(p)]
     n_positions, n_cells = len(positions), len(p) - len(grids)
     of_cells = {}
-    for name, grid, smallest, found in zip(tested, grids, p[n_cells:], significant[n_cells:], strict=True):
+    for name, grid, smallest, is_significant in zip(tested, grids, p[n_cells:], significant[n_cells:], strict=True):
         # Holm's limit for the smallest p-value of the map applies to all of its cells.
-        n_remaining = sum(other >= smallest for other in p)
-        of_cells[name] = found & (grid * n_remaining <= 1 - LEVEL)
+        n_remaining = sum(value >= smallest for value in p)
+        of_cells[name] = is_significant & (grid * n_remaining <= 1 - LEVEL)
     observations = [
         Observation("positions", comparison.text)
-        for comparison, found in zip(positions, significant[:n_positions], strict=True)
-        if found
+        for comparison, is_significant in zip(positions, significant[:n_positions], strict=True)
+        if is_significant
     ]
     ranges = [_layer_range(probe_map, third) for third in thirds]
     shape = _shape_over_layers(layers, significant[n_positions:n_cells], ranges)

@@ -77,25 +77,25 @@ def _check_sites(run: Run, peer: Run) -> None:
 
 def _check_same_answers(run: Run, peer: Run) -> None:
     """Raise RunError if the peer did not read the answers of the run, or if the answers have different verdicts."""
-    graded, other = run.graded, peer.graded
+    graded, peer_graded = run.graded, peer.graded
     remedy = (
         f"make the peer's run with `probemap run DATA --model MODEL --out NEW --answers {run.path}`, with the same "
         "questions, --n and --seed as this run"
     )
-    if differing := set(graded.ids) ^ set(other.ids):
+    if differing := set(graded.ids) ^ set(peer_graded.ids):
         raise RunError(
             f"{run.path} and {peer.path} contain different questions: {len(differing)} of them, e.g. "
             f"{min(differing)!r}, are in only one of the runs",
             remedy,
         )
-    texts = {answer.id: _text(answer) for answer in other.answers}
+    texts = {answer.id: _text(answer) for answer in peer_graded.answers}
     if changed := [answer.id for answer in graded.answers if texts[answer.id] != _text(answer)]:
         raise RunError(
             f"{len(changed)} of {len(texts)} answers in {peer.path} differ from those in {run.path}; the first one is "
             f"the answer to {changed[0]!r}",
             remedy,
         )
-    verdict_of = dict(zip(other.ids, other.correct, strict=True))
+    verdict_of = dict(zip(peer_graded.ids, peer_graded.correct, strict=True))
     verdicts = zip(graded.ids, graded.correct, strict=True)
     if regraded := [(id_, verdict) for id_, verdict in verdicts if verdict_of[id_] != verdict]:
         id_, verdict = regraded[0]
@@ -124,9 +124,9 @@ def _agreement(run: Run, peer: Run, own: Run) -> dict[str, bool | None]:
             "from other weights",
             "pass a run in which the model of the peer answers the questions itself",
         )
-    graded, other = run.graded, own.graded
-    verdict_of = dict(zip(other.ids, other.correct, strict=True))
-    question_of = _questions(other)
+    graded, own_graded = run.graded, own.graded
+    verdict_of = dict(zip(own_graded.ids, own_graded.correct, strict=True))
+    question_of = _questions(own_graded)
     for id_, question in _questions(graded).items():
         if question_of.get(id_) != question:
             raise RunError(
