@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from probemap.probing.auc import MIN_PER_CLASS, Bools, Floats, Ints, auc_values
 from probemap.probing.logistic.solver import DesignMatrices
 from probemap.probing.plan import scores_without_fold
-from probemap.probing.random_labels import label_set_aucs
+from probemap.probing.random_labels import have_both_classes, label_set_aucs
 from probemap.probing.variance import variance_inflation
 
 if TYPE_CHECKING:
@@ -82,18 +82,35 @@ def score_cells(
     x = states if present.all() else np.ascontiguousarray(states[:, present])
     if plan.probe is not None:
         values, ok = zip(*(_fit_classifier(cell, labels, training, plan.probe) for cell in x), strict=True)
-        no_aucs = np.full(len(label_sets), np.nan)
-        return _cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels, label_set_auc=no_aucs)
+        cells = _cell_scores(np.stack(values)[:, :, None], ok, plan, present, labels)
+        return [replace(cell, label_set_auc=np.full(len(label_sets), np.nan)) for cell in cells]
     designs = DesignMatrices(x, training, plan.device)
-    n_sets, n_c = len(excluded), len(plan.c_values)
-    training_set, c = np.repeat(np.arange(n_sets), n_c), np.tile(plan.c_values, n_sets)
-    solution = designs.fit(labels[None, :], np.zeros_like(training_set), training_set, np.tile(c, (len(x), 1)))
-    scores = solution.scores.reshape(len(x), n_sets, n_c, -1).cpu().numpy()
-    converged = solution.converged.all(1).tolist()
-    cells = _cell_scores(scores, converged, plan, present, labels, label_set_auc=np.empty(0))
-    median_c = np.array([np.median(cell.c) for cell in cells])
-    null_aucs = label_set_aucs(designs, label_sets[:, present], plan, fold=fold, c=median_c)
-    return [replace(cell, label_set_auc=aucs) for cell, aucs in zip(cells, null_aucs, strict=True)]
+    return _fit_logistic_probes(designs, plan, present, labels, label_sets[:, present])
+
+
+def _fit_logistic_probes(
+    designs: DesignMatrices, plan: ProbePlan, present: Bools, labels: Bools, label_sets: Bools
+) -> list[CellScores]:
+    """Fit the default probe to the actual and the random labels, which are those of the rows that are present."""
+    fold, n_cells, n_sets = plan.fold[present], len(designs.x), len(plan.excluded_folds)
+    n_c, n_folds = len(plan.c_values), len(plan.outer_folds)
+    usable = np.flatnonzero(have_both_classes(label_sets, designs.training[:n_folds].cpu().numpy()))
+    all_labels = np.concatenate([labels[None], label_sets[usable]])
+    # The problems: the number of the label set, where 0 stands for the actual labels, and that of the training set.
+    actual = np.stack([np.zeros(n_sets * n_c, np.int64), np.repeat(np.arange(n_sets), n_c)])
+    random = np.stack([1 + np.repeat(np.arange(len(usable)), n_folds), np.tile(np.arange(n_folds), len(usable))])
+    if n_c == 1:  # In the same batch as the actual labels, random labels take about half the time.
+        actual = np.hstack([actual, random])
+    fits = designs.fit(all_labels, actual[0], actual[1], np.tile(plan.c_values, (n_cells, actual.shape[1] // n_c)))
+    scores = fits.scores[:, : n_sets * n_c].reshape(n_cells, n_sets, n_c, -1).cpu().numpy()
+    cells = _cell_scores(scores, fits.converged[:, : n_sets * n_c].all(1).tolist(), plan, present, labels)
+    if n_c > 1:  # The C value for the random labels is known only now.
+        median_c = np.array([np.median(cell.c) for cell in cells])
+        fits = designs.fit(all_labels, random[0], random[1], np.tile(median_c[:, None], random.shape[1]))
+    random_scores = fits.scores[:, fits.scores.shape[1] - random.shape[1] :].cpu().numpy()
+    aucs = np.full((n_cells, len(label_sets)), np.nan)
+    aucs[:, usable] = label_set_aucs(random_scores, label_sets[usable], plan, fold)
+    return [replace(cell, label_set_auc=auc) for cell, auc in zip(cells, aucs, strict=True)]
 
 
 def _cell_scores(
@@ -102,10 +119,9 @@ def _cell_scores(
     plan: ProbePlan,
     present: Bools,
     labels: Bools,
-    *,
-    label_set_auc: Floats,
 ) -> list[CellScores]:
-    """Return the results of several cells, given scores of shape (n_cells, n_sets, n_c_values, n_present)."""
+    """Return the results of several cells for the actual labels, given scores of shape (n_cells, n_sets, n_c_values,
+    n_present)."""
     fold, outer_folds = plan.fold[present], plan.outer_folds
     inner_aucs = _inner_aucs(scores, plan, fold, labels)
     choices = np.nan_to_num(inner_aucs, nan=-1).argmax(2)  # in case of ties, the smallest C value is selected
@@ -126,7 +142,7 @@ def _cell_scores(
                 c=np.array(plan.c_values if plan.probe is None else (1.0,))[choice],
                 variance_inflation=variance_inflation(values, plan, fold=fold, correct=labels, choice=choice),
                 converged=ok,
-                label_set_auc=label_set_auc,
+                label_set_auc=np.empty(0),
             )
         )
     return cells

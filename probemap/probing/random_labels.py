@@ -15,7 +15,8 @@ import numpy as np
 from probemap.probing.auc import Bools, Floats, Ints, auc_values
 
 if TYPE_CHECKING:
-    from probemap.probing.logistic.solver import DesignMatrices
+    import numpy.typing as npt
+
     from probemap.probing.plan import ProbePlan
 
 
@@ -75,38 +76,41 @@ def control_labels(labels: Bools, identities: Sequence[str | None], count: int, 
     return np.asarray(ranks < n_positive)[:, number]
 
 
-def label_set_aucs(designs: DesignMatrices, label_sets: Bools, plan: ProbePlan, *, fold: Ints, c: Floats) -> Floats:
+def have_both_classes(label_sets: Bools, training: Bools) -> Bools:
+    """Return whether each label set has both classes in every training set, so that probes can be fitted to it.
+
+    Parameters
+    ----------
+    label_sets : ndarray of shape (n_label_sets, n), bool
+    training : ndarray of shape (n_sets, n), bool
+
+    Returns
+    -------
+    ndarray of shape (n_label_sets,), bool
+    """
+    n_positive = label_sets.astype(np.int64) @ training.T.astype(np.int64)
+    return np.asarray(((n_positive > 0) & (n_positive < training.sum(1))).all(1))
+
+
+def label_set_aucs(scores: npt.NDArray[np.floating], label_sets: Bools, plan: ProbePlan, fold: Ints) -> Floats:
     """Return the AUC for each set of random labels, computed in the same way as the AUC for the actual labels.
 
     Parameters
     ----------
-    designs : DesignMatrices
-        Design matrices of the cells, created with the training sets of `plan`.
+    scores : ndarray of shape (n_cells, n_label_sets * n_outer_folds, n)
+        Scores of all answers by the probes for each label set and each outer fold, in this order.
     label_sets : ndarray of shape (n_label_sets, n), bool
     plan : ProbePlan
     fold : ndarray of shape (n,), int
-    c : ndarray of shape (n_cells,), float64
-        C value of each cell.
+        Fold of each answer.
 
     Returns
     -------
     ndarray of shape (n_cells, n_label_sets), float64
-        The AUCs.  If a label set lacks a class in one of the training sets, its AUC is NaN, because no probe can be
-        fitted to that training set.
     """
-    outer_folds = plan.outer_folds
-    n_folds = len(outer_folds)
-    training = designs.training[:n_folds].cpu().numpy()
-    valid = np.array([bool(((training & y).any(1) & (training & ~y).any(1)).all()) for y in label_sets], bool)
-    aucs = np.full((len(designs.x), len(label_sets)), np.nan)
-    if not valid.any():
-        return aucs
-    labels = label_sets[valid]
-    label_set, training_set = np.divmod(np.arange(len(labels) * n_folds), n_folds)
-    fits = designs.fit(labels, label_set, training_set, np.repeat(c[:, None], len(label_set), axis=1))
-    scores = fits.scores.cpu().numpy().reshape(len(designs.x), len(labels), n_folds, -1)
-    evaluated = np.isin(fold, outer_folds)
-    row = np.searchsorted(outer_folds, fold[evaluated])
-    for cell, out_of_fold in zip(aucs, scores[:, :, row, np.flatnonzero(evaluated)], strict=True):
-        cell[valid] = auc_values(out_of_fold.T, labels[:, evaluated].T, fold[evaluated])
-    return aucs
+    outer_folds, evaluated = plan.outer_folds, np.isin(fold, plan.outer_folds)
+    by_fold = scores.reshape(len(scores), len(label_sets), len(outer_folds), scores.shape[2])
+    out_of_fold = by_fold[:, :, np.searchsorted(outer_folds, fold[evaluated]), np.flatnonzero(evaluated)]
+    columns = out_of_fold.reshape(-1, int(evaluated.sum())).T
+    labels = np.tile(label_sets[:, evaluated].T, len(scores))
+    return auc_values(columns, labels, fold[evaluated]).reshape(len(scores), len(label_sets))

@@ -44,13 +44,15 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
         space.uniform_factor(int(problems.design[rows.start]), curvature[rows].mean()) for _, rows in problems.groups
     ]
     change = torch.ones_like(problems.b)
+    corrections = space.corrections(factors, problems)
     for number in range(MAX_STEPS):
         if number in _FACTOR_STEPS:
             moving = change[:, 0] > _FACTOR_ABOVE
             if number == _EXACT_FROM:
                 space.refresh(problems, TOLERANCE, permanently=True)
             _update_factors(space, problems, factors, moving)
-        z, z_b = space.precondition(factors, problems)
+            corrections = space.corrections(factors, problems)
+        z, z_b = space.precondition(factors, corrections, problems)
         z_f = space.scores(problems, z)
         _update_direction(space, problems, z, z_b, z_f)
         step = _line_search(space, problems)
@@ -67,6 +69,7 @@ def descend(space: Space, problems: Problems) -> tuple[torch.Tensor, torch.Tenso
                 return scores, converged
             if not bool(continuing.all()):
                 problems, change = problems.take(continuing), change[continuing]
+            corrections = space.corrections(factors, problems)
     scores[problems.number] = problems.f
     return scores, converged
 

@@ -49,6 +49,34 @@ class Factor:
     """Tensor of shape (k, k), float64: scores of `solution` at these rows."""
 
 
+@dataclass(frozen=True)
+class Correction:
+    """Replace the weights in a preconditioner with the problems' own weights at the high-leverage rows.
+
+    M contains the weights W, which are the mean weights of its problems at the time of the factorisation.  A problem
+    has a smaller weight V at a high-leverage row if it excludes the row from training, or if it now predicts the row
+    with near certainty.  If W were used, this problem would hardly move along the row and would appear to have
+    converged.
+
+    If U denotes the high-leverage rows, the Hessian with weights V at these rows is M - Uᵀ (W - V) U.  Using the
+    inverse of this Hessian instead of M⁻¹ adds M⁻¹ Uᵀ a to the result, where a solves
+    (I - (W - V) G) a = (W - V) U M⁻¹ g with G = U M⁻¹ Uᵀ (Woodbury 1950).
+    """
+
+    excess: torch.Tensor
+    """Tensor of shape (m, k), float64: W - V at the high-leverage rows."""
+    lu: torch.Tensor
+    """Tensor of shape (m, k, k), float64: LU factors of I - (W - V) G."""
+    pivots: torch.Tensor
+    """Tensor of shape (m, k), int32."""
+
+    def apply(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return a as a tensor of shape (m, k), given U M⁻¹ g in the same shape."""
+        sides = (self.excess * scores)[..., None]
+        a: torch.Tensor = torch.linalg.lu_solve(self.lu, self.pivots, sides)
+        return a.squeeze(-1).to(scores.dtype)
+
+
 class Space:
     """Base class of `FeatureSpace` and `RowSpace`."""
 
@@ -65,39 +93,31 @@ class Space:
         """Update the gradients, given the residuals at the current scores as a tensor of shape (m, n)."""
         problems.g, problems.g_b = self.gradient(problems, residual), residual.sum(1, keepdim=True)
 
-    def precondition(self, factors: list[Factor], problems: Problems) -> tuple[torch.Tensor, torch.Tensor]:
+    def corrections(self, factors: list[Factor], problems: Problems) -> dict[int, Correction]:
+        """Return the corrections that adapt the preconditioner of each group to the current weights of its problems."""
+        return {k: self._correction(factors[k], problems, rows) for k, rows in problems.groups if len(factors[k].rows)}
+
+    def precondition(
+        self, factors: list[Factor], corrections: dict[int, Correction], problems: Problems
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Apply M⁻¹ to the gradient, and return the unknowns and the intercept of the result."""
-        steps = [self._solve_with_problem_weights(factors[k], problems, rows) for k, rows in problems.groups]
-        if len(steps) == 1:
-            return self.without_dropped(problems, steps[0][0]), steps[0][1]
-        z, z_b = torch.cat([step for step, _ in steps]), torch.cat([step_b for _, step_b in steps])
+        steps = []
+        for k, rows in problems.groups:
+            z, z_b = self.solve(factors[k].core, problems.g[rows], problems.g_b[rows])
+            if k in corrections:
+                scores = self.leverage_scores(int(problems.design[rows.start]), z) + z_b
+                a = corrections[k].apply(scores)
+                z, z_b = z + a @ factors[k].solution, z_b + a @ factors[k].solution_b
+            steps.append((z, z_b))
+        z, z_b = (torch.cat(parts) for parts in zip(*steps, strict=True))
         return self.without_dropped(problems, z), z_b
 
-    def _solve_with_problem_weights(
-        self, factor: Factor, problems: Problems, rows: slice
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Apply M⁻¹ to the gradient, using each problem's own weights at the high-leverage rows.
-
-        M contains the weights W, which are the mean weights of its problems at the time of the factorisation.  A
-        problem has a smaller weight V at a high-leverage row if it excludes the row from training, or if it now
-        predicts the row with near certainty.  If W were used, this problem would hardly move along the row and
-        would appear to have converged.
-
-        If U denotes the high-leverage rows, the Hessian with weights V at these rows is M - Uᵀ (W - V) U.  Using the
-        inverse of this Hessian instead of M⁻¹ adds M⁻¹ Uᵀ a to the result, where a solves
-        (I - (W - V) G) a = (W - V) U M⁻¹ g with G = U M⁻¹ Uᵀ (Woodbury 1950).
-        """
-        z, z_b = self.solve(factor.core, problems.g[rows], problems.g_b[rows])
-        if not len(factor.rows):
-            return z, z_b
+    def _correction(self, factor: Factor, problems: Problems, rows: slice) -> Correction:
         p = problems.f[rows][:, factor.rows].sigmoid()
         weight = problems.weight[rows][:, factor.rows] * (p * (1 - p))
         excess = (factor.weight - torch.maximum(weight, _MIN_WEIGHT * factor.weight)).double()
-        scores = self.leverage_scores(int(problems.design[rows.start]), z) + z_b
         identity = torch.eye(len(factor.rows), dtype=excess.dtype, device=excess.device)
-        a = torch.linalg.solve(identity - excess[:, :, None] * factor.leverage, excess * scores)
-        a = a.to(z.dtype)
-        return z + a @ factor.solution, z_b + a @ factor.solution_b
+        return Correction(excess, *torch.linalg.lu_factor(identity - excess[:, :, None] * factor.leverage))
 
     def make_factor(self, design: int, core: Core, weight: torch.Tensor) -> Factor:
         """Return the preconditioner, given its inverse and the weights of all n rows."""
