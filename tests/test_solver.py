@@ -15,10 +15,10 @@ from probemap.probing.plan import ProbePlan
 
 @pytest.fixture(params=["newton", "descent"], autouse=True)
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The method for the first attempt at problems with few rows; each test is executed with both."""
+    """The method for the first attempt at small problems; each test is executed with both."""
     method: str = request.param
     if method == "descent":
-        monkeypatch.setattr(solver, "_FEW_ROWS", 0)
+        monkeypatch.setattr(solver, "_FEW_PROBLEMS", 0)
     return method
 
 
@@ -64,7 +64,7 @@ def test_score_cells_equals_scikit_learn(n: int, d: int, c: float) -> None:
 
 @pytest.mark.parametrize("exact_from", [5, 1000])
 def test_fit_logistic_with_exact_scores_early_and_late(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
-    monkeypatch.setattr(solver, "_FEW_ROWS", 0)
+    monkeypatch.setattr(solver, "_FEW_PROBLEMS", 0)
     monkeypatch.setattr(descent, "_EXACT_FROM", exact_from)
     monkeypatch.setattr(solver, "solve_by_newton", None)  # nothing may be left for it
     states, correct, fold = problem(120, 300)
@@ -92,7 +92,7 @@ def test_solve_by_newton_equals_the_descent(monkeypatch: pytest.MonkeyPatch, n: 
         return real(*args)
 
     states, correct, fold = problem(n, d)
-    monkeypatch.setattr(solver, "_FEW_ROWS", 0)
+    monkeypatch.setattr(solver, "_FEW_PROBLEMS", 0)
     quick = scores_of(states, correct, fold)
     monkeypatch.setattr(descent, "MAX_STEPS", 1)
     monkeypatch.setattr(solver, "solve_by_newton", counted)

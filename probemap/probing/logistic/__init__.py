@@ -16,14 +16,14 @@ matrix and C value differ in their training rows and labels, but have nearly the
 preconditioner: the inverse of the Hessian that is computed with their mean weights.  The unknowns are
 the coefficients or, if there are at most as many rows as features, one number per row.  Converged problems are removed
 from the batch.  The few problems that have not converged after 100 steps are solved by Newton's method, as are all
-problems with few rows.
+problems with few rows or few features.
 
 Each module imports only modules listed above it.
 
 ::
 
     linalg         symmetric products and inverses
-    newton         Newton's method for problems with few rows, and for those on which the descent does not converge
+    newton         Newton's method for small problems, and for those on which the descent does not converge
     problems       the state of the problems during the descent
     space          preconditioned steps in a space of unknowns
     feature_space  one unknown per feature

@@ -1,4 +1,4 @@
-"""Newton's method, for problems with few rows and for those on which the joint descent does not converge.
+"""Newton's method, for problems with few rows or features and for those on which the joint descent does not converge.
 
 If there are at most as many training rows as features, each problem has one unknown α_i per training row, and
 w = S⁻² Xᵀ α.  This is exact, because with an L2 penalty, the optimal w always has this form.  A step then requires one

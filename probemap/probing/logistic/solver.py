@@ -24,9 +24,9 @@ _RARELY_VARIES = 0.01
 """If the standard deviation of a feature in a training set is below this fraction of its standard deviation over all
 rows, the problems are solved in float64."""
 
-_FEW_ROWS, _FEW_PROBLEMS = 160, 64
-"""Up to these numbers of rows, and of problems per cell, Newton's method is faster than the descent, whose many short
-operations leave the processor idle."""
+_FEW_ROWS, _FEW_FEATURES, _FEW_PROBLEMS = 160, 32, 64
+"""With at most this number of rows or of features, and of problems per cell, Newton's method is faster than the
+descent, whose many short operations leave the processor idle."""
 
 _MAX_RIDGE_RATIO = 4.0  # problems share a preconditioner only if their penalties differ by at most this factor
 _MIN_SIMILAR = 0.9  # smallest ratio of the numbers of training rows in one call of Newton's method
@@ -87,7 +87,7 @@ def fit_logistic(
     [-1.3, 1.3, 2.6]
     """
     n_cells, m = c.shape
-    if x.shape[1] <= _FEW_ROWS and m <= _FEW_PROBLEMS:
+    if (x.shape[1] <= _FEW_ROWS or x.shape[2] <= _FEW_FEATURES) and m <= _FEW_PROBLEMS:
         shape = (n_cells, m, x.shape[1])
         fits = Fits(x.new_empty(shape), torch.zeros(shape[:2], dtype=torch.bool, device=x.device))
         _finish_by_newton(fits, x, targets, training, scale=scale, c=c)
