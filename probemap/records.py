@@ -258,6 +258,9 @@ class Answer:
     """An exact answer supplied with the answer, as it occurs in `text`.  If None, the exact answer is located."""
     n_reasoning: int = 0
     """Number of reasoning tokens, which a thinking model produces before its answer."""
+    entropies: tuple[float, ...] = ()
+    """Entropy in nats of the distribution from which each produced token comes: that of the next token given all
+    earlier tokens, over the whole vocabulary, at temperature 1.  Empty if the entropies are unknown."""
 
     @property
     def answer_start(self) -> int:
@@ -285,6 +288,7 @@ class Answer:
             ),
             logprobs=self.logprobs[self.n_reasoning :],
             n_reasoning=0,
+            entropies=self.entropies[self.n_reasoning :],
         )
 
     @property

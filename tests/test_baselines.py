@@ -8,7 +8,7 @@ from conftest import make_answer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from probemap.probing.baselines import MEANINGS, Baseline, baseline_scores, compute_baselines
+from probemap.probing.baselines import CONFIDENCES, MEANINGS, Baseline, baseline_scores, compute_baselines
 from probemap.records import Answer, Example, Judgement, MapError, RunError, Span, Task, Verdict
 
 TASK = Task(
@@ -26,7 +26,7 @@ PROMPT = ["Where", " is", "?"]
 
 def make(tokens: list[str], logprobs: list[float], id_: str, *, stopped: bool = True) -> Answer:
     answer = make_answer("".join(tokens), tokens, PROMPT, stopped=stopped, id_=id_)
-    return replace(answer, logprobs=tuple(logprobs))
+    return replace(answer, logprobs=tuple(logprobs), entropies=tuple(-value / 2 for value in logprobs))
 
 
 ANSWERS = [
@@ -56,6 +56,11 @@ def test_compute_baselines_hand_computed() -> None:
         "exact_logprob_mean": [-0.375, -1.0, NAN, NAN],
         "exact_logprob_min": [-0.5, -1.5, NAN, NAN],
         "exact_logprob_max": [-0.25, -0.5, NAN, NAN],
+        # The entropies are half of the negative log-probabilities, and are negated.
+        "entropy_mean": [-3.75 / 8, -5 / 6, NAN, -0.3125],
+        "entropy_max": [-1.0, -1.5, NAN, -0.375],
+        "exact_entropy_mean": [-0.1875, -0.5, NAN, NAN],
+        "exact_entropy_max": [-0.25, -0.75, NAN, NAN],
         "answer_length": [4, 3, 0, 2],
         "cut_off": [float(not answer.stopped) for answer in ANSWERS],
         "question_length": [15, 10, 9, 0],
@@ -75,6 +80,19 @@ def test_compute_baselines_without_p_true() -> None:
     names = [b.name for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS)]
     assert names == [name for name in MEANINGS if name != "p_true"]
     assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 12
+
+
+def test_compute_baselines_without_entropies() -> None:
+    without = [replace(answer, entropies=()) for answer in ANSWERS]
+    names = [b.name for b in compute_baselines(TASK, without, JUDGEMENTS)]
+    assert names == [name for name in MEANINGS if "entropy" not in name and name != "p_true"]
+    partly = {b.name: b.values for b in compute_baselines(TASK, [without[0], *ANSWERS[1:]], JUDGEMENTS)}
+    assert partly["entropy_max"] == pytest.approx([NAN, -1.5, NAN, -0.375], nan_ok=True)
+    assert partly["exact_entropy_max"] == pytest.approx([NAN, -0.75, NAN, NAN], nan_ok=True)
+
+
+def test_confidences_need_no_training() -> None:
+    assert (*tuple(MEANINGS)[:10], "p_true") == CONFIDENCES
 
 
 def test_compute_baselines_ignores_verdicts() -> None:

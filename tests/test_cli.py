@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -393,9 +394,15 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     (run / "answers.jsonl").write_text(answers[:-40])
     assert "answers.jsonl, line 60 is damaged" in probemap("inspect", run, code=1).stderr
     lines = answers.splitlines()
+    n = len(json.loads(lines[1])["entropies"])
+    assert n == len(json.loads(lines[1])["logprobs"]) > 1
     for edit, problem in (
         ({"text": "another text"}, "offsets do not cover the text"),
         ({"logprobs": []}, "offsets, logprobs and token_ids have different lengths"),
+        ({"entropies": [0.5]}, "there are 1 entropies for "),
+        ({"entropies": [-0.5] * n}, "an entropy is -0.5, but must be finite and at least 0"),
+        ({"entropies": [math.inf] * n}, "an entropy is inf, but must be finite and at least 0"),
+        ({"entropies": [math.nan] * n}, "an entropy is nan, but must be finite and at least 0"),
         ({"n_prompt": 0}, "n_prompt is 0, but must be from 1 to"),
         ({"id": json.loads(lines[0])["id"]}, "duplicate id"),
     ):

@@ -1,5 +1,8 @@
 """Baselines: predictors of correctness that do not use hidden states, such as log-probabilities, lengths and words.
 
+The entropy at a token is that of the distribution over the whole vocabulary from which the token comes, at temperature
+1.  It is negated, so that higher values of a confidence baseline (see `CONFIDENCES`) suggest a correct answer.
+
 An AUC shows that the hidden states contain additional information only if it exceeds the AUCs of the baselines.  Orgad
 et al. 2024 (arXiv 2410.02707) used p(True) and the log-probabilities of the answer and of the exact answer as
 baselines.  The word baselines show how much the choice of questions and answers reveals about correctness.
@@ -34,6 +37,10 @@ MEANINGS: dict[str, str] = {
     "exact_logprob_mean": "mean log-probability of the exact answer's tokens",
     "exact_logprob_min": "lowest log-probability of the exact answer's tokens",
     "exact_logprob_max": "highest log-probability of the exact answer's tokens",
+    "entropy_mean": "negative mean entropy at the answer's tokens, without the end token",
+    "entropy_max": "negative highest entropy at the answer's tokens, without the end token",
+    "exact_entropy_mean": "negative mean entropy at the exact answer's tokens",
+    "exact_entropy_max": "negative highest entropy at the exact answer's tokens",
     "answer_length": "number of tokens of the answer, without the end token",
     "cut_off": "whether the answer was cut off at the token limit (1) or not (0)",
     "question_length": "number of characters of the question, without context and template",
@@ -43,6 +50,10 @@ MEANINGS: dict[str, str] = {
     "text_ngrams": "character n-grams of the question and the answer",
 }
 """Meaning of each baseline, in the order in which the baselines are shown."""
+
+CONFIDENCES = tuple(name for name in MEANINGS if "logprob" in name or "entropy" in name or name == "p_true")
+"""Names of the baselines that measure the model's confidence, where higher values suggest a correct answer.  They can
+be used without training."""
 
 MIN_TRAINING = 2
 """A regression is fitted only if the training set has at least this many correct and this many incorrect answers."""
@@ -97,6 +108,7 @@ def compute_baselines(
     Returns
     -------
     list of Baseline
+        The entropies are omitted if no answer has any.
 
     Raises
     ------
@@ -128,17 +140,20 @@ def compute_baselines(
         )
     answered = [examples[a.id] for a in answers]
     answers = [a.final for a in answers]
-    logprobs = [_answer_logprobs(a) for a in answers]
-    exact_logprobs = [
-        a.logprobs[j.span.start - a.n_prompt : j.span.stop - a.n_prompt] if j.span else ()
+    whole = [slice(_n_text_tokens(a)) for a in answers]
+    exact = [
+        slice(j.span.start - a.n_prompt, j.span.stop - a.n_prompt) if j.span else slice(0)
         for a, j in zip(answers, judgements, strict=True)
     ]
-    values: dict[str, Floats | list[str | None]] = {
-        f"{prefix}_{suffix}": np.array([statistic(row) if row else np.nan for row in rows], dtype=np.float64)
-        for prefix, rows in (("logprob", logprobs), ("exact_logprob", exact_logprobs))
-        for suffix, statistic in (("mean", fmean), ("min", min), ("max", max))
-    }
-    values["answer_length"] = np.array([len(row) for row in logprobs], dtype=np.float64)
+    values: dict[str, Floats | list[str | None]] = {}
+    for prefix, tokens in (("", whole), ("exact_", exact)):
+        logprobs = [a.logprobs[part] for a, part in zip(answers, tokens, strict=True)]
+        for name, statistic in (("mean", fmean), ("min", min), ("max", max)):
+            values[f"{prefix}logprob_{name}"] = _each(logprobs, statistic)
+        if any(a.entropies for a in answers):
+            negative = [tuple(-h for h in a.entropies[part]) for a, part in zip(answers, tokens, strict=True)]
+            values |= {f"{prefix}entropy_mean": _each(negative, fmean), f"{prefix}entropy_max": _each(negative, min)}
+    values["answer_length"] = np.array([part.stop for part in whole], dtype=np.float64)
     values["cut_off"] = np.array([not a.stopped for a in answers], dtype=np.float64)
     values["question_length"] = np.array([len(e.question) for e in answered], dtype=np.float64)
     if p_true is not None:
@@ -190,10 +205,16 @@ def covariate_baseline(name: str, values: Column) -> Baseline:
     return Baseline(name, "covariate", parsed)
 
 
-def _answer_logprobs(answer: Answer) -> tuple[float, ...]:
-    """Return the log-probabilities of the answer's tokens, excluding the end token if it contains no characters."""
-    start, stop = answer.offsets[-1]
-    return answer.logprobs[:-1] if answer.stopped and start == stop else answer.logprobs
+def _n_text_tokens(answer: Answer) -> int:
+    """Return the number of the answer's tokens, excluding the end token if it contains no characters."""
+    offsets = answer.offsets[answer.n_prompt :]
+    has_end = answer.stopped and any(start == stop for start, stop in offsets[-1:])
+    return len(offsets) - has_end
+
+
+def _each(rows: Sequence[tuple[float, ...]], statistic: Callable[[tuple[float, ...]], float]) -> Floats:
+    """Return a statistic of each row, as an array of shape (n,) with NaN for empty rows."""
+    return np.array([statistic(row) if row else np.nan for row in rows], dtype=np.float64)
 
 
 def baseline_scores(baseline: Baseline, correct: Bools, training: Bools) -> Floats:

@@ -132,5 +132,10 @@ def _with_baselines(
     values = compute_baselines(
         graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true)
     )
+    if "entropy_mean" not in {baseline.name for baseline in values}:
+        context.logger.log(
+            "entropies are not among the baselines, because the answers were recorded without them (with vLLM, or with "
+            "an earlier version)"
+        )
     values += [covariate_baseline(name, column) for name, column in covariates.items()]
     return with_baselines(probe_map, values, graded.ids)
