@@ -268,6 +268,13 @@ class Answer:
         return self.n_prompt + self.n_reasoning
 
     @property
+    def text_tokens(self) -> slice:
+        """The tokens of the answer in `token_ids`, without the reasoning and without an end token that has no text."""
+        start = self.answer_start
+        has_end = self.stopped and any(a == b for a, b in self.offsets[start:][-1:])
+        return slice(start, len(self.token_ids) - has_end)
+
+    @property
     def final(self) -> Answer:
         """A copy of the answer in which the reasoning counts as part of the prompt.  The token ids are unchanged."""
         if not self.n_reasoning:

@@ -83,9 +83,9 @@ def _untrained_predictors(run: Run, graded: GradedAnswers) -> dict[str, Predicto
     p_true = run.p_true(graded.answers)
     assert p_true is not None, "a prerequisite"
     predictors = {
-        item.name: Predictor(item.meaning, item.values)
+        item.name: Predictor(item.meaning, np.asarray(item.values, np.float64))
         for item in compute_baselines(graded.task, graded.answers, graded.judgements, np.array(p_true))
-        if item.name in CONFIDENCES and not isinstance(item.values, list)
+        if item.name in CONFIDENCES
     }
     if not any(graded.spans):
         return predictors
