@@ -116,7 +116,11 @@ def main() -> None:
     states, ids, correct, groups = run.states_of(graded), graded.ids, graded.correct, graded.groups
     p_true = run.p_true(graded.answers)
     measured = compute_baselines(
-        graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true)
+        graded.task,
+        graded.answers,
+        graded.judgements,
+        None if p_true is None else np.array(p_true),
+        input_embeddings=states.input_embeddings(),
     )
     fixed = fit_map(states, correct, groups=groups, permutations=PERMUTATIONS, ids=ids)
     fixed = with_baselines(fixed, measured, ids)

@@ -258,11 +258,21 @@ class Answer:
     """An exact answer supplied with the answer, as it occurs in `text`.  If None, the exact answer is located."""
     n_reasoning: int = 0
     """Number of reasoning tokens, which a thinking model produces before its answer."""
+    entropies: tuple[float, ...] = ()
+    """Entropy in nats of the distribution from which each produced token comes: that of the next token given all
+    earlier tokens, over the whole vocabulary, at temperature 1.  Empty if the entropies are unknown."""
 
     @property
     def answer_start(self) -> int:
         """Index into `token_ids` of the first token of the answer, after the prompt and the reasoning."""
         return self.n_prompt + self.n_reasoning
+
+    @property
+    def text_tokens(self) -> slice:
+        """The tokens of the answer in `token_ids`, without the reasoning and without an end token that has no text."""
+        start = self.answer_start
+        has_end = self.stopped and any(a == b for a, b in self.offsets[start:][-1:])
+        return slice(start, len(self.token_ids) - has_end)
 
     @property
     def final(self) -> Answer:
@@ -285,6 +295,7 @@ class Answer:
             ),
             logprobs=self.logprobs[self.n_reasoning :],
             n_reasoning=0,
+            entropies=self.entropies[self.n_reasoning :],
         )
 
     @property

@@ -7,8 +7,10 @@ import pytest
 from conftest import make_answer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from probemap.probing.baselines import MEANINGS, Baseline, baseline_scores, compute_baselines
+from probemap.probing.baselines import CONFIDENCES, MEANINGS, Baseline, baseline_scores, compute_baselines
 from probemap.records import Answer, Example, Judgement, MapError, RunError, Span, Task, Verdict
 
 TASK = Task(
@@ -26,7 +28,7 @@ PROMPT = ["Where", " is", "?"]
 
 def make(tokens: list[str], logprobs: list[float], id_: str, *, stopped: bool = True) -> Answer:
     answer = make_answer("".join(tokens), tokens, PROMPT, stopped=stopped, id_=id_)
-    return replace(answer, logprobs=tuple(logprobs))
+    return replace(answer, logprobs=tuple(logprobs), entropies=tuple(-value / 2 for value in logprobs))
 
 
 ANSWERS = [
@@ -56,6 +58,11 @@ def test_compute_baselines_hand_computed() -> None:
         "exact_logprob_mean": [-0.375, -1.0, NAN, NAN],
         "exact_logprob_min": [-0.5, -1.5, NAN, NAN],
         "exact_logprob_max": [-0.25, -0.5, NAN, NAN],
+        # The entropies are half of the negative log-probabilities, and are negated.
+        "entropy_mean": [-3.75 / 8, -5 / 6, NAN, -0.3125],
+        "entropy_max": [-1.0, -1.5, NAN, -0.375],
+        "exact_entropy_mean": [-0.1875, -0.5, NAN, NAN],
+        "exact_entropy_max": [-0.25, -0.75, NAN, NAN],
         "answer_length": [4, 3, 0, 2],
         "cut_off": [float(not answer.stopped) for answer in ANSWERS],
         "question_length": [15, 10, 9, 0],
@@ -68,13 +75,36 @@ def test_compute_baselines_hand_computed() -> None:
         assert got == pytest.approx(values, nan_ok=True), name
     assert made["question_words"].values == ["Where is Quito?", "A map.\nAnd Ñuñoa?", "And Lima?", ""]
     assert made["exact_answer_words"].values == ["san jose", "chile", None, None]
-    assert [(b.name, b.meaning) for b in made.values()] == list(MEANINGS.items())
+    assert [(b.name, b.meaning) for b in made.values()] == list(MEANINGS.items())[:-1]
 
 
 def test_compute_baselines_without_p_true() -> None:
     names = [b.name for b in compute_baselines(TASK, ANSWERS, JUDGEMENTS)]
-    assert names == [name for name in MEANINGS if name != "p_true"]
+    assert names == [name for name in MEANINGS if name not in ("p_true", "input_embeddings")]
     assert [len(b.values) for b in compute_baselines(TASK, [], [])] == [0] * 12
+
+
+def test_compute_baselines_without_entropies() -> None:
+    without = [replace(answer, entropies=()) for answer in ANSWERS]
+    names = [b.name for b in compute_baselines(TASK, without, JUDGEMENTS)]
+    assert names == [name for name in MEANINGS if "entropy" not in name and name not in ("p_true", "input_embeddings")]
+    partly = {b.name: b.values for b in compute_baselines(TASK, [without[0], *ANSWERS[1:]], JUDGEMENTS)}
+    assert partly["entropy_max"] == pytest.approx([NAN, -1.5, NAN, -0.375], nan_ok=True)
+    assert partly["exact_entropy_max"] == pytest.approx([NAN, -0.75, NAN, NAN], nan_ok=True)
+
+
+def test_compute_baselines_with_input_embeddings() -> None:
+    vectors = np.arange(12, dtype=np.float32).reshape(4, 3)
+    *others, last = compute_baselines(TASK, ANSWERS, JUDGEMENTS, input_embeddings=vectors)
+    assert [b.name for b in others] == [name for name in MEANINGS if name not in ("p_true", "input_embeddings")]
+    assert (last.name, last.meaning) == ("input_embeddings", MEANINGS["input_embeddings"])
+    np.testing.assert_array_equal(last.values, vectors)
+    with pytest.raises(RunError, match="got 3 input embeddings for 4 answers"):
+        compute_baselines(TASK, ANSWERS, JUDGEMENTS, input_embeddings=vectors[:3])
+
+
+def test_confidences_need_no_training() -> None:
+    assert (*tuple(MEANINGS)[:10], "p_true") == CONFIDENCES
 
 
 def test_compute_baselines_ignores_verdicts() -> None:
@@ -252,6 +282,38 @@ def test_baseline_scores_of_a_constant() -> None:
     fold = np.repeat(np.arange(5), 4).astype(np.int64)
     scores = out_of_fold(Baseline("answer_length", "", np.full(20, 28.0)), correct, fold)
     assert scores == pytest.approx(np.zeros(20), abs=1e-9), "half of the training rows are right: even odds"
+
+
+def test_baseline_scores_of_vectors_are_those_of_a_regression_on_standardised_features() -> None:
+    draw = np.random.default_rng(8)
+    correct, fold = draw.random(300) < 0.4, folds_of(300)
+    vectors = (draw.normal(size=(300, 40)) * np.arange(1, 41) + 100).astype(np.float32)
+    vectors[:, 7] += 12 * correct
+    vectors[::30, 5] = np.nan
+    baseline = Baseline("input_embeddings", "", vectors)
+    present = np.arange(300) % 30 != 0
+    assert baseline.present.tolist() == present.tolist()
+    scores = out_of_fold(baseline, correct, fold)
+    assert np.isnan(scores).tolist() == (~present).tolist()
+    train, test = present & (fold != 2), present & (fold == 2)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, tol=1e-8)).fit(vectors[train], correct[train])
+    assert scores[test] == pytest.approx(probe.decision_function(vectors[test]), abs=2e-3)
+    assert roc_auc_score(correct[test], scores[test]) > 0.75
+    turned = np.where(fold == 2, ~correct, correct)
+    assert out_of_fold(baseline, turned, fold)[test] == pytest.approx(scores[test], abs=1e-3)
+
+
+def test_baseline_scores_of_vectors_need_two_of_each_class() -> None:
+    correct = np.array([True, True, False, False, True, False, False, False, False])
+    fold = np.repeat(np.arange(3), [4, 3, 2]).astype(np.int64)
+    vectors = np.random.default_rng(9).normal(size=(9, 3))
+    scores = out_of_fold(Baseline("v", "", vectors), correct, fold)
+    assert np.isnan(scores).tolist() == [True] * 4 + [False] * 5
+    assert np.isnan(out_of_fold(Baseline("v", "", vectors), np.ones(9, dtype=np.bool_), fold)).all()
+    with pytest.raises(MapError, match="v contains infinite values"):
+        out_of_fold(Baseline("v", "", np.where(vectors == vectors[0, 0], np.inf, vectors)), correct, fold)
+    with pytest.raises(MapError, match="v contains values of type <U1, not numbers"):
+        Baseline("v", "", np.array([["a", "b"]]))
 
 
 def test_baseline_scores_reject_invalid_values() -> None:

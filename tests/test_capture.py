@@ -1,5 +1,7 @@
 """`capture` on values uses the code path of the capture step, and accepts user-defined positions and sites."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from probemap.activations.store import ActivationStore
 from probemap.models import transformers_engine
 from probemap.models.forward import hidden_states
 from probemap.models.hooks import HookPoint, Site
+from probemap.models.input_embeddings import mean_input_embeddings
 from probemap.models.model import Model
 from probemap.positions import DEFAULT_POSITIONS, POSITIONS, PositionsLike, token_indices
 from probemap.records import Answer, DataError, MapError, ModelError, Span, StoreError
@@ -72,6 +75,22 @@ def test_capture_is_nan_where_a_position_is_missing(chat_model: Model) -> None:
     assert np.isnan(activations.values[[0, 2], :, 0]).all()
     assert not np.isnan(activations.values[1]).any()
     assert not np.isnan(activations.values[:, :, 1]).any()
+
+
+def test_capture_keeps_the_mean_input_embedding_of_each_answer(chat_model: Model, tmp_path: Path) -> None:
+    first, *others = some_answers(chat_model, 4)  # the last token of each is an end token, unless it is cut off
+    second, third, fourth = (replace(answer, stopped=False) for answer in others)
+    second, third = replace(second, n_reasoning=2), replace(third, n_reasoning=len(third.produced_ids))
+    answers = [first, second, third, fourth]
+    weight = chat_model.network.get_input_embeddings().weight.detach().numpy()
+    ids = [first.produced_ids[:-1], second.produced_ids[2:], (), fourth.produced_ids]
+    expected = np.stack([weight[list(row)].mean(0) if row else np.full(32, np.nan) for row in ids])
+    for store in (None, tmp_path / "s"):
+        embeddings = capture(chat_model, answers, positions=["-1"], store=store).input_embeddings
+        assert embeddings is not None and embeddings.dtype == np.float32
+        np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+    without_weights = replace(chat_model, network=deepcopy(chat_model.network).to("meta"))
+    assert mean_input_embeddings(without_weights, answers) is None
 
 
 def test_capture_accepts_user_defined_positions(chat_model: Model) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from conftest import byte_level_tokenizer, save_tiny_model
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from probemap.activations.store import _marker_hash
 from probemap.cli.main import app, main
 from probemap.logger import SILENT
 from probemap.maps.probe_map import ProbeMap
@@ -393,9 +395,15 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     (run / "answers.jsonl").write_text(answers[:-40])
     assert "answers.jsonl, line 60 is damaged" in probemap("inspect", run, code=1).stderr
     lines = answers.splitlines()
+    n = len(json.loads(lines[1])["entropies"])
+    assert n == len(json.loads(lines[1])["logprobs"]) > 1
     for edit, problem in (
         ({"text": "another text"}, "offsets do not cover the text"),
         ({"logprobs": []}, "offsets, logprobs and token_ids have different lengths"),
+        ({"entropies": [0.5]}, "there are 1 entropies for "),
+        ({"entropies": [-0.5] * n}, "an entropy is -0.5, but must be finite and at least 0"),
+        ({"entropies": [math.inf] * n}, "an entropy is inf, but must be finite and at least 0"),
+        ({"entropies": [math.nan] * n}, "an entropy is nan, but must be finite and at least 0"),
         ({"n_prompt": 0}, "n_prompt is 0, but must be from 1 to"),
         ({"id": json.loads(lines[0])["id"]}, "duplicate id"),
     ):
@@ -406,6 +414,25 @@ def test_damaged_folders_are_named(made: Path, tmp_path: Path) -> None:
     (run / "run.json").write_text("{")
     assert "run.json is damaged" in probemap("map", run, code=1).stderr
     assert "is not a run directory" in probemap("show", tmp_path, code=1).stderr
+
+
+def test_runs_of_earlier_versions_have_no_entropies_and_no_input_embeddings(made: Path, tmp_path: Path) -> None:
+    recorded = {"entropy_mean", "entropy_max", "input_embeddings"}
+    assert recorded < set(ProbeMap.load(made / "RUN" / "map.nc").data["baseline"].values.tolist())
+    run = copy(made, tmp_path)
+    rows = [json.loads(line) for line in (run / "answers.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["entropies"]
+    (run / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for path in (run / "activations" / "commits").glob("*.json"):
+        marker = json.loads(path.read_text())
+        del marker["check"], marker["input_embeddings"]
+        path.write_text(json.dumps({**marker, "check": _marker_hash(marker)}))
+    shutil.rmtree(run / "activations" / "input_embeddings")
+    told = probemap("map", run, "--redo").stderr
+    for name in ("entropies", "input embeddings"):
+        assert f"the {name} are not among the baselines, because they were not recorded (vLLM and" in told
+    assert not recorded & set(ProbeMap.load(run / "map.nc").data["baseline"].values.tolist())
 
 
 def test_messages_for_models_and_data_that_cannot_be_used(made: Path, tmp_path: Path) -> None:

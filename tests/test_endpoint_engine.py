@@ -85,6 +85,7 @@ def assert_same(served: list[Generation], local: list[Generation]) -> None:
     assert [(g.row, g.token_ids, g.stopped) for g in served] == [(g.row, g.token_ids, g.stopped) for g in local]
     for ours, theirs in zip(served, local, strict=True):
         assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+        assert ours.entropies == pytest.approx(theirs.entropies, abs=1e-4)
 
 
 def endpoint_engine(model: Model, in_flight: int = 4, layers: tuple[int, ...] = ()) -> EndpointEngine:
@@ -177,7 +178,7 @@ def test_tokens_are_reported_and_can_end_an_answer(chat_model: Model, monkeypatc
     expected = [g.token_ids[:3] if g.row == 2 else g.token_ids for g in server.expected]
     assert [g.token_ids for g in served] == expected
     assert len(server.expected[2].token_ids) > 3
-    assert (len(served[2].logprobs), served[2].stopped) == (3, False)
+    assert (len(served[2].logprobs), len(served[2].entropies), served[2].stopped) == (3, 3, False)
     assert reported == [(row, token_id) for row, ids in enumerate(expected) for token_id in ids]
 
 
@@ -208,7 +209,8 @@ def test_given_tokens_are_read_by_the_local_engine(chat_model: Model) -> None:
     prompt = TokenisedText("a", tokenise(chat_model, "It is Peru", add_special_tokens=False), 2)
     options: dict[str, Any] = {"batches": [[0]], "probe": Probe(indices=np.array([[1]], np.int32)), "logprobs": True}
     (ours,), (expected,) = engine.read([prompt], **options), TransformersEngine(chat_model).read([prompt], **options)
-    assert ours.logprobs == expected.logprobs
+    assert (ours.logprobs, ours.entropies) == (expected.logprobs, expected.entropies)
+    assert len(ours.entropies) == len(ours.logprobs) > 0
     np.testing.assert_array_equal(ours.states, expected.states)
 
 

@@ -53,6 +53,17 @@ def test_with_baselines_learns_the_direction() -> None:
     assert float(data["baseline_auc"].sel(baseline="length", position="last_q")) > 0.85
 
 
+def test_with_baselines_of_vectors_matches_ids_and_needs_all_of_them() -> None:
+    probe_map, correct, _ = planted_map()
+    vectors = np.random.default_rng(3).normal(size=(300, 6))
+    vectors[:, 2] += 2 * correct
+    vectors[:40, 4] = np.nan
+    data = with_baselines(probe_map, [Baseline("vectors", "", vectors[::-1])], IDS[::-1]).data
+    aucs = data["baseline_auc"].sel(baseline="vectors").values
+    assert np.isnan(aucs[0]), "forty answers of this column have no vector"
+    assert 0.88 < aucs[1] < 0.96  # Φ(2 / √2) = 0.92
+
+
 def test_with_baselines_of_texts_matches_ids() -> None:
     probe_map, correct, _ = planted_map()
     words: list[str | None] = [("Austria" if c else "France") if i % 10 else "Chad" for i, c in enumerate(correct)]

@@ -1,5 +1,6 @@
 """Generated answers contain what the model received and generated, independent of the batch."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from probemap.grading.llm import locating_task, model_judge, response_locator
 from probemap.models.answering import GenerationOptions, generate_answers
 from probemap.models.engine import GenerationBatch, GenerationRequest
 from probemap.models.generate import generate_batch
+from probemap.models.logits import logprobs_and_entropies
 from probemap.models.model import Model
 from probemap.models.prompts import Prompt, PromptFormat, make_prompt, task_prompts
 from probemap.models.transformers_engine import TransformersEngine
@@ -51,7 +53,7 @@ def test_generate_answers_is_independent_of_the_batch_size(
         assert answer.logprobs == pytest.approx(batched[i].logprobs, abs=1e-4)
 
 
-def test_generate_answers_gives_the_ids_and_logprobs_of_one_teacher_forced_pass(chat_model: Model) -> None:
+def test_generate_answers_gives_the_ids_logprobs_and_entropies_of_one_teacher_forced_pass(chat_model: Model) -> None:
     for answer in answers_by_id(chat_model, options("chat", 4)).values():
         with torch.inference_mode():
             logits = chat_model.network(torch.tensor([answer.token_ids])).logits[0].log_softmax(-1)
@@ -59,6 +61,29 @@ def test_generate_answers_gives_the_ids_and_logprobs_of_one_teacher_forced_pass(
         assert before.argmax(-1).tolist() == list(answer.produced_ids)
         expected = before.gather(1, torch.tensor(answer.produced_ids)[:, None]).squeeze(1)
         assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+        entropies = torch.distributions.Categorical(logits=before).entropy()
+        assert answer.entropies == pytest.approx(entropies.tolist(), abs=1e-4)
+        assert entropies.min() > 0.1
+
+
+def test_entropies_are_those_of_temperature_1_whatever_the_temperature(chat_model: Model) -> None:
+    for answer in answers_by_id(chat_model, replace(options("chat", 4), temperature=3.0)).values():
+        with torch.inference_mode():
+            logits = chat_model.network(torch.tensor([answer.token_ids])).logits[0][answer.n_prompt - 1 : -1]
+        expected = torch.distributions.Categorical(logits=logits).entropy()
+        assert answer.entropies == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_entropies_of_certain_equal_and_impossible_tokens() -> None:
+    certain, equal, impossible = [1000.0, 0.0, 0.0, 0.0], [7.0] * 4, [3.0, 3.0, -torch.inf, -torch.inf]
+    logits = torch.tensor([certain, equal, impossible], dtype=torch.bfloat16)
+    logprobs, entropies = logprobs_and_entropies(logits, torch.tensor([0, 3, 1]))
+    assert entropies.tolist() == pytest.approx([0.0, math.log(4), math.log(2)], abs=1e-6)
+    assert logprobs.tolist() == pytest.approx([0.0, -math.log(4), -math.log(2)], abs=1e-6)
+    assert logprobs.dtype == entropies.dtype == torch.float32
+    assert (entropies >= 0).all()
+    logprobs, _ = logprobs_and_entropies(torch.tensor([[torch.nan, 1.0], [torch.inf, 1.0]]), torch.tensor([1, 1]))
+    assert not logprobs.isfinite().any(), "the engines raise an error for infinite log-probabilities and NaN"
 
 
 def test_generate_answers_samples_with_its_seed_and_not_the_global_generator(chat_model: Model) -> None:
@@ -104,6 +129,7 @@ def test_generate_answers_keeps_the_end_token_in_the_ids_but_not_in_the_text(smo
         assert "<|im_end|>" not in answer.text
         assert answer.text == smollm.tokenizer.decode(answer.produced_ids[:-1])
         assert len(answer.logprobs) == len(answer.produced_ids) == len(answer.token_ids) - answer.n_prompt
+        assert len(answer.entropies) == len(answer.produced_ids)
 
 
 def test_generate_answers_is_independent_of_the_batch_size_with_a_real_model(smollm: Model) -> None:

@@ -59,7 +59,10 @@ class BlockingStore:
             progress(2 * number)
             yield "states", []
 
-    def write_shard(self, shard: int, states: str, skipped: list[str]) -> None:
+    def input_embeddings(self, shard: int) -> None:
+        pass
+
+    def write_shard(self, shard: int, states: str, skipped: list[str], input_embeddings: None) -> None:
         if shard == 3:
             raise StoreError("the disk is full")
         self.started.acquire()  # the read of this shard

@@ -84,6 +84,9 @@ def test_final_answer_keeps_text_tokens_and_offsets(tokens: list[str], opened: b
     assert final.prompt + final.text == answer.prompt + answer.text
     assert final.token_ids == answer.token_ids
     assert len(final.logprobs) == len(final.token_ids) - final.n_prompt
+    with_entropies = replace(answer, entropies=tuple(map(float, range(len(answer.produced_ids)))))
+    assert with_entropies.final.entropies == with_entropies.entropies[answer.n_reasoning :]
+    assert final.entropies == ()
     for i, (a, b) in enumerate(final.offsets):
         start, stop = answer.offsets[i]
         expected = (answer.prompt if i < answer.n_prompt else answer.text)[start:stop]

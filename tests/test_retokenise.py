@@ -25,7 +25,8 @@ def test_retokenise_with_logprobs_reproduces_the_answers_of_a_real_model(smollm:
     retokenised = retokenise_with_logprobs(TransformersEngine(smollm), pairs)
     for expected, answer in zip(generated, retokenised, strict=True):
         assert answer.logprobs == pytest.approx(expected.logprobs, abs=1e-3)
-        assert replace(answer, logprobs=expected.logprobs) == expected
+        assert answer.entropies == pytest.approx(expected.entropies, abs=1e-3)
+        assert replace(answer, logprobs=expected.logprobs, entropies=expected.entropies) == expected
 
 
 def test_retokenise_with_logprobs_gives_the_log_probabilities_of_one_pass_over_each_text(chat_model: Model) -> None:
@@ -39,6 +40,8 @@ def test_retokenise_with_logprobs_gives_the_log_probabilities_of_one_pass_over_e
         produced_ids = torch.tensor(answer.produced_ids)[:, None]
         expected = logprobs[answer.n_prompt - 1 : -1].gather(1, produced_ids).squeeze(1)
         assert answer.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
+        entropies = torch.distributions.Categorical(logits=logprobs[answer.n_prompt - 1 : -1]).entropy()
+        assert answer.entropies == pytest.approx(entropies.tolist(), abs=1e-4)
         assert answer.token_ids[-1] == chat_model.tokenizer.eos_token_id == end_of_turn_id(chat_model)
         assert answer.offsets[-1] == (len(answer.text),) * 2
 
@@ -58,7 +61,7 @@ def test_retokenise_with_logprobs_appends_the_end_token_unless_the_text_was_cut_
     end_id = chat_model.tokenizer.eos_token_id
     assert ended.produced_ids == with_end_token.produced_ids == (*cut_off.produced_ids, end_id)
     assert with_end_token.text == "Paris is"
-    assert (empty.text, len(empty.produced_ids), len(empty.logprobs)) == ("", 1, 1)
+    assert (empty.text, len(empty.produced_ids), len(empty.logprobs), len(empty.entropies)) == ("", 1, 1, 1)
 
 
 def test_retokenise_with_logprobs_restores_the_space_after_a_colon(base_model: Model) -> None:

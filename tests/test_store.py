@@ -77,6 +77,31 @@ def test_write_shard_uses_little_more_disk_space_than_the_values(tmp_path: Path)
     assert size < 1.02 * states(layout).nbytes + 4096
 
 
+def test_input_embeddings_are_read_checked_and_part_of_the_hash(tmp_path: Path) -> None:
+    without = filled_store(tmp_path / "without")
+    assert without.input_embeddings() is None
+    embeddings = np.random.default_rng(1).normal(size=(10, 5)).astype(np.float32)
+    embeddings[4] = np.nan
+    store = ActivationStore.create(tmp_path / "with", LAYOUT)
+    for shard in store.missing_shards():
+        rows = LAYOUT.rows(shard)
+        store.write_shard(shard, states()[rows], input_embeddings=embeddings[rows])
+    np.testing.assert_array_equal(store.input_embeddings(), embeddings)
+    np.testing.assert_array_equal(store.read(1, "-1"), without.read(1, "-1"))
+    assert store.faults() == {}
+    assert store.content_hash() != without.content_hash()
+    file = path(store) / "input_embeddings" / "00001.npy"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    assert store.faults() == {1: "changed"}
+    with pytest.raises(StoreError, match=r"input_embeddings/00001.npy is damaged\nhint: `probemap verify"):
+        store.input_embeddings()
+    file.unlink()
+    assert store.faults() == {1: "lost"}
+    store.set_aside(1)
+    store.write_shard(1, states()[4:8])
+    assert store.input_embeddings() is None, "the embeddings of one shard are missing"
+
+
 def test_missing_shards_are_those_without_a_marker(tmp_path: Path) -> None:
     store = ActivationStore.create(tmp_path / "s", LAYOUT)
     assert store.missing_shards() == [0, 1, 2]

@@ -270,6 +270,7 @@ def test_everything_on_the_same_answers_in_one_order(sampled: Run) -> None:
     stdout, _ = said("baselines", sampled.path)
     table = sampled.read_table("baselines")
     methods = {row[0] for row in table.rows}
+    assert {"entropy_mean", "entropy_max", "exact_entropy_mean", "exact_entropy_max"} <= methods
     assert {"logprob_mean", "exact_logprob_min", "p_true", "p_true_exact", "semantic_entropy", "agreement"} <= methods
     assert {"probe_last_q", "probe_exact_answer", "probe_last", "probe_before_last"} <= methods
     assert {row[2] for row in table.rows} == {80}

@@ -36,8 +36,8 @@ task.examples[0]
 #
 # `ask` asks the model each question once, with the model's chat template if it has one. Decoding is greedy, that is,
 # every token is the most probable one, and an answer has at most `task.max_new_tokens` tokens. An `Answer` contains the
-# token ids of the prompt and of the answer, exactly as the model read and produced them, and the log-probabilities of
-# the produced tokens.
+# token ids of the prompt and of the answer, exactly as the model read and produced them, the log-probabilities of the
+# produced tokens, and the entropies of the distributions from which they come.
 
 # %%
 answers = probemap.ask(model, task)

@@ -91,6 +91,14 @@ class Activations:
             return self.store.values
         return np.stack([self.store.read_layer(layer) for layer in self.layers], axis=1)
 
+    @cached_property
+    def input_embeddings(self) -> States | None:
+        """The mean input embedding of each answer's tokens, which `compute_baselines` uses.
+
+        An ndarray of shape (n, width of the embeddings), float32, or None if it was not stored with the states.
+        """
+        return self.store.input_embeddings()
+
     def read(self, layer: int, position: str) -> States:
         """Return the states of one cell as an ndarray of shape (n, d), float32."""
         return self.store.read(layer, position)

@@ -60,6 +60,9 @@ class AttentionReader(Reader):
     spans: Sequence[Span | None]
     """Span of the exact answer within each answer, or None if the answer contains no exact answer."""
 
+    def input_embeddings(self, shard: int) -> None:
+        """Return None, because the embeddings are stored with the hidden states."""
+
     def readings(self, batches: Sequence[Sequence[int]]) -> Iterator[Reading]:
         def run(rows: list[int]) -> States:
             answers = [self.answers[i] for i in rows]

@@ -28,16 +28,26 @@ class MemoryStore:
         self.values: States = np.full(layout.shape, np.nan, np.float32)
         self.skipped: list[str] = []
         self._missing = set(range(layout.n_shards))
+        self._input_embeddings: dict[int, States | None] = {}
 
     def missing_shards(self) -> list[int]:
         """Return the numbers of the shards that have not been written, in ascending order."""
         return sorted(self._missing)
 
-    def write_shard(self, shard: int, states: States, skipped: Sequence[str] = ()) -> None:
+    def write_shard(
+        self, shard: int, states: States, skipped: Sequence[str] = (), input_embeddings: States | None = None
+    ) -> None:
         """Write one shard; see `ActivationStore.write_shard`."""
         self.values[self.layout.rows(shard)] = states
         self.skipped.extend(skipped)
+        self._input_embeddings[shard] = input_embeddings
         self._missing.discard(shard)
+
+    def input_embeddings(self) -> States | None:
+        """Return the mean input embeddings; see `ActivationStore.input_embeddings`."""
+        parts = [self._input_embeddings.get(shard) for shard in range(self.layout.n_shards)]
+        present = [part for part in parts if part is not None]
+        return np.concatenate(present) if len(present) == len(parts) else None
 
     def read(self, layer: int, position: str) -> States:
         """Return the states of one cell as an array of shape (n, d)."""

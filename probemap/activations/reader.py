@@ -13,6 +13,7 @@ from probemap.activations.layout import Layout, States, shard_rows_for
 from probemap.models.batching import batches
 from probemap.models.engine import Engine, Probe, Reading, in_batches
 from probemap.models.hooks import Site, resolve_site, select_layers
+from probemap.models.input_embeddings import mean_input_embeddings
 from probemap.models.model import out_of_memory_error
 from probemap.positions import Indices, digest
 
@@ -145,6 +146,10 @@ class Reader:
             log=self.log,
         )
 
+    def input_embeddings(self, shard: int) -> States | None:
+        """Return the mean input embeddings of the answers in a shard; see `mean_input_embeddings`."""
+        return mean_input_embeddings(self.engine.model, self.answers[self.layout.rows(shard)])
+
     def missing(self, rows: Sequence[int]) -> list[int]:
         """Return those of the given answers whose states have not been recorded earlier."""
         return list(rows)
@@ -164,7 +169,9 @@ class ShardStore(Protocol):
     layout: Layout
 
     def missing_shards(self) -> list[int]: ...
-    def write_shard(self, shard: int, states: States, skipped: Sequence[str] = ()) -> None: ...
+    def write_shard(
+        self, shard: int, states: States, skipped: Sequence[str] = (), input_embeddings: States | None = None
+    ) -> None: ...
 
 
 def fill_store(
@@ -214,7 +221,8 @@ def fill_store(
                 continue
             states, skipped = next(read)
             yield from _committed(pending)
-            pending = [(shard, writer.submit(store.write_shard, shard, states, skipped))]
+            embeddings = reader.input_embeddings(shard)
+            pending = [(shard, writer.submit(store.write_shard, shard, states, skipped, embeddings))]
         yield from _committed(pending)
 
 

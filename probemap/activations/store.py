@@ -2,9 +2,11 @@
 
 The zarr array ``states`` has shape (n, n_layers, n_positions, d).  A shard contains the states of B answers, in chunks
 of shape (B, 1, 1, d), each with a CRC-32C checksum.  A chunk contains a single cell (one layer and one position), so
-one cell can be read without the others.  The marker ``commits/K.json`` is written when shard K is on disk; a shard
-without a marker counts as missing.  Each shard is written completely by one process, because zarr implements a partial
-write by reading and rewriting the shard, which could lose data if it were interrupted.
+one cell can be read without the others.  The file ``input_embeddings/K.npy`` contains the mean input embedding of each
+answer in shard K; stores of earlier versions, and stores of states from vLLM, do not have it.  The marker
+``commits/K.json`` is written when the files of shard K are on disk; a shard without a marker counts as missing.  Each
+shard is written completely by one process, because zarr implements a partial write by reading and rewriting the shard,
+which could lose data if it were interrupted.
 
 If the store is at a URL, the local directory contains only the file ``where.json``, which points to the URL.  The
 states are in a directory below the URL.  The name of this directory is a hash of the layout, so stores with different
@@ -14,6 +16,7 @@ layouts cannot overwrite each other.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -141,7 +144,9 @@ class ActivationStore:
         markers = self.storage.names("commits")
         return [shard for shard in range(self.layout.n_shards) if _marker_name(shard) not in markers]
 
-    def write_shard(self, shard: int, states: States, skipped: Sequence[str] = ()) -> None:
+    def write_shard(
+        self, shard: int, states: States, skipped: Sequence[str] = (), input_embeddings: States | None = None
+    ) -> None:
         """Write one complete shard and commit it: first the data, then the marker.
 
         Parameters
@@ -151,6 +156,8 @@ class ActivationStore:
             The hidden states, with NaN where a position is missing.
         skipped : sequence of str
             Ids of the answers in the shard that were not captured, e.g. because they did not fit in memory.
+        input_embeddings : ndarray of shape (answers in the shard, width of the embeddings), float32, optional
+            See `input_embeddings`.  By default, they are not stored.
 
         Raises
         ------
@@ -176,6 +183,7 @@ class ActivationStore:
             "sha256": _sha256(self.storage.read(_shard_name(shard))),
             "largest": largest,
             "description": self._description_hash(),
+            **self._write_input_embeddings(shard, input_embeddings),
             **({"left_out": list(skipped)} if skipped else {}),
         }
         self.storage.write(_marker_name(shard), json.dumps({**marker, "check": _marker_hash(marker)}).encode())
@@ -209,6 +217,42 @@ class ActivationStore:
             If a shard is missing or damaged.  The message names the shard.
         """
         return self._read((slice(None), self._index(layer)))
+
+    def input_embeddings(self) -> States | None:
+        """Read the mean input embedding of each answer's tokens; see `models.input_embeddings`.
+
+        Returns
+        -------
+        ndarray of shape (n, width of the embeddings), float32, or None
+            NaN for answers without tokens.  None if the store does not contain the embeddings of all answers.
+
+        Raises
+        ------
+        StoreError
+            If a shard is missing or damaged.
+        """
+        self._require_all_shards()
+        parts = []
+        for shard in range(self.layout.n_shards):
+            if not (committed := (self._read_marker(shard) or {}).get("input_embeddings")):
+                return None
+            try:
+                content = self.storage.read(_embeddings_name(shard))
+            except FileNotFoundError:
+                content = b""
+            if _sha256(content) != committed:
+                raise StoreError(f"{self.storage}/{_embeddings_name(shard)} is damaged", _REPAIR_HINT)
+            parts.append(np.load(io.BytesIO(content), allow_pickle=False))
+        return np.concatenate(parts)
+
+    def _write_input_embeddings(self, shard: int, input_embeddings: States | None) -> dict[str, str]:
+        """Write the input embeddings of a shard, if there are any, and return their entry in its marker."""
+        if input_embeddings is None:
+            return {}
+        buffer = io.BytesIO()
+        np.save(buffer, input_embeddings)
+        self.storage.write(_embeddings_name(shard), buffer.getvalue())
+        return {"input_embeddings": _sha256(buffer.getvalue())}
 
     def _index(self, layer: int) -> int:
         return self.layout.layer_numbers.index(layer)
@@ -259,8 +303,11 @@ class ActivationStore:
                 faults[shard] = "marker changed"
             else:
                 committed_descriptions.add(str(marker["description"]))
+                files = {_shard_name(shard): marker["sha256"]}
+                if "input_embeddings" in marker:
+                    files[_embeddings_name(shard)] = marker["input_embeddings"]
                 try:
-                    if _sha256(self.storage.read(_shard_name(shard))) != marker["sha256"]:
+                    if any(_sha256(self.storage.read(name)) != sha256 for name, sha256 in files.items()):
                         faults[shard] = "changed"
                 except FileNotFoundError:
                     faults[shard] = "lost"
@@ -275,7 +322,7 @@ class ActivationStore:
             self.storage.move(name, f"aside/{shard:05d}-{number:05d}.{suffix}")
 
     def content_hash(self) -> str:
-        """Return a SHA-256 hash of the layout and all shards.
+        """Return a SHA-256 hash of the layout and all shards, with their input embeddings.
 
         The hashes of the shards are read from their markers, not computed again.
 
@@ -290,6 +337,7 @@ class ActivationStore:
             if (marker := self._read_marker(shard)) is None:
                 raise StoreError(f"{self.storage}/{_marker_name(shard)} is damaged", _REPAIR_HINT)
             digest.update(str(marker["sha256"]).encode())
+            digest.update(str(marker.get("input_embeddings", "")).encode())
         return digest.hexdigest()
 
     def _read_marker(self, shard: int) -> dict[str, Any] | None:
@@ -334,6 +382,10 @@ def _create_array(storage: StorageBackend, layout: Layout) -> None:
 
 def _shard_name(shard: int) -> str:
     return f"states/c/{shard}/0/0/0"
+
+
+def _embeddings_name(shard: int) -> str:
+    return f"input_embeddings/{shard:05d}.npy"
 
 
 def _marker_name(shard: int) -> str:

@@ -85,15 +85,11 @@ def fit_baseline(
         The scores, or None if an evaluated answer has no value, if a training set contains too few answers of one
         class, or if no fold contains both classes.
     """
-    values = [baseline.values[int(row)] for row in rows]
-    has_value = np.array([value is not None and value == value for value in values])  # neither None nor NaN
+    has_value = baseline.present[rows]
     if (evaluated & ~has_value).any():
         return None
     usable = np.flatnonzero(present & has_value)
-    selected = [values[i] for i in usable]
-    column_values: Floats | list[str | None]
-    column_values = selected if isinstance(baseline.values, list) else np.array(selected, np.float64)
-    column_baseline = replace(baseline, values=column_values)
+    column_baseline = baseline.at(rows[usable])
     correct, folds = data["correct"].values.astype(bool), data["fold"].values.astype(np.int64)
     nested, labels = "inner_auc" in data, correct[usable]
     scores, features, inflations = np.full(folds.shape, np.nan), [], []
@@ -110,7 +106,7 @@ def fit_baseline(
         scores[repeat, usable[in_outer]] = by_set[
             np.searchsorted(outer_folds, fold[in_outer]), np.flatnonzero(in_outer)
         ]
-        feature = np.full((len(outer_folds), len(values)), np.nan)
+        feature = np.full((len(outer_folds), len(rows)), np.nan)
         for k, outer_fold in enumerate(outer_folds if nested else ()):
             feature[k, usable] = scores_without_fold(by_set, plan, fold, outer_fold)
         features.append(feature)

@@ -19,7 +19,8 @@ Each module imports only modules listed above it and modules from lower-level pa
     recorder             hidden states of all generated tokens, recorded during generation
     prefix               keys and values of a token prefix shared by all prompts
     forward              hidden states at the probed tokens of one batch
-    logits               logits at selected tokens
+    logits               logits at selected tokens, and log-probabilities and entropies from logits
+    input_embeddings     the model's embeddings of an answer's tokens, without context
     generate             generation of one batch with transformers
     transformers_engine  generation and teacher-forced reading with transformers
     vllm_worker          hidden states recorded in vLLM's worker processes

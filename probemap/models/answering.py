@@ -166,6 +166,7 @@ def answer_of(model: Model, request: GenerationRequest, generation: Generation) 
         logprobs=generation.logprobs,
         stopped=generation.stopped,
         n_reasoning=count_reasoning_tokens(prompt.text, text, offsets, model.reasoning_marks),
+        entropies=generation.entropies,
     )
 
 

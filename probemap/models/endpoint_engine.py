@@ -167,7 +167,15 @@ class EndpointEngine:
                         if recording is not None and path is not None:
                             states = extracted_states(answer, path, n_layers=n_layers, d=d)[:, : n + 1]
                         stopped = answer.stopped and n == len(ids)
-                        yield Generation(row, ids[:n], answer.logprobs[:n], stopped, states, prompt)
+                        yield Generation(
+                            row=row,
+                            token_ids=ids[:n],
+                            logprobs=answer.logprobs[:n],
+                            stopped=stopped,
+                            states=states,
+                            prompt=prompt,
+                            entropies=answer.entropies[:n],
+                        )
                     replies = []
 
     def _extracted_shape(self, recording: Recording) -> tuple[int, int]:

@@ -90,6 +90,9 @@ class Generation:
     """The prompt that the model received, if it may differ from the requested prompt."""
     error: ProbemapError | None = None
     """Reason why the engine could not answer this request, or None.  There are then no tokens."""
+    entropies: tuple[float, ...] = ()
+    """Entropy of the distribution from which each produced token comes; see `Answer.entropies`.  Empty if the engine
+    does not compute entropies."""
 
 
 class TokenSequence(Protocol):
@@ -136,6 +139,9 @@ class Reading:
     """Natural logarithm of the probability that each of the requested tokens follows the sequence."""
     fits: bool = True
     """False if the sequence does not fit in memory, even in a batch of its own.  It then has no other results."""
+    entropies: tuple[float, ...] = ()
+    """Entropy of the distribution from which each token after the prompt comes; see `Answer.entropies`.  Empty if no
+    log-probabilities were requested, or if the engine does not compute entropies."""
 
 
 class Engine(Protocol):
@@ -257,7 +263,8 @@ class Engine(Protocol):
         probe : Probe, optional
             States to return.  By default, no states are returned.
         logprobs : bool, default False
-            Whether to return the log-probabilities of the tokens after each prompt.
+            Whether to return the log-probabilities of the tokens after each prompt, and the entropies if the engine
+            computes them.
         next_ids : sequence of sequence of int, optional
             Ids of tokens whose log-probabilities after the end of each sequence are returned.
         log : callable, optional

@@ -1,4 +1,4 @@
-"""Generate the answers to one batch of prompts with transformers, with their token ids and log-probabilities.
+"""Generate the answers to one batch of prompts with transformers, with token ids, log-probabilities and entropies.
 
 Generation proceeds in segments.  A segment ends when a part of the rows have ended, and the next segment continues with
 the other rows, so that the model does not process rows that have ended.
@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from probemap.models.engine import Generation
+from probemap.models.logits import logprobs_and_entropies
 from probemap.models.model import non_finite_error
 from probemap.models.prefix import NO_TOKEN, PromptBatch, can_select_rows, prepare_prompts, select_rows
 
@@ -115,6 +116,7 @@ def generate_batch(
             stopped=bool(row.token_ids) and row.token_ids[-1] in stop_ids,
             # Passes after the end of a row contain padding.
             states=np.concatenate(row.states)[: 1 + len(row.token_ids)].swapaxes(0, 1) if row.states else None,
+            entropies=tuple(row.entropies),
         )
         for row in rows
     ]
@@ -129,6 +131,7 @@ class _Row:
     random: np.random.Generator
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
     states: list[States] = field(default_factory=list)
     """States of the passes of each segment, as arrays of shape (passes, n_layers, d)."""
     n_generated: int = 0
@@ -141,8 +144,10 @@ class _Row:
         return self.n_needed is not None and self.n_generated >= self.n_needed
 
 
-class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
-    """Record the log-probability of each chosen token, while keeping the logits of only one step in memory.
+class _ChosenTokens(LogitsProcessor):  # type: ignore[misc]
+    """Record the log-probability of each chosen token, and the entropy of the distribution from which it was chosen.
+
+    Only the logits of one step are kept in memory.
 
     A logits processor receives the logits of a step before the token is chosen.  The chosen token is the last input id
     of the next step.
@@ -150,16 +155,18 @@ class _ChosenLogprobs(LogitsProcessor):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.pending: torch.Tensor | None = None
-        self.chosen: list[torch.Tensor] = []
+        self.logprobs: list[torch.Tensor] = []
+        self.entropies: list[torch.Tensor] = []
 
     def record(self, input_ids: torch.Tensor) -> None:
         if self.pending is not None:
-            logits = self.pending.gather(1, input_ids[:, -1:]).squeeze(1)
-            self.chosen.append(logits - self.pending.logsumexp(-1))
+            logprobs, entropies = logprobs_and_entropies(self.pending, input_ids[:, -1])
+            self.logprobs.append(logprobs)
+            self.entropies.append(entropies)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.record(input_ids)
-        self.pending = scores.float()
+        self.pending = scores
         return scores
 
 
@@ -224,7 +231,7 @@ class _Stop(StoppingCriteria):  # type: ignore[misc]
 def _generate_segment(model: Model, batch: PromptBatch, criterion: _Stop) -> PromptBatch:
     """Generate tokens until the criterion is met, and return the batch with these tokens and with its cache."""
     rows, recorder = criterion.rows, criterion.recorder
-    chosen_logprobs = _ChosenLogprobs()
+    chosen = _ChosenTokens()
     config = GenerationConfig(
         max_new_tokens=max(row.request.max_new_tokens - row.n_generated for row in rows) + 1,
         do_sample=False,
@@ -238,15 +245,17 @@ def _generate_segment(model: Model, batch: PromptBatch, criterion: _Stop) -> Pro
             attention_mask=batch.mask,
             past_key_values=batch.cache,
             generation_config=config,
-            logits_processor=LogitsProcessorList([chosen_logprobs, _Sample(rows)]),
+            logits_processor=LogitsProcessorList([chosen, _Sample(rows)]),
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
-    chosen_logprobs.record(output.sequences)
-    logprobs = torch.stack(chosen_logprobs.chosen, 1)
+    chosen.record(output.sequences)
+    logprobs, entropies = torch.stack(chosen.logprobs, 1), torch.stack(chosen.entropies, 1)
     if not bool(logprobs.isfinite().all()):
         raise non_finite_error(model)
-    for row, values in zip(rows, logprobs.tolist(), strict=True):
-        row.logprobs.extend(values[: len(row.token_ids) - len(row.logprobs)])
+    for row, row_logprobs, row_entropies in zip(rows, logprobs.tolist(), entropies.tolist(), strict=True):
+        n_new = len(row.token_ids) - len(row.logprobs)
+        row.logprobs += row_logprobs[:n_new]
+        row.entropies += row_entropies[:n_new]
     for row, states in zip(rows, recorder.states() if recorder else (), strict=False):
         row.states.append(states)
     cache = output.past_key_values if can_select_rows(output.past_key_values) else None

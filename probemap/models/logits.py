@@ -1,4 +1,7 @@
-"""Compute logits only at selected tokens, because the logits at all tokens would take up far too much memory."""
+"""Compute logits only at selected tokens, and log-probabilities and entropies from logits.
+
+The logits at all tokens would take up far too much memory.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,39 @@ def logits_at(
             "use a decoder-only model of the transformers library",
         )
     return logits[0]
+
+
+def logprobs_and_entropies(logits: torch.Tensor, token_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the log-probabilities of tokens, and the entropies of the distributions that they come from.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, size of the vocabulary)
+        Logits of n next-token distributions at temperature 1.  They may be -inf for tokens that cannot be chosen.
+    token_ids : Tensor of shape (n,), int64
+        The token that follows in each text.
+
+    Returns
+    -------
+    logprobs, entropies : Tensor of shape (n,), float32
+        In nats.  A log-probability is infinite or NaN if the logits are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logprobs, entropies = logprobs_and_entropies(torch.tensor([[1.0, 1.0, -torch.inf]]), torch.tensor([1]))
+    >>> [round(value.item(), 4) for value in (logprobs, entropies)]  # log 1/2 and log 2
+    [-0.6931, 0.6931]
+    """
+    logits = logits.float()
+    # A single temporary array: allocating more of this size would take longer than the arithmetic.
+    highest = logits.amax(-1, keepdim=True)
+    weights = (logits - highest).exp_()
+    total = weights.sum(-1)
+    log_total = highest.squeeze(1) + total.log()
+    # The entropy is log_total minus the mean logit.  A logit of -inf contributes 0 · -inf, which nansum omits.
+    entropies = log_total - weights.mul_(logits).nansum(-1) / total
+    return logits.gather(1, token_ids[:, None]).squeeze(1) - log_total, entropies.clamp(min=0)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def retokenise_with_logprobs(
     batch_tokens: int | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> list[Answer]:
-    """Convert texts to answers, with log-probabilities computed by the engine.
+    """Convert texts to answers, with log-probabilities and, if possible, entropies computed by the engine.
 
     If a prompt is in the format of the model's chat template, the end-of-turn token is appended to the text, unless the
     text was cut off.  Otherwise, no token is appended, because it is unknown which token ended the text.
@@ -68,7 +68,7 @@ def retokenise_with_logprobs(
         answer = answers[reading.row]
         if not reading.fits:
             raise out_of_memory_error(engine.model, answer.id, len(answer.token_ids))
-        answers[reading.row] = replace(answer, logprobs=reading.logprobs)
+        answers[reading.row] = replace(answer, logprobs=reading.logprobs, entropies=reading.entropies)
     return answers
 
 

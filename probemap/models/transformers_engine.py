@@ -16,7 +16,7 @@ from probemap.models.batching import run_with_halving
 from probemap.models.engine import Generation, GenerationBatch, GenerationRequest, Probe, Reading, Recording
 from probemap.models.forward import check_site, hidden_states
 from probemap.models.generate import generate_batch
-from probemap.models.logits import logits_at
+from probemap.models.logits import logits_at, logprobs_and_entropies
 from probemap.models.model import Model, non_finite_error, out_of_memory_error
 from probemap.models.prefix import (
     Prefix,
@@ -132,14 +132,20 @@ class TransformersEngine:
                 states = hidden_states(
                     self.model, selected, probe.indices[rows], probe.site, prefix=prefix, layers=probe.layers
                 )
-            values: list[list[float]] = [[]] * len(rows)
+            probabilities: list[tuple[tuple[float, ...], tuple[float, ...]]] = [((), ())] * len(rows)
             if logprobs:
-                values = _logprobs(self.model, selected)
+                probabilities = _logprobs_and_entropies(self.model, selected)
             next_values: list[list[float]] = [[]] * len(rows)
             if next_ids is not None:
                 next_values = self._next_logprobs(selected, [next_ids[row] for row in rows])
             return [
-                Reading(row, None if states is None else states[i], tuple(values[i]), tuple(next_values[i]))
+                Reading(
+                    row=row,
+                    states=None if states is None else states[i],
+                    logprobs=probabilities[i][0],
+                    next_logprobs=tuple(next_values[i]),
+                    entropies=probabilities[i][1],
+                )
                 for i, row in enumerate(rows)
             ]
 
@@ -190,20 +196,23 @@ def _verified_prefix(model: Model, sequences: Sequence[TokenSequence], probe: Pr
     return prefix if relative_error(torch.from_numpy(states), torch.from_numpy(expected)) < tolerance(model) else None
 
 
-def _logprobs(model: Model, sequences: Sequence[TokenSequence]) -> list[list[float]]:
-    """Return the log-probability of each token after the prompt, given all tokens before it."""
+def _logprobs_and_entropies(
+    model: Model, sequences: Sequence[TokenSequence]
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Return the log-probability of each token after the prompt, and the entropy of the distribution it comes from."""
     pairs = [
         (row, column)
         for row, sequence in enumerate(sequences)
         for column in range(sequence.n_prompt - 1, len(sequence.token_ids) - 1)
     ]
     if not pairs:
-        return [[] for _ in sequences]
+        return [((), ())] * len(sequences)
     rows, columns = zip(*pairs, strict=True)
-    logits = logits_at(model, [sequence.token_ids for sequence in sequences], rows, columns).float()
+    logits = logits_at(model, [sequence.token_ids for sequence in sequences], rows, columns)
     next_ids = torch.tensor([sequences[row].token_ids[column + 1] for row, column in pairs], device=logits.device)
-    logprobs = logits.gather(1, next_ids[:, None]).squeeze(1) - logits.logsumexp(-1)
+    logprobs, entropies = logprobs_and_entropies(logits, next_ids)
     if not bool(logprobs.isfinite().all()):
         raise non_finite_error(model)
     lengths = [len(sequence.token_ids) - sequence.n_prompt for sequence in sequences]
-    return [values.tolist() for values in torch.split(logprobs.cpu(), lengths)]
+    parts = zip(torch.split(logprobs.cpu(), lengths), torch.split(entropies.cpu(), lengths), strict=True)
+    return [(tuple(first.tolist()), tuple(second.tolist())) for first, second in parts]

@@ -227,6 +227,26 @@ def parse_values(values: Any, name: str) -> npt.NDArray[np.float64] | list[str |
     return np.array([np.nan if _is_missing(value) else float(value) for value in items], np.float64)
 
 
+def parse_vectors(vectors: Any, name: str) -> npt.NDArray[np.float32]:
+    """Convert one vector per answer to a float32 array of shape (n, d).
+
+    Parameters
+    ----------
+    vectors : array-like of shape (n, d)
+    name : str
+        Name of the argument, which is used in error messages.
+
+    Raises
+    ------
+    MapError
+        If the vectors contain values that are not numbers.
+    """
+    array = np.asarray(vectors.detach().cpu() if hasattr(vectors, "detach") else vectors)
+    if array.dtype.kind not in "fiub":
+        raise MapError(f"{name} contains values of type {array.dtype}, not numbers", "pass numbers of shape (n, d)")
+    return array.astype(np.float32, copy=False)
+
+
 def _is_missing(value: Any) -> bool:
     """Return whether a value is None, NaN, ``pandas.NA`` or ``pandas.NaT``."""
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)

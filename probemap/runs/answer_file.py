@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -109,6 +110,10 @@ def _inconsistency(answer: Answer) -> str:
         return f"n_reasoning is {answer.n_reasoning}, but must be from 0 to {len(offsets)}"
     if len(answer.offsets) != len(answer.token_ids) or len(answer.logprobs) != len(offsets):
         return "offsets, logprobs and token_ids have different lengths"
+    if len(answer.entropies) not in (0, len(offsets)):
+        return f"there are {len(answer.entropies)} entropies for {len(offsets)} produced tokens"
+    if invalid := [entropy for entropy in answer.entropies if not 0 <= entropy < math.inf]:
+        return f"an entropy is {invalid[0]}, but must be finite and at least 0"
     in_range = all(0 <= start <= stop <= len(answer.text) for start, stop in offsets)
     if not in_range or max((stop for _, stop in offsets), default=0) != len(answer.text):
         return "offsets do not cover the text"

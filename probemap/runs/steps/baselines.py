@@ -74,18 +74,18 @@ def _execute(run: Run, graded: GradedAnswers, sampled: bool, context: Context) -
 
 
 def _untrained_predictors(run: Run, graded: GradedAnswers) -> dict[str, Predictor]:
-    """Return the predictors that need no training: the log-probabilities and p(True)."""
+    """Return the predictors that need no training: the log-probabilities, the entropies and p(True)."""
     import numpy as np
 
-    from probemap.probing.baselines import compute_baselines
+    from probemap.probing.baselines import CONFIDENCES, compute_baselines
     from probemap.studies.ranking import Predictor
 
     p_true = run.p_true(graded.answers)
     assert p_true is not None, "a prerequisite"
     predictors = {
-        item.name: Predictor(item.meaning, item.values)
+        item.name: Predictor(item.meaning, np.asarray(item.values, np.float64))
         for item in compute_baselines(graded.task, graded.answers, graded.judgements, np.array(p_true))
-        if ("logprob" in item.name or item.name == "p_true") and not isinstance(item.values, list)
+        if item.name in CONFIDENCES
     }
     if not any(graded.spans):
         return predictors

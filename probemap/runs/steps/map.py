@@ -17,6 +17,7 @@ from probemap.workers import map_in
 if TYPE_CHECKING:  # torch takes seconds to import and is needed only for execution
     from probemap.activations.store import ActivationStore
     from probemap.maps.probe_map import ProbeMap
+    from probemap.probing.baselines import Vectors
     from probemap.probing.inputs import Column
     from probemap.runs.graded import GradedAnswers
     from probemap.runs.options import MapOptions
@@ -56,7 +57,7 @@ def _execute(run: Run, graded: GradedAnswers, store: ActivationStore, options: M
     probe_map = _fit(run, graded, store, options, context)
     covariates = {name: graded.field(name) for name in options.covariates}
     if options.baselines:
-        probe_map = _with_baselines(run, graded, probe_map, covariates, context)
+        probe_map = _with_baselines(run, graded, probe_map, covariates, store.input_embeddings(), context)
     for name, values in covariates.items():
         probe_map = with_strata(probe_map, name, values, graded.ids)
         if n_missing := sum(value is None for value in values):
@@ -118,7 +119,12 @@ def _fit(run: Run, graded: GradedAnswers, store: ActivationStore, options: MapOp
 
 
 def _with_baselines(
-    run: Run, graded: GradedAnswers, probe_map: ProbeMap, covariates: Mapping[str, Column], context: Context
+    run: Run,
+    graded: GradedAnswers,
+    probe_map: ProbeMap,
+    covariates: Mapping[str, Column],
+    input_embeddings: Vectors | None,
+    context: Context,
 ) -> ProbeMap:
     import numpy as np
 
@@ -130,7 +136,18 @@ def _with_baselines(
         command = step_command("p-true", run.path, redo=False)
         context.logger.log(f"p(True) is not among the baselines; {command} computes it")
     values = compute_baselines(
-        graded.task, graded.answers, graded.judgements, None if p_true is None else np.array(p_true)
+        graded.task,
+        graded.answers,
+        graded.judgements,
+        None if p_true is None else np.array(p_true),
+        input_embeddings=input_embeddings,
     )
+    names = {baseline.name for baseline in values}
+    for name, meaning in (("entropy_mean", "the entropies"), ("input_embeddings", "the input embeddings")):
+        if name not in names:
+            context.logger.log(
+                f"{meaning} are not among the baselines, because they were not recorded (vLLM and earlier versions do "
+                "not record them)"
+            )
     values += [covariate_baseline(name, column) for name, column in covariates.items()]
     return with_baselines(probe_map, values, graded.ids)

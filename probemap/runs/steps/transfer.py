@@ -132,9 +132,9 @@ def _run_data(run: Run, name: str) -> RunData:
         return np.asarray(store.read_layer(layer)[:, column][rows])
 
     logprobs = {
-        item.name: np.asarray(item.values)[rows]
+        item.name: np.asarray(item.values, np.float64)[rows]
         for item in compute_baselines(graded.task, graded.answers, graded.judgements)
-        if "logprob" in item.name and not isinstance(item.values, list)
+        if "logprob" in item.name
     }
     return RunData(
         name=name,
