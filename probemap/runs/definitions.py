@@ -259,6 +259,7 @@ PEER = Step[PeerOptions, NoFacts](
     options=PeerOptions,
     requires=("map",),
     module="peer",
+    side_outputs=("peer.png", "peer.svg"),
 )
 AUDIT = Step[AuditOptions, NoFacts](
     name="audit",
