@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from probemap.cli.main import app
 from probemap.models.forward import hidden_states
 from probemap.models.loading import Loader
-from probemap.models.model import Model, load_model
-from probemap.models.model_names import ALIASES, resolve
+from probemap.models.model import Model, load_model, resolve_name
+from probemap.models.model_names import ModelSource
 from probemap.positions import token_indices
 from probemap.records import ModelError, RunError
 from probemap.runs.definitions import ANSWER
@@ -108,11 +108,11 @@ def test_untrained_model_depends_on_the_seed_alone(chat_folder: Path) -> None:
 
 
 def test_untrained_names_resolve_like_the_others(tmp_path: Path) -> None:
-    trained, untrained = resolve("smollm2-135m"), resolve("untrained-3:smollm2-135m")
+    trained, untrained = resolve_name("smollm2-135m"), resolve_name("untrained-3:smollm2-135m")
     assert (untrained.path, untrained.seed, trained.seed) == (trained.path, 3, None)
     assert untrained.label == f"untrained-3:{trained.label}"
-    assert untrained.revision("abc") == f"untrained-3:{trained.sha256 or 'abc'}"
-    assert resolve("untrained:owner/name").revision("abc") == "untrained:abc"
+    assert (untrained.revision("abc"), trained.revision("abc")) == ("untrained-3:abc", "abc")
+    assert resolve_name("untrained:owner/name") == ModelSource(path="owner/name", name="name", seed=0)
     for name, problem in (
         ("./nothing", "the model directory ./nothing does not exist"),
         ("nothing.gguf", "the GGUF file nothing.gguf does not exist"),
@@ -122,7 +122,6 @@ def test_untrained_names_resolve_like_the_others(tmp_path: Path) -> None:
             load_model(f"untrained:{name}")
     with pytest.raises(ModelError, match="model 'untrained:no-such-model' could not be loaded") as raised:
         load_model("untrained:no-such-model")
-    assert set(ALIASES) == {"smollm2-135m"}
     assert "a .gguf file, or smollm2-135m" in raised.value.hint
 
 
@@ -133,7 +132,7 @@ def test_untrained_model_is_refused_where_weights_are_read_from_files(chat_folde
         ({"device": "spread"}, "device='spread' requires"),
         ({"device": "meta"}, "vLLM requires"),
     ):
-        with pytest.raises(ModelError, match=f"{problem} weights in files, but those of 'untrained:.*' are drawn"):
+        with pytest.raises(ModelError, match=f"{problem} weights in files, but those of untrained:tiny-chat are drawn"):
             load_model(name, **options)  # type: ignore[arg-type]
     words = ["answer", "cities", "--model", name, "--out", str(tmp_path / "run"), "--n", "2"]
     call = CliRunner().invoke(app, [*words, "--engine", "vllm"])

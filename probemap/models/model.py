@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import transformers
 
-from probemap.models.model_files import check_ignored_files, damaged_file
-from probemap.models.model_names import ALIASES, ModelSource, resolve
+from probemap.models.gguf import convert_gguf, sha256_of_files
+from probemap.models.model_files import check_ignored_files, damaged_file, model_files
+from probemap.models.model_names import ALIASES, ModelSource, split_untrained
 from probemap.models.reasoning import Marks, marks_of
 from probemap.models.templates import ChatTemplate, select_template
 from probemap.records import ModelError
@@ -275,9 +277,8 @@ def load_model(
     """
     name = str(name)
     with _LOADING:
-        source = resolve(name)
-    if source.seed is not None:
-        _check_untrained(name, device, quantize)
+        source = resolve_name(name)
+    source.check_options(device, quantize)
     spread = device == "spread"
     if device in ("auto", "spread"):
         device = _local_gpu() if torch.cuda.is_available() else "cpu"
@@ -326,18 +327,9 @@ def load_model(
     # The generation configuration of a repository may enable penalties or sampling, which would change the answers.
     network.generation_config = transformers.GenerationConfig(eos_token_id=network.generation_config.eos_token_id)
     commit = getattr(network.config, "_commit_hash", None)
-    model = Model(source.label, source.revision(commit), network, tokenizer, source=source.path)
+    revision = source.revision(source.gguf_sha256 or commit or _directory_sha256(source))
+    model = Model(source.label, revision, network, tokenizer, source=source.path)
     return model.with_template(template, None)
-
-
-def _check_untrained(name: str, device: str, quantize: str | None) -> None:
-    """Raise ModelError for options with which a model is loaded from the files of its weights."""
-    if quantize or device in ("meta", "spread"):
-        option = f"quantize={quantize!r}" if quantize else "vLLM" if device == "meta" else f"device={device!r}"
-        raise ModelError(
-            f"{option} requires weights in files, but those of {name!r} are drawn at random",
-            "use the transformers engine, on one device and without quantisation, for an untrained model",
-        )
 
 
 def _from_configuration(source: ModelSource, dtype: Any, options: dict[str, Any]) -> Any:
@@ -365,3 +357,43 @@ def _limit_per_device(limit: str) -> dict[int | str, str]:
     """Return memory limits for accelerate: `limit` for every GPU, or for the CPU on a machine without GPUs."""
     gpus: dict[int | str, str] = dict.fromkeys(range(torch.cuda.device_count()), limit)
     return gpus or {"cpu": limit}
+
+
+def resolve_name(name: str) -> ModelSource:
+    """Return the files that a model name stands for; see `load_model` for the names and the errors."""
+    seed, name = split_untrained(name)
+    if seed is not None:
+        return replace(resolve_name(name), seed=seed)
+    if name in ALIASES:
+        alias = ALIASES[name]
+        spec = find_spec(alias.package)  # locates the package without importing it
+        for directory in (spec.submodule_search_locations or ()) if spec else ():
+            file = Path(directory, alias.file)
+            if file.is_file():
+                return ModelSource(path=str(convert_gguf(file, alias.sha256)), name=file.stem, gguf_sha256=alias.sha256)
+        return ModelSource(path=alias.hub_id, name=alias.hub_id.split("/")[-1])
+    path = Path(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"the GGUF file {path} does not exist", "check the path of the file")
+        sha256 = sha256_of_files([path])
+        return ModelSource(path=str(convert_gguf(path, sha256)), name=path.stem, gguf_sha256=sha256)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"the directory {path} contains no config.json", "pass a directory saved by save_pretrained"
+            )
+        return ModelSource(path=str(path), name=path.resolve().name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"the model directory {name} does not exist", "check the path of the directory")
+    return ModelSource(path=name, name=name.split("/")[-1])
+
+
+def _directory_sha256(source: ModelSource) -> str:
+    """Return the SHA-256 of the files that determine the outputs: configuration, tokenizer, and weights unless they are
+    random."""
+    directory = Path(source.path)
+    if not directory.is_dir():
+        return "unknown"
+    files = model_files(directory)
+    return sha256_of_files(file for file in files if source.seed is None or file.suffix != ".safetensors")
