@@ -83,7 +83,12 @@ def test_peer_table_estimates_a_planted_premium() -> None:
         f"{row['premium']:+.3f} [{row['premium low']:+.3f}, {row['premium high']:+.3f}] (p < 0.001, Holm-corrected)."
     )
     assert table.words[1].startswith("At the same position, the states of A predict better at exact_answer_last (+0.")
+    assert table.words[2:] == (
+        "In 1 of 4 cells, the states of A predict better than those of the other model in the same cell, by the 95 % "
+        "band over all cells.",
+    )
     swapped = peer_table(peer, own, names=("B", "A"))
+    assert swapped.words[2:] == table.words[2:]
     assert swapped.words[0].startswith(
         "On all questions, the states of A predict the correctness of the answers of B better than those of B: premium"
     )
@@ -205,6 +210,16 @@ def test_peer_table_band_is_simultaneous_over_the_positions() -> None:
     assert 2.1 < quantile < 2.4, "the quantile for two nearly independent positions is 2.24"
 
 
+def test_peer_table_compares_only_positions_of_models_with_other_layers() -> None:
+    correct = labels(400)
+    own, peer = fitted(2.5, correct, 1), fitted(0.0, correct, 2)
+    assert sum("cells" in sentence for sentence in peer_table(own, peer).words) == 1
+    shallow = ProbeMap(peer.data.isel(layer=[1]))
+    table = peer_table(own, shallow)
+    assert not any("cells" in sentence for sentence in table.words)
+    assert rows_of(table)[ALL, "exact_answer_last"]["premium low"] > 0.2
+
+
 def test_peer_table_reports_a_position_with_too_few_answers() -> None:
     correct = labels(300)
     states = np.random.default_rng(0).normal(size=(300, 2, 2, 4)).astype(np.float32)
@@ -212,7 +227,8 @@ def test_peer_table_reports_a_position_with_too_few_answers() -> None:
     maps = [fit_map(states + k, correct, positions=POSITIONS, ids=[f"q{i}" for i in range(300)]) for k in range(2)]
     table = peer_table(*maps)
     assert rows_of(table)[ALL, "last_q"]["premium"] is None
-    assert len(table.words) == 1, "no band over a single position"
+    assert len(table.words) == 2, "no band over a single position"
+    assert table.words[1] == "In none of the 2 cells is a difference shown, by the 95 % band over all cells."
 
 
 def test_peer_table_refuses_maps_that_cannot_be_compared() -> None:
@@ -323,12 +339,16 @@ def test_peer_prints_and_writes_the_table(copies: Path) -> None:
     assert "The models are both correct or both incorrect on 60 of 80 questions (75 %)." in table.words
     assert all(sentence in call.stdout for sentence in table.words)
     assert (copies / "A" / "peer.csv").read_text().startswith(",".join(COLUMNS))
-    assert {path.name for path in copies.glob("*/peer.json")} == {"peer.json"}
+    assert {path.name for path in copies.glob("*/peer.*")} == {"peer.json", "peer.csv", "peer.png", "peer.svg"}
+    drawn = (copies / "A" / "peer.svg").read_text()
+    assert "tiny-chat minus tiny-base" in drawn
+    assert "difference of AUCs" in drawn
     (shown,) = content(report([run]).read_text())["runs"]
     assert [study["title"] for study in shown["studies"]] == [table.title]
     before = (copies / "A" / "peer.json").read_bytes()
     assert peer_command(copies, "A").exit_code == 0, "the recorded directories are used"
     assert peer_command(copies, "A", "PEER", "--own", "OWN", "--redo").exit_code == 0
+    assert (copies / "A" / "earlier" / "001-peer" / "peer.svg").read_text() == drawn
     assert (copies / "A" / "peer.json").read_bytes() == before
 
 
@@ -386,8 +406,18 @@ def test_report_leaves_out_a_comparison_of_an_earlier_map(copies: Path) -> None:
     assert shown["studies"] == []
 
 
-def test_run_accepts_answers_of_another_run(folders: Path, base_folder: Path, tmp_path: Path) -> None:
-    words = ["run", folders / "questions.jsonl", "--model", base_folder, "--out", tmp_path / "RUN"]
-    call = CliRunner().invoke(app, [str(word) for word in [*words, "--answers", folders / "A"]])
+def test_untrained_model_reads_the_answers_of_a_run(copies: Path, base_folder: Path) -> None:
+    words = ["run", copies / "questions.jsonl", "--model", f"untrained-1:{base_folder}", "--out", copies / "UNTRAINED"]
+    call = CliRunner().invoke(app, [str(word) for word in [*words, "--answers", copies / "A"]])
     assert call.exit_code == 0, call.output
-    assert Run.open(tmp_path / "RUN").verdicts == Run.open(folders / "PEER").verdicts
+    run = Run.open(copies / "UNTRAINED")
+    assert run.verdicts == Run.open(copies / "PEER").verdicts
+    assert run.record(ANSWER).options.model == f"untrained-1:{base_folder}"
+    assert run.record(ANSWER).facts.model == "untrained-1:tiny-base"
+    assert "untrained-1:tiny-base" in (run.path / "map.svg").read_text()
+    message = refused(copies, "A", "UNTRAINED", "--own", "OWN")
+    assert "OWN come from tiny-base, but the states in" in message, "trained, and therefore not the same model"
+    assert peer_command(copies, "A", "UNTRAINED").exit_code == 0
+    assert (
+        Run.open(copies / "A").read_table("peer").title.startswith("States of tiny-chat and of untrained-1:tiny-base")
+    )

@@ -11,6 +11,7 @@ Each module imports only modules listed above it and modules from lower-level pa
     reasoning            separation of reasoning and final answer
     templates            chat templates, rendered and checked
     model_files          checks of the files in a model directory
+    model_names          names of models: aliases, and untrained models
     model                a loaded model: weights, revision, tokenizer, stop tokens
     loading              description of a model, which can be created without importing torch
     decoding             conversion of token ids to text, all at once or token by token

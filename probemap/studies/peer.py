@@ -166,7 +166,8 @@ def peer_table(
         that both maps have, with the best layers at this position.  ``premium`` is the AUC of the own states minus that
         of the peer's.  Its interval is computed from the influences of the same answers on both AUCs.  In the rows of
         positions, it is a simultaneous band over the positions.  Values are None if fewer than `auc.MIN_PER_CLASS`
-        correct or incorrect answers have a score in both maps.
+        correct or incorrect answers have a score in both maps.  If both maps have the same layers, the summary also
+        counts the cells that differ (see `ProbeMap.difference`).
 
     Raises
     ------
@@ -204,8 +205,15 @@ def peer_table(
     by_position = [_premium(pair, pair.scores([p]), everything, position=p) for p in positions]
     by_position = _with_band(by_position, int(own.data.attrs["seed"]))
     words = _sentences(rows, names) + _agreement_words(subsets, agreement) + _position_words(by_position, names)
+    if have_same_layers(own, peer):
+        words += _cell_words(own.difference(peer), names)
     title = f"States of {names[0]} and of {names[1]} on the answers of {names[0]}"
     return Table(title, COLUMNS, tuple(row.cells() for row in (*rows, *by_position)), tuple(words))
+
+
+def have_same_layers(own: ProbeMap, peer: ProbeMap) -> bool:
+    """Return whether the maps can be compared cell by cell.  Otherwise, they can only be compared at each position."""
+    return own.layers == peer.layers
 
 
 def _paired(own: ProbeMap, peer: ProbeMap) -> _Pair:
@@ -342,6 +350,19 @@ def _position_words(rows: Sequence[Premium], names: tuple[str, str]) -> list[str
     ]
     band = f"95 % band over {len(compared)} positions"
     return sentences or [f"At none of the positions is a difference shown, by the {band}."]
+
+
+def _cell_words(cells: xr.Dataset, names: tuple[str, str]) -> list[str]:
+    """Return sentences about the cells at which the simultaneous band of the premium excludes 0."""
+    n_cells = int(cells["difference"].notnull().sum())
+    counts = [int((cells["band_low"] > 0).sum()), int((cells["band_high"] < 0).sum())]
+    sentences = [
+        f"In {count} of {n_cells} cells, the states of {name} predict better than those of the other model in the same "
+        "cell, by the 95 % band over all cells."
+        for name, count in zip(names, counts, strict=True)
+        if count
+    ]
+    return sentences or [f"In none of the {n_cells} cells is a difference shown, by the 95 % band over all cells."]
 
 
 def _p_text(p: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from probemap.logs.samples import Refusal
 from probemap.models.loading import Loader
+from probemap.models.model_names import split_untrained
 from probemap.records import RunError, Task, TextAnswer
 from probemap.runs.definitions import ANSWER, REFUSED, AnswerFacts
 from probemap.runs.plan import Context, Plan
@@ -58,6 +59,11 @@ def _check(options: AnswerOptions, context: Context) -> None:
     if options.answers is not None and options.endpoint is not None:
         raise RunError(
             "--answers and --endpoint cannot be combined", "use one of them: answers come from a file or a server"
+        )
+    if options.endpoint is not None and split_untrained(options.model)[0] is not None:
+        raise RunError(
+            f"a server cannot run {options.model!r}, whose weights are drawn at random in this process",
+            "omit --endpoint; to let an untrained model read the answers of another run, use --answers RUN",
         )
     if context.pool is not None and options.endpoint is not None:
         raise RunError(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def plan(run: Run, options: PeerOptions, context: Context) -> Plan[PeerOptions]:
     """Plan the peer step, which writes ``peer.json`` and ``peer.csv``.
 
+    If both maps have the same layers, it also draws the premium of each cell in ``peer.png`` and ``peer.svg``.
+
     Raises
     ------
     RunError
@@ -46,13 +48,18 @@ def plan(run: Run, options: PeerOptions, context: Context) -> Plan[PeerOptions]:
 
 
 def _execute(run: Run, peer: Run, agreement: dict[str, bool | None] | None) -> bool:
-    from probemap.studies.peer import peer_table
+    from probemap.studies.peer import have_same_layers, peer_table
+    from probemap.views.heatmap import MapDisplay
 
     names = (_model(run), _model(peer))
     if names[0] == names[1]:  # e.g. two revisions of a model
         names = (names[0], f"{names[1]} ({peer.path.name})")
-    table = peer_table(run.read_current_map(), peer.read_current_map(), names=names, agreement=agreement)
-    write_table(run, "peer", table)
+    own_map, peer_map = run.read_current_map(), peer.read_current_map()
+    write_table(run, "peer", peer_table(own_map, peer_map, names=names, agreement=agreement))
+    if have_same_layers(own_map, peer_map):
+        display = MapDisplay.from_difference(own_map, peer_map, title=" minus ".join(names))
+        for suffix in (".png", ".svg"):
+            display.save(run.path / f"peer{suffix}")
     return True
 
 
